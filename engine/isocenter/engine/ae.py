@@ -1,0 +1,40 @@
+"""AE titles as checked text (PS3.5 6.2, PS3.8 9.3.2)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from isocenter.engine.errors import LocalProtocolError
+
+#: The length of the fields in A-ASSOCIATE-RQ and -AC.
+AE_TITLE_LENGTH: Final = 16
+#: Default character repertoire without backslash and control characters.
+_AE_TITLE: Final = re.compile(r"[ -\[\]-~]{1,16}")
+
+
+def is_ae_title(text: str) -> bool:
+    """Whether *text*, without its padding, is an AE title."""
+    stripped = text.strip(" ")
+    return bool(stripped) and _AE_TITLE.fullmatch(stripped) is not None
+
+
+def check_ae_title(text: str) -> str:
+    """*text* without its padding.
+
+    Raises:
+        LocalProtocolError: it is empty, longer than 16 characters, or has a backslash, a
+            control character or anything beyond ASCII in it.
+    """
+    stripped = text.strip(" ")
+    if not stripped:
+        raise LocalProtocolError("an AE title has at least one character that is no space")
+    if len(stripped) > AE_TITLE_LENGTH:
+        raise LocalProtocolError(
+            f"AE title {stripped!r} has {len(stripped)} characters; {AE_TITLE_LENGTH} are allowed"
+        )
+    if _AE_TITLE.fullmatch(stripped) is None:
+        raise LocalProtocolError(
+            f"AE title {stripped!r} has characters that are not allowed: only ASCII, no backslash"
+        )
+    return stripped

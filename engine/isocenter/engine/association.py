@@ -1,0 +1,302 @@
+"""One association, sans-IO: bytes and commands in, effects out.
+
+`Association` is the small mutable shell around the pure parts: the framer
+(`framing`), the upper layer (`upper_layer`, PS3.8 Table 9-10), negotiation and
+the assembly of DIMSE messages (`dimse.fragments`).  It decides nothing that is
+not in one of them.
+
+The contract:
+
+* every call returns an ordered tuple of effects;
+* the peer cannot make a call raise: what it does wrong becomes an A-ABORT to
+  send, a `ProviderAborted` event and a timer to start;
+* `send` raises `LocalProtocolError` for what we may not do now, and then nothing
+  has changed;
+* how the bytes were cut into chunks changes nothing but where views of data
+  sets are cut.
+
+Memory held: one header, one control PDU (`Limits.associate_pdu`), one command
+set (`Limits.command_set`).
+"""
+
+from __future__ import annotations
+
+from typing import Final, assert_never
+
+from isocenter.engine import commands, pdu
+from isocenter.engine.commands import Command
+from isocenter.engine.dimse.fragments import PDV_OVERHEAD, MessageAssembler, encode_fragments
+from isocenter.engine.dimse.messages import encode_message
+from isocenter.engine.effects import CloseTransport, Effect, SendBytes
+from isocenter.engine.errors import (
+    INVALID_PDU_PARAMETER_VALUE,
+    UNEXPECTED_PDU,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
+from isocenter.engine.events import AssociationAccepted, AssociationRequested
+from isocenter.engine.framing import ControlPdu, DataHeader, Fragment, Framer
+from isocenter.engine.items import Buffer
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.negotiation import Negotiated, Role, established, refuse
+from isocenter.engine.states import STATES, Evt, Sta
+from isocenter.engine.upper_layer import PASSES_DATA, TABLE_9_10, Given, UpperLayerState, step
+
+#: The longest P-DATA-TF body that we send to a peer that set no limit: beyond it headers
+#: are below 0.005 % and a peer only has to buffer more.
+_UNLIMITED_SEND_LENGTH: Final = 131_072
+#: A maximum length that leaves less than this for a fragment cannot carry DIMSE sensibly:
+#: one megabyte would become 100,000 PDUs.
+_SHORTEST_MAX_LENGTH: Final = PDV_OVERHEAD + 10
+
+_RECEIVED: Final = {
+    pdu.AssociateAccept: Evt.EVT3,
+    pdu.AssociateReject: Evt.EVT4,
+    pdu.AssociateRequest: Evt.EVT6,
+    pdu.ReleaseRequest: Evt.EVT12,
+    pdu.ReleaseResponse: Evt.EVT13,
+    pdu.Abort: Evt.EVT16,
+}
+
+
+class Association:
+    """One end of an association, as requestor or acceptor; good for one connection.
+
+    Attributes:
+        negotiated: what both sides agreed on, from Sta6 on; None before.
+    """
+
+    def __init__(self, role: Role, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.negotiated: Negotiated | None = None
+        self._state = UpperLayerState(Sta.STA1, role)
+        self._limits = limits
+        self._framer = Framer(limits)
+        self._assembler = MessageAssembler(limits)
+        self._request: pdu.AssociateRequest | None = None
+        self._encoded_request = b""
+        self._send_length = 0
+        self._sending_data_set_on: int | None = None
+        self._closed = False
+
+    @property
+    def role(self) -> Role:
+        return self._state.role
+
+    @property
+    def state(self) -> Sta:
+        """The state of PS3.8 Table 9-10."""
+        return self._state.sta
+
+    @property
+    def is_sending_data_set(self) -> bool:
+        """Whether a message that was begun still lacks the end of its data set."""
+        return self._sending_data_set_on is not None
+
+    # What the transport tells.
+
+    def transport_opened(self) -> tuple[Effect, ...]:
+        """The connection stands: confirmation (Evt2) or indication (Evt5)."""
+        evt = Evt.EVT5 if self._state.role is Role.ACCEPTOR else Evt.EVT2
+        return self._step(evt, Given(encoded=self._encoded_request))
+
+    def receive_data(self, chunk: Buffer) -> tuple[Effect, ...]:
+        """Bytes came, at least one; never raises for anything in them."""
+        effects: list[Effect] = []
+        if self._closed:
+            return ()
+        try:
+            for cut in self._framer.feed(chunk):
+                if type(cut) is Fragment:
+                    self._receive_fragment(cut, effects)
+                elif type(cut) is DataHeader:
+                    self._receive_data_header(effects)
+                else:
+                    assert isinstance(cut, ControlPdu)
+                    self._receive_control(cut, effects)
+                if self._framer.is_discarding:
+                    break
+        except RemoteProtocolError as fault:
+            self._framer.discard()
+            effects += self._step(Evt.EVT19, Given(cause=fault))
+        return tuple(effects)
+
+    def transport_closed(self) -> tuple[Effect, ...]:
+        """The peer closed the connection, or it broke (Evt17).  Nothing comes after it."""
+        if self._closed or self._state.sta is Sta.STA1:
+            return ()
+        effects = self._step(Evt.EVT17)
+        self._close()
+        return effects
+
+    def timer_expired(self) -> tuple[Effect, ...]:
+        """ARTIM ran out (Evt18); nothing happens if it had been stopped."""
+        if (Evt.EVT18, self._state.sta) not in TABLE_9_10:
+            return ()
+        return self._step(Evt.EVT18)
+
+    # What the service-user asks for.
+
+    def send(self, command: Command) -> tuple[Effect, ...]:
+        """Carry out a request or response primitive.
+
+        Raises:
+            LocalProtocolError: not allowed in this state (PS3.8 Table 9-10), on this
+                presentation context, or in the middle of a data set; nothing changed.
+        """
+        match command:
+            case commands.SendMessage():
+                return self._send_message(command)
+            case commands.SendDataSet(context_id, data, is_last):
+                return self._send_data_set(context_id, data, is_last)
+            case commands.RequestAssociation(request):
+                encoded = pdu.encode_associate_request(request)
+                effects = self._step(Evt.EVT1)
+                self._request, self._encoded_request = request, encoded
+                self._announce(request.user_information.max_pdu_length)
+                return effects
+            case commands.AcceptAssociation(accept):
+                return self._accept(accept)
+            case commands.RejectAssociation(reject):
+                return self._step(Evt.EVT8, Given(reject=reject))
+            case commands.RequestRelease():
+                self._refuse_within_data_set("A-RELEASE request")
+                return self._step(Evt.EVT11)
+            case commands.AcceptRelease():
+                self._refuse_within_data_set("A-RELEASE response")
+                return self._step(Evt.EVT14)
+            case commands.Abort():
+                return self._step(Evt.EVT15)
+            case _:
+                assert_never(command)
+
+    # Inside.
+
+    def _step(self, evt: Evt, given: Given = Given()) -> tuple[Effect, ...]:  # noqa: B008 (frozen)
+        self._state, effects = step(self._state, evt, given)
+        if any(type(effect) is CloseTransport for effect in effects):
+            self._close()
+        return effects
+
+    def _close(self) -> None:
+        self._closed = True
+        self._framer.discard()
+
+    def _announce(self, max_pdu_length: int) -> None:
+        self._framer.max_pdu_length = max_pdu_length or self._limits.unlimited_pdu_length
+
+    def _limit_sending(self, negotiated: Negotiated) -> None:
+        self._send_length = negotiated.peer_max_pdu_length or _UNLIMITED_SEND_LENGTH
+
+    def _receive_data_header(self, effects: list[Effect]) -> None:
+        action = TABLE_9_10[Evt.EVT10, self._state.sta]
+        if action not in PASSES_DATA:
+            effects += self._step(Evt.EVT10, self._unexpected("P-DATA-TF"))
+
+    def _receive_fragment(self, fragment: Fragment, effects: list[Effect]) -> None:
+        sta = self._state.sta
+        if sta is not Sta.STA6 and sta is not Sta.STA7:
+            return  # of a P-DATA-TF that was answered, or is ignored, since its header
+        negotiated = self.negotiated
+        assert negotiated is not None
+        if fragment.context_id not in negotiated.contexts:
+            raise RemoteProtocolError(
+                f"P-DATA-TF on presentation context {fragment.context_id}, which was not accepted "
+                "(PS3.8 9.3.5.1)",
+                INVALID_PDU_PARAMETER_VALUE,
+            )
+        event = self._assembler.receive(fragment)
+        if event is not None:
+            effects.append(event)
+
+    def _receive_control(self, cut: ControlPdu, effects: list[Effect]) -> None:
+        received = pdu.decode_pdu(cut.pdu_type, cut.body, self._limits)
+        evt = _RECEIVED[type(received)]
+        given = self._unexpected(str(cut.pdu_type))
+        if isinstance(received, pdu.AssociateRequest) and self._state.sta is Sta.STA2:
+            self._check_max_length(received.user_information.max_pdu_length)
+            self._request = received
+            given = Given(indication=AssociationRequested(received), reject=refuse(received))
+        elif isinstance(received, pdu.AssociateAccept) and self._state.sta is Sta.STA5:
+            assert self._request is not None
+            self._check_max_length(received.user_information.max_pdu_length)
+            negotiated = established(self._request, received, Role.REQUESTOR)
+            self.negotiated = negotiated
+            self._limit_sending(negotiated)
+            given = Given(indication=AssociationAccepted(received, negotiated))
+        elif isinstance(received, pdu.AssociateReject | pdu.Abort):
+            given = Given(received=received, cause=given.cause)
+        effects += self._step(evt, given)
+
+    def _unexpected(self, name: str) -> Given:
+        sta = self._state.sta
+        return Given(
+            cause=RemoteProtocolError(
+                f"{name} in {sta} ({STATES[sta]}; PS3.8 Table 9-10)", UNEXPECTED_PDU
+            )
+        )
+
+    def _check_max_length(self, max_pdu_length: int) -> None:
+        if 0 < max_pdu_length < _SHORTEST_MAX_LENGTH:
+            raise RemoteProtocolError(
+                f"maximum length received of {max_pdu_length} bytes cannot carry a fragment "
+                "(PS3.8 D.1)",
+                INVALID_PDU_PARAMETER_VALUE,
+            )
+
+    def _accept(self, accept: pdu.AssociateAccept) -> tuple[Effect, ...]:
+        if self._state.sta is not Sta.STA3:
+            return self._step(Evt.EVT7)  # raises
+        assert self._request is not None
+        encoded = pdu.encode_associate_accept(accept)
+        negotiated = established(self._request, accept, Role.ACCEPTOR)
+        effects = self._step(Evt.EVT7, Given(encoded=encoded))
+        self.negotiated = negotiated
+        self._announce(accept.user_information.max_pdu_length)
+        self._limit_sending(negotiated)
+        return effects
+
+    def _check_data_allowed(self, context_id: int) -> None:
+        if (Evt.EVT9, self._state.sta) not in TABLE_9_10:
+            self._step(Evt.EVT9)  # raises with the reason
+        assert self.negotiated is not None
+        if context_id not in self.negotiated.contexts:
+            raise LocalProtocolError(f"presentation context {context_id} was not accepted")
+
+    def _refuse_within_data_set(self, what: str) -> None:
+        if self._sending_data_set_on is not None:
+            raise LocalProtocolError(f"{what} before the end of a data set (PS3.7 6.3.1)")
+
+    def _send_message(self, command: commands.SendMessage) -> tuple[Effect, ...]:
+        context_id = command.context_id
+        self._check_data_allowed(context_id)
+        self._refuse_within_data_set("another message")
+        data = command.data_set
+        has_data_set = command.has_data_set or data is not None
+        buffers = encode_fragments(
+            context_id,
+            encode_message(command.message, has_data_set),
+            is_command=True,
+            is_last=True,
+            max_length=self._send_length,
+        )
+        if data is not None:
+            buffers += encode_fragments(
+                context_id, data, is_command=False, is_last=True, max_length=self._send_length
+            )
+        elif has_data_set:
+            self._sending_data_set_on = context_id
+        return (SendBytes(tuple(buffers)),)
+
+    def _send_data_set(self, context_id: int, data: Buffer, is_last: bool) -> tuple[Effect, ...]:
+        self._check_data_allowed(context_id)
+        if self._sending_data_set_on != context_id:
+            raise LocalProtocolError("no message on this presentation context awaits a data set")
+        if is_last:
+            self._sending_data_set_on = None
+        buffers = encode_fragments(
+            context_id, data, is_command=False, is_last=is_last, max_length=self._send_length
+        )
+        return (SendBytes(tuple(buffers)),) if buffers else ()
+
+
+

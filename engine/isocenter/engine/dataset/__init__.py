@@ -1,0 +1,62 @@
+"""Data sets as bytes (PS3.5, PS3.10): scanned, read, written, re-encoded; no object model.
+
+Standard library only, and no I/O.  pydicom is what users of Isocenter get to work
+with; this package is what the server itself needs, on its hot paths, of a data set.
+"""
+
+from isocenter.engine.dataset.errors import DataSetError
+from isocenter.engine.dataset.file_meta import (
+    FILE_HEAD_LENGTH,
+    FileMeta,
+    guess_encoding,
+    read_file_meta,
+    write_file_meta,
+)
+from isocenter.engine.dataset.inflate import Inflater
+from isocenter.engine.dataset.reader import Element, Fragments, Item, Value, read_data_set
+from isocenter.engine.dataset.reencode import Reencoder, VrOf
+from isocenter.engine.dataset.scanner import ElementScanner, ScannedItem, ScannedValue
+from isocenter.engine.dataset.vr import (
+    DEFLATED_LITTLE,
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    Encoding,
+    encoding_of,
+)
+from isocenter.engine.dataset.writer import (
+    WritableElement,
+    WritableItem,
+    WritableValue,
+    write_data_set,
+)
+
+__all__ = [
+    "DEFLATED_LITTLE",
+    "EXPLICIT_BIG",
+    "EXPLICIT_LITTLE",
+    "FILE_HEAD_LENGTH",
+    "IMPLICIT_LITTLE",
+    "DataSetError",
+    "Element",
+    "ElementScanner",
+    "Encoding",
+    "FileMeta",
+    "Fragments",
+    "Inflater",
+    "Item",
+    "Reencoder",
+    "ScannedItem",
+    "ScannedValue",
+    "Value",
+    "VrOf",
+    "WritableElement",
+    "WritableItem",
+    "WritableValue",
+    "encoding_of",
+    "guess_encoding",
+    "read_data_set",
+    "read_file_meta",
+    "write_data_set",
+    "write_file_meta",
+]

@@ -1,0 +1,90 @@
+"""The bounded inflater of deflated transfer syntaxes (PS3.5 A.5; RFC 1951, no zlib header)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+from isocenter.engine.dataset.errors import DataSetError
+from isocenter.engine.items import Buffer
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+
+#: RFC 1951 with the largest window, without the header of RFC 1950.
+RAW_DEFLATE: Final = -15
+
+
+#: Behind the end of the stream: the eight bytes of a gzip trailer, which some writers
+#: leave there, and one of padding (PS3.5 A.5).
+MAX_TRAILER_LENGTH: Final = 9
+
+
+class Inflater:
+    """Inflates a raw deflate stream that comes in pieces, into pieces of bounded size.
+
+    At most ``limits.inflate_window`` bytes are inflated at once, and output beyond the
+    first window may not pass ``limits.inflate_ratio`` times the input so far.
+    """
+
+    __slots__ = ("_given", "_has_ended", "_inflater", "_limits", "_taken", "_trailing")
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
+        self._inflater = zlib.decompressobj(RAW_DEFLATE)
+        self._taken = 0
+        self._given = 0
+        self._trailing = 0
+        self._has_ended = False
+
+    def feed(self, chunk: Buffer) -> Iterator[bytes]:
+        """The bytes that *chunk* inflates to; to be consumed before the next call.
+
+        Raises:
+            DataSetError: no deflate stream, more than padding behind its end, or
+                (``limit`` "inflate_ratio") more output than the bound allows.
+        """
+        inflater = self._inflater
+        window = self._limits.inflate_window
+        if self._has_ended:
+            self._trail(len(chunk))
+            return
+        self._taken += len(chunk)
+        allowed = self._taken * self._limits.inflate_ratio + window
+        pending: Buffer = chunk
+        while True:
+            try:
+                piece = inflater.decompress(pending, window)
+            except zlib.error as error:
+                raise DataSetError("not a deflated data set (PS3.5 A.5)", self._given) from error
+            self._given += len(piece)
+            if self._given > allowed:
+                raise DataSetError(
+                    "the deflated data set inflates to more than "
+                    f"{self._limits.inflate_ratio} times its size",
+                    self._given,
+                    "inflate_ratio",
+                )
+            if piece:
+                yield piece
+            if inflater.eof:
+                self._has_ended = True
+                self._trail(len(inflater.unused_data))
+                return
+            pending = inflater.unconsumed_tail
+            # A full window may leave output behind even when all input was taken.
+            if not pending and len(piece) < window:
+                return
+
+    def _trail(self, length: int) -> None:
+        self._trailing += length
+        if self._trailing > MAX_TRAILER_LENGTH:
+            raise DataSetError("bytes behind the end of the deflated data set", self._given)
+
+    def finish(self) -> None:
+        """Say that there is no more input.
+
+        Raises:
+            DataSetError: the deflate stream has not ended.
+        """
+        if not self._has_ended:
+            raise DataSetError("the deflated data set is truncated", self._given)

@@ -1,0 +1,284 @@
+"""What two sides agree on: pure functions over what one proposed and the other answered.
+
+PS3.8 7.1.1 and PS3.7 D.3, for both roles.  Who may associate at all (AE titles,
+identity) is not asked here; that is the service-user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+from isocenter.engine.errors import (
+    INVALID_PDU_PARAMETER_VALUE,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
+from isocenter.engine.items import (
+    AsynchronousOperationsWindow,
+    ContextResult,
+    ExtendedNegotiation,
+    ProposedContext,
+    RoleSelection,
+    UserIdentity,
+    UserInformation,
+)
+from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.engine.uid import (
+    APPLICATION_CONTEXT,
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+)
+
+#: Results of a presentation context (PS3.8 Table 9-18).
+ACCEPTANCE: Final = 0
+ABSTRACT_SYNTAX_NOT_SUPPORTED: Final = 3
+TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
+
+#: Rejections by the service-provider itself (PS3.8 Table 9-21).
+PROTOCOL_VERSION_NOT_SUPPORTED: Final = AssociateReject(1, 2, 2)
+APPLICATION_CONTEXT_NOT_SUPPORTED: Final = AssociateReject(1, 1, 2)
+#: Bit 0 is version 1; all others are not tested (PS3.8 9.3.2).
+_VERSION_1: Final = 1
+
+
+class Role(Enum):
+    """Which side of the association we are; not to be taken for SCU and SCP."""
+
+    REQUESTOR = "requestor"
+    ACCEPTOR = "acceptor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What an acceptor offers for one abstract syntax.
+
+    Attributes:
+        transfer_syntaxes: in our order of preference.
+        scu_role, scp_role: what the *requestor* may be when it asks by role selection
+            (PS3.7 D.3.3.4); without asking it is SCU.
+        extended: the application information that we answer to the requestor's, None for
+            no answer (PS3.7 D.3.3.5).
+    """
+
+    transfer_syntaxes: tuple[str, ...]
+    scu_role: bool = True
+    scp_role: bool = False
+    extended: Callable[[bytes], bytes | None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptor:
+    """How an acceptor negotiates.
+
+    Attributes:
+        offer: abstract syntax → what is offered for it, None when it is not supported.
+        max_pdu_length: what we announce, in bytes; 0 for no limit.
+        max_operations_invoked, max_operations_performed: the largest window that we
+            agree to, from our side; 0 for no limit.
+    """
+
+    offer: Callable[[str], Offer | None]
+    max_pdu_length: int
+    max_operations_invoked: int = 1
+    max_operations_performed: int = 1
+    implementation_class_uid: str = IMPLEMENTATION_CLASS_UID
+    implementation_version_name: str = IMPLEMENTATION_VERSION_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class PresentationContext:
+    """An accepted presentation context.
+
+    ``as_scu``: we may request operations on it; ``as_scp``: we may perform them.
+    """
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntax: str
+    as_scu: bool
+    as_scp: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Negotiated:
+    """What holds on an established association, from our side.
+
+    Attributes:
+        contexts: accepted presentation contexts by ID.
+        peer_max_pdu_length: what the peer takes, in bytes; 0 for no limit.  The two
+            directions are independent.
+        operations_invoked: how many operations we may have outstanding; 0 for no limit.
+        operations_performed: how many the peer may have outstanding with us.
+        extended_negotiations: by SOP class, what the acceptor answered.
+    """
+
+    role: Role
+    called_ae_title: str
+    calling_ae_title: str
+    contexts: Mapping[int, PresentationContext]
+    peer_max_pdu_length: int
+    own_max_pdu_length: int
+    operations_invoked: int = 1
+    operations_performed: int = 1
+    extended_negotiations: Mapping[str, bytes] = field(default_factory=dict)
+    peer_implementation_class_uid: str = ""
+    peer_implementation_version_name: str = ""
+    user_identity: UserIdentity | None = None
+
+
+def refuse(request: AssociateRequest) -> AssociateReject | None:
+    """The rejection that is the service-provider's to make (AE-6), or None."""
+    if not request.protocol_version & _VERSION_1:
+        return PROTOCOL_VERSION_NOT_SUPPORTED
+    if request.application_context_name != APPLICATION_CONTEXT:
+        return APPLICATION_CONTEXT_NOT_SUPPORTED
+    return None
+
+
+def negotiate(request: AssociateRequest, acceptor: Acceptor) -> AssociateAccept | AssociateReject:
+    """The acceptor's answer to *request*; an accept also when no context is left."""
+    reject = refuse(request)
+    if reject is not None:
+        return reject
+    info = request.user_information
+    window = info.asynchronous_operations_window
+    return AssociateAccept(
+        called_ae_title=request.called_ae_title,
+        calling_ae_title=request.calling_ae_title,
+        presentation_contexts=tuple(
+            _judge(context, acceptor.offer(context.abstract_syntax))
+            for context in request.presentation_contexts
+        ),
+        user_information=UserInformation(
+            max_pdu_length=acceptor.max_pdu_length,
+            implementation_class_uid=acceptor.implementation_class_uid,
+            implementation_version_name=acceptor.implementation_version_name,
+            asynchronous_operations_window=None
+            if window is None
+            else AsynchronousOperationsWindow(
+                _smaller(window.invoked, acceptor.max_operations_performed),
+                _smaller(window.performed, acceptor.max_operations_invoked),
+            ),
+            role_selections=_roles(request, acceptor),
+            extended_negotiations=_extended(request, acceptor),
+        ),
+    )
+
+
+def _judge(context: ProposedContext, offer: Offer | None) -> ContextResult:
+    if offer is None:
+        return ContextResult(context.context_id, ABSTRACT_SYNTAX_NOT_SUPPORTED)
+    proposed = context.transfer_syntaxes
+    for syntax in offer.transfer_syntaxes:
+        if syntax in proposed:
+            return ContextResult(context.context_id, ACCEPTANCE, syntax)
+    return ContextResult(context.context_id, TRANSFER_SYNTAXES_NOT_SUPPORTED)
+
+
+def _roles(request: AssociateRequest, acceptor: Acceptor) -> tuple[RoleSelection, ...]:
+    answers: dict[str, RoleSelection] = {}
+    proposed = {context.abstract_syntax for context in request.presentation_contexts}
+    for asked in request.user_information.role_selections:
+        offer = acceptor.offer(asked.sop_class_uid)
+        if offer is not None and asked.sop_class_uid in proposed:
+            answers[asked.sop_class_uid] = RoleSelection(
+                asked.sop_class_uid,
+                asked.scu_role and offer.scu_role,
+                asked.scp_role and offer.scp_role,
+            )
+    return tuple(answers.values())
+
+
+def _extended(request: AssociateRequest, acceptor: Acceptor) -> tuple[ExtendedNegotiation, ...]:
+    answers: dict[str, ExtendedNegotiation] = {}
+    for asked in request.user_information.extended_negotiations:
+        offer = acceptor.offer(asked.sop_class_uid)
+        if offer is None or offer.extended is None:
+            continue
+        answer = offer.extended(asked.application_information)
+        if answer is not None:
+            answers[asked.sop_class_uid] = ExtendedNegotiation(asked.sop_class_uid, answer)
+    return tuple(answers.values())
+
+
+def _smaller(asked: int, ours: int) -> int:
+    """The smaller of two limits where 0 is none."""
+    return min(asked, ours) if asked and ours else asked or ours
+
+
+def established(request: AssociateRequest, accept: AssociateAccept, role: Role) -> Negotiated:
+    """What *request* and *accept* together mean for the side that is *role*.
+
+    Raises:
+        RemoteProtocolError: as requestor, the peer accepted what was not proposed (reason 6).
+        LocalProtocolError: as acceptor, we did.
+    """
+    is_requestor = role is Role.REQUESTOR
+    proposed = {context.context_id: context for context in request.presentation_contexts}
+    asked = {item.sop_class_uid: item for item in request.user_information.role_selections}
+    roles = {
+        item.sop_class_uid: item
+        for item in accept.user_information.role_selections
+        if item.sop_class_uid in asked
+    }
+    contexts = {}
+    for result in accept.presentation_contexts:
+        if result.result != ACCEPTANCE:
+            continue
+        context = proposed.get(result.context_id)
+        if context is None or result.transfer_syntax not in context.transfer_syntaxes:
+            fault = (
+                f"A-ASSOCIATE-AC accepts presentation context {result.context_id} with a transfer "
+                "syntax that was not proposed (PS3.8 9.3.3.2)"
+            )
+            if is_requestor:
+                raise RemoteProtocolError(fault, INVALID_PDU_PARAMETER_VALUE)
+            raise LocalProtocolError(fault)
+        answer = roles.get(context.abstract_syntax)
+        requestor_scu, requestor_scp = True, False
+        if answer is not None:
+            proposal = asked[context.abstract_syntax]
+            requestor_scu = answer.scu_role and proposal.scu_role
+            requestor_scp = answer.scp_role and proposal.scp_role
+        contexts[result.context_id] = PresentationContext(
+            result.context_id,
+            context.abstract_syntax,
+            result.transfer_syntax,
+            as_scu=requestor_scu if is_requestor else requestor_scp,
+            as_scp=requestor_scp if is_requestor else requestor_scu,
+        )
+    own, peer = (
+        (request.user_information, accept.user_information)
+        if is_requestor
+        else (accept.user_information, request.user_information)
+    )
+    # The window of the -AC is the requestor's view of what was agreed (PS3.7 D.3.3.3.2).
+    window = accept.user_information.asynchronous_operations_window
+    if window is None or request.user_information.asynchronous_operations_window is None:
+        window = AsynchronousOperationsWindow(1, 1)
+    invoked, performed = (
+        (window.invoked, window.performed) if is_requestor else (window.performed, window.invoked)
+    )
+    return Negotiated(
+        role=role,
+        called_ae_title=request.called_ae_title,
+        calling_ae_title=request.calling_ae_title,
+        contexts=MappingProxyType(contexts),
+        peer_max_pdu_length=peer.max_pdu_length,
+        own_max_pdu_length=own.max_pdu_length,
+        operations_invoked=invoked,
+        operations_performed=performed,
+        extended_negotiations=MappingProxyType(
+            {
+                item.sop_class_uid: item.application_information
+                for item in accept.user_information.extended_negotiations
+            }
+        ),
+        peer_implementation_class_uid=peer.implementation_class_uid,
+        peer_implementation_version_name=peer.implementation_version_name,
+        user_identity=request.user_information.user_identity,
+    )

@@ -1,0 +1,796 @@
+"""One association under trio: a reader, the operations it starts, and the calls that wait on it.
+
+How an association lives.  `AssociationTask.run` is the reader.  It is the only
+one who receives; each chunk goes through the engine at once and what follows is
+carried out before the next is read, so a slow consumer slows the peer and
+nothing piles up.  A request starts an *operation*: a task in the association's
+own nursery, bounded by the negotiated asynchronous operations window.  Its data
+set reaches it through a rendezvous (the backpressure).  A response goes to the
+invocation that waits for its Message ID.
+
+Two lanes: fragments wait for whoever consumes them, but an abort cancels the
+operations' scope and a C-CANCEL sets its operation's flag as soon as they are
+read.
+
+There is no writer task and no queue: whoever sends holds the sending lock and
+waits for the socket.  A message is never interleaved with another.
+
+Every wait has a deadline from `Deadlines`; no number stands here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import assert_never, cast
+
+import trio
+
+from isocenter.engine import commands, effects, events
+from isocenter.engine.association import Association
+from isocenter.engine.commands import Command
+from isocenter.engine.dimse.messages import (
+    CCancelRequest,
+    Message,
+    Request,
+    Response,
+    is_request,
+)
+from isocenter.engine.effects import Effect
+from isocenter.engine.errors import (
+    AssociationAbortedError,
+    AssociationError,
+    AssociationRejectedError,
+    LocalProtocolError,
+    ProviderAbortedError,
+    TransportLostError,
+)
+from isocenter.engine.items import Buffer
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.negotiation import Negotiated, PresentationContext, Role
+from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.engine.states import Sta
+from isocenter.services.errors import DeadlineExceeded, OperationError
+from isocenter.services.transport import Transport
+
+log = logging.getLogger("isocenter.association")
+
+#: Responses of one invocation that may wait for their reader before the socket does.
+_RESPONSE_LOOKAHEAD = 64
+_MESSAGE_ID_RANGE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """How long each wait may last, in seconds; progress restarts those that measure progress."""
+
+    #: From connecting to the transport connection (client).
+    connect: float = 10.0
+    #: TLS handshake (client); a server counts it into `association_request`.
+    tls_handshake: float = 5.0
+    #: ARTIM, and a server's one clock from accept over TLS to A-ASSOCIATE-AC.
+    association_request: float = 5.0
+    #: For A-ASSOCIATE-AC after A-ASSOCIATE-RQ (client).
+    association_response: float = 30.0
+    #: Nothing received, nothing to do: A-ABORT.
+    idle: float = 60.0
+    #: A DIMSE response, or the next of several.
+    response: float = 60.0
+    #: A-RELEASE-RP, or the end of operations when the peer asks for release.
+    release: float = 10.0
+    #: The socket takes no byte.
+    write_blocked: float = 30.0
+    #: Closing an association that failed: A-ABORT out, connection closed.
+    abort: float = 2.0
+
+
+DEFAULT_DEADLINES = Deadlines()
+
+#: Performs one operation: reads its data set, sends its responses.
+Provider = Callable[["Operation"], Awaitable[None]]
+#: Answers an A-ASSOCIATE indication.
+Decide = Callable[[AssociateRequest], Awaitable[AssociateAccept | AssociateReject]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedResponse:
+    """A response message and its data set, whole (an identifier or attribute list), if it has one."""
+
+    message: Response
+    data_set: bytes | None
+
+
+class Operation:
+    """One request of the peer while it is being performed.
+
+    Attributes:
+        association: the association it came on.
+        context: the presentation context it came on.
+        request: the command set.
+        has_data_set: whether a data set follows; it must be read or it is skipped.
+    """
+
+    def __init__(
+        self,
+        association: AssociationTask,
+        context: PresentationContext,
+        request: Request,
+        has_data_set: bool,
+    ) -> None:
+        self.association = association
+        self.context = context
+        self.request = request
+        self.has_data_set = has_data_set
+        self.scope = trio.CancelScope()
+        self._cancelled = False
+        self._ready: deque[memoryview] = deque()
+        self._complete = not has_data_set
+        self._abandoned = False
+        self._arrived = trio.Event()
+        self._consumed = trio.Event()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether a C-CANCEL-RQ for this operation has come."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    # The lane of the data set: the reader puts, the performer takes.
+
+    def _put(self, data: memoryview, is_last: bool) -> None:
+        if not self._abandoned and data:
+            self._ready.append(data)
+        if is_last:
+            self._complete = True
+        self._arrived.set()
+
+    async def _until_consumed(self) -> None:
+        """Backpressure: the reader waits until the performer has taken what came."""
+        while self._ready:
+            self._consumed = trio.Event()
+            await self._consumed.wait()
+
+    def _abandon(self) -> None:
+        """Nobody reads on: what still comes is dropped."""
+        self._abandoned = True
+        self._ready.clear()
+        self._consumed.set()
+
+    async def fragments(self) -> AsyncIterator[Sequence[memoryview]]:
+        """The data set as it comes: groups of views, valid until the next turn of the loop.
+
+        When the association ends first, the task is cancelled.
+        """
+        while True:
+            if self._ready:
+                group = tuple(self._ready)
+                yield group
+                for _ in group:
+                    self._ready.popleft()
+                self._consumed.set()
+            elif self._complete:
+                return
+            else:
+                self._arrived = trio.Event()
+                await self._arrived.wait()
+
+    async def data_set(self, max_bytes: int | None = None) -> bytes:
+        """The data set whole: for identifiers and attribute lists, which are small.
+
+        Raises:
+            OperationError: A700H out of resources, longer than *max_bytes*
+                (default: `Limits.identifier`).
+        """
+        bound = self.association.limits.identifier if max_bytes is None else max_bytes
+        gathered = bytearray()
+        async for group in self.fragments():
+            for data in group:
+                gathered += data
+            if len(gathered) > bound:
+                raise OperationError(0xA700, f"data set longer than {bound} bytes")
+        return bytes(gathered)
+
+    async def respond(self, response: Response, data_set: Buffer | None = None) -> None:
+        """Send a response of this operation, with its identifier or attribute list."""
+        await self.association.send(
+            commands.SendMessage(self.context.context_id, response, data_set)
+        )
+
+
+class Invocation:
+    """One request of ours while its responses come."""
+
+    def __init__(self, task: AssociationTask, context_id: int, request: Request) -> None:
+        self._task = task
+        self.context_id = context_id
+        self.request = request
+        self._deliver, self._responses = trio.open_memory_channel[ReceivedResponse](
+            _RESPONSE_LOOKAHEAD
+        )
+
+    async def next(self) -> ReceivedResponse:
+        """The next response.
+
+        Raises:
+            AssociationError: the association ended first.
+            DeadlineExceeded: none came in time; the association was aborted.
+        """
+        with trio.move_on_after(self._task.deadlines.response) as scope:
+            try:
+                return await self._responses.receive()
+            except trio.EndOfChannel:
+                raise self._task.end_reason() from None
+        assert scope.cancelled_caught
+        error = DeadlineExceeded(
+            f"no response within {self._task.deadlines.response:g} s; the association was aborted"
+        )
+        await self._task.abort(error)
+        raise error
+
+    async def cancel(self) -> None:
+        """Send C-CANCEL-RQ; the peer ends the operation with FE00H, or had ended it already."""
+        request = CCancelRequest(message_id_being_responded_to=self.request.message_id)
+        await self._task.send(commands.SendMessage(self.context_id, request))
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over one association."""
+
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    messages_received: int = 0
+    messages_sent: int = 0
+
+
+@dataclass(slots=True)
+class _Inbound:
+    """What the next data set fragments belong to."""
+
+    operation: Operation | None = None
+    response: Response | None = None
+    gathered: bytearray = field(default_factory=bytearray)
+
+
+class AssociationTask:
+    """Carries one association between a transport and the engine.
+
+    Attributes:
+        request: the A-ASSOCIATE-RQ, once known.
+        established: set when A-ASSOCIATE was accepted.
+        ended: set when the association is over; the connection may still be closing.
+        closed: set when the connection is closed too.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        role: Role,
+        *,
+        provider: Provider,
+        decide: Decide | None = None,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.transport = transport
+        self.deadlines = deadlines
+        self.limits = limits
+        self.request: AssociateRequest | None = None
+        self.traffic = Traffic()
+        self.established = trio.Event()
+        self.ended = trio.Event()
+        self.closed = trio.Event()
+        self._engine = Association(role, limits)
+        self._provider = provider
+        self._decide = decide
+        self._sending = trio.Lock()
+        self._message_lock = trio.Lock()
+        self._reading = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._artim_deadline = math.inf
+        self._received_at = math.inf
+        self._performing: dict[int, Operation] = {}
+        self._operation_ended = trio.Event()
+        self._invocations: dict[int, Invocation] = {}
+        self._invocation_ended = trio.Event()
+        self._next_message_id = 1
+        self._inbound = _Inbound()
+        self._end_reason: AssociationError | None = None
+        self._cut = False
+        self._closed = False
+
+    # What others ask.
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """What both sides agreed on."""
+        if self._engine.negotiated is None:
+            raise LocalProtocolError("the association is not established")
+        return self._engine.negotiated
+
+    @property
+    def is_established(self) -> bool:
+        return self._engine.state is Sta.STA6
+
+    @property
+    def operations(self) -> int:
+        """How many operations of the peer are being performed now."""
+        return len(self._performing)
+
+    @property
+    def is_idle(self) -> bool:
+        """Established, with nothing being performed or awaited."""
+        return self.is_established and not self._performing and not self._invocations
+
+    def end_reason(self) -> AssociationError:
+        """Why it ended, as an exception for whoever waited on it."""
+        return self._end_reason or AssociationError("the association was released")
+
+    # Sending.
+
+    async def send(self, command: Command) -> None:
+        """Have the engine do it, and carry out what follows.
+
+        Raises:
+            LocalProtocolError: not allowed now; nothing was sent.
+            AssociationError: the association has ended.
+        """
+        if self._end_reason is not None:
+            raise self._end_reason
+        if isinstance(command, commands.SendMessage):
+            async with self._message_lock:
+                self.traffic.messages_sent += 1
+                await self._carry_out(self._engine.send(command))
+        else:
+            await self._carry_out(self._engine.send(command))
+
+    async def send_streamed(
+        self,
+        context_id: int,
+        message: Request,
+        parts: AsyncIterator[Buffer],
+    ) -> None:
+        """Send a message whose data set comes in *parts*, none of them empty.
+
+        When *parts* raises, the message cannot be completed any more: the association is
+        aborted and the exception goes on.
+        """
+        async with self._message_lock:
+            held: Buffer = await anext(parts, b"")
+            if self._end_reason is not None:
+                raise self._end_reason
+            self.traffic.messages_sent += 1
+            buffers = _bytes_of(
+                self._engine.send(commands.SendMessage(context_id, message, has_data_set=True))
+            )
+            try:
+                async for part in parts:
+                    buffers += _bytes_of(
+                        self._engine.send(commands.SendDataSet(context_id, held, False))
+                    )
+                    await self._write(buffers)
+                    if self._end_reason is not None:
+                        raise self._end_reason
+                    held, buffers = part, ()
+                buffers += _bytes_of(
+                    self._engine.send(commands.SendDataSet(context_id, held, True))
+                )
+                await self._write(buffers)
+            except BaseException:
+                if self._engine.is_sending_data_set:
+                    await self.abort()
+                raise
+
+    async def abort(self, reason: AssociationError | None = None) -> None:
+        """A-ABORT now, if it can still be framed; else close.
+
+        The reader goes on until the peer has closed or ARTIM has run out: closing at once
+        could destroy the A-ABORT on its way.
+        """
+        self._end(reason or AssociationError("the association was aborted here"))
+        with trio.move_on_after(self.deadlines.abort, shield=True):
+            if not self._cut:
+                try:
+                    await self._carry_out(self._engine.send(commands.Abort()))
+                    return
+                except LocalProtocolError:
+                    if self._engine.state is Sta.STA13:
+                        return
+        await self._close()
+
+    async def release(self) -> None:
+        """A-RELEASE, and wait for its confirmation; after `Deadlines.release` abort.
+
+        Does nothing when the association has ended.
+        """
+        if self._closed or self._end_reason is not None:
+            return
+        with trio.move_on_after(self.deadlines.release) as scope:
+            async with self._message_lock:
+                if self._engine.state is not Sta.STA6:
+                    return
+                await self._carry_out(self._engine.send(commands.RequestRelease()))
+            await self.ended.wait()
+        if scope.cancelled_caught:
+            await self.abort()
+
+    # Invoking.
+
+    def next_message_id(self) -> int:
+        """A Message ID that no outstanding operation of ours uses (PS3.7 9.1)."""
+        while True:
+            message_id = self._next_message_id
+            self._next_message_id = message_id % (_MESSAGE_ID_RANGE - 1) + 1
+            if message_id not in self._invocations:
+                return message_id
+
+    async def begin(
+        self,
+        context_id: int,
+        request: Request,
+        data_set: Buffer | AsyncIterator[Buffer] | None = None,
+    ) -> Invocation:
+        """Send a request, as soon as the negotiated window allows; its responses come to the
+        `Invocation`, which occupies a place in the window until `finish`.
+
+        Raises:
+            AssociationError: the association has ended.
+            LocalProtocolError: not allowed now; nothing was sent.
+        """
+        window = self.negotiated.operations_invoked
+        while window and len(self._invocations) >= window:
+            if self._end_reason is not None:
+                raise self._end_reason
+            self._invocation_ended = trio.Event()
+            await self._invocation_ended.wait()
+        if self._end_reason is not None:
+            raise self._end_reason
+        invocation = Invocation(self, context_id, request)
+        self._invocations[request.message_id] = invocation
+        self._set_deadline()
+        try:
+            if data_set is None or isinstance(data_set, bytes | bytearray | memoryview):
+                await self.send(commands.SendMessage(context_id, request, data_set))
+            else:
+                await self.send_streamed(context_id, request, data_set)
+        except BaseException:
+            self.finish(invocation)
+            raise
+        return invocation
+
+    def finish(self, invocation: Invocation) -> None:
+        """Its final response has come, or nobody waits for it: the place is free again."""
+        if self._invocations.get(invocation.request.message_id) is invocation:
+            del self._invocations[invocation.request.message_id]
+            invocation._deliver.close()
+            invocation._responses.close()
+            self._invocation_ended.set()
+            self._restart_idle()
+
+    async def invoke(
+        self,
+        context_id: int,
+        request: Request,
+        data_set: Buffer | AsyncIterator[Buffer] | None = None,
+    ) -> ReceivedResponse:
+        """An operation with a single response, from request to response."""
+        invocation = await self.begin(context_id, request, data_set)
+        try:
+            return await invocation.next()
+        finally:
+            self.finish(invocation)
+
+    def in_background(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Run *function* in the association's nursery; it ends with the association."""
+        if self._nursery is not None and not self.ended.is_set():
+            self._nursery.start_soon(function)
+
+    # The life of the task.
+
+    async def run(self) -> None:
+        """Read until the association has ended and the connection is closed.
+
+        Cancelled from outside it closes the connection without a word; call `abort` first
+        to tell the peer.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                if self._engine.role is Role.ACCEPTOR:
+                    await self._carry_out(self._engine.transport_opened())
+                await self._read()
+                self._end(AssociationError("the association was released"))
+        except Exception:
+            await self.abort()  # the peer learns that we failed
+            raise
+        finally:
+            self._end(AssociationError("the association was closed here"))
+            await self._close()
+
+    async def request_association(self, request: AssociateRequest) -> None:
+        """As requestor, over a connection that stands: Evt1 and Evt2."""
+        self.request = request
+        await self._carry_out(self._engine.send(commands.RequestAssociation(request)))
+        await self._carry_out(self._engine.transport_opened())
+
+    async def established_or_ended(self) -> None:
+        """Until it is known whether the association stands."""
+        while not (self.established.is_set() or self.ended.is_set()):
+            self._invocation_ended = trio.Event()
+            await self._invocation_ended.wait()
+
+    def _finish(self) -> None:
+        self.ended.set()
+        for invocation in self._invocations.values():
+            invocation._deliver.close()
+        self._invocation_ended.set()
+
+    async def _read(self) -> None:
+        engine, transport = self._engine, self.transport
+        while not self._closed:
+            self._reading = trio.CancelScope()
+            self._received_at = trio.current_time()
+            self._set_deadline()
+            with self._reading:
+                chunk = await transport.receive()
+            if self._reading.cancelled_caught:
+                await self._time_out()
+                continue
+            if chunk:
+                self.traffic.bytes_received += len(chunk)
+                answer = engine.receive_data(chunk)
+            else:
+                answer = engine.transport_closed()
+            await self._carry_out(answer)
+            if not chunk:
+                return
+            if self._inbound.operation is not None:
+                await self._inbound.operation._until_consumed()
+
+    async def _time_out(self) -> None:
+        now = trio.current_time()
+        if self._closed:
+            return
+        if now >= self._artim_deadline:
+            self._artim_deadline = math.inf
+            await self._carry_out(self._engine.timer_expired())
+        elif now >= self._idle_deadline():
+            await self.abort(
+                DeadlineExceeded(f"nothing was received for {self.deadlines.idle:g} s")
+            )
+
+    def _idle_deadline(self) -> float:
+        awaits_data = self._inbound.operation is not None or self._inbound.response is not None
+        busy = self._performing or self._invocations
+        if (busy and not awaits_data) or self._engine.state is not Sta.STA6:
+            return math.inf
+        return self._received_at + self.deadlines.idle
+
+    def _set_deadline(self) -> None:
+        self._reading.deadline = min(self._artim_deadline, self._idle_deadline())
+
+    def _restart_idle(self) -> None:
+        self._received_at = trio.current_time()
+        self._set_deadline()
+
+    # Carrying out effects.
+
+    async def _carry_out(self, answer: Iterable[Effect]) -> None:
+        for effect in answer:
+            match effect:
+                case events.DataSetReceived(_, data, is_last):
+                    if self._inbound.operation is not None:
+                        self._inbound.operation._put(data, is_last)
+                        if is_last:
+                            self._inbound.operation = None
+                    else:
+                        await self._response_data_received(data, is_last)
+                case events.MessageReceived(context_id, message, has_data_set):
+                    self.traffic.messages_received += 1
+                    await self._message_received(context_id, message, has_data_set)
+                case effects.SendBytes(buffers):
+                    await self._write(buffers)
+                case events.CancelReceived(_, message):
+                    operation = self._performing.get(message.message_id_being_responded_to)
+                    if operation is not None:
+                        operation.cancel()
+                case effects.StartArtim():
+                    self._artim_deadline = (
+                        trio.current_time() + self.deadlines.association_request
+                    )
+                    self._set_deadline()
+                case effects.StopArtim():
+                    self._artim_deadline = math.inf
+                    self._set_deadline()
+                case effects.CloseTransport():
+                    await self._close()
+                case effects.OpenTransport():
+                    pass  # whoever made this task has connected already
+                case effects.PeerFault(cause):
+                    log.warning("%s: %s", self.transport.peer_address, cause)
+                case events.AssociationRequested(request):
+                    self.request = request
+                    await self._answer(request)
+                case events.AssociationAccepted():
+                    self._restart_idle()
+                    self.established.set()
+                    self._invocation_ended.set()
+                case events.AssociationRejected(reject):
+                    self._end(
+                        AssociationRejectedError(reject.result, reject.source, reject.reason)
+                    )
+                case events.ReleaseRequested():
+                    self.in_background(self._accept_release)
+                case events.AssociationReleased():
+                    if self._engine.state is Sta.STA12:
+                        self.in_background(self._accept_release)
+                    else:
+                        self._finish()
+                case events.AssociationAborted(source, reason):
+                    self._end(AssociationAbortedError(source, reason))
+                case events.ProviderAborted(reason, cause, transport_lost):
+                    error = (
+                        TransportLostError()
+                        if transport_lost
+                        else ProviderAbortedError(reason, str(cause) if cause else "")
+                    )
+                    error.__cause__ = cause
+                    self._end(error)
+                case _:
+                    assert_never(effect)
+
+    def _end(self, reason: AssociationError) -> None:
+        """The association is over: nobody works or waits for it any more."""
+        if self._end_reason is None:
+            self._end_reason = reason
+        for operation in self._performing.values():
+            operation.scope.cancel()
+        self._finish()
+
+    async def _write(self, buffers: Sequence[Buffer]) -> None:
+        if self._cut or self._closed:
+            return
+        try:
+            self._sending.acquire_nowait()
+        except trio.WouldBlock:
+            await self._sending.acquire()
+        try:
+            with trio.CancelScope() as scope:
+                limit = self.deadlines.write_blocked
+
+                def progress() -> None:
+                    scope.deadline = trio.current_time() + limit
+
+                progress()
+                try:
+                    self._cut = True  # until all of it has left, nothing else can be framed
+                    await self.transport.send(buffers, progress)
+                    self._cut = False
+                except BrokenPipeError:
+                    pass  # the reader sees the end of the connection, and Evt17 tells the engine
+            self.traffic.bytes_sent += sum(map(len, buffers))
+        finally:
+            self._sending.release()
+        if scope.cancelled_caught:
+            self._end(DeadlineExceeded(f"the peer took no data for {limit:g} s"))
+            await self._close()
+
+    async def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._reading.cancel()
+            self.closed.set()
+            await self.transport.aclose()
+
+    async def _answer(self, request: AssociateRequest) -> None:
+        assert self._decide is not None
+        answer = await self._decide(request)
+        if isinstance(answer, AssociateReject):
+            self._end_reason = AssociationRejectedError(
+                answer.result, answer.source, answer.reason
+            )
+            await self._carry_out(self._engine.send(commands.RejectAssociation(answer)))
+        else:
+            await self._carry_out(self._engine.send(commands.AcceptAssociation(answer)))
+            self.established.set()
+
+    async def _accept_release(self) -> None:
+        """Let what is being performed end, within the deadline, then confirm."""
+        with trio.move_on_after(self.deadlines.release):
+            while self._performing:
+                self._operation_ended = trio.Event()
+                await self._operation_ended.wait()
+            async with self._message_lock:
+                if self._end_reason is None:
+                    await self._carry_out(self._engine.send(commands.AcceptRelease()))
+                    return
+        if self._end_reason is None:
+            await self.abort()
+
+    # Messages of the peer.
+
+    async def _message_received(
+        self, context_id: int, message: Message, has_data_set: bool
+    ) -> None:
+        self._inbound = _Inbound()
+        if is_request(message):
+            await self._request_received(context_id, message, has_data_set)
+            return
+        assert not isinstance(message, CCancelRequest)  # has an event of its own
+        response = cast(Response, message)
+        if has_data_set:
+            self._inbound.response = response
+        else:
+            await self._deliver(ReceivedResponse(response, None))
+
+    async def _request_received(
+        self, context_id: int, request: Request, has_data_set: bool
+    ) -> None:
+        window = self.negotiated.operations_performed
+        while window and len(self._performing) >= window:
+            # The peer overruns its window: it waits, and what it sends waits in the socket.
+            self._operation_ended = trio.Event()
+            await self._operation_ended.wait()
+        operation = Operation(self, self.negotiated.contexts[context_id], request, has_data_set)
+        if has_data_set:
+            self._inbound.operation = operation
+        key = request.message_id
+        while key in self._performing:
+            # Message IDs identify outstanding operations (PS3.7 9.1): one at a time.
+            self._operation_ended = trio.Event()
+            await self._operation_ended.wait()
+        self._performing[key] = operation
+        assert self._nursery is not None
+        self._nursery.start_soon(self._perform, key, operation)
+
+    async def _perform(self, key: int, operation: Operation) -> None:
+        try:
+            with operation.scope:
+                await self._provider(operation)
+        except AssociationError as error:
+            log.debug("%s: operation ended with its association: %s",
+                      self.transport.peer_address, error)
+        except LocalProtocolError as error:
+            if self._end_reason is None:
+                log.warning("%s: operation given up: %s", self.transport.peer_address, error)
+        finally:
+            operation._abandon()
+            del self._performing[key]
+            self._operation_ended.set()
+            self._restart_idle()
+
+    async def _response_data_received(self, data: memoryview, is_last: bool) -> None:
+        inbound = self._inbound
+        if inbound.response is None:
+            return  # of a message that was skipped
+        if len(inbound.gathered) + len(data) > self.limits.identifier:
+            await self.abort(AssociationError("the data set of a response passes its limit"))
+            return
+        inbound.gathered += data
+        if is_last:
+            self._inbound = _Inbound()
+            await self._deliver(ReceivedResponse(inbound.response, bytes(inbound.gathered)))
+
+    async def _deliver(self, response: ReceivedResponse) -> None:
+        invocation = self._invocations.get(response.message.message_id_being_responded_to)
+        if invocation is None:
+            log.debug("%s: a response to no outstanding operation", self.transport.peer_address)
+            return
+        try:
+            await invocation._deliver.send(response)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # whoever asked has left
+
+
+def _bytes_of(answer: Iterable[Effect]) -> tuple[Buffer, ...]:
+    return tuple(
+        buffer
+        for effect in answer
+        if isinstance(effect, effects.SendBytes)
+        for buffer in effect.buffers
+    )

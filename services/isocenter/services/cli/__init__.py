@@ -1,0 +1,133 @@
+"""The command line: `isocenter COMMAND …`.
+
+One table names the commands.  The module of a command is imported when it is
+asked for, so that `--help` answers at once.  It offers
+
+    def add_arguments(parser: argparse.ArgumentParser) -> None
+    def run(arguments: argparse.Namespace) -> int        # the exit code
+
+and, as attributes, ``DESCRIPTION`` and ``EXAMPLES`` for its help.  ``_`` and ``-``
+in names are optional: ``store_scu``, ``store-scu`` and ``storescu`` are one command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from isocenter.engine.errors import IsocenterError
+
+#: What every tool of the field answers: 0 done, 1 the work failed, 2 wrong arguments.
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+#: Ended by Ctrl-C, as shells count it.
+EXIT_INTERRUPTED: Final = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: its module below `isocenter.services.cli`, and one line of help."""
+
+    name: str
+    module: str
+    help: str
+
+
+COMMANDS: Final = (
+    Command("serve", "serve", "run the archive"),
+    Command("certs", "certs", "issue, list, renew and revoke certificates of the private CA"),
+    Command("config", "config", "show the effective settings"),
+    Command("db", "db", "look after the index: stats, verify, reindex"),
+    Command("import", "import_files", "take a folder of DICOM files into the archive"),
+    Command("echoscu", "echoscu", "verify a peer (C-ECHO)"),
+    Command("storescu", "storescu", "send files and folders to a peer (C-STORE)"),
+    Command("findscu", "findscu", "query a peer (C-FIND)"),
+    Command("movescu", "movescu", "have a peer send objects somewhere (C-MOVE)"),
+    Command("getscu", "getscu", "fetch objects from a peer (C-GET)"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return EXIT_OK if arguments else EXIT_USAGE
+    if arguments[0] in ("--version", "-V"):
+        print(f"isocenter {_version()}")
+        return EXIT_OK
+    command = _find(arguments[0])
+    if command is None:
+        print(_unknown(arguments[0]), file=sys.stderr)
+        return EXIT_USAGE
+    module = import_module(f"isocenter.services.cli.{command.module}")
+    parser = argparse.ArgumentParser(
+        prog=f"isocenter {command.name}",
+        description=module.DESCRIPTION,
+        epilog=module.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # DCMTK's spelling: -aet, +tls.
+        prefix_chars="-+",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"isocenter {_version()}")
+    module.add_arguments(parser)
+    try:
+        code: int = module.run(parser.parse_args(arguments[1:]))
+    except IsocenterError as error:
+        print(f"isocenter {command.name}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone: be silent, as other programs are.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return code
+
+
+def _find(name: str) -> Command | None:
+    wanted = name.replace("-", "").replace("_", "").lower()
+    for command in COMMANDS:
+        if command.name == wanted:
+            return command
+    return None
+
+
+def _overview() -> str:
+    width = max(len(command.name) for command in COMMANDS)
+    lines = [f"  {command.name:<{width}}  {command.help}" for command in COMMANDS]
+    return "\n".join(
+        (
+            "usage: isocenter COMMAND [OPTIONS]",
+            "",
+            "A DICOM server and toolkit.",
+            "",
+            *lines,
+            "",
+            "isocenter COMMAND --help tells the options of a command, with examples.",
+        )
+    )
+
+
+def _unknown(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, [command.name for command in COMMANDS], n=1)
+    hint = f"did you mean {near[0]}?" if near else "isocenter --help lists the commands"
+    return f"isocenter: there is no command {name!r}; {hint}"
+
+
+def _version() -> str:
+    try:
+        return version("isocenter")
+    except PackageNotFoundError:
+        return "(not installed)"

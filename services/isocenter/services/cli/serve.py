@@ -1,0 +1,246 @@
+"""`isocenter serve`: the archive as a server."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from isocenter.engine.errors import IsocenterError
+from isocenter.services import composition, logs
+from isocenter.services.certificates import CA_FOLDER
+from isocenter.services.cli.workers import run_workers
+from isocenter.services.server import Bind, Server, open_listener, serve_on
+from isocenter.services.settings import (
+    Settings,
+    SettingsError,
+    add_options,
+    load_settings,
+    overrides_from,
+    warnings,
+)
+
+DESCRIPTION = """\
+Run the archive: store, find, get and move, in the clear on this machine and over
+mutual TLS for everybody else.  Without any option it keeps everything in a data
+directory of yours and makes a private CA there on the first start."""
+EXAMPLES = """\
+examples:
+  isocenter serve
+  isocenter serve --data-dir /srv/isocenter --peer VIEWER@10.0.0.7:11113
+  isocenter serve --data-dir :memory: --port 0 --no-tls
+  isocenter serve --config /etc/isocenter.toml --check-config
+
+Every option is also a key of the configuration file and an environment variable;
+see isocenter config show."""
+
+#: Exit codes (SRV-5).
+EXIT_CONFIGURATION: Final = 1
+EXIT_START: Final = 2
+
+log = logging.getLogger("isocenter.server")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_options(parser)
+    parser.add_argument(
+        "--check-config", action="store_true", help="check settings and certificates, and stop"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        settings = load_settings(arguments.config, overrides=overrides_from(arguments))
+    except SettingsError as error:
+        print(f"isocenter serve: {error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    os.umask(0o077)
+    logs.configure(settings.log)
+    with ExitStack() as stack:
+        try:
+            tls = _tls(settings, stack)
+            if arguments.check_config:
+                binds = composition.binds_of(settings, tls)
+                print(_summary(settings, tls, [(b.host, b.port, b.tls is not None) for b in binds]))
+                print("the configuration is good")
+                return 0
+            listeners = _listen(composition.binds_of(settings, tls))
+            stack.callback(_close, listeners)
+        except (IsocenterError, OSError) as error:
+            print(f"isocenter serve: {error}", file=sys.stderr)
+            return EXIT_START
+        addresses = [
+            (*sock.getsockname()[:2], bind.tls is not None) for sock, bind in listeners
+        ]
+
+        def announce() -> None:
+            print(_summary(settings, tls, addresses))
+            for text in warnings(settings):
+                log.warning("%s", text)
+            # The one line that programs wait for.
+            print("ready", *(_url(*address) for address in addresses), flush=True)
+            _notify_systemd("READY=1")
+
+        failures: list[BaseException] = []
+        try:
+            if settings.server.workers > 1:
+                return run_workers(
+                    settings.server.workers,
+                    prepare=lambda: trio.run(_prepare, settings),
+                    work=lambda ready: trio.run(_serve, settings, tls, listeners, ready, False),
+                    announce=announce,
+                )
+            trio.run(_serve, settings, tls, listeners, announce, True)
+        except* (IsocenterError, OSError) as group:
+            failures += _leaves(group)
+        for failure in failures:
+            print(f"isocenter serve: {failure}", file=sys.stderr)
+        return EXIT_START if failures else 0
+
+
+async def _prepare(settings: Settings) -> None:
+    """What is done once, before workers start: migrate the index, undo what a crash left."""
+    async with composition.open_archive(settings):
+        pass
+
+
+async def _serve(
+    settings: Settings,
+    tls: composition.TlsContexts | None,
+    listeners: Sequence[tuple[socket.socket, Bind]],
+    announce: Callable[[], None],
+    owner: bool,
+) -> None:
+    async with (
+        composition.open_archive(settings, lock=owner, recover=owner) as archive,
+        trio.open_nursery() as nursery,
+    ):
+        server: Server = await nursery.start(
+            lambda task_status: serve_on(
+                composition.registry_of(settings, archive, tls),
+                listeners,
+                access=composition.access_of(settings),
+                max_pdu_length=settings.server.max_pdu_length,
+                deadlines=composition.deadlines_of(settings),
+                limits=settings.engine_limits,
+                server_limits=composition.server_limits_of(settings),
+                grace=settings.deadlines.shutdown,
+                task_status=task_status,
+            )
+        )
+        nursery.start_soon(_obey_signals, server, tls, nursery.cancel_scope)
+        announce()
+        await server.stopped.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def _obey_signals(
+    server: Server, tls: composition.TlsContexts | None, scope: trio.CancelScope
+) -> None:
+    """SIGTERM and Ctrl-C stop gracefully, a second time at once; SIGHUP reads certificates."""
+    watched = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):
+        watched.append(signal.SIGHUP)
+    stopping = False
+    with trio.open_signal_receiver(*watched) as received:
+        async for number in received:
+            if number == getattr(signal, "SIGHUP", None):
+                if tls is not None:
+                    try:
+                        await trio.to_thread.run_sync(tls.reload)
+                        log.info("certificates, keys and revocation lists were read again")
+                    except (IsocenterError, OSError) as error:
+                        log.error("the certificates in use stay: %s", error)
+                continue
+            if stopping:
+                scope.cancel()
+                return
+            stopping = True
+            _notify_systemd("STOPPING=1")
+            log.info("stopping; once more stops at once")
+            server.stop()
+
+
+def _tls(settings: Settings, stack: ExitStack) -> composition.TlsContexts | None:
+    if not settings.tls.enabled and not any(peer.tls for peer in settings.peers):
+        return None
+    if settings.storage.is_in_memory:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isocenter-")))
+    else:
+        folder = Path(settings.storage.data_dir)
+    return composition.TlsContexts(settings, folder / CA_FOLDER)
+
+
+def _listen(binds: Sequence[Bind]) -> list[tuple[socket.socket, Bind]]:
+    listeners: list[tuple[socket.socket, Bind]] = []
+    try:
+        for bind in binds:
+            listeners += [(sock, bind) for sock in open_listener(bind)]
+    except OSError:
+        _close(listeners)
+        raise
+    return listeners
+
+
+def _close(listeners: Sequence[tuple[socket.socket, Bind]]) -> None:
+    for sock, _ in listeners:
+        sock.close()
+
+
+def _summary(
+    settings: Settings,
+    tls: composition.TlsContexts | None,
+    addresses: Sequence[tuple[str, int, bool]],
+) -> str:
+    """What is served, and how to send something: for whoever started it."""
+    ae_title = settings.server.ae_title
+    lines = [f"Isocenter archive, AE title {ae_title}"]
+    for host, port, is_tls in addresses:
+        kind = f"over TLS ({settings.tls.profile})" if is_tls else "in the clear"
+        lines.append(f"  DICOM {kind:<22} {host}:{port}")
+    data = "in memory" if settings.storage.is_in_memory else str(settings.storage.data_dir)
+    lines.append(f"  data                         {data} (durability {settings.storage.durability})")
+    if tls is not None and tls.ca is not None and settings.tls.enabled:
+        lines.append(f"  certificates                 CA {tls.ca}")
+        if settings.tls.uses_private_ca and not settings.storage.is_in_memory:
+            lines.append("  admit a modality over TLS:   isocenter certs issue NAME --ae-title AET")
+    plain = [address for address in addresses if not address[2]]
+    if plain:
+        host, port, _ = plain[0]
+        lines.append(f"  send it a file:              isocenter storescu {ae_title}@{host}:{port} FILE")
+    return "\n".join(lines)
+
+
+def _url(host: str, port: int, is_tls: bool) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'dicom-tls' if is_tls else 'dicom'}://{shown}:{port}"
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+def _notify_systemd(state: str) -> None:
+    """sd_notify: a datagram to the socket that systemd names, if it does."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.sendto(state.encode(), address)
+        except OSError as error:
+            log.warning("cannot tell systemd: %s", error)

@@ -1,0 +1,621 @@
+"""Associations that we open: verify, store, find, get and move as SCU.
+
+    async with open_association(Peer("ARCHIVE", "127.0.0.1", 11112), [(VERIFICATION, …)]) as archive:
+        await archive.echo()
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+import pydicom
+import trio
+
+from isocenter.engine.dimse.messages import (
+    CEchoRequest,
+    CFindRequest,
+    CGetRequest,
+    CGetResponse,
+    CMoveRequest,
+    CMoveResponse,
+    CStoreRequest,
+    CStoreResponse,
+    response_to,
+)
+from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.items import (
+    AsynchronousOperationsWindow,
+    ExtendedNegotiation,
+    ProposedContext,
+    RoleSelection,
+    UserIdentity,
+    UserInformation,
+)
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.negotiation import PresentationContext, Role
+from isocenter.engine.pdu import AssociateRequest
+from isocenter.engine.uid import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    VERIFICATION,
+)
+from isocenter.services import sop_classes
+from isocenter.services.association import (
+    DEFAULT_DEADLINES,
+    AssociationTask,
+    Deadlines,
+    Invocation,
+    Operation,
+    Provider,
+)
+from isocenter.services.errors import (
+    ConnectError,
+    DeadlineExceeded,
+    NoPresentationContext,
+    OperationError,
+)
+from isocenter.services.identifier import read_identifier
+from isocenter.services.peer import Peer
+from isocenter.services.objects import DicomObject, contexts_for
+from isocenter.services.suboperations import send_object
+from isocenter.services.tls_errors import describe_tls_error
+from isocenter.services.transport import SocketTransport, Transport, tls_transport
+
+log = logging.getLogger("isocenter.client")
+
+#: Presentation context IDs are the odd numbers of one byte (PS3.8 9.3.2.2).
+_MOST_CONTEXTS: Final = 128
+_ANY_CALLED_AE_TITLE: Final = "ANY-SCP"
+_OUR_AE_TITLE: Final = "ISOCENTER"
+
+#: An abstract syntax and its transfer syntaxes, as proposed.
+Context = tuple[str, Sequence[str]]
+#: Takes one object that C-GET brings: reads the data set, returns the status for its response.
+Receiver = Callable[[Operation, CStoreRequest], Awaitable[int]]
+
+#: For services whose data sets are identifiers.
+BASIC_SYNTAXES: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+
+T = TypeVar("T")
+
+
+class Connector(Protocol):
+    """Opens associations with the settings of whoever made it."""
+
+    def __call__(
+        self, peer: Peer, contexts: Sequence[Context]
+    ) -> AbstractAsyncContextManager[ClientAssociation]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieveResult:
+    """What a C-GET or C-MOVE came to.
+
+    Attributes:
+        status: of the final response.
+        failed_uids: SOP Instance UIDs that the peer names as failed (0008,0058).
+    """
+
+    status: int
+    completed: int
+    failed: int
+    warning: int
+    failed_uids: tuple[str, ...] = ()
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieveProgress:
+    """Counters of a pending response; None where the peer did not give one."""
+
+    remaining: int | None
+    completed: int | None
+    failed: int | None
+    warning: int | None
+
+
+class ClientAssociation:
+    """An established association of which we are the requestor; `open_association` makes it.
+
+    All calls raise `AssociationError` when the association ends before they do, and
+    `NoPresentationContext` when the peer did not accept what they need.
+    """
+
+    def __init__(self, task: AssociationTask) -> None:
+        self.task = task
+        self._receiver: Receiver | None = None
+
+    @property
+    def contexts(self) -> Sequence[PresentationContext]:
+        """What was accepted."""
+        return tuple(self.task.negotiated.contexts.values())
+
+    async def echo(self) -> int:
+        """C-ECHO (PS3.7 9.1.5); the status, 0000H as a rule."""
+        request = CEchoRequest(
+            message_id=self.task.next_message_id(), affected_sop_class_uid=VERIFICATION
+        )
+        received = await self.task.invoke(self._context(VERIFICATION).context_id, request)
+        return received.message.status
+
+    async def store(self, item: DicomObject | pydicom.Dataset, *, priority: int = 0) -> CStoreResponse:
+        """C-STORE (PS3.7 9.1.1) of one object, streamed; the response, whatever its status.
+
+        Raises:
+            NoPresentationContext: none that was accepted can carry it, also not converted.
+        """
+        if isinstance(item, pydicom.Dataset):
+            item = DicomObject.from_dataset(item)
+        response = await send_object(self.task, item, priority=priority)
+        if response is None:
+            raise NoPresentationContext(
+                f"the peer accepted no presentation context for "
+                f"{sop_classes.name_of(item.sop_class_uid)} in "
+                f"{sop_classes.name_of(item.transfer_syntax_uid)}"
+            )
+        return response
+
+    def find(
+        self,
+        identifier: bytes | Callable[[str], bytes],
+        *,
+        sop_class_uid: str = sop_classes.STUDY_ROOT_FIND,
+        priority: int = 0,
+    ) -> Matches:
+        """C-FIND (PS3.7 9.1.2): an async iterator of matches.
+
+        Args:
+            identifier: encoded in the context's transfer syntax, or a function that
+                encodes it for a transfer syntax UID (see `identifier.build_identifier`).
+
+        Leaving the loop, or the context when used with ``async with``, sends C-CANCEL-RQ
+        if the peer is not done.
+        """
+        context = self._context(sop_class_uid)
+        request = CFindRequest(
+            message_id=self.task.next_message_id(),
+            affected_sop_class_uid=sop_class_uid,
+            priority=priority,
+        )
+        return Matches(self.task, context, request, _encoded(identifier, context))
+
+    async def get(
+        self,
+        identifier: bytes | Callable[[str], bytes],
+        receive: Receiver,
+        *,
+        sop_class_uid: str = sop_classes.STUDY_ROOT_GET,
+        priority: int = 0,
+        progress: Callable[[RetrieveProgress], None] | None = None,
+    ) -> RetrieveResult:
+        """C-GET (PS3.7 9.1.3): objects come to *receive* on this association.
+
+        The association needs contexts for their SOP classes with the SCP role (see
+        `open_association`).  Cancelled, it sends C-CANCEL-RQ and lets the peer finish in
+        the background.
+        """
+        if self._receiver is not None:
+            raise LocalProtocolError("another C-GET is under way on this association")
+        context = self._context(sop_class_uid)
+        request = CGetRequest(
+            message_id=self.task.next_message_id(),
+            affected_sop_class_uid=sop_class_uid,
+            priority=priority,
+        )
+        self._receiver = receive
+        try:
+            return await self._retrieve(context, request, identifier, progress)
+        finally:
+            self._receiver = None
+
+    async def move(
+        self,
+        identifier: bytes | Callable[[str], bytes],
+        destination: str,
+        *,
+        sop_class_uid: str = sop_classes.STUDY_ROOT_MOVE,
+        priority: int = 0,
+        progress: Callable[[RetrieveProgress], None] | None = None,
+    ) -> RetrieveResult:
+        """C-MOVE (PS3.7 9.1.4): the peer sends to the AE title *destination*.
+
+        Cancelled, it sends C-CANCEL-RQ and lets the peer finish in the background.
+        """
+        context = self._context(sop_class_uid)
+        request = CMoveRequest(
+            message_id=self.task.next_message_id(),
+            affected_sop_class_uid=sop_class_uid,
+            priority=priority,
+            move_destination=destination,
+        )
+        return await self._retrieve(context, request, identifier, progress)
+
+    async def _retrieve(
+        self,
+        context: PresentationContext,
+        request: CGetRequest | CMoveRequest,
+        identifier: bytes | Callable[[str], bytes],
+        progress: Callable[[RetrieveProgress], None] | None,
+    ) -> RetrieveResult:
+        task = self.task
+        invocation = await task.begin(context.context_id, request, _encoded(identifier, context))
+        try:
+            while True:
+                received = await invocation.next()
+                response = received.message
+                assert isinstance(response, CGetResponse | CMoveResponse)
+                if classify(response.status) is not StatusClass.PENDING:
+                    break
+                if progress is not None:
+                    progress(
+                        RetrieveProgress(
+                            response.number_of_remaining_suboperations,
+                            response.number_of_completed_suboperations,
+                            response.number_of_failed_suboperations,
+                            response.number_of_warning_suboperations,
+                        )
+                    )
+        except trio.Cancelled:
+            with trio.move_on_after(task.deadlines.abort, shield=True):
+                await _cancel_and_drain(task, invocation)
+            raise
+        finally:
+            task.finish(invocation)
+        failed: tuple[str, ...] = ()
+        if received.data_set:
+            listed = read_identifier(received.data_set, context.transfer_syntax)
+            value = listed.get("FailedSOPInstanceUIDList") or ()
+            failed = (str(value),) if isinstance(value, str) else tuple(str(uid) for uid in value)
+        return RetrieveResult(
+            status=response.status,
+            completed=response.number_of_completed_suboperations or 0,
+            failed=response.number_of_failed_suboperations or 0,
+            warning=response.number_of_warning_suboperations or 0,
+            failed_uids=failed,
+            comment=response.error_comment,
+        )
+
+    def _context(self, abstract_syntax: str) -> PresentationContext:
+        for context in self.task.negotiated.contexts.values():
+            if context.abstract_syntax == abstract_syntax:
+                return context
+        raise NoPresentationContext(
+            f"the peer did not accept {sop_classes.name_of(abstract_syntax)}"
+        )
+
+    async def perform(self, operation: Operation) -> None:
+        """What the peer may ask of us: C-STORE while a C-GET is under way, and C-ECHO never."""
+        request = operation.request
+        status: int
+        if self._receiver is None or not isinstance(request, CStoreRequest):
+            status = Status.UNRECOGNIZED_OPERATION
+        else:
+            try:
+                status = await self._receiver(operation, request)
+            except OperationError as error:
+                log.error("%s", error)
+                status = error.status
+            except OSError as error:
+                log.error("an object cannot be kept: %s", error)
+                status = Status.OUT_OF_RESOURCES
+        await operation.respond(response_to(request, status))
+
+
+class Matches:
+    """The matches of a C-FIND as they come: pydicom data sets.
+
+    Attributes:
+        status: of the final response, once it has come: 0000H, FE00H after a cancel.
+    """
+
+    def __init__(
+        self,
+        task: AssociationTask,
+        context: PresentationContext,
+        request: CFindRequest,
+        identifier: bytes,
+    ) -> None:
+        self.status: int | None = None
+        self._task = task
+        self._context = context
+        self._request = request
+        self._identifier = identifier
+        self._invocation: Invocation | None = None
+
+    def __aiter__(self) -> Matches:
+        return self
+
+    async def __anext__(self) -> pydicom.Dataset:
+        """The next match.
+
+        Raises:
+            OperationError: the peer ended the query with a failure status.
+            AssociationError: the association ended first.
+        """
+        data_set = await self.next_encoded()
+        if data_set is None:
+            raise StopAsyncIteration
+        return read_identifier(data_set, self._context.transfer_syntax)
+
+    async def next_encoded(self) -> bytes | None:
+        """The next match as it came, in `transfer_syntax`; None after the last."""
+        if self.status is not None:
+            return None
+        if self._invocation is None:
+            self._invocation = await self._task.begin(
+                self._context.context_id, self._request, self._identifier
+            )
+        received = await self._invocation.next()
+        status = received.message.status
+        if classify(status) is StatusClass.PENDING:
+            return received.data_set or b""
+        self.status = status
+        self._task.finish(self._invocation)
+        if classify(status) is StatusClass.FAILURE:
+            message = received.message
+            raise OperationError(status, message.error_comment)
+        return None
+
+    @property
+    def transfer_syntax(self) -> str:
+        """What `next_encoded` is encoded in."""
+        return self._context.transfer_syntax
+
+    async def cancel(self) -> None:
+        """C-CANCEL-RQ, and wait for the final response; matches under way are dropped."""
+        if self._invocation is not None and self.status is None:
+            invocation = self._invocation
+            self.status = Status.CANCEL
+            await _cancel_and_drain(self._task, invocation)
+
+    async def __aenter__(self) -> Matches:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        with trio.move_on_after(self._task.deadlines.abort, shield=True):
+            await self.cancel()
+
+    def __del__(self) -> None:
+        # The loop was left: nobody can ask for more.
+        if self._invocation is not None and self.status is None:
+            task, invocation = self._task, self._invocation
+            self.status = Status.CANCEL
+
+            async def cancel() -> None:
+                await _cancel_and_drain(task, invocation)
+
+            task.in_background(cancel)
+
+
+async def _cancel_and_drain(task: AssociationTask, invocation: Invocation) -> None:
+    """Cancel an operation and take what still comes, so that its Message ID is free again."""
+    try:
+        await invocation.cancel()
+        while classify((await invocation.next()).message.status) is StatusClass.PENDING:
+            pass
+    except (AssociationError, LocalProtocolError) as error:
+        log.debug("after a cancel: %s", error)
+    finally:
+        task.finish(invocation)
+
+
+def _encoded(identifier: bytes | Callable[[str], bytes], context: PresentationContext) -> bytes:
+    return identifier if isinstance(identifier, bytes) else identifier(context.transfer_syntax)
+
+
+@asynccontextmanager
+async def open_association(
+    peer: Peer,
+    contexts: Sequence[Context],
+    *,
+    calling_ae_title: str = _OUR_AE_TITLE,
+    tls: ssl.SSLContext | None = None,
+    scp_roles: Iterable[str] = (),
+    extended: Sequence[ExtendedNegotiation] = (),
+    user_identity: UserIdentity | None = None,
+    operations_window: int = 1,
+    max_pdu_length: int | None = None,
+    provider: Provider | None = None,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
+    limits: Limits = DEFAULT_LIMITS,
+) -> AsyncIterator[ClientAssociation]:
+    """An association with *peer*, released at the end, aborted when the body raises.
+
+    Args:
+        contexts: abstract syntaxes with their transfer syntaxes, at most 128; the same abstract
+            syntax may stand several times.
+        tls: for DICOM over TLS; see `isocenter.services.tls.client_context`.
+        scp_roles: SOP classes for which we offer to be SCP (C-GET, PS3.7 D.3.3.4).
+        operations_window: operations that may be outstanding at once, each way.
+        provider: performs what the peer requests; default: C-STORE for `ClientAssociation.get`.
+
+    Raises:
+        ConnectError: no connection, or no TLS.
+        AssociationRejectedError: the peer said no; the message says why.
+        AssociationError: it ended before it was established.
+        LocalProtocolError: the proposal breaks a rule (an AE title over 16 characters …).
+    """
+    request = _associate_request(
+        peer,
+        contexts,
+        calling_ae_title=calling_ae_title,
+        scp_roles=scp_roles,
+        extended=extended,
+        user_identity=user_identity,
+        operations_window=operations_window,
+        max_pdu_length=limits.max_pdu_length if max_pdu_length is None else max_pdu_length,
+    )
+    transport = await _connect(peer, tls, deadlines)
+    client: ClientAssociation
+
+    async def perform(operation: Operation) -> None:
+        await (provider or client.perform)(operation)
+
+    task = AssociationTask(
+        transport, Role.REQUESTOR, provider=perform, deadlines=deadlines, limits=limits
+    )
+    client = ClientAssociation(task)
+    failure: Exception | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(task.run)
+            try:
+                await _establish(task, request)
+                yield client
+                await task.release()
+            except Exception as error:
+                # The nursery would wrap it: whoever opened the association sees its own.
+                failure = error
+                await task.abort()
+            with trio.move_on_after(deadlines.abort):
+                await task.closed.wait()
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            await transport.aclose()
+    if failure is not None:
+        raise failure
+
+
+async def _establish(task: AssociationTask, request: AssociateRequest) -> None:
+    with trio.move_on_after(task.deadlines.association_response) as scope:
+        await task.request_association(request)
+        await task.established_or_ended()
+    if scope.cancelled_caught:
+        raise DeadlineExceeded(
+            f"no answer to A-ASSOCIATE-RQ within {task.deadlines.association_response:g} s"
+        )
+    if not task.established.is_set():
+        raise task.end_reason()
+
+
+def _associate_request(
+    peer: Peer,
+    contexts: Sequence[Context],
+    *,
+    calling_ae_title: str,
+    scp_roles: Iterable[str],
+    extended: Sequence[ExtendedNegotiation],
+    user_identity: UserIdentity | None,
+    operations_window: int,
+    max_pdu_length: int,
+) -> AssociateRequest:
+    if len(contexts) > _MOST_CONTEXTS:
+        raise LocalProtocolError(
+            f"{len(contexts)} presentation contexts; one association carries {_MOST_CONTEXTS}"
+        )
+    return AssociateRequest(
+        called_ae_title=peer.ae_title,
+        calling_ae_title=calling_ae_title,
+        presentation_contexts=tuple(
+            ProposedContext(2 * position + 1, abstract_syntax, tuple(syntaxes))
+            for position, (abstract_syntax, syntaxes) in enumerate(contexts)
+        ),
+        user_information=UserInformation(
+            max_pdu_length=max_pdu_length,
+            implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+            implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+            asynchronous_operations_window=(
+                AsynchronousOperationsWindow(operations_window, operations_window)
+                if operations_window != 1
+                else None
+            ),
+            role_selections=tuple(
+                RoleSelection(uid, scu_role=False, scp_role=True)
+                for uid in dict.fromkeys(scp_roles)
+            ),
+            extended_negotiations=tuple(extended),
+            user_identity=user_identity,
+        ),
+    )
+
+
+async def _connect(peer: Peer, tls: ssl.SSLContext | None, deadlines: Deadlines) -> Transport:
+    where = f"{peer.host}:{peer.port}"
+    try:
+        with trio.fail_after(deadlines.connect):
+            stream = await trio.open_tcp_stream(peer.host, peer.port)
+    except trio.TooSlowError:
+        raise ConnectError(
+            f"cannot connect to {where}: no answer within {deadlines.connect:g} s; "
+            "is the address right, and does a firewall drop connections?"
+        ) from None
+    except OSError as error:
+        raise ConnectError(f"cannot connect to {where}: {_connect_fault(error)}") from error
+    sock = _detach(stream)
+    if tls is None:
+        return SocketTransport(sock)
+    try:
+        with trio.fail_after(deadlines.tls_handshake):
+            return await tls_transport(sock, tls, server_side=False, server_hostname=peer.host)
+    except trio.TooSlowError:
+        raise ConnectError(
+            f"{where}: no TLS handshake within {deadlines.tls_handshake:g} s; "
+            "does the peer expect TLS on this port?"
+        ) from None
+    except trio.BrokenResourceError as error:
+        cause = error.__cause__
+        text = (
+            describe_tls_error(cause)
+            if isinstance(cause, ssl.SSLError)
+            else "the peer closed the connection; does it expect TLS on this port?"
+        )
+        raise ConnectError(f"{where}: TLS handshake failed: {text}") from error
+
+
+def _detach(stream: trio.SocketStream) -> socket.socket:
+    """Take the operating system's socket out of trio's stream, to use it directly."""
+    return socket.socket(fileno=stream.socket.detach())
+
+
+def _connect_fault(error: OSError) -> str:
+    causes: list[BaseException] = [error]
+    if isinstance(error.__cause__, BaseExceptionGroup):
+        causes = list(error.__cause__.exceptions)
+    for cause in causes:
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused; is the server running, and is the port right?"
+        if isinstance(cause, socket.gaierror):
+            return "the host name is not known"
+    texts = dict.fromkeys(
+        cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror
+    )
+    return ", ".join(texts) or str(error)
+
+
+def plan_associations(
+    items: Sequence[T], kind_of: Callable[[T], tuple[str, str]]
+) -> list[tuple[list[Context], list[T]]]:
+    """Split what is to be sent over as few associations as its presentation contexts need.
+
+    *kind_of* gives (SOP class UID, transfer syntax UID).  Each result is the contexts to
+    propose, at most 128, and the items that they serve, in order.
+    """
+    by_kind: dict[tuple[str, str], list[T]] = {}
+    for item in items:
+        by_kind.setdefault(kind_of(item), []).append(item)
+    plans: list[tuple[list[Context], list[T]]] = []
+    kinds: list[tuple[str, str]] = []
+    for kind in by_kind:
+        if kinds and len(contexts_for([*kinds, kind])) > _MOST_CONTEXTS:
+            plans.append(_plan(kinds, by_kind))
+            kinds = []
+        kinds.append(kind)
+    if kinds:
+        plans.append(_plan(kinds, by_kind))
+    return plans
+
+
+def _plan(
+    kinds: Sequence[tuple[str, str]], by_kind: dict[tuple[str, str], list[T]]
+) -> tuple[list[Context], list[T]]:
+    return list(contexts_for(kinds)), [item for kind in kinds for item in by_kind[kind]]

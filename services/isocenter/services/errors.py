@@ -1,0 +1,39 @@
+"""What goes wrong above the protocol: an operation whose status is not success."""
+
+from __future__ import annotations
+
+from isocenter.engine.dimse.status import describe_status
+from isocenter.engine.errors import AssociationError, IsocenterError
+
+
+class OperationError(IsocenterError):
+    """A DIMSE status that is not success, from us as performer or from the peer.
+
+    A provider raises it; the response is made of it.
+
+    Attributes:
+        status: PS3.7 Annex C and the service class's own.
+        comment: goes into Error Comment (0000,0902), at most 64 characters; no patient data.
+        offending_elements: tags for (0000,0901).
+    """
+
+    def __init__(
+        self, status: int, comment: str = "", offending_elements: tuple[int, ...] = ()
+    ) -> None:
+        text = f"{status:04X}H {describe_status(status)}"
+        super().__init__(f"{text}: {comment}" if comment else text)
+        self.status = status
+        self.comment = comment
+        self.offending_elements = offending_elements
+
+
+class ConnectError(AssociationError):
+    """No connection to the peer: nobody listens, no route, TLS failed, or too slow."""
+
+
+class DeadlineExceeded(AssociationError):
+    """The peer did not answer in time, and the association was aborted for it."""
+
+
+class NoPresentationContext(IsocenterError):
+    """The peer accepted no presentation context for what was to be done."""

@@ -1,0 +1,75 @@
+"""Query as SCP (PS3.4 C.4.1): C-FIND, matches streamed from the index."""
+
+from __future__ import annotations
+
+from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
+from isocenter.engine.dimse.status import Status
+from isocenter.engine.negotiation import Offer
+from isocenter.services.archive import Archive
+from isocenter.services.association import Operation
+from isocenter.services.errors import OperationError
+from isocenter.services.identifier import encode_match
+from isocenter.services.query_retrieve import FIND_ROOTS, QueryOptions, find_offer, read_query
+
+
+class Find:
+    """Performs C-FIND over an archive.
+
+    Args:
+        ae_title: what answers name as Retrieve AE Title (0008,0054).
+    """
+
+    name = "query"
+
+    def __init__(
+        self, archive: Archive, *, ae_title: str, options: QueryOptions | None = None
+    ) -> None:
+        self._archive = archive
+        self._ae_title = ae_title
+        self._options = options or QueryOptions()
+        self._offer = find_offer(self._options)
+
+    def offer(self, abstract_syntax: str) -> Offer | None:
+        return self._offer if abstract_syntax in FIND_ROOTS else None
+
+    async def perform(self, operation: Operation) -> None:
+        request = operation.request
+        if not isinstance(request, CFindRequest):
+            raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        root = FIND_ROOTS[operation.context.abstract_syntax]
+        parsed = await read_query(operation, root, self._options, for_retrieve=False)
+        pending = CFindResponse(
+            message_id_being_responded_to=request.message_id,
+            status=Status.PENDING_WARNING if parsed.unsupported else Status.PENDING,
+            affected_sop_class_uid=request.affected_sop_class_uid,
+        )
+        syntax = operation.context.transfer_syntax
+        limit = self._options.max_results
+        status: int = Status.SUCCESS
+        sent = 0
+        async with self._archive.find(parsed.query) as blocks:
+            async for block in blocks:
+                for match in block:
+                    if operation.is_cancelled:
+                        status = Status.CANCEL
+                        break
+                    if limit and sent >= limit:
+                        raise OperationError(
+                            Status.OUT_OF_RESOURCES, f"more than {limit} matches; narrow the query"
+                        )
+                    identifier = encode_match(
+                        parsed, match, syntax, retrieve_ae_title=self._ae_title
+                    )
+                    await operation.respond(pending, identifier)
+                    sent += 1
+                if status != Status.SUCCESS:
+                    break
+        if operation.is_cancelled:
+            status = Status.CANCEL
+        await operation.respond(
+            CFindResponse(
+                message_id_being_responded_to=request.message_id,
+                status=status,
+                affected_sop_class_uid=request.affected_sop_class_uid,
+            )
+        )

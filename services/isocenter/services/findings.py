@@ -1,0 +1,26 @@
+"""What a long look at many objects found, in memory that has a bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+#: Findings of one kind that a report names; it counts all of them.
+NAMED_FINDINGS: Final = 10_000
+
+
+@dataclass(slots=True)
+class Findings:
+    """How often something was found, and the first `NAMED_FINDINGS` of it by name.
+
+    Attributes:
+        named: name (a path, an object key or a UID) and reason.
+    """
+
+    count: int = 0
+    named: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, name: str, reason: str = "") -> None:
+        self.count += 1
+        if len(self.named) < NAMED_FINDINGS:
+            self.named.append((name, reason))

@@ -1,0 +1,47 @@
+"""Retrieve as SCP by C-GET (PS3.4 C.4.3): sub-operations on the same association."""
+
+from __future__ import annotations
+
+from isocenter.engine.dimse.messages import CGetRequest
+from isocenter.engine.dimse.status import Status
+from isocenter.engine.negotiation import Offer
+from isocenter.services.archive import Archive
+from isocenter.services.association import Operation
+from isocenter.services.errors import OperationError
+from isocenter.services.query_retrieve import GET_ROOTS, QueryOptions, read_query, retrieve_offer
+from isocenter.services.suboperations import (
+    Progress,
+    SubOperations,
+    instances_of,
+    send_instances,
+)
+
+
+class Get:
+    """Performs C-GET over an archive; the requestor has to take the SCP role for what it wants."""
+
+    name = "get"
+
+    def __init__(self, archive: Archive, *, options: QueryOptions | None = None) -> None:
+        self._archive = archive
+        self._options = options or QueryOptions()
+        self._offer = retrieve_offer(self._options)
+
+    def offer(self, abstract_syntax: str) -> Offer | None:
+        return self._offer if abstract_syntax in GET_ROOTS else None
+
+    async def perform(self, operation: Operation) -> None:
+        if not isinstance(operation.request, CGetRequest):
+            raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        root = GET_ROOTS[operation.context.abstract_syntax]
+        parsed = await read_query(operation, root, self._options, for_retrieve=True)
+        instances = await instances_of(self._archive, parsed.query)
+        progress = Progress(operation, SubOperations(len(instances)))
+        finished = await send_instances(
+            self._archive,
+            operation.association,
+            instances,
+            progress,
+            lambda: operation.is_cancelled,
+        )
+        await progress.final(None if finished else Status.CANCEL)

@@ -1,0 +1,56 @@
+"""How log lines look: one line each, text or JSON, with nothing in them that a peer could forge."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+
+from isocenter.services.settings import LogFormat, LogSettings
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: No message of ours needs more; a traceback keeps its lines.
+_LONGEST_MESSAGE: Final = 2_000
+
+
+def escape(text: str) -> str:
+    """*text* on one line: control characters as ``\\xNN``, cut to a bound."""
+    if len(text) > _LONGEST_MESSAGE:
+        text = text[:_LONGEST_MESSAGE] + "…"
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = f"{when} {record.levelname.lower():<7} {record.name}: {escape(record.getMessage())}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": escape(record.getMessage()),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(entry).decode()
+
+
+def configure(settings: LogSettings) -> None:
+    """Send what the program logs to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if settings.format is LogFormat.JSON else _Text())
+    root = logging.getLogger("isocenter")
+    root.handlers[:] = [handler]
+    root.setLevel(settings.level.value.upper())
+    root.propagate = False

@@ -1,0 +1,98 @@
+"""Retrieve as SCP by C-MOVE (PS3.4 C.4.2): sub-operations over associations of their own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from isocenter.engine.dimse.messages import CMoveRequest
+from isocenter.engine.dimse.status import Status
+from isocenter.engine.errors import AssociationError
+from isocenter.engine.negotiation import Offer
+from isocenter.services.archive import Archive
+from isocenter.services.association import Operation
+from isocenter.services.client import Connector, plan_associations
+from isocenter.services.errors import OperationError
+from isocenter.services.peer import Peer
+from isocenter.services.query_retrieve import MOVE_ROOTS, QueryOptions, read_query, retrieve_offer
+from isocenter.services.suboperations import (
+    Progress,
+    SubOperations,
+    instances_of,
+    send_instances,
+)
+
+log = logging.getLogger("isocenter.retrieve")
+
+
+class Move:
+    """Performs C-MOVE over an archive.
+
+    Args:
+        destination: a peer by its AE title; None when it is unknown (A801H).
+        connect: how associations to destinations are opened.
+    """
+
+    name = "move"
+
+    def __init__(
+        self,
+        archive: Archive,
+        *,
+        destination: Callable[[str], Peer | None],
+        connect: Connector,
+        options: QueryOptions | None = None,
+    ) -> None:
+        self._archive = archive
+        self._destination = destination
+        self._connect = connect
+        self._options = options or QueryOptions()
+        self._offer = retrieve_offer(self._options)
+
+    def offer(self, abstract_syntax: str) -> Offer | None:
+        return self._offer if abstract_syntax in MOVE_ROOTS else None
+
+    async def perform(self, operation: Operation) -> None:
+        request = operation.request
+        if not isinstance(request, CMoveRequest):
+            raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        root = MOVE_ROOTS[operation.context.abstract_syntax]
+        parsed = await read_query(operation, root, self._options, for_retrieve=True)
+        peer = self._destination(request.move_destination)
+        if peer is None:
+            log.warning(
+                "C-MOVE destination %r is unknown; add it with --peer %s@host:port",
+                request.move_destination,
+                request.move_destination,
+            )
+            raise OperationError(Status.MOVE_DESTINATION_UNKNOWN, "move destination unknown")
+        instances = await instances_of(self._archive, parsed.query)
+        progress = Progress(operation, SubOperations(len(instances)))
+        originator = (operation.association.negotiated.calling_ae_title, request.message_id)
+        groups = plan_associations(
+            instances, lambda item: (item.sop_class_uid, item.transfer_syntax_uid)
+        )
+        for contexts, group in groups:
+            if operation.is_cancelled:
+                break
+            sent_before = progress.counters.remaining
+            try:
+                async with self._connect(peer, contexts) as association:
+                    await send_instances(
+                        self._archive,
+                        association.task,
+                        group,
+                        progress,
+                        lambda: operation.is_cancelled,
+                        move_originator=originator,
+                    )
+            except AssociationError as error:
+                if operation.association.ended.is_set():
+                    raise
+                done = sent_before - progress.counters.remaining
+                log.error(
+                    "C-MOVE to %s: %s; %d instances were not sent", peer, error, len(group) - done
+                )
+                progress.counters.fail_rest(group[done:])
+                await progress.pending()
+        await progress.final(Status.CANCEL if operation.is_cancelled and progress.counters.remaining else None)

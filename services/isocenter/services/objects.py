@@ -1,0 +1,318 @@
+"""Objects on their way out: from a file, an archive or memory to a presentation context.
+
+A `DicomObject` knows what negotiation asks for and gives its data set in parts;
+nothing larger than a part is held.  When the peer did not accept the transfer
+syntax that the object has, the uncompressed ones are converted among each other
+on the way (`isocenter.engine.dataset.Reencoder`).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pydicom
+import trio
+from pydicom.datadict import dictionary_VR, private_dictionary_VR
+
+from isocenter.engine.dataset import (
+    DataSetError,
+    ElementScanner,
+    Encoding,
+    Reencoder,
+    encoding_of,
+    guess_encoding,
+    read_file_meta,
+)
+from isocenter.engine.errors import IsocenterError
+from isocenter.engine.items import Buffer
+from isocenter.engine.negotiation import Negotiated, PresentationContext
+from isocenter.engine.uid import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
+from isocenter.services.ports import ObjectReader, StoredInstance
+from isocenter.services.sop_classes import UNCOMPRESSED
+
+#: What is read, sent and held of an object at once.
+PART_BYTES: Final = 1 << 20
+#: Enough of a file for its File Meta Information, and for the identity of a naked data set.
+_HEAD_BYTES: Final = 256 << 10
+_SOP_CLASS_UID: Final = 0x00080016
+_SOP_INSTANCE_UID: Final = 0x00080018
+_IDENTITY: Final = frozenset({_SOP_CLASS_UID, _SOP_INSTANCE_UID})
+
+
+class NotDicom(IsocenterError):
+    """A file is no DICOM object; the message says how that was seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DicomObject:
+    """One composite instance that can be sent.
+
+    Attributes:
+        open: makes a reader of the whole object.
+        data_set_offset: where the data set starts in it, in bytes.
+        name: for messages: a path or a UID.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    open: Callable[[], Awaitable[ObjectReader]]
+    data_set_offset: int = 0
+    name: str = ""
+
+    @classmethod
+    def from_stored(
+        cls, stored: StoredInstance, open_stored: Callable[[StoredInstance], Awaitable[ObjectReader]]
+    ) -> DicomObject:
+        """An object of an archive."""
+
+        async def open_object() -> ObjectReader:
+            return await open_stored(stored)
+
+        return cls(
+            sop_class_uid=stored.sop_class_uid,
+            sop_instance_uid=stored.sop_instance_uid,
+            transfer_syntax_uid=stored.transfer_syntax_uid,
+            open=open_object,
+            data_set_offset=stored.data_set_offset,
+            name=stored.sop_instance_uid,
+        )
+
+    @classmethod
+    async def from_file(cls, path: str | Path) -> DicomObject:
+        """A Part 10 file, or a data set without File Meta Information.
+
+        Raises:
+            NotDicom: it is neither.
+            OSError: it cannot be read.
+        """
+        return await trio.to_thread.run_sync(_object_of_file, Path(path))
+
+    @classmethod
+    def from_dataset(cls, dataset: pydicom.Dataset) -> DicomObject:
+        """A pydicom data set, encoded as its file meta says, else explicit VR little endian."""
+        meta = getattr(dataset, "file_meta", None)
+        syntax = str(getattr(meta, "TransferSyntaxUID", "") or EXPLICIT_VR_LITTLE_ENDIAN)
+        encoding = encoding_of(syntax)
+        buffer = io.BytesIO()
+        pydicom.dcmwrite(
+            buffer,
+            dataset,
+            implicit_vr=encoding.implicit_vr,
+            little_endian=not encoding.big_endian,
+            enforce_file_format=False,
+        )
+        whole = buffer.getvalue()
+        try:
+            offset = read_file_meta(whole).data_set_offset
+        except DataSetError:
+            offset = 0
+
+        async def open_object() -> ObjectReader:
+            return _MemoryReader(whole)
+
+        return cls(
+            sop_class_uid=str(dataset.SOPClassUID),
+            sop_instance_uid=str(dataset.SOPInstanceUID),
+            transfer_syntax_uid=syntax,
+            open=open_object,
+            data_set_offset=offset,
+            name=str(dataset.SOPInstanceUID),
+        )
+
+    async def parts(self, target: str | None = None) -> AsyncIterator[Buffer]:
+        """The data set in pieces of about `PART_BYTES`, in *target*'s encoding if given.
+
+        Raises:
+            StorageError, KeyError, OSError: it cannot be read.
+            DataSetError: it cannot be converted.
+        """
+        reencoder = None
+        if target is not None and target != self.transfer_syntax_uid:
+            reencoder = Reencoder(encoding_of(self.transfer_syntax_uid), encoding_of(target), vr_of)
+        async with await self.open() as reader:
+            position, end = self.data_set_offset, reader.size
+            while position < end:
+                part = await reader.read(position, PART_BYTES)
+                if not part:
+                    raise DataSetError("the object is shorter than it was", position)
+                position += len(part)
+                if reencoder is None:
+                    yield part
+                else:
+                    for piece in await trio.to_thread.run_sync(reencoder.feed, part):
+                        yield piece
+            if reencoder is not None:
+                for piece in reencoder.finish():
+                    yield piece
+
+
+def choose_context(
+    negotiated: Negotiated, sop_class_uid: str, transfer_syntax_uid: str
+) -> PresentationContext | None:
+    """Where an object can go out: as it is if possible, else converted; None: nowhere."""
+    best: PresentationContext | None = None
+    for context in negotiated.contexts.values():
+        if context.abstract_syntax != sop_class_uid or not context.as_scu:
+            continue
+        if context.transfer_syntax == transfer_syntax_uid:
+            return context
+        if (
+            transfer_syntax_uid in UNCOMPRESSED
+            and context.transfer_syntax in UNCOMPRESSED
+            and (
+                best is None
+                or UNCOMPRESSED.index(context.transfer_syntax)
+                < UNCOMPRESSED.index(best.transfer_syntax)
+            )
+        ):
+            best = context
+    return best
+
+
+def contexts_for(
+    kinds: Iterable[tuple[str, str]],
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Presentation contexts to propose for objects of these (SOP class, transfer syntax).
+
+    One context for each compressed syntax, alone, so that each is judged by itself; one
+    for all uncompressed ones, the object's own first, as they can be converted.
+    """
+    wanted = dict.fromkeys(kinds)
+    proposals: dict[tuple[str, tuple[str, ...]], None] = {}
+    for sop_class, syntax in wanted:
+        if syntax in UNCOMPRESSED:
+            proposals[sop_class, (syntax,)] = None
+            rest = tuple(
+                other
+                for other in (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
+                if other != syntax and (sop_class, other) not in wanted
+            )
+            if rest:
+                proposals[sop_class, rest] = None
+        else:
+            proposals[sop_class, (syntax,)] = None
+    return list(proposals)
+
+
+def vr_of(tag: int, private_creator: str | None = None) -> str:
+    """The VR of the dictionary (PS3.6), UN when it is not known."""
+    try:
+        if private_creator is not None:
+            return private_dictionary_VR(tag, private_creator)
+        return dictionary_VR(tag)
+    except KeyError:
+        return "UN"
+
+
+def _object_of_file(path: Path) -> DicomObject:
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    try:
+        meta = read_file_meta(head)
+        offset, syntax = meta.data_set_offset, meta.transfer_syntax_uid
+        sop_class, sop_instance = (
+            meta.media_storage_sop_class_uid,
+            meta.media_storage_sop_instance_uid,
+        )
+        encoding = encoding_of(syntax)
+    except DataSetError as error:
+        guessed = guess_encoding(head)
+        if guessed is None:
+            raise NotDicom(f"{path}: not DICOM ({error})") from error
+        offset, syntax, encoding = 0, _syntax_of(guessed), guessed
+        sop_class = sop_instance = ""
+    # What the data set says is what the receiver checks.
+    found = _identity(path, offset, encoding)
+    sop_class = found.get(_SOP_CLASS_UID) or sop_class
+    sop_instance = found.get(_SOP_INSTANCE_UID) or sop_instance
+    if not sop_class or not sop_instance:
+        raise NotDicom(f"{path}: DICOM, but no composite instance (no SOP Instance UID)")
+
+    async def open_object() -> ObjectReader:
+        return await trio.to_thread.run_sync(_FileReader, path)
+
+    return DicomObject(
+        sop_class_uid=sop_class,
+        sop_instance_uid=sop_instance,
+        transfer_syntax_uid=syntax,
+        open=open_object,
+        data_set_offset=offset,
+        name=str(path),
+    )
+
+
+def _identity(path: Path, offset: int, encoding: Encoding) -> Mapping[int, str]:
+    scanner = ElementScanner(encoding, _IDENTITY)
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            while len(scanner.values) < len(_IDENTITY) and (chunk := file.read(_HEAD_BYTES)):
+                scanner.feed(chunk)
+    except DataSetError as error:
+        if len(scanner.values) < len(_IDENTITY):
+            raise NotDicom(f"{path}: damaged ({error})") from error
+    return {
+        tag: value.decode("ascii", "replace").strip("\0 ")
+        for tag, value in scanner.values.items()
+        if isinstance(value, bytes)
+    }
+
+
+def _syntax_of(encoding: Encoding) -> str:
+    if encoding.implicit_vr:
+        return IMPLICIT_VR_LITTLE_ENDIAN
+    return EXPLICIT_VR_BIG_ENDIAN if encoding.big_endian else EXPLICIT_VR_LITTLE_ENDIAN
+
+
+class _FileReader:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self.size = path.stat().st_size
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return await trio.to_thread.run_sync(self._read, offset, length)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(length)
+
+    async def __aenter__(self) -> _FileReader:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._file.close()
+
+
+class _MemoryReader:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return self._data[offset : offset + length]
+
+    async def __aenter__(self) -> _MemoryReader:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+
+__all__ = [
+    "PART_BYTES",
+    "DicomObject",
+    "NotDicom",
+    "choose_context",
+    "contexts_for",
+    "vr_of",
+]

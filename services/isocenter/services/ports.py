@@ -1,0 +1,224 @@
+"""What an object store and an index must offer to the services.
+
+Adapters live in `isocenter.storage` (or in anybody's package) and are handed in
+where the server is put together; nothing in the services imports one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Awaitable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from isocenter.engine.errors import IsocenterError
+from isocenter.engine.items import Buffer
+from isocenter.services.query import Query
+
+
+class StorageError(IsocenterError):
+    """An adapter could not keep its promise.
+
+    Attributes:
+        out_of_resources: True when space or a quota is used up (a C-STORE answers A700H
+            and the peer may try again later), False for any other failure (0110H).
+    """
+
+    def __init__(self, message: str, *, out_of_resources: bool = False) -> None:
+        super().__init__(message)
+        self.out_of_resources = out_of_resources
+
+
+class DuplicatePolicy(Enum):
+    """What happens to an object whose SOP Instance UID the archive has already."""
+
+    IGNORE = "ignore"
+    REPLACE = "replace"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredInstance:
+    """One object of the archive, as needed to find its bytes and to send them."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    #: Where the object store keeps it: ``/``-separated, relative, made of validated parts.
+    object_key: str
+    #: Bytes of the whole Part 10 file.
+    size: int
+    #: Where in the file the data set starts; the bytes from there on are what came over the wire.
+    data_set_offset: int
+    #: SHA-256 of the data set bytes, 64 hexadecimal digits.
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRecord(StoredInstance):
+    """What the index keeps of one object: a stored instance and its attributes.
+
+    ``attributes`` maps a tag (0xggggeeee) to its decoded text, several values joined by
+    a backslash, without padding; only tags of `isocenter.services.attributes` are kept.
+    """
+
+    attributes: Mapping[int, str] = field(default_factory=dict)
+
+
+class Outcome(Enum):
+    """What became of one record handed to `Index.add`."""
+
+    ADDED = "added"
+    REPLACED = "replaced"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The answer for one record; ``previous`` is the object that was there before, if any."""
+
+    outcome: Outcome
+    previous: StoredInstance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatistics:
+    """Counts of what the index holds; ``size`` in bytes of Part 10 files."""
+
+    patients: int
+    studies: int
+    series: int
+    instances: int
+    size: int
+
+
+class Index(Protocol):
+    """Knows what the archive holds, and finds it.
+
+    Every method may be called from several tasks at once.  Failures are `StorageError`.
+    """
+
+    async def add(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> Sequence[Added]:
+        """Make *records* findable, all in one transaction, durable on return.
+
+        A record whose SOP Instance UID is known is left out (DUPLICATE) or, with
+        *replace*, takes the place of the old one (REPLACED); both say what was there.
+        The SOP Instance UIDs in one call are distinct.  When it raises, nothing was added.
+        """
+        ...
+
+    async def remove(self, sop_instance_uids: Sequence[str]) -> None:
+        """Forget instances, and series, studies and patients that are then empty."""
+        ...
+
+    async def get(self, sop_instance_uids: Sequence[str]) -> Mapping[str, StoredInstance]:
+        """Those of the instances that are known."""
+        ...
+
+    def find(
+        self, query: Query
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Mapping[int, str]]]]:
+        """Matches of *query* in blocks, as they come from the database.
+
+        Each match maps the tags that were asked for, and the unique keys down to the query's
+        level, to decoded text (several values joined by a backslash); numbers are decimal.
+        A block is never empty.  Leaving the context ends the cursor.
+        """
+        ...
+
+    def instances(
+        self, query: Query | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StoredInstance]]]:
+        """The instances below all matches of *query* (None: every instance), in blocks,
+        ordered by study, series and instance number."""
+        ...
+
+    async def statistics(self) -> IndexStatistics: ...
+
+    async def aclose(self) -> None: ...
+
+
+class StagedObject(Protocol):
+    """An object on its way in: written in pieces, then published or discarded."""
+
+    async def write(self, buffers: Sequence[Buffer]) -> None:
+        """Append; the buffers are not used after return."""
+        ...
+
+    async def spill(self) -> bool:
+        """Memory is short: hold nothing of it there any more; False when that cannot be."""
+        ...
+
+    async def finish(self) -> None:
+        """All is written: do now what would keep other objects of a batch waiting (optional)."""
+        ...
+
+    async def discard(self) -> None:
+        """Leave no trace; allowed at any time, more than once, also when cancelled."""
+        ...
+
+
+class ObjectReader(Protocol):
+    """Reads one object; closing is the caller's duty (it is an async context manager)."""
+
+    @property
+    def size(self) -> int: ...
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Exactly *length* bytes from *offset* on, fewer only at the end of the object."""
+        ...
+
+    async def __aenter__(self) -> ObjectReader: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+class ObjectStore(Protocol):
+    """Keeps whole objects under keys.  Failures are `StorageError`; a missing key is `KeyError`."""
+
+    @property
+    def memory_per_object(self) -> int | None:
+        """The most bytes of one staged object that are held in memory; None: all of it."""
+        ...
+
+    async def stage(self, size_hint: int | None = None) -> StagedObject:
+        """Begin an object that nobody can see yet."""
+        ...
+
+    async def publish(
+        self, staged: Sequence[tuple[StagedObject, str]]
+    ) -> Sequence[StorageError | FileExistsError | None]:
+        """Make objects durable under their keys, the whole batch in one round.
+
+        None: durable and visible.  FileExistsError: the key is taken, nothing was changed, and
+        the staged object may be published under another key.  StorageError: it is discarded.
+        Until `settle`, a crash lets `recover` undo what the index does not know.
+        """
+        ...
+
+    async def settle(self, staged: Sequence[StagedObject]) -> None:
+        """The index knows them: forget that they were staged."""
+        ...
+
+    async def recover(self, is_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]]) -> int:
+        """After a restart: remove what was staged and never indexed; how many there were.
+
+        *is_indexed* tells for object keys whether the index knows them.  Must run before the
+        first `stage` and with no other process on the same store.
+        """
+        ...
+
+    async def open(self, key: str) -> ObjectReader: ...
+
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects; a missing one is no error."""
+        ...
+
+    def keys(self) -> AbstractAsyncContextManager[AsyncIterator[Sequence[str]]]:
+        """All published keys, in blocks."""
+        ...
+
+    async def aclose(self) -> None: ...

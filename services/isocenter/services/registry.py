@@ -1,0 +1,105 @@
+"""SOP class → service, and whatever a service raises → response.
+
+A service class is one module with a `Service`; a server is put together from a
+list of them.  `Registry` is what negotiation offers and what performs operations.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Protocol
+
+from isocenter.engine.dimse.messages import UnrecognizedMessage, response_to
+from isocenter.engine.dimse.status import Status, describe_status
+from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.negotiation import Offer
+from isocenter.services.association import Operation
+from isocenter.services.errors import OperationError
+from isocenter.services.ports import StorageError
+
+log = logging.getLogger("isocenter.operation")
+
+
+class Service(Protocol):
+    """One service class as SCP (PS3.4)."""
+
+    @property
+    def name(self) -> str:
+        """For logs: ``storage``, ``query`` …"""
+        ...
+
+    def offer(self, abstract_syntax: str) -> Offer | None:
+        """What is accepted for *abstract_syntax*; None: it is not this service's."""
+        ...
+
+    async def perform(self, operation: Operation) -> None:
+        """Perform one operation: read its data set, send its responses.
+
+        Raises:
+            OperationError: becomes the response; anything else, 0110H and a traceback.
+        """
+        ...
+
+
+class Registry:
+    """The services of one server; the first that offers an abstract syntax has it."""
+
+    def __init__(self, services: Iterable[Service]) -> None:
+        self.services = tuple(services)
+
+    def offer(self, abstract_syntax: str) -> Offer | None:
+        """What negotiation accepts for *abstract_syntax*."""
+        for service in self.services:
+            offer = service.offer(abstract_syntax)
+            if offer is not None:
+                return offer
+        return None
+
+    def service_of(self, abstract_syntax: str) -> Service | None:
+        for service in self.services:
+            if service.offer(abstract_syntax) is not None:
+                return service
+        return None
+
+    async def perform(self, operation: Operation) -> None:
+        """Have the right service perform it; whatever happens, the request gets a response."""
+        request = operation.request
+        try:
+            if isinstance(request, UnrecognizedMessage):
+                raise OperationError(request.status, request.error)
+            abstract_syntax = operation.context.abstract_syntax
+            service = self.service_of(abstract_syntax)
+            if service is None or not operation.context.as_scp:
+                raise OperationError(Status.SOP_CLASS_NOT_SUPPORTED)
+            if request.affected_sop_class_uid != abstract_syntax:
+                raise OperationError(
+                    Status.SOP_CLASS_NOT_SUPPORTED,
+                    "SOP class is not that of the presentation context",
+                )
+            await service.perform(operation)
+        except OperationError as error:
+            log.warning(
+                "%s: %s: %s", operation.association.transport.peer_address, type(request).__name__, error
+            )
+            await self._fail(operation, error.status, error.comment, error.offending_elements)
+        except StorageError as error:
+            status = (
+                Status.OUT_OF_RESOURCES if error.out_of_resources else Status.PROCESSING_FAILURE
+            )
+            log.error("%s: %s", operation.association.transport.peer_address, error)
+            await self._fail(operation, status, describe_status(status))
+        except (AssociationError, LocalProtocolError):
+            raise
+        except Exception:
+            log.exception("%s: an operation failed", operation.association.transport.peer_address)
+            await self._fail(operation, Status.PROCESSING_FAILURE, "internal error")
+
+    async def _fail(
+        self, operation: Operation, status: int, comment: str, elements: tuple[int, ...] = ()
+    ) -> None:
+        await operation.respond(
+            response_to(
+                operation.request, status, error_comment=comment, offending_elements=elements
+            )
+        )

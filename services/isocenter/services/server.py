@@ -1,0 +1,509 @@
+"""`serve`: listeners, one task per connection, bounds on strangers, and a graceful stop.
+
+Accepting and serving live in different nurseries.  Stopping closes the
+listeners, aborts associations that are idle, lets the others finish what they
+perform until the grace deadline, then aborts them too.
+
+What a stranger costs before it has associated: a socket, a task and nothing
+else; TLS state is made when its first byte has come.  One deadline covers
+everything from accept to the A-ASSOCIATE answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from isocenter.engine.errors import AssociationAbortedError, AssociationError
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.negotiation import Acceptor, Role, negotiate
+from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.services.access import LOCAL_LIMIT_EXCEEDED, AccessPolicy
+from isocenter.services.association import DEFAULT_DEADLINES, AssociationTask, Deadlines
+from isocenter.services.registry import Registry
+from isocenter.services.tls_errors import describe_tls_error
+from isocenter.services.transport import (
+    SocketTransport,
+    Transport,
+    format_address,
+    prepare_socket,
+    tls_transport,
+)
+
+log = logging.getLogger("isocenter.server")
+
+_BACKLOG: Final = 1024
+#: How long a stop waits for operations under way.
+DEFAULT_GRACE_SECONDS: Final = 10.0
+#: How long accepting rests when the process or the machine has no descriptor or memory left.
+_EXHAUSTED_PAUSE_SECONDS: Final = 0.25
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+#: Such a shortage is logged once per this many pauses.
+_EXHAUSTED_LOG_EVERY: Final = 40
+#: First bytes by which the wrong protocol on a port is told.
+_TLS_HANDSHAKE: Final = 0x16
+_ASSOCIATE_RQ: Final = 0x01
+_HTTP_VERBS: Final = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"CONN", b"DELE", b"PATC")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """An address to listen on; with ``tls``, DICOM over TLS.
+
+    ``tls`` is called for each connection, so that certificates can be exchanged while
+    the server runs.
+    """
+
+    host: str
+    port: int
+    tls: Callable[[], ssl.SSLContext] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    """Bounds on what strangers take together."""
+
+    #: Associations at once; over it, A-ASSOCIATE-RJ (2, 3, 2).
+    associations: int = 100
+    #: Associations at once from one address.
+    associations_per_address: int = 50
+    #: Associations at once with one calling AE title.
+    associations_per_ae_title: int = 50
+    #: Connections at once, associated or not; over it the one that has said nothing for
+    #: the longest goes.
+    connections: int = 1000
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What a server did since it started."""
+
+    connections: int = 0
+    associations: int = 0
+    rejected: int = 0
+    aborted: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    """A connection from accept to close."""
+
+    host: str
+    calling_ae_title: str = ""
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    task: AssociationTask | None = None
+    associated: bool = False
+
+
+class Server:
+    """A running server; `serve` makes it.
+
+    Attributes:
+        addresses: where it listens, as ``(host, port, is_tls)``, ports as bound.
+        stopped: set when the last association has ended after `stop`.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        access: AccessPolicy,
+        acceptor: Acceptor,
+        deadlines: Deadlines,
+        limits: Limits,
+        server_limits: ServerLimits,
+        grace: float,
+    ) -> None:
+        self.registry = registry
+        self.access = access
+        self.addresses: list[tuple[str, int, bool]] = []
+        self.statistics = Statistics()
+        self._acceptor = acceptor
+        self._deadlines = deadlines
+        self._limits = limits
+        self._server_limits = server_limits
+        self._grace = grace
+        self._connections: dict[_Connection, None] = {}
+        self._per_address: Counter[str] = Counter()
+        self._per_ae_title: Counter[str] = Counter()
+        self._associated = 0
+        self.stopped = trio.Event()
+        self._accepting = trio.CancelScope()
+        self._stopping = False
+        self._changed = trio.Event()
+
+    @property
+    def associations(self) -> int:
+        """Associations now."""
+        return self._associated
+
+    def stop(self) -> None:
+        """Stop gracefully; may be called at any time, more than once."""
+        self._stopping = True
+        self._accepting.cancel()
+
+    # Accepting.
+
+    async def run(
+        self, listeners: Sequence[tuple[socket.socket, Bind]], ready: Callable[[], None]
+    ) -> None:
+        """Serve until `stop` or cancellation."""
+        async with trio.open_nursery() as serving:
+            with self._accepting:
+                async with trio.open_nursery() as accepting:
+                    for listener, bind in listeners:
+                        accepting.start_soon(self._accept, listener, bind, serving)
+                    ready()
+            for listener, _ in listeners:
+                listener.close()
+            await self._wind_up()
+            serving.cancel_scope.cancel()
+        self.stopped.set()
+
+    async def _accept(self, listener: socket.socket, bind: Bind, serving: trio.Nursery) -> None:
+        pauses = 0
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                pauses = 0
+                await trio.lowlevel.wait_readable(listener)
+                continue
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    await trio.lowlevel.checkpoint()  # the peer was gone before we came
+                    continue
+                if pauses % _EXHAUSTED_LOG_EVERY == 0:
+                    log.error(
+                        "cannot accept connections: %s; raise the limit of open files or lower "
+                        "the limit of connections",
+                        error.strerror,
+                    )
+                pauses += 1
+                self._drop_silent()
+                await trio.sleep(_EXHAUSTED_PAUSE_SECONDS)
+                continue
+            try:
+                host = str(sock.getpeername()[0])
+                prepare_socket(sock)
+            except OSError:
+                sock.close()
+                continue
+            self.statistics.connections += 1
+            if len(self._connections) >= self._server_limits.connections:
+                self._drop_silent()
+            connection = _Connection(host)
+            self._connections[connection] = None
+            serving.start_soon(self._serve, sock, bind, connection)
+            # One turn for the others, or a flood of connections would starve them.
+            await trio.lowlevel.checkpoint()
+
+    def _drop_silent(self) -> None:
+        """Close the connection that has been without an association for the longest."""
+        for connection in self._connections:
+            if not connection.associated and not connection.scope.cancel_called:
+                connection.scope.cancel()
+                return
+
+    # One connection.
+
+    async def _serve(self, sock: socket.socket, bind: Bind, connection: _Connection) -> None:
+        peer = "?"
+        try:
+            with connection.scope:
+                transport = await self._open(sock, bind, connection)
+                if transport is None:
+                    return
+                peer = transport.peer_address
+                await self._associate(transport, connection)
+        except* Exception:
+            # One association, not the server.
+            log.exception("%s: the association failed here", peer)
+        finally:
+            sock.close()
+            del self._connections[connection]
+            if connection.associated:
+                self._associated -= 1
+                _discount(self._per_address, connection.host)
+                _discount(self._per_ae_title, connection.calling_ae_title)
+            self._changed.set()
+
+    async def _open(
+        self, sock: socket.socket, bind: Bind, connection: _Connection
+    ) -> Transport | None:
+        """Know what the peer speaks, and shake hands under TLS."""
+        deadline = trio.current_time() + self._deadlines.association_request
+        connection.scope.deadline = deadline
+        first = await _first_bytes(sock)
+        if not first:
+            return None
+        address = format_address(sock.getpeername()) if sock.fileno() != -1 else "?"
+        if bind.tls is None:
+            if first[0] == _TLS_HANDSHAKE:
+                log.warning(
+                    "%s: TLS on the port for clear text; closed. Use the TLS port", address
+                )
+                return None
+            if first[:4] in _HTTP_VERBS:
+                log.warning("%s: an HTTP request on the DICOM port; closed", address)
+                return None
+            return SocketTransport(sock)
+        if first[0] != _TLS_HANDSHAKE:
+            what = "clear-text DICOM" if first[0] == _ASSOCIATE_RQ else "not TLS"
+            log.warning(
+                "%s: %s on the TLS port; closed. Switch TLS on at the peer (+tls)", address, what
+            )
+            return None
+        try:
+            return await tls_transport(sock, bind.tls(), server_side=True)
+        except trio.BrokenResourceError as error:
+            cause = error.__cause__
+            text = describe_tls_error(cause) if isinstance(cause, ssl.SSLError) else "connection lost"
+            log.warning("%s: TLS handshake failed: %s", address, text)
+            return None
+
+    async def _associate(self, transport: Transport, connection: _Connection) -> None:
+        async def decide(request: AssociateRequest) -> AssociateAccept | AssociateReject:
+            return self._decide(request, transport, connection)
+
+        task = AssociationTask(
+            transport,
+            Role.ACCEPTOR,
+            provider=self.registry.perform,
+            decide=decide,
+            deadlines=self._deadlines,
+            limits=self._limits,
+        )
+        connection.task = task
+        try:
+            await task.run()
+        finally:
+            self.statistics.bytes_received += task.traffic.bytes_received
+            self.statistics.bytes_sent += task.traffic.bytes_sent
+            reason = task.end_reason()
+            if connection.associated:
+                if isinstance(reason, AssociationAbortedError):
+                    self.statistics.aborted += 1
+                log.info("%s: ended: %s", transport.peer_address, reason)
+
+    def _decide(
+        self, request: AssociateRequest, transport: Transport, connection: _Connection
+    ) -> AssociateAccept | AssociateReject:
+        connection.scope.deadline = float("inf")
+        limits = self._server_limits
+        verdict = self.access.judge(request, transport.identity)
+        if verdict is None and (
+            self._stopping
+            or self._associated >= limits.associations
+            or self._per_address[connection.host] >= limits.associations_per_address
+            or self._per_ae_title[request.calling_ae_title] >= limits.associations_per_ae_title
+        ):
+            verdict = LOCAL_LIMIT_EXCEEDED, "as many associations as are allowed"
+        if verdict is not None:
+            reject, why = verdict
+            self.statistics.rejected += 1
+            log.warning("%s: rejected: %s", transport.peer_address, why)
+            return reject
+        answer = negotiate(request, self._acceptor)
+        if isinstance(answer, AssociateAccept):
+            connection.associated = True
+            self._associated += 1
+            self._per_address[connection.host] += 1
+            connection.calling_ae_title = request.calling_ae_title
+            self._per_ae_title[connection.calling_ae_title] += 1
+            self.statistics.associations += 1
+            log.info(
+                "%s: %r associated as %r, %d of %d presentation contexts accepted",
+                transport.peer_address,
+                request.calling_ae_title,
+                request.called_ae_title,
+                sum(context.result == 0 for context in answer.presentation_contexts),
+                len(answer.presentation_contexts),
+            )
+        return answer
+
+    # Stopping.
+
+    async def _wind_up(self) -> None:
+        """Abort who is idle, wait for who is not, and abort them at the grace deadline."""
+        stopped = AssociationError("the server was stopped")
+        with trio.move_on_after(self._grace):
+            while self._connections:
+                async with trio.open_nursery() as nursery:
+                    for connection in list(self._connections):
+                        task = connection.task
+                        if task is None or not task.established.is_set():
+                            connection.scope.cancel()
+                        elif task.operations == 0 and not task.ended.is_set():
+                            nursery.start_soon(task.abort, stopped)
+                self._changed = trio.Event()
+                with trio.move_on_after(_WIND_UP_TICK_SECONDS):
+                    await self._changed.wait()
+            return
+        with trio.move_on_after(self._deadlines.abort):
+            async with trio.open_nursery() as nursery:
+                for connection in list(self._connections):
+                    if connection.task is not None:
+                        nursery.start_soon(connection.task.abort, stopped)
+
+
+#: How often a stopping server looks whether an association has become idle.
+_WIND_UP_TICK_SECONDS: Final = 0.1
+
+
+def _discount(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
+
+
+async def _first_bytes(sock: socket.socket) -> bytes:
+    """Look at what comes first without taking it; empty when the peer has closed."""
+    while True:
+        try:
+            return sock.recv(4, socket.MSG_PEEK)
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(sock)
+        except OSError:
+            return b""
+
+
+def open_listener(bind: Bind) -> list[socket.socket]:
+    """Listen on every address that the host name stands for.
+
+    Raises:
+        OSError: with a message that names the address, the fault and the cure.
+    """
+    try:
+        found = socket.getaddrinfo(
+            bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise OSError(f"cannot listen on {bind.host}:{bind.port}: {error.strerror}") from error
+    listeners: list[socket.socket] = []
+    port = bind.port
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((address[0], port, *address[2:]))
+            sock.listen(_BACKLOG)
+            sock.setblocking(False)
+        except OSError as error:
+            sock.close()
+            for other in listeners:
+                other.close()
+            raise OSError(error.errno, _bind_fault(bind, error)) from error
+        port = sock.getsockname()[1]
+        listeners.append(sock)
+    return listeners
+
+
+def _bind_fault(bind: Bind, error: OSError) -> str:
+    where = f"cannot listen on {bind.host}:{bind.port}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{where}: the port is in use; stop the other program or choose another port"
+        case errno.EACCES:
+            return f"{where}: ports below 1024 need privileges; choose a higher port"
+        case errno.EADDRNOTAVAIL:
+            return f"{where}: this machine has no such address"
+        case _:
+            return f"{where}: {error.strerror}"
+
+
+async def serve(
+    registry: Registry,
+    binds: Sequence[Bind],
+    *,
+    access: AccessPolicy | None = None,
+    max_pdu_length: int | None = None,
+    operations_window: int = 1,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
+    limits: Limits = DEFAULT_LIMITS,
+    server_limits: ServerLimits | None = None,
+    grace: float = DEFAULT_GRACE_SECONDS,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve DICOM until cancelled or until `Server.stop`.
+
+    Args:
+        registry: the services.
+        binds: where to listen; port 0 takes a free one (see `Server.addresses`).
+        access: who may associate; default: anybody in the clear, and over TLS whose
+            certificate carries the calling AE title.
+        max_pdu_length: announced to peers, in bytes; default `Limits.max_pdu_length`.
+        operations_window: operations that a peer may have outstanding at once on one association.
+        grace: seconds that a stop waits for operations under way.
+
+    Raises:
+        OSError: an address cannot be bound; the message names fault and cure.
+
+    ``await nursery.start(serve, …)`` returns the `Server` once it listens.
+    """
+    listeners: list[tuple[socket.socket, Bind]] = []
+    try:
+        for bind in binds:
+            listeners += [(sock, bind) for sock in open_listener(bind)]
+        await serve_on(
+            registry,
+            listeners,
+            access=access,
+            max_pdu_length=max_pdu_length,
+            operations_window=operations_window,
+            deadlines=deadlines,
+            limits=limits,
+            server_limits=server_limits,
+            grace=grace,
+            task_status=task_status,
+        )
+    finally:
+        for sock, _ in listeners:
+            sock.close()
+
+
+async def serve_on(
+    registry: Registry,
+    listeners: Sequence[tuple[socket.socket, Bind]],
+    *,
+    access: AccessPolicy | None = None,
+    max_pdu_length: int | None = None,
+    operations_window: int = 1,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
+    limits: Limits = DEFAULT_LIMITS,
+    server_limits: ServerLimits | None = None,
+    grace: float = DEFAULT_GRACE_SECONDS,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """`serve` on sockets that listen already: made by `open_listener`, inherited, or from systemd."""
+    acceptor = Acceptor(
+        offer=registry.offer,
+        max_pdu_length=limits.max_pdu_length if max_pdu_length is None else max_pdu_length,
+        max_operations_performed=operations_window,
+        max_operations_invoked=operations_window,
+    )
+    server = Server(
+        registry,
+        access=access or AccessPolicy(),
+        acceptor=acceptor,
+        deadlines=deadlines,
+        limits=limits,
+        server_limits=server_limits or ServerLimits(),
+        grace=grace,
+    )
+    for sock, bind in listeners:
+        host, port = sock.getsockname()[:2]
+        server.addresses.append((host, port, bind.tls is not None))
+    await server.run(listeners, lambda: task_status.started(server))

@@ -1,0 +1,453 @@
+"""Every setting, once: the tree of values, and the table that is read from it.
+
+Each field says what it may hold, what it is for and which option of ``isocenter serve``
+sets it.  Loading, checking, ``--help`` and ``isocenter config show`` are made from that
+(`isocenter.services.settings`, where everything here can be imported from, too).
+"""
+
+# ruff: noqa: RUF009 - `_setting` makes a `dataclasses.field`, which is no shared default
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.services import setting_kinds as kinds
+from isocenter.services.naming import NamingScheme
+from isocenter.services.peer import Peer, PeerKind
+from isocenter.services.ports import DuplicatePolicy
+from isocenter.services.tls import DEFAULT_PROFILE, PROFILES, ClientCertificates
+
+PREFIX: Final = "ISOCENTER__"
+#: ``--data-dir :memory:`` keeps nothing.
+IN_MEMORY: Final = ":memory:"
+_MIB: Final = 1 << 20
+
+
+#: What an acknowledged object survives: power failure (synced, file and index), or
+#: the end of the process only.
+Durability = Literal["full", "relaxed"]
+
+
+class TlsIdentity(Enum):
+    """What the certificate of a peer has to do with its AE title."""
+
+    #: The common name, or an alternative name, is the calling AE title.
+    CN = "cn"
+    #: Any certificate of the CA may use any AE title.
+    ANY = "any"
+
+
+class LogLevel(Enum):
+    """The least severe lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(Enum):
+    """How a line of the log looks."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def default_data_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the archive lies when nobody says: ``$XDG_DATA_HOME/isocenter``, by default
+    ``~/.local/share/isocenter``; on Windows ``%LOCALAPPDATA%\\isocenter``."""
+    environ = os.environ if environ is None else environ
+    base = environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_DATA_HOME", "")
+    if base and Path(base).is_absolute():
+        return Path(base) / "isocenter"
+    try:
+        return Path("~/.local/share/isocenter").expanduser()
+    except RuntimeError:  # no home directory, as for some service users
+        return Path("isocenter-data").absolute()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spec:
+    kind: kinds.Kind[object]
+    help: str
+    flag: str = ""
+    off_flag: str = ""
+    metavar: str = ""
+    is_secret: bool = False
+
+
+def _setting(
+    default: Any,
+    kind: kinds.Kind[object],
+    text: str,
+    flag: str = "",
+    metavar: str = "",
+    *,
+    off_flag: str = "",
+    is_secret: bool = False,
+) -> Any:
+    spec = _Spec(
+        kind=kind, help=text, flag=flag, metavar=metavar, off_flag=off_flag, is_secret=is_secret
+    )
+    if callable(default):
+        return field(default_factory=default, metadata={"spec": spec}, repr=not is_secret)
+    return field(default=default, metadata={"spec": spec}, repr=not is_secret)
+
+
+def _seconds(default: float, text: str) -> Any:
+    return _setting(default, kinds.Seconds(), text)
+
+
+def _limit(name: str, minimum: int, maximum: int, text: str, unit: str = "bytes") -> Any:
+    return _setting(getattr(DEFAULT_LIMITS, name), kinds.Integer(minimum, maximum, unit), text)
+
+
+_COUNT: Final = kinds.Integer(1, 1_000_000, zero="no limit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Who we are, and where we listen in the clear."""
+
+    ae_title: str = _setting(
+        "ISOCENTER", kinds.AE_TITLE, "AE title of the archive", "--ae-title", "AET"
+    )
+    additional_ae_titles: tuple[str, ...] = _setting(
+        (), kinds.ListOf(kinds.AE_TITLE), "other AE titles that it may be called"
+    )
+    accept_any_called_ae_title: bool = _setting(
+        False, kinds.Switch(), "serve whatever AE title a peer calls"
+    )
+    host: str = _setting(
+        "127.0.0.1",
+        kinds.HOST,
+        "where to listen in the clear; beyond this machine everybody on the way can read "
+        "and change what is sent",
+        "--host",
+        "H",
+    )
+    port: int = _setting(
+        11112, kinds.PORT, "port in the clear; 0: any free one, printed", "--port", "N"
+    )
+    max_connections: int = _setting(
+        2_000, _COUNT, "transport connections at once, with those that have no association yet"
+    )
+    max_associations: int = _setting(1_000, _COUNT, "associations at once")
+    max_associations_per_address: int = _setting(
+        500, _COUNT, "associations at once from one address"
+    )
+    max_associations_per_ae_title: int = _setting(
+        400, _COUNT, "associations at once with one calling AE title"
+    )
+    max_pdu_length: int = _setting(
+        DEFAULT_LIMITS.max_pdu_length,
+        kinds.Integer(4_096, DEFAULT_LIMITS.unlimited_pdu_length, "bytes", zero="no limit"),
+        "largest P-DATA-TF that we announce to receive",
+    )
+    workers: int = _setting(
+        1, kinds.Integer(1, 256), "processes that serve the same ports", "--workers", "N"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainSettings:
+    """DICOM in the clear, on server.host and server.port."""
+
+    enabled: bool = _setting(
+        True, kinds.Switch(), "do not serve in the clear", off_flag="--no-plain"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """DICOM over TLS.  Without files of your own, the private CA in the data directory is used."""
+
+    enabled: bool = _setting(True, kinds.Switch(), "do not serve over TLS", off_flag="--no-tls")
+    host: str = _setting("0.0.0.0", kinds.HOST, "where to listen for TLS", "--tls-host", "H")  # noqa: S104 - mutual TLS is what may be reached from everywhere
+    port: int = _setting(
+        2762, kinds.PORT, "port for TLS; 0: any free one, printed", "--tls-port", "N"
+    )
+    certificate: Path | None = _setting(
+        None, kinds.FilePath(), "own certificate (PEM)", "--tls-cert", "FILE"
+    )
+    key: Path | None = _setting(
+        None, kinds.FilePath(), "its private key (PEM, mode 600)", "--tls-key", "FILE"
+    )
+    key_password: str | None = _setting(
+        None, kinds.SECRET, "password of the private key", is_secret=True
+    )
+    ca: Path | None = _setting(
+        None, kinds.FilePath(), "CAs that sign the peers' certificates (PEM)", "--tls-ca", "FILE"
+    )
+    crl: Path | None = _setting(
+        None, kinds.FilePath(), "certificates that were revoked (PEM)", "--tls-crl", "FILE"
+    )
+    profile: str = _setting(
+        DEFAULT_PROFILE,
+        kinds.one_of(*PROFILES),
+        "TLS profile (PS3.15 Annex B)",
+        "--tls-profile",
+        "NAME",
+    )
+    identity: TlsIdentity = _setting(
+        TlsIdentity.CN,
+        kinds.Choice(TlsIdentity),
+        "cn: the common name of the certificate must be the calling AE title; "
+        "any: a certificate of the CA may use any AE title",
+        "--tls-identity",
+        "cn|any",
+    )
+    client_certificates: ClientCertificates = _setting(
+        ClientCertificates.REQUIRED,
+        kinds.Choice(ClientCertificates),
+        "whether peers must show a certificate",
+    )
+    strict: bool = _setting(
+        False, kinds.Switch(), "refuse certificates that do not follow RFC 5280 to the letter"
+    )
+
+    @property
+    def uses_private_ca(self) -> bool:
+        """Whether no files were given, so that the CA in the data directory serves."""
+        return self.certificate is None and self.key is None and self.ca is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSettings:
+    """Who may associate."""
+
+    allow: tuple[str, ...] = _setting(
+        (),
+        kinds.ListOf(kinds.AE_TITLE_PATTERN),
+        "a calling AE title that is admitted, with * and ? as wild cards (repeatable; none: all)",
+        "--allow",
+        "AET",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """Where objects are kept, and how."""
+
+    data_dir: Path = _setting(
+        default_data_dir,
+        kinds.FilePath(f"a directory, or {IN_MEMORY}"),
+        f"where everything is kept ({IN_MEMORY}: nowhere)",
+        "--data-dir",
+        "DIR",
+    )
+    naming: NamingScheme = _setting(
+        NamingScheme.UID, kinds.Choice(NamingScheme), "how the folders of new objects are named"
+    )
+    duplicates: DuplicatePolicy = _setting(
+        DuplicatePolicy.IGNORE,
+        kinds.Choice(DuplicatePolicy),
+        "what to do with an object whose SOP Instance UID is there already",
+    )
+    private_sop_classes: bool = _setting(
+        False, kinds.Switch(), "store objects of SOP classes that are not DICOM's own, too"
+    )
+    durability: Durability = _setting(
+        "full",
+        kinds.one_of("full", "relaxed"),
+        "full: an acknowledged object survives power failure; relaxed: it may not",
+        "--durability",
+        "full|relaxed",
+    )
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether nothing is kept."""
+        return str(self.data_dir) == IN_MEMORY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuerySettings:
+    """Answers to C-FIND, C-MOVE and C-GET."""
+
+    relational: bool = _setting(
+        True, kinds.Switch(), "accept relational queries where a peer negotiates them"
+    )
+    always_relational: bool = _setting(
+        False,
+        kinds.Switch(),
+        "do without the unique keys above the level also where a peer did not negotiate it",
+    )
+    max_results: int = _setting(
+        0, kinds.Integer(1, 1_000_000_000, zero="no limit"), "answers to one C-FIND"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineSettings:
+    """How long each wait may last; progress restarts those that measure progress."""
+
+    connect: float = _seconds(10.0, "from connecting to a connection")
+    tls_handshake: float = _seconds(5.0, "TLS handshake with a peer that we connect to")
+    association_request: float = _seconds(
+        5.0, "from accepting a connection over TLS handshake to A-ASSOCIATE-AC; also ARTIM"
+    )
+    association_response: float = _seconds(30.0, "A-ASSOCIATE-AC from a peer")
+    idle: float = _seconds(60.0, "an association on which nothing happens")
+    response: float = _seconds(60.0, "a DIMSE response from a peer")
+    release: float = _seconds(10.0, "A-RELEASE-RP from a peer")
+    write_blocked: float = _seconds(30.0, "a peer that takes no byte")
+    suboperation: float = _seconds(60.0, "a C-STORE sub-operation of C-MOVE or C-GET")
+    abort: float = _seconds(2.0, "sending A-ABORT and closing")
+    shutdown: float = _seconds(10.0, "associations that are busy when the server stops")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """What peers may make us hold; the reasons stand in `isocenter.engine.limits`."""
+
+    bytes_in_flight: int = _setting(
+        32 * _MIB,
+        kinds.Integer(_MIB, 1 << 40, "bytes"),
+        "received and not yet written, all associations together",
+    )
+    associate_pdu: int = _limit("associate_pdu", 16_384, 1 << 26, "an A-ASSOCIATE PDU")
+    command_set: int = _limit("command_set", 4_096, 1 << 24, "a command set")
+    identifier: int = _limit("identifier", 4_096, 1 << 28, "an identifier")
+    empty_fragments: int = _limit(
+        "empty_fragments", 0, 1_000_000, "fragments without data in one message", ""
+    )
+    nesting: int = _limit("nesting", 1, 1_000, "sequences within sequences", "")
+    elements: int = _limit("elements", 1_000, 1_000_000_000, "elements of a data set", "")
+    inflate_ratio: int = _limit(
+        "inflate_ratio", 1, 1_032, "inflated bytes for one deflated byte", ""
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSyntaxSettings:
+    """How objects come in."""
+
+    preference: tuple[str, ...] = _setting(
+        (),
+        kinds.ListOf(kinds.UID),
+        "transfer syntaxes to choose first, in this order, among those that a peer proposes "
+        "(then explicit VR little endian, implicit VR little endian, all others)",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What is written about all this; never attribute values."""
+
+    level: LogLevel = _setting(
+        LogLevel.INFO,
+        kinds.Choice(LogLevel),
+        "least severe lines that are written",
+        "--log-level",
+        "L",
+    )
+    format: LogFormat = _setting(
+        LogFormat.TEXT, kinds.Choice(LogFormat), "how lines look", "--log-format", "text|json"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    plain: PlainSettings = field(default_factory=PlainSettings)
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
+    storage: StorageSettings = field(default_factory=StorageSettings)
+    query: QuerySettings = field(default_factory=QuerySettings)
+    deadlines: DeadlineSettings = field(default_factory=DeadlineSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    transfer_syntaxes: TransferSyntaxSettings = field(default_factory=TransferSyntaxSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    peers: tuple[Peer, ...] = _setting(
+        (),
+        kinds.ListOf(PeerKind()),
+        "a destination of C-MOVE (repeatable)",
+        "--peer",
+        "AET@host:port",
+    )
+
+    @property
+    def ae_titles(self) -> frozenset[str]:
+        """What we may be called; empty: anything."""
+        if self.server.accept_any_called_ae_title:
+            return frozenset()
+        return frozenset({self.server.ae_title, *self.server.additional_ae_titles})
+
+    @property
+    def engine_limits(self) -> Limits:
+        """The bounds that the engine enforces."""
+        return Limits(
+            associate_pdu=self.limits.associate_pdu,
+            max_pdu_length=self.server.max_pdu_length,
+            command_set=self.limits.command_set,
+            identifier=self.limits.identifier,
+            empty_fragments=self.limits.empty_fragments,
+            nesting=self.limits.nesting,
+            elements=self.limits.elements,
+            inflate_ratio=self.limits.inflate_ratio,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One row of the table: a key, what it may hold and what sets it.
+
+    Attributes:
+        key: ``section.name``, or ``peers``.
+        default: its value when nobody sets it.
+        flag: the option of ``isocenter serve`` that sets it; empty: none.
+        off_flag: the option that sets it to false; empty: none.
+    """
+
+    key: str
+    kind: kinds.Kind[object]
+    help: str
+    default: object
+    flag: str
+    off_flag: str
+    metavar: str
+    is_secret: bool
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return PREFIX + self.key.upper().replace(".", "__")
+
+
+def _rows() -> Iterator[Setting]:
+    defaults = Settings()
+    for section in dataclasses.fields(Settings):
+        value = getattr(defaults, section.name)
+        if "spec" in section.metadata:
+            yield _row(section.name, section.metadata["spec"], value)
+            continue
+        for name in dataclasses.fields(value):
+            key = f"{section.name}.{name.name}"
+            yield _row(key, name.metadata["spec"], getattr(value, name.name))
+
+
+def _row(key: str, spec: _Spec, default: object) -> Setting:
+    return Setting(
+        key=key,
+        kind=spec.kind,
+        help=spec.help,
+        default=default,
+        flag=spec.flag,
+        off_flag=spec.off_flag,
+        metavar=spec.metavar,
+        is_secret=spec.is_secret,
+    )
+
+
+#: The table, in the order in which it is shown.
+SETTINGS: Final = tuple(_rows())

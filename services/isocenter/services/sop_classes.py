@@ -1,0 +1,98 @@
+"""The SOP classes and transfer syntaxes that are known by name (PS3.4 B.5, PS3.6 Annex A).
+
+pydicom's dictionary of UIDs is the source; what is younger than it is added here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
+
+from isocenter.engine.uid import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
+
+PATIENT_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.1.1"
+PATIENT_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.1.2"
+PATIENT_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.1.3"
+STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
+STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
+PATIENT_STUDY_ONLY_FIND: Final = "1.2.840.10008.5.1.4.1.2.3.1"
+PATIENT_STUDY_ONLY_MOVE: Final = "1.2.840.10008.5.1.4.1.2.3.2"
+PATIENT_STUDY_ONLY_GET: Final = "1.2.840.10008.5.1.4.1.2.3.3"
+
+_DICOM_ROOT: Final = "1.2.840.10008."
+#: Composite instances of patients.  Hanging protocols, palettes and other objects without a
+#: study have storage SOP classes elsewhere and do not belong into a study archive.
+_STORAGE_ROOTS: Final = ("1.2.840.10008.5.1.4.1.1.", "1.2.840.10008.5.1.4.34.7")
+
+_YOUNGER_STORAGE: Final = {
+    "1.2.840.10008.5.1.4.1.1.2.3": "CT For Processing Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.4": "Enhanced CT For Processing Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.5": "Legacy Converted Enhanced CT For Processing Image Storage",
+    "1.2.840.10008.5.1.4.1.1.9.100.1": "Waveform Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.9.100.2": "Waveform Acquisition Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.66.8": "Height Map Segmentation Storage",
+}
+_YOUNGER_TRANSFER_SYNTAXES: Final = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+}
+
+#: Storage SOP class UID → name, retired ones included: old archives hold them.
+STORAGE_SOP_CLASSES: Final[dict[str, str]] = {
+    uid: entry[0]
+    for uid, entry in UID_dictionary.items()
+    if entry[1] == "SOP Class" and uid.startswith(_STORAGE_ROOTS) and "Storage" in entry[0]
+} | _YOUNGER_STORAGE
+
+#: The four syntaxes that differ in their bytes only, not in what they can say: they are
+#: converted among each other.
+UNCOMPRESSED: Final = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+)
+
+#: Not a way to encode composite instances: the SMPTE streams of PS3.22 (RTV), and the
+#: encoding of XML.
+_NOT_FOR_STORAGE: Final = ("1.2.840.10008.1.2.7.", "1.2.840.10008.1.2.6.")
+
+#: Transfer syntax UID → name, in the order of preference when a peer leaves us the choice.
+TRANSFER_SYNTAXES: Final[dict[str, str]] = {
+    uid: str(UID_dictionary[uid][0])
+    for uid in (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+} | {
+    uid: name
+    for uid, name in (
+        {
+            uid: entry[0]
+            for uid, entry in UID_dictionary.items()
+            if entry[1] == "Transfer Syntax" and not uid.startswith(_NOT_FOR_STORAGE)
+        }
+        | _YOUNGER_TRANSFER_SYNTAXES
+    ).items()
+    if uid not in (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+}
+
+
+def is_private(uid: str) -> bool:
+    """Whether *uid* is nobody's but its maker's."""
+    return not uid.startswith(_DICOM_ROOT)
+
+
+def name_of(uid: str) -> str:
+    """The name of a UID for people; the UID itself when it has none."""
+    entry = UID_dictionary.get(uid)
+    if entry is not None:
+        return str(entry[0])
+    return _YOUNGER_STORAGE.get(uid) or _YOUNGER_TRANSFER_SYNTAXES.get(uid) or uid

@@ -1,0 +1,72 @@
+"""Storage service class as SCP (PS3.4 Annex B): objects into the archive.
+
+The data set is written as it arrives and kept as it arrived.  The response leaves
+when the object is durable and the index knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
+from isocenter.engine.dimse.status import Status
+from isocenter.engine.negotiation import Offer
+from isocenter.services.archive import Archive
+from isocenter.services.association import Operation
+from isocenter.services.errors import OperationError
+from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
+
+
+class Storage:
+    """Performs C-STORE into an archive.
+
+    Args:
+        transfer_syntaxes: accepted, in the order of preference.
+        private_sop_classes: whether SOP classes outside of DICOM's root are accepted.
+    """
+
+    name = "storage"
+
+    def __init__(
+        self,
+        archive: Archive,
+        *,
+        transfer_syntaxes: Sequence[str] = tuple(TRANSFER_SYNTAXES),
+        private_sop_classes: bool = False,
+    ) -> None:
+        self._archive = archive
+        self._private = private_sop_classes
+        # A requestor that proposes the SCP role for itself wants to retrieve with C-GET.
+        self._offer = Offer(
+            transfer_syntaxes=tuple(transfer_syntaxes), scu_role=True, scp_role=True
+        )
+
+    def offer(self, abstract_syntax: str) -> Offer | None:
+        if abstract_syntax in STORAGE_SOP_CLASSES or (self._private and is_private(abstract_syntax)):
+            return self._offer
+        return None
+
+    async def perform(self, operation: Operation) -> None:
+        request = operation.request
+        if not isinstance(request, CStoreRequest):
+            raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        if not operation.has_data_set:
+            raise OperationError(Status.CANNOT_UNDERSTAND, "C-STORE-RQ without a data set")
+        association = operation.association
+        async with await self._archive.receive(
+            sop_class_uid=request.affected_sop_class_uid,
+            sop_instance_uid=request.affected_sop_instance_uid,
+            transfer_syntax_uid=operation.context.transfer_syntax,
+            source_ae_title=association.negotiated.calling_ae_title,
+        ) as ingest:
+            async for fragments in operation.fragments():
+                await ingest.write(fragments)
+            result = await ingest.commit()
+        await operation.respond(
+            CStoreResponse(
+                message_id_being_responded_to=request.message_id,
+                status=result.status,
+                affected_sop_class_uid=request.affected_sop_class_uid,
+                affected_sop_instance_uid=request.affected_sop_instance_uid,
+            )
+        )

@@ -1,0 +1,206 @@
+"""C-STORE sub-operations of C-MOVE and C-GET: sending, counting, and what the answers say.
+
+PS3.4 C.4.2.2.1, C.4.3.2.1 and their state tables: a pending response with counters
+after each sub-operation, a cancel honoured between any two, and a final response
+whose identifier lists the instances that failed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
+from isocenter.engine.dimse.messages import (
+    CGetRequest,
+    CGetResponse,
+    CMoveRequest,
+    CMoveResponse,
+    CStoreRequest,
+    CStoreResponse,
+)
+from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.services.archive import Archive
+from isocenter.services.association import AssociationTask, Operation
+from isocenter.services.objects import DicomObject, choose_context
+from isocenter.services.ports import StorageError, StoredInstance
+from isocenter.services.query import Query
+from isocenter.services.sop_classes import name_of
+
+log = logging.getLogger("isocenter.retrieve")
+
+_FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
+
+
+@dataclass(slots=True)
+class SubOperations:
+    """The counters of one C-MOVE or C-GET.  ``remaining`` starts with all."""
+
+    remaining: int
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+    failed_uids: list[str] = field(default_factory=list)
+
+    def count(self, sop_instance_uid: str, status: int | None) -> None:
+        """One sub-operation has ended; None: it could not be performed."""
+        self.remaining -= 1
+        kind = StatusClass.FAILURE if status is None else classify(status)
+        if kind is StatusClass.SUCCESS:
+            self.completed += 1
+        elif kind is StatusClass.WARNING:
+            self.warning += 1
+        else:
+            self.failed += 1
+            self.failed_uids.append(sop_instance_uid)
+
+    def fail_rest(self, instances: Iterable[StoredInstance]) -> None:
+        """None of these can be sent."""
+        for instance in instances:
+            self.count(instance.sop_instance_uid, None)
+
+    def final_status(self) -> int:
+        """0000H all good, A702H none, B000H some (PS3.4 Tables C.4-2 and C.4-3)."""
+        if self.failed and not (self.completed or self.warning):
+            return Status.UNABLE_TO_PERFORM_SUBOPERATIONS
+        if self.failed or self.warning:
+            return Status.SUBOPERATIONS_WITH_FAILURES
+        return Status.SUCCESS
+
+
+class Progress:
+    """Answers one C-MOVE or C-GET as its sub-operations go on."""
+
+    def __init__(self, operation: Operation, counters: SubOperations) -> None:
+        self.counters = counters
+        self._operation = operation
+
+    async def pending(self) -> None:
+        """A pending response with the counters; the last word is left to `final`."""
+        if self.counters.remaining:
+            await self._respond(Status.PENDING, None)
+
+    async def final(self, status: int | None = None) -> None:
+        """The final response, with the list of failed instances if there are any."""
+        failed = self.counters.failed_uids
+        identifier = None
+        if failed:
+            encoding = encoding_of(self._operation.context.transfer_syntax)
+            value = "\\".join(failed).encode("ascii")
+            identifier = write_data_set([(_FAILED_SOP_INSTANCE_UID_LIST, "UI", value)], encoding)
+        await self._respond(self.counters.final_status() if status is None else status, identifier)
+
+    async def _respond(self, status: int, identifier: bytes | None) -> None:
+        request = self._operation.request
+        assert isinstance(request, CMoveRequest | CGetRequest)
+        response = CMoveResponse if isinstance(request, CMoveRequest) else CGetResponse
+        counters = self.counters
+        # Remaining is for pending and cancelled ones only (PS3.7 9.1.3.1.6, 9.1.4.1.7).
+        shows_remaining = status in (Status.PENDING, Status.CANCEL)
+        await self._operation.respond(
+            response(
+                message_id_being_responded_to=request.message_id,
+                status=status,
+                affected_sop_class_uid=request.affected_sop_class_uid,
+                number_of_remaining_suboperations=counters.remaining if shows_remaining else None,
+                number_of_completed_suboperations=counters.completed,
+                number_of_failed_suboperations=counters.failed,
+                number_of_warning_suboperations=counters.warning,
+            ),
+            identifier,
+        )
+
+
+async def instances_of(archive: Archive, query: Query) -> list[StoredInstance]:
+    """Everything that a retrieve request stands for: the counters need the total."""
+    found: list[StoredInstance] = []
+    async with archive.instances(query) as blocks:
+        async for block in blocks:
+            found += block
+    return found
+
+
+async def send_instances(
+    archive: Archive,
+    association: AssociationTask,
+    instances: Sequence[StoredInstance],
+    progress: Progress,
+    is_cancelled: Callable[[], bool],
+    *,
+    move_originator: tuple[str, int] | None = None,
+) -> bool:
+    """Send them one after the other; False when a cancel came between two.
+
+    What cannot be sent is counted as failed, with a reason in the log.
+
+    Raises:
+        AssociationError: *association* has ended; the rest was not counted.
+    """
+    for instance in instances:
+        if is_cancelled():
+            return False
+        status = await _send_instance(archive, association, instance, move_originator)
+        progress.counters.count(instance.sop_instance_uid, status)
+        await progress.pending()
+    return True
+
+
+async def _send_instance(
+    archive: Archive,
+    association: AssociationTask,
+    instance: StoredInstance,
+    move_originator: tuple[str, int] | None,
+) -> int | None:
+    item = DicomObject.from_stored(instance, archive.open)
+    try:
+        response = await send_object(association, item, move_originator=move_originator)
+    except (StorageError, KeyError, DataSetError, OSError) as error:
+        log.error("instance %s cannot be sent: %s", instance.sop_instance_uid, error)
+        return None
+    if response is None:
+        log.warning(
+            "instance %s is not sent: the peer accepted no presentation context for %s in %s",
+            instance.sop_instance_uid,
+            name_of(instance.sop_class_uid),
+            name_of(instance.transfer_syntax_uid),
+        )
+        return None
+    if classify(response.status) is not StatusClass.SUCCESS:
+        log.warning(
+            "instance %s: the peer answered %04XH", instance.sop_instance_uid, response.status
+        )
+    return response.status
+
+
+async def send_object(
+    association: AssociationTask,
+    item: DicomObject,
+    *,
+    priority: int = 0,
+    move_originator: tuple[str, int] | None = None,
+) -> CStoreResponse | None:
+    """One C-STORE, the data set streamed; None when no accepted context fits.
+
+    Raises:
+        AssociationError: the association ended first.
+        StorageError, KeyError, OSError, DataSetError: the object cannot be read or converted;
+            when that shows only in its middle, the association had to be aborted.
+    """
+    context = choose_context(association.negotiated, item.sop_class_uid, item.transfer_syntax_uid)
+    if context is None:
+        return None
+    request = CStoreRequest(
+        message_id=association.next_message_id(),
+        affected_sop_class_uid=item.sop_class_uid,
+        affected_sop_instance_uid=item.sop_instance_uid,
+        priority=priority,
+        move_originator_ae_title=move_originator[0] if move_originator else "",
+        move_originator_message_id=move_originator[1] if move_originator else None,
+    )
+    received = await association.invoke(
+        context.context_id, request, item.parts(context.transfer_syntax)
+    )
+    response = received.message
+    assert isinstance(response, CStoreResponse)
+    return response

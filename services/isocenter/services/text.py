@@ -1,0 +1,311 @@
+"""Values of elements as text, and text as values (PS3.5 6.1, 6.2).
+
+Several values stay joined by a backslash.  Decoding never fails: bytes that their
+character set does not know become U+FFFD.  Encoding does, as a name with question
+marks would be another name.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from struct import Struct
+from typing import Final
+
+from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
+
+from isocenter.engine.errors import IsocenterError
+
+#: VRs that Specific Character Set (0008,0005) speaks of (PS3.5 6.1.2.3).
+CHARACTER_SET_VRS: Final = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])
+#: One value, whatever characters it holds; its leading spaces count (PS3.5 6.2).
+_FREE_TEXT_VRS: Final = frozenset(["LT", "ST", "UT", "UR"])
+UTF_8: Final = ("ISO_IR 192",)
+#: The terms of PS3.3 C.12.1.1.2 are nine at most in one attribute; more are nonsense.
+_MAX_TERMS: Final = 16
+
+_ESC: Final = b"\x1b"
+_PADDING: Final = " \0"
+_ASCII: Final = "ascii"
+#: What bytes beyond ASCII mean where no character set was declared; many devices do so.
+_UNDECLARED: Final = "latin-1"
+_STAND_ALONE: Final = frozenset(["ISO_IR 192", "GB18030", "GBK"])
+#: Python reads and writes the escape sequences of these itself.
+_ESCAPING_CODECS: Final = frozenset(["iso2022_jp", "iso2022_jp_2"])
+_JIS_X_0201: Final = "shift_jis"
+_TO_ASCII: Final = b"\x1b(B"
+_TO_JIS_ROMAJI: Final = b"\x1b(J"
+
+#: Codec → escape sequence that designates its set as G1 (PS3.3 Tables C.12-3, C.12-4).
+_DESIGNATIONS: Final = {
+    codec: escape for escape, codec in CODES_TO_ENCODINGS.items() if escape[1:2] in b"-)$"
+}
+#: What an encoder of `_ESCAPING_CODECS` may switch to for its term, apart from ASCII.
+_ALLOWED_ESCAPES: Final = {"iso2022_jp": {b"\x1b$B"}, "iso2022_jp_2": {b"\x1b$(D"}}
+_ESCAPE: Final = re.compile(rb"\x1b[ -/]+[0-~]")
+
+#: Where the initial state is back (PS3.5 6.1.2.5.3).
+_DELIMITERS: Final = re.compile(rb"[\t\n\f\r\\]")
+_NAME_DELIMITERS: Final = re.compile(rb"[\t\n\f\r\\^=]")
+_TEXT_DELIMITERS: Final = re.compile(r"([\t\n\f\r\\])")
+_NAME_TEXT_DELIMITERS: Final = re.compile(r"([\t\n\f\r\\^=])")
+
+
+class CharacterSetError(IsocenterError, ValueError):
+    """The text has a character that the character set has not; the message does not show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Codecs:
+    """The Python codecs of a Specific Character Set: value 1, and its code extensions."""
+
+    initial: str
+    extensions: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=256)
+def _codecs_of(character_set: tuple[str, ...]) -> _Codecs:
+    if not character_set:
+        return _Codecs(_ASCII)
+    codecs = [_codec_of(term) for term in character_set]
+    if character_set[0] in _STAND_ALONE:
+        return _Codecs(codecs[0])
+    return _Codecs(
+        codecs[0],
+        tuple(
+            codec
+            for term, codec in zip(character_set[1:], codecs[1:], strict=True)
+            if term not in _STAND_ALONE and codec != _ASCII
+        ),
+    )
+
+
+def _codec_of(term: str) -> str:
+    if term in ("", "ISO_IR 6", "ISO 2022 IR 6"):
+        return _ASCII
+    return python_encoding.get(term, _ASCII)
+
+
+_MISSPELLED: Final = re.compile(r"ISO[ _-]?(2022)?[ _-]?IR[ _-]?([0-9]+)", re.ASCII)
+
+
+def character_set_of(raw: bytes | None) -> tuple[str, ...]:
+    """The terms of a Specific Character Set (0008,0005) value, usual misspellings corrected.
+
+    Empty for the default repertoire.
+    """
+    if not raw:
+        return ()
+    return _character_set_of(bytes(raw[:1024]))
+
+
+@lru_cache(maxsize=256)
+def _character_set_of(raw: bytes) -> tuple[str, ...]:
+    terms = []
+    for term in raw.decode("latin-1").split("\\")[:_MAX_TERMS]:
+        term = term.strip(_PADDING)
+        misspelled = None if term in python_encoding else _MISSPELLED.fullmatch(term.upper())
+        if misspelled is not None:
+            prefix = "ISO 2022 IR " if misspelled[1] else "ISO_IR "
+            term = prefix + misspelled[2]
+        terms.append(term)
+    if all(term in ("", "ISO_IR 6", "ISO 2022 IR 6") for term in terms):
+        return ()
+    return tuple(terms)
+
+
+def decode_text(raw: bytes, vr: str, character_set: tuple[str, ...] = ()) -> str:
+    """The text of a value of any text VR, without padding; several values joined by a backslash."""
+    if raw.isascii() and _ESC not in raw:
+        text = raw.decode("ascii")
+    elif vr in CHARACTER_SET_VRS:
+        text = _decode(raw, vr, _codecs_of(character_set))
+    else:
+        text = raw.decode(_UNDECLARED)
+    return strip_padding(text, vr)
+
+
+def strip_padding(text: str, vr: str) -> str:
+    """*text* without what does not count around each of its values (PS3.5 6.2)."""
+    if vr in _FREE_TEXT_VRS:
+        return text.rstrip(_PADDING)
+    if "\\" in text:
+        text = "\\".join([value.strip(_PADDING) for value in text.split("\\")])
+        # Values without any content are no values.
+        return text if text.strip("\\") else ""
+    return text.strip(_PADDING)
+
+
+def _decode(raw: bytes, vr: str, codecs: _Codecs) -> str:
+    initial = _UNDECLARED if codecs.initial == _ASCII else codecs.initial
+    if _ESC not in raw:
+        return raw.decode(initial, "replace")
+    head, *fragments = raw.split(_ESC)
+    delimiters = _NAME_DELIMITERS if vr == "PN" else _DELIMITERS
+    return head.decode(initial, "replace") + "".join(
+        [_decode_escaped(_ESC + fragment, codecs, initial, delimiters) for fragment in fragments]
+    )
+
+
+def _decode_escaped(
+    fragment: bytes, codecs: _Codecs, initial: str, delimiters: re.Pattern[bytes]
+) -> str:
+    """The text of *fragment*, which begins with the only escape sequence in it."""
+    escape = _ESCAPE.match(fragment)
+    codec = None if escape is None else CODES_TO_ENCODINGS.get(escape[0])
+    if escape is None:
+        return fragment[len(_ESC) :].decode(initial, "replace")
+    rest = fragment[escape.end() :]
+    if codec is None or escape[0] == _TO_ASCII:
+        return rest.decode(initial, "replace")
+    if codec in _ESCAPING_CODECS:
+        # Bytes beyond ASCII are in G1 still, which this sequence did not change.
+        return fragment.decode(codec, "replace")
+    if codecs.initial != _ASCII:
+        delimiter = delimiters.search(rest)
+        if delimiter is not None:
+            end = delimiter.start()
+            return rest[:end].decode(codec, "replace") + rest[end:].decode(initial, "replace")
+    # ASCII has nothing beyond ASCII: what follows a delimiter without a new escape sequence
+    # can only be meant in the set that was designated (some modalities forget to repeat it).
+    return rest.decode(codec, "replace")
+
+
+def encode_text(text: str, vr: str, character_set: tuple[str, ...] = ()) -> bytes:
+    """The bytes of a value, unpadded.
+
+    Raises:
+        CharacterSetError: *character_set* cannot represent it, or the VR allows only ASCII.
+    """
+    if text.isascii():
+        return text.encode("ascii")
+    if vr not in CHARACTER_SET_VRS:
+        raise CharacterSetError(f"a {vr} has characters of the default repertoire only")
+    codecs = _codecs_of(character_set)
+    try:
+        return _encode_whole(text, codecs.initial)
+    except UnicodeError as error:
+        if not codecs.extensions:
+            raise _impossible(character_set) from error
+    delimiters = _NAME_TEXT_DELIMITERS if vr == "PN" else _TEXT_DELIMITERS
+    try:
+        return b"".join([_encode_part(part, codecs) for part in delimiters.split(text)])
+    except UnicodeError as error:
+        raise _impossible(character_set) from error
+
+
+def _impossible(character_set: Sequence[str]) -> CharacterSetError:
+    name = "\\".join(character_set) or "the default repertoire"
+    return CharacterSetError(f"a character is not in {name}")
+
+
+def _encode_whole(text: str, codec: str) -> bytes:
+    encoded = text.encode(codec)
+    if codec == _JIS_X_0201 and len(encoded) != len(text):
+        raise UnicodeError("JIS X 0201 has single bytes only")
+    return encoded
+
+
+def _encode_part(part: str, codecs: _Codecs) -> bytes:
+    """Text between two delimiters: begins and ends in the initial state."""
+    if part.isascii():
+        return part.encode("ascii")
+    pieces: list[bytes] = []
+    run = ""
+    current = codecs.initial
+    for character in part:
+        codec = _codec_for(character, current, codecs)
+        if codec != current:
+            pieces.append(_encode_run(run, current, codecs))
+            run, current = "", codec
+        run += character
+    pieces.append(_encode_run(run, current, codecs))
+    return b"".join(pieces)
+
+
+def _codec_for(character: str, current: str, codecs: _Codecs) -> str:
+    """The first codec, beginning with the one in use, that has *character*."""
+    for codec in (current, codecs.initial, *codecs.extensions):
+        try:
+            encoded = _encode_whole(character, codec)
+        except UnicodeError:
+            continue
+        if codec not in _ESCAPING_CODECS or character.isascii():
+            return codec
+        if set(_ESCAPE.findall(encoded)) - {_TO_ASCII} == _ALLOWED_ESCAPES[codec]:
+            return codec
+    raise UnicodeError("no code extension has this character")
+
+
+def _encode_run(run: str, codec: str, codecs: _Codecs) -> bytes:
+    if not run:
+        return b""
+    encoded = _encode_whole(run, codec)
+    if codec in _ESCAPING_CODECS:
+        if codecs.initial == _JIS_X_0201 and encoded.endswith(_TO_ASCII):
+            return encoded[: -len(_TO_ASCII)] + _TO_JIS_ROMAJI
+        return encoded
+    # Also for the initial set: another may have been designated before this run.
+    return encoded if encoded.isascii() else _DESIGNATIONS.get(codec, b"") + encoded
+
+
+def choose_character_set(texts: Iterable[str], preferred: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """A Specific Character Set for all of *texts*.
+
+    The default repertoire when it suffices, else *preferred*, else UTF-8.
+    """
+    beyond = [text for text in texts if not text.isascii()]
+    if not beyond:
+        return ()
+    if preferred:
+        try:
+            for text in beyond:
+                encode_text(text, "PN", preferred)
+        except CharacterSetError:
+            return UTF_8
+        return preferred
+    return UTF_8
+
+
+_NUMBER_CODES: Final = {
+    "US": "H",
+    "SS": "h",
+    "UL": "I",
+    "SL": "i",
+    "UV": "Q",
+    "SV": "q",
+    "FL": "f",
+    "FD": "d",
+}
+_LITTLE_NUMBERS: Final = {vr: Struct("<" + code) for vr, code in _NUMBER_CODES.items()}
+_BIG_NUMBERS: Final = {vr: Struct(">" + code) for vr, code in _NUMBER_CODES.items()}
+
+#: VRs that `decode_numbers` and `encode_numbers` know.
+NUMBER_VRS: Final = frozenset(_NUMBER_CODES)
+
+
+def decode_numbers(raw: bytes, vr: str, *, big_endian: bool) -> str:
+    """Binary numbers as decimal text; bytes left over are ignored."""
+    number = (_BIG_NUMBERS if big_endian else _LITTLE_NUMBERS)[vr]
+    if len(raw) == number.size:
+        return str(number.unpack(raw)[0])
+    whole = len(raw) - len(raw) % number.size
+    return "\\".join([str(value) for (value,) in number.iter_unpack(raw[:whole])])
+
+
+def encode_numbers(text: str, vr: str, *, big_endian: bool) -> bytes:
+    """Decimal text as binary numbers.
+
+    Raises:
+        ValueError: it is no number, or one that the VR cannot hold.
+    """
+    number = (_BIG_NUMBERS if big_endian else _LITTLE_NUMBERS)[vr]
+    kind = float if vr in ("FL", "FD") else int
+    values = [kind(value) for value in text.split("\\") if value.strip(_PADDING)]
+    try:
+        return b"".join([number.pack(value) for value in values])
+    except (struct.error, OverflowError) as error:
+        raise ValueError(f"a {vr} cannot hold this number") from error

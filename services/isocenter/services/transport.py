@@ -1,0 +1,257 @@
+"""Bytes in and out of one connection, and who is at the other end.
+
+Three of a kind: a TCP socket used directly (the hot path: one system call where
+the kernel is ready, no copy to gather buffers), the same under TLS, and any
+trio stream (in-memory pairs in tests and simulations).  Nothing here knows DICOM.
+
+Why sockets are used directly: trio's stream calls pass through the scheduler
+even when data is ready, and `send_all` takes one buffer.  TCP_NODELAY is always
+set, and TCP_QUICKACK re-armed before each wait on Linux: a peer with Nagle's
+algorithm switched on otherwise waits 40 ms for our delayed acknowledgement
+between the command set and the data set of each message.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import trio
+
+from isocenter.engine.items import Buffer
+from isocenter.services.tls import PeerIdentity, peer_identity
+
+#: One read: enough for a whole maximum PDU of 128 KiB with its headers and the next command.
+RECEIVE_BYTES: Final = 256 << 10
+#: Calls that the kernel answered at once before others get their turn.
+_FAIR_SHARE: Final = 8
+#: POSIX guarantees 16 buffers per gathering write, Linux takes 1,024.
+_MOST_BUFFERS: Final = 512
+#: Below this, one copy is cheaper than handing the buffers to the kernel or to TLS one by one.
+_JOIN_BELOW: Final = 64 << 10
+#: One piece for TLS: progress of a slow peer is seen at least this often.
+_TLS_PIECE: Final = 128 << 10
+_TCP_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+
+
+class Transport(Protocol):
+    """One connection.  One task may receive while another sends; two may not do the same."""
+
+    @property
+    def peer_address(self) -> str:
+        """``host:port`` of the other end, or a name for it in a log."""
+        ...
+
+    @property
+    def identity(self) -> PeerIdentity | None:
+        """Whose certificate was verified; None in the clear or without one."""
+        ...
+
+    async def receive(self) -> Buffer:
+        """The next bytes, at least one; ``b""`` when the peer has closed or the connection broke."""
+        ...
+
+    async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
+        """Write all, in order; *progress* is called each time some have left.
+
+        Raises:
+            BrokenPipeError: the connection is gone.
+
+        When cancelled, an unknown part was written: close.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close, without waiting for the peer."""
+        ...
+
+
+class SocketTransport:
+    """A connected, non-blocking TCP socket, which it owns from now on."""
+
+    identity = None
+
+    def __init__(self, sock: socket.socket) -> None:
+        prepare_socket(sock)
+        self._socket = sock
+        self._at_once = 0
+        self.peer_address = address_of(sock)
+
+    async def receive(self) -> Buffer:
+        sock = self._socket
+        self._at_once += 1
+        if self._at_once > _FAIR_SHARE:
+            self._at_once = 0
+            await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return sock.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                self._at_once = 0
+                quick_ack(sock)
+                try:
+                    await trio.lowlevel.wait_readable(sock)
+                except trio.ClosedResourceError:
+                    return b""
+            except OSError:
+                return b""
+
+    async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
+        sock = self._socket
+        total = sum(map(len, buffers))
+        pending: list[Buffer]
+        pending = [b"".join(buffers)] if total <= _JOIN_BELOW and len(buffers) > 1 else list(buffers)
+        first = 0
+        while first < len(pending):
+            try:
+                sent = sock.sendmsg(pending[first : first + _MOST_BUFFERS])
+            except BlockingIOError:
+                try:
+                    await trio.lowlevel.wait_writable(sock)
+                except trio.ClosedResourceError as error:
+                    raise BrokenPipeError(str(error)) from error
+                continue
+            except OSError as error:
+                raise BrokenPipeError(str(error)) from error
+            progress()
+            while first < len(pending) and sent >= len(pending[first]):
+                sent -= len(pending[first])
+                first += 1
+            if sent:
+                pending[first] = memoryview(pending[first])[sent:]
+
+    async def aclose(self) -> None:
+        if self._socket.fileno() != -1:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+class StreamTransport:
+    """Any trio stream: TLS over TCP, or an in-memory pair."""
+
+    def __init__(
+        self, stream: trio.abc.Stream, peer_address: str, identity: PeerIdentity | None = None
+    ) -> None:
+        self._stream = stream
+        self.peer_address = peer_address
+        self.identity = identity
+
+    async def receive(self) -> Buffer:
+        try:
+            return await self._stream.receive_some()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # For TLS this is also an end of stream without close_notify: the association
+            # is lost then, so that a cut can never pass as the end of a message.
+            return b""
+
+    async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
+        gathered: list[Buffer] = []
+        size = 0
+        try:
+            for buffer in buffers:
+                gathered.append(buffer)
+                size += len(buffer)
+                if size >= _TLS_PIECE:
+                    await self._stream.send_all(b"".join(gathered))
+                    progress()
+                    gathered, size = [], 0
+            if size:
+                await self._stream.send_all(b"".join(gathered))
+                progress()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise BrokenPipeError(str(error)) from error
+
+    async def aclose(self) -> None:
+        await trio.aclose_forcefully(self._stream)
+
+
+def prepare_socket(sock: socket.socket) -> None:
+    """What every DICOM connection needs: non-blocking, no Nagle, dead peers noticed."""
+    sock.setblocking(False)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def quick_ack(sock: socket.socket) -> None:
+    """Acknowledge at once what comes next (Linux forgets it after a while: re-arm)."""
+    if _TCP_QUICKACK is not None:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 1)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTCONN, errno.EBADF):
+                raise
+
+
+def address_of(sock: socket.socket) -> str:
+    """``host:port`` of the peer."""
+    try:
+        name = sock.getpeername()
+    except OSError:
+        return "unknown"
+    return format_address(name)
+
+
+def format_address(name: object) -> str:
+    """A socket name as text; IPv6 addresses in brackets."""
+    if isinstance(name, tuple) and len(name) >= 2:
+        host, port = str(name[0]), name[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(name) or "local"
+
+
+class _SocketStream(trio.abc.Stream):
+    """A `SocketTransport` as the stream that `trio.SSLStream` wants below it."""
+
+    def __init__(self, transport: SocketTransport) -> None:
+        self._transport = transport
+
+    async def send_all(self, data: Buffer) -> None:
+        try:
+            await self._transport.send((data,), _no_progress)
+        except BrokenPipeError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        # More than max_bytes is fine: SSLStream puts it all into its own buffer.
+        return bytes(await self._transport.receive())
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+def _no_progress() -> None:
+    """TLS records leave in pieces of `_TLS_PIECE`, which count as progress themselves."""
+
+
+async def tls_transport(
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    *,
+    server_side: bool,
+    server_hostname: str | None = None,
+) -> StreamTransport:
+    """Shake hands and know who the peer is.
+
+    Raises:
+        trio.BrokenResourceError: the handshake failed; ``__cause__`` is the `ssl.SSLError`.
+
+    The socket is closed when it fails or is cancelled.  The caller sets the deadline.
+    """
+    plain = SocketTransport(sock)
+    stream = trio.SSLStream(
+        _SocketStream(plain), context, server_hostname=server_hostname, server_side=server_side
+    )
+    try:
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return StreamTransport(stream, plain.peer_address, peer_identity(stream))

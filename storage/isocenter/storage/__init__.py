@@ -1,0 +1,5 @@
+"""Where objects and their index are kept: adapters for the ports of `isocenter.services.ports`."""
+
+from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
+
+__all__ = ["SqliteIndex", "open_sqlite_index"]

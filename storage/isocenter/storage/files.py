@@ -1,0 +1,118 @@
+"""The operations of the file system that the file store is made of, in one place.
+
+They stand behind a small protocol so that a test can fail any of them, stop the
+world between any two, or keep account of what a power failure would leave.  All of
+them block and raise `OSError`; the store calls them in worker threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Final, Protocol
+
+from isocenter.engine.items import Buffer
+
+#: Patient data: for the owner alone (PS3.15 leaves it to us; umask can only narrow it).
+FILE_MODE: Final = 0o600
+FOLDER_MODE: Final = 0o700
+
+#: Never follow a link that somebody planted under a name of ours; absent on Windows.
+_NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+_BINARY: Final = getattr(os, "O_BINARY", 0)
+
+
+class Files(Protocol):
+    """What the file store asks of the operating system."""
+
+    def create(self, path: str) -> int:
+        """A descriptor to write a new file; `FileExistsError` when there is one."""
+        ...
+
+    def write(self, descriptor: int, data: Buffer) -> None:
+        """Append all of *data*."""
+        ...
+
+    def sync(self, descriptor: int) -> None:
+        """The file's content is on stable storage on return."""
+        ...
+
+    def close(self, descriptor: int) -> None: ...
+
+    def link(self, source: str, target: str) -> None:
+        """A second name; `FileExistsError` when *target* exists."""
+        ...
+
+    def rename(self, source: str, target: str) -> None: ...
+
+    def unlink(self, path: str) -> None: ...
+
+    def make_folder(self, path: str) -> None: ...
+
+    def remove_folder(self, path: str) -> None:
+        """Remove an empty folder."""
+        ...
+
+    def sync_folder(self, path: str) -> None:
+        """The names in the folder are on stable storage on return."""
+        ...
+
+
+class SystemFiles:
+    """The real thing."""
+
+    def create(self, path: str) -> int:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _BINARY, FILE_MODE)
+
+    def write(self, descriptor: int, data: Buffer) -> None:
+        written = os.write(descriptor, data)
+        if written != len(data):
+            view = memoryview(data)
+            while written < len(view):
+                written += os.write(descriptor, view[written:])
+
+    def sync(self, descriptor: int) -> None:
+        if sys.platform == "darwin":
+            import fcntl
+
+            # fsync(2) of macOS leaves the data in the drive's own cache.
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def link(self, source: str, target: str) -> None:
+        os.link(source, target)
+
+    def rename(self, source: str, target: str) -> None:
+        os.rename(source, target)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
+    def make_folder(self, path: str) -> None:
+        os.mkdir(path, FOLDER_MODE)
+
+    def remove_folder(self, path: str) -> None:
+        os.rmdir(path)
+
+    def sync_folder(self, path: str) -> None:
+        if sys.platform == "win32":
+            return  # no such operation; NTFS journals names by itself
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+#: The volume, a quota, or what the process may have is used up: the peer may try again later.
+OUT_OF_RESOURCES: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+
+#: The file system has no hard links (FAT, some network and FUSE file systems), or forbids them.
+NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})

@@ -1,0 +1,620 @@
+"""Objects as files: staged, synced, linked under their name.
+
+Two folders under the root, on one file system::
+
+    objects/<key>                 what is published
+    staging/<key with ,>+<token>  what is on its way; the name tells `recover` the key
+
+An object is published in this order, and each step waits for the one before:
+
+1. its bytes are written under a staged name, and the file is synced;
+2. ``link(2)`` gives it the final name, which never replaces another object;
+3. every folder that got a new name is synced.
+
+Then the index takes it up, and `settle` drops the staged name, in no hurry: a
+staged name of an indexed object means nothing, one of an unknown object means
+that the crash came between 2 and the index, and `recover` takes the object back.
+Whatever is cut short earlier never had a final name.
+
+The staging folder itself is never synced.  A file system that keeps a final name but
+loses the older staged one (POSIX allows it; ext4, XFS, Btrfs, APFS do not do it) leaves
+a whole object that no index knows: `verify` reports it and it blocks nothing.
+
+Blocking calls run in worker threads.  A hop there and back costs more than writing a
+small object, hence small ones wait in memory and a batch is published in few hops.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import sys
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
+from typing import Final, Literal, TypeVar
+
+import trio
+
+from isocenter.engine.items import Buffer
+from isocenter.services.ports import StagedObject, StorageError
+from isocenter.storage.files import (
+    FOLDER_MODE,
+    NO_LINKS,
+    OUT_OF_RESOURCES,
+    Files,
+    SystemFiles,
+)
+from isocenter.storage.keys import check_object_key, is_key_part, is_object_key
+from isocenter.storage.reader import FileReader
+
+Durability = Literal["full", "relaxed"]
+_T = TypeVar("_T")
+
+#: Objects up to this size wait in memory and are written at once.  A CT or MR image has
+#: half a MiB; larger ones pay one thread hop (about 0.2 ms) per so many bytes.
+SMALL_OBJECT: Final = 1 << 20
+#: Worker threads of one store that write.  Syncs of several files at once share journal
+#: commits; beyond a few threads nothing is gained.
+WRITERS: Final = 4
+#: Worker threads of one store that read.
+READERS: Final = 16
+#: Keys in one block of `FileStore.keys` and of a question to the index.
+KEYS_PER_BLOCK: Final = 500
+#: Folders whose own name is remembered as durable; forgotten all at once beyond that.
+KNOWN_FOLDERS: Final = 8192
+#: How often a folder that vanishes under us (another process prunes) is made again.
+FOLDER_ATTEMPTS: Final = 16
+
+#: Between key and token of a staged name, and after the token of a marker (see `_rename`).
+#: Neither may occur in a key.
+_TOKEN_MARK: Final = "+"
+_RENAMED_MARK: Final = "!"
+_SLASH_MARK: Final = ","
+
+_Published = StorageError | FileExistsError | None
+
+
+class StagedFile:
+    """An object on its way in: in memory while it is small, then a file in ``staging``."""
+
+    __slots__ = ("_descriptor", "_error", "_held", "_path", "_store", "_synced")
+
+    def __init__(self, store: FileStore) -> None:
+        self._store = store
+        self._held: bytearray | None = bytearray()
+        self._descriptor: int | None = None
+        self._path: str | None = None
+        self._synced = False
+        self._error: StorageError | None = None
+
+    async def write(self, buffers: Sequence[Buffer]) -> None:
+        held = self._held
+        if held is None:
+            raise self._error or StorageError("the staged object was discarded or published")
+        for buffer in buffers:
+            held += buffer
+        if len(held) > self._store.memory_per_object:
+            await self._store.in_thread(partial(self.flush, sync=False))
+
+    async def spill(self) -> bool:
+        if self._held:
+            await self._store.in_thread(partial(self.flush, sync=False))
+        return True
+
+    async def finish(self) -> None:
+        """Write out and sync a large object now, so that no batch has to wait for it."""
+        if self._descriptor is not None and self._held is not None and not self._synced:
+            await self._store.in_thread(partial(self.flush, sync=self._store.is_durable))
+
+    async def discard(self) -> None:
+        if self._path is None:
+            self._held = None
+        else:
+            with trio.CancelScope(shield=True):
+                await self._store.in_thread(self.drop)
+
+    # What follows runs in worker threads, one at a time for one object.
+
+    def flush(self, *, sync: bool) -> None:
+        """Write what is held to the staged file; after a failure the object is lost for good."""
+        files = self._store.files
+        held = self._held
+        if held is None:
+            raise self._error or StorageError("the staged object was discarded or published")
+        try:
+            if self._descriptor is None:
+                path = self._store.staged_path()
+                self._descriptor = files.create(path)
+                self._path = path
+            if held:
+                files.write(self._descriptor, held)
+                self._held = bytearray()
+            if sync and not self._synced:
+                files.sync(self._descriptor)
+                self._synced = True
+        except OSError as error:
+            # After a failed sync the kernel may have dropped the pages: a second one would
+            # report success for bytes that are on no disk.  Hence nothing is tried again.
+            self._error = storage_error("write an object", error)
+            self.drop()
+            raise self._error from error
+
+    def rename_for(self, key: str) -> str:
+        """Give the staged file the name that tells its key; a new file has it at once."""
+        files = self._store.files
+        path = self._store.staged_path(key)
+        if self._path is None:
+            self._descriptor = files.create(path)
+        else:
+            files.rename(self._path, path)
+        self._path = path
+        return path
+
+    def stand_in(self, marker: str) -> None:
+        """The staged name has become the final one; *marker* takes its place."""
+        self._path = marker
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            self._store.files.close(descriptor)
+
+    def drop(self) -> None:
+        """Leave no trace.  A staged file that cannot be removed is left to `recover`."""
+        self._held = None
+        with suppress(OSError):
+            self.close()
+        path, self._path = self._path, None
+        if path is not None:
+            with suppress(OSError):
+                self._store.files.unlink(path)
+
+
+class FileStore:
+    """Keeps objects as files below one folder.  Made by `open_file_store`.
+
+    Args:
+        root: an absolute path.
+        durability: ``full`` syncs files and folders before an object counts as published;
+            ``relaxed`` leaves that to the operating system: a crash of the process loses
+            nothing, a power failure the objects of the last half minute.
+        files: the operations of the file system.
+        links: whether the file system has hard links.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        durability: Durability = "full",
+        files: Files | None = None,
+        links: bool = True,
+        memory_per_object: int = SMALL_OBJECT,
+    ) -> None:
+        self._root = root
+        self._objects = os.path.join(root, "objects")
+        self._staging = os.path.join(root, "staging")
+        self.files: Files = files if files is not None else SystemFiles()
+        self.is_durable = durability == "full"
+        self._links = links
+        self._memory_per_object = memory_per_object
+        self._token = secrets.token_hex(4)
+        self._serial = 0
+        self._serial_lock = threading.Lock()
+        self._writers = trio.CapacityLimiter(WRITERS)
+        self._readers = trio.CapacityLimiter(READERS)
+        #: Folders below ``objects`` whose own name was synced by us and not removed since.
+        self._known_folders: set[str] = set()
+        self._lock_descriptor: int | None = None
+
+    @property
+    def memory_per_object(self) -> int:
+        return self._memory_per_object
+
+    async def in_thread(self, call: Callable[[], _T]) -> _T:
+        """Run *call* among the writers; it is never abandoned."""
+        return await trio.to_thread.run_sync(call, limiter=self._writers)
+
+    def staged_path(self, key: str = "") -> str:
+        """A staged name that nobody else makes, on this machine or after a restart."""
+        with self._serial_lock:
+            self._serial += 1
+            serial = self._serial
+        name = f"{key.replace('/', _SLASH_MARK)}{_TOKEN_MARK}{self._token}{serial:x}"
+        return os.path.join(self._staging, name)
+
+    # -- In ---------------------------------------------------------------------------
+
+    async def stage(self, size_hint: int | None = None) -> StagedFile:
+        return StagedFile(self)
+
+    async def publish(self, staged: Sequence[tuple[StagedObject, str]]) -> Sequence[_Published]:
+        jobs: list[tuple[StagedFile, str]] = []
+        for one, key in staged:
+            check_object_key(key)
+            if not isinstance(one, StagedFile):
+                raise TypeError("this object was staged by another store")
+            jobs.append((one, key))
+        if len(jobs) <= 1:
+            return await self.in_thread(lambda: self._sync_names(jobs, self._publish_all(jobs)))
+        # Dealt out so that a large object does not keep the ones after it waiting.
+        hands = [jobs[start::WRITERS] for start in range(min(WRITERS, len(jobs)))]
+        outcomes: list[_Published] = [None] * len(jobs)
+
+        async def play(start: int, hand: list[tuple[StagedFile, str]]) -> None:
+            outcomes[start::WRITERS] = await self.in_thread(partial(self._publish_all, hand))
+
+        # A half-published batch would have no owner: a cancellation has to wait.
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                for start, hand in enumerate(hands):
+                    nursery.start_soon(play, start, hand)
+            outcomes = await self.in_thread(lambda: self._sync_names(jobs, outcomes))
+        return outcomes
+
+    def _publish_all(self, jobs: list[tuple[StagedFile, str]]) -> list[_Published]:
+        """Write, sync and link each; folders are synced afterwards (`_sync_names`)."""
+        outcomes: list[_Published] = []
+        for staged, key in jobs:
+            try:
+                self._publish(staged, key)
+            except FileExistsError:
+                outcomes.append(FileExistsError("the object key is taken"))
+            except StorageError as error:
+                staged.drop()
+                outcomes.append(error)
+            except OSError as error:
+                staged.drop()
+                outcomes.append(storage_error("publish an object", error))
+            else:
+                outcomes.append(None)
+        return outcomes
+
+    def _publish(self, staged: StagedFile, key: str) -> None:
+        target = os.path.join(self._objects, *key.split("/"))
+        if os.path.lexists(target):  # most often a whole study sent again: do not write it
+            raise FileExistsError(target)
+        path = staged.rename_for(key)
+        staged.flush(sync=self.is_durable)
+        for _ in range(FOLDER_ATTEMPTS):
+            try:
+                if self._links:
+                    self.files.link(path, target)
+                else:
+                    staged.stand_in(self._rename(path, target))
+            except FileNotFoundError:
+                self._make_folders(os.path.dirname(target))
+            else:
+                staged.close()
+                return
+        # Another process prunes the folder each time.
+        raise OSError(errno.ENOENT, "the object's folder is removed again and again")
+
+    def _rename(self, path: str, target: str) -> str:
+        """Publish where there are no hard links.
+
+        What is lost: two *processes* that publish one key at the same moment are not told
+        apart, the later one wins.  The staged name is gone afterwards, so an empty
+        marker takes its part for `recover`.
+        """
+        marker = path + _RENAMED_MARK
+        with suppress(FileExistsError):
+            self.files.close(self.files.create(marker))
+        self.files.rename(path, target)
+        return marker
+
+    def _make_folders(self, folder: str) -> None:
+        missing = []
+        while folder != self._objects and not os.path.isdir(folder):
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        for folder in reversed(missing):
+            try:
+                self.files.make_folder(folder)
+            except FileExistsError:
+                if not os.path.isdir(folder):
+                    raise NotADirectoryError(
+                        errno.ENOTDIR, "a file is where the object's folder belongs"
+                    ) from None
+            except FileNotFoundError:
+                return  # pruned under us: the caller tries again
+
+    def _sync_names(
+        self, jobs: list[tuple[StagedFile, str]], outcomes: list[_Published]
+    ) -> list[_Published]:
+        """Make the new names durable, each folder once; objects whose folder fails are undone."""
+        if not self.is_durable:
+            return outcomes
+        folders: dict[str, OSError | None] = {}
+        ancestries: list[list[str]] = []
+        for (_, key), outcome in zip(jobs, outcomes, strict=True):
+            ancestries.append([] if outcome is not None else self._folders_to_sync(key))
+            folders.update(dict.fromkeys(ancestries[-1]))
+        for folder in sorted(folders, key=len, reverse=True):
+            try:
+                self.files.sync_folder(folder)
+            except OSError as error:
+                folders[folder] = error
+        if len(self._known_folders) > KNOWN_FOLDERS:
+            self._known_folders.clear()
+        for place, (staged, key) in enumerate(jobs):
+            ancestry = ancestries[place]
+            failure = next((folders[f] for f in ancestry if folders[f] is not None), None)
+            if failure is not None:
+                self._unpublish(key)
+                staged.drop()
+                outcomes[place] = storage_error("make a folder durable", failure)
+            elif ancestry:
+                self._known_folders.update(ancestry[:-1])
+        return outcomes
+
+    def _folders_to_sync(self, key: str) -> list[str]:
+        """The object's folder, then each ancestor whose entry for the one before may be new.
+
+        Asked after the link: a folder with an object in it is not pruned, and pruning forgets
+        it here first, so what is known now stays true.
+        """
+        folder = os.path.join(self._objects, *key.split("/")[:-1])
+        folders = [folder]
+        while folder != self._objects and folder not in self._known_folders:
+            folder = os.path.dirname(folder)
+            folders.append(folder)
+        return folders
+
+    async def settle(self, staged: Sequence[StagedObject]) -> None:
+        ours = [one for one in staged if isinstance(one, StagedFile)]
+        if ours:
+            await self.in_thread(lambda: self._settle(ours))
+
+    def _settle(self, staged: list[StagedFile]) -> None:
+        for one in staged:
+            one.drop()
+
+    # -- Out --------------------------------------------------------------------------
+
+    async def open(self, key: str) -> FileReader:
+        check_object_key(key)
+        path = os.path.join(self._objects, *key.split("/"))
+        return await trio.to_thread.run_sync(
+            FileReader.open, path, self._readers, limiter=self._readers
+        )
+
+    async def remove(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            check_object_key(key)
+
+        def remove_all() -> None:
+            failure: OSError | None = None
+            for key in keys:
+                try:
+                    self._remove(key)
+                except OSError as error:
+                    failure = error
+            if failure is not None:
+                raise storage_error("remove an object", failure) from failure
+
+        await self.in_thread(remove_all)
+
+    def _remove(self, key: str) -> None:
+        parts = key.split("/")
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self.files.unlink(os.path.join(self._objects, *parts))
+        # Empty folders go too, from the innermost outwards.
+        for depth in range(len(parts) - 1, 0, -1):
+            folder = os.path.join(self._objects, *parts[:depth])
+            self._known_folders.discard(folder)
+            try:
+                self.files.remove_folder(folder)
+            except OSError:
+                return
+
+    def _unpublish(self, key: str) -> None:
+        """Take a name back after a failure; if that fails as well, `recover` does it."""
+        with suppress(OSError):
+            self._remove(key)
+
+    @asynccontextmanager
+    async def keys(self) -> AsyncIterator[AsyncIterator[Sequence[str]]]:
+        """All published keys, in blocks; other files below ``objects`` are passed over."""
+        walk = self._walk()
+
+        async def blocks() -> AsyncGenerator[Sequence[str], None]:
+            while block := await trio.to_thread.run_sync(
+                lambda: next(walk, None), limiter=self._readers
+            ):
+                yield block
+
+        try:
+            async with aclosing(blocks()) as iterator:
+                yield iterator
+        finally:
+            walk.close()
+
+    def _walk(self) -> Generator[list[str], None, None]:
+        block: list[str] = []
+        folders = [("", self._objects)]
+        try:
+            while folders:
+                prefix, folder = folders.pop()
+                with suppress(FileNotFoundError), os.scandir(folder) as entries:
+                    for entry in entries:
+                        if not is_key_part(entry.name):
+                            continue
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append((f"{prefix}{entry.name}/", entry.path))
+                        elif entry.is_file(follow_symlinks=False):
+                            block.append(prefix + entry.name)
+                            if len(block) == KEYS_PER_BLOCK:
+                                yield block
+                                block = []
+        except OSError as error:
+            raise storage_error("list the objects", error) from error
+        if block:
+            yield block
+
+    # -- Start and end ----------------------------------------------------------------
+
+    async def recover(
+        self, is_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]]
+    ) -> int:
+        names = await self.in_thread(self._staged_names)
+        undone = 0
+        for start in range(0, len(names), KEYS_PER_BLOCK):
+            block = names[start : start + KEYS_PER_BLOCK]
+            published = await self.in_thread(partial(self._published_as, block))
+            asked = [key for key in published if key is not None]
+            known = dict(zip(asked, await is_indexed(asked), strict=True)) if asked else {}
+            unknown = [key for key in asked if not known[key]]
+            undone += sum(1 for key in published if key is None or not known[key])
+            await self.in_thread(partial(self._undo, unknown, block))
+        return undone
+
+    def _staged_names(self) -> list[str]:
+        try:
+            return os.listdir(self._staging)
+        except OSError as error:
+            raise storage_error("list the staging folder", error) from error
+
+    def _published_as(self, names: list[str]) -> list[str | None]:
+        """For each staged name the key under which the same file is published, if it is."""
+        return [self._key_of(name) for name in names]
+
+    def _key_of(self, name: str) -> str | None:
+        key = name.partition(_TOKEN_MARK)[0].replace(_SLASH_MARK, "/")
+        if not is_object_key(key):
+            return None
+        try:
+            final = os.lstat(os.path.join(self._objects, *key.split("/")))
+            staged = os.lstat(os.path.join(self._staging, name))
+        except OSError:
+            return None
+        # Another object may have the key: an older one that this one must not replace.
+        same = name.endswith(_RENAMED_MARK) or os.path.samestat(final, staged)
+        return key if same else None
+
+    def _undo(self, keys: list[str], names: list[str]) -> None:
+        try:
+            for key in keys:
+                self._remove(key)
+                if self.is_durable:
+                    folder = os.path.join(self._objects, *key.split("/")[:-1])
+                    while not os.path.isdir(folder):
+                        folder = os.path.dirname(folder)
+                    self.files.sync_folder(folder)
+            for name in names:
+                with suppress(FileNotFoundError):
+                    self.files.unlink(os.path.join(self._staging, name))
+        except OSError as error:
+            raise storage_error("clear the staging folder", error) from error
+
+    def lock(self) -> None:
+        """Own the folder: of all processes on all machines only one server may.
+
+        The worker processes of one server share its lock and do not call this.  The lock
+        ends with the process, or with `aclose`.
+
+        Raises:
+            StorageError: another server has it.
+        """
+        if sys.platform == "win32":
+            raise StorageError("a file store cannot be shared or locked on Windows")
+        import fcntl
+
+        path = os.path.join(self._root, "lock")
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise storage_error(f"open the lock file {path}", error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise storage_error(f"lock {path}", error) from error
+            raise StorageError(
+                f"the data directory {self._root} is in use by another server; "
+                "stop that one, or choose another directory with --data-dir"
+            ) from error
+        self._lock_descriptor = descriptor
+
+    async def aclose(self) -> None:
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+
+
+async def open_file_store(
+    root: str | os.PathLike[str],
+    *,
+    durability: Durability = "full",
+    files: Files | None = None,
+    memory_per_object: int = SMALL_OBJECT,
+) -> FileStore:
+    """A store on *root*, which is made when it is missing.
+
+    Raises:
+        StorageError: the folder cannot be made or written; the message says what to do.
+    """
+    path = os.path.abspath(os.fspath(root))
+    links = await trio.to_thread.run_sync(_prepare, path)
+    return FileStore(
+        path,
+        durability=durability,
+        files=files,
+        links=links,
+        memory_per_object=memory_per_object,
+    )
+
+
+def _prepare(root: str) -> bool:
+    """Make the folders, try to write, and learn whether there are hard links."""
+    objects, staging = os.path.join(root, "objects"), os.path.join(root, "staging")
+    probe = f"{_TOKEN_MARK}probe{secrets.token_hex(8)}"
+    names = os.path.join(staging, probe), os.path.join(objects, probe)
+    try:
+        # Parents that are missing get the process's own mode: they are not only ours.
+        os.makedirs(os.path.dirname(root), exist_ok=True)
+        for folder in (root, objects, staging):
+            with suppress(FileExistsError):
+                os.mkdir(folder, FOLDER_MODE)
+        try:
+            os.close(os.open(names[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            try:
+                os.link(*names)
+            except OSError as error:
+                if error.errno == errno.EXDEV:
+                    raise StorageError(
+                        f"{objects} and {staging} lie on different file systems; "
+                        "put both on one, or choose another directory with --data-dir"
+                    ) from error
+                if error.errno not in NO_LINKS:
+                    raise
+                os.rename(*names)
+                return False
+            return True
+        finally:
+            for name in names:
+                with suppress(FileNotFoundError):
+                    os.unlink(name)
+    except OSError as error:
+        user = f"user {os.getuid()}" if sys.platform != "win32" else "this user"
+        raise StorageError(
+            f"cannot write in the data directory {root}: {error.strerror}; give {user} "
+            "the right to write there (chown, chmod), make room, or choose another "
+            "directory with --data-dir",
+            out_of_resources=error.errno in OUT_OF_RESOURCES,
+        ) from error
+
+
+def storage_error(what: str, error: OSError) -> StorageError:
+    """The port's error for one of the operating system.
+
+    It names no file: with some naming schemes a path holds a date of the patient's.
+    """
+    return StorageError(
+        f"cannot {what}: {error.strerror or error}",
+        out_of_resources=error.errno in OUT_OF_RESOURCES,
+    )

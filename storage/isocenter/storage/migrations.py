@@ -1,0 +1,246 @@
+"""The schema of the SQLite index, as numbered steps that are never changed again.
+
+A change of the schema is a new `Migration` at the end of `MIGRATIONS`; each runs
+in a transaction of its own and leaves a line in ``schema_version``.  The text is
+written out, not generated from `isocenter.services.attributes`: what an old file
+holds must not depend on what the program knows today.
+
+How the tables are read:
+
+* A missing value is ``''``; all DICOM values are text, several joined by a backslash.
+* ``irregular`` is 1 where some value of the row cannot be compared as it stands (see
+  `isocenter.storage.query_sql`); such rows are few and have an index of their own.
+* ``patient_name_key`` and its like hold the name as `isocenter.services.matching` compares it.
+* Counts are kept by the transaction that adds or removes; ``AUTOINCREMENT`` because a find
+  remembers row numbers between two blocks and none may come to mean something else.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+#: ``PRAGMA application_id``: "ISOC" (the file format's magic, see file(1)).
+APPLICATION_ID: Final = 0x49534F43
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step: from version - 1 to *version*."""
+
+    version: int
+    description: str
+    statements: tuple[str, ...]
+
+
+MIGRATIONS: Final = (
+    Migration(
+        1,
+        "patients, studies, series and instances",
+        (
+            """
+            CREATE TABLE patient (
+                patient_pk INTEGER PRIMARY KEY AUTOINCREMENT,
+                identity TEXT NOT NULL UNIQUE,
+                irregular INTEGER NOT NULL,
+                patient_id TEXT NOT NULL,
+                patient_name TEXT NOT NULL,
+                patient_name_key TEXT NOT NULL,
+                issuer_of_patient_id TEXT NOT NULL,
+                birth_date TEXT NOT NULL,
+                birth_time TEXT NOT NULL,
+                sex TEXT NOT NULL,
+                other_patient_ids TEXT NOT NULL,
+                ethnic_group TEXT NOT NULL,
+                patient_comments TEXT NOT NULL,
+                num_studies INTEGER NOT NULL DEFAULT 0,
+                num_series INTEGER NOT NULL DEFAULT 0,
+                num_instances INTEGER NOT NULL DEFAULT 0
+            )
+            """,
+            "CREATE INDEX patient_by_id ON patient (patient_id)",
+            "CREATE INDEX patient_by_name ON patient (patient_name_key)",
+            "CREATE INDEX patient_by_birth_date ON patient (birth_date)",
+            "CREATE INDEX patient_irregular ON patient (irregular) WHERE irregular = 1",
+            """
+            CREATE TABLE study (
+                study_pk INTEGER PRIMARY KEY AUTOINCREMENT,
+                patient_pk INTEGER NOT NULL REFERENCES patient,
+                irregular INTEGER NOT NULL,
+                study_instance_uid TEXT NOT NULL UNIQUE,
+                study_date TEXT NOT NULL,
+                study_time TEXT NOT NULL,
+                accession_number TEXT NOT NULL,
+                study_id TEXT NOT NULL,
+                referring_physician_name TEXT NOT NULL,
+                referring_physician_name_key TEXT NOT NULL,
+                study_description TEXT NOT NULL,
+                reading_physician_name TEXT NOT NULL,
+                patient_age TEXT NOT NULL,
+                patient_size TEXT NOT NULL,
+                patient_weight TEXT NOT NULL,
+                num_series INTEGER NOT NULL DEFAULT 0,
+                num_instances INTEGER NOT NULL DEFAULT 0
+            )
+            """,
+            "CREATE INDEX study_of_patient ON study (patient_pk)",
+            "CREATE INDEX study_by_date ON study (study_date)",
+            "CREATE INDEX study_by_accession_number ON study (accession_number)",
+            "CREATE INDEX study_irregular ON study (irregular) WHERE irregular = 1",
+            """
+            CREATE TABLE series (
+                series_pk INTEGER PRIMARY KEY AUTOINCREMENT,
+                study_pk INTEGER NOT NULL REFERENCES study,
+                irregular INTEGER NOT NULL,
+                series_instance_uid TEXT NOT NULL UNIQUE,
+                modality TEXT NOT NULL,
+                series_number TEXT NOT NULL,
+                series_description TEXT NOT NULL,
+                body_part_examined TEXT NOT NULL,
+                laterality TEXT NOT NULL,
+                protocol_name TEXT NOT NULL,
+                series_date TEXT NOT NULL,
+                series_time TEXT NOT NULL,
+                manufacturer TEXT NOT NULL,
+                institution_name TEXT NOT NULL,
+                station_name TEXT NOT NULL,
+                performing_physician_name TEXT NOT NULL,
+                performed_step_start_date TEXT NOT NULL,
+                performed_step_start_time TEXT NOT NULL,
+                request_attributes TEXT NOT NULL,
+                num_instances INTEGER NOT NULL DEFAULT 0
+            )
+            """,
+            "CREATE INDEX series_of_study ON series (study_pk, modality)",
+            "CREATE INDEX series_by_modality ON series (modality, study_pk)",
+            "CREATE INDEX series_irregular ON series (irregular) WHERE irregular = 1",
+            """
+            CREATE TABLE instance (
+                instance_pk INTEGER PRIMARY KEY AUTOINCREMENT,
+                series_pk INTEGER NOT NULL REFERENCES series,
+                irregular INTEGER NOT NULL,
+                sop_instance_uid TEXT NOT NULL UNIQUE,
+                sop_class_uid TEXT NOT NULL,
+                instance_number TEXT NOT NULL,
+                image_type TEXT NOT NULL,
+                acquisition_date TEXT NOT NULL,
+                acquisition_time TEXT NOT NULL,
+                content_date TEXT NOT NULL,
+                content_time TEXT NOT NULL,
+                number_of_frames TEXT NOT NULL,
+                "rows" TEXT NOT NULL,
+                "columns" TEXT NOT NULL,
+                bits_allocated TEXT NOT NULL,
+                transfer_syntax_uid TEXT NOT NULL,
+                object_key TEXT NOT NULL,
+                size INTEGER NOT NULL CHECK (size >= 0),
+                data_set_offset INTEGER NOT NULL CHECK (data_set_offset >= 0),
+                digest TEXT NOT NULL,
+                created_at TEXT NOT NULL,
+                instance_order INTEGER NOT NULL
+            )
+            """,
+            "CREATE INDEX instance_of_series ON instance (series_pk)",
+            "CREATE INDEX instance_irregular ON instance (irregular) WHERE irregular = 1",
+            """
+            CREATE TABLE study_sop_class (
+                study_pk INTEGER NOT NULL REFERENCES study,
+                sop_class_uid TEXT NOT NULL,
+                num_instances INTEGER NOT NULL,
+                PRIMARY KEY (study_pk, sop_class_uid)
+            ) WITHOUT ROWID
+            """,
+            "CREATE INDEX study_by_sop_class ON study_sop_class (sop_class_uid, study_pk)",
+            """
+            CREATE TABLE totals (
+                patients INTEGER NOT NULL,
+                studies INTEGER NOT NULL,
+                series INTEGER NOT NULL,
+                instances INTEGER NOT NULL,
+                size INTEGER NOT NULL
+            )
+            """,
+            "INSERT INTO totals VALUES (0, 0, 0, 0, 0)",
+        ),
+    ),
+)
+
+LATEST_VERSION: Final = MIGRATIONS[-1].version
+
+_CREATE_SCHEMA_VERSION: Final = """
+CREATE TABLE IF NOT EXISTS schema_version (
+    version INTEGER PRIMARY KEY,
+    description TEXT NOT NULL,
+    applied_at TEXT NOT NULL
+)
+"""
+
+
+class WrongFileError(Exception):
+    """The file is not an index that this program can use; the message says why and what to do."""
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """The number of the last migration that ran on this database; 0 on an empty one.
+
+    Raises:
+        WrongFileError: it is a database of another program, or of a newer Isocenter.
+    """
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application_id == 0 and tables == 0:
+        return 0
+    if application_id != APPLICATION_ID:
+        raise WrongFileError(
+            f"it is an SQLite database of another program (application_id {application_id:#x}); "
+            "name another file"
+        )
+    (version,) = connection.execute(
+        "SELECT coalesce(max(version), 0) FROM schema_version"
+    ).fetchone()
+    if version > LATEST_VERSION:
+        raise WrongFileError(
+            f"a newer Isocenter wrote it (schema version {version}, this program knows "
+            f"{LATEST_VERSION}); use that version, or move the file away and run "
+            "`isocenter db reindex`"
+        )
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection) -> int:
+    """Bring the database to `LATEST_VERSION`; returns the version it had.
+
+    *connection* is in autocommit mode (``isolation_level=None``).  Several processes may do
+    this at the same time: each step looks again once it holds the write lock.
+
+    Raises:
+        WrongFileError: as `schema_version`.
+    """
+    before = schema_version(connection)
+    version = before
+    while version < LATEST_VERSION:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = schema_version(connection)
+            if version < LATEST_VERSION:
+                _apply(connection, MIGRATIONS[version])
+                version += 1
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    return before
+
+
+def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
+    connection.execute(_CREATE_SCHEMA_VERSION)
+    for statement in migration.statements:
+        connection.execute(statement)
+    connection.execute(
+        "INSERT INTO schema_version VALUES (?, ?, ?)",
+        (migration.version, migration.description, datetime.now(UTC).isoformat(timespec="seconds")),
+    )
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

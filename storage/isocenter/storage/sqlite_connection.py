@@ -1,0 +1,269 @@
+"""One SQLite database connection, used from trio: opening, hopping, interrupting, errors.
+
+What is in here knows nothing of DICOM.  `SqliteConnection` is an aiosqlite connection
+whose thread runs whole Python functions: a batch costs one hop (about 0.2 ms), not one
+per statement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sqlite3
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
+
+import aiosqlite
+import trio
+import trio_asyncio  # type: ignore[import-untyped]
+
+from isocenter.services.ports import StorageError
+from isocenter.storage.migrations import WrongFileError, migrate, schema_version
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Durability = Literal["full", "relaxed"]
+
+#: How long a writer waits for other processes before it gives up.
+BUSY_TIMEOUT_SECONDS: Final = 10.0
+
+#: Page cache per connection; the reference's 64 MB, shared out to the connections of an index.
+CACHE_KIBIBYTES: Final = 16 * 1024
+
+#: Address space, not memory: pages come from the system's cache without being copied.
+MMAP_BYTES: Final = 1 << 30
+
+#: `sqlite3.Connection.interrupt` says nothing to a statement that begins a moment later;
+#: so it is said again until the thread is free.
+INTERRUPT_AGAIN_SECONDS: Final = 0.02
+
+#: Prepared statements kept per connection; adding uses some thirty, queries vary.
+CACHED_STATEMENTS: Final = 256
+
+_OUT_OF_RESOURCES: Final = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR_NOMEM}
+    # No room to grow the shared memory file beside the database comes as an I/O error.
+    | {sqlite3.SQLITE_IOERR_SHMSIZE}
+)
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_PRIMARY_CODE: Final = 0xFF
+
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def storage_error(error: Exception, name: str) -> StorageError:
+    """*error* as what the services know; *name* is the database's, for the message."""
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, WrongFileError):
+        return StorageError(f"cannot use {name} as index: {error}")
+    if isinstance(error, OSError):
+        return StorageError(
+            f"cannot open the index {name}: {error.strerror}",
+            out_of_resources=error.errno in _NO_SPACE,
+        )
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & _PRIMARY_CODE
+    if primary in _DAMAGED:
+        return StorageError(
+            f"the index {name} is damaged ({error}); stop the server, move the file and those "
+            "named like it with -wal and -shm away, and run `isocenter db reindex`"
+        )
+    if code in _OUT_OF_RESOURCES or primary in _OUT_OF_RESOURCES:
+        return StorageError(
+            f"no room for the index {name} ({error}); free some space", out_of_resources=True
+        )
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StorageError(
+            f"the index {name} was locked by another process for more than "
+            f"{BUSY_TIMEOUT_SECONDS:g} s"
+        )
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return StorageError(
+            f"cannot open or write the index {name} ({error}); "
+            "check owner and permissions of the file and of its folder"
+        )
+    return StorageError(
+        f"the index {name} failed ({getattr(error, 'sqlite_errorname', '')} {error})"
+    )
+
+
+class SqliteConnection(aiosqlite.Connection):
+    """An aiosqlite connection whose thread runs functions of ours.
+
+    aiosqlite's public calls run one statement per hop; a whole transaction in one hop needs
+    its queue.  `aiosqlite.Connection._execute` is what its own `Cursor` uses, it is the same
+    since its first release, and `run` is the only place that touches it.  The other way, a
+    `sqlite3.Connection` subclass (``factory=``) with an ``execute`` that is not one, stays
+    within the public names but says something it does not mean.
+    """
+
+    def __init__(
+        self,
+        connector: Callable[[], sqlite3.Connection],
+        loop: trio_asyncio.TrioEventLoop,
+        name: str,
+    ) -> None:
+        super().__init__(connector, iter_chunk_size=1)
+        self._loop = loop
+        self.name = name
+
+    async def open(self) -> None:
+        """Start the thread and connect.
+
+        Raises:
+            StorageError: the database cannot be used.
+        """
+
+        async def connect() -> None:
+            await self
+
+        with trio.CancelScope(shield=True):
+            try:
+                await self._loop.run_aio_coroutine(connect())
+            except (sqlite3.Error, OSError, WrongFileError) as error:
+                raise storage_error(error, self.name) from error
+
+    async def aclose(self) -> None:
+        """Wait for what runs, then close; never raises `trio.Cancelled` half way."""
+        with trio.CancelScope(shield=True):
+            try:
+                await self._loop.run_aio_coroutine(self.close())
+            except sqlite3.Error as error:
+                raise storage_error(error, self.name) from error
+
+    async def run(
+        self,
+        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """*function* on this connection's thread, with its `sqlite3.Connection` first.
+
+        When cancelled, a running statement is interrupted, and the function has ended (by
+        whatever it raises then, or because it was through) before `trio.Cancelled` comes out:
+        afterwards the connection is free.
+
+        Raises:
+            StorageError: SQLite failed.
+        """
+        try:
+            result: T = await self._loop.run_aio_coroutine(self._hop(function, *args, **kwargs))
+        except sqlite3.Error as error:
+            raise storage_error(error, self.name) from error
+        return result
+
+    async def _hop(
+        self,
+        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        # aiosqlite does not annotate it.
+        execute: Callable[..., Awaitable[T]] = self._execute
+        try:
+            return await execute(function, self._conn, *args, **kwargs)
+        except asyncio.CancelledError:
+            # The thread takes one function after the other: when this one was run, that one ended.
+            ended = asyncio.ensure_future(_ended(self._execute))
+            while not ended.done():
+                self._conn.interrupt()
+                await asyncio.wait({ended}, timeout=INTERRUPT_AGAIN_SECONDS)
+            raise
+
+
+async def _ended(execute: Callable[..., Awaitable[None]]) -> None:
+    await execute(lambda: None)
+
+
+def connect(
+    path: Path | None,
+    durability: Durability,
+    *,
+    writable: bool,
+    factory: type[sqlite3.Connection] = sqlite3.Connection,
+) -> sqlite3.Connection:
+    """Open the database in the calling thread and set it up; *path* None is one in memory.
+
+    A writable connection also brings the schema up to date.
+
+    Raises:
+        sqlite3.Error, WrongFileError
+    """
+    connection = sqlite3.connect(
+        ":memory:" if path is None else path,
+        timeout=BUSY_TIMEOUT_SECONDS,
+        isolation_level=None,
+        # Opened, used and closed by aiosqlite's thread, interrupted by another.
+        check_same_thread=False,
+        cached_statements=CACHED_STATEMENTS,
+        factory=factory,
+    )
+    try:
+        # First of all, before anything is written into a foreign file.
+        schema_version(connection)
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        if path is not None:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA mmap_size = {MMAP_BYTES}")
+        if writable:
+            migrate(connection)
+        else:
+            connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create_database(path: Path, *, may_create: bool = True) -> None:
+    """Put a database with the schema and no rows at *path*, unless something is there.
+
+    It gets its name when it is complete, so a file of no bytes is never an index that was
+    begun: it is a damaged one, and is refused.  Only the owner may read it (0600).
+
+    Raises:
+        OSError, sqlite3.Error, WrongFileError
+    """
+    if path.exists():
+        if path.stat().st_size == 0:
+            raise WrongFileError(
+                "the file is empty, which an index never is; move it away and run "
+                "`isocenter db reindex`"
+            )
+        return
+    if not may_create:
+        raise WrongFileError("there is no such file; run `isocenter db reindex`")
+    new = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
+    try:
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(new, isolation_level=None)
+        try:
+            migrate(connection)
+        finally:
+            connection.close()
+        try:
+            # Unlike a rename it leaves alone what another process put there meanwhile.
+            os.link(new, path)
+        except FileExistsError:
+            return
+        _sync_directory(path.parent)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _sync_directory(path: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

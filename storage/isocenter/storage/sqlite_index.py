@@ -1,0 +1,304 @@
+"""The index in one SQLite file: `isocenter.services.ports.Index` over aiosqlite and trio-asyncio.
+
+One connection writes, a few read; in WAL mode neither waits for the other.  A find
+first gathers the row numbers of all its matches, eight bytes each, and then fetches
+the values block by block.  So between two blocks it holds no connection, no cursor
+and no snapshot: a peer that takes its answers slowly delays nobody, and the
+write-ahead log can be checkpointed meanwhile.  What is removed between two
+blocks is left out of the later ones.
+
+Several processes may use one file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from array import array
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+from typing import Concatenate, Final, Generic, Literal, ParamSpec, TypeVar
+
+import orjson
+import trio
+import trio_asyncio  # type: ignore[import-untyped]
+
+from isocenter.services.ports import (
+    Added,
+    IndexStatistics,
+    InstanceRecord,
+    StorageError,
+    StoredInstance,
+)
+from isocenter.services.query import Query
+from isocenter.storage import migrations
+from isocenter.storage.query_sql import (
+    ALL_INSTANCE_KEYS,
+    MatchingConnection,
+    Statement,
+    compile_instance_keys,
+    compile_keys,
+    compile_rows,
+)
+from isocenter.storage.sqlite_check import check_records
+from isocenter.storage.sqlite_connection import (
+    Durability,
+    SqliteConnection,
+    connect,
+    create_database,
+)
+from isocenter.storage.sqlite_records import (
+    SELECT_STORED_INSTANCES,
+    add_records,
+    clear_records,
+    get_records,
+    read_statistics,
+    remove_records,
+    stored_instance,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Rows of one hop: enough that the hop (0.2 ms) does not count, few enough that the
+#: first answer leaves at once and a cancelled find has not fetched much in vain.
+BLOCK_ROWS: Final = 250
+
+#: Connections for questions, so as many run at once; the rest wait for one.
+READERS: Final = 3
+
+
+class _Pool:
+    """Connections that one task at a time may use; who waits longest is next."""
+
+    def __init__(self, connections: Sequence[SqliteConnection]) -> None:
+        self._connections = connections
+        self._give, self._take = trio.open_memory_channel[SqliteConnection](len(connections))
+        for connection in connections:
+            self._give.send_nowait(connection)
+
+    @asynccontextmanager
+    async def borrow(self) -> AsyncIterator[SqliteConnection]:
+        try:
+            connection = await self._take.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            raise StorageError("the index is closed") from None
+        try:
+            yield connection
+        finally:
+            self._give.send_nowait(connection)
+
+    async def aclose(self) -> None:
+        """Wait until all connections are back, and close them; whoever waits for one is told."""
+        with trio.CancelScope(shield=True):
+            for _ in self._connections:
+                try:
+                    connection = await self._take.receive()
+                except trio.ClosedResourceError:
+                    return
+                await connection.aclose()
+        self._take.close()
+
+
+class SqliteIndex:
+    """See `isocenter.services.ports.Index`; made by `open_sqlite_index`.
+
+    Cancelling `add`, `remove` or `clear` while it waits for its turn does nothing; once
+    its transaction has begun it is brought to its end, which takes milliseconds.
+    Cancelling a question interrupts it.
+    """
+
+    def __init__(self, writer: SqliteConnection, readers: Sequence[SqliteConnection]) -> None:
+        """*readers*: none for a database in memory, where the one connection does all."""
+        self._writers = _Pool([writer])
+        self._readers = _Pool(readers) if readers else self._writers
+
+    async def add(
+        self, records: Sequence[InstanceRecord], *, replace: bool = False
+    ) -> Sequence[Added]:
+        """See `isocenter.services.ports.Index.add`; one hop, one transaction."""
+        return await self._write(add_records, records, replace)
+
+    async def remove(self, sop_instance_uids: Sequence[str]) -> None:
+        """See `isocenter.services.ports.Index.remove`; one hop, one transaction."""
+        await self._write(remove_records, sop_instance_uids)
+
+    async def get(self, sop_instance_uids: Sequence[str]) -> Mapping[str, StoredInstance]:
+        """See `isocenter.services.ports.Index.get`."""
+        return await self._read(get_records, sop_instance_uids)
+
+    @asynccontextmanager
+    async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
+        """See `isocenter.services.ports.Index.find`."""
+        tags, select = compile_rows(query)
+        yield _Blocks(self._readers, compile_keys(query), partial(_fetch_answers, tags, select))
+
+    @asynccontextmanager
+    async def instances(
+        self, query: Query | None = None
+    ) -> AsyncIterator[AsyncIterator[Sequence[StoredInstance]]]:
+        """See `isocenter.services.ports.Index.instances`."""
+        keys = ALL_INSTANCE_KEYS if query is None else compile_instance_keys(query)
+        yield _Blocks(self._readers, keys, _fetch_instances)
+
+    async def statistics(self) -> IndexStatistics:
+        """See `isocenter.services.ports.Index.statistics`; takes the same time for any size."""
+        return await self._read(read_statistics)
+
+    async def check(self) -> list[str]:
+        """What is wrong in the database, a line each; an empty list when all is well.
+
+        Integrity, foreign keys, counts.  Reads everything: minutes for millions of instances.
+        """
+        return await self._read(check_records)
+
+    async def schema_version(self) -> int:
+        """The number of the last migration (`isocenter.storage.migrations`)."""
+        return await self._read(migrations.schema_version)
+
+    async def clear(self) -> None:
+        """Forget everything, in one transaction."""
+        await self._write(clear_records)
+
+    async def aclose(self) -> None:
+        """Wait for what runs, then close; further calls raise `StorageError`."""
+        await self._readers.aclose()
+        await self._writers.aclose()
+
+    async def _read(
+        self,
+        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        async with self._readers.borrow() as connection:
+            return await connection.run(function, *args, **kwargs)
+
+    async def _write(
+        self,
+        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        async with self._writers.borrow() as connection:
+            # So that the caller learns what became of it: interrupting a COMMIT leaves that open.
+            with trio.CancelScope(shield=True):
+                return await connection.run(function, *args, **kwargs)
+            # For the type checker: a cancel scope that is not cancelled swallows nothing.
+            raise AssertionError
+
+
+class _Blocks(Generic[T]):
+    """Gathers the row numbers of all matches, then fetches block by block."""
+
+    def __init__(
+        self,
+        pool: _Pool,
+        keys: Statement,
+        fetch: Callable[[sqlite3.Connection, str], Sequence[T]],
+    ) -> None:
+        self._pool = pool
+        self._statement = keys
+        self._fetch = fetch
+        self._keys: array[int] | None = None
+        self._position = 0
+
+    def __aiter__(self) -> _Blocks[T]:
+        return self
+
+    async def __anext__(self) -> Sequence[T]:
+        while self._keys is None or self._position < len(self._keys):
+            async with self._pool.borrow() as connection:
+                block = await connection.run(self._next)
+            if block:
+                return block
+        raise StopAsyncIteration
+
+    def _next(self, connection: sqlite3.Connection) -> Sequence[T]:
+        """Runs on the connection's thread; the first time it does both steps in one hop."""
+        if self._keys is None:
+            assert isinstance(connection, MatchingConnection)
+            self._keys = array("q", map(itemgetter(0), connection.run(self._statement)))
+        keys = self._keys[self._position : self._position + BLOCK_ROWS]
+        self._position += len(keys)
+        return self._fetch(connection, orjson.dumps(keys.tolist()).decode()) if keys else ()
+
+
+def _fetch_answers(
+    tags: Sequence[int], select: str, connection: sqlite3.Connection, keys: str
+) -> Sequence[Mapping[int, str]]:
+    rows = connection.execute(select, (keys,)).fetchall()
+    return [dict(zip(tags, row, strict=True)) for row in rows]
+
+
+def _fetch_instances(connection: sqlite3.Connection, keys: str) -> Sequence[StoredInstance]:
+    rows = connection.execute(SELECT_STORED_INSTANCES, (keys,)).fetchall()
+    return [stored_instance(row) for row in rows]
+
+
+@asynccontextmanager
+async def open_sqlite_index(
+    path: Path | Literal[":memory:"],
+    *,
+    durability: Durability = "full",
+    create: bool = True,
+    readers: int = READERS,
+) -> AsyncIterator[SqliteIndex]:
+    """An index for as long as the context lasts, with the trio-asyncio loop it needs.
+
+    Any trio task may use it, also one that was not started inside.
+
+    Args:
+        path: the database; made with mode 0600 where there is none (its folder must exist).
+        durability: ``full``: what `add` returned survives power failure (``synchronous=FULL``);
+            ``relaxed``: it survives the end of the process, and the last seconds may be
+            lost with the power, never the whole (``synchronous=NORMAL``).
+        create: False: a missing file is an error, not a new index.
+        readers: questions that run at once, at least 1.
+
+    Raises:
+        StorageError: the file is damaged, foreign, newer than this program or not accessible.
+    """
+    failure: Exception | None = None
+    async with trio_asyncio.open_loop() as loop:
+        # What the body raises must not come out in the exception groups of the loop's nurseries.
+        try:
+            index = await _open(
+                loop, None if path == ":memory:" else Path(path), durability, create, readers
+            )
+            try:
+                yield index
+            finally:
+                await index.aclose()
+        except Exception as error:
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+async def _open(
+    loop: trio_asyncio.TrioEventLoop,
+    path: Path | None,
+    durability: Durability,
+    create: bool,
+    readers: int,
+) -> SqliteIndex:
+    def connector(writable: bool) -> sqlite3.Connection:
+        if writable and path is not None:
+            create_database(path, may_create=create)
+        return connect(path, durability, writable=writable, factory=MatchingConnection)
+
+    name = "in memory" if path is None else str(path)
+    opened: list[SqliteConnection] = []
+    try:
+        for number in range(1 if path is None else 1 + readers):
+            connection = SqliteConnection(partial(connector, number == 0), loop, name)
+            await connection.open()
+            opened.append(connection)
+    except BaseException:
+        for connection in opened:
+            await connection.aclose()
+        raise
+    return SqliteIndex(opened[0], opened[1:])

@@ -1,0 +1,64 @@
+"""What all tests share: a clean environment, deterministic property tests, and who may skip."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+
+import hypothesis
+import pytest
+
+#: What an `interop` marker without arguments needs.
+DCMTK = ("echoscu", "storescu", "findscu", "movescu", "getscu", "dcmqrscp")
+
+#: Debian keeps Orthanc where a user's PATH may not look.
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=5_000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+def interop_is_required() -> bool:
+    """In CI an interop test that cannot run is a failure."""
+    required = os.environ.get("ISOCENTER_REQUIRE_INTEROP", "")
+    if required:
+        return required != "0"
+    return os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ["PATH"] = SEARCH_PATH
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    marker = item.get_closest_marker("interop")
+    if marker is None:
+        return
+    missing = [name for name in marker.args or DCMTK if shutil.which(name) is None]
+    if missing:
+        message = f"needs {', '.join(missing)} on the PATH (Debian: apt-get install dcmtk orthanc)"
+        pytest.skip(message)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn every skipped interop test into a failure where interop is required."""
+    report = yield
+    is_interop = item.get_closest_marker("interop") is not None
+    was_skipped = report.skipped and not hasattr(report, "wasxfail")
+    if is_interop and was_skipped and interop_is_required():
+        report.outcome = "failed"
+        report.longrepr = f"must not be skipped in CI: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the developer has set for their own archive says nothing to a test."""
+    for name in list(os.environ):
+        if name.startswith("ISOCENTER_") and name != "ISOCENTER_REQUIRE_INTEROP":
+            monkeypatch.delenv(name)

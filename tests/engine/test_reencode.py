@@ -1,0 +1,367 @@
+"""Re-encoding between the uncompressed transfer syntaxes, against pydicom and in any chunking."""
+
+from __future__ import annotations
+
+import array
+import struct
+import tracemalloc
+from functools import cache
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.datadict import dictionary_VR, private_dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+
+from isocenter.engine.dataset import (
+    DEFLATED_LITTLE,
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    DataSetError,
+    Encoding,
+    Fragments,
+    Inflater,
+    Reencoder,
+    encoding_of,
+    read_data_set,
+    read_file_meta,
+    write_data_set,
+)
+from isocenter.engine.limits import Limits
+
+# What pydicom has to say of its own test files.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+
+DATA = Path(pydicom.__file__).parent / "data"
+ENCODINGS = [IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE]
+UNCOMPRESSED = {
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.1.99",
+}
+#: The deflated file has a nearly empty image.
+ROOMY = Limits(inflate_ratio=1_100, identifier=1 << 22)
+PIXELS = 0x7FE00010
+
+#: Bytes of one number, by VR (PS3.5 7.3).
+NUMBERS = {"US": 2, "SS": 2, "OW": 2, "AT": 2, "UL": 4, "SL": 4, "FL": 4, "OF": 4, "OL": 4}
+NUMBERS |= {"FD": 8, "OD": 8, "OV": 8, "SV": 8, "UV": 8}
+
+#: Files that end in the middle, or announce more than there is, on purpose.
+MALFORMED = {"MR_truncated.dcm", "rtplan_truncated.dcm", "DICOMDIR-nooffset"}
+
+
+def vr_of(tag: int, creator: str | None) -> str:
+    try:
+        if creator is not None:
+            return private_dictionary_VR(tag, creator)
+        return dictionary_VR(tag)
+    except KeyError:
+        return "UN"
+
+
+def reencode(
+    data: bytes, source: Encoding, target: Encoding, size: int = 1 << 30, limits: Limits = ROOMY
+) -> bytes:
+    reencoder = Reencoder(source, target, vr_of, limits)
+    out = []
+    for start in range(0, len(data), size):
+        out += [bytes(buffer) for buffer in reencoder.feed(data[start : start + size])]
+    return b"".join([*out, *map(bytes, reencoder.finish())])
+
+
+def inflated(data: bytes, encoding: Encoding) -> bytes:
+    return b"".join(Inflater(ROOMY).feed(data)) if encoding.deflated else data
+
+
+def read(data: bytes, encoding: Encoding) -> Dataset:
+    return read_dataset(
+        DicomBytesIO(inflated(data, encoding)), encoding.implicit_vr, not encoding.big_endian
+    )
+
+
+@cache
+def uncompressed_files() -> tuple[tuple[str, bytes, Encoding], ...]:
+    """Name, data set and its encoding of every bundled file that can be re-encoded."""
+    found = []
+    for path in sorted(p for p in DATA.rglob("*") if p.is_file()):
+        content = path.read_bytes()
+        if content[128:132] != b"DICM" or path.name in MALFORMED:
+            continue
+        meta = read_file_meta(content)
+        if meta.transfer_syntax_uid in UNCOMPRESSED:
+            encoding = encoding_of(meta.transfer_syntax_uid)
+            found.append((path.name, content[meta.data_set_offset :], encoding))
+    return tuple(found)
+
+
+def raw_elements(dataset: Dataset) -> dict[int, Any]:
+    """What pydicom read, group lengths left out, before it decodes anything."""
+    return {int(tag): dataset.get_item(tag) for tag in list(dataset.keys()) if tag & 0xFFFF != 0}
+
+
+def little_endian(raw: RawDataElement) -> bytes:
+    """The value with its numbers in little endian, as the VR in the data set says."""
+    value = raw.value or b""
+    width = NUMBERS.get(raw.VR or "", 1)
+    if raw.is_little_endian or width == 1:
+        return value
+    numbers = array.array({2: "H", 4: "I", 8: "Q"}[width], value)
+    numbers.byteswap()
+    return numbers.tobytes()
+
+
+def assert_same(ours: Dataset, theirs: Dataset, where: str) -> int:
+    """Element by element the same bytes, byte order aside, and the same values.
+
+    Returns:
+        How many elements there were.
+    """
+    mine, other = raw_elements(ours), raw_elements(theirs)
+    assert sorted(mine) == sorted(other), where
+    for tag, raw in mine.items():
+        if isinstance(raw, RawDataElement) and isinstance(other[tag], RawDataElement):
+            if "SQ" not in (raw.VR, other[tag].VR):
+                assert little_endian(raw) == little_endian(other[tag]), (where, hex(tag))
+    count = len(mine)
+    for tag, raw in mine.items():
+        one, two = ours[tag], theirs[tag]
+        if (one.VR, two.VR) == ("SQ", "SQ"):
+            assert len(one.value) == len(two.value), (where, hex(tag))
+            for inner, expected in zip(one.value, two.value, strict=True):
+                count += assert_same(inner, expected, where)
+        # pydicom decodes a UN of a known tag in the data set's byte order.
+        elif one.VR == two.VR and raw.VR != "UN" and not isinstance(one.value, bytes):
+            assert one.value == two.value, (where, hex(tag))
+    return count
+
+
+@pytest.mark.parametrize(("source", "target"), list(permutations(ENCODINGS, 2)))
+def test_pydicom_reads_the_same_in_every_direction(source: Encoding, target: Encoding) -> None:
+    """Each file, brought into *source* first, then into *target*."""
+    compared = 0
+    for name, data, original in uncompressed_files():
+        first = data if original == source else reencode(data, original, source)
+        second = reencode(first, source, target)
+        before, after = read(data, original), read(second, target)
+        compared += assert_same(after, before, name)
+        for size in (13, 1021):
+            if len(first) < 12_000:
+                again = reencode(first, source, target, size)
+                assert inflated(again, target) == inflated(second, target), (name, size)
+    assert compared > 4_000
+
+
+def test_there_and_back_again() -> None:
+    for encoding in (EXPLICIT_LITTLE, EXPLICIT_BIG):
+        # Once re-encoded, all lengths are undefined and stay so.
+        first = EXPLICIT_BIG if encoding == EXPLICIT_LITTLE else EXPLICIT_LITTLE
+        data = reencode(everything(first), first, encoding)
+        for other in (EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE):
+            there = reencode(data, encoding, other, 7)
+            assert reencode(there, other, encoding, 5) == data
+
+
+STRINGS = ["AE", "AS", "CS", "DA", "LO", "OB", "PN", "UC", "UI", "UN", "UR", "UT"]
+
+
+def everything(encoding: Encoding) -> bytes:
+    """Every VR, at top level and in an item."""
+    order = -1 if encoding.big_endian else 1
+    one = []
+    for position, (vr, width) in enumerate(sorted(NUMBERS.items())):
+        value = b"".join(bytes(range(start, start + width))[::order] for start in (0, 16, 32))
+        one.append((0x00111010 + position, vr, value))
+    for position, vr in enumerate(STRINGS):
+        one.append((0x00131010 + position, vr, b"abcdef"))
+    sequence = (0x00151100, "SQ", [one, [], [(0x00151101, "SQ", [one])]])
+    return write_data_set([*one, sequence], encoding)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64, 1 << 20])
+def test_every_vr_changes_its_byte_order(size: int) -> None:
+    little, big = everything(EXPLICIT_LITTLE), everything(EXPLICIT_BIG)
+    swapped = reencode(little, EXPLICIT_LITTLE, EXPLICIT_BIG, size)
+    assert read_data_set(swapped, EXPLICIT_BIG) == read_data_set(big, EXPLICIT_BIG)
+    swapped = reencode(big, EXPLICIT_BIG, EXPLICIT_LITTLE, size)
+    assert read_data_set(swapped, EXPLICIT_LITTLE) == read_data_set(little, EXPLICIT_LITTLE)
+
+
+def test_a_value_that_is_no_whole_number_keeps_its_end() -> None:
+    data = write_data_set([(0x00280010, "UL", b"\1\2\3\4\5\6")], EXPLICIT_LITTLE)
+    for size in (1, 100):
+        out = reencode(data, EXPLICIT_LITTLE, EXPLICIT_BIG, size)
+        assert read_data_set(out, EXPLICIT_BIG)[0x00280010].value == b"\4\3\2\1\5\6"
+
+
+@pytest.mark.parametrize(("representation", "vr"), [(0, "US"), (1, "SS")])
+def test_us_or_ss_follows_pixel_representation(representation: int, vr: str) -> None:
+    padding = (0x00280120, "US", b"\1\0")
+    data = write_data_set(
+        [
+            (0x00280103, "US", bytes([representation, 0])),
+            padding,
+            (0x00283000, "SQ", [[(0x00283002, "US", bytes(6)), (0x00283006, "OW", bytes(4))]]),
+            (0x60003000, "OW", bytes(2)),
+            (PIXELS, "OW", bytes(2)),
+        ],
+        IMPLICIT_LITTLE,
+    )
+    for size in (1, 100):
+        read_back = read_data_set(reencode(data, IMPLICIT_LITTLE, EXPLICIT_BIG, size), EXPLICIT_BIG)
+        assert read_back[0x00280120].vr == vr
+        assert read_back[0x00280120].value == b"\0\1"
+        (item,) = read_back[0x00283000].value
+        assert isinstance(item, dict)
+        assert (item[0x00283002].vr, item[0x00283006].vr) == (vr, "OW")
+        assert read_back[0x60003000].vr == "OW"
+        assert read_back[PIXELS].vr == "OW"
+
+
+def test_private_elements_take_the_vr_of_their_creator() -> None:
+    data = write_data_set(
+        [
+            (0x00090010, None, b"GEMS_IDEN_01"),
+            (0x00091001, None, b"LO value"),
+            (0x00091027, None, struct.pack("<i", 5)),
+            (0x00091101, None, b"no creator"),
+        ],
+        IMPLICIT_LITTLE,
+    )
+    for size in (1, 100):
+        read_back = read_data_set(reencode(data, IMPLICIT_LITTLE, EXPLICIT_BIG, size), EXPLICIT_BIG)
+        assert [element.vr for element in read_back.values()] == ["LO", "LO", "SL", "UN"]
+        assert read_back[0x00091027].value == struct.pack(">i", 5)
+
+
+def test_what_is_too_long_for_its_vr_becomes_un_and_keeps_its_bytes() -> None:
+    data = write_data_set([(0x00280106, None, b"\1\2" * 40_000)], IMPLICIT_LITTLE)
+    for target in (EXPLICIT_LITTLE, EXPLICIT_BIG):
+        element = read_data_set(reencode(data, IMPLICIT_LITTLE, target), target)[0x00280106]
+        assert element.vr == "UN"
+        assert element.value == b"\1\2" * 40_000
+
+
+def test_un_of_undefined_length_stays_implicit_little_endian() -> None:
+    inner = write_data_set([(0x00280010, "US", b"\1\0")], IMPLICIT_LITTLE)
+    content = struct.pack("<HHI", 0xFFFE, 0xE000, len(inner)) + inner
+    end = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    data = struct.pack("<HH2s2xI", 0x0009, 0x1010, b"UN", 0xFFFFFFFF) + content + end
+    for size in (1, 100):
+        for target in (EXPLICIT_BIG, IMPLICIT_LITTLE):
+            out = reencode(data, EXPLICIT_LITTLE, target, size)
+            (item,) = read_data_set(out, target)[0x00091010].value
+            assert isinstance(item, dict)
+            assert item[0x00280010].value == b"\1\0"
+
+
+def test_group_lengths_are_dropped() -> None:
+    data = write_data_set(
+        [(0x00080000, "UL", bytes(4)), (0x00080060, "CS", b"CT")], EXPLICIT_LITTLE
+    )
+    out = reencode(data, EXPLICIT_LITTLE, IMPLICIT_LITTLE, 3)
+    assert out == write_data_set([(0x00080060, "CS", b"CT")], IMPLICIT_LITTLE)
+
+
+def test_encapsulated_pixel_data_is_refused() -> None:
+    data = write_data_set([(PIXELS, "OB", Fragments((b"", b"abcd")))], EXPLICIT_LITTLE)
+    reencoder = Reencoder(EXPLICIT_LITTLE, EXPLICIT_BIG, vr_of)
+    with pytest.raises(DataSetError, match="encapsulated") as caught:
+        reencoder.feed(data)
+    with pytest.raises(DataSetError) as again:
+        reencoder.finish()
+    assert again.value is caught.value
+
+
+@pytest.mark.parametrize(("source", "target"), list(permutations(ENCODINGS[:3], 2)))
+def test_every_truncation_is_seen(source: Encoding, target: Encoding) -> None:
+    elements = [
+        (0x00080060, "CS", b"CT"),
+        (0x00400275, "SQ", [[(0x00400009, "SH", b"1 ")], []]),
+        (0x00420011, "OB", b"abcd"),
+    ]
+    data = write_data_set(elements, source)
+    ends = [len(write_data_set(elements[:count], source)) for count in range(4)]
+    clean = []
+    for length in range(len(data) + 1):
+        try:
+            reencode(data[:length], source, target, 9)
+        except DataSetError:
+            continue
+        clean.append(length)
+    assert clean == ends
+
+
+@given(
+    position=st.integers(0, 2_000),
+    value=st.integers(0, 255),
+    size=st.integers(1, 50),
+    pair=st.sampled_from(list(permutations(ENCODINGS, 2))),
+)
+def test_one_changed_byte_never_raises_anything_else(
+    position: int, value: int, size: int, pair: tuple[Encoding, Encoding]
+) -> None:
+    source, target = pair
+    changed = bytearray(reencode(everything(EXPLICIT_LITTLE), EXPLICIT_LITTLE, source))
+    changed[position % len(changed)] = value
+    outcomes = []
+    for step in (size, 1 << 20):
+        try:
+            outcomes.append(inflated(reencode(bytes(changed), source, target, step), target))
+        except DataSetError:
+            outcomes.append(None)
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_twenty_thousand_nested_sequences(implicit: bool) -> None:
+    head = (
+        struct.pack("<HHI", 0x0008, 0x1140, 0xFFFFFFFF)
+        if implicit
+        else struct.pack("<HH2s2xI", 0x0008, 0x1140, b"SQ", 0xFFFFFFFF)
+    )
+    data = (head + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)) * 20_000
+    source = IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE
+    with pytest.raises(DataSetError) as caught:
+        reencode(data, source, EXPLICIT_BIG)
+    assert caught.value.limit == "nesting"
+
+
+@pytest.mark.parametrize("target", [IMPLICIT_LITTLE, EXPLICIT_BIG])
+def test_a_gigabyte_of_pixels_passes_with_flat_memory(target: Encoding) -> None:
+    length = 1 << 30
+    piece = bytes(range(256)) * 512
+    expected = piece
+    if target.big_endian:
+        words = array.array("H", piece)
+        words.byteswap()
+        expected = words.tobytes()
+    reencoder = Reencoder(EXPLICIT_LITTLE, target, vr_of)
+    reencoder.feed(struct.pack("<HH2s2xI", 0x7FE0, 0x0010, b"OW", length))
+    tracemalloc.start()
+    try:
+        for _ in range(length // len(piece)):
+            (out,) = reencoder.feed(piece)
+            assert out == expected
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert reencoder.finish() == []
+
+
+def test_a_changed_header_across_pieces_of_an_odd_value() -> None:
+    data = write_data_set([(PIXELS, "OW", bytes(range(200)))], EXPLICIT_LITTLE)
+    expected = write_data_set(
+        [(PIXELS, "OW", b"".join(bytes([i + 1, i]) for i in range(0, 200, 2)))], EXPLICIT_BIG
+    )
+    for size in range(1, 40):
+        assert reencode(data, EXPLICIT_LITTLE, EXPLICIT_BIG, size) == expected

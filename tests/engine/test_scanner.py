@@ -1,0 +1,632 @@
+"""The element scanner against pydicom, against any chunking, and against hostile lengths."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+import zlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+
+from isocenter.engine.dataset import (
+    DEFLATED_LITTLE,
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    DataSetError,
+    ElementScanner,
+    Encoding,
+    FileMeta,
+    Fragments,
+    ScannedValue,
+    encoding_of,
+    read_file_meta,
+    write_data_set,
+)
+from isocenter.engine.limits import Limits
+
+# What pydicom has to say of its own test files.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+
+DATA = Path(pydicom.__file__).parent / "data"
+ROOMY = Limits(kept_value=1 << 22, identifier=1 << 22)
+NOTHING: frozenset[int] = frozenset()
+
+#: Files of pydicom that end in the middle of a value, on purpose.
+TRUNCATED = {"MR_truncated.dcm", "rtplan_truncated.dcm"}
+
+
+@cache
+def part_10_files() -> tuple[tuple[str, bytes, FileMeta], ...]:
+    """Every bundled file with preamble and prefix: name, bytes, File Meta Information."""
+    found = []
+    for path in sorted(p for p in DATA.rglob("*") if p.is_file()):
+        content = path.read_bytes()
+        if content[128:132] == b"DICM":
+            found.append((path.name, content, read_file_meta(content)))
+    return tuple(found)
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def scan(
+    data: bytes,
+    encoding: Encoding,
+    wanted: frozenset[int] = NOTHING,
+    sequences: frozenset[int] = NOTHING,
+    *,
+    size: int = 1 << 30,
+    limits: Limits = ROOMY,
+) -> ElementScanner:
+    scanner = ElementScanner(encoding, wanted, limits, sequences=sequences)
+    for piece in pieces(data, size):
+        scanner.feed(piece)
+    scanner.finish()
+    return scanner
+
+
+def raw_elements(dataset: Dataset) -> dict[int, Any]:
+    """What pydicom read, before it decodes one element for the sake of another."""
+    return {int(tag): dataset.get_item(tag) for tag in list(dataset.keys())}
+
+
+def assert_same(ours: ScannedValue, raw: Any, dataset: Dataset, tag: int) -> None:
+    """*ours* is what pydicom has for *tag*, items of items included."""
+    if isinstance(ours, Fragments):
+        joined = b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(f)) + f for f in ours)
+        assert joined == raw.value, hex(tag)
+    elif isinstance(raw, DataElement) and raw.VR == "CS":
+        # Specific Character Set is the one element that pydicom decodes while reading.
+        assert isinstance(ours, bytes)
+        values = [raw.value] if isinstance(raw.value, str) else list(raw.value or [""])
+        assert ours.decode().rstrip(" \0").split("\\") == values
+    elif isinstance(ours, bytes):
+        assert ours == (raw.value or b""), hex(tag)
+    else:
+        items = dataset[tag].value
+        assert len(ours) == len(items), hex(tag)
+        for item, theirs in zip(ours, items, strict=True):
+            raws = raw_elements(theirs)
+            assert list(item) == list(raws), hex(tag)
+            for inner, value in item.items():
+                assert_same(value, raws[inner], theirs, inner)
+
+
+def sequence_tags(dataset: Dataset) -> frozenset[int]:
+    """The tags of all sequences, at any depth, that pydicom recognises."""
+    found = set()
+    for tag in list(dataset.keys()):
+        element = dataset[tag]
+        if element.VR == "SQ":
+            found.add(int(tag))
+            for item in element.value:
+                found |= sequence_tags(item)
+    return frozenset(found)
+
+
+def test_the_bundled_files_are_there() -> None:
+    assert len(part_10_files()) > 150
+
+
+@pytest.mark.parametrize("size", [1 << 30, 977])
+def test_every_bundled_file_gives_what_pydicom_gives(size: int) -> None:
+    compared = 0
+    for name, content, meta in part_10_files():
+        if name in TRUNCATED or not meta.transfer_syntax_uid:
+            continue
+        dataset = pydicom.dcmread(DATA / next(DATA.rglob(name)))
+        raws = raw_elements(dataset)
+        sequences = sequence_tags(pydicom.dcmread(DATA / next(DATA.rglob(name))))
+        if name == "DICOMDIR-nooffset":
+            # The last directory record announces 8 bytes more than the file has.
+            sequences = NOTHING
+        wanted = frozenset(map(int, dataset.keys()))
+        if name == "DICOMDIR-nooffset":
+            wanted -= {0x00041220}
+        scanner = scan(
+            content[meta.data_set_offset :],
+            encoding_of(meta.transfer_syntax_uid),
+            wanted,
+            sequences,
+            size=size,
+        )
+        assert set(scanner.values) == wanted, name
+        for tag, value in scanner.values.items():
+            assert_same(value, raws[tag], dataset, tag)
+            compared += 1
+    assert compared > 5_000
+
+
+def test_every_bundled_file_scans_with_nothing_wanted() -> None:
+    for name, content, meta in part_10_files():
+        if name not in TRUNCATED:
+            scanner = scan(content[meta.data_set_offset :], encoding_of(meta.transfer_syntax_uid))
+            assert scanner.values == {}
+
+
+def test_the_truncated_files_are_refused_at_the_end() -> None:
+    for name, content, meta in part_10_files():
+        if name in TRUNCATED:
+            scanner = ElementScanner(encoding_of(meta.transfer_syntax_uid), NOTHING)
+            scanner.feed(content[meta.data_set_offset :])
+            with pytest.raises(DataSetError, match="ends within a value") as caught:
+                scanner.finish()
+            assert caught.value.offset == len(content) - meta.data_set_offset
+
+
+SEQUENCE, NESTED, PRIVATE, PIXELS = 0x00081140, 0x00081199, 0x00091010, 0x7FE00010
+UNDEFINED = 0xFFFFFFFF
+
+
+def mark(element: int, length: int, sign: str = "<") -> bytes:
+    return struct.pack(sign + "HHI", 0xFFFE, element, length)
+
+
+def item(content: bytes, *, undefined: bool, sign: str = "<") -> bytes:
+    if undefined:
+        return mark(0xE000, UNDEFINED, sign) + content + mark(0xE00D, 0, sign)
+    return mark(0xE000, len(content), sign) + content
+
+
+def header(tag: int, vr: bytes, length: int, sign: str = "<") -> bytes:
+    return struct.pack(sign + "HH2s2xI", tag >> 16, tag & 0xFFFF, vr, length)
+
+
+def sequence(content: bytes, *, undefined: bool, sign: str = "<", tag: int = SEQUENCE) -> bytes:
+    if undefined:
+        return header(tag, b"SQ", UNDEFINED, sign) + content + mark(0xE0DD, 0, sign)
+    return header(tag, b"SQ", len(content), sign) + content
+
+
+PLAIN = [(0x00080060, "CS", b"CT"), (0x00100020, "LO", b"ID")]
+
+#: (item, sequence) of undefined length or not.
+FORMS = [(False, False), (False, True), (True, False), (True, True)]
+
+
+@pytest.mark.parametrize(("item_form", "sequence_form"), FORMS)
+@pytest.mark.parametrize("encoding", [EXPLICIT_LITTLE, EXPLICIT_BIG])
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+def test_sequences_of_any_length_form(
+    encoding: Encoding, item_form: bool, sequence_form: bool, size: int
+) -> None:
+    sign = ">" if encoding.big_endian else "<"
+    inner = write_data_set(PLAIN, encoding)
+    nested = sequence(
+        item(inner, undefined=item_form, sign=sign),
+        undefined=sequence_form,
+        sign=sign,
+        tag=NESTED,
+    )
+    data = sequence(
+        item(nested, undefined=item_form, sign=sign) + item(b"", undefined=item_form, sign=sign),
+        undefined=sequence_form,
+        sign=sign,
+    ) + write_data_set([(0x00100010, "PN", b"A^B ")], encoding)
+    expected = ({NESTED: ({0x00080060: b"CT", 0x00100020: b"ID"},)}, {})
+    scanner = scan(data, encoding, frozenset({SEQUENCE, 0x00100010}), size=size)
+    assert scanner.values == {SEQUENCE: expected, 0x00100010: b"A^B "}
+    assert scanner.vrs == {SEQUENCE: "SQ", 0x00100010: "PN"}
+    assert scan(data, encoding, frozenset({0x00100010}), size=size).values == {0x00100010: b"A^B "}
+
+
+@pytest.mark.parametrize("encoding", [EXPLICIT_LITTLE, EXPLICIT_BIG])
+def test_un_of_undefined_length_is_implicit_little_endian_inside(encoding: Encoding) -> None:
+    sign = ">" if encoding.big_endian else "<"
+    inner = write_data_set(PLAIN, IMPLICIT_LITTLE)
+    data = (
+        header(PRIVATE, b"UN", UNDEFINED, sign)
+        + item(inner, undefined=True)
+        + mark(0xE0DD, 0)
+        + write_data_set([(0x00100020, "LO", b"ID")], encoding)
+    )
+    expected = ({0x00080060: b"CT", 0x00100020: b"ID"},)
+    for size in (1, 5, 1000):
+        scanner = scan(data, encoding, frozenset({PRIVATE, 0x00100020}), size=size)
+        assert scanner.values == {PRIVATE: expected, 0x00100020: b"ID"}
+
+
+def test_un_of_defined_length_is_items_only_if_it_is() -> None:
+    inner = item(write_data_set(PLAIN, IMPLICIT_LITTLE), undefined=False)
+    both = frozenset({SEQUENCE})
+    good = header(SEQUENCE, b"UN", len(inner)) + inner
+    assert scan(good, EXPLICIT_LITTLE, both, both).values == {
+        SEQUENCE: ({0x00080060: b"CT", 0x00100020: b"ID"},)
+    }
+    bad = header(SEQUENCE, b"UN", 10) + b"not items."
+    assert scan(bad, EXPLICIT_LITTLE, both, both).values == {SEQUENCE: b"not items."}
+
+
+def test_implicit_vr_knows_sequences_from_the_caller_or_by_undefined_length() -> None:
+    inner = item(write_data_set(PLAIN, IMPLICIT_LITTLE), undefined=False)
+    data = struct.pack("<HHI", SEQUENCE >> 16, SEQUENCE & 0xFFFF, len(inner)) + inner
+    wanted = frozenset({SEQUENCE})
+    expected = {SEQUENCE: ({0x00080060: b"CT", 0x00100020: b"ID"},)}
+    assert scan(data, IMPLICIT_LITTLE, wanted, wanted).values == expected
+    assert scan(data, IMPLICIT_LITTLE, wanted).values == {SEQUENCE: inner}
+    undefined = struct.pack("<HHI", SEQUENCE >> 16, SEQUENCE & 0xFFFF, UNDEFINED)
+    assert scan(undefined + inner + mark(0xE0DD, 0), IMPLICIT_LITTLE, wanted).values == expected
+
+
+def test_future_vrs_have_long_headers() -> None:
+    data = header(0x00080001, b"ZZ", 3) + b"new" + write_data_set(PLAIN, EXPLICIT_LITTLE)
+    scanner = scan(data, EXPLICIT_LITTLE, frozenset({0x00080001, 0x00080060}))
+    assert scanner.values == {0x00080001: b"new", 0x00080060: b"CT"}
+    assert scanner.vrs[0x00080001] == "ZZ"
+
+
+def test_the_last_of_two_elements_counts() -> None:
+    data = b"".join(
+        write_data_set([(0x00080060, "CS", value)], EXPLICIT_LITTLE) for value in (b"CT", b"MR")
+    )
+    assert scan(data, EXPLICIT_LITTLE, frozenset({0x00080060})).values == {0x00080060: b"MR"}
+
+
+def test_encapsulated_pixel_data_is_passed_over_or_kept() -> None:
+    data = write_data_set(
+        [*PLAIN, (PIXELS, "OB", Fragments((b"", b"\xff\xd8jpeg")))], EXPLICIT_LITTLE
+    )
+    for size in (1, 1000):
+        assert scan(data, EXPLICIT_LITTLE, size=size).values == {}
+        kept = scan(data, EXPLICIT_LITTLE, frozenset({PIXELS}), size=size).values[PIXELS]
+        assert kept == Fragments((b"", b"\xff\xd8jpeg"))
+        assert isinstance(kept, Fragments)
+
+
+# --- any chunking -----------------------------------------------------------------------------
+
+tags = st.integers(0x00080001, 0x7FDFFFFF).filter(lambda tag: tag & 0xFFFF)
+leaves = st.tuples(
+    tags,
+    st.sampled_from(["CS", "LO", "UI", "US", "OB", "OW", "UN", "UT", "FD"]),
+    st.binary(max_size=40),
+)
+
+
+def in_order(elements: list[tuple[int, str, object]]) -> list[tuple[int, str, object]]:
+    return sorted({element[0]: element for element in elements}.values(), key=lambda e: e[0])
+
+
+elements_lists = st.recursive(
+    st.lists(leaves, max_size=5).map(in_order),
+    lambda inner: st.lists(
+        leaves | st.tuples(tags, st.just("SQ"), st.lists(inner, max_size=3)), max_size=5
+    ).map(in_order),
+    max_leaves=8,
+)
+
+
+def padded(value: object) -> object:
+    """What a value comes back as, whatever it is padded with."""
+    if isinstance(value, bytes):
+        return len(value) + (len(value) & 1), value
+    assert isinstance(value, list)
+    return [{tag: padded(inner) for tag, _, inner in one} for one in value]
+
+
+def comparable(value: ScannedValue, like: object) -> object:
+    if isinstance(value, bytes):
+        assert isinstance(like, bytes)
+        return len(value), value[: len(like)]
+    assert isinstance(like, list)
+    return [
+        {tag: comparable(one[tag], inner) for tag, _, inner in original}  # type: ignore[index, union-attr]
+        for one, original in zip(value, like, strict=True)
+    ]
+
+
+@given(
+    elements=elements_lists,
+    encoding=st.sampled_from([EXPLICIT_LITTLE, EXPLICIT_BIG, IMPLICIT_LITTLE, DEFLATED_LITTLE]),
+    cuts=st.lists(st.integers(1, 60), max_size=30),
+)
+def test_any_chunking_gives_the_same(
+    elements: list[tuple[int, str, object]], encoding: Encoding, cuts: list[int]
+) -> None:
+    data = write_data_set(elements, encoding)  # type: ignore[arg-type]
+    wanted = frozenset(tag for tag, _, _ in elements)
+
+    def all_sequences(level: list[tuple[int, str, object]]) -> frozenset[int]:
+        found: frozenset[int] = frozenset()
+        for tag, vr, value in level:
+            if vr == "SQ":
+                assert isinstance(value, list)
+                found = found.union({tag}, *(all_sequences(one) for one in value))
+        return found
+
+    def no_sequence(level: list[tuple[int, str, object]], sequences: frozenset[int]) -> bool:
+        return all(
+            tag not in sequences
+            if vr != "SQ"
+            else all(no_sequence(one, sequences) for one in value)  # type: ignore[attr-defined]
+            for tag, vr, value in level
+        )
+
+    sequences = all_sequences(elements)
+    if not no_sequence(elements, sequences):
+        return  # the same tag, once a sequence and once not: only explicit VR can tell
+    whole = scan(data, encoding, wanted, sequences)
+    scanner = ElementScanner(encoding, wanted, ROOMY, sequences=sequences)
+    pos = 0
+    for cut in cuts:
+        scanner.feed(memoryview(data)[pos : pos + cut])
+        pos += cut
+    scanner.feed(bytearray(data[pos:]))
+    scanner.finish()
+    assert scanner.values == whole.values
+    assert scanner.vrs == whole.vrs
+    assert set(whole.values) == wanted
+    for tag, _, value in elements:
+        assert comparable(whole.values[tag], value) == padded(value)
+
+
+def small_data_set(encoding: Encoding) -> tuple[bytes, set[int]]:
+    """A data set with all that can be open, and the offsets at which it may end."""
+    sign = ">" if encoding.big_endian else "<"
+    parts = [
+        write_data_set([(0x00080060, "CS", b"CT")], encoding),
+        sequence(
+            item(write_data_set(PLAIN, encoding), undefined=True, sign=sign),
+            undefined=True,
+            sign=sign,
+        ),
+        write_data_set([(0x00100020, "LO", b"ID"), (0x00400275, "SQ", [PLAIN, []])], encoding),
+        header(PRIVATE, b"UN", UNDEFINED, sign)
+        + item(write_data_set(PLAIN, IMPLICIT_LITTLE), undefined=True)
+        + mark(0xE0DD, 0),
+        write_data_set([(PIXELS, "OB", Fragments((b"", b"abcd")))], encoding),
+        write_data_set([(0xFFFCFFFC, "OB", b"\0\0")], encoding),
+    ]
+    ends = {0}
+    for part in parts:
+        ends.add(max(ends) + len(part))
+    # Two elements were written together.
+    ends.add(len(parts[0]) + len(parts[1]) + 8 + 2)
+    return b"".join(parts), ends
+
+
+@pytest.mark.parametrize("encoding", [EXPLICIT_LITTLE, EXPLICIT_BIG])
+@pytest.mark.parametrize("wanted", [NOTHING, frozenset({SEQUENCE, 0x00400275, PRIVATE, PIXELS})])
+def test_every_truncation_is_seen(encoding: Encoding, wanted: frozenset[int]) -> None:
+    data, ends = small_data_set(encoding)
+    clean = set()
+    for length in range(len(data) + 1):
+        try:
+            scan(data[:length], encoding, wanted, size=11)
+        except DataSetError:
+            continue
+        clean.add(length)
+    assert clean == ends
+
+
+@given(data=st.binary(max_size=300), size=st.integers(1, 40))
+def test_garbage_is_refused_or_scanned_the_same_in_any_chunking(data: bytes, size: int) -> None:
+    for encoding in (EXPLICIT_LITTLE, EXPLICIT_BIG, IMPLICIT_LITTLE, DEFLATED_LITTLE):
+        outcomes = []
+        for step in (size, 1 << 20):
+            try:
+                scan(data, encoding, size=step)
+            except DataSetError as error:
+                outcomes.append((str(error) if not encoding.deflated else "", error.limit))
+            else:
+                outcomes.append(None)
+        assert outcomes[0] == outcomes[1]
+
+
+@given(position=st.integers(0, 400), value=st.integers(0, 255), size=st.integers(1, 50))
+def test_one_changed_byte_never_raises_anything_else(position: int, value: int, size: int) -> None:
+    for encoding in (EXPLICIT_LITTLE, EXPLICIT_BIG):
+        data, _ = small_data_set(encoding)
+        changed = bytearray(data)
+        changed[position % len(data)] = value
+        wanted = frozenset({SEQUENCE, 0x00400275, PRIVATE, PIXELS})
+        outcomes = []
+        for step in (size, 1 << 20):
+            try:
+                outcomes.append(scan(bytes(changed), encoding, wanted, wanted, size=step).values)
+            except DataSetError as error:
+                outcomes.append({-1: str(error).encode()})
+        assert (-1 in outcomes[0]) == (-1 in outcomes[1])
+        if -1 not in outcomes[0]:
+            assert outcomes[0] == outcomes[1]
+
+
+# --- limits -----------------------------------------------------------------------------------
+
+
+def peak_of(data: list[bytes], scanner: ElementScanner) -> int:
+    """Bytes allocated at the most while *scanner* refuses *data*."""
+
+    def feed() -> None:
+        for piece in data:
+            scanner.feed(piece)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataSetError):
+            feed()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("encoding", [EXPLICIT_LITTLE, IMPLICIT_LITTLE])
+def test_twenty_thousand_nested_sequences(encoding: Encoding) -> None:
+    head = (
+        struct.pack("<HHI", 0x0008, 0x1140, UNDEFINED)
+        if encoding.implicit_vr
+        else header(SEQUENCE, b"SQ", UNDEFINED)
+    )
+    data = (head + mark(0xE000, UNDEFINED)) * 20_000
+    for wanted in (NOTHING, frozenset({SEQUENCE})):
+        scanner = ElementScanner(encoding, wanted)
+        with pytest.raises(DataSetError) as caught:
+            scanner.feed(data)
+        assert caught.value.limit == "nesting"
+        with pytest.raises(DataSetError) as again:
+            scanner.feed(b"")
+        assert again.value is caught.value
+        with pytest.raises(DataSetError):
+            scanner.finish()
+
+
+def test_as_deep_as_allowed_and_one_deeper() -> None:
+    def nested(depth: int) -> bytes:
+        data = b""
+        for _ in range(depth):
+            data = sequence(item(data, undefined=True), undefined=True)
+        return data
+
+    limits = Limits(nesting=7)
+    for wanted in (NOTHING, frozenset({SEQUENCE})):
+        scan(nested(7), EXPLICIT_LITTLE, wanted, limits=limits)
+        with pytest.raises(DataSetError) as caught:
+            scan(nested(8), EXPLICIT_LITTLE, wanted, limits=limits)
+        assert caught.value.limit == "nesting"
+
+
+def test_a_value_of_four_gigabytes_is_passed_over_without_memory() -> None:
+    length = 0xFFFFFFFE
+    scanner = ElementScanner(EXPLICIT_LITTLE, frozenset({0xFFFCFFFC}))
+    scanner.feed(header(PIXELS, b"OW", length))
+    megabyte = bytes(1 << 20)
+    tracemalloc.start()
+    try:
+        for _ in range(length >> 20):
+            scanner.feed(megabyte)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 10
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(DataSetError):
+        ElementScanner.finish(scanner)
+    other = ElementScanner(EXPLICIT_LITTLE, frozenset({0xFFFCFFFC}))
+    other.feed(header(PIXELS, b"OW", 10) + bytes(10) + header(0xFFFCFFFC, b"OB", 2) + b"ab")
+    other.finish()
+    assert other.values == {0xFFFCFFFC: b"ab"}
+
+
+@pytest.mark.parametrize("vr", [b"UT", b"OB", b"SQ", b"UN"])
+def test_a_wanted_value_that_announces_four_gigabytes_is_refused_at_its_header(vr: bytes) -> None:
+    scanner = ElementScanner(EXPLICIT_LITTLE, frozenset({SEQUENCE}))
+    with pytest.raises(DataSetError) as caught:
+        scanner.feed(header(SEQUENCE, vr, 0xFFFFFFFE))
+    assert caught.value.limit == ("identifier" if vr == b"SQ" else "kept_value")
+
+
+def test_a_wanted_sequence_of_undefined_length_is_bounded() -> None:
+    one = item(header(0x00080001, b"OB", 60_000) + bytes(60_000), undefined=True)
+    scanner = ElementScanner(EXPLICIT_LITTLE, frozenset({SEQUENCE}))
+    data = [header(SEQUENCE, b"SQ", UNDEFINED), *([one] * 200)]
+    assert peak_of(data, scanner) < 4 << 20
+
+
+def test_element_count_is_bounded() -> None:
+    limits = Limits(elements=100)
+    data = write_data_set([(0x00080060, "CS", b"CT")], EXPLICIT_LITTLE)
+    scan(data * 99, EXPLICIT_LITTLE, limits=limits, size=7)
+    for size in (7, 1 << 20):
+        with pytest.raises(DataSetError) as caught:
+            scan(data * 101, EXPLICIT_LITTLE, limits=limits, size=size)
+        assert caught.value.limit == "elements"
+    empty = sequence(mark(0xE000, 0) * 200, undefined=True)
+    with pytest.raises(DataSetError) as caught:
+        scan(empty, EXPLICIT_LITTLE, limits=limits)
+    assert caught.value.limit == "elements"
+
+
+@pytest.mark.parametrize("inner", ["pixels", "zeros"])
+def test_a_deflate_bomb_is_refused_with_little_memory(inner: str) -> None:
+    deflater = zlib.compressobj(9, wbits=-15)
+    parts = [deflater.compress(header(PIXELS, b"OW", 512 << 20) if inner == "pixels" else b"")]
+    parts += [deflater.compress(bytes(1 << 20)) for _ in range(512)]
+    bomb = b"".join([*parts, deflater.flush()])
+    assert len(bomb) < 600 << 10
+    for size in (len(bomb), 16 << 10):
+        # Zeros are a million elements of no length: they end by their number.
+        scanner = ElementScanner(DEFLATED_LITTLE, NOTHING, Limits(elements=100_000))
+        assert peak_of(pieces(bomb, size), scanner) < 8 << 20
+
+
+def test_a_deflated_data_set_must_end() -> None:
+    data = write_data_set(PLAIN, DEFLATED_LITTLE)
+    assert len(data) % 2 == 0
+    for size in (1, 100):
+        assert scan(data, DEFLATED_LITTLE, frozenset({0x00080060}), size=size).values == {
+            0x00080060: b"CT"
+        }
+    for length in range(len(data) - 2):
+        with pytest.raises(DataSetError):
+            scan(data[:length], DEFLATED_LITTLE)
+    with pytest.raises(DataSetError, match="behind the end"):
+        scan(data + bytes(100), DEFLATED_LITTLE)
+    with pytest.raises(DataSetError, match="not a deflated"):
+        scan(b"\xff" * 10, DEFLATED_LITTLE)
+
+
+# --- what may stand where ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("element", [0xE000, 0xE00D, 0xE0DD])
+@pytest.mark.parametrize("encoding", [EXPLICIT_LITTLE, EXPLICIT_BIG, IMPLICIT_LITTLE])
+@pytest.mark.parametrize("length", [0, 4, UNDEFINED])
+def test_items_and_delimiters_outside_of_a_sequence(
+    element: int, encoding: Encoding, length: int
+) -> None:
+    sign = ">" if encoding.big_endian else "<"
+    data = write_data_set(PLAIN, encoding) + mark(element, length, sign) + bytes(8)
+    with pytest.raises(DataSetError, match="outside of a sequence"):
+        scan(data, encoding)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        write_data_set(PLAIN, EXPLICIT_LITTLE),  # elements without an item
+        mark(0xE00D, 0),  # the end of an item that never began
+        mark(0xE0DD, 4),  # a delimitation item with a length
+        mark(0xE000, UNDEFINED) + mark(0xE0DD, 0),  # the sequence ends before its item
+        mark(0xE000, UNDEFINED) + mark(0xE000, 0),  # an item in an item
+    ],
+)
+def test_wrong_delimiters_in_a_sequence(content: bytes) -> None:
+    data = header(SEQUENCE, b"SQ", UNDEFINED) + content + bytes(16)
+    for wanted in (NOTHING, frozenset({SEQUENCE})):
+        with pytest.raises(DataSetError):
+            scan(data, EXPLICIT_LITTLE, wanted)
+
+
+def test_a_fragment_has_a_defined_length() -> None:
+    data = header(PIXELS, b"OB", UNDEFINED) + mark(0xE000, UNDEFINED)
+    with pytest.raises(DataSetError, match="fragment of undefined length"):
+        scan(data, EXPLICIT_LITTLE)
+
+
+def test_only_some_vrs_may_have_undefined_length() -> None:
+    with pytest.raises(DataSetError, match=r"\(0008,1140\) UT of undefined length"):
+        scan(header(SEQUENCE, b"UT", UNDEFINED), EXPLICIT_LITTLE)
+
+
+def test_an_element_in_an_item_longer_than_the_item() -> None:
+    inner = header(0x00080001, b"OB", 100) + bytes(4)
+    data = sequence(item(inner, undefined=False), undefined=False) + bytes(200)
+    with pytest.raises(DataSetError, match="longer than what holds it"):
+        scan(data, EXPLICIT_LITTLE, frozenset({SEQUENCE}))
+
+
+def test_messages_never_show_values() -> None:
+    secret = b"SECRET^NAME"
+    inner = write_data_set([(0x00100010, "PN", secret)], EXPLICIT_LITTLE)
+    data = header(SEQUENCE, b"SQ", 200) + item(inner, undefined=False) + secret * 40
+    with pytest.raises(DataSetError) as caught:
+        scan(data, EXPLICIT_LITTLE, frozenset({SEQUENCE}))
+    assert "SECRET" not in str(caught.value)

@@ -1,0 +1,122 @@
+"""A disk whose every write may be the last: what is left after a crash at any step.
+
+`ModelFiles` does each operation of the file store on a real folder and beside it keeps
+account of what is on stable storage, by the strictest reading of POSIX: content
+survives when its file was synced, a name survives when its folder was synced after
+the name was made, and a removed name comes back when the folder was not synced since.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from isocenter.engine.items import Buffer
+from isocenter.storage.files import SystemFiles
+
+
+class Crash(BaseException):
+    """The process is gone; nothing of it runs after this."""
+
+
+class ModelFiles(SystemFiles):
+    """Real operations, counted; `fail` may raise before any of them.
+
+    Attributes:
+        steps: names of the operations so far.
+        fail: called with the number and the name of the operation that comes.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lock = threading.RLock()
+        self.steps: list[str] = []
+        self.fail: Callable[[int, str], None] = lambda number, name: None
+        self.crashed = False
+        # Folder → its durable names; a name leads to the inode.
+        self._durable_names: dict[str, dict[str, int]] = {}
+        self._durable_content: dict[int, bytes] = {}
+        self._inodes: dict[int, int] = {}
+
+    def _step(self, name: str) -> None:
+        with self._lock:
+            if self.crashed:
+                raise Crash
+            number = len(self.steps)
+            self.steps.append(name)
+            try:
+                self.fail(number, name)
+            except Crash:
+                self.crashed = True
+                raise
+
+    def create(self, path: str) -> int:
+        self._step("create")
+        descriptor = super().create(path)
+        self._durable_content[os.fstat(descriptor).st_ino] = b""
+        return descriptor
+
+    def write(self, descriptor: int, data: Buffer) -> None:
+        self._step("write")
+        super().write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        self._step("sync")
+        inode = os.fstat(descriptor).st_ino
+        with open(f"/proc/self/fd/{descriptor}", "rb") as file:
+            self._durable_content[inode] = file.read()
+
+    def link(self, source: str, target: str) -> None:
+        self._step("link")
+        super().link(source, target)
+
+    def rename(self, source: str, target: str) -> None:
+        self._step("rename")
+        super().rename(source, target)
+
+    def unlink(self, path: str) -> None:
+        self._step("unlink")
+        super().unlink(path)
+
+    def make_folder(self, path: str) -> None:
+        self._step("make_folder")
+        super().make_folder(path)
+        with self._lock:
+            self._durable_names[path] = {}
+
+    def remove_folder(self, path: str) -> None:
+        self._step("remove_folder")
+        super().remove_folder(path)
+
+    def sync_folder(self, path: str) -> None:
+        self._step("sync_folder")
+        with self._lock:
+            self._durable_names[path] = {entry.name: entry.inode() for entry in os.scandir(path)}
+
+    def after_power_failure(self, target: Path) -> Path:
+        """Build in *target* what a disk of this kind holds now."""
+        for folder in ("objects", "staging"):
+            self._restore(os.path.join(self._root, folder), target / folder)
+        return target
+
+    def _restore(self, source: str, target: Path) -> None:
+        target.mkdir(parents=True)
+        for name, inode in self._durable_names.get(source, {}).items():
+            path = os.path.join(source, name)
+            if path in self._durable_names:
+                self._restore(path, target / name)
+            else:
+                (target / name).write_bytes(self._durable_content.get(inode, b""))
+
+
+def failing(step: int, error: Callable[[], BaseException]) -> Callable[[int, str], Any]:
+    """Fail once, before operation number *step*."""
+
+    def fail(number: int, name: str) -> None:
+        if number == step:
+            raise error()
+
+    return fail
