@@ -69,7 +69,7 @@ def records(start: int, number: int) -> Iterator[InstanceRecord]:
 
 
 def bare_commit(folder: Path, times: int) -> float:
-    """Median seconds of one row's INSERT and COMMIT, WAL and synchronous=FULL, no Python between."""
+    """Median seconds of one row's INSERT and its COMMIT, with WAL and synchronous=FULL."""
     connection = sqlite3.connect(folder / "bare.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -109,9 +109,7 @@ QUESTIONS: Sequence[tuple[str, Query]] = (
     ),
     (
         "date range",
-        Query(
-            level=Level.STUDY, criteria=(Criterion(0x00080020, Range("20140101", "20141231")),)
-        ),
+        Query(level=Level.STUDY, criteria=(Criterion(0x00080020, Range("20140101", "20141231")),)),
     ),
     (
         "date range and modality",
@@ -168,7 +166,9 @@ async def main(folder: Path, instances: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dir", type=Path, help="where the database goes; default: a temporary folder")
+    parser.add_argument(
+        "--dir", type=Path, help="where the database goes; default: a temporary folder"
+    )
     parser.add_argument("--instances", type=int, default=100_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.dir) as temporary:

@@ -129,9 +129,9 @@ def assert_same(ours: Dataset, theirs: Dataset, where: str) -> int:
     mine, other = raw_elements(ours), raw_elements(theirs)
     assert sorted(mine) == sorted(other), where
     for tag, raw in mine.items():
-        if isinstance(raw, RawDataElement) and isinstance(other[tag], RawDataElement):
-            if "SQ" not in (raw.VR, other[tag].VR):
-                assert little_endian(raw) == little_endian(other[tag]), (where, hex(tag))
+        is_raw = isinstance(raw, RawDataElement) and isinstance(other[tag], RawDataElement)
+        if is_raw and "SQ" not in (raw.VR, other[tag].VR):
+            assert little_endian(raw) == little_endian(other[tag]), (where, hex(tag))
     count = len(mine)
     for tag, raw in mine.items():
         one, two = ours[tag], theirs[tag]

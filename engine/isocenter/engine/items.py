@@ -313,13 +313,13 @@ def encode_user_information(info: UserInformation) -> bytes:
                 ASYNCHRONOUS_OPERATIONS_ITEM, _TWO_UINT16.pack(window.invoked, window.performed)
             )
         )
-    for role in info.role_selections:
-        parts.append(
-            encode_item(
-                ROLE_SELECTION_ITEM,
-                _counted(encode_uid(role.sop_class_uid)) + bytes((role.scu_role, role.scp_role)),
-            )
+    parts += [
+        encode_item(
+            ROLE_SELECTION_ITEM,
+            _counted(encode_uid(role.sop_class_uid)) + bytes((role.scu_role, role.scp_role)),
         )
+        for role in info.role_selections
+    ]
     if info.implementation_version_name:
         name = info.implementation_version_name
         if not name.isascii() or not name.isprintable() or len(name) > _VERSION_NAME_LENGTH:
@@ -328,13 +328,13 @@ def encode_user_information(info: UserInformation) -> bytes:
                 "characters of ASCII (PS3.7 D.3.3.2.3)"
             )
         parts.append(encode_item(IMPLEMENTATION_VERSION_NAME_ITEM, name.encode("ascii")))
-    for extended in info.extended_negotiations:
-        parts.append(
-            encode_item(
-                EXTENDED_NEGOTIATION_ITEM,
-                _counted(encode_uid(extended.sop_class_uid)) + extended.application_information,
-            )
+    parts += [
+        encode_item(
+            EXTENDED_NEGOTIATION_ITEM,
+            _counted(encode_uid(extended.sop_class_uid)) + extended.application_information,
         )
+        for extended in info.extended_negotiations
+    ]
     for common in info.common_extended_negotiations:
         related = b"".join(
             _counted(encode_uid(uid)) for uid in common.related_general_sop_class_uids

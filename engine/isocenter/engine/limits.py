@@ -38,7 +38,7 @@ class Limits:
     #: Sequences within sequences when a data set is scanned.
     nesting: int = 64
     #: Elements, items and delimiters in one scanned data set.
-    elements: int = 5_000_000
+    elements: int = 1_000_000
     #: Output of the inflater per byte of deflated input (zlib's own maximum is 1,032;
     #: real headers and images stay below 200).
     inflate_ratio: int = 250

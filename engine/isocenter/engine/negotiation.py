@@ -6,7 +6,7 @@ identity) is not asked here; that is the service-user's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -45,6 +45,13 @@ APPLICATION_CONTEXT_NOT_SUPPORTED: Final = AssociateReject(1, 1, 2)
 _VERSION_1: Final = 1
 
 
+#: What one association carries: odd IDs from 1 to 255 (PS3.8 9.3.2.2).
+MOST_CONTEXTS: Final = 128
+
+#: In `Offer.transfer_syntaxes`, alone or last: whatever the requestor names first.
+ANY: Final = "*"
+
+
 class Role(Enum):
     """Which side of the association we are; not to be taken for SCU and SCP."""
 
@@ -57,7 +64,8 @@ class Offer:
     """What an acceptor offers for one abstract syntax.
 
     Attributes:
-        transfer_syntaxes: in our order of preference.
+        transfer_syntaxes: in our order of preference; `ANY` as the last of them takes the
+            requestor's first when none before it was proposed.
         scu_role, scp_role: what the *requestor* may be when it asks by role selection
             (PS3.7 D.3.3.4); without asking it is SCU.
         extended: the application information that we answer to the requestor's, None for
@@ -77,12 +85,14 @@ class Acceptor:
     Attributes:
         offer: abstract syntax → what is offered for it, None when it is not supported.
         max_pdu_length: what we announce, in bytes; 0 for no limit.
+        prefer: whose order of transfer syntaxes decides when several are common.
         max_operations_invoked, max_operations_performed: the largest window that we
             agree to, from our side; 0 for no limit.
     """
 
     offer: Callable[[str], Offer | None]
     max_pdu_length: int
+    prefer: Role = Role.ACCEPTOR
     max_operations_invoked: int = 1
     max_operations_performed: int = 1
     implementation_class_uid: str = IMPLEMENTATION_CLASS_UID
@@ -150,7 +160,7 @@ def negotiate(request: AssociateRequest, acceptor: Acceptor) -> AssociateAccept 
         called_ae_title=request.called_ae_title,
         calling_ae_title=request.calling_ae_title,
         presentation_contexts=tuple(
-            _judge(context, acceptor.offer(context.abstract_syntax))
+            _judge(context, acceptor.offer(context.abstract_syntax), acceptor.prefer)
             for context in request.presentation_contexts
         ),
         user_information=UserInformation(
@@ -169,22 +179,32 @@ def negotiate(request: AssociateRequest, acceptor: Acceptor) -> AssociateAccept 
     )
 
 
-def _judge(context: ProposedContext, offer: Offer | None) -> ContextResult:
+def _judge(context: ProposedContext, offer: Offer | None, prefer: Role) -> ContextResult:
     if offer is None:
         return ContextResult(context.context_id, ABSTRACT_SYNTAX_NOT_SUPPORTED)
-    proposed = context.transfer_syntaxes
-    for syntax in offer.transfer_syntaxes:
-        if syntax in proposed:
-            return ContextResult(context.context_id, ACCEPTANCE, syntax)
+    proposed, offered = context.transfer_syntaxes, offer.transfer_syntaxes
+    takes_any = ANY in offered
+    if prefer is Role.REQUESTOR:
+        common = [syntax for syntax in proposed if takes_any or syntax in offered]
+    else:
+        common = [syntax for syntax in offered if syntax in proposed]
+        if takes_any:
+            common += proposed
+    if common:
+        return ContextResult(context.context_id, ACCEPTANCE, common[0])
     return ContextResult(context.context_id, TRANSFER_SYNTAXES_NOT_SUPPORTED)
 
 
 def _roles(request: AssociateRequest, acceptor: Acceptor) -> tuple[RoleSelection, ...]:
     answers: dict[str, RoleSelection] = {}
-    proposed = {context.abstract_syntax for context in request.presentation_contexts}
+    proposed = _abstract_syntaxes(request)
     for asked in request.user_information.role_selections:
+        # The first item of a SOP class counts, and each class is looked up once: a request
+        # may hold thousands of items.
+        if asked.sop_class_uid not in proposed or asked.sop_class_uid in answers:
+            continue
         offer = acceptor.offer(asked.sop_class_uid)
-        if offer is not None and asked.sop_class_uid in proposed:
+        if offer is not None:
             answers[asked.sop_class_uid] = RoleSelection(
                 asked.sop_class_uid,
                 asked.scu_role and offer.scu_role,
@@ -195,7 +215,11 @@ def _roles(request: AssociateRequest, acceptor: Acceptor) -> tuple[RoleSelection
 
 def _extended(request: AssociateRequest, acceptor: Acceptor) -> tuple[ExtendedNegotiation, ...]:
     answers: dict[str, ExtendedNegotiation] = {}
+    unseen = _abstract_syntaxes(request)
     for asked in request.user_information.extended_negotiations:
+        if asked.sop_class_uid not in unseen:
+            continue
+        unseen.remove(asked.sop_class_uid)
         offer = acceptor.offer(asked.sop_class_uid)
         if offer is None or offer.extended is None:
             continue
@@ -203,6 +227,10 @@ def _extended(request: AssociateRequest, acceptor: Acceptor) -> tuple[ExtendedNe
         if answer is not None:
             answers[asked.sop_class_uid] = ExtendedNegotiation(asked.sop_class_uid, answer)
     return tuple(answers.values())
+
+
+def _abstract_syntaxes(request: AssociateRequest) -> set[str]:
+    return {context.abstract_syntax for context in request.presentation_contexts}
 
 
 def _smaller(asked: int, ours: int) -> int:
@@ -225,6 +253,7 @@ def established(request: AssociateRequest, accept: AssociateAccept, role: Role) 
         for item in accept.user_information.role_selections
         if item.sop_class_uid in asked
     }
+    asked_extended = {item.sop_class_uid for item in request.user_information.extended_negotiations}
     contexts = {}
     for result in accept.presentation_contexts:
         if result.result != ACCEPTANCE:
@@ -256,13 +285,17 @@ def established(request: AssociateRequest, accept: AssociateAccept, role: Role) 
         if is_requestor
         else (accept.user_information, request.user_information)
     )
-    # The window of the -AC is the requestor's view of what was agreed (PS3.7 D.3.3.3.2).
-    window = accept.user_information.asynchronous_operations_window
-    if window is None or request.user_information.asynchronous_operations_window is None:
-        window = AsynchronousOperationsWindow(1, 1)
-    invoked, performed = (
-        (window.invoked, window.performed) if is_requestor else (window.performed, window.invoked)
-    )
+    # The window of the -AC is the requestor's view of what was agreed, and may not be
+    # larger than what was asked for (PS3.7 D.3.3.3.2).
+    asked_window = request.user_information.asynchronous_operations_window
+    answered = accept.user_information.asynchronous_operations_window
+    if asked_window is None or answered is None:
+        invoked = performed = 1
+    else:
+        invoked = _smaller(answered.invoked, asked_window.invoked)
+        performed = _smaller(answered.performed, asked_window.performed)
+    if not is_requestor:
+        invoked, performed = performed, invoked
     return Negotiated(
         role=role,
         called_ae_title=request.called_ae_title,
@@ -276,9 +309,31 @@ def established(request: AssociateRequest, accept: AssociateAccept, role: Role) 
             {
                 item.sop_class_uid: item.application_information
                 for item in accept.user_information.extended_negotiations
+                if item.sop_class_uid in asked_extended
             }
         ),
         peer_implementation_class_uid=peer.implementation_class_uid,
         peer_implementation_version_name=peer.implementation_version_name,
         user_identity=request.user_information.user_identity,
+    )
+
+
+def propose(
+    contexts: Iterable[tuple[str, Iterable[str]]],
+) -> tuple[tuple[ProposedContext, ...], ...]:
+    """Presentation contexts for (abstract syntax, transfer syntaxes), by association.
+
+    Returns:
+        One tuple for each association that is needed: at most 128 contexts, in the order
+        given, with odd IDs from 1; empty when nothing was given.
+    """
+    pairs = [(abstract_syntax, tuple(syntaxes)) for abstract_syntax, syntaxes in contexts]
+    return tuple(
+        tuple(
+            ProposedContext(2 * position + 1, abstract_syntax, syntaxes)
+            for position, (abstract_syntax, syntaxes) in enumerate(
+                pairs[start : start + MOST_CONTEXTS]
+            )
+        )
+        for start in range(0, len(pairs), MOST_CONTEXTS)
     )

@@ -289,7 +289,8 @@ def _decode_associate(
                 pass  # PS3.8 9.3.1: unrecognized items are ignored
     if not application_context:
         raise _invalid(f"{pdu_type} without an application context item")
-    ids = [context.context_id for context in (*proposed, *results)]
+    ids = [*(context.context_id for context in proposed)]
+    ids += [context.context_id for context in results]
     if len(set(ids)) != len(ids):
         raise _invalid("presentation context IDs are not unique")
     if is_request:

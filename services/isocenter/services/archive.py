@@ -84,7 +84,7 @@ class Archive:
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
 
     async def __aenter__(self) -> Self:
-        self._nursery_manager = trio.open_nursery(strict_exception_groups=True)
+        self._nursery_manager = trio.open_nursery()
         nursery = await self._nursery_manager.__aenter__()
         nursery.start_soon(self.committer.run)
         return self
@@ -150,7 +150,14 @@ class Archive:
             staged = await self.store.stage()
         except StorageError as error:
             raise StoreError.of_storage(error) from error
-        return Ingest(self, staged, header, sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        return Ingest(
+            self,
+            staged,
+            header=header,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=transfer_syntax_uid,
+        )
 
     # -- Out --------------------------------------------------------------------------
 
@@ -213,6 +220,7 @@ class Ingest:
         self,
         archive: Archive,
         staged: StagedObject,
+        *,
         header: bytes,
         sop_class_uid: str,
         sop_instance_uid: str,

@@ -230,7 +230,7 @@ class Committer:
                 [pending.record for pending in published],
                 replace=self._duplicates is DuplicatePolicy.REPLACE,
             )
-        except StorageError as error:
+        except Exception as error:
             await self._take_back(published, error)
             return
         superfluous = []
@@ -316,10 +316,14 @@ class Committer:
             return None
         return previous.object_key if added.outcome is Outcome.REPLACED else record.object_key
 
-    async def _take_back(self, published: Sequence[Pending], error: StorageError) -> None:
+    async def _take_back(self, published: Sequence[Pending], error: Exception) -> None:
         """The index failed.  Objects go, unless it cannot even say that it has them not."""
-        _log.error("the index took up none of %d objects: %s", len(published), error)
-        refusal = StoreError.of_storage(error)
+        if isinstance(error, StorageError):
+            _log.error("the index took up none of %d objects: %s", len(published), error)
+            refusal = StoreError.of_storage(error)
+        else:
+            _log.error("the index took up none of %d objects", len(published), exc_info=error)
+            refusal = StoreError(PROCESSING_FAILURE, "internal error")
         for pending in published:
             pending.resolve(refusal)
         try:
@@ -349,7 +353,7 @@ class Committer:
 def _one_of_each(
     batch: Iterable[Pending],
 ) -> tuple[list[Pending], list[Pending], list[Pending]]:
-    """Take the batch apart: no SOP Instance UID twice; those for the next round; those withdrawn."""
+    """Take the batch apart: no SOP instance twice, those for the next round, those withdrawn."""
     now: dict[str, Pending] = {}
     later = []
     withdrawn = []

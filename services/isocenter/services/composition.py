@@ -83,7 +83,7 @@ async def open_archive(
                 naming=storage.naming,
                 duplicates=DuplicatePolicy(storage.duplicates),
                 memory_budget=settings.limits.bytes_in_flight,
-                limits=settings.engine_limits,
+                limits=settings.engine_limits(),
             )
         )
         if recover and not rebuild:
@@ -231,7 +231,7 @@ def registry_of(settings: Settings, archive: Archive, tls: TlsContexts | None) -
             calling_ae_title=ae_title,
             tls=tls.client(peer) if peer.tls and tls is not None else None,
             deadlines=suboperations,
-            limits=settings.engine_limits,
+            limits=settings.engine_limits(),
         )
 
     preferred = settings.transfer_syntaxes.preference

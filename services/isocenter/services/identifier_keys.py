@@ -16,7 +16,11 @@ from io import BytesIO
 from typing import Final
 
 import pydicom
-from pydicom.datadict import DicomDictionary, dictionary_VR, tag_for_keyword
+from pydicom.datadict import (
+    DicomDictionary,  # type: ignore[attr-defined]  # documented, not in its stubs' exports
+    dictionary_VR,
+    tag_for_keyword,
+)
 from pydicom.filereader import read_dataset
 
 from isocenter.engine.dataset import (

@@ -15,22 +15,16 @@ from isocenter.engine.dataset import DataSetError, ElementScanner, encoding_of
 from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import is_safe_uid
-from isocenter.services.attributes import ATTRIBUTES, STORED_TAGS
 from isocenter.services.errors import OperationError
 from isocenter.services.naming import NamingScheme, object_key
 from isocenter.services.ports import InstanceRecord, StorageError
-from isocenter.services.record import attributes_of
+from isocenter.services.record import SCANNED_SEQUENCES, SCANNED_TAGS, attributes_of
 
-SPECIFIC_CHARACTER_SET: Final = 0x00080005
 SOP_CLASS_UID: Final = 0x00080016
 SOP_INSTANCE_UID: Final = 0x00080018
 STUDY_DATE: Final = 0x00080020
 STUDY_INSTANCE_UID: Final = 0x0020000D
 SERIES_INSTANCE_UID: Final = 0x0020000E
-
-#: What is taken out of every object that comes in.
-WANTED: Final = STORED_TAGS | {SPECIFIC_CHARACTER_SET}
-_SEQUENCES: Final = frozenset(attribute.tag for attribute in ATTRIBUTES if attribute.vr == "SQ")
 
 #: Statuses of C-STORE (PS3.4 B.2.3, PS3.7 C.5).
 SUCCESS: Final = 0x0000
@@ -125,7 +119,9 @@ class ObjectScan:
 
     def __init__(self, transfer_syntax_uid: str, limits: Limits = DEFAULT_LIMITS) -> None:
         self._encoding = encoding_of(transfer_syntax_uid)
-        self._scanner = ElementScanner(self._encoding, WANTED, limits, sequences=_SEQUENCES)
+        self._scanner = ElementScanner(
+            self._encoding, SCANNED_TAGS, limits, sequences=SCANNED_SEQUENCES
+        )
         self._hash = hashlib.sha256()
         self.size = 0
 

@@ -159,7 +159,8 @@ async def _verify_object(
         if not checksums:
             return
         digest = hashlib.sha256()
-        report.size += await _feed(reader, stored.data_set_offset, digest.update)
+        size = await _feed(reader, stored.data_set_offset, digest.update)
+        report.size += size  # others have counted during the await
         if digest.hexdigest() != stored.digest:
             raise _WrongDigest("the data set is not the one that was stored")
 
@@ -259,7 +260,8 @@ async def _record_of(archive: Archive, key: str, report: ReindexReport) -> Insta
             head = await reader.read(0, FILE_HEAD_LENGTH)
             meta = read_file_meta(head)
             scan = ObjectScan(meta.transfer_syntax_uid, archive.limits)
-            report.size += await _feed(reader, meta.data_set_offset, scan.feed)
+            size = await _feed(reader, meta.data_set_offset, scan.feed)
+        report.size += size  # others have counted during the await
         scanned = scan.finish()
         sop_instance_uid = scanned.attributes.get(SOP_INSTANCE_UID, "")
         scanned.check_identity(scanned.attributes.get(SOP_CLASS_UID, ""), sop_instance_uid)
@@ -285,13 +287,16 @@ async def _choose(
 ) -> list[InstanceRecord]:
     """One object for each SOP instance, the other ones are named."""
     chosen: dict[str, InstanceRecord] = {}
+    superseded: dict[str, None] = {}
     for record in records:
-        rival = chosen.get(record.sop_instance_uid)
-        if rival is None or _prevails(record, rival):
+        rival = chosen.setdefault(record.sop_instance_uid, record)
+        if rival is record:
+            continue
+        if _prevails(record, rival):
             chosen[record.sop_instance_uid] = record
-        loser = record if chosen[record.sop_instance_uid] is not record else rival
-        if loser is not None:
-            report.superseded.add(loser.object_key, "another object of the SOP instance is newer")
+            superseded[rival.object_key] = None
+        else:
+            superseded[record.object_key] = None
     known = await archive.get(list(chosen))
     for uid, stored in known.items():
         record = chosen[uid]
@@ -299,10 +304,12 @@ async def _choose(
             continue
         # A row from before, or from an earlier block; its object is there as well.
         if _prevails(record, stored):
-            report.superseded.add(stored.object_key, "another object of the SOP instance is newer")
+            superseded[stored.object_key] = None
         else:
-            report.superseded.add(record.object_key, "another object of the SOP instance is newer")
+            superseded[record.object_key] = None
             del chosen[uid]
+    for key in superseded:
+        report.superseded.add(key, "another object of its SOP instance is the one that counts")
     return list(chosen.values())
 
 

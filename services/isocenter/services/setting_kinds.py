@@ -7,7 +7,6 @@ setting is for; that stands in `isocenter.services.settings`.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -151,10 +150,9 @@ class Seconds:
         """A TOML integer or float."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError
-        seconds = float(value)
-        if not (math.isfinite(seconds) and 0 < seconds <= self.maximum):
+        if not 0 < value <= self.maximum:  # also not NaN
             raise ValueError
-        return seconds
+        return float(value)
 
     def from_text(self, text: str) -> float:
         """A decimal number."""

@@ -165,7 +165,7 @@ def _from_file(path: Path, named_by: str) -> _Given:
     source = str(path)
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number, or a nesting, beyond all bounds
         raise SettingsError("", source, f"not TOML: {error}") from error
     given: _Given = {}
     for section, content in document.items():
@@ -224,7 +224,7 @@ def _from_overrides(overrides: Mapping[str, object]) -> _Given:
             case list() | tuple() if isinstance(setting.kind, kinds.ListOf):
                 value = tuple(_item_of_text(setting, str(item), source) for item in raw)
             case Path():
-                value = raw
+                value = _value_of_text(setting, str(raw), source)
             case _:
                 value = _value(setting, raw, source)
         given[key] = (value, source)
@@ -332,7 +332,8 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
         and server.port == tls.port != 0
         and (server.host == tls.host or {server.host, tls.host} & {"0.0.0.0", "::"})  # noqa: S104
     ):
-        raise fault("tls.port", f"is server.port, too ({tls.port}); they need two ports")
+        given, other = ("tls", "server") if "tls.port" in sources else ("server", "tls")
+        raise fault(f"{given}.port", f"is {other}.port, too ({tls.port}); they need two ports")
     seen: set[str] = set()
     for peer in settings.peers:
         if peer.ae_title in seen:

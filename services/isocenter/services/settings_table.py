@@ -383,7 +383,6 @@ class Settings:
             return frozenset()
         return frozenset({self.server.ae_title, *self.server.additional_ae_titles})
 
-    @property
     def engine_limits(self) -> Limits:
         """The bounds that the engine enforces."""
         return Limits(

@@ -70,7 +70,7 @@ FOLDER_ATTEMPTS: Final = 16
 
 #: Between key and token of a staged name, and after the token of a marker (see `_rename`).
 #: Neither may occur in a key.
-_TOKEN_MARK: Final = "+"
+_TOKEN_MARK: Final = "+"  # noqa: S105 -- not that kind of token
 _RENAMED_MARK: Final = "!"
 _SLASH_MARK: Final = ","
 
@@ -558,8 +558,7 @@ async def open_file_store(
     Raises:
         StorageError: the folder cannot be made or written; the message says what to do.
     """
-    path = os.path.abspath(os.fspath(root))
-    links = await trio.to_thread.run_sync(_prepare, path)
+    path, links = await trio.to_thread.run_sync(_prepare, os.fspath(root))
     return FileStore(
         path,
         durability=durability,
@@ -569,8 +568,9 @@ async def open_file_store(
     )
 
 
-def _prepare(root: str) -> bool:
-    """Make the folders, try to write, and learn whether there are hard links."""
+def _prepare(path: str) -> tuple[str, bool]:
+    """Make the folders, try to write; the absolute path, and whether there are hard links."""
+    root = os.path.abspath(path)
     objects, staging = os.path.join(root, "objects"), os.path.join(root, "staging")
     probe = f"{_TOKEN_MARK}probe{secrets.token_hex(8)}"
     names = os.path.join(staging, probe), os.path.join(objects, probe)
@@ -593,8 +593,8 @@ def _prepare(root: str) -> bool:
                 if error.errno not in NO_LINKS:
                     raise
                 os.rename(*names)
-                return False
-            return True
+                return root, False
+            return root, True
         finally:
             for name in names:
                 with suppress(FileNotFoundError):

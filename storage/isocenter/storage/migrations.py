@@ -11,6 +11,8 @@ How the tables are read:
 * ``irregular`` is 1 where some value of the row cannot be compared as it stands (see
   `isocenter.storage.query_sql`); such rows are few and have an index of their own.
 * ``patient_name_key`` and its like hold the name as `isocenter.services.matching` compares it.
+* One Series Instance UID in two studies is two series: an instance stays in the study that
+  its data set names.
 * Counts are kept by the transaction that adds or removes; ``AUTOINCREMENT`` because a find
   remembers row numbers between two blocks and none may come to mean something else.
 """
@@ -94,7 +96,7 @@ MIGRATIONS: Final = (
                 series_pk INTEGER PRIMARY KEY AUTOINCREMENT,
                 study_pk INTEGER NOT NULL REFERENCES study,
                 irregular INTEGER NOT NULL,
-                series_instance_uid TEXT NOT NULL UNIQUE,
+                series_instance_uid TEXT NOT NULL,
                 modality TEXT NOT NULL,
                 series_number TEXT NOT NULL,
                 series_description TEXT NOT NULL,
@@ -110,7 +112,8 @@ MIGRATIONS: Final = (
                 performed_step_start_date TEXT NOT NULL,
                 performed_step_start_time TEXT NOT NULL,
                 request_attributes TEXT NOT NULL,
-                num_instances INTEGER NOT NULL DEFAULT 0
+                num_instances INTEGER NOT NULL DEFAULT 0,
+                UNIQUE (series_instance_uid, study_pk)
             )
             """,
             "CREATE INDEX series_of_study ON series (study_pk, modality)",

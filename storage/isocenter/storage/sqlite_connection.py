@@ -108,7 +108,9 @@ class SqliteConnection(aiosqlite.Connection):
         loop: trio_asyncio.TrioEventLoop,
         name: str,
     ) -> None:
-        super().__init__(connector, iter_chunk_size=1)
+        super().__init__(self._try, iter_chunk_size=1)
+        self._connector_of_database = connector
+        self._failure: Exception | None = None
         self._loop = loop
         self.name = name
 
@@ -123,10 +125,19 @@ class SqliteConnection(aiosqlite.Connection):
             await self
 
         with trio.CancelScope(shield=True):
-            try:
-                await self._loop.run_aio_coroutine(connect())
-            except (sqlite3.Error, OSError, WrongFileError) as error:
-                raise storage_error(error, self.name) from error
+            await self._loop.run_aio_coroutine(connect())
+        if self._failure is not None:
+            await self.aclose()
+            raise storage_error(self._failure, self.name) from self._failure
+
+    def _try(self) -> sqlite3.Connection:
+        # When a connector raises, aiosqlite leaves its thread to end by itself, which it may
+        # do when the loop it wants to tell is closed.  One that is open can be closed in order.
+        try:
+            return self._connector_of_database()
+        except (sqlite3.Error, OSError, WrongFileError) as error:
+            self._failure = error
+            return sqlite3.connect(":memory:", check_same_thread=False)
 
     async def aclose(self) -> None:
         """Wait for what runs, then close; never raises `trio.Cancelled` half way."""
@@ -155,6 +166,21 @@ class SqliteConnection(aiosqlite.Connection):
             result: T = await self._loop.run_aio_coroutine(self._hop(function, *args, **kwargs))
         except sqlite3.Error as error:
             raise storage_error(error, self.name) from error
+        return result
+
+    async def finish(
+        self,
+        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As `run`, but cancelling waits until the function has done its work.
+
+        So that the caller learns what became of it: interrupting a COMMIT leaves that open.
+        """
+        result: T
+        with trio.CancelScope(shield=True):
+            result = await self.run(function, *args, **kwargs)
         return result
 
     async def _hop(

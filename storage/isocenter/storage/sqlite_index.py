@@ -183,11 +183,7 @@ class SqliteIndex:
         **kwargs: P.kwargs,
     ) -> T:
         async with self._writers.borrow() as connection:
-            # So that the caller learns what became of it: interrupting a COMMIT leaves that open.
-            with trio.CancelScope(shield=True):
-                return await connection.run(function, *args, **kwargs)
-            # For the type checker: a cancel scope that is not cancelled swallows nothing.
-            raise AssertionError
+            return await connection.finish(function, *args, **kwargs)
 
 
 class _Blocks(Generic[T]):

@@ -77,10 +77,15 @@ _INSERT_INSTANCE: Final = _insert(
         "instance_order",
     ],
 )
-_SELECT_PATIENT: Final = f"SELECT patient_pk, {_select(Level.PATIENT)} FROM patient"
-_SELECT_STUDY: Final = f"SELECT study_pk, patient_pk, {_select(Level.STUDY)} FROM study"
+_SELECT_PATIENT: Final = (
+    f"SELECT patient_pk, {_select(Level.PATIENT)} FROM patient WHERE patient_pk = ?"
+)
+_SELECT_STUDY: Final = (
+    f"SELECT study_pk, {_select(Level.STUDY)}, patient_pk FROM study WHERE study_instance_uid = ?"
+)
 _SELECT_SERIES: Final = (
-    f"SELECT series_pk, study_pk, {_select(Level.SERIES)} FROM series WHERE series_instance_uid = ?"
+    f"SELECT series_pk, {_select(Level.SERIES)} FROM series "
+    "WHERE series_instance_uid = ? AND study_pk = ?"
 )
 
 STORED_INSTANCE_COLUMNS: Final = (
@@ -262,10 +267,9 @@ class _Transaction:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._series: dict[str, _Entity] = {}
+        self._series: dict[tuple[str, str], _Entity] = {}
         self._studies: dict[str, _Entity] = {}
-        self._patients: dict[str, _Entity] = {}
-        self._by_pk: dict[tuple[Level, int], _Entity] = {}
+        self._patients: dict[int, _Entity] = {}
         self.differences = _Differences()
         self.totals = [0, 0, 0, 0]
         self.rows: list[list[str | int]] = []
@@ -279,9 +283,10 @@ class _Transaction:
             _SOP_UID: record.sop_instance_uid,
             _SOP_CLASS: record.sop_class_uid,
         }
-        series = self._series.get(record.series_instance_uid)
+        key = (record.study_instance_uid, record.series_instance_uid)
+        series = self._series.get(key)
         if series is None:
-            series = self._find_series(record.series_instance_uid, attributes)
+            series = self._series[key] = self._find_series(attributes)
         study = series.parent
         assert study is not None
         patient = study.parent
@@ -306,90 +311,53 @@ class _Transaction:
             1, (series.pk, study.pk, patient.pk), record.sop_class_uid, record.size
         )
 
-    def _find_series(self, uid: str, attributes: Mapping[int, str]) -> _Entity:
-        row = self._connection.execute(_SELECT_SERIES, (uid,)).fetchone()
-        if row is None:
-            study = self._find_study(attributes)
-            patient = study.parent
-            assert patient is not None
-            entity = self._new(Level.SERIES, _INSERT_SERIES, study.pk, study, attributes)
-            self.differences.studies[study.pk][0] += 1
-            self.differences.patients[patient.pk][1] += 1
-            self.totals[2] += 1
-        else:
-            entity = self._known(Level.SERIES, row[0], self._study_by_pk(row[1]), row[2:])
-        self._series[uid] = entity
-        return entity
+    def _find_series(self, attributes: Mapping[int, str]) -> _Entity:
+        study = self._find_study(attributes)
+        uid = attributes[_SERIES_UID]
+        row = self._connection.execute(_SELECT_SERIES, (uid, study.pk)).fetchone()
+        if row is not None:
+            return self._known(Level.SERIES, study, row)
+        patient = study.parent
+        assert patient is not None
+        self.differences.studies[study.pk][0] += 1
+        self.differences.patients[patient.pk][1] += 1
+        self.totals[2] += 1
+        return self._new(Level.SERIES, _INSERT_SERIES, study.pk, study, attributes)
 
     def _find_study(self, attributes: Mapping[int, str]) -> _Entity:
         uid = attributes[_STUDY_UID]
         entity = self._studies.get(uid)
         if entity is not None:
             return entity
-        row = self._connection.execute(
-            f"{_SELECT_STUDY} WHERE study_instance_uid = ?", (uid,)
-        ).fetchone()
-        if row is None:
+        row = self._connection.execute(_SELECT_STUDY, (uid,)).fetchone()
+        if row is not None:
+            *rest, patient_pk = row
+            entity = self._known(Level.STUDY, self._patient_by_pk(patient_pk), rest)
+        else:
             patient = self._find_patient(attributes)
             entity = self._new(Level.STUDY, _INSERT_STUDY, patient.pk, patient, attributes)
-            self._by_pk[Level.STUDY, entity.pk] = entity
             self.differences.patients[patient.pk][0] += 1
             self.totals[1] += 1
-        else:
-            entity = self._study_from_row(row)
         self._studies[uid] = entity
-        return entity
-
-    def _study_by_pk(self, study_pk: int) -> _Entity:
-        entity = self._by_pk.get((Level.STUDY, study_pk))
-        if entity is None:
-            row = self._connection.execute(
-                f"{_SELECT_STUDY} WHERE study_pk = ?", (study_pk,)
-            ).fetchone()
-            entity = self._study_from_row(row)
-        return entity
-
-    def _study_from_row(self, row: Sequence[str | int]) -> _Entity:
-        known = self._by_pk.get((Level.STUDY, int(row[0])))
-        if known is not None:
-            return known
-        entity = self._known(Level.STUDY, int(row[0]), self._patient_by_pk(int(row[1])), row[2:])
-        self._by_pk[Level.STUDY, entity.pk] = entity
         return entity
 
     def _find_patient(self, attributes: Mapping[int, str]) -> _Entity:
         identity = patient_identity(attributes)
-        entity = self._patients.get(identity)
-        if entity is not None:
-            return entity
         row = self._connection.execute(
-            f"{_SELECT_PATIENT} WHERE identity = ?", (identity,)
+            "SELECT patient_pk FROM patient WHERE identity = ?", (identity,)
         ).fetchone()
-        if row is None:
-            entity = self._new(Level.PATIENT, _INSERT_PATIENT, identity, None, attributes)
-            self._by_pk[Level.PATIENT, entity.pk] = entity
-            self.totals[0] += 1
-        else:
-            entity = self._patient_from_row(row)
-        self._patients[identity] = entity
+        if row is not None:
+            return self._patient_by_pk(row[0])
+        entity = self._new(Level.PATIENT, _INSERT_PATIENT, identity, None, attributes)
+        self._patients[entity.pk] = entity
+        self.totals[0] += 1
         return entity
 
     def _patient_by_pk(self, patient_pk: int) -> _Entity:
-        entity = self._by_pk.get((Level.PATIENT, patient_pk))
+        entity = self._patients.get(patient_pk)
         if entity is None:
-            entity = self._patient_from_row(
-                self._connection.execute(
-                    f"{_SELECT_PATIENT} WHERE patient_pk = ?", (patient_pk,)
-                ).fetchone()
-            )
-        return entity
-
-    def _patient_from_row(self, row: Sequence[str | int]) -> _Entity:
-        known = self._by_pk.get((Level.PATIENT, int(row[0])))
-        if known is not None:
-            return known
-        entity = self._known(Level.PATIENT, int(row[0]), None, row[1:])
-        self._by_pk[Level.PATIENT, entity.pk] = entity
+            row = self._connection.execute(_SELECT_PATIENT, (patient_pk,)).fetchone()
+            entity = self._patients[patient_pk] = self._known(Level.PATIENT, None, row)
         return entity
 
     def _new(
@@ -407,15 +375,16 @@ class _Transaction:
         ]
         return _Entity(level, cursor.lastrowid, parent, missing)
 
-    def _known(
-        self, level: Level, pk: int, parent: _Entity | None, values: Sequence[str | int]
-    ) -> _Entity:
+    @staticmethod
+    def _known(level: Level, parent: _Entity | None, row: Sequence[str | int]) -> _Entity:
+        """*row*: its number, and its values as in `STORED_COLUMNS`."""
+        pk, *values = row
         missing = [
             a
             for a, value in zip(STORED_COLUMNS[level], values, strict=True)
             if not value and a.tag not in _IDENTITY
         ]
-        return _Entity(level, pk, parent, missing)
+        return _Entity(level, int(pk), parent, missing)
 
 
 def _instance_order(text: str) -> int:

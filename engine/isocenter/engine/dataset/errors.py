@@ -11,6 +11,7 @@ class DataSetError(IsocenterError):
     The message names the fault and, where there is one, the tag; never a value.
 
     Attributes:
+        fault: the message without the offset.
         offset: byte of the (inflated) data set, or of the file for a File Meta
             Information fault, at which the fault was seen.
         limit: the name of the field of `isocenter.engine.limits.Limits` that was
@@ -19,6 +20,7 @@ class DataSetError(IsocenterError):
 
     def __init__(self, message: str, offset: int, limit: str | None = None) -> None:
         super().__init__(f"{message} (at byte {offset})")
+        self.fault = message
         self.offset = offset
         self.limit = limit
 

@@ -168,12 +168,15 @@ def _read(
             elif raw == codec.item_delimitation and is_undefined and not length:
                 pos += HEADER_LENGTH
                 closes = True
-            elif codec.raw(raw) in DELIMITERS:
-                raise _misplaced(codec.raw(raw), "an item", pos)
+            elif (tag := codec.raw(raw)) in DELIMITERS:
+                raise _misplaced(tag, "an item", pos)
             else:
                 start = pos
-                vr, length, pos = _explicit(data, pos, end, codec, length)
-                tag = codec.raw(raw)
+                if codec.implicit_vr:
+                    vr = None
+                    pos += HEADER_LENGTH
+                else:
+                    vr, length, pos = _explicit(data, pos, end, codec, length)
                 if length == UNDEFINED_LENGTH and is_encapsulated(tag, vr, start):
                     value, pos = _fragments(data, pos, end, codec, limits)
                     container[tag] = Element(tag, vr, value)
@@ -196,7 +199,9 @@ def _read(
                     if vr == "UN":
                         codec = IMPLICIT_LITTLE_CODEC
                 else:
-                    after = _end(pos, length, end, tag_text(tag))
+                    after = pos + length
+                    if after > end:
+                        raise _too_long(tag_text(tag), pos)
                     container[tag] = Element(tag, vr, data[pos:after])
                     pos = after
         if closes:
@@ -215,8 +220,6 @@ def _explicit(
 
     An element without a VR amid explicit ones (there are such files) is read as implicit.
     """
-    if codec.implicit_vr:
-        return None, length, pos + HEADER_LENGTH
     _, key, short_length = codec.explicit_header.unpack_from(data, pos)
     vr = codec.short_vrs.get(key)
     if vr is not None:
@@ -268,8 +271,12 @@ def _fragments(
 
 def _end(pos: int, length: int, end: int, what: str) -> int:
     if length > end - pos:
-        raise DataSetError(f"{what} is longer than what holds it (PS3.5 7.5)", pos)
+        raise _too_long(what, pos)
     return pos + length
+
+
+def _too_long(what: str, pos: int) -> DataSetError:
+    return DataSetError(f"{what} is longer than what holds it (PS3.5 7.5)", pos)
 
 
 def _ends_within(what: str, pos: int) -> DataSetError:

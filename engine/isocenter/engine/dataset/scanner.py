@@ -69,6 +69,8 @@ class _Capture:
     tag: int
     vr: str | None
     codec: Codec
+    #: Byte of the data set at which the value starts.
+    offset: int
     #: SEQUENCE and FRAGMENTS are taken apart; None is a plain value.
     kind: _Kind | None
     #: The delimitation item at its end, in bytes.
@@ -243,7 +245,7 @@ class ElementScanner:
                     self._budget = budget - used - 1
                     self._open(raw, vr, codec, self._offset + pos)
                     if (tag := watched(raw)) is not None:
-                        self._take_undefined(tag, vr)
+                        self._take_undefined(tag, vr, self._offset + value)
                     return value
                 if (tag := watched(raw)) is not None:
                     self._take(tag, vr, chunk, value, length)
@@ -267,7 +269,7 @@ class ElementScanner:
                 self._budget = budget - used - 1
                 self._open(raw, None, codec, self._offset + pos)
                 if (tag := watched(raw)) is not None:
-                    self._take_undefined(tag, None)
+                    self._take_undefined(tag, None, self._offset + pos + HEADER_LENGTH)
                 return pos + HEADER_LENGTH
             pos += HEADER_LENGTH
             if (tag := watched(raw)) is not None:
@@ -360,10 +362,10 @@ class ElementScanner:
             )
         self._stack.append((kind, codec))
 
-    def _take_undefined(self, tag: int, vr: str | None) -> None:
+    def _take_undefined(self, tag: int, vr: str | None, offset: int) -> None:
         """Begin to keep the wanted element of undefined length that was just opened."""
         kind, codec = self._stack[-1]
-        self._begin(tag, vr, codec, kind, trailer=HEADER_LENGTH)
+        self._begin(tag, vr, codec, offset, kind, trailer=HEADER_LENGTH)
 
     def _take(self, tag: int, vr: str | None, chunk: Buffer, pos: int, length: int) -> None:
         """Keep the wanted value of *length* bytes at *pos*, or begin to."""
@@ -376,15 +378,22 @@ class ElementScanner:
             self._set_vr(tag, vr)
             return
         codec = IMPLICIT_LITTLE_CODEC if vr == "UN" else self._codec
-        capture = self._begin(tag, vr, codec, _Kind.SEQUENCE if is_sequence else None)
+        kind = _Kind.SEQUENCE if is_sequence else None
+        capture = self._begin(tag, vr, codec, self._offset + pos, kind)
         if length > capture.limit:
-            raise _too_long(capture, self._offset + pos)
+            raise _too_long(capture, capture.offset)
         self._append(capture, chunk, pos, min(end, len(chunk)))
         if end <= len(chunk):
             self._keep(capture)
 
     def _begin(
-        self, tag: int, vr: str | None, codec: Codec, kind: _Kind | None, trailer: int = 0
+        self,
+        tag: int,
+        vr: str | None,
+        codec: Codec,
+        offset: int,
+        kind: _Kind | None,
+        trailer: int = 0,
     ) -> _Capture:
         is_sequence = kind is _Kind.SEQUENCE
         limits = self._limits
@@ -393,6 +402,7 @@ class ElementScanner:
             tag=tag,
             vr=vr,
             codec=codec,
+            offset=offset,
             kind=kind,
             trailer=trailer,
             limit=limits.identifier if is_sequence else limits.kept_value,
@@ -431,7 +441,9 @@ class ElementScanner:
                 self.values[capture.tag] = raw
                 return
             raise DataSetError(
-                f"in {tag_text(capture.tag)}: {error}", self._offset, error.limit
+                f"in {tag_text(capture.tag)}: {error.fault}",
+                capture.offset + error.offset,
+                error.limit,
             ) from error
 
     def _delimiter(self, length: int, pos: int) -> int:

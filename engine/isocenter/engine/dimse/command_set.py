@@ -7,19 +7,27 @@ and read.  Which elements a message has is the table of `messages`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from struct import Struct, error as StructError
+from struct import Struct
 from typing import Final
 
-from isocenter.engine.errors import INVALID_PDU_PARAMETER_VALUE, RemoteProtocolError
+from isocenter.engine.errors import (
+    INVALID_PDU_PARAMETER_VALUE,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from isocenter.engine.items import Buffer
 
 #: Group, element, value length.
 _HEADER: Final = Struct("<HHI")
-_US: Final = Struct("<H")
+_HEADER_LENGTH: Final = 8
+_US_LENGTH: Final = 2
 _UL: Final = Struct("<I")
 _AT: Final = Struct("<HH")
 _GROUP_LENGTH: Final = Struct("<HHII")
 _US_ELEMENT: Final = Struct("<HHIH")
+
+_US_MAX: Final = 0xFFFF
+_AT_MAX: Final = 0xFFFF_FFFF
 
 GROUP_LENGTH: Final = 0x0000
 COMMAND_FIELD: Final = 0x0100
@@ -45,14 +53,13 @@ def decode_command_set(buffer: Buffer) -> dict[int, bytes]:
     position, end = 0, len(data)
     unpack = _HEADER.unpack_from
     while position < end:
-        try:
-            group, element, length = unpack(data, position)
-        except StructError:
-            raise _malformed("an element is cut short") from None
-        position += 8
-        stop = position + length
+        if end - position < _HEADER_LENGTH:
+            raise _malformed("an element is cut short")
+        group, element, length = unpack(data, position)
         if group:
             raise _malformed(f"an element of group {group:04X}")
+        position += _HEADER_LENGTH
+        stop = position + length
         if stop > end:
             raise _malformed(f"element (0000,{element:04X}) is longer than the command set")
         elements[element] = data[position:stop]
@@ -73,11 +80,15 @@ def encode_command_set(elements: Iterable[bytes]) -> bytes:
 
 
 def encode_us(element: int, value: int) -> bytes:
+    """Raises: LocalProtocolError: *value* does not fit 16 bits."""
+    if not 0 <= value <= _US_MAX:
+        raise LocalProtocolError(f"(0000,{element:04X}) cannot hold {value}: it is a US")
     return _US_ELEMENT.pack(0, element, 2, value)
 
 
 def encode_uid(element: int, value: str) -> bytes:
-    data = value.encode("ascii")
+    """Padded with NUL; not checked, as a response echoes whatever the request named."""
+    data = value.encode("latin-1", "replace")
     if len(data) & 1:
         data += b"\0"
     return _HEADER.pack(0, element, len(data)) + data
@@ -91,16 +102,18 @@ def encode_text(element: int, value: str) -> bytes:
 
 
 def encode_tags(element: int, tags: tuple[int, ...]) -> bytes:
+    """Raises: LocalProtocolError: one of *tags* does not fit 32 bits."""
+    if tags and not 0 <= min(tags) <= max(tags) <= _AT_MAX:
+        raise LocalProtocolError(f"(0000,{element:04X}) cannot hold these tags: it is an AT")
     data = b"".join(_AT.pack(tag >> 16, tag & 0xFFFF) for tag in tags)
     return _HEADER.pack(0, element, len(data)) + data
 
 
 def decode_us(value: bytes) -> int:
     """Raises: ValueError: not two bytes."""
-    if len(value) != _US.size:
+    if len(value) != _US_LENGTH:
         raise ValueError("not a US of two bytes")
-    number: int = _US.unpack(value)[0]
-    return number
+    return value[0] | value[1] << 8
 
 
 def decode_uid(value: bytes) -> str:

@@ -13,7 +13,11 @@ from typing import Any, Final, NamedTuple, TypeGuard
 
 from isocenter.engine.dimse import command_set as cs
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.errors import INVALID_PDU_PARAMETER_VALUE, RemoteProtocolError
+from isocenter.engine.errors import (
+    INVALID_PDU_PARAMETER_VALUE,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from isocenter.engine.items import Buffer
 
 #: The bit of the command field that makes a response of it (PS3.7 E.1-1).
@@ -274,6 +278,13 @@ _LAYOUTS: Final = {
     message_class: _layout(message_class)
     for message_class in (*COMMAND_FIELDS.values(), UnrecognizedMessageResponse)
 }
+#: Name, element, decoder, mandatory: what `decode_message` needs of a layout.
+_DECODERS: Final = {
+    message_class: tuple(
+        (field.name, field.element, field.kind.decode, field.is_mandatory) for field in layout
+    )
+    for message_class, layout in _LAYOUTS.items()
+}
 _NUMBERS: Final = {message_class: number for number, message_class in COMMAND_FIELDS.items()}
 _REQUESTS: Final = frozenset(
     message_class
@@ -293,18 +304,30 @@ def is_request(message: object) -> TypeGuard[Request]:
 
 
 def encode_message(message: Message, has_data_set: bool) -> bytes:
-    """The command set, group length and Command Data Set Type (0000,0800) included."""
-    if isinstance(message, UnrecognizedMessageResponse | UnrecognizedMessage):
-        number = message.command_field
-    else:
-        number = _NUMBERS[type(message)]
+    """The command set, group length and Command Data Set Type (0000,0800) included.
+
+    Raises:
+        LocalProtocolError: a number that its field cannot hold, or an empty mandatory field.
+    """
+    layout = _LAYOUTS.get(type(message))
+    if layout is None:
+        raise LocalProtocolError(f"{type(message).__name__} is only received, never sent")
+    number = (
+        message.command_field
+        if isinstance(message, UnrecognizedMessageResponse)
+        else _NUMBERS[type(message)]
+    )
     data_set_type = cs.DATA_SET_PRESENT if has_data_set else cs.NO_DATA_SET
     head: list[bytes] = []
     middle: list[bytes] = []
     tail: list[bytes] = []
-    for field in _LAYOUTS[type(message)]:
+    for field in layout:
         value = getattr(message, field.name)
         if value in _EMPTY:
+            if field.is_mandatory:
+                raise LocalProtocolError(
+                    f"{type(message).__name__} without {field.name} (PS3.7 E.1)"
+                )
             continue
         encoded = field.kind.encode(field.element, value)
         if field.before_command_field:
@@ -333,45 +356,44 @@ def decode_message(buffer: Buffer) -> tuple[Message, bool]:
     """
     elements = cs.decode_command_set(buffer)
     number = _required_us(elements, cs.COMMAND_FIELD, "Command Field")
-    data_set_type = elements.get(cs.COMMAND_DATA_SET_TYPE)
-    has_data_set = data_set_type is not None and data_set_type != _NO_DATA_SET
+    data_set_type = elements.get(cs.COMMAND_DATA_SET_TYPE, b"")
+    has_data_set = len(data_set_type) == _US_LENGTH and data_set_type != _NO_DATA_SET
     message_class = COMMAND_FIELDS.get(number)
     if message_class is None:
         return _unrecognized(
             elements, number, Status.UNRECOGNIZED_OPERATION, f"command field {number:04X}H"
         ), has_data_set
     values: dict[str, Any] = {}
-    for field in _LAYOUTS[message_class]:
-        raw = elements.get(field.element)
+    get = elements.get
+    for name, element, decode, is_mandatory in _DECODERS[message_class]:
+        raw = get(element)
+        if not raw and not is_mandatory:
+            continue
         if raw is None:
-            if field.is_mandatory:
-                return _unrecognized(
-                    elements,
-                    number,
-                    Status.MISTYPED_ARGUMENT,
-                    f"(0000,{field.element:04X}) is missing",
-                ), has_data_set
-            continue
-        if not raw and not field.is_mandatory:
-            continue
+            return _unrecognized(
+                elements, number, Status.MISTYPED_ARGUMENT, f"(0000,{element:04X}) is missing"
+            ), has_data_set
         try:
-            values[field.name] = field.kind.decode(raw)
+            values[name] = decode(raw)
         except ValueError:
-            if not field.is_mandatory and number & RESPONSE_BIT:
-                continue
+            if number & RESPONSE_BIT and not is_mandatory:
+                continue  # a response says the same without it
             return _unrecognized(
                 elements,
                 number,
                 Status.MISTYPED_ARGUMENT,
-                f"(0000,{field.element:04X}) has a wrong length",
+                f"(0000,{element:04X}) has a wrong length",
             ), has_data_set
-    if data_set_type is None and not number & RESPONSE_BIT and message_class is not CCancelRequest:
+    # Without it nobody knows whether a data set follows.  A C-CANCEL-RQ and most responses
+    # have none, and some peers leave it out there.
+    if len(data_set_type) != _US_LENGTH and message_class in _REQUESTS:
         return _unrecognized(
-            elements, number, Status.MISTYPED_ARGUMENT, "(0000,0800) is missing"
+            elements, number, Status.MISTYPED_ARGUMENT, "(0000,0800) is missing or no US"
         ), False
     return message_class(**values), has_data_set
 
 
+_US_LENGTH: Final = 2
 _NO_DATA_SET: Final = cs.NO_DATA_SET.to_bytes(2, "little")
 
 

@@ -118,7 +118,7 @@ def classify(status: int) -> StatusClass:
         return StatusClass.PENDING
     if status == Status.CANCEL:
         return StatusClass.CANCEL
-    if status & 0xF000 == 0xB000 or status in _WARNINGS:  # noqa: PLR2004 (PS3.7 C.4)
+    if status & 0xF000 == 0xB000 or status in _WARNINGS:
         return StatusClass.WARNING
     return StatusClass.FAILURE
 

@@ -132,7 +132,7 @@ async def _serve(
                 access=composition.access_of(settings),
                 max_pdu_length=settings.server.max_pdu_length,
                 deadlines=composition.deadlines_of(settings),
-                limits=settings.engine_limits,
+                limits=settings.engine_limits(),
                 server_limits=composition.server_limits_of(settings),
                 grace=settings.deadlines.shutdown,
                 task_status=task_status,

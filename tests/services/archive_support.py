@@ -1,0 +1,116 @@
+"""Small objects, and stores and indexes that fail on demand, for tests of the archive."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import date
+from itertools import count
+from typing import Any
+
+from isocenter.engine.dataset import EXPLICIT_LITTLE, Encoding, write_data_set
+from isocenter.engine.items import Buffer
+from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.archive import Archive, Ingest, StoreResult
+from isocenter.services.ports import Added, InstanceRecord, StorageError, StoredInstance
+from isocenter.storage.memory_index import MemoryIndex
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+STUDY, SERIES = "1.2.3", "1.2.3.4"
+
+
+def uid(number: int) -> str:
+    return f"1.2.3.4.{number}"
+
+
+def data_set(
+    number: int = 1,
+    *,
+    sop_class: str = CT,
+    study: str = STUDY,
+    series: str = SERIES,
+    study_date: str = "20240229",
+    pixels: bytes = b"\1\2\3\4",
+    encoding: Encoding = EXPLICIT_LITTLE,
+) -> bytes:
+    elements: list[tuple[int, str, bytes]] = [
+        (0x00080005, "CS", b"ISO_IR 192"),
+        (0x00080016, "UI", sop_class.encode()),
+        (0x00080018, "UI", uid(number).encode()),
+        (0x00080020, "DA", study_date.encode()),
+        (0x00080060, "CS", b"CT"),
+        (0x00100010, "PN", "Bäcker^Anna".encode()),
+        (0x00100020, "LO", b"P1"),
+        (0x0020000D, "UI", study.encode()),
+        (0x0020000E, "UI", series.encode()),
+        (0x7FE00010, "OW", pixels),
+    ]
+    return write_data_set([element for element in elements if element[2]], encoding)
+
+
+async def receive(archive: Archive, number: int = 1, **options: Any) -> Ingest:
+    return await archive.receive(
+        **{
+            "sop_class_uid": CT,
+            "sop_instance_uid": uid(number),
+            "transfer_syntax_uid": EXPLICIT_VR_LITTLE_ENDIAN,
+            "source_ae_title": "SENDER",
+            **options,
+        }
+    )
+
+
+async def store(
+    archive: Archive, number: int = 1, data: Buffer | None = None, **options: Any
+) -> StoreResult:
+    async with await receive(archive, number, **options) as ingest:
+        await ingest.write([data_set(number) if data is None else data])
+        return await ingest.commit()
+
+
+async def data_set_of(archive: Archive, stored: StoredInstance) -> bytes:
+    async with await archive.open(stored) as reader:
+        assert reader.size == stored.size
+        return await reader.read(stored.data_set_offset, reader.size)
+
+
+async def keys_of(archive: Archive) -> set[str]:
+    found: set[str] = set()
+    async with archive.store.keys() as blocks:
+        async for block in blocks:
+            found.update(block)
+    return found
+
+
+@asynccontextmanager
+async def opened(object_store: Any, index: Any = None, **options: Any) -> AsyncIterator[Archive]:
+    """An archive whose today and whose tokens are known."""
+    serial = count(1)
+    options.setdefault("today", lambda: date(2026, 11, 20))
+    options.setdefault("token", lambda: f"{next(serial):08x}")
+    archive = Archive(object_store, MemoryIndex() if index is None else index, **options)
+    async with archive:
+        yield archive
+
+
+class FailingIndex(MemoryIndex):
+    """Fails while `error` is set; counts transactions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: Exception | None = None
+        self.get_error: StorageError | None = None
+        self.transactions: list[int] = []
+
+    async def add(
+        self, records: Sequence[InstanceRecord], *, replace: bool = False
+    ) -> Sequence[Added]:
+        self.transactions.append(len(records))
+        if self.error is not None:
+            raise self.error
+        return await super().add(records, replace=replace)
+
+    async def get(self, sop_instance_uids: Sequence[str]) -> Any:
+        if self.get_error is not None:
+            raise self.get_error
+        return await super().get(sop_instance_uids)

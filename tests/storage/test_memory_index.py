@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from isocenter.services.ports import Index
+from isocenter.storage.memory_index import MemoryIndex
+from storage.index_contract import IndexContract, IndexFactory
+
+
+class TestMemoryIndex(IndexContract):
+    @pytest.fixture
+    def open_index(self) -> IndexFactory:
+        @asynccontextmanager
+        async def open_index() -> AsyncIterator[Index]:
+            index = MemoryIndex()
+            yield index
+            await index.aclose()
+
+        return open_index

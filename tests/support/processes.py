@@ -1,0 +1,179 @@
+"""Real programs as peers: our own command, DCMTK's, Orthanc; started and stopped by their id."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import isocenter.engine
+import isocenter.services
+import isocenter.storage
+
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+RUN_SECONDS = 120.0
+
+#: Where this process has Isocenter from: the checkout, or the wheel in site-packages.
+_ROOTS = [
+    str(Path(package.__path__[0]).parent.parent)
+    for package in (isocenter.engine, isocenter.services, isocenter.storage)
+]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(dict.fromkeys(_ROOTS)),
+    # Nagle's algorithm off: without it DCMTK's tools wait 40 ms for each message.
+    "TCP_NODELAY": "1",
+}
+ISOCENTER = (sys.executable, "-m", "isocenter.services.cli")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def run(*command: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; output and errors together, as text."""
+    return subprocess.run(
+        [str(word) for word in command],
+        check=False,
+        text=True,
+        errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        timeout=RUN_SECONDS,
+        env=ENVIRONMENT,
+        cwd=cwd,
+    )
+
+
+def isocenter_command(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`isocenter …`, to its end."""
+    return run(*ISOCENTER, *arguments, cwd=cwd)
+
+
+@contextmanager
+def program(
+    *command: object, log: Path, cwd: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program in the background, its output in *log*; stopped at the end, by force if need be."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=ENVIRONMENT,
+            cwd=cwd,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Until somebody listens on *port*."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        _check(process, deadline, log)
+
+
+def wait_for_line(process: subprocess.Popen[bytes], pattern: str, log: Path) -> re.Match[str]:
+    """Until a line of the output matches."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        found = re.search(pattern, log.read_text(errors="replace"), re.MULTILINE)
+        if found is not None:
+            return found
+        _check(process, deadline, log)
+
+
+def _check(process: subprocess.Popen[bytes], deadline: float, log: Path) -> None:
+    assert process.poll() is None, f"ended with {process.poll()}:\n{log.read_text()}"
+    assert time.monotonic() < deadline, f"did not start:\n{log.read_text(errors='replace')}"
+    # Waiting for another process: there is nothing to be woken by.
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(0.02)
+
+
+@dataclass
+class ServedArchive:
+    """`isocenter serve`, running."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    tls_port: int | None
+    data_dir: Path
+    log: Path
+    ae_title: str = "ISOCENTER"
+    certificates: dict[str, tuple[Path, Path, Path]] = field(default_factory=dict)
+
+    def certificate(self, ae_title: str, folder: Path) -> tuple[Path, Path, Path]:
+        """Certificate, key and CA for a peer, issued by the archive's own CA."""
+        if ae_title not in self.certificates:
+            done = isocenter_command(
+                "certs", "issue", ae_title.lower(), "--ae-title", ae_title,
+                "--ca-dir", self.data_dir / "certs", "--out", folder,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout
+            stem = folder / ae_title.lower()
+            self.certificates[ae_title] = (
+                stem.with_suffix(".crt"), stem.with_suffix(".key"), folder / "ca.crt",
+            )  # fmt: skip
+        return self.certificates[ae_title]
+
+    def objects(self) -> list[Path]:
+        """The Part 10 files that it keeps."""
+        return sorted((self.data_dir / "objects").rglob("*.dcm"))
+
+
+@contextmanager
+def served_archive(
+    folder: Path, *options: object, tls: bool = False, plain: bool = True
+) -> Iterator[ServedArchive]:
+    """`isocenter serve` on free ports, with its data in *folder*."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "serve.log"
+    words: list[object] = [*ISOCENTER, "serve", "--data-dir", folder / "data", "--port", "0"]
+    words += ["--tls-host", "127.0.0.1", "--tls-port", "0"] if tls else ["--no-tls"]
+    words += [] if plain else ["--no-plain"]
+    with program(*words, *options, log=log) as process:
+        ready = wait_for_line(process, r"^ready (.*)$", log)[1]
+        ports = dict(re.findall(r"(dicom|dicom-tls)://[^ ]*:(\d+)", ready))
+        yield ServedArchive(
+            process,
+            int(ports.get("dicom", 0)),
+            int(ports["dicom-tls"]) if "dicom-tls" in ports else None,
+            folder / "data",
+            log,
+        )
+
+
+def options_for_tls(
+    names: Sequence[Path], *, style: str = "dcmtk"
+) -> list[object]:
+    """How DCMTK's tools, or ours, are told of (certificate, key, CA)."""
+    certificate, key, ca = names
+    if style == "dcmtk":
+        return ["+tls", key, certificate, "+cf", ca]
+    return ["--tls", "--tls-cert", certificate, "--tls-key", key, "--tls-ca", ca]
