@@ -1,4 +1,8 @@
-"""What the SQLite index costs: ``python benchmarks/index.py [--dir DIR] [--instances N]``.
+"""What the SQLite index costs.
+
+Run it from the repository::
+
+    PYTHONPATH=engine:services:storage python benchmarks/index.py [--dir DIR] [--instances N]
 
 Prints microseconds per record of `add` for batches of 1, 10 and 100 beside what SQLite's own
 commit of one row costs on the same disk, and the time to the first block of some questions.

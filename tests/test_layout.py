@@ -30,12 +30,9 @@ COMPOSITION_ROOT = ("isocenter.services.composition", "isocenter.services.cli")
 #: What adapters may know of the services: values and ports.
 FOR_STORAGE = {
     "isocenter.services.attributes",
-    "isocenter.services.charset",
-    "isocenter.services.character_sets",
     "isocenter.services.matching",
     "isocenter.services.ports",
     "isocenter.services.query",
-    "isocenter.services.text",
 }
 
 

@@ -157,7 +157,8 @@ user_information = st.builds(
     max_pdu_length=numbers,
     implementation_class_uid=uids | st.just(""),
     implementation_version_name=version_names,
-    asynchronous_operations_window=st.none() | st.builds(AsynchronousOperationsWindow, words, words),
+    asynchronous_operations_window=st.none()
+    | st.builds(AsynchronousOperationsWindow, words, words),
     role_selections=st.lists(
         st.builds(RoleSelection, uids, st.booleans(), st.booleans()), max_size=3
     ).map(tuple),
@@ -533,7 +534,8 @@ def assert_same_items(mine: UserInformation, other: Any) -> None:
             mine.asynchronous_operations_window.performed
         )
     assert {
-        (uid, bool(role.scu_role), bool(role.scp_role)) for uid, role in other.role_selection.items()
+        (uid, bool(role.scu_role), bool(role.scp_role))
+        for uid, role in other.role_selection.items()
     } == {(role.sop_class_uid, role.scu_role, role.scp_role) for role in mine.role_selections}
     assert {
         uid: extended.service_class_application_information
@@ -606,7 +608,11 @@ def test_what_pynetdicom_makes_of_any_request(value: AssociateRequest) -> None:
 @pytest.mark.parametrize(
     ("value", "other_class", "fields"),
     [
-        (AssociateReject(2, 3, 2), theirs.A_ASSOCIATE_RJ, ("result", "source", "reason_diagnostic")),
+        (
+            AssociateReject(2, 3, 2),
+            theirs.A_ASSOCIATE_RJ,
+            ("result", "source", "reason_diagnostic"),
+        ),
         (Abort(2, 4), theirs.A_ABORT_RQ, ("source", "reason_diagnostic")),
         (ReleaseRequest(), theirs.A_RELEASE_RQ, ()),
         (ReleaseResponse(), theirs.A_RELEASE_RP, ()),

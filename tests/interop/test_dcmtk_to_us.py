@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+
 from support.corpus import (
     DCMTK_OPTIONS,
     by_uid,
@@ -49,7 +50,7 @@ class Setup:
         self.received = received
         self.tunnel_port = tunnel_port
 
-    def call(self, tool: str, *words: object, aet: str = "MODALITY", cwd: Path | None = None):  # noqa: ANN201
+    def call(self, tool: str, *words: object, aet: str = "MODALITY", cwd: Path | None = None):
         security: list[object] = []
         port = self.archive.port
         if self.tls and tool in WITHOUT_TLS:
@@ -60,12 +61,24 @@ class Setup:
             assert self.archive.tls_port is not None
             port = self.archive.tls_port
         return run(
-            tool, *security, "-v", "-aet", aet, "-aec", "ISOCENTER", "127.0.0.1", port, *words, cwd=cwd
+            tool,
+            *security,
+            "-v",
+            "-aet",
+            aet,
+            "-aec",
+            "ISOCENTER",
+            "127.0.0.1",
+            port,
+            *words,
+            cwd=cwd,
         )
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "mutual-tls"])
-def setup(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+def setup(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Setup]:
     folder = tmp_path_factory.mktemp("dcmtk")
     received = folder / "received"
     received.mkdir()
@@ -171,9 +184,19 @@ def test_getscu_brings_back_the_bytes_that_are_kept(setup: Setup, tmp_path: Path
         for uid, path in by_uid(setup.archive.objects()).items()
         if syntax_of(path) == "1.2.840.10008.1.2.1"
     }
-    for study in sorted({str(pydicom.dcmread(p, stop_before_pixels=True).StudyInstanceUID) for p in kept.values()}):
+    for study in sorted(
+        {str(pydicom.dcmread(p, stop_before_pixels=True).StudyInstanceUID) for p in kept.values()}
+    ):
         setup.call(
-            "getscu", "+B", "-S", "-k", "0008,0052=STUDY", "-k", f"StudyInstanceUID={study}", "-od", tmp_path
+            "getscu",
+            "+B",
+            "-S",
+            "-k",
+            "0008,0052=STUDY",
+            "-k",
+            f"StudyInstanceUID={study}",
+            "-od",
+            tmp_path,
         )
     came = by_uid(list(tmp_path.iterdir()))
     assert kept.keys() <= came.keys()
@@ -187,9 +210,18 @@ def test_movescu_sends_to_another_peer(setup: Setup) -> None:
         for uid, path in by_uid(setup.archive.objects()).items()
         if syntax_of(path) in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
     }
-    for study in sorted({str(pydicom.dcmread(p, stop_before_pixels=True).StudyInstanceUID) for p in kept.values()}):
+    for study in sorted(
+        {str(pydicom.dcmread(p, stop_before_pixels=True).StudyInstanceUID) for p in kept.values()}
+    ):
         done = setup.call(
-            "movescu", "-S", "-aem", "DEST", "-k", "0008,0052=STUDY", "-k", f"StudyInstanceUID={study}"
+            "movescu",
+            "-S",
+            "-aem",
+            "DEST",
+            "-k",
+            "0008,0052=STUDY",
+            "-k",
+            f"StudyInstanceUID={study}",
         )
         assert "Received Final Move Response" in done.stdout, done.stdout
     came = by_uid([path for path in setup.received.iterdir() if path.stat().st_size])
@@ -199,7 +231,9 @@ def test_movescu_sends_to_another_peer(setup: Setup) -> None:
     for uid in same_syntax:
         assert data_set_bytes(came[uid]) == data_set_bytes(kept[uid]), uid
     for uid, path in kept.items():
-        assert pydicom.dcmread(came[uid]).get("PixelData") is not None or "PixelData" not in pydicom.dcmread(path)
+        assert pydicom.dcmread(came[uid]).get(
+            "PixelData"
+        ) is not None or "PixelData" not in pydicom.dcmread(path)
 
 
 def test_movescu_to_an_unknown_destination_gets_a801(setup: Setup) -> None:

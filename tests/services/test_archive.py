@@ -631,9 +631,9 @@ async def test_a_failed_sync_is_no_success(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("policy", [DuplicatePolicy.IGNORE, DuplicatePolicy.REPLACE])
-@pytest.mark.parametrize("power", [False, True])
+@pytest.mark.parametrize("disk_model", ["killed", "power lost", "power lost with a journal"])
 async def test_a_crash_between_any_two_steps(
-    tmp_path: Path, policy: DuplicatePolicy, power: bool, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, policy: DuplicatePolicy, disk_model: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What was acknowledged is there, bit for bit, and findable; the rest is not findable.
 
@@ -663,7 +663,10 @@ async def test_a_crash_between_any_two_steps(
             crashed = False
         except* (Crash, StoreError):
             assert files.crashed
-        disk = files.after_power_failure(root / "after") if power else root / "data"
+        disk = root / "data"
+        if disk_model != "killed":
+            journal = disk_model.endswith("journal")
+            disk = files.after_power_failure(root / "after", names_survive=journal)
         async with opened(await open_file_store(disk), index, **options) as archive:
             await archive.recover()
             assert os.listdir(disk / "staging") == []

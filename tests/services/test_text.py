@@ -24,8 +24,10 @@ STANDARD_EXAMPLES = [
     ),
     (
         ("ISO 2022 IR 13", "ISO 2022 IR 87"),
-        b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J"
-        b"=\x1b$B$d$^$@\x1b(J^\x1b$B$?$m$&\x1b(J",
+        (
+            b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J"
+            b"=\x1b$B$d$^$@\x1b(J^\x1b$B$?$m$&\x1b(J"
+        ),
         "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう",
     ),
     (
@@ -45,7 +47,7 @@ STANDARD_EXAMPLES = [
         "Zhang^XiaoDong=张^小东=",
     ),
     (("ISO_IR 100",), b"\xc4neas^R\xfcdiger", "Äneas^Rüdiger"),
-    (("ISO_IR 144",), b"\xbb\xee\xdace\xdc\xd1yp\xd3", "Люceмбypг"),
+    (("ISO_IR 144",), b"\xbb\xee\xdace\xdc\xd1yp\xd3", "Люкceмбypг"),
     (("ISO_IR 126",), b"\xc4\xe9\xef\xed\xf5\xf3\xe9\xef\xf2", "Διονυσιος"),
     (("ISO_IR 166",), b"\xb9\xd2\xc2", "นาย"),
 ]

@@ -1,9 +1,10 @@
 """A disk whose every write may be the last: what is left after a crash at any step.
 
 `ModelFiles` does each operation of the file store on a real folder and beside it keeps
-account of what is on stable storage, by the strictest reading of POSIX: content
-survives when its file was synced, a name survives when its folder was synced after
-the name was made, and a removed name comes back when the folder was not synced since.
+account of what is on stable storage.  Content survives when its file was synced.  Names
+survive by the strictest reading of POSIX, when their folder was synced after they were
+made, and a removed one comes back when the folder was not synced since; or, as most
+journals have it, in the order in which they were made, all of them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class ModelFiles(SystemFiles):
         # Folder → its durable names; a name leads to the inode.
         self._durable_names: dict[str, dict[str, int]] = {}
         self._durable_content: dict[int, bytes] = {}
-        self._inodes: dict[int, int] = {}
+        self._restored: dict[int, Path] = {}
 
     def _step(self, name: str) -> None:
         with self._lock:
@@ -96,20 +97,27 @@ class ModelFiles(SystemFiles):
         with self._lock:
             self._durable_names[path] = {entry.name: entry.inode() for entry in os.scandir(path)}
 
-    def after_power_failure(self, target: Path) -> Path:
+    def after_power_failure(self, target: Path, *, names_survive: bool = False) -> Path:
         """Build in *target* what a disk of this kind holds now."""
         for folder in ("objects", "staging"):
-            self._restore(os.path.join(self._root, folder), target / folder)
+            self._restore(os.path.join(self._root, folder), target / folder, names_survive)
         return target
 
-    def _restore(self, source: str, target: Path) -> None:
+    def _restore(self, source: str, target: Path, names_survive: bool) -> None:
         target.mkdir(parents=True)
-        for name, inode in self._durable_names.get(source, {}).items():
+        names = self._durable_names.get(source, {})
+        if names_survive:
+            names = {entry.name: entry.inode() for entry in os.scandir(source)}
+        for name, inode in names.items():
             path = os.path.join(source, name)
             if path in self._durable_names:
-                self._restore(path, target / name)
+                self._restore(path, target / name, names_survive)
+            elif inode in self._restored:
+                # Two names of one file are so afterwards as well.
+                os.link(self._restored[inode], target / name)
             else:
                 (target / name).write_bytes(self._durable_content.get(inode, b""))
+                self._restored[inode] = target / name
 
 
 def failing(step: int, error: Callable[[], BaseException]) -> Callable[[int, str], Any]:

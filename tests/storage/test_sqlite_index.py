@@ -9,9 +9,9 @@ import sqlite3
 import stat
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ import trio
 import trio.testing
 
 from isocenter.services.attributes import Level
-from isocenter.services.ports import InstanceRecord, Outcome, StorageError, StoredInstance
-from isocenter.services.query import Criterion, Query, SingleValue
+from isocenter.services.ports import Index, InstanceRecord, Outcome, StorageError, StoredInstance
+from isocenter.services.query import Criterion, Query, SingleValue, ValueList, WildCard
 from isocenter.storage import migrations, open_sqlite_index
 from isocenter.storage.query_sql import STORED_COLUMNS, TABLE, key_column
 from isocenter.storage.sqlite_connection import connect
@@ -65,9 +65,15 @@ class TestSqliteIndexInMemory(IndexContract):
 class TestSqliteIndexInAFile(IndexContract):
     @pytest.fixture
     def open_index(self, tmp_path: Path) -> IndexFactory:
-        # The property tests open many; each is its own file.
-        numbers = count()
-        return lambda: open_sqlite_index(tmp_path / f"{next(numbers)}.db", durability="relaxed")
+        # Emptied, not made anew: the property tests open it hundreds of times.
+        @asynccontextmanager
+        async def open_index() -> AsyncIterator[Index]:
+            path = tmp_path / "index.db"
+            async with open_sqlite_index(path, durability="relaxed", readers=1) as index:
+                await index.clear()
+                yield index
+
+        return open_index
 
 
 async def uids(index: SqliteIndex, query: Query | None = None) -> list[str]:
@@ -286,6 +292,9 @@ async def test_text_that_utf8_cannot_hold_does_not_fail_the_batch() -> None:
         await index.add([replace(record(1), attributes=odd), record(2, study=2)])
         assert await uids(index) == ["1.2.3.1", "1.2.3.2"]
         assert await index.check() == []
+        assert await index.get(["1.2.3.1\udc80", "é"]) == {}
+        for match in (SingleValue("\ud800"), ValueList(("\ud800",)), WildCard("\ud800*")):
+            await uids(index, Query(level=Level.STUDY, criteria=(Criterion(0x00100010, match),)))
 
 
 async def test_row_numbers_are_never_used_again() -> None:

@@ -30,7 +30,7 @@ DCMTK_OPTIONS = {
 
 @cache
 def storable_files() -> tuple[Path, ...]:
-    """The bundled files that are composite instances of a patient, one for each SOP Instance UID."""
+    """The bundled files that are composite instances, one for each SOP Instance UID."""
     found: dict[str, Path] = {}
     for path in sorted(_FOLDER.rglob("*.dcm")):
         try:

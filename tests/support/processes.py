@@ -59,7 +59,9 @@ def run(*command: object, cwd: Path | None = None) -> subprocess.CompletedProces
     )
 
 
-def isocenter_command(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def isocenter_command(
+    *arguments: object, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """`isocenter …`, to its end."""
     return run(*ISOCENTER, *arguments, cwd=cwd)
 
@@ -169,9 +171,7 @@ def served_archive(
         )
 
 
-def options_for_tls(
-    names: Sequence[Path], *, style: str = "dcmtk"
-) -> list[object]:
+def options_for_tls(names: Sequence[Path], *, style: str = "dcmtk") -> list[object]:
     """How DCMTK's tools, or ours, are told of (certificate, key, CA)."""
     certificate, key, ca = names
     if style == "dcmtk":

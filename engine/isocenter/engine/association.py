@@ -297,6 +297,3 @@ class Association:
             context_id, data, is_command=False, is_last=is_last, max_length=self._send_length
         )
         return (SendBytes(tuple(buffers)),) if buffers else ()
-
-
-

@@ -1,4 +1,4 @@
-"""What a service-user tells the engine: the request and response primitives of PS3.8 7 and PS3.7."""
+"""What a service-user tells the engine: request and response primitives (PS3.8 7, PS3.7)."""
 
 from __future__ import annotations
 

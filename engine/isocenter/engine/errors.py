@@ -97,7 +97,8 @@ class AssociationRejectedError(AssociationError):
         kind = "permanently" if result == 1 else "for now"
         text = REJECT_REASONS.get((source, reason), "reserved reason")
         super().__init__(
-            f"association rejected {kind}: {text} (result {result}, source {source}, reason {reason})"
+            f"association rejected {kind}: {text} "
+            f"(result {result}, source {source}, reason {reason})"
         )
         self.result = result
         self.source = source

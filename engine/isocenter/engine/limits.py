@@ -21,7 +21,7 @@ class Limits:
     presentation_contexts: int = 128
     #: Transfer syntaxes proposed in one presentation context.  The standard has some 60;
     #: without a bound, short names of no syntax would take ten times their length in memory.
-    transfer_syntaxes: int = 256
+    transfer_syntaxes: int = 128
     #: The maximum length we announce (PS3.8 D.1.1); 0 announces no limit.
     #: 131,072 is the most that DCMTK sends.
     max_pdu_length: int = 131_072

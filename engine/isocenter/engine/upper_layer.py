@@ -151,7 +151,7 @@ class Given:
 NOTHING_GIVEN: Final = Given()
 
 
-def step(
+def step(  # noqa: C901 (one case for each action of the standard)
     state: UpperLayerState, evt: Evt, given: Given = NOTHING_GIVEN
 ) -> tuple[UpperLayerState, tuple[Effect, ...]]:
     """One cell of Table 9-10: the next state, and what is to be done in this order.

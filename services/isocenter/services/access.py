@@ -41,8 +41,7 @@ class AccessPolicy:
         if self.ae_titles and called not in self.ae_titles:
             return (
                 CALLED_AE_TITLE_NOT_RECOGNIZED,
-                f"called AE title {called!r} is not ours; set the peer's called AE title to "
-                f"{' or '.join(sorted(self.ae_titles))}",
+                f"called AE title {called!r} is not ours; we are {_either(self.ae_titles)}",
             )
         if self.allow and not any(fnmatchcase(calling, pattern) for pattern in self.allow):
             return (
@@ -56,7 +55,13 @@ class AccessPolicy:
         ):
             return (
                 CALLING_AE_TITLE_NOT_RECOGNIZED,
-                f"the certificate of {identity.common_name!r} does not own the calling AE title "
-                f"{calling!r}; issue one for it, or set tls.identity to any",
+                (
+                    f"the certificate of {identity.common_name!r} does not own the calling AE "
+                    f"title {calling!r}; issue one for it, or set tls.identity to any"
+                ),
             )
         return None
+
+
+def _either(names: frozenset[str]) -> str:
+    return " or ".join(sorted(names))

@@ -97,7 +97,7 @@ Decide = Callable[[AssociateRequest], Awaitable[AssociateAccept | AssociateRejec
 
 @dataclass(frozen=True, slots=True)
 class ReceivedResponse:
-    """A response message and its data set, whole (an identifier or attribute list), if it has one."""
+    """A response message and its data set (an identifier or attribute list), if it has one."""
 
     message: Response
     data_set: bytes | None
@@ -600,9 +600,7 @@ class AssociationTask:
                     if operation is not None:
                         operation.cancel()
                 case effects.StartArtim():
-                    self._artim_deadline = (
-                        trio.current_time() + self.deadlines.association_request
-                    )
+                    self._artim_deadline = trio.current_time() + self.deadlines.association_request
                     self._set_deadline()
                 case effects.StopArtim():
                     self._artim_deadline = math.inf
@@ -621,9 +619,7 @@ class AssociationTask:
                     self.established.set()
                     self._invocation_ended.set()
                 case events.AssociationRejected(reject):
-                    self._end(
-                        AssociationRejectedError(reject.result, reject.source, reject.reason)
-                    )
+                    self._end(AssociationRejectedError(reject.result, reject.source, reject.reason))
                 case events.ReleaseRequested():
                     self.in_background(self._accept_release)
                 case events.AssociationReleased():
@@ -691,9 +687,7 @@ class AssociationTask:
         assert self._decide is not None
         answer = await self._decide(request)
         if isinstance(answer, AssociateReject):
-            self._end_reason = AssociationRejectedError(
-                answer.result, answer.source, answer.reason
-            )
+            self._end_reason = AssociationRejectedError(answer.result, answer.source, answer.reason)
             await self._carry_out(self._engine.send(commands.RejectAssociation(answer)))
         else:
             await self._carry_out(self._engine.send(commands.AcceptAssociation(answer)))
@@ -753,8 +747,9 @@ class AssociationTask:
             with operation.scope:
                 await self._provider(operation)
         except AssociationError as error:
-            log.debug("%s: operation ended with its association: %s",
-                      self.transport.peer_address, error)
+            log.debug(
+                "%s: operation ended with its association: %s", self.transport.peer_address, error
+            )
         except LocalProtocolError as error:
             if self._end_reason is None:
                 log.warning("%s: operation given up: %s", self.transport.peer_address, error)

@@ -60,7 +60,9 @@ ATTRIBUTES: Final = (
     Attribute(0x00104000, "PatientComments", "LT", _P, "patient_comments"),
     Attribute(0x00201200, "NumberOfPatientRelatedStudies", "IS", _P, "num_studies", computed=True),
     Attribute(0x00201202, "NumberOfPatientRelatedSeries", "IS", _P, "num_series", computed=True),
-    Attribute(0x00201204, "NumberOfPatientRelatedInstances", "IS", _P, "num_instances", computed=True),
+    Attribute(
+        0x00201204, "NumberOfPatientRelatedInstances", "IS", _P, "num_instances", computed=True
+    ),
     Attribute(0x0020000D, "StudyInstanceUID", "UI", _S, "study_instance_uid"),
     Attribute(0x00080020, "StudyDate", "DA", _S, "study_date"),
     Attribute(0x00080030, "StudyTime", "TM", _S, "study_time"),
@@ -75,7 +77,9 @@ ATTRIBUTES: Final = (
     Attribute(0x00101020, "PatientSize", "DS", _S, "patient_size"),
     Attribute(0x00101030, "PatientWeight", "DS", _S, "patient_weight"),
     Attribute(0x00201206, "NumberOfStudyRelatedSeries", "IS", _S, "num_series", computed=True),
-    Attribute(0x00201208, "NumberOfStudyRelatedInstances", "IS", _S, "num_instances", computed=True),
+    Attribute(
+        0x00201208, "NumberOfStudyRelatedInstances", "IS", _S, "num_instances", computed=True
+    ),
     Attribute(0x0020000E, "SeriesInstanceUID", "UI", _E, "series_instance_uid"),
     Attribute(0x00080060, "Modality", "CS", _E, "modality"),
     Attribute(0x00200011, "SeriesNumber", "IS", _E, "series_number"),
@@ -92,7 +96,9 @@ ATTRIBUTES: Final = (
     Attribute(0x00400244, "PerformedProcedureStepStartDate", "DA", _E, "performed_step_start_date"),
     Attribute(0x00400245, "PerformedProcedureStepStartTime", "TM", _E, "performed_step_start_time"),
     Attribute(0x00400275, "RequestAttributesSequence", "SQ", _E, "request_attributes"),
-    Attribute(0x00201209, "NumberOfSeriesRelatedInstances", "IS", _E, "num_instances", computed=True),
+    Attribute(
+        0x00201209, "NumberOfSeriesRelatedInstances", "IS", _E, "num_instances", computed=True
+    ),
     Attribute(0x00080018, "SOPInstanceUID", "UI", _I, "sop_instance_uid"),
     Attribute(0x00080016, "SOPClassUID", "UI", _I, "sop_class_uid"),
     Attribute(0x00200013, "InstanceNumber", "IS", _I, "instance_number"),

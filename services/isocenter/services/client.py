@@ -1,7 +1,7 @@
 """Associations that we open: verify, store, find, get and move as SCU.
 
-    async with open_association(Peer("ARCHIVE", "127.0.0.1", 11112), [(VERIFICATION, …)]) as archive:
-        await archive.echo()
+async with open_association(Peer("ARCHIVE", "127.0.0.1", 11112), [(VERIFICATION, …)]) as archive:
+    await archive.echo()
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 import pydicom
 import trio
@@ -64,8 +64,8 @@ from isocenter.services.errors import (
     OperationError,
 )
 from isocenter.services.identifier import read_identifier
-from isocenter.services.peer import Peer
 from isocenter.services.objects import DicomObject, contexts_for
+from isocenter.services.peer import Peer
 from isocenter.services.suboperations import send_object
 from isocenter.services.tls_errors import describe_tls_error
 from isocenter.services.transport import SocketTransport, Transport, tls_transport
@@ -147,7 +147,9 @@ class ClientAssociation:
         received = await self.task.invoke(self._context(VERIFICATION).context_id, request)
         return received.message.status
 
-    async def store(self, item: DicomObject | pydicom.Dataset, *, priority: int = 0) -> CStoreResponse:
+    async def store(
+        self, item: DicomObject | pydicom.Dataset, *, priority: int = 0
+    ) -> CStoreResponse:
         """C-STORE (PS3.7 9.1.1) of one object, streamed; the response, whatever its status.
 
         Raises:
@@ -377,7 +379,7 @@ class Matches:
             self.status = Status.CANCEL
             await _cancel_and_drain(self._task, invocation)
 
-    async def __aenter__(self) -> Matches:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -18,7 +18,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.services.access import AccessPolicy
 from isocenter.services.archive import Archive
 from isocenter.services.association import Deadlines
-from isocenter.services.certificates import CA_FOLDER, ensure_ca, ensure_server_certificate
+from isocenter.services.certificates import ensure_ca, ensure_server_certificate
 from isocenter.services.client import ClientAssociation, Context, open_association
 from isocenter.services.find import Find
 from isocenter.services.get import Get
@@ -202,9 +202,7 @@ def binds_of(settings: Settings, tls: TlsContexts | None) -> list[Bind]:
     if settings.plain.enabled:
         binds.append(Bind(host=settings.server.host, port=settings.server.port))
     if settings.tls.enabled and tls is not None:
-        binds.append(
-            Bind(host=settings.tls.host, port=settings.tls.port, tls=lambda: tls.server)
-        )
+        binds.append(Bind(host=settings.tls.host, port=settings.tls.port, tls=lambda: tls.server))
     return binds
 
 

@@ -95,4 +95,6 @@ class Move:
                 )
                 progress.counters.fail_rest(group[done:])
                 await progress.pending()
-        await progress.final(Status.CANCEL if operation.is_cancelled and progress.counters.remaining else None)
+        await progress.final(
+            Status.CANCEL if operation.is_cancelled and progress.counters.remaining else None
+        )

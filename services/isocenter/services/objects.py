@@ -12,7 +12,7 @@ import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import pydicom
 import trio
@@ -70,7 +70,9 @@ class DicomObject:
 
     @classmethod
     def from_stored(
-        cls, stored: StoredInstance, open_stored: Callable[[StoredInstance], Awaitable[ObjectReader]]
+        cls,
+        stored: StoredInstance,
+        open_stored: Callable[[StoredInstance], Awaitable[ObjectReader]],
     ) -> DicomObject:
         """An object of an archive."""
 
@@ -193,7 +195,11 @@ def contexts_for(
             proposals[sop_class, (syntax,)] = None
             rest = tuple(
                 other
-                for other in (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
+                for other in (
+                    EXPLICIT_VR_LITTLE_ENDIAN,
+                    IMPLICIT_VR_LITTLE_ENDIAN,
+                    EXPLICIT_VR_BIG_ENDIAN,
+                )
                 if other != syntax and (sop_class, other) not in wanted
             )
             if rest:
@@ -285,7 +291,7 @@ class _FileReader:
         self._file.seek(offset)
         return self._file.read(length)
 
-    async def __aenter__(self) -> _FileReader:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -301,7 +307,7 @@ class _MemoryReader:
         await trio.lowlevel.checkpoint()
         return self._data[offset : offset + length]
 
-    async def __aenter__(self) -> _MemoryReader:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -6,11 +6,11 @@ where the server is put together; nothing in the services imports one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, Self
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.items import Buffer
@@ -101,7 +101,9 @@ class Index(Protocol):
     Every method may be called from several tasks at once.  Failures are `StorageError`.
     """
 
-    async def add(self, records: Sequence[InstanceRecord], *, replace: bool = False) -> Sequence[Added]:
+    async def add(
+        self, records: Sequence[InstanceRecord], *, replace: bool = False
+    ) -> Sequence[Added]:
         """Make *records* findable, all in one transaction, durable on return.
 
         A record whose SOP Instance UID is known is left out (DUPLICATE) or, with
@@ -171,7 +173,7 @@ class ObjectReader(Protocol):
         """Exactly *length* bytes from *offset* on, fewer only at the end of the object."""
         ...
 
-    async def __aenter__(self) -> ObjectReader: ...
+    async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc: object) -> None: ...
 
@@ -203,7 +205,9 @@ class ObjectStore(Protocol):
         """The index knows them: forget that they were staged."""
         ...
 
-    async def recover(self, is_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]]) -> int:
+    async def recover(
+        self, is_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]]
+    ) -> int:
         """After a restart: remove what was staged and never indexed; how many there were.
 
         *is_indexed* tells for object keys whether the index knows them.  Must run before the

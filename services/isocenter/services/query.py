@@ -15,7 +15,7 @@ from isocenter.services.attributes import Level
 
 @dataclass(frozen=True, slots=True)
 class SingleValue:
-    """C.2.2.2.1: equal, by the rules of the VR (`matching.normalize`); one of several values suffices."""
+    """C.2.2.2.1: equal by the rules of the VR (`matching.normalize`); one of several suffices."""
 
     value: str
 

@@ -73,18 +73,23 @@ def _answer(supported: bytes, options: QueryOptions) -> Callable[[bytes], bytes 
         supported = bytes((0,)) + supported[1:]
 
     def agree(asked: bytes) -> bytes | None:
-        return bytes(
-            ours & (1 if theirs else 0) for ours, theirs in zip(supported, asked, strict=False)
-        ) or None
+        return (
+            bytes(
+                ours & (1 if theirs else 0) for ours, theirs in zip(supported, asked, strict=False)
+            )
+            or None
+        )
 
     return agree
 
 
 def find_offer(options: QueryOptions) -> Offer:
+    """What is offered for FIND, with its extended negotiation (PS3.4 C.5.1.1)."""
     return Offer(transfer_syntaxes=IDENTIFIER_SYNTAXES, extended=_answer(_FIND_SUPPORTS, options))
 
 
 def retrieve_offer(options: QueryOptions) -> Offer:
+    """What is offered for MOVE and GET, with extended negotiation (PS3.4 C.5.2.1, C.5.3.1)."""
     return Offer(
         transfer_syntaxes=IDENTIFIER_SYNTAXES, extended=_answer(_RETRIEVE_SUPPORTS, options)
     )

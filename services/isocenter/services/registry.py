@@ -80,7 +80,10 @@ class Registry:
             await service.perform(operation)
         except OperationError as error:
             log.warning(
-                "%s: %s: %s", operation.association.transport.peer_address, type(request).__name__, error
+                "%s: %s: %s",
+                operation.association.transport.peer_address,
+                type(request).__name__,
+                error,
             )
             await self._fail(operation, error.status, error.comment, error.offending_elements)
         except StorageError as error:

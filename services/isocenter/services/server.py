@@ -250,9 +250,7 @@ class Server:
         address = format_address(sock.getpeername()) if sock.fileno() != -1 else "?"
         if bind.tls is None:
             if first[0] == _TLS_HANDSHAKE:
-                log.warning(
-                    "%s: TLS on the port for clear text; closed. Use the TLS port", address
-                )
+                log.warning("%s: TLS on the port for clear text; closed. Use the TLS port", address)
                 return None
             if first[:4] in _HTTP_VERBS:
                 log.warning("%s: an HTTP request on the DICOM port; closed", address)
@@ -268,7 +266,9 @@ class Server:
             return await tls_transport(sock, bind.tls(), server_side=True)
         except trio.BrokenResourceError as error:
             cause = error.__cause__
-            text = describe_tls_error(cause) if isinstance(cause, ssl.SSLError) else "connection lost"
+            text = (
+                describe_tls_error(cause) if isinstance(cause, ssl.SSLError) else "connection lost"
+            )
             log.warning("%s: TLS handshake failed: %s", address, text)
             return None
 
@@ -487,7 +487,7 @@ async def serve_on(
     grace: float = DEFAULT_GRACE_SECONDS,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """`serve` on sockets that listen already: made by `open_listener`, inherited, or from systemd."""
+    """`serve` on sockets that listen already, made by `open_listener` or inherited."""
     acceptor = Acceptor(
         offer=registry.offer,
         max_pdu_length=limits.max_pdu_length if max_pdu_length is None else max_pdu_length,

@@ -42,7 +42,9 @@ class Storage:
         )
 
     def offer(self, abstract_syntax: str) -> Offer | None:
-        if abstract_syntax in STORAGE_SOP_CLASSES or (self._private and is_private(abstract_syntax)):
+        if abstract_syntax in STORAGE_SOP_CLASSES or (
+            self._private and is_private(abstract_syntax)
+        ):
             return self._offer
         return None
 

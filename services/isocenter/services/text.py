@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
@@ -214,16 +214,32 @@ def _encode_part(part: str, codecs: _Codecs) -> bytes:
     if part.isascii():
         return part.encode("ascii")
     pieces: list[bytes] = []
+    designated = codecs.initial  # as G1
+    for codec, run in _runs(part, codecs):
+        encoded = _encode_whole(run, codec)
+        if codec in _ESCAPING_CODECS:
+            if codecs.initial == _JIS_X_0201 and encoded.endswith(_TO_ASCII):
+                encoded = encoded[: -len(_TO_ASCII)] + _TO_JIS_ROMAJI
+        elif codec != designated and not encoded.isascii():
+            designated = codec
+            pieces.append(_DESIGNATIONS.get(codec, b""))
+        pieces.append(encoded)
+    return b"".join(pieces)
+
+
+def _runs(part: str, codecs: _Codecs) -> Iterator[tuple[str, str]]:
+    """*part* in pieces, each with the codec for all of it."""
     run = ""
     current = codecs.initial
     for character in part:
         codec = _codec_for(character, current, codecs)
         if codec != current:
-            pieces.append(_encode_run(run, current, codecs))
+            if run:
+                yield current, run
             run, current = "", codec
         run += character
-    pieces.append(_encode_run(run, current, codecs))
-    return b"".join(pieces)
+    if run:
+        yield current, run
 
 
 def _codec_for(character: str, current: str, codecs: _Codecs) -> str:
@@ -238,18 +254,6 @@ def _codec_for(character: str, current: str, codecs: _Codecs) -> str:
         if set(_ESCAPE.findall(encoded)) - {_TO_ASCII} == _ALLOWED_ESCAPES[codec]:
             return codec
     raise UnicodeError("no code extension has this character")
-
-
-def _encode_run(run: str, codec: str, codecs: _Codecs) -> bytes:
-    if not run:
-        return b""
-    encoded = _encode_whole(run, codec)
-    if codec in _ESCAPING_CODECS:
-        if codecs.initial == _JIS_X_0201 and encoded.endswith(_TO_ASCII):
-            return encoded[: -len(_TO_ASCII)] + _TO_JIS_ROMAJI
-        return encoded
-    # Also for the initial set: another may have been designated before this run.
-    return encoded if encoded.isascii() else _DESIGNATIONS.get(codec, b"") + encoded
 
 
 def choose_character_set(texts: Iterable[str], preferred: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class Transport(Protocol):
         ...
 
     async def receive(self) -> Buffer:
-        """The next bytes, at least one; ``b""`` when the peer has closed or the connection broke."""
+        """The next bytes, at least one; ``b""`` when the connection has ended."""
         ...
 
     async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
@@ -103,7 +103,9 @@ class SocketTransport:
         sock = self._socket
         total = sum(map(len, buffers))
         pending: list[Buffer]
-        pending = [b"".join(buffers)] if total <= _JOIN_BELOW and len(buffers) > 1 else list(buffers)
+        pending = (
+            [b"".join(buffers)] if total <= _JOIN_BELOW and len(buffers) > 1 else list(buffers)
+        )
         first = 0
         while first < len(pending):
             try:

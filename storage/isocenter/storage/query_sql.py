@@ -89,7 +89,7 @@ class Statement:
     """SQL text, what is bound to its question marks, and what ``dicom_matches`` calls."""
 
     text: str
-    parameters: tuple[str | int, ...]
+    parameters: tuple[str, ...]
     matchers: tuple[Matcher, ...] = ()
 
 
@@ -112,6 +112,11 @@ class MatchingConnection(sqlite3.Connection):
         """Begin *statement*."""
         self._matchers = statement.matchers
         return self.execute(statement.text, statement.parameters)
+
+
+def sound(text: str) -> str:
+    """*text* as UTF-8 can hold it: a lone surrogate must fail no query and no batch."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def key_column(attribute: Attribute) -> str | None:
@@ -278,7 +283,7 @@ class _Compiler:
 
     def __init__(self, query: Query) -> None:
         self._query = query
-        self._parameters: list[str | int] = []
+        self._parameters: list[str] = []
         self._matchers: list[Matcher] = []
         depth = query.level.depth
         self._here = [c for c in query.criteria if _level(c).depth <= depth]
@@ -401,7 +406,7 @@ class _Compiler:
                 keys = [key for value in values if (key := matching.normalize(vr, value))]
                 if vr == "PN" and any("=" in key for key in keys):
                     return None
-                self._bind(orjson.dumps(keys).decode())
+                self._bind(orjson.dumps([sound(key) for key in keys]).decode())
                 return f"{column} IN (SELECT value FROM json_each(?))"
             case WildCard(pattern):
                 if vr not in matching.WILD_CARD_VRS or (vr == "PN" and "=" in pattern):
@@ -459,8 +464,8 @@ class _Compiler:
         )
         return f"(({table}.irregular = 0 AND {bounds}) OR {table}.irregular = 1) AND {exact}"
 
-    def _bind(self, *values: str | int) -> None:
-        self._parameters.extend(values)
+    def _bind(self, *values: str) -> None:
+        self._parameters.extend(map(sound, values))
 
     def _reference(self, matcher: Matcher, *columns: str) -> str:
         self._matchers.append(matcher)

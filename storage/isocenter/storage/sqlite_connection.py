@@ -164,7 +164,7 @@ class SqliteConnection(aiosqlite.Connection):
         """
         try:
             result: T = await self._loop.run_aio_coroutine(self._hop(function, *args, **kwargs))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, WrongFileError) as error:
             raise storage_error(error, self.name) from error
         return result
 

@@ -92,12 +92,10 @@ class _Pool:
 
     async def aclose(self) -> None:
         """Wait until all connections are back, and close them; whoever waits for one is told."""
+        connections, self._connections = self._connections, ()
         with trio.CancelScope(shield=True):
-            for _ in self._connections:
-                try:
-                    connection = await self._take.receive()
-                except trio.ClosedResourceError:
-                    return
+            for _ in connections:
+                connection = await self._take.receive()
                 await connection.aclose()
         self._take.close()
 

@@ -30,7 +30,14 @@ from isocenter.services.ports import (
     StorageError,
     StoredInstance,
 )
-from isocenter.storage.query_sql import STORED_COLUMNS, TABLE, is_irregular, key_column, key_text
+from isocenter.storage.query_sql import (
+    STORED_COLUMNS,
+    TABLE,
+    is_irregular,
+    key_column,
+    key_text,
+    sound,
+)
 
 #: Attributes of a parent that a later instance may still fill in: not its identity.
 _IDENTITY: Final = frozenset({0x00100020, 0x00100021, 0x0020000D, 0x0020000E})
@@ -135,11 +142,6 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _sound(text: str) -> str:
-    """*text* as UTF-8 can hold it: a lone surrogate must not fail the whole batch."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
 @dataclass(slots=True)
 class _Entity:
     """A patient, study or series of this transaction."""
@@ -160,7 +162,7 @@ class _Entity:
         values: list[str | int] = []
         irregular = False
         for attribute in found:
-            text = _sound(attributes[attribute.tag])
+            text = sound(attributes[attribute.tag])
             irregular = irregular or is_irregular(attribute, text)
             names.append(f'"{attribute.column}" = ?')
             values.append(text)
@@ -299,7 +301,7 @@ class _Transaction:
                 series.pk,
                 *_values(Level.IMAGE, attributes),
                 record.transfer_syntax_uid,
-                _sound(record.object_key),
+                sound(record.object_key),
                 record.size,
                 record.data_set_offset,
                 record.digest,
@@ -401,7 +403,7 @@ def patient_identity(attributes: Mapping[int, str]) -> str:
     identity = [get(_PATIENT_ID) or "", get(_ISSUER) or ""]
     if not identity[0]:
         identity += [get(_PATIENT_NAME) or "", get(_BIRTH_DATE) or ""]
-    return orjson.dumps([_sound(text) for text in identity]).decode()
+    return orjson.dumps([sound(text) for text in identity]).decode()
 
 
 def _values(level: Level, attributes: Mapping[int, str]) -> list[str | int]:
@@ -414,11 +416,11 @@ def _values(level: Level, attributes: Mapping[int, str]) -> list[str | int]:
             values.append("")
             continue
         if not text.isascii():
-            text = _sound(text)
+            text = sound(text)
         if not values[0] and is_irregular(attribute, text):
             values[0] = 1
         values.append(text)
-    values.extend(key_text(a, _sound(get(a.tag) or "")) for a in _keys(level))
+    values.extend(key_text(a, sound(get(a.tag) or "")) for a in _keys(level))
     return values
 
 
@@ -453,7 +455,9 @@ _Row = tuple[str | int, ...]
 
 
 def _known_instances(connection: sqlite3.Connection, uids: Sequence[str]) -> dict[str, _Row]:
-    rows = connection.execute(_SELECT_INSTANCES, (orjson.dumps(uids).decode(),))
+    # Whatever a peer asks for: what is not ASCII is no UID, and is not known.
+    plain = [uid for uid in uids if uid.isascii()]
+    rows = connection.execute(_SELECT_INSTANCES, (orjson.dumps(plain).decode(),))
     return {row[0]: row for row in rows}
 
 

@@ -49,7 +49,9 @@ class MessageAssembler:
         self._in_data_set = False
         self._empty = 0
 
-    def receive(self, fragment: Fragment) -> MessageReceived | DataSetReceived | CancelReceived | None:
+    def receive(
+        self, fragment: Fragment
+    ) -> MessageReceived | DataSetReceived | CancelReceived | None:
         """Take the next fragment; what it completes or carries, if anything."""
         context_id, is_command, is_last, data, remaining = fragment
         if self._context_id is None:

@@ -52,6 +52,7 @@ log = logging.getLogger("isocenter.server")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the settings table, and ``--check-config``."""
     add_options(parser)
     parser.add_argument(
         "--check-config", action="store_true", help="check settings and certificates, and stop"
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal; 0, 1 for a wrong configuration, 2 when it cannot start (SRV-5)."""
     try:
         settings = load_settings(arguments.config, overrides=overrides_from(arguments))
     except SettingsError as error:
@@ -79,9 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         except (IsocenterError, OSError) as error:
             print(f"isocenter serve: {error}", file=sys.stderr)
             return EXIT_START
-        addresses = [
-            (*sock.getsockname()[:2], bind.tls is not None) for sock, bind in listeners
-        ]
+        addresses = [(*sock.getsockname()[:2], bind.tls is not None) for sock, bind in listeners]
 
         def announce() -> None:
             print(_summary(settings, tls, addresses))
@@ -209,7 +209,9 @@ def _summary(
         kind = f"over TLS ({settings.tls.profile})" if is_tls else "in the clear"
         lines.append(f"  DICOM {kind:<22} {host}:{port}")
     data = "in memory" if settings.storage.is_in_memory else str(settings.storage.data_dir)
-    lines.append(f"  data                         {data} (durability {settings.storage.durability})")
+    lines.append(
+        f"  data                         {data} (durability {settings.storage.durability})"
+    )
     if tls is not None and tls.ca is not None and settings.tls.enabled:
         lines.append(f"  certificates                 CA {tls.ca}")
         if settings.tls.uses_private_ca and not settings.storage.is_in_memory:
@@ -217,7 +219,9 @@ def _summary(
     plain = [address for address in addresses if not address[2]]
     if plain:
         host, port, _ = plain[0]
-        lines.append(f"  send it a file:              isocenter storescu {ae_title}@{host}:{port} FILE")
+        lines.append(
+            f"  send it a file:              isocenter storescu {ae_title}@{host}:{port} FILE"
+        )
     return "\n".join(lines)
 
 

@@ -69,10 +69,9 @@ def run_workers(
     while True:
         while len(workers) < count and not stopping:
             workers[_fork(lambda: work(ready))] = time.monotonic()
-        if not announced and not stopping:
-            if select.select([readable], [], [], _START_SECONDS)[0]:
-                announced = True
-                announce()
+        if not announced and not stopping and select.select([readable], [], [], _START_SECONDS)[0]:
+            announced = True
+            announce()
         try:
             pid, status = os.wait()
         except ChildProcessError:
