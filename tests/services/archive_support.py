@@ -19,6 +19,10 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 STUDY, SERIES = "1.2.3", "1.2.3.4"
 
 
+#: What a peer may say where a UID belongs.
+BAD_UIDS = ["", "../1", "1.2/3", "1..2", ".", "1.2.", "1.2\0", "1" * 65, "1.2.a", "/1.2", "1.2\n"]
+
+
 def uid(number: int) -> str:
     return f"1.2.3.4.{number}"
 

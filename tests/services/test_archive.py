@@ -28,17 +28,12 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive import Archive, StoreError, StoreOutcome, StoreResult
-from isocenter.services.naming import (
-    NamingScheme,
-    distinct_key,
-    is_distinct,
-    object_key,
-    sop_instance_uid_of,
-)
+from isocenter.services.naming import NamingScheme, distinct_key
 from isocenter.services.ports import DuplicatePolicy, StorageError
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import (
+    BAD_UIDS,
     CT,
     SERIES,
     STUDY,
@@ -155,8 +150,6 @@ async def test_removing(archive: Archive) -> None:
 
 # -- What is refused ---------------------------------------------------------------------
 
-BAD_UIDS = ["", "../1", "1.2/3", "1..2", ".", "1.2.", "1.2\0", "1" * 65, "1.2.a", "/1.2", "1.2\n"]
-
 
 @pytest.mark.parametrize("bad", BAD_UIDS)
 @pytest.mark.parametrize("which", ["sop_class_uid", "sop_instance_uid", "transfer_syntax_uid"])
@@ -211,8 +204,6 @@ async def test_no_attribute_value_in_a_refusal(archive: Archive) -> None:
 
 
 # -- Duplicates --------------------------------------------------------------------------
-
-STORES = ["uid", "date"]
 
 
 @pytest.fixture(params=list(NamingScheme))
@@ -506,7 +497,7 @@ async def test_an_error_inside_leaves_as_it_is_and_nobody_waits_for_ever() -> No
             answers.append(error)
 
     async with trio.open_nursery() as nursery:
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError):  # noqa: PT012
             async with opened(objects) as archive:
                 for number in range(3):
                     nursery.start_soon(send, archive, number)
@@ -633,7 +624,7 @@ async def test_a_failed_sync_is_no_success(tmp_path: Path) -> None:
 @pytest.mark.parametrize("policy", [DuplicatePolicy.IGNORE, DuplicatePolicy.REPLACE])
 @pytest.mark.parametrize("disk_model", ["killed", "power lost", "power lost with a journal"])
 async def test_a_crash_between_any_two_steps(
-    tmp_path: Path, policy: DuplicatePolicy, disk_model: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, policy: DuplicatePolicy, disk_model: str
 ) -> None:
     """What was acknowledged is there, bit for bit, and findable; the rest is not findable.
 
@@ -714,64 +705,3 @@ async def test_fifty_associations_store_while_others_read(tmp_path: Path) -> Non
         # Group commit: far fewer rounds than objects.
         assert len(index.transactions) < 40
     assert os.listdir(tmp_path / "staging") == []
-
-
-# -- Names -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("scheme", "study_date", "expected"),
-    [
-        (NamingScheme.UID, "", "1.2/1.3/1.4.dcm"),
-        (NamingScheme.FLAT, "", "1.4.dcm"),
-        (NamingScheme.DATE, "20240229", "2024/02/29/1.2/1.4.dcm"),
-        (NamingScheme.DATE, "2024.02.29", "2024/02/29/1.2/1.4.dcm"),
-        (NamingScheme.DATE, "", "2026/11/20/1.2/1.4.dcm"),
-        (NamingScheme.DATE, "  ", "2026/11/20/1.2/1.4.dcm"),
-        (NamingScheme.DATE, "20230229", "unknown/1.2/1.4.dcm"),
-        (NamingScheme.DATE, "../../..", "unknown/1.2/1.4.dcm"),
-        (NamingScheme.DATE, "20240101\\20240102", "unknown/1.2/1.4.dcm"),
-        (NamingScheme.DATE, "٢٠٢٤٠٢٢٩", "unknown/1.2/1.4.dcm"),
-    ],
-)
-def test_naming_schemes(scheme: NamingScheme, study_date: str, expected: str) -> None:
-    from datetime import date
-
-    key = object_key(
-        scheme,
-        study_instance_uid="1.2",
-        series_instance_uid="1.3",
-        sop_instance_uid="1.4",
-        study_date=study_date,
-        today=date(2026, 11, 20),
-    )
-    assert key == expected
-    assert sop_instance_uid_of(key) == "1.4"
-    assert not is_distinct(key)
-    other = distinct_key(key, "0123abcd")
-    assert other == expected.replace(".dcm", "~0123abcd.dcm")
-    assert sop_instance_uid_of(other) == "1.4"
-    assert is_distinct(other)
-
-
-@pytest.mark.parametrize("bad", BAD_UIDS)
-def test_no_scheme_takes_a_uid_that_is_none(bad: str) -> None:
-    from datetime import date
-
-    for place in range(3):
-        uids = ["1.2", "1.3", "1.4"]
-        uids[place] = bad
-        with pytest.raises(ValueError, match="not valid"):
-            object_key(
-                NamingScheme.UID,
-                study_instance_uid=uids[0],
-                series_instance_uid=uids[1],
-                sop_instance_uid=uids[2],
-                study_date="",
-                today=date(2026, 11, 20),
-            )
-
-
-@pytest.mark.parametrize("key", ["", "x", "1.2", "1.2.dcm.dcm", "1.2~.dcm", "1.2~0123ABCD.dcm"])
-def test_keys_that_are_not_ours(key: str) -> None:
-    assert sop_instance_uid_of(key) is None

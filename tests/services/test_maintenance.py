@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+import trio
 from pydicom.data import get_testdata_file
 
 from isocenter.engine.dataset import EXPLICIT_BIG, IMPLICIT_LITTLE, read_file_meta, write_file_meta
@@ -193,7 +194,7 @@ async def test_what_pydicom_brings_along(archive: Archive, name: str) -> None:
     assert isinstance(path, str)
     report = await import_directory(archive, [path])
     assert (report.imported, report.files) == (1, 1), report
-    content = Path(path).read_bytes()
+    content = await trio.Path(path).read_bytes()
     expected = pydicom.dcmread(path, stop_before_pixels=True)
     stored = (await archive.get([expected.SOPInstanceUID]))[expected.SOPInstanceUID]
     assert await data_set_of(archive, stored) == content[read_file_meta(content).data_set_offset :]

@@ -12,7 +12,8 @@ import trio
 
 from isocenter.services.ports import ObjectStore, StorageError
 from isocenter.storage.files import SystemFiles
-from isocenter.storage.filesystem import FileStore, StagedFile, open_file_store
+from isocenter.storage.filesystem import FileStore, open_file_store
+from isocenter.storage.staging import StagedFile
 from storage.power_model import Crash, ModelFiles, failing
 from storage.store_contract import (
     KEY,

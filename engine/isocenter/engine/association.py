@@ -49,6 +49,9 @@ _UNLIMITED_SEND_LENGTH: Final = 131_072
 #: one megabyte would become 100,000 PDUs.
 _SHORTEST_MAX_LENGTH: Final = PDV_OVERHEAD + 10
 
+#: Before the transport connection opens, and after it has closed.
+_WITHOUT_CONNECTION: Final = frozenset({Sta.STA1, Sta.STA4})
+
 _RECEIVED: Final = {
     pdu.AssociateAccept: Evt.EVT3,
     pdu.AssociateReject: Evt.EVT4,
@@ -95,29 +98,39 @@ class Association:
     # What the transport tells.
 
     def transport_opened(self) -> tuple[Effect, ...]:
-        """The connection stands: confirmation (Evt2) or indication (Evt5)."""
+        """The connection stands: confirmation (Evt2) or indication (Evt5).
+
+        Raises:
+            LocalProtocolError: it stood already, was not asked for, or is the second one.
+        """
+        self._refuse_if_closed()
         evt = Evt.EVT5 if self._state.role is Role.ACCEPTOR else Evt.EVT2
         return self._step(evt, Given(encoded=self._encoded_request))
 
     def receive_data(self, chunk: Buffer) -> tuple[Effect, ...]:
-        """Bytes came, at least one; never raises for anything in them."""
+        """Bytes came, at least one; never raises for anything in them.
+
+        Without a connection (Sta1, Sta4) there are none, and nothing happens.
+        """
         effects: list[Effect] = []
-        if self._closed:
+        if self._closed or self._state.sta in _WITHOUT_CONNECTION:
             return ()
         try:
             for cut in self._framer.feed(chunk):
-                if type(cut) is Fragment:
-                    self._receive_fragment(cut, effects)
-                elif type(cut) is DataHeader:
-                    self._receive_data_header(effects)
-                else:
-                    assert isinstance(cut, ControlPdu)
-                    self._receive_control(cut, effects)
+                try:
+                    if type(cut) is Fragment:
+                        self._receive_fragment(cut, effects)
+                    elif type(cut) is DataHeader:
+                        self._receive_data_header(effects)
+                    else:
+                        assert isinstance(cut, ControlPdu)
+                        self._receive_control(cut, effects)
+                except RemoteProtocolError as fault:
+                    self._receive_fault(fault, effects)
                 if self._framer.is_discarding:
                     break
-        except RemoteProtocolError as fault:
-            self._framer.discard()
-            effects += self._step(Evt.EVT19, Given(cause=fault))
+        except RemoteProtocolError as fault:  # the framer's: nobody can read on
+            self._receive_fault(fault, effects)
         return tuple(effects)
 
     def transport_closed(self) -> tuple[Effect, ...]:
@@ -149,6 +162,9 @@ class Association:
             case commands.SendDataSet(context_id, data, is_last):
                 return self._send_data_set(context_id, data, is_last)
             case commands.RequestAssociation(request):
+                self._refuse_if_closed()
+                if self._state.role is Role.ACCEPTOR:
+                    raise LocalProtocolError("an association acceptor requests no association")
                 encoded = pdu.encode_associate_request(request)
                 effects = self._step(Evt.EVT1)
                 self._request, self._encoded_request = request, encoded
@@ -181,11 +197,22 @@ class Association:
         self._closed = True
         self._framer.discard()
 
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise LocalProtocolError("this association has ended; each needs its own object")
+
     def _announce(self, max_pdu_length: int) -> None:
         self._framer.max_pdu_length = max_pdu_length or self._limits.unlimited_pdu_length
 
     def _limit_sending(self, negotiated: Negotiated) -> None:
         self._send_length = negotiated.peer_max_pdu_length or _UNLIMITED_SEND_LENGTH
+
+    def _receive_fault(self, fault: RemoteProtocolError, effects: list[Effect]) -> None:
+        # A first fault within a PDU leaves the stream readable, so that an A-ABORT is still
+        # understood in Sta13; after a second one nobody listens any more.
+        if self._state.sta is Sta.STA13:
+            self._framer.discard()
+        effects += self._step(Evt.EVT19, Given(cause=fault))
 
     def _receive_data_header(self, effects: list[Effect]) -> None:
         action = TABLE_9_10[Evt.EVT10, self._state.sta]

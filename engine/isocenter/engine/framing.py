@@ -56,7 +56,10 @@ class DataHeader(NamedTuple):
 
 
 class Fragment(NamedTuple):
-    """A piece of a PDV's fragment; ``remaining`` bytes of that fragment are still to come."""
+    """A piece of a PDV's fragment; ``remaining`` bytes of that fragment are still to come.
+
+    ``data`` is empty where the fragment is, or where a chunk ends with the PDV's header.
+    """
 
     context_id: int
     is_command: bool
@@ -167,6 +170,9 @@ class Framer:
                     raise
                 if cut is not None:
                     yield cut
+                elif self._fragment_left and position == end:
+                    # What a PDV header announces is judged now, not with its first byte.
+                    yield self._fragment(_NOTHING)
 
     def _fragment(self, data: memoryview) -> Fragment:
         context_id, control = self._pdv

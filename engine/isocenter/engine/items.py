@@ -15,7 +15,7 @@ from isocenter.engine.errors import (
     RemoteProtocolError,
 )
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.uid import is_safe_uid
+from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
 
 Buffer = bytes | bytearray | memoryview
 
@@ -242,6 +242,8 @@ def decode_proposed_context(value: bytes, limits: Limits = DEFAULT_LIMITS) -> Pr
 def encode_context_result(context: ContextResult) -> bytes:
     """PS3.8 9.3.3.2; a transfer syntax sub-item always stands, also where it means nothing.
 
+    There it names the default one: peers ignore it, but not all take an empty name.
+
     Raises:
         LocalProtocolError: an even context ID, a result that the standard does not have, or
             acceptance without a transfer syntax.
@@ -253,7 +255,7 @@ def encode_context_result(context: ContextResult) -> bytes:
         raise LocalProtocolError(
             f"presentation context {context.context_id} accepted without a transfer syntax"
         )
-    syntax = encode_uid(context.transfer_syntax) if context.transfer_syntax else b""
+    syntax = encode_uid(context.transfer_syntax or IMPLICIT_VR_LITTLE_ENDIAN)
     return encode_item(
         CONTEXT_RESULT_ITEM,
         bytes((context.context_id, 0, context.result, 0))

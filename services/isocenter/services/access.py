@@ -6,15 +6,14 @@ Identity is what the certificate says, not what the AE title claims.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Final
 
 from isocenter.engine.pdu import AssociateReject, AssociateRequest
+from isocenter.services.matching import wildcard_match
 from isocenter.services.tls import PeerIdentity, owns_ae_title
 
 CALLING_AE_TITLE_NOT_RECOGNIZED: Final = AssociateReject(1, 1, 3)
 CALLED_AE_TITLE_NOT_RECOGNIZED: Final = AssociateReject(1, 1, 7)
-TEMPORARY_CONGESTION: Final = AssociateReject(2, 3, 1)
 LOCAL_LIMIT_EXCEEDED: Final = AssociateReject(2, 3, 2)
 
 
@@ -43,7 +42,7 @@ class AccessPolicy:
                 CALLED_AE_TITLE_NOT_RECOGNIZED,
                 f"called AE title {called!r} is not ours; we are {_either(self.ae_titles)}",
             )
-        if self.allow and not any(fnmatchcase(calling, pattern) for pattern in self.allow):
+        if self.allow and not any(wildcard_match(pattern, calling) for pattern in self.allow):
             return (
                 CALLING_AE_TITLE_NOT_RECOGNIZED,
                 f"calling AE title {calling!r} is not on the list; admit it with --allow {calling}",

@@ -25,7 +25,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import assert_never, cast
+from typing import Self, assert_never, cast
 
 import trio
 
@@ -161,23 +161,24 @@ class Operation:
         self._ready.clear()
         self._consumed.set()
 
-    async def fragments(self) -> AsyncIterator[Sequence[memoryview]]:
+    def fragments(self) -> Fragments:
         """The data set as it comes: groups of views, valid until the next turn of the loop.
 
         When the association ends first, the task is cancelled.
         """
-        while True:
-            if self._ready:
-                group = tuple(self._ready)
-                yield group
-                for _ in group:
-                    self._ready.popleft()
-                self._consumed.set()
-            elif self._complete:
-                return
-            else:
-                self._arrived = trio.Event()
-                await self._arrived.wait()
+        return Fragments(self)
+
+    async def _next_group(self, consumed: int) -> tuple[memoryview, ...]:
+        for _ in range(consumed):
+            self._ready.popleft()
+        if consumed:
+            self._consumed.set()
+        while not self._ready:
+            if self._complete:
+                return ()
+            self._arrived = trio.Event()
+            await self._arrived.wait()
+        return tuple(self._ready)
 
     async def data_set(self, max_bytes: int | None = None) -> bytes:
         """The data set whole: for identifiers and attribute lists, which are small.
@@ -200,6 +201,24 @@ class Operation:
         await self.association.send(
             commands.SendMessage(self.context.context_id, response, data_set)
         )
+
+
+class Fragments:
+    """The data set of an operation while it comes; may be left at any time."""
+
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
+        self._taken = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[memoryview]:
+        group = await self._operation._next_group(self._taken)
+        self._taken = len(group)
+        if not group:
+            raise StopAsyncIteration
+        return group
 
 
 class Invocation:
@@ -565,9 +584,13 @@ class AssociationTask:
             )
 
     def _idle_deadline(self) -> float:
+        """When a silent peer is given up: in the middle of a data set, and as acceptor when
+        nothing is under way.  What we asked for has deadlines of its own."""
+        if self._engine.state is not Sta.STA6:
+            return math.inf
         awaits_data = self._inbound.operation is not None or self._inbound.response is not None
-        busy = self._performing or self._invocations
-        if (busy and not awaits_data) or self._engine.state is not Sta.STA6:
+        busy = self._performing or self._invocations or self._engine.role is Role.REQUESTOR
+        if busy and not awaits_data:
             return math.inf
         return self._received_at + self.deadlines.idle
 

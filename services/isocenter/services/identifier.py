@@ -101,7 +101,10 @@ MAX_KEY_LENGTH: Final = 1024
 MAX_LISTED_UIDS: Final = 16_384
 #: Values in a list of anything else.
 MAX_LISTED_VALUES: Final = 256
-#: Stars in one wild card key; matching takes time in proportion at the worst.
+#: Characters of a wild card key: three component groups of a PN (PS3.5 6.2) and some.
+#: Matching takes time in proportion to this at the worst.
+MAX_WILD_CARD_LENGTH: Final = 256
+#: Stars in one wild card key; more than a few have no use.
 MAX_STARS: Final = 16
 
 #: Date and time that are one point in time (PS3.4 C.2.2.2.5.3).
@@ -385,6 +388,11 @@ class _KeyParser:
         if _is_range(vr, value):
             return _range(tag, vr, value)
         if is_wild(vr, value):
+            if len(value) > MAX_WILD_CARD_LENGTH:
+                raise _does_not_match(
+                    f"{tag_text(tag)} is a wild card of more than {MAX_WILD_CARD_LENGTH} characters",
+                    tag,
+                )
             if value.count("*") > MAX_STARS:
                 raise _does_not_match(f"{tag_text(tag)} has more than {MAX_STARS} stars", tag)
             return WildCard(value)
@@ -465,7 +473,7 @@ def _answer_vr(element: Element) -> str:
     return vr_of(element.tag)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _answer_plan(
     parsed_keys: tuple[tuple[int, str], ...], level: Level
 ) -> tuple[tuple[int, str], ...]:

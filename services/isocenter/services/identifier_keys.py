@@ -16,8 +16,8 @@ from io import BytesIO
 from typing import Final
 
 import pydicom
-from pydicom.datadict import (
-    DicomDictionary,  # type: ignore[attr-defined]  # documented, not in its stubs' exports
+from pydicom.datadict import (  # type: ignore[attr-defined]  # DicomDictionary is documented
+    DicomDictionary,
     dictionary_VR,
     tag_for_keyword,
 )

@@ -9,7 +9,7 @@ on the way (`isocenter.engine.dataset.Reencoder`).
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -130,7 +130,7 @@ class DicomObject:
             name=str(dataset.SOPInstanceUID),
         )
 
-    async def parts(self, target: str | None = None) -> AsyncIterator[Buffer]:
+    async def parts(self, target: str | None = None) -> AsyncGenerator[Buffer, None]:
         """The data set in pieces of about `PART_BYTES`, in *target*'s encoding if given.
 
         Raises:

@@ -99,6 +99,20 @@ class Index(Protocol):
     """Knows what the archive holds, and finds it.
 
     Every method may be called from several tasks at once.  Failures are `StorageError`.
+
+    What all adapters agree on (``tests/storage/index_contract.py`` holds them to it):
+
+    * Patients are told apart by Patient ID and Issuer of Patient ID; where the ID is empty,
+      also by name and birth date, as they were when the patient first came.
+    * A study belongs to the patient it first came with; a series is one of its study, so
+      the same Series Instance UID in two studies makes two series.
+    * Of an attribute of patient, study or series the first value that is not empty stays,
+      as long as the entity does.  Patient ID and issuer are never filled in later.
+    * Counts, Modalities in Study and SOP Classes in Study (both sorted) are computed.
+    * An entity that is empty at the end of a call is gone.
+    * What matches is what `isocenter.services.matching` says.  Criteria below the query's
+      level have to be satisfied along one path of entities.
+    * Matches come in the order of their unique key, by code point.
     """
 
     async def add(
@@ -135,7 +149,7 @@ class Index(Protocol):
         self, query: Query | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StoredInstance]]]:
         """The instances below all matches of *query* (None: every instance), in blocks,
-        ordered by study, series and instance number."""
+        ordered by study, series and instance number (one without a number stands at 0)."""
         ...
 
     async def statistics(self) -> IndexStatistics: ...

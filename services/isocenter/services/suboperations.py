@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
@@ -198,9 +199,8 @@ async def send_object(
         move_originator_ae_title=move_originator[0] if move_originator else "",
         move_originator_message_id=move_originator[1] if move_originator else None,
     )
-    received = await association.invoke(
-        context.context_id, request, item.parts(context.transfer_syntax)
-    )
+    async with aclosing(item.parts(context.transfer_syntax)) as parts:
+        received = await association.invoke(context.context_id, request, parts)
     response = received.message
     assert isinstance(response, CStoreResponse)
     return response

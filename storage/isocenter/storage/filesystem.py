@@ -30,15 +30,13 @@ import errno
 import os
 import secrets
 import sys
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 import trio
 
-from isocenter.engine.items import Buffer
 from isocenter.services.ports import StagedObject, StorageError
 from isocenter.storage.files import (
     FOLDER_MODE,
@@ -47,18 +45,15 @@ from isocenter.storage.files import (
     Files,
     SystemFiles,
 )
-from isocenter.storage.keys import check_object_key, is_key_part, is_object_key
+from isocenter.storage.keys import check_object_key, is_key_part
 from isocenter.storage.reader import FileReader
+from isocenter.storage.staging import WRITERS, StagedFile, StagingArea, storage_error
 
 Durability = Literal["full", "relaxed"]
-_T = TypeVar("_T")
 
 #: Objects up to this size wait in memory and are written at once.  A CT or MR image has
 #: half a MiB; larger ones pay one thread hop (about 0.2 ms) per so many bytes.
 SMALL_OBJECT: Final = 1 << 20
-#: Worker threads of one store that write.  Syncs of several files at once share journal
-#: commits; beyond a few threads nothing is gained.
-WRITERS: Final = 4
 #: Worker threads of one store that read.
 READERS: Final = 16
 #: Keys in one block of `FileStore.keys` and of a question to the index.
@@ -68,109 +63,7 @@ KNOWN_FOLDERS: Final = 8192
 #: How often a folder that vanishes under us (another process prunes) is made again.
 FOLDER_ATTEMPTS: Final = 16
 
-#: Between key and token of a staged name, and after the token of a marker (see `_rename`).
-#: Neither may occur in a key.
-_TOKEN_MARK: Final = "+"  # noqa: S105 -- not that kind of token
-_RENAMED_MARK: Final = "!"
-_SLASH_MARK: Final = ","
-
 _Published = StorageError | FileExistsError | None
-
-
-class StagedFile:
-    """An object on its way in: in memory while it is small, then a file in ``staging``."""
-
-    __slots__ = ("_descriptor", "_error", "_held", "_path", "_store", "_synced")
-
-    def __init__(self, store: FileStore) -> None:
-        self._store = store
-        self._held: bytearray | None = bytearray()
-        self._descriptor: int | None = None
-        self._path: str | None = None
-        self._synced = False
-        self._error: StorageError | None = None
-
-    async def write(self, buffers: Sequence[Buffer]) -> None:
-        held = self._held
-        if held is None:
-            raise self._error or StorageError("the staged object was discarded or published")
-        for buffer in buffers:
-            held += buffer
-        if len(held) > self._store.memory_per_object:
-            await self._store.in_thread(partial(self.flush, sync=False))
-
-    async def spill(self) -> bool:
-        if self._held:
-            await self._store.in_thread(partial(self.flush, sync=False))
-        return True
-
-    async def finish(self) -> None:
-        """Write out and sync a large object now, so that no batch has to wait for it."""
-        if self._descriptor is not None and self._held is not None and not self._synced:
-            await self._store.in_thread(partial(self.flush, sync=self._store.is_durable))
-
-    async def discard(self) -> None:
-        if self._path is None:
-            self._held = None
-        else:
-            with trio.CancelScope(shield=True):
-                await self._store.in_thread(self.drop)
-
-    # What follows runs in worker threads, one at a time for one object.
-
-    def flush(self, *, sync: bool) -> None:
-        """Write what is held to the staged file; after a failure the object is lost for good."""
-        files = self._store.files
-        held = self._held
-        if held is None:
-            raise self._error or StorageError("the staged object was discarded or published")
-        try:
-            if self._descriptor is None:
-                path = self._store.staged_path()
-                self._descriptor = files.create(path)
-                self._path = path
-            if held:
-                files.write(self._descriptor, held)
-                self._held = bytearray()
-            if sync and not self._synced:
-                files.sync(self._descriptor)
-                self._synced = True
-        except OSError as error:
-            # After a failed sync the kernel may have dropped the pages: a second one would
-            # report success for bytes that are on no disk.  Hence nothing is tried again.
-            self._error = storage_error("write an object", error)
-            self.drop()
-            raise self._error from error
-
-    def rename_for(self, key: str) -> str:
-        """Give the staged file the name that tells its key; a new file has it at once."""
-        files = self._store.files
-        path = self._store.staged_path(key)
-        if self._path is None:
-            self._descriptor = files.create(path)
-        else:
-            files.rename(self._path, path)
-        self._path = path
-        return path
-
-    def stand_in(self, marker: str) -> None:
-        """The staged name has become the final one; *marker* takes its place."""
-        self._path = marker
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            descriptor, self._descriptor = self._descriptor, None
-            self._store.files.close(descriptor)
-
-    def drop(self) -> None:
-        """Leave no trace.  A staged file that cannot be removed is left to `recover`."""
-        self._held = None
-        with suppress(OSError):
-            self.close()
-        path, self._path = self._path, None
-        if path is not None:
-            with suppress(OSError):
-                self._store.files.unlink(path)
 
 
 class FileStore:
@@ -196,15 +89,15 @@ class FileStore:
     ) -> None:
         self._root = root
         self._objects = os.path.join(root, "objects")
-        self._staging = os.path.join(root, "staging")
-        self.files: Files = files if files is not None else SystemFiles()
-        self.is_durable = durability == "full"
+        self._files: Files = files if files is not None else SystemFiles()
+        self._is_durable = durability == "full"
         self._links = links
-        self._memory_per_object = memory_per_object
-        self._token = secrets.token_hex(4)
-        self._serial = 0
-        self._serial_lock = threading.Lock()
-        self._writers = trio.CapacityLimiter(WRITERS)
+        self._area = StagingArea(
+            os.path.join(root, "staging"),
+            self._files,
+            is_durable=self._is_durable,
+            memory_per_object=memory_per_object,
+        )
         self._readers = trio.CapacityLimiter(READERS)
         #: Folders below ``objects`` whose own name was synced by us and not removed since.
         self._known_folders: set[str] = set()
@@ -212,24 +105,12 @@ class FileStore:
 
     @property
     def memory_per_object(self) -> int:
-        return self._memory_per_object
-
-    async def in_thread(self, call: Callable[[], _T]) -> _T:
-        """Run *call* among the writers; it is never abandoned."""
-        return await trio.to_thread.run_sync(call, limiter=self._writers)
-
-    def staged_path(self, key: str = "") -> str:
-        """A staged name that nobody else makes, on this machine or after a restart."""
-        with self._serial_lock:
-            self._serial += 1
-            serial = self._serial
-        name = f"{key.replace('/', _SLASH_MARK)}{_TOKEN_MARK}{self._token}{serial:x}"
-        return os.path.join(self._staging, name)
+        return self._area.memory_per_object
 
     # -- In ---------------------------------------------------------------------------
 
     async def stage(self, size_hint: int | None = None) -> StagedFile:
-        return StagedFile(self)
+        return StagedFile(self._area)
 
     async def publish(self, staged: Sequence[tuple[StagedObject, str]]) -> Sequence[_Published]:
         jobs: list[tuple[StagedFile, str]] = []
@@ -239,20 +120,22 @@ class FileStore:
                 raise TypeError("this object was staged by another store")
             jobs.append((one, key))
         if len(jobs) <= 1:
-            return await self.in_thread(lambda: self._sync_names(jobs, self._publish_all(jobs)))
+            return await self._area.in_thread(
+                lambda: self._sync_names(jobs, self._publish_all(jobs))
+            )
         # Dealt out so that a large object does not keep the ones after it waiting.
         hands = [jobs[start::WRITERS] for start in range(min(WRITERS, len(jobs)))]
         outcomes: list[_Published] = [None] * len(jobs)
 
         async def play(start: int, hand: list[tuple[StagedFile, str]]) -> None:
-            outcomes[start::WRITERS] = await self.in_thread(partial(self._publish_all, hand))
+            outcomes[start::WRITERS] = await self._area.in_thread(partial(self._publish_all, hand))
 
         # A half-published batch would have no owner: a cancellation has to wait.
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
                 for start, hand in enumerate(hands):
                     nursery.start_soon(play, start, hand)
-            outcomes = await self.in_thread(lambda: self._sync_names(jobs, outcomes))
+            outcomes = await self._area.in_thread(lambda: self._sync_names(jobs, outcomes))
         return outcomes
 
     def _publish_all(self, jobs: list[tuple[StagedFile, str]]) -> list[_Published]:
@@ -278,17 +161,18 @@ class FileStore:
         if os.path.lexists(target):  # most often a whole study sent again: do not write it
             raise FileExistsError(target)
         path = staged.rename_for(key)
-        staged.flush(sync=self.is_durable)
+        staged.flush(sync=self._is_durable)
+        staged.close()
         for _ in range(FOLDER_ATTEMPTS):
             try:
                 if self._links:
-                    self.files.link(path, target)
+                    self._files.link(path, target)
+                    staged.publish()
                 else:
-                    staged.stand_in(self._rename(path, target))
+                    staged.publish(self._rename(path, target))
             except FileNotFoundError:
                 self._make_folders(os.path.dirname(target))
             else:
-                staged.close()
                 return
         # Another process prunes the folder each time.
         raise OSError(errno.ENOENT, "the object's folder is removed again and again")
@@ -300,10 +184,10 @@ class FileStore:
         apart, the later one wins.  The staged name is gone afterwards, so an empty
         marker takes its part for `recover`.
         """
-        marker = path + _RENAMED_MARK
+        marker = self._area.marker_of(path)
         with suppress(FileExistsError):
-            self.files.close(self.files.create(marker))
-        self.files.rename(path, target)
+            self._files.close(self._files.create(marker))
+        self._files.rename(path, target)
         return marker
 
     def _make_folders(self, folder: str) -> None:
@@ -313,7 +197,7 @@ class FileStore:
             folder = os.path.dirname(folder)
         for folder in reversed(missing):
             try:
-                self.files.make_folder(folder)
+                self._files.make_folder(folder)
             except FileExistsError:
                 if not os.path.isdir(folder):
                     raise NotADirectoryError(
@@ -326,7 +210,7 @@ class FileStore:
         self, jobs: list[tuple[StagedFile, str]], outcomes: list[_Published]
     ) -> list[_Published]:
         """Make the new names durable, each folder once; objects whose folder fails are undone."""
-        if not self.is_durable:
+        if not self._is_durable:
             return outcomes
         folders: dict[str, OSError | None] = {}
         ancestries: list[list[str]] = []
@@ -335,7 +219,7 @@ class FileStore:
             folders.update(dict.fromkeys(ancestries[-1]))
         for folder in sorted(folders, key=len, reverse=True):
             try:
-                self.files.sync_folder(folder)
+                self._files.sync_folder(folder)
             except OSError as error:
                 folders[folder] = error
         if len(self._known_folders) > KNOWN_FOLDERS:
@@ -344,8 +228,8 @@ class FileStore:
             ancestry = ancestries[place]
             failure = next((folders[f] for f in ancestry if folders[f] is not None), None)
             if failure is not None:
-                self._unpublish(key)
-                staged.drop()
+                if self._unpublish(key):
+                    staged.drop()
                 outcomes[place] = storage_error("make a folder durable", failure)
             elif ancestry:
                 self._known_folders.update(ancestry[:-1])
@@ -367,7 +251,7 @@ class FileStore:
     async def settle(self, staged: Sequence[StagedObject]) -> None:
         ours = [one for one in staged if isinstance(one, StagedFile)]
         if ours:
-            await self.in_thread(lambda: self._settle(ours))
+            await self._area.in_thread(lambda: self._settle(ours))
 
     def _settle(self, staged: list[StagedFile]) -> None:
         for one in staged:
@@ -396,25 +280,28 @@ class FileStore:
             if failure is not None:
                 raise storage_error("remove an object", failure) from failure
 
-        await self.in_thread(remove_all)
+        await self._area.in_thread(remove_all)
 
     def _remove(self, key: str) -> None:
         parts = key.split("/")
         with suppress(FileNotFoundError, NotADirectoryError):
-            self.files.unlink(os.path.join(self._objects, *parts))
+            self._files.unlink(os.path.join(self._objects, *parts))
         # Empty folders go too, from the innermost outwards.
         for depth in range(len(parts) - 1, 0, -1):
             folder = os.path.join(self._objects, *parts[:depth])
             self._known_folders.discard(folder)
             try:
-                self.files.remove_folder(folder)
+                self._files.remove_folder(folder)
             except OSError:
                 return
 
-    def _unpublish(self, key: str) -> None:
-        """Take a name back after a failure; if that fails as well, `recover` does it."""
-        with suppress(OSError):
+    def _unpublish(self, key: str) -> bool:
+        """Take a name back after a failure; False: that failed as well, `recover` has to do it."""
+        try:
             self._remove(key)
+        except OSError:
+            return False
+        return True
 
     @asynccontextmanager
     async def keys(self) -> AsyncIterator[AsyncIterator[Sequence[str]]]:
@@ -460,21 +347,21 @@ class FileStore:
     async def recover(
         self, is_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]]
     ) -> int:
-        names = await self.in_thread(self._staged_names)
+        names = await self._area.in_thread(self._staged_names)
         undone = 0
         for start in range(0, len(names), KEYS_PER_BLOCK):
             block = names[start : start + KEYS_PER_BLOCK]
-            published = await self.in_thread(partial(self._published_as, block))
+            published = await self._area.in_thread(partial(self._published_as, block))
             asked = [key for key in published if key is not None]
             known = dict(zip(asked, await is_indexed(asked), strict=True)) if asked else {}
             unknown = [key for key in asked if not known[key]]
             undone += sum(1 for key in published if key is None or not known[key])
-            await self.in_thread(partial(self._undo, unknown, block))
+            await self._area.in_thread(partial(self._undo, unknown, block))
         return undone
 
     def _staged_names(self) -> list[str]:
         try:
-            return os.listdir(self._staging)
+            return os.listdir(self._area.folder)
         except OSError as error:
             raise storage_error("list the staging folder", error) from error
 
@@ -483,30 +370,31 @@ class FileStore:
         return [self._key_of(name) for name in names]
 
     def _key_of(self, name: str) -> str | None:
-        key = name.partition(_TOKEN_MARK)[0].replace(_SLASH_MARK, "/")
-        if not is_object_key(key):
+        key = self._area.key_of(name)
+        if key is None:
             return None
         try:
             final = os.lstat(os.path.join(self._objects, *key.split("/")))
-            staged = os.lstat(os.path.join(self._staging, name))
-        except OSError:
+            staged = os.lstat(os.path.join(self._area.folder, name))
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise storage_error("look at a staged object", error) from error
         # Another object may have the key: an older one that this one must not replace.
-        same = name.endswith(_RENAMED_MARK) or os.path.samestat(final, staged)
-        return key if same else None
+        return key if self._area.is_marker(name) or os.path.samestat(final, staged) else None
 
     def _undo(self, keys: list[str], names: list[str]) -> None:
         try:
             for key in keys:
                 self._remove(key)
-                if self.is_durable:
+                if self._is_durable:
                     folder = os.path.join(self._objects, *key.split("/")[:-1])
                     while not os.path.isdir(folder):
                         folder = os.path.dirname(folder)
-                    self.files.sync_folder(folder)
+                    self._files.sync_folder(folder)
             for name in names:
                 with suppress(FileNotFoundError):
-                    self.files.unlink(os.path.join(self._staging, name))
+                    self._files.unlink(os.path.join(self._area.folder, name))
         except OSError as error:
             raise storage_error("clear the staging folder", error) from error
 
@@ -572,7 +460,7 @@ def _prepare(path: str) -> tuple[str, bool]:
     """Make the folders, try to write; the absolute path, and whether there are hard links."""
     root = os.path.abspath(path)
     objects, staging = os.path.join(root, "objects"), os.path.join(root, "staging")
-    probe = f"{_TOKEN_MARK}probe{secrets.token_hex(8)}"
+    probe = f"+probe{secrets.token_hex(8)}"  # "+": can be no key, nor part of one
     names = os.path.join(staging, probe), os.path.join(objects, probe)
     try:
         # Parents that are missing get the process's own mode: they are not only ours.
@@ -607,14 +495,3 @@ def _prepare(path: str) -> tuple[str, bool]:
             "directory with --data-dir",
             out_of_resources=error.errno in OUT_OF_RESOURCES,
         ) from error
-
-
-def storage_error(what: str, error: OSError) -> StorageError:
-    """The port's error for one of the operating system.
-
-    It names no file: with some naming schemes a path holds a date of the patient's.
-    """
-    return StorageError(
-        f"cannot {what}: {error.strerror or error}",
-        out_of_resources=error.errno in OUT_OF_RESOURCES,
-    )

@@ -61,7 +61,7 @@ class MessageAssembler:
                 f"a fragment on presentation context {context_id} within a message on "
                 f"{self._context_id}"
             )
-        if not data:
+        if not data and not remaining:
             self._empty += 1
             if self._empty > self._limits.empty_fragments:
                 raise LimitExceeded("too many empty fragments in one message", "empty_fragments")

@@ -24,6 +24,7 @@ from isocenter.engine.items import Buffer
 RESPONSE_BIT: Final = 0x8000
 #: Error Comment (0000,0902) is an LO.
 _ERROR_COMMENT_LENGTH: Final = 64
+_NOT_IN_LO: Final = {ord("\\"): "/"} | dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,12 +198,15 @@ class _Kind(NamedTuple):
     decode: Callable[[bytes], Any]
 
 
+def _encode_comment(element: int, text: str) -> bytes:
+    # A backslash would make two values of it, and an LO has no control characters (PS3.5 6.2).
+    return cs.encode_text(element, text[:_ERROR_COMMENT_LENGTH].translate(_NOT_IN_LO))
+
+
 _UI: Final = _Kind(cs.encode_uid, cs.decode_uid)
 _US: Final = _Kind(cs.encode_us, cs.decode_us)
 _AE: Final = _Kind(cs.encode_text, cs.decode_text)
-_LO: Final = _Kind(
-    lambda element, text: cs.encode_text(element, text[:_ERROR_COMMENT_LENGTH]), cs.decode_text
-)
+_LO: Final = _Kind(_encode_comment, cs.decode_text)
 _AT: Final = _Kind(cs.encode_tags, cs.decode_tags)
 
 #: Every field of every message: element of group 0000 and its form (PS3.7 E.1, E.2).
@@ -390,7 +394,8 @@ def decode_message(buffer: Buffer) -> tuple[Message, bool]:
         return _unrecognized(
             elements, number, Status.MISTYPED_ARGUMENT, "(0000,0800) is missing or no US"
         ), False
-    return message_class(**values), has_data_set
+    # A C-CANCEL-RQ has no data set (PS3.7 9.3.2.3), whatever it says.
+    return message_class(**values), has_data_set and message_class is not CCancelRequest
 
 
 _US_LENGTH: Final = 2
