@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,6 +27,15 @@ from isocenter.engine.items import (
     UserIdentity,
     UserInformation,
 )
+
+
+def refusal(decode: Callable[..., object], *arguments: object) -> int | None:
+    """The reason of the A-ABORT that these bytes would get, None when they mean something."""
+    try:
+        decode(*arguments)
+    except RemoteProtocolError as fault:
+        return fault.reason
+    return None
 
 
 def item(item_type: int, value: bytes) -> bytes:
@@ -125,19 +135,14 @@ def test_text_of_peers_is_kept_as_it_is() -> None:
 
 @given(st.binary(max_size=120))
 def test_any_user_information(data: bytes) -> None:
-    try:
-        items.decode_user_information(data)
-    except RemoteProtocolError as fault:
-        assert fault.reason == INVALID_PDU_PARAMETER_VALUE
+    assert refusal(items.decode_user_information, data) in {None, INVALID_PDU_PARAMETER_VALUE}
 
 
 @given(st.binary(max_size=120))
 def test_any_contexts(data: bytes) -> None:
     for decode in (items.decode_proposed_context, items.decode_context_result):
-        try:
-            decode(data)
-        except RemoteProtocolError as fault:
-            assert fault.reason in {INVALID_PDU_PARAMETER_VALUE, UNEXPECTED_PDU_PARAMETER}
+        reason = refusal(decode, data)
+        assert reason in {None, INVALID_PDU_PARAMETER_VALUE, UNEXPECTED_PDU_PARAMETER}
 
 
 def test_the_transfer_syntax_of_a_refused_context_is_not_read() -> None:

@@ -70,7 +70,8 @@ def request(*contexts: ProposedContext, **info: Any) -> AssociateRequest:
 
 
 def acceptor(**fields: Any) -> Acceptor:
-    return Acceptor(**{"offer": OFFERS.get, "max_pdu_length": 131_072} | fields)
+    values: dict[str, Any] = {"offer": OFFERS.get, "max_pdu_length": 131_072}
+    return Acceptor(**values | fields)
 
 
 def accepted(asked: AssociateRequest, by: Acceptor | None = None) -> AssociateAccept:
@@ -290,9 +291,7 @@ def test_extended_negotiation() -> None:
         ),
     )
     answer = accepted(asked)
-    assert answer.user_information.extended_negotiations == (
-        ExtendedNegotiation(GET, b"\1\0\1"),
-    )
+    assert answer.user_information.extended_negotiations == (ExtendedNegotiation(GET, b"\1\0\1"),)
     for side in both(asked, answer):
         assert side.extended_negotiations == {GET: b"\1\0\1"}
 
@@ -309,9 +308,7 @@ def test_an_answer_to_what_was_not_asked_is_ignored() -> None:
     asked = request(ProposedContext(1, GET, (IMPLICIT,)))
     answer = replace(
         accepted(asked),
-        user_information=UserInformation(
-            extended_negotiations=(ExtendedNegotiation(GET, b"\1"),)
-        ),
+        user_information=UserInformation(extended_negotiations=(ExtendedNegotiation(GET, b"\1"),)),
     )
     assert established(asked, answer, Role.REQUESTOR).extended_negotiations == {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pynetdicom.pdu as theirs
@@ -12,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pynetdicom.pdu_primitives import A_ASSOCIATE, MaximumLengthNotification
 from pynetdicom.presentation import build_context
-from vectors.reader import read_vector
 
 from isocenter.engine import pdu
 from isocenter.engine.errors import (
@@ -44,6 +44,7 @@ from isocenter.engine.pdu import (
     ReleaseResponse,
     decode_pdu,
 )
+from vectors.reader import read_vector
 
 HEADER = 6
 #: Bytes of an A-ASSOCIATE body before its items.
@@ -115,6 +116,15 @@ def decode(whole: bytes, limits: Limits = DEFAULT_LIMITS) -> pdu.Pdu:
     return decode_pdu(pdu_type, whole[HEADER:], limits)
 
 
+def refusal(decode: Callable[..., object], *arguments: object) -> int | None:
+    """The reason of the A-ABORT that these bytes would get, None when they mean something."""
+    try:
+        decode(*arguments)
+    except RemoteProtocolError as fault:
+        return fault.reason
+    return None
+
+
 def item(item_type: int, value: bytes) -> bytes:
     return struct.pack(">BxH", item_type, len(value)) + value
 
@@ -149,7 +159,9 @@ ae_titles = st.text(
     min_size=1,
     max_size=16,
 ).filter(lambda text: text == text.strip())
-version_names = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=16)
+version_names = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="\\"), max_size=16
+)
 words = st.integers(0, 2**16 - 1)
 few_bytes = st.binary(max_size=40)
 user_information = st.builds(
@@ -249,14 +261,13 @@ def test_pdu_types_print_as_the_standard_does(name: str) -> None:
 def test_every_truncation_is_refused_or_means_something(name: str) -> None:
     whole = read_vector(name)
     for end in range(HEADER, len(whole)):
-        try:
-            decode_pdu(whole[0], whole[HEADER:end], DEFAULT_LIMITS)
-        except RemoteProtocolError as fault:
-            assert fault.reason == INVALID_PDU_PARAMETER_VALUE
-        else:
+        reason = refusal(decode_pdu, whole[0], whole[HEADER:end], DEFAULT_LIMITS)
+        if reason is None:
             # Only where the cut falls between two items.
             assert name.startswith("associate_")
             assert end > HEADER + FIXED
+        else:
+            assert reason == INVALID_PDU_PARAMETER_VALUE
 
 
 @settings(max_examples=400)
@@ -267,20 +278,17 @@ def test_mutated_bytes_are_refused_or_mean_something(data: st.DataObject) -> Non
     for _ in range(data.draw(st.integers(1, 4))):
         position = data.draw(st.integers(HEADER, len(whole) - 1))
         whole[position] = data.draw(st.integers(0, 255))
-    try:
-        decode_pdu(whole[0], memoryview(whole)[HEADER:], DEFAULT_LIMITS)
-    except RemoteProtocolError as fault:
-        assert fault.reason in {INVALID_PDU_PARAMETER_VALUE, UNEXPECTED_PDU_PARAMETER}
+    reason = refusal(decode_pdu, whole[0], memoryview(whole)[HEADER:], DEFAULT_LIMITS)
+    assert reason in {None, INVALID_PDU_PARAMETER_VALUE, UNEXPECTED_PDU_PARAMETER}
 
 
 @given(st.sampled_from([1, 2, 3, 5, 6, 7]), st.binary(max_size=200))
 def test_any_bytes_are_refused_or_mean_something(pdu_type: int, body: bytes) -> None:
-    try:
-        decode_pdu(pdu_type, body, DEFAULT_LIMITS)
-    except RemoteProtocolError as fault:
-        assert fault.reason == INVALID_PDU_PARAMETER_VALUE
-    else:
+    reason = refusal(decode_pdu, pdu_type, body, DEFAULT_LIMITS)
+    if reason is None:
         assert len(body) == 4 or len(body) >= FIXED
+    else:
+        assert reason == INVALID_PDU_PARAMETER_VALUE
 
 
 @pytest.mark.parametrize("pdu_type", [0, 4, 8, 255])

@@ -270,6 +270,22 @@ async def test_an_orphan_under_the_key_does_not_block(policy: DuplicatePolicy) -
         assert await archive.are_indexed([KEY, result.instance.object_key]) == [False, True]
 
 
+@pytest.mark.parametrize("policy", list(DuplicatePolicy))
+@pytest.mark.parametrize("data", [data_set(), OTHER], ids=["same", "other"])
+async def test_a_duplicate_of_an_object_that_vanished_takes_its_place(
+    naming: NamingScheme, policy: DuplicatePolicy, data: bytes
+) -> None:
+    objects = MemoryStore()
+    async with opened(objects, naming=naming, duplicates=policy) as archive:
+        first = await store(archive)
+        await objects.remove([first.instance.object_key])
+        again = await store(archive, data=data)
+        assert (again.status, again.outcome) == (0, StoreOutcome.REPLACED)
+        stored = (await archive.get([uid(1)]))[uid(1)]
+        assert await data_set_of(archive, stored) == data
+        assert await keys_of(archive) == {stored.object_key}
+
+
 # -- Group commit ------------------------------------------------------------------------
 
 

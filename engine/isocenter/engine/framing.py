@@ -161,7 +161,7 @@ class Framer:
                     position += _HEADER_LENGTH
                 try:
                     cut = (
-                        self._pdv_header(header, start)
+                        self._pdv_header(header, start, position == end)
                         if self._pdu_left
                         else self._pdu_header(header, start)
                     )
@@ -170,9 +170,6 @@ class Framer:
                     raise
                 if cut is not None:
                     yield cut
-                elif self._fragment_left and position == end:
-                    # What a PDV header announces is judged now, not with its first byte.
-                    yield self._fragment(_NOTHING)
 
     def _fragment(self, data: memoryview) -> Fragment:
         context_id, control = self._pdv
@@ -227,7 +224,7 @@ class Framer:
         self._body_left = length
         return None if length else self._control_pdu()
 
-    def _pdv_header(self, header: Buffer, start: int) -> Fragment | None:
+    def _pdv_header(self, header: Buffer, start: int, is_at_end: bool) -> Fragment | None:
         length, context_id, control = _PDV_HEADER.unpack_from(header, start)
         if length < _PDV_OVERHEAD or length + 4 > self._pdu_left:
             raise RemoteProtocolError(
@@ -247,7 +244,9 @@ class Framer:
             )
         self._pdv = (context_id, control)
         self._fragment_left = length - _PDV_OVERHEAD
-        return None if self._fragment_left else self._fragment(_NOTHING)
+        # At the end of a chunk: what the header announces is judged now, not with the first
+        # byte of the fragment.
+        return self._fragment(_NOTHING) if is_at_end or not self._fragment_left else None
 
 
 _NOTHING: Final = memoryview(b"")

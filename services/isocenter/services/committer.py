@@ -230,6 +230,10 @@ class Committer:
                 [pending.record for pending in published],
                 replace=self._duplicates is DuplicatePolicy.REPLACE,
             )
+            answers = [
+                await self._heal(pending.record, added)
+                for pending, added in zip(published, answers, strict=True)
+            ]
         except Exception as error:
             await self._take_back(published, error)
             return
@@ -277,8 +281,13 @@ class Committer:
             previous = known.get(record.sop_instance_uid)
             # Unknown to the index: a file that a crash or a hand left there.  It is not ours
             # to judge here; it stays as it is and `verify` reports it.
-            if previous is None or (
-                self._duplicates is DuplicatePolicy.REPLACE and previous.digest != record.digest
+            if (
+                previous is None
+                or (
+                    self._duplicates is DuplicatePolicy.REPLACE
+                    and previous.digest != record.digest
+                )
+                or (previous.object_key != record.object_key and not await self._holds(previous))
             ):
                 key = distinct_key(record.object_key, self._token())
                 pending.record = replace(record, object_key=key)
@@ -287,6 +296,28 @@ class Committer:
                 pending.resolve(self._duplicate(record, previous))
                 await pending.staged.discard()
         return again
+
+    async def _heal(self, record: InstanceRecord, added: Added) -> Added:
+        """A duplicate of an object whose file has vanished takes its place: what is
+        acknowledged has to be there."""
+        previous = added.previous
+        if added.outcome is not Outcome.DUPLICATE or previous is None:
+            return added
+        # Published under the very key of the old one: then nothing was there.
+        if previous.object_key != record.object_key and await self._holds(previous):
+            return added
+        _log.error(
+            "the file of instance %s had vanished; what was sent now takes its place",
+            record.sop_instance_uid,
+        )
+        return (await self._index.add([record], replace=True))[0]
+
+    async def _holds(self, stored: StoredInstance) -> bool:
+        try:
+            async with await self._store.open(stored.object_key) as reader:
+                return reader.size == stored.size
+        except KeyError:
+            return False
 
     def _answer(self, record: InstanceRecord, added: Added) -> StoreResult | StoreError:
         match added.outcome:

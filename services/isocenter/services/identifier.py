@@ -390,7 +390,7 @@ class _KeyParser:
         if is_wild(vr, value):
             if len(value) > MAX_WILD_CARD_LENGTH:
                 raise _does_not_match(
-                    f"{tag_text(tag)} is a wild card of more than {MAX_WILD_CARD_LENGTH} characters",
+                    f"{tag_text(tag)} is a wild card over {MAX_WILD_CARD_LENGTH} characters",
                     tag,
                 )
             if value.count("*") > MAX_STARS:

@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             listeners = _listen(composition.binds_of(settings, tls))
             stack.callback(_close, listeners)
         except (IsocenterError, OSError) as error:
-            print(f"isocenter serve: {error}", file=sys.stderr)
+            print(f"isocenter serve: {_text(error)}", file=sys.stderr)
             return EXIT_START
         addresses = [(*sock.getsockname()[:2], bind.tls is not None) for sock, bind in listeners]
 
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         except* (IsocenterError, OSError) as group:
             failures += _leaves(group)
         for failure in failures:
-            print(f"isocenter serve: {failure}", file=sys.stderr)
+            print(f"isocenter serve: {_text(failure)}", file=sys.stderr)
         return EXIT_START if failures else 0
 
 
@@ -228,6 +228,11 @@ def _summary(
 def _url(host: str, port: int, is_tls: bool) -> str:
     shown = f"[{host}]" if ":" in host else host
     return f"{'dicom-tls' if is_tls else 'dicom'}://{shown}:{port}"
+
+
+def _text(error: BaseException) -> str:
+    """The message, without the number that OSError puts in front of it."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -1,0 +1,126 @@
+"""``isocenter movescu``: have a peer send objects somewhere (PS3.4 C.4.2), also to us."""
+
+from __future__ import annotations
+
+import argparse
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from isocenter.services.access import AccessPolicy
+from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.common import (
+    Client,
+    UsageError,
+    add_network_options,
+    ae_title,
+    port,
+    run_client,
+)
+from isocenter.services.cli.query_options import MODELS, Request, add_query_options, requests_of
+from isocenter.services.cli.receiving import ObjectFolder, Received, add_receiving_options
+from isocenter.services.cli.retrieving import follow, judge
+from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation
+from isocenter.services.registry import Registry
+from isocenter.services.server import Bind, serve
+from isocenter.services.tls import TlsFiles, server_context
+from isocenter.services.verification import Verification
+
+DESCRIPTION: Final = """\
+Have a peer send objects to a destination that it knows by its AE title (C-MOVE).  With
+--port we are the destination: objects come to that port and are written into files."""
+EXAMPLES: Final = """\
+examples:
+  isocenter movescu ISOCENTER@localhost:11112 -aem VIEWER --study-uid 1.2.3
+  isocenter movescu -aet ME -aem ME --port 11113 -od downloads -S -L STUDY \\
+                    -k StudyInstanceUID=1.2.3 -aec ISOCENTER archive 11112
+
+The peer sends to the address that it has for the AE title of -aem, for our server one of
+isocenter serve --peer AET@HOST:PORT.
+
+exit codes: 0 all were sent, 1 some were not, 2 arguments or no association"""
+
+_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # whoever gives --port wants others to connect
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of movescu."""
+    add_network_options(parser, calling="MOVESCU", timeout=60, what_follows="QUERY-FILE …")
+    group = parser.add_argument_group("destination")
+    group.add_argument(
+        "-aem",
+        "--move-dest",
+        "--move",
+        type=ae_title,
+        metavar="AET",
+        help="where to send; with --port the default is the calling AE title",
+    )
+    group.add_argument(
+        "+P", "--port", type=port, metavar="N", help="receive here, on this port, in the clear"
+    )
+    group.add_argument(
+        "--receive-host",
+        default=_EVERYWHERE,
+        metavar="H",
+        help="address to receive at (default: %(default)s)",
+    )
+    group.add_argument(
+        "--receive-tls",
+        action="store_true",
+        help="receive over TLS, with --tls-cert, --tls-key and --tls-ca",
+    )
+    add_query_options(parser)
+    add_receiving_options(parser)
+    group.add_argument("-p", "--progress", action="store_true", default=True, help="default")
+    group.add_argument(
+        "--no-progress", dest="progress", action="store_false", help="no progress bar"
+    )
+    group.add_argument(
+        "--ignore-pending",
+        dest="progress",
+        action="store_false",
+        help="show nothing of pending responses",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Move; the exit code."""
+
+    async def work(client: Client, rest: list[str]) -> int:
+        destination = arguments.move_dest
+        if destination is None:
+            if arguments.port is None:
+                raise UsageError("where to? Give the destination with -aem, or --port to receive")
+            destination = client.calling_ae_title
+        requests = requests_of(arguments, rest, retrieve=True)
+        receiving_tls = _receiving_tls(arguments)
+        with client.terminal.progress("moving", wanted=arguments.progress) as advance:
+
+            def received(so_far: Received) -> None:
+                client.terminal.detail(
+                    f"{so_far.written + so_far.kept + so_far.failed} objects came"
+                )
+
+            folder = None if arguments.port is None else ObjectFolder.of(arguments, received)
+            contexts = [
+                (uid, BASIC_SYNTAXES)
+                for uid in dict.fromkeys(MODELS[request.model][1] for request in requests)
+            ]
+            good = True
+            async with (
+                _receiving(arguments, folder, destination, receiving_tls),
+                client.associate(contexts) as association,
+            ):
+                mover = _Mover(client, association, destination, folder)
+                for request in requests:
+                    with client.interrupts.stoppable():
+                        good &= await mover.move(request, follow_with=follow(advance))
+        if client.interrupts.requested:
+            client.terminal.note("cancelled")
+            return EXIT_INTERRUPTED
+        return EXIT_OK if good else EXIT_FAILED
+
+    return run_client(arguments, work)
