@@ -601,6 +601,7 @@ def test_pynetdicom_reads_our_accept() -> None:
     results = [(context.context_id, context.result) for context in other.presentation_context]
     assert results == [(1, 0), (3, 3)]
     assert other.presentation_context[0].transfer_syntax == IMPLICIT
+    assert other.user_information is not None
     assert other.user_information.maximum_length == ACCEPT.user_information.max_pdu_length
     assert other.encode() == whole
 

@@ -136,6 +136,7 @@ class ServedArchive:
             done = isocenter_command(
                 "certs", "issue", ae_title.lower(), "--ae-title", ae_title,
                 "--ca-dir", self.data_dir / "certs", "--out", folder,
+                "--host", "127.0.0.1", "--host", "localhost",
             )  # fmt: skip
             assert done.returncode == 0, done.stdout
             stem = folder / ae_title.lower()

@@ -76,6 +76,13 @@ class StoreResult:
         """Of the C-STORE-RSP: 0000H, or the warning B007H when another object was kept."""
         return WARNING_NOT_MATCHING if self.outcome is StoreOutcome.KEPT_OTHER else SUCCESS
 
+    @property
+    def comment(self) -> str:
+        """What the warning is about, for Error Comment (0000,0902)."""
+        if self.outcome is StoreOutcome.KEPT_OTHER:
+            return "another object with this SOP Instance UID is kept"
+        return ""
+
 
 @dataclass(slots=True, eq=False)
 class Pending:

@@ -70,5 +70,6 @@ class Storage:
                 status=result.status,
                 affected_sop_class_uid=request.affected_sop_class_uid,
                 affected_sop_instance_uid=request.affected_sop_instance_uid,
+                error_comment=result.comment,
             )
         )

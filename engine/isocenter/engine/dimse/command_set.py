@@ -95,6 +95,7 @@ def encode_uid(element: int, value: str) -> bytes:
 
 
 def encode_text(element: int, value: str) -> bytes:
+    """Padded with a space; what ISO 8859-1 does not have becomes a question mark."""
     data = value.encode("latin-1", "replace")
     if len(data) & 1:
         data += b" "
@@ -122,6 +123,7 @@ def decode_uid(value: bytes) -> str:
 
 
 def decode_text(value: bytes) -> str:
+    """Without padding on either side, which means nothing in AE and LO (PS3.5 6.2)."""
     return value.strip(b"\0 ").decode("latin-1")
 
 

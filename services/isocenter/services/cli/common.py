@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import signal
 import ssl
 import threading
@@ -280,6 +281,17 @@ def peer_of(arguments: argparse.Namespace) -> tuple[Peer, list[str]]:
     return peer, rest
 
 
+def check_paths(paths: Sequence[str]) -> None:
+    """That there is something at each of *paths*.
+
+    Raises:
+        UsageError: there is not.
+    """
+    for path in paths:
+        if not os.path.exists(path):
+            raise UsageError(f"{path}: no such file or folder")
+
+
 def tls_of(arguments: argparse.Namespace) -> ssl.SSLContext | None:
     """The TLS context that the options ask for; None: in the clear.
 
@@ -376,7 +388,7 @@ class Client:
     deadlines: Deadlines
     max_pdu_length: int | None
     terminal: Terminal
-    interrupts: Interrupts = field(default_factory=Interrupts)
+    interrupts: Interrupts
 
     @asynccontextmanager
     async def associate(
@@ -438,7 +450,7 @@ def run_client(
     """
     terminal = Terminal.of(arguments)
 
-    def prepare() -> tuple[Client, list[str]]:
+    async def prepared(interrupts: Interrupts) -> int:
         peer, rest = peer_of(arguments)
         client = Client(
             peer=peer,
@@ -447,23 +459,9 @@ def run_client(
             deadlines=deadlines_of(arguments),
             max_pdu_length=arguments.max_pdu,
             terminal=terminal,
+            interrupts=interrupts,
         )
-        return client, rest
-
-    async def prepared(interrupts: Interrupts) -> int:
-        client, rest = prepare()
-        return await work(
-            Client(
-                client.peer,
-                client.calling_ae_title,
-                client.tls,
-                client.deadlines,
-                client.max_pdu_length,
-                terminal,
-                interrupts,
-            ),
-            rest,
-        )
+        return await work(client, rest)
 
     return run_task(terminal, prepared)
 

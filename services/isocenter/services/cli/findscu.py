@@ -110,7 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Query the peer; the exit code."""
 
     async def work(client: Client, rest: list[str]) -> int:
-        requests = [_completed(arguments, one) for one in requests_of(arguments, rest, retrieve=False)]
+        requests = [
+            _completed(arguments, one) for one in requests_of(arguments, rest, retrieve=False)
+        ]
         if arguments.extract and not arguments.output_directory.is_dir():
             raise UsageError(f"{arguments.output_directory}: no such folder")
         with _output(arguments.output_file) as out:
@@ -124,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _completed(arguments: argparse.Namespace, request: Request) -> Request:
     if arguments.key or arguments.query_file or len(arguments.peer) > 2:
         return request
-    named = {tag for tag in request.top_level}
+    named = set(request.top_level)
     usual = tuple(
         (keyword, "")
         for keyword in _USUAL_KEYS[request.level]
@@ -148,9 +150,7 @@ def _output(path: str) -> Iterator[TextIO]:
 
 
 class _Finder:
-    def __init__(
-        self, client: Client, writer: MatchWriter, arguments: argparse.Namespace
-    ) -> None:
+    def __init__(self, client: Client, writer: MatchWriter, arguments: argparse.Namespace) -> None:
         self._client = client
         self._writer = writer
         self._most: int = arguments.max_results

@@ -88,21 +88,22 @@ _SYNTAX_ORDER: Final = tuple(
     )
 )
 
+
+def _uids(suffixes: str) -> tuple[str, ...]:
+    return tuple(_STORAGE + suffix for suffix in suffixes.split())
+
+
 #: The usual SOP classes, those that are compressed first.
-_USUAL_IMAGES: Final = tuple(
-    _STORAGE + suffix
-    for suffix in "2 4 1 1.1 1.2 6.1 3.1 7 12.1 12.2 128 20".split()
+_USUAL_IMAGES: Final = _uids("2 4 1 1.1 1.2 6.1 3.1 7 12.1 12.2 128 20")
+_USUAL_OTHERS: Final = _uids(
+    "2.1 2.2 4.1 4.2 4.3 4.4 1.1.1 1.2.1 1.3 1.3.1 6 3 6.2 5 7.1 7.2 7.3 7.4 11.1 11.2 11.3 "
+    "11.4 12.1.1 12.2.1 13.1.1 13.1.2 13.1.3 14.1 130 128.1 30 66 66.1 66.3 66.4 66.5 67 "
+    "77.1.1 77.1.1.1 77.1.2 77.1.2.1 77.1.3 77.1.4 77.1.4.1 77.1.5.1 77.1.5.2 77.1.5.4 "
+    "77.1.6 78.1 79.1 80.1 88.11 88.22 88.33 88.34 88.40 88.50 88.59 88.65 88.67 104.1 "
+    "104.2 104.3 481.1 481.2 481.3 481.4 481.5 481.8 481.9 9.1.1 9.1.2 9.1.3 9.2.1 9.3.1 9.4.1"
 )
-_USUAL_OTHERS: Final = tuple(
-    _STORAGE + suffix
-    for suffix in (
-        "2.1 2.2 4.1 4.2 4.3 4.4 1.1.1 1.2.1 1.3 1.3.1 6 3 6.2 5 7.1 7.2 7.3 7.4 11.1 11.2 11.3 "
-        "11.4 12.1.1 12.2.1 13.1.1 13.1.2 13.1.3 14.1 130 128.1 30 66 66.1 66.3 66.4 66.5 67 "
-        "77.1.1 77.1.1.1 77.1.2 77.1.2.1 77.1.3 77.1.4 77.1.4.1 77.1.5.1 77.1.5.2 77.1.5.4 "
-        "77.1.6 78.1 79.1 80.1 88.11 88.22 88.33 88.34 88.40 88.50 88.59 88.65 88.67 104.1 "
-        "104.2 104.3 481.1 481.2 481.3 481.4 481.5 481.8 481.9 9.1.1 9.1.2 9.1.3 9.2.1 9.3.1 9.4.1"
-    ).split()
-)
+#: What is proposed together where there is no room to propose them apart.
+_PLAIN_GROUP: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -155,12 +156,13 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
         classes: Sequence[str] = arguments.sop_class
         if not classes and not arguments.no_query:
             classes = await _ask_for_classes(client, request)
+        if client.interrupts.requested:
+            return False
         contexts = storage_contexts(classes, transfer_syntaxes_of(arguments))
         async with client.associate(
             [(sop_class_uid, BASIC_SYNTAXES), *contexts],
             scp_roles=dict.fromkeys(uid for uid, _ in contexts),
         ) as association:
-            result = None
             with client.interrupts.stoppable():
                 result = await association.get(
                     request.encode,
@@ -168,7 +170,7 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
                     sop_class_uid=sop_class_uid,
                     progress=follow(advance),
                 )
-    if result is None:
+    if client.interrupts.requested:
         client.terminal.note(f"cancelled; {folder.received.written} files written")
         return False
     advice = (
@@ -191,9 +193,7 @@ def storage_contexts(classes: Sequence[str], groups: Groups) -> list[Context]:
     if not classes:
         if groups:
             return list(contexts_of((*_USUAL_IMAGES, *_USUAL_OTHERS), groups, _STORAGE_CONTEXTS))
-        plain = contexts_of(
-            (*_USUAL_IMAGES, *_USUAL_OTHERS), (_PLAIN_GROUP,), _STORAGE_CONTEXTS
-        )
+        plain = contexts_of((*_USUAL_IMAGES, *_USUAL_OTHERS), (_PLAIN_GROUP,), _STORAGE_CONTEXTS)
         compressed = tuple((uid,) for uid in _COMPRESSED)
         room = _STORAGE_CONTEXTS - len(plain)
         return [*plain, *contexts_of(_USUAL_IMAGES, compressed, room)]
@@ -203,9 +203,6 @@ def storage_contexts(classes: Sequence[str], groups: Groups) -> list[Context]:
         return list(contexts_of(classes, (_PLAIN_GROUP,), _STORAGE_CONTEXTS))
     apart = tuple((uid,) for uid in _SYNTAX_ORDER)
     return list(contexts_of(classes, apart, _STORAGE_CONTEXTS))
-
-
-_PLAIN_GROUP: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 
 # -- Which SOP classes are there? ----------------------------------------------------------

@@ -6,6 +6,7 @@ import argparse
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import trio
@@ -20,12 +21,12 @@ from isocenter.services.cli.common import (
     port,
     run_client,
 )
-from isocenter.services.cli.query_options import MODELS, Request, add_query_options, requests_of
+from isocenter.services.cli.query_options import MODELS, add_query_options, requests_of
 from isocenter.services.cli.receiving import ObjectFolder, Received, add_receiving_options
 from isocenter.services.cli.retrieving import follow, judge
-from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation
+from isocenter.services.client import BASIC_SYNTAXES
 from isocenter.services.registry import Registry
-from isocenter.services.server import Bind, serve
+from isocenter.services.server import Bind, Server, open_listener, serve_on
 from isocenter.services.tls import TlsFiles, server_context
 from isocenter.services.verification import Verification
 
@@ -43,6 +44,9 @@ isocenter serve --peer AET@HOST:PORT.
 
 exit codes: 0 all were sent, 1 some were not, 2 arguments or no association"""
 
+#: For the peer's associations to end after the last object.
+_GOODBYE_SECONDS: Final = 5.0
+_ADVICE: Final = "the log of the peer tells why it could not send them to the destination"
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # whoever gives --port wants others to connect
 
 
@@ -96,31 +100,100 @@ def run(arguments: argparse.Namespace) -> int:
                 raise UsageError("where to? Give the destination with -aem, or --port to receive")
             destination = client.calling_ae_title
         requests = requests_of(arguments, rest, retrieve=True)
-        receiving_tls = _receiving_tls(arguments)
-        with client.terminal.progress("moving", wanted=arguments.progress) as advance:
-
-            def received(so_far: Received) -> None:
-                client.terminal.detail(
-                    f"{so_far.written + so_far.kept + so_far.failed} objects came"
-                )
-
-            folder = None if arguments.port is None else ObjectFolder.of(arguments, received)
-            contexts = [
-                (uid, BASIC_SYNTAXES)
-                for uid in dict.fromkeys(MODELS[request.model][1] for request in requests)
-            ]
-            good = True
-            async with (
-                _receiving(arguments, folder, destination, receiving_tls),
-                client.associate(contexts) as association,
+        contexts = [
+            (uid, BASIC_SYNTAXES)
+            for uid in dict.fromkeys(MODELS[request.model][1] for request in requests)
+        ]
+        folder = None if arguments.port is None else _folder(client, arguments)
+        good = True
+        async with (
+            _receiving(arguments, folder, destination),
+            client.associate(contexts) as association,
+        ):
+            with (
+                client.terminal.progress("moving", wanted=arguments.progress) as advance,
+                client.interrupts.stoppable(),
             ):
-                mover = _Mover(client, association, destination, folder)
                 for request in requests:
-                    with client.interrupts.stoppable():
-                        good &= await mover.move(request, follow_with=follow(advance))
+                    result = await association.move(
+                        request.encode,
+                        destination,
+                        sop_class_uid=MODELS[request.model][1],
+                        progress=follow(advance),
+                    )
+                    good &= judge(result, client.terminal, folder, _ADVICE)
         if client.interrupts.requested:
             client.terminal.note("cancelled")
             return EXIT_INTERRUPTED
         return EXIT_OK if good else EXIT_FAILED
 
     return run_client(arguments, work)
+
+
+def _folder(client: Client, arguments: argparse.Namespace) -> ObjectFolder:
+    def received(so_far: Received) -> None:
+        client.terminal.detail(f"{so_far.written + so_far.kept + so_far.failed} objects came")
+
+    return ObjectFolder.of(arguments, received)
+
+
+@asynccontextmanager
+async def _receiving(
+    arguments: argparse.Namespace, folder: ObjectFolder | None, ae_title: str
+) -> AsyncIterator[None]:
+    """Our own SCP, when objects come to us."""
+    if folder is None:
+        yield
+        return
+    tls = _receiving_tls(arguments)
+    bind = Bind(
+        host=arguments.receive_host,
+        port=arguments.port,
+        tls=None if tls is None else lambda: tls,
+    )
+    try:
+        listeners = [(sock, bind) for sock in open_listener(bind)]
+    except OSError as error:
+        raise UsageError(error.strerror or str(error)) from error
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        server: Server = await nursery.start(
+            partial(
+                serve_on,
+                Registry([Verification(), folder]),
+                listeners,
+                # The certificate of whoever sends is not that of an AE title we know.
+                access=AccessPolicy(
+                    ae_titles=frozenset({ae_title}), certificate_owns_ae_title=False
+                ),
+            )
+        )
+        try:
+            yield
+            server.stop()
+            with trio.move_on_after(_GOODBYE_SECONDS):
+                await server.stopped.wait()
+        except Exception as error:
+            # The nursery would wrap it.
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _receiving_tls(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+    if not arguments.receive_tls:
+        return None
+    key, certificate = arguments.key_and_certificate or (arguments.tls_key, arguments.tls_cert)
+    if key is None or certificate is None or not arguments.tls_ca:
+        raise UsageError("--receive-tls needs --tls-cert, --tls-key and --tls-ca")
+    return server_context(
+        TlsFiles(
+            certificate=certificate,
+            key=key,
+            ca=arguments.tls_ca[0],
+            crl=arguments.tls_crl,
+            key_password=arguments.key_password,
+        ),
+        arguments.tls_profile,
+    )

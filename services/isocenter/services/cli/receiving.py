@@ -129,7 +129,9 @@ class ObjectFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"{folder}: {error.strerror}; choose another folder with -od") from error
+            raise UsageError(
+                f"{folder}: {error.strerror}; choose another folder with -od"
+            ) from error
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UsageError(f"{folder} cannot be written; choose another folder with -od")
         self.received = Received()

@@ -9,12 +9,13 @@ import argparse
 import fnmatch
 import os
 import stat
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Self
 
 import orjson
 import trio
@@ -29,6 +30,7 @@ from isocenter.services.cli.common import (
     Client,
     UsageError,
     add_network_options,
+    check_paths,
     run_client,
 )
 from isocenter.services.cli.terminal import Advance
@@ -117,9 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     async def work(client: Client, rest: list[str]) -> int:
         if not rest:
             raise UsageError("nothing to send; give files or folders behind the peer")
-        missing = [path for path in rest if not os.path.exists(path)]
-        if missing:
-            raise UsageError(f"{missing[0]}: no such file or folder")
+        check_paths(rest)
         with (
             _Report(arguments.report_file) as report,
             client.terminal.progress("sending", wanted=arguments.progress) as advance,
@@ -179,12 +179,10 @@ class _Report:
         self._file: IO[bytes] | None = None
         self._own = False
 
-    def __enter__(self) -> _Report:
+    def __enter__(self) -> Self:
         if self._path is None:
             return self
         if str(self._path) == "-":
-            import sys
-
             self._file = sys.stdout.buffer
             return self
         try:
@@ -235,9 +233,7 @@ class _Sender:
         started = trio.current_time()
         try:
             while not self._should_stop():
-                block = await trio.to_thread.run_sync(
-                    lambda: list(islice(files, FILES_PER_BLOCK))
-                )
+                block = await trio.to_thread.run_sync(lambda: list(islice(files, FILES_PER_BLOCK)))
                 if not block:
                     break
                 self._is_complete = len(block) < FILES_PER_BLOCK
@@ -310,7 +306,9 @@ class _Sender:
         elif self.counts.not_dicom == _NAMED + 1:
             terminal.note("skipped more that is not DICOM; -v names all")
 
-    def _plan(self, objects: Sequence[DicomObject]) -> list[tuple[list[Context], list[DicomObject]]]:
+    def _plan(
+        self, objects: Sequence[DicomObject]
+    ) -> list[tuple[list[Context], list[DicomObject]]]:
         if not self.syntaxes:
             return plan_associations(
                 objects, lambda item: (item.sop_class_uid, item.transfer_syntax_uid)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 from isocenter.services.logs import escape
 
@@ -74,7 +74,7 @@ class Terminal(logging.Handler):
         """A line of the log."""
         self.note(f"{record.levelname.lower()}: {record.getMessage()}")
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> Self:
         logger = logging.getLogger(_LOGGER)
         self._before = (logger.handlers[:], logger.level, logger.propagate)
         logger.handlers[:] = [self]
@@ -99,8 +99,14 @@ class Terminal(logging.Handler):
             yield lambda done, total: None
             return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         columns = (
             TextColumn("{task.description}"),

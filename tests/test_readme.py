@@ -1,0 +1,31 @@
+"""What the README shows, runs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from support.processes import run, served_archive
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+@pytest.mark.slow
+def test_the_example_in_python(tmp_path: Path) -> None:
+
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    assert blocks
+    with served_archive(tmp_path) as archive:
+        for number, block in enumerate(blocks):
+            script = tmp_path / f"example{number}.py"
+            script.write_text(block.replace("11112", str(archive.port)), "utf-8")
+            done = run(sys.executable, script)
+            assert (done.returncode, done.stdout) == (0, "0000\n"), done.stdout
+
+
+def test_its_two_commands_are_the_ones_that_ci_runs() -> None:
+    text = README.read_text("utf-8")
+    assert "python3 -m pip install . && isocenter serve" in text
+    assert "python3 -m pip install tox && python3 -m tox" in text
