@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 
 import pytest
+
 from engine.wire import (
     ASSOCIATE_AC,
     ASSOCIATE_RQ,
@@ -22,8 +23,6 @@ from engine.wire import (
     requesting,
     sent,
 )
-
-from isocenter.engine.association import Association
 from isocenter.engine.errors import LimitExceeded, RemoteProtocolError
 from isocenter.engine.events import ProviderAborted
 from isocenter.engine.framing import ControlPdu, Cut, DataHeader, Fragment, Framer

@@ -606,7 +606,7 @@ def test_pynetdicom_reads_our_accept() -> None:
     assert other.encode() == whole
 
 
-@settings(max_examples=1500)
+@settings(max_examples=40)
 @given(requests)
 def test_what_pynetdicom_makes_of_any_request(value: AssociateRequest) -> None:
     info = value.user_information

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from engine.wire import COMMANDS, PDUS, REJECT, REQUEST, abort_pdu, end_in, kinds, sent
 
+from engine.wire import COMMANDS, PDUS, REJECT, REQUEST, abort_pdu, end_in, kinds, sent
 from isocenter.engine.effects import (
     CloseTransport,
     Effect,

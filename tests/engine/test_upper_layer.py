@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from engine.wire import (
     A_ABORT,
     ASSOCIATE_AC,
@@ -26,7 +27,6 @@ from engine.wire import (
     requesting,
     sent,
 )
-
 from isocenter.engine.association import Association
 from isocenter.engine.commands import AcceptRelease
 from isocenter.engine.effects import CloseTransport, PeerFault, SendBytes, StartArtim, StopArtim
@@ -154,7 +154,9 @@ def test_rejected_by_the_provider(data: bytes, reject: AssociateReject) -> None:
     end = listening()
     effects = end.receive_data(data)
     assert kinds(effects) == [SendBytes, StartArtim, AssociationRejected]
-    assert sent(effects) == bytes((3, 0, 0, 0, 0, 4, 0, reject.result, reject.source, reject.reason))
+    assert sent(effects) == bytes(
+        (3, 0, 0, 0, 0, 4, 0, reject.result, reject.source, reject.reason)
+    )
     assert only(effects, AssociationRejected) == AssociationRejected(reject, by_peer=False)
     assert end.state is Sta.STA13
 
@@ -187,9 +189,7 @@ def waiting_to_close(request: pytest.FixtureRequest) -> Association:
     return end
 
 
-@pytest.mark.parametrize(
-    "data", [P_DATA_ECHO, ASSOCIATE_AC, ASSOCIATE_RJ, RELEASE_RQ, RELEASE_RP]
-)
+@pytest.mark.parametrize("data", [P_DATA_ECHO, ASSOCIATE_AC, ASSOCIATE_RJ, RELEASE_RQ, RELEASE_RP])
 def test_ignored_in_Sta13(waiting_to_close: Association, data: bytes) -> None:
     """AA-6, however often; then A-ABORT still closes (AA-2)."""
     for _ in range(3):

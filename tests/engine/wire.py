@@ -44,9 +44,7 @@ REQUEST: Final = AssociateRequest(
     calling_ae_title="CT1",
     presentation_contexts=(
         ProposedContext(ECHO_CONTEXT, VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,)),
-        ProposedContext(
-            STORE_CONTEXT, CT, (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
-        ),
+        ProposedContext(STORE_CONTEXT, CT, (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)),
         ProposedContext(5, "1.2.3.4", (IMPLICIT_VR_LITTLE_ENDIAN,)),
     ),
     user_information=UserInformation(max_pdu_length=16_384, implementation_class_uid="1.2.3"),
@@ -324,7 +322,8 @@ class Wire:
                     self.artim[end] = True
                 case StopArtim():
                     self.artim[end] = False
-                case AssociationRequested(request):
+                # The A-ABORT may have come in the same chunk.
+                case AssociationRequested(request) if self.ends[end].state is Sta.STA3:
                     accept = negotiate(request, self.how)
                     if isinstance(accept, AssociateReject):
                         self.do(end, RejectAssociation(accept))
@@ -336,7 +335,8 @@ class Wire:
         if not self.is_open:
             return
         other = 1 - end
-        self.deliver(other)
+        while self.deliver(other):
+            pass
         self.is_open = False
         self.towards[end].clear()
         self.did(other, self.ends[other].transport_closed())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pydicom
 import pydicom.data
-from pydicom.uid import UID
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 _FOLDER = Path(pydicom.data.__file__).parent
 
@@ -58,6 +58,18 @@ def data_set_bytes(path: Path) -> bytes:
         pydicom.filereader.read_preamble(file, force=False)
         pydicom.filereader._read_file_meta_info(file)
         return file.read()
+
+
+def as_we_send_it(path: Path) -> bytes:
+    """The data set of a file as it leaves us in its own transfer syntax.
+
+    One deflated file lacks the NUL that makes its length even (PS3.5 A.5); it gets it.
+    """
+    kept = data_set_bytes(path)
+    if len(kept) & 1:
+        assert syntax_of(path) == DeflatedExplicitVRLittleEndian
+        kept += b"\0"
+    return kept
 
 
 def by_uid(paths: list[Path]) -> dict[str, Path]:

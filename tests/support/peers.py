@@ -11,10 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from isocenter.services.certificates import CertificateAuthority
 from support.processes import free_port, program, wait_for_port
 
 #: Certificate, key and CA.
 Names = tuple[Path, Path, Path]
+
+
+class Site:
+    """A CA, and certificates of it for whoever asks."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ca = CertificateAuthority.create(folder / "ca")
+
+    def names(self, ae_title: str) -> Names:
+        """What this AE title shows to others, for any address of this machine."""
+        made = self._folder / f"{ae_title}.crt"
+        if not made.exists():
+            self._ca.issue(ae_title, hosts=["127.0.0.1", "localhost"], folder=self._folder)
+        return made, made.with_suffix(".key"), self._ca.certificate_path
 
 
 @dataclass(frozen=True)
@@ -28,8 +44,24 @@ class PeerArchive:
 
 
 @contextmanager
+def tls_in_front_of(port: int, names: Names, folder: Path) -> Iterator[int]:
+    """A port where socat speaks mutual TLS for a program that cannot."""
+    certificate, key, ca = names
+    tls_port, log = free_port(), folder / f"socat-{port}.log"
+    with program(
+        "socat",
+        f"OPENSSL-LISTEN:{tls_port},bind=127.0.0.1,reuseaddr,fork,cert={certificate},key={key},"
+        f"cafile={ca},verify=1",
+        f"TCP:127.0.0.1:{port}",
+        log=log,
+    ) as process:
+        wait_for_port(process, tls_port, log)
+        yield tls_port
+
+
+@contextmanager
 def dcmqrscp(
-    folder: Path, *, tls: Names | None = None, destinations: Mapping[str, int] | None = None
+    folder: Path, *, destinations: Mapping[str, int] | None = None
 ) -> Iterator[PeerArchive]:
     """DCMTK's archive, AE title QRSCP; *destinations* of C-MOVE are ports of this machine."""
     objects = folder / "objects"
@@ -45,20 +77,14 @@ def dcmqrscp(
         "VendorTable BEGIN\nVendorTable END\n"
         f"AETable BEGIN\nQRSCP {objects} RW (100, 1024mb) ANY\nAETable END\n"
     )
-    security: list[object] = []
-    if tls is not None:
-        certificate, key, ca = tls
-        security = ["+tls", key, certificate, "+cf", ca]
     port, log = free_port(), folder / "dcmqrscp.log"
-    with program("dcmqrscp", "-v", *security, "-c", config, port, log=log) as process:
+    with program("dcmqrscp", "-v", "-c", config, port, log=log) as process:
         wait_for_port(process, port, log)
         yield PeerArchive("QRSCP", port, objects, log)
 
 
 @contextmanager
-def qrscp(
-    folder: Path, *, destinations: Mapping[str, int] | None = None
-) -> Iterator[PeerArchive]:
+def qrscp(folder: Path, *, destinations: Mapping[str, int] | None = None) -> Iterator[PeerArchive]:
     """pynetdicom's archive, AE title QRSCP."""
     objects = folder / "objects"
     objects.mkdir(parents=True)

@@ -31,6 +31,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.items import Buffer
 from isocenter.engine.negotiation import Negotiated, PresentationContext
 from isocenter.engine.uid import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
@@ -40,6 +41,8 @@ from isocenter.services.sop_classes import UNCOMPRESSED
 
 #: What is read, sent and held of an object at once.
 PART_BYTES: Final = 1 << 20
+#: The same of one that is inflated on the way: grows to at most 1,032 times this.
+_DEFLATED_BYTES: Final = 8 << 10
 #: Enough of a file for its File Meta Information, and for the identity of a naked data set.
 _HEAD_BYTES: Final = 256 << 10
 _SOP_CLASS_UID: Final = 0x00080016
@@ -138,23 +141,36 @@ class DicomObject:
             DataSetError: it cannot be converted.
         """
         reencoder = None
+        step = PART_BYTES
+        is_deflated = self.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
         if target is not None and target != self.transfer_syntax_uid:
             reencoder = Reencoder(encoding_of(self.transfer_syntax_uid), encoding_of(target), vr_of)
+            if is_deflated:
+                step = _DEFLATED_BYTES
+        held = b""
         async with await self.open() as reader:
             position, end = self.data_set_offset, reader.size
             while position < end:
-                part = await reader.read(position, PART_BYTES)
+                part = await reader.read(position, step)
                 if not part:
                     raise DataSetError("the object is shorter than it was", position)
                 position += len(part)
                 if reencoder is None:
-                    yield part
-                else:
-                    for piece in await trio.to_thread.run_sync(reencoder.feed, part):
-                        yield piece
+                    # A NUL that whoever deflated it forgot (PS3.5 A.5); peers abort without.
+                    lacks_nul = is_deflated and position == end and len(part) & 1
+                    yield bytes(part) + b"\0" if lacks_nul else part
+                    continue
+                pieces = await trio.to_thread.run_sync(reencoder.feed, part)
+                # Even lengths, as each part ends a fragment, and some peers count on it.
+                whole = b"".join((held, *pieces))
+                odd = len(whole) & 1
+                held = whole[-1:] if odd else b""
+                if len(whole) > odd:
+                    yield memoryview(whole)[: len(whole) - odd]
             if reencoder is not None:
-                for piece in reencoder.finish():
-                    yield piece
+                held += b"".join(reencoder.finish())
+                if held:
+                    yield held
 
 
 def choose_context(

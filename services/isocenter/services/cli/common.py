@@ -1,7 +1,6 @@
-"""What the client commands share: options in two spellings, TLS, Ctrl-C, exit codes.
+"""Options that the client commands share, in two spellings.
 
-Every network option has the spelling of DCMTK's tools beside our own.  Data goes to
-standard output; everything else is one line on standard error.
+Every network option has the spelling of DCMTK's tools beside our own.
 """
 
 from __future__ import annotations
@@ -9,30 +8,14 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import signal
 import ssl
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import trio
-
-from isocenter.engine.errors import (
-    AssociationError,
-    AssociationRejectedError,
-    IsocenterError,
-    LocalProtocolError,
-    TransportLostError,
-)
+from isocenter.engine.errors import IsocenterError
 from isocenter.services import setting_kinds as kinds
 from isocenter.services.association import Deadlines
-from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
-from isocenter.services.cli.terminal import Terminal
-from isocenter.services.client import ClientAssociation, Context, open_association
-from isocenter.services.identifier import KeySyntaxError
 from isocenter.services.peer import Peer
 from isocenter.services.tls import (
     DEFAULT_PROFILE,
@@ -47,18 +30,11 @@ ANY_CALLED_AE_TITLE: Final = "ANY-SCP"
 _MIN_PDU: Final = 4_096
 _MAX_PDU: Final = 131_072
 #: A peer that stops in the middle of a message has gone (DCMTK's ``-ts``).
-_SOCKET_SECONDS: Final = 60.0
+_SOCKET_SECONDS: Final = 60
 
 
 class UsageError(IsocenterError):
     """The arguments cannot be: which, and what is allowed.  Exit code 2."""
-
-
-class CannotAssociate(IsocenterError):
-    """No association with the peer: why, and what to do.  Exit code 2."""
-
-
-# -- Options -----------------------------------------------------------------------------
 
 
 def add_network_options(
@@ -72,12 +48,12 @@ def add_network_options(
         what_follows: name of the positional arguments behind the peer; empty: none.
     """
     # DCMTK's users put options between the positional arguments, too.
-    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign,assignment]
-    parser.set_defaults(prog=parser.prog)
+    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
+    parser.usage = f"{parser.prog} [OPTIONS] (HOST PORT | AET@HOST:PORT) {what_follows}".rstrip()
     parser.add_argument(
         "peer",
         nargs="+",
-        metavar="HOST PORT" + (f" [{what_follows}]" if what_follows else ""),
+        metavar="PEER",
         help="the peer, as HOST PORT, AET@HOST:PORT or AET:HOST:PORT"
         + (f", then {what_follows}" if what_follows else ""),
     )
@@ -99,35 +75,17 @@ def add_network_options(
         metavar="AET",
         help=f"called AE title: the peer's (default: {ANY_CALLED_AE_TITLE})",
     )
-    seconds = {"type": _seconds, "metavar": "S"}
-    group.add_argument(
-        "-to",
-        "--timeout",
-        **seconds,
-        default=float(timeout),
-        help=f"seconds to connect; 0: no limit (default: {timeout})",
+    _add_seconds(group, "-to", "--timeout", default=timeout, text="to connect")
+    _add_seconds(
+        group, "-ta", "--acse-timeout", default=timeout, text="for A-ASSOCIATE and A-RELEASE"
     )
-    group.add_argument(
-        "-ta",
-        "--acse-timeout",
-        **seconds,
-        default=float(timeout),
-        help=f"seconds for A-ASSOCIATE and A-RELEASE; 0: no limit (default: {timeout})",
-    )
-    group.add_argument(
-        "-td",
-        "--dimse-timeout",
-        **seconds,
-        default=math.inf,
-        help="seconds for a DIMSE response; 0: no limit (default)",
-    )
-    group.add_argument(
+    _add_seconds(group, "-td", "--dimse-timeout", default=0, text="for a DIMSE response")
+    _add_seconds(
+        group,
         "-ts",
         "--socket-timeout",
-        **seconds,
         default=_SOCKET_SECONDS,
-        help="seconds without a byte in the middle of a message; 0: no limit "
-        f"(default: {_SOCKET_SECONDS:g})",
+        text="without a byte in the middle of a message",
     )
     group.add_argument(
         "-pdu",
@@ -137,6 +95,16 @@ def add_network_options(
         help=f"largest P-DATA-TF to receive, {_MIN_PDU} to {_MAX_PDU} bytes (default: {_MAX_PDU})",
     )
     _add_tls_options(parser)
+
+
+def _add_seconds(group: argparse._ArgumentGroup, *flags: str, default: int, text: str) -> None:
+    group.add_argument(
+        *flags,
+        type=_seconds,
+        default=float(default or math.inf),
+        metavar="S",
+        help=f"seconds {text}; 0: no limit (default: {default})",
+    )
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -341,178 +309,3 @@ def deadlines_of(arguments: argparse.Namespace) -> Deadlines:
         idle=arguments.socket_timeout,
         write_blocked=arguments.socket_timeout,
     )
-
-
-# -- Running -----------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Interrupts:
-    """Ctrl-C: once ends what is under way in an orderly manner, twice ends everything.
-
-    Attributes:
-        requested: the user wants to stop.
-    """
-
-    requested: bool = False
-    _scopes: list[trio.CancelScope] = field(default_factory=list)
-
-    @contextmanager
-    def stoppable(self) -> Iterator[trio.CancelScope]:
-        """What is inside is cancelled; the association around it lives to say goodbye."""
-        with trio.CancelScope() as scope:
-            if self.requested:
-                scope.cancel()
-            self._scopes.append(scope)
-            try:
-                yield scope
-            finally:
-                self._scopes.remove(scope)
-
-    def request(self, everything: trio.CancelScope) -> None:
-        """The user pressed Ctrl-C."""
-        if self.requested or not self._scopes:
-            everything.cancel()
-        self.requested = True
-        for scope in self._scopes:
-            scope.cancel()
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """One client command while it runs: whom it talks to, and how."""
-
-    peer: Peer
-    calling_ae_title: str
-    tls: ssl.SSLContext | None
-    deadlines: Deadlines
-    max_pdu_length: int | None
-    terminal: Terminal
-    interrupts: Interrupts
-
-    @asynccontextmanager
-    async def associate(
-        self, contexts: Sequence[Context], *, scp_roles: Iterable[str] = ()
-    ) -> AsyncIterator[ClientAssociation]:
-        """`open_association`; what keeps it from being established is `CannotAssociate`."""
-        async with AsyncExitStack() as stack:
-            try:
-                association = await stack.enter_async_context(
-                    open_association(
-                        self.peer,
-                        contexts,
-                        calling_ae_title=self.calling_ae_title,
-                        tls=self.tls,
-                        scp_roles=scp_roles,
-                        max_pdu_length=self.max_pdu_length,
-                        deadlines=self.deadlines,
-                    )
-                )
-            except (AssociationError, LocalProtocolError) as error:
-                raise CannotAssociate(self._explain(error)) from error
-            self.terminal.detail(
-                f"associated with {self.peer}: {len(association.contexts)} of {len(contexts)} "
-                "presentation contexts accepted"
-            )
-            yield association
-
-    def _explain(self, error: IsocenterError) -> str:
-        match error:
-            case AssociationRejectedError(source=1, reason=7):
-                cure = (
-                    f"the peer is not called {self.peer.ae_title}; "
-                    "give its AE title with -aec, or as AET@HOST:PORT"
-                )
-            case AssociationRejectedError(source=1, reason=3):
-                cure = (
-                    f"admit {self.calling_ae_title} at the peer, or call with -aet as an AE title "
-                    "that it knows (over TLS: that of the certificate)"
-                )
-            case AssociationRejectedError(result=2):
-                cure = "try again later"
-            case TransportLostError() if self.tls is None:
-                cure = "does the peer expect TLS on this port (--tls)?"
-            case TransportLostError():
-                cure = "does the peer want a certificate (--tls-cert, --tls-key)? See its log"
-            case _:
-                return str(error)
-        return f"{error}; {cure}"
-
-
-def run_client(
-    arguments: argparse.Namespace, work: Callable[[Client, list[str]], Awaitable[int]]
-) -> int:
-    """Run a client command from its options to its exit code.
-
-    Args:
-        work: gets the client and the positional arguments behind the peer; its exit code
-            is ours.  `UsageError` and `CannotAssociate` are 2, other errors 1, Ctrl-C 130.
-    """
-    terminal = Terminal.of(arguments)
-
-    async def prepared(interrupts: Interrupts) -> int:
-        peer, rest = peer_of(arguments)
-        client = Client(
-            peer=peer,
-            calling_ae_title=arguments.aetitle,
-            tls=tls_of(arguments),
-            deadlines=deadlines_of(arguments),
-            max_pdu_length=arguments.max_pdu,
-            terminal=terminal,
-            interrupts=interrupts,
-        )
-        return await work(client, rest)
-
-    return run_task(terminal, prepared)
-
-
-def run_task(terminal: Terminal, work: Callable[[Interrupts], Awaitable[int]]) -> int:
-    """Run *work* under trio: errors as one line, Ctrl-C as `Interrupts`."""
-    with terminal:
-        try:
-            return trio.run(_run, work)
-        except (UsageError, CannotAssociate, KeySyntaxError, TlsFileError) as error:
-            terminal.error(str(error))
-            return EXIT_USAGE
-        except IsocenterError as error:
-            terminal.error(str(error))
-            return EXIT_FAILED
-        except BrokenPipeError:
-            raise  # whoever read our output has gone
-        except OSError as error:
-            terminal.error(str(error))
-            return EXIT_FAILED
-        except KeyboardInterrupt:
-            return EXIT_INTERRUPTED
-
-
-async def _run(work: Callable[[Interrupts], Awaitable[int]]) -> int:
-    interrupts = Interrupts()
-    failure: Exception | None = None
-    code = EXIT_INTERRUPTED
-    async with trio.open_nursery() as nursery:
-        if threading.current_thread() is threading.main_thread():
-            await nursery.start(_obey_signals, interrupts, nursery.cancel_scope)
-        try:
-            code = await work(interrupts)
-        except Exception as error:
-            # The nursery would wrap it.
-            failure = error
-        nursery.cancel_scope.cancel()
-    if interrupts.requested:
-        return EXIT_INTERRUPTED
-    if failure is not None:
-        raise failure
-    return code
-
-
-async def _obey_signals(
-    interrupts: Interrupts,
-    everything: trio.CancelScope,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
-        task_status.started()
-        async for _ in received:
-            interrupts.request(everything)

@@ -11,12 +11,8 @@ from typing import Final
 from isocenter.services import composition
 from isocenter.services.archive import Archive
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.common import (
-    Interrupts,
-    UsageError,
-    add_output_options,
-    run_task,
-)
+from isocenter.services.cli.common import UsageError, add_output_options
+from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.maintenance import Findings, Progress, reindex, verify
 from isocenter.services.settings import Settings, SettingsError, load_settings, overrides_from

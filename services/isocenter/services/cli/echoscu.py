@@ -14,13 +14,8 @@ from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.common import (
-    Client,
-    UsageError,
-    add_network_options,
-    run_client,
-    whole_number,
-)
+from isocenter.services.cli.common import UsageError, add_network_options, whole_number
+from isocenter.services.cli.running import Client, run_client
 
 DESCRIPTION: Final = "Verify a peer: associate with it and send C-ECHO."
 EXAMPLES: Final = """\
@@ -101,7 +96,7 @@ async def _echo(client: Client, repeat: int, delay: float) -> int:
                     await trio.sleep(delay)
     if repeat > 1:
         client.terminal.note(_statistics(seconds, failed))
-    if client.interrupts.requested:
+    if client.interrupts.were_requested():
         return EXIT_INTERRUPTED
     return EXIT_FAILED if failed else EXIT_OK
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +11,10 @@ from typing import Final, TextIO
 from isocenter.engine.dataset import DataSetError
 from isocenter.services.attributes import BY_KEYWORD, Level
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.common import (
-    Client,
-    UsageError,
-    add_network_options,
-    run_client,
-    whole_number,
-)
-from isocenter.services.cli.match_output import MatchWriter, extract, writer_of
+from isocenter.services.cli.common import UsageError, add_network_options, whole_number
+from isocenter.services.cli.match_output import MatchWriter, extract, prepare_stdout, writer_of
 from isocenter.services.cli.query_options import MODELS, Request, add_query_options, requests_of
+from isocenter.services.cli.running import Client, run_client
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation
 from isocenter.services.errors import OperationError
 from isocenter.services.identifier import read_identifier
@@ -115,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         ]
         if arguments.extract and not arguments.output_directory.is_dir():
             raise UsageError(f"{arguments.output_directory}: no such folder")
-        with _output(arguments.output_file) as out:
+        with _output(arguments.output_file, arguments.output) as out:
             tags = list(requests[0].top_level)
             finder = _Finder(client, writer_of(arguments.output, out, tags), arguments)
             return await finder.find_all(requests)
@@ -136,10 +130,11 @@ def _completed(arguments: argparse.Namespace, request: Request) -> Request:
 
 
 @contextmanager
-def _output(path: str) -> Iterator[TextIO]:
+def _output(path: str, output_format: str) -> Iterator[TextIO]:
     if path == "-":
-        yield sys.stdout
-        sys.stdout.flush()
+        out = prepare_stdout(output_format)
+        yield out
+        out.flush()
         return
     try:
         file = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
@@ -170,7 +165,7 @@ class _Finder:
                     failed |= not await self._find(association, request)
         self._writer.finish()
         client.terminal.detail(f"{self._count} matches")
-        if client.interrupts.requested:
+        if client.interrupts.were_requested():
             return EXIT_INTERRUPTED
         if not self._count and not failed:
             client.terminal.note("no match")

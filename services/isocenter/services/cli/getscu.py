@@ -22,10 +22,11 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.attributes import UNIQUE_KEY, Level
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.common import Client, add_network_options, run_client
+from isocenter.services.cli.common import add_network_options
 from isocenter.services.cli.query_options import MODELS, Request, add_query_options, requests_of
 from isocenter.services.cli.receiving import ObjectFolder, Received, add_receiving_options
 from isocenter.services.cli.retrieving import follow, judge
+from isocenter.services.cli.running import CannotAssociate, Client, run_client
 from isocenter.services.cli.transfer_syntaxes import (
     Groups,
     add_transfer_syntax_options,
@@ -34,7 +35,7 @@ from isocenter.services.cli.transfer_syntaxes import (
     transfer_syntaxes_of,
 )
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
-from isocenter.services.errors import NoPresentationContext, OperationError
+from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 
 DESCRIPTION: Final = """\
@@ -138,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
         good = True
         for request in requests:
             good &= await _get(client, request, arguments)
-        if client.interrupts.requested:
+        if client.interrupts.were_requested():
             return EXIT_INTERRUPTED
         return EXIT_OK if good else EXIT_FAILED
 
@@ -156,7 +157,7 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
         classes: Sequence[str] = arguments.sop_class
         if not classes and not arguments.no_query:
             classes = await _ask_for_classes(client, request)
-        if client.interrupts.requested:
+        if client.interrupts.were_requested():
             return False
         contexts = storage_contexts(classes, transfer_syntaxes_of(arguments))
         async with client.associate(
@@ -170,7 +171,7 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
                     sop_class_uid=sop_class_uid,
                     progress=follow(advance),
                 )
-    if client.interrupts.requested:
+    if client.interrupts.were_requested():
         client.terminal.note(f"cancelled; {folder.received.written} files written")
         return False
     advice = (
@@ -215,6 +216,10 @@ async def _ask_for_classes(client: Client, request: Request) -> list[str]:
         async with client.associate([(sop_class_uid, BASIC_SYNTAXES)]) as association:
             with client.interrupts.stoppable():
                 return await _classes(association, sop_class_uid, _question(request))
+    except CannotAssociate as error:
+        if isinstance(error.__cause__, ConnectError):
+            raise
+        client.terminal.detail(f"the peer does not tell its SOP classes: {error}")
     except (NoPresentationContext, OperationError, AssociationError) as error:
         client.terminal.detail(f"the peer does not tell its SOP classes: {error}")
     return []

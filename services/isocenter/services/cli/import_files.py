@@ -7,18 +7,14 @@ from typing import Final
 
 from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.common import (
-    Interrupts,
-    add_output_options,
-    check_paths,
-    run_task,
-)
+from isocenter.services.cli.common import add_output_options, check_paths
 from isocenter.services.cli.db import (
     add_archive_options,
     archive_settings,
     print_findings,
     size_text,
 )
+from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.maintenance import ImportedFile, ImportReport, import_directory
 
@@ -61,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             with interrupts.stoppable():
                 async with composition.open_archive(settings) as archive:
                     report = await import_directory(archive, arguments.paths, progress=show)
-        if interrupts.requested:
+        if interrupts.were_requested():
             terminal.note(f"stopped after {done} files; once more imports the rest")
             return EXIT_INTERRUPTED
         return _judge(report, terminal)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol, TextIO
@@ -15,11 +17,12 @@ from typing import Final, Protocol, TextIO
 import orjson
 import pydicom
 from pydicom.datadict import keyword_for_tag
-from pydicom.dataelem import DataElement
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence as ItemSequence
 
 from isocenter.engine.dataset import write_file_meta
-from isocenter.services.logs import escape
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 #: Characters of a value that text and tables show.
 _SHOWN: Final = 200
 #: Rows that are held for one table.
@@ -40,20 +43,36 @@ class MatchWriter(Protocol):
         ...
 
 
-def _text_of(element: DataElement) -> str:
-    value = element.value
+def _element_of(dataset: pydicom.Dataset, tag: int) -> tuple[str, object]:
+    """VR and value; what pydicom cannot read as its VR is text as it came."""
+    try:
+        element = dataset[tag]
+    except Exception:  # whatever pydicom's parts raise: the peer chose the bytes
+        raw = dataset.get_item(tag)
+        value = getattr(raw, "value", b"") or b""
+        return str(getattr(raw, "VR", None) or "UN"), bytes(value).decode("latin-1").strip("\0 ")
+    return str(element.VR), element.value
+
+
+def _text_of(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bytes):
         return f"({len(value)} bytes)"
-    if element.VM > 1:
-        return "\\".join(str(one) for one in value)
+    if isinstance(value, MultiValue | list | tuple):
+        return "\\".join(map(str, value))
     return str(value)
+
+
+def _printable(text: str) -> str:
+    """*text* with control characters, and what is no character, escaped."""
+    escaped = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return escaped.encode("utf-8", "backslashreplace").decode()
 
 
 def shown(text: str) -> str:
     """*text* on one line, cut to a bound."""
-    return escape(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+    return _printable(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
 
 
 class TextWriter:
@@ -72,16 +91,16 @@ class TextWriter:
 
     def _lines(self, dataset: pydicom.Dataset, depth: int) -> list[str]:
         lines: list[str] = []
-        for element in dataset:
-            tag = f"({element.tag.group:04x},{element.tag.element:04x})"
-            name = keyword_for_tag(element.tag) or "?"
-            head = f"{_INDENT * depth}{tag} {element.VR} {name}"
-            if element.VR != "SQ":
-                lines.append(f"{head}: {shown(_text_of(element))}".rstrip())
+        for tag in sorted(dataset.keys()):
+            vr, value = _element_of(dataset, tag)
+            name = keyword_for_tag(tag) or "?"
+            head = f"{_INDENT * depth}({tag >> 16:04x},{tag & 0xFFFF:04x}) {vr} {name}"
+            if not isinstance(value, ItemSequence):
+                lines.append(f"{head}: {shown(_text_of(value))}".rstrip())
                 continue
-            lines.append(f"{head}: {len(element.value)} items")
+            lines.append(f"{head}: {len(value)} items")
             if depth < _DEEPEST:
-                for item in element.value:
+                for item in value:
                     lines.append(f"{_INDENT * (depth + 1)}-")
                     lines += self._lines(item, depth + 1)
         return lines
@@ -117,14 +136,20 @@ class _Columns:
 
     def names(self, match: pydicom.Dataset) -> list[str]:
         if not self.tags:
-            self.tags = [int(element.tag) for element in match if element.VR != "SQ"]
+            self.tags = sorted(map(int, match.keys()))
         return [keyword_for_tag(tag) or f"{tag >> 16:04X},{tag & 0xFFFF:04X}" for tag in self.tags]
 
     def values(self, match: pydicom.Dataset) -> list[str]:
-        return [
-            escape(_text_of(match[tag])) if tag in match and match[tag].VR != "SQ" else ""
-            for tag in self.tags
-        ]
+        return [self._value(match, tag) for tag in self.tags]
+
+    @staticmethod
+    def _value(match: pydicom.Dataset, tag: int) -> str:
+        if tag not in match:
+            return ""
+        _, value = _element_of(match, tag)
+        if isinstance(value, ItemSequence):
+            return f"{len(value)} items"
+        return _printable(_text_of(value))
 
 
 class CsvWriter:
@@ -189,6 +214,17 @@ def _width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
 
     columns = zip(names, *rows, strict=True)
     return sum(max(map(cell_len, column)) + 3 for column in columns) + 1
+
+
+def prepare_stdout(output_format: str) -> TextIO:
+    """Standard output, so that no character of a peer can fail to be written."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper):
+        if output_format in ("json", "csv"):
+            out.reconfigure(encoding="utf-8", newline="", errors="backslashreplace")
+        else:
+            out.reconfigure(errors="backslashreplace")
+    return out
 
 
 def writer_of(output_format: str, out: TextIO, tags: Sequence[int]) -> MatchWriter:

@@ -13,17 +13,11 @@ import trio
 
 from isocenter.services.access import AccessPolicy
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.common import (
-    Client,
-    UsageError,
-    add_network_options,
-    ae_title,
-    port,
-    run_client,
-)
+from isocenter.services.cli.common import UsageError, add_network_options, ae_title, port
 from isocenter.services.cli.query_options import MODELS, add_query_options, requests_of
 from isocenter.services.cli.receiving import ObjectFolder, Received, add_receiving_options
 from isocenter.services.cli.retrieving import follow, judge
+from isocenter.services.cli.running import Client, run_client
 from isocenter.services.client import BASIC_SYNTAXES
 from isocenter.services.registry import Registry
 from isocenter.services.server import Bind, Server, open_listener, serve_on
@@ -122,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
                         progress=follow(advance),
                     )
                     good &= judge(result, client.terminal, folder, _ADVICE)
-        if client.interrupts.requested:
+        if client.interrupts.were_requested():
             client.terminal.note("cancelled")
             return EXIT_INTERRUPTED
         return EXIT_OK if good else EXIT_FAILED

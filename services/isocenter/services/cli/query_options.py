@@ -181,12 +181,13 @@ def requests_of(
     common: list[tuple[str, str]] = []
     for path in arguments.query_file:
         common += read_query_file(path)
-    given = [
+    given = [parse_key(text) for text in arguments.key]
+    # Last, since ``--study-date D -k StudyDate`` asks for the date and matches it.
+    given += [
         (keyword, value)
         for keyword in KEY_OPTIONS.values()
         if (value := getattr(arguments, f"key_{keyword}")) is not None
     ]
-    given += [parse_key(text) for text in arguments.key]
     bases = [read_query_file(Path(file)) for file in files] or [[]]
     return [_request(arguments, [*common, *base, *given], retrieve) for base in bases]
 
@@ -249,7 +250,12 @@ def read_query_file(path: Path) -> list[tuple[str, str]]:
         raise UsageError(f"query file {path}: longer than {bound} bytes")
     dataset = _as_data_set(content, path)
     if dataset is not None:
-        return list(_keys_of(dataset, "", 0))
+        try:
+            return list(_keys_of(dataset, "", 0))
+        except (ValueError, TypeError, LookupError) as error:
+            raise UsageError(
+                f"query file {path}: an element cannot be read ({type(error).__name__})"
+            ) from error
     keys = []
     try:
         lines = content.decode("utf-8-sig").splitlines()
@@ -289,7 +295,6 @@ def _as_data_set(content: bytes, path: Path) -> pydicom.Dataset | None:
 def _keys_of(dataset: pydicom.Dataset, prefix: str, depth: int) -> Iterator[tuple[str, str]]:
     if depth > _MOST_NESTED:
         raise UsageError("a query file nests sequences too deep")
-    dataset.decode()
     for element in dataset:
         if not element.tag & 0xFFFF:
             continue  # group lengths are not keys

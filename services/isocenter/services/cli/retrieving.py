@@ -49,9 +49,7 @@ def judge(
             terminal.error("nothing matched; see what the peer has with isocenter findscu")
             return False
         return True
-    reason = f"{result.status:04X}H {describe_status(result.status)}"
-    if result.comment:
-        reason += f": {result.comment}"
+    reason = describe_answer(result.status, result.comment)
     cure = advice if result.failed else _CURES.get(result.status, "")
     terminal.error(f"the peer answered {reason}" + (f"; {cure}" if cure else ""))
     shown = result.failed_uids if terminal.is_verbose else result.failed_uids[:_NAMED]
@@ -60,6 +58,12 @@ def judge(
     if len(result.failed_uids) > len(shown):
         terminal.note(f"{len(result.failed_uids) - len(shown)} more failed; -v names all")
     return False
+
+
+def describe_answer(status: int, comment: str) -> str:
+    """A status and the peer's Error Comment, for people."""
+    text = f"{status:04X}H {describe_status(status)}"
+    return f"{text}: {comment}" if comment and comment not in text else text
 
 
 _CURES: Final[dict[int, str]] = {

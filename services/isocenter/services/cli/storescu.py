@@ -22,17 +22,12 @@ import trio
 
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.messages import CStoreResponse
-from isocenter.engine.dimse.status import StatusClass, classify, describe_status
+from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import AssociationError
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.common import (
-    CannotAssociate,
-    Client,
-    UsageError,
-    add_network_options,
-    check_paths,
-    run_client,
-)
+from isocenter.services.cli.common import UsageError, add_network_options, check_paths
+from isocenter.services.cli.retrieving import describe_answer
+from isocenter.services.cli.running import CannotAssociate, Client, run_client
 from isocenter.services.cli.terminal import Advance
 from isocenter.services.cli.transfer_syntaxes import (
     Groups,
@@ -154,8 +149,9 @@ def _files(paths: Sequence[str], pattern: str) -> Iterator[_Found]:
         while todo:
             at = todo.popleft()
             try:
-                if at is path and not stat.S_ISDIR(os.stat(at).st_mode):
-                    yield _Found(at)
+                mode = os.stat(at).st_mode
+                if at is path and not stat.S_ISDIR(mode):
+                    yield _Found(at, "" if stat.S_ISREG(mode) else "not a regular file")
                     continue
                 below: list[str] = []
                 with os.scandir(at) as entries:
@@ -201,7 +197,14 @@ class _Report:
     def write(self, path: str, outcome: str, **more: object) -> None:
         if self._file is not None:
             entry = {"path": path, "outcome": outcome} | more
-            self._file.write(orjson.dumps(entry, default=str) + b"\n")
+            # Names of files may hold bytes that are no text.
+            clean = {
+                key: value.encode("utf-8", "backslashreplace").decode()
+                if isinstance(value, str)
+                else value
+                for key, value in entry.items()
+            }
+            self._file.write(orjson.dumps(clean) + b"\n")
 
 
 # -- Sending -----------------------------------------------------------------------------
@@ -237,8 +240,10 @@ class _Sender:
                 if not block:
                     break
                 self._is_complete = len(block) < FILES_PER_BLOCK
+                objects: list[DicomObject] = []
                 with self.client.interrupts.stoppable():
-                    await self._send_block(await self._look_at(block))
+                    objects = await self._look_at(block)
+                await self._send_block(objects)
         except CannotAssociate:
             if not counts.sent:
                 raise
@@ -248,7 +253,7 @@ class _Sender:
         finally:
             if counts.seen:
                 terminal.note(self._summary(trio.current_time() - started))
-        if self.client.interrupts.requested:
+        if self.client.interrupts.were_requested():
             return EXIT_INTERRUPTED
         if not counts.sent and not counts.failed and not counts.unreadable:
             terminal.error("no file is DICOM; nothing was sent")
@@ -257,7 +262,7 @@ class _Sender:
 
     def _should_stop(self) -> bool:
         counts = self.counts
-        return self.client.interrupts.requested or bool(
+        return self.client.interrupts.were_requested() or bool(
             self.stop_on_error and (counts.failed or counts.unreadable)
         )
 
@@ -338,6 +343,8 @@ class _Sender:
                             await self._send(association, todo.popleft())
                             if self._should_stop():
                                 break
+                    if self.client.interrupts.were_requested():
+                        await association.task.abort()  # an object may be half sent
 
     async def _send(self, association: ClientAssociation, item: DicomObject) -> None:
         counts, terminal = self.counts, self.client.terminal
@@ -358,11 +365,8 @@ class _Sender:
         if response is not None:
             kind = classify(response.status)
             if kind is not StatusClass.SUCCESS:
-                reason = f"the peer answered {response.status:04X}H " + describe_status(
-                    response.status
-                )
-                if response.error_comment:
-                    reason += f": {response.error_comment}"
+                answer = describe_answer(response.status, response.error_comment)
+                reason = f"the peer answered {answer}"
             if kind is StatusClass.WARNING:
                 counts.warned += 1
             is_stored = kind in (StatusClass.SUCCESS, StatusClass.WARNING)

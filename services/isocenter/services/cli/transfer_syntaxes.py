@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-from pydicom.uid import UID_dictionary
+from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
 
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
