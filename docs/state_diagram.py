@@ -70,12 +70,13 @@ def _given(evt: Evt, action: Action) -> Iterator[tuple[str, Given]]:
 
 # Where things stand.  Pixels; y grows downwards.
 
-WIDTH, HEIGHT = 1560, 1330
+WIDTH, HEIGHT = 1750, 1330
 BOX_WIDTH = 300
 LINE_HEIGHT = 15
-LEFT, MIDDLE, RIGHT = 330, 770, 1210
+LABEL_STEP = 21
+LEFT, MIDDLE, RIGHT = 330, 770, 1270
 #: Where the long ways home run: from Sta7 and Sta11, into Sta13, from Sta13.
-HOME, TO_STA13, FROM_STA13 = 30, 1490, 1530
+HOME, TO_STA13, FROM_STA13 = 30, 1690, 1720
 
 CENTRES = {
     Sta.STA1: (MIDDLE, 90),
@@ -191,10 +192,8 @@ def _lines_in_box(sta: Sta, found: list[Transition]) -> list[str]:
         for transition in inside:
             if transition.next_sta is next_sta:
                 by_action.setdefault(transition.action, []).append(transition.evt)
-        if by_action:
-            ways = "; ".join(f"{action} on {_ranges(evts)}" for action, evts in by_action.items())
-            start = "stays: " if next_sta is sta else f"→ {next_sta}: "
-            lines += textwrap.wrap(start + ways, 48)
+        start = "stays" if next_sta is sta else f"→ {next_sta}"
+        lines += [f"{start}: {action} on {_ranges(evts)}" for action, evts in by_action.items()]
     return lines
 
 
@@ -228,8 +227,8 @@ def _arrow(sta: Sta, next_sta: Sta, half_height: int, group: list[Transition]) -
         condition = f" ({transition.condition})" if transition.condition else ""
         drawn += _text(x, y, f"{transition.evt} {transition.action}{condition}", "label")
         if not condition:
-            y += LINE_HEIGHT
-            drawn += _text(x, y + 2, EVENTS[transition.evt], "small")
+            y += LABEL_STEP  # the arrow may run between the two lines
+            drawn += _text(x, y, EVENTS[transition.evt], "small")
         y += LINE_HEIGHT
     return drawn
 

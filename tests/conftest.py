@@ -38,7 +38,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     missing = [name for name in marker.args or DCMTK if shutil.which(name) is None]
     if missing:
-        message = f"needs {', '.join(missing)} on the PATH (Debian: apt-get install dcmtk orthanc socat)"
+        message = (
+            f"needs {', '.join(missing)} on the PATH (Debian: apt-get install dcmtk orthanc socat)"
+        )
         pytest.skip(message)
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support.processes import run, served_archive
 
 README = Path(__file__).parent.parent / "README.md"

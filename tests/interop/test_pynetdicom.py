@@ -20,10 +20,10 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services import sop_classes
-from isocenter.services.association import Operation
 from isocenter.services.client import BASIC_SYNTAXES, open_association
 from isocenter.services.identifier import build_identifier
 from isocenter.services.objects import DicomObject, contexts_for
+from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.query import Level
 from support.corpus import as_we_send_it, by_uid, data_set_bytes, storable_files, syntax_of

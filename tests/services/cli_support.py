@@ -18,9 +18,10 @@ from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
 from isocenter.services.access import AccessPolicy
-from isocenter.services.association import Operation
+from isocenter.services.listening import Bind
+from isocenter.services.operations import Operation
 from isocenter.services.registry import Registry
-from isocenter.services.server import Bind, Server, serve
+from isocenter.services.server import Server, serve
 from isocenter.services.settings import load_settings
 from isocenter.services.sop_classes import TRANSFER_SYNTAXES
 from services.archive_support import CT, data_set, uid

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pydicom
@@ -23,9 +25,9 @@ from isocenter.engine.dimse.messages import (
 )
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import sop_classes
-from isocenter.services.association import Operation
 from isocenter.services.certificates import CertificateAuthority
 from isocenter.services.cli import main
+from isocenter.services.operations import Operation
 from isocenter.services.tls import TlsFiles, server_context
 from services.archive_support import CT, STUDY, data_set, uid
 from services.cli_support import (
@@ -219,6 +221,29 @@ def test_ctrl_c_while_an_object_is_on_its_way(tmp_path: Path, capsys: Output) ->
     assert "0 sent" in capsys.readouterr().err
 
 
+class _Screen(io.StringIO):
+    """Standard error as a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("options", "is_shown"),
+    [((), True), (("-p",), True), (("--no-progress",), False), (("-q",), False)],
+)
+def test_progress_is_for_terminals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], is_shown: bool
+) -> None:
+    write_object(tmp_path, 1)
+    screen = _Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with archive_server() as server:
+        assert main(["storescu", server.peer, str(tmp_path), *options]) == 0
+    assert ("sending" in screen.getvalue()) is is_shown
+
+
 # -- findscu -----------------------------------------------------------------------------
 
 
@@ -363,6 +388,22 @@ def test_what_a_hostile_peer_answers_is_printed_harmlessly(output: str, capsys: 
     if output in ("text", "table"):
         assert "y" * 1000 not in captured.out
         assert "[red]x[/red]" in captured.out.replace("│\n│", "")
+
+
+def test_whoever_reads_our_output_may_leave() -> None:
+    with scripted_server(Scripted(Answers(*[encoded()] * 3), FIND)) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "isocenter.services.cli", "findscu", server.peer],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert process.stdout is not None
+        process.stdout.close()
+        with process:
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 # -- getscu ------------------------------------------------------------------------------

@@ -22,10 +22,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Self, assert_never, cast
+from typing import assert_never, cast
 
 import trio
 
@@ -50,211 +49,21 @@ from isocenter.engine.errors import (
 )
 from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.negotiation import Negotiated, PresentationContext, Role
+from isocenter.engine.negotiation import Negotiated, Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.states import Sta
-from isocenter.services.errors import DeadlineExceeded, OperationError
+from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
+from isocenter.services.errors import DeadlineExceeded
+from isocenter.services.operations import Invocation, Operation, Provider, ReceivedResponse
 from isocenter.services.transport import Transport
 
 log = logging.getLogger("isocenter.association")
 
-#: Responses of one invocation that may wait for their reader before the socket does.
-_RESPONSE_LOOKAHEAD = 64
 _MESSAGE_ID_RANGE = 1 << 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadlines:
-    """How long each wait may last, in seconds; progress restarts those that measure progress."""
-
-    #: From connecting to the transport connection (client).
-    connect: float = 10.0
-    #: TLS handshake (client); a server counts it into `association_request`.
-    tls_handshake: float = 5.0
-    #: ARTIM, and a server's one clock from accept over TLS to A-ASSOCIATE-AC.
-    association_request: float = 5.0
-    #: For A-ASSOCIATE-AC after A-ASSOCIATE-RQ (client).
-    association_response: float = 30.0
-    #: Nothing received, nothing to do: A-ABORT.
-    idle: float = 60.0
-    #: A DIMSE response, or the next of several.
-    response: float = 60.0
-    #: A-RELEASE-RP, or the end of operations when the peer asks for release.
-    release: float = 10.0
-    #: The socket takes no byte.
-    write_blocked: float = 30.0
-    #: Closing an association that failed: A-ABORT out, connection closed.
-    abort: float = 2.0
-
-
-DEFAULT_DEADLINES = Deadlines()
-
-#: Performs one operation: reads its data set, sends its responses.
-Provider = Callable[["Operation"], Awaitable[None]]
 #: Answers an A-ASSOCIATE indication.
 Decide = Callable[[AssociateRequest], Awaitable[AssociateAccept | AssociateReject]]
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedResponse:
-    """A response message and its data set (an identifier or attribute list), if it has one."""
-
-    message: Response
-    data_set: bytes | None
-
-
-class Operation:
-    """One request of the peer while it is being performed.
-
-    Attributes:
-        association: the association it came on.
-        context: the presentation context it came on.
-        request: the command set.
-        has_data_set: whether a data set follows; it must be read or it is skipped.
-    """
-
-    def __init__(
-        self,
-        association: AssociationTask,
-        context: PresentationContext,
-        request: Request,
-        has_data_set: bool,
-    ) -> None:
-        self.association = association
-        self.context = context
-        self.request = request
-        self.has_data_set = has_data_set
-        self.scope = trio.CancelScope()
-        self._cancelled = False
-        self._ready: deque[memoryview] = deque()
-        self._complete = not has_data_set
-        self._abandoned = False
-        self._arrived = trio.Event()
-        self._consumed = trio.Event()
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether a C-CANCEL-RQ for this operation has come."""
-        return self._cancelled
-
-    def cancel(self) -> None:
-        self._cancelled = True
-
-    # The lane of the data set: the reader puts, the performer takes.
-
-    def _put(self, data: memoryview, is_last: bool) -> None:
-        if not self._abandoned and data:
-            self._ready.append(data)
-        if is_last:
-            self._complete = True
-        self._arrived.set()
-
-    async def _until_consumed(self) -> None:
-        """Backpressure: the reader waits until the performer has taken what came."""
-        while self._ready:
-            self._consumed = trio.Event()
-            await self._consumed.wait()
-
-    def _abandon(self) -> None:
-        """Nobody reads on: what still comes is dropped."""
-        self._abandoned = True
-        self._ready.clear()
-        self._consumed.set()
-
-    def fragments(self) -> Fragments:
-        """The data set as it comes: groups of views, valid until the next turn of the loop.
-
-        When the association ends first, the task is cancelled.
-        """
-        return Fragments(self)
-
-    async def _next_group(self, consumed: int) -> tuple[memoryview, ...]:
-        for _ in range(consumed):
-            self._ready.popleft()
-        if consumed:
-            self._consumed.set()
-        while not self._ready:
-            if self._complete:
-                return ()
-            self._arrived = trio.Event()
-            await self._arrived.wait()
-        return tuple(self._ready)
-
-    async def data_set(self, max_bytes: int | None = None) -> bytes:
-        """The data set whole: for identifiers and attribute lists, which are small.
-
-        Raises:
-            OperationError: A700H out of resources, longer than *max_bytes*
-                (default: `Limits.identifier`).
-        """
-        bound = self.association.limits.identifier if max_bytes is None else max_bytes
-        gathered = bytearray()
-        async for group in self.fragments():
-            for data in group:
-                gathered += data
-            if len(gathered) > bound:
-                raise OperationError(0xA700, f"data set longer than {bound} bytes")
-        return bytes(gathered)
-
-    async def respond(self, response: Response, data_set: Buffer | None = None) -> None:
-        """Send a response of this operation, with its identifier or attribute list."""
-        await self.association.send(
-            commands.SendMessage(self.context.context_id, response, data_set)
-        )
-
-
-class Fragments:
-    """The data set of an operation while it comes; may be left at any time."""
-
-    def __init__(self, operation: Operation) -> None:
-        self._operation = operation
-        self._taken = 0
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Sequence[memoryview]:
-        group = await self._operation._next_group(self._taken)
-        self._taken = len(group)
-        if not group:
-            raise StopAsyncIteration
-        return group
-
-
-class Invocation:
-    """One request of ours while its responses come."""
-
-    def __init__(self, task: AssociationTask, context_id: int, request: Request) -> None:
-        self._task = task
-        self.context_id = context_id
-        self.request = request
-        self._deliver, self._responses = trio.open_memory_channel[ReceivedResponse](
-            _RESPONSE_LOOKAHEAD
-        )
-
-    async def next(self) -> ReceivedResponse:
-        """The next response.
-
-        Raises:
-            AssociationError: the association ended first.
-            DeadlineExceeded: none came in time; the association was aborted.
-        """
-        with trio.move_on_after(self._task.deadlines.response) as scope:
-            try:
-                return await self._responses.receive()
-            except trio.EndOfChannel:
-                raise self._task.end_reason() from None
-        assert scope.cancelled_caught
-        error = DeadlineExceeded(
-            f"no response within {self._task.deadlines.response:g} s; the association was aborted"
-        )
-        await self._task.abort(error)
-        raise error
-
-    async def cancel(self) -> None:
-        """Send C-CANCEL-RQ; the peer ends the operation with FE00H, or had ended it already."""
-        request = CCancelRequest(message_id_being_responded_to=self.request.message_id)
-        await self._task.send(commands.SendMessage(self.context_id, request))
 
 
 @dataclass(slots=True)

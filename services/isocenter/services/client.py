@@ -7,12 +7,11 @@ async with open_association(Peer("ARCHIVE", "127.0.0.1", 11112), [(VERIFICATION,
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol, Self, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import pydicom
 import trio
@@ -29,7 +28,7 @@ from isocenter.engine.dimse.messages import (
     response_to,
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
-from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.errors import LocalProtocolError
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
     ExtendedNegotiation,
@@ -49,26 +48,20 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services import sop_classes
-from isocenter.services.association import (
-    DEFAULT_DEADLINES,
-    AssociationTask,
-    Deadlines,
-    Invocation,
-    Operation,
-    Provider,
-)
+from isocenter.services.association import AssociationTask
+from isocenter.services.connecting import connect
+from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.services.errors import (
-    ConnectError,
     DeadlineExceeded,
     NoPresentationContext,
     OperationError,
 )
 from isocenter.services.identifier import read_identifier
+from isocenter.services.matches import Matches
 from isocenter.services.objects import DicomObject, contexts_for
+from isocenter.services.operations import Operation, Provider
 from isocenter.services.peer import Peer
 from isocenter.services.suboperations import send_object
-from isocenter.services.tls_errors import describe_tls_error
-from isocenter.services.transport import SocketTransport, Transport, tls_transport
 
 log = logging.getLogger("isocenter.client")
 
@@ -268,7 +261,7 @@ class ClientAssociation:
                     )
         except trio.Cancelled:
             with trio.move_on_after(task.deadlines.abort, shield=True):
-                await _cancel_and_drain(task, invocation)
+                await invocation.cancel_and_drain()
             raise
         finally:
             task.finish(invocation)
@@ -310,104 +303,6 @@ class ClientAssociation:
                 log.error("an object cannot be kept: %s", error)
                 status = Status.OUT_OF_RESOURCES
         await operation.respond(response_to(request, status))
-
-
-class Matches:
-    """The matches of a C-FIND as they come: pydicom data sets.
-
-    Attributes:
-        status: of the final response, once it has come: 0000H, FE00H after a cancel.
-    """
-
-    def __init__(
-        self,
-        task: AssociationTask,
-        context: PresentationContext,
-        request: CFindRequest,
-        identifier: bytes,
-    ) -> None:
-        self.status: int | None = None
-        self._task = task
-        self._context = context
-        self._request = request
-        self._identifier = identifier
-        self._invocation: Invocation | None = None
-
-    def __aiter__(self) -> Matches:
-        return self
-
-    async def __anext__(self) -> pydicom.Dataset:
-        """The next match.
-
-        Raises:
-            OperationError: the peer ended the query with a failure status.
-            AssociationError: the association ended first.
-        """
-        data_set = await self.next_encoded()
-        if data_set is None:
-            raise StopAsyncIteration
-        return read_identifier(data_set, self._context.transfer_syntax)
-
-    async def next_encoded(self) -> bytes | None:
-        """The next match as it came, in `transfer_syntax`; None after the last."""
-        if self.status is not None:
-            return None
-        if self._invocation is None:
-            self._invocation = await self._task.begin(
-                self._context.context_id, self._request, self._identifier
-            )
-        received = await self._invocation.next()
-        status = received.message.status
-        if classify(status) is StatusClass.PENDING:
-            return received.data_set or b""
-        self.status = status
-        self._task.finish(self._invocation)
-        if classify(status) is StatusClass.FAILURE:
-            message = received.message
-            raise OperationError(status, message.error_comment)
-        return None
-
-    @property
-    def transfer_syntax(self) -> str:
-        """What `next_encoded` is encoded in."""
-        return self._context.transfer_syntax
-
-    async def cancel(self) -> None:
-        """C-CANCEL-RQ, and wait for the final response; matches under way are dropped."""
-        if self._invocation is not None and self.status is None:
-            invocation = self._invocation
-            self.status = Status.CANCEL
-            await _cancel_and_drain(self._task, invocation)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        with trio.move_on_after(self._task.deadlines.abort, shield=True):
-            await self.cancel()
-
-    def __del__(self) -> None:
-        # The loop was left: nobody can ask for more.
-        if self._invocation is not None and self.status is None:
-            task, invocation = self._task, self._invocation
-            self.status = Status.CANCEL
-
-            async def cancel() -> None:
-                await _cancel_and_drain(task, invocation)
-
-            task.in_background(cancel)
-
-
-async def _cancel_and_drain(task: AssociationTask, invocation: Invocation) -> None:
-    """Cancel an operation and take what still comes, so that its Message ID is free again."""
-    try:
-        await invocation.cancel()
-        while classify((await invocation.next()).message.status) is StatusClass.PENDING:
-            pass
-    except (AssociationError, LocalProtocolError) as error:
-        log.debug("after a cancel: %s", error)
-    finally:
-        task.finish(invocation)
 
 
 def _encoded(identifier: bytes | Callable[[str], bytes], context: PresentationContext) -> bytes:
@@ -456,7 +351,7 @@ async def open_association(
         operations_window=operations_window,
         max_pdu_length=limits.max_pdu_length if max_pdu_length is None else max_pdu_length,
     )
-    transport = await _connect(peer, tls, deadlines)
+    transport = await connect(peer, tls, deadlines)
     client: ClientAssociation
 
     async def perform(operation: Operation) -> None:
@@ -539,59 +434,6 @@ def _associate_request(
             user_identity=user_identity,
         ),
     )
-
-
-async def _connect(peer: Peer, tls: ssl.SSLContext | None, deadlines: Deadlines) -> Transport:
-    where = f"{peer.host}:{peer.port}"
-    try:
-        with trio.fail_after(deadlines.connect):
-            stream = await trio.open_tcp_stream(peer.host, peer.port)
-    except trio.TooSlowError:
-        raise ConnectError(
-            f"cannot connect to {where}: no answer within {deadlines.connect:g} s; "
-            "is the address right, and does a firewall drop connections?"
-        ) from None
-    except OSError as error:
-        raise ConnectError(f"cannot connect to {where}: {_connect_fault(error)}") from error
-    sock = _detach(stream)
-    if tls is None:
-        return SocketTransport(sock)
-    try:
-        with trio.fail_after(deadlines.tls_handshake):
-            return await tls_transport(sock, tls, server_side=False, server_hostname=peer.host)
-    except trio.TooSlowError:
-        raise ConnectError(
-            f"{where}: no TLS handshake within {deadlines.tls_handshake:g} s; "
-            "does the peer expect TLS on this port?"
-        ) from None
-    except trio.BrokenResourceError as error:
-        cause = error.__cause__
-        text = (
-            describe_tls_error(cause)
-            if isinstance(cause, ssl.SSLError)
-            else "the peer closed the connection; does it expect TLS on this port?"
-        )
-        raise ConnectError(f"{where}: TLS handshake failed: {text}") from error
-
-
-def _detach(stream: trio.SocketStream) -> socket.socket:
-    """Take the operating system's socket out of trio's stream, to use it directly."""
-    return socket.socket(fileno=stream.socket.detach())
-
-
-def _connect_fault(error: OSError) -> str:
-    causes: list[BaseException] = [error]
-    if isinstance(error.__cause__, BaseExceptionGroup):
-        causes = list(error.__cause__.exceptions)
-    for cause in causes:
-        if isinstance(cause, ConnectionRefusedError):
-            return "connection refused; is the server running, and is the port right?"
-        if isinstance(cause, socket.gaierror):
-            return "the host name is not known"
-    texts = dict.fromkeys(
-        cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror
-    )
-    return ", ".join(texts) or str(error)
 
 
 def plan_associations(

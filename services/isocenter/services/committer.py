@@ -291,8 +291,7 @@ class Committer:
             if (
                 previous is None
                 or (
-                    self._duplicates is DuplicatePolicy.REPLACE
-                    and previous.digest != record.digest
+                    self._duplicates is DuplicatePolicy.REPLACE and previous.digest != record.digest
                 )
                 or (previous.object_key != record.object_key and not await self._holds(previous))
             ):

@@ -17,17 +17,18 @@ from typing import Final
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.access import AccessPolicy
 from isocenter.services.archive import Archive
-from isocenter.services.association import Deadlines
 from isocenter.services.certificates import ensure_ca, ensure_server_certificate
 from isocenter.services.client import ClientAssociation, Context, open_association
+from isocenter.services.deadlines import Deadlines
 from isocenter.services.find import Find
 from isocenter.services.get import Get
+from isocenter.services.listening import Bind
 from isocenter.services.move import Move
 from isocenter.services.peer import Peer
 from isocenter.services.ports import DuplicatePolicy, Index, ObjectStore, StorageError
 from isocenter.services.query_retrieve import QueryOptions
 from isocenter.services.registry import Registry
-from isocenter.services.server import Bind, ServerLimits
+from isocenter.services.server import ServerLimits
 from isocenter.services.settings import Settings, TlsIdentity
 from isocenter.services.sop_classes import TRANSFER_SYNTAXES
 from isocenter.services.store import Storage

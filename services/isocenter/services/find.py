@@ -6,9 +6,9 @@ from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
-from isocenter.services.association import Operation
 from isocenter.services.errors import OperationError
 from isocenter.services.identifier import encode_match
+from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve import FIND_ROOTS, QueryOptions, find_offer, read_query
 
 

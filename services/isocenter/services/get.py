@@ -6,8 +6,8 @@ from isocenter.engine.dimse.messages import CGetRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
-from isocenter.services.association import Operation
 from isocenter.services.errors import OperationError
+from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve import GET_ROOTS, QueryOptions, read_query, retrieve_offer
 from isocenter.services.suboperations import (
     Progress,

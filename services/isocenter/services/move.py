@@ -10,9 +10,9 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
-from isocenter.services.association import Operation
 from isocenter.services.client import Connector, plan_associations
 from isocenter.services.errors import OperationError
+from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve import MOVE_ROOTS, QueryOptions, read_query, retrieve_offer
 from isocenter.services.suboperations import (

@@ -14,9 +14,9 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services import sop_classes
-from isocenter.services.association import Operation
 from isocenter.services.errors import OperationError
 from isocenter.services.identifier import IdentifierError, ParsedQuery, Root, parse_query
+from isocenter.services.operations import Operation
 
 #: Identifiers are small: every encoding that we read and write is accepted.
 IDENTIFIER_SYNTAXES: Final = (

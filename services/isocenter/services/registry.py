@@ -10,12 +10,12 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol
 
-from isocenter.engine.dimse.messages import UnrecognizedMessage, response_to
+from isocenter.engine.dimse.messages import UnrecognizedMessage, response_to, sop_class_of
 from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import Offer
-from isocenter.services.association import Operation
 from isocenter.services.errors import OperationError
+from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError
 
 log = logging.getLogger("isocenter.operation")
@@ -72,7 +72,7 @@ class Registry:
             service = self.service_of(abstract_syntax)
             if service is None or not operation.context.as_scp:
                 raise OperationError(Status.SOP_CLASS_NOT_SUPPORTED)
-            if request.affected_sop_class_uid != abstract_syntax:
+            if sop_class_of(request) != abstract_syntax:
                 raise OperationError(
                     Status.SOP_CLASS_NOT_SUPPORTED,
                     "SOP class is not that of the presentation context",

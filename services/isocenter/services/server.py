@@ -27,7 +27,9 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Acceptor, Role, negotiate
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.services.access import LOCAL_LIMIT_EXCEEDED, AccessPolicy
-from isocenter.services.association import DEFAULT_DEADLINES, AssociationTask, Deadlines
+from isocenter.services.association import AssociationTask
+from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
+from isocenter.services.listening import Bind, open_listener
 from isocenter.services.registry import Registry
 from isocenter.services.tls_errors import describe_tls_error
 from isocenter.services.transport import (
@@ -40,7 +42,6 @@ from isocenter.services.transport import (
 
 log = logging.getLogger("isocenter.server")
 
-_BACKLOG: Final = 1024
 #: How long a stop waits for operations under way.
 DEFAULT_GRACE_SECONDS: Final = 10.0
 #: How long accepting rests when the process or the machine has no descriptor or memory left.
@@ -52,19 +53,6 @@ _EXHAUSTED_LOG_EVERY: Final = 40
 _TLS_HANDSHAKE: Final = 0x16
 _ASSOCIATE_RQ: Final = 0x01
 _HTTP_VERBS: Final = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"CONN", b"DELE", b"PATC")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
-    """An address to listen on; with ``tls``, DICOM over TLS.
-
-    ``tls`` is called for each connection, so that certificates can be exchanged while
-    the server runs.
-    """
-
-    host: str
-    port: int
-    tls: Callable[[], ssl.SSLContext] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,52 +364,6 @@ async def _first_bytes(sock: socket.socket) -> bytes:
             await trio.lowlevel.wait_readable(sock)
         except OSError:
             return b""
-
-
-def open_listener(bind: Bind) -> list[socket.socket]:
-    """Listen on every address that the host name stands for.
-
-    Raises:
-        OSError: with a message that names the address, the fault and the cure.
-    """
-    try:
-        found = socket.getaddrinfo(
-            bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except socket.gaierror as error:
-        raise OSError(f"cannot listen on {bind.host}:{bind.port}: {error.strerror}") from error
-    listeners: list[socket.socket] = []
-    port = bind.port
-    for family, kind, protocol, _, address in dict.fromkeys(found):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((address[0], port, *address[2:]))
-            sock.listen(_BACKLOG)
-            sock.setblocking(False)
-        except OSError as error:
-            sock.close()
-            for other in listeners:
-                other.close()
-            raise OSError(error.errno, _bind_fault(bind, error)) from error
-        port = sock.getsockname()[1]
-        listeners.append(sock)
-    return listeners
-
-
-def _bind_fault(bind: Bind, error: OSError) -> str:
-    where = f"cannot listen on {bind.host}:{bind.port}"
-    match error.errno:
-        case errno.EADDRINUSE:
-            return f"{where}: the port is in use; stop the other program or choose another port"
-        case errno.EACCES:
-            return f"{where}: ports below 1024 need privileges; choose a higher port"
-        case errno.EADDRNOTAVAIL:
-            return f"{where}: this machine has no such address"
-        case _:
-            return f"{where}: {error.strerror}"
 
 
 async def serve(

@@ -12,8 +12,8 @@ from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
-from isocenter.services.association import Operation
 from isocenter.services.errors import OperationError
+from isocenter.services.operations import Operation
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
 
 

@@ -23,8 +23,9 @@ from isocenter.engine.dimse.messages import (
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.services.archive import Archive
-from isocenter.services.association import AssociationTask, Operation
+from isocenter.services.association import AssociationTask
 from isocenter.services.objects import DicomObject, choose_context
+from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError, StoredInstance
 from isocenter.services.query import Query
 from isocenter.services.sop_classes import name_of

@@ -13,8 +13,8 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
-from isocenter.services.association import Operation
 from isocenter.services.errors import OperationError
+from isocenter.services.operations import Operation
 
 #: C-ECHO carries no data set; any syntax will do.
 _OFFER: Final = Offer(

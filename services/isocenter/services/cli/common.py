@@ -15,7 +15,7 @@ from typing import Final
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import setting_kinds as kinds
-from isocenter.services.association import Deadlines
+from isocenter.services.deadlines import Deadlines
 from isocenter.services.peer import Peer
 from isocenter.services.tls import (
     DEFAULT_PROFILE,

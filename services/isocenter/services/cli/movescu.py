@@ -19,8 +19,9 @@ from isocenter.services.cli.receiving import ObjectFolder, Received, add_receivi
 from isocenter.services.cli.retrieving import follow, judge
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.client import BASIC_SYNTAXES
+from isocenter.services.listening import Bind, open_listener
 from isocenter.services.registry import Registry
-from isocenter.services.server import Bind, Server, open_listener, serve_on
+from isocenter.services.server import Server, serve_on
 from isocenter.services.tls import TlsFiles, server_context
 from isocenter.services.verification import Verification
 

@@ -23,9 +23,9 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.items import Buffer
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import is_safe_uid
-from isocenter.services.association import Operation
 from isocenter.services.cli.common import UsageError
 from isocenter.services.errors import OperationError
+from isocenter.services.operations import Operation
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
 
 _SOP_CLASS_UID: Final = 0x00080016
@@ -214,10 +214,7 @@ class ObjectFolder:
             sop_class_uid, uid, syntax, _ascii(operation.association.negotiated.called_ae_title)
         )
         naming = _Naming(sop_class_uid, uid, syntax)
-        # The peer's name for the object stands first: who looks sees what is under way.
-        path = self._folder / f".{uid}.{secrets.token_hex(4)}.part"
-        file = await trio.to_thread.run_sync(_create, path)
-        is_published = False
+        part = _PartFile(self._folder, uid)
         try:
             gathered = bytearray(head)
             async for group in operation.fragments():
@@ -226,17 +223,15 @@ class ObjectFolder:
                     naming.feed(data)
                     gathered += data
                 if len(gathered) >= _WRITE_BYTES:
-                    await trio.to_thread.run_sync(_write_all, file, gathered)
+                    await trio.to_thread.run_sync(part.write, gathered)
                     gathered = bytearray()
             naming.check()
-            await trio.to_thread.run_sync(_finish, file, gathered)
             target = self._folder / naming.path(self._pattern)
-            is_new = await trio.to_thread.run_sync(_publish, path, target, self._overwrite)
-            is_published = True
+            is_new = await trio.to_thread.run_sync(part.publish, gathered, target, self._overwrite)
         finally:
-            if not is_published:
+            if part.is_there:
                 with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(_discard, file, path)
+                    await trio.to_thread.run_sync(part.discard)
         if is_new:
             self.received.written += 1
         else:
@@ -310,46 +305,62 @@ class _Naming:
         return _FIELD.sub(lambda match: names[match[1]], pattern)
 
 
-# In worker threads.
+class _PartFile:
+    """A file without its name yet; its methods run in worker threads.
 
+    Small objects are made, written and named in one go, which is one hop.
 
-def _create(path: Path) -> IO[bytes]:
-    return path.open("xb", buffering=0)
+    Attributes:
+        is_there: something has to be discarded.
+    """
+
+    def __init__(self, folder: Path, uid: str) -> None:
+        # The UID stands in front: who looks sees what is under way.
+        self._path = folder / f".{uid}.{secrets.token_hex(4)}.part"
+        self._file: IO[bytes] | None = None
+        self.is_there = False
+
+    def write(self, data: bytearray) -> None:
+        """Append."""
+        if self._file is None:
+            self._file = self._path.open("xb", buffering=0)
+            self.is_there = True
+        _write_all(self._file, data)
+
+    def publish(self, data: bytearray, target: Path, overwrite: bool) -> bool:
+        """Append the rest and give it its name; False: there is one of that name, which stays."""
+        self.write(data)
+        assert self._file is not None
+        self._file.close()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        is_new = True
+        if overwrite:
+            self._path.replace(target)
+        else:
+            try:
+                os.link(self._path, target)
+            except FileExistsError:
+                is_new = False
+            except OSError:
+                # A file system without hard links: nobody else is expected to write here.
+                if not target.exists():
+                    self._path.replace(target)
+                    self.is_there = False
+                    return True
+                is_new = False
+            self._path.unlink()
+        self.is_there = False
+        return is_new
+
+    def discard(self) -> None:
+        """Leave nothing of it."""
+        if self._file is not None:
+            self._file.close()
+        self._path.unlink(missing_ok=True)
+        self.is_there = False
 
 
 def _write_all(file: IO[bytes], data: bytearray) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
-
-
-def _finish(file: IO[bytes], data: bytearray) -> None:
-    _write_all(file, data)
-    file.close()
-
-
-def _publish(path: Path, target: Path, overwrite: bool) -> bool:
-    """Give the file its name; False: there is one of that name, which stays."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        path.replace(target)
-        return True
-    try:
-        os.link(path, target)
-    except FileExistsError:
-        path.unlink()
-        return False
-    except OSError:
-        # A file system without hard links: nobody else is expected to write here.
-        if target.exists():
-            path.unlink()
-            return False
-        path.replace(target)
-        return True
-    path.unlink()
-    return True
-
-
-def _discard(file: IO[bytes], path: Path) -> None:
-    file.close()
-    path.unlink(missing_ok=True)

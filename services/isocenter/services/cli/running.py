@@ -20,11 +20,11 @@ from isocenter.engine.errors import (
     LocalProtocolError,
     TransportLostError,
 )
-from isocenter.services.association import Deadlines
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from isocenter.services.cli.common import UsageError, deadlines_of, peer_of, tls_of
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.client import ClientAssociation, Context, open_association
+from isocenter.services.deadlines import Deadlines
 from isocenter.services.identifier import KeySyntaxError
 from isocenter.services.peer import Peer
 from isocenter.services.tls import TlsFileError

@@ -20,7 +20,8 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition, logs
 from isocenter.services.certificates import CA_FOLDER
 from isocenter.services.cli.workers import run_workers
-from isocenter.services.server import Bind, Server, open_listener, serve_on
+from isocenter.services.listening import Bind, open_listener
+from isocenter.services.server import Server, serve_on
 from isocenter.services.settings import (
     Settings,
     SettingsError,

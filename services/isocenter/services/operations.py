@@ -1,0 +1,206 @@
+"""Operations of DIMSE while they go on: those that the peer asked for, and ours.
+
+An `Operation` is performed by a provider: it reads its data set as it comes and
+sends responses.  An `Invocation` is what waits for the responses to a request of
+ours.  Both belong to an association (`isocenter.services.association`), which
+moves the bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+import trio
+
+from isocenter.engine import commands
+from isocenter.engine.dimse.messages import CCancelRequest, Request, Response
+from isocenter.engine.dimse.status import StatusClass, classify
+from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.items import Buffer
+from isocenter.engine.negotiation import PresentationContext
+from isocenter.services.errors import DeadlineExceeded, OperationError
+
+if TYPE_CHECKING:
+    from isocenter.services.association import AssociationTask
+
+#: Responses of one invocation that may wait for their reader before the socket does.
+_RESPONSE_LOOKAHEAD: Final = 64
+
+#: Performs one operation: reads its data set, sends its responses.
+Provider = Callable[["Operation"], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedResponse:
+    """A response message and its data set (an identifier or attribute list), if it has one."""
+
+    message: Response
+    data_set: bytes | None
+
+
+class Operation:
+    """One request of the peer while it is being performed.
+
+    Attributes:
+        association: the association it came on.
+        context: the presentation context it came on.
+        request: the command set.
+        has_data_set: whether a data set follows; it must be read or it is skipped.
+    """
+
+    def __init__(
+        self,
+        association: AssociationTask,
+        context: PresentationContext,
+        request: Request,
+        has_data_set: bool,
+    ) -> None:
+        self.association = association
+        self.context = context
+        self.request = request
+        self.has_data_set = has_data_set
+        self.scope = trio.CancelScope()
+        self._cancelled = False
+        self._ready: deque[memoryview] = deque()
+        self._complete = not has_data_set
+        self._abandoned = False
+        self._arrived = trio.Event()
+        self._consumed = trio.Event()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether a C-CANCEL-RQ for this operation has come."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    # The lane of the data set: the reader puts, the performer takes.
+
+    def _put(self, data: memoryview, is_last: bool) -> None:
+        if not self._abandoned and data:
+            self._ready.append(data)
+        if is_last:
+            self._complete = True
+        self._arrived.set()
+
+    async def _until_consumed(self) -> None:
+        """Backpressure: the reader waits until the performer has taken what came."""
+        while self._ready:
+            self._consumed = trio.Event()
+            await self._consumed.wait()
+
+    def _abandon(self) -> None:
+        """Nobody reads on: what still comes is dropped."""
+        self._abandoned = True
+        self._ready.clear()
+        self._consumed.set()
+
+    def fragments(self) -> Fragments:
+        """The data set as it comes: groups of views, valid until the next turn of the loop.
+
+        When the association ends first, the task is cancelled.
+        """
+        return Fragments(self)
+
+    async def _next_group(self, consumed: int) -> tuple[memoryview, ...]:
+        for _ in range(consumed):
+            self._ready.popleft()
+        if consumed:
+            self._consumed.set()
+        while not self._ready:
+            if self._complete:
+                return ()
+            self._arrived = trio.Event()
+            await self._arrived.wait()
+        return tuple(self._ready)
+
+    async def data_set(self, max_bytes: int | None = None) -> bytes:
+        """The data set whole: for identifiers and attribute lists, which are small.
+
+        Raises:
+            OperationError: A700H out of resources, longer than *max_bytes*
+                (default: `Limits.identifier`).
+        """
+        bound = self.association.limits.identifier if max_bytes is None else max_bytes
+        gathered = bytearray()
+        async for group in self.fragments():
+            for data in group:
+                gathered += data
+            if len(gathered) > bound:
+                raise OperationError(0xA700, f"data set longer than {bound} bytes")
+        return bytes(gathered)
+
+    async def respond(self, response: Response, data_set: Buffer | None = None) -> None:
+        """Send a response of this operation, with its identifier or attribute list."""
+        await self.association.send(
+            commands.SendMessage(self.context.context_id, response, data_set)
+        )
+
+
+class Fragments:
+    """The data set of an operation while it comes; may be left at any time."""
+
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
+        self._taken = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[memoryview]:
+        group = await self._operation._next_group(self._taken)
+        self._taken = len(group)
+        if not group:
+            raise StopAsyncIteration
+        return group
+
+
+class Invocation:
+    """One request of ours while its responses come."""
+
+    def __init__(self, task: AssociationTask, context_id: int, request: Request) -> None:
+        self._task = task
+        self.context_id = context_id
+        self.request = request
+        self._deliver, self._responses = trio.open_memory_channel[ReceivedResponse](
+            _RESPONSE_LOOKAHEAD
+        )
+
+    async def next(self) -> ReceivedResponse:
+        """The next response.
+
+        Raises:
+            AssociationError: the association ended first.
+            DeadlineExceeded: none came in time; the association was aborted.
+        """
+        with trio.move_on_after(self._task.deadlines.response) as scope:
+            try:
+                return await self._responses.receive()
+            except trio.EndOfChannel:
+                raise self._task.end_reason() from None
+        assert scope.cancelled_caught
+        error = DeadlineExceeded(
+            f"no response within {self._task.deadlines.response:g} s; the association was aborted"
+        )
+        await self._task.abort(error)
+        raise error
+
+    async def cancel_and_drain(self) -> None:
+        """Cancel, and take what still comes, so that the Message ID is free again."""
+        try:
+            await self.cancel()
+            while classify((await self.next()).message.status) is StatusClass.PENDING:
+                pass
+        except (AssociationError, LocalProtocolError):
+            pass  # it has ended, which is all that was wanted
+        finally:
+            self._task.finish(self)
+
+    async def cancel(self) -> None:
+        """Send C-CANCEL-RQ; the peer ends the operation with FE00H, or had ended it already."""
+        request = CCancelRequest(message_id_being_responded_to=self.request.message_id)
+        await self._task.send(commands.SendMessage(self.context_id, request))
