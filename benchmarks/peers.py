@@ -43,9 +43,7 @@ def make_corpus(folder: Path, count: int) -> Path:
 
 @contextmanager
 def isocenter(folder: Path, durability: str) -> Iterator[int]:
-    with served_archive(
-        folder, "--durability", durability, "--log-level", "warning"
-    ) as archive:
+    with served_archive(folder, "--durability", durability, "--log-level", "warning") as archive:
         yield archive.port
 
 

@@ -159,6 +159,11 @@ font-family="sans-serif" font-size="12" role="img">
 <rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>
 """
 
+_LEGEND = (
+    "Arrows: the ways that an association goes; above Sta6 those of the requestor on the left.",
+    "In the boxes: the aborts (AA), and what leaves the state unchanged.",
+)
+
 
 def _is_arrow(transition: Transition) -> bool:
     """Aborts (AA-*) and what stays in its state stand inside the boxes."""
@@ -260,14 +265,8 @@ def draw() -> str:
         labels += _arrow(sta, next_sta, boxes[next_sta][0], list(group))
     drawn += labels
     drawn += "".join(box for _, box in boxes.values())
-    drawn += _text(20, HEIGHT - 30, "Arrows: the ways that an association goes.", "small")
-    drawn += _text(
-        20,
-        HEIGHT - 14,
-        "In the boxes: what leaves the state unchanged, and the aborts (AA).  Left: requestor; "
-        "right: acceptor.",
-        "small",
-    )
+    for line, text in enumerate(_LEGEND, 1):
+        drawn += _text(20, HEIGHT - 45 + LINE_HEIGHT * line, text, "small")
     return drawn + "</svg>\n"
 
 

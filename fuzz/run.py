@@ -80,9 +80,7 @@ def fuzz(name: str, seconds: float, seed: int) -> int:
     while time.monotonic() < end:
         # The corpus itself first, then what becomes of it.
         data = (
-            corpus[count]
-            if count < len(corpus)
-            else mutate(chance, chance.choice(corpus), corpus)
+            corpus[count] if count < len(corpus) else mutate(chance, chance.choice(corpus), corpus)
         )
         started = time.monotonic()
         try:
@@ -101,7 +99,7 @@ def fuzz(name: str, seconds: float, seed: int) -> int:
 
 
 def under_atheris(name: str) -> None:
-    import atheris
+    import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     with atheris.instrument_imports():
         target = importlib.import_module(name)

@@ -29,17 +29,12 @@ from isocenter.engine.dimse.messages import (
 def messages(draw: st.DrawFn) -> bytes:
     """A message cut into PDVs and PDUs somehow, as PS3.8 Annex E allows."""
     has_data_set = draw(st.booleans())
-    message: Message = draw(
-        st.sampled_from(
-            [
-                CStoreRequest(
-                    message_id=7, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2"
-                ),
-                CFindRequest(message_id=8, affected_sop_class_uid=CT),
-                CCancelRequest(message_id_being_responded_to=8),
-            ]
-        )
-    )
+    kinds: list[Message] = [
+        CStoreRequest(message_id=7, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2"),
+        CFindRequest(message_id=8, affected_sop_class_uid=CT),
+        CCancelRequest(message_id_being_responded_to=8),
+    ]
+    message = draw(st.sampled_from(kinds))
     has_data_set = has_data_set and not isinstance(message, CCancelRequest)
     pdvs = fragments(draw, encode_message(message, has_data_set), is_command=True)
     if has_data_set:

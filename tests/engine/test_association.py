@@ -202,12 +202,17 @@ def element(number: int, value: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("elements", "status"),
     [
-        ({0x0100: b"\x30\x01", 0x0110: b"\7\0", 0x0800: b"\1\1"}, 0x0211),
+        ({0x0100: b"\x60\x01", 0x0110: b"\7\0", 0x0800: b"\1\1"}, 0x0211),
         ({0x0100: b"\x01\0", 0x0110: b"\7\0", 0x0002: b"1.2 ", 0x0800: b"\1\1"}, 0x0212),
         ({0x0100: b"\x30\0", 0x0110: b"\7\0", 0x0002: b"1.2 "}, 0x0212),
         ({0x0100: b"\x30\0", 0x0110: b"\7\0", 0x0002: b"1.2 ", 0x0800: b"\1"}, 0x0212),
     ],
-    ids=["N-CREATE", "C-STORE without an instance", "no data set type", "one byte"],
+    ids=[
+        "no command of the standard",
+        "C-STORE without an instance",
+        "no data set type",
+        "one byte",
+    ],
 )
 def test_requests_that_are_answered_but_not_understood(
     elements: dict[int, bytes], status: int
@@ -239,9 +244,9 @@ def response_field(stream: bytes) -> int:
         {0x0110: b"\7\0", 0x0800: b"\1\1"},
         {0x0100: b"\x30\0", 0x0002: b"1.2 ", 0x0800: b"\1\1"},
         {0x0100: b"\x30\0", 0x0110: b"\7", 0x0002: b"1.2 ", 0x0800: b"\1\1"},
-        {0x0100: b"\x30\x01", 0x0800: b"\1\1"},
+        {0x0100: b"\x60\x01", 0x0800: b"\1\1"},
         {0x0100: b"\x30", 0x0110: b"\7\0", 0x0800: b"\1\1"},
-        {0x0100: b"\x30\x81", 0x0120: b"\7\0", 0x0800: b"\1\1", 0x0900: b"\0\0"},
+        {0x0100: b"\x60\x81", 0x0120: b"\7\0", 0x0800: b"\1\1", 0x0900: b"\0\0"},
         {0x0100: b"\x30\x80", 0x0120: b"\7\0", 0x0800: b"\1\1"},
         {0x0100: b"\x30\x80", 0x0800: b"\1\1", 0x0900: b"\0\0"},
         {0x0100: b"\xff\x0f", 0x0800: b"\1\1"},
@@ -350,7 +355,7 @@ def accepting(*results: ContextResult) -> AssociateAccept:
 
 
 def unrecognized() -> UnrecognizedMessage:
-    return UnrecognizedMessage(command_field=0x130, message_id=1, status=0x211, error="")
+    return UnrecognizedMessage(command_field=0x160, message_id=1, status=0x211, error="")
 
 
 # What a peer may not agree to.

@@ -70,8 +70,12 @@ def encoded(elements: dict[int, bytes]) -> bytes:
 
 
 def test_command_fields_of_the_standard() -> None:
-    """PS3.7 Table E.1-1."""
-    assert {number: kind.__name__ for number, kind in COMMAND_FIELDS.items()} == {
+    """PS3.7 Table E.1-1, its DIMSE-C part."""
+    assert {
+        number: kind.__name__
+        for number, kind in COMMAND_FIELDS.items()
+        if kind.__name__.startswith("C")
+    } == {
         0x0001: "CStoreRequest",
         0x8001: "CStoreResponse",
         0x0010: "CGetRequest",
@@ -116,7 +120,8 @@ def test_each_element_left_out(message: Message) -> None:
             assert f"(0000,{number:04X})" in decoded.error
         elif number == 0x0600:
             # An unknown destination is A801H, so that is what the user may answer.
-            assert decoded == replace(message, move_destination="")  # type: ignore[type-var]
+            assert isinstance(message, CMoveRequest)
+            assert decoded == replace(message, move_destination="")
         else:
             assert decoded == message
 

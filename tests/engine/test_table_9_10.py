@@ -193,7 +193,9 @@ def next_state(action: str, role: Role) -> Sta:
 
 
 def enough_for(action: str) -> Given:
-    received = {"AE-4": REJECT, "AA-3": Abort(0, 0)}.get(action)
+    received: Abort | AssociateReject | None = None
+    if action in {"AE-4", "AA-3"}:
+        received = REJECT if action == "AE-4" else Abort(0, 0)
     reject = REJECT if action == "AE-8" else None
     return Given(
         encoded=b"pdu", indication=INDICATION, cause=FAULT, received=received, reject=reject

@@ -152,12 +152,24 @@ class ServedArchive:
 
 @contextmanager
 def served_archive(
-    folder: Path, *options: object, tls: bool = False, plain: bool = True
+    folder: Path,
+    *options: object,
+    tls: bool = False,
+    plain: bool = True,
+    run_by: Sequence[object] = (),
 ) -> Iterator[ServedArchive]:
-    """`isocenter serve` on free ports, with its data in *folder*."""
+    """`isocenter serve` on free ports, with its data in *folder*; *run_by* execs it."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "serve.log"
-    words: list[object] = [*ISOCENTER, "serve", "--data-dir", folder / "data", "--port", "0"]
+    words: list[object] = [
+        *run_by,
+        *ISOCENTER,
+        "serve",
+        "--data-dir",
+        folder / "data",
+        "--port",
+        "0",
+    ]
     words += ["--tls-host", "127.0.0.1", "--tls-port", "0"] if tls else ["--no-tls"]
     words += [] if plain else ["--no-plain"]
     with program(*words, *options, log=log) as process:

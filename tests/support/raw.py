@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import trio
 
 from isocenter.engine import pdu
+from isocenter.engine.dimse.command_set import decode_command_set
 from isocenter.engine.dimse.messages import Message, decode_message, encode_message
 from isocenter.engine.items import (
     ExtendedNegotiation,
@@ -107,10 +108,17 @@ def associate_request(
 
 
 class RawPeer:
-    """One connection.  Every wait ends after `patience` seconds, with an error."""
+    """One connection.  Every wait ends after *patience* seconds, with an error.
 
-    def __init__(self, stream: trio.abc.Stream, patience: float = PATIENCE) -> None:
+    Attributes:
+        address: how the other side's log names us.
+    """
+
+    def __init__(
+        self, stream: trio.abc.Stream, patience: float = PATIENCE, address: str = ""
+    ) -> None:
         self.stream = stream
+        self.address = address
         self._patience = patience
         self._received = bytearray()
 
@@ -148,6 +156,18 @@ class RawPeer:
             pdvs.append((context_id, control, body[6 : size + 4]))
             body = body[size + 4 :]
         return Data(tuple(pdvs))
+
+    async def command_set(self) -> dict[int, bytes]:
+        """Element number → value of the next message, which has no data set."""
+        command = bytearray()
+        while True:
+            received = await self.pdu()
+            assert isinstance(received, Data), received
+            for _, control, fragment in received.pdvs:
+                assert control & 1
+                command += fragment
+                if control & 2:
+                    return decode_command_set(bytes(command))
 
     async def message(self) -> tuple[Message, bytes]:
         """The next message, with its data set."""
@@ -202,11 +222,13 @@ async def raw_peer(
     port: int, *, tls: ssl.SSLContext | None = None, patience: float = PATIENCE
 ) -> AsyncIterator[RawPeer]:
     """Connected to a port of this machine; closed at the end, without a word."""
-    stream: trio.abc.Stream = await trio.open_tcp_stream("127.0.0.1", port)
+    connected = await trio.open_tcp_stream("127.0.0.1", port)
+    host, number = connected.socket.getsockname()
+    stream: trio.abc.Stream = connected
     if tls is not None:
         stream = trio.SSLStream(stream, tls, server_hostname="localhost")
     try:
-        yield RawPeer(stream, patience)
+        yield RawPeer(stream, patience, f"{host}:{number}")
     finally:
         with trio.CancelScope(shield=True):
             await trio.aclose_forcefully(stream)

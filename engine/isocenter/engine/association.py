@@ -212,6 +212,8 @@ class Association:
         # understood in Sta13; after a second one nobody listens any more.
         if self._state.sta is Sta.STA13:
             self._framer.discard()
+        # Its frames would keep this association and the chunk alive as long as the event.
+        fault.__traceback__ = fault.__context__ = None
         effects += self._step(Evt.EVT19, Given(cause=fault))
 
     def _receive_data_header(self, effects: list[Effect]) -> None:

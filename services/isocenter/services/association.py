@@ -45,6 +45,7 @@ from isocenter.engine.errors import (
     AssociationRejectedError,
     LocalProtocolError,
     ProviderAbortedError,
+    RemoteProtocolError,
     TransportLostError,
 )
 from isocenter.engine.items import Buffer
@@ -131,6 +132,7 @@ class AssociationTask:
         self._end_reason: AssociationError | None = None
         self._cut = False
         self._closed = False
+        self._faulted = False
 
     # What others ask.
 
@@ -442,7 +444,7 @@ class AssociationTask:
                 case effects.OpenTransport():
                     pass  # whoever made this task has connected already
                 case effects.PeerFault(cause):
-                    log.warning("%s: %s", self.transport.peer_address, cause)
+                    self._log_fault(cause)
                 case events.AssociationRequested(request):
                     self.request = request
                     await self._answer(request)
@@ -471,6 +473,12 @@ class AssociationTask:
                     self._end(error)
                 case _:
                     assert_never(effect)
+
+    def _log_fault(self, cause: RemoteProtocolError) -> None:
+        """The first of a connection: a peer could repeat its faults until ARTIM ends it."""
+        if not self._faulted:
+            self._faulted = True
+            log.warning("%s: %s", self.transport.peer_address, cause)
 
     def _end(self, reason: AssociationError) -> None:
         """The association is over: nobody works or waits for it any more."""
@@ -518,6 +526,8 @@ class AssociationTask:
     async def _answer(self, request: AssociateRequest) -> None:
         assert self._decide is not None
         answer = await self._decide(request)
+        if self._engine.state is not Sta.STA3:
+            return  # what came behind the request, in the same chunk, has ended it already
         if isinstance(answer, AssociateReject):
             self._end_reason = AssociationRejectedError(answer.result, answer.source, answer.reason)
             await self._carry_out(self._engine.send(commands.RejectAssociation(answer)))

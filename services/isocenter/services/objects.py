@@ -8,7 +8,7 @@ on the way (`isocenter.engine.dataset.Reencoder`).
 
 from __future__ import annotations
 
-import io
+import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import Final, Self
 import pydicom
 import trio
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 
 from isocenter.engine.dataset import (
     DataSetError,
@@ -107,19 +109,14 @@ class DicomObject:
         meta = getattr(dataset, "file_meta", None)
         syntax = str(getattr(meta, "TransferSyntaxUID", "") or EXPLICIT_VR_LITTLE_ENDIAN)
         encoding = encoding_of(syntax)
-        buffer = io.BytesIO()
-        pydicom.dcmwrite(
-            buffer,
-            dataset,
-            implicit_vr=encoding.implicit_vr,
-            little_endian=not encoding.big_endian,
-            enforce_file_format=False,
-        )
+        buffer = DicomBytesIO()
+        buffer.is_implicit_VR = encoding.implicit_vr
+        buffer.is_little_endian = not encoding.big_endian
+        # Without File Meta Information, which has no place on the network (PS3.10 7.1).
+        write_dataset(buffer, dataset)
         whole = buffer.getvalue()
-        try:
-            offset = read_file_meta(whole).data_set_offset
-        except DataSetError:
-            offset = 0
+        if encoding.deflated:
+            whole = _deflated(whole)
 
         async def open_object() -> ObjectReader:
             return _MemoryReader(whole)
@@ -129,7 +126,6 @@ class DicomObject:
             sop_instance_uid=str(dataset.SOPInstanceUID),
             transfer_syntax_uid=syntax,
             open=open_object,
-            data_set_offset=offset,
             name=str(dataset.SOPInstanceUID),
         )
 
@@ -233,6 +229,13 @@ def vr_of(tag: int, private_creator: str | None = None) -> str:
         return dictionary_VR(tag)
     except KeyError:
         return "UN"
+
+
+def _deflated(data_set: bytes) -> bytes:
+    """A raw deflate stream of even length (PS3.5 A.5)."""
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    deflated = compressor.compress(data_set) + compressor.flush()
+    return deflated + b"\0" * (len(deflated) & 1)
 
 
 def _object_of_file(path: Path) -> DicomObject:

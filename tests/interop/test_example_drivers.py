@@ -1,0 +1,402 @@
+"""The drivers in examples/: with DCMTK, with each other, with our server, and with bad peers."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+from isocenter.engine import commands, pdu
+from isocenter.engine.dimse.fragments import encode_fragments
+from isocenter.engine.dimse.messages import CEchoRequest, CStoreRequest, Message, encode_message
+from isocenter.engine.driving import associate_request
+from isocenter.engine.limits import DEFAULT_LIMITS
+from isocenter.engine.negotiation import Acceptor, Offer, negotiate
+from isocenter.engine.states import Sta
+from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from support.corpus import DCMTK_OPTIONS, by_uid, data_set_bytes, syntax_of
+from support.peers import dcmqrscp
+from support.processes import (
+    free_port,
+    program,
+    run,
+    served_archive,
+    wait_for_line,
+    wait_for_port,
+)
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SCUS = ("blocking_scu.py", "asyncio_scu.py")
+PEERS = ("asyncio_scp.py", "storescp", "dcmqrscp", "isocenter serve")
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+RECEIVE_SECONDS = 20.0
+RECEIVE_LENGTH = 65_536
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+needs_dcmtk = pytest.mark.interop("echoscu", "storescu", "storescp", "dcmqrscp")
+
+UNCOMPRESSED = [Path(str(get_testdata_file(name))) for name in ("CT_small.dcm", "MR_small.dcm")]
+COMPRESSED = [Path(str(get_testdata_file(name))) for name in ("JPEG2000.dcm", "MR_small_RLE.dcm")]
+
+
+class Peer(NamedTuple):
+    """Somebody that stores: where, as whom, and the folder it stores into."""
+
+    ae_title: str
+    port: int
+    folder: Path
+    takes_compressed: bool
+    log: Path
+
+
+@contextmanager
+def asyncio_scp(folder: Path) -> Iterator[Peer]:
+    received, log = folder / "received", folder / "scp.log"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = (sys.executable, "-X", "dev", EXAMPLES / "asyncio_scp.py", received, "--port", 0)
+    with program(*command, log=log) as process:
+        port = int(wait_for_line(process, r"^ready 127\.0\.0\.1:(\d+)$", log)[1])
+        yield Peer("ANY-SCP", port, received, True, log)
+
+
+@contextmanager
+def storescp(folder: Path) -> Iterator[Peer]:
+    received, log = folder / "received", folder / "scp.log"
+    received.mkdir(parents=True)
+    port = free_port()
+    with program("storescp", "+B", "+xa", "-od", received, port, log=log) as process:
+        wait_for_port(process, port, log)
+        yield Peer("STORESCP", port, received, True, log)
+
+
+@contextmanager
+def started(name: str, folder: Path) -> Iterator[Peer]:
+    match name:
+        case "asyncio_scp.py":
+            with asyncio_scp(folder) as peer:
+                yield peer
+        case "storescp":
+            with storescp(folder) as peer:
+                yield peer
+        case "dcmqrscp":
+            with dcmqrscp(folder) as archive:
+                yield Peer(archive.ae_title, archive.port, archive.folder, False, archive.log)
+        case _:
+            with served_archive(folder) as served:
+                objects = served.data_dir / "objects"
+                yield Peer(served.ae_title, served.port, objects, True, served.log)
+
+
+@pytest.fixture(scope="module")
+def scp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """examples/asyncio_scp.py; at the end it has neither failed nor left anything unfinished."""
+    with asyncio_scp(tmp_path_factory.mktemp("scp")) as peer:
+        yield peer
+        done = run(sys.executable, EXAMPLES / SCUS[0], "127.0.0.1", peer.port)
+        assert done.returncode == 0, done.stdout
+    log = peer.log.read_text()
+    assert "Traceback" not in log, log
+    assert list(peer.folder.glob(".incoming-*")) == []
+    assert sorted(path.name for path in peer.folder.parent.iterdir()) == ["received", "scp.log"]
+
+
+def stored_in(folder: Path) -> dict[str, Path]:
+    return by_uid(
+        [p for p in folder.rglob("*") if p.is_file() and p.stat().st_size and _is_part_10(p)]
+    )
+
+
+def elements(path: Path) -> dict[int, object]:
+    """The values of a file, without the lengths and paddings that some programs leave out."""
+    read = pydicom.dcmread(path)
+    return {int(e.tag): e.value for e in read if e.tag.element and e.tag != 0xFFFCFFFC}
+
+
+def _is_part_10(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+# Good peers.
+
+
+@needs_dcmtk
+@pytest.mark.parametrize("peer_name", PEERS)
+@pytest.mark.parametrize("scu", SCUS)
+def test_the_SCUs_verify_and_store(scu: str, peer_name: str, tmp_path: Path) -> None:
+    with started(peer_name, tmp_path / "peer") as peer:
+        files = UNCOMPRESSED + (COMPRESSED if peer.takes_compressed else [])
+        command = (sys.executable, "-X", "dev", EXAMPLES / scu, "127.0.0.1", peer.port)
+        done = run(*command, *files, "--called", peer.ae_title)
+        assert done.returncode == 0, done.stdout
+        assert done.stdout.splitlines() == ["C-ECHO: 0000H success"] + [
+            f"C-STORE {path}: 0000H success" for path in files
+        ]
+        stored = stored_in(peer.folder)
+    assert set(stored) == set(by_uid(files))
+    for uid, path in by_uid(files).items():
+        assert syntax_of(stored[uid]) == syntax_of(path)
+        if peer_name == "dcmqrscp":  # writes data sets anew
+            assert elements(stored[uid]) == elements(path)
+        else:
+            assert data_set_bytes(stored[uid]) == data_set_bytes(path)
+
+
+@needs_dcmtk
+def test_DCMTK_verifies_with_the_SCP(scp: Peer) -> None:
+    done = run("echoscu", "-v", "--repeat", 3, "127.0.0.1", scp.port)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("Received Echo Response (Success)") == 3
+
+
+@needs_dcmtk
+@pytest.mark.parametrize("path", UNCOMPRESSED + COMPRESSED, ids=lambda path: path.stem)
+def test_DCMTK_stores_with_the_SCP(scp: Peer, path: Path) -> None:
+    done = run("storescu", "-v", "-R", DCMTK_OPTIONS[syntax_of(path)], "127.0.0.1", scp.port, path)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("Received Store Response (Success)") == 1, done.stdout
+    (uid,) = by_uid([path])
+    stored = scp.folder / f"{uid}.dcm"
+    assert stored.stat().st_mode & 0o077 == 0
+    assert syntax_of(stored) == syntax_of(path)
+    assert elements(stored) == elements(path)
+
+
+@needs_dcmtk
+def test_DCMTK_aborting_leaves_no_trace_at_the_SCP(scp: Peer) -> None:
+    done = run("echoscu", "--abort", "127.0.0.1", scp.port)
+    assert done.returncode == 0, done.stdout
+    done = run("storescu", "--abort", "-xe", "127.0.0.1", scp.port, UNCOMPRESSED[0])
+    assert done.returncode == 0, done.stdout
+
+
+# The SCP and peers that are not good.
+
+
+def request_bytes() -> bytes:
+    return pdu.encode_associate_request(
+        associate_request(
+            "ANY-SCP",
+            "HOSTILE",
+            [(uid, [IMPLICIT_VR_LITTLE_ENDIAN]) for uid in (VERIFICATION, CT_IMAGE_STORAGE)],
+        )
+    )
+
+
+def p_data(context_id: int, message: Message | bytes, *, more: bool = False) -> bytes:
+    """A command set (with a data set to follow when *more*), or a data set (*more* of it)."""
+    is_command = not isinstance(message, bytes)
+    data = message if isinstance(message, bytes) else encode_message(message, more)
+    return b"".join(
+        encode_fragments(
+            context_id,
+            data,
+            is_command=is_command,
+            is_last=is_command or not more,
+            max_length=16_384,
+        )
+    )
+
+
+ECHO = p_data(1, CEchoRequest(message_id=1, affected_sop_class_uid=VERIFICATION))
+
+
+def store(uid: str) -> bytes:
+    request = CStoreRequest(
+        message_id=7, affected_sop_class_uid=CT_IMAGE_STORAGE, affected_sop_instance_uid=uid
+    )
+    return p_data(3, request, more=True)
+
+
+def answers_of(peer: Peer, *writes: bytes, read_after: int = 1) -> bytes:
+    """All that the peer sends until it closes; *read_after* writes wait for an answer first."""
+    with socket.create_connection(("127.0.0.1", peer.port), RECEIVE_SECONDS) as sock:
+        received = b""
+        for number, data in enumerate(writes):
+            sock.sendall(data)
+            if number < read_after:
+                received += sock.recv(RECEIVE_LENGTH)
+        sock.shutdown(socket.SHUT_WR)
+        try:
+            while chunk := sock.recv(RECEIVE_LENGTH):
+                received += chunk
+        except ConnectionResetError:
+            pass
+        return received
+
+
+def test_garbage_right_behind_an_A_ASSOCIATE_RQ_is_answered_with_an_A_ABORT(scp: Peer) -> None:
+    answer = answers_of(scp, request_bytes() + b"\xff" * 64)
+    assert answer == bytes.fromhex("0700 00000004 0000 02 01".replace(" ", ""))
+
+
+def test_an_A_ABORT_right_behind_a_request_is_the_end_of_it(scp: Peer) -> None:
+    abort = pdu.encode_abort(pdu.Abort(0, 0))
+    answer = answers_of(scp, request_bytes(), ECHO + abort)
+    assert answer[0] == pdu.PduType.A_ASSOCIATE_AC
+    assert len(answer) == int.from_bytes(answer[2:6], "big") + 6
+
+
+@pytest.mark.parametrize(
+    "uid", ["../../escaped", "/tmp/escaped", "..", "1.2.3/../4", "1." + "2" * 80, "1\0.2"]
+)
+def test_what_is_no_UID_never_becomes_a_file_name(scp: Peer, uid: str) -> None:
+    before = sorted(scp.folder.rglob("*"))
+    answer = answers_of(scp, request_bytes(), store(uid) + p_data(3, bytes(512)), read_after=2)
+    # (0000,0900) Status: 0117H, invalid SOP instance
+    assert bytes.fromhex("00000009 02000000 1701".replace(" ", "")) in answer
+    assert sorted(scp.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("end", [b"", pdu.encode_abort(pdu.Abort(0, 0)), b"\xff" * 6])
+def test_half_a_data_set_leaves_no_trace(scp: Peer, end: bytes) -> None:
+    before = sorted(scp.folder.rglob("*"))
+    half = store("1.2.3.4") + p_data(3, bytes(100_000), more=True)
+    answers_of(scp, request_bytes(), half + end)
+    assert sorted(scp.folder.rglob("*")) == before
+
+
+# The SCUs and peers that are not good.
+
+OFFER = Offer(transfer_syntaxes=("1.2.840.10008.1.2.1", IMPLICIT_VR_LITTLE_ENDIAN))
+ACCEPTOR = Acceptor(offer=lambda _: OFFER, max_pdu_length=16_384)
+
+
+def accepting(answer_to_more: bytes) -> Callable[[socket.socket], None]:
+    """Accepts the association, then answers whatever comes with these bytes, and closes."""
+
+    def behave(sock: socket.socket) -> None:
+        body = sock.recv(RECEIVE_LENGTH)[6:]
+        request = pdu.decode_pdu(pdu.PduType.A_ASSOCIATE_RQ, body, DEFAULT_LIMITS)
+        assert isinstance(request, pdu.AssociateRequest)
+        accept = negotiate(request, ACCEPTOR)
+        assert isinstance(accept, pdu.AssociateAccept)
+        sock.sendall(pdu.encode_associate_accept(accept))
+        sock.recv(RECEIVE_LENGTH)
+        sock.sendall(answer_to_more)
+
+    return behave
+
+
+def answering(data: bytes) -> Callable[[socket.socket], None]:
+    """Answers the A-ASSOCIATE-RQ with these bytes, and closes."""
+
+    def behave(sock: socket.socket) -> None:
+        sock.recv(RECEIVE_LENGTH)
+        sock.sendall(data)
+
+    return behave
+
+
+REJECT = pdu.encode_associate_reject(pdu.AssociateReject(1, 1, 7))
+ABORT = pdu.encode_abort(pdu.Abort(2, 6))
+BAD_PEERS = {
+    "closes at once": (answering(b""), "the transport connection was lost"),
+    "rejects": (answering(REJECT), "called AE title not recognized"),
+    "talks nonsense": (answering(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "PDU type"),
+    "closes in a PDU": (answering(b"\x02\0\0\0\x01\0half"), "the transport connection was lost"),
+    "aborts": (accepting(ABORT), "invalid PDU parameter value"),
+    "answers nobody": (accepting(ECHO), "a message that nobody waits for"),
+    "talks nonsense later": (accepting(b"\x04\0\0\0\0\x02\0\0"), "P-DATA-TF"),
+    "releases": (accepting(pdu.encode_release_request()), "association"),
+}
+
+
+@pytest.mark.parametrize("scu", SCUS)
+@pytest.mark.parametrize("behaviour", BAD_PEERS)
+def test_an_SCU_ends_with_the_reason(scu: str, behaviour: str) -> None:
+    behave, reason = BAD_PEERS[behaviour]
+
+    def serve(listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        with sock:
+            sock.settimeout(RECEIVE_SECONDS)
+            behave(sock)
+            sock.shutdown(socket.SHUT_WR)
+            try:
+                while sock.recv(RECEIVE_LENGTH):
+                    pass
+            except ConnectionResetError:
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        listener.settimeout(RECEIVE_SECONDS)
+        served = pool.submit(serve, listener)
+        port = listener.getsockname()[1]
+        done = run(sys.executable, "-X", "dev", EXAMPLES / scu, "127.0.0.1", port)
+        served.result()
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stdout
+    assert "Warning" not in done.stdout
+    assert done.stdout.startswith("error: "), done.stdout
+    assert reason in done.stdout
+
+
+# The pair in memory.
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+pair = load("in_memory_pair")
+HEARD_BY_REQUESTOR = [
+    "AssociationAccepted",
+    "MessageReceived: CEchoResponse success",
+    "MessageReceived: CStoreResponse success",
+    "AssociationReleased",
+]
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 7, 4096, 65_537])
+def test_chunks_change_nothing(chunk: int) -> None:
+    whole, cut = pair.begin(), pair.begin(chunk)
+    whole.run()
+    cut.run()
+    assert whole.requestor.heard == HEARD_BY_REQUESTOR
+    assert [end.heard for end in cut.ends] == [end.heard for end in whole.ends]
+    assert {end.engine.state for end in cut.ends} == {Sta.STA1}
+
+
+def test_wherever_the_wire_is_cut_both_ends_come_to_rest() -> None:
+    steps = 0
+    uncut = pair.begin(1_000)
+    while uncut.step():
+        steps += 1
+    for after in range(steps):
+        broken = pair.begin(1_000)
+        for _ in range(after):
+            broken.step()
+        broken.cut()
+        broken.let_time_pass(pair.ARTIM_SECONDS)
+        assert {end.engine.state for end in broken.ends} == {Sta.STA1}
+        heard = broken.requestor.heard
+        assert heard[-1] in ("ProviderAborted: transport lost", "AssociationReleased")
+
+
+def test_artim_ends_an_acceptor_to_whom_nobody_talks() -> None:
+    silent = pair.Pair(pair.requestor, pair.StoringAcceptor())
+    silent.send(silent.requestor, commands.RequestAssociation(pair.REQUEST))
+    silent.acceptor.arriving.clear()  # the A-ASSOCIATE-RQ never comes
+    silent.let_time_pass(pair.ARTIM_SECONDS - 1)
+    assert silent.acceptor.engine.state is Sta.STA2
+    silent.let_time_pass(1)
+    assert {end.engine.state for end in silent.ends} == {Sta.STA1}
+    assert silent.acceptor.heard == []
+    assert silent.requestor.heard == ["ProviderAborted: transport lost"]
