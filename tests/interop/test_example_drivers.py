@@ -46,7 +46,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 needs_dcmtk = pytest.mark.interop("echoscu", "storescu", "storescp", "dcmqrscp")
 
 UNCOMPRESSED = [Path(str(get_testdata_file(name))) for name in ("CT_small.dcm", "MR_small.dcm")]
-COMPRESSED = [Path(str(get_testdata_file(name))) for name in ("JPEG2000.dcm", "MR_small_RLE.dcm")]
+COMPRESSED = [Path(str(get_testdata_file(name))) for name in ("JPEG2000.dcm", "SC_rgb_rle.dcm")]
 
 
 class Peer(NamedTuple):
@@ -144,6 +144,7 @@ def test_the_SCUs_verify_and_store(scu: str, peer_name: str, tmp_path: Path) -> 
         ]
         stored = stored_in(peer.folder)
     assert set(stored) == set(by_uid(files))
+    assert len(stored) == len(files)
     for uid, path in by_uid(files).items():
         assert syntax_of(stored[uid]) == syntax_of(path)
         if peer_name == "dcmqrscp":  # writes data sets anew

@@ -53,6 +53,7 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Negotiated, Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.states import Sta
+from isocenter.services.broadcast import Broadcast
 from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.services.errors import DeadlineExceeded
 from isocenter.services.operations import Invocation, Operation, Provider, ReceivedResponse
@@ -124,9 +125,9 @@ class AssociationTask:
         self._artim_deadline = math.inf
         self._received_at = math.inf
         self._performing: dict[int, Operation] = {}
-        self._operation_ended = trio.Event()
+        self._operation_ended = Broadcast()
         self._invocations: dict[int, Invocation] = {}
-        self._invocation_ended = trio.Event()
+        self._invocation_ended = Broadcast()
         self._next_message_id = 1
         self._inbound = _Inbound()
         self._end_reason: AssociationError | None = None
@@ -276,7 +277,6 @@ class AssociationTask:
         while window and len(self._invocations) >= window:
             if self._end_reason is not None:
                 raise self._end_reason
-            self._invocation_ended = trio.Event()
             await self._invocation_ended.wait()
         if self._end_reason is not None:
             raise self._end_reason
@@ -299,7 +299,7 @@ class AssociationTask:
             del self._invocations[invocation.request.message_id]
             invocation._deliver.close()
             invocation._responses.close()
-            self._invocation_ended.set()
+            self._invocation_ended.send()
             self._restart_idle()
 
     async def invoke(
@@ -351,14 +351,13 @@ class AssociationTask:
     async def established_or_ended(self) -> None:
         """Until it is known whether the association stands."""
         while not (self.established.is_set() or self.ended.is_set()):
-            self._invocation_ended = trio.Event()
             await self._invocation_ended.wait()
 
     def _finish(self) -> None:
         self.ended.set()
         for invocation in self._invocations.values():
             invocation._deliver.close()
-        self._invocation_ended.set()
+        self._invocation_ended.send()
 
     async def _read(self) -> None:
         engine, transport = self._engine, self.transport
@@ -451,7 +450,7 @@ class AssociationTask:
                 case events.AssociationAccepted():
                     self._restart_idle()
                     self.established.set()
-                    self._invocation_ended.set()
+                    self._invocation_ended.send()
                 case events.AssociationRejected(reject):
                     self._end(AssociationRejectedError(reject.result, reject.source, reject.reason))
                 case events.ReleaseRequested():
@@ -539,7 +538,6 @@ class AssociationTask:
         """Let what is being performed end, within the deadline, then confirm."""
         with trio.move_on_after(self.deadlines.release):
             while self._performing:
-                self._operation_ended = trio.Event()
                 await self._operation_ended.wait()
             async with self._message_lock:
                 if self._end_reason is None:
@@ -570,7 +568,6 @@ class AssociationTask:
         window = self.negotiated.operations_performed
         while window and len(self._performing) >= window:
             # The peer overruns its window: it waits, and what it sends waits in the socket.
-            self._operation_ended = trio.Event()
             await self._operation_ended.wait()
         operation = Operation(self, self.negotiated.contexts[context_id], request, has_data_set)
         if has_data_set:
@@ -578,7 +575,6 @@ class AssociationTask:
         key = request.message_id
         while key in self._performing:
             # Message IDs identify outstanding operations (PS3.7 9.1): one at a time.
-            self._operation_ended = trio.Event()
             await self._operation_ended.wait()
         self._performing[key] = operation
         assert self._nursery is not None
@@ -598,7 +594,7 @@ class AssociationTask:
         finally:
             operation._abandon()
             del self._performing[key]
-            self._operation_ended.set()
+            self._operation_ended.send()
             self._restart_idle()
 
     async def _response_data_received(self, data: memoryview, is_last: bool) -> None:

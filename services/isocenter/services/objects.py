@@ -119,7 +119,7 @@ class DicomObject:
             whole = _deflated(whole)
 
         async def open_object() -> ObjectReader:
-            return _MemoryReader(whole)
+            return MemoryReader(whole)
 
         return cls(
             sop_class_uid=str(dataset.SOPClassUID),
@@ -317,7 +317,9 @@ class _FileReader:
         self._file.close()
 
 
-class _MemoryReader:
+class MemoryReader:
+    """A whole object in memory, as an `ObjectReader`."""
+
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.size = len(data)

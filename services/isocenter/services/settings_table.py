@@ -151,6 +151,11 @@ class ServerSettings:
         kinds.Integer(4_096, DEFAULT_LIMITS.unlimited_pdu_length, "bytes", zero="no limit"),
         "largest P-DATA-TF that we announce to receive",
     )
+    operations_window: int = _setting(
+        16,
+        kinds.Integer(1, 65_535),
+        "operations at once on one association, for peers that negotiate it (PS3.7 D.3.3.3)",
+    )
     workers: int = _setting(
         1, kinds.Integer(1, 256), "processes that serve the same ports", "--workers", "N"
     )

@@ -132,6 +132,7 @@ async def _serve(
                 listeners,
                 access=composition.access_of(settings),
                 max_pdu_length=settings.server.max_pdu_length,
+                operations_window=settings.server.operations_window,
                 deadlines=composition.deadlines_of(settings),
                 limits=settings.engine_limits(),
                 server_limits=composition.server_limits_of(settings),

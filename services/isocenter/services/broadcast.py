@@ -1,0 +1,27 @@
+"""A condition that several tasks wait for, without a lock: trio's tasks change state atomically."""
+
+from __future__ import annotations
+
+import trio
+
+
+class Broadcast:
+    """Wakes everybody who waits now.
+
+    Whoever waits looks at the state first, then waits, then looks again; between the look
+    and the wait nothing can change.
+    """
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    async def wait(self) -> None:
+        """Until the next `send`."""
+        await self._event.wait()
+
+    def send(self) -> None:
+        """Wake all who wait; who comes later waits for the next."""
+        event, self._event = self._event, trio.Event()
+        event.set()
