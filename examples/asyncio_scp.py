@@ -1,4 +1,3 @@
-# ruff: noqa: T201 (a command line tool prints)
 """An SCP over asyncio streams: answers C-ECHO, stores what C-STORE brings into a folder.
 
     python examples/asyncio_scp.py received --port 11112
@@ -273,11 +272,12 @@ class Connection:
         if not is_request(message):  # a response, and we asked for nothing
             await self._send(commands.Abort(), Sta.STA6)
             return
-        is_right_class = message.affected_sop_class_uid == context.abstract_syntax
         match message:
             case UnrecognizedMessage():
                 await self._respond(context_id, message, message.status)
-            case _ if not is_right_class:
+            case (
+                CEchoRequest(affected_sop_class_uid=uid) | CStoreRequest(affected_sop_class_uid=uid)
+            ) if uid != context.abstract_syntax:
                 await self._respond(context_id, message, Status.SOP_CLASS_NOT_SUPPORTED)
             case CEchoRequest():
                 await self._respond(context_id, message, Status.SUCCESS)

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 (a command line tool prints)
 """An SCU under asyncio: C-ECHO, then C-STORE of each file that is named.
 
     python examples/asyncio_scu.py 127.0.0.1 11112 image.dcm --called ISOCENTER

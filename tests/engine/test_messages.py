@@ -45,6 +45,7 @@ from vectors.reader import read_vector
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 VERIFICATION = "1.2.840.10008.1.1"
+STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2"
 US = struct.Struct("<H")
 
 VECTORS: dict[str, tuple[Message, bool]] = {
@@ -63,6 +64,48 @@ VECTORS: dict[str, tuple[Message, bool]] = {
             priority=2,
             move_originator_ae_title="MOVER",
             move_originator_message_id=42,
+        ),
+        True,
+    ),
+    "c_store_rsp": (
+        CStoreResponse(
+            message_id_being_responded_to=65_535,
+            status=0xB006,
+            affected_sop_class_uid=CT,
+            affected_sop_instance_uid="1.2.3.45",
+            offending_elements=(0x0009_1001,),
+        ),
+        False,
+    ),
+    "c_find_rq": (
+        CFindRequest(message_id=8, affected_sop_class_uid=f"{STUDY_ROOT}.1", priority=1),
+        True,
+    ),
+    "c_find_rsp": (
+        CFindResponse(
+            message_id_being_responded_to=8,
+            status=0xFF00,
+            affected_sop_class_uid=f"{STUDY_ROOT}.1",
+        ),
+        True,
+    ),
+    "c_cancel_rq": (CCancelRequest(message_id_being_responded_to=8), False),
+    "c_get_rq": (CGetRequest(message_id=10, affected_sop_class_uid=f"{STUDY_ROOT}.3"), True),
+    "c_get_rsp": (
+        CGetResponse(
+            message_id_being_responded_to=10,
+            status=0xFF00,
+            affected_sop_class_uid=f"{STUDY_ROOT}.3",
+            number_of_remaining_suboperations=300,
+            number_of_completed_suboperations=2,
+            number_of_failed_suboperations=1,
+            number_of_warning_suboperations=0,
+        ),
+        False,
+    ),
+    "c_move_rq": (
+        CMoveRequest(
+            message_id=9, affected_sop_class_uid=f"{STUDY_ROOT}.2", move_destination="STORE SCP"
         ),
         True,
     ),
@@ -234,7 +277,7 @@ def test_uids_are_not_judged_here() -> None:
         ({0x0700: b"\0\0\0\0"}, Status.MISTYPED_ARGUMENT),
         ({0x1031: b"\0"}, Status.MISTYPED_ARGUMENT),
         ({0x0100: b"\x42\0"}, Status.UNRECOGNIZED_OPERATION),
-        ({0x0100: b"\x40\x01"}, Status.UNRECOGNIZED_OPERATION),
+        ({0x0100: b"\x60\x01"}, Status.UNRECOGNIZED_OPERATION),
     ],
 )
 def test_requests_that_cannot_be_performed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import socket
 import sys
@@ -17,8 +18,16 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from isocenter.engine import commands, pdu
+from isocenter.engine.dataset import read_file_meta, write_file_meta
 from isocenter.engine.dimse.fragments import encode_fragments
-from isocenter.engine.dimse.messages import CEchoRequest, CStoreRequest, Message, encode_message
+from isocenter.engine.dimse.messages import (
+    CEchoRequest,
+    CFindRequest,
+    CStoreRequest,
+    Message,
+    encode_message,
+)
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.driving import associate_request
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Acceptor, Offer, negotiate
@@ -47,6 +56,16 @@ needs_dcmtk = pytest.mark.interop("echoscu", "storescu", "storescp", "dcmqrscp")
 
 UNCOMPRESSED = [Path(str(get_testdata_file(name))) for name in ("CT_small.dcm", "MR_small.dcm")]
 COMPRESSED = [Path(str(get_testdata_file(name))) for name in ("JPEG2000.dcm", "SC_rgb_rle.dcm")]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 class Peer(NamedTuple):
@@ -153,6 +172,28 @@ def test_the_SCUs_verify_and_store(scu: str, peer_name: str, tmp_path: Path) -> 
             assert data_set_bytes(stored[uid]) == data_set_bytes(path)
 
 
+@pytest.mark.parametrize("length", [0, 262_144, 3_000_002])
+@pytest.mark.parametrize("scu", SCUS)
+def test_a_data_set_of_any_length_arrives_as_it_was(
+    scp: Peer, scu: str, length: int, tmp_path: Path
+) -> None:
+    """In no, one, and many parts; neither side looks into it."""
+    uid = f"1.2.3.{SCUS.index(scu)}.{length}"
+    data_set = (bytes(range(256)) * (length // 256 + 1))[:length]
+    path = tmp_path / "object.dcm"
+    path.write_bytes(write_file_meta(CT_IMAGE_STORAGE, uid, IMPLICIT_VR_LITTLE_ENDIAN) + data_set)
+    done = run(sys.executable, "-X", "dev", EXAMPLES / scu, "127.0.0.1", scp.port, path)
+    assert done.returncode == 0, done.stdout
+    stored = (scp.folder / f"{uid}.dcm").read_bytes()
+    meta = read_file_meta(stored)
+    assert stored[meta.data_set_offset :] == data_set
+    assert (meta.media_storage_sop_class_uid, meta.media_storage_sop_instance_uid) == (
+        CT_IMAGE_STORAGE,
+        uid,
+    )
+    assert meta.transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
+
+
 @needs_dcmtk
 def test_DCMTK_verifies_with_the_SCP(scp: Peer) -> None:
     done = run("echoscu", "-v", "--repeat", 3, "127.0.0.1", scp.port)
@@ -238,7 +279,7 @@ def answers_of(peer: Peer, *writes: bytes, read_after: int = 1) -> bytes:
 
 def test_garbage_right_behind_an_A_ASSOCIATE_RQ_is_answered_with_an_A_ABORT(scp: Peer) -> None:
     answer = answers_of(scp, request_bytes() + b"\xff" * 64)
-    assert answer == bytes.fromhex("0700 00000004 0000 02 01".replace(" ", ""))
+    assert answer == bytes.fromhex("0700 00000004 0000 02 01")
 
 
 def test_an_A_ABORT_right_behind_a_request_is_the_end_of_it(scp: Peer) -> None:
@@ -254,9 +295,42 @@ def test_an_A_ABORT_right_behind_a_request_is_the_end_of_it(scp: Peer) -> None:
 def test_what_is_no_UID_never_becomes_a_file_name(scp: Peer, uid: str) -> None:
     before = sorted(scp.folder.rglob("*"))
     answer = answers_of(scp, request_bytes(), store(uid) + p_data(3, bytes(512)), read_after=2)
-    # (0000,0900) Status: 0117H, invalid SOP instance
-    assert bytes.fromhex("00000009 02000000 1701".replace(" ", "")) in answer
+    assert bytes.fromhex("00000009 02000000 1701") in answer  # (0000,0900) Status: 0117H
     assert sorted(scp.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("context_id", "message", "status"),
+    [
+        (3, CEchoRequest(message_id=1, affected_sop_class_uid=VERIFICATION), 0x0122),
+        (3, CFindRequest(message_id=1, affected_sop_class_uid=CT_IMAGE_STORAGE), 0x0211),
+        (
+            1,
+            CStoreRequest(
+                message_id=1,
+                affected_sop_class_uid=VERIFICATION,
+                affected_sop_instance_uid="1.2.3",
+            ),
+            0x0211,
+        ),
+        (
+            3,
+            CStoreRequest(
+                message_id=1,
+                affected_sop_class_uid=CT_IMAGE_STORAGE,
+                affected_sop_instance_uid="1.2.3",
+            ),
+            0xC000,
+        ),
+    ],
+    ids=["another class", "another operation", "C-STORE to verification", "no data set"],
+)
+def test_what_is_not_performed_gets_its_status(
+    scp: Peer, context_id: int, message: Message, status: int
+) -> None:
+    answer = answers_of(scp, request_bytes(), p_data(context_id, message), read_after=2)
+    element = bytes.fromhex("00000009 02000000") + status.to_bytes(2, "little")
+    assert element in answer
 
 
 @pytest.mark.parametrize("end", [b"", pdu.encode_abort(pdu.Abort(0, 0)), b"\xff" * 6])
@@ -265,6 +339,87 @@ def test_half_a_data_set_leaves_no_trace(scp: Peer, end: bytes) -> None:
     half = store("1.2.3.4") + p_data(3, bytes(100_000), more=True)
     answers_of(scp, request_bytes(), half + end)
     assert sorted(scp.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("deadline", "said", "answer"),
+    [
+        ("ARTIM_SECONDS", b"", b""),
+        ("IDLE_SECONDS", request_bytes(), pdu.encode_abort(pdu.Abort(0, 0))),
+    ],
+)
+def test_a_silent_peer_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, deadline: str, said: bytes, answer: bytes
+) -> None:
+    module = load("asyncio_scp")
+    monkeypatch.setattr(module, deadline, 0.05)
+
+    async def converse() -> bytes:
+        ended = asyncio.Event()
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await module.Connection(reader, writer, tmp_path, is_full=False).run()
+            ended.set()
+
+        async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(said)
+            received = await reader.read()
+            writer.close()
+            await ended.wait()
+            return received
+
+    monkeypatch.setattr(module, "ARTIM_SECONDS", 0.05)
+    received = asyncio.run(asyncio.wait_for(converse(), RECEIVE_SECONDS))
+    assert received.endswith(answer)
+    assert bool(received) == bool(said)
+
+
+def test_a_full_SCP_tells_a_peer_to_come_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module = load("asyncio_scp")
+
+    async def converse() -> bytes:
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await module.Connection(reader, writer, tmp_path, is_full=True).run()
+
+        async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request_bytes())
+            received = await reader.readexactly(10)
+            writer.close()
+            await writer.wait_closed()
+            return received
+
+    received = asyncio.run(asyncio.wait_for(converse(), RECEIVE_SECONDS))
+    assert received == pdu.encode_associate_reject(pdu.AssociateReject(2, 3, 2))
+
+
+def test_a_folder_that_takes_nothing_is_out_of_resources(tmp_path: Path) -> None:
+    request = CStoreRequest(
+        message_id=1, affected_sop_class_uid=CT_IMAGE_STORAGE, affected_sop_instance_uid="1.2.3"
+    )
+    incoming = load("asyncio_scp").IncomingObject(request, 3)
+    incoming.begin(tmp_path / "missing", b"head")
+    incoming.write(b"data")
+    incoming.commit(tmp_path / "missing" / "1.2.3.dcm")
+    assert incoming.status == Status.OUT_OF_RESOURCES
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_cannot_be_given_leaves_no_trace(tmp_path: Path) -> None:
+    request = CStoreRequest(
+        message_id=1, affected_sop_class_uid=CT_IMAGE_STORAGE, affected_sop_instance_uid="1.2.3"
+    )
+    incoming = load("asyncio_scp").IncomingObject(request, 3)
+    incoming.begin(tmp_path, b"head")
+    (tmp_path / "1.2.3.dcm").mkdir()  # a rename onto a folder fails
+    incoming.commit(tmp_path / "1.2.3.dcm")
+    assert incoming.status == Status.OUT_OF_RESOURCES
+    assert [path.name for path in tmp_path.iterdir()] == ["1.2.3.dcm"]
 
 
 # The SCUs and peers that are not good.
@@ -344,16 +499,6 @@ def test_an_SCU_ends_with_the_reason(scu: str, behaviour: str) -> None:
 
 
 # The pair in memory.
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 pair = load("in_memory_pair")

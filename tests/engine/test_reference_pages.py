@@ -1,0 +1,52 @@
+"""The reference pages in the documentation are what the tables that run give."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from isocenter.engine import Limits
+from isocenter.engine.dimse import MESSAGES
+
+SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "engine_reference.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("engine_reference", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+reference = load()
+
+
+@pytest.mark.parametrize("page", reference.PAGES)
+def test_the_committed_page_is_what_the_tables_give(page: str) -> None:
+    committed = (SCRIPT.parent / page).read_text("utf-8")
+    assert committed == reference.PAGES[page](), f"run {reference.MAKE}"
+
+
+def test_every_message_has_its_section() -> None:
+    page = reference.messages_page()
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        f"## {rule.name}" for rule in MESSAGES
+    ]
+
+
+def test_every_limit_has_a_reason() -> None:
+    rows = [line for line in reference.limits_page().splitlines() if line.startswith("| `")]
+    assert len(rows) == len(fields(Limits))
+    for row, field in zip(rows, fields(Limits), strict=True):
+        _, name, default, reason, _ = row.split("|")
+        assert name.strip() == f"`{field.name}`"
+        assert int(default.replace(",", "")) == field.default
+        assert len(reason.split()) > 3
