@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import pydicom
 import pydicom.data
 from pydicom.uid import generate_uid
+
 from support.processes import free_port, program, run, served_archive, wait_for_port
 
 #: Rows and columns of a CT slice.

@@ -126,8 +126,10 @@ LINES: list[tuple[object, str]] = [
     (events.AssociationAborted(0, 0), "A-ABORT indication by the service-user (source 0)"),
     (
         events.ProviderAborted(6, FAULT),
-        "A-P-ABORT indication: invalid PDU parameter value (reason 6): "
-        "PDV longer than its PDU (PS3.8 9.3.5)",
+        (
+            "A-P-ABORT indication: invalid PDU parameter value (reason 6): "
+            "PDV longer than its PDU (PS3.8 9.3.5)"
+        ),
     ),
     (
         events.ProviderAborted(0, transport_lost=True),
@@ -156,8 +158,10 @@ LINES: list[tuple[object, str]] = [
             move_originator_ae_title="MOVER",
             move_originator_message_id=7,
         ),
-        f"C-STORE-RQ 5: SOP class {CT}, instance 1.2.3.4, low priority, moved for MOVER, "
-        "C-MOVE-RQ 7",
+        (
+            f"C-STORE-RQ 5: SOP class {CT}, instance 1.2.3.4, low priority, moved for MOVER, "
+            "C-MOVE-RQ 7"
+        ),
     ),
     (
         dimse.CStoreResponse(
@@ -178,15 +182,19 @@ LINES: list[tuple[object, str]] = [
             number_of_warning_suboperations=0,
             error_comment="SECRET",
         ),
-        "C-MOVE-RSP to 1: B000H sub-operations complete, with failures or warnings, 5 completed, "
-        "2 failed, 0 warning, error comment of 6 characters",
+        (
+            "C-MOVE-RSP to 1: B000H sub-operations complete, with failures or warnings, "
+            "5 completed, 2 failed, 0 warning, error comment of 6 characters"
+        ),
     ),
     (
         dimse.CFindResponse(
             message_id_being_responded_to=1, status=0xA900, offending_elements=tuple(range(6))
         ),
-        "C-FIND-RSP to 1: A900H identifier does not match SOP class, offending elements "
-        "(0000,0000) (0000,0001) (0000,0002) (0000,0003) and 2 more",
+        (
+            "C-FIND-RSP to 1: A900H identifier does not match SOP class, offending elements "
+            "(0000,0000) (0000,0001) (0000,0002) (0000,0003) and 2 more"
+        ),
     ),
     (
         dimse.NGetRequest(
@@ -229,15 +237,19 @@ LINES: list[tuple[object, str]] = [
             affected_sop_instance_uid="1.3",
             error_id=0x12,
         ),
-        "N-ACTION-RSP to 2: C301H the correct transaction UID was not provided, instance 1.3, "
-        "error ID 0012H",
+        (
+            "N-ACTION-RSP to 2: C301H the correct transaction UID was not provided, instance 1.3, "
+            "error ID 0012H"
+        ),
     ),
     (
         dimse.UnrecognizedMessage(
             command_field=0x0777, message_id=3, status=0x0211, error="command field 0777H"
         ),
-        "command 0777H 3 that cannot be performed: 0211H unrecognized operation: "
-        "command field 0777H",
+        (
+            "command 0777H 3 that cannot be performed: 0211H unrecognized operation: "
+            "command field 0777H"
+        ),
     ),
     (
         dimse.UnrecognizedMessageResponse(
@@ -265,10 +277,12 @@ def test_every_class_of_every_union_has_a_line_of_its_own() -> None:
 
 @pytest.mark.parametrize("rule", MESSAGES, ids=lambda rule: rule.name)
 def test_every_message_is_named_as_the_standard_does(rule: Any) -> None:
-    values = {name: 1 if "id" in name or name == "status" else "1.2" for name in rule.fields}
+    values: dict[str, Any] = {
+        name: 1 if "id" in name or name == "status" else "1.2" for name in rule.fields
+    }
     values |= {name: 1 for name in rule.fields if name.startswith("number_of")}
     values |= {"priority": 0} if "priority" in rule.fields else {}
-    values |= {name: () for name in ("offending_elements", "attribute_identifier_list")}
+    values |= dict.fromkeys(("offending_elements", "attribute_identifier_list"), ())
     values |= {name: "1.2" for name in rule.fields if name.endswith("uid")}
     item = rule.message_class(**{name: values[name] for name in rule.fields})
     assert describe(item).startswith(f"{rule.name} ")

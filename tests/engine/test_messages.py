@@ -34,6 +34,7 @@ from isocenter.engine.dimse.messages import (
     encode_message,
     is_request,
     response_to,
+    sop_class_of,
 )
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import (
@@ -407,7 +408,7 @@ def test_responses_belong_to_their_requests(message: Message) -> None:
     assert answer.status == 0x0110
     assert answer.error_comment == "why"
     assert answer.offending_elements == (0x0008_0016,)
-    assert answer.affected_sop_class_uid == message.affected_sop_class_uid
+    assert answer.affected_sop_class_uid == sop_class_of(message)
 
 
 def test_a_garbled_uid_is_echoed() -> None:

@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-import isocenter.engine as engine
+from isocenter import engine
 from isocenter.engine import association, commands, dimse, effects, errors, events, negotiation
 
 NAMES = """

@@ -21,7 +21,7 @@ from support.corpus import by_uid, data_set_bytes
 from support.processes import ServedArchive, isocenter_command, served_archive
 from support.studies import CT_IMAGE_STORAGE, ROOT, instance
 
-pytestmark = [pytest.mark.interop("sh"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 CLIENTS = 8
 #: More than any client gets through before the end.

@@ -37,8 +37,6 @@ from support.processes import (
 )
 from support.studies import CT_IMAGE_STORAGE, ROOT, write_studies
 
-pytest.importorskip("sqlalchemy", reason="pynetdicom's qrscp needs it")
-
 CALLING, DESTINATION = "PYNETDICOM", "DEST"
 MOST_CONTEXTS = 128
 PENDING, CANCELLED = 0xFF00, 0xFE00

@@ -20,6 +20,7 @@ from isocenter.engine.dataset import (
     IMPLICIT_LITTLE,
     Encoding,
     read_file_meta,
+    write_data_set,
 )
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -193,6 +194,21 @@ async def test_a_data_set_that_cannot_be_parsed(archive: Archive, data: bytes) -
     assert error.status == 0xC000
     assert await keys_of(archive) == set()
     assert archive.budget.taken == 0
+
+
+@pytest.mark.parametrize("tag", [0x00000002, 0x00020010, 0x00041130, 0x00060001])
+@pytest.mark.parametrize("cut", [1, 2, 100])
+async def test_groups_that_do_not_belong_into_a_data_set(
+    archive: Archive, tag: int, cut: int
+) -> None:
+    """Behind our File Meta Information a group 0002 would be believed to be part of it."""
+    data = write_data_set([(tag, "UI", b"1.2.840.10008.1.2.2")], EXPLICIT_LITTLE) + data_set()
+    async with await receive(archive) as ingest:
+        with pytest.raises(StoreError) as caught:
+            for start in range(0, len(data), cut):
+                await ingest.write([data[start : start + cut]])
+        assert caught.value.status == 0xC000
+    assert await keys_of(archive) == set()
 
 
 async def test_no_attribute_value_in_a_refusal(archive: Archive) -> None:

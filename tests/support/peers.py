@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from isocenter.services.certificates import CertificateAuthority
 from support.processes import free_port, program, wait_for_port
 
@@ -86,6 +88,7 @@ def dcmqrscp(
 @contextmanager
 def qrscp(folder: Path, *, destinations: Mapping[str, int] | None = None) -> Iterator[PeerArchive]:
     """pynetdicom's archive, AE title QRSCP."""
+    pytest.importorskip("sqlalchemy", reason="pynetdicom's qrscp needs it")
     objects = folder / "objects"
     objects.mkdir(parents=True)
     port, log = free_port(), folder / "qrscp.log"

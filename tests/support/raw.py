@@ -14,6 +14,7 @@ from isocenter.engine import pdu
 from isocenter.engine.dimse.command_set import decode_command_set
 from isocenter.engine.dimse.messages import Message, decode_message, encode_message
 from isocenter.engine.items import (
+    AsynchronousOperationsWindow,
     ExtendedNegotiation,
     ProposedContext,
     RoleSelection,
@@ -89,6 +90,7 @@ def associate_request(
     roles: Sequence[RoleSelection] = (),
     extended: Sequence[ExtendedNegotiation] = (),
     max_pdu_length: int = 16_384,
+    window: AsynchronousOperationsWindow | None = None,
 ) -> AssociateRequest:
     """Context IDs are 1, 3, 5 … in this order; without any, Verification is proposed."""
     return AssociateRequest(
@@ -103,6 +105,7 @@ def associate_request(
             implementation_class_uid="1.2.3",
             role_selections=tuple(roles),
             extended_negotiations=tuple(extended),
+            asynchronous_operations_window=window,
         ),
     )
 

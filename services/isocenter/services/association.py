@@ -95,6 +95,7 @@ class AssociationTask:
         established: set when A-ASSOCIATE was accepted.
         ended: set when the association is over; the connection may still be closing.
         closed: set when the connection is closed too.
+        released: whether it ended by A-RELEASE.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class AssociationTask:
         self.established = trio.Event()
         self.ended = trio.Event()
         self.closed = trio.Event()
+        self.released = False
         self._engine = Association(role, limits)
         self._provider = provider
         self._decide = decide
@@ -334,6 +336,7 @@ class AssociationTask:
                 if self._engine.role is Role.ACCEPTOR:
                     await self._carry_out(self._engine.transport_opened())
                 await self._read()
+                self.released = self._end_reason is None
                 self._end(AssociationError("the association was released"))
         except Exception:
             await self.abort()  # the peer learns that we failed
@@ -509,6 +512,12 @@ class AssociationTask:
                 except BrokenPipeError:
                     pass  # the reader sees the end of the connection, and Evt17 tells the engine
             self.traffic.bytes_sent += sum(map(len, buffers))
+        except trio.Cancelled:
+            if self._cut and not self._closed:
+                # Half a message has left; whoever comes next must not wait for an answer.
+                self.in_background(self._close)
+                self._end(AssociationError("a message was cut short here"))
+            raise
         finally:
             self._sending.release()
         if scope.cancelled_caught:

@@ -26,6 +26,10 @@ STUDY_DATE: Final = 0x00080020
 STUDY_INSTANCE_UID: Final = 0x0020000D
 SERIES_INSTANCE_UID: Final = 0x0020000E
 
+#: A tag begins with its group; no group of a data set comes before 0008 (PS3.5 7.1, PS3.10 7.1).
+_GROUP_BYTES: Final = 2
+_FIRST_GROUP: Final = 0x0008
+
 #: Statuses of C-STORE (PS3.4 B.2.3, PS3.7 C.5).
 SUCCESS: Final = 0x0000
 PROCESSING_FAILURE: Final = 0x0110
@@ -45,8 +49,10 @@ class StoreError(OperationError):
     @classmethod
     def of_storage(cls, error: StorageError) -> StoreError:
         """What a C-STORE answers when an adapter fails."""
-        status = OUT_OF_RESOURCES if error.out_of_resources else PROCESSING_FAILURE
-        return cls(status, str(error))
+        if error.out_of_resources:
+            return cls(OUT_OF_RESOURCES, "no room to keep it")
+        # What failed where is for the log, not for the peer; it is the ``__cause__``.
+        return cls(PROCESSING_FAILURE, "cannot be kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,7 @@ class ScannedObject:
 class ObjectScan:
     """Reads a data set as it passes: counts, hashes, and keeps what the index wants."""
 
-    __slots__ = ("_encoding", "_hash", "_scanner", "size")
+    __slots__ = ("_encoding", "_hash", "_head", "_scanner", "size")
 
     def __init__(self, transfer_syntax_uid: str, limits: Limits = DEFAULT_LIMITS) -> None:
         self._encoding = encoding_of(transfer_syntax_uid)
@@ -123,18 +129,32 @@ class ObjectScan:
             self._encoding, SCANNED_TAGS, limits, sequences=SCANNED_SEQUENCES
         )
         self._hash = hashlib.sha256()
+        self._head = b""
         self.size = 0
 
     def feed(self, data: Buffer) -> None:
         """Raises:
         StoreError: C000H, the data set cannot be parsed.
         """
+        if len(self._head) < _GROUP_BYTES:
+            self._check_first_group(data)
         self.size += len(data)
         self._hash.update(data)
         try:
             self._scanner.feed(data)
         except DataSetError as error:
             raise StoreError(CANNOT_UNDERSTAND, str(error)) from error
+
+    def _check_first_group(self, data: Buffer) -> None:
+        """Refuse what would continue our File Meta Information (group 0002) or is a command
+        set or a directory: behind our header, readers would believe it."""
+        self._head += bytes(data[: _GROUP_BYTES - len(self._head)])
+        if len(self._head) == _GROUP_BYTES and not self._encoding.deflated:
+            group = int.from_bytes(self._head, "big" if self._encoding.big_endian else "little")
+            if group < _FIRST_GROUP:
+                raise StoreError(
+                    CANNOT_UNDERSTAND, f"group {group:04X} does not belong into a data set"
+                )
 
     def finish(self) -> ScannedObject:
         """Raises:

@@ -79,11 +79,13 @@ class Registry:
                 )
             await service.perform(operation)
         except OperationError as error:
+            cause = f" ({error.__cause__})" if isinstance(error.__cause__, StorageError) else ""
             log.warning(
-                "%s: %s: %s",
+                "%s: %s: %s%s",
                 operation.association.transport.peer_address,
                 type(request).__name__,
                 error,
+                cause,
             )
             await self._fail(operation, error.status, error.comment, error.offending_elements)
         except StorageError as error:

@@ -22,7 +22,7 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.errors import AssociationAbortedError, AssociationError
+from isocenter.engine.errors import AssociationError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Acceptor, Role, negotiate
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
@@ -77,6 +77,7 @@ class Statistics:
     connections: int = 0
     associations: int = 0
     rejected: int = 0
+    #: Ended without a release: by A-ABORT of either side, or as the connection was lost.
     aborted: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
@@ -280,7 +281,7 @@ class Server:
             self.statistics.bytes_sent += task.traffic.bytes_sent
             reason = task.end_reason()
             if connection.associated:
-                if isinstance(reason, AssociationAbortedError):
+                if not task.released:
                     self.statistics.aborted += 1
                 log.info("%s: ended: %s", transport.peer_address, reason)
 

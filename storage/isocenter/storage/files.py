@@ -111,7 +111,7 @@ class SystemFiles:
 
 #: The volume, a quota, or what the process may have is used up: the peer may try again later.
 OUT_OF_RESOURCES: Final = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+    {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 )
 
 #: The file system has no hard links (FAT, some network and FUSE file systems), or forbids them.
