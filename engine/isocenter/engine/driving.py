@@ -73,8 +73,10 @@ def associate_request(
     """
     proposals = propose(contexts)
     if len(proposals) != 1:
+        count = sum(map(len, proposals))
         raise LocalProtocolError(
-            f"one association carries 1 to {MOST_CONTEXTS} presentation contexts (PS3.8 9.3.2.2)"
+            f"{count} presentation contexts; one association carries 1 to {MOST_CONTEXTS} "
+            "(PS3.8 9.3.2.2)"
         )
     return AssociateRequest(
         called_ae_title=called_ae_title,

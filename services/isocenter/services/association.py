@@ -38,15 +38,13 @@ from isocenter.engine.dimse.messages import (
     Response,
     is_request,
 )
+from isocenter.engine.driving import end_reason
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import (
-    AssociationAbortedError,
     AssociationError,
     AssociationRejectedError,
     LocalProtocolError,
-    ProviderAbortedError,
     RemoteProtocolError,
-    TransportLostError,
 )
 from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
@@ -454,8 +452,6 @@ class AssociationTask:
                     self._restart_idle()
                     self.established.set()
                     self._invocation_ended.send()
-                case events.AssociationRejected(reject):
-                    self._end(AssociationRejectedError(reject.result, reject.source, reject.reason))
                 case events.ReleaseRequested():
                     self.in_background(self._accept_release)
                 case events.AssociationReleased():
@@ -463,16 +459,14 @@ class AssociationTask:
                         self.in_background(self._accept_release)
                     else:
                         self._finish()
-                case events.AssociationAborted(source, reason):
-                    self._end(AssociationAbortedError(source, reason))
-                case events.ProviderAborted(reason, cause, transport_lost):
-                    error = (
-                        TransportLostError()
-                        if transport_lost
-                        else ProviderAbortedError(reason, str(cause) if cause else "")
-                    )
-                    error.__cause__ = cause
-                    self._end(error)
+                case (
+                    events.AssociationRejected()
+                    | events.AssociationAborted()
+                    | events.ProviderAborted()
+                ):
+                    reason = end_reason(effect)
+                    assert reason is not None
+                    self._end(reason)
                 case _:
                     assert_never(effect)
 

@@ -10,7 +10,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
 import pydicom
@@ -28,22 +28,19 @@ from isocenter.engine.dimse.messages import (
     response_to,
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.engine.driving import associate_request
 from isocenter.engine.errors import LocalProtocolError
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
     ExtendedNegotiation,
-    ProposedContext,
     RoleSelection,
     UserIdentity,
-    UserInformation,
 )
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.negotiation import PresentationContext, Role
+from isocenter.engine.negotiation import MOST_CONTEXTS, PresentationContext, Role
 from isocenter.engine.pdu import AssociateRequest
 from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
@@ -65,8 +62,6 @@ from isocenter.services.suboperations import send_object
 
 log = logging.getLogger("isocenter.client")
 
-#: Presentation context IDs are the odd numbers of one byte (PS3.8 9.3.2.2).
-_MOST_CONTEXTS: Final = 128
 _ANY_CALLED_AE_TITLE: Final = "ANY-SCP"
 _OUR_AE_TITLE: Final = "ISOCENTER"
 
@@ -406,26 +401,19 @@ def _associate_request(
     operations_window: int,
     max_pdu_length: int,
 ) -> AssociateRequest:
-    if len(contexts) > _MOST_CONTEXTS:
-        raise LocalProtocolError(
-            f"{len(contexts)} presentation contexts; one association carries {_MOST_CONTEXTS}"
-        )
-    return AssociateRequest(
-        called_ae_title=peer.ae_title,
-        calling_ae_title=calling_ae_title,
-        presentation_contexts=tuple(
-            ProposedContext(2 * position + 1, abstract_syntax, tuple(syntaxes))
-            for position, (abstract_syntax, syntaxes) in enumerate(contexts)
-        ),
-        user_information=UserInformation(
-            max_pdu_length=max_pdu_length,
-            implementation_class_uid=IMPLEMENTATION_CLASS_UID,
-            implementation_version_name=IMPLEMENTATION_VERSION_NAME,
-            asynchronous_operations_window=(
-                AsynchronousOperationsWindow(operations_window, operations_window)
-                if operations_window != 1
-                else None
-            ),
+    request = associate_request(
+        peer.ae_title, calling_ae_title, contexts, max_pdu_length=max_pdu_length
+    )
+    window = (
+        AsynchronousOperationsWindow(operations_window, operations_window)
+        if operations_window != 1
+        else None
+    )
+    return replace(
+        request,
+        user_information=replace(
+            request.user_information,
+            asynchronous_operations_window=window,
             role_selections=tuple(
                 RoleSelection(uid, scu_role=False, scp_role=True)
                 for uid in dict.fromkeys(scp_roles)
@@ -450,7 +438,7 @@ def plan_associations(
     plans: list[tuple[list[Context], list[T]]] = []
     kinds: list[tuple[str, str]] = []
     for kind in by_kind:
-        if kinds and len(contexts_for([*kinds, kind])) > _MOST_CONTEXTS:
+        if kinds and len(contexts_for([*kinds, kind])) > MOST_CONTEXTS:
             plans.append(_plan(kinds, by_kind))
             kinds = []
         kinds.append(kind)
