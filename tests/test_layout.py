@@ -154,7 +154,13 @@ def test_nothing_is_star_imported_or_unexported(path: Path) -> None:
     assert [line for line, name in imports(path) if name.endswith(".*")] == []
     exported: list[str] = []
     defined: set[str] = set()
-    for node in tree.body:
+    lazy = [  # imported when asked for, and for type checkers under ``if TYPE_CHECKING``
+        node
+        for branch in tree.body
+        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+        for node in branch.body
+    ]
+    for node in (*tree.body, *lazy):
         match node:
             case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
                 exported = ast.literal_eval(value)

@@ -1,0 +1,127 @@
+"""Associations under trio, the service classes, and everything a server is made of.
+
+What users of the library need stands here; each name is imported when it is first
+asked for, so that a small tool pays for what it uses.
+
+    from isocenter.services import Peer, open_association, serve
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from isocenter.services.access import AccessPolicy
+    from isocenter.services.archive import Archive
+    from isocenter.services.client import (
+        ClientAssociation,
+        RetrieveProgress,
+        RetrieveResult,
+        open_association,
+        plan_associations,
+    )
+    from isocenter.services.deadlines import Deadlines
+    from isocenter.services.errors import (
+        ConnectError,
+        DeadlineExceeded,
+        NoPresentationContext,
+        OperationError,
+    )
+    from isocenter.services.find import Find
+    from isocenter.services.get import Get
+    from isocenter.services.identifier import build_identifier, read_identifier
+    from isocenter.services.listening import Bind
+    from isocenter.services.matches import Matches
+    from isocenter.services.move import Move
+    from isocenter.services.objects import DicomObject, NotDicom
+    from isocenter.services.operations import Operation
+    from isocenter.services.peer import Peer
+    from isocenter.services.registry import Registry, Service
+    from isocenter.services.server import Server, ServerLimits, serve
+    from isocenter.services.store import Storage
+    from isocenter.services.tls import TlsFiles, client_context, server_context
+    from isocenter.services.verification import Verification
+
+_MODULES = {
+    "AccessPolicy": "access",
+    "Archive": "archive",
+    "Bind": "listening",
+    "ClientAssociation": "client",
+    "ConnectError": "errors",
+    "DeadlineExceeded": "errors",
+    "Deadlines": "deadlines",
+    "DicomObject": "objects",
+    "Find": "find",
+    "Get": "get",
+    "Matches": "matches",
+    "Move": "move",
+    "NoPresentationContext": "errors",
+    "NotDicom": "objects",
+    "Operation": "operations",
+    "OperationError": "errors",
+    "Peer": "peer",
+    "Registry": "registry",
+    "RetrieveProgress": "client",
+    "RetrieveResult": "client",
+    "Server": "server",
+    "ServerLimits": "server",
+    "Service": "registry",
+    "Storage": "store",
+    "TlsFiles": "tls",
+    "Verification": "verification",
+    "build_identifier": "identifier",
+    "client_context": "tls",
+    "open_association": "client",
+    "plan_associations": "client",
+    "read_identifier": "identifier",
+    "serve": "server",
+    "server_context": "tls",
+}
+
+__all__ = [
+    "AccessPolicy",
+    "Archive",
+    "Bind",
+    "ClientAssociation",
+    "ConnectError",
+    "DeadlineExceeded",
+    "Deadlines",
+    "DicomObject",
+    "Find",
+    "Get",
+    "Matches",
+    "Move",
+    "NoPresentationContext",
+    "NotDicom",
+    "Operation",
+    "OperationError",
+    "Peer",
+    "Registry",
+    "RetrieveProgress",
+    "RetrieveResult",
+    "Server",
+    "ServerLimits",
+    "Service",
+    "Storage",
+    "TlsFiles",
+    "Verification",
+    "build_identifier",
+    "client_context",
+    "open_association",
+    "plan_associations",
+    "read_identifier",
+    "serve",
+    "server_context",
+]
+
+
+def __getattr__(name: str) -> object:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,37 @@
+"""What `isocenter.services` promises to users of the library."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import isocenter.services
+from isocenter.services.client import open_association
+from isocenter.services.server import serve
+from support.processes import ENVIRONMENT
+
+
+def test_every_public_name_is_there() -> None:
+    for name in isocenter.services.__all__:
+        assert getattr(isocenter.services, name) is not None
+    assert isocenter.services.serve is serve
+    assert isocenter.services.open_association is open_association
+    assert sorted(isocenter.services._MODULES) == sorted(isocenter.services.__all__)
+    assert dir(isocenter.services) == sorted(isocenter.services.__all__)
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'sing'"):
+        isocenter.services.sing  # noqa: B018
+
+
+def test_nothing_is_imported_before_it_is_asked_for() -> None:
+    script = (
+        "import sys, isocenter.services; print('trio' in sys.modules, 'pydicom' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]
