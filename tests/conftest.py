@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Generator
-from pathlib import Path
 
 import hypothesis
 import pytest
 
+from support.paths import SEARCH_PATH
+
 #: What an `interop` marker without arguments needs.
 DCMTK = ("echoscu", "storescu", "findscu", "movescu", "getscu", "dcmqrscp")
-
-#: Debian keeps Orthanc where a user's PATH may not look; and pynetdicom installs commands under the
-#: names of DCMTK's beside the Python that runs us.
-SEARCH_PATH = os.pathsep.join(
-    folder
-    for folder in [
-        *os.environ.get("PATH", os.defpath).split(os.pathsep),
-        "/usr/sbin",
-        "/usr/local/sbin",
-    ]
-    if Path(folder) != Path(sys.executable).parent
-)
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=5_000, deadline=None)

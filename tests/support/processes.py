@@ -16,6 +16,7 @@ from pathlib import Path
 import isocenter.engine
 import isocenter.services
 import isocenter.storage
+from support.paths import SEARCH_PATH
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
@@ -28,6 +29,7 @@ _ROOTS = [
 ]
 ENVIRONMENT = {
     **os.environ,
+    "PATH": SEARCH_PATH,
     "PYTHONPATH": os.pathsep.join(dict.fromkeys(_ROOTS)),
     # Nagle's algorithm off: without it DCMTK's tools wait 40 ms for each message.
     "TCP_NODELAY": "1",
