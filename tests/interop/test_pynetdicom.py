@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -88,11 +89,34 @@ class Modality:
             options["tls_args"] = (_client_context(self.names), "localhost")
         association = ae.associate("127.0.0.1", port, ae_title="ISOCENTER", **options)
         assert association.is_established
+        association._reactor_checkpoint = _Checkpoint(association)
         try:
             yield association
         finally:
             association.release()
             assert association.is_released
+
+
+class _Checkpoint(threading.Event):
+    """Mends a race of pynetdicom 3.0: its reactor says that it is paused for a moment after it went
+    on, so that an operation right behind another may lose its response to the reactor
+    ("Received unexpected … service message").  Here it says so only while it waits."""
+
+    def __init__(self, association: Any) -> None:
+        super().__init__()
+        self._association = association
+        self._both = threading.Lock()
+        self.set()
+
+    def clear(self) -> None:
+        with self._both:
+            self._association._is_paused = False
+            super().clear()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        with self._both:
+            self._association._is_paused = not self.is_set()
+        return super().wait(timeout)
 
 
 def _client_context(names: Names) -> ssl.SSLContext:
