@@ -52,6 +52,7 @@ from isocenter.engine.negotiation import Negotiated, Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.states import Sta
 from isocenter.services.broadcast import Broadcast
+from isocenter.services.complaints import Complaints
 from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.services.errors import DeadlineExceeded
 from isocenter.services.operations import Invocation, Operation, Provider, ReceivedResponse
@@ -134,6 +135,8 @@ class AssociationTask:
         self._cut = False
         self._closed = False
         self._faulted = False
+        #: What is said about the peer in the log, bounded.
+        self.complaints = Complaints(transport.peer_address)
 
     # What others ask.
 
@@ -341,6 +344,7 @@ class AssociationTask:
             raise
         finally:
             self._end(AssociationError("the association was closed here"))
+            self.complaints.sum_up()
             await self._close()
 
     async def request_association(self, request: AssociateRequest) -> None:
@@ -362,9 +366,9 @@ class AssociationTask:
 
     async def _read(self) -> None:
         engine, transport = self._engine, self.transport
+        self._received_at = trio.current_time()
         while not self._closed:
             self._reading = trio.CancelScope()
-            self._received_at = trio.current_time()
             self._set_deadline()
             with self._reading:
                 chunk = await transport.receive()
@@ -381,6 +385,8 @@ class AssociationTask:
                 return
             if self._inbound.operation is not None:
                 await self._inbound.operation._until_consumed()
+            if answer:  # bytes that trickle in and come to nothing are no sign of life
+                self._received_at = trio.current_time()
 
     async def _time_out(self) -> None:
         now = trio.current_time()
@@ -474,7 +480,7 @@ class AssociationTask:
         """The first of a connection: a peer could repeat its faults until ARTIM ends it."""
         if not self._faulted:
             self._faulted = True
-            log.warning("%s: %s", self.transport.peer_address, cause)
+            self.complaints.add(log, logging.WARNING, "%s", cause)
 
     def _end(self, reason: AssociationError) -> None:
         """The association is over: nobody works or waits for it any more."""
@@ -593,7 +599,7 @@ class AssociationTask:
             )
         except LocalProtocolError as error:
             if self._end_reason is None:
-                log.warning("%s: operation given up: %s", self.transport.peer_address, error)
+                self.complaints.add(log, logging.WARNING, "operation given up: %s", error)
         finally:
             operation._abandon()
             del self._performing[key]

@@ -54,13 +54,16 @@ class Move:
 
     async def perform(self, operation: Operation) -> None:
         request = operation.request
+        complaints = operation.association.complaints
         if not isinstance(request, CMoveRequest):
             raise OperationError(Status.UNRECOGNIZED_OPERATION)
         root = MOVE_ROOTS[operation.context.abstract_syntax]
         parsed = await read_query(operation, root, self._options, for_retrieve=True)
         peer = self._destination(request.move_destination)
         if peer is None:
-            log.warning(
+            complaints.add(
+                log,
+                logging.WARNING,
                 "C-MOVE destination %r is unknown; add it with --peer %s@host:port",
                 request.move_destination,
                 request.move_destination,
@@ -90,8 +93,13 @@ class Move:
                 if operation.association.ended.is_set():
                     raise
                 done = sent_before - progress.counters.remaining
-                log.error(
-                    "C-MOVE to %s: %s; %d instances were not sent", peer, error, len(group) - done
+                complaints.add(
+                    log,
+                    logging.ERROR,
+                    "C-MOVE to %s: %s; %d instances were not sent",
+                    peer,
+                    error,
+                    len(group) - done,
                 )
                 progress.counters.fail_rest(group[done:])
                 await progress.pending()

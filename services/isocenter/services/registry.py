@@ -65,6 +65,7 @@ class Registry:
     async def perform(self, operation: Operation) -> None:
         """Have the right service perform it; whatever happens, the request gets a response."""
         request = operation.request
+        complaints = operation.association.complaints
         try:
             if isinstance(request, UnrecognizedMessage):
                 raise OperationError(request.status, request.error)
@@ -80,9 +81,10 @@ class Registry:
             await service.perform(operation)
         except OperationError as error:
             cause = f" ({error.__cause__})" if isinstance(error.__cause__, StorageError) else ""
-            log.warning(
-                "%s: %s: %s%s",
-                operation.association.transport.peer_address,
+            complaints.add(
+                log,
+                logging.WARNING,
+                "%s: %s%s",
                 type(request).__name__,
                 error,
                 cause,
@@ -92,12 +94,12 @@ class Registry:
             status = (
                 Status.OUT_OF_RESOURCES if error.out_of_resources else Status.PROCESSING_FAILURE
             )
-            log.error("%s: %s", operation.association.transport.peer_address, error)
+            complaints.add(log, logging.ERROR, "%s", error)
             await self._fail(operation, status, describe_status(status))
         except (AssociationError, LocalProtocolError):
             raise
         except Exception:
-            log.exception("%s: an operation failed", operation.association.transport.peer_address)
+            complaints.add(log, logging.ERROR, "an operation failed", exc_info=True)
             await self._fail(operation, Status.PROCESSING_FAILURE, "internal error")
 
     async def _fail(

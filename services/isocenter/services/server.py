@@ -88,6 +88,8 @@ class _Connection:
     """A connection from accept to close."""
 
     host: str
+    #: ``host:port``, known also when the peer has gone.
+    address: str
     calling_ae_title: str = ""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     task: AssociationTask | None = None
@@ -183,7 +185,7 @@ class Server:
                 await trio.sleep(_EXHAUSTED_PAUSE_SECONDS)
                 continue
             try:
-                host = str(sock.getpeername()[0])
+                name = sock.getpeername()
                 prepare_socket(sock)
             except OSError:
                 sock.close()
@@ -191,7 +193,7 @@ class Server:
             self.statistics.connections += 1
             if len(self._connections) >= self._server_limits.connections:
                 self._drop_silent()
-            connection = _Connection(host)
+            connection = _Connection(str(name[0]), format_address(name))
             self._connections[connection] = None
             serving.start_soon(self._serve, sock, bind, connection)
             # One turn for the others, or a flood of connections would starve them.
@@ -207,17 +209,15 @@ class Server:
     # One connection.
 
     async def _serve(self, sock: socket.socket, bind: Bind, connection: _Connection) -> None:
-        peer = "?"
         try:
             with connection.scope:
                 transport = await self._open(sock, bind, connection)
                 if transport is None:
                     return
-                peer = transport.peer_address
                 await self._associate(transport, connection)
         except* Exception:
             # One association, not the server.
-            log.exception("%s: the association failed here", peer)
+            log.exception("%s: the association failed here", connection.address)
         finally:
             sock.close()
             del self._connections[connection]
@@ -236,7 +236,7 @@ class Server:
         first = await _first_bytes(sock)
         if not first:
             return None
-        address = format_address(sock.getpeername()) if sock.fileno() != -1 else "?"
+        address = connection.address
         if bind.tls is None:
             if first[0] == _TLS_HANDSHAKE:
                 log.warning("%s: TLS on the port for clear text; closed. Use the TLS port", address)
@@ -244,7 +244,7 @@ class Server:
             if first[:4] in _HTTP_VERBS:
                 log.warning("%s: an HTTP request on the DICOM port; closed", address)
                 return None
-            return SocketTransport(sock)
+            return SocketTransport(sock, address)
         if first[0] != _TLS_HANDSHAKE:
             what = "clear-text DICOM" if first[0] == _ASSOCIATE_RQ else "not TLS"
             log.warning(
@@ -252,7 +252,7 @@ class Server:
             )
             return None
         try:
-            return await tls_transport(sock, bind.tls(), server_side=True)
+            return await tls_transport(sock, bind.tls(), server_side=True, peer_address=address)
         except trio.BrokenResourceError as error:
             cause = error.__cause__
             text = (
@@ -298,13 +298,16 @@ class Server:
             or self._per_ae_title[request.calling_ae_title] >= limits.associations_per_ae_title
         ):
             verdict = LOCAL_LIMIT_EXCEEDED, "as many associations as are allowed"
+        answer: AssociateAccept | AssociateReject
         if verdict is not None:
-            reject, why = verdict
+            answer, why = verdict
+        else:
+            answer = negotiate(request, self._acceptor)
+            why = "protocol version or application context name is not supported"
+        if isinstance(answer, AssociateReject):
             self.statistics.rejected += 1
             log.warning("%s: rejected: %s", transport.peer_address, why)
-            return reject
-        answer = negotiate(request, self._acceptor)
-        if isinstance(answer, AssociateAccept):
+        else:
             connection.associated = True
             self._associated += 1
             self._per_address[connection.host] += 1

@@ -154,14 +154,19 @@ async def _send_instance(
     instance: StoredInstance,
     move_originator: tuple[str, int] | None,
 ) -> int | None:
+    complaints = association.complaints
     item = DicomObject.from_stored(instance, archive.open)
     try:
         response = await send_object(association, item, move_originator=move_originator)
     except (StorageError, KeyError, DataSetError, OSError) as error:
-        log.error("instance %s cannot be sent: %s", instance.sop_instance_uid, error)
+        complaints.add(
+            log, logging.ERROR, "instance %s cannot be sent: %s", instance.sop_instance_uid, error
+        )
         return None
     if response is None:
-        log.warning(
+        complaints.add(
+            log,
+            logging.WARNING,
             "instance %s is not sent: the peer accepted no presentation context for %s in %s",
             instance.sop_instance_uid,
             name_of(instance.sop_class_uid),
@@ -169,8 +174,12 @@ async def _send_instance(
         )
         return None
     if classify(response.status) is not StatusClass.SUCCESS:
-        log.warning(
-            "instance %s: the peer answered %04XH", instance.sop_instance_uid, response.status
+        complaints.add(
+            log,
+            logging.WARNING,
+            "instance %s: the peer answered %04XH",
+            instance.sop_instance_uid,
+            response.status,
         )
     return response.status
 

@@ -74,11 +74,12 @@ class SocketTransport:
 
     identity = None
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, peer_address: str | None = None) -> None:
+        """*peer_address*: where it is known; a socket that was reset cannot say it any more."""
         prepare_socket(sock)
         self._socket = sock
         self._at_once = 0
-        self.peer_address = address_of(sock)
+        self.peer_address = peer_address or address_of(sock)
 
     async def receive(self) -> Buffer:
         sock = self._socket
@@ -239,6 +240,7 @@ async def tls_transport(
     *,
     server_side: bool,
     server_hostname: str | None = None,
+    peer_address: str | None = None,
 ) -> StreamTransport:
     """Shake hands and know who the peer is.
 
@@ -247,7 +249,7 @@ async def tls_transport(
 
     The socket is closed when it fails or is cancelled.  The caller sets the deadline.
     """
-    plain = SocketTransport(sock)
+    plain = SocketTransport(sock, peer_address)
     stream = trio.SSLStream(
         _SocketStream(plain), context, server_hostname=server_hostname, server_side=server_side
     )
