@@ -186,6 +186,8 @@ def test_reserved_bits_of_the_control_header_are_ignored() -> None:
 
 def test_cancel_comes_as_an_event_of_its_own() -> None:
     end = established()
+    find = CFindRequest(message_id=9, affected_sop_class_uid=CT)
+    end.receive_data(p_data(pdv(3, 3, encode_message(find, True)), pdv(3, 2, b"identifier")))
     cancel = CCancelRequest(message_id_being_responded_to=9)
     command = encode_message(cancel, has_data_set=False)
     assert end.receive_data(p_data(pdv(3, 3, command))) == (CancelReceived(3, cancel),)

@@ -16,7 +16,7 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ, P_DATA_TF
 
 from engine.wire import CT, REQUEST, Wire, joined, sent
 from isocenter.engine.commands import RequestAssociation, SendMessage
-from isocenter.engine.dimse.messages import CFindResponse, CStoreRequest
+from isocenter.engine.dimse.messages import CFindRequest, CFindResponse, CStoreRequest
 from isocenter.engine.events import MessageReceived
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
@@ -80,6 +80,8 @@ def test_pynetdicom_reads_what_we_send(data: bytes) -> None:
 @pytest.mark.parametrize("status", [0xFF00, 0x0000, 0xFE00, 0xA900])
 def test_responses_with_and_without_an_identifier(status: int) -> None:
     wire = Wire().associate()
+    wire.do(0, SendMessage(3, CFindRequest(message_id=1, affected_sop_class_uid=CT), b"keys"))
+    wire.carry()
     response = CFindResponse(
         message_id_being_responded_to=1, status=status, affected_sop_class_uid=CT
     )

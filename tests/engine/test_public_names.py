@@ -28,7 +28,7 @@ Effect OpenTransport SendBytes CloseTransport StartArtim StopArtim PeerFault
 Acceptor Offer ANY negotiate propose Negotiated PresentationContext AssociateRequest
 AssociateAccept AssociateReject ProposedContext ContextResult UserInformation
 AsynchronousOperationsWindow RoleSelection ExtendedNegotiation CommonExtendedNegotiation
-UserIdentity
+UserIdentity FindFlags RetrieveFlags StorageSupport StorageLevel SignatureLevel ElementCoercion
 
 Message Request Response CStoreRequest CStoreResponse CFindRequest CFindResponse CGetRequest
 CGetResponse CMoveRequest CMoveResponse CEchoRequest CEchoResponse CCancelRequest
@@ -36,6 +36,8 @@ NEventReportRequest NEventReportResponse NGetRequest NGetResponse NSetRequest NS
 NActionRequest NActionResponse NCreateRequest NCreateResponse NDeleteRequest NDeleteResponse
 UnrecognizedMessage UnrecognizedMessageResponse is_request response_to sop_class_of
 sop_instance_of
+
+Operations Outstanding SubOperations
 
 Status StatusClass ServiceClass classify describe_status is_final
 
@@ -55,6 +57,8 @@ COMMAND_FIELDS RESPONSE_BIT encode_message decode_message is_request response_to
 sop_instance_of
 
 FIELDS MESSAGES Field MessageRule Presence
+
+Operations Outstanding SubOperations
 
 Status StatusClass ServiceClass classify describe_status is_final service_class_of
 """

@@ -47,11 +47,14 @@ from isocenter.engine.dimse import (
     NGetResponse,
     NSetRequest,
     NSetResponse,
+    Operations,
+    Outstanding,
     Request,
     Response,
     ServiceClass,
     Status,
     StatusClass,
+    SubOperations,
     UnrecognizedMessage,
     UnrecognizedMessageResponse,
     classify,
@@ -95,6 +98,14 @@ from isocenter.engine.events import (
     MessageReceived,
     ProviderAborted,
     ReleaseRequested,
+)
+from isocenter.engine.extended import (
+    ElementCoercion,
+    FindFlags,
+    RetrieveFlags,
+    SignatureLevel,
+    StorageLevel,
+    StorageSupport,
 )
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
@@ -179,6 +190,12 @@ __all__ = [
     "ExtendedNegotiation",
     "CommonExtendedNegotiation",
     "UserIdentity",
+    "FindFlags",
+    "RetrieveFlags",
+    "StorageSupport",
+    "StorageLevel",
+    "SignatureLevel",
+    "ElementCoercion",
     # DIMSE messages
     "Message",
     "Request",
@@ -212,6 +229,10 @@ __all__ = [
     "response_to",
     "sop_class_of",
     "sop_instance_of",
+    # operations under way
+    "Operations",
+    "Outstanding",
+    "SubOperations",
     # statuses
     "Status",
     "StatusClass",

@@ -27,6 +27,7 @@ from isocenter.engine import commands, pdu
 from isocenter.engine.commands import Command
 from isocenter.engine.dimse.fragments import PDV_OVERHEAD, MessageAssembler, encode_fragments
 from isocenter.engine.dimse.messages import encode_message
+from isocenter.engine.dimse.operations import Operations
 from isocenter.engine.effects import CloseTransport, Effect, SendBytes
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
@@ -34,7 +35,12 @@ from isocenter.engine.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from isocenter.engine.events import AssociationAccepted, AssociationRequested
+from isocenter.engine.events import (
+    AssociationAccepted,
+    AssociationRequested,
+    DataSetReceived,
+    MessageReceived,
+)
 from isocenter.engine.framing import ControlPdu, DataHeader, Fragment, Framer
 from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
@@ -67,10 +73,12 @@ class Association:
 
     Attributes:
         negotiated: what both sides agreed on, from Sta6 on; None before.
+        operations: what is under way, and the next Message ID to use.
     """
 
     def __init__(self, role: Role, limits: Limits = DEFAULT_LIMITS) -> None:
         self.negotiated: Negotiated | None = None
+        self.operations = Operations()
         self._state = UpperLayerState(Sta.STA1, role)
         self._limits = limits
         self._framer = Framer(limits)
@@ -204,7 +212,9 @@ class Association:
     def _announce(self, max_pdu_length: int) -> None:
         self._framer.max_pdu_length = max_pdu_length or self._limits.unlimited_pdu_length
 
-    def _limit_sending(self, negotiated: Negotiated) -> None:
+    def _keep_to(self, negotiated: Negotiated) -> None:
+        self.negotiated = negotiated
+        self.operations.window = negotiated.operations_invoked
         self._send_length = negotiated.peer_max_pdu_length or _UNLIMITED_SEND_LENGTH
 
     def _receive_fault(self, fault: RemoteProtocolError, effects: list[Effect]) -> None:
@@ -234,8 +244,16 @@ class Association:
                 INVALID_PDU_PARAMETER_VALUE,
             )
         event = self._assembler.receive(fragment)
-        if event is not None:
-            effects.append(event)
+        if event is None:
+            return
+        if not isinstance(event, DataSetReceived):
+            message = self.operations.receive(event.context_id, event.message)
+            if message is None:
+                return
+            if message is not event.message:
+                assert isinstance(event, MessageReceived)
+                event = MessageReceived(event.context_id, message, event.has_data_set)
+        effects.append(event)
 
     def _receive_control(self, cut: ControlPdu, effects: list[Effect]) -> None:
         received = pdu.decode_pdu(cut.pdu_type, cut.body, self._limits)
@@ -249,8 +267,7 @@ class Association:
             assert self._request is not None
             self._check_max_length(received.user_information.max_pdu_length)
             negotiated = established(self._request, received, Role.REQUESTOR)
-            self.negotiated = negotiated
-            self._limit_sending(negotiated)
+            self._keep_to(negotiated)
             given = Given(indication=AssociationAccepted(received, negotiated))
         elif isinstance(received, pdu.AssociateReject | pdu.Abort):
             given = Given(received=received, cause=given.cause)
@@ -279,9 +296,8 @@ class Association:
         encoded = pdu.encode_associate_accept(accept)
         negotiated = established(self._request, accept, Role.ACCEPTOR)
         effects = self._step(Evt.EVT7, Given(encoded=encoded))
-        self.negotiated = negotiated
         self._announce(accept.user_information.max_pdu_length)
-        self._limit_sending(negotiated)
+        self._keep_to(negotiated)
         return effects
 
     def _check_data_allowed(self, context_id: int) -> None:
@@ -312,7 +328,8 @@ class Association:
             buffers += encode_fragments(
                 context_id, data, is_command=False, is_last=True, max_length=self._send_length
             )
-        elif has_data_set:
+        self.operations.send(context_id, command.message)
+        if has_data_set and data is None:
             self._sending_data_set_on = context_id
         return (SendBytes(tuple(buffers)),)
 

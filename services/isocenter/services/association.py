@@ -60,8 +60,6 @@ from isocenter.services.transport import Transport
 
 log = logging.getLogger("isocenter.association")
 
-_MESSAGE_ID_RANGE = 1 << 16
-
 
 #: Answers an A-ASSOCIATE indication.
 Decide = Callable[[AssociateRequest], Awaitable[AssociateAccept | AssociateReject]]
@@ -125,11 +123,11 @@ class AssociationTask:
         self._nursery: trio.Nursery | None = None
         self._artim_deadline = math.inf
         self._received_at = math.inf
-        self._performing: dict[int, Operation] = {}
+        self._performing: set[Operation] = set()
         self._operation_ended = Broadcast()
         self._invocations: dict[int, Invocation] = {}
         self._invocation_ended = Broadcast()
-        self._next_message_id = 1
+        self._beginning: set[int] = set()
         self._inbound = _Inbound()
         self._end_reason: AssociationError | None = None
         self._cut = False
@@ -257,11 +255,7 @@ class AssociationTask:
 
     def next_message_id(self) -> int:
         """A Message ID that no outstanding operation of ours uses (PS3.7 9.1)."""
-        while True:
-            message_id = self._next_message_id
-            self._next_message_id = message_id % (_MESSAGE_ID_RANGE - 1) + 1
-            if message_id not in self._invocations:
-                return message_id
+        return self._engine.operations.next_message_id()
 
     async def begin(
         self,
@@ -270,22 +264,18 @@ class AssociationTask:
         data_set: Buffer | AsyncIterator[Buffer] | None = None,
     ) -> Invocation:
         """Send a request, as soon as the negotiated window allows; its responses come to the
-        `Invocation`, which occupies a place in the window until `finish`.
+        `Invocation` until `finish`.
 
         Raises:
             AssociationError: the association has ended.
+            DeadlineExceeded: what is outstanding got no response in time.
             LocalProtocolError: not allowed now; nothing was sent.
         """
-        window = self.negotiated.operations_invoked
-        while window and len(self._invocations) >= window:
-            if self._end_reason is not None:
-                raise self._end_reason
-            await self._invocation_ended.wait()
-        if self._end_reason is not None:
-            raise self._end_reason
+        await self._room_in_window()
         invocation = Invocation(self, context_id, request)
         self._invocations[request.message_id] = invocation
         self._set_deadline()
+        self._beginning.add(request.message_id)
         try:
             if data_set is None or isinstance(data_set, bytes | bytearray | memoryview):
                 await self.send(commands.SendMessage(context_id, request, data_set))
@@ -294,7 +284,31 @@ class AssociationTask:
         except BaseException:
             self.finish(invocation)
             raise
+        finally:
+            self._beginning.discard(request.message_id)
         return invocation
+
+    async def _room_in_window(self) -> None:
+        """Until one more operation may be outstanding: beside those that were sent stand
+        those whose turn to send has not come yet (PS3.7 D.3.3.3)."""
+        operations = self._engine.operations
+        while self._end_reason is None:
+            taken = len(self._beginning | operations.invoked.keys())
+            if not operations.window or taken < operations.window:
+                return
+            with trio.move_on_after(self.deadlines.response) as scope:
+                await self._invocation_ended.wait()
+            if scope.cancelled_caught:
+                raise await self.no_response()
+        raise self._end_reason
+
+    async def no_response(self) -> DeadlineExceeded:
+        """Give the association up because the peer does not answer; what to raise."""
+        error = DeadlineExceeded(
+            f"no response within {self.deadlines.response:g} s; the association was aborted"
+        )
+        await self.abort(error)
+        return error
 
     def finish(self, invocation: Invocation) -> None:
         """Its final response has come, or nobody waits for it: the place is free again."""
@@ -435,10 +449,10 @@ class AssociationTask:
                     await self._message_received(context_id, message, has_data_set)
                 case effects.SendBytes(buffers):
                     await self._write(buffers)
-                case events.CancelReceived(_, message):
-                    operation = self._performing.get(message.message_id_being_responded_to)
-                    if operation is not None:
-                        operation.cancel()
+                case events.CancelReceived(_, cancel):
+                    for operation in self._performing:
+                        if operation.request.message_id == cancel.message_id_being_responded_to:
+                            operation.cancel()
                 case effects.StartArtim():
                     self._artim_deadline = trio.current_time() + self.deadlines.association_request
                     self._set_deadline()
@@ -486,7 +500,7 @@ class AssociationTask:
         """The association is over: nobody works or waits for it any more."""
         if self._end_reason is None:
             self._end_reason = reason
-        for operation in self._performing.values():
+        for operation in self._performing:
             operation.scope.cancel()
         self._finish()
 
@@ -581,15 +595,11 @@ class AssociationTask:
         operation = Operation(self, self.negotiated.contexts[context_id], request, has_data_set)
         if has_data_set:
             self._inbound.operation = operation
-        key = request.message_id
-        while key in self._performing:
-            # Message IDs identify outstanding operations (PS3.7 9.1): one at a time.
-            await self._operation_ended.wait()
-        self._performing[key] = operation
+        self._performing.add(operation)
         assert self._nursery is not None
-        self._nursery.start_soon(self._perform, key, operation)
+        self._nursery.start_soon(self._perform, operation)
 
-    async def _perform(self, key: int, operation: Operation) -> None:
+    async def _perform(self, operation: Operation) -> None:
         try:
             with operation.scope:
                 await self._provider(operation)
@@ -602,7 +612,7 @@ class AssociationTask:
                 self.complaints.add(log, logging.WARNING, "operation given up: %s", error)
         finally:
             operation._abandon()
-            del self._performing[key]
+            self._performing.remove(operation)
             self._operation_ended.send()
             self._restart_idle()
 
@@ -620,8 +630,8 @@ class AssociationTask:
 
     async def _deliver(self, response: ReceivedResponse) -> None:
         invocation = self._invocations.get(response.message.message_id_being_responded_to)
-        if invocation is None:
-            log.debug("%s: a response to no outstanding operation", self.transport.peer_address)
+        if invocation is None:  # whoever asked has left; its place in the window is free now
+            self._invocation_ended.send()
             return
         try:
             await invocation._deliver.send(response)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isocenter.engine.dimse.messages import CGetRequest
 from isocenter.engine.dimse.status import Status
+from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
 from isocenter.services.errors import OperationError
@@ -11,7 +12,6 @@ from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve import GET_ROOTS, QueryOptions, read_query, retrieve_offer
 from isocenter.services.suboperations import (
     Progress,
-    SubOperations,
     instances_of,
     send_instances,
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from isocenter.engine.dimse.messages import CMoveRequest
 from isocenter.engine.dimse.status import Status
+from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
@@ -17,7 +18,6 @@ from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve import MOVE_ROOTS, QueryOptions, read_query, retrieve_offer
 from isocenter.services.suboperations import (
     Progress,
-    SubOperations,
     instances_of,
     send_instances,
 )
@@ -101,7 +101,7 @@ class Move:
                     error,
                     len(group) - done,
                 )
-                progress.counters.fail_rest(group[done:])
+                progress.fail_rest(group[done:])
                 await progress.pending()
         await progress.final(
             Status.CANCEL if operation.is_cancelled and progress.counters.remaining else None

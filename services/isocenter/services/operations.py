@@ -21,7 +21,7 @@ from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.items import Buffer
 from isocenter.engine.negotiation import PresentationContext
-from isocenter.services.errors import DeadlineExceeded, OperationError
+from isocenter.services.errors import OperationError
 
 if TYPE_CHECKING:
     from isocenter.services.association import AssociationTask
@@ -183,11 +183,7 @@ class Invocation:
             except trio.EndOfChannel:
                 raise self._task.end_reason() from None
         assert scope.cancelled_caught
-        error = DeadlineExceeded(
-            f"no response within {self._task.deadlines.response:g} s; the association was aborted"
-        )
-        await self._task.abort(error)
-        raise error
+        raise await self._task.no_response()
 
     async def cancel_and_drain(self) -> None:
         """Cancel, and take what still comes, so that the Message ID is free again."""

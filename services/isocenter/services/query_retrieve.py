@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from isocenter.engine.extended import FindFlags, RetrieveFlags
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -42,14 +42,14 @@ GET_ROOTS: Final = {
     sop_classes.PATIENT_STUDY_ONLY_GET: Root.PATIENT_STUDY_ONLY,
 }
 
-#: Bytes of the service class application information (PS3.4 C.5.1.1.1, C.5.2.1.1, C.5.3.1.1).
-_RELATIONAL: Final = 0
-_COMBINED_DATE_TIME: Final = 1
-#: What FIND says yes to when it is asked: relational queries, combined date-time matching;
-#: not fuzzy names, time zones or enhanced views; empty value and multiple value matching.
-_FIND_SUPPORTS: Final = bytes((1, 1, 0, 0, 0, 1, 1))
-#: MOVE and GET: relational retrieval; no enhanced conversion.
-_RETRIEVE_SUPPORTS: Final = bytes((1, 0))
+#: What FIND says yes to when it is asked: no fuzzy names, time zones or enhanced views.
+_FIND_SUPPORTS: Final = FindFlags(
+    relational=True,
+    combined_date_time=True,
+    empty_value_matching=True,
+    multiple_value_matching=True,
+)
+_RETRIEVE_SUPPORTS: Final = RetrieveFlags(relational=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +68,21 @@ class QueryOptions:
     max_results: int = 0
 
 
-def _answer(supported: bytes, options: QueryOptions) -> Callable[[bytes], bytes | None]:
-    if not options.relational:
-        supported = bytes((0,)) + supported[1:]
-
-    def agree(asked: bytes) -> bytes | None:
-        return (
-            bytes(
-                ours & (1 if theirs else 0) for ours, theirs in zip(supported, asked, strict=False)
-            )
-            or None
-        )
-
-    return agree
-
-
 def find_offer(options: QueryOptions) -> Offer:
     """What is offered for FIND, with its extended negotiation (PS3.4 C.5.1.1)."""
-    return Offer(transfer_syntaxes=IDENTIFIER_SYNTAXES, extended=_answer(_FIND_SUPPORTS, options))
+    supported = replace(_FIND_SUPPORTS, relational=options.relational)
+    return Offer(
+        transfer_syntaxes=IDENTIFIER_SYNTAXES,
+        extended=lambda asked: supported.both(FindFlags.decode(asked)).encode(),
+    )
 
 
 def retrieve_offer(options: QueryOptions) -> Offer:
     """What is offered for MOVE and GET, with extended negotiation (PS3.4 C.5.2.1, C.5.3.1)."""
+    supported = replace(_RETRIEVE_SUPPORTS, relational=options.relational)
     return Offer(
-        transfer_syntaxes=IDENTIFIER_SYNTAXES, extended=_answer(_RETRIEVE_SUPPORTS, options)
+        transfer_syntaxes=IDENTIFIER_SYNTAXES,
+        extended=lambda asked: supported.both(RetrieveFlags.decode(asked)).encode(),
     )
 
 
@@ -106,21 +97,20 @@ async def read_query(
     if not operation.has_data_set:
         raise OperationError(0xA900, "request without an identifier")
     identifier = await operation.data_set()
-    agreed = operation.association.negotiated.extended_negotiations.get(
-        operation.context.abstract_syntax, b""
+    # A retrieval has the first flag in common, and none of the others.
+    agreed = FindFlags.decode(
+        operation.association.negotiated.extended_negotiations.get(
+            operation.context.abstract_syntax, b""
+        )
     )
     try:
         return parse_query(
             identifier,
             operation.context.transfer_syntax,
             root=root,
-            relational=options.always_relational or _flag(agreed, _RELATIONAL),
-            combined_date_time=not for_retrieve and _flag(agreed, _COMBINED_DATE_TIME),
+            relational=options.always_relational or agreed.relational,
+            combined_date_time=not for_retrieve and agreed.combined_date_time,
             for_retrieve=for_retrieve,
         )
     except IdentifierError as error:
         raise OperationError(error.status, str(error), error.offending) from error
-
-
-def _flag(agreed: bytes, position: int) -> bool:
-    return len(agreed) > position and agreed[position] == 1

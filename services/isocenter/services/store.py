@@ -7,14 +7,21 @@ when the object is durable and the index knows it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status
+from isocenter.engine.extended import SignatureLevel, StorageLevel, StorageSupport
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
+
+#: Data sets are kept as they come: every attribute, every signature, no coercion.
+_SUPPORT: Final = StorageSupport(
+    level=StorageLevel.FULL, signatures=SignatureLevel.PRESERVED
+).encode()
 
 
 class Storage:
@@ -38,7 +45,10 @@ class Storage:
         self._private = private_sop_classes
         # A requestor that proposes the SCP role for itself wants to retrieve with C-GET.
         self._offer = Offer(
-            transfer_syntaxes=tuple(transfer_syntaxes), scu_role=True, scp_role=True
+            transfer_syntaxes=tuple(transfer_syntaxes),
+            scu_role=True,
+            scp_role=True,
+            extended=lambda _: _SUPPORT,
         )
 
     def offer(self, abstract_syntax: str) -> Offer | None:

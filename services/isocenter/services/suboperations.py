@@ -10,18 +10,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 
 from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
 from isocenter.engine.dimse.messages import (
     CGetRequest,
-    CGetResponse,
     CMoveRequest,
-    CMoveResponse,
     CStoreRequest,
     CStoreResponse,
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.services.archive import Archive
 from isocenter.services.association import AssociationTask
 from isocenter.services.objects import DicomObject, choose_context
@@ -35,48 +33,17 @@ log = logging.getLogger("isocenter.retrieve")
 _FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
 
 
-@dataclass(slots=True)
-class SubOperations:
-    """The counters of one C-MOVE or C-GET.  ``remaining`` starts with all."""
-
-    remaining: int
-    completed: int = 0
-    failed: int = 0
-    warning: int = 0
-    failed_uids: list[str] = field(default_factory=list)
-
-    def count(self, sop_instance_uid: str, status: int | None) -> None:
-        """One sub-operation has ended; None: it could not be performed."""
-        self.remaining -= 1
-        kind = StatusClass.FAILURE if status is None else classify(status)
-        if kind is StatusClass.SUCCESS:
-            self.completed += 1
-        elif kind is StatusClass.WARNING:
-            self.warning += 1
-        else:
-            self.failed += 1
-            self.failed_uids.append(sop_instance_uid)
-
-    def fail_rest(self, instances: Iterable[StoredInstance]) -> None:
-        """None of these can be sent."""
-        for instance in instances:
-            self.count(instance.sop_instance_uid, None)
-
-    def final_status(self) -> int:
-        """0000H all good, A702H none, B000H some (PS3.4 Tables C.4-2 and C.4-3)."""
-        if self.failed and not (self.completed or self.warning):
-            return Status.UNABLE_TO_PERFORM_SUBOPERATIONS
-        if self.failed or self.warning:
-            return Status.SUBOPERATIONS_WITH_FAILURES
-        return Status.SUCCESS
-
-
 class Progress:
     """Answers one C-MOVE or C-GET as its sub-operations go on."""
 
     def __init__(self, operation: Operation, counters: SubOperations) -> None:
         self.counters = counters
         self._operation = operation
+
+    def fail_rest(self, instances: Iterable[StoredInstance]) -> None:
+        """None of these can be sent."""
+        for instance in instances:
+            self.counters.count(instance.sop_instance_uid, None)
 
     async def pending(self) -> None:
         """A pending response with the counters; the last word is left to `final`."""
@@ -91,27 +58,12 @@ class Progress:
             encoding = encoding_of(self._operation.context.transfer_syntax)
             value = "\\".join(failed).encode("ascii")
             identifier = write_data_set([(_FAILED_SOP_INSTANCE_UID_LIST, "UI", value)], encoding)
-        await self._respond(self.counters.final_status() if status is None else status, identifier)
+        await self._respond(status, identifier)
 
-    async def _respond(self, status: int, identifier: bytes | None) -> None:
+    async def _respond(self, status: int | None, identifier: bytes | None) -> None:
         request = self._operation.request
         assert isinstance(request, CMoveRequest | CGetRequest)
-        response = CMoveResponse if isinstance(request, CMoveRequest) else CGetResponse
-        counters = self.counters
-        # Remaining is for pending and cancelled ones only (PS3.7 9.1.3.1.6, 9.1.4.1.7).
-        shows_remaining = status in (Status.PENDING, Status.CANCEL)
-        await self._operation.respond(
-            response(
-                message_id_being_responded_to=request.message_id,
-                status=status,
-                affected_sop_class_uid=request.affected_sop_class_uid,
-                number_of_remaining_suboperations=counters.remaining if shows_remaining else None,
-                number_of_completed_suboperations=counters.completed,
-                number_of_failed_suboperations=counters.failed,
-                number_of_warning_suboperations=counters.warning,
-            ),
-            identifier,
-        )
+        await self._operation.respond(self.counters.response_to(request, status), identifier)
 
 
 async def instances_of(archive: Archive, query: Query) -> list[StoredInstance]:

@@ -45,6 +45,7 @@ from isocenter.engine.dimse.messages import (
     sop_class_of,
     sop_instance_of,
 )
+from isocenter.engine.dimse.operations import Operations, Outstanding
 from isocenter.engine.dimse.status import (
     ServiceClass,
     Status,
@@ -54,6 +55,7 @@ from isocenter.engine.dimse.status import (
     is_final,
     service_class_of,
 )
+from isocenter.engine.dimse.suboperations import SubOperations
 
 __all__ = [
     # messages
@@ -103,6 +105,10 @@ __all__ = [
     "Field",
     "MessageRule",
     "Presence",
+    # what is under way
+    "Operations",
+    "Outstanding",
+    "SubOperations",
     # statuses
     "Status",
     "StatusClass",

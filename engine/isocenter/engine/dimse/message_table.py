@@ -196,6 +196,18 @@ MESSAGES: Final = (
 )
 # fmt: on
 
+#: The bit of the command field that makes a response of it (PS3.7 E.1-1).
+RESPONSE_BIT: Final = 0x8000
+#: Command fields (PS3.7 E.1-1) and their classes.
+COMMAND_FIELDS: Final[dict[int, type[types.Message]]] = {
+    rule.command_field: rule.message_class for rule in MESSAGES
+}
+#: Class of each request → class of its response.
+RESPONSES: Final[dict[type[types.Message], type[types.Message]]] = {
+    rule.message_class: COMMAND_FIELDS[rule.command_field | RESPONSE_BIT]
+    for rule in MESSAGES
+    if not rule.command_field & RESPONSE_BIT and rule.message_class is not types.CCancelRequest
+}
 #: Mandatory in the standard, but peers leave them out, and what that means is plain: a
 #: missing priority is medium (0), a missing move destination an unknown one (A801H).
 FORGIVEN: Final = frozenset({"priority", "move_destination"})

@@ -15,9 +15,12 @@ from typing import Any, Final, NamedTuple, TypeGuard
 
 from isocenter.engine.dimse import command_set as cs
 from isocenter.engine.dimse.message_table import (
+    COMMAND_FIELDS,
     FIELDS,
     FORGIVEN,
     MESSAGES,
+    RESPONSE_BIT,
+    RESPONSES,
     UNRECOGNIZED_RESPONSE_FIELDS,
     Presence,
 )
@@ -106,13 +109,6 @@ __all__ = [
     "sop_instance_of",
 ]
 
-#: The bit of the command field that makes a response of it (PS3.7 E.1-1).
-RESPONSE_BIT: Final = 0x8000
-#: Command fields (PS3.7 E.1-1) and their classes.
-COMMAND_FIELDS: Final[dict[int, type[Message]]] = {
-    rule.command_field: rule.message_class for rule in MESSAGES
-}
-
 #: Error Comment (0000,0902) is an LO.
 _ERROR_COMMENT_LENGTH: Final = 64
 _NOT_IN_LO: Final = {ord("\\"): "/"} | dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
@@ -199,16 +195,7 @@ _DECODERS: Final = {
     rule.command_field.to_bytes(2, "little"): (rule.message_class, _decoders(rule.fields))
     for rule in MESSAGES
 }
-_REQUESTS: Final = frozenset(
-    rule.message_class
-    for rule in MESSAGES
-    if not rule.command_field & RESPONSE_BIT and rule.message_class is not CCancelRequest
-) | {UnrecognizedMessage}
-_RESPONSES: Final = {
-    rule.message_class: COMMAND_FIELDS[rule.command_field | RESPONSE_BIT]
-    for rule in MESSAGES
-    if rule.message_class in _REQUESTS
-}
+_REQUESTS: Final = frozenset({*RESPONSES, UnrecognizedMessage})
 _FIELD_NAMES: Final = {rule.message_class: rule.fields.keys() for rule in MESSAGES}
 #: Fields of a response that name what the request named (``(=)`` in PS3.7 10.1).
 _ECHOED: Final = ("event_type_id", "action_type_id")
@@ -364,7 +351,7 @@ def response_to(
         return UnrecognizedMessageResponse(
             command_field=request.command_field | RESPONSE_BIT, **values
         )
-    response_class = _RESPONSES[type(request)]
+    response_class = RESPONSES[type(request)]
     names = _FIELD_NAMES[response_class]
     if "affected_sop_instance_uid" in names:
         values["affected_sop_instance_uid"] = sop_instance_of(request)

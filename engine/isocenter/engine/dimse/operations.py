@@ -1,0 +1,226 @@
+"""Which operations are under way on an association, in both directions (PS3.7 9.1, 10.1).
+
+An operation begins with its request and is outstanding until its final response.
+Between the two lie the same few steps whichever side looks at it:
+
+    ============  =============  ===============
+                  outstanding    cancelled
+    ============  =============  ===============
+    pending       outstanding    cancelled
+    C-CANCEL-RQ   cancelled      cancelled
+    final         (ended)        (ended)
+    ============  =============  ===============
+
+Only C-FIND, C-GET and C-MOVE have the first two rows.  `Operations` holds one such
+state for each Message ID and direction, and knows what is right to send and to
+receive; notifications (N-EVENT-REPORT) count like operations (PS3.7 D.3.3.3).
+
+What we do wrong raises `LocalProtocolError` and changes nothing.  What the peer
+does wrong has these answers:
+
+* a request whose Message ID is taken: answered with 0210H, duplicate invocation;
+  what holds the ID goes on;
+* a response to nothing outstanding, of another kind than its request, or on another
+  presentation context: A-ABORT, as nobody can know what it is about;
+* a C-CANCEL-RQ for what is not outstanding, or cannot be cancelled: ignored, since the
+  final response may have crossed it; a second final response to it is ignored too;
+* more requests than the negotiated window: handed up; the driver reads on when there
+  is room, so the peer waits in its socket.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from isocenter.engine.dimse.message_table import MESSAGES, RESPONSES
+from isocenter.engine.dimse.message_types import (
+    CCancelRequest,
+    CFindRequest,
+    CGetRequest,
+    CMoveRequest,
+    Message,
+    Request,
+    UnrecognizedMessage,
+    UnrecognizedMessageResponse,
+)
+from isocenter.engine.dimse.messages import sop_class_of
+from isocenter.engine.dimse.status import Status, is_final
+from isocenter.engine.errors import (
+    INVALID_PDU_PARAMETER_VALUE,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
+
+#: Those with pending responses and C-CANCEL (PS3.7 9.1.2 to 9.1.4).
+_CANCELLABLE: Final = frozenset({CFindRequest, CGetRequest, CMoveRequest})
+_UNTRACKED: Final = frozenset({UnrecognizedMessage, UnrecognizedMessageResponse})
+_LAST_MESSAGE_ID: Final = 0xFFFF
+_COMMAND_FIELDS: Final = {rule.message_class: rule.command_field for rule in MESSAGES}
+
+
+class Outstanding(NamedTuple):
+    """An operation between its request and its final response."""
+
+    context_id: int
+    request: Request
+    is_cancelled: bool = False
+
+
+class Operations:
+    """The operations under way on one association.
+
+    Attributes:
+        invoked: ours, by Message ID.
+        performed: the peer's, by Message ID.
+        window: how many of ours may be outstanding at once; 0 for no limit (PS3.7 D.3.3.3).
+
+    Both maps are for looking at; `Association` keeps them.
+    """
+
+    __slots__ = ("_cancelled_late", "_last_message_id", "invoked", "performed", "window")
+
+    def __init__(self, window: int = 1) -> None:
+        self.invoked: dict[int, Outstanding] = {}
+        self.performed: dict[int, Outstanding] = {}
+        self.window = window
+        self._last_message_id = 0
+        self._cancelled_late: int | None = None
+
+    @property
+    def is_window_full(self) -> bool:
+        """Whether one of ours has to end before the next may begin."""
+        return 0 < self.window <= len(self.invoked)
+
+    def next_message_id(self) -> int:
+        """A Message ID that no outstanding operation of ours has: 1 to 65535, in turn.
+
+        Raises:
+            LocalProtocolError: all are taken.
+        """
+        message_id = self._last_message_id
+        for _ in range(_LAST_MESSAGE_ID):
+            message_id = message_id % _LAST_MESSAGE_ID + 1
+            if message_id not in self.invoked:
+                self._last_message_id = message_id
+                return message_id
+        raise LocalProtocolError("all Message IDs are outstanding (PS3.7 9.1)")
+
+    def send(self, context_id: int, message: Message) -> None:
+        """Note a message of ours.
+
+        Raises:
+            LocalProtocolError: a request whose Message ID is taken or for which the window
+                has no room; a response or C-CANCEL-RQ to nothing that asks for it.
+        """
+        kind = type(message)
+        if kind in RESPONSES:
+            self._send_request(context_id, message)  # type: ignore[arg-type]
+        elif kind is CCancelRequest:
+            self._send_cancel(context_id, message)  # type: ignore[arg-type]
+        elif kind not in _UNTRACKED:
+            message_id = message.message_id_being_responded_to  # type: ignore[union-attr]
+            held = self.performed.get(message_id)
+            if held is None or RESPONSES[type(held.request)] is not kind:
+                raise LocalProtocolError(
+                    f"{kind.__name__} to Message ID {message_id}, which asks for none (PS3.7 9.1)"
+                )
+            if held.context_id != context_id:
+                raise LocalProtocolError(
+                    f"{kind.__name__} on presentation context {context_id}; its request came on "
+                    f"{held.context_id}"
+                )
+            if _ends(held, message.status):  # type: ignore[union-attr]
+                del self.performed[message_id]
+
+    def receive(self, context_id: int, message: Message) -> Message | None:
+        """Note a message of the peer.
+
+        Returns:
+            What to hand up: the message; `UnrecognizedMessage` when it is to be answered
+            with a failure; None when it is ignored.
+
+        Raises:
+            RemoteProtocolError: it answers what was not asked (reason 6).
+        """
+        kind = type(message)
+        if kind in RESPONSES:
+            return self._receive_request(context_id, message)  # type: ignore[arg-type]
+        if kind is CCancelRequest:
+            return self._receive_cancel(message)  # type: ignore[arg-type]
+        if kind in _UNTRACKED:
+            return message
+        message_id = message.message_id_being_responded_to  # type: ignore[union-attr]
+        status = message.status  # type: ignore[union-attr]
+        held = self.invoked.get(message_id)
+        if held is None:
+            if message_id == self._cancelled_late and status == Status.CANCEL:
+                self._cancelled_late = None
+                return None
+            raise _violation(
+                f"{kind.__name__} to Message ID {message_id}, which is not outstanding"
+            )
+        if RESPONSES[type(held.request)] is not kind:
+            raise _violation(f"{kind.__name__} to a {type(held.request).__name__}")
+        if held.context_id != context_id:
+            raise _violation(
+                f"{kind.__name__} on presentation context {context_id}; its request went on "
+                f"{held.context_id}"
+            )
+        if _ends(held, status):
+            del self.invoked[message_id]
+            self._cancelled_late = message_id if held.is_cancelled else None
+        return message
+
+    def _send_request(self, context_id: int, request: Request) -> None:
+        message_id = request.message_id
+        if message_id in self.invoked:
+            raise LocalProtocolError(f"Message ID {message_id} is outstanding (PS3.7 9.1)")
+        if self.is_window_full:
+            raise LocalProtocolError(
+                f"{self.window} operations are outstanding, as many as were negotiated "
+                "(PS3.7 D.3.3.3)"
+            )
+        self.invoked[message_id] = Outstanding(context_id, request)
+
+    def _send_cancel(self, context_id: int, cancel: CCancelRequest) -> None:
+        message_id = cancel.message_id_being_responded_to
+        held = self.invoked.get(message_id)
+        if held is None or type(held.request) not in _CANCELLABLE or held.context_id != context_id:
+            raise LocalProtocolError(
+                f"C-CANCEL-RQ for Message ID {message_id}: nothing that can be cancelled is "
+                "outstanding (PS3.7 9.3.2.3)"
+            )
+        self.invoked[message_id] = Outstanding(context_id, held.request, is_cancelled=True)
+
+    def _receive_request(self, context_id: int, request: Request) -> Message:
+        message_id = request.message_id
+        if message_id in self.performed:
+            return _duplicate(request)
+        self.performed[message_id] = Outstanding(context_id, request)
+        return request
+
+    def _receive_cancel(self, cancel: CCancelRequest) -> Message | None:
+        message_id = cancel.message_id_being_responded_to
+        held = self.performed.get(message_id)
+        if held is None or type(held.request) not in _CANCELLABLE:
+            return None
+        self.performed[message_id] = Outstanding(held.context_id, held.request, is_cancelled=True)
+        return cancel
+
+
+def _ends(held: Outstanding, status: int) -> bool:
+    return is_final(status) or type(held.request) not in _CANCELLABLE
+
+
+def _duplicate(request: Request) -> UnrecognizedMessage:
+    return UnrecognizedMessage(
+        command_field=_COMMAND_FIELDS[type(request)],
+        message_id=request.message_id,
+        status=Status.DUPLICATE_INVOCATION,
+        error=f"Message ID {request.message_id} is outstanding",
+        affected_sop_class_uid=sop_class_of(request),
+    )
+
+
+def _violation(what: str) -> RemoteProtocolError:
+    return RemoteProtocolError(f"{what} (PS3.7 9.1)", INVALID_PDU_PARAMETER_VALUE)
