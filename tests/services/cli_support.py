@@ -45,6 +45,7 @@ class RunningServer:
 def running(
     registry: Callable[[], AbstractAsyncContextManager[Registry]],
     tls: ssl.SSLContext | None = None,
+    operations_window: int = 1,
 ) -> Iterator[RunningServer]:
     """A server on a free port of this machine while the context lasts."""
     started: list[RunningServer] = []
@@ -56,7 +57,16 @@ def running(
         bind = Bind(host="127.0.0.1", port=0, tls=None if tls is None else lambda: tls)
         access = AccessPolicy(ae_titles=frozenset({AE_TITLE}))
         async with registry() as services, trio.open_nursery() as nursery:
-            server = await nursery.start(partial(serve, services, [bind], access=access, grace=0.2))
+            server = await nursery.start(
+                partial(
+                    serve,
+                    services,
+                    [bind],
+                    access=access,
+                    grace=0.2,
+                    operations_window=operations_window,
+                )
+            )
             token.append(trio.lowlevel.current_trio_token())
             started.append(RunningServer(server.addresses[0][1], server))
             ready.set()
@@ -125,14 +135,14 @@ class Scripted:
         await self._perform(operation)
 
 
-def scripted_server(*services: Any) -> Any:
+def scripted_server(*services: Any, operations_window: int = 1) -> Any:
     """A server with these services."""
 
     @asynccontextmanager
     async def registry() -> AsyncIterator[Registry]:
         yield Registry(services)
 
-    return running(registry)
+    return running(registry, operations_window=operations_window)
 
 
 def free_port() -> int:

@@ -189,6 +189,54 @@ def test_store_goes_on_when_an_association_is_lost(tmp_path: Path, capsys: Outpu
     assert "1 failed" in error
 
 
+def test_store_has_as_many_on_their_way_as_the_peer_allows(tmp_path: Path, capsys: Output) -> None:
+    for number in range(1, 9):
+        write_object(tmp_path, number)
+    under_way: list[trio.Event] = []
+
+    async def answer_four_together(operation: Operation) -> None:
+        await operation.data_set()
+        all_here = trio.Event()
+        under_way.append(all_here)
+        if len(under_way) == 4:
+            for one in reversed(under_way):
+                one.set()
+            under_way.clear()
+        await all_here.wait()
+        await operation.respond(response_to(operation.request, 0))
+
+    with scripted_server(Scripted(answer_four_together), operations_window=4) as server:
+        assert main(["storescu", server.peer, str(tmp_path)]) == 0
+        assert server.server.statistics.associations == 1
+    assert "8 sent" in capsys.readouterr().err
+
+
+def test_store_finds_out_which_of_several_ends_the_association(
+    tmp_path: Path, capsys: Output
+) -> None:
+    """What was on its way with it is sent again, one by one."""
+    files = [write_object(tmp_path, number) for number in range(1, 7)]
+    stored = set()
+
+    async def abort_at_the_third(operation: Operation) -> None:
+        request = operation.request
+        assert isinstance(request, CStoreRequest)
+        await operation.data_set()
+        if request.affected_sop_instance_uid == uid(3):
+            await operation.association.abort()
+            return
+        stored.add(request.affected_sop_instance_uid)
+        await operation.respond(response_to(request, 0))
+
+    with scripted_server(Scripted(abort_at_the_third), operations_window=16) as server:
+        assert main(["storescu", server.peer, *map(str, files)]) == 1
+    error = capsys.readouterr().err
+    assert f"{files[2]}: association aborted by the peer" in error
+    assert "5 sent" in error
+    assert "1 failed" in error
+    assert stored == {uid(number) for number in (1, 2, 4, 5, 6)}
+
+
 def test_store_a_file_that_is_cut_short(tmp_path: Path, capsys: Output) -> None:
     cut = write_object(tmp_path, 1, pixels=bytes(1000))
     cut.write_bytes(cut.read_bytes()[:-500])

@@ -80,7 +80,11 @@ class Client:
 
     @asynccontextmanager
     async def associate(
-        self, contexts: Sequence[Context], *, scp_roles: Iterable[str] = ()
+        self,
+        contexts: Sequence[Context],
+        *,
+        scp_roles: Iterable[str] = (),
+        operations_window: int = 1,
     ) -> AsyncIterator[ClientAssociation]:
         """`open_association`; what keeps it from being established is `CannotAssociate`."""
         async with AsyncExitStack() as stack:
@@ -92,6 +96,7 @@ class Client:
                         calling_ae_title=self.calling_ae_title,
                         tls=self.tls,
                         scp_roles=scp_roles,
+                        operations_window=operations_window,
                         max_pdu_length=self.max_pdu_length,
                         deadlines=self.deadlines,
                     )

@@ -55,6 +55,8 @@ exit codes: 0 all were stored, 1 some were not, 2 arguments or no association"""
 
 #: Files that are looked at before they are sent: the contexts of an association follow.
 FILES_PER_BLOCK: Final = 1_000
+#: Objects on their way at once, if the peer agrees (PS3.7 D.3.3.3); most know only one.
+OPERATIONS_WINDOW: Final = 16
 #: Files that are no DICOM and named without ``-v``.
 _NAMED: Final = 20
 _MOST_CONTEXTS: Final = 128
@@ -334,19 +336,46 @@ class _Sender:
     async def _send_block(self, objects: Sequence[DicomObject]) -> None:
         for contexts, planned in self._plan(objects):
             todo = deque(planned)
+            window = 1 if self.stop_on_error else OPERATIONS_WINDOW
             # An object may end the association (its file is cut short, the peer gives up):
             # the others get a new one.
             while todo and not self._should_stop():
-                async with self.client.associate(contexts) as association:
+                unanswered: list[DicomObject] = []
+                async with self.client.associate(contexts, operations_window=window) as association:
                     with self.client.interrupts.stoppable():
-                        while todo and not association.task.ended.is_set():
-                            await self._send(association, todo.popleft())
-                            if self._should_stop():
-                                break
+                        await self._send_over(association, todo, unanswered)
                     if self.client.interrupts.were_requested():
                         await association.task.abort()  # an object may be half sent
+                if unanswered:
+                    # Which of them it was that ended the association shows one by one.
+                    todo.extendleft(reversed(unanswered))
+                    window = 1
 
-    async def _send(self, association: ClientAssociation, item: DicomObject) -> None:
+    async def _send_over(
+        self,
+        association: ClientAssociation,
+        todo: deque[DicomObject],
+        unanswered: list[DicomObject],
+    ) -> None:
+        """Send until the association ends, as many at once as it was negotiated for."""
+        task = association.task
+        window = task.negotiated.operations_invoked or OPERATIONS_WINDOW
+
+        async def send_one_after_the_other() -> None:
+            while todo and not task.ended.is_set() and not self._should_stop():
+                item = todo.popleft()
+                if not await self._send(association, item, is_alone=window == 1):
+                    unanswered.append(item)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(window, len(todo))):
+                nursery.start_soon(send_one_after_the_other)
+
+    async def _send(
+        self, association: ClientAssociation, item: DicomObject, *, is_alone: bool
+    ) -> bool:
+        """Send one and say what became of it; False, and nothing said, when the association
+        ended while others were on their way too."""
         counts, terminal = self.counts, self.client.terminal
         started = trio.current_time()
         reason = ""
@@ -356,6 +385,8 @@ class _Sender:
         except NoPresentationContext as error:
             reason = f"{error}; see what the peer is configured to take"
         except AssociationError as error:
+            if not is_alone:
+                return False
             reason = str(error)
         except (StorageError, DataSetError) as error:
             reason = f"cannot be sent: {error}"
@@ -391,3 +422,4 @@ class _Sender:
         )
         done = counts.sent + counts.failed
         self.advance(done, counts.seen - counts.not_dicom if self._is_complete else None)
+        return True
