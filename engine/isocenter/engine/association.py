@@ -129,7 +129,8 @@ class Association:
                     if type(cut) is Fragment:
                         self._receive_fragment(cut, effects)
                     elif type(cut) is DataHeader:
-                        self._receive_data_header(effects)
+                        if self._state.sta is not Sta.STA6:
+                            self._receive_data_header(effects)
                     else:
                         assert isinstance(cut, ControlPdu)
                         self._receive_control(cut, effects)
@@ -164,6 +165,8 @@ class Association:
             LocalProtocolError: not allowed in this state (PS3.8 Table 9-10), on this
                 presentation context, or in the middle of a data set; nothing changed.
         """
+        if type(command) is commands.SendMessage:  # nearly always; a match asks more slowly
+            return self._send_message(command)
         match command:
             case commands.SendMessage():
                 return self._send_message(command)

@@ -8,8 +8,10 @@ from isocenter.engine.dimse.messages import CCancelRequest, Message
 from isocenter.engine.errors import RemoteProtocolError
 from isocenter.engine.negotiation import Negotiated
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.engine.quick import quick_init
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class AssociationRequested:
     """A-ASSOCIATE indication (AE-6)."""
@@ -17,6 +19,7 @@ class AssociationRequested:
     request: AssociateRequest
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class AssociationAccepted:
     """A-ASSOCIATE confirmation, accept (AE-3), with what both sides now hold to."""
@@ -25,6 +28,7 @@ class AssociationAccepted:
     negotiated: Negotiated
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class AssociationRejected:
     """A-ASSOCIATE confirmation, reject (AE-4); or, as acceptor, that the engine itself
@@ -34,6 +38,7 @@ class AssociationRejected:
     by_peer: bool = True
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
     """A whole command set has come; fragments of its data set follow when it has one."""
@@ -43,6 +48,7 @@ class MessageReceived:
     has_data_set: bool
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class DataSetReceived:
     """The next piece of the data set of the last message on this association.
@@ -56,6 +62,7 @@ class DataSetReceived:
     is_last: bool
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class CancelReceived:
     """C-CANCEL-RQ (PS3.7 9.3.2.3): no answer of its own, the operation ends with FE00H."""
@@ -64,6 +71,7 @@ class CancelReceived:
     message: CCancelRequest
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class ReleaseRequested:
     """A-RELEASE indication (AR-2, AR-8)."""
@@ -71,11 +79,13 @@ class ReleaseRequested:
     is_collision: bool = False
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class AssociationReleased:
     """A-RELEASE confirmation (AR-3)."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class AssociationAborted:
     """A-ABORT indication: the peer's service-user ended it (AA-3)."""
@@ -84,6 +94,7 @@ class AssociationAborted:
     reason: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class ProviderAborted:
     """A-P-ABORT indication (AA-3 with source 2, AA-4, AA-8).

@@ -30,6 +30,8 @@ _HEADER_LENGTH: Final = 6
 _PDV_OVERHEAD: Final = 2
 #: A-ASSOCIATE-RJ, A-RELEASE-RQ, A-RELEASE-RP and A-ABORT have a body of four bytes.
 _FIXED_BODY_LENGTH: Final = 4
+#: As a plain number: nearly every PDU is one.
+_P_DATA_TF: Final = int(PduType.P_DATA_TF)
 _COMMAND_BIT: Final = 1
 _LAST_BIT: Final = 2
 
@@ -102,7 +104,7 @@ class Framer:
         self._body = bytearray()
         self._body_left = 0
         self._pdu_left = 0
-        self._pdv = (0, 0)
+        self._pdv = (0, False, False)
         self._fragment_left = 0
         self._broken = False
 
@@ -134,11 +136,15 @@ class Framer:
         view = memoryview(chunk)
         position, end = 0, len(view)
         while position < end and not self._broken:
-            if self._fragment_left:
-                take = min(self._fragment_left, end - position)
-                self._fragment_left -= take
-                yield self._fragment(view[position : position + take])
-                position += take
+            left = self._fragment_left
+            if left:
+                stop = position + left if left < end - position else end
+                self._fragment_left = left = left - (stop - position)
+                context_id, is_command, is_last = self._pdv
+                yield Fragment(
+                    context_id, is_command, is_last and not left, view[position:stop], left
+                )
+                position = stop
             elif self._control is not None:
                 take = min(self._body_left, end - position)
                 self._body += view[position : position + take]
@@ -171,17 +177,6 @@ class Framer:
                 if cut is not None:
                     yield cut
 
-    def _fragment(self, data: memoryview) -> Fragment:
-        context_id, control = self._pdv
-        remaining = self._fragment_left
-        return Fragment(
-            context_id,
-            bool(control & _COMMAND_BIT),
-            bool(control & _LAST_BIT) and not remaining,
-            data,
-            remaining,
-        )
-
     def _control_pdu(self) -> ControlPdu:
         assert self._control is not None
         pdu = ControlPdu(self._control, bytes(self._body))
@@ -191,13 +186,7 @@ class Framer:
 
     def _pdu_header(self, header: Buffer, start: int) -> Cut | None:
         number, length = _PDU_HEADER.unpack_from(header, start)
-        try:
-            pdu_type = PduType(number)
-        except ValueError:
-            raise RemoteProtocolError(
-                f"unrecognized PDU type {number:02X}H (PS3.8 9.3.1)", UNRECOGNIZED_PDU
-            ) from None
-        if pdu_type is PduType.P_DATA_TF:
+        if number == _P_DATA_TF:
             if length > self.max_pdu_length:
                 raise LimitExceeded(
                     f"P-DATA-TF announces {length} bytes; the maximum length that we announced "
@@ -210,6 +199,12 @@ class Framer:
                 )
             self._pdu_left = length
             return DataHeader(length)
+        try:
+            pdu_type = PduType(number)
+        except ValueError:
+            raise RemoteProtocolError(
+                f"unrecognized PDU type {number:02X}H (PS3.8 9.3.1)", UNRECOGNIZED_PDU
+            ) from None
         if pdu_type in _ASSOCIATE and length > self._limits.associate_pdu:
             raise LimitExceeded(
                 f"{pdu_type} announces {length} bytes, more than {self._limits.associate_pdu}",
@@ -242,11 +237,15 @@ class Framer:
                 f"presentation context ID {context_id} is even (PS3.8 9.3.2.2)",
                 INVALID_PDU_PARAMETER_VALUE,
             )
-        self._pdv = (context_id, control)
+        self._pdv = (context_id, control & _COMMAND_BIT != 0, control & _LAST_BIT != 0)
         self._fragment_left = length - _PDV_OVERHEAD
         # At the end of a chunk: what the header announces is judged now, not with the first
         # byte of the fragment.
-        return self._fragment(_NOTHING) if is_at_end or not self._fragment_left else None
+        if is_at_end or not self._fragment_left:
+            left = self._fragment_left
+            context_id, is_command, is_last = self._pdv
+            return Fragment(context_id, is_command, is_last and not left, _NOTHING, left)
+        return None
 
 
 _NOTHING: Final = memoryview(b"")

@@ -10,7 +10,14 @@ from enum import Enum
 from typing import Final
 
 
-class Sta(Enum):
+class _Name(Enum):
+    """Prints as the standard does.  Each member is one object, so its identity is its hash:
+    the tables are looked into for every message, and `Enum` hashes the name each time."""
+
+    __hash__ = object.__hash__
+
+
+class Sta(_Name):
     """States (PS3.8 Tables 9-1 to 9-5)."""
 
     STA1 = "Sta1"
@@ -31,7 +38,7 @@ class Sta(Enum):
         return self.value
 
 
-class Evt(Enum):
+class Evt(_Name):
     """Events (PS3.8 Table 9-10, first column)."""
 
     EVT1 = "Evt1"
@@ -58,7 +65,7 @@ class Evt(Enum):
         return self.value
 
 
-class Action(Enum):
+class Action(_Name):
     """Actions (PS3.8 Tables 9-6 to 9-9)."""
 
     AE_1 = "AE-1"

@@ -6,7 +6,7 @@ and read.  Which elements a message has is the table of `messages`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final
 
@@ -41,30 +41,36 @@ NO_DATA_SET: Final = 0x0101
 DATA_SET_PRESENT: Final = 0x0001
 
 
-def decode_command_set(buffer: Buffer) -> dict[int, bytes]:
-    """Element number → value as it came, padding still on.
+def value_places(buffer: Buffer) -> Iterator[tuple[int, int, int]]:
+    """Element number, and start and length of its value in bytes, for each element.
 
     Raises:
         RemoteProtocolError: these bytes are no command set: an element is cut, or one of
             another group stands among them (reason 6).
     """
-    data = bytes(buffer)
-    elements: dict[int, bytes] = {}
-    position, end = 0, len(data)
+    position, end = 0, len(buffer)
     unpack = _HEADER.unpack_from
     while position < end:
         if end - position < _HEADER_LENGTH:
             raise _malformed("an element is cut short")
-        group, element, length = unpack(data, position)
+        group, element, length = unpack(buffer, position)
         if group:
             raise _malformed(f"an element of group {group:04X}")
         position += _HEADER_LENGTH
-        stop = position + length
-        if stop > end:
+        if position + length > end:
             raise _malformed(f"element (0000,{element:04X}) is longer than the command set")
-        elements[element] = data[position:stop]
-        position = stop
-    return elements
+        yield element, position, length
+        position += length
+
+
+def decode_command_set(buffer: Buffer) -> dict[int, bytes]:
+    """Element number → value as it came, padding still on.
+
+    Raises:
+        RemoteProtocolError: as `value_places`.
+    """
+    data = bytes(buffer)
+    return {element: data[start : start + length] for element, start, length in value_places(data)}
 
 
 def _malformed(what: str) -> RemoteProtocolError:

@@ -55,6 +55,9 @@ class MessageAssembler:
         """Take the next fragment; what it completes or carries, if anything."""
         context_id, is_command, is_last, data, remaining = fragment
         if self._context_id is None:
+            if is_command and is_last and 0 < len(data) <= self._limits.command_set:
+                # A whole command set in one fragment, as most are.
+                return self._complete(context_id, data)
             self._context_id = context_id
         elif self._context_id != context_id:
             raise _violation(
@@ -87,17 +90,20 @@ class MessageAssembler:
         if not is_last:
             self._command += data
             return None
-        if self._command:
-            self._command += data
-            message, has_data_set = decode_message(bytes(self._command))
-            self._command = bytearray()
-        else:
-            message, has_data_set = decode_message(data)
+        self._command += data
+        command, self._command = bytes(self._command), bytearray()
+        self._context_id = None
+        event = self._complete(context_id, command)
+        if not self._in_data_set:
+            self._empty = 0
+        return event
+
+    def _complete(self, context_id: int, command: Buffer) -> MessageReceived | CancelReceived:
+        message, has_data_set = decode_message(command)
         if has_data_set:
             self._in_data_set = True
-        else:
-            self._end()
-        if isinstance(message, CCancelRequest):
+            self._context_id = context_id
+        if type(message) is CCancelRequest:
             return CancelReceived(context_id, message)
         return MessageReceived(context_id, message, has_data_set)
 

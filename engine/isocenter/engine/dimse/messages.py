@@ -11,9 +11,11 @@ answered is the peer's protocol error.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeGuard
 
 from isocenter.engine.dimse import command_set as cs
+from isocenter.engine.dimse.layouts import Layouts
 from isocenter.engine.dimse.message_table import (
     COMMAND_FIELDS,
     FIELDS,
@@ -117,6 +119,10 @@ _NO_DATA_SET: Final = cs.NO_DATA_SET.to_bytes(2, "little")
 _AFFECTED_SOP_CLASS_UID: Final = FIELDS["affected_sop_class_uid"].element
 _REQUESTED_SOP_CLASS_UID: Final = FIELDS["requested_sop_class_uid"].element
 
+#: The few SOP classes that are spoken of on every association.
+_encode_class_uid = lru_cache(256)(cs.encode_uid)
+_decode_class_uid = lru_cache(256)(cs.decode_uid)
+
 _Encode = Callable[[int, Any], bytes]
 _Decode = Callable[[bytes], Any]
 
@@ -134,6 +140,10 @@ _CODECS: Final[dict[str, tuple[_Encode, _Decode]]] = {
     "LO": (_encode_comment, cs.decode_text),
     "AT": (cs.encode_tags, cs.decode_tags),
 }
+
+
+def _codec_of(name: str, vr: str) -> tuple[_Encode, _Decode]:
+    return (_encode_class_uid, _decode_class_uid) if name.endswith("class_uid") else _CODECS[vr]
 
 
 class _Encoder(NamedTuple):
@@ -154,7 +164,7 @@ class _Decoder(NamedTuple):
 
 def _encoders(presence: Mapping[str, Presence]) -> tuple[_Encoder, ...]:
     steps = [
-        _Encoder(element, name, _CODECS[vr][0], presence[name] is Presence.MANDATORY)
+        _Encoder(element, name, _codec_of(name, vr)[0], presence[name] is Presence.MANDATORY)
         for name, (element, vr, _) in FIELDS.items()
         if name in presence
     ]
@@ -170,7 +180,7 @@ def _decoders(presence: Mapping[str, Presence]) -> tuple[_Decoder, ...]:
         _Decoder(
             element,
             name,
-            _CODECS[vr][1],
+            _codec_of(name, vr)[1],
             presence[name] is Presence.MANDATORY and name not in FORGIVEN,
         )
         for name, (element, vr, _) in FIELDS.items()
@@ -196,9 +206,28 @@ _DECODERS: Final = {
     for rule in MESSAGES
 }
 _REQUESTS: Final = frozenset({*RESPONSES, UnrecognizedMessage})
-_FIELD_NAMES: Final = {rule.message_class: rule.fields.keys() for rule in MESSAGES}
-#: Fields of a response that name what the request named (``(=)`` in PS3.7 10.1).
-_ECHOED: Final = ("event_type_id", "action_type_id")
+#: What a response says again of its request (``(=)`` in PS3.7 9.1 and 10.1): its field, and
+#: the field of the request.
+_ECHOED: Final = {
+    "affected_sop_class_uid": ("affected_sop_class_uid", "requested_sop_class_uid"),
+    "affected_sop_instance_uid": ("affected_sop_instance_uid", "requested_sop_instance_uid"),
+    "event_type_id": ("event_type_id",),
+    "action_type_id": ("action_type_id",),
+}
+_RULES: Final = {rule.message_class: rule for rule in MESSAGES}
+_RESPONSE_PARTS: Final[dict[type[Message], tuple[type[Any], tuple[tuple[str, str], ...]]]] = {
+    request: (
+        response,
+        tuple(
+            (name, source)
+            for name, sources in _ECHOED.items()
+            if name in _RULES[response].fields
+            for source in sources
+            if source in _RULES[request].fields
+        ),
+    )
+    for request, response in RESPONSES.items()
+}
 
 
 def is_request(message: object) -> TypeGuard[Request]:
@@ -255,6 +284,10 @@ def encode_message(message: Message, has_data_set: bool) -> bytes:
     return cs.encode_command_set(parts)
 
 
+#: Bounded, and the same for every association: what bytes mean does not depend on who sent them.
+_LAYOUTS: Final = Layouts()
+
+
 def decode_message(buffer: Buffer) -> tuple[Message, bool]:
     """A message and whether a data set follows.
 
@@ -262,6 +295,10 @@ def decode_message(buffer: Buffer) -> tuple[Message, bool]:
         RemoteProtocolError: no command set, no command field, a request without Message
             ID, or a response that is not complete (reason 6).
     """
+    return _LAYOUTS.read(buffer) or _decode(buffer)
+
+
+def _decode(buffer: Buffer) -> tuple[Message, bool]:
     elements = cs.decode_command_set(buffer)
     get = elements.get
     data_set_type = get(cs.COMMAND_DATA_SET_TYPE, b"")
@@ -297,7 +334,14 @@ def decode_message(buffer: Buffer) -> tuple[Message, bool]:
             elements, Status.MISTYPED_ARGUMENT, "(0000,0800) is missing or no US"
         ), False
     # A C-CANCEL-RQ has no data set (PS3.7 9.3.2.3), whatever it says.
-    return message_class(**values), has_data_set and message_class is not CCancelRequest
+    has_data_set = has_data_set and message_class is not CCancelRequest
+    _LAYOUTS.remember(
+        buffer,
+        {element: (name, decode) for element, name, decode, _ in decoders if name in values},
+        message_class,
+        has_data_set,
+    )
+    return message_class(**values), has_data_set
 
 
 def _unrecognized(elements: dict[int, bytes], status: int, error: str) -> UnrecognizedMessage:
@@ -340,23 +384,21 @@ def response_to(
 
     For N-CREATE-RQ without an instance UID the performer adds the one it made.
     """
-    values: dict[str, Any] = {
-        "message_id_being_responded_to": request.message_id,
-        "status": status,
-        "error_comment": error_comment,
-        "offending_elements": offending_elements,
-        "affected_sop_class_uid": sop_class_of(request),
-    }
     if isinstance(request, UnrecognizedMessage):
         return UnrecognizedMessageResponse(
-            command_field=request.command_field | RESPONSE_BIT, **values
+            command_field=request.command_field | RESPONSE_BIT,
+            message_id_being_responded_to=request.message_id,
+            status=status,
+            error_comment=error_comment,
+            offending_elements=offending_elements,
+            affected_sop_class_uid=request.affected_sop_class_uid,
         )
-    response_class = RESPONSES[type(request)]
-    names = _FIELD_NAMES[response_class]
-    if "affected_sop_instance_uid" in names:
-        values["affected_sop_instance_uid"] = sop_instance_of(request)
-    for name in _ECHOED:
-        if name in names:
-            values[name] = getattr(request, name)
-    response: Response = response_class(**values)  # type: ignore[assignment]
+    response_class, echoed = _RESPONSE_PARTS[type(request)]
+    response: Response = response_class(
+        message_id_being_responded_to=request.message_id,
+        status=status,
+        error_comment=error_comment,
+        offending_elements=offending_elements,
+        **{name: getattr(request, source) for name, source in echoed},
+    )
     return response
