@@ -178,7 +178,7 @@ def test_a_message_id_that_is_taken_gets_duplicate_invocation() -> None:
         (
             CONTEXT,
             CEchoResponse(message_id_being_responded_to=7, status=0),
-            "CEchoResponse to a CFindRequest",
+            "C-ECHO-RSP to a C-FIND-RQ",
         ),
         (5, matches(7, Status.PENDING), "presentation context 5"),
     ],

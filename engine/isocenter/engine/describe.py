@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 from isocenter.engine import commands, effects, events, pdu
 from isocenter.engine.dimse import messages as dimse
-from isocenter.engine.dimse.message_table import MESSAGES
+from isocenter.engine.dimse.message_table import MESSAGES, NAMES
 from isocenter.engine.dimse.status import ServiceClass, describe_status, service_class_of
 from isocenter.engine.errors import (
     ABORT_REASONS,
@@ -30,7 +30,6 @@ _TEXT_LENGTH: Final = 64
 #: Tags of a list that are spelled out.
 _TAGS: Final = 4
 
-_NAMES: Final[dict[type[object], str]] = {rule.message_class: rule.name for rule in MESSAGES}
 _COMMAND_NAMES: Final = {rule.command_field: rule.name for rule in MESSAGES}
 _SERVICES: Final[dict[type[object], ServiceClass]] = {
     dimse.CEchoResponse: ServiceClass.VERIFICATION,
@@ -68,7 +67,7 @@ def describe(item: object) -> str:
 
 
 def _describe(item: _Described) -> str:
-    if type(item) in _NAMES or isinstance(
+    if type(item) in NAMES or isinstance(
         item, dimse.UnrecognizedMessage | dimse.UnrecognizedMessageResponse
     ):
         return _message(item)  # type: ignore[arg-type]
@@ -158,7 +157,7 @@ def _message(item: dimse.Message) -> str:
         )
     if isinstance(item, dimse.UnrecognizedMessageResponse):
         return _response(item, f"response to {_command_name(item.command_field & 0x7FFF)}")
-    name = _NAMES[type(item)]
+    name = NAMES[type(item)]
     if isinstance(item, dimse.CCancelRequest):
         return f"{name} of {item.message_id_being_responded_to:d}"
     if dimse.is_request(item):

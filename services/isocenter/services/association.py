@@ -31,6 +31,7 @@ import trio
 from isocenter.engine import commands, effects, events
 from isocenter.engine.association import Association
 from isocenter.engine.commands import Command
+from isocenter.engine.describe import describe
 from isocenter.engine.dimse.messages import (
     CCancelRequest,
     Message,
@@ -133,6 +134,7 @@ class AssociationTask:
         self._cut = False
         self._closed = False
         self._faulted = False
+        self._is_traced = log.isEnabledFor(logging.DEBUG)
         #: What is said about the peer in the log, bounded.
         self.complaints = Complaints(transport.peer_address)
 
@@ -174,6 +176,7 @@ class AssociationTask:
         """
         if self._end_reason is not None:
             raise self._end_reason
+        self._trace(command)
         if isinstance(command, commands.SendMessage):
             async with self._message_lock:
                 self.traffic.messages_sent += 1
@@ -434,8 +437,14 @@ class AssociationTask:
 
     # Carrying out effects.
 
+    def _trace(self, item: Command | Effect) -> None:
+        """What goes on, for whoever debugs; of data sets only that there is one."""
+        if self._is_traced and not isinstance(item, events.DataSetReceived):
+            log.debug("%s: %s", self.transport.peer_address, describe(item))
+
     async def _carry_out(self, answer: Iterable[Effect]) -> None:
         for effect in answer:
+            self._trace(effect)
             match effect:
                 case events.DataSetReceived(_, data, is_last):
                     if self._inbound.operation is not None:

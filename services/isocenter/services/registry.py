@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol
 
+from isocenter.engine.describe import describe
 from isocenter.engine.dimse.messages import UnrecognizedMessage, response_to, sop_class_of
 from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
@@ -85,7 +86,7 @@ class Registry:
                 log,
                 logging.WARNING,
                 "%s: %s%s",
-                type(request).__name__,
+                describe(request),
                 error,
                 cause,
             )

@@ -202,6 +202,8 @@ RESPONSE_BIT: Final = 0x8000
 COMMAND_FIELDS: Final[dict[int, type[types.Message]]] = {
     rule.command_field: rule.message_class for rule in MESSAGES
 }
+#: Class → its name in the standard.
+NAMES: Final[dict[type[object], str]] = {rule.message_class: rule.name for rule in MESSAGES}
 #: Class of each request → class of its response.
 RESPONSES: Final[dict[type[types.Message], type[types.Message]]] = {
     rule.message_class: COMMAND_FIELDS[rule.command_field | RESPONSE_BIT]

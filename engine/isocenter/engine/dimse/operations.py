@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from isocenter.engine.dimse.message_table import MESSAGES, RESPONSES
+from isocenter.engine.dimse.message_table import MESSAGES, NAMES, RESPONSES
 from isocenter.engine.dimse.message_types import (
     CCancelRequest,
     CFindRequest,
@@ -122,11 +122,11 @@ class Operations:
             held = self.performed.get(message_id)
             if held is None or RESPONSES[type(held.request)] is not kind:
                 raise LocalProtocolError(
-                    f"{kind.__name__} to Message ID {message_id}, which asks for none (PS3.7 9.1)"
+                    f"{NAMES[kind]} to Message ID {message_id}, which asks for none (PS3.7 9.1)"
                 )
             if held.context_id != context_id:
                 raise LocalProtocolError(
-                    f"{kind.__name__} on presentation context {context_id}; its request came on "
+                    f"{NAMES[kind]} on presentation context {context_id}; its request came on "
                     f"{held.context_id}"
                 )
             if _ends(held, message.status):  # type: ignore[union-attr]
@@ -156,14 +156,12 @@ class Operations:
             if message_id == self._cancelled_late and status == Status.CANCEL:
                 self._cancelled_late = None
                 return None
-            raise _violation(
-                f"{kind.__name__} to Message ID {message_id}, which is not outstanding"
-            )
+            raise _violation(f"{NAMES[kind]} to Message ID {message_id}, which is not outstanding")
         if RESPONSES[type(held.request)] is not kind:
-            raise _violation(f"{kind.__name__} to a {type(held.request).__name__}")
+            raise _violation(f"{NAMES[kind]} to a {NAMES[type(held.request)]}")
         if held.context_id != context_id:
             raise _violation(
-                f"{kind.__name__} on presentation context {context_id}; its request went on "
+                f"{NAMES[kind]} on presentation context {context_id}; its request went on "
                 f"{held.context_id}"
             )
         if _ends(held, status):
