@@ -24,7 +24,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import assert_never, cast
+from typing import Final, assert_never, cast
 
 import trio
 
@@ -56,10 +56,13 @@ from isocenter.services.broadcast import Broadcast
 from isocenter.services.complaints import Complaints
 from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.services.errors import DeadlineExceeded
-from isocenter.services.operations import Invocation, Operation, Provider, ReceivedResponse
+from isocenter.services.operations import Answer, Invocation, Operation, Provider, ReceivedResponse
 from isocenter.services.transport import Transport
 
 log = logging.getLogger("isocenter.association")
+
+#: Requests that are answered at once before others get their turn.
+_FAIR_SHARE: Final = 16
 
 
 #: Answers an A-ASSOCIATE indication.
@@ -102,6 +105,7 @@ class AssociationTask:
         role: Role,
         *,
         provider: Provider,
+        answer: Answer | None = None,
         decide: Decide | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         limits: Limits = DEFAULT_LIMITS,
@@ -117,6 +121,8 @@ class AssociationTask:
         self.released = False
         self._engine = Association(role, limits)
         self._provider = provider
+        self._answer_at_once = answer
+        self._answered_at_once = 0
         self._decide = decide
         self._sending = trio.Lock()
         self._message_lock = trio.Lock()
@@ -178,7 +184,7 @@ class AssociationTask:
             raise self._end_reason
         self._trace(command)
         if isinstance(command, commands.SendMessage):
-            async with self._message_lock:
+            async with _held(self._message_lock):
                 self.traffic.messages_sent += 1
                 await self._carry_out(self._engine.send(command))
         else:
@@ -429,7 +435,10 @@ class AssociationTask:
         return self._received_at + self.deadlines.idle
 
     def _set_deadline(self) -> None:
-        self._reading.deadline = min(self._artim_deadline, self._idle_deadline())
+        """Wake the reader in time; when it wakes too early it looks again, which is cheaper
+        than to move its deadline with every message."""
+        due = min(self._artim_deadline, self._idle_deadline())
+        self._reading.deadline = min(self._reading.deadline, due)
 
     def _restart_idle(self) -> None:
         self._received_at = trio.current_time()
@@ -514,35 +523,37 @@ class AssociationTask:
         self._finish()
 
     async def _write(self, buffers: Sequence[Buffer]) -> None:
-        if self._cut or self._closed:
-            return
-        try:
-            self._sending.acquire_nowait()
-        except trio.WouldBlock:
-            await self._sending.acquire()
-        try:
-            with trio.CancelScope() as scope:
-                limit = self.deadlines.write_blocked
-
-                def progress() -> None:
-                    scope.deadline = trio.current_time() + limit
-
-                progress()
-                try:
-                    self._cut = True  # until all of it has left, nothing else can be framed
-                    await self.transport.send(buffers, progress)
-                    self._cut = False
-                except BrokenPipeError:
-                    pass  # the reader sees the end of the connection, and Evt17 tells the engine
+        async with _held(self._sending):
+            if self._cut or self._closed:
+                return
             self.traffic.bytes_sent += sum(map(len, buffers))
-        except trio.Cancelled:
-            if self._cut and not self._closed:
-                # Half a message has left; whoever comes next must not wait for an answer.
-                self.in_background(self._close)
-                self._end(AssociationError("a message was cut short here"))
-            raise
-        finally:
-            self._sending.release()
+            self._cut = True  # until all of it has left, nothing else can be framed
+            try:
+                left = self.transport.send_now(buffers)
+                if left:
+                    await self._write_slowly(left)
+                else:
+                    self._cut = False
+            except BrokenPipeError:
+                pass  # the reader sees the end of the connection, and Evt17 tells the engine
+
+    async def _write_slowly(self, buffers: Sequence[Buffer]) -> None:
+        limit = self.deadlines.write_blocked
+        with trio.CancelScope() as scope:
+
+            def progress() -> None:
+                scope.deadline = trio.current_time() + limit
+
+            progress()
+            try:
+                await self.transport.send(buffers, progress)
+                self._cut = False
+            except trio.Cancelled:
+                if not scope.cancel_called and not self._closed:
+                    # Half a message has left; whoever comes next must not wait for an answer.
+                    self.in_background(self._close)
+                    self._end(AssociationError("a message was cut short here"))
+                raise
         if scope.cancelled_caught:
             self._end(DeadlineExceeded(f"the peer took no data for {limit:g} s"))
             await self._close()
@@ -597,16 +608,31 @@ class AssociationTask:
     async def _request_received(
         self, context_id: int, request: Request, has_data_set: bool
     ) -> None:
+        context = self.negotiated.contexts[context_id]
+        if self._answer_at_once is not None and not has_data_set:
+            response = self._answer_at_once(context, request)
+            if response is not None:
+                await self._respond_at_once(context_id, response)
+                return
         window = self.negotiated.operations_performed
         while window and len(self._performing) >= window:
             # The peer overruns its window: it waits, and what it sends waits in the socket.
             await self._operation_ended.wait()
-        operation = Operation(self, self.negotiated.contexts[context_id], request, has_data_set)
+        operation = Operation(self, context, request, has_data_set)
         if has_data_set:
             self._inbound.operation = operation
         self._performing.add(operation)
         assert self._nursery is not None
         self._nursery.start_soon(self._perform, operation)
+
+    async def _respond_at_once(self, context_id: int, response: Response) -> None:
+        self._answered_at_once += 1
+        if self._answered_at_once % _FAIR_SHARE == 0:
+            await trio.lowlevel.checkpoint()  # a peer may ask thousands of times in one chunk
+        try:
+            await self.send(commands.SendMessage(context_id, response))
+        except (AssociationError, LocalProtocolError):
+            pass  # what came behind the request has ended the association
 
     async def _perform(self, operation: Operation) -> None:
         try:
@@ -646,6 +672,24 @@ class AssociationTask:
             await invocation._deliver.send(response)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # whoever asked has left
+
+
+class _held:  # noqa: N801 (reads as a verb)
+    """A lock, without a turn of the scheduler when it is free."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: trio.Lock) -> None:
+        self._lock = lock
+
+    async def __aenter__(self) -> None:
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._lock.release()
 
 
 def _bytes_of(answer: Iterable[Effect]) -> tuple[Buffer, ...]:

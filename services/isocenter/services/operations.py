@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 #: Responses of one invocation that may wait for their reader before the socket does.
 _RESPONSE_LOOKAHEAD: Final = 64
 
+#: The response to what waits for nothing; None: it is for the `Provider`.
+Answer = Callable[[PresentationContext, Request], Response | None]
 #: Performs one operation: reads its data set, sends its responses.
 Provider = Callable[["Operation"], Awaitable[None]]
 

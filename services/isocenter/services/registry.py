@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Protocol
+from functools import lru_cache
+from typing import Final, Protocol, cast, runtime_checkable
 
 from isocenter.engine.describe import describe
-from isocenter.engine.dimse.messages import UnrecognizedMessage, response_to, sop_class_of
+from isocenter.engine.dimse.messages import (
+    Request,
+    Response,
+    UnrecognizedMessage,
+    response_to,
+    sop_class_of,
+)
 from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
-from isocenter.engine.negotiation import Offer
+from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError
 
 log = logging.getLogger("isocenter.operation")
+
+_SYNTAXES_KEPT: Final = 512
 
 
 class Service(Protocol):
@@ -43,11 +52,23 @@ class Service(Protocol):
         ...
 
 
+@runtime_checkable
+class AnswersAtOnce(Protocol):
+    """A service with operations that wait for nothing: neither data nor storage."""
+
+    def answer(self, context: PresentationContext, request: Request) -> Response | None:
+        """The response; None: it is for `Service.perform`."""
+        ...
+
+
 class Registry:
     """The services of one server; the first that offers an abstract syntax has it."""
 
     def __init__(self, services: Iterable[Service]) -> None:
         self.services = tuple(services)
+        self._at_once = frozenset(each for each in self.services if isinstance(each, AnswersAtOnce))
+        #: For each request: the services are asked once for each abstract syntax.
+        self.service_of = lru_cache(_SYNTAXES_KEPT)(self._service_of)
 
     def offer(self, abstract_syntax: str) -> Offer | None:
         """What negotiation accepts for *abstract_syntax*."""
@@ -57,10 +78,17 @@ class Registry:
                 return offer
         return None
 
-    def service_of(self, abstract_syntax: str) -> Service | None:
+    def _service_of(self, abstract_syntax: str) -> Service | None:
         for service in self.services:
             if service.offer(abstract_syntax) is not None:
                 return service
+        return None
+
+    def answer(self, context: PresentationContext, request: Request) -> Response | None:
+        """The response to what can be answered at once; None: `perform` it."""
+        service = self.service_of(context.abstract_syntax)
+        if service in self._at_once:
+            return cast(AnswersAtOnce, service).answer(context, request)
         return None
 
     async def perform(self, operation: Operation) -> None:

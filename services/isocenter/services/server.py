@@ -269,6 +269,7 @@ class Server:
             transport,
             Role.ACCEPTOR,
             provider=self.registry.perform,
+            answer=self.registry.answer,
             decide=decide,
             deadlines=self._deadlines,
             limits=self._limits,

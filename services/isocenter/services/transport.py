@@ -17,6 +17,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
@@ -28,6 +29,8 @@ from isocenter.services.tls import PeerIdentity, peer_identity
 RECEIVE_BYTES: Final = 256 << 10
 #: Calls that the kernel answered at once before others get their turn.
 _FAIR_SHARE: Final = 8
+#: A chunk in bytes after which nothing more is expected to wait in the kernel.
+_SHORT_MESSAGE: Final = 1024
 #: POSIX guarantees 16 buffers per gathering write, Linux takes 1,024.
 _MOST_BUFFERS: Final = 512
 #: Below this, one copy is cheaper than handing the buffers to the kernel or to TLS one by one.
@@ -52,6 +55,14 @@ class Transport(Protocol):
 
     async def receive(self) -> Buffer:
         """The next bytes, at least one; ``b""`` when the connection has ended."""
+        ...
+
+    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+        """Write what can leave without waiting; the rest, to be passed to `send`.
+
+        Raises:
+            BrokenPipeError: the connection is gone.
+        """
         ...
 
     async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
@@ -79,52 +90,66 @@ class SocketTransport:
         prepare_socket(sock)
         self._socket = sock
         self._at_once = 0
+        self._is_drained = False
         self.peer_address = peer_address or address_of(sock)
 
     async def receive(self) -> Buffer:
         sock = self._socket
+        if self._is_drained:
+            self._is_drained = False
+            await self._wait_readable()
         self._at_once += 1
         if self._at_once > _FAIR_SHARE:
             self._at_once = 0
             await trio.lowlevel.checkpoint()
         while True:
             try:
-                return sock.recv(RECEIVE_BYTES)
+                chunk = sock.recv(RECEIVE_BYTES)
             except BlockingIOError:
-                self._at_once = 0
-                quick_ack(sock)
-                try:
-                    await trio.lowlevel.wait_readable(sock)
-                except trio.ClosedResourceError:
-                    return b""
+                await self._wait_readable()
             except OSError:
                 return b""
+            else:
+                # After a short message its sender waits for an answer, as a rule.
+                self._is_drained = len(chunk) <= _SHORT_MESSAGE
+                return chunk
 
-    async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
-        sock = self._socket
+    async def _wait_readable(self) -> None:
+        self._at_once = 0
+        quick_ack(self._socket)
+        with suppress(trio.ClosedResourceError):  # the next `recv` finds out
+            await trio.lowlevel.wait_readable(self._socket)
+
+    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         total = sum(map(len, buffers))
         pending: list[Buffer]
         pending = (
             [b"".join(buffers)] if total <= _JOIN_BELOW and len(buffers) > 1 else list(buffers)
         )
-        first = 0
-        while first < len(pending):
-            try:
-                sent = sock.sendmsg(pending[first : first + _MOST_BUFFERS])
-            except BlockingIOError:
-                try:
-                    await trio.lowlevel.wait_writable(sock)
-                except trio.ClosedResourceError as error:
-                    raise BrokenPipeError(str(error)) from error
-                continue
-            except OSError as error:
-                raise BrokenPipeError(str(error)) from error
+        try:
+            while pending:
+                sent = self._socket.sendmsg(pending[:_MOST_BUFFERS])
+                first = 0
+                while first < len(pending) and sent >= len(pending[first]):
+                    sent -= len(pending[first])
+                    first += 1
+                del pending[:first]
+                if sent:
+                    pending[0] = memoryview(pending[0])[sent:]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise BrokenPipeError(str(error)) from error
+        return pending
+
+    async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
+        left = buffers
+        while left := self.send_now(left):
             progress()
-            while first < len(pending) and sent >= len(pending[first]):
-                sent -= len(pending[first])
-                first += 1
-            if sent:
-                pending[first] = memoryview(pending[first])[sent:]
+            try:
+                await trio.lowlevel.wait_writable(self._socket)
+            except trio.ClosedResourceError as error:
+                raise BrokenPipeError(str(error)) from error
 
     async def aclose(self) -> None:
         if self._socket.fileno() != -1:
@@ -150,6 +175,9 @@ class StreamTransport:
             # For TLS this is also an end of stream without close_notify: the association
             # is lost then, so that a cut can never pass as the end of a message.
             return b""
+
+    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+        return buffers
 
     async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
         gathered: list[Buffer] = []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from isocenter.engine.dimse.messages import CEchoRequest, CEchoResponse
+from isocenter.engine.dimse.messages import CEchoRequest, Request, Response, response_to
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.negotiation import Offer
+from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.engine.uid import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -34,15 +34,15 @@ class Verification:
     def offer(self, abstract_syntax: str) -> Offer | None:
         return _OFFER if abstract_syntax == VERIFICATION else None
 
+    def answer(self, context: PresentationContext, request: Request) -> Response | None:
+        """C-ECHO waits for nothing, so it needs no task."""
+        if (
+            type(request) is CEchoRequest
+            and request.affected_sop_class_uid == VERIFICATION == context.abstract_syntax
+            and context.as_scp
+        ):
+            return response_to(request, Status.SUCCESS)
+        return None
+
     async def perform(self, operation: Operation) -> None:
-        match operation.request:
-            case CEchoRequest(message_id=message_id):
-                await operation.respond(
-                    CEchoResponse(
-                        message_id_being_responded_to=message_id,
-                        status=Status.SUCCESS,
-                        affected_sop_class_uid=VERIFICATION,
-                    )
-                )
-            case _:
-                raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        raise OperationError(Status.UNRECOGNIZED_OPERATION)  # `answer` has what there is
