@@ -46,6 +46,9 @@ _log = logging.getLogger(__name__)
 MAX_BATCH: Final = 256
 #: Published objects whose staged names are dropped in one go while the load lasts.
 MAX_UNSETTLED: Final = 512
+#: How long the committer is idle before staged names are dropped: a thread hop that no store
+#: has to wait for, nor to share the machine with.
+SETTLE_AFTER_SECONDS: Final = 0.05
 
 
 class StoreOutcome(Enum):
@@ -193,6 +196,9 @@ class Committer:
             try:
                 return [self._receive.receive_nowait()]
             except trio.WouldBlock:
+                # Whoever sends one object after the other sends the next at once.
+                with trio.move_on_after(SETTLE_AFTER_SECONDS):
+                    return [await self._receive.receive()]
                 await self._settle()
                 return [await self._receive.receive()]
         except trio.EndOfChannel:

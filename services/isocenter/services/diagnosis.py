@@ -25,7 +25,7 @@ from isocenter.engine.errors import (
 from isocenter.engine.pdu import Abort, AssociateReject
 
 #: Where a message of the engine names its clause.
-_CLAUSE: Final = re.compile(r"PS3\.\d+(?: [A-Z0-9][\w.]*| Annex [A-Z]| Table [\w.-]+)+")
+_CLAUSE: Final = re.compile(r"PS3\.\d+ (?:Annex |Table )?[A-Z0-9][\w.-]*")
 
 
 class Severity(Enum):
@@ -107,15 +107,15 @@ _CONTEXT_CURES: Final = {
 }
 
 _STATUS_CURES: Final = {
-    Status.NO_SUCH_SOP_CLASS: "the performer does not serve this SOP class",
+    Status.SOP_CLASS_NOT_SUPPORTED: "the performer does not serve this SOP class",
     Status.DUPLICATE_SOP_INSTANCE: "an object with this SOP Instance UID is there already",
     Status.DUPLICATE_INVOCATION: "the invoker uses a Message ID again before its operation ended",
     Status.NOT_AUTHORIZED: "see the performer's access rules",
-    0xA700: "room, memory or licenses of the performer are used up",
-    0xA701: "room or memory of the performer is used up",
-    0xA702: "the performer could not carry out its sub-operations: is the destination reachable?",
-    0xA801: "make the move destination known at the performer, with its address and port",
-    0xA900: "the data set is not of the SOP class that the command names, or a key is missing",
+    Status.OUT_OF_RESOURCES: "room, memory or licenses of the performer are used up",
+    Status.UNABLE_TO_CALCULATE_MATCHES: "room or memory of the performer is used up",
+    Status.UNABLE_TO_PERFORM_SUBOPERATIONS: "the performer could not carry out its sub-operations: is the destination reachable?",
+    Status.MOVE_DESTINATION_UNKNOWN: "make the move destination known at the performer, with its address and port",
+    Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the data set is not of the SOP class that the command names, or a key is missing",
 }
 
 
@@ -182,4 +182,4 @@ def of_status(status: int, text: str) -> Finding | None:
 def clause_in(text: str) -> str:
     """The last clause of the standard that *text* names; empty when it names none."""
     found = _CLAUSE.findall(text)
-    return found[-1] if found else ""
+    return found[-1].rstrip(".") if found else ""
