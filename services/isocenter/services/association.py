@@ -407,7 +407,7 @@ class AssociationTask:
             if not chunk:
                 return
             if self._inbound.operation is not None:
-                await self._inbound.operation._until_consumed()
+                await self._inbound.operation._until_room()
             if answer:  # bytes that trickle in and come to nothing are no sign of life
                 self._received_at = trio.current_time()
 
