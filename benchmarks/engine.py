@@ -1,201 +1,129 @@
-"""What the protocol costs, beside pynetdicom: C-ECHO round trips in memory, and framing.
+"""What the protocol costs in memory, beside pynetdicom's codec in the same run.
 
-Run it from the repository::
+    PYTHONPATH=engine:services python benchmarks/engine.py [--only NAME ...] [--seconds S]
 
-    PYTHONPATH=engine python benchmarks/engine.py
-
-Prints round trips per second and MiB per second (the best of several rounds).  pynetdicom's
-figures are its codec alone (PDU and DIMSE classes), without its threads, sockets and queues.
+Ours are two `Association`s that exchange bytes: state machine, checks and all.  pynetdicom's
+figures are its codec alone (primitives, PDU and DIMSE classes), without its threads, sockets
+and queues.  Both take turns; each figure is the median of the rounds, in CPU
+microseconds per operation or MiB per CPU second.  Nothing is judged.
 """
 
 from __future__ import annotations
 
+import argparse
 import platform
+import statistics
 import time
-from collections import deque
 from collections.abc import Callable
-from io import BytesIO
-from typing import Any
+from typing import NamedTuple
 
+import pydicom
 import pynetdicom
-from pynetdicom import dimse_messages, dimse_primitives
-from pynetdicom.pdu import P_DATA_TF
+from engine_ours import OURS
+from engine_theirs import THEIRS
 
-from isocenter.engine.association import Association
-from isocenter.engine.commands import AcceptAssociation, RequestAssociation, SendMessage
-from isocenter.engine.dimse.fragments import encode_fragments
-from isocenter.engine.dimse.messages import (
-    CEchoRequest,
-    CStoreRequest,
-    encode_message,
-    is_request,
-    response_to,
+ROUNDS = 7
+#: Calls between two looks at the clock take about this long at least, in seconds.
+SLICE = 2e-3
+
+
+class Case(NamedTuple):
+    """One line.  ``size`` is what one call moves, in bytes, where a rate says more."""
+
+    name: str
+    what: str
+    size: int = 0
+
+
+CASES = (
+    Case("echo", "C-ECHO round trip"),
+    Case("store-12k", "C-STORE round trip, 12 KB"),
+    Case("store-512k", "C-STORE round trip, 512 KB"),
+    Case("associate-1", "A-ASSOCIATE, 1 context, both ends"),
+    Case("associate-128", "A-ASSOCIATE, 128 contexts, both ends"),
+    Case("encode-request", "command set, C-STORE-RQ, encode"),
+    Case("decode-request", "command set, C-STORE-RQ, decode"),
+    Case("encode-response", "command set, C-STORE-RSP, encode"),
+    Case("decode-response", "command set, C-STORE-RSP, decode"),
+    Case("receive-16k", "framing in, PDUs of 16 KiB", 8 << 20),
+    Case("receive-128k", "framing in, PDUs of 128 KiB", 8 << 20),
+    Case("send-16k", "framing out, PDUs of 16 KiB", 8 << 20),
+    Case("send-128k", "framing out, PDUs of 128 KiB", 8 << 20),
+    Case("scan", "elements out of a CT header"),
+    Case("scan-implicit", "... in implicit VR"),
+    Case("index-row", "... decoded to text, for an index row"),
 )
-from isocenter.engine.effects import Effect, SendBytes
-from isocenter.engine.events import AssociationRequested, MessageReceived
-from isocenter.engine.items import ProposedContext, UserInformation
-from isocenter.engine.negotiation import Acceptor, Offer, Role, negotiate
-from isocenter.engine.pdu import AssociateAccept, AssociateRequest
-from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
-
-ROUNDS = 5
-ECHOES = 5_000
-DATA_SET = bytes(32 << 20)
-#: What one read of a socket brings.
-CHUNK = 256 << 10
-ACCEPTOR = Acceptor(
-    offer=lambda _: Offer(transfer_syntaxes=(IMPLICIT_VR_LITTLE_ENDIAN,)), max_pdu_length=131_072
-)
 
 
-def sent(effects: tuple[Effect, ...]) -> bytes:
-    """One write: whole PDUs, joined as a driver would hand them to the system."""
-    return b"".join(
-        bytes(buffer)
-        for effect in effects
-        if isinstance(effect, SendBytes)
-        for buffer in effect.buffers
-    )
+class Timed:
+    """Calls of one function: how many make a slice, and what each round found."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        call()  # what is made once (caches, imports) is not the operation
+        self._number = 1
+        while (spent := self._spend(self._number)) < SLICE:
+            self._number = max(self._number + 1, int(self._number * 1.2 * SLICE / max(spent, 1e-7)))
+        self._seconds: list[float] = []
+
+    def _spend(self, number: int) -> float:
+        """CPU seconds: those of this process alone, whatever else the machine does."""
+        call = self._call
+        started = time.process_time()
+        for _ in range(number):
+            call()
+        return time.process_time() - started
+
+    def round(self, seconds: float) -> None:
+        """Call for about *seconds*, one slice at least, and note the median slice."""
+        slices = []
+        ends = time.perf_counter() + seconds
+        while not slices or time.perf_counter() < ends:
+            slices.append(self._spend(self._number) / self._number)
+        self._seconds.append(statistics.median(slices))
+
+    def median(self) -> float:
+        """Seconds of one call."""
+        return statistics.median(self._seconds)
 
 
-def established() -> tuple[Association, Association]:
-    requestor, acceptor = Association(Role.REQUESTOR), Association(Role.ACCEPTOR)
-    request = AssociateRequest(
-        called_ae_title="ISOCENTER",
-        calling_ae_title="BENCH",
-        presentation_contexts=(ProposedContext(1, VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,)),),
-        user_information=UserInformation(max_pdu_length=131_072),
-    )
-    requestor.send(RequestAssociation(request))
-    acceptor.transport_opened()
-    asked = acceptor.receive_data(sent(requestor.transport_opened()))
-    (indication,) = (effect for effect in asked if isinstance(effect, AssociationRequested))
-    accept = negotiate(indication.request, ACCEPTOR)
-    assert isinstance(accept, AssociateAccept)
-    requestor.receive_data(sent(acceptor.send(AcceptAssociation(accept))))
-    assert requestor.negotiated is not None
-    return requestor, acceptor
-
-
-def best(run: Callable[[], None]) -> float:
-    """Seconds of the fastest of several rounds."""
-    times = []
+def measure(case: Case, seconds: float) -> str:
+    ours, theirs = Timed(OURS[case.name]()), Timed(THEIRS[case.name]())
     for _ in range(ROUNDS):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return min(times)
-
-
-def our_echoes() -> None:
-    requestor, acceptor = established()
-    for number in range(ECHOES):
-        echo = CEchoRequest(message_id=number, affected_sop_class_uid=VERIFICATION)
-        (event,) = acceptor.receive_data(sent(requestor.send(SendMessage(1, echo))))
-        assert isinstance(event, MessageReceived)
-        assert is_request(event.message)
-        response = response_to(event.message, 0)
-        (event,) = requestor.receive_data(sent(acceptor.send(SendMessage(1, response))))
-        assert isinstance(event, MessageReceived)
-
-
-def their_message(message: Any, max_length: int) -> list[bytes]:
-    stream = []
-    for primitive in message.encode_msg(1, max_length):
-        whole = P_DATA_TF()
-        whole.from_primitive(primitive)
-        stream.append(whole.encode())
-    return stream
-
-
-def their_read(stream: list[bytes]) -> Any:
-    message = dimse_messages.DIMSEMessage()
-    for data in stream:
-        whole = P_DATA_TF()
-        whole.decode(data)
-        if message.decode_msg(whole.to_primitive()):
-            return message.message_to_primitive()
-    raise AssertionError("the message is not complete")
-
-
-def their_echoes() -> None:
-    for number in range(ECHOES // 10):
-        request = dimse_primitives.C_ECHO()
-        request.MessageID = number
-        request.AffectedSOPClassUID = VERIFICATION
-        asked: Any = dimse_messages.C_ECHO_RQ()
-        asked.primitive_to_message(request)
-        response = their_read(their_message(asked, 131_072))
-        answer = dimse_primitives.C_ECHO()
-        answer.MessageIDBeingRespondedTo = response.MessageID
-        answer.AffectedSOPClassUID = response.AffectedSOPClassUID
-        answer.Status = 0
-        answered: Any = dimse_messages.C_ECHO_RSP()
-        answered.primitive_to_message(answer)
-        their_read(their_message(answered, 131_072))
-
-
-STORE = CStoreRequest(
-    message_id=1, affected_sop_class_uid=VERIFICATION, affected_sop_instance_uid="1.2.3"
-)
-
-
-def stream_of(max_length: int) -> bytes:
-    parts = encode_fragments(
-        1, encode_message(STORE, True), is_command=True, is_last=True, max_length=max_length
-    ) + encode_fragments(1, DATA_SET, is_command=False, is_last=True, max_length=max_length)
-    return b"".join(bytes(part) for part in parts)
-
-
-def our_receiving(stream: bytes) -> None:
-    _, acceptor = established()
-    view = memoryview(stream)
-    for start in range(0, len(stream), CHUNK):
-        acceptor.receive_data(view[start : start + CHUNK])
-
-
-def our_sending(max_length: int) -> None:
-    buffers = encode_fragments(1, DATA_SET, is_command=False, is_last=True, max_length=max_length)
-    deque(buffers, maxlen=0)
-
-
-def their_store() -> Any:
-    primitive = dimse_primitives.C_STORE()
-    primitive.MessageID = 1
-    primitive.AffectedSOPClassUID = VERIFICATION
-    primitive.AffectedSOPInstanceUID = "1.2.3"
-    primitive.Priority = 2
-    primitive.DataSet = BytesIO(DATA_SET)
-    message: Any = dimse_messages.C_STORE_RQ()
-    message.primitive_to_message(primitive)
-    return message
+        ours.round(seconds / ROUNDS / 2)
+        theirs.round(seconds / ROUNDS / 2)
+    our, their = ours.median(), theirs.median()
+    if case.size:
+        mebibytes = case.size / (1 << 20)
+        figures = f"{mebibytes / our:10,.0f} MiB/s {mebibytes / their:10,.0f} MiB/s"
+    else:
+        figures = f"{our * 1e6:10,.2f} µs    {their * 1e6:10,.2f} µs   "
+    return f"{case.name:<16} {case.what:<38} {figures} {their / our:8.1f} {1 / our:12,.0f}"
 
 
 def main() -> None:
-    print(f"Python {platform.python_version()}, pynetdicom {pynetdicom.__version__}")
-    ours = ECHOES / best(our_echoes)
-    theirs = ECHOES // 10 / best(their_echoes)
-    row("C-ECHO round trips/s", ours, theirs)
-    size = len(DATA_SET) / (1 << 20)
-    for max_length in (16 << 10, 128 << 10):
-        stream = stream_of(max_length)
-        ours = size / best(lambda stream=stream: our_receiving(stream))  # type: ignore[misc]
-        whole = their_message(their_store(), max_length)
-        theirs = size / best(lambda whole=whole: void(their_read(whole)))  # type: ignore[misc]
-        row(f"receiving, PDUs of {max_length >> 10} KiB, MiB/s", ours, theirs)
-        ours = size / best(lambda length=max_length: our_sending(length))  # type: ignore[misc]
-        theirs = size / best(
-            lambda length=max_length: void(their_message(their_store(), length))  # type: ignore[misc]
-        )
-        row(f"sending, PDUs of {max_length >> 10} KiB, MiB/s", ours, theirs)
-
-
-def void(_: object) -> None:
-    """Takes a result that only its making is measured for."""
-
-
-def row(name: str, ours: float, theirs: float) -> None:
-    print(f"{name:36} {ours:12,.0f}   pynetdicom {theirs:10,.0f}   {ours / theirs:7.1f} times")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="a line whose name starts so; repeatable"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="per line (default: %(default)s)"
+    )
+    options = parser.parse_args()
+    chosen = [
+        case
+        for case in CASES
+        if options.only is None or any(case.name.startswith(name) for name in options.only)
+    ]
+    if not chosen:
+        parser.error(f"no such line; there are {', '.join(case.name for case in CASES)}")
+    print(
+        f"Python {platform.python_version()}, pynetdicom {pynetdicom.__version__}, "
+        f"pydicom {pydicom.__version__}"
+    )
+    print(f"{'':<55} {'isocenter':>10} {'pynetdicom':>16} {'times':>11} {'ours /s':>12}")
+    for case in chosen:
+        print(measure(case, options.seconds), flush=True)
 
 
 if __name__ == "__main__":

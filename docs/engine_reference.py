@@ -1,18 +1,27 @@
-"""Writes the reference pages of the engine: the DIMSE messages and the limits.
+"""Writes the reference pages of the engine: DIMSE messages, limits, and the public names.
 
     python docs/engine_reference.py
 
-They come from the tables that the code runs on; a test compares the pages with them.
+They come from the tables that the code runs on and from its docstrings; a test compares the
+pages with them.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from enum import Enum, IntEnum
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
+from types import ModuleType
 
+import isocenter.engine
+import isocenter.engine.dataset
 from isocenter.engine import DEFAULT_LIMITS, Limits, limits
 from isocenter.engine.dimse import FIELDS, MESSAGES, MessageRule, Presence
 from isocenter.engine.dimse.message_table import FORGIVEN
@@ -115,18 +124,309 @@ def _reasons() -> Iterator[tuple[str, str]]:
     (definition,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     for node in definition.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            comment: list[str] = []
-            line = node.lineno - 2
-            while lines[line].strip().startswith("#:"):
-                comment.insert(0, lines[line].strip().removeprefix("#:").strip())
-                line -= 1
-            yield node.target.id, " ".join(" ".join(comment).split())
+            yield node.target.id, _comment_before(lines, node.lineno)
+
+
+def _comment_before(lines: Sequence[str], line_number: int) -> str:
+    """The ``#:`` comment that stands before a line, counted from 1."""
+    before = (line.strip() for line in reversed(lines[: line_number - 1]))
+    comment = takewhile(lambda line: line.startswith("#:"), before)
+    return " ".join(line.removeprefix("#:").strip() for line in reversed([*comment]))
+
+
+# The public names, from their docstrings.
+
+_API_HEAD = """\
+{generated}
+
+# {title}
+
+{about}
+
+Made from the docstrings. A signature of a class is how a value of it is made; *raises* names what
+the caller has to expect.
+"""
+
+#: What a definition list of a docstring is called on the page.
+_SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Standard")
+_SECTION = re.compile(rf"({'|'.join(_SECTIONS)}):\s*(.*)")
+_ENTRY = re.compile(r"([\w*, ]+): (.*)")
+_CODE = re.compile(r"(`+)([^`]+)\1")
+_MARKUP = str.maketrans({"_": r"\_", "<": "&lt;", "|": r"\|"})
+#: Dunder methods that are part of what a user sees.
+_SHOWN_DUNDERS = frozenset({"__call__"})
+
+
+def engine_page() -> str:
+    """``reference/engine.md``."""
+    return _api_page(isocenter.engine, "The engine's public names")
+
+
+def dataset_page() -> str:
+    """``reference/dataset.md``."""
+    return _api_page(isocenter.engine.dataset, "Data sets: the public names")
+
+
+def groups(module: ModuleType) -> dict[str, list[str]]:
+    """The names of ``__all__`` under the comments that stand in it; "" where there are none."""
+    source = inspect.getsource(module)
+    (names,) = (
+        node.value
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    assert isinstance(names, ast.List)
+    found: dict[str, list[str]] = {}
+    group = ""
+    for line in source.splitlines()[names.lineno - 1 : names.end_lineno]:
+        text = line.strip()
+        if text.startswith("# "):
+            group = text.removeprefix("# ")
+        elif text.startswith('"'):
+            found.setdefault(group, []).append(text.strip('",'))
+    return found
+
+
+def _api_page(module: ModuleType, title: str) -> str:
+    about = _prose(inspect.getdoc(module) or "", frozenset())
+    lines = [
+        _API_HEAD.format(generated=GENERATED, title=title, about=f"`{module.__name__}`: {about}")
+    ]
+    known = frozenset(module.__all__)
+    for group, names in groups(module).items():
+        if group:
+            lines += [f"## {group[0].upper()}{group[1:]}", ""]
+        for name in names:
+            lines += [f"{'###' if group else '##'} {name}", "", *_entry(module, name, known), ""]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def _entry(module: ModuleType, name: str, known: frozenset[str]) -> Iterator[str]:
+    value = getattr(module, name)
+    if inspect.isclass(value) and issubclass(value, Enum):
+        yield from _code(f"class {name}({_enum_base(value)})")
+        yield from _doc(value, known)
+        yield from ("", "| member | value |", "| --- | --- |")
+        for member in value:
+            yield f"| `{member.name}` | {_enum_value(member)} |"
+    elif inspect.isclass(value):
+        yield from _code(f"class {name}{_made_or_based(value)}")
+        yield from _doc(value, known)
+        for member_name, member in vars(value).items():
+            yield from _member(name, member_name, member, known)
+    elif inspect.isfunction(value):
+        yield from _code(f"{name}{_signature(value)}")
+        yield from _doc(value, known)
+    else:
+        definition, comment = _assignment(module, name)
+        yield from _code(definition)
+        yield from ("", _prose(comment, known))
+
+
+def _member(owner: str, name: str, member: object, known: frozenset[str]) -> Iterator[str]:
+    if name.startswith("_") and name not in _SHOWN_DUNDERS:
+        return
+    if isinstance(member, property):
+        assert member.fget is not None
+        returns = inspect.signature(member.fget).return_annotation
+        yield from ("", *_code(f"{owner}.{name}: {_annotation(returns)}"))
+        yield from _doc(member, known)
+    elif isinstance(member, classmethod | staticmethod):
+        yield from ("", *_code(f"{owner}.{name}{_signature(member.__func__, bound=True)}"))
+        yield from _doc(member.__func__, known)
+    elif inspect.isfunction(member):
+        yield from ("", *_code(f"{owner}.{name}{_signature(member, bound=True)}"))
+        yield from _doc(member, known)
+
+
+def _code(line: str) -> Iterator[str]:
+    """A signature; over the width of the page with one parameter in each line."""
+    yield "```python"
+    name, parenthesis, rest = line.partition("(")
+    arguments, _, tail = rest.rpartition(")")
+    if len(line) > 96 and parenthesis and arguments:
+        yield f"{name}("
+        yield from (f"    {argument}," for argument in _split(arguments))
+        yield f"){tail}"
+    else:
+        yield line
+    yield "```"
+
+
+def _split(arguments: str) -> Iterator[str]:
+    """At the commas that stand in no bracket and no string."""
+    depth, start = 0, 0
+    for position, character in enumerate(arguments):
+        depth += (character in "[({") - (character in "])}")
+        if character == "," and not depth:
+            yield arguments[start:position].strip()
+            start = position + 1
+    yield arguments[start:].strip()
+
+
+def _signature(function: object, bound: bool = False) -> str:
+    signature = inspect.signature(function)  # type: ignore[arg-type]
+    parts: list[str] = []
+    marked = False
+    for parameter in list(signature.parameters.values())[bound:]:
+        if parameter.kind is parameter.KEYWORD_ONLY and not marked:
+            parts.append("*")
+            marked = True
+        text = parameter.name
+        if parameter.annotation is not parameter.empty:
+            text += f": {_annotation(parameter.annotation)}"
+        if parameter.default is not parameter.empty:
+            text += f" = {_default(parameter.default)}"
+        parts.append(text)
+    returns = signature.return_annotation
+    shows = not (inspect.isclass(function) or returns in (signature.empty, "None", None))
+    return f"({', '.join(parts)})" + (f" -> {_annotation(returns)}" if shows else "")
+
+
+def _annotation(annotation: object) -> str:
+    if isinstance(annotation, str):
+        return annotation
+    return getattr(annotation, "__forward_arg__", None) or str(annotation)
+
+
+def _default(value: object) -> str:
+    if value is DEFAULT_LIMITS:
+        return "DEFAULT_LIMITS"
+    return str(value) if isinstance(value, Enum) else repr(value)
+
+
+def _made_or_based(value: type) -> str:
+    """How a value is made; what it is, for errors and for what is made as its base is."""
+    if not issubclass(value, Exception) and vars(value).keys() & {"__init__", "__new__"}:
+        return _signature(value)
+    bases = vars(value).get("__orig_bases__", value.__bases__)
+    names = (base.__name__ if type(base) is type else str(base) for base in bases)
+    return f"({', '.join(names)})"
+
+
+def _enum_base(value: type[Enum]) -> str:
+    return "IntEnum" if issubclass(value, IntEnum) else "Enum"
+
+
+def _enum_value(member: Enum) -> str:
+    value = member.value
+    return f"`{value:04X}H`" if type(member).__name__ == "Status" else f"`{value!r}`"
+
+
+@cache
+def _imported_from(module: ModuleType) -> dict[str, str]:
+    """Name → the module that the package imports it from."""
+    return {
+        alias.name: node.module
+        for node in ast.parse(inspect.getsource(module)).body
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+        for alias in node.names
+    }
+
+
+def _assignment(module: ModuleType, name: str) -> tuple[str, str]:
+    """How a constant or a type alias is written, and the comment before it."""
+    source = inspect.getsource(module)
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AnnAssign | ast.Assign):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            if ast.unparse(target) == name and node.value is not None:
+                comment = _comment_before(source.splitlines(), node.lineno)
+                return f"{name} = {ast.unparse(node.value)}", comment
+    return _assignment(importlib.import_module(_imported_from(module)[name]), name)
+
+
+def _doc(value: object, known: frozenset[str]) -> Iterator[str]:
+    text = inspect.getdoc(value) if not inspect.isclass(value) else _class_doc(value)
+    if not text:  # a member that its name explains
+        return
+    yield ""
+    for block in _blocks(text.splitlines()):
+        section = _SECTION.fullmatch(block[0])
+        if section is None:
+            yield from (_prose("\n".join(block), known), "")
+            continue
+        title, rest = section.groups()
+        inside = ([rest] if rest else []) + [line.strip() for line in block[1:]]
+        entries = list(_entries(inside, block[1:]))
+        if len(entries) == 1 and not entries[0][0]:
+            yield from (f"*{title}*: {_prose(entries[0][1], known)}", "")
+        else:
+            yield from (f"*{title}*", "")
+            for names, meaning in entries:
+                of = _prose(f"`{names}`", known)
+                yield f"- {of}: {_prose(meaning, known)}" if names else f"- {meaning}"
+            yield ""
+
+
+def _class_doc(value: type) -> str:
+    # Its own: `inspect.getdoc` would take that of a base class.
+    own = inspect.cleandoc(value.__doc__ or "")
+    init = vars(value).get("__init__")
+    of_init = inspect.cleandoc(getattr(init, "__doc__", None) or "")
+    return own + (f"\n\n{of_init}" if of_init else "")
+
+
+def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Paragraphs, and sections of a docstring with what is indented under them."""
+    block: list[str] = []
+    for line in lines:
+        starts_section = _SECTION.fullmatch(line) is not None
+        ends_section = bool(block and _SECTION.fullmatch(block[0]) and line and line[0] != " ")
+        if block and (not line.strip() or starts_section or ends_section):
+            yield block
+            block = []
+        if line.strip():
+            block.append(line)
+    if block:
+        yield block
+
+
+def _entries(inside: Sequence[str], lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Names and their meanings; what is indented deeper goes on with the one before it."""
+    indent = min((len(line) - len(line.lstrip()) for line in lines), default=0)
+    depths = [indent] * (len(inside) - len(lines)) + [
+        len(line) - len(line.lstrip()) for line in lines
+    ]
+    names, meaning = "", ""
+    for text, depth in zip(inside, depths, strict=True):
+        entry = _ENTRY.fullmatch(text) if depth == indent else None
+        if entry is None:
+            meaning = f"{meaning} {text}".strip()
+            continue
+        if meaning:
+            yield names, meaning
+        names, meaning = entry[1], entry[2]
+    if meaning:
+        yield names, meaning
+
+
+def _prose(text: str, known: frozenset[str]) -> str:
+    """A docstring's markup as Markdown; names of this page become links."""
+    text = re.sub(r"(?m)^ {4,}", "", text) if text.startswith(" ") else text
+
+    def code(match: re.Match[str]) -> str:
+        inside = match[2]
+        return f"[`{inside}`](#{inside.lower()})" if inside in known else f"`{inside}`"
+
+    parts: list[str] = []
+    end = 0
+    for match in _CODE.finditer(text):
+        parts += [text[end : match.start()].translate(_MARKUP), code(match)]
+        end = match.end()
+    return "".join([*parts, text[end:].translate(_MARKUP)])
 
 
 #: File in ``docs`` → what it holds.
-PAGES = {"engine.md": messages_page, "limits.md": limits_page}
+PAGES = {
+    "engine.md": messages_page,
+    "limits.md": limits_page,
+    "reference/engine.md": engine_page,
+    "reference/dataset.md": dataset_page,
+}
 
 
 if __name__ == "__main__":
+    (DOCS / "reference").mkdir(exist_ok=True)
     for file_name, page in PAGES.items():
         (DOCS / file_name).write_text(page(), "utf-8")

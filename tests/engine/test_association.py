@@ -21,6 +21,7 @@ from engine.wire import (
     answer,
     established,
     idle_requestor,
+    joined,
     listening,
     only,
     opening,
@@ -157,13 +158,30 @@ def store(context_id: int = STORE_CONTEXT) -> bytes:
 def test_a_data_set_leaves_as_views_of_what_came() -> None:
     end = established()
     assert end.receive_data(store()) == (MessageReceived(STORE_CONTEXT, STORE, True),)
-    chunk = p_data(pdv(3, 0, b"abc"), pdv(3, 0, b""), pdv(3, 2, b"def"))
+    abc, def_ = b"abc" * 100, b"def" * 100
+    chunk = p_data(pdv(3, 0, abc), pdv(3, 0, b""), pdv(3, 2, def_))
     first, last = end.receive_data(chunk)
     assert isinstance(first, DataSetReceived)
     assert isinstance(last, DataSetReceived)
-    assert (bytes(first.data), first.is_last) == (b"abc", False)
-    assert (bytes(last.data), last.is_last) == (b"def", True)
+    assert (bytes(first.data), first.is_last) == (abc, False)
+    assert (bytes(last.data), last.is_last) == (def_, True)
     assert first.data.obj is last.data.obj is chunk
+
+
+def test_short_pieces_of_a_data_set_leave_joined() -> None:
+    end = established()
+    end.receive_data(store())
+    pieces = [bytes((number,)) * 3 for number in range(200)]
+    *parts, last = end.receive_data(p_data(*(pdv(3, 2 * (p is pieces[-1]), p) for p in pieces)))
+    assert all(isinstance(part, DataSetReceived) and not part.is_last for part in parts)
+    assert isinstance(last, DataSetReceived)
+    assert last.is_last
+    assert joined([*parts, last]) == [(STORE_CONTEXT, b"".join(pieces))]
+    assert len(parts) == 2
+    # Never with the data set before it.
+    empty = p_data(pdv(3, 2, b""))
+    effects = end.receive_data((store() + empty) * 2)
+    assert [type(effect) for effect in effects] == [MessageReceived, DataSetReceived] * 2
 
 
 def test_a_data_set_may_be_empty_and_end_with_nothing() -> None:

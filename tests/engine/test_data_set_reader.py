@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 from pathlib import Path
 
@@ -191,6 +192,49 @@ def test_the_reader_is_bounded() -> None:
     assert caught.value.limit == "elements"
 
 
+def test_a_deflated_identifier_is_bounded_by_what_comes_out() -> None:
+    data = write_data_set([(0x00080001, "OB", random.Random(1).randbytes(1_000))], DEFLATED_LITTLE)
+    assert read_data_set(data, DEFLATED_LITTLE, Limits(identifier=1_012))
+    with pytest.raises(DataSetError) as caught:
+        read_data_set(data, DEFLATED_LITTLE, Limits(identifier=1_011))
+    assert caught.value.limit == "identifier"
+
+
+def mark(element: int, length: int = 0) -> bytes:
+    return struct.pack("<HHI", 0xFFFE, element, length)
+
+
+ENCAPSULATED = struct.pack("<HH2s2xI", 0x7FE0, 0x0010, b"OB", 0xFFFFFFFF)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (mark(0xE000), "an item"),
+        (mark(0xE00D), "an item"),
+        (mark(0xE0DD), "an item"),
+        (ENCAPSULATED, "an encapsulated value"),
+        (ENCAPSULATED + mark(0xE000, 2) + b"ab" + mark(0xE0DD)[:7], "an encapsulated value"),
+        (ENCAPSULATED + mark(0xE00D), "an encapsulated value"),
+        (ENCAPSULATED + mark(0xE0DD, 4) + bytes(4), "an encapsulated value"),
+        (ENCAPSULATED + struct.pack("<HHI", 0x0010, 0x0010, 0), "an encapsulated value"),
+    ],
+)
+def test_what_stands_where_it_may_not(data: bytes, text: str) -> None:
+    with pytest.raises(DataSetError, match=text):
+        read_data_set(data, EXPLICIT_LITTLE)
+
+
+def test_fragments_are_counted() -> None:
+    def data(count: int) -> bytes:
+        return ENCAPSULATED + mark(0xE000) * count + mark(0xE0DD)
+
+    assert read_data_set(data(9), EXPLICIT_LITTLE, Limits(elements=10))
+    with pytest.raises(DataSetError) as caught:
+        read_data_set(data(10), EXPLICIT_LITTLE, Limits(elements=10))
+    assert caught.value.limit == "elements"
+
+
 @pytest.mark.parametrize("undefined", [True, False])
 def test_twenty_thousand_nested_sequences(undefined: bool) -> None:
     depth = 20_000
@@ -250,6 +294,47 @@ def test_every_bundled_meta_is_what_pydicom_reads() -> None:
         assert meta.transfer_syntax_uid == theirs.get("TransferSyntaxUID", ""), path.name
         assert meta.media_storage_sop_instance_uid == theirs.get("MediaStorageSOPInstanceUID", "")
         assert set(meta.elements) - {0x00020000} == set(map(int, theirs.keys())) - {0x00020000}
+
+
+META = write_file_meta("1.2", "1.2.3", "1.2.840.10008.1.2", "AE")
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (b"\x02\0", "ends within group 0002"),
+        (b"\x02\0\x16\0AE\x02", "ends within group 0002"),
+        (b"\x02\0\x02\x01OB\0\0", "ends within group 0002"),
+        (b"\x02\0\x16\0AE\x02\0A", r"ends within \(0002,0016\)"),
+        (b"\x02\0\x02\x01OB\0\0\0\0\x02\0", "longer than"),
+    ],
+)
+def test_meta_that_is_cut_short_or_too_long(more: bytes, text: str) -> None:
+    with pytest.raises(DataSetError, match=text):
+        read_file_meta(META + more)
+
+
+@pytest.mark.parametrize("rest", [b"", b"\x08\0", b"\x08\0\x16\0UI\0", b"\x08\0\x16\0UI\0\0"])
+def test_meta_ends_where_another_group_starts(rest: bytes) -> None:
+    """However little there is of that group."""
+    assert read_file_meta(META + rest).data_set_offset == len(META)
+
+
+def test_a_deflated_data_set_may_begin_as_group_0002_does() -> None:
+    """Its bytes are anything; behind the announced end they must at least have a VR to be of it."""
+    deflated = b"\x02\0\x16\0\x9d\xff" + bytes(40)
+    assert read_file_meta(META + deflated).data_set_offset == len(META)
+
+
+@pytest.mark.parametrize("encoding", [EXPLICIT_LITTLE, EXPLICIT_BIG])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_guessing_by_a_long_header_that_is_cut(encoding: Encoding, is_first: bool) -> None:
+    """A header alone proves nothing; one behind a whole element does not take it back."""
+    first = b"" if is_first else write_data_set([(0x00080005, "CS", b"A")], encoding)
+    sign = ">" if encoding.big_endian else "<"
+    cut = struct.pack(f"{sign}HH2s2x", 0x0008, 0x0006, b"OB")
+    guessed = guess_encoding(first + cut)
+    assert (guessed == encoding) is not is_first
 
 
 def test_written_meta_has_its_right_length() -> None:

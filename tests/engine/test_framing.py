@@ -145,6 +145,42 @@ def test_the_header_is_enough(head: bytes, reason: int) -> None:
         assert end.state is Sta.STA13
 
 
+@pytest.mark.parametrize("left", range(1, 6))
+def test_what_is_left_of_a_pdu_is_a_pdv_or_nothing(left: int) -> None:
+    """Less than a PDV's header cannot be one; six bytes are an empty fragment."""
+    head = struct.pack(">BxIIBB", 4, 8 + left, 4, 1, 1)
+    with pytest.raises(RemoteProtocolError, match="do not fill"):
+        list(Framer(DEFAULT_LIMITS).feed(head))
+
+
+def test_a_pdv_that_is_only_a_header_fills_its_pdu() -> None:
+    stream = p_data(pdv(1, 1, b"ab"), pdv(1, 3, b""))
+    assert [
+        bytes(cut.data) for cut in Framer(DEFAULT_LIMITS).feed(stream) if isinstance(cut, Fragment)
+    ] == [b"ab", b""]
+
+
+def test_a_control_pdu_without_a_body_is_one() -> None:
+    """What it lacks is for its decoder to say, at its header and not with the next PDU."""
+    assert list(Framer(DEFAULT_LIMITS).feed(pdu_of(1, b"") + RELEASE_RQ)) == [
+        ControlPdu(PduType.A_ASSOCIATE_RQ, b""),
+        ControlPdu(PduType.A_RELEASE_RQ, bytes(4)),
+    ]
+    (cut,) = Framer(DEFAULT_LIMITS).feed(pdu_of(2, b""))
+    assert cut == ControlPdu(PduType.A_ASSOCIATE_AC, b"")
+
+
+@pytest.mark.parametrize("head_and_more", [RELEASE_RQ[:6], RELEASE_RQ[:6] + RELEASE_RQ[:5]])
+def test_headers_that_end_a_chunk(head_and_more: bytes) -> None:
+    """A whole header at the very end, and one that is cut, are both gone on with."""
+    framer = Framer(DEFAULT_LIMITS)
+    stream = RELEASE_RQ + RELEASE_RQ
+    first = list(framer.feed(stream[: len(head_and_more)]))
+    rest = list(framer.feed(stream[len(head_and_more) :]))
+    assert first + rest == [ControlPdu(PduType.A_RELEASE_RQ, bytes(4))] * 2
+    assert framer.is_between_pdus
+
+
 def test_limits_are_named() -> None:
     end = established()
     aborted = end.receive_data(struct.pack(">BxI", 4, 131_073))[1]

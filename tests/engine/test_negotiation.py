@@ -215,6 +215,28 @@ def test_an_answer_cannot_give_a_role_that_was_not_asked_for() -> None:
     assert (context.as_scu, context.as_scp) == (True, False)
 
 
+def test_items_that_are_passed_over_end_nothing() -> None:
+    """Not proposed, asked for twice, not offered, not answered: each of the rest counts."""
+    asked = request(
+        ProposedContext(1, CT, (IMPLICIT,)),
+        ProposedContext(3, GET, (IMPLICIT,)),
+        ProposedContext(5, "1.2.3", (IMPLICIT,)),
+        role_selections=tuple(RoleSelection(uid, True, True) for uid in (MR, "1.2.3", CT, CT, GET)),
+        extended_negotiations=tuple(
+            ExtendedNegotiation(uid, b"\1\2\3") for uid in (MR, "1.2.3", CT, CT, GET)
+        ),
+    )
+    info = accepted(asked).user_information
+    assert [item.sop_class_uid for item in info.role_selections] == [CT, GET]
+    assert [item.sop_class_uid for item in info.extended_negotiations] == [GET]
+
+
+def test_a_context_that_was_refused_hides_none_behind_it() -> None:
+    asked = request(ProposedContext(1, "1.2.3", (IMPLICIT,)), ProposedContext(3, CT, (IMPLICIT,)))
+    for side in both(asked, accepted(asked)):
+        assert set(side.contexts) == {3}
+
+
 def test_a_flood_of_items_asks_the_offer_once() -> None:
     calls: list[str] = []
 
@@ -275,6 +297,21 @@ def test_an_answer_cannot_widen_the_window() -> None:
     )
     side = established(asked, answer, Role.REQUESTOR)
     assert (side.operations_invoked, side.operations_performed) == (2, 2)
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_a_window_needs_both_sides(is_asked: bool) -> None:
+    """PS3.7 D.3.3.3: without either item the association is synchronous."""
+    window = AsynchronousOperationsWindow(4, 4)
+    asked = request(asynchronous_operations_window=window if is_asked else None)
+    answer = replace(
+        accepted(asked),
+        user_information=UserInformation(
+            asynchronous_operations_window=None if is_asked else window
+        ),
+    )
+    for side in both(asked, answer):
+        assert (side.operations_invoked, side.operations_performed) == (1, 1)
 
 
 # Extended negotiation (PS3.7 D.3.3.5).

@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from engine.wire import CT, ECHO_CONTEXT, REQUEST, STORE_CONTEXT, Wire, p_data, pdv
+from engine.wire import (
+    CT,
+    ECHO_CONTEXT,
+    REQUEST,
+    STORE_CONTEXT,
+    Wire,
+    in_chunks,
+    joined,
+    p_data,
+    pdv,
+)
 from isocenter.engine.commands import SendMessage
 from isocenter.engine.dimse.messages import (
     CCancelRequest,
@@ -306,3 +316,44 @@ def test_a_refused_send_leaves_the_association_usable() -> None:
         wire.do(0, SendMessage(ECHO_CONTEXT, echo(0x1_0000)))  # no US
     assert not wire.ends[0].operations.invoked
     wire.do(0, SendMessage(ECHO_CONTEXT, echo(1)))
+
+
+def test_a_cancel_has_no_data_set() -> None:
+    """PS3.7 9.3.2.3; a peer would take the fragments for those of no message."""
+    wire = Wire().associate()
+    wire.do(0, SendMessage(STORE_CONTEXT, find(1), b"keys"))
+    for command in (
+        SendMessage(STORE_CONTEXT, cancel(1), b"keys"),
+        SendMessage(STORE_CONTEXT, cancel(1), has_data_set=True),
+    ):
+        with pytest.raises(LocalProtocolError, match=r"no data set \(PS3.7 9.3.2.3\)"):
+            wire.do(0, command)
+    assert not wire.ends[0].operations.invoked[1].is_cancelled
+    wire.do(0, SendMessage(STORE_CONTEXT, cancel(1)))
+    assert wire.ends[0].operations.invoked[1].is_cancelled
+
+
+@pytest.mark.parametrize("size", [1, 1_000])
+def test_with_an_ignored_response_its_data_set_is_ignored(size: int) -> None:
+    """A second final response after C-CANCEL: nothing of it is handed up, all else is."""
+    wire = Wire().associate()
+    wire.do(0, SendMessage(STORE_CONTEXT, find(1), b"keys"))
+    wire.do(0, SendMessage(STORE_CONTEXT, cancel(1)))
+    answers = [
+        (matches(1, Status.SUCCESS), b""),
+        (matches(1, Status.CANCEL), b"late"),
+        (store(1), b"data"),
+    ]
+    stream = b""
+    for message, data in answers:
+        stream += p_data(pdv(STORE_CONTEXT, 3, encode_message(message, bool(data))))
+        if data:
+            stream += p_data(pdv(STORE_CONTEXT, 0, data[:2]), pdv(STORE_CONTEXT, 2, data[2:]))
+    wire.effects[0].clear()
+    for chunk in in_chunks(stream, size):
+        wire.did(0, wire.ends[0].receive_data(chunk))
+    assert joined(wire.effects[0]) == [
+        MessageReceived(STORE_CONTEXT, matches(1, Status.SUCCESS), has_data_set=False),
+        MessageReceived(STORE_CONTEXT, store(1), has_data_set=True),
+        (STORE_CONTEXT, b"data"),
+    ]

@@ -449,6 +449,61 @@ def test_limits() -> None:
     assert caught.value.limit == "transfer_syntaxes"
 
 
+def test_the_shortest_associate_pdu_has_its_fixed_part() -> None:
+    """68 bytes are enough to read, and then what is missing is an item."""
+    with pytest.raises(RemoteProtocolError, match="without an application context"):
+        decode_pdu(PduType.A_ASSOCIATE_RQ, bytes(FIXED), DEFAULT_LIMITS)
+    with pytest.raises(RemoteProtocolError, match="fixed part"):
+        decode_pdu(PduType.A_ASSOCIATE_RQ, bytes(FIXED - 1), DEFAULT_LIMITS)
+
+
+def test_an_item_of_a_request_in_an_accept() -> None:
+    """And the other way round: reason 5."""
+    body = bytearray(request_body(APPLICATION_CONTEXT, CONTEXT_1))
+    with pytest.raises(RemoteProtocolError) as caught:
+        decode_pdu(PduType.A_ASSOCIATE_AC, body, DEFAULT_LIMITS)
+    assert caught.value.reason == UNEXPECTED_PDU_PARAMETER
+
+
+@pytest.mark.parametrize("pad", [b" ", b"\0"])
+def test_the_padding_of_an_accepts_ae_titles(pad: bytes) -> None:
+    """Spaces and NUL go, on both sides; letters and other white space stay."""
+    body = bytearray(read_vector("associate_ac")[HEADER:])
+    for title in (b"XAX", b"A\tB\t"):
+        body[4:36] = (pad + title).ljust(16, pad) * 2
+        decoded = decode_pdu(PduType.A_ASSOCIATE_AC, body, DEFAULT_LIMITS)
+        assert isinstance(decoded, AssociateAccept)
+        assert {decoded.called_ae_title, decoded.calling_ae_title} == {title.decode()}
+
+
+def test_the_padding_of_a_requests_ae_titles() -> None:
+    """NUL behind, spaces on both sides; no other white space."""
+    titled = decode_request(
+        APPLICATION_CONTEXT, CONTEXT_1, called=b" XAX".ljust(16, b"\0"), calling=b"X "
+    )
+    assert (titled.called_ae_title, titled.calling_ae_title) == ("XAX", "X")
+    with pytest.raises(RemoteProtocolError, match="called"):
+        decode_request(APPLICATION_CONTEXT, CONTEXT_1, called=b"A\t")
+
+
+@pytest.mark.parametrize("reason", [1, 255])
+def test_reasons_of_a_rejection_that_can_be_sent(reason: int) -> None:
+    value = AssociateReject(1, 1, reason)
+    assert encode(value)[-1] == reason
+
+
+def test_any_protocol_version_can_be_sent() -> None:
+    for version in (0, 0xFFFF):
+        body = encode(request_with(protocol_version=version))[HEADER:]
+        decoded = decode_pdu(PduType.A_ASSOCIATE_RQ, body, DEFAULT_LIMITS)
+        assert isinstance(decoded, AssociateRequest)
+        assert decoded.protocol_version == version
+
+
+def test_pdu_types_are_aligned_by_their_names() -> None:
+    assert f"{PduType.P_DATA_TF:>12}|" == "   P-DATA-TF|"
+
+
 # What we may not send.
 
 

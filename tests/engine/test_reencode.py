@@ -272,6 +272,57 @@ def test_group_lengths_are_dropped() -> None:
     assert out == write_data_set([(0x00080060, "CS", b"CT")], IMPLICIT_LITTLE)
 
 
+def mark(element: int, length: int = 0) -> bytes:
+    return struct.pack("<HHI", 0xFFFE, element, length)
+
+
+def sequence(tag: int, content: bytes) -> bytes:
+    return struct.pack("<HH2s2xI", tag >> 16, tag & 0xFFFF, b"SQ", len(content)) + content
+
+
+OUTER, INNER = 0x00081140, 0x00082112
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (sequence(OUTER, mark(0xE000, 1)), "an item is longer than what holds it"),
+        (
+            sequence(OUTER, mark(0xE000, 12) + sequence(INNER, bytes(2))[:12]),
+            r"\(0008,2112\) is longer than what holds it",
+        ),
+        (sequence(OUTER, struct.pack("<HHI", 0x0008, 0x0005, 0)), r"\(0008,0005\)"),
+        (sequence(OUTER, mark(0xE0DD)), r"\(FFFE,E0DD\)"),
+        (sequence(OUTER, mark(0xE00D)), r"\(FFFE,E00D\)"),
+    ],
+)
+def test_what_does_not_fit_into_a_sequence(data: bytes, text: str) -> None:
+    """And whoever goes on is told the same again."""
+    reencoder = Reencoder(EXPLICIT_LITTLE, EXPLICIT_BIG, vr_of)
+    with pytest.raises(DataSetError, match=text) as caught:
+        reencoder.feed(data)
+    for call in (lambda: reencoder.feed(b""), reencoder.finish):
+        with pytest.raises(DataSetError) as again:
+            call()
+        assert again.value is caught.value
+
+
+def test_elements_are_counted() -> None:
+    data = write_data_set([(0x00080060, "CS", b"CT")], EXPLICIT_LITTLE)
+    assert reencode(data * 10, EXPLICIT_LITTLE, EXPLICIT_BIG, limits=Limits(elements=10))
+    with pytest.raises(DataSetError) as caught:
+        reencode(data * 11, EXPLICIT_LITTLE, EXPLICIT_BIG, limits=Limits(elements=10))
+    assert caught.value.limit == "elements"
+
+
+def test_a_vr_that_is_none_becomes_un() -> None:
+    """What the dictionary says is believed only where PS3.5 6.2 has such a VR."""
+    data = write_data_set([(0x00080060, "CS", b"CT")], IMPLICIT_LITTLE)
+    reencoder = Reencoder(IMPLICIT_LITTLE, EXPLICIT_LITTLE, lambda tag, creator: "??")
+    out = b"".join(map(bytes, [*reencoder.feed(data), *reencoder.finish()]))
+    assert read_data_set(out, EXPLICIT_LITTLE)[0x00080060].vr == "UN"
+
+
 def test_encapsulated_pixel_data_is_refused() -> None:
     data = write_data_set([(PIXELS, "OB", Fragments((b"", b"abcd")))], EXPLICIT_LITTLE)
     reencoder = Reencoder(EXPLICIT_LITTLE, EXPLICIT_BIG, vr_of)

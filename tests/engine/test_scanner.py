@@ -539,6 +539,11 @@ def test_element_count_is_bounded() -> None:
         with pytest.raises(DataSetError) as caught:
             scan(data * 101, EXPLICIT_LITTLE, limits=limits, size=size)
         assert caught.value.limit == "elements"
+    data = write_data_set([(0x00080060, "CS", b"CT")], IMPLICIT_LITTLE)
+    for size in (7, 1 << 20):
+        with pytest.raises(DataSetError) as caught:
+            scan(data * 101, IMPLICIT_LITTLE, limits=limits, size=size)
+        assert caught.value.limit == "elements"
     empty = sequence(mark(0xE000, 0) * 200, undefined=True)
     with pytest.raises(DataSetError) as caught:
         scan(empty, EXPLICIT_LITTLE, limits=limits)

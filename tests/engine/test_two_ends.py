@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -128,6 +131,20 @@ def test_each_direction_keeps_to_what_the_other_announced() -> None:
         assert max(lengths) == length
         wire.carry()
     assert wire.states == (Sta.STA6, Sta.STA6)
+
+
+def test_a_requestor_holds_the_acceptor_to_what_it_announced() -> None:
+    """PS3.8 D.1.1: what the A-ASSOCIATE-RQ said, 0 being no limit but ours."""
+    for announced, length, is_taken in (
+        (16_384, 16_384, True),
+        (16_384, 16_385, False),
+        (0, 1 << 30, True),
+        (0, (1 << 30) + 1, False),
+    ):
+        info = replace(REQUEST.user_information, max_pdu_length=announced)
+        wire = Wire().associate(replace(REQUEST, user_information=info))
+        effects = wire.ends[REQUESTOR].receive_data(struct.pack(">BxI", 4, length))
+        assert (effects == ()) is is_taken
 
 
 def test_rejected() -> None:

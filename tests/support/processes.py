@@ -106,7 +106,8 @@ def wait_for_line(process: subprocess.Popen[bytes], pattern: str, log: Path) -> 
     """Until a line of the output matches."""
     deadline = time.monotonic() + START_SECONDS
     while True:
-        found = re.search(pattern, log.read_text(errors="replace"), re.MULTILINE)
+        whole_lines = log.read_text(errors="replace").rpartition("\n")[0]
+        found = re.search(pattern, whole_lines, re.MULTILINE)
         if found is not None:
             return found
         _check(process, deadline, log)

@@ -26,7 +26,7 @@ from typing import Final, assert_never
 from isocenter.engine import commands, pdu
 from isocenter.engine.commands import Command
 from isocenter.engine.dimse.fragments import PDV_OVERHEAD, MessageAssembler, encode_fragments
-from isocenter.engine.dimse.messages import encode_message
+from isocenter.engine.dimse.messages import CCancelRequest, encode_message
 from isocenter.engine.dimse.operations import Operations
 from isocenter.engine.effects import CloseTransport, Effect, SendBytes
 from isocenter.engine.errors import (
@@ -54,6 +54,10 @@ _UNLIMITED_SEND_LENGTH: Final = 131_072
 #: A maximum length that leaves less than this for a fragment cannot carry DIMSE sensibly:
 #: one megabyte would become 100,000 PDUs.
 _SHORTEST_MAX_LENGTH: Final = PDV_OVERHEAD + 10
+
+#: Pieces of a data set that are shorter leave joined, as one by one they would take some
+#: forty times their length in memory.
+_SHORT_PIECE: Final = 256
 
 #: Before the transport connection opens, and after it has closed.
 _WITHOUT_CONNECTION: Final = frozenset({Sta.STA1, Sta.STA4})
@@ -87,6 +91,7 @@ class Association:
         self._encoded_request = b""
         self._send_length = 0
         self._sending_data_set_on: int | None = None
+        self._ignores_data_set = False
         self._closed = False
 
     @property
@@ -217,6 +222,7 @@ class Association:
 
     def _keep_to(self, negotiated: Negotiated) -> None:
         self.negotiated = negotiated
+        self._request = None  # a megabyte of proposals is not held for the whole association
         self.operations.window = negotiated.operations_invoked
         self._send_length = negotiated.peer_max_pdu_length or _UNLIMITED_SEND_LENGTH
 
@@ -249,9 +255,19 @@ class Association:
         event = self._assembler.receive(fragment)
         if event is None:
             return
-        if not isinstance(event, DataSetReceived):
+        if isinstance(event, DataSetReceived):
+            if self._ignores_data_set:
+                self._ignores_data_set = not event.is_last
+                return
+            last = effects[-1] if len(event.data) < _SHORT_PIECE and effects else None
+            if type(last) is DataSetReceived and len(last.data) < _SHORT_PIECE:
+                joined = memoryview(bytes(last.data) + event.data)
+                effects[-1] = DataSetReceived(event.context_id, joined, event.is_last)
+                return
+        else:
             message = self.operations.receive(event.context_id, event.message)
             if message is None:
+                self._ignores_data_set = isinstance(event, MessageReceived) and event.has_data_set
                 return
             if message is not event.message:
                 assert isinstance(event, MessageReceived)
@@ -320,6 +336,8 @@ class Association:
         self._refuse_within_data_set("another message")
         data = command.data_set
         has_data_set = command.has_data_set or data is not None
+        if has_data_set and isinstance(command.message, CCancelRequest):
+            raise LocalProtocolError("a C-CANCEL-RQ has no data set (PS3.7 9.3.2.3)")
         buffers = encode_fragments(
             context_id,
             encode_message(command.message, has_data_set),

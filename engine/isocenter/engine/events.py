@@ -53,7 +53,8 @@ class MessageReceived:
 class DataSetReceived:
     """The next piece of the data set of the last message on this association.
 
-    ``data`` is a view of the chunk that was passed to ``receive_data``.
+    ``data`` is a view of the chunk that was passed to ``receive_data``; a run of very
+    short pieces is joined in one copy.
     ``is_last`` ends the data set.
     """
 

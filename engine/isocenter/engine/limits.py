@@ -33,6 +33,9 @@ class Limits:
     command_set: int = 64 << 10
     #: A C-FIND, C-MOVE or C-GET identifier: a list of 16,000 UIDs.
     identifier: int = 1 << 20
+    #: Steps of reading an identifier: elements, items and the ends of items and sequences.
+    #: 10,000 references of a storage commitment; a megabyte of empty ones takes forty.
+    identifier_elements: int = 40_000
     #: Fragments without data in one message: legal, useless, and work for us.
     empty_fragments: int = 1_000
     #: Sequences within sequences when a data set is scanned.

@@ -34,6 +34,7 @@ from isocenter.services.ports import (
     StoredInstance,
 )
 from isocenter.services.query import Query
+from isocenter.services.storage_alert import StorageAlert
 
 __all__ = ["Archive", "Ingest", "StoreError", "StoreOutcome", "StoreResult"]
 
@@ -80,7 +81,10 @@ class Archive:
         self.budget = MemoryBudget(memory_budget)
         self.memory_wait_seconds = memory_wait_seconds
         self.cleanup_grace_seconds = cleanup_grace_seconds
-        self.committer = Committer(store, index, duplicates=duplicates, token=token)
+        self.alert = StorageAlert()
+        self.committer = Committer(
+            store, index, duplicates=duplicates, token=token, alert=self.alert
+        )
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
 
     async def __aenter__(self) -> Self:
@@ -149,7 +153,7 @@ class Archive:
         try:
             staged = await self.store.stage()
         except StorageError as error:
-            raise StoreError.of_storage(error) from error
+            raise self.refusal(error) from error
         return Ingest(
             self,
             staged,
@@ -158,6 +162,11 @@ class Archive:
             sop_instance_uid=sop_instance_uid,
             transfer_syntax_uid=transfer_syntax_uid,
         )
+
+    def refusal(self, error: StorageError) -> StoreError:
+        """What the peer is told when the store fails; the log is told as well."""
+        self.alert.failed(error)
+        return StoreError.of_storage(error)
 
     # -- Out --------------------------------------------------------------------------
 
@@ -270,7 +279,7 @@ class Ingest:
             else:
                 await self._staged.write(buffers)
         except StorageError as error:
-            raise StoreError.of_storage(error) from error
+            raise self._archive.refusal(error) from error
 
     async def _wait_for_memory(self, count: int) -> None:
         """Hold as little as can be while waiting: if all did the contrary, nobody would go on."""
@@ -280,7 +289,7 @@ class Ingest:
                 self._give_back()
                 self._spilled = self._offset + self._scan.size - count - len(self._header)
         except StorageError as error:
-            raise StoreError.of_storage(error) from error
+            raise self._archive.refusal(error) from error
         wanted = min(count + len(self._header), self._memory_per_object - self._charged)
         with trio.move_on_after(self._archive.memory_wait_seconds):
             await budget.take(wanted)
@@ -309,7 +318,7 @@ class Ingest:
             try:
                 await self._staged.finish()
             except StorageError as error:
-                raise StoreError.of_storage(error) from error
+                raise self._archive.refusal(error) from error
         except BaseException:
             await self.discard()
             raise

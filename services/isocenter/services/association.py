@@ -357,9 +357,12 @@ class AssociationTask:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                if self._engine.role is Role.ACCEPTOR:
-                    await self._carry_out(self._engine.transport_opened())
-                await self._read()
+                try:
+                    if self._engine.role is Role.ACCEPTOR:
+                        await self._carry_out(self._engine.transport_opened())
+                    await self._read()
+                finally:
+                    self._nursery = None  # it may close at any time, and takes no more tasks
                 self.released = self._end_reason is None
                 self._end(AssociationError("the association was released"))
         except Exception:

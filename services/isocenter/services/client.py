@@ -80,7 +80,7 @@ class Connector(Protocol):
     """Opens associations with the settings of whoever made it."""
 
     def __call__(
-        self, peer: Peer, contexts: Sequence[Context]
+        self, peer: Peer, contexts: Sequence[Context], *, operations_window: int = 1
     ) -> AbstractAsyncContextManager[ClientAssociation]: ...
 
 

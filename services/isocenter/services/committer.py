@@ -38,6 +38,7 @@ from isocenter.services.ports import (
     StorageError,
     StoredInstance,
 )
+from isocenter.services.storage_alert import StorageAlert
 
 _log = logging.getLogger(__name__)
 
@@ -114,11 +115,13 @@ class Committer:
         *,
         duplicates: DuplicatePolicy,
         token: Callable[[], str],
+        alert: StorageAlert | None = None,
     ) -> None:
         self._store = store
         self._index = index
         self._duplicates = duplicates
         self._token = token
+        self._alert = alert or StorageAlert()
         self._send, self._receive = trio.open_memory_channel[Pending](MAX_BATCH)
         self._unsettled: list[StagedObject] = []
 
@@ -250,6 +253,7 @@ class Committer:
         except Exception as error:
             await self._take_back(published, error)
             return
+        self._alert.worked()
         superfluous = []
         for pending, added in zip(published, answers, strict=True):
             self._unsettled.append(pending.staged)
@@ -275,6 +279,7 @@ class Committer:
                 case FileExistsError():
                     taken.append(pending)
                 case StorageError():
+                    self._alert.failed(outcome)
                     pending.resolve(StoreError.of_storage(outcome))
                 case _:
                     assert_never(outcome)
@@ -294,13 +299,22 @@ class Committer:
             previous = known.get(record.sop_instance_uid)
             # Unknown to the index: a file that a crash or a hand left there.  It is not ours
             # to judge here; it stays as it is and `verify` reports it.
-            if (
-                previous is None
-                or (
-                    self._duplicates is DuplicatePolicy.REPLACE and previous.digest != record.digest
+            try:
+                is_other = (
+                    previous is None
+                    or (
+                        self._duplicates is DuplicatePolicy.REPLACE
+                        and previous.digest != record.digest
+                    )
+                    or (
+                        previous.object_key != record.object_key
+                        and not await self._holds(previous)
+                    )
                 )
-                or (previous.object_key != record.object_key and not await self._holds(previous))
-            ):
+            except StorageError as error:
+                await self._refuse(pending, error)
+                continue
+            if previous is None or is_other:
                 key = distinct_key(record.object_key, self._token())
                 pending.record = replace(record, object_key=key)
                 again.append(pending)
@@ -362,7 +376,7 @@ class Committer:
     async def _take_back(self, published: Sequence[Pending], error: Exception) -> None:
         """The index failed.  Objects go, unless it cannot even say that it has them not."""
         if isinstance(error, StorageError):
-            _log.error("the index took up none of %d objects: %s", len(published), error)
+            self._alert.failed(error)
             refusal = StoreError.of_storage(error)
         else:
             _log.error("the index took up none of %d objects", len(published), exc_info=error)
@@ -380,9 +394,10 @@ class Committer:
             if row is None or row.object_key != pending.record.object_key:
                 gone.append(pending.record.object_key)
         await self._remove(gone)
-        await self._store.settle([pending.staged for pending in published])
+        self._unsettled += [pending.staged for pending in published]
 
     async def _refuse(self, pending: Pending, error: StorageError) -> None:
+        self._alert.failed(error)
         pending.resolve(StoreError.of_storage(error))
         await pending.staged.discard()
 

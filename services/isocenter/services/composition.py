@@ -50,12 +50,18 @@ class StartError(IsocenterError):
 
 @asynccontextmanager
 async def open_archive(
-    settings: Settings, *, lock: bool = True, recover: bool = True, rebuild: bool = False
+    settings: Settings,
+    *,
+    lock: bool = True,
+    shared: bool = False,
+    recover: bool = True,
+    rebuild: bool = False,
 ) -> AsyncIterator[Archive]:
     """The archive that the settings name, whole: locked, migrated and recovered.
 
     Args:
-        lock: own the data directory; worker processes share their server's lock.
+        lock: own the data directory.
+        shared: own it together with the other worker processes of the same server.
         recover: undo what a crash left unfinished; by the owner only.
         rebuild: allow an index that is missing while there are objects, to fill it again.
 
@@ -74,7 +80,7 @@ async def open_archive(
             files = await open_file_store(data_dir, durability=storage.durability)
             stack.push_async_callback(files.aclose)
             if lock:
-                files.lock()
+                files.lock(shared=shared)
             store = files
             index = await stack.enter_async_context(_open_index(settings, files, rebuild))
         archive = await stack.enter_async_context(
@@ -220,7 +226,7 @@ def registry_of(settings: Settings, archive: Archive, tls: TlsContexts | None) -
     suboperations = replace(deadlines, response=settings.deadlines.suboperation)
 
     def connect(
-        peer: Peer, contexts: Sequence[Context]
+        peer: Peer, contexts: Sequence[Context], *, operations_window: int = 1
     ) -> AbstractAsyncContextManager[ClientAssociation]:
         if peer.tls and tls is None:
             raise StartError(f"{peer} wants TLS, which is switched off here")
@@ -229,6 +235,7 @@ def registry_of(settings: Settings, archive: Archive, tls: TlsContexts | None) -
             contexts,
             calling_ae_title=ae_title,
             tls=tls.client(peer) if peer.tls and tls is not None else None,
+            operations_window=operations_window,
             deadlines=suboperations,
             limits=settings.engine_limits(),
         )
@@ -244,6 +251,12 @@ def registry_of(settings: Settings, archive: Archive, tls: TlsContexts | None) -
             ),
             Find(archive, ae_title=ae_title, options=options),
             Get(archive, options=options),
-            Move(archive, destination=peers.get, connect=connect, options=options),
+            Move(
+                archive,
+                destination=peers.get,
+                connect=connect,
+                options=options,
+                associations=settings.query.move_associations,
+            ),
         ]
     )

@@ -7,6 +7,7 @@ Nothing here knows how a fault was noticed, and no finding holds an attribute va
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -22,7 +23,9 @@ from isocenter.engine.errors import (
     LimitExceeded,
     RemoteProtocolError,
 )
-from isocenter.engine.pdu import Abort, AssociateReject
+from isocenter.engine.negotiation import ACCEPTANCE
+from isocenter.engine.pdu import Abort, AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.engine.states import Sta
 
 #: Where a message of the engine names its clause.
 _CLAUSE: Final = re.compile(r"PS3\.\d+ (?:Annex |Table )?[A-Z0-9][\w.-]*")
@@ -80,7 +83,10 @@ _REJECT_CURES: Final = {
     (2, 1): "see the acceptor's log",
     (2, 2): "one side is no DICOM application of this century: protocol version 1 is bit 0",
     (3, 1): "try again later, with fewer associations at once",
-    (3, 2): "the acceptor has as many associations as it allows: close idle ones, or raise its limit",
+    (
+        3,
+        2,
+    ): "the acceptor has as many associations as it allows: close idle ones, or raise its limit",
 }
 
 #: Reason of the service-provider's A-ABORT → where to look (PS3.8 Table 9-26).
@@ -92,7 +98,8 @@ _ABORT_CURES: Final = {
 }
 
 #: Result of a presentation context in an A-ASSOCIATE-AC (PS3.8 Table 9-18).
-_CONTEXT_RESULTS: Final = {
+CONTEXT_RESULTS: Final = {
+    ACCEPTANCE: "accepted",
     1: "user-rejection",
     2: "no reason (provider rejection)",
     3: "abstract syntax not supported",
@@ -106,16 +113,18 @@ _CONTEXT_CURES: Final = {
     "(PS3.5 10.1)",
 }
 
-_STATUS_CURES: Final = {
+_STATUS_CURES: Final[dict[int, str]] = {
     Status.SOP_CLASS_NOT_SUPPORTED: "the performer does not serve this SOP class",
     Status.DUPLICATE_SOP_INSTANCE: "an object with this SOP Instance UID is there already",
     Status.DUPLICATE_INVOCATION: "the invoker uses a Message ID again before its operation ended",
     Status.NOT_AUTHORIZED: "see the performer's access rules",
     Status.OUT_OF_RESOURCES: "room, memory or licenses of the performer are used up",
     Status.UNABLE_TO_CALCULATE_MATCHES: "room or memory of the performer is used up",
-    Status.UNABLE_TO_PERFORM_SUBOPERATIONS: "the performer could not carry out its sub-operations: is the destination reachable?",
-    Status.MOVE_DESTINATION_UNKNOWN: "make the move destination known at the performer, with its address and port",
-    Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the data set is not of the SOP class that the command names, or a key is missing",
+    Status.UNABLE_TO_PERFORM_SUBOPERATIONS: "can the performer reach the destination?",
+    Status.MOVE_DESTINATION_UNKNOWN: "make the move destination known at the performer, "
+    "with its address and port",
+    Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the data set is not of the SOP class that the "
+    "command names, or a key is missing",
 }
 
 
@@ -155,13 +164,49 @@ def of_abort(abort: Abort, who: str) -> Finding:
     )
 
 
-def of_context(abstract_syntax: str, result: int) -> Finding:
-    """A presentation context that was not accepted."""
-    return warning(
-        f"{abstract_syntax} was not accepted: {_CONTEXT_RESULTS.get(result, 'reserved result')}",
-        "PS3.8 9.3.3.2",
-        _CONTEXT_CURES.get(result, ""),
+def of_loss(who: str, before: Sta | None) -> Finding:
+    """*who* closed the connection while the other side was in the state *before*.
+
+    Args:
+        before: None where it is not known.
+    """
+    if before is Sta.STA5:
+        return error(
+            f"the {who} closed instead of answering the A-ASSOCIATE-RQ",
+            "PS3.8 Table 9-10",
+            "does the port expect TLS, or another protocol? Does it refuse this address?",
+        )
+    if before is Sta.STA8:
+        return warning(f"the {who} closed without waiting for the A-RELEASE-RP", "PS3.8 Table 9-10")
+    return error(
+        f"the {who} closed without A-RELEASE or A-ABORT",
+        "PS3.8 Table 9-10",
+        f"look for a crash or a time-out of the {who}, or a firewall between the two",
     )
+
+
+def of_contexts(
+    request: AssociateRequest, accept: AssociateAccept, name: Callable[[str], str]
+) -> list[Finding]:
+    """SOP classes that were proposed and of which no presentation context was accepted."""
+    proposed = {context.context_id: context for context in request.presentation_contexts}
+    results: dict[str, int] = {}
+    for result in accept.presentation_contexts:
+        context = proposed.get(result.context_id)
+        if context is not None and results.get(context.abstract_syntax) != ACCEPTANCE:
+            results[context.abstract_syntax] = result.result
+    refused = {syntax: result for syntax, result in results.items() if result != ACCEPTANCE}
+    found = [
+        warning(
+            f"{name(syntax)} was not accepted: {CONTEXT_RESULTS.get(result, 'reserved result')}",
+            "PS3.8 9.3.3.2",
+            _CONTEXT_CURES.get(result, ""),
+        )
+        for syntax, result in refused.items()
+    ]
+    if len(refused) == len(results):
+        found.append(error("no presentation context was accepted", "PS3.8 9.3.3.2"))
+    return found
 
 
 def of_status(status: int, text: str) -> Finding | None:

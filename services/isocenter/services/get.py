@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from isocenter.engine.dimse.messages import CGetRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.dimse.suboperations import SubOperations
@@ -37,11 +39,12 @@ class Get:
         parsed = await read_query(operation, root, self._options, for_retrieve=True)
         instances = await instances_of(self._archive, parsed.query)
         progress = Progress(operation, SubOperations(len(instances)))
-        finished = await send_instances(
+        todo = deque(instances)
+        await send_instances(
             self._archive,
             operation.association,
-            instances,
+            todo,
             progress,
             lambda: operation.is_cancelled,
         )
-        await progress.final(None if finished else Status.CANCEL)
+        await progress.final(Status.CANCEL if todo else None)

@@ -50,9 +50,12 @@ class StoreError(OperationError):
     def of_storage(cls, error: StorageError) -> StoreError:
         """What a C-STORE answers when an adapter fails."""
         if error.out_of_resources:
-            return cls(OUT_OF_RESOURCES, "no room to keep it")
-        # What failed where is for the log, not for the peer; it is the ``__cause__``.
-        return cls(PROCESSING_FAILURE, "cannot be kept")
+            refusal = cls(OUT_OF_RESOURCES, "no room to keep it")
+        else:
+            refusal = cls(PROCESSING_FAILURE, "cannot be kept")
+        # What failed where is for the log, not for the peer.
+        refusal.__cause__ = error
+        return refusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ class VerifyReport:
         wrong_size, wrong_digest: SOP Instance UIDs whose object is not what was stored.
         unreadable: SOP Instance UIDs whose object cannot be read.
         orphans: keys of objects that no index row points to.
+        index: what is wrong in the index itself.
     """
 
     instances: int = 0
@@ -85,11 +86,17 @@ class VerifyReport:
     wrong_digest: Findings = field(default_factory=Findings)
     unreadable: Findings = field(default_factory=Findings)
     orphans: Findings = field(default_factory=Findings)
+    index: Findings = field(default_factory=Findings)
 
     @property
     def is_good(self) -> bool:
-        """Whether every instance has its object, unchanged.  Orphans take space and no more."""
-        faults = (self.missing, self.wrong_size, self.wrong_digest, self.unreadable)
+        """Whether the index is sound and every instance has its object, unchanged.
+
+        Orphans take space and no more.
+        """
+        faults = (
+            self.missing, self.wrong_size, self.wrong_digest, self.unreadable, self.index,
+        )  # fmt: skip
         return not any(fault.count for fault in faults)
 
 
@@ -109,6 +116,8 @@ async def verify(
         checksums: read every object; without, only sizes are compared.
     """
     report = VerifyReport()
+    for line in await archive.index.check():
+        report.index.add(line)
     total = (await archive.statistics()).instances
 
     async def check(stored: StoredInstance) -> None:

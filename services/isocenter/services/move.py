@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import trio
 
 from isocenter.engine.dimse.messages import CMoveRequest
 from isocenter.engine.dimse.status import Status
@@ -11,18 +15,23 @@ from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
-from isocenter.services.client import Connector, plan_associations
+from isocenter.services.client import Connector, Context, plan_associations
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
+from isocenter.services.ports import StoredInstance
 from isocenter.services.query_retrieve import MOVE_ROOTS, QueryOptions, read_query, retrieve_offer
 from isocenter.services.suboperations import (
+    OPERATIONS_WINDOW,
     Progress,
     instances_of,
     send_instances,
 )
 
 log = logging.getLogger("isocenter.retrieve")
+
+#: One more association costs a few round trips: worth it for so many instances.
+_INSTANCES_PER_ASSOCIATION: Final = 16
 
 
 class Move:
@@ -31,6 +40,7 @@ class Move:
     Args:
         destination: a peer by its AE title; None when it is unknown (A801H).
         connect: how associations to destinations are opened.
+        associations: with one destination at once.
     """
 
     name = "move"
@@ -42,11 +52,13 @@ class Move:
         destination: Callable[[str], Peer | None],
         connect: Connector,
         options: QueryOptions | None = None,
+        associations: int = 1,
     ) -> None:
         self._archive = archive
         self._destination = destination
         self._connect = connect
         self._options = options or QueryOptions()
+        self._associations = associations
         self._offer = retrieve_offer(self._options)
 
     def offer(self, abstract_syntax: str) -> Offer | None:
@@ -76,33 +88,61 @@ class Move:
             instances, lambda item: (item.sop_class_uid, item.transfer_syntax_uid)
         )
         for contexts, group in groups:
-            if operation.is_cancelled:
-                break
-            sent_before = progress.counters.remaining
-            try:
-                async with self._connect(peer, contexts) as association:
+            todo = deque(group)
+
+            async def send(
+                contexts: Sequence[Context] = contexts, todo: deque[StoredInstance] = todo
+            ) -> None:
+                async with self._connect(
+                    peer, contexts, operations_window=OPERATIONS_WINDOW
+                ) as association:
                     await send_instances(
                         self._archive,
                         association.task,
-                        group,
+                        todo,
                         progress,
                         lambda: operation.is_cancelled,
                         move_originator=originator,
                     )
-            except AssociationError as error:
-                if operation.association.ended.is_set():
-                    raise
-                done = sent_before - progress.counters.remaining
+
+            if not operation.is_cancelled:
+                failure = await self._over_associations(send, todo)
+                if failure is not None and operation.association.ended.is_set():
+                    raise failure
+            if todo and not operation.is_cancelled:
                 complaints.add(
                     log,
                     logging.ERROR,
                     "C-MOVE to %s: %s; %d instances were not sent",
                     peer,
-                    error,
-                    len(group) - done,
+                    failure,
+                    len(todo),
                 )
-                progress.fail_rest(group[done:])
+                progress.fail_rest(todo)
                 await progress.pending()
         await progress.final(
             Status.CANCEL if operation.is_cancelled and progress.counters.remaining else None
         )
+
+    async def _over_associations(
+        self, send: Callable[[], Awaitable[None]], todo: Sequence[StoredInstance]
+    ) -> AssociationError | None:
+        """Have *send* work on *todo* over as many associations as are worth it.
+
+        The destination may refuse or lose some; what they did not send, the others do.
+
+        Returns:
+            Why the first that ended early did.
+        """
+        failures: list[AssociationError] = []
+
+        async def over_one() -> None:
+            try:
+                await send()
+            except AssociationError as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(self._associations, 1 + len(todo) // _INSTANCES_PER_ASSOCIATION)):
+                nursery.start_soon(over_one)
+        return failures[0] if failures else None

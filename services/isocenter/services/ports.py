@@ -154,6 +154,13 @@ class Index(Protocol):
 
     async def statistics(self) -> IndexStatistics: ...
 
+    async def check(self) -> Sequence[str]:
+        """What is wrong in the index itself, a line each, without attribute values.
+
+        Reads all of it.
+        """
+        ...
+
     async def aclose(self) -> None: ...
 
 

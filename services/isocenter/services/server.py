@@ -55,6 +55,10 @@ _ASSOCIATE_RQ: Final = 0x01
 _HTTP_VERBS: Final = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"CONN", b"DELE", b"PATC")
 
 
+#: Takes a transport and what we are on it; gives the one to use.
+Record = Callable[[Transport, Role], Transport]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits:
     """Bounds on what strangers take together."""
@@ -114,6 +118,7 @@ class Server:
         limits: Limits,
         server_limits: ServerLimits,
         grace: float,
+        record: Record | None = None,
     ) -> None:
         self.registry = registry
         self.access = access
@@ -124,6 +129,7 @@ class Server:
         self._limits = limits
         self._server_limits = server_limits
         self._grace = grace
+        self._record = record
         self._connections: dict[_Connection, None] = {}
         self._per_address: Counter[str] = Counter()
         self._per_ae_title: Counter[str] = Counter()
@@ -214,6 +220,8 @@ class Server:
                 transport = await self._open(sock, bind, connection)
                 if transport is None:
                     return
+                if self._record is not None:
+                    transport = self._record(transport, Role.ACCEPTOR)
                 await self._associate(transport, connection)
         except* Exception:
             # One association, not the server.
@@ -382,6 +390,7 @@ async def serve(
     limits: Limits = DEFAULT_LIMITS,
     server_limits: ServerLimits | None = None,
     grace: float = DEFAULT_GRACE_SECONDS,
+    record: Record | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve DICOM until cancelled or until `Server.stop`.
@@ -394,6 +403,8 @@ async def serve(
         max_pdu_length: announced to peers, in bytes; default `Limits.max_pdu_length`.
         operations_window: operations that a peer may have outstanding at once on one association.
         grace: seconds that a stop waits for operations under way.
+        record: puts something between each association and its connection that sees all
+            bytes (`isocenter.services.capture.CaptureFolder.record`); None: nothing.
 
     Raises:
         OSError: an address cannot be bound; the message names fault and cure.
@@ -414,6 +425,7 @@ async def serve(
             limits=limits,
             server_limits=server_limits,
             grace=grace,
+            record=record,
             task_status=task_status,
         )
     finally:
@@ -432,6 +444,7 @@ async def serve_on(
     limits: Limits = DEFAULT_LIMITS,
     server_limits: ServerLimits | None = None,
     grace: float = DEFAULT_GRACE_SECONDS,
+    record: Record | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """`serve` on sockets that listen already, made by `open_listener` or inherited."""
@@ -449,6 +462,7 @@ async def serve_on(
         limits=limits,
         server_limits=server_limits or ServerLimits(),
         grace=grace,
+        record=record,
     )
     for sock, bind in listeners:
         host, port = sock.getsockname()[:2]

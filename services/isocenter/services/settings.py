@@ -363,6 +363,11 @@ def warnings(settings: Settings) -> list[str]:
         found.append(
             "tls.identity is any: whoever has a certificate of the CA may use any AE title"
         )
+    if server.capture is not None:
+        found.append(
+            f"every association is recorded in {server.capture}: these captures hold PHI in the "
+            "clear, and nobody deletes them; stop it (server.capture) when the fault is found"
+        )
     if settings.storage.is_in_memory:
         found.append("everything is kept in memory and gone when the server stops")
     elif settings.storage.durability == "relaxed":

@@ -159,6 +159,13 @@ class ServerSettings:
     workers: int = _setting(
         1, kinds.Integer(1, 256), "processes that serve the same ports", "--workers", "N"
     )
+    capture: Path | None = _setting(
+        None,
+        kinds.FilePath("a directory"),
+        "record the bytes of each association there, for isocenter dissect; they hold PHI",
+        "--capture",
+        "DIR",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +294,11 @@ class QuerySettings:
     )
     max_results: int = _setting(
         0, kinds.Integer(1, 1_000_000_000, zero="no limit"), "answers to one C-FIND"
+    )
+    move_associations: int = _setting(
+        2,
+        kinds.Integer(1, 64),
+        "associations with one C-MOVE destination at once; 1 for destinations that take one only",
     )
 
 

@@ -8,8 +8,12 @@ whose identifier lists the instances that failed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
+from typing import Final
+
+import trio
 
 from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
 from isocenter.engine.dimse.messages import (
@@ -20,6 +24,7 @@ from isocenter.engine.dimse.messages import (
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.dimse.suboperations import SubOperations
+from isocenter.engine.errors import AssociationError
 from isocenter.services.archive import Archive
 from isocenter.services.association import AssociationTask
 from isocenter.services.objects import DicomObject, choose_context
@@ -29,6 +34,9 @@ from isocenter.services.query import Query
 from isocenter.services.sop_classes import name_of
 
 log = logging.getLogger("isocenter.retrieve")
+
+#: Sub-operations on their way at once on one association, if the peer agrees to so many.
+OPERATIONS_WINDOW: Final = 16
 
 _FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
 
@@ -78,26 +86,40 @@ async def instances_of(archive: Archive, query: Query) -> list[StoredInstance]:
 async def send_instances(
     archive: Archive,
     association: AssociationTask,
-    instances: Sequence[StoredInstance],
+    todo: deque[StoredInstance],
     progress: Progress,
     is_cancelled: Callable[[], bool],
     *,
     move_originator: tuple[str, int] | None = None,
-) -> bool:
-    """Send them one after the other; False when a cancel came between two.
+) -> None:
+    """Send until nothing is left to do or a cancel has come, as many at once as the
+    association was negotiated for.
 
     What cannot be sent is counted as failed, with a reason in the log.
 
     Raises:
-        AssociationError: *association* has ended; the rest was not counted.
+        AssociationError: *association* has ended; what it did not send is in *todo* again.
     """
-    for instance in instances:
-        if is_cancelled():
-            return False
-        status = await _send_instance(archive, association, instance, move_originator)
-        progress.counters.count(instance.sop_instance_uid, status)
-        await progress.pending()
-    return True
+    failures: list[AssociationError] = []
+
+    async def send_one_after_the_other() -> None:
+        while todo and not is_cancelled() and not failures:
+            instance = todo.popleft()
+            try:
+                status = await _send_instance(archive, association, instance, move_originator)
+            except AssociationError as error:
+                todo.appendleft(instance)
+                failures.append(error)
+                return
+            progress.counters.count(instance.sop_instance_uid, status)
+            await progress.pending()
+
+    async with trio.open_nursery() as nursery:
+        window = association.negotiated.operations_invoked or OPERATIONS_WINDOW
+        for _ in range(min(window, OPERATIONS_WINDOW, len(todo))):
+            nursery.start_soon(send_one_after_the_other)
+    if failures:
+        raise failures[0]
 
 
 async def _send_instance(

@@ -7,7 +7,7 @@ Two folders under the root, on one file system::
 
 An object is published in this order, and each step waits for the one before:
 
-1. its bytes are written under a staged name, and the file is synced;
+1. its bytes are written under a staged name; the file is synced, then the staging folder;
 2. ``link(2)`` gives it the final name, which never replaces another object;
 3. every folder that got a new name is synced.
 
@@ -16,9 +16,9 @@ staged name of an indexed object means nothing, one of an unknown object means
 that the crash came between 2 and the index, and `recover` takes the object back.
 Whatever is cut short earlier never had a final name.
 
-The staging folder itself is never synced.  A file system that keeps a final name but
-loses the older staged one (POSIX allows it; ext4, XFS, Btrfs, APFS do not do it) leaves
-a whole object that no index knows: `verify` reports it and it blocks nothing.
+The staging folder is synced before the link, so that no final name outlives a power
+failure without its staged one.  Journals that keep names in order (ext4, XFS, Btrfs, APFS)
+would see to that by themselves, and on them that sync costs next to nothing; POSIX does not.
 
 Blocking calls run in worker threads.  A hop there and back costs more than writing a
 small object, hence small ones wait in memory and a batch is published in few hops.
@@ -64,6 +64,7 @@ KNOWN_FOLDERS: Final = 8192
 FOLDER_ATTEMPTS: Final = 16
 
 _Published = StorageError | FileExistsError | None
+_Job = tuple[StagedFile, str]
 
 
 class FileStore:
@@ -113,7 +114,7 @@ class FileStore:
         return StagedFile(self._area)
 
     async def publish(self, staged: Sequence[tuple[StagedObject, str]]) -> Sequence[_Published]:
-        jobs: list[tuple[StagedFile, str]] = []
+        jobs: list[_Job] = []
         for one, key in staged:
             check_object_key(key)
             if not isinstance(one, StagedFile):
@@ -121,75 +122,96 @@ class FileStore:
             jobs.append((one, key))
         # Threads wait for disks side by side; without syncs there is little to wait for.
         if len(jobs) <= 1 or not self._is_durable:
-            return await self._area.in_thread(
-                lambda: self._sync_names(jobs, self._publish_all(jobs))
-            )
+            return await self._area.in_thread(lambda: self._name_all(jobs, self._write_all(jobs)))
         # Dealt out so that a large object does not keep the ones after it waiting.
         hands = [jobs[start::WRITERS] for start in range(min(WRITERS, len(jobs)))]
         outcomes: list[_Published] = [None] * len(jobs)
 
-        async def play(start: int, hand: list[tuple[StagedFile, str]]) -> None:
-            outcomes[start::WRITERS] = await self._area.in_thread(partial(self._publish_all, hand))
+        async def play(start: int, hand: list[_Job]) -> None:
+            outcomes[start::WRITERS] = await self._area.in_thread(partial(self._write_all, hand))
 
         # A half-published batch would have no owner: a cancellation has to wait.
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
                 for start, hand in enumerate(hands):
                     nursery.start_soon(play, start, hand)
-            outcomes = await self._area.in_thread(lambda: self._sync_names(jobs, outcomes))
+            outcomes = await self._area.in_thread(lambda: self._name_all(jobs, outcomes))
         return outcomes
 
-    def _publish_all(self, jobs: list[tuple[StagedFile, str]]) -> list[_Published]:
-        """Write, sync and link each; folders are synced afterwards (`_sync_names`)."""
-        outcomes: list[_Published] = []
-        for staged, key in jobs:
+    def _write_all(self, jobs: list[_Job]) -> list[_Published]:
+        """Write each under a staged name that tells its key, and sync its content."""
+        return [self._attempt(self._write, *job) for job in jobs]
+
+    def _name_all(self, jobs: list[_Job], outcomes: list[_Published]) -> list[_Published]:
+        """Give each that was written its final name, durably.
+
+        Its staged name is durable before: whatever then has a final name after a power failure
+        has the other one as well, and `recover` can tell what it is.
+        """
+        if self._is_durable and None in outcomes:
             try:
-                self._publish(staged, key)
-            except FileExistsError:
-                outcomes.append(FileExistsError("the object key is taken"))
-            except StorageError as error:
-                staged.drop()
-                outcomes.append(error)
+                self._files.sync_folder(self._area.folder)
             except OSError as error:
-                staged.drop()
-                outcomes.append(storage_error("publish an object", error))
-            else:
-                outcomes.append(None)
-        return outcomes
+                failure = storage_error("make the staging folder durable", error)
+                for place, (staged, _) in enumerate(jobs):
+                    if outcomes[place] is None:
+                        staged.drop()
+                        outcomes[place] = failure
+        outcomes = [
+            self._attempt(self._name, *job) if outcome is None else outcome
+            for job, outcome in zip(jobs, outcomes, strict=True)
+        ]
+        return self._sync_names(jobs, outcomes)
 
-    def _publish(self, staged: StagedFile, key: str) -> None:
-        target = os.path.join(self._objects, *key.split("/"))
+    @staticmethod
+    def _attempt(
+        step: Callable[[StagedFile, str], None], staged: StagedFile, key: str
+    ) -> _Published:
+        try:
+            step(staged, key)
+        except FileExistsError:
+            return FileExistsError("the object key is taken")
+        except StorageError as error:
+            staged.drop()
+            return error
+        except OSError as error:
+            staged.drop()
+            return storage_error("publish an object", error)
+        return None
+
+    def _path(self, key: str) -> str:
+        return os.path.join(self._objects, *key.split("/"))
+
+    def _write(self, staged: StagedFile, key: str) -> None:
+        target = self._path(key)
         if os.path.lexists(target):  # most often a whole study sent again: do not write it
             raise FileExistsError(target)
         path = staged.rename_for(key)
         staged.flush(sync=self._is_durable)
         staged.close()
+        if not self._links:
+            # The staged name will be renamed away: an empty file takes its part for `recover`.
+            with suppress(FileExistsError):
+                self._files.close(self._files.create(self._area.marker_of(path)))
+
+    def _name(self, staged: StagedFile, key: str) -> None:
+        target = self._path(key)
         for _ in range(FOLDER_ATTEMPTS):
             try:
                 if self._links:
-                    self._files.link(path, target)
+                    self._files.link(staged.path, target)
                     staged.publish()
                 else:
-                    staged.publish(self._rename(path, target))
+                    # Two *processes* that publish one key at the same moment are not told
+                    # apart here; the later one wins.
+                    self._files.rename(staged.path, target)
+                    staged.publish(self._area.marker_of(staged.path))
             except FileNotFoundError:
                 self._make_folders(os.path.dirname(target))
             else:
                 return
         # Another process prunes the folder each time.
         raise OSError(errno.ENOENT, "the object's folder is removed again and again")
-
-    def _rename(self, path: str, target: str) -> str:
-        """Publish where there are no hard links.
-
-        What is lost: two *processes* that publish one key at the same moment are not told
-        apart, the later one wins.  The staged name is gone afterwards, so an empty
-        marker takes its part for `recover`.
-        """
-        marker = self._area.marker_of(path)
-        with suppress(FileExistsError):
-            self._files.close(self._files.create(marker))
-        self._files.rename(path, target)
-        return marker
 
     def _make_folders(self, folder: str) -> None:
         missing = []
@@ -207,9 +229,7 @@ class FileStore:
             except FileNotFoundError:
                 return  # pruned under us: the caller tries again
 
-    def _sync_names(
-        self, jobs: list[tuple[StagedFile, str]], outcomes: list[_Published]
-    ) -> list[_Published]:
+    def _sync_names(self, jobs: list[_Job], outcomes: list[_Published]) -> list[_Published]:
         """Make the new names durable, each folder once; objects whose folder fails are undone."""
         if not self._is_durable:
             return outcomes
@@ -262,9 +282,8 @@ class FileStore:
 
     async def open(self, key: str) -> FileReader:
         check_object_key(key)
-        path = os.path.join(self._objects, *key.split("/"))
         return await trio.to_thread.run_sync(
-            FileReader.open, path, self._readers, limiter=self._readers
+            FileReader.open, self._path(key), self._readers, limiter=self._readers
         )
 
     async def remove(self, keys: Sequence[str]) -> None:
@@ -399,11 +418,13 @@ class FileStore:
         except OSError as error:
             raise storage_error("clear the staging folder", error) from error
 
-    def lock(self) -> None:
+    def lock(self, *, shared: bool = False) -> None:
         """Own the folder: of all processes on all machines only one server may.
 
-        The worker processes of one server share its lock and do not call this.  The lock
-        ends with the process, or with `aclose`.
+        The lock ends with the process, or with `aclose`.
+
+        Args:
+            shared: for the worker processes of one server; nobody owns the folder while one lives.
 
         Raises:
             StorageError: another server has it.
@@ -418,7 +439,7 @@ class FileStore:
         except OSError as error:
             raise storage_error(f"open the lock file {path}", error) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             os.close(descriptor)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
@@ -466,9 +487,14 @@ def _prepare(path: str) -> tuple[str, bool]:
     try:
         # Parents that are missing get the process's own mode: they are not only ours.
         os.makedirs(os.path.dirname(root), exist_ok=True)
-        for folder in (root, objects, staging):
+        with suppress(FileExistsError):
+            os.mkdir(root, FOLDER_MODE)
+        if not os.path.isdir(objects):  # it is made once all above it is durable
+            _sync_ancestry(root)
+        for folder in (objects, staging):
             with suppress(FileExistsError):
                 os.mkdir(folder, FOLDER_MODE)
+        SystemFiles().sync_folder(root)
         try:
             os.close(os.open(names[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             try:
@@ -496,3 +522,13 @@ def _prepare(path: str) -> tuple[str, bool]:
             "directory with --data-dir",
             out_of_resources=error.errno in OUT_OF_RESOURCES,
         ) from error
+
+
+def _sync_ancestry(folder: str) -> None:
+    """Make its own name durable, and those of all folders above it: any of them may be new."""
+    files = SystemFiles()
+    while (parent := os.path.dirname(folder)) != folder:
+        # One that we may pass but not read was there before us.
+        with suppress(PermissionError):
+            files.sync_folder(parent)
+        folder = parent

@@ -244,6 +244,10 @@ class MemoryIndex:
         async with aclosing(_blocks(stored)) as blocks:
             yield blocks
 
+    async def check(self) -> Sequence[str]:
+        await trio.lowlevel.checkpoint()
+        return ()
+
     async def statistics(self) -> IndexStatistics:
         await trio.lowlevel.checkpoint()
         return IndexStatistics(

@@ -96,6 +96,12 @@ class StagedFile:
         self._synced = False
         self._error: StorageError | None = None
 
+    @property
+    def path(self) -> str:
+        """Its staged name; it has one as soon as something was written out."""
+        assert self._path is not None
+        return self._path
+
     async def write(self, buffers: Sequence[Buffer]) -> None:
         held = self._held
         if held is None:

@@ -1,7 +1,7 @@
 """A whole, small data set as elements: a C-FIND identifier, a normalized attribute list, an item.
 
-Everything is held in memory, bounded by ``limits.identifier``; images belong to
-`isocenter.engine.dataset.scanner`.
+Everything is held in memory, bounded by ``limits.identifier`` and ``identifier_elements``;
+images belong to `isocenter.engine.dataset.scanner`.
 
 Standard: PS3.5 7.1, 7.5, A.4, 6.2.2.
 """
@@ -140,7 +140,10 @@ def _read(
     is_undefined = False
     tag_of_sequence = 0
     pos = 0
-    for _ in range(limits.elements):
+    most, limit = min(
+        (limits.elements, "elements"), (limits.identifier_elements, "identifier_elements")
+    )
+    for _ in range(most):
         closes = False
         if pos == end and not is_undefined:
             if not stack:
@@ -210,7 +213,7 @@ def _read(
             if isinstance(closed, list):
                 assert isinstance(container, dict)
                 container[closed_tag] = Element(closed_tag, "SQ", tuple(closed))
-    raise DataSetError(f"more than {limits.elements} elements and items", pos, "elements")
+    raise DataSetError(f"more than {most} elements and items", pos, limit)
 
 
 def _explicit(

@@ -115,16 +115,26 @@ __all__ = [
 _ERROR_COMMENT_LENGTH: Final = 64
 _NOT_IN_LO: Final = {ord("\\"): "/"} | dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
 _US_LENGTH: Final = 2
+_UID_LENGTH: Final = 64
 _NO_DATA_SET: Final = cs.NO_DATA_SET.to_bytes(2, "little")
 _AFFECTED_SOP_CLASS_UID: Final = FIELDS["affected_sop_class_uid"].element
 _REQUESTED_SOP_CLASS_UID: Final = FIELDS["requested_sop_class_uid"].element
 
 #: The few SOP classes that are spoken of on every association.
-_encode_class_uid = lru_cache(256)(cs.encode_uid)
-_decode_class_uid = lru_cache(256)(cs.decode_uid)
+_encode_known_uid = lru_cache(256)(cs.encode_uid)
+_decode_known_uid = lru_cache(256)(cs.decode_uid)
 
 _Encode = Callable[[int, Any], bytes]
 _Decode = Callable[[bytes], Any]
+
+
+# What is too long for a UID (PS3.5 9.1) would stay in the memory of the process.
+def _encode_class_uid(element: int, uid: str) -> bytes:
+    return (_encode_known_uid if len(uid) <= _UID_LENGTH else cs.encode_uid)(element, uid)
+
+
+def _decode_class_uid(value: bytes) -> str:
+    return (_decode_known_uid if len(value) <= _UID_LENGTH else cs.decode_uid)(value)
 
 
 def _encode_comment(element: int, text: str) -> bytes:

@@ -52,6 +52,7 @@ COMMANDS: Final = (
     Command("findscu", "findscu", "query a peer (C-FIND)"),
     Command("movescu", "movescu", "have a peer send objects somewhere (C-MOVE)"),
     Command("getscu", "getscu", "fetch objects from a peer (C-GET)"),
+    Command("dissect", "dissect", "read what two peers said to each other from a capture"),
 )
 
 

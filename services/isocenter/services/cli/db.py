@@ -149,6 +149,7 @@ async def _verify(settings: Settings, terminal: Terminal, *, checksums: bool) ->
             "changed": report.wrong_digest,
             "unreadable": report.unreadable,
             "orphan": report.orphans,
+            "index": report.index,
         },
     )
     print(
@@ -157,11 +158,17 @@ async def _verify(settings: Settings, terminal: Terminal, *, checksums: bool) ->
         f"{report.wrong_digest.count} changed, {report.unreadable.count} unreadable, "
         f"{report.orphans.count} not in the index"
     )
-    if not report.is_good:
+    if report.index.count:
+        terminal.error(
+            f"the index is damaged ({report.index.count} findings); stop the server, move index.db "
+            "and those named like it with -wal and -shm away, and run isocenter db reindex"
+        )
+    elif not report.is_good:
         terminal.error(
             "objects are damaged; restore them from a backup into their places, or "
             "isocenter db reindex makes the index forget those that are missing"
         )
+    if not report.is_good:
         return EXIT_FAILED
     if report.orphans.count:
         terminal.note("isocenter db reindex takes into the index what is not in it")

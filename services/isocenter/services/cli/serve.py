@@ -18,10 +18,11 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition, logs
+from isocenter.services.capture import CaptureFolder
 from isocenter.services.certificates import CA_FOLDER
 from isocenter.services.cli.workers import run_workers
 from isocenter.services.listening import Bind, open_listener
-from isocenter.services.server import Server, serve_on
+from isocenter.services.server import Record, Server, serve_on
 from isocenter.services.settings import (
     Settings,
     SettingsError,
@@ -72,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         try:
             tls = _tls(settings, stack)
+            folder = settings.server.capture
+            record = None if folder is None else CaptureFolder(folder).record
             if arguments.check_config:
                 binds = composition.binds_of(settings, tls)
                 print(_summary(settings, tls, [(b.host, b.port, b.tls is not None) for b in binds]))
@@ -98,10 +101,12 @@ def run(arguments: argparse.Namespace) -> int:
                 return run_workers(
                     settings.server.workers,
                     prepare=lambda: trio.run(_prepare, settings),
-                    work=lambda ready: trio.run(_serve, settings, tls, listeners, ready, False),
+                    work=lambda ready, parent: trio.run(
+                        _serve, settings, tls, listeners, record, ready, parent
+                    ),
                     announce=announce,
                 )
-            trio.run(_serve, settings, tls, listeners, announce, True)
+            trio.run(_serve, settings, tls, listeners, record, announce, None)
         except* (IsocenterError, OSError) as group:
             failures += _leaves(group)
         for failure in failures:
@@ -119,11 +124,14 @@ async def _serve(
     settings: Settings,
     tls: composition.TlsContexts | None,
     listeners: Sequence[tuple[socket.socket, Bind]],
+    record: Record | None,
     announce: Callable[[], None],
-    owner: bool,
+    parent: int | None,
 ) -> None:
+    """*parent*: of a worker, what becomes readable when its parent is gone."""
+    is_worker = parent is not None
     async with (
-        composition.open_archive(settings, lock=owner, recover=owner) as archive,
+        composition.open_archive(settings, shared=is_worker, recover=not is_worker) as archive,
         trio.open_nursery() as nursery,
     ):
         server: Server = await nursery.start(
@@ -137,10 +145,13 @@ async def _serve(
                 limits=settings.engine_limits(),
                 server_limits=composition.server_limits_of(settings),
                 grace=settings.deadlines.shutdown,
+                record=record,
                 task_status=task_status,
             )
         )
         nursery.start_soon(_obey_signals, server, tls, nursery.cancel_scope)
+        if parent is not None:
+            nursery.start_soon(_end_with, parent, nursery.cancel_scope)
         announce()
         await server.stopped.wait()
         nursery.cancel_scope.cancel()
@@ -171,6 +182,13 @@ async def _obey_signals(
             _notify_systemd("STOPPING=1")
             log.info("stopping; once more stops at once")
             server.stop()
+
+
+async def _end_with(parent: int, scope: trio.CancelScope) -> None:
+    """Nobody can stop a worker without a parent, and it would keep the ports and the archive."""
+    await trio.lowlevel.wait_readable(parent)
+    log.error("the server's first process is gone; this worker ends")
+    scope.cancel()
 
 
 def _tls(settings: Settings, stack: ExitStack) -> composition.TlsContexts | None:

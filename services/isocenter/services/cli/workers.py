@@ -27,14 +27,15 @@ def run_workers(
     count: int,
     *,
     prepare: Callable[[], None],
-    work: Callable[[Callable[[], None]], object],
+    work: Callable[[Callable[[], None], int], object],
     announce: Callable[[], None],
 ) -> int:
     """Keep *count* workers until SIGTERM or SIGINT; the exit code.
 
     Args:
         prepare: done once before, in a process of its own; exits or raises to refuse.
-        work: a worker; calls its argument when it accepts connections.
+        work: a worker; calls its first argument when it accepts connections, and ends when
+            the second, a descriptor, becomes readable: the parent is gone.
         announce: called in the parent when the first worker accepts.
     """
     if not hasattr(os, "fork"):
@@ -60,6 +61,8 @@ def run_workers(
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGHUP, reload)
     readable, writable = os.pipe()
+    # Nothing is written to it: its end comes with that of the parent, however that comes.
+    parent_end, parent_life = os.pipe()
 
     def ready() -> None:
         os.write(writable, b"+")
@@ -68,7 +71,7 @@ def run_workers(
     announced = False
     while True:
         while len(workers) < count and not stopping:
-            workers[_fork(lambda: work(ready))] = time.monotonic()
+            workers[_fork(lambda: work(ready, parent_end), parent_life)] = time.monotonic()
         if not announced and not stopping and select.select([readable], [], [], _START_SECONDS)[0]:
             announced = True
             announce()
@@ -95,7 +98,7 @@ def run_workers(
             failed_starts = 0
 
 
-def _fork(work: Callable[[], object]) -> int:
+def _fork(work: Callable[[], object], *not_inherited: int) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -103,6 +106,8 @@ def _fork(work: Callable[[], object]) -> int:
         return pid
     code = 2
     try:
+        for descriptor in not_inherited:
+            os.close(descriptor)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         work()

@@ -1,0 +1,343 @@
+"""What fails below the archive: the peer hears it, the server serves on, nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from durability.faults import (
+    alerts,
+    failed_calls,
+    failing_calls,
+    fill,
+    is_running,
+    on_own_disk,
+)
+from durability.workload import (
+    LARGE,
+    SUCCESS,
+    Item,
+    echo,
+    findable,
+    staged,
+    store_one,
+)
+from isocenter.engine.dimse.messages import CStoreRequest
+from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services import composition, sop_classes
+from isocenter.services.client import BASIC_SYNTAXES, open_association
+from isocenter.services.identifier import build_identifier
+from isocenter.services.listening import Bind
+from isocenter.services.operations import Operation
+from isocenter.services.peer import Peer
+from isocenter.services.query import Level
+from isocenter.services.server import Server, serve
+from isocenter.services.settings import load_settings
+from isocenter.storage import sqlite_connection
+from support.processes import ServedArchive, isocenter_command, served_archive
+from support.serving import port_of
+from support.studies import CT_IMAGE_STORAGE
+
+pytestmark = [pytest.mark.slow, pytest.mark.durability]
+
+PROCESSING_FAILURE = 0x0110
+OUT_OF_RESOURCES = 0xA700
+
+STUDY = 1
+KIB = 1 << 10
+
+
+async def verified(archive: ServedArchive | Path, *, code: int = 0) -> str:
+    """What `isocenter db verify` prints; it ends with *code*."""
+    data_dir = archive.data_dir if isinstance(archive, ServedArchive) else archive
+    done = await trio.to_thread.run_sync(
+        lambda: isocenter_command("db", "verify", "--data-dir", data_dir)
+    )
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+async def serves(archive: ServedArchive, *numbers: int) -> None:
+    """It answers, and these instances of the study are found, and no others."""
+    assert await echo(archive.port) == SUCCESS
+    expected = {Item(STUDY, number).uid for number in numbers}
+    assert await findable(archive.port, [STUDY]) == expected
+
+
+# -- Room ------------------------------------------------------------------------------
+
+
+@pytest.mark.interop("unshare")
+@pytest.mark.parametrize(
+    ("leave", "size"),
+    [
+        pytest.param(0, 6_000, id="no room at all"),
+        pytest.param(512 * KIB, LARGE, id="not for all of a large object"),
+        pytest.param(24 * KIB, 9_000, id="for the object, but not for the index"),
+    ],
+)
+async def test_a_full_disk(tmp_path: Path, leave: int, size: int) -> None:
+    with on_own_disk(tmp_path, 8_000) as archive:
+        assert await store_one(archive.port, Item(STUDY, 1)) == SUCCESS
+        filler = fill(archive.data_dir, leave=leave)
+        for number in (2, 3):
+            # A study of its own each: the log of the index has to grow for it.
+            assert await store_one(archive.port, Item(number, 1, size)) == OUT_OF_RESOURCES
+        await serves(archive, 1)
+        assert await findable(archive.port, [2, 3]) == set()
+        assert len(alerts(archive.log)) == 1
+        filler.unlink()
+        # It recovers by itself, and nothing is left of what was refused.
+        assert await store_one(archive.port, Item(2, 1, size)) == SUCCESS
+        assert len(archive.objects()) == 2
+        assert "objects are kept again" in archive.log.read_text()
+        assert ", 0 not in the index" in await verified(archive)
+
+
+@pytest.mark.interop("unshare")
+async def test_a_read_only_data_directory_stops_the_start(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    seal = 'mount -t tmpfs -o ro none "$0" && exec "$@"'
+    with pytest.raises(AssertionError, match="Read-only file system; give user") as caught:
+        with served_archive(tmp_path, run_by=["unshare", "-Urm", "sh", "-c", seal, data_dir]):
+            pass
+    assert "ended with 2" in str(caught.value)
+
+
+# -- Calls that fail -------------------------------------------------------------------
+
+
+@pytest.mark.interop("strace")
+@pytest.mark.parametrize(
+    ("calls", "error", "status"),
+    [
+        pytest.param("write", "EIO", PROCESSING_FAILURE, id="write of an object"),
+        pytest.param("write", "ENOSPC", OUT_OF_RESOURCES, id="no room for an object"),
+        pytest.param("fsync", "EIO", PROCESSING_FAILURE, id="fsync of objects and folders"),
+        pytest.param("fdatasync", "EIO", PROCESSING_FAILURE, id="fdatasync of the index"),
+        pytest.param("pwrite64", "EIO", PROCESSING_FAILURE, id="write of the index"),
+        pytest.param("link", "EIO", PROCESSING_FAILURE, id="link"),
+        pytest.param("mkdir", "ENOSPC", OUT_OF_RESOURCES, id="no room for a folder"),
+        pytest.param("openat", "EROFS", PROCESSING_FAILURE, id="file system gone read-only"),
+        pytest.param("openat", "EMFILE", OUT_OF_RESOURCES, id="out of descriptors"),
+    ],
+)
+async def test_a_call_that_fails(tmp_path: Path, calls: str, error: str, status: int) -> None:
+    with served_archive(tmp_path) as archive:
+        assert await store_one(archive.port, Item(STUDY, 1)) == SUCCESS
+        with failing_calls(archive, calls, error, tmp_path):
+            assert await store_one(archive.port, Item(2, 1)) == status
+            assert await store_one(archive.port, Item(3, 1)) == status
+            await serves(archive, 1)
+        assert failed_calls(tmp_path)
+        assert await findable(archive.port, [2, 3]) == set()
+        assert len(alerts(archive.log)) == 1
+        assert error_text(error) in alerts(archive.log)[0] or "index" in alerts(archive.log)[0]
+        # The fault is over: the same object goes in.
+        assert await store_one(archive.port, Item(2, 1)) == SUCCESS
+        archive.process.send_signal(signal.SIGKILL)
+        archive.process.wait()
+    with served_archive(tmp_path) as archive:
+        await serves(archive, 1)
+        assert await findable(archive.port, [2, 3]) == {Item(2, 1).uid}
+        assert not staged(archive.data_dir)
+        assert ", 0 not in the index" in await verified(archive)
+
+
+def error_text(name: str) -> str:
+    return os.strerror(getattr(errno, name))
+
+
+async def test_an_index_that_another_process_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sqlite_connection, "BUSY_TIMEOUT_SECONDS", 0.2)
+    settings = load_settings(environ={}, overrides={"storage.data_dir": str(tmp_path)})
+    async with (
+        composition.open_archive(settings) as archive,
+        trio.open_nursery() as nursery,
+    ):
+        registry = composition.registry_of(settings, archive, None)
+        binds = [Bind(host="127.0.0.1", port=0)]
+        server: Server = await nursery.start(
+            lambda task_status: serve(registry, binds, task_status=task_status)
+        )
+        port = port_of(server)
+        assert await store_one(port, Item(STUDY, 1)) == SUCCESS
+        other = sqlite3.connect(tmp_path / "index.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert await store_one(port, Item(STUDY, 2)) == PROCESSING_FAILURE
+        # Who asks does not wait for who writes.
+        assert await findable(port, [STUDY]) == {Item(STUDY, 1).uid}
+        other.execute("ROLLBACK")
+        other.close()
+        assert await store_one(port, Item(STUDY, 2)) == SUCCESS
+        nursery.cancel_scope.cancel()
+    said = [record for record in caplog.records if "objects cannot be kept" in record.message]
+    assert len(said) == 1
+    assert "locked by another process" in said[0].message
+    assert ", 0 not in the index" in await verified(tmp_path)
+
+
+# -- A damaged index -------------------------------------------------------------------
+
+
+def _shorten(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def _overwrite_head(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"not a database".ljust(4096, b"!"))
+
+
+def _overwrite_middle(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 2 * 4096))
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+async def _three_objects(folder: Path) -> Path:
+    """An archive of three objects, whose server stopped; its data directory."""
+    with served_archive(folder) as archive:
+        for number in (1, 2, 3):
+            assert await store_one(archive.port, Item(STUDY, number)) == SUCCESS
+        archive.process.terminate()
+        assert archive.process.wait() == 0
+    return archive.data_dir
+
+
+async def _reindexed(data_dir: Path) -> None:
+    """Do what the messages say: move the index away, rebuild it from the files alone."""
+    for path in data_dir.glob("index.db*"):
+        path.unlink()
+    done = isocenter_command("db", "reindex", "--data-dir", data_dir)
+    assert done.returncode == 0, done.stdout
+    with served_archive(data_dir.parent) as archive:
+        await serves(archive, 1, 2, 3)
+        assert ", 0 not in the index" in await verified(archive)
+
+
+@pytest.mark.parametrize("damage", [_shorten, _empty, _overwrite_head, _overwrite_middle, _remove])
+async def test_a_damaged_index_is_refused_openly_and_rebuilt(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    data_dir = await _three_objects(tmp_path)
+    damage(data_dir / "index.db")
+    told = await verified(data_dir, code=1)
+    assert "db reindex" in told
+    with pytest.raises(AssertionError, match="db reindex"), served_archive(tmp_path):
+        pass  # it must not start, and never be an empty archive
+    await _reindexed(data_dir)
+
+
+@pytest.mark.parametrize("damage", [_shorten, _overwrite_middle])
+async def test_an_index_that_is_damaged_while_it_is_served(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    with served_archive(tmp_path) as archive:
+        for number in (1, 2, 3):
+            assert await store_one(archive.port, Item(STUDY, number)) == SUCCESS
+        # What is in the write-ahead log would hide what happens to the file.
+        other = sqlite3.connect(archive.data_dir / "index.db")
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        other.close()
+        damage(archive.data_dir / "index.db")
+        for number in (4, 5):
+            assert await store_one(archive.port, Item(STUDY, number)) == PROCESSING_FAILURE
+        assert await echo(archive.port) == SUCCESS
+        assert is_running(archive.process)
+        assert len(alerts(archive.log)) == 1
+        assert "damaged" in alerts(archive.log)[0]
+        archive.process.kill()
+        archive.process.wait()
+    await verified(archive.data_dir, code=1)
+    await _reindexed(archive.data_dir)
+
+
+# -- Objects ---------------------------------------------------------------------------
+
+
+async def test_an_object_file_that_vanished(tmp_path: Path) -> None:
+    with served_archive(tmp_path) as archive:
+        for number in (1, 2):
+            assert await store_one(archive.port, Item(STUDY, number)) == SUCCESS
+        next(path for path in archive.objects() if Item(STUDY, 1).uid in path.name).unlink()
+        received, failed = await _get(archive.port)
+        assert (received, failed) == ({Item(STUDY, 2).uid}, 1)
+        told = await verified(archive, code=1)
+        assert f"missing: {Item(STUDY, 1).uid}" in told
+        # Sent again it is there again; success is never said of a file that is not there.
+        assert await store_one(archive.port, Item(STUDY, 1)) == SUCCESS
+        assert await _get(archive.port) == ({Item(STUDY, 1).uid, Item(STUDY, 2).uid}, 0)
+        await verified(archive)
+
+
+async def _get(port: int) -> tuple[set[str], int]:
+    """What a C-GET of the study brings, and how many sub-operations failed."""
+    peer = Peer("ISOCENTER", "127.0.0.1", port)
+    received: set[str] = set()
+
+    async def receive(operation: Operation, request: CStoreRequest) -> int:
+        async for _ in operation.fragments():
+            pass
+        received.add(request.affected_sop_instance_uid)
+        return SUCCESS
+
+    contexts = [
+        (sop_classes.STUDY_ROOT_GET, BASIC_SYNTAXES),
+        (CT_IMAGE_STORAGE, BASIC_SYNTAXES),
+    ]
+    identifier = build_identifier(
+        [("StudyInstanceUID", Item(STUDY, 1).study_uid)], Level.STUDY, EXPLICIT_VR_LITTLE_ENDIAN
+    )
+    async with open_association(peer, contexts, scp_roles=[CT_IMAGE_STORAGE]) as association:
+        result = await association.get(identifier, receive)
+    return received, result.failed
+
+
+async def test_bytes_that_changed_on_disk(tmp_path: Path) -> None:
+    data_dir = await _three_objects(tmp_path)
+    path = next(data_dir.rglob(f"{Item(STUDY, 2).uid}.dcm"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert f"changed: {Item(STUDY, 2).uid}" in await verified(data_dir, code=1)
+
+
+async def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
+    """Folders are named by the day, logs by the second; nothing is decided by either."""
+    offset = tmp_path / "offset"
+    run_by = [sys.executable, Path(__file__).with_name("shifted_clock.py"), offset]
+    config = tmp_path / "isocenter.toml"
+    config.write_text('[storage]\nnaming = "date"\n')
+    day = 86_400
+    offset.write_text("0")
+    number = 0
+    for shift in (400 * day, 0, -400 * day):
+        with served_archive(tmp_path, "--config", config, run_by=run_by) as archive:
+            for later in (0, -3 * day):  # while it serves, and from one start to the next
+                number += 1
+                offset.write_text(str(shift + later))
+                assert await store_one(archive.port, Item(STUDY, number)) == SUCCESS
+                await serves(archive, *range(1, number + 1))
+            archive.process.send_signal(signal.SIGKILL)
+            archive.process.wait()
+    assert ", 0 not in the index" in await verified(archive)

@@ -1,0 +1,256 @@
+"""`kill -9` at any moment, again and again, while clients store: nothing acknowledged is lost.
+
+One archive lives through all kills.  Our own clients and DCMTK's `storescu` store; a step of
+one of them, chosen by chance, is the last that the server sees.  Then it is started again on
+the same data and asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+
+from durability.workload import (
+    LARGE,
+    START_LIMIT,
+    SUCCESS,
+    ConnectionLost,
+    Item,
+    Sender,
+    findable,
+    staged,
+    studies_found,
+)
+from support.corpus import by_uid, data_set_bytes
+from support.processes import ENVIRONMENT, ServedArchive, isocenter_command, served_archive
+from support.raw import raw_peer
+
+pytestmark = [pytest.mark.slow, pytest.mark.durability, pytest.mark.interop("storescu")]
+
+KILLS = int(os.environ.get("ISOCENTER_TEST_KILLS", "5"))
+WORKER_KILLS = max(KILLS // 2, 2)
+CLIENTS = 5
+#: Objects of one client between two kills, far more than it gets through.
+EACH = 200
+#: The last step is one of so many: requests half sent, sent, and answered.
+MOST_STEPS = 240
+#: Files that DCMTK's storescu sends between two kills.
+STORESCU_FILES = 40
+#: A whole look at all files takes longer from kill to kill, so it is not taken after each.
+VERIFY_EVERY = 25
+
+
+@dataclass
+class Ledger:
+    """What the clients know.
+
+    Attributes:
+        acknowledged: by SOP Instance UID.
+        begun: what was sent, at least in part; an answer may have been lost with the server.
+    """
+
+    acknowledged: dict[str, Item] = field(default_factory=dict)
+    begun: dict[str, Item] = field(default_factory=dict)
+
+
+class Load:
+    """Clients that store until the connection breaks; *last* is done at the chosen step."""
+
+    def __init__(self, port: int, ledger: Ledger, steps: int, last: Callable[[], None]) -> None:
+        self._port = port
+        self._ledger = ledger
+        self._steps = steps
+        self._last = last
+
+    def _step(self) -> None:
+        self._steps -= 1
+        if not self._steps:
+            self._last()
+
+    async def run(self, studies: range) -> None:
+        async with trio.open_nursery() as nursery:
+            for study in studies:
+                nursery.start_soon(self._client, study)
+
+    async def _client(self, study: int) -> None:
+        try:
+            async with raw_peer(self._port) as peer:
+                sender = Sender(peer)
+                await sender.associate()
+                for number in range(1, EACH + 1):
+                    await self._store(sender, Item(study, number, _size(number)))
+        except ConnectionLost:
+            pass
+
+    async def _store(self, sender: Sender, item: Item) -> None:
+        request = sender.request(item)
+        half = len(request) // 2
+        self._ledger.begun[item.uid] = item
+        await sender.send(request[:half])
+        self._step()
+        await sender.send(request[half:])
+        self._step()
+        assert (await sender.answer()).status == SUCCESS
+        self._ledger.acknowledged[item.uid] = item
+        self._step()
+
+
+def _size(number: int) -> int:
+    """Both sides of what is held in memory before it is written."""
+    return LARGE if number % 16 == 0 else 500 + 700 * (number % 20)
+
+
+@contextmanager
+def storescu(port: int, folder: Path, study: int, ledger: Ledger) -> Iterator[None]:
+    """DCMTK's client beside ours; what it was told goes into the ledger afterwards."""
+    folder.mkdir()
+    items = {}
+    for number in range(1, STORESCU_FILES + 1):
+        item = Item(study, number, _size(number))
+        path = folder / f"{number}.dcm"
+        path.write_bytes(item.part10("STORESCU"))
+        items[str(path)] = item
+    process = subprocess.Popen(
+        ["storescu", "-v", "-xe", "-aec", "ISOCENTER", "127.0.0.1", str(port), *items],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=ENVIRONMENT,
+        text=True,
+    )
+    try:
+        yield
+    finally:
+        output, _ = process.communicate(timeout=START_LIMIT)
+        sent = None
+        for line in output.splitlines():
+            if name := re.match(r"I: Sending file: (.*)", line):
+                sent = items[name[1]]
+                ledger.begun[sent.uid] = sent
+            elif line.startswith("I: Received Store Response (Success)"):
+                assert sent is not None
+                ledger.acknowledged[sent.uid] = sent
+        for path in items:
+            Path(path).unlink()
+
+
+async def check(archive: ServedArchive, ledger: Ledger, studies: range) -> None:
+    """What these studies look like after a restart: as the ledger says, and no trace more."""
+    found = await findable(archive.port, studies)
+    acknowledged = {uid for uid, item in ledger.acknowledged.items() if item.study in studies}
+    assert acknowledged <= found, f"{len(acknowledged - found)} acknowledged objects are lost"
+    # Of each client one answer may have been on its way: that object is whole, or not there.
+    assert len(found - acknowledged) <= len(studies)
+    folders = [archive.data_dir / "objects" / Item(study, 1).study_uid for study in studies]
+    kept = by_uid([path for folder in folders for path in folder.rglob("*.dcm")])
+    assert kept.keys() == found
+    for uid, path in kept.items():
+        assert data_set_bytes(path) == ledger.begun[uid].data_set(), "an object was changed"
+    assert not staged(archive.data_dir)
+
+
+def verify(archive: ServedArchive) -> None:
+    done = isocenter_command("db", "verify", "--data-dir", archive.data_dir)
+    assert done.returncode == 0, done.stdout
+    assert ", 0 not in the index" in done.stdout, done.stdout
+
+
+@contextmanager
+def started(folder: Path, *options: object) -> Iterator[ServedArchive]:
+    began = time.monotonic()
+    with served_archive(folder, *options) as archive:
+        assert time.monotonic() - began < START_LIMIT
+        yield archive
+
+
+def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(word) for word in path.read_text().split()]
+
+
+def workers_after(archive: ServedArchive, victim: int) -> list[int]:
+    """The two workers, when another one has taken the victim's place."""
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline:
+        workers = workers_of(archive.process)
+        if len(workers) == 2 and victim not in workers:
+            return workers
+        # Waiting for another process's children: there is nothing to be woken by.
+        with suppress(subprocess.TimeoutExpired):
+            archive.process.wait(0.02)
+    raise AssertionError("no other worker takes the place of the one that was killed")
+
+
+async def test_kill_9_of_the_server(tmp_path: Path) -> None:
+    ledger = Ledger()
+    random = Random(KILLS)
+    studies = range(0)
+    for kill in range(KILLS + 1):
+        with started(tmp_path) as archive:
+            await check(archive, ledger, studies)
+            if kill == KILLS or kill % VERIFY_EVERY == VERIFY_EVERY - 1:
+                verify(archive)
+            if kill == KILLS:
+                break
+            first = studies.stop
+            studies = range(first, first + CLIENTS + 1)
+
+            def end(archive: ServedArchive = archive) -> None:
+                archive.process.send_signal(signal.SIGKILL)
+
+            load = Load(archive.port, ledger, random.randint(1, MOST_STEPS), end)
+            with storescu(archive.port, tmp_path / f"{kill}", studies[-1], ledger):
+                await load.run(studies[:-1])
+            assert archive.process.wait() == -signal.SIGKILL
+    with started(tmp_path) as archive:
+        assert len(await studies_found(archive.port)) <= KILLS * (CLIENTS + 1)
+        await check(archive, ledger, range(studies.stop))
+
+
+async def test_kill_9_of_a_worker(tmp_path: Path) -> None:
+    """The others serve on, another takes its place; in the end the whole server is killed."""
+    ledger = Ledger()
+    random = Random(WORKER_KILLS)
+    studies = range(0)
+    for _ in range(WORKER_KILLS):
+        with started(tmp_path, "--workers", 2) as archive:
+            await check(archive, ledger, studies)
+            first = studies.stop
+            studies = range(first, first + 2 * CLIENTS)
+            before = set(workers_of(archive.process))
+            assert len(before) == 2
+            victim = random.choice(sorted(before))
+
+            def end_worker(victim: int = victim) -> None:
+                os.kill(victim, signal.SIGKILL)
+
+            def end_server(archive: ServedArchive = archive) -> None:
+                archive.process.send_signal(signal.SIGKILL)
+
+            steps = random.randint(1, MOST_STEPS)
+            load = Load(archive.port, ledger, steps, end_worker)
+            with trio.fail_after(60):
+                await load.run(studies[:CLIENTS])
+                # Those of the other worker have come to their end; new ones are served as before.
+                after = workers_after(archive, victim)
+                watched = [os.pidfd_open(worker) for worker in after]
+                steps = random.randint(1, MOST_STEPS)
+                await Load(archive.port, ledger, steps, end_server).run(studies[CLIENTS:])
+                # Nobody could stop workers that outlive their parent.
+                for descriptor in watched:
+                    await trio.lowlevel.wait_readable(descriptor)
+                    os.close(descriptor)
+            assert archive.process.wait() == -signal.SIGKILL
+    with started(tmp_path) as archive:
+        await check(archive, ledger, range(studies.stop))
+        verify(archive)
