@@ -119,8 +119,16 @@ def test_hundreds_that_say_nothing_delay_nobody_and_are_gone_in_time(
         assert statistics.median(taken) < MOST_ECHO_SECONDS
         # ARTIM closes them without a PDU.
         assert all(sock.recv(1) == b"" for sock in idle)
-    echo_seconds(archive.port)
-    assert descriptors(pid) <= before + 1
+    assert_descriptors_are_back(archive, before)
+
+
+def assert_descriptors_are_back(archive: ServedArchive, before: int) -> None:
+    """The server closes its side in its own time: while it does, others are served."""
+    for _ in range(200):
+        echo_seconds(archive.port)
+        if descriptors(archive.process.pid) <= before + 1:
+            return
+    assert descriptors(archive.process.pid) <= before + 1
 
 
 def test_bytes_that_trickle_do_not_restart_artim(archive: ServedArchive) -> None:
@@ -163,7 +171,7 @@ def test_associations_that_come_to_nothing_leave_nothing(
     for _ in range(count):
         once()
     assert (resident_bytes(pid) - memory) / count < 2_000
-    assert descriptors(pid) <= open_before + 1
+    assert_descriptors_are_back(archive, open_before)
 
 
 def test_garbage_costs_a_line_of_log(archive: ServedArchive) -> None:

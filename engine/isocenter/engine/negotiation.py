@@ -12,6 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from isocenter.engine.dimse.message_types import NEventReportRequest, Request
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
     LocalProtocolError,
@@ -70,12 +71,15 @@ class Offer:
             (PS3.7 D.3.3.4); without asking it is SCU.
         extended: the application information that we answer to the requestor's, None for
             no answer (PS3.7 D.3.3.5).
+        members: SOP classes, beside the abstract syntax, that operations on the context may
+            be about: those of a Meta SOP class (PS3.7 D.3.2), or of its whole service class.
     """
 
     transfer_syntaxes: tuple[str, ...]
     scu_role: bool = True
     scp_role: bool = False
     extended: Callable[[bytes], bytes | None] | None = None
+    members: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +115,10 @@ class PresentationContext:
     transfer_syntax: str
     as_scu: bool
     as_scp: bool
+
+    def may_perform(self, request: Request) -> bool:
+        """Whether *request* is for our role: SCP, but N-EVENT-REPORT goes to the SCU."""
+        return self.as_scu if type(request) is NEventReportRequest else self.as_scp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

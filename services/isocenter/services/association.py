@@ -311,6 +311,20 @@ class AssociationTask:
                 raise await self.no_response()
         raise self._end_reason
 
+    async def no_more_of(self, kind: type[Request]) -> None:
+        """Until no request of ours of this *kind* is outstanding, also of those given up.
+
+        Raises:
+            DeadlineExceeded: one got no final response in time.
+        """
+        with trio.move_on_after(self.deadlines.response) as scope:
+            while self._end_reason is None and any(
+                isinstance(each.request, kind) for each in self._engine.operations.invoked.values()
+            ):
+                await self._invocation_ended.wait()
+        if scope.cancelled_caught:
+            raise await self.no_response()
+
     async def no_response(self) -> DeadlineExceeded:
         """Give the association up because the peer does not answer; what to raise."""
         error = DeadlineExceeded(

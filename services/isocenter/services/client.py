@@ -193,8 +193,10 @@ class ClientAssociation:
         `open_association`).  Cancelled, it sends C-CANCEL-RQ and lets the peer finish in
         the background.
         """
-        if self._receiver is not None:
-            raise LocalProtocolError("another C-GET is under way on this association")
+        self._refuse_second_get()
+        # One that was cancelled may still bring objects, and nobody could tell whose they are.
+        await self.task.no_more_of(CGetRequest)
+        self._refuse_second_get()
         context = self._context(sop_class_uid)
         request = CGetRequest(
             message_id=self.task.next_message_id(),
@@ -206,6 +208,10 @@ class ClientAssociation:
             return await self._retrieve(context, request, identifier, progress)
         finally:
             self._receiver = None
+
+    def _refuse_second_get(self) -> None:
+        if self._receiver is not None:
+            raise LocalProtocolError("another C-GET is under way on this association")
 
     async def move(
         self,

@@ -47,6 +47,8 @@ PART_BYTES: Final = 1 << 20
 _DEFLATED_BYTES: Final = 8 << 10
 #: Enough of a file for its File Meta Information, and for the identity of a naked data set.
 _HEAD_BYTES: Final = 256 << 10
+#: More than two File Meta Informations of ours can differ in length: two UIDs and an AE title.
+_META_MARGIN: Final = 160
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018
 _IDENTITY: Final = frozenset({_SOP_CLASS_UID, _SOP_INSTANCE_UID})
@@ -82,7 +84,13 @@ class DicomObject:
         """An object of an archive."""
 
         async def open_object() -> ObjectReader:
-            return await open_stored(stored)
+            reader = await open_stored(stored)
+            try:
+                await _check_same(reader, stored)
+            except BaseException:
+                await reader.__aexit__(None, None, None)
+                raise
+            return reader
 
         return cls(
             sop_class_uid=stored.sop_class_uid,
@@ -167,6 +175,23 @@ class DicomObject:
                 held += b"".join(reencoder.finish())
                 if held:
                     yield held
+
+
+async def _check_same(reader: ObjectReader, stored: StoredInstance) -> None:
+    """Another object may have taken the place of the one that was found, under its very key.
+
+    Raises:
+        KeyError: so it is; its data set would be sent in the wrong transfer syntax or cut wrong.
+    """
+    offset = stored.data_set_offset
+    if offset:
+        # A little more than the File Meta Information of *stored*: longer ones are seen.
+        meta = read_file_meta(await reader.read(0, offset + _META_MARGIN))
+        if reader.size != stored.size or (meta.transfer_syntax_uid, meta.data_set_offset) != (
+            stored.transfer_syntax_uid,
+            offset,
+        ):
+            raise KeyError("another object has taken its place")
 
 
 def choose_context(

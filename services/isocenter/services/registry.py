@@ -100,9 +100,13 @@ class Registry:
                 raise OperationError(request.status, request.error)
             abstract_syntax = operation.context.abstract_syntax
             service = self.service_of(abstract_syntax)
-            if service is None or not operation.context.as_scp:
+            if service is None:
                 raise OperationError(Status.SOP_CLASS_NOT_SUPPORTED)
-            if sop_class_of(request) != abstract_syntax:
+            if not operation.context.may_perform(request):
+                raise OperationError(Status.UNRECOGNIZED_OPERATION, "not for our role")
+            if sop_class_of(request) != abstract_syntax and not _is_member(
+                service, abstract_syntax, sop_class_of(request)
+            ):
                 raise OperationError(
                     Status.SOP_CLASS_NOT_SUPPORTED,
                     "SOP class is not that of the presentation context",
@@ -139,3 +143,8 @@ class Registry:
                 operation.request, status, error_comment=comment, offending_elements=elements
             )
         )
+
+
+def _is_member(service: Service, abstract_syntax: str, sop_class_uid: str) -> bool:
+    offer = service.offer(abstract_syntax)
+    return offer is not None and sop_class_uid in offer.members

@@ -112,7 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         failure = f"cannot read {arguments.file}: {error.strerror}"
     tally = dissector.tally
-    writer.summary(tally)
+    if tally.associations or tally.tls or tally.beheaded:
+        writer.summary(tally)
     out.flush()
     failure = failure or _nothing(arguments, tally)
     if failure:
