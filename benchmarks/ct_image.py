@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage
+from pydicom.uid import UID, CTImageStorage
 
 #: A slice of 512 by 512 pixels of 16 bits.
 PIXELS = 512 * 512 * 2
@@ -107,13 +107,17 @@ def ct_image() -> Dataset:
 
 
 def ct_file(transfer_syntax: str) -> bytes:
-    """A Part 10 file of the image."""
-    ds = ct_image()
+    """A Part 10 file of the image, its pixels zero."""
+    return part_10(ct_image(), transfer_syntax, bytes(PIXELS))
+
+
+def part_10(ds: Dataset, transfer_syntax: str, pixels: bytes) -> bytes:
+    """A Part 10 file of *ds* with *pixels*."""
     ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = transfer_syntax
+    ds.file_meta.TransferSyntaxUID = UID(transfer_syntax)
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.add_new(0x7FE00010, "OW", bytes(PIXELS))
+    ds.add_new(0x7FE00010, "OW", pixels)
     buffer = io.BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()

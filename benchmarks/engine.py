@@ -76,7 +76,7 @@ class Timed:
 
     def round(self, seconds: float) -> None:
         """Call for about *seconds*, one slice at least, and note the median slice."""
-        slices = []
+        slices: list[float] = []
         ends = time.perf_counter() + seconds
         while not slices or time.perf_counter() < ends:
             slices.append(self._spend(self._number) / self._number)

@@ -9,7 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from support.processes import ServedArchive, program, served_archive, wait_for_line
+from support.processes import (
+    ISOCENTER,
+    ServedArchive,
+    program,
+    run,
+    served_archive,
+    wait_for_line,
+)
 
 #: Mount a tmpfs of so many KiB over the data directory, for this process and its children.
 _OWN_DISK = 'mount -t tmpfs -o size="$0k",mode=700 none "$1" && shift && exec "$@"'
@@ -20,7 +27,7 @@ def on_own_disk(folder: Path, kibibytes: int, *options: object) -> Iterator[Serv
     """`isocenter serve` whose data directory is a file system of that size.
 
     The mount lives in a namespace of the server's and ends with it.  `data_dir` is how it is
-    seen from outside.
+    seen from outside; SQLite follows it to the wrong place, so `verify_own_disk` asks inside.
     """
     mount_point = folder / "data"
     mount_point.mkdir(parents=True)
@@ -28,6 +35,14 @@ def on_own_disk(folder: Path, kibibytes: int, *options: object) -> Iterator[Serv
     with served_archive(folder, *options, run_by=run_by) as archive:
         archive.data_dir = Path(f"/proc/{archive.process.pid}/root{mount_point}")
         yield archive
+
+
+def verify_own_disk(archive: ServedArchive) -> subprocess.CompletedProcess[str]:
+    """`isocenter db verify` where the server's disk is mounted."""
+    process = archive.process.pid
+    data_dir = str(archive.data_dir).removeprefix(f"/proc/{process}/root")
+    enter = ["nsenter", "-t", process, "-U", "-m", "--preserve-credentials"]
+    return run(*enter, *ISOCENTER, "db", "verify", "--data-dir", data_dir)
 
 
 def fill(folder: Path, *, leave: int) -> Path:

@@ -20,6 +20,7 @@ from durability.faults import (
     fill,
     is_running,
     on_own_disk,
+    verify_own_disk,
 )
 from durability.workload import (
     LARGE,
@@ -99,7 +100,10 @@ async def test_a_full_disk(tmp_path: Path, leave: int, size: int) -> None:
         assert await store_one(archive.port, Item(2, 1, size)) == SUCCESS
         assert len(archive.objects()) == 2
         assert "objects are kept again" in archive.log.read_text()
-        assert ", 0 not in the index" in await verified(archive)
+        done = verify_own_disk(archive)
+        assert done.returncode == 0, done.stdout
+        assert "2 instances, 2 objects" in done.stdout
+        assert ", 0 not in the index" in done.stdout
 
 
 @pytest.mark.interop("unshare")
@@ -107,9 +111,12 @@ async def test_a_read_only_data_directory_stops_the_start(tmp_path: Path) -> Non
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     seal = 'mount -t tmpfs -o ro none "$0" && exec "$@"'
-    with pytest.raises(AssertionError, match="Read-only file system; give user") as caught:
-        with served_archive(tmp_path, run_by=["unshare", "-Urm", "sh", "-c", seal, data_dir]):
-            pass
+    run_by = ["unshare", "-Urm", "sh", "-c", seal, data_dir]
+    with (
+        pytest.raises(AssertionError, match="Read-only file system; give user") as caught,
+        served_archive(tmp_path, run_by=run_by),
+    ):
+        pass
     assert "ended with 2" in str(caught.value)
 
 
@@ -224,14 +231,21 @@ async def _three_objects(folder: Path) -> Path:
     return archive.data_dir
 
 
-async def _reindexed(data_dir: Path) -> None:
-    """Do what the messages say: move the index away, rebuild it from the files alone."""
-    for path in data_dir.glob("index.db*"):
-        path.unlink()
+async def _reindexed(data_dir: Path, *refused: int) -> None:
+    """Do what the messages say: move the index away, rebuild it from the files alone.
+
+    Objects that were *refused* because the index could not take them may be found afterwards:
+    without an index nobody can tell that they were not acknowledged.
+    """
+    for name in ("index.db", "index.db-wal", "index.db-shm"):
+        (data_dir / name).unlink(missing_ok=True)
     done = isocenter_command("db", "reindex", "--data-dir", data_dir)
     assert done.returncode == 0, done.stdout
     with served_archive(data_dir.parent) as archive:
-        await serves(archive, 1, 2, 3)
+        found = await findable(archive.port, [STUDY])
+        known = {Item(STUDY, number).uid for number in (1, 2, 3)}
+        assert known <= found <= known | {Item(STUDY, number).uid for number in refused}
+        assert not staged(data_dir)
         assert ", 0 not in the index" in await verified(archive)
 
 
@@ -269,7 +283,7 @@ async def test_an_index_that_is_damaged_while_it_is_served(
         archive.process.kill()
         archive.process.wait()
     await verified(archive.data_dir, code=1)
-    await _reindexed(archive.data_dir)
+    await _reindexed(archive.data_dir, 4, 5)
 
 
 # -- Objects ---------------------------------------------------------------------------

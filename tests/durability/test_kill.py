@@ -32,6 +32,7 @@ from durability.workload import (
     staged,
     studies_found,
 )
+from isocenter.engine.pdu import Abort
 from support.corpus import by_uid, data_set_bytes
 from support.processes import ENVIRONMENT, ServedArchive, isocenter_command, served_archive
 from support.raw import raw_peer
@@ -47,6 +48,8 @@ EACH = 200
 MOST_STEPS = 240
 #: Files that DCMTK's storescu sends between two kills.
 STORESCU_FILES = 40
+#: Seconds within which a server that is told to stop has stopped, whatever its peers do.
+STOP_LIMIT = 15.0
 #: A whole look at all files takes longer from kill to kill, so it is not taken after each.
 VERIFY_EVERY = 25
 
@@ -254,3 +257,42 @@ async def test_kill_9_of_a_worker(tmp_path: Path) -> None:
     with started(tmp_path) as archive:
         await check(archive, ledger, range(studies.stop))
         verify(archive)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_sigterm_under_load(tmp_path: Path, workers: int) -> None:
+    """It stops in time, tells who is idle, and leaves nothing to undo."""
+    ledger = Ledger()
+    studies = range(CLIENTS)
+    with started(tmp_path, "--workers", workers) as archive:
+
+        def stop() -> None:
+            archive.process.send_signal(signal.SIGTERM)
+
+        async with raw_peer(archive.port) as idle:
+            await Sender(idle).associate()
+            with trio.fail_after(STOP_LIMIT):
+                await Load(archive.port, ledger, MOST_STEPS, stop).run(studies)
+                assert isinstance(await idle.pdu(), Abort)
+                assert await trio.to_thread.run_sync(archive.process.wait) == 0
+        assert ledger.acknowledged
+        assert not staged(archive.data_dir)
+    with started(tmp_path) as archive:
+        await check(archive, ledger, studies)
+        verify(archive)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_data_directory_has_one_server(tmp_path: Path, workers: int) -> None:
+    """Another one would undo at its start what the first is about to acknowledge."""
+    with started(tmp_path, "--workers", workers) as archive:
+        for others in (1, 2):
+            options = ("--data-dir", archive.data_dir, "--workers", others)
+            with (
+                pytest.raises(AssertionError, match="in use by another server"),
+                served_archive(tmp_path / "other", *options),
+            ):
+                pass
+        done = isocenter_command("db", "reindex", "--data-dir", archive.data_dir)
+        assert done.returncode != 0
+        assert "in use by another server" in done.stdout

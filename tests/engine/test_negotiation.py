@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isocenter.engine.dimse.messages import CEchoRequest, NActionRequest, NEventReportRequest
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
     LocalProtocolError,
@@ -251,6 +252,22 @@ def test_a_flood_of_items_asks_the_offer_once() -> None:
     )
     accepted(asked, acceptor(offer=offer))
     assert calls == [GET] * 3
+
+
+@pytest.mark.parametrize("as_scu", [False, True])
+@pytest.mark.parametrize("as_scp", [False, True])
+def test_a_notification_goes_to_the_scu_and_all_else_to_the_scp(as_scu: bool, as_scp: bool) -> None:
+    context = PresentationContext(1, CT, IMPLICIT, as_scu, as_scp)
+    notification = NEventReportRequest(
+        message_id=1, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2", event_type_id=1
+    )
+    action = NActionRequest(
+        message_id=1, requested_sop_class_uid=CT, requested_sop_instance_uid="1.2", action_type_id=1
+    )
+    echo = CEchoRequest(message_id=1, affected_sop_class_uid=CT)
+    assert context.may_perform(notification) is as_scu
+    assert context.may_perform(action) is as_scp
+    assert context.may_perform(echo) is as_scp
 
 
 # Asynchronous operations (PS3.7 D.3.3.3).

@@ -77,7 +77,7 @@ def snapshot(operations: Operations) -> tuple[object, ...]:
 def test_an_operation_is_outstanding_until_its_final_response() -> None:
     ours = Operations(window=0)
     ours.send(CONTEXT, find(7))
-    assert ours.invoked[7].request == find(7)
+    assert ours.invoked[7].kind is CFindRequest
     ours.receive(CONTEXT, matches(7, Status.PENDING))
     ours.receive(CONTEXT, matches(7, Status.PENDING_WARNING))
     assert 7 in ours.invoked
@@ -174,7 +174,7 @@ def test_a_message_id_that_is_taken_gets_duplicate_invocation() -> None:
     assert answer.status == Status.DUPLICATE_INVOCATION
     response = response_to(answer, answer.status, error_comment=answer.error)
     ours.send(CONTEXT, response)
-    assert ours.performed[7].request == find(7), "the first goes on"
+    assert ours.performed[7].kind is CFindRequest, "the first goes on"
     assert isinstance(response, UnrecognizedMessageResponse)
     assert response.command_field == 0x8001, "a C-STORE-RSP"
     ours.send(CONTEXT, matches(7, Status.SUCCESS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -10,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+import isocenter.engine
+import isocenter.engine.dataset
 from isocenter.engine import Limits
 from isocenter.engine.dimse import MESSAGES
 
@@ -50,3 +53,25 @@ def test_every_limit_has_a_reason() -> None:
         assert name.strip() == f"`{field.name}`"
         assert int(default.replace(",", "")) == field.default
         assert len(reason.split()) > 3
+
+
+@pytest.mark.parametrize("module", [isocenter.engine, isocenter.engine.dataset])
+def test_every_public_name_is_explained(module: ModuleType) -> None:
+    page = reference.PAGES[f"reference/{module.__name__.rpartition('.')[2]}.md"]()
+    sections = {section.partition("\n")[0]: section for section in re.split(r"(?m)^##+ ", page)[1:]}
+    in_groups = [name for names in reference.groups(module).values() for name in names]
+    assert in_groups == module.__all__
+    assert set(module.__all__) <= sections.keys()
+    for name in module.__all__:
+        _, signature, words = sections[name].split("```", 2)
+        assert name in signature
+        # Unions of what is explained elsewhere need no words of their own.
+        assert words.strip() or signature.startswith(f"python\n{name} = "), name
+
+
+def test_names_are_links_to_their_sections() -> None:
+    for file, page in reference.PAGES.items():
+        if file.startswith("reference/"):
+            text = page()
+            headings = {line.lstrip("# ").lower() for line in re.findall(r"(?m)^##+ .*", text)}
+            assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= headings

@@ -17,9 +17,11 @@ import trio.testing
 
 from isocenter.engine.dimse.messages import CEchoRequest, CEchoResponse
 from isocenter.engine.negotiation import Role
+from isocenter.engine.pdu import Abort
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services import capture
 from isocenter.services.capture import CaptureFolder, Recorder, read_capture
+from isocenter.services.certificates import CertificateAuthority
 from isocenter.services.cli import main
 from isocenter.services.dissection.captured import (
     Captured,
@@ -29,7 +31,9 @@ from isocenter.services.dissection.captured import (
     Ended,
     Opened,
 )
+from isocenter.services.listening import Bind
 from isocenter.services.settings import load_settings, warnings
+from isocenter.services.tls import TlsFiles, client_context, server_context
 from isocenter.services.transport import StreamTransport
 from support.raw import raw_peer
 from support.serving import port_of, serving
@@ -240,6 +244,50 @@ def test_serve_does_not_start_with_a_folder_that_others_may_read(
     )
     assert code == 2
     assert "captures hold PHI" in capsys.readouterr().err
+
+
+async def test_behind_tls_the_capture_is_in_the_clear(tmp_path: Path) -> None:
+    ca = CertificateAuthority.create(tmp_path / "ca")
+    server, client = (
+        TlsFiles(
+            certificate=tmp_path / f"{name}.crt",
+            key=tmp_path / f"{name}.key",
+            ca=ca.certificate_path,
+        )
+        for name in ("HERE", "RAW")
+    )
+    for name in ("HERE", "RAW"):
+        ca.issue(name, hosts=["localhost", "127.0.0.1"], folder=tmp_path)
+    context = server_context(server)
+    bind = Bind(host="127.0.0.1", port=0, tls=lambda: context)
+    folder = tmp_path / "captures"
+    async with serving(binds=[bind], record=CaptureFolder(folder).record) as running:
+        port = port_of(running, tls=True)
+        async with raw_peer(port, tls=client_context(client)) as peer:
+            await peer.associate()
+            await peer.release()
+    items = read(only_file(folder))
+    assert carried(items, by_client=True).startswith(b"\x01\0")
+    assert carried(items, by_client=False).startswith(b"\x02\0")
+
+
+async def test_what_our_server_aborted_for_is_what_dissect_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "captures"
+    async with (
+        serving(record=CaptureFolder(folder).record) as server,
+        raw_peer(port_of(server)) as peer,
+    ):
+        await peer.associate()
+        await peer.send(b"\x04\0\0\0\0\x0a\0\0\0\xff\x01\x03abcd")  # a PDV of 255 bytes in 10
+        assert await peer.pdu() == Abort(2, 6)
+    assert main(["dissect", str(only_file(folder))]) == 1
+    out = capsys.readouterr().out
+    assert "PDV of 255 bytes in a P-DATA-TF with 10 bytes left" in out
+    assert "(PS3.8 9.3.5.1)" in out
+    assert "the upper layer of the association acceptor aborted: invalid PDU parameter value" in out
+    assert "goes on" not in out
 
 
 # When the disk fails, the association goes on.

@@ -234,6 +234,13 @@ def test_pdvs_have_lines_when_they_are_wanted() -> None:
     ]
 
 
+def test_a_uid_that_is_none_is_shown_as_it_came() -> None:
+    """Filters turn pydicom's warning about it into an exception here."""
+    strange = ASSOCIATE_RQ.replace(b"1.2.840.10008.1.2.1", b"1.2.840.00008.1.2.1")
+    assert strange != ASSOCIATE_RQ
+    assert "1.2.840.00008.1.2.1" in observed([(R, strange)])[0].details[1]
+
+
 # PHI.
 
 

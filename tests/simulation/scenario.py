@@ -60,7 +60,7 @@ class Plan:
                 sorted(int(1 + 300 ** random.random()) for _ in range(random.choice((0, 0, 1, 3))))
             ),
             failure=random.choice((0, 0, 0, 0.01, 0.1, 0.5)),
-            hop_seconds=random.choice((0, 0.001, 0.1, 5, 100)),
+            hop_seconds=random.choice((0, 0.001, 0.001, 0.1, 0.1, 5, 100)),
             clients=random.randint(1, 4),
             associations=random.randint(1, 3),
             things=random.choice((2, 6, 20)),

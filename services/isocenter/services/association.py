@@ -92,7 +92,6 @@ class AssociationTask:
     """Carries one association between a transport and the engine.
 
     Attributes:
-        request: the A-ASSOCIATE-RQ, once known.
         established: set when A-ASSOCIATE was accepted.
         ended: set when the association is over; the connection may still be closing.
         closed: set when the connection is closed too.
@@ -113,7 +112,6 @@ class AssociationTask:
         self.transport = transport
         self.deadlines = deadlines
         self.limits = limits
-        self.request: AssociateRequest | None = None
         self.traffic = Traffic()
         self.established = trio.Event()
         self.ended = trio.Event()
@@ -185,6 +183,8 @@ class AssociationTask:
         self._trace(command)
         if isinstance(command, commands.SendMessage):
             async with _held(self._message_lock):
+                if self._end_reason is not None:
+                    raise self._end_reason
                 self.traffic.messages_sent += 1
                 await self._carry_out(self._engine.send(command))
         else:
@@ -211,13 +211,15 @@ class AssociationTask:
             )
             try:
                 async for part in parts:
+                    if self._end_reason is not None:
+                        raise self._end_reason
                     buffers += _bytes_of(
                         self._engine.send(commands.SendDataSet(context_id, held, False))
                     )
                     await self._write(buffers)
-                    if self._end_reason is not None:
-                        raise self._end_reason
                     held, buffers = part, ()
+                if self._end_reason is not None:
+                    raise self._end_reason
                 buffers += _bytes_of(
                     self._engine.send(commands.SendDataSet(context_id, held, True))
                 )
@@ -319,7 +321,7 @@ class AssociationTask:
         """
         with trio.move_on_after(self.deadlines.response) as scope:
             while self._end_reason is None and any(
-                isinstance(each.request, kind) for each in self._engine.operations.invoked.values()
+                each.kind is kind for each in self._engine.operations.invoked.values()
             ):
                 await self._invocation_ended.wait()
         if scope.cancelled_caught:
@@ -389,7 +391,6 @@ class AssociationTask:
 
     async def request_association(self, request: AssociateRequest) -> None:
         """As requestor, over a connection that stands: Evt1 and Evt2."""
-        self.request = request
         await self._carry_out(self._engine.send(commands.RequestAssociation(request)))
         await self._carry_out(self._engine.transport_opened())
 
@@ -501,7 +502,6 @@ class AssociationTask:
                 case effects.PeerFault(cause):
                     self._log_fault(cause)
                 case events.AssociationRequested(request):
-                    self.request = request
                     await self._answer(request)
                 case events.AssociationAccepted():
                     self._restart_idle()

@@ -307,8 +307,7 @@ class Committer:
                         and previous.digest != record.digest
                     )
                     or (
-                        previous.object_key != record.object_key
-                        and not await self._holds(previous)
+                        previous.object_key != record.object_key and not await self._holds(previous)
                     )
                 )
             except StorageError as error:

@@ -168,11 +168,8 @@ async def _verify_object(
         if not checksums:
             return
         digest = hashlib.sha256()
-        offset = stored.data_set_offset
-        while piece := await reader.read(offset, PIECE):
-            await trio.to_thread.run_sync(digest.update, piece)
-            offset += len(piece)
-            report.size += len(piece)
+        size = await _feed(reader, stored.data_set_offset, digest.update)
+        report.size += size  # others have counted during the await
         if digest.hexdigest() != stored.digest:
             raise _WrongDigest("the data set is not the one that was stored")
 

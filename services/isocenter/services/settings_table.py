@@ -333,6 +333,9 @@ class LimitSettings:
     associate_pdu: int = _limit("associate_pdu", 16_384, 1 << 26, "an A-ASSOCIATE PDU")
     command_set: int = _limit("command_set", 4_096, 1 << 24, "a command set")
     identifier: int = _limit("identifier", 4_096, 1 << 28, "an identifier")
+    identifier_elements: int = _limit(
+        "identifier_elements", 1_000, 10_000_000, "elements of an identifier", ""
+    )
     empty_fragments: int = _limit(
         "empty_fragments", 0, 1_000_000, "fragments without data in one message", ""
     )
@@ -407,6 +410,7 @@ class Settings:
             max_pdu_length=self.server.max_pdu_length,
             command_set=self.limits.command_set,
             identifier=self.limits.identifier,
+            identifier_elements=self.limits.identifier_elements,
             empty_fragments=self.limits.empty_fragments,
             nesting=self.limits.nesting,
             elements=self.limits.elements,

@@ -26,21 +26,22 @@ class StorageAlert:
     def __init__(self, now: Callable[[], float] = trio.current_time) -> None:
         self._now = now
         self._said_at: float | None = None
-        self._is_failing = False
+        #: An outage was told whose end was not.
+        self._is_told = False
         self._refused = 0
 
     def failed(self, error: StorageError) -> None:
         """Objects could not be kept."""
-        self._is_failing = True
         self._refused += 1
         now = self._now()
         if self._said_at is None or now - self._said_at >= AGAIN_AFTER_SECONDS:
             self._said_at = now
+            self._is_told = True
             _log.error("objects cannot be kept: %s", error)
 
     def worked(self) -> None:
         """Objects are durable and indexed."""
-        if self._is_failing:
-            self._is_failing = False
+        if self._is_told:
+            self._is_told = False
             refused, self._refused = self._refused, 0
             _log.warning("objects are kept again; %d failures before", refused)

@@ -62,7 +62,8 @@ class Outstanding(NamedTuple):
     """An operation between its request and its final response."""
 
     context_id: int
-    request: Request
+    #: Of the request; its values are not held: nobody may answer 65,536 of them.
+    kind: type[Request]
     is_cancelled: bool = False
 
 
@@ -120,7 +121,7 @@ class Operations:
         elif kind not in _UNTRACKED:
             message_id = message.message_id_being_responded_to  # type: ignore[union-attr]
             held = self.performed.get(message_id)
-            if held is None or RESPONSES[type(held.request)] is not kind:
+            if held is None or RESPONSES[held.kind] is not kind:
                 raise LocalProtocolError(
                     f"{NAMES[kind]} to Message ID {message_id}, which asks for none (PS3.7 9.1)"
                 )
@@ -157,8 +158,8 @@ class Operations:
                 self._cancelled_late = None
                 return None
             raise _violation(f"{NAMES[kind]} to Message ID {message_id}, which is not outstanding")
-        if RESPONSES[type(held.request)] is not kind:
-            raise _violation(f"{NAMES[kind]} to a {NAMES[type(held.request)]}")
+        if RESPONSES[held.kind] is not kind:
+            raise _violation(f"{NAMES[kind]} to a {NAMES[held.kind]}")
         if held.context_id != context_id:
             raise _violation(
                 f"{NAMES[kind]} on presentation context {context_id}; its request went on "
@@ -178,36 +179,36 @@ class Operations:
                 f"{self.window} operations are outstanding, as many as were negotiated "
                 "(PS3.7 D.3.3.3)"
             )
-        self.invoked[message_id] = Outstanding(context_id, request)
+        self.invoked[message_id] = Outstanding(context_id, type(request))
 
     def _send_cancel(self, context_id: int, cancel: CCancelRequest) -> None:
         message_id = cancel.message_id_being_responded_to
         held = self.invoked.get(message_id)
-        if held is None or type(held.request) not in _CANCELLABLE or held.context_id != context_id:
+        if held is None or held.kind not in _CANCELLABLE or held.context_id != context_id:
             raise LocalProtocolError(
                 f"C-CANCEL-RQ for Message ID {message_id}: nothing that can be cancelled is "
                 "outstanding (PS3.7 9.3.2.3)"
             )
-        self.invoked[message_id] = Outstanding(context_id, held.request, is_cancelled=True)
+        self.invoked[message_id] = Outstanding(context_id, held.kind, is_cancelled=True)
 
     def _receive_request(self, context_id: int, request: Request) -> Message:
         message_id = request.message_id
         if message_id in self.performed:
             return _duplicate(request)
-        self.performed[message_id] = Outstanding(context_id, request)
+        self.performed[message_id] = Outstanding(context_id, type(request))
         return request
 
     def _receive_cancel(self, cancel: CCancelRequest) -> Message | None:
         message_id = cancel.message_id_being_responded_to
         held = self.performed.get(message_id)
-        if held is None or type(held.request) not in _CANCELLABLE:
+        if held is None or held.kind not in _CANCELLABLE:
             return None
-        self.performed[message_id] = Outstanding(held.context_id, held.request, is_cancelled=True)
+        self.performed[message_id] = Outstanding(held.context_id, held.kind, is_cancelled=True)
         return cancel
 
 
 def _ends(held: Outstanding, status: int) -> bool:
-    return is_final(status) or type(held.request) not in _CANCELLABLE
+    return is_final(status) or held.kind not in _CANCELLABLE
 
 
 def _duplicate(request: Request) -> UnrecognizedMessage:

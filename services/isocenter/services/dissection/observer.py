@@ -24,6 +24,7 @@ from isocenter.engine import commands, pdu
 from isocenter.engine.commands import Command
 from isocenter.engine.describe import describe
 from isocenter.engine.dimse.fragments import MessageAssembler
+from isocenter.engine.dimse.message_table import NAMES
 from isocenter.engine.dimse.messages import (
     CStoreRequest,
     Message,
@@ -452,8 +453,8 @@ class Observer:
             outstanding = theirs.operations.performed
         else:
             return
-        for each in list(outstanding.values())[:_NAMED_OPERATIONS]:
-            text = f"{_short(each.request)} of the {name_of(invoker)} was never answered"
+        for message_id, each in list(outstanding.items())[:_NAMED_OPERATIONS]:
+            text = f"{NAMES[each.kind]} {message_id} of the {name_of(invoker)} was never answered"
             self._found.append(diagnosis.warning(text, "PS3.7 9.1"))
         if len(outstanding) > _NAMED_OPERATIONS:
             text = f"nor were {len(outstanding) - _NAMED_OPERATIONS} more"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_keyword, dictionary_VR
 from pydicom.uid import UID
 
@@ -37,13 +38,13 @@ _INDENT: Final = "  "
 
 def uid_name(uid: str) -> str:
     """The name of a UID beside it, where the standard has one."""
-    name = UID(uid).name
+    name = _name(uid)
     return uid if name == uid else f"{name} ({uid})"
 
 
 def show_context(context: ProposedContext) -> str:
     """A presentation context of an A-ASSOCIATE-RQ."""
-    syntaxes = ", ".join(_syntax_name(uid) for uid in context.transfer_syntaxes)
+    syntaxes = ", ".join(_name(uid) for uid in context.transfer_syntaxes)
     return escape(f"context {context.context_id}: {uid_name(context.abstract_syntax)}: {syntaxes}")
 
 
@@ -52,7 +53,7 @@ def show_result(result: ContextResult, proposed: ProposedContext | None) -> str:
     what = uid_name(proposed.abstract_syntax) if proposed is not None else "was not proposed"
     text = CONTEXT_RESULTS.get(result.result, f"reserved result {result.result}")
     # Of what was not accepted, the transfer syntax is not significant (PS3.8 9.3.3.2).
-    syntax = "" if result.result else f", {_syntax_name(result.transfer_syntax)}"
+    syntax = "" if result.result else f", {_name(result.transfer_syntax)}"
     return escape(f"context {result.context_id}: {what}: {text}{syntax}")
 
 
@@ -62,7 +63,7 @@ def show_data_set(data: bytes, transfer_syntax: str, *, with_values: bool) -> tu
     try:
         elements: Item = read_data_set(data, encoding)
     except DataSetError as error:
-        return (f"not a data set in {_syntax_name(transfer_syntax)}: {error}",)
+        return (f"not a data set in {_name(transfer_syntax)}: {error}",)
     lines: list[str] = []
     for line in _element_lines(elements, (), encoding.big_endian, with_values, ""):
         if len(lines) == _MOST_ELEMENTS:
@@ -108,8 +109,9 @@ def _value(value: bytes, vr: str, character_set: tuple[str, ...], big_endian: bo
     return repr(text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "…")
 
 
-def _syntax_name(uid: str) -> str:
-    return UID(uid).name
+def _name(uid: str) -> str:
+    # A peer's may be none; pydicom would warn of it.
+    return UID(uid, validation_mode=IGNORE).name
 
 
 def _keyword(tag: int) -> str:

@@ -1,0 +1,1 @@
+"""The benchmark against peers, in parts; `run.py` is its command line."""

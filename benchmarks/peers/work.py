@@ -1,0 +1,144 @@
+"""What one worker does for a line of the table: one association, one outstanding request."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from peers import objects
+from peers.load import Done
+from peers.objects import CT, EXPLICIT, FRAME_BYTES, MULTI_FRAME, StoreMessage, Template
+from peers.wire import MAX_PDU_LENGTH, Address, Connection, Failed, pdus
+
+from isocenter.engine import CEchoRequest
+from isocenter.engine.dimse.fragments import encode_fragments
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+_IMPLICIT: Final = "1.2.840.10008.1.2"
+_MIB: Final = 1 << 20
+#: Of a large object, what one `sendall` takes.
+_BATCH_BYTES: Final = 8 << 20
+_ECHO_CONTEXTS: Final = ((VERIFICATION, (_IMPLICIT,)),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the workers of one cell are told.
+
+    ``limit``: operations of all of them; ``first``: number of the first object, of which the
+    next *limit* are theirs.
+    """
+
+    address: Address
+    seconds: float
+    limit: int
+    workers: int = 1
+    first: int = 0
+
+    @property
+    def quota(self) -> int:
+        return max(1, self.limit // self.workers)
+
+
+def echo(job: Job, _index: int) -> Done:
+    """C-ECHO after C-ECHO on one association."""
+    connection = Connection(job.address, _ECHO_CONTEXTS)
+    request = pdus(1, CEchoRequest(message_id=1, affected_sop_class_uid=VERIFICATION))
+    send, expect_success = connection.socket.sendall, connection.expect_success
+    count = 0
+    began = time.monotonic()
+    ends = began + job.seconds
+    while count < job.quota and time.monotonic() < ends:
+        send(request)
+        expect_success()
+        count += 1
+    ended = time.monotonic()
+    connection.release()
+    return Done(began, ended, count, note=connection.tls or "")
+
+
+def associate(job: Job, _index: int) -> Done:
+    """A connection, an association, a C-ECHO, a release; again and again."""
+    request = pdus(1, CEchoRequest(message_id=1, affected_sop_class_uid=VERIFICATION))
+    count, note = 0, ""
+    began = time.monotonic()
+    ends = began + job.seconds
+    while count < job.quota and time.monotonic() < ends:
+        connection = Connection(job.address, _ECHO_CONTEXTS)
+        connection.socket.sendall(request)
+        connection.expect_success()
+        connection.release()
+        note = connection.tls or ""
+        count += 1
+    return Done(began, time.monotonic(), count, note=note)
+
+
+@cache
+def template(side: int) -> Template:
+    """Made once, before the workers are forked."""
+    return objects.image(side)
+
+
+def store(job: Job, index: int, side: int, *, study_length: int = objects.SERIES_LENGTH) -> Done:
+    """C-STORE after C-STORE of an image of *side*; a study each *study_length*."""
+    connection = Connection(job.address, ((CT, (EXPLICIT,)),))
+    message = StoreMessage(template(side), 1, connection.max_length)
+    buffer, send = message.buffer, connection.socket.sendall
+    first = job.first + index * job.quota
+    number = first
+    began = time.monotonic()
+    ends = began + job.seconds
+    while number - first < job.quota and time.monotonic() < ends:
+        message.name(number, number - (number - first) % study_length)
+        send(buffer)
+        connection.expect_success()
+        number += 1
+    ended = time.monotonic()
+    connection.release()
+    return Done(began, ended, number - first, note=connection.tls or "")
+
+
+@cache
+def frame() -> bytes:
+    return objects.os.urandom(FRAME_BYTES)
+
+
+def large(job: Job, _index: int, mebibytes: int) -> Done:
+    """One multi-frame object of *mebibytes*, from its first byte to the response; in MB."""
+    connection = Connection(job.address, ((MULTI_FRAME, (EXPLICIT,)),))
+    max_length = connection.max_length
+    frames = mebibytes * _MIB // FRAME_BYTES
+    head = objects.renamed(objects.head_of_frames(frames), job.first, job.first)
+    rest = frames * FRAME_BYTES
+    command = b"".join(objects.store_fragments(MULTI_FRAME, 1, max_length))
+    message = objects.renamed(command, job.first, job.first)
+    body = (max_length - 6) & ~1
+    (whole_header, whole) = encode_fragments(
+        1, (frame() * 2)[:body], is_command=False, is_last=False, max_length=max_length
+    )
+    batch = (bytes(whole_header) + bytes(whole)) * (_BATCH_BYTES // (body + 12))
+    per_batch = batch.count(b"") and body * (len(batch) // (body + 12))
+    del per_batch
+    pdu_count, last = divmod(rest, body)
+    began = time.monotonic()
+    send = connection.socket.sendall
+    send(message + _fragments(head, max_length))
+    view, size = memoryview(batch), body + 12
+    while pdu_count:
+        count = min(pdu_count, len(batch) // size)
+        send(view[: count * size])
+        pdu_count -= count
+    send(_fragments((frame() * 2)[:last], max_length, is_last=True))
+    connection.expect_success()
+    ended = time.monotonic()
+    connection.release()
+    return Done(began, ended, (rest + len(head)) / 1e6, note=connection.tls or "")
+
+
+def _fragments(data: bytes, max_length: int, *, is_last: bool = False) -> bytes:
+    return b"".join(
+        encode_fragments(1, data, is_command=False, is_last=is_last, max_length=max_length)
+    )
