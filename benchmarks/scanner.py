@@ -79,9 +79,7 @@ def main() -> None:
             f"{len(scanner.values)} elements wanted and found\n"
         )
         ours = microseconds(partial(scan, fragments, encoding, SEQUENCES))
-        theirs = microseconds(
-            partial(read_with_pydicom, file)
-        )
+        theirs = microseconds(partial(read_with_pydicom, file))
         report(f"ElementScanner, whole data set in {len(fragments)} fragments", ours)
         report("pydicom.dcmread(stop_before_pixels=True)", theirs)
         report("ratio", theirs / ours, "times")

@@ -106,6 +106,10 @@ def _forked(work: Callable[[int], Done], number: int) -> Iterator[list[Connectio
             processes.append(process)
             pipes.append(ours)
         yield pipes
+    except BaseException:
+        for process in processes:
+            process.kill()
+        raise
     finally:
         for process in processes:
             process.join(_STOP_SECONDS)

@@ -5,7 +5,6 @@ All have the header of `ct_image`: about 150 elements, with sequences and privat
 
 from __future__ import annotations
 
-import io
 import os
 import secrets
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ct_image import ct_image, part_10
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
@@ -112,7 +112,7 @@ def head_of_frames(frames: int) -> bytes:
     return data_set[:-4] + length.to_bytes(4, "little")
 
 
-def _named():  # type: ignore[no-untyped-def]
+def _named() -> Dataset:
     ds = ct_image()
     instance, study, series, patient, accession = (name.decode() for name in _PLACES)
     ds.SOPInstanceUID, ds.StudyInstanceUID, ds.SeriesInstanceUID = instance, study, series
@@ -124,12 +124,11 @@ class StoreMessage:
     """A C-STORE-RQ with its data set as PDUs in one buffer, ready to be sent again and again."""
 
     def __init__(self, template: Template, context_id: int, max_length: int) -> None:
-        self.buffer = bytearray().join(
-            store_fragments(template.sop_class_uid, context_id, max_length)
-            + encode_fragments(
-                context_id, template.data_set, is_command=False, is_last=True, max_length=max_length
-            )
+        data_set = encode_fragments(
+            context_id, template.data_set, is_command=False, is_last=True, max_length=max_length
         )
+        command = store_command(template.sop_class_uid, context_id, max_length)
+        self.buffer = bytearray(b"".join([command, *data_set]))
         self._message_id = self.buffer.index(_MESSAGE_ID_HEADER) + len(_MESSAGE_ID_HEADER)
         self._places = [list(_occurrences(self.buffer, place)) for place in _PLACES]
         assert all(self._places)
@@ -148,23 +147,17 @@ class StoreMessage:
         self._study = study
 
 
-def store_fragments(sop_class_uid: str, context_id: int, max_length: int) -> list[bytes]:
+def store_command(sop_class_uid: str, context_id: int, max_length: int) -> bytes:
     """The command set of a C-STORE-RQ, as PDU; its names are those of the templates."""
     request = CStoreRequest(
         message_id=1,
         affected_sop_class_uid=sop_class_uid,
         affected_sop_instance_uid=_PLACES[0].decode(),
     )
-    return [
-        bytes(part)
-        for part in encode_fragments(
-            context_id,
-            encode_message(request, True),
-            is_command=True,
-            is_last=True,
-            max_length=max_length,
-        )
-    ]
+    command = encode_message(request, True)
+    return b"".join(
+        encode_fragments(context_id, command, is_command=True, is_last=True, max_length=max_length)
+    )
 
 
 def renamed(data: bytes, number: int, study: int) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,22 +16,28 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from isocenter.engine import (
+    ANY,
     DEFAULT_LIMITS,
+    Acceptor,
     AssociateAccept,
+    AssociateRequest,
     Message,
+    Offer,
     ProposedContext,
     RoleSelection,
     UserInformation,
     describe,
+    negotiate,
 )
 from isocenter.engine.dimse.fragments import encode_fragments
 from isocenter.engine.dimse.messages import encode_message
 from isocenter.engine.pdu import (
-    AssociateRequest,
     PduType,
     decode_pdu,
+    encode_associate_accept,
     encode_associate_request,
     encode_release_request,
+    encode_release_response,
 )
 
 CALLED: Final = "ISOCENTER"
@@ -93,86 +99,35 @@ class Fragment(NamedTuple):
     data: memoryview
 
 
-class Connection:
-    """An association as requestor: (abstract syntax, transfer syntaxes) for each context.
+class Wire:
+    """One end of an association over a blocking socket: PDUs in, PDVs out of them."""
 
-    Attributes:
-        max_length: of the PDUs that the peer takes.
-        tls: version of TLS, or None.
-
-    Raises:
-        Failed: the peer rejected it, or accepted none of the contexts.
-    """
-
-    def __init__(
-        self,
-        address: Address,
-        contexts: Iterable[tuple[str, tuple[str, ...]]],
-        *,
-        scp_of: Iterable[str] = (),
-    ) -> None:
-        self._request = associate_request(tuple(contexts), tuple(scp_of))
-        self.tls: str | None = None
-        self.socket = self._connect(address)
+    def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(TIMEOUT_SECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = sock
         self._buffer = bytearray(_RECEIVED)
         self._view = memoryview(self._buffer)
-        self.associate()
 
-    def _connect(self, address: Address) -> socket.socket:
-        sock = socket.create_connection(("127.0.0.1", address.port), TIMEOUT_SECONDS)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if address.tls is not None:
-            sock = address.tls.client_context().wrap_socket(sock, server_hostname="127.0.0.1")
-            self.tls = sock.version()
-        return sock
-
-    def associate(self) -> None:
-        self.socket.sendall(self._request)
-        pdu_type, body = self._control()
-        if pdu_type != PduType.A_ASSOCIATE_AC:
-            raise Failed(_described(pdu_type, body))
-        accept = decode_pdu(pdu_type, body, DEFAULT_LIMITS)
-        assert isinstance(accept, AssociateAccept)
-        self.accepted = {
-            result.context_id: result.transfer_syntax
-            for result in accept.presentation_contexts
-            if result.result == 0
-        }
-        if not self.accepted:
-            raise Failed("no presentation context was accepted")
-        self.max_length = min(accept.user_information.max_pdu_length or MAX_PDU_LENGTH, MAX_PDU_LENGTH)
-
-    def release(self) -> None:
-        self.socket.sendall(_RELEASE)
-        pdu_type, body = self._control()
-        if pdu_type != PduType.A_RELEASE_RP:
-            raise Failed(_described(pdu_type, body))
-        self.socket.close()
-
-    def _control(self) -> tuple[int, memoryview]:
-        """A PDU other than P-DATA-TF."""
+    def control(self) -> tuple[int, memoryview]:
+        """A PDU other than P-DATA-TF: its type, and what follows its header."""
         end = self._fill(0, _HEADER.size)
         pdu_type, length = _HEADER.unpack_from(self._buffer)
         self._fill(end, _HEADER.size + length)
         return pdu_type, self._view[_HEADER.size : _HEADER.size + length]
 
-    def _fill(self, end: int, wanted: int) -> int:
-        """Read until the buffer holds *wanted* bytes; it held *end*."""
-        while end < wanted:
-            received = self.socket.recv_into(self._view[end:])
-            if not received:
-                raise Failed("the peer closed the connection")
-            end += received
-        return end
-
     def status(self) -> int:
-        """Read a response without a data set, alone in one PDU; its status."""
+        """Of a response without a data set, alone in one PDU."""
         end = self._fill(0, _HEADER.size)
         pdu_type, length = _HEADER.unpack_from(self._buffer)
         end = self._fill(end, _HEADER.size + length)
-        if pdu_type != _P_DATA:
-            raise Failed(_described(pdu_type, self._view[_HEADER.size : end]))
-        return status_of(self._buffer, end)
+        if pdu_type != PduType.P_DATA_TF:
+            raise Failed(described(pdu_type, self._view[_HEADER.size : end]))
+        found = self._buffer.find(_STATUS_HEADER, 0, end)
+        if found < 0:
+            raise Failed("a message without a status instead of a response")
+        place = found + len(_STATUS_HEADER)
+        return int.from_bytes(self._buffer[place : place + 2], "little")
 
     def expect_success(self) -> None:
         status = self.status()
@@ -180,7 +135,7 @@ class Connection:
             raise Failed(f"status {status:04X}H")
 
     def fragments(self) -> Iterator[Fragment]:
-        """Whatever PDVs come, for as long as they are asked for."""
+        """Whatever PDVs come, for as long as they are asked for or until the peer releases."""
         start = end = 0
         view = self._view
         while True:
@@ -192,7 +147,10 @@ class Connection:
             position = start + _HEADER.size
             start = position + length
             if pdu_type != _P_DATA:
-                raise Failed(_described(pdu_type, view[position:start]))
+                if pdu_type == PduType.A_RELEASE_RQ:
+                    self.socket.sendall(encode_release_response())
+                    return
+                raise Failed(described(pdu_type, view[position:start]))
             while position < start:
                 item_length, context_id, control = _PDV.unpack_from(view, position)
                 position += _PDV.size
@@ -207,24 +165,89 @@ class Connection:
         self._view[: end - start] = bytes(self._view[start:end])
         return 0, self._fill(end - start, wanted)
 
+    def _fill(self, end: int, wanted: int) -> int:
+        """Read until the buffer holds *wanted* bytes; it held *end*."""
+        if wanted > len(self._buffer):
+            raise Failed(f"a PDU of {wanted} bytes")
+        while end < wanted:
+            received = self.socket.recv_into(self._view[end:])
+            if not received:
+                raise Failed("the peer closed the connection")
+            end += received
+        return end
+
+
+class Connection(Wire):
+    """An association as requestor: (abstract syntax, transfer syntaxes) for each context.
+
+    Attributes:
+        max_length: of the PDUs that the peer takes and we send.
+        tls: version of TLS, or "".
+
+    Raises:
+        Failed: the peer rejected it, or did not accept every context.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        contexts: tuple[tuple[str, tuple[str, ...]], ...],
+        *,
+        scp_of: tuple[str, ...] = (),
+    ) -> None:
+        sock = socket.create_connection(("127.0.0.1", address.port), TIMEOUT_SECONDS)
+        self.tls = ""
+        if address.tls is not None:
+            sock = address.tls.client_context().wrap_socket(sock, server_hostname="127.0.0.1")
+            self.tls = sock.version() or ""
+        super().__init__(sock)
+        sock.sendall(associate_request(contexts, scp_of))
+        pdu_type, body = self.control()
+        if pdu_type != PduType.A_ASSOCIATE_AC:
+            raise Failed(described(pdu_type, body))
+        accept = decode_pdu(pdu_type, body, DEFAULT_LIMITS)
+        assert isinstance(accept, AssociateAccept)
+        if any(result.result for result in accept.presentation_contexts):
+            raise Failed("a presentation context was not accepted")
+        self.max_length = min(
+            accept.user_information.max_pdu_length or MAX_PDU_LENGTH, MAX_PDU_LENGTH
+        )
+
+    def release(self) -> None:
+        self.socket.sendall(_RELEASE)
+        pdu_type, body = self.control()
+        if pdu_type != PduType.A_RELEASE_RP:
+            raise Failed(described(pdu_type, body))
+        self.socket.close()
+
+
+class Accepted(Wire):
+    """An association as acceptor, which takes whatever is proposed: a C-MOVE destination."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        pdu_type, body = self.control()
+        request = decode_pdu(pdu_type, body, DEFAULT_LIMITS)
+        if not isinstance(request, AssociateRequest):
+            raise Failed(describe(request))
+        accept = negotiate(request, _ACCEPTS_ALL)
+        if not isinstance(accept, AssociateAccept):
+            raise Failed(describe(accept))
+        sock.sendall(encode_associate_accept(accept))
+
 
 _RELEASE: Final = encode_release_request()
+_ACCEPTS_ALL: Final = Acceptor(
+    offer=lambda _: Offer(transfer_syntaxes=(ANY,)), max_pdu_length=MAX_PDU_LENGTH
+)
 
 
-def _described(pdu_type: int, body: memoryview) -> str:
+def described(pdu_type: int, body: memoryview) -> str:
     """What came instead of what is measured, in the standard's words."""
     return f"answered by {describe(decode_pdu(pdu_type, body, DEFAULT_LIMITS))}"
 
 
-def status_of(buffer: bytes | bytearray, end: int | None = None) -> int:
-    """Of the command set in *buffer*; Failed where there is none."""
-    found = buffer.find(_STATUS_HEADER, 0, end)
-    if found < 0:
-        raise Failed("a message without a status instead of a response")
-    place = found + len(_STATUS_HEADER)
-    return int.from_bytes(buffer[place : place + 2], "little")
-
-
+@cache
 def associate_request(
     contexts: tuple[tuple[str, tuple[str, ...]], ...], scp_of: tuple[str, ...]
 ) -> bytes:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import statistics
+import os
 import time
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from isocenter.engine import CEchoRequest
+from isocenter.engine.dimse.fragments import PDV_OVERHEAD, encode_fragments
 from peers import objects
 from peers.load import Done
 from peers.objects import CT, EXPLICIT, FRAME_BYTES, MULTI_FRAME, StoreMessage, Template
-from peers.wire import MAX_PDU_LENGTH, Address, Connection, Failed, pdus
-
-from isocenter.engine import CEchoRequest
-from isocenter.engine.dimse.fragments import encode_fragments
+from peers.wire import Address, Connection, pdus
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 _IMPLICIT: Final = "1.2.840.10008.1.2"
 _MIB: Final = 1 << 20
+_MB: Final = 1e6
 #: Of a large object, what one `sendall` takes.
 _BATCH_BYTES: Final = 8 << 20
 _ECHO_CONTEXTS: Final = ((VERIFICATION, (_IMPLICIT,)),)
@@ -57,7 +57,7 @@ def echo(job: Job, _index: int) -> Done:
         count += 1
     ended = time.monotonic()
     connection.release()
-    return Done(began, ended, count, note=connection.tls or "")
+    return Done(began, ended, count, note=connection.tls)
 
 
 def associate(job: Job, _index: int) -> Done:
@@ -71,7 +71,7 @@ def associate(job: Job, _index: int) -> Done:
         connection.socket.sendall(request)
         connection.expect_success()
         connection.release()
-        note = connection.tls or ""
+        note = connection.tls
         count += 1
     return Done(began, time.monotonic(), count, note=note)
 
@@ -98,44 +98,38 @@ def store(job: Job, index: int, side: int, *, study_length: int = objects.SERIES
         number += 1
     ended = time.monotonic()
     connection.release()
-    return Done(began, ended, number - first, note=connection.tls or "")
+    return Done(began, ended, number - first, note=connection.tls)
 
 
 @cache
 def frame() -> bytes:
-    return objects.os.urandom(FRAME_BYTES)
+    """Random pixels; made once, before the workers are forked."""
+    return os.urandom(FRAME_BYTES)
 
 
 def large(job: Job, _index: int, mebibytes: int) -> Done:
     """One multi-frame object of *mebibytes*, from its first byte to the response; in MB."""
     connection = Connection(job.address, ((MULTI_FRAME, (EXPLICIT,)),))
-    max_length = connection.max_length
+    send, max_length = connection.socket.sendall, connection.max_length
     frames = mebibytes * _MIB // FRAME_BYTES
-    head = objects.renamed(objects.head_of_frames(frames), job.first, job.first)
-    rest = frames * FRAME_BYTES
-    command = b"".join(objects.store_fragments(MULTI_FRAME, 1, max_length))
-    message = objects.renamed(command, job.first, job.first)
-    body = (max_length - 6) & ~1
-    (whole_header, whole) = encode_fragments(
-        1, (frame() * 2)[:body], is_command=False, is_last=False, max_length=max_length
-    )
-    batch = (bytes(whole_header) + bytes(whole)) * (_BATCH_BYTES // (body + 12))
-    per_batch = batch.count(b"") and body * (len(batch) // (body + 12))
-    del per_batch
-    pdu_count, last = divmod(rest, body)
+    names = job.first, job.first
+    command = objects.renamed(objects.store_command(MULTI_FRAME, 1, max_length), *names)
+    head = objects.renamed(objects.head_of_frames(frames), *names)
+    body = (max_length - PDV_OVERHEAD) & ~1
+    whole = _fragments(frame()[:body], max_length)
+    batch = memoryview(whole * (_BATCH_BYTES // len(whole)))
+    missing, rest = divmod(frames * FRAME_BYTES, body)
     began = time.monotonic()
-    send = connection.socket.sendall
-    send(message + _fragments(head, max_length))
-    view, size = memoryview(batch), body + 12
-    while pdu_count:
-        count = min(pdu_count, len(batch) // size)
-        send(view[: count * size])
-        pdu_count -= count
-    send(_fragments((frame() * 2)[:last], max_length, is_last=True))
+    send(command + _fragments(head, max_length))
+    while missing:
+        count = min(missing, len(batch) // len(whole))
+        send(batch[: count * len(whole)])
+        missing -= count
+    send(_fragments(frame()[:rest], max_length, is_last=True))
     connection.expect_success()
     ended = time.monotonic()
     connection.release()
-    return Done(began, ended, (rest + len(head)) / 1e6, note=connection.tls or "")
+    return Done(began, ended, (frames * FRAME_BYTES + len(head)) / _MB, note=connection.tls)
 
 
 def _fragments(data: bytes, max_length: int, *, is_last: bool = False) -> bytes:

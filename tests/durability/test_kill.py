@@ -50,6 +50,7 @@ MOST_STEPS = 240
 STORESCU_FILES = 40
 #: Seconds within which a server that is told to stop has stopped, whatever its peers do.
 STOP_LIMIT = 15.0
+GRACE = 2.0
 #: A whole look at all files takes longer from kill to kill, so it is not taken after each.
 VERIFY_EVERY = 25
 
@@ -264,7 +265,9 @@ async def test_sigterm_under_load(tmp_path: Path, workers: int) -> None:
     """It stops in time, tells who is idle, and leaves nothing to undo."""
     ledger = Ledger()
     studies = range(CLIENTS)
-    with started(tmp_path, "--workers", workers) as archive:
+    config = tmp_path / "isocenter.toml"
+    config.write_text(f"[deadlines]\nshutdown = {GRACE}\n")  # the default is longer
+    with started(tmp_path, "--config", config, "--workers", workers) as archive:
 
         def stop() -> None:
             archive.process.send_signal(signal.SIGTERM)

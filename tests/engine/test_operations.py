@@ -38,7 +38,7 @@ from isocenter.engine.effects import Effect
 from isocenter.engine.errors import LocalProtocolError, RemoteProtocolError
 from isocenter.engine.events import CancelReceived, MessageReceived, ProviderAborted
 from isocenter.engine.items import AsynchronousOperationsWindow
-from isocenter.engine.negotiation import Acceptor, Offer
+from isocenter.engine.negotiation import Acceptor, Offer, Role
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 
@@ -326,7 +326,9 @@ def test_a_cancel_has_no_data_set() -> None:
         SendMessage(STORE_CONTEXT, cancel(1), b"keys"),
         SendMessage(STORE_CONTEXT, cancel(1), has_data_set=True),
     ):
-        with pytest.raises(LocalProtocolError, match=r"no data set \(PS3.7 9.3.2.3\)"):
+        with pytest.raises(
+            LocalProtocolError, match=r"^a C-CANCEL-RQ has no data set \(PS3.7 9.3.2.3\)$"
+        ):
             wire.do(0, command)
     assert not wire.ends[0].operations.invoked[1].is_cancelled
     wire.do(0, SendMessage(STORE_CONTEXT, cancel(1)))
@@ -356,4 +358,31 @@ def test_with_an_ignored_response_its_data_set_is_ignored(size: int) -> None:
         MessageReceived(STORE_CONTEXT, matches(1, Status.SUCCESS), has_data_set=False),
         MessageReceived(STORE_CONTEXT, store(1), has_data_set=True),
         (STORE_CONTEXT, b"data"),
+    ]
+
+
+@pytest.mark.parametrize("data", [b"", b"data"])
+def test_a_duplicate_is_handed_up_where_it_came(data: bytes) -> None:
+    """With its context and its data set, so that whoever answers it 0210H reads on behind it."""
+    wire = Wire().associate()
+    first, second = (
+        p_data(pdv(STORE_CONTEXT, 3, encode_message(store(1), has_data_set)))
+        for has_data_set in (False, bool(data))
+    )
+    end = wire.ends[1]
+    end.receive_data(first)
+    stream = second + (p_data(pdv(STORE_CONTEXT, 2, data)) if data else b"")
+    event, *rest = end.receive_data(stream)
+    assert isinstance(event, MessageReceived)
+    assert isinstance(event.message, UnrecognizedMessage)
+    assert event.message.status == Status.DUPLICATE_INVOCATION
+    assert (event.context_id, event.has_data_set) == (STORE_CONTEXT, bool(data))
+    assert joined(rest) == ([(STORE_CONTEXT, data)] if data else [])
+
+
+def test_each_end_knows_its_role() -> None:
+    ends = Wire().associate().ends
+    assert [end.negotiated.role for end in ends if end.negotiated] == [
+        Role.REQUESTOR,
+        Role.ACCEPTOR,
     ]

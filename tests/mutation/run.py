@@ -126,7 +126,8 @@ def mutant(folder: Path, name: str) -> Mutant:
     )
     function = name.removeprefix(f"{PACKAGE}.").rpartition("__mutmut_")[0]
     module, _, mangled = function.partition(".x")
-    return Mutant(name, f"{module}.{mangled.replace('ǁ', '.').strip('_.')}", taken, put)
+    # mutmut writes x_name for a function and xǁClassǁname for a method.
+    return Mutant(name, f"{module}.{mangled[1:].replace('ǁ', '.')}", taken, put)
 
 
 def reason(found: Mutant, listed: list[dict[str, str]]) -> str | None:

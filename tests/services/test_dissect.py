@@ -532,6 +532,17 @@ def test_operations_within_the_negotiated_window_are_no_fault() -> None:
 # Peers that are more patient than the standard.
 
 
+def test_a_message_that_is_not_understood_is_one_fault_however_long_it_is() -> None:
+    data = [(R, p_data(pdv(STORE_CONTEXT, 0, bytes(500)))) for _ in range(20)]
+    lines = observed([*BEGIN, *data, (R, message(ECHO_RQ)), (A, message(ECHO_RSP))])
+    assert len(errors(lines)) == 1
+    assert [line.text.partition(":")[0] for line in lines[2:5]] == [
+        "what cannot be read as a message",
+        "C-ECHO-RQ 1",
+        "C-ECHO-RSP to 1",
+    ]
+
+
 def test_an_abort_that_the_standard_asks_for_is_followed() -> None:
     lines = observed([*BEGIN, (A, message(ECHO_RSP)), (R, abort_pdu(2, 6))])
     assert [(line.requestor, line.acceptor) for line in lines[2:4]] == [

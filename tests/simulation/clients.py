@@ -16,12 +16,12 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services import sop_classes
+from isocenter.services.attributes import Level
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, open_association
 from isocenter.services.errors import ConnectError, OperationError
 from isocenter.services.identifier import build_identifier
 from isocenter.services.objects import DicomObject, MemoryReader
 from isocenter.services.operations import Operation
-from isocenter.services.query import Level
 from services.archive_support import CT
 from simulation.ledger import Ledger, Thing, make_thing
 from simulation.node import Node
@@ -293,11 +293,10 @@ class Client:
             for study in self._ledger.studies():
                 acknowledged = self._ledger.acknowledged(study)
                 found = [
-                    str(match.SOPInstanceUID)
-                    async for match in association.find(_images_of(study))
+                    str(match.SOPInstanceUID) async for match in association.find(_images_of(study))
                 ]
                 self._ledger.found(study, found, acknowledged, f"{study} in the end")
-                received = []
+                received: list[str] = []
 
                 async def receive(
                     operation: Operation, request: CStoreRequest, received: list[str] = received
@@ -352,5 +351,3 @@ class _SlowReader(MemoryReader):
         # In parts of any size: a data set leaves in several P-DATA-TF.
         most = max(2, int(length ** self._world.random.random()) & ~1)
         return await super().read(offset, most)
-
-

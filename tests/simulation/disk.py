@@ -303,18 +303,22 @@ class _Index:
     @asynccontextmanager
     async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
         await self._step("index finds")
-        async with self._inner.find(query) as blocks:
-            async with aclosing(self._pieces(blocks)) as pieces:
-                yield pieces
+        async with (
+            self._inner.find(query) as blocks,
+            aclosing(self._pieces(blocks)) as pieces,
+        ):
+            yield pieces
 
     @asynccontextmanager
     async def instances(
         self, query: Query | None = None
     ) -> AsyncIterator[AsyncIterator[Sequence[StoredInstance]]]:
         await self._step("index lists")
-        async with self._inner.instances(query) as blocks:
-            async with aclosing(self._pieces(blocks)) as pieces:
-                yield pieces
+        async with (
+            self._inner.instances(query) as blocks,
+            aclosing(self._pieces(blocks)) as pieces,
+        ):
+            yield pieces
 
     async def _pieces(
         self, blocks: AsyncIterator[Sequence[Any]]

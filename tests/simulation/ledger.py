@@ -136,7 +136,7 @@ class Ledger:
             orphans: whether objects without a row of the index are accounted for.
         """
         check = self._world.check
-        keys = set()
+        keys: set[str] = set()
         async with archive.store.keys() as blocks:
             async for block in blocks:
                 keys.update(block)

@@ -15,6 +15,7 @@ from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Acceptor
 from isocenter.services.access import AccessPolicy
 from isocenter.services.archive import Archive
+from isocenter.services.broadcast import Broadcast
 from isocenter.services.composition import deadlines_of, registry_of
 from isocenter.services.listening import Bind
 from isocenter.services.peer import Peer
@@ -32,7 +33,6 @@ _TODAY: Final = date(2026, 11, 20)
 _GRACE_SECONDS: Final = 10.0
 #: A stop takes its grace, and then what aborting takes.
 _STOP_SECONDS: Final = 30.0
-_TICK_SECONDS: Final = 0.1
 
 
 class SimulatedServer(Server):
@@ -72,7 +72,8 @@ class Node:
 
     Attributes:
         archive, server: of the process that runs now.
-        powered: when it is to be off, stop gracefully and stay so.
+        processes: how many there were.
+        ended: there will be no more.
     """
 
     def __init__(
@@ -94,10 +95,9 @@ class Node:
         self.ended = trio.Event()
         self._network = network
         self._configuration = configuration
-        self._settings = Settings(
-            server=replace(ServerSettings(), ae_title=ae_title), peers=peers
-        )
+        self._settings = Settings(server=replace(ServerSettings(), ae_title=ae_title), peers=peers)
         self._wanted = True
+        self._starts = Broadcast()
 
     async def run(self) -> None:
         """One process after the other, until `stop`."""
@@ -117,6 +117,7 @@ class Node:
             if self._wanted:
                 await trio.sleep(0 if self.world.calm else self.world.random.choice((0, 1, 30)))
         self.ended.set()
+        self._starts.send()
 
     def _end_of(self, process: trio.CancelScope) -> Callable[[], None]:
         def end() -> None:
@@ -169,6 +170,7 @@ class Node:
             server_limits=ServerLimits(associations=chosen.associations),
             grace=_GRACE_SECONDS,
         )
+        self._starts.send()
         door: Any = Door(self._network, (self.peer.host, PORT))
         bind = Bind(host=self.peer.host, port=PORT)
         try:
@@ -187,13 +189,18 @@ class Node:
             archive.budget.taken == 0, f"{name}: {archive.budget.taken} bytes of the budget left"
         )
 
+    async def serving(self) -> Server | None:
+        """The server, as soon as there is one; it may just be starting.  None: never again."""
+        while self.server is None and not self.ended.is_set():
+            await self._starts.wait()
+        return self.server
+
     async def stop(self) -> None:
         """Stop gracefully, and stay so."""
         self._wanted = False
-        while self.server is None and not self.ended.is_set():
-            await trio.sleep(_TICK_SECONDS)  # it is just starting
-        if self.server is not None:
-            self.server.stop()
+        server = await self.serving()
+        if server is not None:
+            server.stop()
         with trio.move_on_after(_STOP_SECONDS + self.world.longest_way) as scope:
             await self.ended.wait()
         self.world.check(not scope.cancelled_caught, f"{self.ae_title}: does not stop")

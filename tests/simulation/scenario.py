@@ -169,9 +169,7 @@ class _Scenario:
         )
         peers = (Peer("OTHER", "other", PORT), Peer("NOBODY", "nobody", PORT))
         return (
-            Node(
-                self._world, self._network, "ARCHIVE", self._disks[0], configuration, peers
-            ),
+            Node(self._world, self._network, "ARCHIVE", self._disks[0], configuration, peers),
             Node(self._world, self._network, "OTHER", self._disks[1], configuration),
         )
 
@@ -202,15 +200,16 @@ class _Scenario:
         async with trio.open_nursery() as nursery:
             for node in nodes:
                 nursery.start_soon(node.run)
-            while any(node.server is None for node in nodes):
-                await trio.sleep(0.1)
+            for node in nodes:
+                await node.serving()
             await self._look(*nodes)
             for node in nodes:
                 await node.stop()
 
     async def _look(self, archive: Node, other: Node) -> None:
         plan = self._plan
-        assert archive.archive is not None and other.archive is not None
+        assert archive.archive is not None
+        assert other.archive is not None
         client = Client(
             self._world, "auditor", archive, self._ledger, "OTHER",
             things=1, studies=1, most_bytes=2, window=1, max_pdu_length=128 << 10,
@@ -227,4 +226,3 @@ class _Scenario:
         )
         await self._ledger.audit(archive.archive, orphans=orphans)
         await self._ledger.audit_copies(other.archive)
-

@@ -112,9 +112,10 @@ class World:
             with trio.CancelScope(shield=True):
                 await self.hop()
                 try:
-                    return call(*arguments)
+                    result = call(*arguments)
                 finally:
                     await self.hop()
+            return result
         finally:
             if limiter is not None:
                 limiter.release_on_behalf_of(borrower)

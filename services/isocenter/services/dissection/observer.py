@@ -282,13 +282,18 @@ class Observer:
                 length = len(cut.data) + cut.remaining
                 text = f"PDV on context {cut.context_id}, {part}, {length} bytes"
                 lines.append(_line(Kind.PDV, text, time, sender))
+            # What belongs to a message that was not understood is passed over.
+            stream.is_skipping = stream.is_skipping and not cut.is_command
         stream.position += len(cut.data)
         stream.left, stream.is_data = cut.remaining, not cut.is_command
+        if stream.is_skipping:
+            return lines
         try:
             event = stream.assembler.receive(cut)
         except RemoteProtocolError as fault:
             stream.assembler = MessageAssembler(LENIENT)
             stream.data_set = None
+            stream.is_skipping = True
             self._objections.append(diagnosis.of_fault(fault, name_of(sender)))
             return [*lines, _line(Kind.MESSAGE, "what cannot be read as a message", time, sender)]
         match event:

@@ -156,6 +156,8 @@ class Stream:
     #: Bytes of the current PDV still to come, and whether they are of a data set.
     left: int = 0
     is_data: bool = False
+    #: Whether they are of a message that could not be understood.
+    is_skipping: bool = False
     data_set: DataSet | None = None
     #: Of the current P-DATA-TF.
     pdu_length: int = 0
