@@ -61,7 +61,8 @@ from isocenter.services.transport import Transport
 
 log = logging.getLogger("isocenter.association")
 
-#: Requests that are answered at once before others get their turn.
+#: Writes that need not wait before others get their turn: a peer may ask thousands of times
+#: in one chunk, and a query may have thousands of matches.
 _FAIR_SHARE: Final = 16
 
 
@@ -120,7 +121,7 @@ class AssociationTask:
         self._engine = Association(role, limits)
         self._provider = provider
         self._answer_at_once = answer
-        self._answered_at_once = 0
+        self._sends = 0
         self._decide = decide
         self._sending = trio.Lock()
         self._message_lock = trio.Lock()
@@ -189,6 +190,26 @@ class AssociationTask:
                 await self._carry_out(self._engine.send(command))
         else:
             await self._carry_out(self._engine.send(command))
+
+    async def send_messages(
+        self, context_id: int, messages: Sequence[tuple[Message, Buffer | None]]
+    ) -> None:
+        """Several messages, each with its data set, in one write.
+
+        Raises:
+            LocalProtocolError: one is not allowed now; those before it were not sent either.
+            AssociationError: the association has ended.
+        """
+        if self._end_reason is not None:
+            raise self._end_reason
+        buffers: list[Buffer] = []
+        async with _held(self._message_lock):
+            for message, data_set in messages:
+                command = commands.SendMessage(context_id, message, data_set)
+                self._trace(command)
+                buffers += _bytes_of(self._engine.send(command))
+            self.traffic.messages_sent += len(messages)
+            await self._write(buffers)
 
     async def send_streamed(
         self,
@@ -553,6 +574,9 @@ class AssociationTask:
                     self._cut = False
             except BrokenPipeError:
                 pass  # the reader sees the end of the connection, and Evt17 tells the engine
+        self._sends += 1
+        if self._sends % _FAIR_SHARE == 0:
+            await trio.lowlevel.checkpoint()
 
     async def _write_slowly(self, buffers: Sequence[Buffer]) -> None:
         limit = self.deadlines.write_blocked
@@ -643,9 +667,6 @@ class AssociationTask:
         self._nursery.start_soon(self._perform, operation)
 
     async def _respond_at_once(self, context_id: int, response: Response) -> None:
-        self._answered_at_once += 1
-        if self._answered_at_once % _FAIR_SHARE == 0:
-            await trio.lowlevel.checkpoint()  # a peer may ask thousands of times in one chunk
         try:
             await self.send(commands.SendMessage(context_id, response))
         except (AssociationError, LocalProtocolError):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import trio
+
 from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
@@ -10,6 +14,10 @@ from isocenter.services.errors import OperationError
 from isocenter.services.identifier import encode_match
 from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve import FIND_ROOTS, QueryOptions, find_offer, read_query
+
+#: Matches in one write at most: about what fits into one segment buffer of the kernel, and
+#: what may still leave when a C-CANCEL-RQ has come.
+MOST_TOGETHER: Final = 32
 
 
 class Find:
@@ -45,27 +53,33 @@ class Find:
         )
         syntax = operation.context.transfer_syntax
         limit = self._options.max_results
-        status: int = Status.SUCCESS
-        sent = 0
+        found = 0
+        waiting: list[bytes] = []
+        together = 1  # the first goes out at once, those that follow in ever larger groups
         async with self._archive.find(parsed.query) as blocks:
             async for block in blocks:
                 for match in block:
-                    if operation.is_cancelled:
-                        status = Status.CANCEL
-                        break
-                    if limit and sent >= limit:
+                    if limit and found >= limit:
+                        await operation.respond_pending(pending, waiting)
                         raise OperationError(
                             Status.OUT_OF_RESOURCES, f"more than {limit} matches; narrow the query"
                         )
-                    identifier = encode_match(
-                        parsed, match, syntax, retrieve_ae_title=self._ae_title
+                    found += 1
+                    waiting.append(
+                        encode_match(parsed, match, syntax, retrieve_ae_title=self._ae_title)
                     )
-                    await operation.respond(pending, identifier)
-                    sent += 1
-                if status != Status.SUCCESS:
+                    if len(waiting) >= together:
+                        await operation.respond_pending(pending, waiting)
+                        waiting = []
+                        together = min(2 * together, MOST_TOGETHER)
+                        await trio.lowlevel.checkpoint()  # a C-CANCEL-RQ may have come
+                    if operation.is_cancelled:
+                        break
+                if operation.is_cancelled:
                     break
-        if operation.is_cancelled:
-            status = Status.CANCEL
+        if waiting and not operation.is_cancelled:
+            await operation.respond_pending(pending, waiting)
+        status = Status.CANCEL if operation.is_cancelled else Status.SUCCESS
         await operation.respond(
             CFindResponse(
                 message_id_being_responded_to=request.message_id,

@@ -148,6 +148,12 @@ class Operation:
             commands.SendMessage(self.context.context_id, response, data_set)
         )
 
+    async def respond_pending(self, response: Response, identifiers: Sequence[Buffer]) -> None:
+        """Send the same pending response with each of *identifiers*, in one write."""
+        await self.association.send_messages(
+            self.context.context_id, [(response, identifier) for identifier in identifiers]
+        )
+
 
 class Fragments:
     """The data set of an operation while it comes; may be left at any time."""
