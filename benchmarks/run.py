@@ -10,6 +10,7 @@ the server per operation and the peak of its memory.  Judges nothing: machines a
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import signal
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from peers import table
 from peers.programs import NotStarted, free_port, started
-from peers.rows import QUICK, ROWS, Bench, Row, Running, Scale, cannot, measure
+from peers.rows import QUICK, Bench, Row, Running, Scale, cannot, measure, rows_of
 from peers.servers import KINDS, Kind, Place
 from peers.table import Cell
 from peers.wire import Address, Certificates, Failed
@@ -33,6 +34,7 @@ from isocenter.services.certificates import CertificateAuthority
 
 def main() -> int:
     options = _options()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with tempfile.TemporaryDirectory(prefix="isocenter-bench-", dir=options.dir) as name:
         folder = Path(name)
@@ -46,22 +48,16 @@ def main() -> int:
 
 
 def _run(options: argparse.Namespace, folder: Path) -> None:
-    scale = QUICK if options.quick else Scale(seconds=options.seconds)
-    rows, kinds = options.rows, options.servers
+    scale, rows, kinds = options.scale, options.rows, options.servers
     cells: dict[tuple[str, str], Cell] = {}
     with socket.create_server(("127.0.0.1", 0)) as destination:
         bench = Bench(scale, folder, destination)
-        certificates = _certificates(folder) if any(row.tls for row in rows) else None
+        certificates = _certificates(folder)
         try:
-            for is_query in (False, True):
-                for tls in (None, certificates):
-                    chosen = [
-                        row
-                        for row in rows
-                        if row.is_query is is_query and row.tls is (tls is not None)
-                    ]
-                    if chosen:
-                        Group(bench, chosen, kinds, tls, cells).run(options.rounds)
+            for is_query, tls in itertools.product((False, True), (None, certificates)):
+                chosen = [row for row in rows if row.is_query is is_query and row.tls is bool(tls)]
+                if chosen:
+                    Group(bench, chosen, kinds, tls, cells).run(options.rounds)
         finally:
             _report(options, rows, kinds, cells)
 
@@ -182,7 +178,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="rows: "
-        + ", ".join(row.name for row in ROWS)
+        + ", ".join(row.name for row in rows_of(QUICK))
         + "; servers: "
         + ", ".join(kind.name for kind in KINDS),
     )
@@ -198,8 +194,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dir", type=Path, help="on the disk to measure (default: the temporary)")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 3)
+    options.scale = QUICK if options.quick else Scale(seconds=options.seconds)
     try:
-        options.rows = _chosen(options.rows, ROWS)
+        options.rows = _chosen(options.rows, rows_of(options.scale))
         options.servers = _chosen(options.servers, KINDS)
     except KeyError as error:
         parser.error(f"there is no {error.args[0]}")

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import count
 from typing import Final
 
 from isocenter.engine import (
@@ -107,63 +106,67 @@ class Answers:
 
 
 def find(job: Job, _index: int, studies: int) -> Done:
-    """C-FIND of all studies, again and again: milliseconds to the first and last response."""
+    """C-FIND of all *studies*, again and again: milliseconds to the first and last response."""
     connection = Connection(job.address, ((STUDY_ROOT_FIND, (IMPLICIT,)),))
     identifier = _identifier("", _RETURN_KEYS)
-    firsts, lasts = [], []
-    began = time.monotonic()
-    for message_id in count(1):
-        request = CFindRequest(message_id=message_id, affected_sop_class_uid=STUDY_ROOT_FIND)
+    firsts: list[float] = []
+    lasts: list[float] = []
+    fewest = studies
+    began = ended = time.monotonic()
+    while not lasts or ended - began < job.seconds:
+        request = CFindRequest(message_id=len(lasts) + 1, affected_sop_class_uid=STUDY_ROOT_FIND)
         answers = Answers()
         asked = time.monotonic()
         connection.socket.sendall(pdus(1, request, identifier))
         take(connection, answers.take)
-        now = time.monotonic()
-        if answers.status or answers.pending < studies or answers.first is None:
-            raise Failed(
-                f"{answers.pending} of {studies} studies found, status {answers.status:04X}H"
-            )
+        ended = time.monotonic()
+        if answers.status or answers.first is None:
+            raise Failed(f"C-FIND ended with status {answers.status:04X}H")
+        fewest = min(fewest, answers.pending)
         firsts.append((answers.first - asked) * _MS)
-        lasts.append((now - asked) * _MS)
-        if now - began > job.seconds:
-            break
-    ended = time.monotonic()
+        lasts.append((ended - asked) * _MS)
     connection.release()
+    notes = [connection.tls] if connection.tls else []
+    if fewest < studies:
+        notes.append(f"{studies - fewest} acknowledged studies not found")
     values = (statistics.median(firsts), statistics.median(lasts))
-    return Done(began, ended, studies * len(lasts), values, connection.tls)
+    return Done(began, ended, studies * len(lasts), values, ", ".join(notes))
 
 
 def get(job: Job, _index: int, study_uid: str, instances: int) -> Done:
-    """One C-GET of a study of *instances*."""
+    """C-GET after C-GET of a study of *instances*."""
     connection = Connection(
         job.address, ((STUDY_ROOT_GET, (IMPLICIT,)), (CT, (EXPLICIT,))), scp_of=(CT,)
     )
     request = CGetRequest(message_id=1, affected_sop_class_uid=STUDY_ROOT_GET)
-    return _retrieve(connection, pdus(1, request, _identifier(study_uid)), instances)
+    return _retrieve(job, connection, pdus(1, request, _identifier(study_uid)), instances)
 
 
 def move(job: Job, _index: int, study_uid: str, instances: int, listener: socket.socket) -> Done:
-    """One C-MOVE of a study of *instances* to *listener*, which answers as fast as it can."""
+    """C-MOVE after C-MOVE of a study of *instances* to *listener*, which answers at once."""
     connection = Connection(job.address, ((STUDY_ROOT_MOVE, (IMPLICIT,)),))
     threading.Thread(target=_serve, args=(listener,), daemon=True).start()
     request = CMoveRequest(
         message_id=1, affected_sop_class_uid=STUDY_ROOT_MOVE, move_destination=DESTINATION
     )
-    return _retrieve(connection, pdus(1, request, _identifier(study_uid)), instances)
+    return _retrieve(job, connection, pdus(1, request, _identifier(study_uid)), instances)
 
 
-def _retrieve(connection: Connection, request: bytes, instances: int) -> Done:
-    answers = Answers()
-    began = time.monotonic()
-    connection.socket.sendall(request)
-    take(connection, answers.take)
-    ended = time.monotonic()
-    if answers.status or answers.completed != instances:
-        raise Failed(
-            f"{answers.completed} of {instances} objects came, status {answers.status:04X}H"
-        )
+def _retrieve(job: Job, connection: Connection, request: bytes, instances: int) -> Done:
+    retrieved = 0
+    began = ended = time.monotonic()
+    while not retrieved or ended - began < job.seconds:
+        answers = Answers()
+        connection.socket.sendall(request)
+        take(connection, answers.take)
+        ended = time.monotonic()
+        if answers.status or answers.completed != instances:
+            raise Failed(
+                f"{answers.completed} of {instances} objects came, status {answers.status:04X}H"
+            )
+        retrieved += instances
     connection.release()
-    return Done(began, ended, instances, note=connection.tls)
+    return Done(began, ended, retrieved, note=connection.tls)
 
 
 def _serve(listener: socket.socket) -> None:

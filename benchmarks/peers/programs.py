@@ -13,18 +13,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import isocenter.engine
+import isocenter.services
+import isocenter.storage
+
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.02
+_REASON_LENGTH: Final = 120
 _KIB: Final = 1 << 10
 #: What resets the peak of a process (proc(5), clear_refs).
 _RESET_PEAK: Final = "5"
 #: Of /proc/PID/stat, behind the name: utime, stime, and those of the children waited for.
 _TIMES: Final = slice(11, 15)
 
-#: DCMTK's servers (and Orthanc, which is made of them) without Nagle's algorithm: else each
-#: answer of two packets waits 40 ms.
-SERVER_ENVIRONMENT: Final = {**os.environ, "TCP_NODELAY": "1"}
+#: Where this process has Isocenter from: the checkout, or the wheel in site-packages.
+_ROOTS: Final = [
+    str(Path(package.__path__[0]).resolve().parent.parent)
+    for package in (isocenter.engine, isocenter.services, isocenter.storage)
+]
+#: Debian keeps Orthanc where only root looks.
+SEARCH_PATH: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+SERVER_ENVIRONMENT: Final = {
+    **os.environ,
+    "PATH": SEARCH_PATH,
+    "PYTHONPATH": os.pathsep.join(dict.fromkeys(_ROOTS)),
+    # DCMTK's servers (and Orthanc, which is made of its parts) without Nagle's algorithm:
+    # else each answer of two packets waits 40 ms.
+    "TCP_NODELAY": "1",
+}
 
 
 class NotStarted(Exception):
@@ -139,7 +156,7 @@ def _wait_until(done: Callable[[], bool], process: subprocess.Popen[bytes], log:
     while not done():
         if process.poll() is not None:
             lines = log.read_text(errors="replace").strip().splitlines()
-            last = f": {lines[-1]}" if lines else ""
+            last = f": {lines[-1][:_REASON_LENGTH]}" if lines else ""
             raise NotStarted(f"ended with {process.returncode}{last}")
         if time.monotonic() > deadline:
             raise NotStarted(f"did not listen within {START_SECONDS:.0f} s")
@@ -153,11 +170,12 @@ def _stop(program: Program) -> None:
     others = program.tree()[1:]
     process.terminate()
     try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+    finally:  # also when a second Ctrl-C comes
         process.kill()
         process.wait()
-    for pid in others:
-        with suppress(OSError):
-            if os.getsid(pid) == process.pid:  # still the one that we knew
-                os.kill(pid, signal.SIGKILL)
+        for pid in others:
+            with suppress(OSError):
+                if os.getsid(pid) == process.pid:  # still the one that we knew
+                    os.kill(pid, signal.SIGKILL)

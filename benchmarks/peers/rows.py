@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from peers import asking, objects, work
-from peers.load import Cost, Done, run_client, run_workers
+from peers.load import PATIENCE_SECONDS, Cost, Done, run_client, run_workers
 from peers.objects import CT_SIDE, FIRST_NUMBER, SERIES_LENGTH, SMALL_SIDE, study_uid
 from peers.programs import Program
 from peers.servers import Kind
@@ -20,9 +20,6 @@ from peers.work import Job
 
 #: Side of the images that only fill an archive for C-FIND.
 _TINY_SIDE: Final = 8
-_FILLING_ASSOCIATIONS: Final = 4
-#: `echoscu` is asked for so many first, to learn how many fit into the time.
-_TRIAL_ECHOES: Final = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,18 +33,20 @@ class Scale:
     client_objects: int = 100
     large_mebibytes: int = 100
     huge_mebibytes: int = 1_000
+    trial_echoes: int = 40
     studies: int = 5_000
     series_length: int = SERIES_LENGTH
 
 
 QUICK: Final = Scale(
-    seconds=0.25,
-    fill_seconds=1.0,
+    seconds=0.2,
+    fill_seconds=0.5,
     small_objects=200,
     ct_objects=24,
     client_objects=10,
     large_mebibytes=16,
     huge_mebibytes=64,
+    trial_echoes=8,
     studies=200,
     series_length=20,
 )
@@ -114,7 +113,7 @@ class Running:
         if not self.studies:
             scale = self.bench.scale
             work.template(_TINY_SIDE)
-            job = self.job(scale.studies, _FILLING_ASSOCIATIONS, scale.fill_seconds)
+            job = self.job(scale.studies, self.kind.filling_associations, scale.fill_seconds)
             done, _ = self.run(partial(work.store, side=_TINY_SIDE, study_length=1), job)
             self.studies = int(sum(each.operations for each in done))
 
@@ -123,10 +122,10 @@ class Running:
         if not self.series:
             length = self.bench.scale.series_length
             work.template(CT_SIDE)
-            job = self.job(length, 1, self.bench.scale.fill_seconds)
-            (done,), _ = self.run(partial(work.store, side=CT_SIDE, study_length=length), job)
-            if done.operations < length:
-                raise Failed(f"only {done.operations} of {length} objects could be stored in time")
+            job = self.job(length, 1, PATIENCE_SECONDS)
+            done, _ = self.run(partial(work.store, side=CT_SIDE, study_length=length), job)
+            if sum(each.operations for each in done) < length:
+                raise Failed(f"could not be filled: {done[0].note}")
             self.series = study_uid(job.first)
 
 
@@ -208,10 +207,8 @@ def _store(running: Running, side: int, associations: int) -> Measured:
     return running.run(partial(work.store, side=side), running.job(limit, associations))
 
 
-def _large(running: Running, size: str) -> Measured:
+def _large(running: Running, mebibytes: int) -> Measured:
     work.frame()
-    scale = running.bench.scale
-    mebibytes = scale.large_mebibytes if size == "large" else scale.huge_mebibytes
     return running.run(partial(work.large, mebibytes=mebibytes), running.job(1))
 
 
@@ -223,9 +220,12 @@ def _echoscu(running: Running) -> Measured:
     def echoes(number: int) -> Measured:
         return run_client(_client(running, "echoscu", "--repeat", number), number, running.program)
 
-    (done,), _ = echoes(_TRIAL_ECHOES)
-    rate = _TRIAL_ECHOES / (done.ended - done.began)
-    return echoes(max(_TRIAL_ECHOES, int(rate * running.bench.scale.seconds)))
+    scale = running.bench.scale
+    trial = echoes(scale.trial_echoes)
+    spent = trial[0][0].ended - trial[0][0].began
+    if spent >= scale.seconds / 2:
+        return trial
+    return echoes(int(scale.trial_echoes * scale.seconds / spent))
 
 
 def _storescu(running: Running) -> Measured:
@@ -260,84 +260,91 @@ def _move(running: Running) -> Measured:
     return running.run(call, running.job(1))
 
 
+def rows_of(scale: Scale) -> tuple[Row, ...]:
+    """All rows, first in the clear, then over mutual TLS."""
+    plain = _plain_rows(scale)
+    return (*plain, *(_over_tls(row) for row in plain if row.name not in _WITHOUT_TLS))
+
+
+def _plain_rows(scale: Scale) -> tuple[Row, ...]:
+    studies = f"C-FIND of {scale.studies:,} studies"
+    return (
+        Row(name="echo", figures=(Figure("C-ECHO, 1 association", "/s"),), measure=_echo),
+        Row(
+            name="echoscu", figures=(Figure("C-ECHO, echoscu as shipped", "/s"),), measure=_echoscu
+        ),
+        Row(
+            name="storescu",
+            figures=(Figure("CT store, storescu as shipped", "/s"),),
+            measure=_storescu,
+        ),
+        Row(
+            name="associate",
+            figures=(Figure("associate, C-ECHO, release", "/s"),),
+            measure=_associate,
+        ),
+        _store_row("small-1", "12 KB store", SMALL_SIDE, 1),
+        _store_row("small-8", "12 KB store", SMALL_SIDE, 8),
+        _store_row("ct-1", "CT store", CT_SIDE, 1),
+        _store_row("ct-8", "CT store", CT_SIDE, 8),
+        _large_row("large", scale.large_mebibytes),
+        _large_row("huge", scale.huge_mebibytes, is_default=False),
+        Row(
+            name="find",
+            figures=(
+                Figure(f"{studies}, first", "ms", "response"),
+                Figure(f"{studies}, last", "ms", "response"),
+            ),
+            measure=_find,
+            is_query=True,
+        ),
+        Row(
+            name="get",
+            figures=(Figure(f"C-GET of {scale.series_length} CT", "/s", "object"),),
+            measure=_get,
+            is_query=True,
+        ),
+        Row(
+            name="move",
+            figures=(Figure(f"C-MOVE of {scale.series_length} CT", "/s", "object"),),
+            measure=_move,
+            is_query=True,
+        ),
+    )
+
+
 def _store_row(name: str, title: str, side: int, associations: int) -> Row:
     noun = "association" if associations == 1 else "associations"
     return Row(
         name=name,
-        figures=(Figure(f"{title}, {associations} {noun}", "/s"),),
+        figures=(Figure(f"{title}, {associations} {noun}", "/s", "object"),),
         measure=partial(_store, side=side, associations=associations),
     )
 
 
-_PLAIN: Final = (
-    Row(name="echo", figures=(Figure("C-ECHO, 1 association", "/s"),), measure=_echo),
-    Row(name="echoscu", figures=(Figure("C-ECHO, echoscu as shipped", "/s"),), measure=_echoscu),
-    Row(
-        name="storescu",
-        figures=(Figure("CT store, storescu as shipped", "/s"),),
-        measure=_storescu,
-    ),
-    Row(
-        name="associate",
-        figures=(Figure("associate, C-ECHO, release", "/s"),),
-        measure=_associate,
-    ),
-    _store_row("small-1", "12 KB store", SMALL_SIDE, 1),
-    _store_row("small-8", "12 KB store", SMALL_SIDE, 8),
-    _store_row("ct-1", "CT store", CT_SIDE, 1),
-    _store_row("ct-8", "CT store", CT_SIDE, 8),
-    Row(
-        name="large",
-        figures=(Figure("100 MB object", "MB/s", "MB"),),
-        measure=partial(_large, size="large"),
-    ),
-    Row(
-        name="huge",
-        figures=(Figure("1 GB object", "MB/s", "MB"),),
-        measure=partial(_large, size="huge"),
-        is_default=False,
-    ),
-    Row(
-        name="find",
-        figures=(
-            Figure("C-FIND of 5,000 studies, first", "ms", "response"),
-            Figure("C-FIND of 5,000 studies, last", "ms", "response"),
-        ),
-        measure=_find,
-        is_query=True,
-    ),
-    Row(
-        name="get",
-        figures=(Figure("C-GET of 200 CT", "/s"),),
-        measure=_get,
-        is_query=True,
-    ),
-    Row(
-        name="move",
-        figures=(Figure("C-MOVE of 200 CT", "/s"),),
-        measure=_move,
-        is_query=True,
-    ),
-)
-#: Of these there is one over mutual TLS: DCMTK's clients and a C-MOVE's second association
-#: would need certificates of their own, and show nothing new.
+def _large_row(name: str, mebibytes: int, *, is_default: bool = True) -> Row:
+    return Row(
+        name=name,
+        figures=(Figure(f"object of {mebibytes:,} MiB", "MB/s", "MB"),),
+        measure=partial(_large, mebibytes=mebibytes),
+        is_default=is_default,
+    )
+
+
+#: Of the others there is one over mutual TLS: DCMTK's clients and a C-MOVE's second
+#: association would need certificates of their own, and show nothing new.
 _WITHOUT_TLS: Final = frozenset({"echoscu", "storescu", "move"})
 
 
 def _over_tls(row: Row) -> Row:
-    return Row(
+    return replace(
+        row,
         name=f"{row.name}-tls",
         figures=tuple(
-            Figure(f"{figure.title}, mutual TLS", figure.unit, figure.per) for figure in row.figures
+            replace(figure, title=f"{figure.title}, mutual TLS") for figure in row.figures
         ),
-        measure=row.measure,
-        is_query=row.is_query,
         tls=True,
-        is_default=row.is_default,
     )
-
-
-ROWS: Final = (*_PLAIN, *(_over_tls(row) for row in _PLAIN if row.name not in _WITHOUT_TLS))
 
 
 def cannot(row: Row, kind: Kind) -> str:

@@ -41,6 +41,8 @@ class Kind:
     title: str
     durability: str
     command: Callable[[Place], Sequence[object]]
+    #: More would be quicker; dcmqrscp's processes lose rows of the index that they share.
+    filling_associations: int = 4
     can_query: bool = True
     can_tls: bool = True
     is_default: bool = True
@@ -176,6 +178,7 @@ KINDS: Final = (
         title="DCMTK dcmqrscp",
         durability="nothing is synced; file and index file",
         command=_dcmqrscp,
+        filling_associations=1,
         can_tls=False,
     ),
     Kind(

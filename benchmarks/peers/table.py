@@ -8,9 +8,11 @@ import statistics
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from peers.programs import SEARCH_PATH
 from peers.rows import Figure, Row, Sample
 from peers.servers import Kind
 
@@ -30,10 +32,10 @@ Cells = Mapping[tuple[str, str], Cell]
 
 def machine(folder: Path) -> list[str]:
     """What the figures were measured on and with."""
+    versions = (_version("storescp"), _version("Orthanc"), f"pynetdicom {_pynetdicom()}")
     return [
         f"{platform.platform()}, {_processor()}, {_memory()}; data on {_file_system(folder)}",
-        f"Python {platform.python_version()}; {_version('storescp')}; {_version('Orthanc')}; "
-        f"pynetdicom {_pynetdicom()}",
+        f"Python {platform.python_version()}; {'; '.join(versions)}",
     ]
 
 
@@ -65,17 +67,16 @@ def _lines(path: str) -> list[str]:
 
 
 def _version(program: str) -> str:
-    if shutil.which(program) is None:
+    path = shutil.which(program, path=SEARCH_PATH)
+    if path is None:
         return f"no {program}"
     done = subprocess.run(
-        [program, "--version"], capture_output=True, text=True, check=False, timeout=10
+        [path, "--version"], capture_output=True, text=True, check=False, timeout=10
     )
-    return (done.stdout or done.stderr).splitlines()[0].strip("$ ")
+    return (done.stdout or done.stderr).splitlines()[0].strip("$ ").replace(path, program)
 
 
 def _pynetdicom() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
         return version("pynetdicom")
     except PackageNotFoundError:
@@ -96,7 +97,7 @@ def row_lines(row: Row, kinds: Sequence[Kind], cells: Cells) -> Iterator[str]:
 
 def _cell_text(cell: Cell, index: int, figure: Figure, base: float | None) -> str:
     if not cell.samples:
-        return "–  " + "; ".join(dict.fromkeys(cell.failures))
+        return "–  " + ("; ".join(dict.fromkeys(cell.failures)) or "not measured")
     values = [sample.values[index] for sample in cell.samples]
     middle = statistics.median(values)
     text = f"{_number(middle):>8} {figure.unit:<5}"

@@ -73,13 +73,14 @@ class Certificates:
     client_key: Path
     ca: Path
 
-    @cache
-    def client_context(self) -> ssl.SSLContext:
-        """Read once: what a handshake costs is the server's share of it."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(self.ca)
-        context.load_cert_chain(self.client, self.client_key)
-        return context
+
+@cache
+def client_context(certificates: Certificates) -> ssl.SSLContext:
+    """Read once: what a handshake costs is the server's share of it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(certificates.ca)
+    context.load_cert_chain(certificates.client, certificates.client_key)
+    return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,8 @@ class Wire:
         end = self._fill(end, _HEADER.size + length)
         if pdu_type != PduType.P_DATA_TF:
             raise Failed(described(pdu_type, self._view[_HEADER.size : end]))
-        found = self._buffer.find(_STATUS_HEADER, 0, end)
+        # The last: a Message ID before it can look like its end.
+        found = self._buffer.rfind(_STATUS_HEADER, 0, end)
         if found < 0:
             raise Failed("a message without a status instead of a response")
         place = found + len(_STATUS_HEADER)
@@ -198,7 +200,7 @@ class Connection(Wire):
         sock = socket.create_connection(("127.0.0.1", address.port), TIMEOUT_SECONDS)
         self.tls = ""
         if address.tls is not None:
-            sock = address.tls.client_context().wrap_socket(sock, server_hostname="127.0.0.1")
+            sock = client_context(address.tls).wrap_socket(sock, server_hostname="127.0.0.1")
             self.tls = sock.version() or ""
         super().__init__(sock)
         sock.sendall(associate_request(contexts, scp_of))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -89,16 +90,20 @@ def store(job: Job, index: int, side: int, *, study_length: int = objects.SERIES
     buffer, send = message.buffer, connection.socket.sendall
     first = job.first + index * job.quota
     number = first
+    refused: Counter[int] = Counter()
     began = time.monotonic()
     ends = began + job.seconds
     while number - first < job.quota and time.monotonic() < ends:
         message.name(number, number - (number - first) % study_length)
         send(buffer)
-        connection.expect_success()
+        if status := connection.status():
+            refused[status] += 1
         number += 1
     ended = time.monotonic()
     connection.release()
-    return Done(began, ended, number - first, note=connection.tls)
+    notes = [connection.tls] if connection.tls else []
+    notes += [f"some refused with {status:04X}H" for status in refused]
+    return Done(began, ended, number - first - refused.total(), note=", ".join(notes))
 
 
 @cache

@@ -47,7 +47,7 @@ from support.processes import ServedArchive, isocenter_command, served_archive
 from support.serving import port_of
 from support.studies import CT_IMAGE_STORAGE
 
-pytestmark = [pytest.mark.slow, pytest.mark.durability]
+pytestmark = pytest.mark.slow
 
 PROCESSING_FAILURE = 0x0110
 OUT_OF_RESOURCES = 0xA700

@@ -37,7 +37,7 @@ from support.corpus import by_uid, data_set_bytes
 from support.processes import ENVIRONMENT, ServedArchive, isocenter_command, served_archive
 from support.raw import raw_peer
 
-pytestmark = [pytest.mark.slow, pytest.mark.durability, pytest.mark.interop("storescu")]
+pytestmark = [pytest.mark.slow, pytest.mark.interop("storescu")]
 
 KILLS = int(os.environ.get("ISOCENTER_TEST_KILLS", "5"))
 WORKER_KILLS = max(KILLS // 2, 2)

@@ -40,7 +40,7 @@ from isocenter.services.settings import load_settings
 from support.processes import served_archive
 from support.raw import raw_peer
 
-pytestmark = [pytest.mark.slow, pytest.mark.durability, pytest.mark.interop("strace")]
+pytestmark = [pytest.mark.slow, pytest.mark.interop("strace")]
 
 CLIENTS = 4
 #: Objects of each client, and of these some more than once.

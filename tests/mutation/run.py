@@ -60,6 +60,8 @@ only_mutate = {modules}
 pytest_add_cli_args = ["-q", "-x"]
 pytest_add_cli_args_test_selection = {tests}
 use_git_change_detection = false
+timeout_multiplier = 2.0
+timeout_constant = 10.0
 """
 #: mutmut's exit codes of a mutant that a test, or a hang, gave away.
 _KILLED: Final = {1, 3, 24, -24, 36, 152, 255}
@@ -157,17 +159,16 @@ def main() -> int:
         if not codes or done.returncode or None in codes.values():
             print(done.stdout[-4_000:], done.stderr[-4_000:], sep="\n")
             return 2
-        unnoticed = [name for name, code in codes.items() if code not in _KILLED]
-        found = [mutant(folder, name) for name in unnoticed if survives(folder, name)]
-    holes = [each for each in found if reason(each, listed) is None]
+        found = [mutant(folder, name) for name, code in codes.items() if code not in _KILLED]
+        known = [each for each in found if reason(each, listed) is not None]
+        holes = [each for each in found if each not in known and survives(folder, each.name)]
     for module in modules:
         prefix = f"{PACKAGE}.{module}."
         total = sum(name.startswith(prefix) for name in codes)
-        alive = sum(each.name.startswith(prefix) for each in found)
-        new = sum(each.name.startswith(prefix) for each in holes)
+        same, new = (sum(each.name.startswith(prefix) for each in kind) for kind in (known, holes))
         print(
-            f"{module:12} {total:4} mutants: {total - alive} noticed, "
-            f"{alive - new} equivalent, {new} not noticed"
+            f"{module:12} {total:4} mutants: {total - same - new} noticed, "
+            f"{same} equivalent, {new} not noticed"
         )
     for each in holes:
         print(f"\n{each.function}\n- {each.taken}\n+ {each.put}")

@@ -25,7 +25,7 @@ from isocenter.services.operations import Operation
 from services.archive_support import CT
 from simulation.ledger import Ledger, Thing, make_thing
 from simulation.node import Node
-from simulation.wire import OWNER
+from simulation.wire import OWNER, End
 from simulation.world import World
 
 SYNTAXES: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
@@ -65,6 +65,7 @@ class Client:
     Args:
         destination: where it has objects moved to, and what that must hold.
         things: how many different objects there are, for all clients.
+        is_fair: whether nothing may fail.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Client:
         most_bytes: int,
         window: int,
         max_pdu_length: int,
+        is_fair: bool,
     ) -> None:
         self._world = world
         self._name = name
@@ -91,6 +93,7 @@ class Client:
         self._most_bytes = most_bytes
         self._window = window
         self._max_pdu_length = max_pdu_length
+        self._is_fair = is_fair
         self._sent: list[Thing] = []
 
     async def run(self, associations: int) -> None:
@@ -112,7 +115,9 @@ class Client:
         try:
             return await work()
         except (AssociationError, ConnectError, OperationError) as error:
-            return f"ended: {type(error).__name__}: {error}"
+            ended = f"ended: {type(error).__name__}: {error}"
+            self._world.check(not self._is_fair, f"{self._name}: in fair weather {ended}")
+            return ended
 
     async def _associate(self) -> str:
         """Try again for a while when nobody listens: the archive may just be starting."""
@@ -160,9 +165,12 @@ class Client:
                 (self._find, "find"),
                 (self._move, "move"),
                 (self._stray_cancel, "stray C-CANCEL-RQ"),
+                (self._die, "death"),
             ),
-            weights=(10, 2, 3, 2, 1),
+            weights=(10, 2, 3, 2, 1, 0 if self._is_fair else 0.5),
         )[0]
+
+        self._world.note(f"{self._name}: {name} …")
 
         async def work() -> str:
             if name == "get":
@@ -254,7 +262,8 @@ class Client:
             return 0x0000
 
         with trio.CancelScope() as scope:
-            if self._world.random.random() < 0.25:
+            # Cancelled in the middle of a message it ends the association for all.
+            if not self._is_fair and self._world.random.random() < 0.25:
                 scope.deadline = trio.current_time() + 2 * self._world.random.random() ** 3
             result = await association.get(_by_study(study), receive)
             self._world.check(
@@ -270,7 +279,8 @@ class Client:
         study = self._some_study()
         acknowledged = self._ledger.acknowledged(study)
         with trio.CancelScope() as scope:
-            if self._world.random.random() < 0.25:
+            # Cancelled in the middle of a message it ends the association for all.
+            if not self._is_fair and self._world.random.random() < 0.25:
                 scope.deadline = trio.current_time() + 2 * self._world.random.random() ** 3
             result = await association.move(_by_study(study), self._destination)
             if result.status == 0x0000:
@@ -280,6 +290,13 @@ class Client:
                 )
             return f"{result.completed} of {study}, {result.failed} failed: {result.status:04X}H"
         return "cancelled"
+
+    async def _die(self, association: ClientAssociation) -> str:
+        """The machine loses its power: no word, no reset, nothing is read or sent any more."""
+        transport = association.task.transport
+        assert isinstance(transport, End)
+        transport.die()
+        return "at once"
 
     async def audit(self) -> None:
         """Ask for everything, when nothing goes wrong any more, and retrieve it."""

@@ -33,6 +33,8 @@ _TODAY: Final = date(2026, 11, 20)
 _GRACE_SECONDS: Final = 10.0
 #: A stop takes its grace, and then what aborting takes.
 _STOP_SECONDS: Final = 30.0
+#: How often it is looked whether connections are left.
+_LOOK_SECONDS: Final = 1.0
 
 
 class SimulatedServer(Server):
@@ -194,6 +196,15 @@ class Node:
         while self.server is None and not self.ended.is_set():
             await self._starts.wait()
         return self.server
+
+    async def until_idle(self, seconds: float) -> None:
+        """Until the last association has ended by itself."""
+        for _ in range(int(seconds / _LOOK_SECONDS)):
+            server = await self.serving()
+            if server is None or not server._connections:
+                return
+            await trio.sleep(_LOOK_SECONDS)
+        self.world.violation(f"{self.ae_title}: an association without end")
 
     async def stop(self) -> None:
         """Stop gracefully, and stay so."""

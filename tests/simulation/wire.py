@@ -213,8 +213,14 @@ class End:
             self._incoming.finish(lose=True)
             self._outgoing.finish(lose=overtaken)
 
+    def die(self) -> None:
+        """The machine that had this end is gone: the other side is not told."""
+        self.closed = True
+        self._incoming.changed.send()
+        self._outgoing.changed.send()
+
     def vanish(self) -> None:
-        """The process that had this end is gone."""
+        """The process that had this end is gone; its kernel tells the other side."""
         self.closed = True
         self._incoming.finish(lose=True)
         self._outgoing.finish(lose=self._world.random.random() < 0.5)

@@ -64,6 +64,8 @@ log = logging.getLogger("isocenter.association")
 #: Writes that need not wait before others get their turn: a peer may ask thousands of times
 #: in one chunk, and a query may have thousands of matches.
 _FAIR_SHARE: Final = 16
+#: Nothing can be sent any more.
+_OVER: Final = frozenset({Sta.STA1, Sta.STA13})
 
 
 #: Answers an A-ASSOCIATE indication.
@@ -187,7 +189,7 @@ class AssociationTask:
                 if self._end_reason is not None:
                     raise self._end_reason
                 self.traffic.messages_sent += 1
-                await self._carry_out(self._engine.send(command))
+                await self._carry_out(self._by_engine(command))
         else:
             await self._carry_out(self._engine.send(command))
 
@@ -228,27 +230,35 @@ class AssociationTask:
                 raise self._end_reason
             self.traffic.messages_sent += 1
             buffers = _bytes_of(
-                self._engine.send(commands.SendMessage(context_id, message, has_data_set=True))
+                self._by_engine(commands.SendMessage(context_id, message, has_data_set=True))
             )
             try:
                 async for part in parts:
                     if self._end_reason is not None:
                         raise self._end_reason
                     buffers += _bytes_of(
-                        self._engine.send(commands.SendDataSet(context_id, held, False))
+                        self._by_engine(commands.SendDataSet(context_id, held, False))
                     )
                     await self._write(buffers)
                     held, buffers = part, ()
                 if self._end_reason is not None:
                     raise self._end_reason
-                buffers += _bytes_of(
-                    self._engine.send(commands.SendDataSet(context_id, held, True))
-                )
+                buffers += _bytes_of(self._by_engine(commands.SendDataSet(context_id, held, True)))
                 await self._write(buffers)
             except BaseException:
                 if self._engine.is_sending_data_set:
                     await self.abort()
                 raise
+
+    def _by_engine(self, command: Command) -> tuple[Effect, ...]:
+        """Have the engine do it.  It may know before us that the association is over: the reader
+        carries out what came before the end."""
+        try:
+            return self._engine.send(command)
+        except LocalProtocolError as error:
+            if self._engine.state in _OVER:
+                raise AssociationError("the association has ended") from error
+            raise
 
     async def abort(self, reason: AssociationError | None = None) -> None:
         """A-ABORT now, if it can still be framed; else close.
@@ -330,7 +340,8 @@ class AssociationTask:
                 return
             with trio.move_on_after(self.deadlines.response) as scope:
                 await self._invocation_ended.wait()
-            if scope.cancelled_caught:
+            # Our own sending may take its time, and has deadlines of its own.
+            if scope.cancelled_caught and not self._message_lock.locked():
                 raise await self.no_response()
         raise self._end_reason
 

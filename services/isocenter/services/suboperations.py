@@ -112,7 +112,11 @@ async def send_instances(
                 failures.append(error)
                 return
             progress.counters.count(instance.sop_instance_uid, status)
-            await progress.pending()
+            try:
+                await progress.pending()
+            except AssociationError as error:  # of the one that asked for all this
+                failures.append(error)
+                return
 
     async with trio.open_nursery() as nursery:
         window = association.negotiated.operations_invoked or OPERATIONS_WINDOW
