@@ -38,7 +38,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     missing = [name for name in marker.args or DCMTK if shutil.which(name) is None]
     if missing:
         message = (
-            f"needs {', '.join(missing)} on the PATH (Debian: apt-get install dcmtk orthanc socat)"
+            f"needs {', '.join(missing)} on the PATH "
+            "(Debian: apt-get install dcmtk orthanc socat strace util-linux)"
         )
         pytest.skip(message)
 

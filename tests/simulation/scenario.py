@@ -103,6 +103,7 @@ class Plan:
             crashes=(),
             failure=0,
             hop_seconds=min(plan.hop_seconds, _QUICK_SECONDS),
+            memory_budget=64 << 20,
             most_associations=100,
             restart_at=None,
             weather=replace(
