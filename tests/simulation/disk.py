@@ -335,6 +335,9 @@ class _Index:
     async def statistics(self) -> IndexStatistics:
         return await self._inner.statistics()
 
+    async def check(self) -> Sequence[str]:
+        return await self._inner.check()
+
     async def aclose(self) -> None:
         pass
 
