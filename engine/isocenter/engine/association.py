@@ -170,8 +170,6 @@ class Association:
             LocalProtocolError: not allowed in this state (PS3.8 Table 9-10), on this
                 presentation context, or in the middle of a data set; nothing changed.
         """
-        if type(command) is commands.SendMessage:  # nearly always; a match asks more slowly
-            return self._send_message(command)
         match command:
             case commands.SendMessage():
                 return self._send_message(command)

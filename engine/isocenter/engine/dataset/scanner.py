@@ -167,7 +167,11 @@ class ElementScanner:
         if self._error is not None:
             raise self._error
         if self._inflater is not None:
-            self._inflater.finish()
+            try:
+                self._inflater.finish()
+            except DataSetError as error:
+                self._error = error
+                raise
         if self._carry or self._skip or self._stack:
             what = "a value" if self._skip else "an element header" if self._carry else "a sequence"
             self._error = DataSetError(f"the data set ends within {what}", self._offset)

@@ -104,7 +104,7 @@ def _write(elements: Iterable[WritableElement], encoding: Encoding) -> bytes:
             if isinstance(value, bytearray | memoryview):
                 value = bytes(value)
             elif isinstance(value, Fragments):
-                if vr not in ENCAPSULATED_VRS:
+                if vr not in ENCAPSULATED_VRS or implicit_vr:
                     raise LocalProtocolError(f"{tag_text(tag)} {vr} with fragments (PS3.5 A.4)")
                 append(pack_long(tag >> 16, tag & 0xFFFF, letters, UNDEFINED_LENGTH))
                 append(_fragments(value, layout))
