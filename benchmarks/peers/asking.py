@@ -111,7 +111,7 @@ def find(job: Job, _index: int, studies: int) -> Done:
     identifier = _identifier("", _RETURN_KEYS)
     firsts: list[float] = []
     lasts: list[float] = []
-    fewest = studies
+    found, fewest = 0, studies
     began = ended = time.monotonic()
     while not lasts or ended - began < job.seconds:
         request = CFindRequest(message_id=len(lasts) + 1, affected_sop_class_uid=STUDY_ROOT_FIND)
@@ -122,6 +122,7 @@ def find(job: Job, _index: int, studies: int) -> Done:
         ended = time.monotonic()
         if answers.status or answers.first is None:
             raise Failed(f"C-FIND ended with status {answers.status:04X}H")
+        found += answers.pending
         fewest = min(fewest, answers.pending)
         firsts.append((answers.first - asked) * _MS)
         lasts.append((ended - asked) * _MS)
@@ -130,7 +131,7 @@ def find(job: Job, _index: int, studies: int) -> Done:
     if fewest < studies:
         notes.append(f"{studies - fewest} acknowledged studies not found")
     values = (statistics.median(firsts), statistics.median(lasts))
-    return Done(began, ended, studies * len(lasts), values, ", ".join(notes))
+    return Done(began, ended, found, values, ", ".join(notes))
 
 
 def get(job: Job, _index: int, study_uid: str, instances: int) -> Done:

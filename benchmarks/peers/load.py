@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import signal
 import subprocess
 import time
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Final
 
-from peers.programs import Program
+from peers.programs import SEARCH_PATH, Program
 from peers.wire import Failed
 
 #: What a worker's whole part may take at most, in seconds.
@@ -167,6 +168,7 @@ def run_client(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            env={**os.environ, "PATH": SEARCH_PATH},
         )
     except OSError as error:
         raise Failed(f"{command[0]}: {error.strerror}") from error

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,8 +33,18 @@ _ROOTS: Final = [
     str(Path(package.__path__[0]).resolve().parent.parent)
     for package in (isocenter.engine, isocenter.services, isocenter.storage)
 ]
-#: Debian keeps Orthanc where only root looks.
-SEARCH_PATH: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+#: Where DCMTK and Orthanc are: not beside Python, where pynetdicom has programs of the same
+#: names; and Debian keeps Orthanc where only root looks.
+SEARCH_PATH: Final = os.pathsep.join(
+    [
+        *(
+            folder
+            for folder in os.environ.get("PATH", os.defpath).split(os.pathsep)
+            if Path(folder) != Path(sys.executable).parent
+        ),
+        "/usr/sbin",
+    ]
+)
 SERVER_ENVIRONMENT: Final = {
     **os.environ,
     "PATH": SEARCH_PATH,

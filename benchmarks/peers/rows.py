@@ -113,7 +113,8 @@ class Running:
         if not self.studies:
             scale = self.bench.scale
             work.template(_TINY_SIDE)
-            job = self.job(scale.studies, self.kind.filling_associations, scale.fill_seconds)
+            number = min(scale.studies, self.kind.most_studies or scale.studies)
+            job = self.job(number, self.kind.filling_associations, scale.fill_seconds)
             done, _ = self.run(partial(work.store, side=_TINY_SIDE, study_length=1), job)
             self.studies = int(sum(each.operations for each in done))
 

@@ -16,6 +16,8 @@ from peers.asking import DESTINATION
 from peers.wire import CALLED, MAX_PDU_LENGTH, Certificates
 
 _ISOCENTER: Final = (sys.executable, "-m", "isocenter.services.cli")
+#: It drops the oldest beyond 500, whatever its configuration says; one is for C-GET.
+_DCMQRSCP_STUDIES: Final = 499
 _PYNETDICOM: Final = (sys.executable, "-m", "pynetdicom")
 
 
@@ -43,6 +45,8 @@ class Kind:
     command: Callable[[Place], Sequence[object]]
     #: More would be quicker; dcmqrscp's processes lose rows of the index that they share.
     filling_associations: int = 4
+    #: What it can keep.
+    most_studies: int | None = None
     can_query: bool = True
     can_tls: bool = True
     is_default: bool = True
@@ -179,6 +183,7 @@ KINDS: Final = (
         durability="nothing is synced; file and index file",
         command=_dcmqrscp,
         filling_associations=1,
+        most_studies=_DCMQRSCP_STUDIES,
         can_tls=False,
     ),
     Kind(

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final
 
 from isocenter.engine.dataset import (
@@ -509,8 +510,6 @@ def encode_match(
         character_set = choose_character_set(texts.values(), parsed.character_set)
     get = texts.get
     elements: list[WritableElement] = []
-    if character_set:
-        elements.append((SPECIFIC_CHARACTER_SET, "CS", "\\".join(character_set).encode()))
     for tag, vr in _answer_plan(parsed.requested, parsed.level):
         text = get(tag, "")
         if not text:
@@ -523,6 +522,9 @@ def encode_match(
             elements.append((tag, vr, text.encode()))
         else:
             elements.append((tag, vr, _encode_foreign(text, vr, character_set)))
+    if character_set:
+        elements.append((SPECIFIC_CHARACTER_SET, "CS", "\\".join(character_set).encode()))
+        elements.sort(key=itemgetter(0))  # a key may have a lower tag
     return write_data_set(elements, encoding)
 
 

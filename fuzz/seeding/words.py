@@ -1,0 +1,113 @@
+"""The dictionaries of the targets, from the engine's own tables."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from corpora import write_words
+from playing import FIND
+
+from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
+from isocenter.engine.dimse.message_table import FIELDS, MESSAGES
+from isocenter.engine.dimse.status import Status
+from isocenter.engine.pdu import PduType
+from isocenter.engine.uid import (
+    APPLICATION_CONTEXT,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    VERIFICATION,
+)
+from isocenter.services.attributes import ATTRIBUTES, REQUEST_ATTRIBUTES, Level
+
+_SYNTAXES: Final = (
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+)
+
+
+def _uid_words() -> set[bytes]:
+    return {uid.encode() for uid in (APPLICATION_CONTEXT, VERIFICATION, FIND, *_SYNTAXES)}
+
+
+def _pdu_words() -> set[bytes]:
+    """Beginnings of PDUs and of items (PS3.8 9.3, PS3.7 D.3.3)."""
+    items = (0x10, 0x20, 0x21, 0x30, 0x40, *range(0x50, 0x5A))
+    return {bytes((pdu_type, 0, 0, 0, 0)) for pdu_type in PduType} | {
+        bytes((item, 0, 0)) for item in items
+    }
+
+
+def _command_words() -> set[bytes]:
+    """Headers of elements, command fields and statuses."""
+    elements = {struct.pack("<HHI", 0, field.element, 2) for field in FIELDS.values()}
+    elements |= {struct.pack("<HHI", 0, element, 2) for element in (0x0000, 0x0100, 0x0800)}
+    fields = {struct.pack("<HHIH", 0, 0x0100, 2, rule.command_field) for rule in MESSAGES}
+    types = {struct.pack("<HHIH", 0, 0x0800, 2, value) for value in (0x0101, 0x0001)}
+    return elements | fields | types | {struct.pack("<H", status) for status in Status}
+
+
+_DATA_SET_TAGS: Final = (
+    0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD, 0x0008_0005, 0x0008_0018, 0x0008_1140, 0x0009_0010,
+    0x0009_1001, 0x0010_0010, 0x0028_0010, 0x0028_0103, 0x0028_0106, 0x0040_0275, 0x7FE0_0010,
+)  # fmt: skip
+
+
+def _data_set_words() -> set[bytes]:
+    vrs = {vr.encode() for vr in LONG_VRS | SHORT_VRS}
+    tags = {
+        struct.pack(sign + "HH", tag >> 16, tag & 0xFFFF) for tag in _DATA_SET_TAGS for sign in "<>"
+    }
+    return vrs | tags | {b"\xff\xff\xff\xff", b"ISOCENTER "}
+
+
+def _text_words() -> set[bytes]:
+    terms = (
+        "ISO_IR 100",
+        "ISO_IR 13",
+        "ISO 2022 IR 87",
+        "ISO 2022 IR 149",
+        "ISO_IR 192",
+        "GB18030",
+    )
+    escapes = (b"\x1b$B", b"\x1b(B", b"\x1b(J", b"\x1b$)C", b"\x1b-A", b"\x1b$(D")
+    return {term.encode() for term in terms} | set(escapes)
+
+
+def _attribute_words() -> set[bytes]:
+    tags = [attribute.tag for attribute in ATTRIBUTES] + [*REQUEST_ATTRIBUTES, 0x0008_0052]
+    words = {struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in tags}
+    return (
+        words | {level.value.encode() for level in Level} | {b"*", b"?", b"-", b'""', b"\\", b"^="}
+    )
+
+
+_WORDS: Final[Mapping[str, Callable[[], set[bytes]]]] = {
+    "acceptor": lambda: _pdu_words() | _command_words() | _uid_words(),
+    "file_meta": lambda: (
+        _uid_words()
+        | {b"DICM"}
+        | {struct.pack("<HH", 2, element) for element in (0, 1, 2, 3, 0x10, 0x12, 0x13, 0x16)}
+        | {vr.encode() for vr in LONG_VRS | SHORT_VRS}
+    ),
+    "framing": lambda: _pdu_words() | {struct.pack(">IBB", 2, 1, n) for n in range(4)},
+    "identifiers": lambda: _data_set_words() | _attribute_words() | _text_words(),
+    "messages": _command_words,
+    "pdus": lambda: _pdu_words() | _uid_words(),
+    "reader": _data_set_words,
+    "records": lambda: _data_set_words() | _attribute_words() | _text_words(),
+    "reencoder": _data_set_words,
+    "requestor": lambda: _pdu_words() | _command_words() | _uid_words(),
+    "scanner": _data_set_words,
+    "values": lambda: {bytes((1, number)) for number in range(12)},
+}
+
+
+def dictionary(name: str) -> str:
+    """The text of the dictionary of a target."""
+    return write_words(_WORDS[name]())
