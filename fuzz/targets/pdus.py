@@ -63,8 +63,8 @@ def run(data: bytes) -> None:
         _answer(value, how)
 
 
-def _check_filled(items: bytes) -> None:
-    """The items of what was accepted fill it to the last byte, and so do those in them."""
+def _check_filled(items: bytes, *, are_sub_items: bool = False) -> None:
+    """The items of what was accepted fill it to the last byte, and so do their sub-items."""
     position = 0
     while position < len(items):
         item_type, length = (
@@ -73,8 +73,8 @@ def _check_filled(items: bytes) -> None:
         )
         position += 4
         assert position + length <= len(items)
-        if item_type == _USER_INFORMATION_ITEM:
-            _check_filled(items[position : position + length])
+        if item_type == _USER_INFORMATION_ITEM and not are_sub_items:
+            _check_filled(items[position : position + length], are_sub_items=True)
         position += length
     assert position == len(items)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ cutting = import_module("cutting")
 minimise = import_module("minimise")
 mutator = import_module("mutator")
 reach = import_module("reach")
+runner = import_module("run")
 seeds = import_module("seeds")
 words = import_module("seeding.words")
 
@@ -114,6 +116,47 @@ def test_what_held_too_much_is_made_small_too() -> None:
 def test_what_breaks_nothing_stays() -> None:
     assert minimise.failure_of(nothing, b"abc") is None
     assert minimise.minimise(nothing, b"abc") == b"abc"
+
+
+# The runner.
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """What the runner exits with; without atheris, whether it is there or not."""
+    monkeypatch.setattr(sys, "argv", ["fuzz/run.py", *words])
+    monkeypatch.setattr(runner, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as ended:
+        runner.main()
+    return int(ended.value.code or 0)
+
+
+def test_without_atheris_it_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--seconds", "0.01", "framing") == 0
+    said = capsys.readouterr().out
+    assert "atheris is not installed" in said
+    assert re.search(r"^framing: [1-9][0-9]* inputs in 0.01 s, no fault$", said, re.MULTILINE)
+
+
+def test_what_breaks_a_target_is_kept_small_and_can_be_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(corpora, "FINDINGS", tmp_path)
+    monkeypatch.setattr(corpora, "run_of", lambda name: breaks_on_ab)
+    assert run(monkeypatch, "--plain", "--seconds", "60", "framing") == 1
+    (finding,) = (tmp_path / "framing").iterdir()
+    assert sorted(finding.read_bytes()) == [ord("a"), ord("b")]
+    said = capsys.readouterr().out
+    assert f"python fuzz/run.py --replay {finding} framing" in said
+    assert "ValueError: found" in said
+    monkeypatch.setattr(sys, "argv", ["fuzz/run.py", "--replay", str(finding), "framing"])
+    with pytest.raises(ValueError, match="found"):
+        runner.main()
+
+
+def test_targets_are_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, "nothing") == 2
 
 
 # Cutting.
