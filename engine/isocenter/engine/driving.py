@@ -108,5 +108,5 @@ def context_for(
             and transfer_syntax in (None, context.transfer_syntax)
         ):
             return context
-    wanted = f" with transfer syntax {transfer_syntax}" if transfer_syntax else ""
-    raise LocalProtocolError(f"the peer accepted no context for {abstract_syntax}{wanted}")
+    wanted = f" with transfer syntax {transfer_syntax!r}" if transfer_syntax else ""
+    raise LocalProtocolError(f"the peer accepted no context for {abstract_syntax!r}{wanted}")
