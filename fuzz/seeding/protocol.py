@@ -398,7 +398,9 @@ def values() -> Seeds:
     """Each kind with choices that make something to say, and with none."""
     kinds = ("pdu", "message", "data-set", "counters", "request")
     some = bytes(range(1, 250, 2))
-    return {
+    # One context, accepted; then asked for one whose name is a line feed.
+    no_context = b"\4\1\0\1\0\1\1\0\1\1\1\0\1\0\0\1\x15\0"
+    return {"request-of-no-context": no_context} | {
         f"{kind}-{ending}": bytes((number,)) + choices
         for number, kind in enumerate(kinds)
         for ending, choices in (

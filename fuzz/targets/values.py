@@ -206,7 +206,7 @@ def _elements(choices: Choices, depth: int = 0) -> list[WritableElement]:
             elements.append((tag, vr, items))
         elif kind & 4:
             elements.append((tag, vr, Fragments(choices.some(choices.raw))))
-        elif kind & 8:
+        elif kind & 8 and tag == _TAGS[0] and not depth:  # one that is too long for most VRs
             elements.append((tag, vr, bytes(choices.number() & 0x1_FFFF)))
         else:
             elements.append((tag, vr, choices.raw()))
