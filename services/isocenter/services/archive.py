@@ -27,6 +27,7 @@ from isocenter.services.ports import (
     DuplicatePolicy,
     Index,
     IndexStatistics,
+    InstanceRecord,
     ObjectReader,
     ObjectStore,
     StagedObject,
@@ -220,6 +221,7 @@ class Ingest:
         "_scan",
         "_spilled",
         "_staged",
+        "record",
         "sop_class_uid",
         "sop_instance_uid",
         "transfer_syntax_uid",
@@ -245,6 +247,8 @@ class Ingest:
         self._charged = 0
         self._spilled = 0
         self._open = True
+        #: What the index is told of it, from `commit` on.
+        self.record: InstanceRecord | None = None
         self.sop_class_uid = sop_class_uid
         self.sop_instance_uid = sop_instance_uid
         self.transfer_syntax_uid = transfer_syntax_uid
@@ -310,7 +314,7 @@ class Ingest:
         try:
             scanned = self._scan.finish()
             scanned.check_identity(self.sop_class_uid, self.sop_instance_uid)
-            record = scanned.record(
+            self.record = record = scanned.record(
                 transfer_syntax_uid=self.transfer_syntax_uid,
                 data_set_offset=self._offset,
                 object_key=scanned.key(self._archive.naming, self._archive.today()),

@@ -32,20 +32,26 @@ from isocenter.engine import commands, effects, events
 from isocenter.engine.association import Association
 from isocenter.engine.commands import Command
 from isocenter.engine.describe import describe
+from isocenter.engine.dimse.message_table import NAMES
 from isocenter.engine.dimse.messages import (
     CCancelRequest,
     Message,
     Request,
     Response,
+    UnrecognizedMessage,
     is_request,
+    sop_class_of,
 )
 from isocenter.engine.driving import end_reason
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import (
+    AssociationAbortedError,
     AssociationError,
     AssociationRejectedError,
     LocalProtocolError,
+    ProviderAbortedError,
     RemoteProtocolError,
+    TransportLostError,
 )
 from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
@@ -56,6 +62,7 @@ from isocenter.services.broadcast import Broadcast
 from isocenter.services.complaints import Complaints
 from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.services.errors import DeadlineExceeded
+from isocenter.services.notices import Caller, Ending, Notices, OperationEnded
 from isocenter.services.operations import Answer, Invocation, Operation, Provider, ReceivedResponse
 from isocenter.services.transport import Transport
 
@@ -66,6 +73,10 @@ log = logging.getLogger("isocenter.association")
 _FAIR_SHARE: Final = 16
 #: Nothing can be sent any more.
 _OVER: Final = frozenset({Sta.STA1, Sta.STA13})
+#: Class of each request → what it asks for.
+_COMMANDS: Final = {kind: name.removesuffix("-RQ") for kind, name in NAMES.items()} | {
+    UnrecognizedMessage: "unrecognized"
+}
 
 
 #: Answers an A-ASSOCIATE indication.
@@ -99,6 +110,9 @@ class AssociationTask:
         ended: set when the association is over; the connection may still be closing.
         closed: set when the connection is closed too.
         released: whether it ended by A-RELEASE.
+        caller: who is at the other end.
+        faulted: whether the peer broke the protocol.
+        notices: hears what is performed.
     """
 
     def __init__(
@@ -111,8 +125,12 @@ class AssociationTask:
         decide: Decide | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         limits: Limits = DEFAULT_LIMITS,
+        caller: Caller | None = None,
+        notices: Notices | None = None,
     ) -> None:
         self.transport = transport
+        self.caller = caller or Caller(association="", address=transport.peer_address)
+        self.notices = notices or Notices()
         self.deadlines = deadlines
         self.limits = limits
         self.traffic = Traffic()
@@ -140,7 +158,7 @@ class AssociationTask:
         self._end_reason: AssociationError | None = None
         self._cut = False
         self._closed = False
-        self._faulted = False
+        self.faulted = False
         self._is_traced = log.isEnabledFor(logging.DEBUG)
         #: What is said about the peer in the log, bounded.
         self.complaints = Complaints(transport.peer_address)
@@ -167,6 +185,19 @@ class AssociationTask:
     def is_idle(self) -> bool:
         """Established, with nothing being performed or awaited."""
         return self.is_established and not self._performing and not self._invocations
+
+    @property
+    def ending(self) -> Ending:
+        """How it ended; to be asked when it has."""
+        match self._end_reason:
+            case _ if self.released:
+                return Ending.RELEASED
+            case TransportLostError():
+                return Ending.CONNECTION_LOST
+            case AssociationAbortedError() | ProviderAbortedError(__cause__=None):
+                return Ending.ABORTED_BY_PEER
+            case _:
+                return Ending.ABORTED_HERE
 
     def end_reason(self) -> AssociationError:
         """Why it ended, as an exception for whoever waited on it."""
@@ -373,6 +404,7 @@ class AssociationTask:
             del self._invocations[invocation.request.message_id]
             invocation._deliver.close()
             invocation._responses.close()
+            self._tell(invocation.request, invocation.status, invocation.began, as_scp=False)
             self._invocation_ended.send()
             self._restart_idle()
 
@@ -559,8 +591,8 @@ class AssociationTask:
 
     def _log_fault(self, cause: RemoteProtocolError) -> None:
         """The first of a connection: a peer could repeat its faults until ARTIM ends it."""
-        if not self._faulted:
-            self._faulted = True
+        if not self.faulted:
+            self.faulted = True
             self.complaints.add(log, logging.WARNING, "%s", cause)
 
     def _end(self, reason: AssociationError) -> None:
@@ -664,7 +696,7 @@ class AssociationTask:
         if self._answer_at_once is not None and not has_data_set:
             response = self._answer_at_once(context, request)
             if response is not None:
-                await self._respond_at_once(context_id, response)
+                await self._respond_at_once(context_id, request, response)
                 return
         window = self.negotiated.operations_performed
         while window and len(self._performing) >= window:
@@ -677,11 +709,28 @@ class AssociationTask:
         assert self._nursery is not None
         self._nursery.start_soon(self._perform, operation)
 
-    async def _respond_at_once(self, context_id: int, response: Response) -> None:
+    async def _respond_at_once(self, context_id: int, request: Request, response: Response) -> None:
+        began = trio.current_time()
         try:
             await self.send(commands.SendMessage(context_id, response))
         except (AssociationError, LocalProtocolError):
-            pass  # what came behind the request has ended the association
+            return  # what came behind the request has ended the association
+        self._tell(request, response.status, began)
+
+    def _tell(
+        self, request: Request, status: int | None, began: float, *, as_scp: bool = True
+    ) -> None:
+        if self.notices:
+            self.notices.tell(
+                OperationEnded(
+                    caller=self.caller,
+                    command=_COMMANDS[type(request)],
+                    sop_class_uid=sop_class_of(request),
+                    status=status,
+                    seconds=trio.current_time() - began,
+                    as_scp=as_scp,
+                )
+            )
 
     async def _perform(self, operation: Operation) -> None:
         try:
@@ -697,6 +746,9 @@ class AssociationTask:
         finally:
             operation._abandon()
             self._performing.remove(operation)
+            self._tell(operation.request, operation.status, operation.began)
+            if operation.account is not None:
+                self.notices.tell(operation.account())
             self._operation_ended.send()
             self._restart_idle()
 

@@ -12,8 +12,15 @@ from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
 from isocenter.services.errors import OperationError
 from isocenter.services.identifier import encode_match
+from isocenter.services.notices import QueryAnswered
 from isocenter.services.operations import Operation
-from isocenter.services.query_retrieve import FIND_ROOTS, QueryOptions, find_offer, read_query
+from isocenter.services.query_retrieve import (
+    FIND_ROOTS,
+    QueryOptions,
+    find_offer,
+    read_identifier,
+    read_query,
+)
 
 #: Matches in one write at most: about what fits into one segment buffer of the kernel, and
 #: what may still leave when a C-CANCEL-RQ has come.
@@ -45,15 +52,24 @@ class Find:
         if not isinstance(request, CFindRequest):
             raise OperationError(Status.UNRECOGNIZED_OPERATION)
         root = FIND_ROOTS[operation.context.abstract_syntax]
-        parsed = await read_query(operation, root, self._options, for_retrieve=False)
+        syntax = operation.context.transfer_syntax
+        identifier = await read_identifier(operation)
+        found = 0
+        operation.account = lambda: QueryAnswered(
+            caller=operation.association.caller,
+            sop_class_uid=operation.context.abstract_syntax,
+            transfer_syntax_uid=syntax,
+            identifier=identifier,
+            matches=found,
+            status=operation.status,
+        )
+        parsed = read_query(operation, identifier, root, self._options, for_retrieve=False)
         pending = CFindResponse(
             message_id_being_responded_to=request.message_id,
             status=Status.PENDING_WARNING if parsed.unsupported else Status.PENDING,
             affected_sop_class_uid=request.affected_sop_class_uid,
         )
-        syntax = operation.context.transfer_syntax
         limit = self._options.max_results
-        found = 0
         waiting: list[bytes] = []
         together = 1  # the first goes out at once, those that follow in ever larger groups
         async with self._archive.find(parsed.query) as blocks:

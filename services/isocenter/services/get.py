@@ -11,12 +11,14 @@ from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
-from isocenter.services.query_retrieve import GET_ROOTS, QueryOptions, read_query, retrieve_offer
-from isocenter.services.suboperations import (
-    Progress,
-    instances_of,
-    send_instances,
+from isocenter.services.query_retrieve import (
+    GET_ROOTS,
+    QueryOptions,
+    read_identifier,
+    read_query,
+    retrieve_offer,
 )
+from isocenter.services.suboperations import Progress, instances_of, send_instances
 
 
 class Get:
@@ -36,9 +38,14 @@ class Get:
         if not isinstance(operation.request, CGetRequest):
             raise OperationError(Status.UNRECOGNIZED_OPERATION)
         root = GET_ROOTS[operation.context.abstract_syntax]
-        parsed = await read_query(operation, root, self._options, for_retrieve=True)
+        identifier = await read_identifier(operation)
+        parsed = read_query(operation, identifier, root, self._options, for_retrieve=True)
         instances = await instances_of(self._archive, parsed.query)
         progress = Progress(operation, SubOperations(len(instances)))
+        caller = operation.association.caller
+        operation.account = lambda: progress.account(
+            instances, destination=caller.calling_ae_title, destination_address=caller.address
+        )
         todo = deque(instances)
         await send_instances(
             self._archive,

@@ -10,6 +10,7 @@ from typing import Final
 
 import orjson
 
+from isocenter.services.notices import association_name
 from isocenter.services.settings import LogFormat, LogSettings
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -27,7 +28,11 @@ def escape(text: str) -> str:
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = f"{when} {record.levelname.lower():<7} {record.name}: {escape(record.getMessage())}"
+        name = association_name.get()
+        line = (
+            f"{when} {record.levelname.lower():<7} {record.name}: "
+            f"{f'[{name}] ' if name else ''}{escape(record.getMessage())}"
+        )
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
@@ -41,6 +46,8 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "message": escape(record.getMessage()),
         }
+        if name := association_name.get():
+            entry["association"] = name
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(entry).decode()

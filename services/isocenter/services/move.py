@@ -20,7 +20,13 @@ from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StoredInstance
-from isocenter.services.query_retrieve import MOVE_ROOTS, QueryOptions, read_query, retrieve_offer
+from isocenter.services.query_retrieve import (
+    MOVE_ROOTS,
+    QueryOptions,
+    read_identifier,
+    read_query,
+    retrieve_offer,
+)
 from isocenter.services.suboperations import (
     OPERATIONS_WINDOW,
     Progress,
@@ -70,7 +76,8 @@ class Move:
         if not isinstance(request, CMoveRequest):
             raise OperationError(Status.UNRECOGNIZED_OPERATION)
         root = MOVE_ROOTS[operation.context.abstract_syntax]
-        parsed = await read_query(operation, root, self._options, for_retrieve=True)
+        identifier = await read_identifier(operation)
+        parsed = read_query(operation, identifier, root, self._options, for_retrieve=True)
         peer = self._destination(request.move_destination)
         if peer is None:
             complaints.add(
@@ -83,6 +90,11 @@ class Move:
             raise OperationError(Status.MOVE_DESTINATION_UNKNOWN, "move destination unknown")
         instances = await instances_of(self._archive, parsed.query)
         progress = Progress(operation, SubOperations(len(instances)))
+        operation.account = lambda: progress.account(
+            instances,
+            destination=request.move_destination,
+            destination_address=f"{peer.host}:{peer.port}",
+        )
         originator = (operation.association.negotiated.calling_ae_title, request.message_id)
         groups = plan_associations(
             instances, lambda item: (item.sop_class_uid, item.transfer_syntax_uid)

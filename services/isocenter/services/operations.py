@@ -22,6 +22,7 @@ from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.items import Buffer
 from isocenter.engine.negotiation import PresentationContext
 from isocenter.services.errors import OperationError
+from isocenter.services.notices import Notice
 
 if TYPE_CHECKING:
     from isocenter.services.association import AssociationTask
@@ -54,6 +55,8 @@ class Operation:
         context: the presentation context it came on.
         request: the command set.
         has_data_set: whether a data set follows; it must be read or it is skipped.
+        status: of the last response that was sent; None: none was.
+        began: when the request came, by trio's clock.
     """
 
     def __init__(
@@ -68,6 +71,10 @@ class Operation:
         self.request = request
         self.has_data_set = has_data_set
         self.scope = trio.CancelScope()
+        self.status: int | None = None
+        self.began = trio.current_time()
+        #: What to tell of it when it has ended, beside that it has.
+        self.account: Callable[[], Notice] | None = None
         self._cancelled = False
         self._ready: deque[memoryview] = deque()
         self._ready_bytes = 0
@@ -147,6 +154,7 @@ class Operation:
         await self.association.send(
             commands.SendMessage(self.context.context_id, response, data_set)
         )
+        self.status = response.status
 
     async def respond_pending(self, response: Response, identifiers: Sequence[Buffer]) -> None:
         """Send the same pending response with each of *identifiers*, in one write."""
@@ -180,6 +188,9 @@ class Invocation:
         self._task = task
         self.context_id = context_id
         self.request = request
+        #: Of the last response that was taken.
+        self.status: int | None = None
+        self.began = trio.current_time()
         self._deliver, self._responses = trio.open_memory_channel[ReceivedResponse](
             _RESPONSE_LOOKAHEAD
         )
@@ -193,9 +204,11 @@ class Invocation:
         """
         with trio.move_on_after(self._task.deadlines.response) as scope:
             try:
-                return await self._responses.receive()
+                received = await self._responses.receive()
             except trio.EndOfChannel:
                 raise self._task.end_reason() from None
+            self.status = received.message.status
+            return received
         assert scope.cancelled_caught
         raise await self._task.no_response()
 

@@ -86,17 +86,30 @@ def retrieve_offer(options: QueryOptions) -> Offer:
     )
 
 
-async def read_query(
-    operation: Operation, root: Root, options: QueryOptions, *, for_retrieve: bool
+async def read_identifier(operation: Operation) -> bytes:
+    """The identifier of an operation, as it comes.
+
+    Raises:
+        OperationError: A900H, there is none; A700H, it is too long.
+    """
+    if not operation.has_data_set:
+        raise OperationError(0xA900, "request without an identifier")
+    return await operation.data_set()
+
+
+def read_query(
+    operation: Operation,
+    identifier: bytes,
+    root: Root,
+    options: QueryOptions,
+    *,
+    for_retrieve: bool,
 ) -> ParsedQuery:
     """The identifier of an operation as a query.
 
     Raises:
         OperationError: A900H, C000H: what PS3.4 C.4 says of an identifier that does not fit.
     """
-    if not operation.has_data_set:
-        raise OperationError(0xA900, "request without an identifier")
-    identifier = await operation.data_set()
     # A retrieval has the first flag in common, and none of the others.
     agreed = FindFlags.decode(
         operation.association.negotiated.extended_negotiations.get(

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import errno
 import logging
+import secrets
 import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import trio
@@ -30,6 +31,18 @@ from isocenter.services.access import LOCAL_LIMIT_EXCEEDED, AccessPolicy
 from isocenter.services.association import AssociationTask
 from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.services.listening import Bind, open_listener
+from isocenter.services.notices import (
+    AssociationEnded,
+    AssociationEstablished,
+    AssociationRejected,
+    Caller,
+    ConnectionRefused,
+    Notices,
+    Refusal,
+    ServerStarted,
+    ServerStopped,
+    association_name,
+)
 from isocenter.services.registry import Registry
 from isocenter.services.tls_errors import describe_tls_error
 from isocenter.services.transport import (
@@ -94,10 +107,17 @@ class _Connection:
     host: str
     #: ``host:port``, known also when the peer has gone.
     address: str
+    #: In log, audit and traces.
+    name: str
+    is_tls: bool
     calling_ae_title: str = ""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     task: AssociationTask | None = None
+    #: A peer that speaks DICOM, over TLS after its handshake.
+    opened: bool = False
     associated: bool = False
+    #: Others waited for its place.
+    dropped: bool = False
 
 
 class Server:
@@ -119,8 +139,10 @@ class Server:
         server_limits: ServerLimits,
         grace: float,
         record: Record | None = None,
+        notices: Notices | None = None,
     ) -> None:
         self.registry = registry
+        self.notices = notices or Notices()
         self.access = access
         self.addresses: list[tuple[str, int, bool]] = []
         self.statistics = Statistics()
@@ -138,6 +160,8 @@ class Server:
         self._accepting = trio.CancelScope()
         self._stopping = False
         self._changed = trio.Event()
+        #: Two processes of one server name no association alike.
+        self._process = secrets.token_hex(2)
 
     @property
     def associations(self) -> int:
@@ -160,11 +184,13 @@ class Server:
                 async with trio.open_nursery() as accepting:
                     for listener, bind in listeners:
                         accepting.start_soon(self._accept, listener, bind, serving)
+                    self.notices.tell(ServerStarted(addresses=tuple(self.addresses)))
                     ready()
             for listener, _ in listeners:
                 listener.close()
             await self._wind_up()
             serving.cancel_scope.cancel()
+        self.notices.tell(ServerStopped())
         self.stopped.set()
 
     async def _accept(self, listener: socket.socket, bind: Bind, serving: trio.Nursery) -> None:
@@ -199,7 +225,12 @@ class Server:
             self.statistics.connections += 1
             if len(self._connections) >= self._server_limits.connections:
                 self._drop_silent()
-            connection = _Connection(str(name[0]), format_address(name))
+            connection = _Connection(
+                str(name[0]),
+                format_address(name),
+                f"{self._process}-{self.statistics.connections:x}",
+                bind.tls is not None,
+            )
             self._connections[connection] = None
             serving.start_soon(self._serve, sock, bind, connection)
             # One turn for the others, or a flood of connections would starve them.
@@ -209,17 +240,20 @@ class Server:
         """Close the connection that has been without an association for the longest."""
         for connection in self._connections:
             if not connection.associated and not connection.scope.cancel_called:
+                connection.dropped = True
                 connection.scope.cancel()
                 return
 
     # One connection.
 
     async def _serve(self, sock: socket.socket, bind: Bind, connection: _Connection) -> None:
+        association_name.set(connection.name)
         try:
             with connection.scope:
                 transport = await self._open(sock, bind, connection)
                 if transport is None:
                     return
+                connection.opened = True
                 if self._record is not None:
                     transport = self._record(transport, Role.ACCEPTOR)
                 await self._associate(transport, connection)
@@ -229,6 +263,8 @@ class Server:
         finally:
             sock.close()
             del self._connections[connection]
+            if connection.scope.cancelled_caught and not connection.associated:
+                self._tell_of_silence(connection)
             if connection.associated:
                 self._associated -= 1
                 _discount(self._per_address, connection.host)
@@ -247,16 +283,24 @@ class Server:
         address = connection.address
         if bind.tls is None:
             if first[0] == _TLS_HANDSHAKE:
-                log.warning("%s: TLS on the port for clear text; closed. Use the TLS port", address)
+                self._refuse(
+                    address,
+                    Refusal.WRONG_PROTOCOL,
+                    "TLS on the port for clear text; closed. Use the TLS port",
+                )
                 return None
             if first[:4] in _HTTP_VERBS:
-                log.warning("%s: an HTTP request on the DICOM port; closed", address)
+                self._refuse(
+                    address, Refusal.WRONG_PROTOCOL, "an HTTP request on the DICOM port; closed"
+                )
                 return None
             return SocketTransport(sock, address)
         if first[0] != _TLS_HANDSHAKE:
             what = "clear-text DICOM" if first[0] == _ASSOCIATE_RQ else "not TLS"
-            log.warning(
-                "%s: %s on the TLS port; closed. Switch TLS on at the peer (+tls)", address, what
+            self._refuse(
+                address,
+                Refusal.WRONG_PROTOCOL,
+                f"{what} on the TLS port; closed. Switch TLS on at the peer (+tls)",
             )
             return None
         try:
@@ -266,8 +310,12 @@ class Server:
             text = (
                 describe_tls_error(cause) if isinstance(cause, ssl.SSLError) else "connection lost"
             )
-            log.warning("%s: TLS handshake failed: %s", address, text)
+            self._refuse(address, Refusal.TLS_HANDSHAKE, f"TLS handshake failed: {text}")
             return None
+
+    def _refuse(self, address: str, refusal: Refusal, detail: str) -> None:
+        log.warning("%s: %s", address, detail)
+        self.notices.tell(ConnectionRefused(address=address, refusal=refusal, detail=detail))
 
     async def _associate(self, transport: Transport, connection: _Connection) -> None:
         async def decide(request: AssociateRequest) -> AssociateAccept | AssociateReject:
@@ -281,8 +329,16 @@ class Server:
             decide=decide,
             deadlines=self._deadlines,
             limits=self._limits,
+            caller=Caller(
+                association=connection.name,
+                address=connection.address,
+                is_tls=connection.is_tls,
+                certificate=(transport.identity and transport.identity.common_name) or "",
+            ),
+            notices=self.notices,
         )
         connection.task = task
+        began = trio.current_time()
         try:
             await task.run()
         finally:
@@ -293,12 +349,37 @@ class Server:
                 if not task.released:
                     self.statistics.aborted += 1
                 log.info("%s: ended: %s", transport.peer_address, reason)
+                self.notices.tell(
+                    AssociationEnded(
+                        caller=task.caller,
+                        ending=task.ending,
+                        why=str(reason),
+                        seconds=trio.current_time() - began,
+                        bytes_received=task.traffic.bytes_received,
+                        bytes_sent=task.traffic.bytes_sent,
+                    )
+                )
+            elif task.faulted:
+                self.notices.tell(
+                    ConnectionRefused(
+                        address=connection.address,
+                        refusal=Refusal.WRONG_PROTOCOL,
+                        detail=str(reason),
+                    )
+                )
 
     def _decide(
         self, request: AssociateRequest, transport: Transport, connection: _Connection
     ) -> AssociateAccept | AssociateReject:
         connection.scope.deadline = float("inf")
         limits = self._server_limits
+        task = connection.task
+        assert task is not None
+        task.caller = caller = replace(
+            task.caller,
+            calling_ae_title=request.calling_ae_title,
+            called_ae_title=request.called_ae_title,
+        )
         verdict = self.access.judge(request, transport.identity)
         if verdict is None and (
             self._stopping
@@ -316,6 +397,15 @@ class Server:
         if isinstance(answer, AssociateReject):
             self.statistics.rejected += 1
             log.warning("%s: rejected: %s", transport.peer_address, why)
+            self.notices.tell(
+                AssociationRejected(
+                    caller=caller,
+                    result=answer.result,
+                    source=answer.source,
+                    reason=answer.reason,
+                    why=why,
+                )
+            )
         else:
             connection.associated = True
             self._associated += 1
@@ -323,15 +413,34 @@ class Server:
             connection.calling_ae_title = request.calling_ae_title
             self._per_ae_title[connection.calling_ae_title] += 1
             self.statistics.associations += 1
+            proposed = len(answer.presentation_contexts)
+            accepted = sum(context.result == 0 for context in answer.presentation_contexts)
             log.info(
                 "%s: %r associated as %r, %d of %d presentation contexts accepted",
                 transport.peer_address,
                 request.calling_ae_title,
                 request.called_ae_title,
-                sum(context.result == 0 for context in answer.presentation_contexts),
-                len(answer.presentation_contexts),
+                accepted,
+                proposed,
+            )
+            self.notices.tell(
+                AssociationEstablished(
+                    caller=caller, contexts_proposed=proposed, contexts_accepted=accepted
+                )
             )
         return answer
+
+    def _tell_of_silence(self, connection: _Connection) -> None:
+        if self._stopping:
+            return
+        if connection.dropped:
+            refusal, detail = Refusal.TOO_MANY, "said nothing while others waited"
+        else:
+            step = "A-ASSOCIATE-RQ" if connection.opened else "beginning"
+            refusal, detail = Refusal.DEADLINE, f"no {step} in time"
+        self.notices.tell(
+            ConnectionRefused(address=connection.address, refusal=refusal, detail=detail)
+        )
 
     # Stopping.
 
@@ -391,6 +500,7 @@ async def serve(
     server_limits: ServerLimits | None = None,
     grace: float = DEFAULT_GRACE_SECONDS,
     record: Record | None = None,
+    notices: Notices | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve DICOM until cancelled or until `Server.stop`.
@@ -405,6 +515,7 @@ async def serve(
         grace: seconds that a stop waits for operations under way.
         record: puts something between each association and its connection that sees all
             bytes (`isocenter.services.capture.CaptureFolder.record`); None: nothing.
+        notices: hears what happens.
 
     Raises:
         OSError: an address cannot be bound; the message names fault and cure.
@@ -426,6 +537,7 @@ async def serve(
             server_limits=server_limits,
             grace=grace,
             record=record,
+            notices=notices,
             task_status=task_status,
         )
     finally:
@@ -445,6 +557,7 @@ async def serve_on(
     server_limits: ServerLimits | None = None,
     grace: float = DEFAULT_GRACE_SECONDS,
     record: Record | None = None,
+    notices: Notices | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """`serve` on sockets that listen already, made by `open_listener` or inherited."""
@@ -463,6 +576,7 @@ async def serve_on(
         server_limits=server_limits or ServerLimits(),
         grace=grace,
         record=record,
+        notices=notices,
     )
     for sock, bind in listeners:
         host, port = sock.getsockname()[:2]

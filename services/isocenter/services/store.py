@@ -15,8 +15,12 @@ from isocenter.engine.extended import SignatureLevel, StorageLevel, StorageSuppo
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
 from isocenter.services.errors import OperationError
+from isocenter.services.notices import InstanceStored
 from isocenter.services.operations import Operation
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
+
+_PATIENT_NAME: Final = 0x00100010
+_PATIENT_ID: Final = 0x00100020
 
 #: Data sets are kept as they come: every attribute, every signature, no coercion.
 _SUPPORT: Final = StorageSupport(
@@ -74,6 +78,19 @@ class Storage:
             async for fragments in operation.fragments():
                 await ingest.write(fragments)
             result = await ingest.commit()
+            record = ingest.record
+        assert record is not None
+        operation.account = lambda: InstanceStored(
+            caller=association.caller,
+            study_instance_uid=record.study_instance_uid,
+            series_instance_uid=record.series_instance_uid,
+            sop_class_uid=record.sop_class_uid,
+            sop_instance_uid=record.sop_instance_uid,
+            size=record.size - record.data_set_offset,
+            outcome=result.outcome.value,
+            patient_id=record.attributes.get(_PATIENT_ID, ""),
+            patient_name=record.attributes.get(_PATIENT_NAME, ""),
+        )
         await operation.respond(
             CStoreResponse(
                 message_id_being_responded_to=request.message_id,

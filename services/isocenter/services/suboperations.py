@@ -8,7 +8,7 @@ whose identifier lists the instances that failed.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import Final
@@ -27,6 +27,7 @@ from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.errors import AssociationError
 from isocenter.services.archive import Archive
 from isocenter.services.association import AssociationTask
+from isocenter.services.notices import InstancesSent
 from isocenter.services.objects import DicomObject, choose_context
 from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError, StoredInstance
@@ -47,6 +48,28 @@ class Progress:
     def __init__(self, operation: Operation, counters: SubOperations) -> None:
         self.counters = counters
         self._operation = operation
+
+    def account(
+        self,
+        instances: Iterable[StoredInstance],
+        *,
+        destination: str,
+        destination_address: str,
+    ) -> InstancesSent:
+        """What to tell of the operation when it has ended."""
+        instances = tuple(instances)
+        return InstancesSent(
+            caller=self._operation.association.caller,
+            command="C-MOVE" if isinstance(self._operation.request, CMoveRequest) else "C-GET",
+            destination=destination,
+            destination_address=destination_address,
+            studies=Counter(instance.study_instance_uid for instance in instances),
+            sop_classes=frozenset(instance.sop_class_uid for instance in instances),
+            completed=self.counters.completed,
+            failed=self.counters.failed,
+            warning=self.counters.warning,
+            status=self._operation.status,
+        )
 
     def fail_rest(self, instances: Iterable[StoredInstance]) -> None:
         """None of these can be sent."""

@@ -22,6 +22,7 @@ from isocenter.services.capture import CaptureFolder
 from isocenter.services.certificates import CA_FOLDER
 from isocenter.services.cli.workers import run_workers
 from isocenter.services.listening import Bind, open_listener
+from isocenter.services.notices import Notices
 from isocenter.services.server import Record, Server, serve_on
 from isocenter.services.settings import (
     Settings,
@@ -130,6 +131,7 @@ async def _serve(
 ) -> None:
     """*parent*: of a worker, what becomes readable when its parent is gone."""
     is_worker = parent is not None
+    notices = Notices()
     async with (
         composition.open_archive(settings, shared=is_worker, recover=not is_worker) as archive,
         trio.open_nursery() as nursery,
@@ -146,6 +148,7 @@ async def _serve(
                 server_limits=composition.server_limits_of(settings),
                 grace=settings.deadlines.shutdown,
                 record=record,
+                notices=notices,
                 task_status=task_status,
             )
         )

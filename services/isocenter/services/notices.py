@@ -1,0 +1,268 @@
+"""What happens in a server, told as values to whoever listens: audit, metrics, tracing.
+
+A service tells what it did and knows nobody who wants to hear it; a listener is one
+function and knows no service.  Listeners are called at once, in the order in which
+they came, in the task that tells: they must be quick and wait for nothing.  What
+takes longer (a file, a socket) a listener puts into a queue of its own.
+
+`Caller.association` is in every line of the log that an association caused, too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import Enum
+
+from isocenter.engine.quick import quick_init
+
+#: Name of the association, or connection, that the task at hand works for; empty: none.
+association_name: ContextVar[str] = ContextVar("association_name", default="")
+
+log = logging.getLogger("isocenter.server")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who is at the other end of an association, as far as it is known.
+
+    Attributes:
+        association: names the association within this process, in log, audit and traces.
+        address: ``host:port``.
+        certificate: common name of the verified certificate; empty: there was none.
+        user: who the user identity item proved the peer to be (PS3.7 D.3.3.7); empty: nobody.
+    """
+
+    association: str
+    address: str
+    calling_ae_title: str = ""
+    called_ae_title: str = ""
+    is_tls: bool = False
+    certificate: str = ""
+    user: str = ""
+
+
+class Refusal(Enum):
+    """Why a connection was turned away before it could ask for an association."""
+
+    TLS_HANDSHAKE = "tls_handshake"
+    WRONG_PROTOCOL = "wrong_protocol"
+    DEADLINE = "deadline"
+    TOO_MANY = "too_many"
+
+
+class Ending(Enum):
+    """How an association ended."""
+
+    RELEASED = "released"
+    ABORTED_BY_PEER = "aborted_by_peer"
+    ABORTED_HERE = "aborted_here"
+    CONNECTION_LOST = "connection_lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStarted:
+    """It accepts now.  *addresses*: ``(host, port, is_tls)`` each."""
+
+    addresses: tuple[tuple[str, int, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStopped:
+    """The last association has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationReloaded:
+    """Certificates, policy or settings were read again while the server ran.
+
+    Attributes:
+        what: ``certificates``, ``policy``, ``peers`` …
+        fault: why the old one stays; empty: the new one is in use.
+    """
+
+    what: str
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRefused:
+    """A connection that never became an association request."""
+
+    address: str
+    refusal: Refusal
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationRejected:
+    """A-ASSOCIATE-RJ was sent (PS3.8 Table 9-21).
+
+    Attributes:
+        why: the words of the log line, with the cure.
+    """
+
+    caller: Caller
+    result: int
+    source: int
+    reason: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationEstablished:
+    """A-ASSOCIATE-AC was sent."""
+
+    caller: Caller
+    contexts_proposed: int
+    contexts_accepted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationEnded:
+    """An association that had been established is over."""
+
+    caller: Caller
+    ending: Ending
+    why: str
+    seconds: float
+    bytes_received: int
+    bytes_sent: int
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationEnded:
+    """One operation got its final response, or its association ended first.
+
+    Attributes:
+        command: ``C-STORE``, ``N-CREATE`` …
+        status: of the last response; None: there was none.
+        seconds: from the command set to the end.
+        as_scp: the peer asked us; False: we asked the peer.
+    """
+
+    caller: Caller
+    command: str
+    sop_class_uid: str
+    status: int | None
+    seconds: float
+    as_scp: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessDenied:
+    """An operation that the caller may not ask for; it got 0124H."""
+
+    caller: Caller
+    command: str
+    sop_class_uid: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceStored:
+    """A C-STORE was answered with success or a warning: the object is durable and findable.
+
+    Attributes:
+        size: of the data set, in bytes.
+        outcome: ``stored``, ``already stored`` … (`committer.StoreOutcome`).
+        patient_id, patient_name: for the audit trail only, never for a line of the log.
+    """
+
+    caller: Caller
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    size: int
+    outcome: str
+    patient_id: str = field(repr=False)
+    patient_name: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryAnswered:
+    """A C-FIND has ended.
+
+    Attributes:
+        identifier: what was asked, as it came, in *transfer_syntax_uid*.
+    """
+
+    caller: Caller
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    identifier: bytes = field(repr=False)
+    matches: int
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstancesSent:
+    """A C-GET or C-MOVE has ended.
+
+    Attributes:
+        destination: AE title that got them; of a C-GET, the caller's.
+        destination_address: ``host:port``.
+        studies: by Study Instance UID, how many instances of it were to be sent.
+        completed, failed, warning: sub-operations (PS3.4 C.4.2.1.6).
+    """
+
+    caller: Caller
+    command: str
+    destination: str
+    destination_address: str
+    studies: Mapping[str, int]
+    sop_classes: frozenset[str]
+    completed: int
+    failed: int
+    warning: int
+    status: int | None
+
+
+Notice = (
+    ServerStarted
+    | ServerStopped
+    | ConfigurationReloaded
+    | ConnectionRefused
+    | AssociationRejected
+    | AssociationEstablished
+    | AssociationEnded
+    | OperationEnded
+    | AccessDenied
+    | InstanceStored
+    | QueryAnswered
+    | InstancesSent
+)
+
+#: Hears everything that happens; must not wait.
+Listener = Callable[[Notice], None]
+
+
+class Notices:
+    """Carries notices to their listeners.
+
+    A listener that raises is a bug of ours, and none of the peer's: it is logged, and
+    neither the operation nor the other listeners notice.
+    """
+
+    __slots__ = ("_listeners",)
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def __bool__(self) -> bool:
+        """Whether anybody listens: what costs something to tell need not be told to nobody."""
+        return bool(self._listeners)
+
+    def subscribe(self, listener: Listener) -> None:
+        self._listeners = (*self._listeners, listener)
+
+    def tell(self, notice: Notice) -> None:
+        for listener in self._listeners:
+            try:
+                listener(notice)
+            except Exception:
+                log.exception("a listener failed on %s", type(notice).__name__)
