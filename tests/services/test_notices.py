@@ -1,0 +1,293 @@
+"""What a server tells of what happens in it: each notice by a real association."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import trio
+
+from isocenter.engine import pdu
+from isocenter.engine.dimse.messages import CStoreRequest
+from isocenter.engine.errors import AssociationRejectedError
+from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from isocenter.services import sop_classes
+from isocenter.services.access import AccessPolicy
+from isocenter.services.archive import Archive
+from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context, open_association
+from isocenter.services.find import Find
+from isocenter.services.get import Get
+from isocenter.services.identifier_keys import build_identifier
+from isocenter.services.move import Move
+from isocenter.services.notices import (
+    AssociationEnded,
+    AssociationEstablished,
+    AssociationRejected,
+    ConnectionRefused,
+    Ending,
+    InstancesSent,
+    InstanceStored,
+    Notice,
+    Notices,
+    OperationEnded,
+    QueryAnswered,
+    Refusal,
+    ServerStarted,
+    ServerStopped,
+)
+from isocenter.services.objects import DicomObject
+from isocenter.services.peer import Peer
+from isocenter.services.query import Level
+from isocenter.services.server import Bind, Server
+from isocenter.services.store import Storage
+from isocenter.services.tls import TlsFiles, server_context
+from isocenter.storage.memory_index import MemoryIndex
+from isocenter.storage.memory_store import MemoryStore
+from support.raw import message_bytes, raw_peer
+from support.serving import Scripted, port_of, serving
+from support.studies import CT_IMAGE_STORAGE, ROOT, write_studies
+
+T = TypeVar("T")
+CT: Context = (CT_IMAGE_STORAGE, (EXPLICIT_VR_LITTLE_ENDIAN,))
+VERIFY: Context = (VERIFICATION, (EXPLICIT_VR_LITTLE_ENDIAN,))
+
+
+class Heard:
+    """A listener that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.notices = Notices(self.hear)
+        self.all: list[Notice] = []
+        self._came = trio.Event()
+
+    def hear(self, notice: Notice) -> None:
+        self.all.append(notice)
+        self._came.set()
+        self._came = trio.Event()
+
+    def of(self, kind: type[T]) -> list[T]:
+        return [notice for notice in self.all if isinstance(notice, kind)]
+
+    async def next(self, kind: type[T], number: int = 1) -> T:
+        """The *number*-th of a kind, once it has come."""
+        with trio.fail_after(10):
+            while len(self.of(kind)) < number:
+                await self._came.wait()
+        return self.of(kind)[number - 1]
+
+
+@asynccontextmanager
+async def archive_serving(heard: Heard) -> AsyncIterator[tuple[Server, Archive]]:
+    async with Archive(MemoryStore(), MemoryIndex()) as archive:
+        services = (Storage(archive), Find(archive, ae_title="US"), Get(archive))
+        peers: dict[str, Peer] = {}
+
+        def connect(peer: Peer, contexts: Any, **options: Any) -> Any:
+            return open_association(peer, contexts, calling_ae_title="US")
+
+        move = Move(archive, destination=peers.get, connect=connect)
+        async with serving(*services, move, notices=heard.notices) as server:
+            peers["DEST"] = Peer("DEST", "127.0.0.1", port_of(server))
+            yield server, archive
+
+
+def calling(server: Server, *contexts: Context) -> Any:
+    peer = Peer("US", "127.0.0.1", port_of(server))
+    return open_association(peer, contexts, calling_ae_title="MODALITY")
+
+
+async def store(association: ClientAssociation, paths: list[Path]) -> None:
+    for path in paths:
+        response = await association.store(await DicomObject.from_file(path))
+        assert response.status == 0
+
+
+async def test_an_association_from_its_beginning_to_its_end() -> None:
+    heard = Heard()
+    async with serving(notices=heard.notices) as server:
+        async with calling(server, VERIFY, CT) as association:
+            await association.echo()
+        ended = await heard.next(AssociationEnded)
+        server.stop()
+        await heard.next(ServerStopped)
+    assert [type(each) for each in heard.all] == [
+        ServerStarted,
+        AssociationEstablished,
+        OperationEnded,
+        AssociationEnded,
+        ServerStopped,
+    ]
+    started, established, operation = heard.all[:3]
+    assert isinstance(started, ServerStarted)
+    assert started.addresses == (("127.0.0.1", port_of(server), False),)
+    assert isinstance(established, AssociationEstablished)
+    assert (established.contexts_proposed, established.contexts_accepted) == (2, 1)
+    caller = established.caller
+    assert (caller.calling_ae_title, caller.called_ae_title) == ("MODALITY", "US")
+    assert caller.association
+    assert caller.address.startswith("127.0.0.1:")
+    assert not caller.is_tls
+    assert isinstance(operation, OperationEnded)
+    assert (operation.command, operation.sop_class_uid, operation.status, operation.as_scp) == (
+        "C-ECHO",
+        VERIFICATION,
+        0,
+        True,
+    )
+    assert operation.caller == ended.caller == caller
+    assert ended.ending is Ending.RELEASED
+    assert ended.bytes_received > ended.bytes_sent > 0
+    assert ended.seconds >= operation.seconds >= 0
+
+
+async def test_a_rejection_says_what_the_log_says() -> None:
+    heard = Heard()
+    access = AccessPolicy(allow=("OTHER",))
+    async with serving(notices=heard.notices, access=access) as server:
+        with pytest.raises(AssociationRejectedError):
+            async with calling(server, VERIFY):
+                pass
+    rejected = await heard.next(AssociationRejected)
+    assert (rejected.result, rejected.source, rejected.reason) == (1, 1, 3)
+    assert rejected.caller.calling_ae_title == "MODALITY"
+    assert "--allow MODALITY" in rejected.why
+    assert not heard.of(AssociationEstablished)
+    assert not heard.of(ConnectionRefused)
+
+
+@pytest.mark.parametrize(
+    ("said", "refusal"),
+    [
+        (b"\x16\x03\x01\x00\x10", Refusal.WRONG_PROTOCOL),
+        (b"GET / HTTP/1.1\r\n\r\n", Refusal.WRONG_PROTOCOL),
+        (b"\x01\x00\xff\xff\xff\xff", Refusal.WRONG_PROTOCOL),
+    ],
+)
+async def test_who_speaks_something_else_is_refused(said: bytes, refusal: Refusal) -> None:
+    heard = Heard()
+    async with serving(notices=heard.notices) as server:
+        async with raw_peer(port_of(server)) as peer:
+            await peer.send(said)
+            await peer.pdu()  # an A-ABORT, or the end
+        refused = await heard.next(ConnectionRefused)
+    assert refused.refusal is refusal
+    assert refused.address.startswith("127.0.0.1:")
+    assert refused.detail
+
+
+async def test_a_handshake_without_a_certificate_is_refused(tmp_path: Path) -> None:
+    authority = CertificateAuthority.create(tmp_path / "ca")
+    authority.issue("archive", folder=tmp_path, hosts=["127.0.0.1"])
+    ca = tmp_path / "ca.crt"
+    files = TlsFiles(certificate=tmp_path / "archive.crt", key=tmp_path / "archive.key", ca=ca)
+    context = server_context(files)
+    heard = Heard()
+    bind = Bind(host="127.0.0.1", port=0, tls=lambda: context)
+    stranger = ssl.create_default_context(cafile=str(ca))
+    stranger.check_hostname = False
+    async with serving(binds=[bind], notices=heard.notices) as server:
+        tcp = await trio.open_tcp_stream("127.0.0.1", port_of(server, tls=True))
+        stream = trio.SSLStream(tcp, stranger)
+        await stream.do_handshake()  # TLS 1.3: the client is done before it is judged
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+        refused = await heard.next(ConnectionRefused)
+        await tcp.aclose()
+    assert refused.refusal is Refusal.TLS_HANDSHAKE
+    assert "certificate" in refused.detail
+
+
+async def test_an_abort_and_a_lost_connection_are_told_apart() -> None:
+    heard = Heard()
+    async with serving(notices=heard.notices) as server:
+        async with raw_peer(port_of(server)) as peer:
+            await peer.associate(VERIFICATION)
+            await peer.send(pdu.encode_abort(pdu.Abort(0, 0)))
+            aborted = await heard.next(AssociationEnded, 1)
+        async with raw_peer(port_of(server)) as peer:
+            await peer.associate(VERIFICATION)
+        lost = await heard.next(AssociationEnded, 2)
+        async with raw_peer(port_of(server)) as peer:
+            await peer.associate(VERIFICATION)
+            await peer.send(b"\x99\x00\x00\x00\x00\x00")
+            assert isinstance(await peer.pdu(), pdu.Abort)
+        faulty = await heard.next(AssociationEnded, 3)
+    assert aborted.ending is Ending.ABORTED_BY_PEER
+    assert lost.ending is Ending.CONNECTION_LOST
+    assert faulty.ending is Ending.ABORTED_HERE
+
+
+async def test_storing_asking_and_retrieving(tmp_path: Path) -> None:
+    heard = Heard()
+    paths = write_studies(tmp_path, studies=1, series=1, instances=3)
+    async with archive_serving(heard) as (server, _):
+        async with calling(server, CT) as association:
+            await store(association, paths)
+        stored = await heard.next(InstanceStored, 3)
+        asked = partial(build_identifier, [("PatientID", "P1")], Level.STUDY)
+        async with calling(server, (sop_classes.STUDY_ROOT_FIND, BASIC_SYNTAXES)) as association:
+            found = [match async for match in association.find(asked)]
+        query = await heard.next(QueryAnswered)
+        wanted = partial(build_identifier, [("StudyInstanceUID", f"{ROOT}.1")], Level.STUDY)
+        async with calling(server, (sop_classes.STUDY_ROOT_MOVE, BASIC_SYNTAXES)) as association:
+            await association.move(wanted, destination="DEST")
+        sent = await heard.next(InstancesSent)
+    assert len(found) == query.matches == 1
+    assert query.sop_class_uid == sop_classes.STUDY_ROOT_FIND
+    assert query.status == 0
+    assert b"P1" in query.identifier
+    assert stored.study_instance_uid == f"{ROOT}.1"
+    assert (stored.patient_id, stored.patient_name) == ("P1", "Müller^Jörg")
+    assert stored.outcome == "stored"
+    assert "P1" not in repr(stored)
+    assert "P1" not in repr(query)
+    assert (sent.command, sent.destination) == ("C-MOVE", "DEST")
+    assert sent.studies == {f"{ROOT}.1": 3}
+    assert (sent.completed, sent.failed, sent.warning, sent.status) == (3, 0, 0, 0)
+    # The destination is this server too: it got each object once more.
+    assert [each.outcome for each in heard.of(InstanceStored)[3:]] == ["already stored"] * 3
+    commands = [(each.command, each.as_scp) for each in heard.of(OperationEnded)]
+    assert commands.count(("C-STORE", True)) == 6
+    assert ("C-FIND", True) in commands
+    assert ("C-MOVE", True) in commands
+
+
+async def test_an_operation_without_an_answer_has_no_status() -> None:
+    heard = Heard()
+    began = trio.Event()
+    request = CStoreRequest(
+        message_id=1, affected_sop_class_uid=CT_IMAGE_STORAGE, affected_sop_instance_uid="1.2"
+    )
+
+    async def never(_: object) -> None:
+        began.set()
+        await trio.sleep_forever()
+
+    async with serving(Scripted([CT_IMAGE_STORAGE], never), notices=heard.notices) as server:
+        async with raw_peer(port_of(server)) as peer:
+            await peer.associate(CT_IMAGE_STORAGE)
+            await peer.send(message_bytes(1, request, b"\x08\x00"))
+            with trio.fail_after(10):
+                await began.wait()
+        await heard.next(AssociationEnded)
+    (operation,) = heard.of(OperationEnded)
+    assert (operation.command, operation.status) == ("C-STORE", None)
+
+
+async def test_a_listener_that_fails_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard()
+
+    def broken(_: Notice) -> None:
+        raise ZeroDivisionError
+
+    notices = Notices(broken, heard.hear)
+    async with serving(notices=notices) as server, calling(server, VERIFY) as peer:
+        await peer.echo()
+    assert heard.of(OperationEnded)
+    assert "a listener failed on OperationEnded" in caplog.text
