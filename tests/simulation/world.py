@@ -26,6 +26,8 @@ import trio
 import trio.testing
 from trio._core import _run as trio_run
 
+from isocenter.storage import staging
+
 #: Lines kept for the report of a failure.
 _LAST_LINES: Final = 60
 #: Rounds of the scheduler in one run: far more than any takes that gets on.
@@ -154,6 +156,13 @@ class World:
             stack.callback(trio_run._r.setstate, order)
             stack.enter_context(patch.object(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True))
             stack.enter_context(patch.object(trio.to_thread, "run_sync", self.in_thread))
+            stack.enter_context(
+                patch.object(
+                    staging,
+                    "in_thread",
+                    lambda call, limiter: self.in_thread(call, limiter=limiter),
+                )
+            )
             stack.enter_context(
                 patch.object(secrets, "token_hex", lambda n: self.random.randbytes(n).hex())
             )

@@ -64,6 +64,10 @@ class ModelFiles(SystemFiles):
         self._step("write")
         super().write(descriptor, data)
 
+    def truncate(self, descriptor: int, length: int) -> None:
+        self._step("truncate")
+        super().truncate(descriptor, length)
+
     def sync(self, descriptor: int) -> None:
         self._step("sync")
         inode = os.fstat(descriptor).st_ino

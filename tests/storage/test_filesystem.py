@@ -6,6 +6,7 @@ import stat
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -129,15 +130,15 @@ async def test_small_objects_need_one_thread_hop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hops = 0
-    original = trio.to_thread.run_sync
+    original = trio.lowlevel.start_thread_soon
 
-    async def counting(*args: object, **options: object) -> object:
+    def counting(*args: Any) -> None:
         nonlocal hops
         hops += 1
-        return await original(*args, **options)  # type: ignore[call-overload]
+        original(*args)
 
     store = await open_file_store(tmp_path)
-    monkeypatch.setattr(trio.to_thread, "run_sync", counting)
+    monkeypatch.setattr(trio.lowlevel, "start_thread_soon", counting)
     staged = await store.stage()
     for _ in range(64):
         await staged.write([b"x" * 16_000])
@@ -237,7 +238,7 @@ async def test_after_a_failed_sync_nothing_is_tried_again(tmp_path: Path) -> Non
     store = await open_file_store(tmp_path, files=files)
     staged = await stage_large(store)
     files.fail = failing(len(files.steps), lambda: OSError(errno.EIO, "input/output error"))
-    assert files.steps == ["create", "write"]
+    assert set(files.steps) == {"create", "write"}
     with pytest.raises(StorageError):
         await staged.finish()
     syncs = files.steps.count("sync")

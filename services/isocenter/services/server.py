@@ -108,8 +108,8 @@ class _Connection:
     #: ``host:port``, known also when the peer has gone.
     address: str
     #: In log, audit and traces.
-    name: str
-    is_tls: bool
+    name: str = ""
+    is_tls: bool = False
     calling_ae_title: str = ""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     task: AssociationTask | None = None

@@ -34,6 +34,12 @@ class Files(Protocol):
         """Append all of *data*."""
         ...
 
+    def write_past_cache(self, descriptor: int, on: bool) -> bool:
+        """Have the file written straight to the disk, in whole blocks; whether that can be."""
+        ...
+
+    def truncate(self, descriptor: int, length: int) -> None: ...
+
     def sync(self, descriptor: int) -> None:
         """The file's content is on stable storage on return."""
         ...
@@ -71,6 +77,22 @@ class SystemFiles:
             view = memoryview(data)
             while written < len(view):
                 written += os.write(descriptor, view[written:])
+
+    def write_past_cache(self, descriptor: int, on: bool) -> bool:
+        if sys.platform != "linux":
+            return False
+        import fcntl
+
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        flags = flags | os.O_DIRECT if on else flags & ~os.O_DIRECT
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
+        except OSError:
+            return False  # a file system in memory, or one that compresses
+        return True
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        os.ftruncate(descriptor, length)
 
     def sync(self, descriptor: int) -> None:
         if sys.platform == "darwin":

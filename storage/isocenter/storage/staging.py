@@ -6,6 +6,7 @@ folder says what was under way.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import threading
@@ -19,7 +20,9 @@ import trio
 from isocenter.engine.items import Buffer
 from isocenter.services.ports import StorageError
 from isocenter.storage.files import OUT_OF_RESOURCES, Files
+from isocenter.storage.held import BLOCK_BYTES, BufferPool, Held
 from isocenter.storage.keys import is_object_key
+from isocenter.storage.threads import in_thread
 
 #: Worker threads of one store that write.  Syncs of several files at once share journal
 #: commits: on ext4 four make twice as many objects durable as one, more gain nothing.
@@ -50,6 +53,7 @@ class StagingArea:
         self.files = files
         self.is_durable = is_durable
         self.memory_per_object = memory_per_object
+        self.pool = BufferPool()
         self._limiter = trio.CapacityLimiter(WRITERS)
         self._token = secrets.token_hex(4)
         self._serial = 0
@@ -57,7 +61,7 @@ class StagingArea:
 
     async def in_thread(self, call: Callable[[], _T]) -> _T:
         """Run *call* among the writers; it is never abandoned."""
-        return await trio.to_thread.run_sync(call, limiter=self._limiter)
+        return await in_thread(call, self._limiter)
 
     def path(self, key: str = "") -> str:
         """A staged name that nobody else makes, in this process or after a restart."""
@@ -86,14 +90,25 @@ class StagingArea:
 class StagedFile:
     """An object on its way in: in memory while it is small, then a file in ``staging``."""
 
-    __slots__ = ("_area", "_descriptor", "_error", "_held", "_path", "_synced")
+    __slots__ = (
+        "_area",
+        "_descriptor",
+        "_error",
+        "_held",
+        "_past_cache",
+        "_path",
+        "_synced",
+        "_written",
+    )
 
     def __init__(self, area: StagingArea) -> None:
         self._area = area
-        self._held: bytearray | None = bytearray()
+        self._held: Held | None = Held(area.pool)
         self._descriptor: int | None = None
+        self._past_cache = False
         self._path: str | None = None
         self._synced = False
+        self._written = 0
         self._error: StorageError | None = None
 
     @property
@@ -105,11 +120,14 @@ class StagedFile:
     async def write(self, buffers: Sequence[Buffer]) -> None:
         held = self._held
         if held is None:
-            raise self._error or StorageError("the staged object was discarded or published")
+            raise self._ended()
+        limit = self._area.memory_per_object
         for buffer in buffers:
-            held += buffer
-        if len(held) > self._area.memory_per_object:
-            await self._area.in_thread(partial(self.flush, sync=False))
+            view = memoryview(buffer)
+            while view:
+                view = view[held.append(view) :]
+                if held.is_full or len(held) > limit:
+                    await self._area.in_thread(partial(self.flush, sync=False))
 
     async def spill(self) -> bool:
         if self._held:
@@ -123,7 +141,7 @@ class StagedFile:
 
     async def discard(self) -> None:
         if self._path is None:
-            self._held = None
+            self._let_go()
         else:
             with trio.CancelScope(shield=True):
                 await self._area.in_thread(self.drop)
@@ -131,23 +149,23 @@ class StagedFile:
     # What follows runs in worker threads, one at a time for one object.
 
     def flush(self, *, sync: bool) -> None:
-        """Write what is held to the staged file; after a failure the object is lost for good."""
-        files = self._area.files
+        """Write what is held to the staged file; after a failure the object is lost for good.
+
+        Args:
+            sync: this is all of it, and it is to be on stable storage.
+        """
         held = self._held
         if held is None:
-            raise self._error or StorageError("the staged object was discarded or published")
+            raise self._ended()
         try:
             if self._path is None:
-                path = self._area.path()
-                self._descriptor = files.create(path)
-                self._path = path
+                self._create(self._area.path())
             if self._descriptor is None:  # written and closed before; its key was taken
                 return
             if held:
-                files.write(self._descriptor, held)
-                self._held = bytearray()
+                self._write(self._descriptor, held, is_last=sync)
             if sync and not self._synced:
-                files.sync(self._descriptor)
+                self._area.files.sync(self._descriptor)
                 self._synced = True
         except OSError as error:
             # After a failed sync the kernel may have dropped the pages: a second one would
@@ -156,15 +174,60 @@ class StagedFile:
             self.drop()
             raise self._error from error
 
+    def _create(self, path: str) -> None:
+        self._descriptor = self._area.files.create(path)
+        self._path = path
+        held = self._held
+        # What is to be synced at once gains nothing from the page cache, and pays for it.
+        if self._area.is_durable and held is not None and held.is_aligned:
+            self._past_cache = self._area.files.write_past_cache(self._descriptor, True)
+
+    def _write(self, descriptor: int, held: Held, *, is_last: bool) -> None:
+        files = self._area.files
+        if self._past_cache:
+            # The end of a large object may be too small for a buffer of the pool.
+            if held.is_aligned and self._write_blocks(descriptor, held, is_last=is_last):
+                return
+            files.write_past_cache(descriptor, False)
+            self._past_cache = False
+        self._written += len(held)
+        files.write(descriptor, held.view())
+        held.drop(len(held))
+
+    def _write_blocks(self, descriptor: int, held: Held, *, is_last: bool) -> bool:
+        """Write whole blocks, the last of an object filled up and then cut off; False: the disk
+        has larger ones than we know of."""
+        files = self._area.files
+        length = len(held) if is_last else len(held) - len(held) % BLOCK_BYTES
+        try:
+            files.write(descriptor, held.blocks(length))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return False
+        self._written += length
+        held.drop(length)
+        if self._written % BLOCK_BYTES:
+            files.truncate(descriptor, self._written)
+        return True
+
+    def _ended(self) -> StorageError:
+        return self._error or StorageError("the staged object was discarded or published")
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
+
     def rename_for(self, key: str) -> str:
         """Give the staged file the name that tells its key; a new file has it at once."""
         files = self._area.files
         path = self._area.path(key)
         if self._path is None:
-            self._descriptor = files.create(path)
+            self._create(path)
         else:
             files.rename(self._path, path)
-        self._path = path
+            self._path = path
         return path
 
     def close(self) -> None:
@@ -179,13 +242,13 @@ class StagedFile:
         Args:
             marker: what has taken the place of the staged name, if that is gone.
         """
-        self._held = None
+        self._let_go()
         if marker is not None:
             self._path = marker
 
     def drop(self) -> None:
         """Leave no trace.  A staged file that cannot be removed is left to `recover`."""
-        self._held = None
+        self._let_go()
         with suppress(OSError):
             self.close()
         path, self._path = self._path, None
