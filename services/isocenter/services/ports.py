@@ -95,6 +95,34 @@ class IndexStatistics:
     size: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexLook:
+    """What a short look at an index showed; nothing was changed for it.
+
+    Attributes:
+        fault: why it could not be looked at; empty: it could.
+        schema_version: what wrote it.
+        latest_version: what this program writes.
+        damage: what SQLite finds wrong in the file, a line each.
+        was_checked: whether all of the file was looked at in the time there was.
+        instances: rows; 0 where it could not be looked at.
+        sampled: rows that were compared with their files.
+        missing, wrong_size, changed: of those, SOP Instance UIDs whose file is gone, or
+            is not what was stored.
+    """
+
+    fault: str = ""
+    schema_version: int = 0
+    latest_version: int = 0
+    damage: tuple[str, ...] = ()
+    was_checked: bool = True
+    instances: int = 0
+    sampled: int = 0
+    missing: tuple[str, ...] = ()
+    wrong_size: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
 class Index(Protocol):
     """Knows what the archive holds, and finds it.
 
@@ -112,7 +140,7 @@ class Index(Protocol):
     * An entity that is empty at the end of a call is gone.
     * What matches is what `isocenter.services.matching` says.  Criteria below the query's
       level have to be satisfied along one path of entities.
-    * Matches come in the order of their unique key, by code point.
+    * Matches come in no order that means anything: those that are found first come first.
     """
 
     async def add(

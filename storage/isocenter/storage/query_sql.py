@@ -230,7 +230,7 @@ def compared(table: str, attribute: Attribute) -> str:
 
 
 def compile_keys(query: Query) -> Statement:
-    """The row numbers of all matches of *query*, ordered by unique key."""
+    """The row numbers of all matches of *query*; of all there is, ordered by unique key."""
     return _Compiler(query).keys()
 
 
@@ -297,10 +297,9 @@ class _Compiler:
         base = TABLE[self._query.level]
         order = _ORDER[self._query.level]
         source, where = self._matches()
-        if where:
-            # The criteria choose the index, not the order.
-            order = f"+{order}"
-        return self._statement(f"SELECT {base}.{base}_pk FROM {source}{where} ORDER BY {order}")
+        # The criteria choose the index, not the order: what is found first is answered first.
+        order = "" if where else f" ORDER BY {order}"
+        return self._statement(f"SELECT {base}.{base}_pk FROM {source}{where}{order}")
 
     def instance_keys(self) -> Statement:
         level = self._query.level

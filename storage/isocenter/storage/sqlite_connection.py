@@ -22,6 +22,7 @@ import trio_asyncio  # type: ignore[import-untyped]
 
 from isocenter.services.ports import StorageError
 from isocenter.storage.migrations import WrongFileError, migrate, schema_version
+from isocenter.storage.plan_statistics import write_statistics
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -265,6 +266,7 @@ def connect(
             connection.execute(f"PRAGMA mmap_size = {MMAP_BYTES}")
         if writable:
             migrate(connection)
+            write_statistics(connection)
         else:
             connection.execute("PRAGMA query_only = ON")
     except BaseException:

@@ -13,10 +13,12 @@ Several processes may use one file.
 from __future__ import annotations
 
 import sqlite3
+import time
 from array import array
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Concatenate, Final, Generic, Literal, ParamSpec, TypeVar
@@ -65,6 +67,10 @@ T = TypeVar("T")
 #: Rows of one hop: enough that the hop (0.2 ms) does not count, few enough that the
 #: first answer leaves at once and a cancelled find has not fetched much in vain.
 BLOCK_ROWS: Final = 250
+
+#: A first block that is found within this leaves before the other matches are counted: then
+#: the question is asked twice, which is cheap where the beginning was.
+EARLY_SECONDS: Final = 0.005
 
 #: Connections for questions, so as many run at once; the rest wait for one.
 READERS: Final = 3
@@ -117,15 +123,15 @@ class SqliteIndex:
         self, records: Sequence[InstanceRecord], *, replace: bool = False
     ) -> Sequence[Added]:
         """See `isocenter.services.ports.Index.add`; one hop, one transaction."""
-        return await self._write(add_records, records, replace)
+        return await self.write(add_records, records, replace)
 
     async def remove(self, sop_instance_uids: Sequence[str]) -> None:
         """See `isocenter.services.ports.Index.remove`; one hop, one transaction."""
-        await self._write(remove_records, sop_instance_uids)
+        await self.write(remove_records, sop_instance_uids)
 
     async def get(self, sop_instance_uids: Sequence[str]) -> Mapping[str, StoredInstance]:
         """See `isocenter.services.ports.Index.get`."""
-        return await self._read(get_records, sop_instance_uids)
+        return await self.read(get_records, sop_instance_uids)
 
     @asynccontextmanager
     async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
@@ -143,43 +149,50 @@ class SqliteIndex:
 
     async def statistics(self) -> IndexStatistics:
         """See `isocenter.services.ports.Index.statistics`; takes the same time for any size."""
-        return await self._read(read_statistics)
+        return await self.read(read_statistics)
 
     async def check(self) -> list[str]:
         """What is wrong in the database, a line each; an empty list when all is well.
 
         Integrity, foreign keys, counts.  Reads everything: minutes for millions of instances.
         """
-        return await self._read(check_records)
+        return await self.read(check_records)
 
     async def schema_version(self) -> int:
         """The number of the last migration (`isocenter.storage.migrations`)."""
-        return await self._read(migrations.schema_version)
+        return await self.read(migrations.schema_version)
 
     async def clear(self) -> None:
         """Forget everything, in one transaction."""
-        await self._write(clear_records)
+        await self.write(clear_records)
 
     async def aclose(self) -> None:
         """Wait for what runs, then close; further calls raise `StorageError`."""
         await self._readers.aclose()
         await self._writers.aclose()
 
-    async def _read(
+    # For the other tables of the database, which have adapters of their own.
+
+    async def read(
         self,
         function: Callable[Concatenate[sqlite3.Connection, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
+        """*function* on a connection that reads; cancelling interrupts it."""
         async with self._readers.borrow() as connection:
             return await connection.run(function, *args, **kwargs)
 
-    async def _write(
+    async def write(
         self,
         function: Callable[Concatenate[sqlite3.Connection, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
+        """*function* on the connection that writes; once begun it is brought to its end.
+
+        It opens its transaction itself (`isocenter.storage.sqlite_records.transaction`).
+        """
         async with self._writers.borrow() as connection:
             return await connection.finish(function, *args, **kwargs)
 
@@ -196,6 +209,8 @@ class _Blocks(Generic[T]):
         self._pool = pool
         self._statement = keys
         self._fetch = fetch
+        #: Rows of the first block, when that left before all others were known.
+        self._first: frozenset[int] = frozenset()
         self._keys: array[int] | None = None
         self._position = 0
 
@@ -211,12 +226,25 @@ class _Blocks(Generic[T]):
         raise StopAsyncIteration
 
     def _next(self, connection: sqlite3.Connection) -> Sequence[T]:
-        """Runs on the connection's thread; the first time it does both steps in one hop."""
+        """Runs on the connection's thread; the first time it does both steps in one hop, unless
+        there are many matches and the first were found quickly: then these leave at once."""
         if self._keys is None:
             assert isinstance(connection, MatchingConnection)
-            self._keys = array("q", map(itemgetter(0), connection.run(self._statement)))
+            began = time.monotonic()
+            found = map(itemgetter(0), connection.run(self._statement))
+            keys = array("q", islice(found, BLOCK_ROWS))
+            is_early = len(keys) == BLOCK_ROWS and time.monotonic() - began < EARLY_SECONDS
+            if is_early and not self._first:
+                self._first = frozenset(keys)
+                return self._rows(connection, keys)
+            first = self._first
+            keys.extend(found)
+            self._keys = array("q", (k for k in keys if k not in first)) if first else keys
         keys = self._keys[self._position : self._position + BLOCK_ROWS]
         self._position += len(keys)
+        return self._rows(connection, keys)
+
+    def _rows(self, connection: sqlite3.Connection, keys: array[int]) -> Sequence[T]:
         return self._fetch(connection, orjson.dumps(keys.tolist()).decode()) if keys else ()
 
 

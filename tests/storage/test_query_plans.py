@@ -1,0 +1,101 @@
+"""How SQLite goes about each kind of question: from what was asked to what is answered, never
+through all instances."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from isocenter.services.attributes import Level
+from isocenter.services.query import (
+    Criterion,
+    Match,
+    Query,
+    Range,
+    SingleValue,
+    ValueList,
+    WildCard,
+)
+from isocenter.storage.query_sql import MatchingConnection, compile_instance_keys, compile_keys
+from isocenter.storage.sqlite_connection import connect, create_database
+
+PATIENT_ID, NAME, BIRTH_DATE = 0x00100020, 0x00100010, 0x00100030
+STUDY_UID, STUDY_DATE, ACCESSION = 0x0020000D, 0x00080020, 0x00080050
+MODALITY, MODALITIES, SERIES_UID, SOP_UID = 0x00080060, 0x00080061, 0x0020000E, 0x00080018
+PATIENT, STUDY, SERIES, IMAGE = Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE
+
+ASKED: dict[str, tuple[int, Match, Level]] = {
+    "patient ID": (PATIENT_ID, SingleValue("ID7"), PATIENT),
+    "name": (NAME, WildCard("family^*"), PATIENT),
+    "middle of a name": (NAME, WildCard("*mil*"), PATIENT),
+    "birth date": (BIRTH_DATE, SingleValue("19700101"), PATIENT),
+    "study UID": (STUDY_UID, ValueList(("1.2.3", "1.2.4")), STUDY),
+    "study date": (STUDY_DATE, Range("20140101", "20141231"), STUDY),
+    "accession number": (ACCESSION, SingleValue("A1"), STUDY),
+    "modalities in study": (MODALITIES, SingleValue("CT"), STUDY),
+    "modality": (MODALITY, SingleValue("CT"), SERIES),
+    "series UID": (SERIES_UID, SingleValue("1.2.3"), SERIES),
+    "SOP instance UID": (SOP_UID, SingleValue("1.2.3"), IMAGE),
+}
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    path: Path = tmp_path_factory.mktemp("plans") / "index.db"
+    create_database(path)
+    connect(path, "relaxed", writable=True).close()
+    opened = connect(path, "relaxed", writable=False, factory=MatchingConnection)
+    yield opened
+    opened.close()
+
+
+def plan(connection: sqlite3.Connection, text: str, parameters: tuple[str, ...]) -> list[str]:
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", parameters)]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("level", Level)
+def test_no_criterion_has_all_instances_looked_at(
+    connection: sqlite3.Connection, asked: str, level: Level
+) -> None:
+    tag, match, of = ASKED[asked]
+    query = Query(level=level, criteria=(Criterion(tag, match),))
+    statement = compile_keys(query)
+    steps = plan(connection, statement.text, statement.parameters)
+    assert not [step for step in steps if step.startswith("SCAN instance")], steps
+    if level is not IMAGE:
+        assert not [step for step in steps if step.startswith("SCAN series")], steps
+    # What is found first can be answered first.
+    if of.depth <= level.depth:
+        assert not [step for step in steps if "TEMP B-TREE" in step], steps
+
+
+@pytest.mark.parametrize("asked", ["patient ID", "study UID", "series UID", "SOP instance UID"])
+def test_a_retrieval_goes_from_the_unique_keys_to_the_instances(
+    connection: sqlite3.Connection, asked: str
+) -> None:
+    tag, match, level = ASKED[asked]
+    statement = compile_instance_keys(Query(level=level, criteria=(Criterion(tag, match),)))
+    steps = plan(connection, statement.text, statement.parameters)
+    assert not [step for step in steps if step.startswith(("SCAN instance", "SCAN series"))], steps
+
+
+def test_without_criteria_rows_come_in_the_order_of_an_index(
+    connection: sqlite3.Connection,
+) -> None:
+    for level in Level:
+        statement = compile_keys(Query(level=level))
+        steps = plan(connection, statement.text, statement.parameters)
+        assert not [step for step in steps if step.startswith("USE TEMP B-TREE FOR ORDER")], steps
+
+
+def test_statistics_are_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    create_database(path)
+    connect(path, "relaxed", writable=True).close()
+    before = path.read_bytes()
+    connect(path, "relaxed", writable=True).close()
+    assert path.read_bytes() == before
