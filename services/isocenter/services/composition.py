@@ -8,36 +8,45 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.access import AccessPolicy
 from isocenter.services.archive import Archive
 from isocenter.services.certificates import ensure_ca, ensure_server_certificate
 from isocenter.services.client import ClientAssociation, Context, open_association
+from isocenter.services.commitment.service import StorageCommitment
+from isocenter.services.commitment.verifying import Verifier
 from isocenter.services.deadlines import Deadlines
+from isocenter.services.duty import on_duty
+from isocenter.services.event_reports import Reporter, RetryPolicy
+from isocenter.services.expiry import Expiry, expiries_of
 from isocenter.services.find import Find
 from isocenter.services.get import Get
 from isocenter.services.listening import Bind
 from isocenter.services.move import Move
+from isocenter.services.mpps.service import PerformedSteps, retrieve_steps
+from isocenter.services.notices import Notices
 from isocenter.services.peer import Peer
 from isocenter.services.ports import DuplicatePolicy, Index, ObjectStore, StorageError
 from isocenter.services.query_retrieve import QueryOptions
-from isocenter.services.registry import Registry
+from isocenter.services.registry import Registry, Service
+from isocenter.services.scrubbing import scrub
 from isocenter.services.server import ServerLimits
-from isocenter.services.settings import Settings, TlsIdentity
+from isocenter.services.settings import Settings
 from isocenter.services.sop_classes import TRANSFER_SYNTAXES
 from isocenter.services.store import Storage
 from isocenter.services.tls import TlsFiles, client_context, server_context
 from isocenter.services.verification import Verification
+from isocenter.storage.commitment_transactions import SqliteCommitments
+from isocenter.storage.event_reports import SqliteReports, release_claims
 from isocenter.storage.filesystem import FileStore, open_file_store
-from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore
-from isocenter.storage.sqlite_index import open_sqlite_index
+from isocenter.storage.mpps_steps import SqliteSteps
+from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
 
 log = logging.getLogger("isocenter.server")
 
@@ -73,7 +82,8 @@ async def open_archive(
         store: ObjectStore
         index: Index
         if storage.is_in_memory:
-            store, index = MemoryStore(), MemoryIndex()
+            store = MemoryStore()
+            index = await stack.enter_async_context(open_sqlite_index(":memory:"))
             recover = False
         else:
             data_dir = Path(storage.data_dir)
@@ -93,6 +103,8 @@ async def open_archive(
                 limits=settings.engine_limits(),
             )
         )
+        if recover and lock and isinstance(index, SqliteIndex):
+            await index.write(release_claims)
         if recover and not rebuild:
             undone = await archive.recover()
             if undone:
@@ -125,8 +137,24 @@ async def _holds_objects(files: FileStore) -> bool:
     return False
 
 
+async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> None:
+    """What one process of a server does beside serving."""
+    storage = settings.storage
+    if storage.scrub_days and not storage.is_in_memory:
+        folder = Path(storage.data_dir)
+        await on_duty(
+            folder / "duty.lock",
+            lambda: scrub(
+                archive, folder / "scrubbing.json", days=storage.scrub_days, notices=notices
+            ),
+        )
+
+
 class TlsContexts:
     """The TLS contexts of a server, exchanged while it runs by `reload`.
+
+    Attributes:
+        expiries: until when what is in use is valid.
 
     Args:
         ca_directory: where the private CA lies, or is made, when the settings name no files.
@@ -143,15 +171,17 @@ class TlsContexts:
         self._client: ssl.SSLContext
         self._client_any_host: ssl.SSLContext
         self.ca: Path | None = None
+        self.expiries: tuple[Expiry, ...] = ()
         self.reload()
 
-    def reload(self) -> None:
-        """Read certificates, keys and revocation lists again."""
-        tls = self._settings.tls
+    def reload(self, settings: Settings | None = None) -> None:
+        """Read certificates, keys and revocation lists again; *settings* may name others."""
+        settings = settings or self._settings
+        tls = settings.tls
         if tls.uses_private_ca:
             directory = self._ca_directory
             authority = ensure_ca(directory)
-            issued = ensure_server_certificate(directory, self._settings.server.ae_title)
+            issued = ensure_server_certificate(directory, settings.server.ae_title)
             files = replace(issued, crl=authority.crl_path)
         else:
             files = TlsFiles(
@@ -165,7 +195,7 @@ class TlsContexts:
         client = client_context(files, tls.profile, strict=tls.strict)
         any_host = client_context(files, tls.profile, check_hostname=False, strict=tls.strict)
         self.server, self._client, self._client_any_host = server, client, any_host
-        self.ca = files.ca
+        self.ca, self.expiries, self._settings = files.ca, expiries_of(files), settings
 
     def client(self, peer: Peer) -> ssl.SSLContext:
         """For connecting to *peer*, with our own certificate."""
@@ -191,18 +221,6 @@ def server_limits_of(settings: Settings) -> ServerLimits:
     )
 
 
-def access_of(settings: Settings) -> AccessPolicy:
-    """Who may associate."""
-    server = settings.server
-    return AccessPolicy(
-        ae_titles=frozenset()
-        if server.accept_any_called_ae_title
-        else frozenset((server.ae_title, *server.additional_ae_titles)),
-        allow=settings.access.allow,
-        certificate_owns_ae_title=settings.tls.identity is TlsIdentity.CN,
-    )
-
-
 def binds_of(settings: Settings, tls: TlsContexts | None) -> list[Bind]:
     """Where to listen: the clear first."""
     binds = []
@@ -213,42 +231,105 @@ def binds_of(settings: Settings, tls: TlsContexts | None) -> list[Bind]:
     return binds
 
 
-def registry_of(settings: Settings, archive: Archive, tls: TlsContexts | None) -> Registry:
-    """The services of the archive.  A service class more is a line more."""
+def registry_of(
+    settings: Settings,
+    archive: Archive,
+    tls: TlsContexts | None,
+    notices: Notices | None = None,
+    peers: Mapping[str, Peer] | None = None,
+) -> Registry:
+    """The services of the archive.  A service class more is a line more.
+
+    *peers*: by AE title, looked at whenever one is needed; None: those of the settings.
+    """
     ae_title = settings.server.ae_title
     options = QueryOptions(
         relational=settings.query.relational,
         always_relational=settings.query.always_relational,
         max_results=settings.query.max_results,
     )
-    peers = {peer.ae_title: peer for peer in settings.peers}
+    if peers is None:
+        peers = {peer.ae_title: peer for peer in settings.peers}
     deadlines = deadlines_of(settings)
     suboperations = replace(deadlines, response=settings.deadlines.suboperation)
 
     def connect(
         peer: Peer, contexts: Sequence[Context], *, operations_window: int = 1
     ) -> AbstractAsyncContextManager[ClientAssociation]:
-        if peer.tls and tls is None:
-            raise StartError(f"{peer} wants TLS, which is switched off here")
         return open_association(
             peer,
             contexts,
             calling_ae_title=ae_title,
-            tls=tls.client(peer) if peer.tls and tls is not None else None,
+            tls=_client_tls(peer, tls),
             operations_window=operations_window,
             deadlines=suboperations,
             limits=settings.engine_limits(),
         )
 
+    def connect_as_scp(
+        peer: Peer, contexts: Sequence[Context], calling_ae_title: str
+    ) -> AbstractAsyncContextManager[ClientAssociation]:
+        return open_association(
+            peer,
+            contexts,
+            calling_ae_title=calling_ae_title,
+            scp_roles=[uid for uid, _ in contexts],
+            tls=_client_tls(peer, tls),
+            deadlines=deadlines,
+            limits=settings.engine_limits(),
+        )
+
     preferred = settings.transfer_syntaxes.preference
+    storage = Storage(
+        archive,
+        transfer_syntaxes=tuple(dict.fromkeys((*preferred, *TRANSFER_SYNTAXES))),
+        private_sop_classes=settings.storage.private_sop_classes,
+    )
+    workflow: list[Service] = []
+    beside: list[Callable[[], Awaitable[None]]] = []
+    if isinstance(archive.index, SqliteIndex):
+        reporter = Reporter(
+            SqliteReports(archive.index),
+            peer_of=peers.get,
+            connect=connect_as_scp,
+            policy=RetryPolicy(
+                longest_interval=settings.commitment.longest_retry,
+                give_up_after=settings.commitment.give_up_after,
+            ),
+        )
+        beside.append(reporter.run)
+        if settings.mpps.enabled:
+            steps = SqliteSteps(archive.index)
+            workflow += [
+                PerformedSteps(
+                    steps,
+                    strict=settings.mpps.strict,
+                    notify=settings.mpps.notify,
+                    on_change=reporter.look,
+                ),
+                retrieve_steps(steps),
+            ]
+        if settings.commitment.enabled:
+            commitment = StorageCommitment(
+                SqliteCommitments(archive.index),
+                Verifier(
+                    archive,
+                    is_supported=lambda uid: storage.offer(uid) is not None,
+                    checksums=settings.commitment.checksums,
+                    concurrency=settings.commitment.readers,
+                ),
+                reporter,
+                retrieve_ae_title=ae_title,
+                same_association=settings.commitment.same_association,
+                notices=notices,
+            )
+            workflow.append(commitment)
+            beside.append(commitment.run)
     return Registry(
         [
             Verification(),
-            Storage(
-                archive,
-                transfer_syntaxes=tuple(dict.fromkeys((*preferred, *TRANSFER_SYNTAXES))),
-                private_sop_classes=settings.storage.private_sop_classes,
-            ),
+            storage,
+            *workflow,
             Find(archive, ae_title=ae_title, options=options),
             Get(archive, options=options),
             Move(
@@ -258,5 +339,14 @@ def registry_of(settings: Settings, archive: Archive, tls: TlsContexts | None) -
                 options=options,
                 associations=settings.query.move_associations,
             ),
-        ]
+        ],
+        beside=beside,
     )
+
+
+def _client_tls(peer: Peer, tls: TlsContexts | None) -> ssl.SSLContext | None:
+    if not peer.tls:
+        return None
+    if tls is None:
+        raise StartError(f"{peer} wants TLS, which is switched off here")
+    return tls.client(peer)

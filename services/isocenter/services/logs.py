@@ -57,7 +57,7 @@ def configure(settings: LogSettings) -> None:
     """Send what the program logs to standard error."""
     # What no line of ours shows costs a third of making it.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None  # type: ignore[attr-defined]
+    logging._srcfile = None
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if settings.format is LogFormat.JSON else _Text())
     root = logging.getLogger("isocenter")

@@ -121,15 +121,9 @@ async def verify(
     total = (await archive.statistics()).instances
 
     async def check(stored: StoredInstance) -> None:
-        try:
-            await _verify_object(archive, stored, report, checksums=checksums)
-        except (KeyError, _Changed) as fault:
-            # Removed or replaced since the row was read?
-            now = (await archive.get([stored.sop_instance_uid])).get(stored.sop_instance_uid)
-            if now is not None and now.object_key == stored.object_key:
-                _name(report, stored, fault)
-        except StorageError as error:
-            report.unreadable.add(stored.sop_instance_uid, str(error))
+        fault = await _examine(archive, stored, report, checksums=checksums)
+        if fault is not None:
+            _name(report, stored, fault)
         report.instances += 1
         progress(Progress(report.instances, total, report.size))
 
@@ -159,6 +153,29 @@ class _WrongDigest(_Changed):
     pass
 
 
+async def examine(archive: Archive, stored: StoredInstance) -> str | None:
+    """Read one object; what is wrong with it, or None."""
+    fault = await _examine(archive, stored, VerifyReport(), checksums=True)
+    if isinstance(fault, KeyError):
+        return "its object is gone"
+    return None if fault is None else str(fault)
+
+
+async def _examine(
+    archive: Archive, stored: StoredInstance, report: VerifyReport, *, checksums: bool
+) -> KeyError | _Changed | StorageError | None:
+    try:
+        await _verify_object(archive, stored, report, checksums=checksums)
+    except (KeyError, _Changed) as fault:
+        # Removed or replaced since the row was read?
+        now = (await archive.get([stored.sop_instance_uid])).get(stored.sop_instance_uid)
+        if now is not None and now.object_key == stored.object_key:
+            return fault
+    except StorageError as error:
+        return error
+    return None
+
+
 async def _verify_object(
     archive: Archive, stored: StoredInstance, report: VerifyReport, *, checksums: bool
 ) -> None:
@@ -181,6 +198,8 @@ def _name(report: VerifyReport, stored: StoredInstance, fault: Exception) -> Non
             report.wrong_size.add(uid, str(fault))
         case _WrongDigest():
             report.wrong_digest.add(uid, str(fault))
+        case StorageError():
+            report.unreadable.add(uid, str(fault))
         case _:
             report.missing.add(uid, stored.object_key)
 

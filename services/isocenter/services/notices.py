@@ -102,6 +102,7 @@ class AssociationRejected:
 
     Attributes:
         why: the words of the log line, with the cure.
+        cure: the command that would admit the caller; empty: there is none.
     """
 
     caller: Caller
@@ -109,6 +110,7 @@ class AssociationRejected:
     source: int
     reason: int
     why: str
+    cure: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +156,8 @@ class OperationEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessDenied:
-    """An operation that the caller may not ask for; it got 0124H."""
+    """An operation that the caller may not ask for: it got 0124H, or its presentation context
+    was refused with result 1 (user-rejection)."""
 
     caller: Caller
     command: str
@@ -184,6 +187,14 @@ class InstanceStored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectDamaged:
+    """What is kept of an instance is not what was stored, or is gone."""
+
+    sop_instance_uid: str
+    fault: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueryAnswered:
     """A C-FIND has ended.
 
@@ -200,6 +211,21 @@ class QueryAnswered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransferBegun:
+    """A C-GET or C-MOVE knows what it is to send, and has sent nothing yet.
+
+    The attributes are those of `InstancesSent`.
+    """
+
+    caller: Caller
+    command: str
+    destination: str
+    destination_address: str
+    studies: Mapping[str, int]
+    sop_classes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstancesSent:
     """A C-GET or C-MOVE has ended.
 
@@ -207,6 +233,8 @@ class InstancesSent:
         destination: AE title that got them; of a C-GET, the caller's.
         destination_address: ``host:port``.
         studies: by Study Instance UID, how many instances of it were to be sent.
+        sent, unsent: likewise, how many were, with a warning or not, and how many failed;
+            a cancel leaves others.
         completed, failed, warning: sub-operations (PS3.4 C.4.2.1.6).
     """
 
@@ -220,6 +248,40 @@ class InstancesSent:
     failed: int
     warning: int
     status: int | None
+    sent: Mapping[str, int] = field(default_factory=dict)
+    unsent: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerformedStepChanged:
+    """An N-CREATE or N-SET of a modality performed procedure step succeeded: it is durable.
+
+    Attributes:
+        state: ``IN PROGRESS``, ``COMPLETED`` or ``DISCONTINUED``.
+        study_instance_uids: of what was scheduled.
+        series_instance_uids: that the step names so far.
+    """
+
+    caller: Caller
+    sop_instance_uid: str
+    state: str
+    study_instance_uids: tuple[str, ...]
+    series_instance_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentDone:
+    """A storage commitment was verified, and its outcome is durable; its report follows.
+
+    Attributes:
+        requester: AE title that asked.
+        committed, failed: SOP Instance UIDs.
+    """
+
+    requester: str
+    transaction_uid: str
+    committed: tuple[str, ...] = field(repr=False)
+    failed: tuple[str, ...] = field(repr=False)
 
 
 Notice = (
@@ -233,8 +295,12 @@ Notice = (
     | OperationEnded
     | AccessDenied
     | InstanceStored
+    | ObjectDamaged
     | QueryAnswered
+    | TransferBegun
     | InstancesSent
+    | PerformedStepChanged
+    | CommitmentDone
 )
 
 #: Hears everything that happens; must not wait.

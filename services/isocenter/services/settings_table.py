@@ -19,8 +19,10 @@ from typing import Any, Final, Literal
 
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services import setting_kinds as kinds
+from isocenter.services.audit.collector import Collector, CollectorKind
 from isocenter.services.naming import NamingScheme
 from isocenter.services.peer import Peer, PeerKind
+from isocenter.services.policy.tokens import ALGORITHMS
 from isocenter.services.ports import DuplicatePolicy
 from isocenter.services.tls import DEFAULT_PROFILE, PROFILES, ClientCertificates
 
@@ -58,6 +60,15 @@ class LogFormat(Enum):
 
     TEXT = "text"
     JSON = "json"
+
+
+class OnAuditFailure(Enum):
+    """What happens when the audit trail cannot be written."""
+
+    #: Serve on, and say so in the log; messages wait in memory, within a bound.
+    CONTINUE = "continue"
+    #: Stop serving, gracefully: nothing happens that is not recorded.
+    STOP = "stop"
 
 
 def default_data_dir(environ: Mapping[str, str] | None = None) -> Path:
@@ -199,7 +210,11 @@ class TlsSettings:
         None, kinds.FilePath(), "CAs that sign the peers' certificates (PEM)", "--tls-ca", "FILE"
     )
     crl: Path | None = _setting(
-        None, kinds.FilePath(), "certificates that were revoked (PEM)", "--tls-crl", "FILE"
+        None,
+        kinds.FilePath("a path"),
+        "certificates that were revoked (PEM): a file, or a folder of them",
+        "--tls-crl",
+        "FILE",
     )
     profile: str = _setting(
         DEFAULT_PROFILE,
@@ -242,6 +257,32 @@ class AccessSettings:
         "--allow",
         "AET",
     )
+    uniform_rejection: bool = _setting(
+        False,
+        kinds.Switch(),
+        "reject every unknown called or calling AE title, certificate and user with the same "
+        "answer (1/1/1), so that nobody learns which of them is known",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitySettings:
+    """Users who prove who they are in the association request (PS3.7 D.3.3.7)."""
+
+    required: bool = _setting(
+        False, kinds.Switch(), "reject associations without a user who is proven"
+    )
+    jwt_keys: Path | None = _setting(
+        None, kinds.FilePath(), "public keys of the tokens' issuer (JWK set or PEM); unset: none"
+    )
+    jwt_issuer: str = _setting("", kinds.SECRET, "who must have issued a token (iss)")
+    jwt_audience: str = _setting("", kinds.SECRET, "whom a token must be meant for (aud)")
+    jwt_algorithms: tuple[str, ...] = _setting(
+        ("RS256", "PS256", "ES256", "EdDSA"),
+        kinds.ListOf(kinds.one_of(*ALGORITHMS)),
+        "signatures that are believed",
+    )
+    jwt_user_claim: str = _setting("sub", kinds.SECRET, "the claim that names the user")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +314,11 @@ class StorageSettings:
         "--durability",
         "full|relaxed",
     )
+    scrub_days: int = _setting(
+        0,
+        kinds.Integer(1, 3_650, "days", zero="never"),
+        "read everything once in so many days, and name in the log what a disk has lost",
+    )
 
     @property
     def is_in_memory(self) -> bool:
@@ -299,6 +345,44 @@ class QuerySettings:
         2,
         kinds.Integer(1, 64),
         "associations with one C-MOVE destination at once; 1 for destinations that take one only",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MppsSettings:
+    """Modality performed procedure steps (PS3.4 Annex F)."""
+
+    enabled: bool = _setting(True, kinds.Switch(), "take performed procedure steps")
+    strict: bool = _setting(
+        False, kinds.Switch(), "refuse steps also for type 2 attributes that are missing"
+    )
+    notify: tuple[str, ...] = _setting(
+        (),
+        kinds.ListOf(kinds.AE_TITLE),
+        "peers that are told of each change by N-EVENT-REPORT; they have to be among the peers",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentSettings:
+    """Storage commitment (PS3.4 Annex J)."""
+
+    enabled: bool = _setting(True, kinds.Switch(), "promise to keep what is stored, when asked")
+    checksums: bool = _setting(
+        True, kinds.Switch(), "read each file again and compare its checksum before the promise"
+    )
+    readers: int = _setting(2, kinds.Integer(1, 64), "files that are read for that at once")
+    same_association: bool = _setting(
+        True,
+        kinds.Switch(),
+        "report the outcome on the association that asked while it is open; "
+        "false for peers that cannot take it there",
+    )
+    longest_retry: float = _seconds(
+        900.0, "between two attempts to report the outcome, at the most; the first come sooner"
+    )
+    give_up_after: float = _setting(
+        7 * 86_400.0, kinds.Seconds(365 * 86_400.0), "until a report is given up"
     )
 
 
@@ -375,6 +459,53 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """The audit trail (PS3.15 A.5), in the data directory; it holds patient IDs and names."""
+
+    enabled: bool = _setting(True, kinds.Switch(), "keep no audit trail", off_flag="--no-audit")
+    source_id: str = _setting(
+        "", kinds.SECRET, "Audit Source ID: how this server is called in messages (empty: AE title)"
+    )
+    site_id: str = _setting("", kinds.SECRET, "Audit Enterprise Site ID: where it stands")
+    storage: bool = _setting(True, kinds.Switch(), "record instances stored and imported")
+    query: bool = _setting(True, kinds.Switch(), "record queries")
+    retrieve: bool = _setting(True, kinds.Switch(), "record instances sent")
+    authentication: bool = _setting(True, kinds.Switch(), "record users who prove who they are")
+    security_alerts: bool = _setting(
+        True, kinds.Switch(), "record peers that were turned away, and changes of configuration"
+    )
+    on_failure: OnAuditFailure = _setting(
+        OnAuditFailure.CONTINUE,
+        kinds.Choice(OnAuditFailure),
+        "when the trail cannot be written, serve on (continue), or stop",
+    )
+    rotate: int = _setting(
+        64 * _MIB,
+        kinds.Integer(65_536, 1 << 40, "bytes"),
+        "size at which a file of the trail gets a successor; none is ever deleted",
+    )
+    hmac_key_file: Path | None = _setting(
+        None,
+        kinds.FilePath(),
+        "key that protects the trail against whoever may write its files and not read the key",
+    )
+    collectors: tuple[Collector, ...] = _setting(
+        (),
+        kinds.ListOf(CollectorKind()),
+        "syslog collectors that get the trail (repeatable)",
+        "--audit-collector",
+        "tls://HOST:PORT",
+    )
+    certificate: Path | None = _setting(
+        None, kinds.FilePath(), "own certificate for collectors (unset: that of the server)"
+    )
+    key: Path | None = _setting(None, kinds.FilePath(), "its private key (PEM, mode 600)")
+    ca: Path | None = _setting(
+        None, kinds.FilePath(), "CAs that sign the collectors' certificates (unset: the server's)"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set."""
 
@@ -382,12 +513,16 @@ class Settings:
     plain: PlainSettings = field(default_factory=PlainSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
     access: AccessSettings = field(default_factory=AccessSettings)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     query: QuerySettings = field(default_factory=QuerySettings)
+    mpps: MppsSettings = field(default_factory=MppsSettings)
+    commitment: CommitmentSettings = field(default_factory=CommitmentSettings)
     deadlines: DeadlineSettings = field(default_factory=DeadlineSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     transfer_syntaxes: TransferSyntaxSettings = field(default_factory=TransferSyntaxSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     peers: tuple[Peer, ...] = _setting(
         (),
         kinds.ListOf(PeerKind()),

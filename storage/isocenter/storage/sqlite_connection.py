@@ -35,9 +35,6 @@ BUSY_TIMEOUT_SECONDS: Final = 10.0
 #: Page cache per connection; the reference's 64 MB, shared out to the connections of an index.
 CACHE_KIBIBYTES: Final = 16 * 1024
 
-#: Address space, not memory: pages come from the system's cache without being copied.
-MMAP_BYTES: Final = 1 << 30
-
 #: `sqlite3.Connection.interrupt` says nothing to a statement that begins a moment later;
 #: so it is said again until the thread is free.
 INTERRUPT_AGAIN_SECONDS: Final = 0.02
@@ -263,7 +260,8 @@ def connect(
         connection.execute("PRAGMA temp_store = MEMORY")
         if path is not None:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA mmap_size = {MMAP_BYTES}")
+            # No memory map: a disk that cannot be read would end the process (SIGBUS).
+            connection.execute("PRAGMA mmap_size = 0")
         if writable:
             migrate(connection)
             write_statistics(connection)

@@ -10,19 +10,27 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services import composition, logs
+from isocenter.services import composition, logs, systemd
+from isocenter.services.audit.collector import Protocol
+from isocenter.services.audit.opening import open_audit, stop_when_failed
 from isocenter.services.capture import CaptureFolder
 from isocenter.services.certificates import CA_FOLDER
 from isocenter.services.cli.workers import run_workers
-from isocenter.services.listening import Bind, open_listener
-from isocenter.services.notices import Notices
+from isocenter.services.expiry import Expiry, warn, warn_daily
+from isocenter.services.listening import Bind, open_listeners
+from isocenter.services.notices import ConfigurationReloaded, Notices
+from isocenter.services.pid_file import PidFile
+from isocenter.services.policy.control import AccessControl
+from isocenter.services.policy.opening import access_control_of, rejected_callers_of
+from isocenter.services.private_files import make_private_directory
+from isocenter.services.reloading import Reloader
 from isocenter.services.server import Record, Server, serve_on
 from isocenter.services.settings import (
     Settings,
@@ -32,6 +40,8 @@ from isocenter.services.settings import (
     overrides_from,
     warnings,
 )
+from isocenter.services.tls import PROFILES
+from isocenter.services.tls_facts import describe_profile
 
 DESCRIPTION = """\
 Run the archive: store, find, get and move, in the clear on this machine and over
@@ -74,18 +84,30 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         try:
             tls = _tls(settings, stack)
+            access = access_control_of(settings)
             folder = settings.server.capture
             record = None if folder is None else CaptureFolder(folder).record
             if arguments.check_config:
                 binds = composition.binds_of(settings, tls)
                 print(_summary(settings, tls, [(b.host, b.port, b.tls is not None) for b in binds]))
+                if tls is not None and settings.tls.enabled:
+                    print(describe_profile(tls.server, PROFILES[settings.tls.profile]))
+                    warn(tls.expiries)
                 print("the configuration is good")
                 return 0
-            listeners = _listen(composition.binds_of(settings, tls))
+            listeners = open_listeners(
+                composition.binds_of(settings, tls), systemd.inherited_sockets()
+            )
             stack.callback(_close, listeners)
+            if not settings.storage.is_in_memory:
+                _write_pid(settings, stack)
         except (IsocenterError, OSError) as error:
             print(f"isocenter serve: {_text(error)}", file=sys.stderr)
             return EXIT_START
+
+        def load_again() -> Settings:
+            return load_settings(arguments.config, overrides=overrides_from(arguments))
+
         addresses = [(*sock.getsockname()[:2], bind.tls is not None) for sock, bind in listeners]
 
         def announce() -> None:
@@ -94,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
                 log.warning("%s", text)
             # The one line that programs wait for.
             print("ready", *(_url(*address) for address in addresses), flush=True)
-            _notify_systemd("READY=1")
+            systemd.notify("READY=1")
 
         failures: list[BaseException] = []
         try:
@@ -102,12 +124,32 @@ def run(arguments: argparse.Namespace) -> int:
                 return run_workers(
                     settings.server.workers,
                     prepare=lambda: trio.run(_prepare, settings),
-                    work=lambda ready, parent: trio.run(
-                        _serve, settings, tls, listeners, record, ready, parent
+                    work=lambda ready, beat, parent: trio.run(
+                        _serve,
+                        settings,
+                        tls,
+                        access,
+                        load_again,
+                        listeners,
+                        record,
+                        ready,
+                        beat,
+                        parent,
                     ),
                     announce=announce,
                 )
-            trio.run(_serve, settings, tls, listeners, record, announce, None)
+            trio.run(
+                _serve,
+                settings,
+                tls,
+                access,
+                load_again,
+                listeners,
+                record,
+                announce,
+                systemd.notify_alive,
+                None,
+            )
         except* (IsocenterError, OSError) as group:
             failures += _leaves(group)
         for failure in failures:
@@ -124,23 +166,35 @@ async def _prepare(settings: Settings) -> None:
 async def _serve(
     settings: Settings,
     tls: composition.TlsContexts | None,
+    access: AccessControl,
+    load_again: Callable[[], Settings],
     listeners: Sequence[tuple[socket.socket, Bind]],
     record: Record | None,
     announce: Callable[[], None],
+    beat: Callable[[], None],
     parent: int | None,
 ) -> None:
-    """*parent*: of a worker, what becomes readable when its parent is gone."""
+    """*beat* gives a sign of life; *parent*: of a worker, what becomes readable when its
+    parent is gone."""
     is_worker = parent is not None
     notices = Notices()
+    peers = {peer.ae_title: peer for peer in settings.peers}
+    rejected = rejected_callers_of(settings)
+    notices.subscribe(rejected.hear)
+    access.current.told = lambda fault: notices.tell(
+        ConfigurationReloaded(what="policy", fault=fault)
+    )
+    reloader = Reloader(load_again, settings, tls=tls, access=access, peers=peers, notices=notices)
     async with (
         composition.open_archive(settings, shared=is_worker, recover=not is_worker) as archive,
+        open_audit(settings, archive, notices, tls.client if tls else None) as auditor,
         trio.open_nursery() as nursery,
     ):
         server: Server = await nursery.start(
             lambda task_status: serve_on(
-                composition.registry_of(settings, archive, tls),
+                composition.registry_of(settings, archive, tls, notices, peers),
                 listeners,
-                access=composition.access_of(settings),
+                access=access,
                 max_pdu_length=settings.server.max_pdu_length,
                 operations_window=settings.server.operations_window,
                 deadlines=composition.deadlines_of(settings),
@@ -152,39 +206,66 @@ async def _serve(
                 task_status=task_status,
             )
         )
-        nursery.start_soon(_obey_signals, server, tls, nursery.cancel_scope)
+        if auditor is not None:
+            nursery.start_soon(stop_when_failed, auditor, settings, server.stop)
+        nursery.start_soon(composition.keep_house, settings, archive, notices)
+        await nursery.start(_obey_signals, server, reloader, nursery.cancel_scope)
+        if is_worker:
+            # What it got from its parent is as old as the parent.
+            await reloader.reload()
+        nursery.start_soon(rejected.run)
+        if tls is not None:
+            nursery.start_soon(_watch_certificates, tls, settings)
         if parent is not None:
             nursery.start_soon(_end_with, parent, nursery.cancel_scope)
+        if watchdog := systemd.watchdog_seconds(is_child=is_worker):
+            nursery.start_soon(systemd.keep_alive, watchdog, beat)
         announce()
         await server.stopped.wait()
         nursery.cancel_scope.cancel()
 
 
 async def _obey_signals(
-    server: Server, tls: composition.TlsContexts | None, scope: trio.CancelScope
+    server: Server,
+    reloader: Reloader,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """SIGTERM and Ctrl-C stop gracefully, a second time at once; SIGHUP reads certificates."""
+    """SIGTERM and Ctrl-C stop gracefully, a second time at once; SIGHUP reads again."""
     watched = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP"):
         watched.append(signal.SIGHUP)
     stopping = False
     with trio.open_signal_receiver(*watched) as received:
+        task_status.started()
         async for number in received:
             if number == getattr(signal, "SIGHUP", None):
-                if tls is not None:
-                    try:
-                        await trio.to_thread.run_sync(tls.reload)
-                        log.info("certificates, keys and revocation lists were read again")
-                    except (IsocenterError, OSError) as error:
-                        log.error("the certificates in use stay: %s", error)
+                systemd.notify("RELOADING=1")
+                await reloader.reload()
+                systemd.notify("READY=1")
                 continue
             if stopping:
                 scope.cancel()
                 return
             stopping = True
-            _notify_systemd("STOPPING=1")
+            systemd.notify("STOPPING=1")
             log.info("stopping; once more stops at once")
             server.stop()
+
+
+async def _watch_certificates(tls: composition.TlsContexts, settings: Settings) -> None:
+    """Say once a day what ends soon; our own certificate of the private CA is signed again."""
+
+    def in_use() -> Sequence[Expiry]:
+        if settings.tls.uses_private_ca:
+            try:
+                tls.reload()
+            except (IsocenterError, OSError) as error:
+                log.error("the certificate is not renewed: %s", error)
+        return tls.expiries
+
+    await warn_daily(in_use)
 
 
 async def _end_with(parent: int, scope: trio.CancelScope) -> None:
@@ -195,7 +276,10 @@ async def _end_with(parent: int, scope: trio.CancelScope) -> None:
 
 
 def _tls(settings: Settings, stack: ExitStack) -> composition.TlsContexts | None:
-    if not settings.tls.enabled and not any(peer.tls for peer in settings.peers):
+    wanted = any(peer.tls for peer in settings.peers) or any(
+        collector.protocol is Protocol.TLS for collector in settings.audit.collectors
+    )
+    if not settings.tls.enabled and not wanted:
         return None
     if settings.storage.is_in_memory:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isocenter-")))
@@ -204,15 +288,12 @@ def _tls(settings: Settings, stack: ExitStack) -> composition.TlsContexts | None
     return composition.TlsContexts(settings, folder / CA_FOLDER)
 
 
-def _listen(binds: Sequence[Bind]) -> list[tuple[socket.socket, Bind]]:
-    listeners: list[tuple[socket.socket, Bind]] = []
-    try:
-        for bind in binds:
-            listeners += [(sock, bind) for sock in open_listener(bind)]
-    except OSError:
-        _close(listeners)
-        raise
-    return listeners
+def _write_pid(settings: Settings, stack: ExitStack) -> None:
+    """For ``isocenter reload``; the lock that keeps a second server out is another."""
+    data_dir = Path(settings.storage.data_dir)
+    make_private_directory(data_dir)
+    with suppress(BlockingIOError):  # another server has it, which will be said in a moment
+        stack.callback(PidFile(data_dir).close)
 
 
 def _close(listeners: Sequence[tuple[socket.socket, Bind]]) -> None:
@@ -263,16 +344,3 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found
-
-
-def _notify_systemd(state: str) -> None:
-    """sd_notify: a datagram to the socket that systemd names, if it does."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
-        return
-    address = "\0" + path[1:] if path.startswith("@") else path
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.sendto(state.encode(), address)
-        except OSError as error:
-            log.warning("cannot tell systemd: %s", error)

@@ -1,0 +1,42 @@
+"""What one process of a server does for all: whoever holds a lock is on duty.
+
+With several worker processes there is no leader to elect: the system gives the lock to
+one, takes it back when that one ends, however it ends, and another gets it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import trio
+
+#: How often a process looks whether the one on duty has gone.
+LOOK_SECONDS: Final = 5.0
+
+
+async def on_duty(lock: Path, work: Callable[[], Awaitable[None]]) -> None:
+    """Wait until no other process is on duty, then do *work*, to its end.
+
+    Args:
+        lock: a file, made when it is missing; the folder must be there.
+    """
+    if sys.platform == "win32":  # a server has one process there
+        await work()
+        return
+    import fcntl
+
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await trio.sleep(LOOK_SECONDS)
+        await work()
+    finally:
+        os.close(descriptor)
