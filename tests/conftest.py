@@ -39,7 +39,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if missing:
         message = (
             f"needs {', '.join(missing)} on the PATH "
-            "(Debian: apt-get install dcmtk orthanc socat strace util-linux)"
+            "(Debian: apt-get install dcmtk orthanc socat strace systemd util-linux)"
         )
         pytest.skip(message)
 

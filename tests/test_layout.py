@@ -29,10 +29,14 @@ COMPOSITION_ROOT = ("isocenter.services.composition", "isocenter.services.cli")
 
 #: What adapters may know of the services: values and ports.
 FOR_STORAGE = {
+    "isocenter.services.attribute_list",
     "isocenter.services.attributes",
+    "isocenter.services.commitment.transaction",
     "isocenter.services.matching",
+    "isocenter.services.mpps.step",
     "isocenter.services.ports",
     "isocenter.services.query",
+    "isocenter.services.reports",
 }
 
 

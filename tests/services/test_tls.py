@@ -408,6 +408,7 @@ def test_identity_of_a_certificate(tmp_path: Path) -> None:
         subject_alternative_names=("ws7.example.org", "fe80::1"),
         fingerprint=x509.load_der_x509_certificate(der).fingerprint(hashes.SHA256()).hex(),
         serial_number=issued.serial_number,
+        issuer=ca.certificate.subject.rfc4514_string(),
     )
     assert owns_ae_title(identity, " WS 7 ")
     assert owns_ae_title(identity, "ws7.example.org")

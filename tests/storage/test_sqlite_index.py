@@ -127,7 +127,7 @@ async def test_durability_is_sqlites_synchronous(
         return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
     async with open_sqlite_index(tmp_path / "index.db", durability=durability) as index:
-        assert await index._write(pragmas) == [synchronous, "wal", 1]
+        assert await index.write(pragmas) == [synchronous, "wal", 1]
 
 
 async def test_an_empty_file_is_not_taken_for_an_empty_index(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ async def test_row_numbers_are_never_used_again() -> None:
             query = "SELECT patient_pk, study_pk FROM study JOIN patient USING (patient_pk)"
             return list(connection.execute(query).fetchone())
 
-        assert await index._read(numbers) == [2, 2]
+        assert await index.read(numbers) == [2, 2]
 
 
 async def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
@@ -337,13 +337,13 @@ async def test_a_full_disk_is_out_of_resources_and_passes(tmp_path: Path) -> Non
 
     async with open_sqlite_index(tmp_path / "index.db") as index:
         await index.add([record(0)])
-        await index._write(allow, 1)  # SQLite takes it as: not one page more than there are
+        await index.write(allow, 1)  # SQLite takes it as: not one page more than there are
         many = [record(number) for number in range(1, 1000)]
         with pytest.raises(StorageError, match="no room") as caught:
             await index.add(many)
         assert caught.value.out_of_resources
         assert await uids(index) == ["1.2.3.0"]
-        await index._write(allow, 1_000_000)
+        await index.write(allow, 1_000_000)
         await index.add(many)
         assert len(await uids(index)) == 1000
         assert await index.check() == []
@@ -379,7 +379,7 @@ async def test_a_slow_taker_holds_no_connection_and_no_snapshot(tmp_path: Path) 
                 def checkpoint(connection: sqlite3.Connection) -> object:
                     return connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
-                assert await index._write(checkpoint) == (0, 0, 0)
+                assert await index.write(checkpoint) == (0, 0, 0)
 
 
 async def test_any_task_may_use_it(tmp_path: Path) -> None:
@@ -435,7 +435,7 @@ async def test_a_cancelled_question_is_interrupted_and_frees_its_connection(
                 started = trio.Event()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(
-                        index._read, endless, lambda s=started: token.run_sync_soon(s.set)
+                        index.read, endless, lambda s=started: token.run_sync_soon(s.set)
                     )
                     await started.wait()
                     nursery.cancel_scope.cancel()
@@ -454,7 +454,7 @@ async def test_a_cancelled_add_is_whole_or_nothing(tmp_path: Path) -> None:
         with trio.fail_after(DEADLINE):
             async with trio.open_nursery() as nursery:
                 started = trio.Event()
-                nursery.start_soon(index._write, hold, started)
+                nursery.start_soon(index.write, hold, started)
                 await started.wait()
                 # It waits for its turn: nothing happens.
                 with trio.CancelScope() as waiting:

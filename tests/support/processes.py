@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +70,11 @@ def isocenter_command(
 
 @contextmanager
 def program(
-    *command: object, log: Path, cwd: Path | None = None
+    *command: object,
+    log: Path,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program in the background, its output in *log*; stopped at the end, by force if need be."""
     with log.open("wb") as output:
@@ -79,8 +83,9 @@ def program(
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=ENVIRONMENT,
+            env={**ENVIRONMENT, **(environment or {})},
             cwd=cwd,
+            pass_fds=pass_fds,
         )
     try:
         yield process

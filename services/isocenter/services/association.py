@@ -64,6 +64,7 @@ from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.services.errors import DeadlineExceeded
 from isocenter.services.notices import Caller, Ending, Notices, OperationEnded
 from isocenter.services.operations import Answer, Invocation, Operation, Provider, ReceivedResponse
+from isocenter.services.policy.grants import Grant
 from isocenter.services.transport import Transport
 
 log = logging.getLogger("isocenter.association")
@@ -112,7 +113,9 @@ class AssociationTask:
         released: whether it ended by A-RELEASE.
         caller: who is at the other end.
         faulted: whether the peer broke the protocol.
+        accept: as requestor, the A-ASSOCIATE-AC; None: it has not come.
         notices: hears what is performed.
+        awaited: how many requests of ours are still to come that the peer waits for.
     """
 
     def __init__(
@@ -138,6 +141,8 @@ class AssociationTask:
         self.ended = trio.Event()
         self.closed = trio.Event()
         self.released = False
+        self.awaited = 0
+        self.accept: AssociateAccept | None = None
         self._engine = Association(role, limits)
         self._provider = provider
         self._answer_at_once = answer
@@ -159,6 +164,8 @@ class AssociationTask:
         self._cut = False
         self._closed = False
         self.faulted = False
+        #: What the peer may have performed; None: everything.
+        self.grant: Grant | None = None
         self._is_traced = log.isEnabledFor(logging.DEBUG)
         #: What is said about the peer in the log, bounded.
         self.complaints = Complaints(transport.peer_address)
@@ -511,7 +518,12 @@ class AssociationTask:
         if self._engine.state is not Sta.STA6:
             return math.inf
         awaits_data = self._inbound.operation is not None or self._inbound.response is not None
-        busy = self._performing or self._invocations or self._engine.role is Role.REQUESTOR
+        busy = (
+            self._performing
+            or self._invocations
+            or self.awaited
+            or self._engine.role is Role.REQUESTOR
+        )
         if busy and not awaits_data:
             return math.inf
         return self._received_at + self.deadlines.idle
@@ -521,6 +533,10 @@ class AssociationTask:
         than to move its deadline with every message."""
         due = min(self._artim_deadline, self._idle_deadline())
         self._reading.deadline = min(self._reading.deadline, due)
+
+    def restart_idle(self) -> None:
+        """What the peer waited for has come: from now on silence counts."""
+        self._restart_idle()
 
     def _restart_idle(self) -> None:
         self._received_at = trio.current_time()
@@ -567,7 +583,8 @@ class AssociationTask:
                     self._log_fault(cause)
                 case events.AssociationRequested(request):
                     await self._answer(request)
-                case events.AssociationAccepted():
+                case events.AssociationAccepted(accept):
+                    self.accept = accept
                     self._restart_idle()
                     self.established.set()
                     self._invocation_ended.send()
@@ -693,7 +710,11 @@ class AssociationTask:
         self, context_id: int, request: Request, has_data_set: bool
     ) -> None:
         context = self.negotiated.contexts[context_id]
-        if self._answer_at_once is not None and not has_data_set:
+        if (
+            self._answer_at_once is not None
+            and not has_data_set
+            and (self.grant is None or not self.grant.refusal(context.abstract_syntax, request))
+        ):
             response = self._answer_at_once(context, request)
             if response is not None:
                 await self._respond_at_once(context_id, request, response)

@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -76,6 +77,7 @@ _CA_CERTIFICATE: Final = "ca.crt"
 _CA_KEY: Final = "ca.key"
 _CRL: Final = "crl.pem"
 _ISSUED_FOLDER: Final = "issued"
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 #: What ends sooner is renewed.
 RENEW_WITHIN: Final = timedelta(days=60)
@@ -96,6 +98,15 @@ class CertificateAuthority:
         """
         self.directory = directory
         try:
+            if (
+                os.name == "posix"
+                and directory.is_dir()
+                and directory.stat().st_mode & _OTHERS_WRITE
+            ):
+                raise CertificateError(
+                    f"others may write into {directory} and put a CA of theirs there; "
+                    f"chmod 700 {directory}"
+                )
             check_private(directory / _CA_KEY)
             self.certificate: Final = x509.load_pem_x509_certificate(
                 (directory / _CA_CERTIFICATE).read_bytes()
@@ -465,6 +476,14 @@ def ensure_server_certificate(
     return CertificateAuthority(directory).ensure_server_certificate(ae_title, hosts)
 
 
+def _mode_of(directory: Path) -> int:
+    """Its permission bits; none when it is not there, which is said elsewhere."""
+    try:
+        return directory.stat().st_mode
+    except FileNotFoundError:
+        return 0
+
+
 def _own_hosts() -> list[str]:
     hosts = ["localhost", "127.0.0.1", "::1"]
     name = socket.gethostname()
@@ -476,11 +495,19 @@ def _own_hosts() -> list[str]:
 
 
 def _load_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
-    """The key in *path*; None: it is missing, or no key of ours."""
+    """The key in *path*; None: it is missing, or no key of ours.
+
+    Raises:
+        CertificateError: others may read it, and may have.
+    """
+    if not path.exists():
+        return None
     try:
         check_private(path)
         key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (TlsFileError, ValueError, TypeError):
+    except TlsFileError as error:
+        raise CertificateError(str(error)) from error
+    except (ValueError, TypeError):
         return None
     return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
 

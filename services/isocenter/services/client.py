@@ -59,6 +59,7 @@ from isocenter.services.objects import DicomObject, contexts_for
 from isocenter.services.operations import Operation, Provider
 from isocenter.services.peer import Peer
 from isocenter.services.suboperations import send_object
+from isocenter.services.transport import Transport
 
 log = logging.getLogger("isocenter.client")
 
@@ -323,6 +324,7 @@ async def open_association(
     operations_window: int = 1,
     max_pdu_length: int | None = None,
     provider: Provider | None = None,
+    transport: Transport | None = None,
     deadlines: Deadlines = DEFAULT_DEADLINES,
     limits: Limits = DEFAULT_LIMITS,
 ) -> AsyncIterator[ClientAssociation]:
@@ -335,6 +337,8 @@ async def open_association(
         scp_roles: SOP classes for which we offer to be SCP (C-GET, PS3.7 D.3.3.4).
         operations_window: operations that may be outstanding at once, each way.
         provider: performs what the peer requests; default: C-STORE for `ClientAssociation.get`.
+        transport: a connection with the peer that stands already and is closed at the end;
+            None: one is made.
 
     Raises:
         ConnectError: no connection, or no TLS.
@@ -352,7 +356,8 @@ async def open_association(
         operations_window=operations_window,
         max_pdu_length=limits.max_pdu_length if max_pdu_length is None else max_pdu_length,
     )
-    transport = await connect(peer, tls, deadlines)
+    if transport is None:
+        transport = await connect(peer, tls, deadlines)
     client: ClientAssociation
 
     async def perform(operation: Operation) -> None:

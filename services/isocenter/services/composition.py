@@ -215,6 +215,7 @@ def server_limits_of(settings: Settings) -> ServerLimits:
     unlimited = 1 << 30
     return ServerLimits(
         connections=server.max_connections or unlimited,
+        handshakes=server.max_handshakes or unlimited,
         associations=server.max_associations or unlimited,
         associations_per_address=server.max_associations_per_address or unlimited,
         associations_per_ae_title=server.max_associations_per_ae_title or unlimited,

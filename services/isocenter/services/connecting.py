@@ -11,7 +11,8 @@ from isocenter.services.deadlines import Deadlines
 from isocenter.services.errors import ConnectError
 from isocenter.services.peer import Peer
 from isocenter.services.tls_errors import describe_tls_error
-from isocenter.services.transport import SocketTransport, Transport, tls_transport
+from isocenter.services.tls_transport import tls_transport
+from isocenter.services.transport import SocketTransport, Transport
 
 
 async def connect(peer: Peer, tls: ssl.SSLContext | None, deadlines: Deadlines) -> Transport:

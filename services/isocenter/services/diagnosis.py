@@ -42,6 +42,15 @@ class Severity(Enum):
     NOTE = "note"
 
 
+class Side(Enum):
+    """Where to change something, for whoever is one of the two peers."""
+
+    HERE = "here"
+    PEER = "at the peer"
+    EITHER = "on either side"
+    BETWEEN = "between the two"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that went wrong.
@@ -49,28 +58,38 @@ class Finding:
     Attributes:
         text: what, in one line, without PHI.
         clause: of the standard, as ``PS3.8 9.3.4``; empty: none speaks of it.
-        cure: what to change, and where; empty: nothing, or nobody knows.
+        cure: what to change; empty: nothing, or nobody knows.
+        meaning: what follows from it; empty: *text* says it.
+        side: where to change it; None: whoever looks is neither peer, or *cure* says it.
     """
 
     severity: Severity
     text: str
     clause: str = ""
     cure: str = ""
+    meaning: str = ""
+    side: Side | None = None
 
 
-def error(text: str, clause: str = "", cure: str = "") -> Finding:
+def error(
+    text: str, clause: str = "", cure: str = "", *, meaning: str = "", side: Side | None = None
+) -> Finding:
     """Something failed."""
-    return Finding(Severity.ERROR, text, clause, cure)
+    return Finding(Severity.ERROR, text, clause, cure, meaning, side)
 
 
-def warning(text: str, clause: str = "", cure: str = "") -> Finding:
+def warning(
+    text: str, clause: str = "", cure: str = "", *, meaning: str = "", side: Side | None = None
+) -> Finding:
     """It went on, but not as both sides wanted."""
-    return Finding(Severity.WARNING, text, clause, cure)
+    return Finding(Severity.WARNING, text, clause, cure, meaning, side)
 
 
-def note(text: str, clause: str = "", cure: str = "") -> Finding:
+def note(
+    text: str, clause: str = "", cure: str = "", *, meaning: str = "", side: Side | None = None
+) -> Finding:
     """Good to know."""
-    return Finding(Severity.NOTE, text, clause, cure)
+    return Finding(Severity.NOTE, text, clause, cure, meaning, side)
 
 
 #: (source, reason) of an A-ASSOCIATE-RJ → what to change (PS3.8 Table 9-21).
@@ -207,6 +226,11 @@ def of_contexts(
     if len(refused) == len(results):
         found.append(error("no presentation context was accepted", "PS3.8 9.3.3.2"))
     return found
+
+
+def context_cure(result: int) -> str:
+    """What may help against a result of Table 9-18; empty: nobody knows."""
+    return _CONTEXT_CURES.get(result, "")
 
 
 def of_status(status: int, text: str) -> Finding | None:

@@ -43,7 +43,7 @@ class Get:
         instances = await instances_of(self._archive, parsed.query)
         progress = Progress(operation, SubOperations(len(instances)))
         caller = operation.association.caller
-        operation.account = lambda: progress.account(
+        progress.tell(
             instances, destination=caller.calling_ae_title, destination_address=caller.address
         )
         todo = deque(instances)

@@ -47,6 +47,7 @@ from isocenter.services.ingest import (
     SOP_INSTANCE_UID,
     StoreError,
 )
+from isocenter.services.ports import InstanceRecord
 
 #: Bytes that are read at once; each piece costs a thread hop.
 PIECE: Final = 1 << 20
@@ -86,12 +87,14 @@ class ImportOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ImportedFile:
-    """One file, as handed to *progress*; ``size`` counts the bytes of its data set."""
+    """One file, as handed to *progress*; ``size`` counts the bytes of its data set, ``record`` is
+    what the index has of it when it was imported."""
 
     path: str
     outcome: ImportOutcome
     reason: str = ""
     size: int = 0
+    record: InstanceRecord | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -256,7 +259,9 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
             result = await ingest.commit()
         match result.outcome:
             case StoreOutcome.STORED | StoreOutcome.REPLACED:
-                return ImportedFile(path, ImportOutcome.IMPORTED, size=ingest.size)
+                return ImportedFile(
+                    path, ImportOutcome.IMPORTED, size=ingest.size, record=ingest.record
+                )
             case StoreOutcome.ALREADY_STORED:
                 return ImportedFile(path, ImportOutcome.ALREADY_THERE)
             case StoreOutcome.KEPT_OTHER:

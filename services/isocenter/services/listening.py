@@ -1,11 +1,14 @@
-"""Addresses to listen on, and what to say when one cannot be had."""
+"""Addresses to listen on, and what to say when one cannot be had.
+
+A socket may also be there already: systemd's, which listens before and after us.
+"""
 
 from __future__ import annotations
 
 import errno
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +26,51 @@ class Bind:
     host: str
     port: int
     tls: Callable[[], ssl.SSLContext] | None = None
+
+
+#: Names of sockets that systemd hands over (``FileDescriptorName=``).
+PLAIN_NAME: Final = "dicom"
+TLS_NAME: Final = "dicom-tls"
+
+
+def open_listeners(
+    binds: Sequence[Bind], inherited: Sequence[tuple[str, socket.socket]] = ()
+) -> list[tuple[socket.socket, Bind]]:
+    """Listen everywhere, on the sockets that were handed over where there are some.
+
+    Args:
+        inherited: named `PLAIN_NAME` or `TLS_NAME`; those of a name take the place of the
+            bind of that kind, whatever its address.
+
+    Raises:
+        OSError: with a message that names the fault and the cure.  Nothing stays open.
+    """
+    by_name = {TLS_NAME if bind.tls else PLAIN_NAME: bind for bind in binds}
+    listeners: list[tuple[socket.socket, Bind]] = []
+    try:
+        for name, sock in inherited:
+            if name not in by_name:
+                raise OSError(_name_fault(name))
+            listeners.append((sock, by_name[name]))
+        given = {name for name, _ in inherited}
+        for name, bind in by_name.items():
+            if name not in given:
+                listeners += [(sock, bind) for sock in open_listener(bind)]
+    except OSError:
+        for sock in (*(sock for _, sock in inherited), *(sock for sock, _ in listeners)):
+            sock.close()
+        raise
+    return listeners
+
+
+def _name_fault(name: str) -> str:
+    if name in (PLAIN_NAME, TLS_NAME):
+        key = "tls.enabled" if name == TLS_NAME else "plain.enabled"
+        return f"systemd hands over a socket named {name}, but {key} is off; switch one of them"
+    return (
+        f"systemd hands over a socket named {name!r}; name it with FileDescriptorName={PLAIN_NAME} "
+        f"or {TLS_NAME}, each in a socket unit of its own"
+    )
 
 
 def open_listener(bind: Bind) -> list[socket.socket]:

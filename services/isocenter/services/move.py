@@ -90,7 +90,7 @@ class Move:
             raise OperationError(Status.MOVE_DESTINATION_UNKNOWN, "move destination unknown")
         instances = await instances_of(self._archive, parsed.query)
         progress = Progress(operation, SubOperations(len(instances)))
-        operation.account = lambda: progress.account(
+        progress.tell(
             instances,
             destination=request.move_destination,
             destination_address=f"{peer.host}:{peer.port}",

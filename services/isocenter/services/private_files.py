@@ -42,6 +42,10 @@ def write_file(path: Path, content: bytes, mode: int, *, replace: bool) -> None:
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if os.name == "posix" and os.geteuid() == 0:
+                # An operator may be root; whoever owns the folder, the server, has to read it.
+                owner = path.parent.stat()
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

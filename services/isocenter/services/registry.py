@@ -7,7 +7,7 @@ list of them.  `Registry` is what negotiation offers and what performs operation
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from typing import Final, Protocol, cast, runtime_checkable
 
@@ -23,7 +23,9 @@ from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.services.errors import OperationError
+from isocenter.services.notices import AccessDenied
 from isocenter.services.operations import Operation
+from isocenter.services.policy.permissions import OPERATIONS
 from isocenter.services.ports import StorageError
 
 log = logging.getLogger("isocenter.operation")
@@ -62,10 +64,17 @@ class AnswersAtOnce(Protocol):
 
 
 class Registry:
-    """The services of one server; the first that offers an abstract syntax has it."""
+    """The services of one server; the first that offers an abstract syntax has it.
 
-    def __init__(self, services: Iterable[Service]) -> None:
+    Args:
+        beside: what services do on their own as long as the server runs.
+    """
+
+    def __init__(
+        self, services: Iterable[Service], *, beside: Iterable[Callable[[], Awaitable[None]]] = ()
+    ) -> None:
         self.services = tuple(services)
+        self.beside = tuple(beside)
         self._at_once = frozenset(each for each in self.services if isinstance(each, AnswersAtOnce))
         #: For each request: the services are asked once for each abstract syntax.
         self.service_of = lru_cache(_SYNTAXES_KEPT)(self._service_of)
@@ -99,6 +108,7 @@ class Registry:
             if isinstance(request, UnrecognizedMessage):
                 raise OperationError(request.status, request.error)
             abstract_syntax = operation.context.abstract_syntax
+            _authorize(operation)
             service = self.service_of(abstract_syntax)
             if service is None:
                 raise OperationError(Status.SOP_CLASS_NOT_SUPPORTED)
@@ -143,6 +153,25 @@ class Registry:
                 operation.request, status, error_comment=comment, offending_elements=elements
             )
         )
+
+
+def _authorize(operation: Operation) -> None:
+    """What the caller may not ask for gets 0124H; why, only the log and the audit trail."""
+    association, request = operation.association, operation.request
+    if association.grant is None or isinstance(request, UnrecognizedMessage):
+        return
+    why = association.grant.refusal(operation.context.abstract_syntax, request)
+    if why:
+        association.notices.tell(
+            AccessDenied(
+                caller=association.caller,
+                command=OPERATIONS[type(request)],
+                sop_class_uid=sop_class_of(request),
+                why=why,
+            )
+        )
+        association.complaints.add(log, logging.WARNING, "not allowed: %s", why)
+        raise OperationError(Status.NOT_AUTHORIZED)
 
 
 def _is_member(service: Service, abstract_syntax: str, sop_class_uid: str) -> bool:

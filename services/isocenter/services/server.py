@@ -17,7 +17,7 @@ import secrets
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -27,11 +27,12 @@ from isocenter.engine.errors import AssociationError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Acceptor, Role, negotiate
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
-from isocenter.services.access import LOCAL_LIMIT_EXCEEDED, AccessPolicy
+from isocenter.services.access import LOCAL_LIMIT_EXCEEDED, AccessPolicy, Turned
 from isocenter.services.association import AssociationTask
 from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.services.listening import Bind, open_listener
 from isocenter.services.notices import (
+    AccessDenied,
     AssociationEnded,
     AssociationEstablished,
     AssociationRejected,
@@ -43,14 +44,16 @@ from isocenter.services.notices import (
     ServerStopped,
     association_name,
 )
+from isocenter.services.policy.control import AccessControl, Admitted, Arrival
+from isocenter.services.policy.grants import summary
 from isocenter.services.registry import Registry
 from isocenter.services.tls_errors import describe_tls_error
+from isocenter.services.tls_transport import tls_transport
 from isocenter.services.transport import (
     SocketTransport,
     Transport,
     format_address,
     prepare_socket,
-    tls_transport,
 )
 
 log = logging.getLogger("isocenter.server")
@@ -85,6 +88,8 @@ class ServerLimits:
     #: Connections at once, associated or not; over it the one that has said nothing for
     #: the longest goes.
     connections: int = 1000
+    #: TLS handshakes under way at once; over it the longest one goes.
+    handshakes: int = 100
 
 
 @dataclass(slots=True)
@@ -119,6 +124,10 @@ class _Connection:
     #: Others waited for its place.
     dropped: bool = False
 
+    def drop(self) -> None:
+        self.dropped = True
+        self.scope.cancel()
+
 
 class Server:
     """A running server; `serve` makes it.
@@ -132,7 +141,7 @@ class Server:
         self,
         registry: Registry,
         *,
-        access: AccessPolicy,
+        access: AccessPolicy | AccessControl,
         acceptor: Acceptor,
         deadlines: Deadlines,
         limits: Limits,
@@ -143,7 +152,7 @@ class Server:
     ) -> None:
         self.registry = registry
         self.notices = notices or Notices()
-        self.access = access
+        self.access = AccessControl(access) if isinstance(access, AccessPolicy) else access
         self.addresses: list[tuple[str, int, bool]] = []
         self.statistics = Statistics()
         self._acceptor = acceptor
@@ -153,6 +162,7 @@ class Server:
         self._grace = grace
         self._record = record
         self._connections: dict[_Connection, None] = {}
+        self._handshaking: dict[_Connection, None] = {}
         self._per_address: Counter[str] = Counter()
         self._per_ae_title: Counter[str] = Counter()
         self._associated = 0
@@ -180,6 +190,8 @@ class Server:
     ) -> None:
         """Serve until `stop` or cancellation."""
         async with trio.open_nursery() as serving:
+            for work in self.registry.beside:
+                serving.start_soon(_keep_running, work)
             with self._accepting:
                 async with trio.open_nursery() as accepting:
                     for listener, bind in listeners:
@@ -240,9 +252,16 @@ class Server:
         """Close the connection that has been without an association for the longest."""
         for connection in self._connections:
             if not connection.associated and not connection.scope.cancel_called:
-                connection.dropped = True
-                connection.scope.cancel()
+                connection.drop()
                 return
+
+    def _make_room_for_handshake(self) -> None:
+        """TLS state costs memory; who has been in a handshake for the longest goes first."""
+        if len(self._handshaking) >= self._server_limits.handshakes:
+            for connection in self._handshaking:
+                if not connection.scope.cancel_called:
+                    connection.drop()
+                    return
 
     # One connection.
 
@@ -303,6 +322,8 @@ class Server:
                 f"{what} on the TLS port; closed. Switch TLS on at the peer (+tls)",
             )
             return None
+        self._make_room_for_handshake()
+        self._handshaking[connection] = None
         try:
             return await tls_transport(sock, bind.tls(), server_side=True, peer_address=address)
         except trio.BrokenResourceError as error:
@@ -312,6 +333,8 @@ class Server:
             )
             self._refuse(address, Refusal.TLS_HANDSHAKE, f"TLS handshake failed: {text}")
             return None
+        finally:
+            del self._handshaking[connection]
 
     def _refuse(self, address: str, refusal: Refusal, detail: str) -> None:
         log.warning("%s: %s", address, detail)
@@ -319,7 +342,11 @@ class Server:
 
     async def _associate(self, transport: Transport, connection: _Connection) -> None:
         async def decide(request: AssociateRequest) -> AssociateAccept | AssociateReject:
-            return self._decide(request, transport, connection)
+            arrival = Arrival(
+                host=connection.host, is_tls=connection.is_tls, identity=transport.identity
+            )
+            judged = await self.access.admit(request, arrival)
+            return self._decide(request, judged, transport, connection)
 
         task = AssociationTask(
             transport,
@@ -369,7 +396,11 @@ class Server:
                 )
 
     def _decide(
-        self, request: AssociateRequest, transport: Transport, connection: _Connection
+        self,
+        request: AssociateRequest,
+        verdict: Admitted | Turned,
+        transport: Transport,
+        connection: _Connection,
     ) -> AssociateAccept | AssociateReject:
         connection.scope.deadline = float("inf")
         limits = self._server_limits
@@ -379,21 +410,24 @@ class Server:
             task.caller,
             calling_ae_title=request.calling_ae_title,
             called_ae_title=request.called_ae_title,
+            user=verdict.user if isinstance(verdict, Admitted) else "",
         )
-        verdict = self.access.judge(request, transport.identity)
-        if verdict is None and (
+        if isinstance(verdict, Admitted) and (
             self._stopping
             or self._associated >= limits.associations
             or self._per_address[connection.host] >= limits.associations_per_address
             or self._per_ae_title[request.calling_ae_title] >= limits.associations_per_ae_title
         ):
-            verdict = LOCAL_LIMIT_EXCEEDED, "as many associations as are allowed"
+            verdict = Turned(LOCAL_LIMIT_EXCEEDED, "as many associations as are allowed")
         answer: AssociateAccept | AssociateReject
-        if verdict is not None:
-            answer, why = verdict
+        cure = ""
+        if isinstance(verdict, Turned):
+            answer, why, cure = verdict.reject, verdict.text, verdict.cure
         else:
             answer = negotiate(request, self._acceptor)
             why = "protocol version or application context name is not supported"
+            if isinstance(answer, AssociateAccept):
+                answer = self._grant(request, answer, verdict, task)
         if isinstance(answer, AssociateReject):
             self.statistics.rejected += 1
             log.warning("%s: rejected: %s", transport.peer_address, why)
@@ -404,6 +438,7 @@ class Server:
                     source=answer.source,
                     reason=answer.reason,
                     why=why,
+                    cure=cure,
                 )
             )
         else:
@@ -429,6 +464,32 @@ class Server:
                 )
             )
         return answer
+
+    def _grant(
+        self,
+        request: AssociateRequest,
+        accept: AssociateAccept,
+        admitted: Admitted,
+        task: AssociationTask,
+    ) -> AssociateAccept:
+        """The contexts that the caller may use, and the answer to its user identity item."""
+        task.grant = admitted.grant
+        accept, refused = admitted.grant.narrow(request, accept)
+        if refused:
+            log.warning("%s: not allowed: %s", task.caller.address, summary(refused))
+        for operation, one in {each.operation: each for each in refused}.items():
+            self.notices.tell(
+                AccessDenied(
+                    caller=task.caller,
+                    command=operation,
+                    sop_class_uid=one.abstract_syntax,
+                    why=one.why,
+                )
+            )
+        if admitted.response is None:
+            return accept
+        info = replace(accept.user_information, user_identity_response=admitted.response)
+        return replace(accept, user_information=info)
 
     def _tell_of_silence(self, connection: _Connection) -> None:
         if self._stopping:
@@ -469,6 +530,20 @@ class Server:
 
 #: How often a stopping server looks whether an association has become idle.
 _WIND_UP_TICK_SECONDS: Final = 0.1
+#: How long what fails beside associations rests before it begins again.
+_BEGIN_AGAIN_SECONDS: Final = 10.0
+
+
+async def _keep_running(work: Callable[[], Awaitable[None]]) -> None:
+    """What a service does beside associations; when it fails that is a fault of ours, and
+    no reason to stop serving."""
+    while True:
+        try:
+            await work()
+            return
+        except Exception:
+            log.exception("what a service does beside associations failed; it begins again")
+        await trio.sleep(_BEGIN_AGAIN_SECONDS)
 
 
 def _discount(counter: Counter[str], key: str) -> None:
@@ -492,7 +567,7 @@ async def serve(
     registry: Registry,
     binds: Sequence[Bind],
     *,
-    access: AccessPolicy | None = None,
+    access: AccessPolicy | AccessControl | None = None,
     max_pdu_length: int | None = None,
     operations_window: int = 1,
     deadlines: Deadlines = DEFAULT_DEADLINES,
@@ -549,7 +624,7 @@ async def serve_on(
     registry: Registry,
     listeners: Sequence[tuple[socket.socket, Bind]],
     *,
-    access: AccessPolicy | None = None,
+    access: AccessPolicy | AccessControl | None = None,
     max_pdu_length: int | None = None,
     operations_window: int = 1,
     deadlines: Deadlines = DEFAULT_DEADLINES,

@@ -28,12 +28,15 @@ from isocenter.services.settings_table import (
     PREFIX,
     SETTINGS,
     AccessSettings,
+    AuditSettings,
     DeadlineSettings,
     Durability,
+    IdentitySettings,
     LimitSettings,
     LogFormat,
     LogLevel,
     LogSettings,
+    OnAuditFailure,
     PlainSettings,
     QuerySettings,
     ServerSettings,
@@ -59,12 +62,15 @@ __all__ = [
     "PlainSettings",
     "TlsSettings",
     "AccessSettings",
+    "IdentitySettings",
     "StorageSettings",
     "QuerySettings",
     "DeadlineSettings",
     "LimitSettings",
     "TransferSyntaxSettings",
     "LogSettings",
+    "AuditSettings",
+    "OnAuditFailure",
     "Peer",
     "Durability",
     "TlsIdentity",
@@ -334,11 +340,29 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
     ):
         given, other = ("tls", "server") if "tls.port" in sources else ("server", "tls")
         raise fault(f"{given}.port", f"is {other}.port, too ({tls.port}); they need two ports")
+    identity = settings.identity
+    if identity.jwt_keys is not None and not (identity.jwt_issuer and identity.jwt_audience):
+        raise fault(
+            "identity.jwt_keys",
+            "needs identity.jwt_issuer and identity.jwt_audience: any token "
+            "of the issuer would be believed otherwise, whomever it is for",
+        )
+    audit = settings.audit
+    if (audit.certificate is None) != (audit.key is None):
+        missing, given = ("key", "certificate") if audit.key is None else ("certificate", "key")
+        raise fault(f"audit.{given}", f"goes together with audit.{missing}; set both, or neither")
+    if audit.collectors and not audit.enabled:
+        raise fault("audit.collectors", "get nothing while audit.enabled is false")
+    if audit.collectors and settings.storage.is_in_memory:
+        raise fault("audit.collectors", "need a data directory, where records wait for them")
     seen: set[str] = set()
     for peer in settings.peers:
         if peer.ae_title in seen:
             raise fault("peers", f"two peers have the AE title {peer.ae_title}; keep one")
         seen.add(peer.ae_title)
+    for ae_title in settings.mpps.notify:
+        if ae_title not in seen:
+            raise fault("mpps.notify", f"{ae_title} is none of the peers; add it with --peer")
 
 
 def warnings(settings: Settings) -> list[str]:

@@ -150,6 +150,7 @@ class ServerSettings:
     max_connections: int = _setting(
         2_000, _COUNT, "transport connections at once, with those that have no association yet"
     )
+    max_handshakes: int = _setting(100, _COUNT, "TLS handshakes under way at once")
     max_associations: int = _setting(1_000, _COUNT, "associations at once")
     max_associations_per_address: int = _setting(
         500, _COUNT, "associations at once from one address"

@@ -27,7 +27,7 @@ from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.errors import AssociationError
 from isocenter.services.archive import Archive
 from isocenter.services.association import AssociationTask
-from isocenter.services.notices import InstancesSent
+from isocenter.services.notices import InstancesSent, TransferBegun
 from isocenter.services.objects import DicomObject, choose_context
 from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError, StoredInstance
@@ -48,33 +48,55 @@ class Progress:
     def __init__(self, operation: Operation, counters: SubOperations) -> None:
         self.counters = counters
         self._operation = operation
+        #: By Study Instance UID.
+        self._sent: Counter[str] = Counter()
+        self._unsent: Counter[str] = Counter()
 
-    def account(
+    def tell(
         self,
         instances: Iterable[StoredInstance],
         *,
         destination: str,
         destination_address: str,
-    ) -> InstancesSent:
-        """What to tell of the operation when it has ended."""
+    ) -> None:
+        """Tell that these are about to be sent, and leave word of what came of it."""
         instances = tuple(instances)
-        return InstancesSent(
-            caller=self._operation.association.caller,
-            command="C-MOVE" if isinstance(self._operation.request, CMoveRequest) else "C-GET",
+        operation, counters = self._operation, self.counters
+        begun = TransferBegun(
+            caller=operation.association.caller,
+            command="C-MOVE" if isinstance(operation.request, CMoveRequest) else "C-GET",
             destination=destination,
             destination_address=destination_address,
             studies=Counter(instance.study_instance_uid for instance in instances),
             sop_classes=frozenset(instance.sop_class_uid for instance in instances),
-            completed=self.counters.completed,
-            failed=self.counters.failed,
-            warning=self.counters.warning,
-            status=self._operation.status,
         )
+        operation.association.notices.tell(begun)
+        operation.account = lambda: InstancesSent(
+            caller=operation.association.caller,
+            command=begun.command,
+            destination=destination,
+            destination_address=destination_address,
+            studies=begun.studies,
+            sop_classes=begun.sop_classes,
+            completed=counters.completed,
+            failed=counters.failed,
+            warning=counters.warning,
+            status=operation.status,
+            sent=self._sent,
+            unsent=self._unsent,
+        )
+
+    def count(self, instance: StoredInstance, status: int | None) -> None:
+        """One sub-operation has ended; None: it could not be performed."""
+        failed = self.counters.failed
+        self.counters.count(instance.sop_instance_uid, status)
+        tally = self._unsent if self.counters.failed > failed else self._sent
+        tally[instance.study_instance_uid] += 1
 
     def fail_rest(self, instances: Iterable[StoredInstance]) -> None:
         """None of these can be sent."""
         for instance in instances:
-            self.counters.count(instance.sop_instance_uid, None)
+            self.count(instance, None)
 
     async def pending(self) -> None:
         """A pending response with the counters; the last word is left to `final`."""
@@ -134,7 +156,7 @@ async def send_instances(
                 todo.appendleft(instance)
                 failures.append(error)
                 return
-            progress.counters.count(instance.sop_instance_uid, status)
+            progress.count(instance, status)
             try:
                 await progress.pending()
             except AssociationError as error:  # of the one that asked for all this

@@ -117,7 +117,7 @@ PROFILES: Final = {
         TlsProfile("tls13", "RFC 8446", ssl.TLSVersion.TLSv1_3, ()),
         TlsProfile("basic", "PS3.15 B.9", ssl.TLSVersion.TLSv1_2, _GCM + _CHACHA20, True),
         TlsProfile("non-downgrading", "PS3.15 B.10", ssl.TLSVersion.TLSv1_2, _GCM, True),
-        TlsProfile("extended", "PS3.15 B.11", ssl.TLSVersion.TLSv1_2, _GCM[:2] + _CHACHA20, True),
+        TlsProfile("extended", "PS3.15 B.11", ssl.TLSVersion.TLSv1_2, _GCM, True),
     )
 }
 DEFAULT_PROFILE: Final = "bcp195"
@@ -131,8 +131,8 @@ class TlsFiles:
         certificate: our own, followed by intermediate ones.
         key: the private key of the first; readable by its owner only.
         ca: who may have signed the peer's certificate.
-        crl: what of it was revoked; when given, a peer whose issuer has no current
-            list in it is refused.
+        crl: what of it was revoked, in a file or a folder of files; when given, a peer
+            whose issuer has no current list in it is refused.
     """
 
     certificate: Path | None = None
@@ -166,7 +166,7 @@ def server_context(
         raise TlsFileError(
             None, "a TLS server needs a certificate and its key", "set tls.certificate and tls.key"
         )
-    context = _context(ssl.PROTOCOL_TLS_SERVER, PROFILES[profile])
+    context = bare_context(ssl.PROTOCOL_TLS_SERVER, PROFILES[profile])
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 0
     _load_own(context, files)
@@ -210,7 +210,7 @@ def client_context(
         TlsFileError: as for `server_context`.
         KeyError: no such profile.
     """
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, PROFILES[profile])
+    context = bare_context(ssl.PROTOCOL_TLS_CLIENT, PROFILES[profile])
     if files.certificate is not None or files.key is not None:
         _load_own(context, files)
     context.check_hostname = check_hostname and verify
@@ -224,7 +224,8 @@ def client_context(
     return context
 
 
-def _context(protocol: int, profile: TlsProfile) -> ssl.SSLContext:
+def bare_context(protocol: int, profile: TlsProfile) -> ssl.SSLContext:
+    """Versions, suites and options of *profile*, without any certificate."""
     context = ssl.SSLContext(protocol)
     context.minimum_version = profile.minimum
     context.maximum_version = ssl.TLSVersion.TLSv1_3
@@ -280,13 +281,36 @@ def _load_trust(context: ssl.SSLContext, files: TlsFiles, strict: bool) -> None:
                 files.ca, "holds no CA certificate", "give the certificate of whoever signs"
             )
     if files.crl is not None:
-        before = context.cert_store_stats()["crl"]
-        _load_verify(context, files.crl, "certificate revocation list")
-        if context.cert_store_stats()["crl"] == before:
-            raise TlsFileError(
-                files.crl, "holds no certificate revocation list", "give it as PEM (X509 CRL)"
-            )
+        paths = files_in(files.crl)
+        if not paths:
+            raise TlsFileError(files.crl, "the folder is empty", "put the lists into it, or unset")
+        for path in paths:
+            before = context.cert_store_stats()["crl"]
+            _load_verify(context, path, "certificate revocation list")
+            if context.cert_store_stats()["crl"] == before:
+                raise TlsFileError(
+                    path, "holds no certificate revocation list", "give it as PEM (X509 CRL)"
+                )
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+
+
+def files_in(path: Path) -> tuple[Path, ...]:
+    """The files of a folder in a fixed order, without those whose names begin with a dot;
+    of anything else, itself.
+
+    Raises:
+        TlsFileError: the folder cannot be read.
+    """
+    if not path.is_dir():
+        return (path,)
+    try:
+        return tuple(
+            sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+        )
+    except OSError as error:
+        raise TlsFileError(
+            path, f"cannot be read ({error.strerror})", "let the user who serves read it"
+        ) from error
 
 
 def _load_verify(context: ssl.SSLContext, path: Path, what: str) -> None:
@@ -352,6 +376,7 @@ class PeerIdentity:
         subject_alternative_names: DNS names, addresses, URIs, e-mail addresses, as text.
         fingerprint: SHA-256 of the certificate, 64 lower-case hexadecimal digits.
         serial_number: as its issuer counts.
+        issuer: the subject of the CA that signed it, as RFC 4514 writes it.
     """
 
     common_name: str | None
@@ -359,6 +384,7 @@ class PeerIdentity:
     subject_alternative_names: tuple[str, ...]
     fingerprint: str
     serial_number: int
+    issuer: str = ""
 
 
 def peer_identity(
@@ -395,6 +421,7 @@ def identity_of(certificate: bytes) -> PeerIdentity:
             subject_alternative_names=_alternative_names(parsed),
             fingerprint=fingerprint,
             serial_number=parsed.serial_number,
+            issuer=parsed.issuer.rfc4514_string(),
         )
     except (ValueError, TypeError, x509.DuplicateExtension):
         return PeerIdentity(
@@ -404,6 +431,23 @@ def identity_of(certificate: bytes) -> PeerIdentity:
             fingerprint=fingerprint,
             serial_number=0,
         )
+
+
+def identity_of_file(path: Path) -> PeerIdentity:
+    """The identity in a certificate file (PEM), the first in it.
+
+    Raises:
+        TlsFileError: there is none in it.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    _check_readable(path)
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError as error:
+        raise TlsFileError(path, "holds no certificate in PEM", "convert it to PEM") from error
+    return identity_of(certificate.public_bytes(Encoding.DER))
 
 
 def _alternative_names(certificate: Certificate) -> tuple[str, ...]:

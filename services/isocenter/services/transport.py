@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
@@ -23,7 +22,7 @@ from typing import Final, Protocol
 import trio
 
 from isocenter.engine.items import Buffer
-from isocenter.services.tls import PeerIdentity, peer_identity
+from isocenter.services.tls import PeerIdentity
 
 #: One read: enough for a whole maximum PDU of 128 KiB with its headers and the next command.
 RECEIVE_BYTES: Final = 256 << 10
@@ -35,8 +34,6 @@ _SHORT_MESSAGE: Final = 1024
 _MOST_BUFFERS: Final = 512
 #: Below this, one copy is cheaper than handing the buffers to the kernel or to TLS one by one.
 _JOIN_BELOW: Final = 64 << 10
-#: One piece for TLS: progress of a slow peer is seen at least this often.
-_TLS_PIECE: Final = 128 << 10
 _TCP_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -159,39 +156,27 @@ class SocketTransport:
 
 
 class StreamTransport:
-    """Any trio stream: TLS over TCP, or an in-memory pair."""
+    """Any trio stream, as an in-memory pair."""
 
-    def __init__(
-        self, stream: trio.abc.Stream, peer_address: str, identity: PeerIdentity | None = None
-    ) -> None:
+    identity = None
+
+    def __init__(self, stream: trio.abc.Stream, peer_address: str) -> None:
         self._stream = stream
         self.peer_address = peer_address
-        self.identity = identity
 
     async def receive(self) -> Buffer:
         try:
             return await self._stream.receive_some()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            # For TLS this is also an end of stream without close_notify: the association
-            # is lost then, so that a cut can never pass as the end of a message.
             return b""
 
     def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         return buffers
 
     async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
-        gathered: list[Buffer] = []
-        size = 0
         try:
             for buffer in buffers:
-                gathered.append(buffer)
-                size += len(buffer)
-                if size >= _TLS_PIECE:
-                    await self._stream.send_all(b"".join(gathered))
-                    progress()
-                    gathered, size = [], 0
-            if size:
-                await self._stream.send_all(b"".join(gathered))
+                await self._stream.send_all(buffer)
                 progress()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise BrokenPipeError(str(error)) from error
@@ -233,57 +218,3 @@ def format_address(name: object) -> str:
         host, port = str(name[0]), name[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return str(name) or "local"
-
-
-class _SocketStream(trio.abc.Stream):
-    """A `SocketTransport` as the stream that `trio.SSLStream` wants below it."""
-
-    def __init__(self, transport: SocketTransport) -> None:
-        self._transport = transport
-
-    async def send_all(self, data: Buffer) -> None:
-        try:
-            await self._transport.send((data,), _no_progress)
-        except BrokenPipeError as error:
-            raise trio.BrokenResourceError(str(error)) from error
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        # More than max_bytes is fine: SSLStream puts it all into its own buffer.
-        return bytes(await self._transport.receive())
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
-
-
-def _no_progress() -> None:
-    """TLS records leave in pieces of `_TLS_PIECE`, which count as progress themselves."""
-
-
-async def tls_transport(
-    sock: socket.socket,
-    context: ssl.SSLContext,
-    *,
-    server_side: bool,
-    server_hostname: str | None = None,
-    peer_address: str | None = None,
-) -> StreamTransport:
-    """Shake hands and know who the peer is.
-
-    Raises:
-        trio.BrokenResourceError: the handshake failed; ``__cause__`` is the `ssl.SSLError`.
-
-    The socket is closed when it fails or is cancelled.  The caller sets the deadline.
-    """
-    plain = SocketTransport(sock, peer_address)
-    stream = trio.SSLStream(
-        _SocketStream(plain), context, server_hostname=server_hostname, server_side=server_side
-    )
-    try:
-        await stream.do_handshake()
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-    return StreamTransport(stream, plain.peer_address, peer_identity(stream))

@@ -44,15 +44,24 @@ class Command:
 COMMANDS: Final = (
     Command("serve", "serve", "run the archive"),
     Command("certs", "certs", "issue, list, renew and revoke certificates of the private CA"),
+    Command("ae", "ae", "who may associate, and for what; who was turned away"),
+    Command("user", "user", "users who prove who they are in the association request"),
+    Command("reload", "reload", "have the running server read its configuration again"),
     Command("config", "config", "show the effective settings"),
     Command("db", "db", "look after the index: stats, verify, reindex"),
+    Command("audit", "audit", "verify, show, follow and export the audit trail"),
     Command("import", "import_files", "take a folder of DICOM files into the archive"),
     Command("echoscu", "echoscu", "verify a peer (C-ECHO)"),
     Command("storescu", "storescu", "send files and folders to a peer (C-STORE)"),
     Command("findscu", "findscu", "query a peer (C-FIND)"),
     Command("movescu", "movescu", "have a peer send objects somewhere (C-MOVE)"),
     Command("getscu", "getscu", "fetch objects from a peer (C-GET)"),
+    Command("mppsscu", "mpps_scu", "tell a peer what was begun or done (MPPS)"),
+    Command("commitscu", "commit_scu", "ask a peer to promise that it keeps objects"),
+    Command("mpps", "mpps", "list and show the archive's performed procedure steps"),
+    Command("commitments", "commitments", "list and show the archive's storage commitments"),
     Command("dissect", "dissect", "read what two peers said to each other from a capture"),
+    Command("doctor", "doctor", "find out what is wrong here, or with a peer"),
 )
 
 

@@ -20,7 +20,8 @@ examples:
   isocenter certs issue ws7 --ae-title WS_7 --host ws7.example.org
                                                  also a C-MOVE destination that is reached by name
   isocenter certs list                           what was issued, and until when it is valid
-  isocenter certs revoke CT1                     from its next start or reload the server refuses it
+  isocenter certs revoke CT1 && isocenter reload
+                                                 the server refuses it from now on
   isocenter certs renew                          sign again what ends within 60 days
   isocenter certs init --ca-dir ./test-ca        a CA elsewhere; serve makes its own by itself
 """
@@ -91,13 +92,16 @@ def run(arguments: argparse.Namespace) -> int:
         case "revoke":
             for issued in CertificateAuthority(directory).revoke(arguments.name):
                 print(f"revoked {issued.name}, serial number {issued.serial_number:x}")
-            print("a server that runs refuses it after SIGHUP")
+            print("a server that runs refuses it after isocenter reload")
         case "renew":
             renewed = CertificateAuthority(directory).renew(arguments.name)
             for issued in renewed:
                 print(f"{issued.folder / issued.name}.crt is valid until {_day(issued)}")
-            if not renewed:
-                print("nothing ends soon")
+            print(
+                "a server that runs uses its own after isocenter reload"
+                if renewed
+                else "nothing ends soon"
+            )
     return 0
 
 

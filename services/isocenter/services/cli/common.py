@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.items import UserIdentity
 from isocenter.services import setting_kinds as kinds
 from isocenter.services.deadlines import Deadlines
 from isocenter.services.peer import Peer
@@ -23,12 +24,15 @@ from isocenter.services.tls import (
     TlsFileError,
     TlsFiles,
     client_context,
+    server_context,
 )
 
 ANY_CALLED_AE_TITLE: Final = "ANY-SCP"
 #: What DCMTK's tools take; larger P-DATA-TFs gain nothing that can be measured.
 _MIN_PDU: Final = 4_096
 _MAX_PDU: Final = 131_072
+#: Length of a field of the user identity item: 16 bits, and the item has to hold two.
+_MOST_SECRET_BYTES: Final = 65_000
 #: A peer that stops in the middle of a message has gone (DCMTK's ``-ts``).
 _SOCKET_SECONDS: Final = 60
 
@@ -38,7 +42,12 @@ class UsageError(IsocenterError):
 
 
 def add_network_options(
-    parser: argparse.ArgumentParser, *, calling: str, timeout: int, what_follows: str = ""
+    parser: argparse.ArgumentParser,
+    *,
+    calling: str,
+    timeout: int,
+    what_follows: str = "",
+    is_optional: bool = False,
 ) -> None:
     """Positional arguments and options that every client has.
 
@@ -46,13 +55,15 @@ def add_network_options(
         calling: default of the calling AE title.
         timeout: default of the connection and ACSE deadlines, in seconds.
         what_follows: name of the positional arguments behind the peer; empty: none.
+        is_optional: whether there may be no peer at all.
     """
     # DCMTK's users put options between the positional arguments, too.
     parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
-    parser.usage = f"{parser.prog} [OPTIONS] (HOST PORT | AET@HOST:PORT) {what_follows}".rstrip()
+    peer = "[HOST PORT | AET@HOST:PORT]" if is_optional else "(HOST PORT | AET@HOST:PORT)"
+    parser.usage = f"{parser.prog} [OPTIONS] {peer} {what_follows}".rstrip()
     parser.add_argument(
         "peer",
-        nargs="+",
+        nargs="*" if is_optional else "+",
         metavar="PEER",
         help="the peer, as HOST PORT, AET@HOST:PORT or AET:HOST:PORT"
         + (f", then {what_follows}" if what_follows else ""),
@@ -95,6 +106,7 @@ def add_network_options(
         help=f"largest P-DATA-TF to receive, {_MIN_PDU} to {_MAX_PDU} bytes (default: {_MAX_PDU})",
     )
     _add_tls_options(parser)
+    _add_identity_options(parser)
 
 
 def _add_seconds(group: argparse._ArgumentGroup, *flags: str, default: int, text: str) -> None:
@@ -177,6 +189,74 @@ def _add_tls_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take any certificate: protects against nobody who can redirect the connection",
     )
+
+
+def _add_identity_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("user identity (PS3.7 D.3.3.7)")
+    group.add_argument("-usr", "--user", metavar="NAME", help="who we are, with a passcode if any")
+    passcode = group.add_mutually_exclusive_group()
+    passcode.add_argument(
+        "--password-file", type=Path, metavar="F", help="holds the passcode (for --user)"
+    )
+    passcode.add_argument(
+        "-pwd", "--password", metavar="P", help="the passcode; everybody on this machine can see it"
+    )
+    group.add_argument("--jwt-file", "--jwt", type=Path, metavar="F", help="a JSON Web Token")
+    group.add_argument("-kt", "--kerberos", type=Path, metavar="F", help="a Kerberos ticket")
+    group.add_argument("--saml", type=Path, metavar="F", help="a SAML assertion")
+    group.add_argument(
+        "-rsp", "--pos-response", action="store_true", help="the peer must confirm who we are"
+    )
+
+
+def user_identity_of(arguments: argparse.Namespace) -> UserIdentity | None:
+    """The user identity item that the options ask for.
+
+    Raises:
+        UsageError: they contradict each other, or a file cannot be read.
+    """
+    tokens = [
+        (kind, path)
+        for kind, path in (
+            (3, arguments.kerberos),
+            (4, arguments.saml),
+            (5, arguments.jwt_file),
+        )
+        if path is not None
+    ]
+    has_passcode = arguments.password is not None or arguments.password_file is not None
+    if len(tokens) + (arguments.user is not None) > 1:
+        raise UsageError("one of --user, --jwt-file, --kerberos and --saml; leave the others out")
+    if has_passcode and arguments.user is None:
+        raise UsageError("a passcode needs --user NAME")
+    wants_response = arguments.pos_response
+    for kind, path in tokens:
+        return UserIdentity(kind, wants_response, _secret(path))
+    if arguments.user is None:
+        if wants_response:
+            raise UsageError("-rsp confirms a user identity; give --user, --jwt-file or another")
+        return None
+    name = arguments.user.encode()
+    if not has_passcode:
+        return UserIdentity(1, wants_response, name)
+    passcode = (
+        arguments.password.encode()
+        if arguments.password is not None
+        else _secret(arguments.password_file)
+    )
+    return UserIdentity(2, wants_response, name, passcode)
+
+
+def _secret(path: Path) -> bytes:
+    """What stands in a file, without the end of its line."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_SECRET_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    if len(content) > _MOST_SECRET_BYTES:
+        raise UsageError(f"{path}: more than {_MOST_SECRET_BYTES} bytes do not fit into the item")
+    return content.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def ae_title(text: str) -> str:
@@ -295,6 +375,27 @@ def tls_of(arguments: argparse.Namespace) -> ssl.SSLContext | None:
         except (OSError, ssl.SSLError) as error:
             raise TlsFileError(path, "holds no CA certificate in PEM", "check the file") from error
     return context
+
+
+def receiving_tls_of(arguments: argparse.Namespace) -> ssl.SSLContext:
+    """What a listener of ours shakes hands with, with the files that the options name.
+
+    Raises:
+        UsageError, TlsFileError: one is missing or cannot be used.
+    """
+    key, certificate = arguments.key_and_certificate or (arguments.tls_key, arguments.tls_cert)
+    if key is None or certificate is None or not arguments.tls_ca:
+        raise UsageError("to receive over TLS, give --tls-cert, --tls-key and --tls-ca")
+    return server_context(
+        TlsFiles(
+            certificate=certificate,
+            key=key,
+            ca=arguments.tls_ca[0],
+            crl=arguments.tls_crl,
+            key_password=arguments.key_password,
+        ),
+        arguments.tls_profile,
+    )
 
 
 def deadlines_of(arguments: argparse.Namespace) -> Deadlines:

@@ -6,6 +6,7 @@ import argparse
 from typing import Final
 
 from isocenter.services import composition
+from isocenter.services.audit.importing import ImportAudit
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import add_output_options, check_paths
 from isocenter.services.cli.db import (
@@ -52,9 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
             def show(file: ImportedFile) -> None:
                 nonlocal done
                 done += 1
+                imported.add(file)
                 advance(done, None)
 
-            with interrupts.stoppable():
+            with interrupts.stoppable(), ImportAudit(settings, arguments.paths) as imported:
                 async with composition.open_archive(settings) as archive:
                     report = await import_directory(archive, arguments.paths, progress=show)
         if interrupts.were_requested():

@@ -194,18 +194,23 @@ class TableWriter:
         """Print the rows that are left."""
         if not self._rows:
             return
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table()
-        for name in self._names:
-            table.add_column(name, overflow="fold")
-        for row in self._rows:
-            table.add_row(*map(Text, row))
-        width = None if self._out.isatty() else _width(self._names, self._rows)
-        Console(file=self._out, width=width, highlight=False).print(table)
+        print_table(self._out, self._names, self._rows)
         self._rows.clear()
+
+
+def print_table(out: TextIO, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table for people, as wide as the terminal; in a file or a pipe, as wide as it needs."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    width = None if out.isatty() else _width(names, rows)
+    Console(file=out, width=width, highlight=False).print(table)
 
 
 def _width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:

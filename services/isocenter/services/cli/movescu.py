@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,7 +12,13 @@ import trio
 
 from isocenter.services.access import AccessPolicy
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.common import UsageError, add_network_options, ae_title, port
+from isocenter.services.cli.common import (
+    UsageError,
+    add_network_options,
+    ae_title,
+    port,
+    receiving_tls_of,
+)
 from isocenter.services.cli.query_options import MODELS, add_query_options, requests_of
 from isocenter.services.cli.receiving import ObjectFolder, Received, add_receiving_options
 from isocenter.services.cli.retrieving import follow, judge
@@ -22,7 +27,6 @@ from isocenter.services.client import BASIC_SYNTAXES
 from isocenter.services.listening import Bind, open_listener
 from isocenter.services.registry import Registry
 from isocenter.services.server import Server, serve_on
-from isocenter.services.tls import TlsFiles, server_context
 from isocenter.services.verification import Verification
 
 DESCRIPTION: Final = """\
@@ -140,7 +144,7 @@ async def _receiving(
     if folder is None:
         yield
         return
-    tls = _receiving_tls(arguments)
+    tls = receiving_tls_of(arguments) if arguments.receive_tls else None
     bind = Bind(
         host=arguments.receive_host,
         port=arguments.port,
@@ -174,21 +178,3 @@ async def _receiving(
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
-
-
-def _receiving_tls(arguments: argparse.Namespace) -> ssl.SSLContext | None:
-    if not arguments.receive_tls:
-        return None
-    key, certificate = arguments.key_and_certificate or (arguments.tls_key, arguments.tls_cert)
-    if key is None or certificate is None or not arguments.tls_ca:
-        raise UsageError("--receive-tls needs --tls-cert, --tls-key and --tls-ca")
-    return server_context(
-        TlsFiles(
-            certificate=certificate,
-            key=key,
-            ca=arguments.tls_ca[0],
-            crl=arguments.tls_crl,
-            key_password=arguments.key_password,
-        ),
-        arguments.tls_profile,
-    )

@@ -20,12 +20,20 @@ from isocenter.engine.errors import (
     LocalProtocolError,
     TransportLostError,
 )
+from isocenter.engine.items import UserIdentity
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
-from isocenter.services.cli.common import UsageError, deadlines_of, peer_of, tls_of
+from isocenter.services.cli.common import (
+    UsageError,
+    deadlines_of,
+    peer_of,
+    tls_of,
+    user_identity_of,
+)
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.client import ClientAssociation, Context, open_association
 from isocenter.services.deadlines import Deadlines
 from isocenter.services.identifier import KeySyntaxError
+from isocenter.services.operations import Provider
 from isocenter.services.peer import Peer
 from isocenter.services.tls import TlsFileError
 
@@ -75,6 +83,7 @@ class Client:
     tls: ssl.SSLContext | None
     deadlines: Deadlines
     max_pdu_length: int | None
+    user_identity: UserIdentity | None
     terminal: Terminal
     interrupts: Interrupts
 
@@ -85,6 +94,7 @@ class Client:
         *,
         scp_roles: Iterable[str] = (),
         operations_window: int = 1,
+        provider: Provider | None = None,
     ) -> AsyncIterator[ClientAssociation]:
         """`open_association`; what keeps it from being established is `CannotAssociate`."""
         async with AsyncExitStack() as stack:
@@ -97,12 +107,15 @@ class Client:
                         tls=self.tls,
                         scp_roles=scp_roles,
                         operations_window=operations_window,
+                        provider=provider,
                         max_pdu_length=self.max_pdu_length,
+                        user_identity=self.user_identity,
                         deadlines=self.deadlines,
                     )
                 )
             except (AssociationError, LocalProtocolError) as error:
                 raise CannotAssociate(self._explain(error)) from error
+            self._check_response(association)
             self.terminal.detail(
                 f"associated with {self.peer}: {len(association.contexts)} of {len(contexts)} "
                 "presentation contexts accepted"
@@ -114,6 +127,19 @@ class Client:
                     await association.task.release()
                 if not association.task.ended.is_set():
                     await association.task.abort()
+
+    def _check_response(self, association: ClientAssociation) -> None:
+        """A peer may ignore the user identity item; then it sends no response."""
+        asked, accept = self.user_identity, association.task.accept
+        if (
+            asked is not None
+            and asked.positive_response_requested
+            and (accept is None or accept.user_information.user_identity_response is None)
+        ):
+            raise CannotAssociate(
+                "the peer did not confirm the user identity: it ignores such items, or those of "
+                "this type; do without -rsp, or set it up there"
+            )
 
     def _explain(self, error: IsocenterError) -> str:
         match error:
@@ -157,6 +183,7 @@ def run_client(
             tls=tls_of(arguments),
             deadlines=deadlines_of(arguments),
             max_pdu_length=arguments.max_pdu,
+            user_identity=user_identity_of(arguments),
             terminal=terminal,
             interrupts=interrupts,
         )

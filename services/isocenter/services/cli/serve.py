@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -118,38 +119,17 @@ def run(arguments: argparse.Namespace) -> int:
             print("ready", *(_url(*address) for address in addresses), flush=True)
             systemd.notify("READY=1")
 
+        serve = partial(_serve, settings, tls, access, load_again, listeners, record)
         failures: list[BaseException] = []
         try:
             if settings.server.workers > 1:
                 return run_workers(
                     settings.server.workers,
                     prepare=lambda: trio.run(_prepare, settings),
-                    work=lambda ready, beat, parent: trio.run(
-                        _serve,
-                        settings,
-                        tls,
-                        access,
-                        load_again,
-                        listeners,
-                        record,
-                        ready,
-                        beat,
-                        parent,
-                    ),
+                    work=partial(trio.run, serve),
                     announce=announce,
                 )
-            trio.run(
-                _serve,
-                settings,
-                tls,
-                access,
-                load_again,
-                listeners,
-                record,
-                announce,
-                systemd.notify_alive,
-                None,
-            )
+            trio.run(serve, announce, systemd.notify_alive, None)
         except* (IsocenterError, OSError) as group:
             failures += _leaves(group)
         for failure in failures:
@@ -212,7 +192,7 @@ async def _serve(
         await nursery.start(_obey_signals, server, reloader, nursery.cancel_scope)
         if is_worker:
             # What it got from its parent is as old as the parent.
-            await reloader.reload()
+            await reloader.reload(is_catching_up=True)
         nursery.start_soon(rejected.run)
         if tls is not None:
             nursery.start_soon(_watch_certificates, tls, settings)

@@ -128,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
                 stop_on_error=arguments.stop_on_error,
                 syntaxes=transfer_syntaxes_of(arguments),
             )
-            return await sender.send_all(_files(rest, arguments.scan_pattern))
+            return await sender.send_all(files_below(rest, arguments.scan_pattern))
 
     return run_client(arguments, work)
 
@@ -137,14 +137,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class FoundFile:
     """A file to look at, or why that cannot be."""
 
     path: str
     fault: str = ""
 
 
-def _files(paths: Sequence[str], pattern: str) -> Iterator[_Found]:
+def files_below(paths: Sequence[str], pattern: str) -> Iterator[FoundFile]:
     """Files at and below *paths*; symbolic links are followed where they are given only."""
     for path in paths:
         todo = deque([path])
@@ -153,7 +153,7 @@ def _files(paths: Sequence[str], pattern: str) -> Iterator[_Found]:
             try:
                 mode = os.stat(at).st_mode
                 if at is path and not stat.S_ISDIR(mode):
-                    yield _Found(at, "" if stat.S_ISREG(mode) else "not a regular file")
+                    yield FoundFile(at, "" if stat.S_ISREG(mode) else "not a regular file")
                     continue
                 below: list[str] = []
                 with os.scandir(at) as entries:
@@ -163,10 +163,10 @@ def _files(paths: Sequence[str], pattern: str) -> Iterator[_Found]:
                         elif entry.is_file(follow_symlinks=False) and fnmatch.fnmatch(
                             entry.name, pattern
                         ):
-                            yield _Found(entry.path)
+                            yield FoundFile(entry.path)
                 todo.extendleft(sorted(below, reverse=True))
             except OSError as error:
-                yield _Found(at, error.strerror or "cannot be read")
+                yield FoundFile(at, error.strerror or "cannot be read")
 
 
 class _Report:
@@ -232,7 +232,7 @@ class _Sender:
     counts: _Counts = field(default_factory=_Counts)
     _is_complete: bool = False
 
-    async def send_all(self, files: Iterator[_Found]) -> int:
+    async def send_all(self, files: Iterator[FoundFile]) -> int:
         """Send what is DICOM among *files*; the exit code."""
         terminal, counts = self.client.terminal, self.counts
         started = trio.current_time()
@@ -282,7 +282,7 @@ class _Sender:
                 text += f", {count} {what}"
         return text
 
-    async def _look_at(self, block: Sequence[_Found]) -> list[DicomObject]:
+    async def _look_at(self, block: Sequence[FoundFile]) -> list[DicomObject]:
         objects = []
         for found in block:
             self.counts.seen += 1

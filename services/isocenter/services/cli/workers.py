@@ -11,31 +11,38 @@ import logging
 import os
 import select
 import signal
+import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
+
+from isocenter.services import systemd
 
 log = logging.getLogger("isocenter.server")
 
 #: A worker that lives less than this did not start.
 _START_SECONDS: Final = 5.0
 _MOST_FAILED_STARTS: Final = 3
+#: A sign of life in the pipe; a write of it is never torn (PIPE_BUF).
+_PID: Final = struct.Struct("=q")
+_MOST_BEATS: Final = 512
 
 
 def run_workers(
     count: int,
     *,
     prepare: Callable[[], None],
-    work: Callable[[Callable[[], None], int], object],
+    work: Callable[[Callable[[], None], Callable[[], None], int], object],
     announce: Callable[[], None],
 ) -> int:
     """Keep *count* workers until SIGTERM or SIGINT; the exit code.
 
     Args:
         prepare: done once before, in a process of its own; exits or raises to refuse.
-        work: a worker; calls its first argument when it accepts connections, and ends when
-            the second, a descriptor, becomes readable: the parent is gone.
+        work: a worker; calls its first argument when it accepts connections, the second as
+            a sign of life, and ends when the third, a descriptor, becomes readable: the
+            parent is gone.
         announce: called in the parent when the first worker accepts.
     """
     if not hasattr(os, "fork"):
@@ -49,6 +56,7 @@ def run_workers(
     def stop(*_: object) -> None:
         nonlocal stopping
         stopping = True
+        systemd.notify("STOPPING=1")
         for pid in workers:
             _send(pid, signal.SIGTERM)
 
@@ -65,13 +73,19 @@ def run_workers(
     parent_end, parent_life = os.pipe()
 
     def ready() -> None:
+        # systemd hears of the parent alone.
+        os.environ.pop("NOTIFY_SOCKET", None)
         os.write(writable, b"+")
+
+    alive = _Alive()
 
     failed_starts = 0
     announced = False
     while True:
         while len(workers) < count and not stopping:
-            workers[_fork(lambda: work(ready, parent_end), parent_life)] = time.monotonic()
+            pid = _fork(lambda: work(ready, alive.beat, parent_end), parent_life)
+            workers[pid] = time.monotonic()
+            alive.watch(workers)
         if not announced and not stopping and select.select([readable], [], [], _START_SECONDS)[0]:
             announced = True
             announce()
@@ -98,6 +112,44 @@ def run_workers(
             failed_starts = 0
 
 
+class _Alive:
+    """Signs of life of all workers become one of the server: a worker that hangs is missed."""
+
+    def __init__(self) -> None:
+        self._readable, self._writable = os.pipe()
+        os.set_blocking(self._readable, False)
+        os.set_blocking(self._writable, False)
+        self._heard: set[int] = set()
+        self._workers: Mapping[int, object] = {}
+
+    def beat(self) -> None:
+        """In a worker."""
+        try:
+            os.write(self._writable, _PID.pack(os.getpid()))
+        except BlockingIOError:
+            pass  # the parent has not listened for long; it has enough of ours
+
+    def watch(self, workers: Mapping[int, object]) -> None:
+        """In the parent, which waits for the end of workers and is woken by a timer."""
+        watchdog = systemd.watchdog_seconds()
+        if watchdog is None or self._workers:
+            return
+        self._workers = workers
+        signal.signal(signal.SIGALRM, self._listen)
+        interval = systemd.beat_seconds(watchdog)
+        signal.setitimer(signal.ITIMER_REAL, interval, interval)
+
+    def _listen(self, *_: object) -> None:
+        try:
+            while data := os.read(self._readable, _PID.size * _MOST_BEATS):
+                self._heard.update(pid for (pid,) in _PID.iter_unpack(data))
+        except BlockingIOError:
+            pass
+        if self._heard.issuperset(self._workers):
+            systemd.notify_alive()
+            self._heard.clear()
+
+
 def _fork(work: Callable[[], object], *not_inherited: int) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
@@ -110,6 +162,8 @@ def _fork(work: Callable[[], object], *not_inherited: int) -> int:
             os.close(descriptor)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Until it can be obeyed: a worker reads everything anew when it starts.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         work()
         code = 0
     except BaseExceptionGroup as group:

@@ -1,0 +1,150 @@
+"""What is told together: instances that come one by one, and alerts that come by the thousand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from isocenter.services.audit.events import Here, Patient, instances_received, repeated
+from isocenter.services.audit.messages import Action, AuditMessage
+from isocenter.services.notices import Caller, InstanceStored
+
+#: Instances after which their message is not put off any longer.
+MOST_INSTANCES: Final = 1_000
+#: Nothing more came for a study.
+QUIET_SECONDS: Final = 10.0
+#: And however much comes: what is gathered is lost when the process is killed.
+LONGEST_SECONDS: Final = 60.0
+#: Studies under way at once; beyond, the one that is the oldest is told.
+MOST_GROUPS: Final = 4_096
+
+_ACTIONS: Final = {"stored": Action.CREATE, "replaced": Action.UPDATE}
+
+
+@dataclass(slots=True)
+class _Group:
+    caller: Caller
+    action: Action
+    study: str
+    patient: Patient
+    began: float
+    last: float
+    sop_classes: Counter[str] = field(default_factory=Counter)
+    count: int = 0
+
+
+class Received:
+    """Stored instances by association, study and what became of them."""
+
+    def __init__(self, here: Here, tell: Callable[[AuditMessage], None]) -> None:
+        self._here = here
+        self._tell = tell
+        self._groups: dict[tuple[str, str, Action, str], _Group] = {}
+
+    def add(self, stored: InstanceStored, now: float) -> None:
+        """One more instance."""
+        # What the archive had already, or did not take, it has only read.
+        action = _ACTIONS.get(stored.outcome, Action.READ)
+        caller = stored.caller
+        key = (caller.association, stored.study_instance_uid, action, stored.patient_id)
+        group = self._groups.get(key)
+        if group is None:
+            if len(self._groups) >= MOST_GROUPS:
+                self._end([next(iter(self._groups))])
+            group = self._groups[key] = _Group(
+                caller=caller,
+                action=action,
+                study=stored.study_instance_uid,
+                patient=Patient(stored.patient_id, stored.patient_name),
+                began=now,
+                last=now,
+            )
+        group.last = now
+        group.sop_classes[stored.sop_class_uid] += 1
+        group.count += 1
+        if group.count >= MOST_INSTANCES:
+            self._end([key])
+
+    def end(self, association: str) -> None:
+        """It is over: tell what came with it."""
+        self._end([key for key in self._groups if key[0] == association])
+
+    def tick(self, now: float) -> None:
+        """Tell what has waited long enough."""
+        self._end(
+            [
+                key
+                for key, group in self._groups.items()
+                if now - group.last >= QUIET_SECONDS or now - group.began >= LONGEST_SECONDS
+            ]
+        )
+
+    def flush(self) -> None:
+        """Tell everything."""
+        self._end(list(self._groups))
+
+    def _end(self, keys: Iterable[tuple[str, str, Action, str]]) -> None:
+        for key in keys:
+            group = self._groups.pop(key)
+            self._tell(
+                instances_received(
+                    self._here,
+                    group.caller,
+                    group.action,
+                    group.study,
+                    group.sop_classes,
+                    group.patient,
+                )
+            )
+
+
+#: Alerts of one kind from one address: the first at once, those that follow within so long as one.
+ALERT_SECONDS: Final = 60.0
+#: Addresses that are told apart; strangers can have any number.
+MOST_ADDRESSES: Final = 1_024
+#: All the others.
+OTHERS: Final = "others"
+
+
+@dataclass(slots=True)
+class _Repeat:
+    message: AuditMessage
+    until: float
+    count: int = 0
+
+
+class Alerts:
+    """Lets the first alert of a kind and address pass, and counts those that follow: a stranger
+    who connects ten thousand times a minute fills no disk."""
+
+    def __init__(self, tell: Callable[[AuditMessage], None]) -> None:
+        self._tell = tell
+        self._repeats: dict[tuple[str, str], _Repeat] = {}
+
+    def add(self, message: AuditMessage, kind: str, address: str, now: float) -> None:
+        key = kind, address
+        if key not in self._repeats and len(self._repeats) >= MOST_ADDRESSES:
+            key = "", OTHERS
+        repeat = self._repeats.get(key)
+        if repeat is None:
+            self._repeats[key] = _Repeat(message, now + ALERT_SECONDS)
+            self._tell(message)
+        else:
+            repeat.count += 1
+
+    def tick(self, now: float) -> None:
+        """Tell of those that came again."""
+        self._end([key for key, repeat in self._repeats.items() if repeat.until <= now])
+
+    def flush(self) -> None:
+        """Tell everything."""
+        self._end(list(self._repeats))
+
+    def _end(self, keys: Iterable[tuple[str, str]]) -> None:
+        for key in keys:
+            repeat = self._repeats.pop(key)
+            if repeat.count:
+                node = OTHERS if key[1] == OTHERS else ""
+                self._tell(repeated(repeat.message, repeat.count, node))

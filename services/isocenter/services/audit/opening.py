@@ -1,0 +1,200 @@
+"""From settings to the audit trail of a server, or of a command."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from isocenter.services.archive import Archive
+from isocenter.services.attributes import Level
+from isocenter.services.audit.auditor import (
+    Auditor,
+    Patients,
+    Switches,
+    entry_of,
+    running,
+    trail_of,
+)
+from isocenter.services.audit.collector import Collector, Protocol
+from isocenter.services.audit.delivery import Delivery, TlsContext
+from isocenter.services.audit.events import Here, Patient
+from isocenter.services.audit.messages import AuditMessage, AuditSource
+from isocenter.services.audit.trail import Trail, TrailError, read_key
+from isocenter.services.broadcast import Broadcast
+from isocenter.services.notices import Notices
+from isocenter.services.peer import Peer
+from isocenter.services.query import Criterion, Query, ValueList
+from isocenter.services.settings import OnAuditFailure, Settings
+from isocenter.services.tls import TlsFiles, client_context
+
+#: Below the data directory.
+AUDIT_FOLDER: Final = "audit"
+
+PATIENT_NAME: Final = 0x00100010
+PATIENT_ID: Final = 0x00100020
+_STUDY_INSTANCE_UID: Final = 0x0020000D
+#: Studies in one question to the index.
+_STUDIES_AT_ONCE: Final = 500
+
+#: Our certificate for a peer; None: TLS is off.
+ClientTls = Callable[[Peer], ssl.SSLContext]
+
+
+def audit_folder(settings: Settings) -> Path:
+    """Where the trail of an archive lies."""
+    return Path(settings.storage.data_dir) / AUDIT_FOLDER
+
+
+def here_of(settings: Settings, process_name: str) -> Here:
+    """This process as a participant."""
+    server = settings.server
+    return Here(
+        ae_titles=(server.ae_title, *server.additional_ae_titles), process_name=process_name
+    )
+
+
+def open_trail(settings: Settings, here: Here) -> tuple[Trail, AuditSource]:
+    """The trail of an archive, and in whose name messages go there; nothing is written yet.
+
+    Raises:
+        TrailError: the key file cannot be used.
+    """
+    audit = settings.audit
+    source = AuditSource(
+        source_id=audit.source_id or settings.server.ae_title, site_id=audit.site_id
+    )
+    key = None if audit.hmac_key_file is None else read_key(audit.hmac_key_file)
+    trail = trail_of(audit_folder(settings), here, source, rotate_bytes=audit.rotate, key=key)
+    return trail, source
+
+
+def is_kept(settings: Settings) -> bool:
+    """Whether there is to be a trail."""
+    return settings.audit.enabled and not settings.storage.is_in_memory
+
+
+def record_now(settings: Settings, here: Here, messages: Sequence[AuditMessage]) -> None:
+    """Have a command's messages recorded, before it goes on.
+
+    Raises:
+        TrailError, OSError: nothing was recorded.
+    """
+    if messages and is_kept(settings):
+        trail, source = open_trail(settings, here)
+        trail.append([entry_of(message, source, here.process_id) for message in messages])
+
+
+@asynccontextmanager
+async def open_audit(
+    settings: Settings, archive: Archive, notices: Notices, client_tls: ClientTls | None
+) -> AsyncIterator[Auditor | None]:
+    """Record what *notices* tell while the context lasts, and send it to the collectors.
+
+    None: the settings want no trail.
+
+    Raises:
+        TrailError: the key is missing or wrong, or TLS for a collector; with ``stop`` on
+            failure also that the trail cannot be written.
+        TlsFileError: a certificate for collectors cannot be used.
+    """
+    if not is_kept(settings):
+        yield None
+        return
+    audit = settings.audit
+    here = here_of(settings, "isocenter serve")
+    trail, source = open_trail(settings, here)
+    try:
+        await trio.to_thread.run_sync(trail.prepare)
+    except OSError as error:
+        if audit.on_failure is OnAuditFailure.STOP:
+            raise TrailError(
+                f"the audit trail in {trail.folder} cannot be written: {error.strerror}; make it "
+                "writable and make room, or set audit.on_failure to continue"
+            ) from error
+    written = Broadcast()
+    deliveries = [
+        Delivery(
+            collector,
+            trail.folder,
+            written=written,
+            machine=here.machine,
+            tls=_tls_for(collector, settings, client_tls),
+        )
+        for collector in audit.collectors
+    ]
+    auditor = Auditor(
+        trail,
+        here,
+        source,
+        patients=patients_of(archive),
+        switches=Switches(
+            storage=audit.storage,
+            query=audit.query,
+            retrieve=audit.retrieve,
+            authentication=audit.authentication,
+            security_alerts=audit.security_alerts,
+        ),
+        written=written,
+        deliveries=deliveries,
+    )
+    notices.subscribe(auditor.hear)
+    async with running(auditor):
+        yield auditor
+
+
+async def stop_when_failed(auditor: Auditor, settings: Settings, stop: Callable[[], None]) -> None:
+    """Call *stop* when the trail cannot be written, if the settings want that."""
+    if settings.audit.on_failure is OnAuditFailure.STOP:
+        await auditor.failed.wait()
+        stop()
+
+
+def patients_of(archive: Archive) -> Patients:
+    """Looks up whose studies are."""
+
+    async def patients(studies: Sequence[str]) -> Mapping[str, Patient]:
+        found: dict[str, Patient] = {}
+        for start in range(0, len(studies), _STUDIES_AT_ONCE):
+            some = tuple(studies[start : start + _STUDIES_AT_ONCE])
+            query = Query(
+                level=Level.STUDY,
+                criteria=(Criterion(_STUDY_INSTANCE_UID, ValueList(some)),),
+                return_tags=(PATIENT_ID, PATIENT_NAME),
+            )
+            async with archive.find(query) as blocks:
+                async for block in blocks:
+                    for match in block:
+                        found[match[_STUDY_INSTANCE_UID]] = Patient(
+                            match.get(PATIENT_ID, ""), match.get(PATIENT_NAME, "")
+                        )
+        return found
+
+    return patients
+
+
+def _tls_for(
+    collector: Collector, settings: Settings, client_tls: ClientTls | None
+) -> TlsContext | None:
+    if collector.protocol is not Protocol.TLS:
+        return None
+    audit = settings.audit
+    if audit.certificate is None and audit.ca is None:
+        if client_tls is None:
+            raise TrailError(
+                f"the collector {collector} wants TLS, which is switched off here; set audit.ca, "
+                "audit.certificate and audit.key"
+            )
+        peer = Peer("COLLECTOR", collector.host, collector.port, tls=True)
+        return lambda: client_tls(peer)
+    files = TlsFiles(certificate=audit.certificate, key=audit.key, ca=audit.ca)
+
+    def context() -> ssl.SSLContext:
+        return client_context(files, settings.tls.profile)
+
+    context()  # a fault in the files is told at the start
+    return context

@@ -1,0 +1,248 @@
+"""Whether a trail is what was written: the first record that is not, and the others.
+
+What this can show: any byte of any record or of the head that was changed; records that are
+missing in the middle, put in, exchanged, or cut off at the end.
+
+What it cannot: without a key, whoever may write the files can make every digest anew from any
+record on.  With a key, whoever cannot read it can at most put back an *earlier* state of the whole
+folder, head included; that shows only against something kept elsewhere: a `Position` that was
+written down (``--checkpoint``), or what a syslog collector has.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from isocenter.services.audit.chain import (
+    GENESIS,
+    LONGEST_LINE,
+    Position,
+    RecordError,
+    Seal,
+    UnknownKeyError,
+    decode_head,
+    decode_record,
+    read_record,
+)
+from isocenter.services.audit.trail import HEAD_FILE, LOCK_FILE, Segment, TrailError, segments_of
+from isocenter.services.private_files import locked
+
+#: Faults that are named; one change makes one or two.
+NAMED_FAULTS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong at one place; *place* is a file name and line, *record* its number if known."""
+
+    place: str
+    record: int | None
+    text: str
+
+    def __str__(self) -> str:
+        what = "" if self.record is None else f"record {self.record}: "
+        return f"{self.place}: {what}{self.text}"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was found.
+
+    Attributes:
+        first, last: numbers of the first and last record that were read.
+        end: to be written down elsewhere: a later trail must still have it.
+        unkeyed: records from before there was a key, or all without one.
+        faults: the first `NAMED_FAULTS`; *faults_found* counts all.
+    """
+
+    first: int = 0
+    last: int = 0
+    records: int = 0
+    files: int = 0
+    unkeyed: int = 0
+    end: Position = field(default_factory=Position)
+    faults: list[Fault] = field(default_factory=list)
+    faults_found: int = 0
+
+    @property
+    def is_good(self) -> bool:
+        return not self.faults_found
+
+    def add(self, place: str, record: int | None, text: str) -> None:
+        self.faults_found += 1
+        if len(self.faults) < NAMED_FAULTS:
+            self.faults.append(Fault(place, record, text))
+
+
+def verify(
+    folder: Path,
+    *,
+    key: bytes | None = None,
+    begins_at: int = 1,
+    checkpoint: Position | None = None,
+    progress: Callable[[int], None] = lambda records: None,
+) -> Verdict:
+    """Read the whole trail; a server may write meanwhile.
+
+    Args:
+        key: None: the trail must be without.
+        begins_at: records before that one were removed on purpose, with their files.
+        checkpoint: a record that must be in it as it was.
+        progress: called now and then with how many records were read.
+
+    Raises:
+        TrailError: it is kept with a key, and there is none.
+        OSError: a file cannot be read.
+    """
+    verdict = Verdict()
+    segments, sizes, head_line = _snapshot(folder)
+    seal = Seal(key)
+    try:
+        head, head_is_keyed = _head(head_line, seal, bool(segments), verdict)
+        state = _State(
+            position=Position(begins_at - 1, GENESIS if begins_at == 1 else ""),
+            head=0 if head is None else head.sequence,
+        )
+        for segment, size in zip(segments, sizes, strict=True):
+            verdict.files += 1
+            _read_segment(segment, size, seal, state, verdict, checkpoint, progress)
+    except UnknownKeyError as error:
+        raise TrailError(
+            f"the audit trail in {folder} is kept with a key; give it with --key-file"
+        ) from error
+    verdict.last = state.position.sequence if verdict.records else 0
+    verdict.end = state.position if verdict.records else Position()
+    if head is not None:
+        if state.position.sequence < head.sequence:
+            gone = f"the records {state.position.sequence + 1} to {head.sequence} are gone"
+            verdict.add(HEAD_FILE, None, f"{gone}: they were cut off at the end")
+        elif state.at_head is not None and state.at_head != head.digest:
+            verdict.add(HEAD_FILE, head.sequence, "is not the one that the head names")
+        if seal.is_keyed and verdict.records and not head_is_keyed:
+            verdict.add(HEAD_FILE, None, "the head is without the key")
+    if checkpoint is not None and not state.met_checkpoint:
+        verdict.add("checkpoint", checkpoint.sequence, "is not in the trail as it was written down")
+    return verdict
+
+
+@dataclass(slots=True)
+class _State:
+    """How far the chain was followed."""
+
+    position: Position
+    head: int = 0
+    at_head: str | None = None
+    is_keyed: bool = False
+    met_checkpoint: bool = False
+
+
+def _snapshot(folder: Path) -> tuple[list[Segment], list[int], bytes | None]:
+    """What there is at one moment: nobody is in the middle of writing."""
+
+    def look() -> tuple[list[Segment], list[int], bytes | None]:
+        segments = segments_of(folder)
+        head = None
+        with suppress(FileNotFoundError):
+            head = (folder / HEAD_FILE).read_bytes()[: LONGEST_LINE + 1]
+        return segments, [segment.path.stat().st_size for segment in segments], head
+
+    # A copy has no lock, as a rule, and nobody writes there.
+    if not os.access(folder / LOCK_FILE, os.W_OK):
+        return look()
+    with locked(folder):
+        return look()
+
+
+def _head(
+    line: bytes | None, seal: Seal, has_segments: bool, verdict: Verdict
+) -> tuple[Position | None, bool]:
+    if line is None:
+        if has_segments:
+            verdict.add(HEAD_FILE, None, "is gone: whether the end was cut off cannot be told")
+        return None, False
+    try:
+        return decode_head(line, seal)
+    except UnknownKeyError:
+        raise
+    except RecordError as error:
+        verdict.add(HEAD_FILE, None, str(error))
+        return None, False
+
+
+def _read_segment(
+    segment: Segment,
+    size: int,
+    seal: Seal,
+    state: _State,
+    verdict: Verdict,
+    checkpoint: Position | None,
+    progress: Callable[[int], None],
+) -> None:
+    number = 0
+    for number, line in enumerate(_lines(segment.path, size), 1):
+        place = f"{segment.path.name}:{number}"
+        expected = state.position.sequence + 1
+        if not line.endswith(b"\n"):
+            too_long = len(line) > LONGEST_LINE
+            text = "is too long" if too_long else "is not finished: a crash, or it was cut off"
+            verdict.add(place, expected, text)
+            if too_long:
+                return
+            continue
+        try:
+            record = decode_record(line, seal)
+        except UnknownKeyError:
+            raise
+        except RecordError as error:
+            verdict.add(place, expected, str(error))
+            # What it says of itself counts for nothing but that the next one must follow it.
+            digest = ""
+            with suppress(RecordError):
+                digest = read_record(line).digest
+            state.position = Position(expected, digest)
+            continue
+        _judge(record.sequence, record.previous, expected, place, state, verdict)
+        if number == 1 and record.sequence != segment.first:
+            verdict.add(place, record.sequence, f"the file is named for record {segment.first}")
+        if seal.is_keyed and state.is_keyed and not record.is_keyed:
+            verdict.add(place, record.sequence, "is without the key, and those before had it")
+        state.is_keyed |= record.is_keyed
+        verdict.unkeyed += not record.is_keyed
+        verdict.first = verdict.first or record.sequence
+        verdict.records += 1
+        state.position = record.position
+        if record.sequence == state.head:
+            state.at_head = record.digest
+        if checkpoint is not None and record.position == checkpoint:
+            state.met_checkpoint = True
+        if verdict.records % 1_000 == 0:
+            progress(verdict.records)
+    if number == 0:
+        verdict.add(segment.path.name, None, "is empty")
+
+
+def _judge(
+    sequence: int, previous: str, expected: int, place: str, state: _State, verdict: Verdict
+) -> None:
+    if sequence > expected:
+        verdict.add(place, expected, f"is missing; the next that is here is {sequence}")
+    elif sequence < expected:
+        verdict.add(place, sequence, f"stands where {expected} should")
+    # A damaged record before says nothing that could be compared with.
+    elif state.position.digest and previous != state.position.digest:
+        verdict.add(place, sequence, "does not follow the one before: the chain is broken")
+
+
+def _lines(path: Path, size: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while size > 0:
+            line = file.readline(min(size, LONGEST_LINE + 1))
+            if not line:
+                return
+            size -= len(line)
+            yield line

@@ -1,0 +1,163 @@
+"""Whether index and files of an archive fit together, who has it, and what a crash left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from isocenter.services.checkup.examined import Examined, count
+from isocenter.services.checkup.holders import is_locked, lock_holders
+from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.findings import Findings
+from isocenter.services.maintenance import VerifyReport
+from isocenter.services.ports import IndexLook
+from isocenter.services.settings import Settings
+
+_SHOWN: Final = 3
+_NEW_INDEX: Final = (
+    "stop the server, move index.db and those named like it with -wal and -shm away, and run "
+    "isocenter db reindex"
+)
+
+
+def examine_lock(settings: Settings) -> Examined:
+    """Which server has the data directory."""
+    lock = Path(settings.storage.data_dir) / "lock"
+    what = "server"
+    try:
+        taken = is_locked(lock)
+    except OSError as fault:
+        return Examined(what, f"{lock}: {fault.strerror}")
+    if not taken:
+        return Examined(what, "no server has the data directory now", facts={"pids": []})
+    holders = lock_holders(lock)
+    seen = ", ".join(map(str, holders)) if holders else "one whose process cannot be told"
+    return Examined(what, f"running: {seen}", facts={"pids": [holder.pid for holder in holders]})
+
+
+def examine_leftovers(settings: Settings) -> Examined:
+    """What was begun and not ended, with no server that could end it."""
+    folder = Path(settings.storage.data_dir)
+    what = "leftovers"
+    try:
+        staged = sum(1 for _ in os.scandir(folder / "staging"))
+        probes = [*(folder / "objects").glob("+probe*"), *(folder / "staging").glob("+probe*")]
+        others = [*folder.glob(".certs.*"), *probes]
+    except OSError:
+        return Examined(what, "no archive yet")
+    findings: list[Finding] = []
+    if staged - len(probes) > 0 and not is_locked(folder / "lock"):
+        findings.append(
+            note(
+                f"{count(staged, 'object')} had been begun when the last server ended",
+                meaning="none of them was acknowledged, or the index knows it",
+                cure="nothing: the next isocenter serve undoes them",
+                side=Side.HERE,
+            )
+        )
+    if others:
+        findings.append(
+            note(
+                f"{others[0]}"
+                + (f" and {len(others) - 1} more" if len(others) > 1 else "")
+                + " was left by a program that was killed",
+                cure="remove it while no server runs",
+                side=Side.HERE,
+            )
+        )
+    return Examined(what, f"{count(staged, 'staged file')}", tuple(findings))
+
+
+def judge_look(look: IndexLook, settings: Settings) -> list[Examined]:
+    """A short look at the index, and at some of its files."""
+    if look.fault:
+        finding = error(look.fault, meaning="isocenter serve does not start", side=Side.HERE)
+        return [Examined("index", str(settings.storage.data_dir), (finding,))]
+    findings: list[Finding] = []
+    if look.schema_version < look.latest_version:
+        findings.append(
+            note(
+                f"an earlier version wrote it (schema {look.schema_version}, now "
+                f"{look.latest_version})",
+                meaning="the next isocenter serve migrates it; there is no way back",
+                cure="have a backup of index.db before that",
+                side=Side.HERE,
+            )
+        )
+    if look.damage:
+        findings.append(
+            error(
+                f"index.db is damaged: {look.damage[0]}",
+                meaning="queries may miss objects, and storing may fail",
+                cure=_NEW_INDEX,
+                side=Side.HERE,
+            )
+        )
+    elif not look.was_checked:
+        findings.append(
+            note("index.db is too large to be checked quickly", cure="--thorough checks all of it")
+        )
+    index = Examined(
+        "index",
+        f"{count(look.instances, 'instance')}, schema {look.schema_version}",
+        tuple(findings),
+        look.damage,
+        {"instances": look.instances, "schema": look.schema_version},
+    )
+    broken = [
+        finding
+        for uids, fault in (
+            (look.missing, "has no file"),
+            (look.wrong_size, "has a file of another size than was stored"),
+            (look.changed, "has a file that is not what was stored"),
+        )
+        if uids
+        for finding in [_object_finding(uids, fault)]
+    ]
+    seen = f"{count(look.sampled, 'object')} of {look.instances:,} compared with the index"
+    return [index, Examined("objects", seen, tuple(broken), facts={"sampled": look.sampled})]
+
+
+def judge_report(report: VerifyReport) -> Examined:
+    """A comparison of everything."""
+    findings: list[Finding] = []
+    if report.index.count:
+        finding = error(
+            f"the index is damaged: {report.index.named[0][0]}", cure=_NEW_INDEX, side=Side.HERE
+        )
+        findings.append(finding)
+    kinds: tuple[tuple[Findings, str], ...] = (
+        (report.missing, "has no file"),
+        (report.wrong_size, "has a file of another size than was stored"),
+        (report.wrong_digest, "has a file that is not what was stored"),
+        (report.unreadable, "has a file that cannot be read"),
+    )
+    for found, fault in kinds:
+        if found.count:
+            findings.append(_object_finding([name for name, _ in found.named], fault, found.count))
+    if report.orphans.count:
+        findings.append(
+            warning(
+                f"{count(report.orphans.count, 'file')} of objects are not in the index",
+                meaning="they take space, and nobody finds them",
+                cure="isocenter db reindex takes them in, while the server is stopped",
+                side=Side.HERE,
+            )
+        )
+    seen = (
+        f"{count(report.instances, 'instance')} and {count(report.objects, 'object')} compared, "
+        "with checksums"
+    )
+    return Examined("objects", seen, tuple(findings), facts={"instances": report.instances})
+
+
+def _object_finding(uids: tuple[str, ...] | list[str], fault: str, number: int = 0) -> Finding:
+    number = number or len(uids)
+    shown = ", ".join(uids[:_SHOWN]) + (" …" if number > _SHOWN else "")
+    return error(
+        f"{count(number, 'instance')}: {shown} {fault}",
+        meaning="it cannot be retrieved as it was stored",
+        cure="isocenter db verify names all of them; restore the files from a backup",
+        side=Side.HERE,
+    )

@@ -1,0 +1,55 @@
+"""One thing that was looked at, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from isocenter.services.diagnosis import Finding, Severity
+
+#: From the harmless to the bad.
+_ORDER: Final = (None, Severity.NOTE, Severity.WARNING, Severity.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One thing that was looked at.
+
+    Attributes:
+        what: its name, in a few words.
+        seen: what was there, in one line, without PHI.
+        findings: what is not as it should be; empty: all is well.
+        details: more lines, for whoever wants them.
+        facts: the same for programs; values that JSON knows.
+    """
+
+    what: str
+    seen: str
+    findings: tuple[Finding, ...] = ()
+    details: tuple[str, ...] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def severity(self) -> Severity | None:
+        """The worst of its findings; None: there are none."""
+        return max((finding.severity for finding in self.findings), key=_ORDER.index, default=None)
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether somebody should do something."""
+        return self.severity in (Severity.WARNING, Severity.ERROR)
+
+
+#: Hears of each as soon as it is known.
+Tell = Callable[[Examined], None]
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """``1 study``, ``2 studies``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def milliseconds(seconds: float) -> str:
+    """For people."""
+    return f"{1000 * seconds:.1f} ms"

@@ -1,0 +1,114 @@
+"""Which process holds a file lock or listens on a port, as far as the system tells us.
+
+Linux tells both in ``/proc``; elsewhere, and of processes of other users, less is known.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_PROC: Final = Path("/proc")
+#: State of a socket that listens, in ``/proc/net/tcp``.
+_LISTEN: Final = "0A"
+#: As much of a command line is shown.
+_SHOWN_CHARACTERS: Final = 60
+_SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process; *command* is empty where it is not ours to see."""
+
+    pid: int
+    command: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid}" + (f" ({self.command})" if self.command else "")
+
+
+def lock_holders(path: Path) -> tuple[Holder, ...]:
+    """Who holds a lock of ``flock`` on *path*; empty also where nobody can tell."""
+    try:
+        status = path.stat()
+        text = (_PROC / "locks").read_text()
+    except OSError:
+        return ()
+    inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    found: dict[int, None] = {}
+    for line in text.splitlines():
+        words = line.split()
+        # ``1: FLOCK ADVISORY WRITE 4711 08:01:1234 0 EOF``; who waits has an arrow.
+        if len(words) >= 6 and words[1] == "FLOCK" and words[5] == inode:
+            found[int(words[4])] = None
+    return tuple(_holder(pid) for pid in found if pid > 0)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a server has *path*, alone or with its workers.
+
+    Where the system does not tell, it asks for the lock and gives it back at once.
+    """
+    if sys.platform == "win32":
+        return False
+    if lock_holders(path):
+        return True
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def port_holders(port: int) -> tuple[Holder, ...]:
+    """Who listens on a TCP port of this machine, on any address."""
+    inodes = set(_listening(port))
+    if not inodes:
+        return ()
+    found: dict[int, None] = {}
+    for process in _PROC.glob("[0-9]*"):
+        try:
+            for descriptor in (process / "fd").iterdir():
+                match = _SOCKET.fullmatch(os.readlink(descriptor))
+                if match is not None and match[1] in inodes:
+                    found[int(process.name)] = None
+                    break
+        except OSError:
+            continue  # ended meanwhile, or another user's
+    return tuple(_holder(pid) for pid in sorted(found))
+
+
+def _listening(port: int) -> Iterator[str]:
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (_PROC / "net" / name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            words = line.split()
+            if words[3] == _LISTEN and int(words[1].rpartition(":")[2], 16) == port:
+                yield words[9]
+
+
+def _holder(pid: int) -> Holder:
+    try:
+        words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return Holder(pid, "")
+    text = b" ".join(words).decode("utf-8", "replace").strip()
+    if len(text) > _SHOWN_CHARACTERS:
+        text = text[:_SHOWN_CHARACTERS] + "…"
+    return Holder(pid, text)

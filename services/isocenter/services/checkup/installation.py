@@ -1,0 +1,38 @@
+"""The own installation, from the settings to the objects."""
+
+from __future__ import annotations
+
+import trio
+
+from isocenter.services.checkup import archive, machine
+from isocenter.services.checkup.certificates import examine_certificates
+from isocenter.services.checkup.examined import Examined, Tell
+from isocenter.services.checkup.ports import examine_ports
+from isocenter.services.diagnosis import Side, warning
+from isocenter.services.settings import Settings, warnings
+
+
+def examine_settings(settings: Settings) -> Examined:
+    """What is allowed and should be known."""
+    seen = f"AE title {settings.server.ae_title}, {len(settings.peers)} C-MOVE destinations"
+    findings = tuple(warning(text, side=Side.HERE) for text in warnings(settings))
+    return Examined("settings", seen, findings)
+
+
+async def examine_installation(settings: Settings, tell: Tell) -> None:
+    """All that can be known without opening the archive, which is for whoever has adapters."""
+    tell(machine.examine_versions())
+    tell(examine_settings(settings))
+    tell(machine.examine_clock(settings))
+    tell(machine.examine_umask())
+    tell(machine.examine_descriptors(settings))
+    for examined in await trio.to_thread.run_sync(examine_certificates, settings):
+        tell(examined)
+    tell(archive.examine_lock(settings))
+    for examined in await trio.to_thread.run_sync(examine_ports, settings):
+        tell(examined)
+    if settings.storage.is_in_memory:
+        return
+    tell(await trio.to_thread.run_sync(machine.examine_folder, settings))
+    tell(machine.examine_disk(settings))
+    tell(await trio.to_thread.run_sync(archive.examine_leftovers, settings))

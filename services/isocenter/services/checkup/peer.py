@@ -1,0 +1,63 @@
+"""A peer, from the name of its host to what it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isocenter.engine.errors import AssociationError
+from isocenter.services.checkup.echoes import examine_echo
+from isocenter.services.checkup.examined import Examined, Tell
+from isocenter.services.checkup.negotiating import (
+    examine_association,
+    examine_services,
+    examine_storage,
+)
+from isocenter.services.checkup.probes import examine_find, examine_store
+from isocenter.services.checkup.reaching import Way, examine_connection
+from isocenter.services.checkup.way_back import Destination, examine_way_back
+from isocenter.services.diagnosis import Side, warning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What is examined beside what always is.
+
+    Attributes:
+        thorough: every transfer syntax with every storage SOP class.
+        find: C-FIND.
+        store: C-STORE of an object that stays at the peer.
+        move_to: C-MOVE to us; None: not.
+    """
+
+    thorough: bool = False
+    find: bool = False
+    store: bool = False
+    move_to: Destination | None = None
+
+
+async def examine_peer(way: Way, tell: Tell, wishes: Wishes) -> bool:
+    """Each step as far as the one before lets us; whether there are associations."""
+    if not await examine_connection(way, tell):
+        return False
+    if not await examine_association(way, tell):
+        return False
+    await examine_echo(way, tell)
+    try:
+        await examine_services(way, tell)
+        await examine_storage(way, tell, thorough=wishes.thorough)
+    except AssociationError as fault:
+        finding = warning(
+            f"an association with many presentation contexts failed: {fault}",
+            "PS3.8 9.3.2.2",
+            "see the log of the peer; 128 contexts are allowed, and some programs take fewer",
+            meaning="what it accepts is not known; objects of few kinds may be sent all the same",
+            side=Side.PEER,
+        )
+        tell(Examined("contexts", "not known", (finding,)))
+    if wishes.find:
+        await examine_find(way, tell)
+    if wishes.store:
+        await examine_store(way, tell)
+    if wishes.move_to is not None:
+        await examine_way_back(way, wishes.move_to, tell)
+    return True

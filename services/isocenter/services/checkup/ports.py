@@ -1,0 +1,60 @@
+"""Whether the ports of the archive are free, and if not, whose they are."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from isocenter.services.checkup.examined import Examined
+from isocenter.services.checkup.holders import Holder, lock_holders, port_holders
+from isocenter.services.diagnosis import Finding, Side, error
+from isocenter.services.listening import Bind, open_listener
+from isocenter.services.settings import Settings
+
+
+def examine_ports(settings: Settings) -> list[Examined]:
+    """Each port that the settings name."""
+    found = []
+    if settings.plain.enabled:
+        found.append(_examine(settings, settings.server.host, settings.server.port, "port"))
+    if settings.tls.enabled:
+        found.append(_examine(settings, settings.tls.host, settings.tls.port, "TLS port"))
+    return found
+
+
+def _examine(settings: Settings, host: str, port: int, what: str) -> Examined:
+    where = f"{host}:{port}"
+    if port == 0:
+        return Examined(what, f"{host}, any free one")
+    try:
+        for sock in open_listener(Bind(host=host, port=port)):
+            sock.close()
+    except OSError as fault:
+        return _taken(settings, fault, where, port, what)
+    return Examined(what, f"{where} is free")
+
+
+def _taken(settings: Settings, fault: OSError, where: str, port: int, what: str) -> Examined:
+    holders = port_holders(port)
+    lock = Path(settings.storage.data_dir) / "lock"
+    servers = {holder.pid for holder in lock_holders(lock)}
+    if fault.errno != errno.EADDRINUSE:
+        text = fault.strerror or str(fault)
+        cure = "change server.host and server.port, or tls.host and tls.port"
+        return Examined(what, where, (error(text, cure=cure, side=Side.HERE),))
+    if _is_ours(holders, servers):
+        return Examined(what, f"{where}, served by {holders[0]}", facts={"pid": holders[0].pid})
+    by = f"by {holders[0]}" if holders else "by a process of another user"
+    finding: Finding = error(
+        f"{where} is in use {by}",
+        meaning="isocenter serve cannot start there",
+        cure="stop the other program, or choose another port; if it is the archive, run doctor "
+        "as its user",
+        side=Side.HERE,
+    )
+    return Examined(what, f"{where} is in use {by}", (finding,))
+
+
+def _is_ours(holders: tuple[Holder, ...], servers: set[int]) -> bool:
+    """Of several workers the sockets are everybody's, and the lock is the workers'."""
+    return any(holder.pid in servers for holder in holders)

@@ -1,0 +1,138 @@
+"""What is tried only when asked for: a query, and storing an object that we make up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import pydicom
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from isocenter.engine.dimse.status import StatusClass, classify, describe_status
+from isocenter.engine.errors import IsocenterError
+from isocenter.services import diagnosis, sop_classes
+from isocenter.services.attributes import Level
+from isocenter.services.checkup.examined import Examined, Tell
+from isocenter.services.checkup.negotiating import associate
+from isocenter.services.checkup.reaching import Way
+from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation
+from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.errors import NoPresentationContext, OperationError
+from isocenter.services.identifier import build_identifier
+from isocenter.services.matches import Matches
+
+SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
+#: Nobody can mistake it for a patient.
+TEST_PATIENT_ID: Final = "ISOCENTER-DOCTOR"
+_TEST_NAME: Final = "TEST^ISOCENTER-DOCTOR"
+_EDGE: Final = 8
+
+
+async def examine_find(way: Way, tell: Tell) -> None:
+    """C-FIND for a study that cannot exist: the answer is empty, and shows that it works."""
+    what = "C-FIND"
+    uid = generate_uid(prefix=None)
+    try:
+        async with (
+            associate(way, [(sop_classes.STUDY_ROOT_FIND, BASIC_SYNTAXES)]) as association,
+            find(association, Level.STUDY, {"StudyInstanceUID": uid}) as matches,
+        ):
+            number = 0
+            async for _ in matches:
+                number += 1
+            status = matches.status
+    except IsocenterError as fault:
+        tell(Examined(what, "no answer", (of_fault(what, fault),)))
+        return
+    findings: tuple[Finding, ...] = ()
+    if number:
+        findings = (
+            warning(
+                f"it answered {number} matches to a Study Instance UID that nobody has",
+                "PS3.4 C.2.2.2.1",
+                "look whether the peer ignores keys that it does not know",
+                meaning="queries bring more than was asked for",
+                side=Side.PEER,
+            ),
+        )
+    tell(Examined(what, f"{status or 0:04X}H, {number} matches, as asked", findings))
+
+
+def find(association: ClientAssociation, level: Level, keys: Mapping[str, str]) -> Matches:
+    """A C-FIND in the Study Root model."""
+    pairs = tuple(keys.items())
+    return association.find(lambda syntax: build_identifier(pairs, level, syntax))
+
+
+async def examine_store(way: Way, tell: Tell) -> None:
+    """C-STORE of one small Secondary Capture image, which stays at the peer."""
+    what = "C-STORE"
+    item = made_up_object()
+    syntax = str(ExplicitVRLittleEndian)
+    try:
+        async with associate(way, [(SECONDARY_CAPTURE, (syntax,))]) as association:
+            response = await association.store(item)
+    except IsocenterError as fault:
+        tell(Examined(what, "no answer", (of_fault(what, fault),)))
+        return
+    text = status_text(response.status)
+    findings: list[Finding] = []
+    found = diagnosis.of_status(response.status, f"the peer answered {text}")
+    if found is not None:
+        findings.append(found)
+    if classify(response.status) is not StatusClass.FAILURE:
+        findings.append(
+            note(
+                f"a test object stays there: Patient ID {TEST_PATIENT_ID}, SOP Instance UID "
+                f"{item.SOPInstanceUID}",
+                cure="delete it there",
+                side=Side.PEER,
+            )
+        )
+    tell(Examined(what, text, tuple(findings), facts={"status": f"{response.status:04X}"}))
+
+
+def made_up_object() -> pydicom.Dataset:
+    """A grey square of a patient who does not exist."""
+    item = pydicom.Dataset()
+    item.file_meta = FileMetaDataset()
+    item.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    item.SOPClassUID = SECONDARY_CAPTURE
+    item.SOPInstanceUID = generate_uid(prefix=None)
+    item.StudyInstanceUID = generate_uid(prefix=None)
+    item.SeriesInstanceUID = generate_uid(prefix=None)
+    item.PatientName, item.PatientID = _TEST_NAME, TEST_PATIENT_ID
+    item.PatientBirthDate = item.PatientSex = ""
+    item.StudyDate = item.StudyTime = item.AccessionNumber = item.ReferringPhysicianName = ""
+    item.StudyID, item.SeriesNumber, item.InstanceNumber = "", 1, 1
+    item.Modality, item.ConversionType = "OT", "SYN"
+    item.PatientOrientation = ""
+    item.SamplesPerPixel, item.PhotometricInterpretation = 1, "MONOCHROME2"
+    item.Rows = item.Columns = _EDGE
+    item.BitsAllocated = item.BitsStored = 8
+    item.HighBit, item.PixelRepresentation = 7, 0
+    item.PixelData = bytes([0x80] * _EDGE * _EDGE)
+    return item
+
+
+def of_fault(what: str, fault: IsocenterError) -> Finding:
+    """Why a probe got no good answer."""
+    match fault:
+        case OperationError():
+            found = diagnosis.of_status(fault.status, f"the peer answered {fault}")
+            return found or error(str(fault), side=Side.PEER)
+        case NoPresentationContext():
+            return error(
+                str(fault),
+                "PS3.8 9.3.3.2",
+                f"switch the SOP class on at the peer, if {what} is wanted of it",
+                side=Side.PEER,
+            )
+        case _:
+            return error(f"{what}: {fault}", side=Side.PEER)
+
+
+def status_text(status: int) -> str:
+    """Hexadecimal, with the standard's words."""
+    return f"{status:04X}H {describe_status(status)}"

@@ -1,0 +1,64 @@
+"""``isocenter reload``: have the running server read its configuration again."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from typing import Final
+
+from isocenter.services.cli import EXIT_FAILED, EXIT_OK
+from isocenter.services.pid_file import pid_of_server
+from isocenter.services.settings import SettingsError, load_settings
+
+DESCRIPTION: Final = """\
+Have the server that runs on a data directory read again: certificates, keys and revocation
+lists, the policy, access rules, peers and log level.  No association is dropped; what cannot
+be used is left out, with a line in the server's log that says why.  As SIGHUP does."""
+EXAMPLES: Final = """\
+examples:
+  isocenter reload
+  isocenter reload --data-dir /srv/isocenter
+  isocenter certs revoke CT1 && isocenter reload
+
+exit codes: 0 the server was told, 1 none runs there"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which server."""
+    parser.add_argument(
+        "--data-dir", dest="storage.data_dir", metavar="DIR", help="data directory of the archive"
+    )
+    parser.add_argument("--config", metavar="FILE", help="settings of the archive (TOML)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Tell it; the exit code.
+
+    Raises:
+        SettingsError: the settings do not name a data directory.
+    """
+    data_dir = getattr(arguments, "storage.data_dir")
+    overrides = {} if data_dir is None else {"storage.data_dir": data_dir}
+    storage = load_settings(arguments.config, overrides=overrides).storage
+    if storage.is_in_memory:
+        raise SettingsError("storage.data_dir", "reload", "is in memory; send SIGHUP to the server")
+    try:
+        pid = pid_of_server(storage.data_dir)
+        if pid is not None:
+            os.kill(pid, signal.SIGHUP)
+    except ProcessLookupError:
+        pid = None
+    except OSError as error:
+        print(
+            f"isocenter reload: {storage.data_dir}: {error.strerror}; "
+            "be the user who runs the server",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
+    if pid is None:
+        print(f"isocenter reload: no server runs on {storage.data_dir}", file=sys.stderr)
+        return EXIT_FAILED
+    print(f"process {pid} reads its configuration again; its log says what came of it")
+    return EXIT_OK

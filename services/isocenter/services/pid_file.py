@@ -1,0 +1,64 @@
+"""Which process serves a data directory: ``server.pid``, locked for as long as it lives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_FILE: Final = "server.pid"
+_MOST_DIGITS: Final = 20
+
+
+class PidFile:
+    """Says who we are, until `close` or the end of the process.
+
+    The lock is of this process alone (POSIX record lock): worker processes do not inherit it.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        """Raises OSError: it cannot be written, or another process has it."""
+        self._descriptor = os.open(
+            data_dir / _FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        try:
+            if fcntl is not None:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def close(self) -> None:
+        """No server any more."""
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+
+
+def pid_of_server(data_dir: Path) -> int | None:
+    """The first process of the server that uses *data_dir* now; None: there is none.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    try:
+        descriptor = os.open(data_dir / _FILE, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return None  # nobody holds it: what is in it was left behind
+            except BlockingIOError:
+                pass
+        text = os.pread(descriptor, _MOST_DIGITS, 0).decode("ascii", "replace").strip()
+        return int(text) if text.isdigit() else None
+    finally:
+        os.close(descriptor)

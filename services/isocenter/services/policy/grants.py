@@ -1,0 +1,181 @@
+"""What one association may do: its presentation contexts, and each operation."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from isocenter.engine.dimse.messages import Request
+from isocenter.engine.items import ContextResult, RoleSelection
+from isocenter.engine.negotiation import ACCEPTANCE
+from isocenter.engine.pdu import AssociateAccept, AssociateRequest
+from isocenter.engine.uid import VERIFICATION
+from isocenter.services.policy.permissions import (
+    OPERATIONS,
+    Permissions,
+    asked_on,
+    missing,
+)
+from isocenter.services.setting_kinds import is_ae_title
+
+#: Result of a presentation context (PS3.8 Table 9-18).
+USER_REJECTION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A presentation context that was refused.
+
+    Attributes:
+        operation: what it would have been for.
+        why: for log and audit, with the cure.
+    """
+
+    operation: str
+    abstract_syntax: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rights:
+    """What a caller may do.
+
+    Attributes:
+        ae_title: whose rights they are, for the cure.
+        sop_classes: the only abstract syntaxes, beside Verification; empty: all.
+        turned_away: why it would not be admitted any more; empty: it would.
+    """
+
+    ae_title: str
+    permissions: Permissions
+    sop_classes: frozenset[str] = frozenset()
+    turned_away: str = ""
+
+    def refusal(self, operation: str, abstract_syntax: str) -> str:
+        """Why *operation* is not allowed, with the cure; empty: it is."""
+        if self.turned_away:
+            return self.turned_away
+        if (
+            self.sop_classes
+            and abstract_syntax not in self.sop_classes
+            and abstract_syntax != VERIFICATION
+        ):
+            cure = command("allow", self.ae_title, "--sop-class", abstract_syntax)
+            return f"{self.ae_title} may not use {abstract_syntax}; allow it with {cure}"
+        lacking = missing(self.permissions, operation)
+        if lacking:
+            cure = command("allow", self.ae_title, *lacking.split())
+            return f"{self.ae_title} lacks {lacking} for {operation}; allow it with {cure}"
+        return ""
+
+
+class Grant:
+    """The rights of one association, as they are now.
+
+    Args:
+        rights: the rights now; None: everything is allowed.
+
+    When the policy changes, it holds for the next operation: *rights* is asked each time.
+    """
+
+    __slots__ = ("_judged", "_known", "_rights")
+
+    def __init__(self, rights: Callable[[], Rights | None]) -> None:
+        self._rights = rights
+        self._known: Rights | None = None
+        #: (kind of request, abstract syntax) → the refusal, by the rights that are known.
+        self._judged: dict[tuple[type[Request], str], str] = {}
+
+    def refusal(self, abstract_syntax: str, request: Request) -> str:
+        """Why the peer may not have *request* performed; empty: it may."""
+        rights = self._rights()
+        if rights is None:
+            return ""
+        if rights is not self._known:
+            self._known, self._judged = rights, {}
+        key = type(request), abstract_syntax
+        refusal = self._judged.get(key)
+        if refusal is None:
+            operation = OPERATIONS.get(type(request))
+            # What is unrecognized gets a status of its own.
+            refusal = rights.refusal(operation, abstract_syntax) if operation else ""
+            self._judged[key] = refusal
+        return refusal
+
+    def narrow(
+        self, request: AssociateRequest, accept: AssociateAccept
+    ) -> tuple[AssociateAccept, tuple[Refused, ...]]:
+        """Of *accept*, what the peer may use; the other contexts get result 1 (user-rejection)."""
+        rights = self._rights()
+        if rights is None:
+            return accept, ()
+        syntax_of = {one.context_id: one.abstract_syntax for one in request.presentation_contexts}
+        offers_scp = {
+            one.sop_class_uid for one in request.user_information.role_selections if one.scp_role
+        }
+        judged: dict[str, Refused | None] = {}
+        results = []
+        for result in accept.presentation_contexts:
+            if result.result == ACCEPTANCE:
+                syntax = syntax_of[result.context_id]
+                if syntax not in judged:
+                    judged[syntax] = _judge(rights, syntax, syntax in offers_scp)
+                if judged[syntax] is not None:
+                    result = ContextResult(result.context_id, USER_REJECTION)
+            results.append(result)
+        refused = {syntax: one for syntax, one in judged.items() if one is not None}
+        info = accept.user_information
+        narrowed = replace(
+            accept,
+            presentation_contexts=tuple(results),
+            user_information=replace(
+                info,
+                role_selections=_roles(rights, info.role_selections, refused),
+                extended_negotiations=tuple(
+                    one for one in info.extended_negotiations if one.sop_class_uid not in refused
+                ),
+            ),
+        )
+        return narrowed, tuple(refused.values())
+
+
+def _judge(rights: Rights, syntax: str, offers_scp: bool) -> Refused | None:
+    """None: something can be asked for on it.  What C-GET brings comes on storage contexts."""
+    wanted = sorted(asked_on(syntax)) + (["C-GET"] if offers_scp else [])
+    whys = [rights.refusal(operation, syntax) for operation in wanted]
+    return None if "" in whys else Refused(wanted[0], syntax, whys[0])
+
+
+def _roles(
+    rights: Rights, roles: tuple[RoleSelection, ...], refused: Mapping[str, Refused]
+) -> tuple[RoleSelection, ...]:
+    """The peer is SCU only of what it may ask for (PS3.7 D.3.3.4)."""
+    return tuple(
+        replace(
+            one,
+            scu_role=one.scu_role
+            and any(
+                not rights.refusal(operation, one.sop_class_uid)
+                for operation in asked_on(one.sop_class_uid)
+            ),
+        )
+        for one in roles
+        if one.sop_class_uid not in refused
+    )
+
+
+def command(action: str, ae_title: str, *options: str) -> str:
+    """What an operator may paste; empty for a title that no command line should hold."""
+    if not is_ae_title(ae_title) or ae_title[0] in "-+":
+        return ""
+    return shlex.join(("isocenter", "ae", action, ae_title, *options))
+
+
+def summary(refused: tuple[Refused, ...]) -> str:
+    """One line about presentation contexts that were refused, with the cure."""
+    by_reason = dict.fromkeys(one.why for one in refused)
+    first = next(iter(by_reason))
+    more = len(refused) - 1
+    return f"{first}{f' (and {more} SOP classes more)' if more else ''}"

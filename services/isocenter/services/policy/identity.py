@@ -1,0 +1,265 @@
+"""User identity items of A-ASSOCIATE-RQ: who the user is, proven (PS3.7 D.3.3.7).
+
+Names and passcodes are verified here, tokens by the keys of their issuer, Kerberos tickets
+and SAML assertions by a function that an installed distribution offers under the entry
+point group ``isocenter.user_identity``, as ``kerberos`` or ``saml``:
+
+    def verify(primary: bytes) -> tuple[str, bytes]: ...
+
+It returns the subject and the server's response (the Kerberos server ticket, the SAML
+response), and raises ValueError for what it does not believe.  It runs in a worker thread.
+
+A type that nothing here can verify is ignored, as the standard allows; the requestor learns
+it by the missing response.  No name, passcode or token is ever logged before it is proven.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import entry_points
+from typing import Final, cast
+
+import trio
+
+from isocenter.engine.items import UserIdentity
+from isocenter.engine.pdu import AssociateReject
+from isocenter.services.access import NO_REASON_GIVEN, TEMPORARY_CONGESTION
+from isocenter.services.policy import passwords
+from isocenter.services.policy.errors import PolicyError
+from isocenter.services.policy.table import Policy, User
+from isocenter.services.policy.tokens import TokenRules, TokenVerifier
+
+log = logging.getLogger("isocenter.access")
+
+USERNAME: Final = 1
+USERNAME_AND_PASSCODE: Final = 2
+KERBEROS: Final = 3
+SAML: Final = 4
+JWT: Final = 5
+_KINDS: Final = {
+    USERNAME: "username",
+    USERNAME_AND_PASSCODE: "username and passcode",
+    KERBEROS: "Kerberos",
+    SAML: "SAML",
+    JWT: "JSON Web Token",
+}
+
+ENTRY_POINTS: Final = "isocenter.user_identity"
+#: User-Identity-Type → the name of its entry point.
+_HOOK_NAMES: Final = {KERBEROS: "kerberos", SAML: "saml"}
+
+#: Verifies a ticket or an assertion: (subject, response).
+Hook = Callable[[bytes], tuple[str, bytes]]
+
+#: Verifications at once: each takes 19 MiB and some 30 ms of a core.
+_MOST_AT_ONCE: Final = 2
+#: Associations that may wait for theirs; more would wait past their deadline.
+_MOST_WAITING: Final = 32
+#: Failures from one address, and how long they count: guessing is not worth while.
+_MOST_FAILURES: Final = 10
+_FAILURES_SECONDS: Final = 60.0
+#: Addresses whose failures are remembered.
+_ADDRESSES_KEPT: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityRules:
+    """Which users are believed.
+
+    Attributes:
+        required: no association without a user who is proven.
+        tokens: None: JSON Web Tokens are ignored.
+    """
+
+    required: bool = False
+    tokens: TokenRules | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """The user is proven.  *response*: of the sub-item 59H; None: none is sent."""
+
+    user: User
+    response: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotIdentified:
+    """The user is not proven, and the association is rejected."""
+
+    reject: AssociateReject
+    why: str
+    cure: str = ""
+
+
+class UserIdentities:
+    """Proves users, a few at a time.
+
+    Args:
+        hooks: by User-Identity-Type; None: those that are installed.
+
+    Raises on construction and on `reload`:
+        PolicyError: the keys of the tokens' issuer cannot be used.
+    """
+
+    def __init__(self, rules: IdentityRules, hooks: Mapping[int, Hook] | None = None) -> None:
+        self.rules = rules
+        self._hooks = installed_hooks() if hooks is None else hooks
+        self._limiter = trio.CapacityLimiter(_MOST_AT_ONCE)
+        self._waiting = 0
+        #: Address → when failures there began to count, and how many there were.
+        self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._tokens: TokenVerifier | None = None
+        self.reload(rules)
+
+    def reload(self, rules: IdentityRules) -> None:
+        """Use other rules, with their keys read again."""
+        self._tokens = TokenVerifier(rules.tokens) if rules.tokens is not None else None
+        self.rules = rules
+
+    async def identify(
+        self, item: UserIdentity | None, policy: Policy, host: str
+    ) -> Identified | NotIdentified | None:
+        """Who *item* proves to be; None: nobody, and nobody has to.
+
+        Args:
+            host: where the peer calls from; failures are counted for each.
+        """
+        verify = None if item is None else self._verifier(item, policy)
+        if item is None or verify is None:
+            if not self.rules.required:
+                return None
+            return NotIdentified(
+                NO_REASON_GIVEN,
+                "no user identity that can be verified, and identity.required is set; let the "
+                "peer send username and passcode, or a token",
+            )
+        kind = _KINDS[item.identity_type]
+        if self._has_failed_often(host):
+            return NotIdentified(
+                TEMPORARY_CONGESTION,
+                f"user identity by {kind} not verified: {_MOST_FAILURES} have failed from {host} "
+                f"within {_FAILURES_SECONDS:g} s; it may try again after that",
+            )
+        if self._waiting >= _MOST_WAITING:
+            return NotIdentified(
+                TEMPORARY_CONGESTION,
+                f"user identity by {kind} not verified: {_MOST_WAITING} others wait for theirs",
+            )
+        self._waiting += 1
+        try:
+            user, response = await trio.to_thread.run_sync(
+                verify, limiter=self._limiter, abandon_on_cancel=True
+            )
+        except PolicyError as error:
+            self._count_failure(host)
+            return NotIdentified(
+                NO_REASON_GIVEN, f"user identity by {kind} was not accepted: {error}"
+            )
+        finally:
+            self._waiting -= 1
+        return Identified(user, response if item.positive_response_requested else None)
+
+    def _verifier(
+        self, item: UserIdentity, policy: Policy
+    ) -> Callable[[], tuple[User, bytes]] | None:
+        primary, secondary = bytes(item.primary_field), bytes(item.secondary_field)
+        match item.identity_type:
+            case 1 if policy.users:
+                return partial(_by_name, policy, primary)
+            case 2 if policy.users:
+                return partial(_by_passcode, policy, primary, secondary)
+            case 3 | 4 if item.identity_type in self._hooks:
+                return partial(_by_hook, policy, self._hooks[item.identity_type], primary)
+            case 5 if self._tokens is not None:
+                return partial(_by_token, policy, self._tokens, primary)
+            case _:
+                return None
+
+    def _has_failed_often(self, host: str) -> bool:
+        began, count = self._failures.get(host, (0.0, 0))
+        return count >= _MOST_FAILURES and trio.current_time() - began < _FAILURES_SECONDS
+
+    def _count_failure(self, host: str) -> None:
+        now = trio.current_time()
+        began, count = self._failures.pop(host, (now, 0))
+        if now - began >= _FAILURES_SECONDS:
+            began, count = now, 0
+        self._failures[host] = began, count + 1
+        if len(self._failures) > _ADDRESSES_KEPT:
+            self._failures.popitem(last=False)
+
+
+def installed_hooks() -> dict[int, Hook]:
+    """What installed distributions offer for Kerberos and SAML."""
+    hooks: dict[int, Hook] = {}
+    for kind, name in _HOOK_NAMES.items():
+        for point in entry_points(group=ENTRY_POINTS, name=name):
+            hooks[kind] = cast(Hook, point.load())
+    return hooks
+
+
+# In a worker thread.  A wrong name and a wrong passcode give the same answer after the same time.
+
+_WRONG: Final = "name or passcode is wrong, or the user is not active; see isocenter user list"
+
+
+def _by_name(policy: Policy, name: bytes) -> tuple[User, bytes]:
+    user = policy.user(_text(name))
+    if user is None or not user.without_passcode:
+        raise PolicyError(
+            "no such user is believed without a passcode; see isocenter user add --without-passcode"
+        )
+    return _active(user), b""
+
+
+def _by_passcode(policy: Policy, name: bytes, passcode: bytes) -> tuple[User, bytes]:
+    user = policy.user(_text(name))
+    too_long = len(passcode) > passwords.MOST_BYTES
+    right = passwords.fits(
+        user.password_hash if user is not None else "", b"" if too_long else passcode
+    )
+    if user is None or not right:
+        raise PolicyError(_WRONG)
+    return _active(user), b""
+
+
+def _by_token(policy: Policy, tokens: TokenVerifier, token: bytes) -> tuple[User, bytes]:
+    return _known(policy, tokens.subject(token)), b""
+
+
+def _by_hook(policy: Policy, hook: Hook, primary: bytes) -> tuple[User, bytes]:
+    try:
+        subject, response = hook(primary)
+    except ValueError as error:
+        raise PolicyError(f"the hook does not believe it ({type(error).__name__})") from None
+    except Exception as error:  # a bug of the hook admits nobody
+        log.error("a hook for user identity failed: %s", type(error).__name__)
+        raise PolicyError("the hook failed") from None
+    return _known(policy, subject), response
+
+
+def _known(policy: Policy, subject: str) -> User:
+    user = policy.user_of_subject(subject)
+    if user is None:
+        raise PolicyError(
+            "it is proven, but no user here has that subject; see isocenter user add --subject"
+        )
+    return _active(user)
+
+
+def _active(user: User) -> User:
+    if not user.active:
+        raise PolicyError(_WRONG)
+    return user
+
+
+def _text(name: bytes) -> str:
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return ""

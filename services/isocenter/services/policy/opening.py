@@ -1,0 +1,67 @@
+"""Access control as the settings want it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isocenter.services.access import AccessPolicy
+from isocenter.services.policy.control import AccessControl
+from isocenter.services.policy.file import ACCESS_FOLDER, CurrentPolicy, PolicyFile
+from isocenter.services.policy.identity import IdentityRules, UserIdentities
+from isocenter.services.policy.rejected import RejectedCallers, RejectedFile
+from isocenter.services.policy.tokens import TokenRules
+from isocenter.services.settings import Settings, TlsIdentity
+
+
+def access_folder(settings: Settings) -> Path | None:
+    """Where policy and rejected callers lie; None: nothing is kept."""
+    if settings.storage.is_in_memory:
+        return None
+    return Path(settings.storage.data_dir) / ACCESS_FOLDER
+
+
+def access_of(settings: Settings) -> AccessPolicy:
+    """Who may associate by the settings alone."""
+    return AccessPolicy(
+        ae_titles=settings.ae_titles,
+        allow=settings.access.allow,
+        certificate_owns_ae_title=settings.tls.identity is TlsIdentity.CN,
+        uniform_rejection=settings.access.uniform_rejection,
+    )
+
+
+def identity_rules_of(settings: Settings) -> IdentityRules:
+    """Which users are believed."""
+    identity = settings.identity
+    return IdentityRules(
+        required=identity.required,
+        tokens=None
+        if identity.jwt_keys is None
+        else TokenRules(
+            keys=identity.jwt_keys,
+            issuer=identity.jwt_issuer,
+            audience=identity.jwt_audience,
+            algorithms=identity.jwt_algorithms,
+            user_claim=identity.jwt_user_claim,
+        ),
+    )
+
+
+def access_control_of(settings: Settings) -> AccessControl:
+    """Who may associate, and for what.
+
+    Raises:
+        PolicyError: a policy, or keys of a tokens' issuer, cannot be used.
+    """
+    folder = access_folder(settings)
+    return AccessControl(
+        access_of(settings),
+        CurrentPolicy(None if folder is None else PolicyFile(folder)),
+        UserIdentities(identity_rules_of(settings)),
+    )
+
+
+def rejected_callers_of(settings: Settings) -> RejectedCallers:
+    """Remembers who is turned away."""
+    folder = access_folder(settings)
+    return RejectedCallers(None if folder is None else RejectedFile(folder))

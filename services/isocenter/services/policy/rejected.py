@@ -1,0 +1,216 @@
+"""Learn mode: who was turned away, when, how often, why, and what would admit them.
+
+``access/rejected.json`` beside the policy.  A process gathers what happens and writes it
+every few seconds, merged with what others wrote.  Bounds: callers in all, and callers from
+one address, so that a flood of strangers can push out no one but itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import trio
+
+from isocenter.services.notices import AssociationRejected, ConnectionRefused, Notice, Refusal
+from isocenter.services.policy.errors import PolicyError
+from isocenter.services.private_files import (
+    PRIVATE_FILE,
+    locked,
+    make_private_directory,
+    write_file,
+)
+
+log = logging.getLogger("isocenter.access")
+
+_FILE: Final = "rejected.json"
+#: What an operator can still read through.
+MOST_CALLERS: Final = 500
+#: A modality tries a few AE titles; whoever tries more guesses.
+MOST_OF_ADDRESS: Final = 20
+#: A write takes a few milliseconds and two syncs.
+_WRITE_SECONDS: Final = 5.0
+_LONGEST_WHY: Final = 400
+_MOST_BYTES: Final = 4 << 20
+#: Rejections that mean "later" are no matter of who it is.
+_PERMANENT: Final = 1
+
+#: What two rejections of one caller have in common: address, AE titles, certificate.
+_Key = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedCaller:
+    """A caller that was turned away.
+
+    Attributes:
+        address: without port.
+        calling_ae_title: empty where it did not come to that.
+        certificate: its common name; empty: there was none.
+        first, last: as ISO 8601 writes them, in UTC.
+        cure: the command that would admit it; empty: *why* says what helps.
+    """
+
+    address: str
+    calling_ae_title: str
+    called_ae_title: str
+    certificate: str
+    count: int
+    first: str
+    last: str
+    why: str
+    cure: str
+
+    @property
+    def key(self) -> _Key:
+        return self.address, self.calling_ae_title, self.called_ae_title, self.certificate
+
+
+def merged(*several: Iterable[RejectedCaller]) -> list[RejectedCaller]:
+    """Each caller once, the last one first, within the bounds."""
+    by_key: dict[_Key, RejectedCaller] = {}
+    for caller in (one for callers in several for one in callers):
+        known = by_key.get(caller.key)
+        if known is not None:
+            latest = max(known, caller, key=lambda one: one.last)
+            caller = replace(
+                latest,
+                count=known.count + caller.count,
+                first=min(known.first, caller.first),
+            )
+        by_key[caller.key] = caller
+    callers = sorted(by_key.values(), key=lambda one: one.last, reverse=True)
+    of_address: Counter[str] = Counter()
+    kept = []
+    for caller in callers:
+        of_address[caller.address] += 1
+        if of_address[caller.address] <= MOST_OF_ADDRESS:
+            kept.append(caller)
+    # Whoever has a certificate is no stranger, and stays longest.
+    kept.sort(key=lambda one: not one.certificate)
+    return sorted(kept[:MOST_CALLERS], key=lambda one: one.last, reverse=True)
+
+
+class RejectedFile:
+    """The rejected callers in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / _FILE
+
+    def read(self) -> list[RejectedCaller]:
+        """The callers, the last one first.
+
+        Raises:
+            PolicyError: the file cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                rows: list[dict[str, Any]] = orjson.loads(file.read(_MOST_BYTES))
+            return [RejectedCaller(**row) for row in rows]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise PolicyError(f"{self.path}: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
+            raise PolicyError(f"{self.path}: cannot be read; remove it") from error
+
+    def add(self, callers: Iterable[RejectedCaller]) -> None:
+        """Write *callers* beside those that are there.
+
+        Raises:
+            PolicyError, OSError: it cannot be written.
+        """
+        make_private_directory(self.folder)
+        with locked(self.folder):
+            self._write(merged(self.read(), callers))
+
+    def clear(self) -> int:
+        """Forget all of them; how many there were."""
+        if not self.path.exists():
+            return 0
+        with locked(self.folder):
+            known = self.read()
+            self._write([])
+        return len(known)
+
+    def _write(self, callers: list[RejectedCaller]) -> None:
+        text = orjson.dumps([asdict(one) for one in callers], option=orjson.OPT_INDENT_2)
+        write_file(self.path, text, PRIVATE_FILE, replace=True)
+
+
+class RejectedCallers:
+    """Listens to notices, and keeps who was turned away.
+
+    Args:
+        file: None: nothing is kept.
+    """
+
+    def __init__(self, file: RejectedFile | None) -> None:
+        self._file = file
+        self._new: list[RejectedCaller] = []
+        self._changed = trio.Event()
+
+    def hear(self, notice: Notice) -> None:
+        """A listener for `Notices`."""
+        if self._file is None:
+            return
+        match notice:
+            case AssociationRejected(caller=caller) if notice.result == _PERMANENT:
+                self._add(
+                    caller.address,
+                    notice.why.partition("; admit it with ")[0] if notice.cure else notice.why,
+                    notice.cure,
+                    (caller.calling_ae_title, caller.called_ae_title, caller.certificate),
+                )
+            case ConnectionRefused(refusal=Refusal.TLS_HANDSHAKE | Refusal.WRONG_PROTOCOL):
+                self._add(notice.address, notice.detail, "", ("", "", ""))
+            case _:
+                pass
+
+    def _add(self, address: str, why: str, cure: str, names: tuple[str, str, str]) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        caller = RejectedCaller(
+            address=address.rpartition(":")[0].strip("[]") or address,
+            calling_ae_title=names[0],
+            called_ae_title=names[1],
+            certificate=names[2],
+            count=1,
+            first=now,
+            last=now,
+            why=why[:_LONGEST_WHY],
+            cure=cure,
+        )
+        self._new.append(caller)
+        if len(self._new) > 2 * MOST_CALLERS:
+            self._new = merged(self._new)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Write what was heard every few seconds, and at the end."""
+        if self._file is None:
+            return
+        try:
+            while True:
+                await self._changed.wait()
+                await self._write()
+                await trio.sleep(_WRITE_SECONDS)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._write()
+
+    async def _write(self) -> None:
+        self._changed = trio.Event()
+        new, self._new = self._new, []
+        if not new or self._file is None:
+            return
+        try:
+            await trio.to_thread.run_sync(self._file.add, new)
+        except (PolicyError, OSError) as error:
+            log.error("rejected callers are not kept: %s", error)

@@ -1,0 +1,93 @@
+"""Each attack against our server: others are served meanwhile, and nothing is left of it."""
+
+from __future__ import annotations
+
+import re
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attacks.attacks import ATTACKS, Attack
+from attacks.peer import Target
+from attacks.watch import canaries, open_descriptors, under_attack
+from support.processes import ServedArchive, served_archive
+
+pytestmark = pytest.mark.slow
+
+#: Of the real attack; `python -m tests.attacks` plays them whole.
+SCALE = 0.3
+MOST_MEDIAN_SECONDS = 0.1
+MOST_GROWN_BYTES = 16 << 20
+#: Of a data set that inflates (hardening, 1).
+MOST_INFLATED_BYTES = 160 << 20
+#: A bad connection has at most 4 KiB of log.
+MOST_LOG_BYTES = 4_096
+
+
+@pytest.fixture(scope="module", autouse=True)
+def descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, hard), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedArchive]:
+    folder = tmp_path_factory.mktemp("attacked") / "server"
+    folder.mkdir()
+    with served_archive(folder, tls=True) as served:
+        yield served
+
+
+def resident(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text("ascii")
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) << 10
+
+
+@pytest.fixture(scope="module")
+def target(archive: ServedArchive) -> Target:
+    return Target(
+        port=archive.port,
+        called=archive.ae_title,
+        folder=archive.data_dir.parent,
+        tls_port=archive.tls_port,
+    )
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_others_are_served_and_nothing_is_left(
+    archive: ServedArchive, target: Target, attack: Attack
+) -> None:
+    pid = archive.process.pid
+    log = archive.log.stat().st_size
+    outcome = under_attack(
+        attack,
+        target,
+        SCALE,
+        memory=lambda: resident(pid),
+        descriptors=lambda: open_descriptors(pid),
+    )
+    assert archive.process.poll() is None
+    assert outcome.serves, outcome
+    assert outcome.refused == 0 or attack.name == "crowd", outcome
+    assert outcome.median < MOST_MEDIAN_SECONDS, outcome
+    assert outcome.descriptors <= 0, outcome
+    most = MOST_INFLATED_BYTES if attack.name == "bomb" else MOST_GROWN_BYTES
+    assert outcome.grown < most, outcome
+    assert outcome.written == (), outcome
+    written = archive.log.read_bytes()[log:].decode("utf-8")
+    assert "Traceback" not in written
+    assert "\nFORGED" not in written
+    assert "\x1b" not in written
+
+
+def test_what_is_written_outside_would_be_seen(tmp_path: Path) -> None:
+    server = tmp_path / "server"
+    server.mkdir()
+    (tmp_path / "isocenter-canary.dcm").touch()
+    assert canaries(server) == (str(tmp_path / "isocenter-canary.dcm"),)

@@ -1,0 +1,144 @@
+"""What an attack costs: others' C-ECHOs while it lasts, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from attacks.attacks import CANARY, Attack
+from attacks.peer import Closed, Target, probe
+
+#: Between two C-ECHOs of somebody else.
+_PROBE_EVERY_SECONDS = 0.05
+_LEAST_PROBES = 5
+_FOLLOWED_SECONDS = 2.0
+#: Within this, descriptors are back (hardening: 12 s).
+SETTLE_SECONDS = 14.0
+
+
+@dataclass
+class Outcome:
+    """What a server did under one attack.
+
+    Attributes:
+        fate: in the attack's words.
+        median, worst: seconds of an association with a C-ECHO by somebody else meanwhile.
+        refused: how many of those were not served.
+        grown: bytes of memory more than before, after it.
+        descriptors: more than before, after it.
+        serves: whether it answers afterwards.
+        written: paths outside of its folder that it made.
+    """
+
+    fate: str
+    median: float = 0.0
+    worst: float = 0.0
+    refused: int = 0
+    probes: int = 0
+    grown: int = 0
+    descriptors: int = 0
+    serves: bool = True
+    written: tuple[str, ...] = ()
+
+
+@dataclass
+class Prober:
+    """Somebody else, who only wants to be served."""
+
+    target: Target
+    seconds: list[float] = field(default_factory=list)
+    refused: int = 0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.is_set():
+                try:
+                    self.seconds.append(probe(self.target))
+                except Closed:
+                    self.refused += 1
+                stop.wait(_PROBE_EVERY_SECONDS)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            # An attack that is over at once is followed for a moment.
+            deadline = time.monotonic() + _FOLLOWED_SECONDS
+            while len(self.seconds) < _LEAST_PROBES and time.monotonic() < deadline:
+                time.sleep(_PROBE_EVERY_SECONDS)
+            stop.set()
+            thread.join()
+
+
+def under_attack(
+    attack: Attack,
+    target: Target,
+    scale: float,
+    *,
+    memory: Callable[[], int],
+    descriptors: Callable[[], int],
+) -> Outcome:
+    """Play it, and look at the server before, meanwhile and after.
+
+    Args:
+        memory, descriptors: what the server's processes hold now.
+    """
+    with suppress(Closed):
+        probe(target)
+    before, opened = memory(), descriptors()
+    prober = Prober(target)
+    with prober.running():
+        try:
+            fate = attack.play(target, scale)
+        except Closed as closed:
+            fate = str(closed)
+    outcome = Outcome(
+        fate,
+        median=statistics.median(prober.seconds) if prober.seconds else 0.0,
+        worst=max(prober.seconds, default=0.0),
+        refused=prober.refused,
+        probes=len(prober.seconds) + prober.refused,
+    )
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < deadline and descriptors() > opened:
+        time.sleep(0.1)
+    outcome.descriptors = descriptors() - opened
+    try:
+        probe(target)
+    except Closed:
+        outcome.serves = False
+    outcome.grown = memory() - before
+    outcome.written = canaries(target.folder)
+    for path in outcome.written:  # or the next server would be blamed
+        if Path(path).is_file():
+            Path(path).unlink()
+    return outcome
+
+
+def canaries(folder: Path) -> tuple[str, ...]:
+    """What UIDs that are paths have made, anywhere around the server's folder."""
+    found = [str(path) for path in (*folder.parent.iterdir(), *folder.iterdir(), *_temporary())]
+    return tuple(path for path in found if CANARY in path)
+
+
+def _temporary() -> Iterator[Path]:
+    for name in os.listdir("/tmp"):
+        if CANARY in name:
+            yield Path("/tmp", name)
+
+
+def open_descriptors(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0

@@ -1,0 +1,49 @@
+"""What the tests of the policy share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from isocenter.services.access import AccessPolicy
+from isocenter.services.notices import Notice, Notices
+from isocenter.services.policy.control import AccessControl
+from isocenter.services.policy.file import CurrentPolicy, PolicyFile
+from isocenter.services.policy.identity import IdentityRules, UserIdentities
+from isocenter.services.policy.table import ApplicationEntity, Policy, User
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+MR = "1.2.840.10008.5.1.4.1.1.4"
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+GET = "1.2.840.10008.5.1.4.1.2.2.3"
+NOBODY = AccessPolicy(ae_titles=frozenset({"ISOCENTER"}))
+
+
+def entities(*some: ApplicationEntity) -> Callable[[Policy], Policy]:
+    """An edit that leaves these and the users."""
+    return lambda policy: Policy(entities=some, users=policy.users, roles=policy.roles)
+
+
+def users(*some: User) -> Callable[[Policy], Policy]:
+    """An edit that leaves these and the application entities."""
+    return lambda policy: Policy(entities=policy.entities, users=some, roles=policy.roles)
+
+
+def control(
+    folder: Path,
+    *edits: Callable[[Policy], Policy],
+    settings: AccessPolicy = NOBODY,
+    rules: IdentityRules | None = None,
+) -> AccessControl:
+    """Access control by a policy that lies in *folder*."""
+    file = PolicyFile(folder)
+    for edit in edits:
+        file.change(edit)
+    identities = UserIdentities(rules or IdentityRules(), hooks={})
+    return AccessControl(settings, CurrentPolicy(file), identities)
+
+
+def heard() -> tuple[Notices, list[Notice]]:
+    """Notices, and what was told."""
+    told: list[Notice] = []
+    return Notices(told.append), told

@@ -1,0 +1,101 @@
+"""Roles and permissions, and what operations need (SEC-RBAC)."""
+
+from __future__ import annotations
+
+import pytest
+
+from isocenter.engine.dimse.messages import CStoreRequest, NActionRequest
+from isocenter.services import sop_classes
+from isocenter.services.policy.permissions import (
+    ALL_PERMISSIONS,
+    FULL,
+    NEEDS,
+    OPERATIONS,
+    ROLES,
+    Action,
+    Resource,
+    asked_on,
+    missing,
+    operations,
+    parse_permission,
+    permission_texts,
+    union,
+    without,
+)
+
+#: By hand, from the table of roles and the mapping of operations.
+MAY = {
+    "Viewer": "C-ECHO C-FIND N-GET N-EVENT-REPORT",
+    "Modality": "C-ECHO C-STORE C-FIND N-CREATE N-SET N-GET N-ACTION N-EVENT-REPORT",
+    "Technologist": "C-ECHO C-STORE C-FIND N-CREATE N-SET N-GET N-EVENT-REPORT",
+    "Radiologist": " ".join(NEEDS),
+    "Administrator": " ".join(one for one in NEEDS if one != "C-FIND"),
+    "System": " ".join(NEEDS),
+}
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_what_a_role_may(role: str) -> None:
+    assert " ".join(operations(ROLES[role])) == MAY[role]
+
+
+def test_every_request_has_its_operation() -> None:
+    assert set(OPERATIONS.values()) == set(NEEDS)
+    assert OPERATIONS[CStoreRequest] == "C-STORE"
+    assert OPERATIONS[NActionRequest] == "N-ACTION"
+
+
+def test_c_get_needs_to_read_and_to_export() -> None:
+    assert missing({}, "C-GET") == "study:read+export"
+    assert missing(parse_permission("study:read"), "C-GET") == "study:export"
+    assert missing(parse_permission("study:full"), "C-GET") == ""
+    assert missing({}, "C-ECHO") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "permissions"),
+    [
+        ("study:read", {Resource.STUDY: Action.READ}),
+        ("Study:Read+Write", {Resource.STUDY: Action.READ | Action.WRITE}),
+        ("audit:full", {Resource.AUDIT: FULL}),
+        ("c-store", {Resource.STUDY: Action.WRITE}),
+        ("C-GET", {Resource.STUDY: Action.READ | Action.EXPORT}),
+    ],
+)
+def test_permissions_as_text(text: str, permissions: dict[Resource, Action]) -> None:
+    assert parse_permission(text) == permissions
+    assert union(parse_permission(one) for one in permission_texts(permissions)) == permissions
+
+
+@pytest.mark.parametrize("text", ["", "study", "study:", "study:fly", "moon:read", "C-FLY", ":"])
+def test_what_is_no_permission_names_what_is(text: str) -> None:
+    with pytest.raises(ValueError, match=r"RESOURCE:ACTION with study, .* read, .* as C-STORE"):
+        parse_permission(text)
+
+
+def test_what_is_taken_is_gone() -> None:
+    left = without(ALL_PERMISSIONS, parse_permission("study:delete"))
+    assert "N-DELETE" not in operations(left)
+    assert "C-STORE" in operations(left)
+    assert without(parse_permission("study:read"), ALL_PERMISSIONS) == {}
+
+
+@pytest.mark.parametrize(
+    ("uid", "asked"),
+    [
+        ("1.2.840.10008.1.1", {"C-ECHO"}),
+        (sop_classes.PATIENT_ROOT_FIND, {"C-FIND"}),
+        (sop_classes.STUDY_ROOT_MOVE, {"C-MOVE"}),
+        (sop_classes.PATIENT_STUDY_ONLY_GET, {"C-GET"}),
+        ("1.2.840.10008.5.1.4.31", {"C-FIND"}),
+        ("1.2.840.10008.1.20.1", {"N-ACTION"}),
+        ("1.2.840.10008.3.1.2.3.3", {"N-CREATE", "N-SET"}),
+        ("1.2.826.0.1.3680043.9.9.9", {"C-STORE"}),
+    ],
+)
+def test_what_is_asked_for_on_a_sop_class(uid: str, asked: set[str]) -> None:
+    assert asked_on(uid) == asked
+
+
+def test_all_storage_is_for_c_store() -> None:
+    assert {asked_on(uid) for uid in sop_classes.STORAGE_SOP_CLASSES} == {frozenset({"C-STORE"})}

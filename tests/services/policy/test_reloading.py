@@ -1,0 +1,281 @@
+"""Configuration exchanged in a running server, and what stays when it is at fault."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.composition import TlsContexts
+from isocenter.services.expiry import Expiry, expiries_of, warn_daily
+from isocenter.services.notices import ConfigurationReloaded
+from isocenter.services.pid_file import PidFile, pid_of_server
+from isocenter.services.policy.file import ACCESS_FOLDER, PolicyFile
+from isocenter.services.policy.opening import access_control_of
+from isocenter.services.policy.table import ApplicationEntity
+from isocenter.services.reloading import Reloader
+from isocenter.services.settings import Settings, SettingsError, load_settings
+from isocenter.services.tls import TlsFileError, TlsFiles, server_context
+from services.policy.policy_support import entities, heard
+
+
+@pytest.fixture(autouse=True)
+def _quiet_again() -> object:
+    """Reading settings sets the level of the log, which is the process's."""
+    root = logging.getLogger("isocenter")
+    before = root.level, root.handlers[:], root.propagate
+    yield
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+    root.propagate = before[2]
+
+
+class Setup:
+    """A configuration file that a test changes, and what has come of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "isocenter.toml"
+        self.write("")
+        settings = self.load()
+        self.notices, self.told = heard()
+        self.tls = TlsContexts(settings, folder / "certs")
+        self.access = access_control_of(settings)
+        self.peers = {peer.ae_title: peer for peer in settings.peers}
+        self.reloader = Reloader(
+            self.load,
+            settings,
+            tls=self.tls,
+            access=self.access,
+            peers=self.peers,
+            notices=self.notices,
+        )
+
+    def write(self, text: str) -> None:
+        self.file.write_text(text)
+
+    def load(self) -> Settings:
+        return load_settings(
+            self.file, environ={}, overrides={"storage.data_dir": str(self.folder / "data")}
+        )
+
+    async def reload(self) -> dict[str, str]:
+        """By part, the fault that was told."""
+        del self.told[:]
+        await self.reloader.reload()
+        return {one.what: one.fault for one in self.told if isinstance(one, ConfigurationReloaded)}
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    return Setup(tmp_path)
+
+
+NO_FAULT = {"settings": "", "certificates": "", "access": "", "peers": ""}
+
+
+async def test_everything_that_can_be_exchanged_is(setup: Setup) -> None:
+    before = setup.tls.server
+    setup.write(
+        'peers = ["WS7@10.0.0.7:104"]\n[access]\nallow = ["CT1"]\nuniform_rejection = true\n'
+        '[log]\nlevel = "debug"\n[identity]\nrequired = true\n[tls]\nidentity = "any"\n'
+    )
+    assert await setup.reload() == NO_FAULT
+    assert setup.tls.server is not before
+    assert list(setup.peers) == ["WS7"]
+    assert setup.access.settings.allow == ("CT1",)
+    assert setup.access.settings.uniform_rejection
+    assert not setup.access.settings.certificate_owns_ae_title
+    assert setup.access.identities is not None
+    assert setup.access.identities.rules.required
+    assert logging.getLogger("isocenter").level == logging.DEBUG
+    setup.write("")
+    assert await setup.reload() == NO_FAULT
+    assert setup.peers == {}
+    assert setup.access.settings.allow == ()
+
+
+async def test_a_configuration_at_fault_changes_nothing(setup: Setup) -> None:
+    setup.write('[access]\nallow = ["CT1"]\n')
+    await setup.reload()
+    setup.write('[access]\nallow = ["CT2"]\ncolour = "red"\n')
+    faults = await setup.reload()
+    assert "no such setting" in faults["settings"]
+    assert setup.access.settings.allow == ("CT1",)
+
+
+async def test_what_needs_a_restart_is_named(
+    setup: Setup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isocenter.services.logs.configure", lambda _: None)
+    setup.write('[server]\nport = 1104\nae_title = "OTHER"\n[access]\nallow = ["CT1"]\n')
+    assert await setup.reload() == NO_FAULT
+    assert "after a restart only: server.ae_title, server.port" in caplog.text
+    assert setup.access.settings.allow == ("CT1",)
+    assert setup.access.settings.ae_titles == {"ISOCENTER"}
+
+
+async def test_a_certificate_at_fault_leaves_the_old_one_and_exchanges_the_rest(
+    setup: Setup,
+) -> None:
+    before = setup.tls.server
+    (setup.folder / "certs" / "ca.key").chmod(0o644)
+    setup.write('[access]\nallow = ["CT1"]\n')
+    faults = await setup.reload()
+    assert "open to others" in faults.pop("certificates")
+    assert faults == {"settings": "", "access": "", "peers": ""}
+    assert setup.tls.server is before
+    assert setup.access.settings.allow == ("CT1",)
+    (setup.folder / "certs" / "ca.key").chmod(0o600)
+    assert await setup.reload() == NO_FAULT
+    assert setup.tls.server is not before
+
+
+async def test_a_policy_at_fault_leaves_the_old_one(setup: Setup) -> None:
+    file = PolicyFile(setup.folder / "data" / ACCESS_FOLDER)
+    file.change(entities(ApplicationEntity(ae_title="CT1")))
+    assert await setup.reload() == NO_FAULT
+    policy = setup.access.policy
+    assert [one.ae_title for one in policy.entities] == ["CT1"]
+    file.path.write_text("{}")
+    for _ in range(2):
+        faults = await setup.reload()
+        assert "restore a backup" in faults["access"]
+    assert setup.access.current.policy == policy
+
+
+async def test_a_worker_that_catches_up_tells_only_faults(setup: Setup) -> None:
+    del setup.told[:]
+    await setup.reloader.reload(is_catching_up=True)
+    assert setup.told == []
+    setup.write("nonsense")
+    await setup.reloader.reload(is_catching_up=True)
+    assert [type(one) for one in setup.told] == [ConfigurationReloaded]
+
+
+# Revocation lists.
+
+
+def test_revocation_lists_from_a_folder(tmp_path: Path) -> None:
+    first, second = (CertificateAuthority.create(tmp_path / name) for name in ("one", "two"))
+    files = first.ensure_server_certificate("ISOCENTER")
+    folder = tmp_path / "crls"
+    folder.mkdir()
+    files = replace(files, crl=folder)
+    with pytest.raises(TlsFileError, match="folder is empty"):
+        server_context(files)
+    for number, ca in enumerate((first, second)):
+        (folder / f"{number}.pem").write_bytes(ca.crl_path.read_bytes())
+    (folder / ".hidden").write_text("no list")
+    assert server_context(files).cert_store_stats()["crl"] == 2
+    assert {one.name for one in expiries_of(files) if one.what == "revocation list"} == {
+        ca.certificate.subject.rfc4514_string().removeprefix("CN=") for ca in (first, second)
+    }
+    (folder / "2.pem").write_text("no list")
+    with pytest.raises(TlsFileError, match=r"2\.pem: holds no"):
+        server_context(files)
+
+
+def test_a_ca_directory_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    ca = CertificateAuthority.create(tmp_path / "ca")
+    ca.directory.chmod(0o770)
+    with pytest.raises(Exception, match="chmod 700"):
+        CertificateAuthority(ca.directory)
+    ca.directory.chmod(0o755)
+    CertificateAuthority(ca.directory)
+
+
+# What ends soon.
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [(31, ""), (30, "ends in 30 days, on 2026-07-01"), (0.5, "ends in 0 days"), (-3, "has ended")],
+)
+def test_warnings_from_thirty_days_on(days: float, said: str) -> None:
+    one = Expiry("certificate", "ISOCENTER", Path("server.crt"), NOW + timedelta(days=days))
+    text = one.warning(NOW)
+    assert (said in text) if said else text == ""
+    assert ("isocenter certs renew" in text) == bool(said)
+
+
+def test_what_a_server_uses_and_until_when(tmp_path: Path) -> None:
+    ca = CertificateAuthority.create(tmp_path / "ca")
+    files = ca.ensure_server_certificate("ISOCENTER")
+    found = {one.what: one for one in expiries_of(files)}
+    assert found["certificate"].name == "ISOCENTER"
+    assert 820 < found["certificate"].left().days < 826
+    assert found["CA"].ends == ca.certificate.not_valid_after_utc
+    assert found["revocation list"].ends == ca.certificate.not_valid_after_utc
+    assert expiries_of(TlsFiles()) == ()
+
+
+async def test_once_a_day(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends = datetime.now(UTC) + timedelta(days=3)
+    looked: list[float] = []
+
+    def in_use() -> list[Expiry]:
+        looked.append(trio.current_time())
+        return [Expiry("CA", "Clinic CA", Path("ca.crt"), ends)]
+
+    with trio.move_on_after(2.5 * 86_400):
+        await warn_daily(in_use)
+    assert [time - looked[0] for time in looked] == [0, 86_400, 2 * 86_400]
+    assert caplog.text.count("the CA of 'Clinic CA' ends in 2 days, on") == 3
+
+
+# Which process it is.
+
+
+def in_child(work: Callable[[], bool]) -> bool:
+    """What *work* says in a process of its own: a process never stands in its own way."""
+    pid = os.fork()
+    if pid == 0:
+        code = 2
+        try:
+            code = 0 if work() else 1
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_the_pid_of_a_server_is_known_while_it_lives(tmp_path: Path) -> None:
+    assert pid_of_server(tmp_path) is None
+    file = PidFile(tmp_path)
+    own = os.getpid()
+    assert in_child(lambda: pid_of_server(tmp_path) == own)
+
+    def cannot() -> bool:
+        try:
+            PidFile(tmp_path)
+        except OSError:
+            return True
+        return False
+
+    assert in_child(cannot)
+    # The child had the descriptor too, and its end has taken the lock from nobody.
+    assert in_child(lambda: pid_of_server(tmp_path) == own)
+    file.close()
+    assert in_child(lambda: pid_of_server(tmp_path) is None)
+
+
+def test_what_a_crash_left_behind_is_no_server(tmp_path: Path) -> None:
+    (tmp_path / "server.pid").write_text("1\n")
+    assert pid_of_server(tmp_path) is None
+
+
+def test_settings_that_do_not_fit_together(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"identity\.jwt_issuer and identity\.jwt_audience"):
+        load_settings(environ={"ISOCENTER__IDENTITY__JWT_KEYS": str(tmp_path)})
