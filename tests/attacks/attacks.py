@@ -405,6 +405,27 @@ def peers_that_never_read(target: Target, scale: float) -> str:
         return f"{sent:,} C-ECHO-RQs taken from {len(peers)} peers"
 
 
+def crumbs(target: Target, scale: float) -> str:
+    """Data sets whose PDVs hold two bytes each, as fast as the network takes them."""
+    flood = pdu(DATA, pdv(STORE_CONTEXT, 0, b"xx") * 1_500)
+    with ExitStack() as stack:
+        peers = []
+        for _ in range(5):
+            with suppress(Closed):
+                peer = stack.enter_context(associated(target))
+                peer.send(command(STORE_CONTEXT, store("1.2.3.994"), has_data_set=True))
+                peer.sock.settimeout(0.05)
+                peers.append(peer)
+        until = time.monotonic() + 5 * scale
+        sent = 0
+        while time.monotonic() < until:
+            for peer in peers:
+                with suppress(Closed):
+                    peer.send(flood)
+                    sent += 1_500
+        return f"{sent:,} PDVs"
+
+
 def release_and_say_nothing(target: Target, scale: float) -> str:
     fates = []
     with ExitStack() as stack:
@@ -429,6 +450,7 @@ ATTACKS = (
     Attack("released", "100 released, and not closed", release_and_say_nothing),
     Attack("lengths", "PDUs of 4 GiB, announced", announced_lengths),
     Attack("pdvs", "500,000 PDVs without data", pdv_flood),
+    Attack("crumbs", "5 data sets in crumbs of two bytes", crumbs),
     Attack("zero", "PDVs shorter than their header", zero_length_pdvs),
     Attack("states", "every PDU type in every state", every_pdu_in_every_state),
     Attack("dimse", "messages before, after and beside an association", messages_out_of_place),

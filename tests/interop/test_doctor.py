@@ -113,7 +113,7 @@ def test_pynetdicoms_qrscp_and_the_way_back(tmp_path: Path) -> None:
 @pytest.mark.interop("Orthanc")
 def test_orthanc_over_tls_and_the_way_back(tmp_path: Path) -> None:
     site, port, back = Site(tmp_path), free_port(), free_port()
-    modalities = {"back": {"AET": "BACK", "Host": "127.0.0.1", "Port": back, "UseDicomTls": False}}
+    modalities = {"back": {"AET": "BACK", "Host": "127.0.0.1", "Port": back, "UseDicomTls": True}}
     tls = options_for_tls(site.names("BACK"), style="ours")
     with orthanc(
         tmp_path / "orthanc", modalities=modalities, dicom_port=port, tls=site.names("ORTHANC")
@@ -122,7 +122,16 @@ def test_orthanc_over_tls_and_the_way_back(tmp_path: Path) -> None:
         assert code == 1
         assert problems(found) == ["the peer speaks TLS on this port"]
 
-        options = (*tls, "--store", "--find", "--move-to", "BACK", "--move-port", back)
+        options = (
+            *tls,
+            "--store",
+            "--find",
+            "--move-to",
+            "BACK",
+            "--move-port",
+            back,
+            "--move-tls",
+        )
         code, found = doctor("ORTHANC", port, *options, called="BACK")
         assert found["TLS"]["facts"]["version"].startswith("TLSv1."), found
         assert found["C-MOVE"]["facts"]["objects"] == 1, found

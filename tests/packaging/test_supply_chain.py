@@ -28,6 +28,14 @@ LOCK = ROOT / "packaging" / "requirements.lock"
 _PACKAGE = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
 
 
+#: What is in the image beside what every installation needs.
+LOCKED_EXTRAS = ("identity",)
+REQUIREMENTS = [
+    *PROJECT["dependencies"],
+    *(one for extra in LOCKED_EXTRAS for one in PROJECT["optional-dependencies"][extra]),
+]
+
+
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -41,7 +49,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 def test_every_dependency_is_locked_at_a_version_that_is_allowed() -> None:
     locked = {normal(name): version for name, version in _PACKAGE.findall(LOCK.read_text())}
-    for requirement in PROJECT["dependencies"]:
+    for requirement in REQUIREMENTS:
         name, lowest = re.fullmatch(r"([A-Za-z0-9._-]+)>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
         assert normal(name) in locked, f"{name} is not locked; run tox -e lock"
         assert numbers(locked[normal(name)]) >= numbers(lowest), f"run tox -e lock for {name}"
@@ -57,6 +65,12 @@ def test_every_locked_package_has_hashes_and_no_place_of_its_own(name: str) -> N
         assert "--hash=sha256:" in block, block
     assert "--index-url" not in text
     assert "://" not in text
+
+
+def test_the_extras_of_the_image_are_those_that_tox_locks() -> None:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "tox.ini")
+    assert re.findall(r"--extra (\S+)", parser["testenv:lock"]["commands"]) == [*LOCKED_EXTRAS]
 
 
 # -- The wheel ---------------------------------------------------------------------------
@@ -163,9 +177,7 @@ def test_the_bill_of_materials_tells_what_needs_what(bill: str) -> None:
     needs = {one["ref"]: set(one["dependsOn"]) for one in parsed["dependencies"]}
     root = parsed["metadata"]["component"]["bom-ref"]
     direct = {purl.partition("@")[0].removeprefix("pkg:pypi/") for purl in needs[root]}
-    assert direct == {
-        normal(requirement.partition(">=")[0]) for requirement in PROJECT["dependencies"]
-    }
+    assert direct == {normal(requirement.partition(">=")[0]) for requirement in REQUIREMENTS}
     reached, todo = set(), [root]
     while todo:
         reached.add(one := todo.pop())

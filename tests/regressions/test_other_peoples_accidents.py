@@ -213,6 +213,22 @@ def test_messages_after_our_abort_are_not_served() -> None:
         assert end.receive_data(chunk) == ()
 
 
+def test_after_our_abort_nobody_looks_into_data() -> None:
+    """A flood of tiny PDVs would cost its receiver more than its sender."""
+    broken = pdu_of(4, b"\0\0\0\0\0\0" + b"\xff" * 20)  # a PDV of no length
+    cut = pdv(STORE_CONTEXT, 0, b"x" * 40)[:25]
+    for size in (1, 5, 7, 1_000):
+        end = established()
+        end.receive_data(STORE_PDU)
+        end.receive_data(pdu_of(4, bytes(200))[:6] + cut)  # in the middle of a PDV
+        end.send(Abort())
+        rest = bytes(200 - len(cut)) + broken + STORE_PDU
+        for chunk in in_chunks(rest, size):
+            assert end.receive_data(chunk) == ()
+        said = [end.receive_data(chunk) for chunk in in_chunks(abort_pdu(0, 0), size)]
+        assert CloseTransport() in said[-1]
+
+
 FIND = encode_message(CFindRequest(message_id=1, affected_sop_class_uid=CT), has_data_set=True)
 
 

@@ -340,6 +340,24 @@ async def test_with_too_many_connections_the_one_silent_for_longest_goes() -> No
             await associated.release()
 
 
+async def test_with_too_many_handshakes_the_longest_one_goes(
+    certificates: tuple[TlsFiles, TlsFiles],
+) -> None:
+    binds, limits = tls_binds(certificates), ServerLimits(handshakes=2)
+    async with serving(binds=binds, server_limits=limits) as server:
+        port = port_of(server, tls=True)
+        async with raw_peer(port) as oldest, raw_peer(port) as younger:
+            for peer in (oldest, younger):
+                await peer.send(b"\x16\x03\x01\x02\x00")  # a record that does not come
+                await settle()
+            context = client_context(certificates[1])
+            async with raw_peer(port, tls=context) as newest:
+                await newest.associate(calling="RAW")
+                assert await oldest.is_closed()
+                await echo(newest)
+                await newest.release()
+
+
 async def test_connections_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
     async with serving() as server:
         port = port_of(server)

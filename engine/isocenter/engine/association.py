@@ -78,11 +78,13 @@ class Association:
     Attributes:
         negotiated: what both sides agreed on, from Sta6 on; None before.
         operations: what is under way, and the next Message ID to use.
+        fragments: how many pieces of PDVs have come; a peer that sends crumbs can be told by it.
     """
 
     def __init__(self, role: Role, limits: Limits = DEFAULT_LIMITS) -> None:
         self.negotiated: Negotiated | None = None
         self.operations = Operations()
+        self.fragments = 0
         self._state = UpperLayerState(Sta.STA1, role)
         self._limits = limits
         self._framer = Framer(limits)
@@ -203,6 +205,8 @@ class Association:
 
     def _step(self, evt: Evt, given: Given = Given()) -> tuple[Effect, ...]:  # noqa: B008 (frozen)
         self._state, effects = step(self._state, evt, given)
+        if self._state.sta is Sta.STA13:
+            self._framer.skip_data()
         if any(type(effect) is CloseTransport for effect in effects):
             self._close()
         return effects
@@ -242,6 +246,7 @@ class Association:
         sta = self._state.sta
         if sta is not Sta.STA6 and sta is not Sta.STA7:
             return  # of a P-DATA-TF that was answered, or is ignored, since its header
+        self.fragments += 1
         negotiated = self.negotiated
         assert negotiated is not None
         if fragment.context_id not in negotiated.contexts:

@@ -92,6 +92,7 @@ class Framer:
         "_limits",
         "_pdu_left",
         "_pdv",
+        "_skips_data",
         "max_pdu_length",
     )
 
@@ -107,6 +108,7 @@ class Framer:
         self._pdv = (0, False, False)
         self._fragment_left = 0
         self._broken = False
+        self._skips_data = False
 
     @property
     def is_between_pdus(self) -> bool:
@@ -124,6 +126,17 @@ class Framer:
         self._body = bytearray()
         self._head = bytearray()
 
+    def skip_data(self) -> None:
+        """Look no more into what P-DATA-TFs hold, from within the one at hand on: cutting it
+        up for nobody would cost a flood's receiver more than its sender."""
+        if not self._skips_data:
+            self._skips_data = True
+            self._fragment_left += self._pdu_left
+            if self._pdu_left:
+                self._fragment_left -= len(self._head)
+                self._head.clear()
+            self._pdu_left = 0
+
     def feed(self, chunk: Buffer) -> Iterator[Cut]:
         """Cut *chunk*; a fragment's ``data`` is a view of it.
 
@@ -140,10 +153,11 @@ class Framer:
             if left:
                 stop = position + left if left < end - position else end
                 self._fragment_left = left = left - (stop - position)
-                context_id, is_command, is_last = self._pdv
-                yield Fragment(
-                    context_id, is_command, is_last and not left, view[position:stop], left
-                )
+                if not self._skips_data:
+                    context_id, is_command, is_last = self._pdv
+                    yield Fragment(
+                        context_id, is_command, is_last and not left, view[position:stop], left
+                    )
                 position = stop
             elif self._control is not None:
                 take = min(self._body_left, end - position)
@@ -197,7 +211,10 @@ class Framer:
                 raise RemoteProtocolError(
                     "P-DATA-TF without a PDV (PS3.8 9.3.5)", INVALID_PDU_PARAMETER_VALUE
                 )
-            self._pdu_left = length
+            if self._skips_data:
+                self._fragment_left = length
+            else:
+                self._pdu_left = length
             return DataHeader(length)
         try:
             pdu_type = PduType(number)

@@ -72,6 +72,10 @@ log = logging.getLogger("isocenter.association")
 #: Writes that need not wait before others get their turn: a peer may ask thousands of times
 #: in one chunk, and a query may have thousands of matches.
 _FAIR_SHARE: Final = 16
+#: Fragments in one chunk that are no longer a peer's way of sending data.
+_MANY_FRAGMENTS: Final = 1_000
+#: Bytes of such a chunk that go through the engine before others get their turn.
+_CRUMBS_AT_ONCE: Final = 8 << 10
 #: Nothing can be sent any more.
 _OVER: Final = frozenset({Sta.STA1, Sta.STA13})
 #: Class of each request → what it asks for.
@@ -151,6 +155,7 @@ class AssociationTask:
         self._sending = trio.Lock()
         self._message_lock = trio.Lock()
         self._reading = trio.CancelScope()
+        self._sends_crumbs = False
         self._nursery: trio.Nursery | None = None
         self._artim_deadline = math.inf
         self._received_at = math.inf
@@ -487,18 +492,33 @@ class AssociationTask:
             if self._reading.cancelled_caught:
                 await self._time_out()
                 continue
-            if chunk:
-                self.traffic.bytes_received += len(chunk)
-                answer = engine.receive_data(chunk)
-            else:
-                answer = engine.transport_closed()
-            await self._carry_out(answer)
             if not chunk:
+                await self._carry_out(engine.transport_closed())
                 return
+            self.traffic.bytes_received += len(chunk)
+            answer = await self._take(chunk)
             if self._inbound.operation is not None:
                 await self._inbound.operation._until_room()
             if answer:  # bytes that trickle in and come to nothing are no sign of life
                 self._received_at = trio.current_time()
+
+    async def _take(self, chunk: Buffer) -> bool:
+        """A chunk goes through the engine at once, unless the peer sends crumbs: then it is taken
+        in pieces, and others get their turn between them.  Whether anything came of it."""
+        step = _CRUMBS_AT_ONCE if self._sends_crumbs else len(chunk)
+        came = False
+        for start in range(0, len(chunk), step):
+            before = self._engine.fragments
+            piece = chunk if step == len(chunk) else memoryview(chunk)[start : start + step]
+            answer = self._engine.receive_data(piece)
+            came = came or bool(answer)
+            await self._carry_out(answer)
+            self._sends_crumbs = self._engine.fragments - before > _MANY_FRAGMENTS
+            if self._closed:
+                break
+            if self._sends_crumbs:
+                await trio.lowlevel.checkpoint()
+        return came
 
     async def _time_out(self) -> None:
         now = trio.current_time()

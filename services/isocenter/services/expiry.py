@@ -12,6 +12,7 @@ from typing import Final
 import trio
 from cryptography import x509
 
+from isocenter.engine.errors import IsocenterError
 from isocenter.services.tls import TlsFiles, files_in
 
 log = logging.getLogger("isocenter.tls")
@@ -100,3 +101,13 @@ async def warn_daily(expiries: Callable[[], Iterable[Expiry]]) -> None:
     while True:
         warn(expiries())
         await trio.sleep(_DAY_SECONDS)
+
+
+async def renew_daily(reload: Callable[[], None]) -> None:
+    """*reload*, which signs again what ends soon, once a day from tomorrow on."""
+    while True:
+        await trio.sleep(_DAY_SECONDS)
+        try:
+            await trio.to_thread.run_sync(reload)
+        except (IsocenterError, OSError) as error:
+            log.error("the certificates in use stay: %s", error)

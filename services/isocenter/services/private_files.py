@@ -31,8 +31,18 @@ def make_private_directory(path: Path) -> None:
         path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
 
 
+def give_to_owner_of(folder: Path, made: Path | int) -> None:
+    """An operator may be root; the server, who owns the folder, has to read what was made in it.
+    Does nothing for anybody else than root."""
+    if os.name == "posix" and os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(made, owner.st_uid, owner.st_gid)
+
+
 def write_file(path: Path, content: bytes, mode: int, *, replace: bool) -> None:
     """Write a whole file that survives power failure, or leave what was there.
+
+    What root replaces belongs to the owner of its folder afterwards.
 
     Raises:
         FileExistsError: it is there, and *replace* is False.
@@ -42,10 +52,8 @@ def write_file(path: Path, content: bytes, mode: int, *, replace: bool) -> None:
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            if os.name == "posix" and os.geteuid() == 0:
-                # An operator may be root; whoever owns the folder, the server, has to read it.
-                owner = path.parent.stat()
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            if replace:
+                give_to_owner_of(path.parent, file.fileno())
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -77,6 +85,7 @@ def locked(directory: Path) -> Iterator[None]:
     """Hold the lock of a directory against other processes and tasks of this machine."""
     descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
     try:
+        give_to_owner_of(directory, descriptor)
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import ssl
 import sys
 import warnings
@@ -29,7 +31,7 @@ from services.checkup.examining import (
     way_to,
     writing_in_pieces,
 )
-from support.processes import free_port
+from support.processes import ISOCENTER, START_SECONDS, free_port, program, wait_for_line
 from support.serving import Scripted, port_of, serving
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -358,3 +360,16 @@ async def test_what_is_asked_for_and_not_served() -> None:
         found = await examined(way_to(port_of(server)), find=True, store=True)
     assert "did not accept Study Root" in found.named("C-FIND").findings[0].text
     assert "no presentation context" in found.named("C-STORE").findings[0].text
+
+
+def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
+    """While it waits for the answer of a peer that says nothing."""
+    log = tmp_path / "doctor.log"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        peer = f"SILENT@127.0.0.1:{silent.getsockname()[1]}"
+        with program(*ISOCENTER, "doctor", peer, log=log) as process:
+            wait_for_line(process, r"^ok +TCP", log)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(START_SECONDS) == 130
+    assert "Traceback" not in log.read_text()
+    assert "problem" not in log.read_text(), "no summary of what was not examined"

@@ -8,14 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from isocenter.engine.dimse.messages import response_to
+from isocenter.engine.errors import AssociationRejectedError
+from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from isocenter.services import Peer, open_association
 from isocenter.services.checkup.examined import Examined
 from isocenter.services.checkup.way_back import Destination, _about_visits, _Visits
-from isocenter.services.notices import AssociationRejected, Caller, ConnectionRefused, Refusal
+from isocenter.services.notices import ConnectionRefused, Refusal
+from isocenter.services.operations import Operation
+from isocenter.services.sop_classes import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from services.checkup.examining import examined, way_to
 from support.processes import ServedArchive, free_port, isocenter_command, served_archive
+from support.serving import Scripted, port_of, serving
 from support.studies import ROOT, write_studies
 
 pytestmark = pytest.mark.slow
+
+CONTEXTS = [(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))]
+#: PS3.4 C.4.2.1.5: sub-operations cannot be performed.
+UNABLE_TO_PERFORM = 0xA702
 
 
 @contextmanager
@@ -68,20 +79,30 @@ async def test_a_port_that_somebody_has_cannot_be_the_destination(tmp_path: Path
     assert "the port is in use" in found.findings[0].text
 
 
-def destination() -> Destination:
-    return Destination(ae_title="BACK", host="127.0.0.1", port=104)
+async def test_a_peer_that_calls_us_by_another_name(tmp_path: Path) -> None:
+    """Its entry of the destination has our port, and an AE title that is not ours."""
+    port = free_port()
 
+    async def perform(operation: Operation) -> None:
+        async for _ in operation.fragments():
+            pass
+        viewer = Peer("VIEWER", "127.0.0.1", port)
+        with pytest.raises(AssociationRejectedError):
+            async with open_association(viewer, CONTEXTS, calling_ae_title="PACS"):
+                pass
+        await operation.respond(response_to(operation.request, UNABLE_TO_PERFORM))
 
-def test_who_comes_and_calls_another_ae_title_is_told() -> None:
-    visits = _Visits()
-    caller = Caller(
-        association="1", address="10.0.0.1:5", calling_ae_title="PACS", called_ae_title="VIEWER"
-    )
-    why = "called AE title 'VIEWER' is not ours; we are BACK"
-    visits.notices.append(AssociationRejected(caller=caller, result=1, source=1, reason=7, why=why))
-    (finding,) = _about_visits(destination(), visits)
+    service = Scripted([STUDY_ROOT_MOVE, STUDY_ROOT_FIND], perform)
+    async with serving(service) as server:
+        to_us = Destination(ae_title="BACK", host="127.0.0.1", port=port, study_uid="1.2.3")
+        found = (await examined(way_to(port_of(server)), move_to=to_us)).named("C-MOVE")
+    (finding,) = found.findings
     assert "the peer came as PACS and called VIEWER" in finding.text
     assert finding.cure.endswith("has to be BACK")
+
+
+def destination() -> Destination:
+    return Destination(ae_title="BACK", host="127.0.0.1", port=104)
 
 
 def test_who_comes_with_tls_to_a_port_in_the_clear_is_told() -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set
-from isocenter.engine.dimse.messages import NActionRequest, NCreateRequest
+from isocenter.engine.dimse.messages import NActionRequest, NCreateRequest, response_to
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -19,14 +19,18 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive import Archive
+from isocenter.services.attribute_list import AttributeList
 from isocenter.services.client import open_association
 from isocenter.services.commitment.client import CONTEXTS, CommitmentResults, request_commitment
 from isocenter.services.commitment.transaction import (
     STORAGE_COMMITMENT,
     WELL_KNOWN_INSTANCE,
     Reference,
+    Transaction,
     TransactionState,
+    references_of,
     request_of,
+    result_of,
 )
 from isocenter.services.event_reports import (
     CLAIM_SECONDS,
@@ -35,6 +39,7 @@ from isocenter.services.event_reports import (
 )
 from isocenter.services.normalized import act
 from isocenter.services.notices import CommitmentDone, Notice, Notices
+from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StorageError
 from isocenter.services.reports import ClaimedReport, NewReport
@@ -263,6 +268,77 @@ async def test_the_association_is_not_idle_while_its_objects_are_read() -> None:
         with trio.fail_after(PATIENCE):
             while task.awaited:
                 await trio.lowlevel.checkpoint()
+
+
+async def test_nobody_else_delivers_what_is_on_its_way() -> None:
+    """The modality takes its time to answer; meanwhile the report is not due."""
+    reached, go_on = trio.Event(), trio.Event()
+    clock = Clock()
+
+    async def slow(operation: Operation) -> None:
+        reached.set()
+        await go_on.wait()
+        await operation.respond(response_to(operation.request, 0))
+
+    async with (
+        archive_of(1) as (archive, index),
+        process(archive, index, clock=clock) as scp,
+        open_association(
+            scp.peer, CONTEXTS, calling_ae_title=MODALITY, provider=slow
+        ) as association,
+    ):
+        asked = request_of(TRANSACTION, references(1))
+        await act(association, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, 1, asked)
+        await reached.wait()
+        others = SqliteReports(index, now=clock)
+        assert await others.claim("other", 60, 10) == ()
+        go_on.set()
+        await until(lambda: _is(index, "delivered"))
+
+
+def test_the_result_as_the_standard_has_it() -> None:
+    """Table J.3-2: what must be there for each event type, and what may not."""
+    transaction = Transaction(
+        transaction_uid=TRANSACTION,
+        requester=MODALITY,
+        called_ae_title="ARCHIVE",
+        state=TransactionState.PENDING,
+        requested_at=0,
+        completed_at=None,
+        references=tuple(references(1, 2)),
+        failures=None,
+    )
+    for failures, event_type, there in (
+        ([0, 0], 1, {0x00080054, 0x00081195, 0x00081199}),
+        ([0, 0x0112], 2, {0x00080054, 0x00081195, 0x00081198, 0x00081199}),
+        ([0x0110, 0x0112], 2, {0x00081195, 0x00081198}),
+    ):
+        report = result_of(transaction, failures, retrieve_ae_title="ISOCENTER")
+        assert report.event_type == event_type
+        assert (report.destination, report.calling_ae_title) == (MODALITY, "ARCHIVE")
+        said = AttributeList.read(report.data_set, EXPLICIT_VR_LITTLE_ENDIAN)
+        assert said.elements.keys() == there
+        named = references_of(said, 0x00081199) + references_of(said, 0x00081198)
+        assert sorted(reason for _, reason in named) == sorted(failures)
+
+
+async def test_who_has_lost_a_claim_cannot_complete(tmp_path: Path) -> None:
+    async with archive_of(path=tmp_path / "index.db") as (_, index):
+        commitments = SqliteCommitments(index, now=Clock())
+        await commitments.begin(
+            transaction_uid=TRANSACTION,
+            requester=MODALITY,
+            called_ae_title="A",
+            references=references(1),
+            worker="one",
+            seconds=60,
+        )
+        transaction = await commitments.get(TRANSACTION)
+        assert transaction is not None
+        report = result_of(transaction, [0], retrieve_ae_title="")
+        for worker, is_done in (("two", False), ("one", True), ("one", False)):
+            claimed = await commitments.complete(TRANSACTION, worker, [0], report, claim_seconds=0)
+            assert (claimed is not None) is is_done
 
 
 # -- What is refused -----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from isocenter.services.policy.file import ACCESS_FOLDER, PolicyFile
 from isocenter.services.policy.rejected import RejectedFile
 from services.policy.policy_support import CT
 from services.policy.test_rejected import caller
+
+#: The user ID that owns nothing.
+NOBODY = 65_534
 
 
 class Cli:
@@ -177,15 +181,12 @@ def test_users(cli: Cli) -> None:
     assert cli.file.read().users[0].active
 
 
-def test_root_leaves_files_that_the_server_can_read(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An operator may be root; the files belong to whoever owns the folder."""
-    import os
-
-    if os.geteuid() != 0:
-        pytest.skip("only root can give files away")
-    cli.file.folder.mkdir(parents=True)
-    os.chown(cli.file.folder, 65_534, 65_534)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_leaves_files_that_the_server_can_read(cli: Cli) -> None:
+    """An operator may be root; what is made belongs to whoever owns the data directory."""
+    cli.data_dir.mkdir()
+    os.chown(cli.data_dir, NOBODY, NOBODY)
     cli("ae add CT1")
-    assert cli.file.path.stat().st_uid == 65_534
+    made = [cli.file.folder, *cli.file.folder.iterdir()]
+    assert {path.name for path in made} == {"access", ".lock", "policy.json"}
+    assert {path.stat().st_uid for path in made} == {NOBODY}

@@ -15,7 +15,7 @@ import trio.testing
 
 from isocenter.services.certificates import CertificateAuthority
 from isocenter.services.composition import TlsContexts
-from isocenter.services.expiry import Expiry, expiries_of, warn_daily
+from isocenter.services.expiry import Expiry, expiries_of, renew_daily, warn_daily
 from isocenter.services.notices import ConfigurationReloaded
 from isocenter.services.pid_file import PidFile, pid_of_server
 from isocenter.services.policy.file import ACCESS_FOLDER, PolicyFile
@@ -234,6 +234,36 @@ async def test_once_a_day(
         await warn_daily(in_use)
     assert [time - looked[0] for time in looked] == [0, 86_400, 2 * 86_400]
     assert caplog.text.count("the CA of 'Clinic CA' ends in 2 days, on") == 3
+
+
+async def test_a_server_that_runs_for_years_has_its_certificate_signed_again(
+    setup: Setup, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ca = CertificateAuthority(setup.folder / "certs")
+    soon = datetime.now(UTC) - timedelta(days=800)
+    (setup.folder / "certs" / "server.crt").unlink()
+    ca.ensure_server_certificate("ISOCENTER", now=soon)
+    days = [one.left().days for one in ca_files(ca) if one.what == "certificate"]
+    assert days == [24]
+    done = trio.Event()
+
+    def reload() -> None:
+        setup.tls.reload()
+        trio.from_thread.run_sync(done.set)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(renew_daily, reload)
+        await done.wait()
+        nursery.cancel_scope.cancel()
+    left = [one.left().days for one in setup.tls.expiries if one.what == "certificate"]
+    assert left[0] > 800
+    assert "stay" not in caplog.text
+
+
+def ca_files(ca: CertificateAuthority) -> tuple[Expiry, ...]:
+    return expiries_of(
+        TlsFiles(certificate=ca.directory / "server.crt", key=ca.directory / "server.key")
+    )
 
 
 # Which process it is.

@@ -39,14 +39,31 @@ def lock_holders(path: Path) -> tuple[Holder, ...]:
         text = (_PROC / "locks").read_text()
     except OSError:
         return ()
-    inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
     found: dict[int, None] = {}
     for line in text.splitlines():
         words = line.split()
         # ``1: FLOCK ADVISORY WRITE 4711 08:01:1234 0 EOF``; who waits has an arrow.
-        if len(words) >= 6 and words[1] == "FLOCK" and words[5] == inode:
-            found[int(words[4])] = None
-    return tuple(_holder(pid) for pid in found if pid > 0)
+        if len(words) < 6 or words[1] != "FLOCK":
+            continue
+        pid = int(words[4])
+        where, _, inode = words[5].rpartition(":")
+        if pid <= 0 or inode != str(status.st_ino):
+            continue
+        # Behind overlayfs and btrfs the kernel's device is not that of stat(2).
+        if where == device or _has_open(pid, status):
+            found[pid] = None
+    return tuple(_holder(pid) for pid in found)
+
+
+def _has_open(pid: int, status: os.stat_result) -> bool:
+    try:
+        return any(
+            os.path.samestat(descriptor.stat(), status)
+            for descriptor in (_PROC / str(pid) / "fd").iterdir()
+        )
+    except OSError:
+        return False
 
 
 def is_locked(path: Path) -> bool:

@@ -6,8 +6,8 @@ import errno
 from pathlib import Path
 
 from isocenter.services.checkup.examined import Examined
-from isocenter.services.checkup.holders import Holder, lock_holders, port_holders
-from isocenter.services.diagnosis import Finding, Side, error
+from isocenter.services.checkup.holders import Holder, is_locked, lock_holders, port_holders
+from isocenter.services.diagnosis import Finding, Side, error, note
 from isocenter.services.listening import Bind, open_listener
 from isocenter.services.settings import Settings
 
@@ -44,6 +44,19 @@ def _taken(settings: Settings, fault: OSError, where: str, port: int, what: str)
         return Examined(what, where, (error(text, cure=cure, side=Side.HERE),))
     if _is_ours(holders, servers):
         return Examined(what, f"{where}, served by {holders[0]}", facts={"pid": holders[0].pid})
+    if not servers and is_locked(lock):
+        return Examined(
+            what,
+            f"{where} is in use",
+            (
+                note(
+                    f"whose it is cannot be told; the data directory has a server, and {where} "
+                    "may be its own",
+                    cure="run doctor as the user of the server",
+                    side=Side.HERE,
+                ),
+            ),
+        )
     by = f"by {holders[0]}" if holders else "by a process of another user"
     finding: Finding = error(
         f"{where} is in use {by}",

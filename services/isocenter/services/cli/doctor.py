@@ -53,6 +53,8 @@ examples:
 exit codes: 0 all is well, 1 there are problems, 2 arguments"""
 
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # whoever gives --move-to wants others to connect
+#: For a DIMSE response where ``-td`` sets no other limit: nobody examines for ever.
+_RESPONSE_SECONDS: Final = 30.0
 #: For SQLite's check of the index; a few million instances fit.
 _QUICK_SECONDS: Final = 5.0
 #: Objects that are compared with the index.
@@ -160,11 +162,12 @@ async def _examine_peer(arguments: argparse.Namespace, output: Output) -> None:
         finding = error(str(fault), cure=fault.cure, side=Side.HERE)
         output.tell(Examined("our certificate", str(fault.path or ""), (finding,)))
         return
+    deadlines = deadlines_of(arguments)
     way = Way(
         peer=peer,
         calling_ae_title=arguments.aetitle,
         tls=tls,
-        deadlines=replace(deadlines_of(arguments), response=arguments.acse_timeout),
+        deadlines=replace(deadlines, response=min(deadlines.response, _RESPONSE_SECONDS)),
         max_pdu_length=arguments.max_pdu,
     )
     wishes = Wishes(

@@ -24,7 +24,8 @@ from isocenter.services.audit.opening import open_audit, stop_when_failed
 from isocenter.services.capture import CaptureFolder
 from isocenter.services.certificates import CA_FOLDER
 from isocenter.services.cli.workers import run_workers
-from isocenter.services.expiry import Expiry, warn, warn_daily
+from isocenter.services.duty import on_duty
+from isocenter.services.expiry import renew_daily, warn, warn_daily
 from isocenter.services.listening import Bind, open_listeners
 from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.pid_file import PidFile
@@ -82,6 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_CONFIGURATION
     os.umask(0o077)
     logs.configure(settings.log)
+    if hasattr(signal, "SIGHUP"):
+        # Until it can be obeyed; it would end the process.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with ExitStack() as stack:
         try:
             tls = _tls(settings, stack)
@@ -235,17 +239,15 @@ async def _obey_signals(
 
 
 async def _watch_certificates(tls: composition.TlsContexts, settings: Settings) -> None:
-    """Say once a day what ends soon; our own certificate of the private CA is signed again."""
-
-    def in_use() -> Sequence[Expiry]:
+    """Our own certificate of the private CA is signed again in time; one process warns for all."""
+    async with trio.open_nursery() as nursery:
         if settings.tls.uses_private_ca:
-            try:
-                tls.reload()
-            except (IsocenterError, OSError) as error:
-                log.error("the certificate is not renewed: %s", error)
-        return tls.expiries
-
-    await warn_daily(in_use)
+            nursery.start_soon(renew_daily, tls.reload)
+        warns = partial(warn_daily, lambda: tls.expiries)
+        if settings.storage.is_in_memory:
+            await warns()
+        else:
+            await on_duty(Path(settings.storage.data_dir) / "expiry.lock", warns)
 
 
 async def _end_with(parent: int, scope: trio.CancelScope) -> None:

@@ -250,7 +250,7 @@ def changed(
             be set; 0120H, 0121H: it lacks something, in the final state also of what was to be
             set before; 0106H: a value that it may not have; 0213H: it becomes too large.
     """
-    if False:
+    if step.state.is_final:
         raise StepFault(
             Status.PROCESSING_FAILURE, NO_LONGER, error_id=STEP_MAY_NO_LONGER_BE_UPDATED
         )

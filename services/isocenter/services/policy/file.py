@@ -16,6 +16,7 @@ from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.table import Policy, from_text, to_text
 from isocenter.services.private_files import (
     PRIVATE_FILE,
+    give_to_owner_of,
     locked,
     make_private_directory,
     write_file,
@@ -70,6 +71,7 @@ class PolicyFile:
         """
         try:
             make_private_directory(self.folder)
+            give_to_owner_of(self.folder.parent, self.folder)
             with locked(self.folder):
                 policy = edit(self.read())
                 write_file(self.path, to_text(policy), PRIVATE_FILE, replace=True)

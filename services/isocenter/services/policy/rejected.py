@@ -22,6 +22,7 @@ from isocenter.services.notices import AssociationRejected, ConnectionRefused, N
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.private_files import (
     PRIVATE_FILE,
+    give_to_owner_of,
     locked,
     make_private_directory,
     write_file,
@@ -128,6 +129,7 @@ class RejectedFile:
             PolicyError, OSError: it cannot be written.
         """
         make_private_directory(self.folder)
+        give_to_owner_of(self.folder.parent, self.folder)
         with locked(self.folder):
             self._write(merged(self.read(), callers))
 
