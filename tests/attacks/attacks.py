@@ -42,6 +42,8 @@ from attacks.peer import (
 
 _MIB = 1 << 20
 _UNDEFINED = 0xFFFF_FFFF
+#: A server that takes no connections is given up after so long.
+_OPENING_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,23 @@ def _many(number: int, scale: float) -> int:
 # Connections.
 
 
+def _open(stack: ExitStack, port: int, number: int) -> list[Peer]:
+    """So many connections, or as many as the server takes in a while."""
+    until = time.monotonic() + _OPENING_SECONDS
+    peers = []
+    for _ in range(number):
+        if time.monotonic() > until:
+            break
+        with suppress(Closed):
+            peers.append(stack.enter_context(Peer(port, _OPENING_SECONDS / 10)))
+    return peers
+
+
 def idle_connections(target: Target, scale: float) -> str:
     with ExitStack() as stack:
-        opened = 0
-        for _ in range(_many(1_000, scale)):
-            with suppress(Closed):
-                stack.enter_context(Peer(target.port))
-                opened += 1
+        peers = _open(stack, target.port, _many(1_000, scale))
         time.sleep(3 * scale)
-        return f"{opened} opened"
+        return f"{len(peers)} opened"
 
 
 def half_open_handshakes(target: Target, scale: float) -> str:
@@ -82,23 +92,18 @@ def half_open_handshakes(target: Target, scale: float) -> str:
         hello.do_handshake()
     half = outgoing.read()[:-20]
     with ExitStack() as stack:
-        opened = 0
-        for _ in range(_many(500, scale)):
+        peers = _open(stack, target.tls_port, _many(500, scale))
+        for peer in peers:
             with suppress(Closed):
-                peer = stack.enter_context(Peer(target.tls_port))
                 peer.send(half)
-                opened += 1
         time.sleep(3 * scale)
-        return f"{opened} begun"
+        return f"{len(peers)} begun"
 
 
 def trickling_requests(target: Target, scale: float) -> str:
     request = association(target.called)
     with ExitStack() as stack:
-        peers = []
-        for _ in range(_many(300, scale)):
-            with suppress(Closed):
-                peers.append(stack.enter_context(Peer(target.port)))
+        peers = _open(stack, target.port, _many(300, scale))
         until = time.monotonic() + 8 * scale
         sent = 0
         while time.monotonic() < until and sent < len(request) - 1:
@@ -115,7 +120,7 @@ def connect_flood(target: Target, scale: float) -> str:
     began = time.monotonic()
     done = 0
     while done < number and time.monotonic() - began < 60:
-        with suppress(Closed), Peer(target.port):
+        with suppress(Closed), Peer(target.port, _OPENING_SECONDS / 10):
             pass
         done += 1
     return f"{60 * done / (time.monotonic() - began):,.0f} a minute"
@@ -123,7 +128,10 @@ def connect_flood(target: Target, scale: float) -> str:
 
 def aborted_associations(target: Target, scale: float) -> str:
     fates = []
+    until = time.monotonic() + 3 * _OPENING_SECONDS
     for _ in range(_many(2_000, scale)):
+        if time.monotonic() > until:
+            break
         try:
             with associated(target) as peer:
                 peer.send(pdu(ABORT, bytes(4)))
@@ -136,10 +144,10 @@ def aborted_associations(target: Target, scale: float) -> str:
 def full_of_associations(target: Target, scale: float) -> str:
     fates = []
     with ExitStack() as stack:
-        for _ in range(_many(150, scale)):
+        peers = _open(stack, target.port, _many(150, scale))
+        for peer in peers:
             with suppress(Closed):
-                peer = stack.enter_context(Peer(target.port))
-                peer.sock.settimeout(2)
+                peer.sock.settimeout(0.5)
                 peer.send(association(target.called, "CROWD"))
                 fates.append(peer.fate())
         return summed_up(fates)
@@ -429,9 +437,10 @@ def crumbs(target: Target, scale: float) -> str:
 def release_and_say_nothing(target: Target, scale: float) -> str:
     fates = []
     with ExitStack() as stack:
-        for _ in range(_many(100, scale)):
+        for peer in _open(stack, target.port, _many(100, scale)):
             try:
-                peer = stack.enter_context(associated(target))
+                peer.sock.settimeout(1)
+                peer.associate(target.called)
                 peer.send(pdu(RELEASE_RQ, bytes(4)))
                 pdu_type, _ = peer.receive()
                 fates.append("released" if pdu_type == RELEASE_RP else f"PDU {pdu_type}")

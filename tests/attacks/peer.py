@@ -116,9 +116,9 @@ def association(called: str, calling: str = "ATTACKER") -> bytes:
 class Peer:
     """One connection.  Nothing it does raises but `Closed`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, patience: float = PATIENCE_SECONDS) -> None:
         try:
-            self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)
+            self.sock = socket.create_connection(("127.0.0.1", port), patience)
         except OSError as error:
             raise Closed(str(error)) from error
         self.sock.settimeout(PATIENCE_SECONDS)

@@ -72,10 +72,10 @@ log = logging.getLogger("isocenter.association")
 #: Writes that need not wait before others get their turn: a peer may ask thousands of times
 #: in one chunk, and a query may have thousands of matches.
 _FAIR_SHARE: Final = 16
-#: Fragments in one chunk that are no longer a peer's way of sending data.
-_MANY_FRAGMENTS: Final = 1_000
+#: Fragments shorter than this on average are no longer a peer's way of sending data.
+_CRUMB_BYTES: Final = 64
 #: Bytes of such a chunk that go through the engine before others get their turn.
-_CRUMBS_AT_ONCE: Final = 8 << 10
+_CRUMBS_AT_ONCE: Final = 2 << 10
 #: Nothing can be sent any more.
 _OVER: Final = frozenset({Sta.STA1, Sta.STA13})
 #: Class of each request → what it asks for.
@@ -513,7 +513,8 @@ class AssociationTask:
             answer = self._engine.receive_data(piece)
             came = came or bool(answer)
             await self._carry_out(answer)
-            self._sends_crumbs = self._engine.fragments - before > _MANY_FRAGMENTS
+            fragments = self._engine.fragments - before
+            self._sends_crumbs = fragments * _CRUMB_BYTES > len(piece)
             if self._closed:
                 break
             if self._sends_crumbs:

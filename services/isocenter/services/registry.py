@@ -25,6 +25,7 @@ from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import AccessDenied
 from isocenter.services.operations import Operation
+from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.permissions import OPERATIONS
 from isocenter.services.ports import StorageError
 
@@ -123,7 +124,8 @@ class Registry:
                 )
             await service.perform(operation)
         except OperationError as error:
-            cause = f" ({error.__cause__})" if isinstance(error.__cause__, StorageError) else ""
+            known = isinstance(error.__cause__, StorageError | PolicyError)
+            cause = f" ({error.__cause__})" if known else ""
             complaints.add(
                 log,
                 logging.WARNING,
@@ -170,8 +172,7 @@ def _authorize(operation: Operation) -> None:
                 why=why,
             )
         )
-        association.complaints.add(log, logging.WARNING, "not allowed: %s", why)
-        raise OperationError(Status.NOT_AUTHORIZED)
+        raise OperationError(Status.NOT_AUTHORIZED) from PolicyError(why)
 
 
 def _is_member(service: Service, abstract_syntax: str, sop_class_uid: str) -> bool:

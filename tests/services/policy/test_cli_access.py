@@ -108,6 +108,18 @@ def test_allow_and_deny(cli: Cli) -> None:
     assert "CT Image Storage" in shown
 
 
+def test_roles_are_shown_made_and_replaced(cli: Cli) -> None:
+    assert "Viewer         study:read metadata:read" in cli("ae role")
+    assert "no role 'Reader'" in cli("ae role Reader", code=1)
+    cli("ae role Reader C-FIND C-GET")
+    assert "Reader         study:read+export metadata:read" in cli("ae role Reader")
+    assert "RESOURCE:ACTION" in cli("ae role Reader C-FLY", code=1)
+    said = cli("ae add WS --role Reader")
+    assert said.startswith("WS may: C-ECHO C-FIND C-MOVE C-GET")
+    cli("ae role Reader C-FIND")
+    assert "C-GET" not in cli("ae test WS")
+
+
 def test_the_last_one_that_is_removed_opens_the_doors_and_says_so(cli: Cli) -> None:
     cli("ae add CT1")
     cli("ae add CT2")

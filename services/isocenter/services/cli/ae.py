@@ -54,6 +54,7 @@ examples:
   isocenter ae allow WS7 C-MOVE                  also what that operation needs
   isocenter ae deny WS7 study:delete             whatever its roles say
   isocenter ae deny CT1                          turn it away, and keep what was said of it
+  isocenter ae role Reader C-FIND C-GET          make a role, or replace one
   isocenter ae test CT1 --certificate CT1.crt    what the server would answer
   isocenter ae list
 
@@ -112,6 +113,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     test.add_argument("--address", default=_LOOPBACK, metavar="A", help="it calls from")
     test.add_argument("--tls", action="store_true", help="over TLS, without a certificate")
     test.add_argument("--user", default="", metavar="NAME", help="who has proven to be this user")
+    role = action("role", "what roles may do; or replace, or make, one", title=False)
+    role.add_argument("role_name", nargs="?", metavar="ROLE")
+    role.add_argument("permission", nargs="*", metavar="PERMISSION")
     rejected = action("rejected", "who was turned away, and what would admit them", title=False)
     rejected.add_argument("--clear", action="store_true", help="forget all of them")
 
@@ -175,6 +179,8 @@ def run(arguments: argparse.Namespace) -> int:
             _print_entity(policy, _known(policy, arguments.ae_title))
         case "test":
             return _test(settings, file, arguments)
+        case "role":
+            _role(file, arguments.role_name, _permissions_of(arguments))
         case "remove":
             _remove(file, arguments.ae_title)
         case _:
@@ -191,17 +197,20 @@ def _facts_of(arguments: argparse.Namespace) -> _Facts:
     if any(named):
         given = dict(zip(("fingerprint", "subject", "name", "issuer"), named, strict=True))
         rules = (CertificateRule(**{name: value or "" for name, value in given.items()}),)
-    try:
-        permissions = union(parse_permission(text) for text in getattr(arguments, "permission", ()))
-    except ValueError as error:
-        raise PolicyError(str(error)) from None
     return _Facts(
         certificates=rules,
         addresses=tuple(arguments.address),
         sop_classes=frozenset(_sop_class(text) for text in arguments.sop_class),
         roles=tuple(arguments.role or ()),
-        permissions=permissions,
+        permissions=_permissions_of(arguments),
     )
+
+
+def _permissions_of(arguments: argparse.Namespace) -> Permissions:
+    try:
+        return union(parse_permission(text) for text in getattr(arguments, "permission", ()))
+    except ValueError as error:
+        raise PolicyError(str(error)) from None
 
 
 def _sop_class(text: str) -> str:
@@ -304,6 +313,20 @@ def _known(policy: Policy, title: str) -> ApplicationEntity:
         if one.ae_title == title:
             return one
     raise PolicyError(f"{title} is not in the policy; admit it with isocenter ae add {title}")
+
+
+def _role(file: PolicyFile, name: str | None, permissions: Permissions) -> None:
+    """Show all roles, or let *name* have these permissions from now on."""
+
+    def edit(policy: Policy) -> Policy:
+        return replace(policy, roles={**policy.roles, str(name): permissions})
+
+    policy = file.read() if name is None or not permissions else file.change(edit)
+    if name is not None and name not in policy.all_roles:
+        raise PolicyError(f"there is no role {name!r}; make it with isocenter ae role {name} ...")
+    for role, allowed in policy.all_roles.items():
+        if name in (None, role):
+            print(escape(f"{role:<14} {' '.join(permission_texts(allowed))}"))
 
 
 def _remove(file: PolicyFile, title: str) -> None:
@@ -425,10 +448,7 @@ def _rejected_lines(caller: RejectedCaller) -> str:
     certificate = f", certificate {caller.certificate}" if caller.certificate else ""
     times = "once" if caller.count == 1 else f"{caller.count} times since {caller.first}"
     lines = [
-        (
-            f"{who} at {caller.address}{called}{certificate}: "
-            f"{times}, last {caller.last}"
-        ),
+        (f"{who} at {caller.address}{called}{certificate}: {times}, last {caller.last}"),
         f"    {caller.why}",
     ]
     if caller.cure:

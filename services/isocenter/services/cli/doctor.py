@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -163,11 +164,13 @@ async def _examine_peer(arguments: argparse.Namespace, output: Output) -> None:
         output.tell(Examined("our certificate", str(fault.path or ""), (finding,)))
         return
     deadlines = deadlines_of(arguments)
+    if math.isinf(deadlines.response):
+        deadlines = replace(deadlines, response=_RESPONSE_SECONDS)
     way = Way(
         peer=peer,
         calling_ae_title=arguments.aetitle,
         tls=tls,
-        deadlines=replace(deadlines, response=min(deadlines.response, _RESPONSE_SECONDS)),
+        deadlines=deadlines,
         max_pdu_length=arguments.max_pdu,
     )
     wishes = Wishes(
