@@ -48,6 +48,12 @@ STORE = CStoreRequest(message_id=1, affected_sop_class_uid=CT, affected_sop_inst
 ECHO = CEchoRequest(message_id=2, affected_sop_class_uid=VERIFICATION)
 
 
+@pytest.fixture
+def clock() -> trio.testing.MockClock:
+    """Time passes when nothing else happens, nor is on its way through the kernel."""
+    return trio.testing.MockClock(autojump_threshold=0.02)
+
+
 def entity(title: str = "CT1", **facts: Any) -> ApplicationEntity:
     return ApplicationEntity(ae_title=title, **facts)
 
@@ -240,7 +246,7 @@ async def test_a_context_for_c_get_is_none_for_c_store(tmp_path: Path) -> None:
 
 
 async def test_a_change_of_the_policy_holds_for_the_next_operation(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, clock: trio.testing.MockClock
 ) -> None:
     file = PolicyFile(tmp_path)
     async with served(tmp_path, entity()) as (server, told):
