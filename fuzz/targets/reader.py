@@ -26,7 +26,14 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 _ENCODINGS: Final = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE)
 _LIMITS: Final = (
     DEFAULT_LIMITS,
-    Limits(nesting=2, identifier_elements=20, identifier=200, inflate_window=50, inflate_ratio=4),
+    Limits(
+        nesting=2,
+        identifier_elements=20,
+        identifier=200,
+        inflate_window=50,
+        inflate_allowance=50,
+        inflate_ratio=4,
+    ),
 )
 _SEQUENCES: Final = frozenset({0x0008_1140, 0x0040_0275})
 

@@ -28,7 +28,7 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 _ENCODINGS: Final = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE)
 _LIMITS: Final = (
     DEFAULT_LIMITS,
-    Limits(nesting=2, elements=20, inflate_ratio=4, inflate_window=100),
+    Limits(nesting=2, elements=20, inflate_ratio=4, inflate_window=100, inflate_allowance=100),
 )
 #: Of each kind one: text, numbers of each width, choices, a sequence.
 _VRS: Final = {

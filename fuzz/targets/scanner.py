@@ -32,7 +32,7 @@ _LIMITS: Final = (
     DEFAULT_LIMITS,
     Limits(
         nesting=2, elements=20, identifier_elements=20, kept_value=20, identifier=80,
-        inflate_ratio=4, inflate_window=100,
+        inflate_ratio=4, inflate_window=100, inflate_allowance=100,
     ),
 )  # fmt: skip
 _SEQUENCES: Final = frozenset({0x0008_1140, 0x0040_0275})

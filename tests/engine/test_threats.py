@@ -573,7 +573,7 @@ THREATS: Final[dict[str, Threat]] = {
         lambda: [*scanned(DEEP), *read(DEEP)], 48, 16, "`nesting`"
     ),
     "a deflate bomb, half a MiB that inflates to 512 MiB, as an object": Threat(
-        lambda: scanned(bomb(), DEFLATED_LITTLE), 4_096, 3_072, "`inflate_ratio`"
+        lambda: scanned(bomb(), DEFLATED_LITTLE), 1_536, 1_024, "`inflate_ratio`"
     ),
     "the same as an identifier": Threat(
         lambda: read(bomb(), DEFLATED_LITTLE), 4_608, 2, "`identifier`"

@@ -46,7 +46,9 @@ class Limits:
     #: real headers and images stay below 200).
     inflate_ratio: int = 250
     #: Inflated bytes that may be held at once while scanning.
-    inflate_window: int = 1 << 20
+    inflate_window: int = 1 << 17
+    #: Inflated bytes that need no input to pay for them (see ``inflate_ratio``).
+    inflate_allowance: int = 1 << 20
     #: One value that the scanner is asked to keep: longer ones are refused.
     kept_value: int = 64 << 10
 

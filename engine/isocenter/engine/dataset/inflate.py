@@ -22,8 +22,8 @@ MAX_TRAILER_LENGTH: Final = 9
 class Inflater:
     """Inflates a raw deflate stream that comes in pieces, into pieces of bounded size.
 
-    At most ``limits.inflate_window`` bytes are inflated at once, and output beyond the
-    first window may not pass ``limits.inflate_ratio`` times the input so far.
+    At most ``limits.inflate_window`` bytes are inflated at once, and output beyond
+    ``limits.inflate_allowance`` may not pass ``limits.inflate_ratio`` times the input so far.
     """
 
     __slots__ = ("_given", "_has_ended", "_inflater", "_limits", "_taken", "_trailing")
@@ -49,7 +49,7 @@ class Inflater:
             self._trail(len(chunk))
             return
         self._taken += len(chunk)
-        allowed = self._taken * self._limits.inflate_ratio + window
+        allowed = self._taken * self._limits.inflate_ratio + self._limits.inflate_allowance
         pending: Buffer = chunk
         while True:
             try:
