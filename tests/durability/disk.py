@@ -57,6 +57,7 @@ Names = dict[Folder, dict[str, Node]]
 class _Descriptor:
     node: Node
     position: int = 0
+    appends: bool = False
 
 
 class Disk:
@@ -160,8 +161,7 @@ class Disk:
         elif "O_TRUNC" in flags and isinstance(node, File):
             node.live.clear()
             happened = "write"
-        assert "O_APPEND" not in flags
-        self._descriptors[call.result] = _Descriptor(node)
+        self._descriptors[call.result] = _Descriptor(node, appends="O_APPEND" in flags)
         return happened
 
     def _write(self, call: End) -> str:
@@ -174,6 +174,8 @@ class Disk:
         assert len(data) == call.result
         if call.name.startswith("p"):
             offset = given[-1]
+        elif descriptor.appends:
+            offset = len(descriptor.node.live)
         else:
             offset = descriptor.position
             descriptor.position += len(data)

@@ -273,8 +273,8 @@ def _tls(settings: Settings, stack: ExitStack) -> composition.TlsContexts | None
 def _write_pid(settings: Settings, stack: ExitStack) -> None:
     """For ``isocenter reload``; the lock that keeps a second server out is another."""
     data_dir = Path(settings.storage.data_dir)
-    make_private_directory(data_dir)
-    with suppress(BlockingIOError):  # another server has it, which will be said in a moment
+    with suppress(OSError):  # what is wrong with the folder, the archive says in a moment
+        make_private_directory(data_dir)
         stack.callback(PidFile(data_dir).close)
 
 
