@@ -31,6 +31,8 @@ ENVIRONMENT = {
     **os.environ,
     "PATH": SEARCH_PATH,
     "PYTHONPATH": os.pathsep.join(dict.fromkeys(_ROOTS)),
+    # Many servers run at once here.
+    "ISOCENTER__MONITORING__PORT": "0",
     # Nagle's algorithm off: without it DCMTK's tools wait 40 ms for each message.
     "TCP_NODELAY": "1",
 }

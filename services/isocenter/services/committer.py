@@ -124,6 +124,19 @@ class Committer:
         self._alert = alert or StorageAlert()
         self._send, self._receive = trio.open_memory_channel[Pending](MAX_BATCH)
         self._unsettled: list[StagedObject] = []
+        #: Told of each round: how many objects, how many seconds.
+        self.observe: Callable[[int, float], None] = lambda objects, seconds: None
+
+    @property
+    def waiting(self) -> int:
+        """Objects that wait for their round."""
+        statistics = self._receive.statistics()
+        return statistics.current_buffer_used + statistics.tasks_waiting_send
+
+    @property
+    def unsettled(self) -> int:
+        """Objects that are answered, and whose staged name is still there."""
+        return len(self._unsettled)
 
     async def commit(self, staged: StagedObject, record: InstanceRecord) -> StoreResult:
         """Wait until the object is durable and findable, or refused.
@@ -173,7 +186,9 @@ class Committer:
                         break
                 batch, later, withdrawn = _one_of_each(batch)
                 with trio.CancelScope(shield=True):
+                    began = trio.current_time()
                     await self._round(batch)
+                    self.observe(len(batch), trio.current_time() - began)
                     for pending in withdrawn:
                         await pending.staged.discard()
         finally:

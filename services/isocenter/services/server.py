@@ -178,6 +178,30 @@ class Server:
         """Associations now."""
         return self._associated
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it takes no more associations."""
+        return self._stopping
+
+    @property
+    def connections(self) -> int:
+        """Transport connections now, associated or not."""
+        return len(self._connections)
+
+    @property
+    def limits(self) -> ServerLimits:
+        """What strangers may take together."""
+        return self._server_limits
+
+    def traffic(self) -> tuple[int, int]:
+        """Bytes received and sent so far, of associations that last, too."""
+        received, sent = self.statistics.bytes_received, self.statistics.bytes_sent
+        for connection in self._connections:
+            if connection.task is not None:
+                received += connection.task.traffic.bytes_received
+                sent += connection.task.traffic.bytes_sent
+        return received, sent
+
     def stop(self) -> None:
         """Stop gracefully; may be called at any time, more than once."""
         self._stopping = True
@@ -371,6 +395,7 @@ class Server:
         finally:
             self.statistics.bytes_received += task.traffic.bytes_received
             self.statistics.bytes_sent += task.traffic.bytes_sent
+            connection.task = None  # `traffic` counts it once
             reason = task.end_reason()
             if connection.associated:
                 if not task.released:

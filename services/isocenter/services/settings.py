@@ -36,6 +36,7 @@ from isocenter.services.settings_table import (
     LogFormat,
     LogLevel,
     LogSettings,
+    MonitoringSettings,
     OnAuditFailure,
     PlainSettings,
     QuerySettings,
@@ -69,6 +70,7 @@ __all__ = [
     "LimitSettings",
     "TransferSyntaxSettings",
     "LogSettings",
+    "MonitoringSettings",
     "AuditSettings",
     "OnAuditFailure",
     "Peer",
@@ -386,6 +388,12 @@ def warnings(settings: Settings) -> list[str]:
     if tls.enabled and tls.identity is TlsIdentity.ANY:
         found.append(
             "tls.identity is any: whoever has a certificate of the CA may use any AE title"
+        )
+    monitoring = settings.monitoring
+    if monitoring.enabled and not _is_loopback(monitoring.host):
+        found.append(
+            f"HTTP on {monitoring.host}:{monitoring.port} is in the clear, and tells everybody who "
+            "reaches it what the archive does (monitoring.host)"
         )
     if server.capture is not None:
         found.append(

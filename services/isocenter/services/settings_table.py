@@ -507,6 +507,23 @@ class AuditSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringSettings:
+    """Metrics and health over HTTP, for programs on this machine."""
+
+    enabled: bool = _setting(True, kinds.Switch(), "answer no HTTP", off_flag="--no-monitoring")
+    host: str = _setting("127.0.0.1", kinds.HOST, "address that HTTP is answered on")
+    port: int = _setting(
+        11180, kinds.PORT, "port for HTTP; 0 takes a free one", "--monitoring-port", "N"
+    )
+    disk_warning: int = _setting(
+        80, kinds.Integer(1, 100, "percent"), "a disk that is fuller makes the archive degraded"
+    )
+    disk_critical: int = _setting(
+        95, kinds.Integer(1, 100, "percent"), "a disk that is fuller makes it unhealthy"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set."""
 
@@ -524,6 +541,7 @@ class Settings:
     transfer_syntaxes: TransferSyntaxSettings = field(default_factory=TransferSyntaxSettings)
     log: LogSettings = field(default_factory=LogSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
     peers: tuple[Peer, ...] = _setting(
         (),
         kinds.ListOf(PeerKind()),

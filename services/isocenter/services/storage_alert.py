@@ -30,6 +30,11 @@ class StorageAlert:
         self._is_told = False
         self._refused = 0
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last that was heard is a failure."""
+        return self._is_told
+
     def failed(self, error: StorageError) -> None:
         """Objects could not be kept."""
         self._refused += 1

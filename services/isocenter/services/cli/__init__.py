@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_overview())
         return EXIT_OK if arguments else EXIT_USAGE
     if arguments[0] in ("--version", "-V"):
-        print(f"isocenter {_version()}")
+        print(f"isocenter {program_version()}")
         return EXIT_OK
     command = _find(arguments[0])
     if command is None:
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prefix_chars="-+",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"isocenter {_version()}")
+    parser.add_argument("--version", action="version", version=f"isocenter {program_version()}")
     module.add_arguments(parser)
     try:
         code: int = module.run(parser.parse_args(arguments[1:]))
@@ -136,7 +136,8 @@ def _unknown(name: str) -> str:
     return f"isocenter: there is no command {name!r}; {hint}"
 
 
-def _version() -> str:
+def program_version() -> str:
+    """Of the distribution that is installed."""
     try:
         return version("isocenter")
     except PackageNotFoundError:

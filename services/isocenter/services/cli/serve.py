@@ -23,10 +23,13 @@ from isocenter.services.audit.collector import Protocol
 from isocenter.services.audit.opening import open_audit, stop_when_failed
 from isocenter.services.capture import CaptureFolder
 from isocenter.services.certificates import CA_FOLDER
+from isocenter.services.cli import program_version
 from isocenter.services.cli.workers import run_workers
 from isocenter.services.duty import on_duty
 from isocenter.services.expiry import renew_daily, warn, warn_daily
-from isocenter.services.listening import Bind, open_listeners
+from isocenter.services.listening import Bind, open_listener, open_listeners
+from isocenter.services.monitoring.metrics import shared_folder
+from isocenter.services.monitoring.running import Monitoring
 from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.pid_file import PidFile
 from isocenter.services.policy.control import AccessControl
@@ -104,6 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
                 composition.binds_of(settings, tls), systemd.inherited_sockets()
             )
             stack.callback(_close, listeners)
+            pages = _listen_for_pages(settings)
+            stack.callback(_close, pages)
             if not settings.storage.is_in_memory:
                 _write_pid(settings, stack)
         except (IsocenterError, OSError) as error:
@@ -116,17 +121,19 @@ def run(arguments: argparse.Namespace) -> int:
         addresses = [(*sock.getsockname()[:2], bind.tls is not None) for sock, bind in listeners]
 
         def announce() -> None:
-            print(_summary(settings, tls, addresses))
+            print(_summary(settings, tls, addresses, [sock.getsockname() for sock, _ in pages]))
             for text in warnings(settings):
                 log.warning("%s", text)
             # The one line that programs wait for.
             print("ready", *(_url(*address) for address in addresses), flush=True)
             systemd.notify("READY=1")
 
-        serve = partial(_serve, settings, tls, access, load_again, listeners, record)
+        serve = partial(_serve, settings, tls, access, load_again, listeners, pages, record)
         failures: list[BaseException] = []
         try:
             if settings.server.workers > 1:
+                counts = stack.enter_context(tempfile.TemporaryDirectory(prefix="isocenter-"))
+                shared_folder(Path(counts))
                 return run_workers(
                     settings.server.workers,
                     prepare=lambda: trio.run(_prepare, settings),
@@ -153,6 +160,7 @@ async def _serve(
     access: AccessControl,
     load_again: Callable[[], Settings],
     listeners: Sequence[tuple[socket.socket, Bind]],
+    pages: Sequence[tuple[socket.socket, Bind]],
     record: Record | None,
     announce: Callable[[], None],
     beat: Callable[[], None],
@@ -167,6 +175,13 @@ async def _serve(
     notices.subscribe(rejected.hear)
     access.current.told = lambda fault: notices.tell(
         ConfigurationReloaded(what="policy", fault=fault)
+    )
+    monitoring = Monitoring(
+        settings,
+        notices,
+        [sock for sock, _ in pages],
+        version=program_version(),
+        expiries=lambda: tls.expiries if tls is not None else (),
     )
     reloader = Reloader(load_again, settings, tls=tls, access=access, peers=peers, notices=notices)
     async with (
@@ -193,6 +208,7 @@ async def _serve(
         if auditor is not None:
             nursery.start_soon(stop_when_failed, auditor, settings, server.stop)
         nursery.start_soon(composition.keep_house, settings, archive, notices)
+        nursery.start_soon(monitoring.run, server, archive)
         await nursery.start(_obey_signals, server, reloader, nursery.cancel_scope)
         if is_worker:
             # What it got from its parent is as old as the parent.
@@ -278,6 +294,19 @@ def _write_pid(settings: Settings, stack: ExitStack) -> None:
         stack.callback(PidFile(data_dir).close)
 
 
+def _listen_for_pages(settings: Settings) -> list[tuple[socket.socket, Bind]]:
+    """For monitoring; an archive without it is better than none."""
+    monitoring = settings.monitoring
+    if not monitoring.enabled:
+        return []
+    bind = Bind(host=monitoring.host, port=monitoring.port)
+    try:
+        return [(sock, bind) for sock in open_listener(bind)]
+    except OSError as error:
+        log.warning("no metrics, and no answers about health: %s", _text(error))
+        return []
+
+
 def _close(listeners: Sequence[tuple[socket.socket, Bind]]) -> None:
     for sock, _ in listeners:
         sock.close()
@@ -287,6 +316,7 @@ def _summary(
     settings: Settings,
     tls: composition.TlsContexts | None,
     addresses: Sequence[tuple[str, int, bool]],
+    pages: Sequence[tuple[object, ...]] = (),
 ) -> str:
     """What is served, and how to send something: for whoever started it."""
     ae_title = settings.server.ae_title
@@ -302,6 +332,10 @@ def _summary(
         lines.append(f"  certificates                 CA {tls.ca}")
         if settings.tls.uses_private_ca and not settings.storage.is_in_memory:
             lines.append("  admit a modality over TLS:   isocenter certs issue NAME --ae-title AET")
+    lines += [
+        f"  metrics and health           http://{name[0]}:{name[1]}/metrics, /health"
+        for name in pages
+    ]
     plain = [address for address in addresses if not address[2]]
     if plain:
         host, port, _ = plain[0]

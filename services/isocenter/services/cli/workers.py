@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from isocenter.services import systemd
+from isocenter.services.monitoring.metrics import forget_process
 
 log = logging.getLogger("isocenter.server")
 
@@ -95,6 +96,7 @@ def run_workers(
             return 0 if stopping else 2
         except InterruptedError:
             continue
+        forget_process(pid)
         started = workers.pop(pid, 0.0)
         if stopping:
             continue

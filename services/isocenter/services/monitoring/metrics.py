@@ -1,0 +1,261 @@
+"""Numbers for Prometheus, counted from the notices of the server.
+
+Names and units follow Prometheus' rules: base units, ``_total`` on counters.  Every label has
+few values, none of which a stranger chooses: no AE titles, no addresses, no UIDs.
+
+With several worker processes each counts in a file of its own, and whoever is asked adds
+them up (prometheus_client's multiprocess mode, which `shared_folder` prepares).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from isocenter.engine.dimse.status import StatusClass, classify
+from isocenter.services.expiry import Expiry
+from isocenter.services.notices import (
+    AccessDenied,
+    AssociationEnded,
+    AssociationEstablished,
+    AssociationRejected,
+    ConfigurationReloaded,
+    ConnectionRefused,
+    InstancesSent,
+    InstanceStored,
+    Notice,
+    ObjectDamaged,
+    OperationEnded,
+    QueryAnswered,
+)
+
+if TYPE_CHECKING:
+    from isocenter.services.archive import Archive
+    from isocenter.services.server import Server
+
+#: Where prometheus_client looks for the files of all processes, when it is imported.
+_FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+#: Seconds: from an answer without any waiting to a retrieval of a large study.
+_DURATIONS: Final = (
+    0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0,
+)  # fmt: skip
+_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_CHILDREN: Final = 512
+
+
+def shared_folder(folder: Path) -> None:
+    """Have the processes that are forked from now on count into files in *folder*.
+
+    Files of processes before are removed.  To be called before anybody imports
+    prometheus_client.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for old in folder.glob("*.db"):
+        old.unlink()
+    os.environ[_FOLDER_VARIABLE] = str(folder)
+
+
+class Metrics:
+    """A listener that counts, and the page that shows the numbers.
+
+    Args:
+        server, archive: what they hold now is looked at when somebody asks; None: nothing.
+        expiries: when certificates end.
+        limits: bounds in force, by name.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        limits: dict[str, float] | None = None,
+        expiries: Callable[[], Iterable[Expiry]] = tuple,
+    ) -> None:
+        import prometheus_client as client
+
+        self.registry = registry = client.CollectorRegistry()
+        self._is_shared = _FOLDER_VARIABLE in os.environ
+        self._expiries = expiries
+        self.server: Server | None = None
+        self.archive: Archive | None = None
+        self._seen_bytes = (0, 0)
+
+        def counter(name: str, text: str, *labels: str) -> Any:
+            return client.Counter(f"isocenter_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str, mode: Any = "livesum") -> Any:
+            return client.Gauge(
+                f"isocenter_{name}", text, labels, registry=registry, multiprocess_mode=mode
+            )
+
+        def histogram(name: str, text: str, *labels: str, buckets: Any = _DURATIONS) -> Any:
+            return client.Histogram(
+                f"isocenter_{name}", text, labels, registry=registry, buckets=buckets
+            )
+
+        self._established = counter("associations_established", "A-ASSOCIATE-AC sent")
+        self._rejected = counter(
+            "associations_rejected", "A-ASSOCIATE-RJ sent (PS3.8 Table 9-21)", "source", "reason"
+        )
+        self._ended = counter("associations_ended", "associations that are over", "ending")
+        self._association_seconds = histogram(
+            "association_duration_seconds", "from A-ASSOCIATE to the end"
+        )
+        self._active = gauge("associations_active", "associations now")
+        self._peak = gauge("associations_active_peak", "most at once since the start", mode="sum")
+        self._connections = gauge("connections_active", "transport connections now")
+        self._refused = counter(
+            "connections_refused", "connections that never became an association", "refusal"
+        )
+        self._operations = counter(
+            "operations", "DIMSE operations that have ended", "command", "role", "status"
+        )
+        self._operation_seconds = histogram(
+            "operation_duration_seconds", "from the command set to the end", "command", "role"
+        )
+        self._received = counter("received_bytes", "bytes of DICOM received")
+        self._sent = counter("sent_bytes", "bytes of DICOM sent")
+        self._stored = counter(
+            "instances_stored", "objects kept, by what became of them", "outcome"
+        )
+        self._stored_bytes = counter("stored_bytes", "bytes of data sets kept")
+        self._matches = counter("query_matches", "matches of C-FIND answered")
+        self._suboperations = counter(
+            "suboperations", "C-STORE sub-operations of C-MOVE and C-GET", "command", "outcome"
+        )
+        self._denied = counter("operations_denied", "operations answered with 0124H", "command")
+        self._damaged = counter("objects_damaged", "objects found that are not what was stored")
+        self._reloads = counter(
+            "configuration_reloads", "attempts to read something again", "what", "outcome"
+        )
+        self._budget = gauge("memory_budget_taken_bytes", "bytes of objects on their way in")
+        self._budget_limit = gauge("memory_budget_limit_bytes", "the most of them", mode="max")
+        self._waiting = gauge("commits_waiting", "objects that wait to be made durable")
+        self._unsettled = gauge("commits_unsettled", "objects whose staged name is still there")
+        self._batch = histogram(
+            "commit_batch_objects", "objects made durable in one round", buckets=_BATCHES
+        )
+        self._batch_seconds = histogram("commit_duration_seconds", "of one round")
+        self._ends = gauge(
+            "certificate_expiry_timestamp_seconds", "when it ends", "what", "name", mode="max"
+        )
+        gauge("build_info", "which version this is", "version", mode="max").labels(version).set(1)
+        bounds = gauge("limit", "bounds in force", "name", mode="max")
+        for name, value in (limits or {}).items():
+            bounds.labels(name).set(value)
+        if not self._is_shared:
+            client.ProcessCollector(registry=registry)
+            client.PlatformCollector(registry=registry)
+        #: `labels` costs more than counting.
+        self._operation = lru_cache(_CHILDREN)(self._children_of_operation)
+
+    def _children_of_operation(
+        self, command: str, as_scp: bool, status: int | None
+    ) -> tuple[Any, Any]:
+        role = "scp" if as_scp else "scu"
+        kind = "none" if status is None else _STATUS_NAMES[classify(status)]
+        return (
+            self._operations.labels(command, role, kind),
+            self._operation_seconds.labels(command, role),
+        )
+
+    # -- Counting ---------------------------------------------------------------------
+
+    def hear(self, notice: Notice) -> None:
+        """A listener for `Notices`."""
+        match notice:
+            case OperationEnded():
+                count, seconds = self._operation(notice.command, notice.as_scp, notice.status)
+                count.inc()
+                seconds.observe(notice.seconds)
+            case InstanceStored():
+                self._stored.labels(notice.outcome).inc()
+                self._stored_bytes.inc(notice.size)
+            case AssociationEstablished():
+                self._established.inc()
+                self._look_at_associations()
+            case AssociationEnded():
+                self._ended.labels(notice.ending.value).inc()
+                self._association_seconds.observe(notice.seconds)
+            case AssociationRejected():
+                self._rejected.labels(notice.source, notice.reason).inc()
+            case ConnectionRefused():
+                self._refused.labels(notice.refusal.value).inc()
+            case QueryAnswered():
+                self._matches.inc(notice.matches)
+            case InstancesSent():
+                for outcome in ("completed", "failed", "warning"):
+                    count = self._suboperations.labels(notice.command, outcome)
+                    count.inc(getattr(notice, outcome))
+            case AccessDenied():
+                self._denied.labels(notice.command).inc()
+            case ObjectDamaged():
+                self._damaged.inc()
+            case ConfigurationReloaded():
+                self._reloads.labels(notice.what, "failed" if notice.fault else "done").inc()
+            case _:
+                pass  # nothing to count
+
+    def committed(self, objects: int, seconds: float) -> None:
+        """A round of the committer is over (`Committer.observe`)."""
+        self._batch.observe(objects)
+        self._batch_seconds.observe(seconds)
+
+    def _look_at_associations(self) -> None:
+        if self.server is not None:
+            now = self.server.associations
+            self._active.set(now)
+            self._most = max(getattr(self, "_most", 0), now)
+            self._peak.set(self._most)
+
+    def look(self) -> None:
+        """Take up what is not told but can be seen; now and then, and before a page is made."""
+        self._look_at_associations()
+        if self.server is not None:
+            self._connections.set(self.server.connections)
+            received, sent = self.server.traffic()
+            self._received.inc(received - self._seen_bytes[0])
+            self._sent.inc(sent - self._seen_bytes[1])
+            self._seen_bytes = (received, sent)
+        if self.archive is not None:
+            self._budget.set(self.archive.budget.taken)
+            self._budget_limit.set(self.archive.budget.limit)
+            self._waiting.set(self.archive.committer.waiting)
+            self._unsettled.set(self.archive.committer.unsettled)
+        for expiry in self._expiries():
+            self._ends.labels(expiry.what, expiry.name).set(expiry.ends.timestamp())
+
+    # -- Showing ----------------------------------------------------------------------
+
+    def page(self) -> bytes:
+        """All numbers of all processes, in Prometheus' text format."""
+        import prometheus_client as client
+
+        self.look()
+        registry = self.registry
+        if self._is_shared:
+            from prometheus_client import multiprocess
+
+            registry = client.CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        page: bytes = client.generate_latest(registry)
+        return page
+
+    def names(self) -> Iterator[str]:
+        """Of all metrics, as they stand on the page."""
+        for family in self.registry.collect():
+            yield family.name
+
+
+def forget_process(pid: int) -> None:
+    """A worker has ended: what it held is no more, what it counted stays."""
+    if _FOLDER_VARIABLE in os.environ:
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+_STATUS_NAMES: Final = {kind: kind.name.lower() for kind in StatusClass}

@@ -1,0 +1,95 @@
+"""Monitoring beside a server: listeners joined, pages answered."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from isocenter.services.archive import Archive
+from isocenter.services.expiry import Expiry
+from isocenter.services.monitoring.health import Health
+from isocenter.services.monitoring.http import serve_http
+from isocenter.services.monitoring.metrics import Metrics
+from isocenter.services.monitoring.pages import pages_of
+from isocenter.services.monitoring.tracing import tracing_of
+from isocenter.services.notices import Notices
+from isocenter.services.server import Server
+from isocenter.services.settings import Settings
+
+#: How often a process that nobody asks brings its numbers up to date for the one that is asked.
+_LOOK_SECONDS: Final = 5.0
+
+
+class Monitoring:
+    """Counts from the beginning; answers once there is a server.
+
+    Args:
+        listeners: sockets that listen for HTTP; empty: nobody may ask.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        notices: Notices,
+        listeners: Sequence[socket.socket],
+        *,
+        version: str,
+        expiries: Callable[[], Iterable[Expiry]] = tuple,
+    ) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._version = version
+        self.metrics = Metrics(version=version, limits=_limits(settings), expiries=expiries)
+        self._tracing = tracing_of()
+        notices.subscribe(self.metrics.hear)
+        if self._tracing is not None:
+            notices.subscribe(self._tracing.hear)
+
+    async def run(self, server: Server, archive: Archive) -> None:
+        """Answer until cancelled."""
+        metrics, settings = self.metrics, self._settings
+        metrics.server, metrics.archive = server, archive
+        archive.committer.observe = metrics.committed
+        storage = settings.storage
+        health = Health(
+            archive,
+            server,
+            folder=None if storage.is_in_memory else Path(storage.data_dir),
+            version=self._version,
+            warning=settings.monitoring.disk_warning,
+            critical=settings.monitoring.disk_critical,
+        )
+        pages = pages_of(health, metrics, lambda: not server.is_stopping)
+        try:
+            async with trio.open_nursery() as nursery:
+                for listener in self._listeners:
+                    nursery.start_soon(serve_http, listener, pages)
+                while True:
+                    metrics.look()
+                    await trio.sleep(_LOOK_SECONDS)
+        finally:
+            if self._tracing is not None:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self._tracing.close)
+
+
+def _limits(settings: Settings) -> dict[str, float]:
+    server = settings.server
+    bounds: dict[str, float] = {
+        name.removeprefix("max_"): getattr(server, name)
+        for name in (
+            "max_connections", "max_handshakes", "max_associations",
+            "max_associations_per_address", "max_associations_per_ae_title",
+        )
+    }  # fmt: skip
+    bounds |= {
+        field.name: getattr(settings.limits, field.name)
+        for field in fields(settings.limits)
+        if isinstance(getattr(settings.limits, field.name), int | float)
+    }
+    return bounds

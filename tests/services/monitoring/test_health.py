@@ -1,0 +1,110 @@
+"""Health goes bad when the index, the disk or the storage does, says why, and comes back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.testing
+
+from isocenter.services.archive import Archive
+from isocenter.services.monitoring.health import CACHE_SECONDS, LOOK_SECONDS, Health, Level
+from isocenter.services.ports import IndexStatistics, StorageError
+from isocenter.storage.memory_index import MemoryIndex
+from isocenter.storage.memory_store import MemoryStore
+from support.serving import serving
+
+
+@pytest.fixture
+def clock() -> trio.testing.MockClock:
+    return trio.testing.MockClock(autojump_threshold=0.05)
+
+
+class Moody(MemoryIndex):
+    """An index that fails, or does not answer, when it is told to."""
+
+    mood = ""
+
+    async def statistics(self) -> IndexStatistics:
+        if self.mood == "broken":
+            raise StorageError("the index is damaged")
+        if self.mood == "slow":
+            await trio.sleep_forever()
+        return await super().statistics()
+
+
+async def settled() -> None:
+    await trio.sleep(CACHE_SECONDS + 0.1)
+
+
+async def test_what_goes_wrong_is_told_and_what_comes_back_too(
+    tmp_path: Path, clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, folder = Moody(), tmp_path / "data"
+    folder.mkdir()
+    async with Archive(MemoryStore(), index) as archive, serving() as server:
+        health = Health(archive, server, folder=folder, version="1", warning=80, critical=95)
+        usage = SimpleNamespace(value=(100, 10, 90))
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage.value)
+
+        async def level() -> tuple[Level, list[str]]:
+            await settled()
+            report = await health.report()
+            return report.level, report.messages
+
+        assert await level() == (Level.HEALTHY, [])
+        index.mood = "broken"
+        assert (await health.report()).level is Level.HEALTHY  # the same answer for a while
+        assert await level() == (Level.UNHEALTHY, ["the index cannot be asked"])
+        index.mood = "slow"
+        began = trio.current_time()
+        assert await level() == (
+            Level.UNHEALTHY,
+            [f"the index did not answer within {LOOK_SECONDS:g} s"],
+        )
+        assert trio.current_time() - began < 2 * LOOK_SECONDS + CACHE_SECONDS
+        index.mood = ""
+        assert await level() == (Level.HEALTHY, [])
+        usage.value = (100, 85, 15)
+        assert await level() == (Level.DEGRADED, ["the disk is 85 % full"])
+        usage.value = (100, 96, 4)
+        assert await level() == (Level.UNHEALTHY, ["the disk is 96 % full"])
+        usage.value = (100, 10, 90)
+        folder.rename(tmp_path / "away")
+        found, (message,) = await level()
+        assert found is Level.UNHEALTHY
+        assert "No such file" in message
+        (tmp_path / "away").rename(folder)
+        archive.alert.failed(StorageError("no room", out_of_resources=True))
+        assert await level() == (Level.UNHEALTHY, ["objects cannot be kept; see the log"])
+        archive.alert.worked()
+        assert await level() == (Level.HEALTHY, [])
+        assert not list(folder.iterdir())
+
+
+async def test_many_who_ask_at_once_cost_one_look(clock: trio.testing.MockClock) -> None:
+    looks = 0
+
+    class Counted(MemoryIndex):
+        async def statistics(self) -> IndexStatistics:
+            nonlocal looks
+            looks += 1
+            await trio.sleep(1)
+            return await super().statistics()
+
+    async with Archive(MemoryStore(), Counted()) as archive, serving() as server:
+        health = Health(archive, server, folder=None, version="1", warning=80, critical=95)
+        reports: list[Any] = []
+
+        async def ask() -> None:
+            reports.append(await health.report())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(ask)
+        assert looks == 1
+        assert all(report.is_operational for report in cast("list[Any]", reports))

@@ -1,0 +1,252 @@
+"""Metrics and health of a real server, as a program that asks sees them."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from isocenter.engine.dimse.messages import CStoreRequest
+from isocenter.engine.pdu import encode_associate_request
+from isocenter.services.monitoring.metrics import Metrics
+from support.processes import ServedArchive, isocenter_command, run, served_archive
+from support.raw import associate_request, message_bytes
+from support.studies import CT_IMAGE_STORAGE, write_studies
+
+DASHBOARD = Path(__file__).parents[3] / "packaging" / "grafana" / "isocenter.json"
+PATIENCE = 20.0
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedArchive]:
+    with served_archive(tmp_path_factory.mktemp("monitored"), tls=True) as served:
+        yield served
+
+
+def address_of(archive: ServedArchive) -> str:
+    found = re.search(r"(http://127\.0\.0\.1:\d+)/metrics", archive.log.read_text("utf-8"))
+    assert found is not None
+    return found[1]
+
+
+def get(url: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+Numbers = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def numbers(archive: ServedArchive) -> Numbers:
+    status, page = get(address_of(archive) + "/metrics")
+    assert status == 200
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(page.decode())
+        for sample in family.samples
+    }
+
+
+def changed(before: Numbers, after: Numbers) -> dict[str, float]:
+    """What grew, without histograms' buckets and what is measured in seconds."""
+    grown = {}
+    for key, value in after.items():
+        name, labels = key
+        if value != before.get(key, 0.0) and name.endswith(("_total", "_count")):
+            if name.startswith(("process", "python")):
+                continue
+            shown = ",".join(text for _, text in labels)
+            grown[f"{name.removeprefix('isocenter_')}[{shown}]"] = value - before.get(key, 0.0)
+    return grown
+
+
+def test_what_was_done_is_what_is_counted(archive: ServedArchive, tmp_path: Path) -> None:
+    files = write_studies(tmp_path / "in", studies=1, series=1, instances=3)
+    address = f"ISOCENTER@127.0.0.1:{archive.port}"
+    before = numbers(archive)
+    assert isocenter_command("storescu", address, *files).returncode == 0
+    assert isocenter_command("storescu", address, files[0]).returncode == 0
+    found = isocenter_command("findscu", address, "-k", "PatientID=P1", "-k", "StudyInstanceUID")
+    assert found.returncode == 0, found.stdout
+    run("echoscu", "-aec", "NOBODY", "127.0.0.1", archive.port)
+    with socket.create_connection(("127.0.0.1", archive.port), PATIENCE) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert sock.recv(100) == b""
+    grown = changed(before, numbers(archive))
+    received = grown.pop("received_bytes_total[]")
+    assert received > sum(path.stat().st_size for path in files)
+    assert grown.pop("sent_bytes_total[]") > 0
+    assert grown.pop("stored_bytes_total[]") > 3 * 1_000
+    assert 1 <= grown.pop("commit_batch_objects_count[]") <= 4
+    assert 1 <= grown.pop("commit_duration_seconds_count[]") <= 4
+    assert grown == {
+        "associations_established_total[]": 3,
+        "associations_rejected_total[7,1]": 1,
+        "associations_ended_total[released]": 3,
+        "association_duration_seconds_count[]": 3,
+        "connections_refused_total[wrong_protocol]": 1,
+        "operations_total[C-STORE,scp,success]": 4,
+        "operations_total[C-FIND,scp,success]": 1,
+        "operation_duration_seconds_count[C-STORE,scp]": 4,
+        "operation_duration_seconds_count[C-FIND,scp]": 1,
+        "instances_stored_total[stored]": 3,
+        "instances_stored_total[already stored]": 1,
+        "query_matches_total[]": 1,
+    }
+
+
+def test_what_is_now_is_seen(archive: ServedArchive) -> None:
+    values = numbers(archive)
+    assert values["isocenter_associations_active", ()] == 0
+    assert values["isocenter_memory_budget_taken_bytes", ()] == 0
+    assert values["isocenter_memory_budget_limit_bytes", ()] > 0
+    assert values["isocenter_limit", (("name", "associations"),)] == 1_000
+    assert values["process_open_fds", ()] > 0
+    ends = [value for (name, _), value in values.items() if "certificate_expiry" in name]
+    assert len(ends) >= 2
+    assert all(value > 1_700_000_000 for value in ends)
+
+
+def test_health(archive: ServedArchive) -> None:
+    address = address_of(archive)
+    assert get(address + "/health/live") == (200, b'{"status":"alive"}\n')
+    status, ready = get(address + "/health/ready")
+    assert (status, json.loads(ready)["status"]) == (200, "healthy")
+    status, whole = get(address + "/health")
+    told = json.loads(whole)
+    assert status == 200
+    assert told["database"]["connected"]
+    assert told["storage"]["writable"]
+    assert told["storage"]["available_bytes"] > 0
+    assert told["associations"]["max"] == 1_000
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        (b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", b"413"),
+        (b"DELETE /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
+        (b"GET /etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
+        (b"GET /metrics HTTP/1.1\r\n\r\n", b"400"),
+        (b"garbage\r\n\r\n", b"400"),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", b"431"),
+    ],
+)
+def test_what_is_not_understood_is_answered(
+    archive: ServedArchive, said: bytes, answer: bytes
+) -> None:
+    port = int(address_of(archive).rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+        sock.sendall(said)
+        assert sock.recv(100).split(b" ")[1] == answer
+
+
+def test_callers_who_say_nothing_harm_neither_each_other_for_ever_nor_dicom(
+    archive: ServedArchive,
+) -> None:
+    port = int(address_of(archive).rpartition(":")[2])
+    with ExitStack() as stack:
+        for _ in range(40):
+            silent = socket.create_connection(("127.0.0.1", port), PATIENCE)
+            stack.enter_context(silent)
+            silent.sendall(b"GET /metrics")
+        assert run("echoscu", "-aec", "ISOCENTER", "127.0.0.1", archive.port).returncode == 0
+    assert get(address_of(archive) + "/health/live")[0] == 200
+
+
+def test_several_requests_on_one_connection(archive: ServedArchive) -> None:
+    port = int(address_of(archive).rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+        for method in (b"HEAD", b"GET", b"GET"):
+            sock.sendall(method + b" /live HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b""
+            while b"\r\n\r\n" not in answer or (method == b"GET" and b"alive" not in answer):
+                answer += sock.recv(1_000)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert (b"alive" in answer) is (method == b"GET")
+
+
+@pytest.mark.slow
+def test_workers_count_together(tmp_path: Path) -> None:
+    with served_archive(tmp_path, "--workers", "2") as archive:
+        for _ in range(8):
+            assert run("echoscu", "-aec", "ISOCENTER", "127.0.0.1", archive.port).returncode == 0
+        for _ in range(4):  # whichever of them answers
+            assert (
+                numbers(archive)[
+                    "isocenter_operations_total",
+                    (("command", "C-ECHO"), ("role", "scp"), ("status", "success")),
+                ]
+                == 8
+            )
+
+
+def test_a_port_in_use_does_not_stop_the_archive(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with served_archive(tmp_path, "--monitoring-port", str(port)) as archive:
+            assert run("echoscu", "-aec", "ISOCENTER", "127.0.0.1", archive.port).returncode == 0
+            assert "no metrics" in archive.log.read_text("utf-8")
+
+
+def test_it_can_be_switched_off(tmp_path: Path) -> None:
+    with served_archive(tmp_path, "--no-monitoring") as archive:
+        assert "http://" not in archive.log.read_text("utf-8")
+
+
+def test_every_name_follows_prometheus_rules_and_the_dashboard_uses_only_those() -> None:
+    metrics = Metrics(version="1")
+    families = list(metrics.registry.collect())
+    for family in families:
+        if not family.name.startswith("isocenter_"):
+            continue
+        assert re.fullmatch(r"isocenter_[a-z_]+", family.name)
+        assert family.documentation
+        assert not family.name.endswith("_total")  # which the page adds
+        if "duration" in family.name or "timestamp" in family.name:
+            assert family.name.endswith("_seconds")
+    known = {family.name for family in families}
+    used = set(re.findall(r"isocenter_[a-z_]+", DASHBOARD.read_text("utf-8")))
+    assert len(used) > 10
+    for name in used:
+        stem = re.sub(r"_(total|bucket|sum|count)$", "", name)
+        assert stem in known or name in known, name
+    titles = [panel["title"] for panel in json.loads(DASHBOARD.read_text("utf-8"))["panels"]]
+    assert len(titles) == len(set(titles))
+
+
+def test_a_stopping_server_is_not_ready(tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text("[deadlines]\nshutdown = 15\n", "utf-8")
+    with served_archive(tmp_path, "--config", config) as archive:
+        address = address_of(archive)
+        with socket.create_connection(("127.0.0.1", archive.port), PATIENCE) as sock:
+            sock.sendall(encode_associate_request(associate_request(CT_IMAGE_STORAGE)))
+            assert sock.recv(6)[0] == 2
+            request = CStoreRequest(
+                message_id=1,
+                affected_sop_class_uid=CT_IMAGE_STORAGE,
+                affected_sop_instance_uid="1.2.3",
+            )
+            # An operation that does not end holds the stop back.
+            sock.sendall(message_bytes(1, request, bytes(100_000))[:60_000])
+            archive.process.terminate()
+            for _ in range(200):
+                status, body = get(address + "/health/ready")
+                if status == 503:
+                    break
+            assert (status, body) == (503, b'{"status":"stopping"}\n')
+            assert get(address + "/health/live")[0] == 200
+        archive.process.wait(PATIENCE)
