@@ -42,8 +42,10 @@ from isocenter.services.notices import (
     ServerStopped,
 )
 from isocenter.services.objects import DicomObject
+from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.query import Level
+from isocenter.services.query_retrieve import QueryOptions
 from isocenter.services.server import Bind, Server
 from isocenter.services.store import Storage
 from isocenter.services.tls import TlsFiles, server_context
@@ -256,6 +258,26 @@ async def test_storing_asking_and_retrieving(tmp_path: Path) -> None:
     assert commands.count(("C-STORE", True)) == 6
     assert ("C-FIND", True) in commands
     assert ("C-MOVE", True) in commands
+
+
+async def test_more_than_may_be_retrieved_at_once_is_refused(tmp_path: Path) -> None:
+    paths = write_studies(tmp_path, studies=1, series=1, instances=3)
+    heard = Heard()
+    async with Archive(MemoryStore(), MemoryIndex()) as archive:
+        get = Get(archive, options=QueryOptions(max_suboperations=2))
+        async with serving(Storage(archive), get, notices=heard.notices) as server:
+            async with calling(server, CT) as association:
+                await store(association, paths)
+            wanted = partial(build_identifier, [("StudyInstanceUID", f"{ROOT}.1")], Level.STUDY)
+
+            async def receive(operation: Operation, request: CStoreRequest) -> int:
+                raise AssertionError("nothing may come")
+
+            contexts = ((sop_classes.STUDY_ROOT_GET, BASIC_SYNTAXES), CT)
+            async with calling(server, *contexts) as association:
+                result = await association.get(wanted, receive)
+    assert result.status == 0xA701
+    assert "more than 2 instances" in result.comment
 
 
 async def test_an_operation_without_an_answer_has_no_status() -> None:

@@ -72,7 +72,7 @@ def _clients(
     certificate, key, ca = archive.certificate("SOAK", folder)
     context = ssl.create_default_context(cafile=str(ca))
     context.load_cert_chain(certificate, key)
-    threads = []
+    threads, data_dir = [], archive.data_dir
     for number in range(6):
         client = Client(target, ledger, stop, number, context)
         received = folder / f"received-{number}"
@@ -85,7 +85,7 @@ def _clients(
         if number == 4:
             steps = {"C-GET": lambda c=client, r=received: c.retrieve(r)}  # type: ignore[misc]
         if number == 5:
-            steps = {"fault": client.fault}
+            steps = {"fault": client.fault, "reload": lambda: _reload(data_dir)}
         pause = 0.02 if number < 4 else 0.2
         threads.append(threading.Thread(target=client.run, args=(steps, pause)))
     for thread in threads:
@@ -96,6 +96,14 @@ def _clients(
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def _reload(data_dir: Path) -> None:
+    """Certificates are made anew and exchanged, under everybody's hands."""
+    for words in (("certs", "renew", "soak", "--ca-dir", data_dir / "certs"), ("reload",)):
+        more = ("--data-dir", data_dir) if words[0] == "reload" else ()
+        done = isocenter_command(*words, *more)
+        assert done.returncode == 0, done.stdout
 
 
 def _watch(

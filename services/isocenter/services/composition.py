@@ -248,6 +248,7 @@ def registry_of(
         relational=settings.query.relational,
         always_relational=settings.query.always_relational,
         max_results=settings.query.max_results,
+        max_suboperations=settings.query.max_suboperations,
     )
     if peers is None:
         peers = {peer.ae_title: peer for peer in settings.peers}

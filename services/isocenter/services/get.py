@@ -40,7 +40,7 @@ class Get:
         root = GET_ROOTS[operation.context.abstract_syntax]
         identifier = await read_identifier(operation)
         parsed = read_query(operation, identifier, root, self._options, for_retrieve=True)
-        instances = await instances_of(self._archive, parsed.query)
+        instances = await instances_of(self._archive, parsed.query, self._options.max_suboperations)
         progress = Progress(operation, SubOperations(len(instances)))
         caller = operation.association.caller
         progress.tell(

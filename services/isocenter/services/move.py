@@ -88,7 +88,7 @@ class Move:
                 request.move_destination,
             )
             raise OperationError(Status.MOVE_DESTINATION_UNKNOWN, "move destination unknown")
-        instances = await instances_of(self._archive, parsed.query)
+        instances = await instances_of(self._archive, parsed.query, self._options.max_suboperations)
         progress = Progress(operation, SubOperations(len(instances)))
         progress.tell(
             instances,

@@ -61,11 +61,13 @@ class QueryOptions:
         always_relational: do without the unique keys above the level even when relational
             queries were not negotiated (many clients count on it; the standard refuses).
         max_results: matches of one C-FIND; 0: no limit.
+        max_suboperations: instances of one C-MOVE or C-GET; 0: no limit.
     """
 
     relational: bool = True
     always_relational: bool = False
     max_results: int = 0
+    max_suboperations: int = 0
 
 
 def find_offer(options: QueryOptions) -> Offer:

@@ -342,6 +342,9 @@ class QuerySettings:
     max_results: int = _setting(
         0, kinds.Integer(1, 1_000_000_000, zero="no limit"), "answers to one C-FIND"
     )
+    max_suboperations: int = _setting(
+        100_000, _COUNT, "instances of one C-MOVE or C-GET; more get A701H"
+    )
     move_associations: int = _setting(
         2,
         kinds.Integer(1, 64),

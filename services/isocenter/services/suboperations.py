@@ -27,6 +27,7 @@ from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.errors import AssociationError
 from isocenter.services.archive import Archive
 from isocenter.services.association import AssociationTask
+from isocenter.services.errors import OperationError
 from isocenter.services.notices import InstancesSent, TransferBegun
 from isocenter.services.objects import DicomObject, choose_context
 from isocenter.services.operations import Operation
@@ -119,12 +120,24 @@ class Progress:
         await self._operation.respond(self.counters.response_to(request, status), identifier)
 
 
-async def instances_of(archive: Archive, query: Query) -> list[StoredInstance]:
-    """Everything that a retrieve request stands for: the counters need the total."""
+async def instances_of(archive: Archive, query: Query, most: int = 0) -> list[StoredInstance]:
+    """Everything that a retrieve request stands for: the counters need the total.
+
+    Args:
+        most: more than that are refused; 0: no bound.
+
+    Raises:
+        OperationError: A701H, there are too many.
+    """
     found: list[StoredInstance] = []
     async with archive.instances(query) as blocks:
         async for block in blocks:
             found += block
+            if most and len(found) > most:
+                raise OperationError(
+                    Status.UNABLE_TO_CALCULATE_MATCHES,
+                    f"more than {most} instances; ask for less at once",
+                )
     return found
 
 
