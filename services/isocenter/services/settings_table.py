@@ -84,6 +84,15 @@ def default_data_dir(environ: Mapping[str, str] | None = None) -> Path:
         return Path("isocenter-data").absolute()
 
 
+def default_bytes_in_flight() -> int:
+    """A quarter of the machine's memory, at most 1 GiB; where nobody tells that, 256 MiB."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        memory = 1 << 30
+    return max(_MIB, min(1 << 30, memory // 4))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Spec:
     kind: kinds.Kind[object]
@@ -414,9 +423,10 @@ class LimitSettings:
     """What peers may make us hold; the reasons stand in `isocenter.engine.limits`."""
 
     bytes_in_flight: int = _setting(
-        32 * _MIB,
+        default_bytes_in_flight,
         kinds.Integer(_MIB, 1 << 40, "bytes"),
-        "received and not yet written, all associations together",
+        "received and not yet written, all associations together (unset: a quarter of the "
+        "machine's memory, at most 1 GiB)",
     )
     associate_pdu: int = _limit("associate_pdu", 16_384, 1 << 26, "an A-ASSOCIATE PDU")
     command_set: int = _limit("command_set", 4_096, 1 << 24, "a command set")
