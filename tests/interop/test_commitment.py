@@ -208,6 +208,7 @@ def test_our_command_asks_pynetdicom(tmp_path: Path) -> None:
     files = write_studies(tmp_path / "files", studies=1)
     pacs = Pacs(report_port)
     entity = AE("PACS")
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 5
     entity.add_supported_context(StorageCommitmentPushModel)
     listener = entity.start_server(
         ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_ACTION, pacs.act)]
