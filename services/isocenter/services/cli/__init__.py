@@ -48,6 +48,7 @@ COMMANDS: Final = (
     Command("user", "user", "users who prove who they are in the association request"),
     Command("reload", "reload", "have the running server read its configuration again"),
     Command("config", "config", "show the effective settings"),
+    Command("conformance", "conformance", "print the conformance statement (PS3.2)"),
     Command("db", "db", "look after the index: stats, verify, reindex"),
     Command("audit", "audit", "verify, show, follow and export the audit trail"),
     Command("import", "import_files", "take a folder of DICOM files into the archive"),

@@ -1,0 +1,77 @@
+"""``isocenter conformance``: what a server with these settings says of itself (PS3.2)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from isocenter.engine.errors import IsocenterError
+from isocenter.services import composition
+from isocenter.services.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE, program_version
+from isocenter.services.conformance.document import html, markdown
+from isocenter.services.conformance.statement import statement
+from isocenter.services.settings import (
+    IN_MEMORY,
+    Settings,
+    SettingsError,
+    add_options,
+    load_settings,
+    overrides_from,
+)
+from isocenter.services.tls import PROFILES
+from isocenter.services.tls_facts import describe_profile
+
+DESCRIPTION: Final = """\
+Print the DICOM conformance statement (PS3.2) of a server with these settings: made from the
+services, tables and limits that it would run on.  No server has to run."""
+EXAMPLES: Final = """\
+examples:
+  isocenter conformance
+  isocenter conformance --config /etc/isocenter.toml --format html --output statement.html"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of serve, and how the document looks."""
+    add_options(parser)
+    parser.add_argument("--format", choices=("md", "html"), default="md", help="default: md")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="default: standard output")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print or write the document; the exit code."""
+    try:
+        settings = load_settings(arguments.config, overrides=overrides_from(arguments))
+    except SettingsError as error:
+        print(f"isocenter conformance: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        text = trio.run(_document, settings, arguments.format)
+        if arguments.output is None:
+            print(text, end="")
+        else:
+            arguments.output.write_text(text, "utf-8")
+    except (IsocenterError, OSError) as error:
+        print(f"isocenter conformance: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+async def _document(settings: Settings, form: str) -> str:
+    """The archive is one in memory: what is kept is no part of the statement."""
+    empty = replace(settings, storage=replace(settings.storage, data_dir=Path(IN_MEMORY)))
+    with tempfile.TemporaryDirectory(prefix="isocenter-") as folder:
+        tls = composition.TlsContexts(empty, Path(folder)) if settings.tls.enabled else None
+        async with composition.open_archive(empty) as archive:
+            registry = composition.registry_of(empty, archive, tls)
+            profile = ""
+            if tls is not None:
+                profile = describe_profile(tls.server, PROFILES[settings.tls.profile])
+            blocks = [*statement(settings, registry, profile)]
+    title = f"DICOM Conformance Statement: Isocenter {program_version()}"
+    return (html if form == "html" else markdown)(title, blocks)

@@ -1,0 +1,250 @@
+"""What a server with these settings says of itself, in the order of PS3.2.
+
+Contexts, roles, syntaxes and statuses come from the registry and the tables that the
+server runs on; so the statement cannot say what the server does not do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
+from pydicom.charset import python_encoding
+
+from isocenter.engine.dimse.status import MEANINGS, ServiceClass
+from isocenter.engine.extended import FindFlags, RetrieveFlags
+from isocenter.engine.negotiation import Offer
+from isocenter.engine.uid import (
+    APPLICATION_CONTEXT,
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    VERIFICATION,
+)
+from isocenter.services.attributes import ATTRIBUTES, Level
+from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
+from isocenter.services.query_retrieve import FIND_ROOTS, GET_ROOTS, MOVE_ROOTS
+from isocenter.services.registry import Registry
+from isocenter.services.settings import Settings
+from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, name_of
+
+_SOP_CLASSES: Final = ("SOP Class", "Meta SOP Class")
+#: By `Service.name`: whose words its statuses are read in.
+_STATUSES: Final = {
+    "verification": (ServiceClass.VERIFICATION,),
+    "storage": (ServiceClass.STORAGE,),
+    "query": (ServiceClass.FIND,),
+    "get": (ServiceClass.GET,),
+    "move": (ServiceClass.MOVE,),
+    "performed procedure steps": (ServiceClass.PROCEDURE_STEP,),
+    "storage commitment": (ServiceClass.STORAGE_COMMITMENT,),
+}
+_LEVELS: Final = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE)
+#: As SCU, without a service to ask: C-MOVE and forwarding store, `isocenter echoscu` verifies.
+_AS_SCU: Final = frozenset(
+    {VERIFICATION, *STORAGE_SOP_CLASSES, *FIND_ROOTS, *GET_ROOTS, *MOVE_ROOTS}
+)
+
+
+def accepted(registry: Registry) -> dict[str, Offer]:
+    """Every abstract syntax of the standard that *registry* accepts, with what it offers."""
+    known = [uid for uid, entry in UID_dictionary.items() if entry[1] in _SOP_CLASSES]
+    offers = {uid: registry.offer(uid) for uid in sorted({*known, *STORAGE_SOP_CLASSES})}
+    return {uid: offer for uid, offer in offers.items() if offer is not None}
+
+
+def statement(settings: Settings, registry: Registry, tls: str) -> Iterator[Block]:
+    """The document.
+
+    Args:
+        tls: the TLS profile in force, in lines; empty: there is no TLS.
+    """
+    offers = accepted(registry)
+    yield from _overview(offers)
+    yield Heading("3", "Introduction")
+    yield Paragraph(
+        "This statement was printed by the program itself for the configuration that it was given. "
+        "Conformance alone does not guarantee that two programs work together; try them."
+    )
+    yield from _networking(settings, registry, offers)
+    yield Heading("5", "Media interchange")
+    yield Paragraph("None.")
+    yield Heading("6", "Support of character sets")
+    yield Paragraph(
+        "Read for matching: the character sets below, and several of them by ISO 2022. Objects are "
+        "kept as they came. Answers are in the character set of the question where it suffices, "
+        "else in ISO_IR 192 (UTF-8)."
+    )
+    yield Table(("Defined term",), [(term,) for term in sorted(python_encoding) if term])
+    yield from _security(settings, tls)
+
+
+def _overview(offers: dict[str, Offer]) -> Iterator[Block]:
+    yield Heading("1", "Conformance statement overview")
+    rows = [
+        (
+            name_of(uid),
+            uid,
+            "yes" if uid in _AS_SCU or offer.scp_role else "no",
+            "yes",
+        )
+        for uid, offer in offers.items()
+    ]
+    yield Table(("SOP class", "UID", "SCU", "SCP"), rows)
+
+
+def _networking(
+    settings: Settings, registry: Registry, offers: dict[str, Offer]
+) -> Iterator[Block]:
+    server = settings.server
+    yield Heading("4", "Networking")
+    yield Heading("4.1", "Implementation model")
+    yield Paragraph(
+        f"One application entity, {server.ae_title}. It accepts associations for the services "
+        "below, and requests associations to send objects (C-MOVE, forwarding) and reports."
+    )
+    yield Heading("4.2", "Application entity specification")
+    yield Heading("4.2.1", "Association policies")
+    performed = server.operations_window
+    yield Table(
+        ("Property", "Value"),
+        [
+            ("Application context name", APPLICATION_CONTEXT),
+            ("Implementation class UID", IMPLEMENTATION_CLASS_UID),
+            ("Implementation version name", IMPLEMENTATION_VERSION_NAME),
+            ("Maximum PDU length received", f"{server.max_pdu_length:,} bytes"),
+            ("Associations at once", _bound(server.max_associations)),
+            ("... from one address", _bound(server.max_associations_per_address)),
+            ("... with one calling AE title", _bound(server.max_associations_per_ae_title)),
+            ("Asynchronous operations, performed and invoked", f"up to {performed}"),
+            ("Calling AE titles", ", ".join(settings.access.allow) or "any that is not denied"),
+            ("Called AE titles", ", ".join(sorted(settings.ae_titles)) or "any"),
+            ("Idle association is aborted after", f"{settings.deadlines.idle:g} s"),
+            ("Time for A-ASSOCIATE", f"{settings.deadlines.association_request:g} s"),
+        ],
+    )
+    yield Heading("4.2.2", "Accepted presentation contexts")
+    lists = {
+        syntaxes: f"list {chr(ord('A') + number)}"
+        for number, syntaxes in enumerate(
+            dict.fromkeys(offer.transfer_syntaxes for offer in offers.values())
+        )
+    }
+    yield Paragraph("Transfer syntaxes, in the order of preference:")
+    yield Table(
+        ("List", "Transfer syntax", "UID"),
+        [(name, name_of(uid), uid) for syntaxes, name in lists.items() for uid in syntaxes],
+    )
+    yield Table(
+        ("Abstract syntax", "UID", "Transfer syntaxes", "Roles", "Extended negotiation"),
+        [
+            (
+                name_of(uid),
+                uid,
+                lists[offer.transfer_syntaxes],
+                "SCP; SCU if asked" if offer.scp_role else "SCP",
+                _extended(uid, offer),
+            )
+            for uid, offer in offers.items()
+        ],
+    )
+    yield Heading("4.2.3", "Statuses")
+    for service in registry.services:
+        for kind in _STATUSES.get(service.name, ()):
+            rows = [(f"{status:04X}H", text) for status, text in sorted(MEANINGS[kind].items())]
+            yield Paragraph(f"{service.name.capitalize()}, beside those of PS3.7 Annex C:")
+            yield Table(("Status", "Meaning"), [("0000H", "success"), *rows])
+    if any(uid in offers for uid in FIND_ROOTS):
+        yield from _keys(settings)
+    yield Heading("4.3", "Network interfaces")
+    yield Table(("Interface", "Address"), list(_interfaces(settings)))
+    yield Heading("4.4", "Configuration")
+    yield Table(
+        ("Peer", "Address", "TLS"),
+        [
+            (peer.ae_title, f"{peer.host}:{peer.port}", "yes" if peer.tls else "no")
+            for peer in settings.peers
+        ]
+        or [("none", "", "")],
+    )
+
+
+def _extended(uid: str, offer: Offer) -> str:
+    if offer.extended is None:
+        return "none"
+    if uid in FIND_ROOTS:
+        flags = FindFlags.decode(offer.extended(b"\1" * 7) or b"")
+        names = {
+            "relational queries": flags.relational,
+            "combined date-time matching": flags.combined_date_time,
+            "fuzzy semantic matching of names": flags.fuzzy_person_names,
+            "time zone adjustment": flags.timezone_adjustment,
+            "enhanced multi-frame conversion": flags.enhanced_image_conversion,
+            "empty value matching": flags.empty_value_matching,
+            "multiple value matching": flags.multiple_value_matching,
+        }
+        return ", ".join(name for name, yes in names.items() if yes) or "none"
+    if uid in GET_ROOTS or uid in MOVE_ROOTS:
+        relational = RetrieveFlags.decode(offer.extended(b"\1") or b"").relational
+        return "relational retrieval" if relational else "none"
+    return "level 2 (full), signatures kept, no coercion"
+
+
+def _keys(settings: Settings) -> Iterator[Block]:
+    yield Heading("4.2.4", "Keys of query and retrieve")
+    yield Paragraph(
+        "All of these are matched (single value, list of UIDs, universal, wild card, range, and "
+        "empty value where negotiated) and returned. Names match regardless of case, and by "
+        "component group. Computed attributes are returned and matched, too."
+    )
+    yield Table(
+        ("Level", "Attribute", "Tag", "VR", ""),
+        [
+            (
+                level.value,
+                attribute.keyword,
+                f"({attribute.tag >> 16:04X},{attribute.tag & 0xFFFF:04X})",
+                attribute.vr,
+                "computed" if attribute.computed else "",
+            )
+            for level in _LEVELS
+            for attribute in ATTRIBUTES
+            if attribute.level is level
+        ],
+    )
+    yield Table(
+        ("Bound", "Value"),
+        [
+            ("Matches of one C-FIND", _bound(settings.query.max_results)),
+            ("Instances of one C-MOVE or C-GET", _bound(settings.query.max_suboperations)),
+        ],
+    )
+
+
+def _interfaces(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.plain.enabled:
+        yield "DICOM over TCP", f"{settings.server.host}:{settings.server.port}"
+    if settings.tls.enabled:
+        yield "DICOM over TLS", f"{settings.tls.host}:{settings.tls.port}"
+
+
+def _security(settings: Settings, tls: str) -> Iterator[Block]:
+    yield Heading("7", "Security")
+    if not tls:
+        yield Paragraph("There is no TLS in this configuration.")
+        return
+    rows = [line.strip().partition("  ") for line in tls.splitlines()]
+    yield Table(("TLS", ""), [(name, value.strip()) for name, _, value in rows])
+    yield Table(
+        ("Property", "Value"),
+        [
+            ("Client certificates", settings.tls.client_certificates.value),
+            ("Certificate and calling AE title", settings.tls.identity.value),
+            ("Audit trail (PS3.15 A.5)", "kept" if settings.audit.enabled else "none"),
+            ("User identity (PS3.7 D.3.3.7)", "username, passcode, JWT; others by extension"),
+        ],
+    )
+
+
+def _bound(number: int) -> str:
+    return f"{number:,}" if number else "no limit"

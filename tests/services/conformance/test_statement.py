@@ -1,0 +1,136 @@
+"""The statement against what a client can negotiate with the server of the same settings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from pydicom._uid_dict import UID_dictionary
+
+from isocenter.engine.items import ProposedContext, RoleSelection, UserInformation
+from isocenter.engine.pdu import AssociateRequest
+from isocenter.services import composition
+from isocenter.services.attributes import ATTRIBUTES
+from isocenter.services.settings import load_settings
+from support.processes import isocenter_command
+from support.raw import raw_peer
+from support.serving import port_of, serving
+
+CONTEXTS_AT_ONCE = 100
+SETTINGS = {"storage.data_dir": ":memory:", "tls.enabled": False}
+
+
+@pytest.fixture(scope="module")
+def document() -> str:
+    done = isocenter_command("conformance", "--data-dir", ":memory:", "--no-tls")
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def table(document: str, first_column: str) -> list[list[str]]:
+    """The cells of the table whose head begins so."""
+    found: list[list[str]] = []
+    for line in document.partition(f"| {first_column} |")[2].splitlines()[2:]:
+        if not line.startswith("|"):
+            break
+        found.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    assert found, first_column
+    return found
+
+
+async def accepted(port: int, proposed: list[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of the pairs of abstract and transfer syntax that the server accepts."""
+    taken: set[tuple[str, str]] = set()
+    for start in range(0, len(proposed), CONTEXTS_AT_ONCE):
+        some = proposed[start : start + CONTEXTS_AT_ONCE]
+        async with raw_peer(port) as peer:
+            answer = await peer.ask(
+                AssociateRequest(
+                    called_ae_title="ISOCENTER",
+                    calling_ae_title="ASKS",
+                    presentation_contexts=tuple(
+                        ProposedContext(2 * number + 1, abstract, (transfer,))
+                        for number, (abstract, transfer) in enumerate(some)
+                    ),
+                    user_information=UserInformation(
+                        max_pdu_length=16_384,
+                        implementation_class_uid="1.2.3",
+                        role_selections=tuple(
+                            RoleSelection(abstract, True, True)
+                            for abstract in dict.fromkeys(abstract for abstract, _ in some)
+                        ),
+                    ),
+                )
+            )
+            taken |= {
+                some[context.context_id // 2]
+                for context in answer.presentation_contexts  # type: ignore[union-attr]
+                if context.result == 0
+            }
+    return taken
+
+
+async def test_what_is_said_is_what_is_negotiated(document: str) -> None:
+    lists: dict[str, set[str]] = {}
+    for name, _, uid in table(document, "List"):
+        lists.setdefault(name, set()).add(uid)
+    said = {
+        (uid, transfer)
+        for _, uid, name, _, _ in table(document, "Abstract syntax")
+        for transfer in lists[name]
+    }
+    classes = [u for u, entry in UID_dictionary.items() if entry[1] == "SOP Class"]
+    syntaxes = [u for u, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax"]
+    # All that is said, and each class of the standard with a syntax or two beside.
+    asked = said | {(uid, syntax) for uid in classes for syntax in (*syntaxes[:3], syntaxes[-1])}
+    settings = load_settings(None, {}, SETTINGS)
+    async with composition.open_archive(settings) as archive:
+        registry = composition.registry_of(settings, archive, None)
+        async with serving(*registry.services) as server:
+            taken = await accepted(port_of(server), sorted(asked))
+    assert taken == said & asked == said
+    assert len(said) > 1_000
+
+
+def test_the_sections_come_in_the_order_of_the_standard(document: str) -> None:
+    numbers = re.findall(r"^#+ ([0-9.]+) ", document, re.MULTILINE)
+    assert numbers == sorted(numbers, key=lambda n: [int(part) for part in n.split(".")])
+    assert [n for n in numbers if "." not in n] == ["1", "3", "4", "5", "6", "7"]
+
+
+def test_every_key_of_the_index_is_named(document: str) -> None:
+    assert {row[1] for row in table(document, "Level")} == {a.keyword for a in ATTRIBUTES}
+
+
+def test_settings_show(tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text(
+        '[server]\nae_title = "RADIOLOGY"\nmax_associations = 7\n[mpps]\nenabled = false\n'
+        "[query]\nmax_results = 500\n",
+        "utf-8",
+    )
+    out = tmp_path / "statement.html"
+    done = isocenter_command(
+        *("conformance", "--config", config, "--data-dir", ":memory:"),
+        *("--format", "html", "--output", out),
+    )
+    assert done.returncode == 0, done.stdout
+    page = out.read_text("utf-8")
+    # Well formed but for what HTML may leave open.
+    body = page[page.index("<body>") :].replace("</html>", "")
+    text = "".join(ET.fromstring(body).itertext())
+    assert "RADIOLOGY" in text
+    assert "Associations at once7" in text.replace("\n", "")
+    assert "Matches of one C-FIND500" in text.replace("\n", "")
+    assert "Performed Procedure Step SOP" not in text
+    assert "bcp195" in text
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text("[server]\nae_titel = 1\n", "utf-8")
+    done = isocenter_command("conformance", "--config", config)
+    assert done.returncode == 2
+    assert "server.ae_title" in done.stdout
