@@ -18,6 +18,8 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
+    """One paragraph of plain text; Markdown in it is left as it stands."""
+
     text: str
 
 
