@@ -162,6 +162,7 @@ class Archive:
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
             transfer_syntax_uid=transfer_syntax_uid,
+            source_ae_title=source_ae_title,
         )
 
     def refusal(self, error: StorageError) -> StoreError:
@@ -219,6 +220,7 @@ class Ingest:
         "_offset",
         "_open",
         "_scan",
+        "_source_ae_title",
         "_spilled",
         "_staged",
         "record",
@@ -236,9 +238,11 @@ class Ingest:
         sop_class_uid: str,
         sop_instance_uid: str,
         transfer_syntax_uid: str,
+        source_ae_title: str,
     ) -> None:
         self._archive = archive
         self._staged = staged
+        self._source_ae_title = source_ae_title
         self._header = header
         self._offset = len(header)
         self._scan = ObjectScan(transfer_syntax_uid, archive.limits)
@@ -318,6 +322,7 @@ class Ingest:
                 transfer_syntax_uid=self.transfer_syntax_uid,
                 data_set_offset=self._offset,
                 object_key=scanned.key(self._archive.naming, self._archive.today()),
+                source_ae_title=self._source_ae_title,
             )
             try:
                 await self._staged.finish()

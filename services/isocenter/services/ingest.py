@@ -92,7 +92,12 @@ class ScannedObject:
                 raise StoreError(INVALID_SOP_INSTANCE, f"{name} is not a UID", (tag,))
 
     def record(
-        self, *, transfer_syntax_uid: str, data_set_offset: int, object_key: str
+        self,
+        *,
+        transfer_syntax_uid: str,
+        data_set_offset: int,
+        object_key: str,
+        source_ae_title: str = "",
     ) -> InstanceRecord:
         """What the index keeps; the identity was checked before."""
         attributes = self.attributes
@@ -107,6 +112,7 @@ class ScannedObject:
             data_set_offset=data_set_offset,
             digest=self.digest,
             attributes=attributes,
+            source_ae_title=source_ae_title,
         )
 
     def key(self, scheme: NamingScheme, today: date) -> str:

@@ -63,9 +63,12 @@ class InstanceRecord(StoredInstance):
 
     ``attributes`` maps a tag (0xggggeeee) to its decoded text, several values joined by
     a backslash, without padding; only tags of `isocenter.services.attributes` are kept.
+    ``source_ae_title`` is who sent it, for what is written beside the index (events, what is
+    to be forwarded); the index itself does not keep it.
     """
 
     attributes: Mapping[int, str] = field(default_factory=dict)
+    source_ae_title: str = ""
 
 
 class Outcome(Enum):

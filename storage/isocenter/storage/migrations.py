@@ -284,6 +284,21 @@ MIGRATIONS: Final = (
             "CREATE INDEX performed_step_by_instance ON performed_step_instance (sop_instance_uid)",
         ),
     ),
+    Migration(
+        3,
+        "worklist",
+        (),
+    ),
+    Migration(
+        4,
+        "events and their consumers",
+        (),
+    ),
+    Migration(
+        5,
+        "objects to be forwarded",
+        (),
+    ),
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version

@@ -53,6 +53,7 @@ from isocenter.storage.sqlite_connection import (
 )
 from isocenter.storage.sqlite_records import (
     SELECT_STORED_INSTANCES,
+    BesideAdd,
     add_records,
     clear_records,
     get_records,
@@ -116,6 +117,8 @@ class SqliteIndex:
 
     def __init__(self, writer: SqliteConnection, readers: Sequence[SqliteConnection]) -> None:
         """*readers*: none for a database in memory, where the one connection does all."""
+        #: What else is written in the transaction of each `add`; empty unless a server has it.
+        self.beside_add: list[BesideAdd] = []
         self._writers = _Pool([writer])
         self._readers = _Pool(readers) if readers else self._writers
 
@@ -123,7 +126,7 @@ class SqliteIndex:
         self, records: Sequence[InstanceRecord], *, replace: bool = False
     ) -> Sequence[Added]:
         """See `isocenter.services.ports.Index.add`; one hop, one transaction."""
-        return await self.write(add_records, records, replace)
+        return await self.write(add_records, records, replace, self.beside_add)
 
     async def remove(self, sop_instance_uids: Sequence[str]) -> None:
         """See `isocenter.services.ports.Index.remove`; one hop, one transaction."""

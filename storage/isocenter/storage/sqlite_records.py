@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -424,8 +424,16 @@ def _values(level: Level, attributes: Mapping[int, str]) -> list[str | int]:
     return values
 
 
+#: What else the transaction of an `add` writes: given the records that it added, or put in the
+#: place of others, with what became of each.
+BesideAdd = Callable[[sqlite3.Connection, Sequence[tuple[InstanceRecord, Added]]], None]
+
+
 def add_records(
-    connection: sqlite3.Connection, records: Sequence[InstanceRecord], replace: bool
+    connection: sqlite3.Connection,
+    records: Sequence[InstanceRecord],
+    replace: bool,
+    beside: Sequence[BesideAdd] = (),
 ) -> list[Added]:
     """`isocenter.services.ports.Index.add`, as one transaction."""
     with transaction(connection):
@@ -446,6 +454,14 @@ def add_records(
         if work.rows:
             connection.executemany(_INSERT_INSTANCE, work.rows)
             work.differences.write(connection, work.totals)
+            if beside:
+                added = [
+                    (record, outcome)
+                    for record, outcome in zip(records, outcomes, strict=True)
+                    if outcome.outcome is not Outcome.DUPLICATE
+                ]
+                for each in beside:
+                    each(connection, added)
     return outcomes
 
 
