@@ -20,15 +20,17 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.attributes import BY_TAG
 from isocenter.services.identifier import (
-    DOES_NOT_MATCH_SOP_CLASS,
-    QUERY_RETRIEVE_LEVEL,
-    UNABLE_TO_PROCESS,
     IdentifierError,
     ParsedQuery,
     Root,
     encode_match,
     parse_query,
     read_identifier,
+)
+from isocenter.services.key_values import (
+    DOES_NOT_MATCH_SOP_CLASS,
+    QUERY_RETRIEVE_LEVEL,
+    UNABLE_TO_PROCESS,
 )
 from isocenter.services.matching import matches, matches_combined
 from isocenter.services.query import Criterion, Query, SequenceMatch, SingleValue, WildCard

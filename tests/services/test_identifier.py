@@ -16,9 +16,6 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.attributes import Level
 from isocenter.services.identifier import (
-    MAX_KEYS,
-    MAX_LISTED_VALUES,
-    MAX_STARS,
     IdentifierError,
     KeySyntaxError,
     ParsedQuery,
@@ -29,6 +26,7 @@ from isocenter.services.identifier import (
     parse_query,
     read_identifier,
 )
+from isocenter.services.key_values import MAX_KEYS, MAX_LISTED_VALUES, MAX_STARS
 from isocenter.services.query import (
     CombinedRange,
     Criterion,
