@@ -32,11 +32,19 @@ FOR_STORAGE = {
     "isocenter.services.attribute_list",
     "isocenter.services.attributes",
     "isocenter.services.commitment.transaction",
+    "isocenter.services.events.completion",
+    "isocenter.services.events.event",
+    "isocenter.services.events.outbox",
+    "isocenter.services.forwarding.queue",
     "isocenter.services.matching",
     "isocenter.services.mpps.step",
     "isocenter.services.ports",
     "isocenter.services.query",
     "isocenter.services.reports",
+    "isocenter.services.rules.actions",
+    "isocenter.services.worklist.entry",
+    "isocenter.services.worklist.keys",
+    "isocenter.services.worklist.state",
 }
 
 

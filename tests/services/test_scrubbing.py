@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,15 +18,17 @@ from isocenter.services.notices import Notice, Notices, ObjectDamaged
 from isocenter.services.scrubbing import SECONDS_A_DAY, Pass, scrub
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_index import MemoryIndex
+from support.clocks import patient_clock
 from support.studies import write_studies
 
 OBJECTS = 8
 
 
 @pytest.fixture
-def clock() -> trio.testing.MockClock:
-    """Time passes when nothing else happens; threads are not waited for by it."""
-    return trio.testing.MockClock(autojump_threshold=0.02)
+def clock() -> Iterator[trio.testing.MockClock]:
+    """Time passes when nothing else happens."""
+    with patient_clock() as clock:
+        yield clock
 
 
 @asynccontextmanager

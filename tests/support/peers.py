@@ -158,8 +158,13 @@ def orthanc(
     modalities: Mapping[str, Mapping[str, object]],
     dicom_port: int,
     tls: Names | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> Iterator[Orthanc]:
-    """Orthanc, AE title ORTHANC, knowing *modalities* as its configuration names them."""
+    """Orthanc, AE title ORTHANC, knowing *modalities* as its configuration names them.
+
+    Args:
+        more: other settings of it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     http_port, log = free_port(), folder / "orthanc.log"
     settings: dict[str, object] = {
@@ -183,6 +188,7 @@ def orthanc(
             "DicomTlsPrivateKey": key,
             "DicomTlsTrustedCertificates": ca,
         }
+    settings |= more or {}
     config = folder / "orthanc.json"
     config.write_text(json.dumps(settings))
     with program("Orthanc", "--verbose", config, log=log, cwd=folder) as process:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import date
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import trio
 
@@ -35,7 +36,12 @@ from isocenter.services.ports import (
     StoredInstance,
 )
 from isocenter.services.query import Query
+from isocenter.services.rules.conditions import Sender
+from isocenter.services.rules.evaluation import NO_RULES, NOTHING_DECIDED
 from isocenter.services.storage_alert import StorageAlert
+
+if TYPE_CHECKING:
+    from isocenter.services.rules.coercing import Coercion
 
 __all__ = ["Archive", "Ingest", "StoreError", "StoreOutcome", "StoreResult"]
 
@@ -83,6 +89,12 @@ class Archive:
         self.memory_wait_seconds = memory_wait_seconds
         self.cleanup_grace_seconds = cleanup_grace_seconds
         self.alert = StorageAlert()
+        #: What happens to what comes in; exchanged at will.
+        self.rules = NO_RULES
+        #: Modifying System (0400,0563) of what rules change.
+        self.system = "Isocenter"
+        #: Called when something was stored that is to be sent on.
+        self.routed: Callable[[], None] = lambda: None
         self.committer = Committer(
             store, index, duplicates=duplicates, token=token, alert=self.alert
         )
@@ -138,6 +150,7 @@ class Archive:
         sop_instance_uid: str,
         transfer_syntax_uid: str,
         source_ae_title: str,
+        called_ae_title: str = "",
     ) -> Ingest:
         """Begin an object, with what the command or the File Meta Information says of it.
 
@@ -162,7 +175,7 @@ class Archive:
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
             transfer_syntax_uid=transfer_syntax_uid,
-            source_ae_title=source_ae_title,
+            sender=Sender(calling_ae_title=source_ae_title, called_ae_title=called_ae_title),
         )
 
     def refusal(self, error: StorageError) -> StoreError:
@@ -215,12 +228,14 @@ class Ingest:
     __slots__ = (
         "_archive",
         "_charged",
+        "_coercion",
         "_header",
         "_memory_per_object",
         "_offset",
         "_open",
+        "_rules",
         "_scan",
-        "_source_ae_title",
+        "_sender",
         "_spilled",
         "_staged",
         "record",
@@ -238,14 +253,27 @@ class Ingest:
         sop_class_uid: str,
         sop_instance_uid: str,
         transfer_syntax_uid: str,
-        source_ae_title: str,
+        sender: Sender,
     ) -> None:
         self._archive = archive
         self._staged = staged
-        self._source_ae_title = source_ae_title
+        self._sender = sender
+        self._rules = archive.rules
+        self._coercion: Coercion | None = None
+        if self._rules.may_coerce(sender, sop_class_uid):
+            # Coercion takes long to import, and few need it.
+            from isocenter.services.rules.coercing import Coercion
+
+            self._coercion = Coercion(
+                self._rules,
+                sender,
+                transfer_syntax_uid,
+                system=archive.system,
+                limits=archive.limits,
+            )
         self._header = header
         self._offset = len(header)
-        self._scan = ObjectScan(transfer_syntax_uid, archive.limits)
+        self._scan = ObjectScan(transfer_syntax_uid, archive.limits, self._rules.places)
         limit = archive.budget.limit
         self._memory_per_object = min(archive.store.memory_per_object or limit, limit)
         self._charged = 0
@@ -271,6 +299,11 @@ class Ingest:
         """
         if not self._open:
             raise ValueError("the object was committed or discarded")
+        if self._coercion is not None:
+            buffers = self._coercion.feed(buffers)
+        await self._append(buffers)
+
+    async def _append(self, buffers: Sequence[Buffer]) -> None:
         scan = self._scan
         for data in buffers:
             scan.feed(data)
@@ -316,13 +349,23 @@ class Ingest:
         if not self._open:
             raise ValueError("the object was committed or discarded")
         try:
+            coercion = self._coercion
+            if coercion is not None:
+                await self._append(coercion.finish())
             scanned = self._scan.finish()
             scanned.check_identity(self.sop_class_uid, self.sop_instance_uid)
+            decision = NOTHING_DECIDED
+            if self._rules:
+                places = scanned.places
+                if coercion is not None:
+                    places = coercion.as_they_came(places)
+                decision = self._rules.evaluate(self._sender, places)
             self.record = record = scanned.record(
                 transfer_syntax_uid=self.transfer_syntax_uid,
                 data_set_offset=self._offset,
-                object_key=scanned.key(self._archive.naming, self._archive.today()),
-                source_ae_title=self._source_ae_title,
+                object_key=scanned.key(self._archive.naming, self._archive.today(), decision.area),
+                source_ae_title=self._sender.calling_ae_title,
+                routes=decision.routes,
             )
             try:
                 await self._staged.finish()
@@ -334,9 +377,12 @@ class Ingest:
         # From here on the committer owns what is staged, whatever happens to us.
         self._open = False
         try:
-            return await self._archive.committer.commit(self._staged, record)
+            result = await self._archive.committer.commit(self._staged, record)
         finally:
             self._give_back()
+        if record.routes:
+            self._archive.routed()
+        return replace(result, is_coerced=True) if coercion and coercion.has_changed else result
 
     async def discard(self) -> None:
         """Leave no trace; allowed at any time, more than once, also when cancelled."""

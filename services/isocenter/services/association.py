@@ -137,7 +137,7 @@ class AssociationTask:
     ) -> None:
         self.transport = transport
         self.caller = caller or Caller(association="", address=transport.peer_address)
-        self.notices = notices or Notices()
+        self.notices = Notices() if notices is None else notices
         self.deadlines = deadlines
         self.limits = limits
         self.traffic = Traffic()

@@ -38,9 +38,11 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.objects import vr_of
 from isocenter.services.text import (
     CHARACTER_SET_VRS,
+    NUMBER_VRS,
     UTF_8,
     character_set_of,
     choose_character_set,
+    decode_numbers,
     decode_text,
     encode_text,
 )
@@ -148,17 +150,37 @@ class AttributeList:
         }
         merged.pop(SPECIFIC_CHARACTER_SET, None)
         if chosen:
-            merged[SPECIFIC_CHARACTER_SET] = Element(
-                SPECIFIC_CHARACTER_SET, "CS", "\\".join(chosen).encode("ascii")
-            )
+            merged[SPECIFIC_CHARACTER_SET] = _character_set_element(chosen)
         return AttributeList(_in_order(merged))
+
+    def in_character_set(self, preferred: tuple[str, ...]) -> AttributeList:
+        """The same with its texts in *preferred*, if that has room for them all.
+
+        (0008,0005) is there only where it is needed.
+        """
+        mine = self.character_set
+        texts = _texts(self.elements, mine)
+        if "".join(texts).isascii():
+            kept = {tag: e for tag, e in self.elements.items() if tag != SPECIFIC_CHARACTER_SET}
+            return AttributeList(kept)
+        chosen = choose_character_set(texts, preferred or mine)
+        elements = _transcoded(self.elements, mine, chosen)
+        if chosen:
+            elements[SPECIFIC_CHARACTER_SET] = _character_set_element(chosen)
+        return AttributeList(_in_order(elements))
+
+
+def _character_set_element(terms: tuple[str, ...]) -> Element:
+    return Element(SPECIFIC_CHARACTER_SET, "CS", "\\".join(terms).encode("ascii"))
 
 
 def text_of(item: Mapping[int, Element], tag: int, character_set: tuple[str, ...] = ()) -> str:
-    """The decoded value of *tag* in *item*; empty when there is none, or no text."""
+    """The decoded value of *tag* in *item*, numbers in decimal; empty when there is none."""
     element = item.get(tag)
     if element is None or not isinstance(element.value, bytes) or element.vr is None:
         return ""
+    if element.vr in NUMBER_VRS:
+        return decode_numbers(element.value, element.vr, big_endian=EXPLICIT_LITTLE.big_endian)
     return decode_text(element.value, element.vr, character_set)
 
 

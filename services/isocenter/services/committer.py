@@ -20,6 +20,7 @@ from typing import Final, assert_never
 import trio
 
 from isocenter.services.ingest import (
+    COERCION_OF_DATA_ELEMENTS,
     DUPLICATE_SOP_INSTANCE,
     PROCESSING_FAILURE,
     SUCCESS,
@@ -70,22 +71,27 @@ class StoreResult:
 
     Attributes:
         instance: what the archive has now under the SOP Instance UID.
+        is_coerced: attributes of it were changed on arrival.
     """
 
     outcome: StoreOutcome
     instance: StoredInstance
+    is_coerced: bool = False
 
     @property
     def status(self) -> int:
-        """Of the C-STORE-RSP: 0000H, or the warning B007H when another object was kept."""
-        return WARNING_NOT_MATCHING if self.outcome is StoreOutcome.KEPT_OTHER else SUCCESS
+        """Of the C-STORE-RSP: 0000H, or the warning B007H when another object was kept, or
+        B000H when attributes were changed."""
+        if self.outcome is StoreOutcome.KEPT_OTHER:
+            return WARNING_NOT_MATCHING
+        return COERCION_OF_DATA_ELEMENTS if self.is_coerced else SUCCESS
 
     @property
     def comment(self) -> str:
         """What the warning is about, for Error Comment (0000,0902)."""
         if self.outcome is StoreOutcome.KEPT_OTHER:
             return "another object with this SOP Instance UID is kept"
-        return ""
+        return "attributes were changed by rule" if self.is_coerced else ""
 
 
 @dataclass(slots=True, eq=False)

@@ -7,8 +7,10 @@ Nothing here waits or stores; `isocenter.services.archive` and the reindexing of
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 from isocenter.engine.dataset import DataSetError, ElementScanner, encoding_of
@@ -18,7 +20,9 @@ from isocenter.engine.uid import is_safe_uid
 from isocenter.services.errors import OperationError
 from isocenter.services.naming import NamingScheme, object_key
 from isocenter.services.ports import InstanceRecord, StorageError
-from isocenter.services.record import SCANNED_SEQUENCES, SCANNED_TAGS, attributes_of
+from isocenter.services.record import SCANNED_SEQUENCES, SCANNED_TAGS, attributes_of, places_of
+from isocenter.services.rules.actions import Route
+from isocenter.services.rules.conditions import Place
 
 SOP_CLASS_UID: Final = 0x00080016
 SOP_INSTANCE_UID: Final = 0x00080018
@@ -38,6 +42,8 @@ INVALID_SOP_INSTANCE: Final = 0x0117
 OUT_OF_RESOURCES: Final = 0xA700
 DATA_SET_DOES_NOT_MATCH: Final = 0xA900
 CANNOT_UNDERSTAND: Final = 0xC000
+#: Warning: attributes were changed on arrival.
+COERCION_OF_DATA_ELEMENTS: Final = 0xB000
 #: Warning: the object does not match the one of the same name (PS3.4 Table B.2-1 calls
 #: B007H "Data Set does not match SOP Class"; it is the nearest that a C-STORE has).
 WARNING_NOT_MATCHING: Final = 0xB007
@@ -65,6 +71,8 @@ class ScannedObject:
     attributes: dict[int, str]
     size: int
     digest: str
+    #: What rules look at, as it stands in the data set.
+    places: Mapping[Place, str] = field(default_factory=dict)
 
     def check_identity(self, sop_class_uid: str, sop_instance_uid: str) -> None:
         """Compare with the command, or with the File Meta Information.
@@ -98,6 +106,7 @@ class ScannedObject:
         data_set_offset: int,
         object_key: str,
         source_ae_title: str = "",
+        routes: tuple[Route, ...] = (),
     ) -> InstanceRecord:
         """What the index keeps; the identity was checked before."""
         attributes = self.attributes
@@ -113,11 +122,13 @@ class ScannedObject:
             digest=self.digest,
             attributes=attributes,
             source_ae_title=source_ae_title,
+            routes=routes,
         )
 
-    def key(self, scheme: NamingScheme, today: date) -> str:
+    def key(self, scheme: NamingScheme, today: date, area: str = "") -> str:
+        """Its object key; *area*: the folder that it begins with."""
         attributes = self.attributes
-        return object_key(
+        key = object_key(
             scheme,
             study_instance_uid=attributes[STUDY_INSTANCE_UID],
             series_instance_uid=attributes[SERIES_INSTANCE_UID],
@@ -125,18 +136,25 @@ class ScannedObject:
             study_date=attributes.get(STUDY_DATE, ""),
             today=today,
         )
+        return f"{area}/{key}" if area else key
 
 
 class ObjectScan:
     """Reads a data set as it passes: counts, hashes, and keeps what the index wants."""
 
-    __slots__ = ("_encoding", "_hash", "_head", "_scanner", "size")
+    __slots__ = ("_encoding", "_hash", "_head", "_places", "_scanner", "size")
 
-    def __init__(self, transfer_syntax_uid: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        transfer_syntax_uid: str,
+        limits: Limits = DEFAULT_LIMITS,
+        places: frozenset[Place] = frozenset(),
+    ) -> None:
+        """*places*: what rules look at beside what the index keeps."""
         self._encoding = encoding_of(transfer_syntax_uid)
-        self._scanner = ElementScanner(
-            self._encoding, SCANNED_TAGS, limits, sequences=SCANNED_SEQUENCES
-        )
+        self._places = places
+        tags, sequences = (SCANNED_TAGS, SCANNED_SEQUENCES) if not places else _scanned_for(places)
+        self._scanner = ElementScanner(self._encoding, tags, limits, sequences=sequences)
         self._hash = hashlib.sha256()
         self._head = b""
         self.size = 0
@@ -172,9 +190,20 @@ class ObjectScan:
         try:
             self._scanner.finish()
             attributes = attributes_of(self._scanner.values, self._encoding)
+            places: Mapping[Place, str] = {}
+            if self._places:
+                places = places_of(self._scanner, self._encoding, self._places, attributes)
         except DataSetError as error:
             raise StoreError(CANNOT_UNDERSTAND, str(error)) from error
-        return ScannedObject(attributes, self.size, self._hash.hexdigest())
+        return ScannedObject(attributes, self.size, self._hash.hexdigest(), places)
+
+
+@lru_cache(maxsize=8)
+def _scanned_for(places: frozenset[Place]) -> tuple[frozenset[int], frozenset[int]]:
+    """What the scanner takes, and which of it, and within it, are sequences."""
+    top = {place if isinstance(place, int) else place[0][0][0] for place in places}
+    steps = {step for place in places if not isinstance(place, int) for step, _ in place[0]}
+    return SCANNED_TAGS | top, SCANNED_SEQUENCES | steps
 
 
 def check_command(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:

@@ -227,7 +227,7 @@ class TransferBegun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstancesSent:
-    """A C-GET or C-MOVE has ended.
+    """A C-GET or C-MOVE has ended; or a rule has sent something on (C-STORE).
 
     Attributes:
         destination: AE title that got them; of a C-GET, the caller's.
@@ -284,6 +284,66 @@ class CommitmentDone:
     failed: tuple[str, ...] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardAttempted:
+    """Objects were sent on to a peer by a rule, or could not be.
+
+    Attributes:
+        outcome: ``delivered``, ``failed`` (there will be another attempt) or ``given_up``.
+    """
+
+    destination: str
+    outcome: str
+    objects: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardQueueSeen:
+    """How many objects wait to be forwarded, in all processes: by destination and state
+    (`forwarding.queue.ForwardState`)."""
+
+    counts: Mapping[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventDelivery:
+    """An event of the outbox was delivered to a consumer, or was not.
+
+    Attributes:
+        outcome: ``delivered``, ``failed`` (it is tried again) or ``given up``.
+    """
+
+    consumer: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsWaiting:
+    """What there is to do about events; told every few seconds by the process that does it.
+
+    Attributes:
+        waiting: by consumer, the events that it has yet to get.
+        receiving: studies that are not complete.
+    """
+
+    waiting: Mapping[str, int]
+    receiving: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderMessageAnswered:
+    """An HL7 message got its acknowledgement, or would have if its sender wanted one.
+
+    Attributes:
+        message_type: ``ORM^O01`` …; ``other``: none that is taken.
+        acknowledgement: ``AA``, ``AE`` or ``AR``.
+    """
+
+    address: str
+    message_type: str
+    acknowledgement: str
+
+
 Notice = (
     ServerStarted
     | ServerStopped
@@ -301,6 +361,11 @@ Notice = (
     | InstancesSent
     | PerformedStepChanged
     | CommitmentDone
+    | EventDelivery
+    | EventsWaiting
+    | ForwardAttempted
+    | ForwardQueueSeen
+    | OrderMessageAnswered
 )
 
 #: Hears everything that happens; must not wait.

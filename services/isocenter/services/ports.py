@@ -15,6 +15,7 @@ from typing import Protocol, Self
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.items import Buffer
 from isocenter.services.query import Query
+from isocenter.services.rules.actions import Route
 
 
 class StorageError(IsocenterError):
@@ -63,12 +64,13 @@ class InstanceRecord(StoredInstance):
 
     ``attributes`` maps a tag (0xggggeeee) to its decoded text, several values joined by
     a backslash, without padding; only tags of `isocenter.services.attributes` are kept.
-    ``source_ae_title`` is who sent it, for what is written beside the index (events, what is
-    to be forwarded); the index itself does not keep it.
+    ``source_ae_title`` is who sent it, and ``routes`` is where rules send it, for what is
+    written beside the index (events, what is to be forwarded); the index does not keep them.
     """
 
     attributes: Mapping[int, str] = field(default_factory=dict)
     source_ae_title: str = ""
+    routes: tuple[Route, ...] = ()
 
 
 class Outcome(Enum):

@@ -6,13 +6,15 @@ takes the short way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeGuard
 
 import orjson
 
-from isocenter.engine.dataset import Encoding, Fragments, ScannedValue
+from isocenter.engine.dataset import ElementScanner, Encoding, Fragments, ScannedItem, ScannedValue
 from isocenter.services.attributes import ATTRIBUTES, REQUEST_ATTRIBUTES, STORED_TAGS
+from isocenter.services.identifier_keys import vr_of
+from isocenter.services.rules.conditions import Place
 from isocenter.services.text import NUMBER_VRS, character_set_of, decode_numbers, decode_text
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
@@ -73,6 +75,52 @@ def attributes_of(values: Mapping[int, ScannedValue], encoding: Encoding) -> dic
         if text:
             attributes[tag] = text
     return attributes
+
+
+def places_of(
+    scanner: ElementScanner,
+    encoding: Encoding,
+    places: Iterable[Place],
+    attributes: Mapping[int, str],
+) -> dict[Place, str]:
+    """What rules look at, as text: like `attributes_of`, and as `attributes` has it already."""
+    values = scanner.values
+    raw_set = values.get(SPECIFIC_CHARACTER_SET)
+    character_set = character_set_of(raw_set) if isinstance(raw_set, bytes) else ()
+    found: dict[Place, str] = {}
+    for place in places:
+        if isinstance(place, int):
+            text = attributes.get(place)
+            if text is None:
+                vr = scanner.vrs.get(place) or vr_of(place)
+                text = _text_of(values.get(place), vr, character_set, encoding)
+        else:
+            steps, tag = place
+            item: ScannedItem | None = values
+            terms = character_set
+            for sequence, number in steps:
+                items = None if item is None else item.get(sequence)
+                item = items[number] if _is_items(items) and number < len(items) else None
+                own = None if item is None else item.get(SPECIFIC_CHARACTER_SET)
+                terms = character_set_of(own) if isinstance(own, bytes) else terms
+            text = "" if item is None else _text_of(item.get(tag), vr_of(tag), terms, encoding)
+        if text:
+            found[place] = text
+    return found
+
+
+def _is_items(value: ScannedValue | None) -> TypeGuard[tuple[ScannedItem, ...]]:
+    return isinstance(value, tuple) and not isinstance(value, Fragments)
+
+
+def _text_of(
+    raw: ScannedValue | None, vr: str, character_set: tuple[str, ...], encoding: Encoding
+) -> str:
+    if not isinstance(raw, bytes):
+        return ""
+    if vr in NUMBER_VRS:
+        return decode_numbers(raw[:MAX_TEXT_LENGTH], vr, big_endian=encoding.big_endian)
+    return clean_text(raw, vr, character_set)
 
 
 def clean_text(raw: bytes, vr: str, character_set: tuple[str, ...]) -> str:

@@ -8,8 +8,8 @@ cannot be used stays out, is told with its fault, and the old one serves on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import fields, replace
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -21,12 +21,13 @@ from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.peer import Peer
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_of, identity_rules_of
+from isocenter.services.rules.evaluation import Rule
 from isocenter.services.settings import Settings
 
 log = logging.getLogger("isocenter.server")
 
 #: Settings that hold from the next reload on; a change of others needs a restart.
-_EXCHANGED: Final = frozenset({"access", "identity", "peers"})
+_EXCHANGED: Final = frozenset({"access", "identity", "peers", "rules"})
 _EXCHANGED_OF_TLS: Final = (
     "certificate", "key", "key_password", "ca", "crl", "profile", "identity",
     "client_certificates", "strict",
@@ -68,6 +69,8 @@ class Reloader:
         self._notices = notices
         self._one_at_a_time = trio.Lock()
         self._is_catching_up = False
+        #: Takes the rules for what is stored from now on.
+        self.take_rules: Callable[[Sequence[Rule]], None] = lambda rules: None
 
     async def reload(self, *, is_catching_up: bool = False) -> None:
         """Read everything again that can be exchanged, each for itself.
@@ -117,6 +120,8 @@ class Reloader:
         peers = {peer.ae_title: peer for peer in self._settings.peers}
         self._peers.clear()
         self._peers.update(peers)
+        # They name peers: with these they go.
+        self.take_rules(self._settings.rules)
 
 
 def _exchanged(old: Settings, new: Settings) -> Settings:
@@ -136,6 +141,9 @@ def _others(old: Settings, new: Settings) -> list[str]:
     for section in fields(Settings):
         before, after = getattr(expected, section.name), getattr(new, section.name)
         if before != after:
+            if not is_dataclass(before):  # a list of tables
+                changed.append(section.name)
+                continue
             changed += [
                 f"{section.name}.{one.name}"
                 for one in fields(before)

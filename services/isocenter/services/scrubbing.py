@@ -81,7 +81,11 @@ async def scrub(
     while True:
         try:
             finished = await _one_pass(
-                archive, state, period=days * SECONDS_A_DAY, notices=notices or Notices(), now=now
+                archive,
+                state,
+                period=days * SECONDS_A_DAY,
+                notices=Notices() if notices is None else notices,
+                now=now,
             )
         except StorageError as error:
             log.warning("scrubbing rests: %s", error)

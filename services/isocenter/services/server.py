@@ -151,7 +151,7 @@ class Server:
         notices: Notices | None = None,
     ) -> None:
         self.registry = registry
-        self.notices = notices or Notices()
+        self.notices = Notices() if notices is None else notices
         self.access = AccessControl(access) if isinstance(access, AccessPolicy) else access
         self.addresses: list[tuple[str, int, bool]] = []
         self.statistics = Statistics()

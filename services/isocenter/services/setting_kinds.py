@@ -27,6 +27,14 @@ _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 
 
+class WrongValueError(ValueError):
+    """A value that is not allowed, whose message says all: the value itself is not shown."""
+
+
+class ExplainedError(ValueError):
+    """A value that is not allowed, and why: where "must be …" would not help."""
+
+
 class Kind(Protocol[T_co]):
     """One kind of value.  All three raise `ValueError` or `TypeError` for what is not allowed."""
 

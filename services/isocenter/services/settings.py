@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import setting_kinds as kinds
+from isocenter.services.events.consumer import Webhook
 from isocenter.services.peer import Peer
 from isocenter.services.settings_table import (
     IN_MEMORY,
@@ -31,6 +32,8 @@ from isocenter.services.settings_table import (
     AuditSettings,
     DeadlineSettings,
     Durability,
+    EventSettings,
+    Hl7Settings,
     IdentitySettings,
     LimitSettings,
     LogFormat,
@@ -67,10 +70,12 @@ __all__ = [
     "StorageSettings",
     "QuerySettings",
     "DeadlineSettings",
+    "Hl7Settings",
     "LimitSettings",
     "TransferSyntaxSettings",
     "LogSettings",
     "MonitoringSettings",
+    "EventSettings",
     "AuditSettings",
     "OnAuditFailure",
     "Peer",
@@ -247,6 +252,10 @@ def _as_tuple(value: object) -> tuple[object, ...]:
 def _value(setting: Setting, raw: object, source: str) -> object:
     try:
         return setting.kind.from_toml(raw)
+    except kinds.WrongValueError as error:
+        raise SettingsError(setting.key, source, str(error)) from error
+    except kinds.ExplainedError as error:
+        raise SettingsError(setting.key, source, str(error)) from error
     except (ValueError, TypeError) as error:
         raise _not_allowed(setting, raw, source) from error
 
@@ -254,6 +263,10 @@ def _value(setting: Setting, raw: object, source: str) -> object:
 def _value_of_text(setting: Setting, text: str, source: str) -> object:
     try:
         return setting.kind.from_text(text)
+    except kinds.WrongValueError as error:
+        raise SettingsError(setting.key, source, str(error)) from error
+    except kinds.ExplainedError as error:
+        raise SettingsError(setting.key, source, str(error)) from error
     except (ValueError, TypeError) as error:
         raise _not_allowed(setting, text, source) from error
 
@@ -357,6 +370,12 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
         raise fault("audit.collectors", "get nothing while audit.enabled is false")
     if audit.collectors and settings.storage.is_in_memory:
         raise fault("audit.collectors", "need a data directory, where records wait for them")
+    if settings.events.consumers and not settings.events.enabled:
+        raise fault("events.consumers", "get nothing while events.enabled is false")
+    if settings.hl7.enabled and not settings.worklist.enabled:
+        raise fault("hl7.enabled", "needs worklist.enabled: orders would go where nobody asks")
+    if settings.hl7.enabled and settings.hl7.tls and not tls.enabled:
+        raise fault("hl7.tls", "needs tls.enabled, whose certificates it uses")
     seen: set[str] = set()
     for peer in settings.peers:
         if peer.ae_title in seen:
@@ -365,6 +384,14 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
     for ae_title in settings.mpps.notify:
         if ae_title not in seen:
             raise fault("mpps.notify", f"{ae_title} is none of the peers; add it with --peer")
+    for rule in settings.rules:
+        for route in rule.routes:
+            if route.destination not in seen:
+                raise fault(
+                    "rules",
+                    f"rule {rule.name!r}: {route.destination} is none of the peers; "
+                    "add it with --peer, or as one of [[peers]]",
+                )
 
 
 def warnings(settings: Settings) -> list[str]:
@@ -395,6 +422,18 @@ def warnings(settings: Settings) -> list[str]:
             f"HTTP on {monitoring.host}:{monitoring.port} is in the clear, and tells everybody who "
             "reaches it what the archive does (monitoring.host)"
         )
+    hl7 = settings.hl7
+    if hl7.enabled and not hl7.tls and not _is_loopback(hl7.host):
+        found.append(
+            f"HL7 on {hl7.host}:{hl7.port} is in the clear: everybody on the way can read orders, "
+            "and whoever reaches it can order (prefer hl7.tls)"
+        )
+    found += [
+        f"events go to the consumer {each.name} in the clear: everybody on the way can read them"
+        for each in settings.events.consumers
+        if isinstance(each.target, Webhook)
+        and not _is_loopback(each.target.host_in_the_clear or "localhost")
+    ]
     if server.capture is not None:
         found.append(
             f"every association is recorded in {server.capture}: these captures hold PHI in the "

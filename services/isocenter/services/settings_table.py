@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,11 +21,17 @@ from typing import Any, Final, Literal
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services import setting_kinds as kinds
 from isocenter.services.audit.collector import Collector, CollectorKind
+from isocenter.services.events.completion import CompletionRules, Condition
+from isocenter.services.events.consumer import Consumer, ConsumersKind, QuietKind
+from isocenter.services.hl7.character_sets import codec_of
 from isocenter.services.naming import NamingScheme
 from isocenter.services.peer import Peer, PeerKind
 from isocenter.services.policy.tokens import ALGORITHMS
 from isocenter.services.ports import DuplicatePolicy
+from isocenter.services.rules.evaluation import Rule
+from isocenter.services.rules.parsing import RulesKind
 from isocenter.services.tls import DEFAULT_PROFILE, PROFILES, ClientCertificates
+from isocenter.services.worklist.state import EntryState
 
 PREFIX: Final = "ISOCENTER__"
 #: ``--data-dir :memory:`` keeps nothing.
@@ -361,6 +368,51 @@ class QuerySettings:
     )
 
 
+class DiscontinuedSteps(Enum):
+    """What a scheduled step becomes when it was begun and then discontinued."""
+
+    #: It stays to be done, and is offered again.
+    SCHEDULED = "scheduled"
+    #: It leaves the worklist; whoever ordered it says what follows.
+    CLOSED = "closed"
+
+    @property
+    def state(self) -> EntryState:
+        """Of the entry."""
+        return EntryState.SCHEDULED if self is self.SCHEDULED else EntryState.DISCONTINUED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorklistSettings:
+    """Modality worklist (PS3.4 Annex K)."""
+
+    enabled: bool = _setting(True, kinds.Switch(), "answer worklist queries")
+    offer: tuple[EntryState, ...] = _setting(
+        (EntryState.SCHEDULED,),
+        kinds.ListOf(kinds.Choice(EntryState)),
+        "states of the entries that are offered to queries that do not ask for one",
+    )
+    discontinued: DiscontinuedSteps = _setting(
+        DiscontinuedSteps.SCHEDULED,
+        kinds.Choice(DiscontinuedSteps),
+        "what becomes of an entry whose step was discontinued",
+    )
+    max_results: int = _setting(
+        0, kinds.Integer(1, 1_000_000_000, zero="no limit"), "answers to one worklist query"
+    )
+    keep_days: int = _setting(
+        30,
+        kinds.Integer(1, 36_500, zero="for ever"),
+        "days after which completed and discontinued entries are removed",
+    )
+    folder: Path | None = _setting(
+        None,
+        kinds.FilePath("a directory"),
+        "its files are on the list: JSON, DICOM, *.wl and text dumps of DCMTK",
+    )
+    folder_seconds: float = _seconds(5.0, "between two looks into that folder")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MppsSettings:
     """Modality performed procedure steps (PS3.4 Annex F)."""
@@ -396,6 +448,37 @@ class CommitmentSettings:
     )
     give_up_after: float = _setting(
         7 * 86_400.0, kinds.Seconds(365 * 86_400.0), "until a report is given up"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardingSettings:
+    """Sending on what rules queue (``[[rules]]`` with ``forward``)."""
+
+    associations: int = _setting(
+        2, kinds.Integer(1, 64), "associations with one destination at once, per worker"
+    )
+    batch: int = _setting(
+        100, kinds.Integer(1, 10_000), "objects that are taken out of the queue at once"
+    )
+    warnings: Literal["retry", "accept"] = _setting(
+        "retry",
+        kinds.one_of("retry", "accept"),
+        "an object that the destination took with a warning (Bxxx): retry sends it again, and "
+        "gives up in the end; accept takes it for sent",
+    )
+    first_retry: float = _seconds(
+        5.0, "until the second attempt; each later one waits twice as long"
+    )
+    longest_retry: float = _seconds(900.0, "between two attempts, at the most")
+    give_up_after: float = _setting(
+        3 * 86_400.0, kinds.Seconds(365 * 86_400.0), "until an object is given up: a dead letter"
+    )
+    commit_wait: float = _seconds(
+        3_600.0, "for a report of storage commitment; then it is asked for once more"
+    )
+    keep_days: int = _setting(
+        7, kinds.Integer(1, 3_650, "days"), "how long the queue remembers what was done"
     )
 
 
@@ -520,6 +603,47 @@ class AuditSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventSettings:
+    """What other programs are told, and when a study is complete."""
+
+    enabled: bool = _setting(True, kinds.Switch(), "write events, and judge studies")
+    include_patient: bool = _setting(
+        False, kinds.Switch(), "put patient ID, name and birth date into events of studies"
+    )
+    keep_days: int = _setting(
+        7, kinds.Integer(1, 3_650, "days"), "how long events are kept that every consumer has got"
+    )
+    complete_by: tuple[Condition, ...] = _setting(
+        tuple(Condition), kinds.ListOf(kinds.Choice(Condition)), "what makes a study complete"
+    )
+    quiet_seconds: float = _seconds(60.0, "without a new object, then a study is complete")
+    quiet_by_modality: Mapping[str, float] = _setting(
+        dict, QuietKind(), "the same for studies with objects of these modalities"
+    )
+    settle_seconds: float = _seconds(
+        5.0, "the same once MPPS or storage commitment say that all of the study is here"
+    )
+    longest_wait_seconds: float = _setting(
+        86_400.0,
+        kinds.Seconds(30 * 86_400.0),
+        "the same for a study whose MPPS is still in progress, or that nothing else ends",
+    )
+    consumers: tuple[Consumer, ...] = _setting(
+        (), ConsumersKind(), "who gets events: webhooks, commands, Python functions"
+    )
+
+    def rules(self) -> CompletionRules:
+        """When a study is complete."""
+        return CompletionRules(
+            complete_by=frozenset(self.complete_by),
+            quiet_seconds=self.quiet_seconds,
+            quiet_by_modality=self.quiet_by_modality,
+            settle_seconds=self.settle_seconds,
+            longest_wait_seconds=self.longest_wait_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringSettings:
     """Metrics and health over HTTP, for programs on this machine."""
 
@@ -536,6 +660,61 @@ class MonitoringSettings:
     )
 
 
+def _is_row_of_stations(text: str) -> bool:
+    name, _, value = text.partition("=")
+    return bool(name.strip()) and kinds.is_ae_title(value)
+
+
+def _is_row_of_modalities(text: str) -> bool:
+    return re.fullmatch(r"[^=]+=[A-Z0-9_]{1,16}", text, re.ASCII) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hl7Settings:
+    """Orders for the worklist: HL7 v2 messages (ORM^O01, OMI^O23, OMG^O19) over MLLP."""
+
+    enabled: bool = _setting(False, kinds.Switch(), "take HL7 orders")
+    host: str = _setting(
+        "127.0.0.1",
+        kinds.HOST,
+        "where to listen for them; MLLP knows no identity, whoever reaches it can order",
+    )
+    port: int = _setting(2575, kinds.PORT, "port for HL7; 0 takes a free one")
+    tls: bool = _setting(
+        False, kinds.Switch(), "take HL7 over TLS only, with the certificates of [tls]"
+    )
+    max_message_bytes: int = _setting(
+        1 << 20, kinds.Integer(1_024, 1 << 26, "bytes"), "one message"
+    )
+    max_connections: int = _setting(32, kinds.Integer(1, 10_000), "connections for HL7 at once")
+    idle: float = _seconds(3_600.0, "a connection on which no message comes")
+    character_set: str = _setting(
+        "ASCII",
+        kinds.Text("a character set of HL7 Table 0211", lambda text: codec_of(text) is not None),
+        "of messages that do not say theirs in MSH-18",
+    )
+    processing_ids: tuple[str, ...] = _setting(
+        ("P",), kinds.ListOf(kinds.one_of("P", "T", "D")), "which of MSH-11 is processed"
+    )
+    stations: tuple[str, ...] = _setting(
+        (),
+        kinds.ListOf(kinds.Text("NAME=AET", _is_row_of_stations)),
+        "AE titles for orders that name none: NAME is a station name, a location or a modality "
+        "of the order, or * for all others",
+    )
+    modalities: tuple[str, ...] = _setting(
+        ("NMR=MR", "RUS=US", "NMS=NM"),
+        kinds.ListOf(kinds.Text("NAME=MODALITY", _is_row_of_modalities)),
+        "modalities by what senders call them; * is for orders that name none",
+    )
+    reject_folder: Path | None = _setting(
+        None,
+        kinds.FilePath("a directory"),
+        "where refused messages are kept; they hold PHI (unset: hl7-rejected in the data "
+        "directory)",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set."""
@@ -547,20 +726,27 @@ class Settings:
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     query: QuerySettings = field(default_factory=QuerySettings)
+    worklist: WorklistSettings = field(default_factory=WorklistSettings)
     mpps: MppsSettings = field(default_factory=MppsSettings)
     commitment: CommitmentSettings = field(default_factory=CommitmentSettings)
+    events: EventSettings = field(default_factory=EventSettings)
+    forwarding: ForwardingSettings = field(default_factory=ForwardingSettings)
     deadlines: DeadlineSettings = field(default_factory=DeadlineSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     transfer_syntaxes: TransferSyntaxSettings = field(default_factory=TransferSyntaxSettings)
     log: LogSettings = field(default_factory=LogSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+    hl7: Hl7Settings = field(default_factory=Hl7Settings)
     peers: tuple[Peer, ...] = _setting(
         (),
         kinds.ListOf(PeerKind()),
         "a destination of C-MOVE (repeatable)",
         "--peer",
         "AET@host:port",
+    )
+    rules: tuple[Rule, ...] = _setting(
+        (), RulesKind(), "what happens to which objects that are stored: [[rules]]"
     )
 
     @property

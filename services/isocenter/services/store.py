@@ -11,7 +11,7 @@ from typing import Final
 
 from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.extended import SignatureLevel, StorageLevel, StorageSupport
+from isocenter.engine.extended import ElementCoercion, SignatureLevel, StorageLevel, StorageSupport
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
 from isocenter.services.errors import OperationError
@@ -25,6 +25,12 @@ _PATIENT_ID: Final = 0x00100020
 #: Data sets are kept as they come: every attribute, every signature, no coercion.
 _SUPPORT: Final = StorageSupport(
     level=StorageLevel.FULL, signatures=SignatureLevel.PRESERVED
+).encode()
+#: There are rules that change attributes; what is signed may be among them.
+_COERCING_SUPPORT: Final = StorageSupport(
+    level=StorageLevel.FULL,
+    signatures=SignatureLevel.NOT_PRESERVED,
+    coercion=ElementCoercion.MAY,
 ).encode()
 
 
@@ -52,7 +58,7 @@ class Storage:
             transfer_syntaxes=tuple(transfer_syntaxes),
             scu_role=True,
             scp_role=True,
-            extended=lambda _: _SUPPORT,
+            extended=lambda _: _COERCING_SUPPORT if archive.rules.coerce else _SUPPORT,
         )
 
     def offer(self, abstract_syntax: str) -> Offer | None:
@@ -74,6 +80,7 @@ class Storage:
             sop_instance_uid=request.affected_sop_instance_uid,
             transfer_syntax_uid=operation.context.transfer_syntax,
             source_ae_title=association.negotiated.calling_ae_title,
+            called_ae_title=association.negotiated.called_ae_title,
         ) as ingest:
             async for fragments in operation.fragments():
                 await ingest.write(fragments)

@@ -48,15 +48,27 @@ class TransactionRow:
     report_fault: str
 
 
+#: What is done in the transaction that begins or completes one: the connection, and its row.
+Beside = Callable[[sqlite3.Connection, int], None]
+
+
 class SqliteCommitments:
     """See `isocenter.services.commitment.transaction.Commitments`.
 
     Args:
+        beside: what else is written when a transaction is begun, and when it is complete.
         now: seconds since 1970.
     """
 
-    def __init__(self, index: SqliteIndex, *, now: Callable[[], float] = time) -> None:
+    def __init__(
+        self,
+        index: SqliteIndex,
+        *,
+        beside: Sequence[Beside] = (),
+        now: Callable[[], float] = time,
+    ) -> None:
         self._index = index
+        self._beside = tuple(beside)
         self._now = now
 
     async def begin(
@@ -76,6 +88,7 @@ class SqliteCommitments:
             (transaction_uid, requester, called_ae_title, now, len(references), now, worker,
              now + seconds),
             references,
+            self._beside,
         )  # fmt: skip
 
     async def claim(self, worker: str, seconds: float, limit: int) -> Sequence[str]:
@@ -116,7 +129,14 @@ class SqliteCommitments:
     ) -> ClaimedReport | None:
         """See `Commitments.complete`."""
         return await self._index.write(
-            _complete, transaction_uid, worker, failures, report, self._now(), claim_seconds
+            _complete,
+            transaction_uid,
+            worker,
+            failures,
+            report,
+            self._now(),
+            claim_seconds,
+            self._beside,
         )
 
     async def report(
@@ -133,7 +153,10 @@ class SqliteCommitments:
 
 
 def _begin(
-    connection: sqlite3.Connection, values: tuple[object, ...], references: Sequence[Reference]
+    connection: sqlite3.Connection,
+    values: tuple[object, ...],
+    references: Sequence[Reference],
+    beside: Sequence[Beside],
 ) -> Begun:
     transaction_uid, requester = values[:2]
     with transaction(connection):
@@ -159,6 +182,9 @@ def _begin(
                 for position, each in enumerate(references)
             ],
         )
+        assert cursor.lastrowid is not None
+        for write in beside:
+            write(connection, cursor.lastrowid)
     return Begun.NEW
 
 
@@ -236,6 +262,7 @@ def _complete(
     report: NewReport,
     now: float,
     claim_seconds: float,
+    beside: Sequence[Beside],
 ) -> ClaimedReport | None:
     with transaction(connection):
         row = connection.execute(
@@ -257,6 +284,8 @@ def _complete(
             "WHERE commitment_pk = ? AND position = ?",
             [(int(failure), row[0], position) for position, failure in enumerate(failures)],
         )
+        for write in beside:
+            write(connection, row[0])
         return insert_report(connection, report, now, worker=worker, claim_seconds=claim_seconds)
 
 

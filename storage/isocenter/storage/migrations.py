@@ -287,17 +287,173 @@ MIGRATIONS: Final = (
     Migration(
         3,
         "worklist",
-        (),
+        (
+            """
+            CREATE TABLE worklist (
+                entry_pk INTEGER PRIMARY KEY AUTOINCREMENT,
+                step_id TEXT NOT NULL,
+                accession_number TEXT NOT NULL,
+                state TEXT NOT NULL CHECK
+                    (state IN ('SCHEDULED', 'STARTED', 'COMPLETED', 'DISCONTINUED')),
+                source TEXT NOT NULL,
+                -- as the matcher compares them; a value that is several has a backslash
+                station_ae_title TEXT NOT NULL,
+                modality TEXT NOT NULL,
+                start_date TEXT NOT NULL,
+                start_time TEXT NOT NULL,
+                patient_id TEXT NOT NULL,
+                study_instance_uid TEXT NOT NULL,
+                created_at REAL NOT NULL,
+                changed_at REAL NOT NULL,
+                -- explicit VR little endian, in the character set that it names itself
+                data_set BLOB NOT NULL,
+                UNIQUE (step_id, accession_number)
+            )
+            """,
+            "CREATE INDEX worklist_by_start ON worklist (state, start_date, start_time)",
+            "CREATE INDEX worklist_by_accession ON worklist (accession_number)",
+            "CREATE INDEX worklist_by_patient ON worklist (patient_id)",
+            "CREATE INDEX worklist_by_source ON worklist (source)",
+        ),
     ),
     Migration(
         4,
         "events and their consumers",
-        (),
+        (
+            # Numbers are given within write transactions: their order is that of the commits.
+            """
+            CREATE TABLE event (
+                event_pk INTEGER PRIMARY KEY AUTOINCREMENT,
+                kind TEXT NOT NULL,
+                at REAL NOT NULL,
+                -- '': of no study
+                study_instance_uid TEXT NOT NULL,
+                body TEXT NOT NULL
+            )
+            """,
+            "CREATE INDEX event_of_study ON event (study_instance_uid)",
+            """
+            CREATE TABLE study_completion (
+                study_instance_uid TEXT PRIMARY KEY,
+                state TEXT NOT NULL CHECK (state IN ('receiving', 'complete')),
+                first_at REAL NOT NULL,
+                last_at REAL NOT NULL,
+                due_at REAL NOT NULL,
+                num_received INTEGER NOT NULL,
+                times_complete INTEGER NOT NULL DEFAULT 0,
+                completed_at REAL,
+                reason TEXT NOT NULL DEFAULT ''
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE INDEX study_completion_due ON study_completion (due_at)
+                WHERE state = 'receiving'
+            """,
+            # Everything up to position was looked at, and what the consumer wants of it and has
+            # not got is in its lanes.
+            """
+            CREATE TABLE event_consumer (
+                name TEXT PRIMARY KEY,
+                position INTEGER NOT NULL,
+                delivered INTEGER NOT NULL DEFAULT 0,
+                delivered_at REAL,
+                last_fault TEXT NOT NULL DEFAULT '',
+                last_fault_at REAL
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE event_lane (
+                consumer TEXT NOT NULL,
+                study_instance_uid TEXT NOT NULL,
+                from_event INTEGER NOT NULL,
+                attempts INTEGER NOT NULL DEFAULT 0,
+                failing_since REAL,
+                due_at REAL NOT NULL,
+                last_fault TEXT NOT NULL DEFAULT '',
+                PRIMARY KEY (consumer, study_instance_uid)
+            ) WITHOUT ROWID
+            """,
+            "CREATE INDEX event_lane_due ON event_lane (consumer, due_at)",
+            "CREATE INDEX event_lane_of_study ON event_lane (study_instance_uid)",
+            """
+            CREATE TABLE event_dead (
+                dead_pk INTEGER PRIMARY KEY AUTOINCREMENT,
+                consumer TEXT NOT NULL,
+                event_pk INTEGER NOT NULL,
+                kind TEXT NOT NULL,
+                study_instance_uid TEXT NOT NULL,
+                attempts INTEGER NOT NULL,
+                given_up_at REAL NOT NULL,
+                fault TEXT NOT NULL
+            )
+            """,
+        ),
     ),
     Migration(
         5,
         "objects to be forwarded",
-        (),
+        (
+            # Times and claims as in migration 2.
+            """
+            CREATE TABLE forward (
+                forward_pk INTEGER PRIMARY KEY AUTOINCREMENT,
+                sop_instance_uid TEXT NOT NULL,
+                sop_class_uid TEXT NOT NULL,
+                study_instance_uid TEXT NOT NULL,
+                destination TEXT NOT NULL,
+                rule TEXT NOT NULL,
+                priority INTEGER NOT NULL,
+                wants_commitment INTEGER NOT NULL,
+                delete_after INTEGER NOT NULL,
+                state TEXT NOT NULL CHECK (
+                    state IN ('due', 'sent', 'committing', 'deleting', 'done', 'failed')
+                ),
+                -- one more with each object that takes the place of another
+                version INTEGER NOT NULL DEFAULT 0,
+                created_at REAL NOT NULL,
+                -- when it first was due: from then on it may take so long
+                since REAL NOT NULL,
+                due_at REAL NOT NULL,
+                ended_at REAL,
+                attempts INTEGER NOT NULL DEFAULT 0,
+                last_fault TEXT NOT NULL DEFAULT '',
+                -- of the storage commitment that is asked for
+                transaction_uid TEXT NOT NULL DEFAULT '',
+                -- key of the object that has left the index, and is yet to leave the store
+                leaving TEXT NOT NULL DEFAULT '',
+                claimed_by TEXT NOT NULL DEFAULT '',
+                claimed_until REAL NOT NULL DEFAULT 0,
+                UNIQUE (sop_instance_uid, destination)
+            )
+            """,
+            """
+            CREATE INDEX forward_due ON forward (destination, priority DESC, forward_pk)
+                WHERE state = 'due'
+            """,
+            "CREATE INDEX forward_sent ON forward (destination, due_at) WHERE state = 'sent'",
+            "CREATE INDEX forward_asked ON forward (due_at) WHERE state = 'committing'",
+            """
+            CREATE INDEX forward_deleting ON forward (sop_instance_uid) WHERE state = 'deleting'
+            """,
+            "CREATE INDEX forward_leaving ON forward (leaving) WHERE leaving <> ''",
+            "CREATE INDEX forward_claimed ON forward (claimed_until) WHERE claimed_until > 0",
+            "CREATE INDEX forward_open ON forward (state, destination) WHERE state <> 'done'",
+            "CREATE INDEX forward_done ON forward (ended_at) WHERE state = 'done'",
+            """
+            CREATE INDEX forward_of_transaction ON forward (transaction_uid)
+                WHERE transaction_uid <> ''
+            """,
+            """
+            CREATE TABLE forward_destination (
+                destination TEXT PRIMARY KEY,
+                failures INTEGER NOT NULL,
+                retry_at REAL NOT NULL,
+                last_fault TEXT NOT NULL,
+                -- some process tries it, and has until retry_at to say what came of it
+                is_tried INTEGER NOT NULL
+            ) WITHOUT ROWID
+            """,
+        ),
     ),
 )
 

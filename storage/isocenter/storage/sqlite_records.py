@@ -486,12 +486,18 @@ def _forget(connection: sqlite3.Connection, row: _Row, differences: _Differences
 def remove_records(connection: sqlite3.Connection, uids: Sequence[str]) -> None:
     """`isocenter.services.ports.Index.remove`, as one transaction."""
     with transaction(connection):
-        differences = _Differences()
-        rows = _known_instances(connection, uids)
-        for row in rows.values():
-            _forget(connection, row, differences)
-        if rows:
-            differences.write(connection, [0, 0, 0, 0])
+        remove_within(connection, uids)
+
+
+def remove_within(connection: sqlite3.Connection, uids: Sequence[str]) -> list[StoredInstance]:
+    """Forget instances within the caller's transaction; those that there were."""
+    differences = _Differences()
+    rows = _known_instances(connection, uids)
+    for row in rows.values():
+        _forget(connection, row, differences)
+    if rows:
+        differences.write(connection, [0, 0, 0, 0])
+    return [stored_instance(row) for row in rows.values()]
 
 
 def get_records(connection: sqlite3.Connection, uids: Sequence[str]) -> dict[str, StoredInstance]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,12 +17,14 @@ from isocenter.services.monitoring.health import CACHE_SECONDS, LOOK_SECONDS, He
 from isocenter.services.ports import IndexStatistics, StorageError
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore
+from support.clocks import patient_clock
 from support.serving import serving
 
 
 @pytest.fixture
-def clock() -> trio.testing.MockClock:
-    return trio.testing.MockClock(autojump_threshold=0.05)
+def clock() -> Iterator[trio.testing.MockClock]:
+    with patient_clock(0.05) as clock:
+        yield clock
 
 
 class Moody(MemoryIndex):

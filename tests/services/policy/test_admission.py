@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ from isocenter.services.policy.table import ApplicationEntity, CertificateRule
 from isocenter.services.server import Bind, Server
 from isocenter.services.tls import TlsFiles, client_context, identity_of_file, server_context
 from services.policy.policy_support import CT, FIND, GET, MR, control, entities, heard
+from support.clocks import patient_clock
 from support.raw import associate_request, raw_peer
 from support.serving import Scripted, port_of, serving
 
@@ -49,9 +50,10 @@ ECHO = CEchoRequest(message_id=2, affected_sop_class_uid=VERIFICATION)
 
 
 @pytest.fixture
-def clock() -> trio.testing.MockClock:
+def clock() -> Iterator[trio.testing.MockClock]:
     """Time passes when nothing else happens, nor is on its way through the kernel."""
-    return trio.testing.MockClock(autojump_threshold=0.02)
+    with patient_clock(0.02) as clock:
+        yield clock
 
 
 def entity(title: str = "CT1", **facts: Any) -> ApplicationEntity:

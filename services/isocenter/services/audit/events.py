@@ -408,7 +408,8 @@ def _address(address: str) -> Participant:
 
 
 def _retrieval(here: Here, sent: InstancesSent | TransferBegun) -> tuple[Participant, ...]:
-    """Us as the source, who gets it, and of a C-MOVE who asked."""
+    """Us as the source, who gets it, and of a C-MOVE who asked; what a rule sends on (C-STORE)
+    nobody but we ourselves have asked for."""
     if sent.command == "C-GET":
         return (
             here.participant(codes.SOURCE),
@@ -421,6 +422,8 @@ def _retrieval(here: Here, sent: InstancesSent | TransferBegun) -> tuple[Partici
         role=codes.DESTINATION,
         access_point=host_of(sent.destination_address),
     )
+    if sent.command == "C-STORE":
+        return (here.participant(codes.SOURCE, is_requestor=True), destination)
     return (
         here.participant(codes.SOURCE),
         destination,

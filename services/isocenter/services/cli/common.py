@@ -105,7 +105,7 @@ def add_network_options(
         metavar="N",
         help=f"largest P-DATA-TF to receive, {_MIN_PDU} to {_MAX_PDU} bytes (default: {_MAX_PDU})",
     )
-    _add_tls_options(parser)
+    add_tls_options(parser)
     _add_identity_options(parser)
 
 
@@ -128,7 +128,8 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-q", "--quiet", action="store_true", help="no messages at all")
 
 
-def _add_tls_options(parser: argparse.ArgumentParser) -> None:
+def add_tls_options(parser: argparse.ArgumentParser) -> None:
+    """Whether TLS is spoken, and with which files; `tls_of` reads them."""
     group = parser.add_argument_group("TLS")
     group.add_argument("--tls", action="store_true", help="DICOM over TLS")
     group.add_argument(

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 from isocenter.engine.dataset import DataSetError
 from isocenter.services.attributes import BY_KEYWORD, Level
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_network_options, whole_number
-from isocenter.services.cli.match_output import MatchWriter, extract, prepare_stdout, writer_of
-from isocenter.services.cli.query_options import MODELS, Request, add_query_options, requests_of
+from isocenter.services.cli.match_output import MatchWriter, extract, output_to, writer_of
+from isocenter.services.cli.query_options import Request, add_query_options, requests_of
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation
 from isocenter.services.errors import OperationError
 from isocenter.services.identifier import read_identifier
+from isocenter.services.worklist.client import RETURN_KEYS
 
 DESCRIPTION: Final = """\
 Query a peer (C-FIND).  Matches go to standard output as they come.  Without -k and -f the
@@ -30,6 +30,8 @@ examples:
                     -aec ISOCENTER archive 11112
   isocenter findscu -S -k '(0008,0052)=STUDY' -k 'RequestAttributesSequence[0].0040,1001=RP1' \\
                     -k StudyInstanceUID -aec ISOCENTER archive 11112
+  isocenter findscu -W -k PatientName -k '(0040,0100)[0].Modality=CT' \\
+                    -k '(0040,0100)[0].(0040,0002)=20261124' -aec RIS ris 104
   isocenter findscu ISOCENTER@localhost:11112 -f query.txt -o csv --output-file answer.csv
 
 exit codes: 0 there are matches, 1 none or the query failed, 2 arguments or no association"""
@@ -65,7 +67,7 @@ _USUAL_KEYS: Final = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of findscu."""
     add_network_options(parser, calling="FINDSCU", timeout=30, what_follows="QUERY-FILE …")
-    add_query_options(parser)
+    add_query_options(parser, has_worklist=True)
     group = parser.add_argument_group("matches")
     group.add_argument(
         "-o",
@@ -109,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         ]
         if arguments.extract and not arguments.output_directory.is_dir():
             raise UsageError(f"{arguments.output_directory}: no such folder")
-        with _output(arguments.output_file, arguments.output) as out:
+        with output_to(arguments.output_file, arguments.output) as out:
             tags = list(requests[0].top_level)
             finder = _Finder(client, writer_of(arguments.output, out, tags), arguments)
             return await finder.find_all(requests)
@@ -120,28 +122,15 @@ def run(arguments: argparse.Namespace) -> int:
 def _completed(arguments: argparse.Namespace, request: Request) -> Request:
     if arguments.key or arguments.query_file or len(arguments.peer) > 2:
         return request
+    if request.level is None:
+        return replace(request, keys=(*RETURN_KEYS, *request.keys))
     named = set(request.top_level)
     usual = tuple(
         (keyword, "")
         for keyword in _USUAL_KEYS[request.level]
         if BY_KEYWORD[keyword].tag not in named
     )
-    return Request(request.level, request.model, request.keys + usual, request.character_set)
-
-
-@contextmanager
-def _output(path: str, output_format: str) -> Iterator[TextIO]:
-    if path == "-":
-        out = prepare_stdout(output_format)
-        yield out
-        out.flush()
-        return
-    try:
-        file = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
-    except OSError as error:
-        raise UsageError(f"--output-file {path}: {error.strerror}") from error
-    with file:
-        yield file
+    return replace(request, keys=request.keys + usual)
 
 
 class _Finder:
@@ -156,7 +145,7 @@ class _Finder:
         client = self._client
         contexts = [
             (uid, BASIC_SYNTAXES)
-            for uid in dict.fromkeys(MODELS[request.model][0] for request in requests)
+            for uid in dict.fromkeys(request.find_sop_class_uid for request in requests)
         ]
         failed = False
         async with client.associate(contexts) as association:
@@ -172,7 +161,7 @@ class _Finder:
         return EXIT_OK if self._count and not failed else EXIT_FAILED
 
     async def _find(self, association: ClientAssociation, request: Request) -> bool:
-        sop_class_uid = MODELS[request.model][0]
+        sop_class_uid = request.find_sop_class_uid
         found = 0
         try:
             async with association.find(request.encode, sop_class_uid=sop_class_uid) as matches:

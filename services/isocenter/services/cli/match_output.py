@@ -10,7 +10,8 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol, TextIO
 
@@ -21,6 +22,7 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as ItemSequence
 
 from isocenter.engine.dataset import write_file_meta
+from isocenter.services.cli.common import UsageError
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 #: Characters of a value that text and tables show.
@@ -64,7 +66,7 @@ def _text_of(value: object) -> str:
     return str(value)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """*text* with control characters, and what is no character, escaped."""
     escaped = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
     return escaped.encode("utf-8", "backslashreplace").decode()
@@ -72,7 +74,7 @@ def _printable(text: str) -> str:
 
 def shown(text: str) -> str:
     """*text* on one line, cut to a bound."""
-    return _printable(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+    return printable(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
 
 
 class TextWriter:
@@ -149,7 +151,7 @@ class _Columns:
         _, value = _element_of(match, tag)
         if isinstance(value, ItemSequence):
             return f"{len(value)} items"
-        return _printable(_text_of(value))
+        return printable(_text_of(value))
 
 
 class CsvWriter:
@@ -230,6 +232,22 @@ def prepare_stdout(output_format: str) -> TextIO:
         else:
             out.reconfigure(errors="backslashreplace")
     return out
+
+
+@contextmanager
+def output_to(path: str, output_format: str) -> Iterator[TextIO]:
+    """What ``--output-file`` names; ``-``: standard output."""
+    if path == "-":
+        out = prepare_stdout(output_format)
+        yield out
+        out.flush()
+        return
+    try:
+        file = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
+    except OSError as error:
+        raise UsageError(f"--output-file {path}: {error.strerror}") from error
+    with file:
+        yield file
 
 
 def writer_of(output_format: str, out: TextIO, tags: Sequence[int]) -> MatchWriter:

@@ -46,6 +46,8 @@ from isocenter.services.mpps.client import (
 )
 from isocenter.services.mpps.step import StepState
 from isocenter.services.normalized import Answer
+from isocenter.services.worklist.entry import EntryFault
+from isocenter.services.worklist.files import read_entries
 
 DESCRIPTION: Final = """\
 Modality performed procedure step as SCU.  ACTION is one of
@@ -64,7 +66,7 @@ examples:
   isocenter mppsscu RIS@localhost:11112 discontinue 2.25.17 --reason 110513^DCM^Unspecified
   isocenter mppsscu RIS@localhost:11112 get 2.25.17 -o json
 
-A worklist entry is a DICOM file or DICOM JSON, as isocenter findscu -W writes them.
+A worklist entry is a file as isocenter worklistscu -o json or isocenter findscu -W writes it.
 
 exit codes: 0 the peer took it, 1 it did not, 2 arguments or no association"""
 
@@ -198,7 +200,7 @@ async def _prepared(
         case "get":
             return lambda association: get_step(association, uid)
         case "create":
-            entry = None if arguments.worklist is None else read_attributes(arguments.worklist)
+            entry = None if arguments.worklist is None else _worklist_entry(arguments.worklist)
             step = new_step(
                 performed_step_id=arguments.step_id or f"PPS{at:%y%m%d%H%M%S}",
                 station_ae_title=arguments.station or client.calling_ae_title,
@@ -278,6 +280,21 @@ def _with_keys(dataset: Dataset, arguments: argparse.Namespace) -> Dataset:
             raise UsageError(f"{arguments.json or arguments.worklist}: {error}") from error
         return known.updated(given).to_dataset()
     return dataset
+
+
+def _worklist_entry(path: Path) -> Dataset:
+    """The first entry in a file; of DICOM and DICOM JSON, whatever of an entry there is."""
+    try:
+        entries = read_entries(path, str(path))
+    except (EntryFault, OSError):
+        return read_attributes(path)
+    if not entries:
+        return read_attributes(path)
+    if len(entries) > 1:
+        raise UsageError(
+            f"{path} holds {len(entries)} worklist entries; a step performs one: narrow the query"
+        )
+    return entries[0][0].attributes.to_dataset()
 
 
 def read_attributes(path: Path) -> Dataset:

@@ -27,6 +27,7 @@ from isocenter.services.identifier import (
     read_identifier,
 )
 from isocenter.services.identifier_keys import parse_path
+from isocenter.services.worklist.entry import MODALITY_WORKLIST_FIND
 
 _QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 #: Nobody nests a query deeper; a data set that does is not one.
@@ -63,16 +64,23 @@ MODELS: Final[Mapping[str, tuple[str, str, str]]] = {
         sop_classes.PATIENT_STUDY_ONLY_GET,
     ),
 }
+#: The model that has no levels and can only be queried (PS3.4 Annex K).
+WORKLIST: Final = "worklist"
+#: What of the usual keys is an attribute of the scheduled procedure step.
+_IN_STEP: Final = {"Modality": "ScheduledProcedureStepSequence[0].Modality"}
 
 
-def add_query_options(parser: argparse.ArgumentParser) -> None:
-    """``-P -S -O -L -k -f`` and the options for usual keys."""
+def add_query_options(parser: argparse.ArgumentParser, *, has_worklist: bool = False) -> None:
+    """``-P -S -O -L -k -f`` and the options for usual keys; *has_worklist*: also ``-W``."""
     group = parser.add_argument_group("query")
-    for flags, model, text in (
+    models = [
         (("-P", "--patient-root", "--patient"), "patient", "Patient Root"),
         (("-S", "--study-root", "--study"), "study", "Study Root"),
         (("-O", "--psonly"), "psonly", "Patient/Study Only (retired)"),
-    ):
+    ]
+    if has_worklist:
+        models.append((("-W", "--worklist"), WORKLIST, "Modality Worklist"))
+    for flags, model, text in models:
         group.add_argument(
             *flags,
             dest="model",
@@ -82,7 +90,7 @@ def add_query_options(parser: argparse.ArgumentParser) -> None:
         )
     group.add_argument(
         "--model",
-        choices=tuple(MODELS),
+        choices=tuple(model for _, model, _ in models),
         help="the same; default: patient when the level is PATIENT or a PatientID is given, "
         "else study",
     )
@@ -140,10 +148,11 @@ class Request:
     """One identifier, and the model that it is asked in.
 
     Attributes:
+        level: None in the worklist, which has none.
         keys: name (keyword, tag or path) and value.
     """
 
-    level: Level
+    level: Level | None
     model: str
     keys: tuple[tuple[str, str], ...]
     character_set: tuple[str, ...] = ()
@@ -153,6 +162,11 @@ class Request:
         return build_identifier(
             self.keys, self.level, transfer_syntax_uid, character_set=self.character_set
         )
+
+    @property
+    def find_sop_class_uid(self) -> str:
+        """What it is queried with."""
+        return MODALITY_WORKLIST_FIND if self.model == WORKLIST else MODELS[self.model][0]
 
     @property
     def top_level(self) -> dict[int, str]:
@@ -183,8 +197,9 @@ def requests_of(
         common += read_query_file(path)
     given = [parse_key(text) for text in arguments.key]
     # Last, since ``--study-date D -k StudyDate`` asks for the date and matches it.
+    names = _IN_STEP if arguments.model == WORKLIST else {}
     given += [
-        (keyword, value)
+        (names.get(keyword, keyword), value)
         for keyword in KEY_OPTIONS.values()
         if (value := getattr(arguments, f"key_{keyword}")) is not None
     ]
@@ -193,6 +208,10 @@ def requests_of(
 
 
 def _request(arguments: argparse.Namespace, keys: list[tuple[str, str]], retrieve: bool) -> Request:
+    if arguments.model == WORKLIST:
+        if arguments.level is not None:
+            raise UsageError("the worklist has no levels: do without -L")
+        return _checked(Request(None, WORKLIST, tuple(keys), _character_set(arguments)))
     values = {tag: value for nested, tag, value in _paths(keys) if not nested}
     level: Level | None = arguments.level
     if level is None and values.get(_QUERY_RETRIEVE_LEVEL):
@@ -211,10 +230,16 @@ def _request(arguments: argparse.Namespace, keys: list[tuple[str, str]], retriev
     patient_id = values.get(UNIQUE_KEY[Level.PATIENT], "")
     is_single = bool(patient_id) and not any(character in patient_id for character in "*?\\")
     model = arguments.model or ("patient" if level is Level.PATIENT or is_single else "study")
-    request = Request(
-        level, model, tuple(keys), tuple(arguments.charset.split("\\")) if arguments.charset else ()
-    )
-    request.encode(EXPLICIT_VR_LITTLE_ENDIAN)  # a wrong value shows before anybody is called
+    return _checked(Request(level, model, tuple(keys), _character_set(arguments)))
+
+
+def _character_set(arguments: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(arguments.charset.split("\\")) if arguments.charset else ()
+
+
+def _checked(request: Request) -> Request:
+    """*request*; a wrong value shows before anybody is called."""
+    request.encode(EXPLICIT_VR_LITTLE_ENDIAN)
     return request
 
 

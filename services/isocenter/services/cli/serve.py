@@ -26,6 +26,7 @@ from isocenter.services.certificates import CA_FOLDER
 from isocenter.services.cli import program_version
 from isocenter.services.cli.workers import run_workers
 from isocenter.services.duty import on_duty
+from isocenter.services.events.targets import check
 from isocenter.services.expiry import renew_daily, warn, warn_daily
 from isocenter.services.listening import Bind, open_listener, open_listeners
 from isocenter.services.monitoring.metrics import shared_folder
@@ -36,6 +37,7 @@ from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_control_of, rejected_callers_of
 from isocenter.services.private_files import make_private_directory
 from isocenter.services.reloading import Reloader
+from isocenter.services.rules.evaluation import Rules
 from isocenter.services.server import Record, Server, serve_on
 from isocenter.services.settings import (
     Settings,
@@ -47,6 +49,7 @@ from isocenter.services.settings import (
 )
 from isocenter.services.tls import PROFILES
 from isocenter.services.tls_facts import describe_profile
+from isocenter.services.transport import format_address
 
 DESCRIPTION = """\
 Run the archive: store, find, get and move, in the clear on this machine and over
@@ -95,8 +98,11 @@ def run(arguments: argparse.Namespace) -> int:
             access = access_control_of(settings)
             folder = settings.server.capture
             record = None if folder is None else CaptureFolder(folder).record
+            for consumer in settings.events.consumers:
+                check(consumer)
             if arguments.check_config:
                 binds = composition.binds_of(settings, tls)
+                composition.order_bind_of(settings, tls)
                 print(_summary(settings, tls, [(b.host, b.port, b.tls is not None) for b in binds]))
                 if tls is not None and settings.tls.enabled:
                     print(describe_profile(tls.server, PROFILES[settings.tls.profile]))
@@ -107,6 +113,8 @@ def run(arguments: argparse.Namespace) -> int:
                 composition.binds_of(settings, tls), systemd.inherited_sockets()
             )
             stack.callback(_close, listeners)
+            orders = _listen_for_orders(settings, tls)
+            stack.callback(_close, orders)
             pages = _listen_for_pages(settings)
             stack.callback(_close, pages)
             if not settings.storage.is_in_memory:
@@ -122,13 +130,16 @@ def run(arguments: argparse.Namespace) -> int:
 
         def announce() -> None:
             print(_summary(settings, tls, addresses, [sock.getsockname() for sock, _ in pages]))
+            for sock, bind in orders:
+                kind = "over TLS" if bind.tls else "in the clear"
+                print(f"  HL7 orders {kind:<17} {format_address(sock.getsockname())}")
             for text in warnings(settings):
                 log.warning("%s", text)
             # The one line that programs wait for.
             print("ready", *(_url(*address) for address in addresses), flush=True)
             systemd.notify("READY=1")
 
-        serve = partial(_serve, settings, tls, access, load_again, listeners, pages, record)
+        serve = partial(_serve, settings, tls, access, load_again, listeners, orders, pages, record)
         failures: list[BaseException] = []
         try:
             if settings.server.workers > 1:
@@ -160,6 +171,7 @@ async def _serve(
     access: AccessControl,
     load_again: Callable[[], Settings],
     listeners: Sequence[tuple[socket.socket, Bind]],
+    orders: Sequence[tuple[socket.socket, Bind]],
     pages: Sequence[tuple[socket.socket, Bind]],
     record: Record | None,
     announce: Callable[[], None],
@@ -189,9 +201,11 @@ async def _serve(
         open_audit(settings, archive, notices, tls.client if tls else None) as auditor,
         trio.open_nursery() as nursery,
     ):
+        events = await composition.events_of(settings, archive, notices)
+        reloader.take_rules = lambda rules: setattr(archive, "rules", Rules(rules))
         server: Server = await nursery.start(
             lambda task_status: serve_on(
-                composition.registry_of(settings, archive, tls, notices, peers),
+                composition.registry_of(settings, archive, tls, notices, peers, events),
                 listeners,
                 access=access,
                 max_pdu_length=settings.server.max_pdu_length,
@@ -209,6 +223,9 @@ async def _serve(
             nursery.start_soon(stop_when_failed, auditor, settings, server.stop)
         nursery.start_soon(composition.keep_house, settings, archive, notices)
         nursery.start_soon(monitoring.run, server, archive)
+        if orders:
+            taking = composition.order_listener_of(settings, archive, notices)
+            nursery.start_soon(taking.run, orders)
         await nursery.start(_obey_signals, server, reloader, nursery.cancel_scope)
         if is_worker:
             # What it got from its parent is as old as the parent.
@@ -292,6 +309,13 @@ def _write_pid(settings: Settings, stack: ExitStack) -> None:
     with suppress(OSError):  # what is wrong with the folder, the archive says in a moment
         make_private_directory(data_dir)
         stack.callback(PidFile(data_dir).close)
+
+
+def _listen_for_orders(
+    settings: Settings, tls: composition.TlsContexts | None
+) -> list[tuple[socket.socket, Bind]]:
+    bind = composition.order_bind_of(settings, tls)
+    return [] if bind is None else [(sock, bind) for sock in open_listener(bind)]
 
 
 def _listen_for_pages(settings: Settings) -> list[tuple[socket.socket, Bind]]:

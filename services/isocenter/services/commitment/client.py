@@ -53,7 +53,7 @@ from isocenter.services.verification import Verification
 #: What is proposed to ask for commitment.
 CONTEXTS: Final[Sequence[Context]] = ((STORAGE_COMMITMENT, BASIC_SYNTAXES),)
 #: A peer that connects to us to report is SCP there.
-_OFFER: Final = Offer(transfer_syntaxes=IDENTIFIER_SYNTAXES, scu_role=True, scp_role=True)
+REPORT_OFFER: Final = Offer(transfer_syntaxes=IDENTIFIER_SYNTAXES, scu_role=True, scp_role=True)
 #: How long the listener may take to say goodbye.
 _GOODBYE_SECONDS: Final = 2.0
 
@@ -102,33 +102,16 @@ class CommitmentResults:
         self.provider: Provider = registry.perform
 
     def offer(self, abstract_syntax: str) -> Offer | None:
-        return _OFFER if abstract_syntax == STORAGE_COMMITMENT else None
+        return REPORT_OFFER if abstract_syntax == STORAGE_COMMITMENT else None
 
     async def perform(self, operation: Operation) -> None:
         request = operation.request
-        if not isinstance(request, NEventReportRequest):
-            raise OperationError(Status.UNRECOGNIZED_OPERATION)
-        if request.affected_sop_instance_uid != WELL_KNOWN_INSTANCE:
-            raise OperationError(Status.NO_SUCH_SOP_INSTANCE)
-        if request.event_type_id not in list(CommitmentEvent):
-            raise OperationError(Status.NO_SUCH_EVENT_TYPE)
-        information = await read_attribute_list(operation)
-        transaction_uid = information.text(TRANSACTION_UID)
+        result = await read_result(operation)
+        transaction_uid = result.transaction_uid
         arrived = self._expected.get(transaction_uid)
         if arrived is None:
             raise OperationError(Status.INVALID_ARGUMENT_VALUE, "transaction UID is not known")
-        failed = tuple(references_of(information, FAILED_SOP_SEQUENCE))
-        refused = {reference for reference, _ in failed}
-        self._came[transaction_uid] = CommitmentResult(
-            transaction_uid=transaction_uid,
-            retrieve_ae_title=information.text(RETRIEVE_AE_TITLE),
-            committed=tuple(
-                reference
-                for reference, _ in references_of(information, REFERENCED_SOP_SEQUENCE)
-                if reference not in refused
-            ),
-            failed=failed,
-        )
+        self._came[transaction_uid] = result
         try:
             await operation.respond(
                 NEventReportResponse(
@@ -195,6 +178,34 @@ class CommitmentResults:
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+
+async def read_result(operation: Operation) -> CommitmentResult:
+    """What a peer reports by N-EVENT-REPORT (J.3.3); the response is the caller's.
+
+    Raises:
+        OperationError: it is no Storage Commitment Result.
+    """
+    request = operation.request
+    if not isinstance(request, NEventReportRequest):
+        raise OperationError(Status.UNRECOGNIZED_OPERATION)
+    if request.affected_sop_instance_uid != WELL_KNOWN_INSTANCE:
+        raise OperationError(Status.NO_SUCH_SOP_INSTANCE)
+    if request.event_type_id not in list(CommitmentEvent):
+        raise OperationError(Status.NO_SUCH_EVENT_TYPE)
+    information = await read_attribute_list(operation)
+    failed = tuple(references_of(information, FAILED_SOP_SEQUENCE))
+    refused = {reference for reference, _ in failed}
+    return CommitmentResult(
+        transaction_uid=information.text(TRANSACTION_UID),
+        retrieve_ae_title=information.text(RETRIEVE_AE_TITLE),
+        committed=tuple(
+            reference
+            for reference, _ in references_of(information, REFERENCED_SOP_SEQUENCE)
+            if reference not in refused
+        ),
+        failed=failed,
+    )
 
 
 #: Opens an association with the SCP, with `CONTEXTS` and a provider for what it asks of us.

@@ -103,7 +103,7 @@ class StorageCommitment:
         self._begun: deque[str] = deque()
         self._reports: deque[tuple[ClaimedReport, _Asker]] = deque()
         self._settling: set[str] = set()
-        self._notices = notices or Notices()
+        self._notices = Notices() if notices is None else notices
         self._wanted = trio.Event()
 
     def offer(self, abstract_syntax: str) -> Offer | None:

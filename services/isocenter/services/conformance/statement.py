@@ -11,9 +11,15 @@ from typing import Final
 
 from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
 from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_keyword
 
 from isocenter.engine.dimse.status import MEANINGS, ServiceClass
-from isocenter.engine.extended import FindFlags, RetrieveFlags
+from isocenter.engine.extended import (
+    ElementCoercion,
+    FindFlags,
+    RetrieveFlags,
+    StorageSupport,
+)
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import (
     APPLICATION_CONTEXT,
@@ -22,11 +28,21 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services.attributes import ATTRIBUTES, Level
+from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
+from isocenter.services.identifier_keys import vr_of
+from isocenter.services.mpps.step import MPPS, MPPS_RETRIEVE
 from isocenter.services.query_retrieve import FIND_ROOTS, GET_ROOTS, MOVE_ROOTS
 from isocenter.services.registry import Registry
 from isocenter.services.settings import Settings
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, name_of
+from isocenter.services.worklist.entry import (
+    ACCESSION_NUMBER,
+    MODALITY_WORKLIST_FIND,
+    NEEDS,
+    STEP_NEEDS,
+)
+from isocenter.services.worklist.keys import STEP_STATUS
 
 _SOP_CLASSES: Final = ("SOP Class", "Meta SOP Class")
 #: By `Service.name`: whose words its statuses are read in.
@@ -36,13 +52,24 @@ _STATUSES: Final = {
     "query": (ServiceClass.FIND,),
     "get": (ServiceClass.GET,),
     "move": (ServiceClass.MOVE,),
+    "worklist": (ServiceClass.WORKLIST,),
     "performed procedure steps": (ServiceClass.PROCEDURE_STEP,),
     "storage commitment": (ServiceClass.STORAGE_COMMITMENT,),
 }
 _LEVELS: Final = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE)
 #: As SCU, without a service to ask: C-MOVE and forwarding store, `isocenter echoscu` verifies.
 _AS_SCU: Final = frozenset(
-    {VERIFICATION, *STORAGE_SOP_CLASSES, *FIND_ROOTS, *GET_ROOTS, *MOVE_ROOTS}
+    {
+        VERIFICATION,
+        MODALITY_WORKLIST_FIND,
+        MPPS,
+        MPPS_RETRIEVE,
+        STORAGE_COMMITMENT,
+        *STORAGE_SOP_CLASSES,
+        *FIND_ROOTS,
+        *GET_ROOTS,
+        *MOVE_ROOTS,
+    }
 )
 
 
@@ -72,8 +99,8 @@ def statement(settings: Settings, registry: Registry, tls: str) -> Iterator[Bloc
     yield Heading("6", "Support of character sets")
     yield Paragraph(
         "Read for matching: the character sets below, and several of them by ISO 2022. Objects are "
-        "kept as they came. Answers are in the character set of the question where it suffices, "
-        "else in ISO_IR 192 (UTF-8)."
+        "kept as they came, but for what rules change. Answers are in the character set of the "
+        "question where it suffices, else in ISO_IR 192 (UTF-8)."
     )
     yield Table(("Defined term",), [(term,) for term in sorted(python_encoding) if term])
     yield from _security(settings, tls)
@@ -156,6 +183,8 @@ def _networking(
             yield Table(("Status", "Meaning"), [("0000H", "success"), *rows])
     if any(uid in offers for uid in FIND_ROOTS):
         yield from _keys(settings)
+    if MODALITY_WORKLIST_FIND in offers:
+        yield from _worklist(settings)
     yield Heading("4.3", "Network interfaces")
     yield Table(("Interface", "Address"), list(_interfaces(settings)))
     yield Heading("4.4", "Configuration")
@@ -172,7 +201,7 @@ def _networking(
 def _extended(uid: str, offer: Offer) -> str:
     if offer.extended is None:
         return "none"
-    if uid in FIND_ROOTS:
+    if uid in FIND_ROOTS or uid == MODALITY_WORKLIST_FIND:
         flags = FindFlags.decode(offer.extended(b"\1" * 7) or b"")
         names = {
             "relational queries": flags.relational,
@@ -187,6 +216,9 @@ def _extended(uid: str, offer: Offer) -> str:
     if uid in GET_ROOTS or uid in MOVE_ROOTS:
         relational = RetrieveFlags.decode(offer.extended(b"\1") or b"").relational
         return "relational retrieval" if relational else "none"
+    support = StorageSupport.decode(offer.extended(b"") or b"")
+    if support is not None and support.coercion is ElementCoercion.MAY:
+        return "level 2 (full), signatures not kept, attributes may be coerced (by rules)"
     return "level 2 (full), signatures kept, no coercion"
 
 
@@ -203,7 +235,7 @@ def _keys(settings: Settings) -> Iterator[Block]:
             (
                 level.value,
                 attribute.keyword,
-                f"({attribute.tag >> 16:04X},{attribute.tag & 0xFFFF:04X})",
+                _tag(attribute.tag),
                 attribute.vr,
                 "computed" if attribute.computed else "",
             )
@@ -219,6 +251,38 @@ def _keys(settings: Settings) -> Iterator[Block]:
             ("Instances of one C-MOVE or C-GET", _bound(settings.query.max_suboperations)),
         ],
     )
+
+
+def _worklist(settings: Settings) -> Iterator[Block]:
+    yield Heading("4.2.5", "Keys of the worklist")
+    yield Paragraph(
+        "Every attribute that an entry has is matched and returned, at any depth of its sequences; "
+        "what it does not have is returned without a value. An entry has at least these; the "
+        "start date and time of the step are matched as one range where both are given."
+    )
+    yield Table(
+        ("In", "Attribute", "Tag", "VR"),
+        [
+            (where, dictionary_keyword(tag), _tag(tag), vr_of(tag))
+            for where, tags in (
+                ("Scheduled Procedure Step Sequence (0040,0100)", (*STEP_NEEDS, STEP_STATUS)),
+                ("", (*NEEDS, ACCESSION_NUMBER)),
+            )
+            for tag in tags
+        ],
+    )
+    yield Table(
+        ("Rule", "Value"),
+        [
+            ("Offered", ", ".join(state.value for state in settings.worklist.offer)),
+            ("A step that was discontinued", settings.worklist.discontinued.value),
+            ("Matches of one C-FIND", _bound(settings.worklist.max_results)),
+        ],
+    )
+
+
+def _tag(tag: int) -> str:
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def _interfaces(settings: Settings) -> Iterator[tuple[str, str]]:

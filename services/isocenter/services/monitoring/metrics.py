@@ -1,7 +1,8 @@
 """Numbers for Prometheus, counted from the notices of the server.
 
 Names and units follow Prometheus' rules: base units, ``_total`` on counters.  Every label has
-few values, none of which a stranger chooses: no AE titles, no addresses, no UIDs.
+few values, none of which a stranger chooses: no AE titles but of peers in the configuration,
+no addresses, no UIDs.
 
 With several worker processes each counts in a file of its own, and whoever is asked adds
 them up (prometheus_client's multiprocess mode, which `shared_folder` prepares).
@@ -24,11 +25,16 @@ from isocenter.services.notices import (
     AssociationRejected,
     ConfigurationReloaded,
     ConnectionRefused,
+    EventDelivery,
+    EventsWaiting,
+    ForwardAttempted,
+    ForwardQueueSeen,
     InstancesSent,
     InstanceStored,
     Notice,
     ObjectDamaged,
     OperationEnded,
+    OrderMessageAnswered,
     QueryAnswered,
 )
 
@@ -127,10 +133,28 @@ class Metrics:
             "suboperations", "C-STORE sub-operations of C-MOVE and C-GET", "command", "outcome"
         )
         self._denied = counter("operations_denied", "operations answered with 0124H", "command")
+        self._deliveries = counter(
+            "event_deliveries", "attempts to deliver an event", "consumer", "outcome"
+        )
+        self._events_waiting = gauge(
+            "events_waiting", "events that a consumer has yet to get", "consumer"
+        )
+        self._receiving = gauge("studies_receiving", "studies that are not complete")
         self._damaged = counter("objects_damaged", "objects found that are not what was stored")
+        self._orders = counter(
+            "order_messages", "HL7 order messages answered", "message_type", "acknowledgement"
+        )
         self._reloads = counter(
             "configuration_reloads", "attempts to read something again", "what", "outcome"
         )
+        self._forwarded = counter(
+            "forwards", "attempts to send objects on by rule", "destination", "outcome"
+        )
+        self._queued = gauge(
+            "forward_queue", "objects to be forwarded, of all processes", "destination", "state",
+            mode="mostrecent",
+        )  # fmt: skip
+        self._queued_before: set[tuple[str, str]] = set()
         self._budget = gauge("memory_budget_taken_bytes", "bytes of objects on their way in")
         self._budget_limit = gauge("memory_budget_limit_bytes", "the most of them", mode="max")
         self._waiting = gauge("commits_waiting", "objects that wait to be made durable")
@@ -186,14 +210,28 @@ class Metrics:
                 self._refused.labels(notice.refusal.value).inc()
             case QueryAnswered():
                 self._matches.inc(notice.matches)
-            case InstancesSent():
+            case InstancesSent() if notice.command != "C-STORE":
                 for outcome in ("completed", "failed", "warning"):
                     count = self._suboperations.labels(notice.command, outcome)
                     count.inc(getattr(notice, outcome))
             case AccessDenied():
                 self._denied.labels(notice.command).inc()
+            case EventDelivery():
+                self._deliveries.labels(notice.consumer, notice.outcome.replace(" ", "_")).inc()
+            case EventsWaiting():
+                for name, number in notice.waiting.items():
+                    self._events_waiting.labels(name).set(number)
+                self._receiving.set(notice.receiving)
             case ObjectDamaged():
                 self._damaged.inc()
+            case OrderMessageAnswered():
+                self._orders.labels(notice.message_type, notice.acknowledgement).inc()
+            case ForwardAttempted():
+                self._forwarded.labels(notice.destination, notice.outcome).inc(notice.objects)
+            case ForwardQueueSeen():
+                for names in self._queued_before | notice.counts.keys():
+                    self._queued.labels(*names).set(notice.counts.get(names, 0))
+                self._queued_before |= notice.counts.keys()
             case ConfigurationReloaded():
                 self._reloads.labels(notice.what, "failed" if notice.fault else "done").inc()
             case _:

@@ -1,0 +1,1 @@
+"""Instance availability notification (PS3.4 Annex R): a peer is told what it can retrieve."""

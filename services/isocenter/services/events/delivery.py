@@ -1,0 +1,192 @@
+"""Events to their consumers: at least once each, in their order for each study.
+
+One process of a server delivers (`isocenter.services.duty`).  For each consumer what is new is
+put into lanes, one for each study; some lanes are worked on at once.  A lane whose event fails
+waits, ever longer, and the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import time
+from typing import Final
+
+import trio
+
+from isocenter.services.events.consumer import Consumer
+from isocenter.services.events.event import StoredEvent
+from isocenter.services.events.outbox import Lane, Outbox
+from isocenter.services.events.targets import Deliver, DeliveryError, opened
+from isocenter.services.ports import StorageError
+
+log = logging.getLogger("isocenter.events")
+
+#: How often the database is asked for what other processes wrote.
+LOOK_SECONDS: Final = 1.0
+#: What comes within this is looked at together.
+_GATHER_SECONDS: Final = 0.05
+#: A position that moved past events for others only is kept this often.
+_SETTLE_SECONDS: Final = 10.0
+#: Events of one study before it is another's turn; how far a lane got is kept after each turn.
+_TURN_EVENTS: Final = 100
+_TURN_SECONDS: Final = 1.0
+#: After that many seconds, doubled with each attempt up to the longest, it is tried again.
+FIRST_RETRY_SECONDS: Final = 5.0
+_MOST_DOUBLINGS: Final = 32
+
+#: How long all rests when the database fails: what cannot be noted would come again at once.
+_REST_SECONDS: Final = 5.0
+
+#: Told of each attempt: the consumer's name, and ``delivered``, ``failed`` or ``given up``.
+Told = Callable[[str, str], None]
+
+
+def retry_in(
+    consumer: Consumer, attempts: int, failing_since: float | None, now: float
+) -> float | None:
+    """Seconds until the next attempt, after one that failed; None: there is none.
+
+    Args:
+        attempts: before that one.
+        failing_since: when the first of them failed; None: that was the first.
+    """
+    if failing_since is not None and now - failing_since >= consumer.give_up_after:
+        return None
+    # Before a power of two could pass every float.
+    return float(
+        min(FIRST_RETRY_SECONDS * 2.0 ** min(attempts, _MOST_DOUBLINGS), consumer.longest_retry)
+    )
+
+
+class ConsumerDelivery:
+    """Delivers to one consumer; `run` does it as long as the process is on duty.
+
+    Args:
+        told: hears what became of each attempt.
+        now: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        outbox: Outbox,
+        *,
+        told: Told = lambda name, outcome: None,
+        now: Callable[[], float] = time,
+    ) -> None:
+        self.consumer = consumer
+        self._outbox = outbox
+        self._told = told
+        self._now = now
+        self._wanted = trio.Event()
+        #: Studies that are worked on; those whose last attempt failed take half of the places.
+        self._active: set[str] = set()
+        self._failing: set[str] = set()
+        #: Nothing arrived since something failed: one line in the log says it for all.
+        self._is_away = False
+
+    def look(self) -> None:
+        """There may be something new."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Deliver until cancelled; how far it got is kept."""
+        async with opened(self.consumer) as deliver, trio.open_nursery() as nursery:
+            name, kinds = self.consumer.name, self.consumer.kinds
+            position = kept = await self._outbox.position(name)
+            kept_at = trio.current_time()
+            while True:
+                self._wanted = trio.Event()
+                try:
+                    position = await self._outbox.route(name, kinds, position)
+                    if position != kept and trio.current_time() - kept_at >= _SETTLE_SECONDS:
+                        await self._outbox.settle(name, position)
+                        kept, kept_at = position, trio.current_time()
+                    await self._start_lanes(nursery, deliver)
+                except StorageError as error:
+                    log.error("events for %s have to wait: %s", name, error)
+                    await trio.sleep(_REST_SECONDS)
+                with trio.move_on_after(LOOK_SECONDS):
+                    await self._wanted.wait()
+                await trio.sleep(_GATHER_SECONDS)
+
+    async def _start_lanes(self, nursery: trio.Nursery, deliver: Deliver) -> None:
+        # What fails often fails slowly: it gets half of the places, and others the rest.  Where
+        # there is one place, others go first.
+        half = self.consumer.concurrency // 2
+        for failing in (True, False) if half else (False, True):
+            places = self.consumer.concurrency - len(self._active)
+            if failing:
+                places = min(places, max(half, 1) - len(self._failing))
+            if places <= 0:
+                continue
+            for lane in await self._outbox.lanes(
+                self.consumer.name, places, failing=failing, not_for=self._active
+            ):
+                self._active.add(lane.study_instance_uid)
+                if failing:
+                    self._failing.add(lane.study_instance_uid)
+                nursery.start_soon(self._work, lane, deliver)
+
+    async def _work(self, lane: Lane, deliver: Deliver) -> None:
+        try:
+            await self._turn(lane, deliver)
+        except StorageError as error:
+            # What did arrive may arrive once more.
+            log.error("what became of events for %s cannot be kept: %s", self.consumer.name, error)
+            await trio.sleep(_REST_SECONDS)
+        finally:
+            self._active.discard(lane.study_instance_uid)
+            self._failing.discard(lane.study_instance_uid)
+            self.look()
+
+    async def _turn(self, lane: Lane, deliver: Deliver) -> None:
+        """The next events of a lane; when cancelled, what was delivered is kept first."""
+        consumer = self.consumer
+        events = await self._outbox.waiting(consumer.name, consumer.kinds, lane, _TURN_EVENTS)
+        until = trio.current_time() + _TURN_SECONDS
+        from_event, delivered = lane.from_event, 0
+        try:
+            for event in events:
+                attempts = lane.attempts if event.number == lane.from_event else 0
+                try:
+                    await deliver(event, attempts + 1)
+                except Exception as error:  # one event must not end it all
+                    fault = str(error)
+                    if not isinstance(error, DeliveryError):
+                        log.exception("event %d: a delivery failed", event.number)
+                        fault = type(error).__name__
+                    with trio.CancelScope(shield=True):
+                        await self._failed(lane, event, attempts, fault, delivered)
+                    return
+                from_event, delivered = event.number + 1, delivered + 1
+                self._is_away = False
+                self._told(consumer.name, "delivered")
+                if trio.current_time() >= until:
+                    break
+        except BaseException:  # cancelled, mostly
+            if delivered:
+                with trio.CancelScope(shield=True):
+                    await self._outbox.advance(
+                        consumer.name, consumer.kinds, lane, from_event, delivered
+                    )
+            raise
+        await self._outbox.advance(consumer.name, consumer.kinds, lane, from_event, delivered)
+
+    async def _failed(
+        self, lane: Lane, event: StoredEvent, attempts: int, fault: str, delivered: int
+    ) -> None:
+        name = self.consumer.name
+        failing_since = lane.failing_since if attempts else None
+        interval = retry_in(self.consumer, attempts, failing_since, self._now())
+        await self._outbox.failed(name, lane, event, fault, interval, delivered)
+        what = f"event {event.number} ({event.kind}) to {name}"
+        if interval is None:
+            self._told(name, "given up")
+            log.error("%s was given up after %d attempts: %s", what, attempts + 1, fault)
+        else:
+            self._told(name, "failed")
+            level = logging.DEBUG if self._is_away else logging.WARNING
+            log.log(level, "%s waits %.0f s for its next attempt: %s", what, interval, fault)
+            self._is_away = True

@@ -1,0 +1,279 @@
+"""What other programs are told, as values with a JSON form.
+
+The names of the fields are those of the JSON.  There is nothing of a patient in them but in
+`Patient`, which is null unless ``events.include_patient`` is set.  Times in fields are ISO 8601,
+UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import ClassVar
+
+import orjson
+
+from isocenter.engine.quick import quick_init
+
+_PATIENT_ID, _PATIENT_NAME, _BIRTH_DATE = 0x00100020, 0x00100010, 0x00100030
+
+
+class Kind(Enum):
+    """What an event is about."""
+
+    INSTANCE_STORED = "instance.stored"
+    SERIES_OPENED = "series.opened"
+    STUDY_OPENED = "study.opened"
+    STUDY_COMPLETE = "study.complete"
+    STUDY_REOPENED = "study.reopened"
+    WORKLIST_CHANGED = "worklist.changed"
+    MPPS_CHANGED = "mpps.changed"
+    COMMITMENT_ASKED = "commitment.asked"
+    COMMITMENT_DONE = "commitment.done"
+    ASSOCIATION_REFUSED = "association.refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patient:
+    """Whose study it is."""
+
+    patient_id: str
+    patient_name: str
+    birth_date: str
+
+    @classmethod
+    def of(cls, attributes: Mapping[int, str]) -> Patient:
+        """From the attributes that the index keeps."""
+        get = attributes.get
+        return cls(
+            patient_id=get(_PATIENT_ID, ""),
+            patient_name=get(_PATIENT_NAME, ""),
+            birth_date=get(_BIRTH_DATE, ""),
+        )
+
+    def __repr__(self) -> str:
+        return "Patient(…)"
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceStored:
+    """An object is durable and findable.
+
+    Attributes:
+        size: of the file, in bytes.
+        replaced: it took the place of one with the same SOP Instance UID.
+    """
+
+    kind: ClassVar = Kind.INSTANCE_STORED
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    size: int
+    modality: str
+    accession_number: str
+    source_ae_title: str
+    replaced: bool
+    patient: Patient | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesOpened:
+    """The first object of a series came."""
+
+    kind: ClassVar = Kind.SERIES_OPENED
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+    accession_number: str
+    source_ae_title: str
+    patient: Patient | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOpened:
+    """The first object of a study came."""
+
+    kind: ClassVar = Kind.STUDY_OPENED
+    study_instance_uid: str
+    accession_number: str
+    source_ae_title: str
+    patient: Patient | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyReopened:
+    """An object came for a study that had been complete, or was here before there were events."""
+
+    kind: ClassVar = Kind.STUDY_REOPENED
+    study_instance_uid: str
+    accession_number: str
+    source_ae_title: str
+    patient: Patient | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyComplete:
+    """All of a study is here, as far as `completion.judge` can tell.
+
+    Attributes:
+        reason: ``mpps``, ``commitment``, ``quiet`` or ``longest wait``.
+        series, instances: what the archive holds of it.
+        received: objects that came since it was opened, or opened again.
+        first_at, last_at: when the first and the last of those came.
+        times: how often it has been complete by now.
+    """
+
+    kind: ClassVar = Kind.STUDY_COMPLETE
+    study_instance_uid: str
+    accession_number: str
+    modalities: tuple[str, ...]
+    series: int
+    instances: int
+    received: int
+    reason: str
+    first_at: str
+    last_at: str
+    times: int
+    patient: Patient | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorklistChanged:
+    """An entry of the worklist came, changed or left.
+
+    Attributes:
+        state: what the entry is now; ``REMOVED``: it has left the list.
+    """
+
+    kind: ClassVar = Kind.WORKLIST_CHANGED
+    study_instance_uid: str
+    entry_number: int
+    scheduled_step_id: str
+    accession_number: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MppsChanged:
+    """A performed procedure step was created or changed; one event for each study that it names.
+
+    Attributes:
+        state: ``IN PROGRESS``, ``COMPLETED`` or ``DISCONTINUED``.
+        instances: that it names so far.
+    """
+
+    kind: ClassVar = Kind.MPPS_CHANGED
+    study_instance_uid: str
+    sop_instance_uid: str
+    state: str
+    accession_number: str
+    scheduled_step_ids: tuple[str, ...]
+    modality: str
+    station_ae_title: str
+    series: int
+    instances: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentAsked:
+    """Storage commitment was asked for; one event for each study.
+
+    Attributes:
+        study_instance_uid: empty for instances that the archive does not have.
+        instances: of this study.
+    """
+
+    kind: ClassVar = Kind.COMMITMENT_ASKED
+    study_instance_uid: str
+    transaction_uid: str
+    requester: str
+    instances: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentDone:
+    """The outcome of a storage commitment is known; one event for each study.
+
+    Attributes:
+        study_instance_uid: as in `CommitmentAsked`.
+        committed, failed: instances of this study.
+    """
+
+    kind: ClassVar = Kind.COMMITMENT_DONE
+    study_instance_uid: str
+    transaction_uid: str
+    requester: str
+    committed: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationRefused:
+    """Somebody was turned away.
+
+    Attributes:
+        what: ``connection``: there was no association request; ``association``: A-ASSOCIATE-RJ;
+            ``operation``: it got 0124H, or its presentation context was refused; ``others``: those
+            beyond what is told one by one.
+        why: in words, as in the log.
+        count: how often, within the few seconds that are told together.
+    """
+
+    kind: ClassVar = Kind.ASSOCIATION_REFUSED
+    study_instance_uid: ClassVar = ""
+    what: str
+    address: str
+    calling_ae_title: str
+    called_ae_title: str
+    why: str
+    count: int
+
+
+Event = (
+    InstanceStored
+    | SeriesOpened
+    | StudyOpened
+    | StudyReopened
+    | StudyComplete
+    | WorklistChanged
+    | MppsChanged
+    | CommitmentAsked
+    | CommitmentDone
+    | AssociationRefused
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """An event with its place in the outbox.
+
+    Attributes:
+        number: larger than that of all that were committed before.
+        at: seconds since 1970.
+        body: the JSON object of the event's fields.
+    """
+
+    number: int
+    kind: str
+    at: float
+    study_instance_uid: str
+    body: str
+
+    def members(self) -> dict[str, object]:
+        """What a consumer gets: ``id``, ``kind``, ``at`` and the fields of the event."""
+        fields: dict[str, object] = orjson.loads(self.body)
+        return {"id": self.number, "kind": self.kind, "at": moment(self.at)} | fields
+
+    def json(self) -> bytes:
+        """`members` as JSON, UTF-8."""
+        return orjson.dumps(self.members())
+
+
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

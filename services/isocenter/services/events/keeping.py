@@ -1,0 +1,216 @@
+"""Events beside a server: studies declared complete, consumers served, refusals written, old
+events forgotten."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from time import time
+from typing import Final
+
+import trio
+
+from isocenter.services.events.completion import CompletionRules
+from isocenter.services.events.consumer import Consumer
+from isocenter.services.events.delivery import ConsumerDelivery
+from isocenter.services.events.event import AssociationRefused
+from isocenter.services.events.outbox import OpenStudies, Outbox
+from isocenter.services.events.targets import check
+from isocenter.services.notices import (
+    AccessDenied,
+    AssociationRejected,
+    CommitmentDone,
+    ConnectionRefused,
+    EventDelivery,
+    EventsWaiting,
+    InstanceStored,
+    Notice,
+    Notices,
+    PerformedStepChanged,
+)
+from isocenter.services.ports import StorageError
+
+log = logging.getLogger("isocenter.events")
+
+#: How often open studies are looked at for what other processes changed.
+LOOK_SECONDS: Final = 1.0
+#: Refusals within this are told together, and so many different ones at the most: whoever is
+#: refused may try as often as he likes.
+_REFUSALS_SECONDS: Final = 5.0
+_MOST_REFUSALS: Final = 20
+#: How long open studies rest when the database fails.
+_REST_SECONDS: Final = 5.0
+#: How often numbers are told, and old events are looked for.
+_FIGURES_SECONDS: Final = 5.0
+_TRIM_SECONDS: Final = 60.0
+
+#: Waits until this process is the one on duty, then does the work to its end.
+OnDuty = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+
+
+class EventKeeping:
+    """What one server does about events, in every process and in the one on duty.
+
+    Args:
+        on_duty: see `isocenter.services.duty`.
+        now: seconds since 1970.
+
+    Raises:
+        ConsumerError: a consumer cannot be used at all.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        studies: OpenStudies,
+        *,
+        rules: CompletionRules,
+        consumers: Sequence[Consumer],
+        keep_seconds: float,
+        on_duty: OnDuty,
+        notices: Notices,
+        now: Callable[[], float] = time,
+    ) -> None:
+        for consumer in consumers:
+            check(consumer)
+        self._outbox = outbox
+        self._studies = studies
+        self._rules = rules
+        self._keep_seconds = keep_seconds
+        self._on_duty = on_duty
+        self._notices = notices
+        self._now = now
+        self._names = frozenset(consumer.name for consumer in consumers)
+        self._deliveries = [
+            ConsumerDelivery(consumer, outbox, told=self._tell, now=now) for consumer in consumers
+        ]
+        self._refusals: Counter[tuple[str, ...]] = Counter()
+        self._refused = trio.Event()
+
+    async def begin(self) -> None:
+        """Consumers that are new get what happens from now on; before anything happens."""
+        await self._outbox.begin(self._names)
+
+    def hear(self, notice: Notice) -> None:
+        """A listener for `Notices`."""
+        match notice:
+            case InstanceStored() | PerformedStepChanged() | CommitmentDone():
+                self.look()
+            case ConnectionRefused():
+                self._refuse("connection", notice.address, "", "", notice.detail)
+            case AssociationRejected():
+                caller = notice.caller
+                self._refuse(
+                    "association",
+                    caller.address,
+                    caller.calling_ae_title,
+                    caller.called_ae_title,
+                    notice.why,
+                )
+            case AccessDenied():
+                caller = notice.caller
+                self._refuse(
+                    "operation",
+                    caller.address,
+                    caller.calling_ae_title,
+                    caller.called_ae_title,
+                    f"{notice.command}: {notice.why}",
+                )
+            case _:
+                pass
+
+    def look(self) -> None:
+        """Something was written."""
+        for delivery in self._deliveries:
+            delivery.look()
+
+    def _refuse(self, what: str, address: str, calling: str, called: str, why: str) -> None:
+        # Each connection has a port of its own.
+        host = address.rpartition(":")[0]
+        key = (what, host, calling, called, why)
+        if key in self._refusals or len(self._refusals) < _MOST_REFUSALS:
+            self._refusals[key] += 1
+        else:
+            self._refusals["others", "", "", "", "more than are told one by one"] += 1
+        self._refused.set()
+
+    async def run(self) -> None:
+        """As long as the server runs."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_refusals)
+            nursery.start_soon(self._on_duty, self._keep)
+
+    async def _keep(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_studies)
+            nursery.start_soon(self._tell_figures)
+            nursery.start_soon(self._trim)
+            for delivery in self._deliveries:
+                nursery.start_soon(delivery.run)
+
+    async def _write_refusals(self) -> None:
+        while True:
+            await self._refused.wait()
+            self._refused = trio.Event()
+            refusals, self._refusals = self._refusals, Counter()
+            events = [
+                AssociationRefused(
+                    what=what,
+                    address=address,
+                    calling_ae_title=calling,
+                    called_ae_title=called,
+                    why=why,
+                    count=count,
+                )
+                for (what, address, calling, called, why), count in refusals.items()
+            ]
+            try:
+                await self._outbox.write(events)
+            except StorageError as error:
+                log.error("%d refusals are not among the events: %s", len(events), error)
+            else:
+                self.look()
+            await trio.sleep(_REFUSALS_SECONDS)
+
+    async def _watch_studies(self) -> None:
+        while True:
+            wait = LOOK_SECONDS
+            try:
+                due_at = await self._studies.declare(self._rules)
+            except StorageError as error:
+                log.error("whether studies are complete cannot be told: %s", error)
+                wait = _REST_SECONDS
+            else:
+                if due_at is not None:
+                    wait = max(0.0, min(LOOK_SECONDS, due_at - self._now()))
+            await trio.sleep(wait)
+
+    async def _tell_figures(self) -> None:
+        while True:
+            try:
+                waiting = {
+                    each.consumer.name: await self._outbox.backlog(
+                        each.consumer.name, each.consumer.kinds
+                    )
+                    for each in self._deliveries
+                }
+                self._notices.tell(
+                    EventsWaiting(waiting=waiting, receiving=await self._studies.count())
+                )
+            except StorageError as error:
+                log.error("how many events wait cannot be told: %s", error)
+            await trio.sleep(_FIGURES_SECONDS)
+
+    async def _trim(self) -> None:
+        while True:
+            try:
+                # As long as there are any: each call is one short transaction.
+                while await self._outbox.trim(self._names, self._keep_seconds):
+                    pass
+            except StorageError as error:
+                log.error("old events stay: %s", error)
+            await trio.sleep(_TRIM_SECONDS)
+
+    def _tell(self, consumer: str, outcome: str) -> None:
+        self._notices.tell(EventDelivery(consumer=consumer, outcome=outcome))

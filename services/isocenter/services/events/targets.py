@@ -1,0 +1,318 @@
+"""One delivery of one event: by HTTP, to a program, to a Python function.
+
+Each either returns, and the event has arrived, or raises `DeliveryError`.  What the other side
+answers is not repeated in faults but for its status: it may say anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from importlib import import_module
+from time import time
+from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
+
+import trio
+
+from isocenter.engine.errors import IsocenterError
+from isocenter.services.events.consumer import Command, Consumer, PythonFunction, Webhook
+from isocenter.services.events.event import StoredEvent
+from isocenter.services.settings_table import PREFIX
+from isocenter.services.tls_errors import describe_tls_error
+
+if TYPE_CHECKING:
+    import httpx
+
+#: Of an answer as much is read, so that the connection can be used again.
+_MOST_ANSWER_BYTES: Final = 65_536
+_MOST_DIGITS: Final = 18
+#: What a program says on its standard error; the last of it goes into the fault.
+_SAID_BYTES: Final = 300
+_READ_BYTES: Final = 4_096
+#: For the rest of what a program said, when it has ended and a child of it has not.
+_LAST_WORDS_SECONDS: Final = 0.2
+_MOST_SECRET_BYTES: Final = 4_096
+KIND_VARIABLE: Final = "ISOCENTER_EVENT_KIND"
+
+
+class DeliveryError(IsocenterError):
+    """An event did not arrive; the message says why."""
+
+
+class ConsumerError(IsocenterError):
+    """A consumer that cannot be used: a file is missing, a function is not there."""
+
+
+class Deliver(Protocol):
+    """Delivers an event; *attempt* counts from 1."""
+
+    def __call__(self, event: StoredEvent, attempt: int) -> Awaitable[None]: ...
+
+
+@asynccontextmanager
+async def opened(consumer: Consumer) -> AsyncIterator[Deliver]:
+    """What delivers to *consumer*, each time within its timeout.
+
+    Raises:
+        ConsumerError: it cannot be used at all.
+    """
+    match consumer.target:
+        case Webhook() as webhook:
+            async with _client(webhook, consumer.concurrency) as client:
+                deliver: Deliver = partial(_post, client, webhook.url, _secret(webhook), consumer)
+                yield _in_time(deliver, consumer.timeout)
+        case Command(argv):
+            yield _in_time(partial(_run, argv), consumer.timeout)
+        case PythonFunction(entry_point):
+            limiter = trio.CapacityLimiter(consumer.concurrency)
+            deliver = partial(_call, _function(entry_point), limiter)
+            yield _in_time(deliver, consumer.timeout)
+        case _:
+            assert_never(consumer.target)
+
+
+def check(consumer: Consumer) -> None:
+    """Look at what `opened` will need.
+
+    Raises:
+        ConsumerError: it is not there.
+    """
+    match consumer.target:
+        case Webhook() as webhook:
+            _secret(webhook)
+            _tls_context(webhook)
+        case PythonFunction(entry_point):
+            _function(entry_point)
+        case Command():
+            pass  # it may come later; a delivery that fails says so
+        case _:
+            assert_never(consumer.target)
+
+
+def _in_time(deliver: Deliver, timeout: float) -> Deliver:
+    async def within(event: StoredEvent, attempt: int) -> None:
+        try:
+            with trio.fail_after(timeout):
+                await deliver(event, attempt)
+        except trio.TooSlowError:
+            raise DeliveryError(f"no answer within {timeout:g} s") from None
+
+    return within
+
+
+# -- By HTTP -----------------------------------------------------------------------------
+
+
+def _tls_context(webhook: Webhook) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=webhook.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConsumerError(f"cannot use the certificates in {webhook.ca}: {error}") from error
+
+
+def _client(webhook: Webhook, concurrency: int) -> httpx.AsyncClient:
+    import httpx  # costs a tenth of a second that only servers with webhooks need
+
+    return httpx.AsyncClient(
+        verify=_tls_context(webhook),
+        # Events go where the settings say, whatever proxies the environment names.
+        trust_env=False,
+        follow_redirects=False,
+        timeout=None,  # noqa: S113 (`_in_time` has the whole)
+        limits=httpx.Limits(max_connections=concurrency),
+    )
+
+
+def _secret(webhook: Webhook) -> bytes:
+    if webhook.secret_file is None:
+        return webhook.secret.encode()
+    try:
+        mode = webhook.secret_file.stat().st_mode
+        with webhook.secret_file.open("rb") as file:
+            secret = file.read(_MOST_SECRET_BYTES).strip()
+    except OSError as error:
+        raise ConsumerError(f"cannot read {webhook.secret_file}: {error.strerror}") from error
+    if os.name == "posix" and mode & 0o077:
+        raise ConsumerError(
+            f"{webhook.secret_file} is open to others; chmod 600 {webhook.secret_file}"
+        )
+    if not secret:
+        raise ConsumerError(f"{webhook.secret_file} holds no secret")
+    return secret
+
+
+def signature(secret: bytes, timestamp: str, body: bytes) -> str:
+    """What stands in ``Isocenter-Signature``."""
+    signed = hmac.new(secret, timestamp.encode("ascii") + b"." + body, hashlib.sha256)
+    return f"sha256={signed.hexdigest()}"
+
+
+async def _post(
+    client: httpx.AsyncClient,
+    url: str,
+    secret: bytes,
+    consumer: Consumer,
+    event: StoredEvent,
+    attempt: int,
+) -> None:
+    import httpx
+
+    body = event.json()
+    timestamp = str(int(time()))
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "Isocenter",
+        "Isocenter-Event": event.kind,
+        "Isocenter-Delivery": f"{consumer.name}-{event.number}-{attempt}",
+        "Isocenter-Timestamp": timestamp,
+    }
+    if secret:
+        headers["Isocenter-Signature"] = signature(secret, timestamp, body)
+    try:
+        async with client.stream("POST", url, content=body, headers=headers) as response:
+            status = response.status_code
+            if _is_short(response):
+                await response.aread()
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise DeliveryError(_fault_of(error)) from error
+    if not 200 <= status < 300:
+        raise DeliveryError(f"HTTP {status}")
+
+
+def _is_short(response: httpx.Response) -> bool:
+    """Whether reading an answer costs less than a new connection."""
+    length = response.headers.get("Content-Length", "")
+    return (
+        length.isascii()
+        and length.isdecimal()
+        and int(length[:_MOST_DIGITS]) <= _MOST_ANSWER_BYTES
+        and "Content-Encoding" not in response.headers
+    )
+
+
+def _fault_of(error: BaseException) -> str:
+    """What lies below it says more than the library around it."""
+    said = ""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLError):
+            return describe_tls_error(seen)
+        said = said or str(seen)
+        seen = seen.__cause__ or seen.__context__
+    return f"{type(error).__name__}: {said}".rstrip(": ")
+
+
+# -- To a program ------------------------------------------------------------------------
+
+
+def _environment(kind: str) -> dict[str, str]:
+    """That of the server, without its settings, which may hold secrets, and what is systemd's."""
+    kept = {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith((PREFIX, "LISTEN_", "NOTIFY_", "WATCHDOG_"))
+    }
+    return kept | {KIND_VARIABLE: kind}
+
+
+async def _run(argv: tuple[str, ...], event: StoredEvent, _attempt: int) -> None:
+    try:
+        process = await trio.lowlevel.open_process(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=_environment(event.kind),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise DeliveryError(f"cannot run {argv[0]}: {error.strerror}") from error
+    said = bytearray()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_feed, process, event.json())
+            nursery.start_soon(_listen, process, said)
+            await process.wait()
+            # A child of it may hold its standard error open for ever.
+            nursery.cancel_scope.deadline = trio.current_time() + _LAST_WORDS_SECONDS
+    finally:
+        await _end(process)
+    if process.returncode:
+        words = " ".join(said.decode("utf-8", "replace").split())
+        how = (
+            f"exit code {process.returncode}"
+            if process.returncode > 0
+            else f"signal {-process.returncode}"
+        )
+        raise DeliveryError(f"{argv[0]}: {how}{': ' + words if words else ''}")
+
+
+async def _feed(process: trio.Process, data: bytes) -> None:
+    assert process.stdin is not None
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it need not read
+        async with process.stdin:
+            await process.stdin.send_all(data)
+
+
+async def _listen(process: trio.Process, said: bytearray) -> None:
+    assert process.stderr is not None
+    while data := await process.stderr.receive_some(_READ_BYTES):
+        said += data
+        del said[:-_SAID_BYTES]
+
+
+async def _end(process: trio.Process) -> None:
+    """Cancelled or out of time: it and its children go, at once."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            if sys.platform == "win32":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+        with trio.CancelScope(shield=True):
+            await process.wait()
+    for stream in (process.stdin, process.stderr):
+        if stream is not None:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+
+
+# -- To a function -----------------------------------------------------------------------
+
+
+def _function(entry_point: str) -> Callable[[dict[str, object]], object]:
+    module, _, names = entry_point.partition(":")
+    try:
+        found: Any = import_module(module)
+        for name in names.split("."):
+            found = getattr(found, name)
+    except Exception as error:  # whatever an import runs
+        raise ConsumerError(f"cannot import {entry_point}: {error}") from error
+    if not callable(found):
+        raise ConsumerError(f"{entry_point} is no function")
+    function: Callable[[dict[str, object]], object] = found
+    return function
+
+
+async def _call(
+    function: Callable[[dict[str, object]], object],
+    limiter: trio.CapacityLimiter,
+    event: StoredEvent,
+    _attempt: int,
+) -> None:
+    def call() -> None:
+        try:
+            function(event.members())
+        except (Exception, SystemExit) as error:  # anything is possible in code of others
+            raise DeliveryError(f"{type(error).__name__}: {error}") from error
+
+    # Nobody can end a thread: one that hangs is left to itself, and keeps its place in the limiter.
+    await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)

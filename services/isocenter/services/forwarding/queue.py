@@ -1,0 +1,245 @@
+"""The queue of objects that are to be sent on, as values and as the port behind which it is kept.
+
+One record for each object and destination, written in the transaction that stores the object::
+
+    due ──► sent ──► committing ──► deleting ──► done
+     │  └────────────────────────────────────────► done   (nothing was asked for but sending)
+     └──► failed: given up, until somebody says `isocenter queue retry`
+
+A record is at one place at a time, and each step is one transaction: what ends in between is
+done again.  So an object arrives at least once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+from isocenter.services.commitment.transaction import Reference
+from isocenter.services.ports import StoredInstance
+from isocenter.services.rules.actions import ForwardPriority
+
+#: Before a power of two could pass every float.
+_MOST_DOUBLINGS: Final = 32
+
+
+class ForwardState(Enum):
+    """What has become of a record."""
+
+    DUE = "due"
+    #: It has arrived; storage commitment is to be asked for.
+    SENT = "sent"
+    #: The destination was asked to commit, and has not said whether it does.
+    COMMITTING = "committing"
+    #: It is committed, and waits to leave the archive.
+    DELETING = "deleting"
+    DONE = "done"
+    #: Given up: the dead letters.
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedForward:
+    """A record that is ours to send.
+
+    Attributes:
+        version: changes when another object takes the place of this one; what is said of an
+            earlier version counts for nothing.
+        attempts: those before this one.
+        since: when it first was due, in seconds since 1970.
+    """
+
+    number: int
+    version: int
+    sop_instance_uid: str
+    priority: ForwardPriority
+    attempts: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """It has arrived."""
+
+    claimed: ClaimedForward
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """It has not arrived; due again in *retry_in* seconds, None: given up."""
+
+    claimed: ClaimedForward
+    fault: str
+    retry_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """It is due for whoever claims it next; this was no attempt."""
+
+    claimed: ClaimedForward
+
+
+Outcome = Delivered | Missed | Released
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How long a record or a destination is tried, in seconds."""
+
+    first: float = 5.0
+    longest: float = 900.0
+    give_up_after: float = 3 * 86_400.0
+
+    def interval(self, failures: int) -> float:
+        """Until the next attempt, after so many that failed (at least one)."""
+        return min(self.first * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), self.longest)
+
+    def next_interval(self, claimed: ClaimedForward, now: float) -> float | None:
+        """Until the next attempt at a record that has failed once more; None: there is none."""
+        if now - claimed.since >= self.give_up_after:
+            return None
+        return self.interval(claimed.attempts + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardRow:
+    """A record as it is shown.  Times are seconds since 1970."""
+
+    number: int
+    sop_instance_uid: str
+    study_instance_uid: str
+    destination: str
+    rule: str
+    priority: ForwardPriority
+    state: ForwardState
+    attempts: int
+    created_at: float
+    due_at: float
+    ended_at: float | None
+    last_fault: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationRow:
+    """How one destination does.
+
+    Attributes:
+        failures: attempts to reach it that failed in a row.
+        retry_at: it is left alone until then.
+    """
+
+    destination: str
+    counts: Mapping[ForwardState, int]
+    failures: int = 0
+    retry_at: float = 0.0
+    last_fault: str = ""
+
+
+class ForwardQueue(Protocol):
+    """Keeps the records, durably, for all processes of a server.  Failures are `StorageError`."""
+
+    async def due(self, *, not_for: Collection[str] = ()) -> Sequence[str]:
+        """Destinations for which there is something to send or to ask now.
+
+        Without those *not_for* and those that are left alone after a failure.
+        """
+        ...
+
+    async def claim(
+        self, worker: str, destination: str, seconds: float, limit: int
+    ) -> Sequence[ClaimedForward]:
+        """Records that are due and that nobody has claimed, for *worker* alone.
+
+        By priority, then the oldest first.  None while the destination is left alone; after
+        a failure one process tries it, and the others wait for *seconds* or for what it says.
+        """
+        ...
+
+    async def renew(self, worker: str, seconds: float) -> None:
+        """What *worker* has claimed stays its own for *seconds* from now on."""
+        ...
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """What became of claimed records, in one transaction."""
+        ...
+
+    async def destination_failed(
+        self, destination: str, fault: str, policy: RetryPolicy
+    ) -> tuple[float, int]:
+        """It cannot be reached, or takes nothing: it is left alone for a while.
+
+        What has waited for too long is given up.
+
+        Returns:
+            For how many seconds it is left alone, and how many records were given up.
+        """
+        ...
+
+    async def destination_works(self, destination: str) -> None:
+        """It took something: what was against it is forgotten."""
+        ...
+
+    # Storage commitment.
+
+    async def begin_commitment(
+        self, destination: str, transaction_uid: str, *, wait: float, limit: int
+    ) -> Sequence[Reference]:
+        """Put what was sent, and is to be committed, under a transaction; its instances.
+
+        Without a report within *wait* seconds they are asked for once more.
+        """
+        ...
+
+    async def commitment_not_asked(
+        self, transaction_uid: str, fault: str, policy: RetryPolicy
+    ) -> None:
+        """The destination could not be asked; so it will be later."""
+        ...
+
+    async def commitment_reported(
+        self,
+        transaction_uid: str,
+        reporter: str,
+        committed: Sequence[Reference],
+        failed: Sequence[tuple[Reference, int]],
+        policy: RetryPolicy,
+    ) -> bool:
+        """The destination has said what it keeps; False: nobody asked *reporter* that.
+
+        What it does not keep is sent again.
+        """
+        ...
+
+    async def delete_committed(self, limit: int) -> Sequence[StoredInstance]:
+        """Take out of the index what rules have leave the archive, in one transaction.
+
+        Only what no other destination waits for.  The objects themselves are the caller's,
+        who says when they are `deleted`.
+        """
+        ...
+
+    async def deleted(self, object_keys: Sequence[str]) -> None:
+        """These objects have left the store, too."""
+        ...
+
+    async def leaving(self) -> Sequence[str]:
+        """Keys of objects that have left the index, of which nobody said that they left the store:
+        after a crash they may be there still."""
+        ...
+
+    # For people.
+
+    async def purge_done(self, before: float) -> int:
+        """Forget records that were done before a time; how many."""
+        ...
+
+    async def counts(self) -> Mapping[tuple[str, ForwardState], int]:
+        """Records by destination and state, without those that are done."""
+        ...
+
+
+#: Seconds since 1970.
+Clock = Callable[[], float]

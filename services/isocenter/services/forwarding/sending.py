@@ -1,0 +1,357 @@
+"""Sending what is due for one destination: batches, associations, and what answers mean."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+import trio
+
+from isocenter.engine.dataset import DataSetError
+from isocenter.engine.dimse.status import ServiceClass, StatusClass, classify, describe_status
+from isocenter.engine.errors import AssociationError, IsocenterError, LocalProtocolError
+from isocenter.services.archive import Archive
+from isocenter.services.association import AssociationTask
+from isocenter.services.client import Connector, Context, plan_associations
+from isocenter.services.forwarding.queue import (
+    ClaimedForward,
+    Clock,
+    Delivered,
+    ForwardQueue,
+    Missed,
+    Outcome,
+    Released,
+    RetryPolicy,
+)
+from isocenter.services.notices import (
+    Caller,
+    ForwardAttempted,
+    InstancesSent,
+    Notices,
+    TransferBegun,
+)
+from isocenter.services.objects import DicomObject
+from isocenter.services.peer import Peer
+from isocenter.services.ports import StorageError, StoredInstance
+from isocenter.services.rules.actions import ForwardPriority
+from isocenter.services.sop_classes import name_of
+from isocenter.services.suboperations import OPERATIONS_WINDOW, send_object
+
+log = logging.getLogger("isocenter.forward")
+
+#: How long a claim holds; those of a process that works are renewed long before.
+CLAIM_SECONDS: Final = 180.0
+#: Statuses A7xxH of C-STORE (PS3.4 Table B.2-1): the destination cannot, whatever it is sent.
+_OUT_OF_RESOURCES: Final = 0xA700
+_STATUS_KIND: Final = 0xFF00
+#: What came of objects is written down after so many, or so many seconds: what a crash loses of
+#: it is sent once more.
+_SETTLED_AT_ONCE: Final = 16
+_SETTLE_SECONDS: Final = 1.0
+#: How long that may take when the server stops.
+_GOODBYE_SECONDS: Final = 2.0
+_NO_ANSWER: Final = "the association ended before anything was answered"
+
+#: Priority (0000,0700) of a C-STORE-RQ (PS3.7 9.1.1.1).
+_DIMSE_PRIORITY: Final[Mapping[ForwardPriority, int]] = {
+    ForwardPriority.LOW: 2,
+    ForwardPriority.NORMAL: 0,
+    ForwardPriority.HIGH: 1,
+    ForwardPriority.URGENT: 1,
+}
+
+_Job = tuple[ClaimedForward, StoredInstance]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendOptions:
+    """How the queue is emptied.
+
+    Attributes:
+        associations: with one destination at once.
+        batch: objects that are claimed for one association.
+        accept_warnings: an object that the destination took with a warning has arrived.
+    """
+
+    associations: int = 2
+    batch: int = 100
+    accept_warnings: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendingParts:
+    """What sending needs.
+
+    Attributes:
+        worker: what this process claims records as.
+        connect: how associations to destinations are opened.
+        now: seconds since 1970.
+    """
+
+    worker: str
+    queue: ForwardQueue
+    archive: Archive
+    connect: Connector
+    policy: RetryPolicy
+    options: SendOptions
+    notices: Notices
+    now: Clock
+
+
+class Visit:
+    """Sends all that is due for one destination, over a few associations at once.
+
+    Attributes:
+        fault: why the destination is to be left alone; empty: it is not.
+        delivered: how many objects it took.
+    """
+
+    def __init__(self, parts: SendingParts, destination: str, peer: Peer) -> None:
+        self._parts = parts
+        self._destination = destination
+        self._peer = peer
+        self._outcomes: list[Outcome] = []
+        self._settled_at = trio.current_time()
+        self.fault = ""
+        self.delivered = 0
+
+    async def send_all(self) -> None:
+        """Until nothing is due, or the destination has failed.
+
+        Raises:
+            StorageError: what became of it cannot be kept.
+        """
+        options = self._parts.options
+        failures: list[StorageError] = []
+        running = 1
+
+        async def work() -> None:
+            nonlocal running
+            try:
+                while not self.fault and (batch := await self._claim()):
+                    if len(batch) == options.batch and running < options.associations:
+                        running += 1
+                        nursery.start_soon(work)
+                    await self._send(batch)
+                    await self._settle()
+            except StorageError as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+            finally:
+                running -= 1
+                # The server stops: what was answered need not be sent again, the rest is free.
+                with trio.move_on_after(_GOODBYE_SECONDS, shield=True), suppress(StorageError):
+                    await self._settle()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+        if failures:
+            raise failures[0]
+
+    async def _claim(self) -> Sequence[ClaimedForward]:
+        parts = self._parts
+        return await parts.queue.claim(
+            parts.worker, self._destination, CLAIM_SECONDS, parts.options.batch
+        )
+
+    async def _send(self, batch: Sequence[ClaimedForward]) -> None:
+        known = await self._parts.archive.get([claimed.sop_instance_uid for claimed in batch])
+        jobs: list[_Job] = []
+        for claimed in batch:
+            stored = known.get(claimed.sop_instance_uid)
+            if stored is not None:
+                jobs.append((claimed, stored))
+            else:
+                fault = "the archive has it no more"
+                self._outcomes.append(self._missed(claimed, fault, is_final=True))
+        plans = plan_associations(
+            jobs, lambda job: (job[1].sop_class_uid, job[1].transfer_syntax_uid)
+        )
+        for contexts, group in plans:
+            todo = deque(group)
+            try:
+                if not self.fault:
+                    await self._over_association(contexts, todo)
+            finally:
+                self._outcomes += [Released(claimed) for claimed, _ in todo]
+
+    async def _over_association(self, contexts: Sequence[Context], todo: deque[_Job]) -> None:
+        """As much of *todo* as one association takes."""
+        account = _Account(self._destination, self._peer, [stored for _, stored in todo])
+
+        async def one_after_the_other(task: AssociationTask) -> None:
+            while todo and not self.fault and not task.ended.is_set():
+                claimed, stored = todo.popleft()
+                try:
+                    outcome, is_answer = await self._deliver(task, claimed, stored)
+                except trio.Cancelled:
+                    self._outcomes.append(Released(claimed))
+                    raise
+                except (AssociationError, LocalProtocolError) as error:
+                    # Maybe it was this very object that the peer could not bear.
+                    self._outcomes.append(self._missed(claimed, str(error)))
+                    account.unsent[stored.study_instance_uid] += 1
+                    return
+                self._outcomes.append(outcome)
+                account.answers += is_answer
+                is_sent = isinstance(outcome, Delivered)
+                self.delivered += is_sent
+                tally = account.sent if is_sent else account.unsent
+                tally[stored.study_instance_uid] += 1
+                await self._settle_now_and_then()
+
+        fault = _NO_ANSWER
+        try:
+            async with self._parts.connect(
+                self._peer, contexts, operations_window=OPERATIONS_WINDOW
+            ) as association:
+                task = association.task
+                self._parts.notices.tell(account.begun())
+                window = task.negotiated.operations_invoked or OPERATIONS_WINDOW
+                async with trio.open_nursery() as nursery:
+                    for _ in range(min(window, OPERATIONS_WINDOW, len(todo))):
+                        nursery.start_soon(one_after_the_other, task)
+                if task.ended.is_set():
+                    fault = str(task.end_reason())
+        except BaseExceptionGroup as group:
+            # Of the nursery above: the database cannot be written.
+            failed, rest = group.split(StorageError)
+            if failed is None or rest is not None:
+                raise
+            raise _first(failed) from None
+        except StorageError:
+            raise
+        except IsocenterError as error:
+            fault = str(error)
+        if account.answers or account.unsent:
+            self._parts.notices.tell(account.ended())
+        # One on which something was answered does not tell against the destination; nor do
+        # objects that could not be read.
+        if not account.answers and (todo or fault != _NO_ANSWER):
+            self.fault = self.fault or fault
+
+    async def _deliver(
+        self, task: AssociationTask, claimed: ClaimedForward, stored: StoredInstance
+    ) -> tuple[Outcome, bool]:
+        """Send one object; what came of it, and whether the peer was heard.
+
+        Raises:
+            AssociationError: the association ended first.
+        """
+        item = DicomObject.from_stored(stored, self._parts.archive.open)
+        try:
+            response = await send_object(task, item, priority=_DIMSE_PRIORITY[claimed.priority])
+        except KeyError:
+            # Removed, or another object has its place: the next attempt looks again.
+            return self._missed(claimed, "it was removed or replaced meanwhile"), False
+        except (StorageError, DataSetError, OSError) as error:
+            return self._missed(claimed, f"it cannot be read: {error}"), False
+        if response is None:
+            fault = (
+                "the peer accepted no presentation context for "
+                f"{name_of(stored.sop_class_uid)} in {name_of(stored.transfer_syntax_uid)}"
+            )
+            return self._missed(claimed, fault), True
+        status = response.status
+        kind = classify(status)
+        if kind is StatusClass.SUCCESS or (
+            kind is StatusClass.WARNING and self._parts.options.accept_warnings
+        ):
+            return Delivered(claimed), True
+        fault = f"the peer answered {status:04X}H {describe_status(status, ServiceClass.STORAGE)}"
+        if status & _STATUS_KIND == _OUT_OF_RESOURCES:
+            self.fault = fault
+        return self._missed(claimed, fault), True
+
+    def _missed(self, claimed: ClaimedForward, fault: str, *, is_final: bool = False) -> Missed:
+        parts = self._parts
+        retry_in = None if is_final else parts.policy.next_interval(claimed, parts.now())
+        uid = claimed.sop_instance_uid
+        if retry_in is None:
+            log.error("instance %s for %s was given up: %s", uid, self._destination, fault)
+        elif not claimed.attempts:
+            # Once: the later attempts stand in the queue.
+            log.warning("instance %s for %s has to wait: %s", uid, self._destination, fault)
+        return Missed(claimed, fault, retry_in)
+
+    async def _settle_now_and_then(self) -> None:
+        is_late = trio.current_time() - self._settled_at > _SETTLE_SECONDS
+        if len(self._outcomes) >= _SETTLED_AT_ONCE or is_late:
+            await self._settle()
+
+    async def _settle(self) -> None:
+        outcomes, self._outcomes = self._outcomes, []
+        self._settled_at = trio.current_time()
+        if not outcomes:
+            return
+        await self._parts.queue.settle(outcomes)
+        for name, count in Counter(map(_name_of_outcome, outcomes)).items():
+            if name:
+                self._parts.notices.tell(
+                    ForwardAttempted(destination=self._destination, outcome=name, objects=count)
+                )
+
+
+class _Account:
+    """What the audit trail is told of one association.
+
+    Attributes:
+        answers: how often the peer was heard.
+        sent, unsent: instances by Study Instance UID.
+    """
+
+    def __init__(self, destination: str, peer: Peer, instances: Sequence[StoredInstance]) -> None:
+        self.answers = 0
+        self.sent: Counter[str] = Counter()
+        self.unsent: Counter[str] = Counter()
+        self._begun = TransferBegun(
+            caller=Caller(association="", address=""),
+            command="C-STORE",
+            destination=destination,
+            destination_address=f"{peer.host}:{peer.port}",
+            studies=Counter(stored.study_instance_uid for stored in instances),
+            sop_classes=frozenset(stored.sop_class_uid for stored in instances),
+        )
+
+    def begun(self) -> TransferBegun:
+        """Objects are about to be sent."""
+        return self._begun
+
+    def ended(self) -> InstancesSent:
+        """So many were, and so many were not."""
+        begun = self._begun
+        return InstancesSent(
+            caller=begun.caller,
+            command=begun.command,
+            destination=begun.destination,
+            destination_address=begun.destination_address,
+            studies=begun.studies,
+            sop_classes=begun.sop_classes,
+            completed=self.sent.total(),
+            failed=self.unsent.total(),
+            warning=0,
+            status=None,
+            sent=self.sent,
+            unsent=self.unsent,
+        )
+
+
+def _name_of_outcome(outcome: Outcome) -> str:
+    match outcome:
+        case Delivered():
+            return "delivered"
+        case Missed():
+            return "given_up" if outcome.retry_in is None else "failed"
+        case Released():
+            return ""
+        case _:
+            assert_never(outcome)
+
+
+def _first(group: BaseExceptionGroup[StorageError]) -> StorageError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

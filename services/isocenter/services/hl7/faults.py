@@ -1,0 +1,64 @@
+"""What is wrong with a message, as its sender is told: place, code and words, never a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from isocenter.engine.errors import IsocenterError
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """A row of HL7 Table 0357."""
+
+    number: int
+    meaning: str
+
+
+SEGMENT_SEQUENCE_ERROR: Final = ErrorCode(100, "Segment sequence error")
+REQUIRED_FIELD_MISSING: Final = ErrorCode(101, "Required field missing")
+DATA_TYPE_ERROR: Final = ErrorCode(102, "Data type error")
+TABLE_VALUE_NOT_FOUND: Final = ErrorCode(103, "Table value not found")
+UNSUPPORTED_MESSAGE_TYPE: Final = ErrorCode(200, "Unsupported message type")
+UNSUPPORTED_EVENT_CODE: Final = ErrorCode(201, "Unsupported event code")
+UNSUPPORTED_PROCESSING_ID: Final = ErrorCode(202, "Unsupported processing id")
+UNSUPPORTED_VERSION_ID: Final = ErrorCode(203, "Unsupported version id")
+UNKNOWN_KEY_IDENTIFIER: Final = ErrorCode(204, "Unknown key identifier")
+DUPLICATE_KEY_IDENTIFIER: Final = ErrorCode(205, "Duplicate key identifier")
+RECORD_LOCKED: Final = ErrorCode(206, "Application record locked")
+APPLICATION_INTERNAL_ERROR: Final = ErrorCode(207, "Application internal error")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a message.
+
+    Attributes:
+        number: which segment of that name, from 1.
+        field: from 1; 0: the segment.
+    """
+
+    segment: str
+    field: int = 0
+    number: int = 1
+
+    def __str__(self) -> str:
+        nth = f" (the {self.number}. one)" if self.number > 1 else ""
+        return f"{self.segment}-{self.field}{nth}" if self.field else f"{self.segment}{nth}"
+
+
+class Hl7Fault(IsocenterError):
+    """A message that cannot be done; the message of this error has the place in front.
+
+    Attributes:
+        is_reject: AR: nothing in its content would help; else AE, the sender can correct it.
+    """
+
+    def __init__(
+        self, text: str, place: Location, code: ErrorCode, *, is_reject: bool = False
+    ) -> None:
+        super().__init__(f"{place}: {text}")
+        self.place = place
+        self.code = code
+        self.is_reject = is_reject

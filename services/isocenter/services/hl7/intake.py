@@ -1,0 +1,238 @@
+"""Order messages are judged, done in the worklist, and answered.
+
+A message is done as a whole or not at all: every order in it is checked before the first
+write.  AA says that it is durable; a sender that did not hear it sends again, which does
+the same once more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from isocenter.services.hl7.acknowledgement import Outcome, acknowledgement
+from isocenter.services.hl7.faults import (
+    APPLICATION_INTERNAL_ERROR,
+    DUPLICATE_KEY_IDENTIFIER,
+    RECORD_LOCKED,
+    UNKNOWN_KEY_IDENTIFIER,
+    Hl7Fault,
+    Location,
+)
+from isocenter.services.hl7.mllp import MessageReceived, MessageTooLong
+from isocenter.services.hl7.orders import (
+    MESSAGE_TYPES,
+    Control,
+    Order,
+    check_header,
+    read_orders,
+)
+from isocenter.services.hl7.rejected import RejectFolder, name_of
+from isocenter.services.hl7.segments import Message, header_of, read_message
+from isocenter.services.hl7.step_fields import OrderRules
+from isocenter.services.notices import Notices, OrderMessageAnswered
+from isocenter.services.ports import StorageError
+from isocenter.services.worklist.entry import (
+    Entry,
+    EntryFault,
+    EntryKey,
+    EntryState,
+    Put,
+    StoredEntry,
+    Worklist,
+)
+
+log = logging.getLogger("isocenter.hl7")
+
+SOURCE: Final = "hl7"
+#: A longer message is split in a thread, so that nobody waits for it.
+_SHORT_BYTES: Final = 8 << 10
+#: Of messages that are none of `MESSAGE_TYPES`, for metrics.
+_OTHER: Final = "other"
+
+
+class OrderIntake:
+    """Takes messages, gives acknowledgements.
+
+    Args:
+        rejected: None: refused messages are not kept.
+    """
+
+    def __init__(
+        self,
+        worklist: Worklist,
+        rules: OrderRules,
+        *,
+        rejected: RejectFolder | None = None,
+        notices: Notices | None = None,
+    ) -> None:
+        self._worklist = worklist
+        self._rules = rules
+        self._rejected = rejected
+        self._notices = Notices() if notices is None else notices
+        #: Threads would only take turns.
+        self._splitting = trio.CapacityLimiter(1)
+
+    async def take(self, received: MessageReceived | MessageTooLong, sender: str) -> bytes | None:
+        """Do what a message says; its acknowledgement, None where the sender wants none.
+
+        Args:
+            sender: ``host:port``, for the log.
+        """
+        data = received.data if isinstance(received, MessageReceived) else received.head
+        header = header_of(data)
+        outcome, fault = Outcome.ACCEPT, None
+        try:
+            if isinstance(received, MessageTooLong):
+                raise Hl7Fault(
+                    f"the message has {received.length} bytes, more than hl7.max_message_bytes",
+                    Location("MSH"),
+                    APPLICATION_INTERNAL_ERROR,
+                    is_reject=True,
+                )
+            orders = await self._read(data)
+            done = await self._do(orders)
+            log.info("%s: %s is done: %s", sender, _kind(header), done)
+        except Hl7Fault as error:
+            fault = error
+            outcome = Outcome.REJECT if error.is_reject else Outcome.ERROR
+            log.warning(
+                "%s: %s refused with %s (%s): %s",
+                sender, _kind(header), outcome.value, name_of(data), error,
+            )  # fmt: skip
+            await self._keep(data, f"{outcome.value} {error}")
+        except StorageError as error:
+            # None of the sender's: it comes again when we can.
+            log.error("%s: %s cannot be kept: %s", sender, _kind(header), error)
+            outcome = Outcome.REJECT
+            fault = Hl7Fault(
+                "it cannot be kept now; send it again later",
+                Location("MSH"),
+                APPLICATION_INTERNAL_ERROR,
+                is_reject=True,
+            )
+        self._notices.tell(
+            OrderMessageAnswered(
+                address=sender, message_type=_kind(header), acknowledgement=outcome.value
+            )
+        )
+        return acknowledgement(header, outcome, fault)
+
+    async def _read(self, data: bytes) -> list[Order]:
+        if len(data) <= _SHORT_BYTES:
+            return self._orders(data)
+        return await trio.to_thread.run_sync(self._orders, data, limiter=self._splitting)
+
+    def _orders(self, data: bytes) -> list[Order]:
+        message = read_message(data, self._rules.character_set)
+        check_header(message, self._rules)
+        return read_orders(message, self._rules)
+
+    async def _keep(self, data: bytes, fault: str) -> None:
+        if self._rejected is None:
+            return
+        try:
+            await trio.to_thread.run_sync(self._rejected.keep, data, fault)
+        except OSError as error:
+            log.error("a refused message is not kept: %s", error.strerror)
+
+    # -- In the worklist --------------------------------------------------------------
+
+    async def _do(self, orders: Sequence[Order]) -> str:
+        """Everything that *orders* say; in words, what that was."""
+        entries = _entries(orders)
+        removals: list[EntryKey] = []
+        states: list[tuple[EntryKey, EntryState]] = []
+        put_states = {
+            order.entry.key: order.state for order in orders if order.entry and order.state
+        }
+        for order in orders:
+            match order.control:
+                case Control.PUT:
+                    pass
+                case Control.CANCEL | Control.DISCONTINUE:
+                    gone, stopped = _cancelled(order, await self._meant(order))
+                    removals += gone
+                    states += [(key, EntryState.DISCONTINUED) for key in stopped]
+                case Control.STATUS:
+                    meant = await self._meant(order)
+                    if not meant:
+                        raise Hl7Fault(
+                            "no such order is on the worklist", order.place, UNKNOWN_KEY_IDENTIFIER
+                        )
+                    if order.state is not None:
+                        states += [(stored.entry.key, order.state) for stored in meant]
+        put = Put()
+        if entries or removals or states:
+            try:
+                put = await self._worklist.put(
+                    entries,
+                    source=SOURCE,
+                    states={**put_states, **dict(states)},
+                    cancel=removals,
+                )
+            except EntryFault as error:  # begun since it was looked at
+                raise Hl7Fault(str(error), orders[0].place, RECORD_LOCKED) from error
+        counts = {
+            "added": put.added,
+            "changed": put.changed,
+            "as before": put.unchanged,
+            "removed": put.removed,
+        }
+        return ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "nothing to do"
+
+    async def _meant(self, order: Order) -> Sequence[StoredEntry]:
+        """The entries that a cancellation or a status is about."""
+        if order.step_id:
+            stored = await self._worklist.get(EntryKey(order.step_id, order.accession_number))
+            return [] if stored is None else [stored]
+        return await self._worklist.of_accession(order.accession_number)
+
+
+def _entries(orders: Sequence[Order]) -> list[Entry]:
+    entries: dict[EntryKey, Entry] = {}
+    for order in orders:
+        if order.entry is None:
+            continue
+        if order.entry.key in entries:
+            raise Hl7Fault(
+                "two steps of the message have the same accession number and step ID",
+                order.place,
+                DUPLICATE_KEY_IDENTIFIER,
+            )
+        entries[order.entry.key] = order.entry
+    return list(entries.values())
+
+
+def _cancelled(order: Order, meant: Sequence[StoredEntry]) -> tuple[list[EntryKey], list[EntryKey]]:
+    """What leaves the list, and what is discontinued.
+
+    An order that is not there was cancelled before, or never came: both is what is wanted.
+    """
+    gone, stopped = [], []
+    for stored in meant:
+        match stored.state:
+            case EntryState.SCHEDULED:
+                gone.append(stored.entry.key)
+            case EntryState.STARTED if order.control is Control.DISCONTINUE:
+                stopped.append(stored.entry.key)
+            case EntryState.STARTED | EntryState.COMPLETED:
+                raise Hl7Fault(
+                    f"a step is {stored.state.value} and cannot be cancelled any more",
+                    order.place,
+                    RECORD_LOCKED,
+                )
+            case EntryState.DISCONTINUED:
+                pass
+    return gone, stopped
+
+
+def _kind(header: Message | None) -> str:
+    """``ORM^O01`` …; never what a stranger wrote."""
+    if header is None:
+        return _OTHER
+    kind = header.header.text(9)
+    return f"{kind}^{MESSAGE_TYPES[kind]}" if kind in MESSAGE_TYPES else _OTHER

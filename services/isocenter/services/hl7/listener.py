@@ -1,0 +1,230 @@
+"""MLLP connections: a task for each, every wait bounded, one message at a time.
+
+A sender keeps its connection for days and sends the next message when it has heard of the
+last one; whoever holds a place and says nothing goes first when there are too many.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from isocenter.services.hl7.mllp import (
+    Framer,
+    MessageReceived,
+    MessageTooLong,
+    MessageUnfinished,
+    frame,
+)
+from isocenter.services.listening import Bind
+from isocenter.services.notices import ConnectionRefused, Notices, Refusal
+from isocenter.services.tls_errors import describe_tls_error
+from isocenter.services.tls_transport import tls_transport
+from isocenter.services.transport import (
+    SocketTransport,
+    Transport,
+    format_address,
+    prepare_socket,
+)
+
+log = logging.getLogger("isocenter.hl7")
+
+#: Whoever sends so much that is no frame does not speak MLLP.
+_MOST_STRAY_BYTES: Final = 1_024
+#: Accepting rests for so long when there are no descriptors left.
+_PAUSE_SECONDS: Final = 0.25
+
+#: Judges a message from ``host:port``; what to answer, if anything.
+Take = Callable[[MessageReceived | MessageTooLong, str], Awaitable[bytes | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerLimits:
+    """What senders may take.  Durations in seconds.
+
+    Attributes:
+        message_bytes: of one message.
+        connections: at once.
+        idle: between messages.
+        message: from the first byte of a message to its last.
+        answer: to do what a message says when the server stops, and to send its
+            acknowledgement.
+        handshake: of TLS.
+    """
+
+    message_bytes: int = 1 << 20
+    connections: int = 32
+    idle: float = 3_600.0
+    message: float = 30.0
+    answer: float = 30.0
+    handshake: float = 5.0
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    address: str
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    is_busy: bool = False
+
+
+class OrderListener:
+    """Serves MLLP on sockets that are bound and listen.
+
+    Args:
+        take: called for one message of a connection at a time.
+    """
+
+    def __init__(
+        self, take: Take, limits: ListenerLimits | None = None, notices: Notices | None = None
+    ) -> None:
+        self._take = take
+        self._limits = limits or ListenerLimits()
+        self._notices = Notices() if notices is None else notices
+        #: The one that was heard of the longest ago first.
+        self._connections: dict[_Connection, None] = {}
+
+    @property
+    def connections(self) -> int:
+        """Connections now."""
+        return len(self._connections)
+
+    async def run(self, listeners: Sequence[tuple[socket.socket, Bind]]) -> None:
+        """Until cancelled; a message that is being done is finished and answered."""
+        async with trio.open_nursery() as nursery:
+            for listener, bind in listeners:
+                nursery.start_soon(self._accept, listener, bind, nursery)
+
+    async def _accept(self, listener: socket.socket, bind: Bind, nursery: trio.Nursery) -> None:
+        listener.setblocking(False)
+        own = trio.socket.from_stdlib_socket(listener)
+        while True:
+            try:
+                accepted, name = await own.accept()
+            except OSError as error:
+                log.warning("cannot accept a connection for HL7: %s", error.strerror)
+                await trio.sleep(_PAUSE_SECONDS)
+                continue
+            sock = socket.socket(fileno=accepted.detach())
+            sock.setblocking(False)
+            if len(self._connections) >= self._limits.connections and not self._drop_idle():
+                log.warning("%s: too many connections for HL7; closed", format_address(name))
+                sock.close()
+                continue
+            connection = _Connection(format_address(name))
+            self._connections[connection] = None
+            nursery.start_soon(self._serve, sock, bind, connection)
+
+    def _drop_idle(self) -> bool:
+        """Close the one that has said nothing for the longest, if one is not being served."""
+        for connection in self._connections:
+            if not connection.is_busy and not connection.scope.cancel_called:
+                log.warning(
+                    "%s: closed for another sender (hl7.max_connections)", connection.address
+                )
+                connection.scope.cancel()
+                del self._connections[connection]
+                return True
+        return False
+
+    def _heard(self, connection: _Connection) -> None:
+        if connection in self._connections:
+            del self._connections[connection]
+            self._connections[connection] = None
+
+    async def _serve(self, sock: socket.socket, bind: Bind, connection: _Connection) -> None:
+        try:
+            with connection.scope, sock:
+                prepare_socket(sock)
+                transport = await self._open(sock, bind, connection.address)
+                if transport is not None:
+                    await self._converse(transport, connection)
+        except OSError:
+            pass  # the sender has gone
+        except Exception:
+            # One connection, not the server.
+            log.exception("%s: an HL7 connection failed here", connection.address)
+        finally:
+            self._connections.pop(connection, None)
+
+    async def _open(self, sock: socket.socket, bind: Bind, address: str) -> Transport | None:
+        if bind.tls is None:
+            return SocketTransport(sock, address)
+        text = "nothing came in time"
+        with trio.move_on_after(self._limits.handshake):
+            try:
+                return await tls_transport(sock, bind.tls(), server_side=True, peer_address=address)
+            except trio.BrokenResourceError as error:
+                cause = error.__cause__
+                if not isinstance(cause, ssl.SSLError):
+                    return None  # somebody only looked whether we are there
+                text = describe_tls_error(cause)
+        self._refuse(address, Refusal.TLS_HANDSHAKE, f"TLS handshake for HL7 failed: {text}")
+        return None
+
+    def _refuse(self, address: str, refusal: Refusal, detail: str) -> None:
+        log.warning("%s: %s", address, detail)
+        self._notices.tell(ConnectionRefused(address=address, refusal=refusal, detail=detail))
+
+    async def _converse(self, transport: Transport, connection: _Connection) -> None:
+        framer = Framer(self._limits.message_bytes)
+        address = connection.address
+        ends_at = trio.current_time() + self._limits.idle
+        stray = 0
+        while True:
+            is_continued = framer.is_inside
+            with trio.move_on_at(ends_at) as scope:
+                chunk = await transport.receive()
+            if scope.cancelled_caught:
+                if is_continued:
+                    log.warning("%s: a message has no end (FS, CR); closed", address)
+                return
+            if not chunk:
+                if is_continued:
+                    log.warning("%s: the connection ended within a message", address)
+                return
+            self._heard(connection)
+            for event in framer.receive(bytes(chunk)):
+                is_continued = False
+                if isinstance(event, MessageUnfinished):
+                    log.warning("%s: a message began before the end of another one", address)
+                    continue
+                stray = framer.stray
+                if not await self._answer(transport, connection, event):
+                    return
+            if framer.stray - stray > _MOST_STRAY_BYTES:
+                self._refuse(
+                    address,
+                    Refusal.WRONG_PROTOCOL,
+                    "what comes on the port for HL7 is no MLLP (VT message FS CR); closed",
+                )
+                return
+            if not framer.is_inside:
+                ends_at = trio.current_time() + self._limits.idle
+            elif not is_continued:
+                ends_at = trio.current_time() + self._limits.message
+
+    async def _answer(
+        self,
+        transport: Transport,
+        connection: _Connection,
+        event: MessageReceived | MessageTooLong,
+    ) -> bool:
+        """Whether the connection can go on."""
+        connection.is_busy = True
+        try:
+            # A server that stops lets it finish: its sender would send it again.
+            with trio.move_on_after(self._limits.answer, shield=True):
+                answer = await self._take(event, connection.address)
+                if answer is not None:
+                    await transport.send((frame(answer),), lambda: None)
+                return True
+        finally:
+            connection.is_busy = False
+        log.warning("%s: a message was not answered in time; closed", connection.address)
+        return False

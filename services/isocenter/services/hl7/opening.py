@@ -1,0 +1,67 @@
+"""From settings to what takes orders: where it listens, by which rules, into which worklist."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from isocenter.services.hl7.intake import OrderIntake
+from isocenter.services.hl7.listener import ListenerLimits, OrderListener
+from isocenter.services.hl7.rejected import RejectFolder
+from isocenter.services.hl7.segments import require_library
+from isocenter.services.hl7.step_fields import OrderRules
+from isocenter.services.listening import Bind
+from isocenter.services.notices import Notices
+from isocenter.services.settings import Settings
+from isocenter.services.worklist.entry import Worklist
+
+#: In the data directory, unless hl7.reject_folder names another place.
+REJECT_FOLDER: Final = "hl7-rejected"
+
+
+def order_bind(settings: Settings, tls: Callable[[], ssl.SSLContext] | None) -> Bind | None:
+    """Where to listen for orders; None: nowhere.
+
+    Raises:
+        Hl7Missing: they are wanted, and the library that reads them is not installed.
+    """
+    hl7 = settings.hl7
+    if not hl7.enabled:
+        return None
+    require_library()
+    return Bind(host=hl7.host, port=hl7.port, tls=tls if hl7.tls else None)
+
+
+def order_listener(settings: Settings, worklist: Worklist, notices: Notices) -> OrderListener:
+    """What takes orders from the sockets that it is given."""
+    hl7 = settings.hl7
+    rules = OrderRules(
+        stations=_table(hl7.stations),
+        modalities=_table(hl7.modalities),
+        processing_ids=frozenset(hl7.processing_ids),
+        character_set=hl7.character_set,
+    )
+    limits = ListenerLimits(
+        message_bytes=hl7.max_message_bytes,
+        connections=hl7.max_connections,
+        idle=hl7.idle,
+        answer=settings.deadlines.write_blocked,
+        handshake=settings.deadlines.association_request,
+    )
+    intake = OrderIntake(worklist, rules, rejected=_reject_folder(settings), notices=notices)
+    return OrderListener(intake.take, limits, notices)
+
+
+def _reject_folder(settings: Settings) -> RejectFolder | None:
+    if settings.hl7.reject_folder is not None:
+        return RejectFolder(settings.hl7.reject_folder)
+    if settings.storage.is_in_memory:
+        return None
+    return RejectFolder(Path(settings.storage.data_dir) / REJECT_FOLDER)
+
+
+def _table(rows: tuple[str, ...]) -> dict[str, str]:
+    """Of ``NAME=VALUE``."""
+    return {name: value for name, _, value in (row.partition("=") for row in rows)}

@@ -1,0 +1,222 @@
+"""What an order message means for the worklist: entries to put, to cancel, to give a state.
+
+The messages are those of IHE RAD TF-2 4.4, Procedure Scheduled, and 4.13, Procedure Update.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from isocenter.services.hl7.faults import (
+    DATA_TYPE_ERROR,
+    REQUIRED_FIELD_MISSING,
+    TABLE_VALUE_NOT_FOUND,
+    UNSUPPORTED_EVENT_CODE,
+    UNSUPPORTED_MESSAGE_TYPE,
+    UNSUPPORTED_PROCESSING_ID,
+    UNSUPPORTED_VERSION_ID,
+    Hl7Fault,
+    Location,
+)
+from isocenter.services.hl7.patient import measures, patient_fields, visit_fields
+from isocenter.services.hl7.segments import Message
+from isocenter.services.hl7.step_fields import OrderRules, step_fields
+from isocenter.services.hl7.steps import Ids, Step, steps_of
+from isocenter.services.worklist.entry import Entry, EntryFault, EntryState
+from isocenter.services.worklist.order import ATTRIBUTES, DATE_TIME, FIELDS, entry_of_order
+
+#: Type → trigger event.
+MESSAGE_TYPES: Final = {"ORM": "O01", "OMI": "O23", "OMG": "O19"}
+_VERSION: Final = re.compile(r"2\.[1-9](?:\.[0-9]{1,2})?", re.ASCII)
+
+
+class Control(Enum):
+    """What is to be done (ORC-1)."""
+
+    PUT = "put"
+    CANCEL = "cancel"
+    DISCONTINUE = "discontinue"
+    STATUS = "status"
+
+
+#: HL7 Table 0119, as far as a worklist is concerned.
+_CONTROLS: Final = {
+    "NW": Control.PUT,
+    "XO": Control.PUT,
+    "XX": Control.PUT,
+    "CA": Control.CANCEL,
+    "OC": Control.CANCEL,
+    "DC": Control.DISCONTINUE,
+    "OD": Control.DISCONTINUE,
+    "SC": Control.STATUS,
+}
+#: HL7 Table 0038: what becomes of the entry; None: it stays as it is.
+_STATES: Final = {
+    "IP": EntryState.STARTED,
+    "CM": EntryState.COMPLETED,
+    "DC": EntryState.DISCONTINUED,
+    **dict.fromkeys(("SC", "HD", "A", "ER", "RP"), None),
+}
+_CANCELLED: Final = "CA"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One step of an order message.
+
+    Attributes:
+        place: where it stands, for messages.
+        step_id, accession_number: of the entries that are meant; without a step ID, all
+            of the accession number.
+        entry: of `Control.PUT`.
+        state: to be given to the entry; None: as it is.
+    """
+
+    control: Control
+    place: Location
+    step_id: str
+    accession_number: str
+    entry: Entry | None = None
+    state: EntryState | None = None
+
+
+def check_header(message: Message, rules: OrderRules) -> None:
+    """Raises `Hl7Fault` (AR) for a message that is nothing for us."""
+    msh = message.header
+    kind, event = msh.text(9), msh.text(9, 2)
+    if kind not in MESSAGE_TYPES:
+        raise Hl7Fault(
+            f"only {', '.join(map('^'.join, MESSAGE_TYPES.items()))} are taken",
+            Location("MSH", 9),
+            UNSUPPORTED_MESSAGE_TYPE,
+            is_reject=True,
+        )
+    if event and event != MESSAGE_TYPES[kind]:
+        raise Hl7Fault(
+            f"of {kind} only the event {MESSAGE_TYPES[kind]} is taken",
+            Location("MSH", 9),
+            UNSUPPORTED_EVENT_CODE,
+            is_reject=True,
+        )
+    if not msh.text(10):
+        raise Hl7Fault(
+            "the message control ID is missing", Location("MSH", 10), REQUIRED_FIELD_MISSING
+        )
+    if msh.text(11) not in rules.processing_ids:
+        raise Hl7Fault(
+            f"only {' and '.join(sorted(rules.processing_ids))} is processed here "
+            "(hl7.processing_ids)",
+            Location("MSH", 11),
+            UNSUPPORTED_PROCESSING_ID,
+            is_reject=True,
+        )
+    if not _VERSION.fullmatch(msh.text(12)):
+        raise Hl7Fault(
+            "only versions 2.1 to 2.9 are read",
+            Location("MSH", 12),
+            UNSUPPORTED_VERSION_ID,
+            is_reject=True,
+        )
+
+
+def read_orders(message: Message, rules: OrderRules) -> list[Order]:
+    """The steps of a message whose header was checked, in order.
+
+    Raises:
+        Hl7Fault: a step that cannot be one; then none of them is to be done.
+    """
+    shared: dict[str, str] | None = None
+    measured: dict[str, str] = {}
+    orders = []
+    for step in steps_of(message):
+        control, state = _control(step)
+        ids = Ids.of(step)
+        entry = None
+        if control is Control.PUT:
+            if shared is None:
+                shared = patient_fields(message) | visit_fields(message)
+                measured = measures(message)
+            entry = _entry(step, ids, {**shared, **step_fields(step, ids, rules)}, measured)
+            step_id = entry.key.step_id
+        else:
+            step_id = ids.given_step_id
+            if not (step_id or ids.accession):
+                raise Hl7Fault(
+                    "neither accession number nor step ID tells which order is meant",
+                    step.place("accession_no"),
+                    REQUIRED_FIELD_MISSING,
+                )
+        orders.append(
+            Order(
+                control=control,
+                place=step.orc.place(),
+                step_id=step_id,
+                accession_number=ids.accession,
+                entry=entry,
+                state=state,
+            )
+        )
+    return orders
+
+
+def _control(step: Step) -> tuple[Control, EntryState | None]:
+    orc = step.orc
+    text = orc.text(1)
+    control = _CONTROLS.get(text)
+    if control is None:
+        missing = not text
+        raise Hl7Fault(
+            f"the order control has to be one of {', '.join(_CONTROLS)}",
+            orc.place(1),
+            REQUIRED_FIELD_MISSING if missing else TABLE_VALUE_NOT_FOUND,
+        )
+    status = orc.text(5)
+    if text == "NW" or control in (Control.CANCEL, Control.DISCONTINUE):
+        return control, None
+    if status == _CANCELLED:
+        return Control.CANCEL, None
+    if status not in _STATES and (status or control is Control.STATUS):
+        raise Hl7Fault(
+            f"the order status has to be one of {', '.join([*_STATES, _CANCELLED])}",
+            orc.place(5),
+            TABLE_VALUE_NOT_FOUND if status else REQUIRED_FIELD_MISSING,
+        )
+    return control, _STATES.get(status)
+
+
+def _entry(step: Step, ids: Ids, fields: dict[str, str], more: dict[str, str]) -> Entry:
+    if ids.procedure_id:
+        fields["requested_proc_id"] = ids.procedure_id
+    order: dict[str, object] = {name: text for name, text in fields.items() if text}
+    if more:
+        order[ATTRIBUTES] = more
+    try:
+        entry, _ = entry_of_order(order, _PLACE)
+    except EntryFault as fault:
+        name = _NAMES.get(_tag_of(fault), "")
+        raise Hl7Fault(
+            str(fault).removeprefix(f"{_PLACE}: "),
+            step.place(name),
+            DATA_TYPE_ERROR if fields.get(name) or not name else REQUIRED_FIELD_MISSING,
+        ) from fault
+    return entry
+
+
+def _tag_of(fault: EntryFault) -> int:
+    """Also of a value that its VR cannot have, which is found before there is an entry."""
+    tag = _TAG.match(str(fault))
+    return fault.tag or (int(tag[1] + tag[2], 16) if tag else 0)
+
+
+#: What `entry_of_order` puts in front of its faults; a fault of ours has its own place.
+_PLACE: Final = "order"
+_TAG: Final = re.compile(_PLACE + r": \(([0-9A-F]{4}),([0-9A-F]{4})\)")
+#: By tag, which field a fault is about.
+_NAMES: Final = {
+    **{int(path[-10:].strip("()").replace(",", ""), 16): name for name, path in FIELDS.items()},
+    0x00400002: DATE_TIME,
+    0x00400003: DATE_TIME,
+}

@@ -1,0 +1,110 @@
+"""Modality worklist as SCP (PS3.4 Annex K): C-FIND over what is scheduled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
+from isocenter.engine.dimse.status import Status
+from isocenter.engine.extended import FindFlags
+from isocenter.engine.negotiation import Offer
+from isocenter.services.errors import OperationError
+from isocenter.services.key_values import IdentifierError
+from isocenter.services.notices import QueryAnswered
+from isocenter.services.operations import Operation
+from isocenter.services.query_retrieve import IDENTIFIER_SYNTAXES, read_identifier
+from isocenter.services.worklist.entry import (
+    MODALITY_WORKLIST_FIND,
+    EntryState,
+    Worklist,
+    with_state,
+)
+from isocenter.services.worklist.keys import Keys, parse_keys
+
+#: What the worklist says yes to when it is asked (PS3.4 K.5.1.1).
+_SUPPORTS: Final = FindFlags(empty_value_matching=True, multiple_value_matching=True)
+
+
+class WorklistQuery:
+    """Performs C-FIND over a worklist.
+
+    Args:
+        states: of the entries that are offered, unless the identifier asks for
+            Scheduled Procedure Step Status (0040,0020).
+        max_results: matches of one C-FIND; 0: no limit.
+    """
+
+    name = "worklist"
+
+    def __init__(
+        self,
+        worklist: Worklist,
+        *,
+        states: Sequence[EntryState] = (EntryState.SCHEDULED,),
+        max_results: int = 0,
+    ) -> None:
+        self._worklist = worklist
+        self._states = tuple(states)
+        self._max_results = max_results
+        self._offer = Offer(
+            transfer_syntaxes=IDENTIFIER_SYNTAXES,
+            extended=lambda asked: _SUPPORTS.both(FindFlags.decode(asked)).encode(),
+        )
+
+    def offer(self, abstract_syntax: str) -> Offer | None:
+        return self._offer if abstract_syntax == MODALITY_WORKLIST_FIND else None
+
+    async def perform(self, operation: Operation) -> None:
+        request = operation.request
+        if not isinstance(request, CFindRequest):
+            raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        syntax = operation.context.transfer_syntax
+        identifier = await read_identifier(operation)
+        found = 0
+        operation.account = lambda: QueryAnswered(
+            caller=operation.association.caller,
+            sop_class_uid=operation.context.abstract_syntax,
+            transfer_syntax_uid=syntax,
+            identifier=identifier,
+            matches=found,
+            status=operation.status,
+        )
+        try:
+            keys = parse_keys(identifier, syntax)
+        except IdentifierError as error:
+            raise OperationError(error.status, str(error), error.offending) from error
+        pending = CFindResponse(
+            message_id_being_responded_to=request.message_id,
+            status=Status.PENDING,
+            affected_sop_class_uid=request.affected_sop_class_uid,
+        )
+        async with self._worklist.find(keys, self._offered(keys)) as blocks:
+            async for block in blocks:
+                answers: list[bytes] = []
+                for stored in block:
+                    if self._max_results and found >= self._max_results:
+                        await operation.respond_pending(pending, answers)
+                        raise OperationError(
+                            Status.OUT_OF_RESOURCES,
+                            f"more than {self._max_results} matches; narrow the query",
+                        )
+                    found += 1
+                    answers.append(keys.answer(with_state(stored)).encode(syntax))
+                if operation.is_cancelled:
+                    break
+                await operation.respond_pending(pending, answers)
+                await trio.lowlevel.checkpoint()  # a C-CANCEL-RQ may have come
+        status = Status.CANCEL if operation.is_cancelled else Status.SUCCESS
+        await operation.respond(
+            CFindResponse(
+                message_id_being_responded_to=request.message_id,
+                status=status,
+                affected_sop_class_uid=request.affected_sop_class_uid,
+            )
+        )
+
+    def _offered(self, keys: Keys) -> Sequence[EntryState]:
+        return tuple(EntryState) if keys.asks_for_status else self._states

@@ -1,0 +1,14 @@
+"""What becomes of an entry of the worklist."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class EntryState(Enum):
+    """What became of a scheduled step."""
+
+    SCHEDULED = "SCHEDULED"
+    STARTED = "STARTED"
+    COMPLETED = "COMPLETED"
+    DISCONTINUED = "DISCONTINUED"

@@ -1,0 +1,36 @@
+"""What has ended leaves the worklist for good, some days later."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from time import time
+from typing import Final
+
+import trio
+
+from isocenter.services.ports import StorageError
+
+log = logging.getLogger("isocenter.worklist")
+
+_DAY_SECONDS: Final = 86_400.0
+#: How often is looked; a day more or less does not matter, a server may run for minutes only.
+LOOK_SECONDS: Final = 3_600.0
+
+
+async def tidy(remove_ended: Callable[[float], Awaitable[int]], days: int) -> None:
+    """Remove what ended more than *days* ago, again and again, until cancelled.
+
+    Args:
+        remove_ended: removes the entries that ended before a time (seconds since 1970) and
+            says how many there were.
+    """
+    while True:
+        try:
+            removed = await remove_ended(time() - days * _DAY_SECONDS)
+        except StorageError as error:
+            log.warning("the worklist cannot be tidied: %s", error)
+        else:
+            if removed:
+                log.info("removed %d worklist entries that ended %d days ago", removed, days)
+        await trio.sleep(LOOK_SECONDS)

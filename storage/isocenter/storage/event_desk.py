@@ -1,0 +1,222 @@
+"""Events for the command line: which there are, how far consumers have got, and once more."""
+
+# ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from time import time
+
+from isocenter.services.events.event import StoredEvent
+from isocenter.storage.events import (
+    EVENT_COLUMNS,
+    MOST_COUNTED,
+    OF_KINDS,
+    count_backlog,
+    json_list,
+    last_number,
+    stored_event,
+)
+from isocenter.storage.sqlite_index import SqliteIndex
+from isocenter.storage.sqlite_records import transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerRow:
+    """How far a consumer has got; times are seconds since 1970.
+
+    Attributes:
+        waiting: events that it has yet to get, as far as they are counted.
+        held: studies whose last attempt failed.
+        dead: events that were given up.
+    """
+
+    name: str
+    position: int
+    delivered: int
+    delivered_at: float | None
+    waiting: int
+    held: int
+    dead: int
+    last_fault: str
+    last_fault_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldRow:
+    """A study that cannot be delivered to a consumer now; or, dead, an event that was given up.
+
+    Attributes:
+        at: when it is tried again, or was given up, in seconds since 1970.
+    """
+
+    consumer: str
+    study_instance_uid: str
+    event: int
+    attempts: int
+    at: float
+    fault: str
+    is_dead: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSelection:
+    """Which events to read; None and empty: all.
+
+    Attributes:
+        after: the number of the last that was read.
+    """
+
+    after: int | None = None
+    kinds: Sequence[str] = ()
+    study_instance_uid: str | None = None
+    limit: int = 100
+
+
+class EventDesk:
+    """What somebody at a command line sees of events, and the one thing he can do: replay.
+
+    A server may be at work on the database.
+    """
+
+    def __init__(self, index: SqliteIndex, *, now: Callable[[], float] = time) -> None:
+        self._index = index
+        self._now = now
+
+    async def events(self, selection: EventSelection) -> Sequence[StoredEvent]:
+        """In their order: those behind *after*; without it the last ones."""
+        return await self._index.read(_select, selection)
+
+    async def last_number(self) -> int:
+        """Of the events that there are or were."""
+        return await self._index.read(last_number)
+
+    async def consumers(self, kinds: Mapping[str, Sequence[str]]) -> Sequence[ConsumerRow]:
+        """Those whose *kinds* are given, by name, as far as a server knows them."""
+        return await self._index.read(_consumers, kinds)
+
+    async def held(self, consumers: Collection[str], limit: int) -> Sequence[HeldRow]:
+        """What could not be delivered, and what was given up."""
+        return await self._index.read(_held, json_list(consumers), limit)
+
+    async def replay(
+        self,
+        consumer: str,
+        kinds: Sequence[str],
+        *,
+        from_event: int = 0,
+        since: float = 0.0,
+        study_instance_uid: str | None = None,
+    ) -> int:
+        """Have the events from then on delivered once more; how many studies that concerns.
+
+        Raises:
+            KeyError: no server has had this consumer.
+        """
+        values = {
+            "consumer": consumer,
+            "kinds": json_list(kinds),
+            "from_event": from_event,
+            "since": since,
+            "study": study_instance_uid,
+            "now": self._now(),
+        }
+        return await self._index.write(_replay, values)
+
+
+def _select(connection: sqlite3.Connection, selection: EventSelection) -> list[StoredEvent]:
+    order = "DESC" if selection.after is None else "ASC"
+    rows = connection.execute(
+        f"SELECT {EVENT_COLUMNS} FROM event WHERE event_pk > :after "
+        f"AND (:kinds = '[]' OR {OF_KINDS}) "
+        "AND (:study IS NULL OR study_instance_uid = :study) "
+        f"ORDER BY event_pk {order} LIMIT :limit",
+        {
+            "after": selection.after or 0,
+            "kinds": json_list(selection.kinds),
+            "study": selection.study_instance_uid,
+            "limit": selection.limit,
+        },
+    ).fetchall()
+    return [stored_event(row) for row in (reversed(rows) if selection.after is None else rows)]
+
+
+def _consumers(
+    connection: sqlite3.Connection, kinds: Mapping[str, Sequence[str]]
+) -> list[ConsumerRow]:
+    rows = connection.execute(
+        "SELECT name, position, delivered, delivered_at, last_fault, last_fault_at, "
+        "(SELECT count(*) FROM event_lane WHERE consumer = name AND attempts > 0), "
+        "(SELECT count(*) FROM event_dead WHERE consumer = name) "
+        "FROM event_consumer ORDER BY name"
+    ).fetchall()
+    return [
+        ConsumerRow(
+            name=row[0],
+            position=row[1],
+            delivered=row[2],
+            delivered_at=row[3],
+            waiting=count_backlog(
+                connection,
+                {"consumer": row[0], "kinds": json_list(kinds[row[0]]), "limit": MOST_COUNTED},
+            ),
+            held=row[6],
+            dead=row[7],
+            last_fault=row[4],
+            last_fault_at=row[5],
+        )
+        for row in rows
+        if row[0] in kinds
+    ]
+
+
+def _held(connection: sqlite3.Connection, consumers: str, limit: int) -> list[HeldRow]:
+    rows = connection.execute(
+        "SELECT consumer, study_instance_uid, from_event, attempts, due_at AS at, last_fault, 0 "
+        "FROM event_lane WHERE attempts > 0 "
+        "AND consumer IN (SELECT value FROM json_each(:consumers)) "
+        "UNION ALL SELECT consumer, study_instance_uid, event_pk, attempts, given_up_at, fault, 1 "
+        "FROM event_dead WHERE consumer IN (SELECT value FROM json_each(:consumers)) "
+        "ORDER BY 7, at LIMIT :limit",
+        {"consumers": consumers, "limit": limit},
+    ).fetchall()
+    return [
+        HeldRow(
+            consumer=row[0],
+            study_instance_uid=row[1],
+            event=row[2],
+            attempts=row[3],
+            at=row[4],
+            fault=row[5],
+            is_dead=bool(row[6]),
+        )
+        for row in rows
+    ]
+
+
+def _replay(connection: sqlite3.Connection, values: dict[str, object]) -> int:
+    with transaction(connection):
+        known = connection.execute(
+            "SELECT 1 FROM event_consumer WHERE name = :consumer", values
+        ).fetchone()
+        if known is None:
+            raise KeyError(values["consumer"])
+        cursor = connection.execute(
+            "INSERT INTO event_lane (consumer, study_instance_uid, from_event, due_at) "
+            "SELECT :consumer, study_instance_uid, min(event_pk), :now FROM event "
+            f"WHERE event_pk >= :from_event AND at >= :since AND {OF_KINDS} "
+            "AND (:study IS NULL OR study_instance_uid = :study) GROUP BY study_instance_uid "
+            "ON CONFLICT DO UPDATE SET from_event = min(from_event, excluded.from_event), "
+            "attempts = 0, failing_since = NULL, due_at = excluded.due_at",
+            values,
+        )
+        # They are delivered once more, so what is said of them as dead is over.
+        connection.execute(
+            "DELETE FROM event_dead WHERE consumer = :consumer AND event_pk >= "
+            "(SELECT from_event FROM event_lane l WHERE l.consumer = event_dead.consumer "
+            "AND l.study_instance_uid = event_dead.study_instance_uid)",
+            values,
+        )
+    return cursor.rowcount

@@ -1,0 +1,207 @@
+"""Objects to be forwarded, in the index database: `isocenter.services.forwarding.queue`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from time import time
+
+import orjson
+
+from isocenter.services.commitment.transaction import Reference
+from isocenter.services.forwarding.queue import (
+    ClaimedForward,
+    Clock,
+    DestinationRow,
+    ForwardRow,
+    ForwardState,
+    Outcome,
+    RetryPolicy,
+)
+from isocenter.services.ports import Added, InstanceRecord, StoredInstance
+from isocenter.storage import forwarding_records as records
+from isocenter.storage.sqlite_index import SqliteIndex
+
+
+class SqliteForwards:
+    """See `isocenter.services.forwarding.queue.ForwardQueue`.
+
+    Args:
+        now: seconds since 1970.
+    """
+
+    def __init__(self, index: SqliteIndex, *, now: Clock = time) -> None:
+        self._index = index
+        self._now = now
+
+    def beside_add(
+        self, connection: sqlite3.Connection, added: Sequence[tuple[InstanceRecord, Added]]
+    ) -> None:
+        """For `SqliteIndex.beside_add`: queue what is added, within the transaction that does."""
+        records.queue_added(connection, added, self._now())
+
+    async def due(self, *, not_for: Collection[str] = ()) -> Sequence[str]:
+        """See `ForwardQueue.due`."""
+        return await self._index.read(
+            records.due, self._now(), orjson.dumps(list(not_for)).decode()
+        )
+
+    async def claim(
+        self, worker: str, destination: str, seconds: float, limit: int
+    ) -> Sequence[ClaimedForward]:
+        """See `ForwardQueue.claim`."""
+        values = {
+            "now": self._now(),
+            "destination": destination,
+            "limit": limit,
+            "worker": worker,
+            "seconds": seconds,
+        }
+        return await self._index.write(records.claim, values)
+
+    async def renew(self, worker: str, seconds: float) -> None:
+        """See `ForwardQueue.renew`."""
+        now = self._now()
+        await self._index.write(
+            records.execute,
+            "UPDATE forward SET claimed_until = ? "
+            "WHERE state = 'due' AND claimed_by = ? AND claimed_until > 0 AND claimed_until > ?",
+            (now + seconds, worker, now),
+        )
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """See `ForwardQueue.settle`."""
+        await self._index.write(records.settle, outcomes, self._now())
+
+    async def destination_failed(
+        self, destination: str, fault: str, policy: RetryPolicy
+    ) -> tuple[float, int]:
+        """See `ForwardQueue.destination_failed`."""
+        return await self._index.write(
+            records.destination_failed,
+            destination,
+            fault[: records.FAULT_LENGTH],
+            policy,
+            self._now(),
+        )
+
+    async def destination_works(self, destination: str) -> None:
+        """See `ForwardQueue.destination_works`."""
+        await self._index.write(
+            records.execute, "DELETE FROM forward_destination WHERE destination = ?", (destination,)
+        )
+
+    async def begin_commitment(
+        self, destination: str, transaction_uid: str, *, wait: float, limit: int
+    ) -> Sequence[Reference]:
+        """See `ForwardQueue.begin_commitment`."""
+        values = {
+            "now": self._now(),
+            "destination": destination,
+            "transaction_uid": transaction_uid,
+            "wait": wait,
+            "limit": limit,
+        }
+        return await self._index.write(records.begin_commitment, values)
+
+    async def commitment_not_asked(
+        self, transaction_uid: str, fault: str, policy: RetryPolicy
+    ) -> None:
+        """See `ForwardQueue.commitment_not_asked`."""
+        await self._index.write(
+            records.commitment_not_asked,
+            transaction_uid,
+            fault[: records.FAULT_LENGTH],
+            policy,
+            self._now(),
+        )
+
+    async def commitment_reported(
+        self,
+        transaction_uid: str,
+        reporter: str,
+        committed: Sequence[Reference],
+        failed: Sequence[tuple[Reference, int]],
+        policy: RetryPolicy,
+    ) -> bool:
+        """See `ForwardQueue.commitment_reported`."""
+        faults = {
+            reference.sop_instance_uid: f"the destination does not commit it: {reason:04X}H"
+            for reference, reason in failed
+        }
+        return await self._index.write(
+            records.commitment_reported,
+            transaction_uid,
+            reporter,
+            [reference.sop_instance_uid for reference in committed],
+            faults,
+            policy,
+            self._now(),
+        )
+
+    async def delete_committed(self, limit: int) -> Sequence[StoredInstance]:
+        """See `ForwardQueue.delete_committed`; costs no write when there is nothing."""
+        if not await self._index.read(records.fetch, records.DELETABLE, (1,)):
+            return ()
+        return await self._index.write(records.delete_committed, limit, self._now())
+
+    async def deleted(self, object_keys: Sequence[str]) -> None:
+        """See `ForwardQueue.deleted`."""
+        await self._index.write(
+            records.execute,
+            "UPDATE forward SET leaving = '' WHERE leaving <> '' "
+            "AND leaving IN (SELECT value FROM json_each(?))",
+            (orjson.dumps(list(object_keys)).decode(),),
+        )
+
+    async def leaving(self) -> Sequence[str]:
+        """See `ForwardQueue.leaving`."""
+        rows = await self._index.read(
+            records.fetch, "SELECT DISTINCT leaving FROM forward WHERE leaving <> ''", ()
+        )
+        return [row[0] for row in rows]
+
+    async def purge_done(self, before: float) -> int:
+        """See `ForwardQueue.purge_done`."""
+        return await self._index.write(
+            records.execute, "DELETE FROM forward WHERE state = 'done' AND ended_at < ?", (before,)
+        )
+
+    async def counts(self) -> Mapping[tuple[str, ForwardState], int]:
+        """See `ForwardQueue.counts`."""
+        rows = await self._index.read(
+            records.fetch,
+            "SELECT destination, state, count(*) FROM forward WHERE state <> 'done' "
+            "GROUP BY state, destination",
+            (),
+        )
+        return {(row[0], ForwardState(row[1])): row[2] for row in rows}
+
+    # For people.
+
+    async def rows(
+        self, *, state: ForwardState | None = None, destination: str = "", limit: int
+    ) -> Sequence[ForwardRow]:
+        """Records, the latest first."""
+        choice = records.choice(state, destination, ())
+        return await self._index.read(records.rows, choice, limit)
+
+    async def destinations(self) -> Sequence[DestinationRow]:
+        """All that have records, and how each of them does."""
+        return await self._index.read(records.destinations)
+
+    async def retry(self, numbers: Sequence[int] = (), *, destination: str = "") -> int:
+        """Have dead letters, and what waits for its next attempt, sent now; how many records."""
+        return await self._index.write(
+            records.retry, records.choice(None, destination, numbers), self._now()
+        )
+
+    async def purge(
+        self, state: ForwardState, numbers: Sequence[int] = (), *, destination: str = ""
+    ) -> int:
+        """Forget records; how many."""
+        return await self._index.write(
+            records.execute,
+            records.DELETE,
+            records.choice(state, destination, numbers),
+        )

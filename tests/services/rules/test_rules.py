@@ -1,0 +1,262 @@
+"""Rules as values: what a configuration may say, which objects are meant, what is decided."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isocenter.services.coercion import MapValue, RemoveAttribute, SetValue
+from isocenter.services.rules.actions import ForwardPriority, Route
+from isocenter.services.rules.conditions import Condition, Sender
+from isocenter.services.rules.evaluation import Decision, Rules
+from isocenter.services.rules.parsing import RuleFault, RuleKind, RulesKind, parse_rule
+from isocenter.services.settings import SettingsError, load_settings, show
+
+MODALITY, PATIENT_ID, INSTITUTION, ACCESSION = 0x00080060, 0x00100020, 0x00080080, 0x00080050
+CT1 = Sender(calling_ae_title="CT1", called_ae_title="ISOCENTER")
+
+
+def rule(name: str = "r", **table: Any) -> Any:
+    return parse_rule({"name": name, **table})
+
+
+def decide(*rules: Any, sender: Sender = CT1, **texts: str) -> Decision:
+    attributes = {"modality": MODALITY, "patient_id": PATIENT_ID, "institution": INSTITUTION}
+    return Rules(rules).evaluate(sender, {attributes[name]: text for name, text in texts.items()})
+
+
+@pytest.mark.parametrize(
+    ("patterns", "text", "fits"),
+    [
+        ("CT", "CT", True),
+        ("ct", "CT", True),
+        ("C", "CT", False),
+        ("C?", "CT", True),
+        ("C*", "C", True),
+        ("*", "", True),
+        ("?*", "", False),
+        ("", "", True),
+        (["MR", "CT"], "CT", True),
+        (["MR", "US"], "CT", False),
+        ("!CT", "CT", False),
+        ("!CT", "MR", True),
+        ("!CT", "", True),
+        (["!CT", "!MR"], "US", True),
+        (["!CT", "!MR"], "MR", False),
+        (["C*", "!CT"], "CR", True),
+        (["C*", "!CT"], "CT", False),
+        ("B", "A\\B", True),
+        ("!B", "A\\B", False),
+        ("A*B", "A\\B", False),
+    ],
+)
+def test_patterns(patterns: Any, text: str, fits: bool) -> None:
+    found = decide(rule(when={"modality": patterns}), modality=text)
+    assert found.rules == (("r",) if fits else ())
+
+
+@given(st.text(alphabet="aB*?!\\"), st.text(alphabet="aB\\"))
+def test_a_denied_pattern_means_the_contrary(pattern: str, text: str) -> None:
+    condition = Condition(field="x", place=1, patterns=(pattern.lstrip("!"),))
+    denied = Condition(field="x", place=1, patterns=("!" + pattern.lstrip("!"),))
+    assert condition.holds(CT1, {1: text}) is not denied.holds(CT1, {1: text})
+
+
+def test_case_counts_where_the_rule_says_so() -> None:
+    assert not decide(rule(when={"modality": "ct"}, case_sensitive=True), modality="CT").rules
+    assert decide(rule(when={"modality": "CT"}, case_sensitive=True), modality="CT").rules
+
+
+def test_all_conditions_have_to_hold_and_none_means_everything() -> None:
+    both = rule(when={"modality": "CT", "calling_ae": "CT*", "called_ae": "iso*"})
+    assert decide(both, modality="CT").rules
+    assert not decide(both, modality="MR").rules
+    assert not decide(both, modality="CT", sender=Sender(calling_ae_title="US1")).rules
+    assert decide(rule()).rules == ("r",)
+
+
+def test_the_order_is_priority_then_the_configuration_and_stop_ends_it() -> None:
+    rules = [
+        rule("a"),
+        rule("b", priority=5),
+        rule("c", priority=5, stop=True, when={"modality": "CT"}),
+        rule("d", enabled=False, priority=9),
+    ]
+    assert decide(*rules, modality="CT").rules == ("b", "c")
+    assert decide(*rules, modality="MR").rules == ("b", "a")
+
+
+def test_each_destination_once_and_never_back_to_the_sender() -> None:
+    decision = decide(
+        rule("slow", forward=["PACS", "CT1"], delay_minutes=5, forward_priority="low"),
+        rule("first", forward=["PACS", "XA"], priority=1, commit=True, area="heart"),
+        rule("area", area="other"),
+    )
+    assert decision.routes == (
+        Route(destination="PACS", rule="first", commit=True),
+        Route(destination="XA", rule="first", commit=True),
+    )
+    assert decision.area == "heart"
+    alone = decide(rule("slow", forward="PACS", delay_minutes=5, forward_priority="low"))
+    assert alone.routes == (
+        Route(destination="PACS", rule="slow", delay=300.0, priority=ForwardPriority.LOW),
+    )
+
+
+def test_of_each_attribute_the_edits_of_the_first_rule_count() -> None:
+    decision = decide(
+        rule("b", coerce=[{"set": "InstitutionName", "value": "B"}, {"remove": "0010,4000"}]),
+        rule(
+            "a",
+            priority=1,
+            coerce=[
+                {"set": "0008,0080", "value": "A"},
+                {"map": "AccessionNumber", "table": {"1": "2"}, "default": ""},
+            ],
+        ),
+    )
+    assert decision.edits == (
+        SetValue(INSTITUTION, "A"),
+        MapValue(ACCESSION, {"1": "2"}, ""),
+        RemoveAttribute(0x00104000),
+    )
+
+
+def test_what_the_command_says_tells_whether_an_object_could_be_changed() -> None:
+    edits = [{"remove": "0010,4000"}]
+    ct = "1.2.840.10008.5.1.4.1.1.2"
+    rules = Rules([rule(coerce=edits, when={"sop_class_uid": ct, "modality": "X"}), rule("x")])
+    assert rules.coerce
+    assert rules.may_coerce(CT1, ct)
+    assert not rules.may_coerce(CT1, "1.2.3")
+    assert not Rules([rule(coerce=edits, when={"calling_ae": "MR"})]).may_coerce(CT1, ct)
+    assert not Rules([rule(coerce=edits, enabled=False)]).may_coerce(CT1, ct)
+    assert not Rules([rule()]).coerce
+
+
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        ("a", "is a table"),
+        ({}, "needs a name"),
+        ({"name": ""}, "needs a name"),
+        ({"name": "x" * 65}, "needs a name"),
+        ({"forwards": []}, "there is no 'forwards'"),
+        ({"enabled": 1}, "enabled must be true or false"),
+        ({"priority": "high"}, "priority must be a whole number"),
+        ({"when": ["CT"]}, "when must be a table"),
+        ({"when": {"modality": 1}}, "must be a pattern"),
+        ({"when": {"modality": []}}, "1 to 100 patterns"),
+        ({"when": {"modalty": "CT"}}, "'modalty' is no keyword"),
+        ({"when": {"PixelData": "x"}}, "a OB is not looked at"),
+        ({"when": {"RequestAttributesSequence": "x"}}, "a SQ is not looked at"),
+        ({"when": {"5200,9229[0].0008,0060": "x"}}, "functional groups"),
+        ({"forward": ["A\\B"]}, "AE titles"),
+        ({"forward": "A", "forward_priority": "now"}, "low, normal, high, urgent"),
+        ({"forward": "A", "delay_minutes": -1}, "delay_minutes must be"),
+        ({"forward": "A", "delete_after": True}, "delete_after needs commit"),
+        ({"commit": True}, "commit is about sending"),
+        ({"area": "../x"}, "area must be"),
+        ({"area": "/x"}, "area must be"),
+        ({"area": "a//b"}, "area must be"),
+        ({"area": "x" * 23}, "area must be"),
+        ({"coerce": {"set": "1"}}, "coerce must be a list"),
+        ({"coerce": [{"set": "InstitutionName"}]}, "coerce 1: must be"),
+        ({"coerce": [{"remove": "0008,0080", "value": ""}]}, "coerce 1: must be"),
+        ({"coerce": [{"map": "0008,0080", "table": {"a": 1}}]}, "coerce 1: must be"),
+        ({"coerce": [{"remove": "SOPInstanceUID"}]}, "may not be changed"),
+        ({"coerce": [{"remove": "StudyInstanceUID"}]}, "may not be changed"),
+        ({"coerce": [{"set": "0008,0005", "value": ""}]}, "may not be changed"),
+        ({"coerce": [{"remove": "PixelData"}]}, "(7FE0,0010)"),
+        ({"coerce": [{"remove": "0002,0010"}]}, "may not be changed"),
+        ({"coerce": [{"remove": "0040,0275[0].0040,1001"}]}, "items of sequences"),
+        ({"coerce": [{"set": "Rows", "value": "many"}]}, "(0028,0010)"),
+        ({"stop": True, "when": {"5400,0100[0].003A,0005": "1"}}, "up to (0400,0561)"),
+        (
+            {"coerce": [{"remove": "0010,4000"}], "when": {"0040,0275[0].0040,1001": "1"}},
+            "up to (0400,0561)",
+        ),
+    ],
+)
+def test_what_cannot_be_says_why(table: Any, fault: str) -> None:
+    with pytest.raises(RuleFault) as raised:
+        parse_rule(table if not isinstance(table, dict) or not table else {"name": "r"} | table)
+    assert fault in str(raised.value)
+
+
+CONFIGURATION = """
+[[peers]]
+ae_title = "PACS"
+host = "127.0.0.1"
+port = 104
+
+[[rules]]
+name = "ct"
+priority = 3
+when = { modality = ["CT", "!x"], "0040,0275[0].0040,1001" = "RP*" }
+forward = ["PACS"]
+delay_minutes = 2
+commit = true
+delete_after = true
+area = "ct/new"
+
+[[rules]]
+name = 'a "quoted" name'
+enabled = false
+when = { "0009,1001" = "ü*" }
+case_sensitive = true
+coerce = [
+    { set = "InstitutionName", value = 'N"ord' },
+    { map = "StationName", table = { "a b" = "C" } },
+    { map = "0008,0050", table = { a = "b" }, default = "" },
+    { remove = "0010,4000" },
+]
+stop = true
+"""
+
+
+def test_a_configuration_is_read_and_shown_so_that_it_can_be_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "isocenter.toml"
+    path.write_text(CONFIGURATION)
+    settings = load_settings(path, environ={})
+    first, second = settings.rules
+    assert [c.place for c in first.conditions] == [MODALITY, (((0x00400275, 0),), 0x00401001)]
+    assert first.routes[0].delay == 120.0
+    assert not second.enabled
+    assert len(second.edits) == 4
+    path.write_text(show(settings))
+    assert load_settings(path, environ={}).rules == settings.rules
+    text = f"[{RuleKind().to_toml(first)}, {RuleKind().to_toml(second)}]"
+    assert load_settings(path, environ={"ISOCENTER__RULES": text}).rules == settings.rules
+    assert tomllib.loads(f"x = {text}")["x"][0]["name"] == "ct"
+
+
+@pytest.mark.parametrize(
+    ("rules", "fault"),
+    [
+        ('[[rules]]\nname = "x"\nforward = ["NOBODY"]', "NOBODY is none of the peers"),
+        ('[[rules]]\nname = "x"\n[[rules]]\nname = "x"', "two rules have the name 'x'"),
+        ("rules = 3", "must be a list"),
+        ('[[rules]]\nname = "x"\narea = ".."', "rule 'x': area must be"),
+    ],
+)
+def test_settings_name_the_rule_and_the_fault(tmp_path: Path, rules: str, fault: str) -> None:
+    path = tmp_path / "isocenter.toml"
+    path.write_text(rules)
+    with pytest.raises(SettingsError) as raised:
+        load_settings(path, environ={})
+    assert fault in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_there_may_be_a_hundred_rules() -> None:
+    RulesKind().from_toml([{"name": str(number)} for number in range(100)])
+    with pytest.raises(RuleFault, match="these are 101"):
+        RulesKind().from_toml([{"name": str(number)} for number in range(101)])
+    with pytest.raises(RuleFault, match="not TOML"):
+        RulesKind().from_text("[{")

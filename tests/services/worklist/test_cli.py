@@ -1,0 +1,107 @@
+"""``isocenter worklist`` from the first entry to the last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from isocenter.services.cli import main
+from services.worklist.samples import order
+
+Output = pytest.CaptureFixture[str]
+ENTRY = ("SPS1", "A1")
+
+
+def fields(**changes: object) -> list[str]:
+    return [f"{name}={value}" for name, value in order(**changes).items()]
+
+
+def listed(data_dir: str, capsys: Output, *options: str) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert main(["worklist", "list", "--data-dir", data_dir, "--format", "json", *options]) == 0
+    found: list[dict[str, Any]] = orjson.loads(capsys.readouterr().out)
+    return found
+
+
+def test_an_entry_from_its_beginning_to_its_end(tmp_path: Path, capsys: Output) -> None:
+    data_dir = str(tmp_path / "data")
+    at = ["--data-dir", data_dir]
+    assert main(["worklist", "add", *at, *fields(), "PatientWeight=70"]) == 0
+    assert "1 added" in capsys.readouterr().err
+    (entry,) = listed(data_dir, capsys)
+    assert (entry["step_id"], entry["step_status"], entry["patient_weight"]) == (
+        "SPS1", "SCHEDULED", "70",
+    )  # fmt: skip
+    assert entry["source"] == "command"
+
+    changes = ["patient_name=MÜLLER^JÖRG", "station_ae=CT_02"]
+    assert main(["worklist", "update", *at, *ENTRY, *changes]) == 0
+    (entry,) = listed(data_dir, capsys, "-k", "ScheduledProcedureStepSequence[0].Modality=CT")
+    assert (entry["patient_name"], entry["station_ae"]) == ("MÜLLER^JÖRG", "CT_02")
+    assert main(["worklist", "show", *at, *ENTRY]) == 0
+    shown = capsys.readouterr().out
+    assert "CHEST1" in shown  # what was not changed is there still
+    assert "Chest with contrast" in shown
+
+    assert main(["worklist", "update", *at, *ENTRY, "step_status=COMPLETED"]) == 0
+    assert listed(data_dir, capsys) == []
+    (entry,) = listed(data_dir, capsys, "--state", "completed")
+    assert entry["station_ae"] == "CT_02"
+    assert main(["worklist", "list", *at, "--state", "all"]) == 0
+    table = capsys.readouterr().out
+    assert "SPS1" in table
+    assert "JÖRG" not in table
+
+    assert main(["worklist", "remove", *at, *ENTRY]) == 0
+    assert listed(data_dir, capsys, "--state", "all") == []
+
+
+def test_a_new_key_moves_the_entry(tmp_path: Path, capsys: Output) -> None:
+    data_dir = str(tmp_path / "data")
+    at = ["--data-dir", data_dir]
+    assert main(["worklist", "add", *at, *fields()]) == 0
+    assert main(["worklist", "update", *at, *ENTRY, "accession_no=B7"]) == 0
+    (entry,) = listed(data_dir, capsys)
+    assert entry["accession_no"] == "B7"
+
+
+def test_a_file_with_a_faulty_entry_loads_none(tmp_path: Path, capsys: Output) -> None:
+    data_dir = str(tmp_path / "data")
+    path = tmp_path / "orders.json"
+    path.write_bytes(orjson.dumps([order(1), order(2, modality="")]))
+    assert main(["worklist", "import", "--data-dir", data_dir, str(path)]) == 1
+    fault = capsys.readouterr().err
+    assert "orders.json" in fault
+    assert "(0008,0060)" in fault
+    assert "DOE" not in fault
+    assert not (tmp_path / "data").exists()
+    path.write_bytes(orjson.dumps([order(1), order(2, step_status="STARTED")]))
+    assert main(["worklist", "import", "--data-dir", data_dir, str(path)]) == 0
+    assert [entry["step_id"] for entry in listed(data_dir, capsys)] == ["SPS1"]
+    assert len(listed(data_dir, capsys, "--state", "all")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["add", "patient_nmae=X"], 2, "'patient_nmae' is no field"),
+        (["add", "patient_name"], 2, "is no FIELD=VALUE"),
+        (["add", "patient_name=X"], 1, "is missing"),
+        (["update", "SPS9", "A9", "sex=F"], 1, "no such entry"),
+        (["remove", "SPS9"], 1, "no such entry"),
+        (["list", "-k", "StudyInstanceUID=1.*"], 2, "wild cards"),
+        (["list", "-k", "NoKeyword=1"], 2, "NoKeyword"),
+    ],
+)
+def test_what_cannot_be_is_said(
+    words: list[str], code: int, says: str, tmp_path: Path, capsys: Output
+) -> None:
+    data_dir = str(tmp_path / "data")
+    assert main(["worklist", "add", "--data-dir", data_dir, *fields()]) == 0
+    action, *rest = words
+    assert main(["worklist", action, "--data-dir", data_dir, *rest]) == code
+    assert says in capsys.readouterr().err
+    assert len(listed(data_dir, capsys)) == 1

@@ -1,0 +1,406 @@
+"""The queue of what is to be forwarded, in the database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from isocenter.services.commitment.transaction import Reference
+from isocenter.services.forwarding.queue import (
+    ClaimedForward,
+    Delivered,
+    ForwardRow,
+    ForwardState,
+    Missed,
+    Released,
+    RetryPolicy,
+)
+from isocenter.services.ports import Added, InstanceRecord, StorageError
+from isocenter.services.rules.actions import ForwardPriority, Route
+from isocenter.storage import open_sqlite_index
+from isocenter.storage.forwarding import SqliteForwards
+from isocenter.storage.forwarding_records import release_forward_claims
+from isocenter.storage.sqlite_index import SqliteIndex
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+DUE, SENT, COMMITTING = ForwardState.DUE, ForwardState.SENT, ForwardState.COMMITTING
+DELETING, DONE, FAILED = ForwardState.DELETING, ForwardState.DONE, ForwardState.FAILED
+POLICY = RetryPolicy(first=5.0, longest=60.0, give_up_after=1_000.0)
+LEASE = 180.0
+
+
+class Clock:
+    """The time of day of a test."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Queue(SqliteForwards):
+    """On an index of its own, with a clock that the test moves."""
+
+    def __init__(self, index: SqliteIndex) -> None:
+        self.clock = Clock()
+        super().__init__(index, now=self.clock)
+        self.index = index
+        index.beside_add.append(self.beside_add)
+
+    async def store(
+        self, number: int, *routes: Route, replace: bool = False, digest: int = 0
+    ) -> Added:
+        added = await self.index.add([record(number, *routes, digest=digest)], replace=replace)
+        return added[0]
+
+    async def take(
+        self, destination: str = "A", *, worker: str = "w", limit: int = 100
+    ) -> Sequence[ClaimedForward]:
+        return await self.claim(worker, destination, LEASE, limit)
+
+    async def uids(
+        self, destination: str = "A", *, worker: str = "w", limit: int = 100
+    ) -> list[int]:
+        claimed = await self.take(destination, worker=worker, limit=limit)
+        return [int(each.sop_instance_uid.rpartition(".")[2]) for each in claimed]
+
+    async def states(self) -> dict[tuple[int, str], ForwardState]:
+        return {
+            (int(row.sop_instance_uid.rpartition(".")[2]), row.destination): row.state
+            for row in await self.rows(limit=100)
+        }
+
+    async def only_row(self) -> ForwardRow:
+        (row,) = await self.rows(limit=100)
+        return row
+
+
+def to(destination: str = "A", **values: object) -> Route:
+    return Route(destination=destination, rule="r", **values)  # type: ignore[arg-type]
+
+
+def uid(number: int) -> str:
+    return f"1.2.3.{number}"
+
+
+def record(number: int, *routes: Route, digest: int = 0) -> InstanceRecord:
+    return InstanceRecord(
+        sop_instance_uid=uid(number),
+        sop_class_uid=CT,
+        study_instance_uid="1.2.1",
+        series_instance_uid="1.2.2",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        object_key=f"ab/{uid(number)}.dcm",
+        size=1000,
+        data_set_offset=350,
+        digest=f"{digest:064x}",
+        attributes={0x00100020: "ID"},
+        routes=routes,
+    )
+
+
+@pytest.fixture
+async def queue() -> AsyncIterator[Queue]:
+    async with open_sqlite_index(":memory:") as index:
+        yield Queue(index)
+
+
+@asynccontextmanager
+async def on_disk(path: Path) -> AsyncIterator[Queue]:
+    async with open_sqlite_index(path) as index:
+        yield Queue(index)
+
+
+async def test_one_record_for_each_object_and_destination(queue: Queue) -> None:
+    await queue.store(1, to("A", priority=ForwardPriority.HIGH), to("B", delay=60.0))
+    await queue.store(2)
+    assert await queue.states() == {(1, "A"): DUE, (1, "B"): DUE}
+    assert await queue.due() == ["A"]
+    queue.clock.now += 60
+    assert await queue.due() == ["A", "B"]
+    assert await queue.due(not_for=["A"]) == ["B"]
+    assert dict(await queue.counts()) == {("A", DUE): 1, ("B", DUE): 1}
+
+
+async def test_it_is_the_transaction_that_stores_the_object(tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    async with on_disk(path) as queue:
+        # What fails beside takes both with it.
+        def fail(connection: sqlite3.Connection, added: object) -> None:
+            raise sqlite3.OperationalError("no")
+
+        queue.index.beside_add.append(fail)
+        with pytest.raises(StorageError):
+            await queue.store(1, to())
+        assert await queue.index.get([uid(1)]) == {}
+        assert await queue.rows(limit=9) == []
+        queue.index.beside_add.remove(fail)
+        await queue.store(1, to())
+    async with on_disk(path) as queue:
+        assert list(await queue.index.get([uid(1)])) == [uid(1)]
+        assert await queue.states() == {(1, "A"): DUE}
+
+
+async def test_the_order_is_priority_then_age(queue: Queue) -> None:
+    for number, priority in enumerate(
+        (ForwardPriority.LOW, ForwardPriority.NORMAL, ForwardPriority.URGENT) * 2
+    ):
+        await queue.store(number, to(priority=priority))
+    assert await queue.uids(limit=4) == [2, 5, 1, 4]
+    assert await queue.uids() == [0, 3]
+    assert await queue.due() == []
+
+
+async def test_a_claim_is_for_one_worker_until_it_ends(queue: Queue) -> None:
+    await queue.store(1, to())
+    (claimed,) = await queue.take(worker="one")
+    assert await queue.take(worker="two") == []
+    queue.clock.now += LEASE - 1
+    await queue.renew("two", LEASE)
+    await queue.renew("one", LEASE)
+    queue.clock.now += LEASE - 1
+    assert await queue.take(worker="two") == []
+    queue.clock.now += 1
+    # The first worker has ended; should it wake up after all, nothing is lost.
+    (again,) = await queue.take(worker="two")
+    await queue.settle([Delivered(claimed)])
+    await queue.settle([Missed(again, "too late", 5.0)])
+    assert (await queue.only_row()).state is DONE
+
+
+async def test_claims_of_processes_that_have_ended_are_released(tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    async with on_disk(path) as queue:
+        await queue.store(1, to())
+        await queue.destination_failed("A", "down", POLICY)
+        queue.clock.now += 5
+        assert await queue.uids() == [1]
+    async with on_disk(path) as queue:
+        queue.clock.now += 5
+        assert await queue.uids() == []
+        await queue.index.write(release_forward_claims)
+        assert await queue.due() == ["A"]
+        assert await queue.uids() == [1]
+
+
+async def test_what_became_of_records(queue: Queue) -> None:
+    for number in range(4):
+        await queue.store(number, to())
+    claimed = await queue.take()
+    await queue.settle(
+        [
+            Delivered(claimed[0]),
+            Missed(claimed[1], "x" * 1000, 7.0),
+            Missed(claimed[2], "gone", None),
+            Released(claimed[3]),
+        ]
+    )
+    rows = {row.sop_instance_uid: row for row in await queue.rows(limit=9)}
+    assert [rows[uid(n)].state for n in range(4)] == [DONE, DUE, FAILED, DUE]
+    assert [rows[uid(n)].attempts for n in range(4)] == [1, 1, 1, 0]
+    assert [len(rows[uid(n)].last_fault) for n in range(4)] == [0, 500, 4, 0]
+    assert await queue.uids() == [3]
+    queue.clock.now += 7
+    (again,) = await queue.take()
+    assert (again.number, again.attempts) == (claimed[1].number, 1)
+
+
+async def test_an_object_that_is_replaced_is_sent_anew_as_it_is(queue: Queue) -> None:
+    await queue.store(1, to("A"), to("B", commit=True), to("C", commit=True))
+    (a,) = await queue.take("A")
+    (b,) = await queue.take("B")
+    (c,) = await queue.take("C")
+    await queue.settle([Delivered(b), Delivered(c)])
+    await queue.begin_commitment("C", "2.25.1", wait=60.0, limit=9)
+    # The rule that sends to B and C is gone by now: what is on its way goes there all the same.
+    await queue.store(1, to("A"), replace=True, digest=1)
+    assert await queue.states() == {(1, "A"): DUE, (1, "B"): DUE, (1, "C"): DUE}
+    # What is said of the old object counts for nothing.
+    await queue.settle([Delivered(a)])
+    reference = Reference(CT, uid(1))
+    assert not await queue.commitment_reported("2.25.1", "C", [reference], [], POLICY)
+    assert await queue.states() == {(1, "A"): DUE, (1, "B"): DUE, (1, "C"): DUE}
+    (anew,) = await queue.take("A")
+    assert (anew.number, anew.version) == (a.number, a.version + 2)
+    await queue.settle([Delivered(anew)])
+    # What was done stays done, unless a rule queues it once more.
+    await queue.store(1, replace=True, digest=2)
+    assert (await queue.states())[1, "A"] is DONE
+    await queue.store(1, to("A"), replace=True, digest=3)
+    assert (await queue.states())[1, "A"] is DUE
+
+
+async def test_a_duplicate_that_is_not_kept_is_not_queued(queue: Queue) -> None:
+    await queue.store(1)
+    await queue.store(1, to("A"), digest=1)
+    assert await queue.states() == {}
+
+
+async def test_a_destination_that_fails_is_left_alone_and_tried_by_one(queue: Queue) -> None:
+    for number in range(3):
+        await queue.store(number, to("A"), to("B"))
+    waits = []
+    for _ in range(6):
+        claimed = await queue.take("A")
+        assert len(claimed) == 3
+        await queue.settle([Released(each) for each in claimed])
+        seconds, given_up = await queue.destination_failed("A", "refused", POLICY)
+        assert (await queue.take("A"), given_up) == ([], 0)
+        assert await queue.due() == ["B"]
+        waits.append(seconds)
+        queue.clock.now += seconds
+    assert waits == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+    assert await queue.due() == ["A", "B"]
+    assert await queue.uids("A", worker="one", limit=1) == [0]
+    # One tries; the others wait for what it says, or until it must have ended.
+    assert await queue.due() == ["B"]
+    assert await queue.uids("A", worker="two") == []
+    await queue.destination_works("A")
+    assert await queue.uids("A", worker="two") == [1, 2]
+    row = next(row for row in await queue.destinations() if row.destination == "A")
+    assert (row.counts, row.failures, row.last_fault) == ({DUE: 3}, 0, "")
+
+
+async def test_what_waits_for_too_long_is_given_up(queue: Queue) -> None:
+    await queue.store(1, to())
+    queue.clock.now += 600
+    await queue.store(2, to())
+    await queue.store(3, to(delay=600.0))
+    queue.clock.now += 400
+    (_, given_up) = await queue.destination_failed("A", "refused", POLICY)
+    assert given_up == 1
+    assert await queue.states() == {(1, "A"): FAILED, (2, "A"): DUE, (3, "A"): DUE}
+    claimed = ClaimedForward(
+        number=1, version=0, sop_instance_uid="1", priority=ForwardPriority.LOW, attempts=3, since=0
+    )
+    assert POLICY.next_interval(claimed, 999.0) == 40.0
+    assert POLICY.next_interval(claimed, 1_000.0) is None
+    assert RetryPolicy(longest=1e9).interval(10_000) == 1e9
+
+
+async def test_retry_has_what_failed_sent_now(queue: Queue) -> None:
+    for number in range(3):
+        await queue.store(number, to("A"), to("B", delay=60.0))
+    first, second, third = await queue.take("A")
+    await queue.settle([Missed(first, "x", None), Missed(second, "y", 900.0), Delivered(third)])
+    assert await queue.retry(destination="C") == 0
+    assert await queue.retry([first.number]) == 1
+    assert await queue.uids("A") == [0]
+    assert await queue.retry(destination="A") == 1
+    assert await queue.uids("A") == [1]
+    assert await queue.uids("B") == []
+    await queue.destination_failed("A", "down", POLICY)
+    assert await queue.retry(destination="B") == 0
+    assert await queue.retry(destination="A") == 1
+    assert (await queue.destinations())[0].failures == 0
+
+
+async def test_purging_forgets_records_and_no_objects(queue: Queue) -> None:
+    for number in range(4):
+        await queue.store(number, to("A"), to("B"))
+    claimed = await queue.take("A")
+    await queue.settle([*map(Delivered, claimed[:2]), Missed(claimed[2], "x", None)])
+    assert await queue.purge(FAILED, destination="B") == 0
+    assert await queue.purge(FAILED, [claimed[0].number]) == 0
+    assert await queue.purge(FAILED, [claimed[2].number]) == 1
+    assert await queue.purge_done(queue.clock.now) == 0
+    assert await queue.purge_done(queue.clock.now + 1) == 2
+    assert set((await queue.states()).values()) == {DUE}
+    assert (await queue.index.statistics()).instances == 4
+
+
+async def sent(queue: Queue, *numbers: int, destination: str = "A") -> None:
+    claimed = await queue.take(destination)
+    assert len(claimed) == len(numbers)
+    await queue.settle(list(map(Delivered, claimed)))
+
+
+async def test_what_is_committed_leaves_the_archive(queue: Queue) -> None:
+    for number in (1, 2, 3):
+        await queue.store(number, to("A", commit=True, delete_after=number != 3), to("B"))
+    await sent(queue, 1, 2, 3)
+    assert sorted(await queue.due()) == ["A", "B"]
+    references = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
+    assert references == [Reference(CT, uid(number)) for number in (1, 2, 3)]
+    assert await queue.begin_commitment("A", "2.25.2", wait=60.0, limit=9) == []
+    assert not await queue.commitment_reported("2.25.9", "A", references, [], POLICY)
+    assert not await queue.commitment_reported("2.25.1", "EVIL", references, [], POLICY)
+    assert not await queue.commitment_reported("", "A", references, [], POLICY)
+    refused = [(references[1], 0x0112)]
+    assert await queue.commitment_reported(
+        "2.25.1", "A", [references[0], references[2]], refused, POLICY
+    )
+    states = await queue.states()
+    assert [states[n, "A"] for n in (1, 2, 3)] == [DELETING, DUE, DONE]
+    # B still waits for it.
+    assert not await queue.delete_committed(9)
+    await sent(queue, 1, 2, 3, destination="B")
+    (removed,) = await queue.delete_committed(9)
+    assert removed.object_key == f"ab/{uid(1)}.dcm"
+    assert sorted(await queue.index.get([uid(1), uid(2), uid(3)])) == [uid(2), uid(3)]
+    assert (await queue.states())[1, "A"] is DONE
+    assert await queue.leaving() == [removed.object_key]
+    await queue.deleted([removed.object_key])
+    assert await queue.leaving() == []
+    assert (await queue.index.statistics()).instances == 2
+    assert await queue.index.check() == []
+    # What was not committed is sent again.
+    queue.clock.now += 60
+    assert await queue.uids("A") == [2]
+
+
+async def test_a_dead_letter_keeps_the_object(queue: Queue) -> None:
+    await queue.store(1, to("A", commit=True, delete_after=True), to("B"))
+    await sent(queue, 1)
+    (claimed,) = await queue.take("B")
+    await queue.settle([Missed(claimed, "x", None)])
+    (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
+    assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
+    assert not await queue.delete_committed(9)
+    await queue.purge(FAILED)
+    assert len(await queue.delete_committed(9)) == 1
+
+
+async def test_a_replacement_is_not_deleted_for_what_was_committed_before(queue: Queue) -> None:
+    await queue.store(1, to("A", commit=True, delete_after=True))
+    await sent(queue, 1)
+    (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
+    assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
+    await queue.store(1, replace=True, digest=1)
+    assert not await queue.delete_committed(9)
+    assert await queue.uids() == [1]
+
+
+async def test_commitment_is_asked_for_until_something_is_said(queue: Queue) -> None:
+    await queue.store(1, to("A", commit=True))
+    await sent(queue, 1)
+    await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
+    await queue.commitment_not_asked("2.25.1", "nobody listens", POLICY)
+    row = await queue.only_row()
+    assert (row.state, row.last_fault) == (SENT, "nobody listens")
+    assert await queue.due() == []
+    queue.clock.now += 10
+    assert await queue.due() == ["A"]
+    assert len(await queue.begin_commitment("A", "2.25.2", wait=60.0, limit=9)) == 1
+    assert await queue.due() == []
+    queue.clock.now += 60
+    # No report came.
+    assert await queue.due() == ["A"]
+    (reference,) = await queue.begin_commitment("A", "2.25.3", wait=60.0, limit=9)
+    assert not await queue.commitment_reported("2.25.2", "A", [reference], [], POLICY)
+    assert await queue.commitment_reported("2.25.3", "A", [], [], POLICY)
+    row = await queue.only_row()
+    assert (row.state, row.last_fault) == (DUE, "the destination says nothing of it in its report")
+    queue.clock.now += 10_000
+    await sent(queue, 1)
+    await queue.begin_commitment("A", "2.25.4", wait=60.0, limit=9)
+    assert await queue.retry(destination="A") == 1
+    await queue.begin_commitment("A", "2.25.5", wait=60.0, limit=9)
+    queue.clock.now += 10_000
+    await queue.commitment_not_asked("2.25.5", "still nobody", POLICY)
+    assert (await queue.only_row()).state is FAILED
