@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import setting_kinds as kinds
-from isocenter.services.events.consumer import Webhook
+from isocenter.services.events.consumer import Availability, Webhook
 from isocenter.services.peer import Peer
 from isocenter.services.settings_table import (
     IN_MEMORY,
@@ -384,6 +384,14 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
     for ae_title in settings.mpps.notify:
         if ae_title not in seen:
             raise fault("mpps.notify", f"{ae_title} is none of the peers; add it with --peer")
+    for consumer in settings.events.consumers:
+        target = consumer.target
+        if isinstance(target, Availability) and target.ae_title not in seen:
+            raise fault(
+                "events.consumers",
+                f"consumer {consumer.name}: {target.ae_title} is none of the peers; add it "
+                "with --peer",
+            )
     for rule in settings.rules:
         for route in rule.routes:
             if route.destination not in seen:

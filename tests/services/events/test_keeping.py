@@ -212,7 +212,7 @@ async def test_events_that_are_switched_off_are_not_written(tmp_path: Path) -> N
             {"storage.data_dir": tmp_path / str(enabled), "events.enabled": enabled},
         )
         async with composition.open_archive(settings) as archive:
-            events = await composition.events_of(settings, archive, Notices())
+            events = await composition.events_of(settings, archive, None, Notices(), {})
             assert (events is not None) == enabled
             await archive.index.add([record(1)])
             assert isinstance(archive.index, SqliteIndex)

@@ -201,7 +201,7 @@ async def _serve(
         open_audit(settings, archive, notices, tls.client if tls else None) as auditor,
         trio.open_nursery() as nursery,
     ):
-        events = await composition.events_of(settings, archive, notices)
+        events = await composition.events_of(settings, archive, tls, notices, peers)
         reloader.take_rules = lambda rules: setattr(archive, "rules", Rules(rules))
         server: Server = await nursery.start(
             lambda task_status: serve_on(

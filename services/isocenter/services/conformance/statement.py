@@ -28,8 +28,10 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services.attributes import ATTRIBUTES, Level
+from isocenter.services.availability.notification import INSTANCE_AVAILABILITY_NOTIFICATION
 from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
+from isocenter.services.events.consumer import Availability
 from isocenter.services.identifier_keys import vr_of
 from isocenter.services.mpps.step import MPPS, MPPS_RETRIEVE
 from isocenter.services.query_retrieve import FIND_ROOTS, GET_ROOTS, MOVE_ROOTS
@@ -87,7 +89,7 @@ def statement(settings: Settings, registry: Registry, tls: str) -> Iterator[Bloc
         tls: the TLS profile in force, in lines; empty: there is no TLS.
     """
     offers = accepted(registry)
-    yield from _overview(offers)
+    yield from _overview(settings, offers)
     yield Heading("3", "Introduction")
     yield Paragraph(
         "This statement was printed by the program itself for the configuration that it was given. "
@@ -106,7 +108,7 @@ def statement(settings: Settings, registry: Registry, tls: str) -> Iterator[Bloc
     yield from _security(settings, tls)
 
 
-def _overview(offers: dict[str, Offer]) -> Iterator[Block]:
+def _overview(settings: Settings, offers: dict[str, Offer]) -> Iterator[Block]:
     yield Heading("1", "Conformance statement overview")
     rows = [
         (
@@ -117,6 +119,9 @@ def _overview(offers: dict[str, Offer]) -> Iterator[Block]:
         )
         for uid, offer in offers.items()
     ]
+    if any(isinstance(each.target, Availability) for each in settings.events.consumers):
+        uid = INSTANCE_AVAILABILITY_NOTIFICATION
+        rows.append((name_of(uid), uid, "yes", "no"))
     yield Table(("SOP class", "UID", "SCU", "SCP"), rows)
 
 

@@ -56,7 +56,15 @@ class PythonFunction:
     entry_point: str
 
 
-Target = Webhook | Command | PythonFunction
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """A peer that is told by instance availability notification (PS3.4 Annex R) what it can
+    retrieve of a study that is complete."""
+
+    ae_title: str
+
+
+Target = Webhook | Command | PythonFunction | Availability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +124,16 @@ _KEYS: Final[Mapping[str, kinds.Kind[object]]] = {
     "ca": _PATH,
     "command": kinds.ListOf(_TEXT),
     "python": kinds.Text("module:function", lambda text: bool(_ENTRY_POINT.fullmatch(text))),
+    "availability": kinds.AE_TITLE,
     "kinds": kinds.ListOf(kinds.one_of(*_ALL_KINDS)),
     "timeout": _SECONDS,
     "longest_retry": _SECONDS,
     "give_up_after": kinds.Seconds(_YEAR),
     "concurrency": kinds.Integer(1, 64),
 }
-_TARGETS: Final = ("webhook", "command", "python")
+_TARGETS: Final = ("webhook", "command", "python", "availability")
+#: What a notification of availability can say.
+_OF_AVAILABILITY: Final = (Kind.STUDY_COMPLETE.value,)
 _OF_WEBHOOK: Final = ("secret", "secret_file", "ca")
 _OWN: Final = ("kinds", "timeout", "longest_retry", "give_up_after", "concurrency")
 
@@ -193,6 +204,10 @@ def _consumer(table: object, number: int) -> Consumer:
     if values.get("command") == () or values.get("kinds") == ():
         empty = "command" if values.get("command") == () else "kinds"
         raise WrongValueError(f"{who}: {empty} is empty")
+    if "availability" in values and values.setdefault("kinds", _OF_AVAILABILITY) != (
+        _OF_AVAILABILITY
+    ):
+        raise WrongValueError(f"{who}: availability is about {_OF_AVAILABILITY[0]} only")
     own = {key: values[key] for key in _OWN if key in values}
     return Consumer(name=values["name"], target=_target(values), **own)
 
@@ -202,6 +217,8 @@ def _target(values: Mapping[str, Any]) -> Target:
         return Command(values["command"])
     if "python" in values:
         return PythonFunction(values["python"])
+    if "availability" in values:
+        return Availability(values["availability"])
     others = {key: values[key] for key in _OF_WEBHOOK if key in values}
     return Webhook(url=values["webhook"], **others)
 
@@ -222,6 +239,8 @@ def _to_toml(consumer: Consumer) -> str:
             values["command"] = argv
         case PythonFunction(entry_point):
             values["python"] = entry_point
+        case Availability(ae_title):
+            values["availability"] = ae_title
     values |= {key: getattr(consumer, key) for key in _OWN}
     pairs = (f"{key} = {_KEYS[key].to_toml(value)}" for key, value in values.items())
     return f"{{ {', '.join(pairs)} }}"

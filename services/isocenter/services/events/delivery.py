@@ -17,7 +17,7 @@ import trio
 from isocenter.services.events.consumer import Consumer
 from isocenter.services.events.event import StoredEvent
 from isocenter.services.events.outbox import Lane, Outbox
-from isocenter.services.events.targets import Deliver, DeliveryError, opened
+from isocenter.services.events.targets import Deliver, DeliveryError, TellAvailability, opened
 from isocenter.services.ports import StorageError
 
 log = logging.getLogger("isocenter.events")
@@ -64,6 +64,7 @@ class ConsumerDelivery:
 
     Args:
         told: hears what became of each attempt.
+        tell_availability: see `targets.opened`.
         now: seconds since 1970.
     """
 
@@ -73,11 +74,13 @@ class ConsumerDelivery:
         outbox: Outbox,
         *,
         told: Told = lambda name, outcome: None,
+        tell_availability: TellAvailability | None = None,
         now: Callable[[], float] = time,
     ) -> None:
         self.consumer = consumer
         self._outbox = outbox
         self._told = told
+        self._tell_availability = tell_availability
         self._now = now
         self._wanted = trio.Event()
         #: Studies that are worked on; those whose last attempt failed take half of the places.
@@ -92,7 +95,8 @@ class ConsumerDelivery:
 
     async def run(self) -> None:
         """Deliver until cancelled; how far it got is kept."""
-        async with opened(self.consumer) as deliver, trio.open_nursery() as nursery:
+        opening = opened(self.consumer, self._tell_availability)
+        async with opening as deliver, trio.open_nursery() as nursery:
             name, kinds = self.consumer.name, self.consumer.kinds
             position = kept = await self._outbox.position(name)
             kept_at = trio.current_time()

@@ -16,7 +16,7 @@ from isocenter.services.events.consumer import Consumer
 from isocenter.services.events.delivery import ConsumerDelivery
 from isocenter.services.events.event import AssociationRefused
 from isocenter.services.events.outbox import OpenStudies, Outbox
-from isocenter.services.events.targets import check
+from isocenter.services.events.targets import TellAvailability, check
 from isocenter.services.notices import (
     AccessDenied,
     AssociationRejected,
@@ -54,6 +54,7 @@ class EventKeeping:
 
     Args:
         on_duty: see `isocenter.services.duty`.
+        tell_availability: see `targets.opened`.
         now: seconds since 1970.
 
     Raises:
@@ -70,6 +71,7 @@ class EventKeeping:
         keep_seconds: float,
         on_duty: OnDuty,
         notices: Notices,
+        tell_availability: TellAvailability | None = None,
         now: Callable[[], float] = time,
     ) -> None:
         for consumer in consumers:
@@ -83,7 +85,10 @@ class EventKeeping:
         self._now = now
         self._names = frozenset(consumer.name for consumer in consumers)
         self._deliveries = [
-            ConsumerDelivery(consumer, outbox, told=self._tell, now=now) for consumer in consumers
+            ConsumerDelivery(
+                consumer, outbox, told=self._tell, tell_availability=tell_availability, now=now
+            )
+            for consumer in consumers
         ]
         self._refusals: Counter[tuple[str, ...]] = Counter()
         self._refused = trio.Event()

@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.events.consumer import Command, Consumer, PythonFunction, Webhook
+from isocenter.services.events.consumer import (
+    Availability,
+    Command,
+    Consumer,
+    PythonFunction,
+    Webhook,
+)
 from isocenter.services.events.event import StoredEvent
 from isocenter.services.settings_table import PREFIX
 from isocenter.services.tls_errors import describe_tls_error
@@ -57,9 +63,19 @@ class Deliver(Protocol):
     def __call__(self, event: StoredEvent, attempt: int) -> Awaitable[None]: ...
 
 
+#: Tells the peer of an AE title what it can retrieve of the study that an event is about.
+#: Raises `DeliveryError`.
+TellAvailability = Callable[[str, StoredEvent], Awaitable[None]]
+
+
 @asynccontextmanager
-async def opened(consumer: Consumer) -> AsyncIterator[Deliver]:
+async def opened(
+    consumer: Consumer, tell_availability: TellAvailability | None = None
+) -> AsyncIterator[Deliver]:
     """What delivers to *consumer*, each time within its timeout.
+
+    Args:
+        tell_availability: for consumers that are peers.
 
     Raises:
         ConsumerError: it cannot be used at all.
@@ -75,6 +91,10 @@ async def opened(consumer: Consumer) -> AsyncIterator[Deliver]:
             limiter = trio.CapacityLimiter(consumer.concurrency)
             deliver = partial(_call, _function(entry_point), limiter)
             yield _in_time(deliver, consumer.timeout)
+        case Availability(ae_title):
+            if tell_availability is None:
+                raise ConsumerError(f"nothing here sends notifications to {ae_title}")
+            yield _in_time(partial(_tell, tell_availability, ae_title), consumer.timeout)
         case _:
             assert_never(consumer.target)
 
@@ -91,7 +111,7 @@ def check(consumer: Consumer) -> None:
             _tls_context(webhook)
         case PythonFunction(entry_point):
             _function(entry_point)
-        case Command():
+        case Command() | Availability():
             pass  # it may come later; a delivery that fails says so
         case _:
             assert_never(consumer.target)
@@ -283,6 +303,13 @@ async def _end(process: trio.Process) -> None:
         if stream is not None:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
+
+
+# -- To a peer ---------------------------------------------------------------------------
+
+
+async def _tell(tell: TellAvailability, ae_title: str, event: StoredEvent, _attempt: int) -> None:
+    await tell(ae_title, event)
 
 
 # -- To a function -----------------------------------------------------------------------

@@ -1,0 +1,99 @@
+"""Tells a peer what it can retrieve of a study that is complete."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+import trio
+
+from isocenter.engine.dimse.status import StatusClass, classify, describe_status
+from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.services.archive import Archive
+from isocenter.services.attributes import UNIQUE_KEY, Level
+from isocenter.services.availability.notification import CONTEXTS, notifications_of, notify
+from isocenter.services.client import ClientAssociation, Context
+from isocenter.services.errors import NoPresentationContext
+from isocenter.services.events.event import StoredEvent
+from isocenter.services.events.targets import DeliveryError
+from isocenter.services.peer import Peer
+from isocenter.services.ports import StorageError, StoredInstance
+from isocenter.services.query import Criterion, Query, SingleValue
+
+log = logging.getLogger("isocenter.events")
+
+#: A failure of ours; what the peer answers is told with its meaning.
+_FAULTS: Final = (AssociationError, LocalProtocolError, NoPresentationContext, StorageError)
+
+Connect = Callable[[Peer, Sequence[Context]], AbstractAsyncContextManager[ClientAssociation]]
+
+
+class AvailabilityTeller:
+    """Sends instance availability notifications; `targets.TellAvailability`.
+
+    Args:
+        steps_of: SOP Instance UIDs of the performed procedure steps of a study.
+        peers: by AE title.
+        retrieve_ae_title: where instances can be had from.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        *,
+        steps_of: Callable[[str], Awaitable[Sequence[str]]],
+        peers: Mapping[str, Peer],
+        connect: Connect,
+        retrieve_ae_title: str,
+    ) -> None:
+        self._archive = archive
+        self._steps_of = steps_of
+        self._peers = peers
+        self._connect = connect
+        self._retrieve_ae_title = retrieve_ae_title
+
+    async def __call__(self, ae_title: str, event: StoredEvent) -> None:
+        """Tell of all instances that the archive has of the event's study.
+
+        Raises:
+            DeliveryError: the peer is not known, cannot be reached, or refused.
+        """
+        peer = self._peers.get(ae_title)
+        if peer is None:
+            raise DeliveryError(f"{ae_title} is none of the peers")
+        study = event.study_instance_uid
+        try:
+            instances = await self._instances(study)
+            steps = await self._steps_of(study)
+            # Thousands of references take a while to write.
+            told = await trio.to_thread.run_sync(
+                lambda: list(
+                    notifications_of(
+                        instances,
+                        retrieve_ae_title=self._retrieve_ae_title,
+                        performed_steps=steps,
+                    )
+                )
+            )
+            async with self._connect(peer, CONTEXTS) as association:
+                for attributes in told:
+                    answer = await notify(association, attributes)
+                    if classify(answer.status) not in (StatusClass.SUCCESS, StatusClass.WARNING):
+                        meaning = describe_status(answer.status)
+                        raise DeliveryError(f"{ae_title} answered {answer.status:04X}H {meaning}")
+        except _FAULTS as error:
+            raise DeliveryError(str(error)) from error
+        log.info("%s was told of %d instances that it can retrieve", ae_title, len(instances))
+
+    async def _instances(self, study_instance_uid: str) -> list[StoredInstance]:
+        query = Query(
+            level=Level.STUDY,
+            criteria=(Criterion(UNIQUE_KEY[Level.STUDY], SingleValue(study_instance_uid)),),
+        )
+        found: list[StoredInstance] = []
+        async with self._archive.instances(query) as blocks:
+            async for block in blocks:
+                found += block
+        return found

@@ -1,0 +1,34 @@
+"""Where a server is put together: settings in, adapters and services chosen and joined.
+
+The only package beside the command line that knows the adapters of `isocenter.storage`.
+"""
+
+from isocenter.services.composition.archive import INDEX_FILE, open_archive
+from isocenter.services.composition.connections import StartError, deadlines_of
+from isocenter.services.composition.house import keep_house
+from isocenter.services.composition.registry import binds_of, registry_of, server_limits_of
+from isocenter.services.composition.tls import TlsContexts
+from isocenter.services.composition.workflow import (
+    Events,
+    events_of,
+    order_bind_of,
+    order_listener_of,
+    worklist_of,
+)
+
+__all__ = [
+    "INDEX_FILE",
+    "Events",
+    "StartError",
+    "TlsContexts",
+    "binds_of",
+    "deadlines_of",
+    "events_of",
+    "keep_house",
+    "open_archive",
+    "order_bind_of",
+    "order_listener_of",
+    "registry_of",
+    "server_limits_of",
+    "worklist_of",
+]

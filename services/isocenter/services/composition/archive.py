@@ -1,0 +1,107 @@
+"""The archive that the settings name: object store and index, opened, locked and recovered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from isocenter.services.archive import Archive
+from isocenter.services.forwarding.forwarder import finish_deletions
+from isocenter.services.ports import DuplicatePolicy, Index, ObjectStore, StorageError
+from isocenter.services.settings import Settings
+from isocenter.storage.event_reports import release_claims
+from isocenter.storage.filesystem import FileStore, open_file_store
+from isocenter.storage.forwarding import SqliteForwards
+from isocenter.storage.forwarding_records import release_forward_claims
+from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
+
+log = logging.getLogger("isocenter.server")
+
+INDEX_FILE: Final = "index.db"
+
+
+@asynccontextmanager
+async def open_archive(
+    settings: Settings,
+    *,
+    lock: bool = True,
+    shared: bool = False,
+    recover: bool = True,
+    rebuild: bool = False,
+) -> AsyncIterator[Archive]:
+    """The archive that the settings name, whole: locked, migrated and recovered.
+
+    Args:
+        lock: own the data directory.
+        shared: own it together with the other worker processes of the same server.
+        recover: undo what a crash left unfinished; by the owner only.
+        rebuild: allow an index that is missing while there are objects, to fill it again.
+
+    Raises:
+        StorageError: the data directory cannot be used, or another server uses it.
+    """
+    storage = settings.storage
+    async with AsyncExitStack() as stack:
+        store: ObjectStore
+        index: Index
+        if storage.is_in_memory:
+            store = MemoryStore()
+            index = await stack.enter_async_context(open_sqlite_index(":memory:"))
+            recover = False
+        else:
+            data_dir = Path(storage.data_dir)
+            files = await open_file_store(data_dir, durability=storage.durability)
+            stack.push_async_callback(files.aclose)
+            if lock:
+                files.lock(shared=shared)
+            store = files
+            index = await stack.enter_async_context(_open_index(settings, files, rebuild))
+        archive = await stack.enter_async_context(
+            Archive(
+                store,
+                index,
+                naming=storage.naming,
+                duplicates=DuplicatePolicy(storage.duplicates),
+                memory_budget=settings.limits.bytes_in_flight,
+                limits=settings.engine_limits(),
+            )
+        )
+        if recover and lock and isinstance(index, SqliteIndex):
+            await index.write(release_claims)
+            await index.write(release_forward_claims)
+        if recover and not rebuild:
+            undone = await archive.recover()
+            if undone:
+                log.info("undid %d objects that a crash left unfinished", undone)
+            if isinstance(index, SqliteIndex):
+                await finish_deletions(SqliteForwards(index), archive)
+        yield archive
+
+
+def _open_index(
+    settings: Settings, files: FileStore, rebuild: bool
+) -> AbstractAsyncContextManager[Index]:
+    path = Path(settings.storage.data_dir) / INDEX_FILE
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Index]:
+        if not path.exists() and not rebuild and await _holds_objects(files):
+            raise StorageError(
+                f"the index {path} is missing, but there are objects; rebuild it from them with "
+                f"isocenter db reindex --data-dir {settings.storage.data_dir}"
+            )
+        async with open_sqlite_index(path, durability=settings.storage.durability) as index:
+            yield index
+
+    return opened()
+
+
+async def _holds_objects(files: FileStore) -> bool:
+    async with files.keys() as blocks:
+        async for _ in blocks:
+            return True
+    return False

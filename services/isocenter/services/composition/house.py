@@ -1,0 +1,49 @@
+"""What one process of a server does for all, beside serving."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from isocenter.services.archive import Archive
+from isocenter.services.composition.workflow import worklist_of
+from isocenter.services.duty import on_duty
+from isocenter.services.notices import Notices
+from isocenter.services.scrubbing import scrub
+from isocenter.services.settings import Settings
+from isocenter.services.worklist.tidying import tidy
+from isocenter.services.worklist.watching import watch
+from isocenter.storage.sqlite_index import SqliteIndex
+
+
+async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> None:
+    """What one process of a server does beside serving."""
+    storage = settings.storage
+    if storage.is_in_memory:
+        return
+    folder = Path(storage.data_dir)
+
+    async def work() -> None:
+        async with trio.open_nursery() as nursery:
+            if storage.scrub_days:
+                nursery.start_soon(
+                    partial(
+                        scrub,
+                        archive,
+                        folder / "scrubbing.json",
+                        days=storage.scrub_days,
+                        notices=notices,
+                    )
+                )
+            if settings.worklist.enabled and isinstance(archive.index, SqliteIndex):
+                worklist = worklist_of(settings, archive.index)
+                if settings.worklist.keep_days:
+                    nursery.start_soon(tidy, worklist.remove_ended, settings.worklist.keep_days)
+                if settings.worklist.folder is not None:
+                    nursery.start_soon(
+                        watch, worklist, settings.worklist.folder, settings.worklist.folder_seconds
+                    )
+
+    await on_duty(folder / "duty.lock", work)

@@ -1,0 +1,94 @@
+"""The services of the archive, and the bounds within which a server offers them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from isocenter.services.archive import Archive
+from isocenter.services.composition.connections import Connections
+from isocenter.services.composition.tls import TlsContexts
+from isocenter.services.composition.workflow import Events, workflow_of
+from isocenter.services.find import Find
+from isocenter.services.get import Get
+from isocenter.services.listening import Bind
+from isocenter.services.move import Move
+from isocenter.services.notices import Notices
+from isocenter.services.peer import Peer
+from isocenter.services.query_retrieve import QueryOptions
+from isocenter.services.registry import Registry
+from isocenter.services.server import ServerLimits
+from isocenter.services.settings import Settings
+from isocenter.services.sop_classes import TRANSFER_SYNTAXES
+from isocenter.services.store import Storage
+from isocenter.services.verification import Verification
+
+
+def server_limits_of(settings: Settings) -> ServerLimits:
+    """What strangers may take together; 0 in a setting is no limit."""
+    server = settings.server
+    unlimited = 1 << 30
+    return ServerLimits(
+        connections=server.max_connections or unlimited,
+        handshakes=server.max_handshakes or unlimited,
+        associations=server.max_associations or unlimited,
+        associations_per_address=server.max_associations_per_address or unlimited,
+        associations_per_ae_title=server.max_associations_per_ae_title or unlimited,
+    )
+
+
+def binds_of(settings: Settings, tls: TlsContexts | None) -> list[Bind]:
+    """Where to listen: the clear first."""
+    binds = []
+    if settings.plain.enabled:
+        binds.append(Bind(host=settings.server.host, port=settings.server.port))
+    if settings.tls.enabled and tls is not None:
+        binds.append(Bind(host=settings.tls.host, port=settings.tls.port, tls=lambda: tls.server))
+    return binds
+
+
+def registry_of(
+    settings: Settings,
+    archive: Archive,
+    tls: TlsContexts | None,
+    notices: Notices | None = None,
+    peers: Mapping[str, Peer] | None = None,
+    events: Events | None = None,
+) -> Registry:
+    """The services of the archive.  A service class more is a line more.
+
+    *peers*: by AE title, looked at whenever one is needed; None: those of the settings.
+    """
+    ae_title = settings.server.ae_title
+    options = QueryOptions(
+        relational=settings.query.relational,
+        always_relational=settings.query.always_relational,
+        max_results=settings.query.max_results,
+        max_suboperations=settings.query.max_suboperations,
+    )
+    if peers is None:
+        peers = {peer.ae_title: peer for peer in settings.peers}
+    connections = Connections(settings, tls)
+    preferred = settings.transfer_syntaxes.preference
+    storage = Storage(
+        archive,
+        transfer_syntaxes=tuple(dict.fromkeys((*preferred, *TRANSFER_SYNTAXES))),
+        private_sop_classes=settings.storage.private_sop_classes,
+    )
+    workflow = workflow_of(settings, archive, storage, connections, peers, notices, events)
+    return Registry(
+        [
+            Verification(),
+            storage,
+            *workflow.services,
+            Find(archive, ae_title=ae_title, options=options),
+            Get(archive, options=options),
+            Move(
+                archive,
+                destination=peers.get,
+                connect=connections.to_store,
+                options=options,
+                associations=settings.query.move_associations,
+            ),
+        ],
+        beside=workflow.beside,
+    )
