@@ -313,6 +313,7 @@ class StorageSettings:
         "--data-dir",
         "DIR",
     )
+    accept: bool = _setting(True, kinds.Switch(), "take objects from peers (C-STORE)")
     naming: NamingScheme = _setting(
         NamingScheme.UID, kinds.Choice(NamingScheme), "how the folders of new objects are named"
     )
@@ -347,6 +348,7 @@ class StorageSettings:
 class QuerySettings:
     """Answers to C-FIND, C-MOVE and C-GET."""
 
+    enabled: bool = _setting(True, kinds.Switch(), "answer them")
     relational: bool = _setting(
         True, kinds.Switch(), "accept relational queries where a peer negotiates them"
     )

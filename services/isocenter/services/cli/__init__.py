@@ -62,6 +62,8 @@ COMMANDS: Final = (
     Command("commitscu", "commit_scu", "ask a peer to promise that it keeps objects"),
     Command("hl7send", "hl7_send", "send HL7 messages over MLLP, and show their acknowledgements"),
     Command("worklist", "worklist", "list, add, import, update and remove what is scheduled"),
+    Command("worklistscp", "worklist_scp", "offer a folder of files as a worklist"),
+    Command("mppsscp", "mpps_scp", "take performed procedure steps, and nothing else"),
     Command("mpps", "mpps", "list and show the archive's performed procedure steps"),
     Command("commitments", "commitments", "list and show the archive's storage commitments"),
     Command("events", "events", "what happened, who has heard of it, which studies are complete"),

@@ -82,8 +82,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal; 0, 1 for a wrong configuration, 2 when it cannot start (SRV-5)."""
+
+    def load() -> Settings:
+        return load_settings(arguments.config, overrides=overrides_from(arguments))
+
+    return run_server(load, only_check=arguments.check_config)
+
+
+def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int:
+    """Serve what *load* says, which is asked again to reload; the exit codes of `run`.
+
+    Args:
+        only_check: look at settings and certificates, print a summary, and stop.
+    """
     try:
-        settings = load_settings(arguments.config, overrides=overrides_from(arguments))
+        settings = load()
     except SettingsError as error:
         print(f"isocenter serve: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
@@ -100,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
             record = None if folder is None else CaptureFolder(folder).record
             for consumer in settings.events.consumers:
                 check(consumer)
-            if arguments.check_config:
+            if only_check:
                 binds = composition.binds_of(settings, tls)
                 composition.order_bind_of(settings, tls)
                 print(_summary(settings, tls, [(b.host, b.port, b.tls is not None) for b in binds]))
@@ -123,9 +136,6 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"isocenter serve: {_text(error)}", file=sys.stderr)
             return EXIT_START
 
-        def load_again() -> Settings:
-            return load_settings(arguments.config, overrides=overrides_from(arguments))
-
         addresses = [(*sock.getsockname()[:2], bind.tls is not None) for sock, bind in listeners]
 
         def announce() -> None:
@@ -139,7 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
             print("ready", *(_url(*address) for address in addresses), flush=True)
             systemd.notify("READY=1")
 
-        serve = partial(_serve, settings, tls, access, load_again, listeners, orders, pages, record)
+        serve = partial(_serve, settings, tls, access, load, listeners, orders, pages, record)
         failures: list[BaseException] = []
         try:
             if settings.server.workers > 1:

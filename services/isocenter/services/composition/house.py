@@ -21,13 +21,11 @@ from isocenter.storage.sqlite_index import SqliteIndex
 async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> None:
     """What one process of a server does beside serving."""
     storage = settings.storage
-    if storage.is_in_memory:
-        return
     folder = Path(storage.data_dir)
 
     async def work() -> None:
         async with trio.open_nursery() as nursery:
-            if storage.scrub_days:
+            if storage.scrub_days and not storage.is_in_memory:
                 nursery.start_soon(
                     partial(
                         scrub,
@@ -46,4 +44,7 @@ async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> 
                         watch, worklist, settings.worklist.folder, settings.worklist.folder_seconds
                     )
 
-    await on_duty(folder / "duty.lock", work)
+    if storage.is_in_memory:
+        await work()
+    else:
+        await on_duty(folder / "duty.lock", work)

@@ -15,7 +15,7 @@ from isocenter.services.move import Move
 from isocenter.services.notices import Notices
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve import QueryOptions
-from isocenter.services.registry import Registry
+from isocenter.services.registry import Registry, Service
 from isocenter.services.server import ServerLimits
 from isocenter.services.settings import Settings
 from isocenter.services.sop_classes import TRANSFER_SYNTAXES
@@ -75,11 +75,12 @@ def registry_of(
         private_sop_classes=settings.storage.private_sop_classes,
     )
     workflow = workflow_of(settings, archive, storage, connections, peers, notices, events)
-    return Registry(
-        [
-            Verification(),
-            storage,
-            *workflow.services,
+    services: list[Service] = [Verification()]
+    if settings.storage.accept:
+        services.append(storage)
+    services += workflow.services
+    if settings.query.enabled:
+        services += [
             Find(archive, ae_title=ae_title, options=options),
             Get(archive, options=options),
             Move(
@@ -89,6 +90,5 @@ def registry_of(
                 options=options,
                 associations=settings.query.move_associations,
             ),
-        ],
-        beside=workflow.beside,
-    )
+        ]
+    return Registry(services, beside=workflow.beside)
