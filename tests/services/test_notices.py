@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import trio
 from isocenter.engine import pdu
 from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.errors import AssociationRejectedError
+from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
@@ -31,6 +33,7 @@ from isocenter.services.notices import (
     AssociationRejected,
     ConnectionRefused,
     Ending,
+    InstanceRefused,
     InstancesSent,
     InstanceStored,
     Notice,
@@ -146,6 +149,8 @@ async def test_an_association_from_its_beginning_to_its_end() -> None:
     assert ended.ending is Ending.RELEASED
     assert ended.bytes_received > ended.bytes_sent > 0
     assert ended.seconds >= operation.seconds >= 0
+    assert ended.operations == 1
+    assert established.max_pdu_length == DEFAULT_LIMITS.max_pdu_length
 
 
 async def test_a_rejection_says_what_the_log_says() -> None:
@@ -258,6 +263,19 @@ async def test_storing_asking_and_retrieving(tmp_path: Path) -> None:
     assert commands.count(("C-STORE", True)) == 6
     assert ("C-FIND", True) in commands
     assert ("C-MOVE", True) in commands
+
+
+async def test_an_object_that_is_refused(tmp_path: Path) -> None:
+    (path,) = write_studies(tmp_path, studies=1, series=1, instances=1)
+    heard = Heard()
+    async with archive_serving(heard) as (server, _), calling(server, CT) as association:
+        item = await DicomObject.from_file(path)
+        response = await association.store(replace(item, sop_instance_uid="1.2.3"))
+        refused = await heard.next(InstanceRefused)
+    assert response.status == refused.status == 0xA900
+    assert refused.sop_instance_uid == "1.2.3"
+    assert refused.caller.calling_ae_title == "MODALITY"
+    assert not heard.of(InstanceStored)
 
 
 async def test_more_than_may_be_retrieved_at_once_is_refused(tmp_path: Path) -> None:

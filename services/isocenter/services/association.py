@@ -146,6 +146,8 @@ class AssociationTask:
         self.closed = trio.Event()
         self.released = False
         self.awaited = 0
+        #: Operations of the peer that have ended.
+        self.performed = 0
         self.accept: AssociateAccept | None = None
         self._engine = Association(role, limits)
         self._provider = provider
@@ -762,6 +764,7 @@ class AssociationTask:
     def _tell(
         self, request: Request, status: int | None, began: float, *, as_scp: bool = True
     ) -> None:
+        self.performed += as_scp
         if self.notices:
             self.notices.tell(
                 OperationEnded(

@@ -115,16 +115,25 @@ class AssociationRejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationEstablished:
-    """A-ASSOCIATE-AC was sent."""
+    """A-ASSOCIATE-AC was sent.
+
+    Attributes:
+        max_pdu_length: of the P-DATA-TFs that the peer takes (PS3.8 D.1); 0: no limit.
+    """
 
     caller: Caller
     contexts_proposed: int
     contexts_accepted: int
+    max_pdu_length: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationEnded:
-    """An association that had been established is over."""
+    """An association that had been established is over.
+
+    Attributes:
+        operations: that the peer asked for and that have ended.
+    """
 
     caller: Caller
     ending: Ending
@@ -132,6 +141,7 @@ class AssociationEnded:
     seconds: float
     bytes_received: int
     bytes_sent: int
+    operations: int = 0
 
 
 @quick_init
@@ -184,6 +194,16 @@ class InstanceStored:
     outcome: str
     patient_id: str = field(repr=False)
     patient_name: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRefused:
+    """A C-STORE got a failure status, or none; nothing of the object is kept."""
+
+    caller: Caller
+    sop_class_uid: str
+    sop_instance_uid: str
+    status: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,6 +375,7 @@ Notice = (
     | OperationEnded
     | AccessDenied
     | InstanceStored
+    | InstanceRefused
     | ObjectDamaged
     | QueryAnswered
     | TransferBegun

@@ -409,6 +409,7 @@ class Server:
                         seconds=trio.current_time() - began,
                         bytes_received=task.traffic.bytes_received,
                         bytes_sent=task.traffic.bytes_sent,
+                        operations=task.performed,
                     )
                 )
             elif task.faulted:
@@ -485,7 +486,10 @@ class Server:
             )
             self.notices.tell(
                 AssociationEstablished(
-                    caller=caller, contexts_proposed=proposed, contexts_accepted=accepted
+                    caller=caller,
+                    contexts_proposed=proposed,
+                    contexts_accepted=accepted,
+                    max_pdu_length=request.user_information.max_pdu_length,
                 )
             )
         return answer

@@ -15,7 +15,7 @@ from isocenter.engine.extended import ElementCoercion, SignatureLevel, StorageLe
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive import Archive
 from isocenter.services.errors import OperationError
-from isocenter.services.notices import InstanceStored
+from isocenter.services.notices import InstanceRefused, InstanceStored
 from isocenter.services.operations import Operation
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
 
@@ -75,6 +75,12 @@ class Storage:
         if not operation.has_data_set:
             raise OperationError(Status.CANNOT_UNDERSTAND, "C-STORE-RQ without a data set")
         association = operation.association
+        operation.account = lambda: InstanceRefused(
+            caller=association.caller,
+            sop_class_uid=request.affected_sop_class_uid,
+            sop_instance_uid=request.affected_sop_instance_uid,
+            status=operation.status,
+        )
         async with await self._archive.receive(
             sop_class_uid=request.affected_sop_class_uid,
             sop_instance_uid=request.affected_sop_instance_uid,
