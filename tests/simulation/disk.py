@@ -191,6 +191,9 @@ class _Reader:
         await self._disk.machine.asynchronous_step("read")
         return await self._inner.read(offset, length)
 
+    async def view(self, offset: int, length: int) -> Buffer:
+        return await self.read(offset, length)
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -20,7 +20,8 @@ from isocenter.services.composition import deadlines_of, registry_of
 from isocenter.services.listening import Bind
 from isocenter.services.peer import Peer
 from isocenter.services.ports import DuplicatePolicy
-from isocenter.services.server import Server, ServerLimits, _Connection
+from isocenter.services.server import Server, ServerLimits
+from isocenter.services.server.admission import Connection
 from isocenter.services.settings import ServerSettings, Settings
 from isocenter.services.transport import Transport
 from simulation.disk import Disk
@@ -40,19 +41,22 @@ _LOOK_SECONDS: Final = 1.0
 class SimulatedServer(Server):
     """Accepts the ends of wires in place of sockets; all the rest is the server's own."""
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._carrier.open = self._open  # type: ignore[method-assign]
+
     async def _accept(self, listener: Any, bind: Bind, serving: trio.Nursery) -> None:
         assert isinstance(listener, Door)
         while True:
             end: Any = await listener.accept()
             self.statistics.connections += 1
-            if len(self._connections) >= self._server_limits.connections:
-                self._drop_silent()
-            connection = _Connection(end.peer_address.partition(":")[0], end.peer_address)
-            self._connections[connection] = None
-            serving.start_soon(self._serve, end, bind, connection)
+            self._admission.make_room()
+            connection = Connection(end.peer_address.partition(":")[0], end.peer_address)
+            self._admission.add(connection)
+            serving.start_soon(self._carrier.carry, end, bind, connection)
             await trio.lowlevel.checkpoint()
 
-    async def _open(self, sock: Any, bind: Bind, connection: _Connection) -> Transport | None:
+    async def _open(self, sock: Any, bind: Bind, connection: Connection) -> Transport | None:
         assert isinstance(sock, End)
         connection.scope.deadline = trio.current_time() + self._deadlines.association_request
         return sock if await sock.first_byte() else None
@@ -184,9 +188,11 @@ class Node:
         """After the server has ended well, nothing of its associations is left."""
         server, name = self.server, self.ae_title
         assert server is not None
-        self.world.check(not server._connections, f"{name}: connections are left")
+        self.world.check(not server._admission.connections, f"{name}: connections are left")
         self.world.check(server.associations == 0, f"{name}: associations are left")
-        self.world.check(not server._per_ae_title, f"{name}: AE titles are left in the count")
+        self.world.check(
+            not server._admission.per_ae_title, f"{name}: AE titles are left in the count"
+        )
         self.world.check(
             archive.budget.taken == 0, f"{name}: {archive.budget.taken} bytes of the budget left"
         )
@@ -201,7 +207,7 @@ class Node:
         """Until the last association has ended by itself."""
         for _ in range(int(seconds / _LOOK_SECONDS)):
             server = await self.serving()
-            if server is None or not server._connections:
+            if server is None or not server._admission.connections:
                 return
             await trio.sleep(_LOOK_SECONDS)
         self.world.violation(f"{self.ae_title}: an association without end")

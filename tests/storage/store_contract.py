@@ -196,10 +196,15 @@ class StoreContract:
             assert await reader.read(2500, 1) == b""
             assert await reader.read(9999, 1) == b""
             assert await reader.read(5, 0) == b""
+            assert bytes(await reader.view(249, 3)) == data[249:252]
+            assert bytes(await reader.view(2499, 10)) == data[2499:]
+            assert bytes(await reader.view(2500, 1)) == b""
             with pytest.raises(ValueError, match="negative"):
                 await reader.read(-1, 3)
             with pytest.raises(ValueError, match="negative"):
                 await reader.read(0, -1)
+            with pytest.raises(ValueError, match="negative"):
+                await reader.view(-1, 3)
 
     async def test_a_missing_object(self, store: ObjectStore) -> None:
         with pytest.raises(KeyError):

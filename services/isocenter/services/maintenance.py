@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import trio
 
 from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, read_file_meta
+from isocenter.engine.items import Buffer
 from isocenter.services.archive import Archive
 from isocenter.services.findings import Findings
 from isocenter.services.importing import (
@@ -30,7 +31,7 @@ from isocenter.services.ingest import (
     StoreError,
 )
 from isocenter.services.naming import is_distinct, sop_instance_uid_of
-from isocenter.services.ports import InstanceRecord, ObjectReader, StorageError, StoredInstance
+from isocenter.services.ports import InstanceRecord, StorageError, StoredInstance
 
 __all__ = [
     "Findings",
@@ -185,7 +186,7 @@ async def _verify_object(
         if not checksums:
             return
         digest = hashlib.sha256()
-        size = await _feed(reader, stored.data_set_offset, digest.update)
+        size = await _feed(reader.view, stored.data_set_offset, digest.update)
         report.size += size  # others have counted during the await
         if digest.hexdigest() != stored.digest:
             raise _WrongDigest("the data set is not the one that was stored")
@@ -288,7 +289,7 @@ async def _record_of(archive: Archive, key: str, report: ReindexReport) -> Insta
             head = await reader.read(0, FILE_HEAD_LENGTH)
             meta = read_file_meta(head)
             scan = ObjectScan(meta.transfer_syntax_uid, archive.limits)
-            size = await _feed(reader, meta.data_set_offset, scan.feed)
+            size = await _feed(reader.read, meta.data_set_offset, scan.feed)
         report.size += size  # others have counted during the await
         scanned = scan.finish()
         sop_instance_uid = scanned.attributes.get(SOP_INSTANCE_UID, "")
@@ -380,10 +381,16 @@ async def _forget_missing(archive: Archive, report: ReindexReport) -> None:
 # -- Both --------------------------------------------------------------------------------
 
 
-async def _feed(reader: ObjectReader, start: int, take: Callable[[bytes], None]) -> int:
-    """Hand the object to *take* from byte *start* on, piece by piece; how many bytes it was."""
+async def _feed(
+    read: Callable[[int, int], Awaitable[Buffer]], start: int, take: Callable[[Buffer], None]
+) -> int:
+    """Hand an object to *take* from byte *start* on, piece by piece; how many bytes it was.
+
+    Args:
+        read: of an `ObjectReader`: its `view` where *take* keeps nothing.
+    """
     offset = start
-    while piece := await reader.read(offset, PIECE):
+    while piece := await read(offset, PIECE):
         take(piece)
         offset += len(piece)
     return offset - start

@@ -140,6 +140,8 @@ class DicomObject:
     async def parts(self, target: str | None = None) -> AsyncGenerator[Buffer, None]:
         """The data set in pieces of about `PART_BYTES`, in *target*'s encoding if given.
 
+        A piece is good until the next one is asked for, or the iteration is closed.
+
         Raises:
             StorageError, KeyError, OSError: it cannot be read.
             DataSetError: it cannot be converted.
@@ -155,7 +157,9 @@ class DicomObject:
         async with await self.open() as reader:
             position, end = self.data_set_offset, reader.size
             while position < end:
-                part = await reader.read(position, step)
+                # What is converted or deflated is kept for a while.
+                read = reader.view if reencoder is None and not is_deflated else reader.read
+                part = await read(position, step)
                 if not part:
                     raise DataSetError("the object is shorter than it was", position)
                 position += len(part)
@@ -331,6 +335,9 @@ class _FileReader:
     async def read(self, offset: int, length: int) -> bytes:
         return await trio.to_thread.run_sync(self._read, offset, length)
 
+    async def view(self, offset: int, length: int) -> Buffer:
+        return await self.read(offset, length)
+
     def _read(self, offset: int, length: int) -> bytes:
         self._file.seek(offset)
         return self._file.read(length)
@@ -352,6 +359,9 @@ class MemoryReader:
     async def read(self, offset: int, length: int) -> bytes:
         await trio.lowlevel.checkpoint()
         return self._data[offset : offset + length]
+
+    async def view(self, offset: int, length: int) -> Buffer:
+        return await self.read(offset, length)
 
     async def __aenter__(self) -> Self:
         return self

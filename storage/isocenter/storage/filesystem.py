@@ -39,6 +39,7 @@ import trio
 from isocenter.services.ports import StagedObject, StorageError
 from isocenter.storage.files import Files, SystemFiles
 from isocenter.storage.folder import prepare_folder
+from isocenter.storage.held import BufferPool
 from isocenter.storage.keys import check_object_key, is_key_part
 from isocenter.storage.reader import FileReader
 from isocenter.storage.staging import WRITERS, StagedFile, StagingArea, storage_error
@@ -94,6 +95,8 @@ class FileStore:
             memory_per_object=memory_per_object,
         )
         self._readers = trio.CapacityLimiter(READERS)
+        #: For what is read to be sent; apart from those of what is being received.
+        self._buffers = BufferPool()
         #: Folders below ``objects`` whose own name was synced by us and not removed since.
         self._known_folders: set[str] = set()
         self._lock_descriptor: int | None = None
@@ -277,7 +280,11 @@ class FileStore:
     async def open(self, key: str) -> FileReader:
         check_object_key(key)
         return await trio.to_thread.run_sync(
-            FileReader.open, self._path(key), self._readers, limiter=self._readers
+            FileReader.open,
+            self._path(key),
+            self._readers,
+            self._buffers,
+            limiter=self._readers,
         )
 
     async def remove(self, keys: Sequence[str]) -> None:

@@ -53,11 +53,10 @@ class SqliteForwards:
         values = {
             "now": self._now(),
             "destination": destination,
-            "limit": limit,
             "worker": worker,
             "seconds": seconds,
         }
-        return await self._index.write(records.claim, values)
+        return await self._index.write(records.claim, values, limit)
 
     async def renew(self, worker: str, seconds: float) -> None:
         """See `ForwardQueue.renew`."""
@@ -163,9 +162,7 @@ class SqliteForwards:
 
     async def purge_done(self, before: float) -> int:
         """See `ForwardQueue.purge_done`."""
-        return await self._index.write(
-            records.execute, "DELETE FROM forward WHERE state = 'done' AND ended_at < ?", (before,)
-        )
+        return await self._until_none(records.DELETE_DONE, (before,))
 
     async def counts(self) -> Mapping[tuple[str, ForwardState], int]:
         """See `ForwardQueue.counts`."""
@@ -192,16 +189,24 @@ class SqliteForwards:
 
     async def retry(self, numbers: Sequence[int] = (), *, destination: str = "") -> int:
         """Have dead letters, and what waits for its next attempt, sent now; how many records."""
-        return await self._index.write(
-            records.retry, records.choice(None, destination, numbers), self._now()
-        )
+        values = records.choice(None, destination, numbers) | {"now": self._now()}
+        changed = await self._until_none(records.RETRY_SENDING, values)
+        changed += await self._until_none(records.RETRY_ASKING, values)
+        # The destination is tried now as well.
+        tried = await self._until_none(records.RETRY_DESTINATIONS, values)
+        return changed or tried
 
     async def purge(
         self, state: ForwardState, numbers: Sequence[int] = (), *, destination: str = ""
     ) -> int:
         """Forget records; how many."""
-        return await self._index.write(
-            records.execute,
-            records.DELETE,
-            records.choice(state, destination, numbers),
+        return await self._until_none(
+            records.DELETE, records.choice(state, destination, numbers)
         )
+
+    async def _until_none(self, statement: str, values: records.Values) -> int:
+        """One transaction after the other, until none changes anything; how many rows did."""
+        total = 0
+        while count := await self._index.write(records.execute, statement, values):
+            total += count
+        return total

@@ -53,8 +53,9 @@ _SEND_ANEW: Final = """
     WHERE sop_instance_uid IN (SELECT value FROM json_each(:uids))
       AND state IN ('due', 'sent', 'committing', 'deleting')
 """
-#: From one destination to the next, without a look at the records of each.
-_DUE_DESTINATIONS: Final = """
+#: From one destination to the next, without a look at the records of each.  The priorities are
+#: named so that the index leads to what is due, past all that waits for its time.
+DUE_DESTINATIONS: Final = """
     WITH RECURSIVE named (destination) AS (
         SELECT min(destination) FROM forward WHERE state = '{state}'
         UNION ALL
@@ -67,14 +68,16 @@ _DUE_DESTINATIONS: Final = """
       AND destination NOT IN (SELECT value FROM json_each(:not_for))
       AND destination NOT IN (SELECT destination FROM forward_destination WHERE retry_at > :now)
       AND EXISTS (SELECT 1 FROM forward WHERE state = '{state}'
-                  AND forward.destination = named.destination
+                  AND forward.destination = named.destination AND priority IN ({priorities})
                   AND due_at <= :now AND claimed_until <= :now)
 """
-_CLAIM: Final = """
+_PRIORITIES: Final = ", ".join(str(int(priority)) for priority in ForwardPriority)
+#: Of one priority.  What has failed is due later, and so behind what has not been tried.
+CLAIM: Final = """
     SELECT forward_pk, version, sop_instance_uid, priority, attempts, since FROM forward
-    WHERE state = 'due' AND destination = :destination
+    WHERE state = 'due' AND destination = :destination AND priority = :priority
       AND due_at <= :now AND claimed_until <= :now
-    ORDER BY priority DESC, forward_pk LIMIT :limit
+    ORDER BY due_at, forward_pk LIMIT :limit
 """
 _SENT: Final = """
     UPDATE forward SET claimed_until = 0, attempts = attempts + 1, last_fault = '',
@@ -123,7 +126,40 @@ _CHOSEN: Final = """
     (:state = '' OR state = :state) AND (:destination = '' OR destination = :destination)
     AND (:numbers = '[]' OR forward_pk IN (SELECT value FROM json_each(:numbers)))
 """
-DELETE: Final = f"DELETE FROM forward WHERE {_CHOSEN}"
+#: So many records are forgotten, or sent anew, in one transaction: others want to write as well.
+_CHANGED_AT_ONCE: Final = 1_000
+DELETE: Final = f"""
+    DELETE FROM forward WHERE forward_pk IN (
+        SELECT forward_pk FROM forward WHERE {_CHOSEN} LIMIT {_CHANGED_AT_ONCE})
+"""
+#: Without those whose object may still lie in the store.
+DELETE_DONE: Final = f"""
+    DELETE FROM forward WHERE forward_pk IN (
+        SELECT forward_pk FROM forward
+        WHERE state = 'done' AND ended_at < ? AND leaving = '' LIMIT {_CHANGED_AT_ONCE})
+"""
+#: What failed; one that waits for its first attempt by the rule's own delay is left alone.
+RETRY_SENDING: Final = f"""
+    UPDATE forward SET state = 'due', since = :now, due_at = :now, ended_at = NULL,
+        attempts = 0, transaction_uid = '', version = version + 1
+    WHERE forward_pk IN (
+        SELECT forward_pk FROM forward WHERE {_CHOSEN} AND (state = 'failed'
+            OR (state = 'due' AND attempts > 0 AND claimed_until <= :now))
+        LIMIT {_CHANGED_AT_ONCE})
+"""
+RETRY_ASKING: Final = f"""
+    UPDATE forward SET since = :now, due_at = :now WHERE forward_pk IN (
+        SELECT forward_pk FROM forward
+        WHERE {_CHOSEN} AND state IN ('sent', 'committing') AND due_at > :now
+        LIMIT {_CHANGED_AT_ONCE})
+"""
+RETRY_DESTINATIONS: Final = """
+    UPDATE forward_destination SET failures = 0, retry_at = 0
+    WHERE is_tried = 0 AND retry_at > :now
+      AND (:destination = '' OR destination = :destination)
+      AND (:numbers = '[]' OR destination IN (SELECT destination FROM forward
+           WHERE forward_pk IN (SELECT value FROM json_each(:numbers))))
+"""
 
 
 def release_forward_claims(connection: sqlite3.Connection) -> None:
@@ -205,15 +241,15 @@ def choice(
     }
 
 
-_Values = tuple[object, ...] | dict[str, object]
+Values = tuple[object, ...] | dict[str, object]
 
 
-def fetch(connection: sqlite3.Connection, statement: str, values: _Values) -> list[tuple[Any, ...]]:
+def fetch(connection: sqlite3.Connection, statement: str, values: Values) -> list[tuple[Any, ...]]:
     """All rows of a question."""
     return connection.execute(statement, values).fetchall()
 
 
-def execute(connection: sqlite3.Connection, statement: str, values: _Values) -> int:
+def execute(connection: sqlite3.Connection, statement: str, values: Values) -> int:
     """One statement as a transaction; how many rows it changed."""
     with transaction(connection):
         return connection.execute(statement, values).rowcount
@@ -224,7 +260,8 @@ def due(connection: sqlite3.Connection, now: float, not_for: str) -> list[str]:
     values = {"now": now, "not_for": not_for}
     found: dict[str, None] = {}
     for state in ("due", "sent"):
-        rows = connection.execute(_DUE_DESTINATIONS.format(state=state), values)
+        statement = DUE_DESTINATIONS.format(state=state, priorities=_PRIORITIES)
+        rows = connection.execute(statement, values)
         found |= dict.fromkeys(row[0] for row in rows)
     # What the destination was asked to commit and never answered: it is asked again.
     if connection.execute(
@@ -240,7 +277,9 @@ def due(connection: sqlite3.Connection, now: float, not_for: str) -> list[str]:
     return list(found)
 
 
-def claim(connection: sqlite3.Connection, values: dict[str, object]) -> list[ClaimedForward]:
+def claim(
+    connection: sqlite3.Connection, values: dict[str, object], limit: int
+) -> list[ClaimedForward]:
     """See `ForwardQueue.claim`."""
     with transaction(connection):
         tried = connection.execute(
@@ -249,7 +288,10 @@ def claim(connection: sqlite3.Connection, values: dict[str, object]) -> list[Cla
         ).fetchone()
         if tried is not None and tried[0]:
             return []
-        rows = connection.execute(_CLAIM, values).fetchall()
+        rows: list[tuple[Any, ...]] = []
+        for priority in sorted(ForwardPriority, reverse=True):
+            wanted = {"priority": priority, "limit": limit - len(rows)}
+            rows += connection.execute(CLAIM, values | wanted)
         connection.execute(
             "UPDATE forward SET claimed_by = :worker, claimed_until = :now + :seconds "
             "WHERE forward_pk IN (SELECT value FROM json_each(:keys))",
@@ -390,7 +432,8 @@ def commitment_reported(
     """See `ForwardQueue.commitment_reported`."""
     with transaction(connection):
         rows = [row for row in _under_transaction(connection, uid) if row[2] == reporter]
-        kept = frozenset(committed)
+        # What is said to be both is not kept.
+        kept = frozenset(committed) - faults.keys()
         for row in rows:
             if row[1] in kept:
                 connection.execute(
@@ -417,34 +460,6 @@ def delete_committed(
             [(now, keys.get(row[1], ""), row[0]) for row in rows],
         )
     return removed
-
-
-def retry(connection: sqlite3.Connection, chosen: dict[str, object], now: float) -> int:
-    """Have dead letters, and what waits for something, sent or asked for now; how many."""
-    values = chosen | {"now": now}
-    with transaction(connection):
-        # One that waits for its first attempt by the rule's own delay is left alone.
-        changed = connection.execute(
-            "UPDATE forward SET state = 'due', since = :now, due_at = :now, ended_at = NULL, "
-            f"attempts = 0, transaction_uid = '', version = version + 1 WHERE {_CHOSEN} AND "
-            "(state = 'failed' OR (state = 'due' AND attempts > 0 AND claimed_until <= :now))",
-            values,
-        ).rowcount
-        # What waits for a commitment is asked for now.
-        changed += connection.execute(
-            f"UPDATE forward SET since = :now, due_at = :now WHERE {_CHOSEN} "
-            "AND state IN ('sent', 'committing') AND due_at > :now",
-            values,
-        ).rowcount
-        # The destination is tried now as well.
-        changed_destinations = connection.execute(
-            "UPDATE forward_destination SET failures = 0, retry_at = 0 WHERE is_tried = 0 "
-            "AND (:destination = '' OR destination = :destination) "
-            "AND (:numbers = '[]' OR destination IN (SELECT destination FROM forward "
-            "WHERE forward_pk IN (SELECT value FROM json_each(:numbers))))",
-            values,
-        ).rowcount
-    return changed or changed_destinations
 
 
 def destinations(connection: sqlite3.Connection) -> list[DestinationRow]:

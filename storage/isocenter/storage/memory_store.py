@@ -56,6 +56,9 @@ class MemoryReader:
         await trio.lowlevel.checkpoint()
         return self._data[offset : offset + length]
 
+    async def view(self, offset: int, length: int) -> Buffer:
+        return await self.read(offset, length)
+
     async def __aenter__(self) -> Self:
         return self
 

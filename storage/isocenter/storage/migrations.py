@@ -427,7 +427,7 @@ MIGRATIONS: Final = (
             )
             """,
             """
-            CREATE INDEX forward_due ON forward (destination, priority DESC, forward_pk)
+            CREATE INDEX forward_due ON forward (destination, priority, due_at)
                 WHERE state = 'due'
             """,
             "CREATE INDEX forward_sent ON forward (destination, due_at) WHERE state = 'sent'",

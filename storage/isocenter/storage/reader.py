@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from typing import Final, Self
 
 import trio
 
+from isocenter.engine.items import Buffer
 from isocenter.services.ports import StorageError
+from isocenter.storage.held import BUFFER_BYTES, BufferPool
 
 #: Linux: take only what is in the page cache, never wait for the disk.
 _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)
@@ -20,15 +23,20 @@ class FileReader:
     object that was just stored needs no thread at all.
     """
 
-    __slots__ = ("_descriptor", "_limiter", "size")
+    __slots__ = ("_buffer", "_descriptor", "_limiter", "_pool", "size")
 
-    def __init__(self, descriptor: int, size: int, limiter: trio.CapacityLimiter) -> None:
+    def __init__(
+        self, descriptor: int, size: int, limiter: trio.CapacityLimiter, pool: BufferPool
+    ) -> None:
         self._descriptor: int | None = descriptor
         self._limiter = limiter
+        self._pool = pool
+        #: Of `view`, from the pool.
+        self._buffer: mmap.mmap | None = None
         self.size = size
 
     @classmethod
-    def open(cls, path: str, limiter: trio.CapacityLimiter) -> FileReader:
+    def open(cls, path: str, limiter: trio.CapacityLimiter, pool: BufferPool) -> FileReader:
         """Blocks; for a worker thread.
 
         Raises:
@@ -43,41 +51,45 @@ class FileReader:
             raise KeyError("no such object") from error
         except OSError as error:
             raise StorageError(f"cannot open an object: {error.strerror}") from error
-        return cls(descriptor, size, limiter)
+        return cls(descriptor, size, limiter, pool)
 
     async def read(self, offset: int, length: int) -> bytes:
+        """See `isocenter.services.ports.ObjectReader.read`."""
+        piece = bytearray(self._length(offset, length))
+        count = await self._fill(memoryview(piece), offset)
+        return bytes(piece) if count == len(piece) else bytes(piece[:count])
+
+    async def view(self, offset: int, length: int) -> Buffer:
+        """See `isocenter.services.ports.ObjectReader.view`; at most `BUFFER_BYTES` at once.
+
+        Fresh memory costs more than reading what is cached: the buffer is used again.
+        """
+        length = min(self._length(offset, length), BUFFER_BYTES)
+        if self._buffer is None:
+            self._buffer = self._pool.take()
+        view = memoryview(self._buffer)[:length]
+        return view[: await self._fill(view, offset)]
+
+    def _length(self, offset: int, length: int) -> int:
         if offset < 0 or length < 0:
             raise ValueError("offset and length are not negative")
+        return max(min(length, self.size - offset), 0)
+
+    async def _fill(self, buffer: memoryview, offset: int) -> int:
+        """How many bytes there were; fewer than there is room for when the file was cut short."""
         descriptor = self._descriptor
         if descriptor is None:
             raise ValueError("the reader is closed")
-        length = max(min(length, self.size - offset), 0)
-        cached = self._read_cached(descriptor, offset, length)
-        if len(cached) == length:
+        cached = _read_cached(descriptor, buffer, offset)
+        if cached == len(buffer):
             await trio.lowlevel.checkpoint()
             return cached
         try:
-            rest = await trio.to_thread.run_sync(
-                _read_all,
-                descriptor,
-                offset + len(cached),
-                length - len(cached),
-                limiter=self._limiter,
+            return cached + await trio.to_thread.run_sync(
+                _read_all, descriptor, buffer[cached:], offset + cached, limiter=self._limiter
             )
         except OSError as error:
             raise StorageError(f"cannot read an object: {error.strerror}") from error
-        return cached + rest if cached else rest
-
-    @staticmethod
-    def _read_cached(descriptor: int, offset: int, length: int) -> bytes:
-        if _NO_WAIT is None or not length:
-            return b""
-        piece = bytearray(length)
-        try:
-            count = os.preadv(descriptor, [piece], offset, _NO_WAIT)
-        except OSError:
-            return b""  # not in the cache, or a file system that cannot tell
-        return bytes(piece) if count == length else bytes(piece[:count])
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,16 +98,34 @@ class FileReader:
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
+        if self._buffer is not None:
+            buffer, self._buffer = self._buffer, None
+            self._pool.give(buffer)
 
 
-def _read_all(descriptor: int, offset: int, length: int) -> bytes:
-    """*length* bytes; fewer only when the file was cut short since it was opened."""
-    pieces = []
-    while length:
-        piece = os.pread(descriptor, length, offset)
-        if not piece:
+def _read_cached(descriptor: int, buffer: memoryview, offset: int) -> int:
+    if _NO_WAIT is None or not buffer:
+        return 0
+    try:
+        return os.preadv(descriptor, [buffer], offset, _NO_WAIT)
+    except OSError:
+        return 0  # not in the cache, or a file system that cannot tell
+
+
+def _read_all(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """How many bytes; fewer than there is room for when the file was cut short."""
+    done = 0
+    while done < len(buffer):
+        count = _read_some(descriptor, buffer[done:], offset + done)
+        if not count:
             break
-        pieces.append(piece)
-        offset += len(piece)
-        length -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        done += count
+    return done
+
+
+def _read_some(descriptor: int, buffer: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [buffer], offset)
+    piece = os.pread(descriptor, len(buffer), offset)
+    buffer[: len(piece)] = piece
+    return len(piece)

@@ -95,7 +95,7 @@ class Verifier:
                 is_whole = reader.size == stored.size
                 position = stored.data_set_offset
                 while is_whole and position < stored.size:
-                    piece = await reader.read(position, _PIECE_BYTES)
+                    piece = await reader.view(position, _PIECE_BYTES)
                     if not piece:
                         is_whole = False
                     await trio.to_thread.run_sync(digest.update, piece)
