@@ -34,13 +34,13 @@ from isocenter.engine.pdu import AssociateReject
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
-from isocenter.services.association import DEFAULT_DEADLINES, Operation
 from isocenter.services.client import (
     BASIC_SYNTAXES,
     ClientAssociation,
     open_association,
     plan_associations,
 )
+from isocenter.services.deadlines import DEFAULT_DEADLINES
 from isocenter.services.errors import (
     ConnectError,
     DeadlineExceeded,
@@ -49,6 +49,7 @@ from isocenter.services.errors import (
 )
 from isocenter.services.identifier import build_identifier
 from isocenter.services.objects import DicomObject
+from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.query import Level
 from isocenter.services.server import Bind, Server, ServerLimits

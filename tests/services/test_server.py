@@ -30,10 +30,11 @@ from isocenter.engine.pdu import Abort, AssociateAccept, AssociateReject, Releas
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
-from isocenter.services.association import DEFAULT_DEADLINES, Operation
 from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.deadlines import DEFAULT_DEADLINES
 from isocenter.services.find import Find
 from isocenter.services.identifier import build_identifier
+from isocenter.services.operations import Operation
 from isocenter.services.query import Level
 from isocenter.services.server import Bind, ServerLimits
 from isocenter.services.tls import TlsFiles, client_context, server_context
@@ -369,9 +370,9 @@ async def test_connections_that_come_and_go_leave_nothing(tmp_path: Path) -> Non
             await echo(peer)
             await peer.release()
         await settle()
-        assert not server._connections
-        assert not server._per_address
-        assert not server._per_ae_title
+        assert not server._admission.connections
+        assert not server._admission.per_address
+        assert not server._admission.per_ae_title
         assert server.statistics.connections == 101
         assert server.statistics.associations == 1
 

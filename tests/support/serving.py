@@ -10,7 +10,7 @@ import trio
 
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.association import Operation
+from isocenter.services.operations import Operation
 from isocenter.services.registry import Registry, Service
 from isocenter.services.server import Bind, Server, serve
 from isocenter.services.verification import Verification

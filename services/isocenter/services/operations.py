@@ -26,6 +26,7 @@ from isocenter.services.notices import Notice
 
 if TYPE_CHECKING:
     from isocenter.services.association import AssociationTask
+    from isocenter.services.association.invoking import Invoking
 
 #: Responses of one invocation that may wait for their reader before the socket does.
 _RESPONSE_LOOKAHEAD: Final = 64
@@ -184,7 +185,7 @@ class Fragments:
 class Invocation:
     """One request of ours while its responses come."""
 
-    def __init__(self, task: AssociationTask, context_id: int, request: Request) -> None:
+    def __init__(self, task: Invoking, context_id: int, request: Request) -> None:
         self._task = task
         self.context_id = context_id
         self.request = request

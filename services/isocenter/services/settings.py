@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -22,8 +21,8 @@ from typing import Any, Final
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import setting_kinds as kinds
-from isocenter.services.events.consumer import Availability, Webhook
 from isocenter.services.peer import Peer
+from isocenter.services.setting_checks import conflicts, warnings
 from isocenter.services.settings_table import (
     IN_MEMORY,
     PREFIX,
@@ -52,7 +51,6 @@ from isocenter.services.settings_table import (
     TransferSyntaxSettings,
     default_data_dir,
 )
-from isocenter.services.tls import ClientCertificates
 
 __all__ = [
     "load_settings",
@@ -152,7 +150,8 @@ def load_settings(
     given |= _from_environment(environ)
     given |= _from_overrides(overrides or {})
     settings = _build(given)
-    _check(settings, {key: source for key, (_, source) in given.items()})
+    for key, fault in conflicts(settings, given):
+        raise SettingsError(key, given[key][1] if key in given else "default", fault)
     return settings
 
 
@@ -321,148 +320,6 @@ def _read(path: Path, key: str, source: str) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SettingsError(key, source, f"{path} is not UTF-8 text") from error
-
-
-def _check(settings: Settings, sources: Mapping[str, str]) -> None:
-    """What single values cannot tell: whether they fit together."""
-
-    def fault(key: str, text: str) -> SettingsError:
-        return SettingsError(key, sources.get(key, "default"), text)
-
-    plain, tls, server = settings.plain, settings.tls, settings.server
-    if not plain.enabled and not tls.enabled:
-        raise fault("tls.enabled", "neither TLS nor clear text is served; enable one of them")
-    if (tls.certificate is None) != (tls.key is None):
-        missing, given = ("key", "certificate") if tls.key is None else ("certificate", "key")
-        raise fault(f"tls.{given}", f"goes together with tls.{missing}; set both, or neither")
-    if tls.ca is not None and tls.certificate is None:
-        raise fault("tls.ca", "needs tls.certificate and tls.key: own files replace the private CA")
-    if tls.crl is not None and tls.ca is None:
-        raise fault("tls.crl", "needs tls.ca; the private CA keeps its own list")
-    if (
-        tls.certificate is not None
-        and tls.ca is None
-        and tls.client_certificates is not ClientCertificates.NONE
-    ):
-        raise fault(
-            "tls.certificate", "needs tls.ca, by which the peers' certificates are verified"
-        )
-    if (
-        plain.enabled
-        and tls.enabled
-        and server.port == tls.port != 0
-        and (server.host == tls.host or {server.host, tls.host} & {"0.0.0.0", "::"})  # noqa: S104
-    ):
-        given, other = ("tls", "server") if "tls.port" in sources else ("server", "tls")
-        raise fault(f"{given}.port", f"is {other}.port, too ({tls.port}); they need two ports")
-    identity = settings.identity
-    if identity.jwt_keys is not None and not (identity.jwt_issuer and identity.jwt_audience):
-        raise fault(
-            "identity.jwt_keys",
-            "needs identity.jwt_issuer and identity.jwt_audience: any token "
-            "of the issuer would be believed otherwise, whomever it is for",
-        )
-    audit = settings.audit
-    if (audit.certificate is None) != (audit.key is None):
-        missing, given = ("key", "certificate") if audit.key is None else ("certificate", "key")
-        raise fault(f"audit.{given}", f"goes together with audit.{missing}; set both, or neither")
-    if audit.collectors and not audit.enabled:
-        raise fault("audit.collectors", "get nothing while audit.enabled is false")
-    if audit.collectors and settings.storage.is_in_memory:
-        raise fault("audit.collectors", "need a data directory, where records wait for them")
-    if settings.events.consumers and not settings.events.enabled:
-        raise fault("events.consumers", "get nothing while events.enabled is false")
-    if settings.hl7.enabled and not settings.worklist.enabled:
-        raise fault("hl7.enabled", "needs worklist.enabled: orders would go where nobody asks")
-    if settings.hl7.enabled and settings.hl7.tls and not tls.enabled:
-        raise fault("hl7.tls", "needs tls.enabled, whose certificates it uses")
-    seen: set[str] = set()
-    for peer in settings.peers:
-        if peer.ae_title in seen:
-            raise fault("peers", f"two peers have the AE title {peer.ae_title}; keep one")
-        seen.add(peer.ae_title)
-    for ae_title in settings.mpps.notify:
-        if ae_title not in seen:
-            raise fault("mpps.notify", f"{ae_title} is none of the peers; add it with --peer")
-    for consumer in settings.events.consumers:
-        target = consumer.target
-        if isinstance(target, Availability) and target.ae_title not in seen:
-            raise fault(
-                "events.consumers",
-                f"consumer {consumer.name}: {target.ae_title} is none of the peers; add it "
-                "with --peer",
-            )
-    for rule in settings.rules:
-        for route in rule.routes:
-            if route.destination not in seen:
-                raise fault(
-                    "rules",
-                    f"rule {rule.name!r}: {route.destination} is none of the peers; "
-                    "add it with --peer, or as one of [[peers]]",
-                )
-
-
-def warnings(settings: Settings) -> list[str]:
-    """What is allowed and should be known, one line each, for the start of the server."""
-    found: list[str] = []
-    server, tls = settings.server, settings.tls
-    if settings.plain.enabled and not _is_loopback(server.host):
-        found.append(
-            f"clear text on {server.host}:{server.port}: everybody on the way can read and change "
-            "what is sent, and AE titles prove nothing (prefer TLS; --no-plain switches this off)"
-        )
-        if not settings.access.allow:
-            found.append(
-                "every calling AE title is admitted in the clear (list them with --allow AET)"
-            )
-    if tls.enabled and tls.client_certificates is not ClientCertificates.REQUIRED:
-        found.append(
-            f"tls.client_certificates is {tls.client_certificates.value}: "
-            "peers without a certificate are served over TLS"
-        )
-    if tls.enabled and tls.identity is TlsIdentity.ANY:
-        found.append(
-            "tls.identity is any: whoever has a certificate of the CA may use any AE title"
-        )
-    monitoring = settings.monitoring
-    if monitoring.enabled and not _is_loopback(monitoring.host):
-        found.append(
-            f"HTTP on {monitoring.host}:{monitoring.port} is in the clear, and tells everybody who "
-            "reaches it what the archive does (monitoring.host)"
-        )
-    hl7 = settings.hl7
-    if hl7.enabled and not hl7.tls and not _is_loopback(hl7.host):
-        found.append(
-            f"HL7 on {hl7.host}:{hl7.port} is in the clear: everybody on the way can read orders, "
-            "and whoever reaches it can order (prefer hl7.tls)"
-        )
-    found += [
-        f"events go to the consumer {each.name} in the clear: everybody on the way can read them"
-        for each in settings.events.consumers
-        if isinstance(each.target, Webhook)
-        and not _is_loopback(each.target.host_in_the_clear or "localhost")
-    ]
-    if server.capture is not None:
-        found.append(
-            f"every association is recorded in {server.capture}: these captures hold PHI in the "
-            "clear, and nobody deletes them; stop it (server.capture) when the fault is found"
-        )
-    if settings.storage.is_in_memory:
-        found.append("everything is kept in memory and gone when the server stops")
-    elif settings.storage.durability == "relaxed":
-        found.append(
-            "durability is relaxed: objects that were acknowledged may be lost at power failure"
-        )
-    return found
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() in {"localhost", "localhost."}:
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 def show(settings: Settings) -> str:

@@ -260,7 +260,7 @@ async def test_the_association_is_not_idle_while_its_objects_are_read() -> None:
 
         nursery.start_soon(ask_and_stay)
         await object_store.reached.wait()
-        (connection,) = scp.server._connections
+        (connection,) = scp.server._admission.connections
         task = connection.task
         assert task is not None
         assert task._idle_deadline() == float("inf")

@@ -1,0 +1,139 @@
+"""Operations that we ask the peer for, within the negotiated window."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import trio
+
+from isocenter.engine import commands
+from isocenter.engine.dimse.messages import Request
+from isocenter.engine.errors import AssociationError
+from isocenter.engine.items import Buffer
+from isocenter.services.association.sending import Sending
+from isocenter.services.association.state import Inbound
+from isocenter.services.errors import DeadlineExceeded
+from isocenter.services.operations import Invocation, ReceivedResponse
+
+
+class Invoking(Sending):
+    """The side of an association that asks the peer, and waits for its responses."""
+
+    def next_message_id(self) -> int:
+        """A Message ID that no outstanding operation of ours uses (PS3.7 9.1)."""
+        return self._engine.operations.next_message_id()
+
+    async def begin(
+        self,
+        context_id: int,
+        request: Request,
+        data_set: Buffer | AsyncIterator[Buffer] | None = None,
+    ) -> Invocation:
+        """Send a request, as soon as the negotiated window allows; its responses come to the
+        `Invocation` until `finish`.
+
+        Raises:
+            AssociationError: the association has ended.
+            DeadlineExceeded: what is outstanding got no response in time.
+            LocalProtocolError: not allowed now; nothing was sent.
+        """
+        await self._room_in_window()
+        invocation = Invocation(self, context_id, request)
+        self._invocations[request.message_id] = invocation
+        self._set_deadline()
+        self._beginning.add(request.message_id)
+        try:
+            if data_set is None or isinstance(data_set, bytes | bytearray | memoryview):
+                await self.send(commands.SendMessage(context_id, request, data_set))
+            else:
+                await self.send_streamed(context_id, request, data_set)
+        except BaseException:
+            self.finish(invocation)
+            raise
+        finally:
+            self._beginning.discard(request.message_id)
+        return invocation
+
+    async def _room_in_window(self) -> None:
+        """Until one more operation may be outstanding: beside those that were sent stand
+        those whose turn to send has not come yet (PS3.7 D.3.3.3)."""
+        operations = self._engine.operations
+        while self._end_reason is None:
+            taken = len(self._beginning | operations.invoked.keys())
+            if not operations.window or taken < operations.window:
+                return
+            with trio.move_on_after(self.deadlines.response) as scope:
+                await self._invocation_ended.wait()
+            # Our own sending may take its time, and has deadlines of its own.
+            if scope.cancelled_caught and not self._message_lock.locked():
+                raise await self.no_response()
+        raise self._end_reason
+
+    async def no_more_of(self, kind: type[Request]) -> None:
+        """Until no request of ours of this *kind* is outstanding, also of those given up.
+
+        Raises:
+            DeadlineExceeded: one got no final response in time.
+        """
+        with trio.move_on_after(self.deadlines.response) as scope:
+            while self._end_reason is None and any(
+                each.kind is kind for each in self._engine.operations.invoked.values()
+            ):
+                await self._invocation_ended.wait()
+        if scope.cancelled_caught:
+            raise await self.no_response()
+
+    async def no_response(self) -> DeadlineExceeded:
+        """Give the association up because the peer does not answer; what to raise."""
+        error = DeadlineExceeded(
+            f"no response within {self.deadlines.response:g} s; the association was aborted"
+        )
+        await self.abort(error)
+        return error
+
+    def finish(self, invocation: Invocation) -> None:
+        """Its final response has come, or nobody waits for it: the place is free again."""
+        if self._invocations.get(invocation.request.message_id) is invocation:
+            del self._invocations[invocation.request.message_id]
+            invocation._deliver.close()
+            invocation._responses.close()
+            self._tell(invocation.request, invocation.status, invocation.began, as_scp=False)
+            self._invocation_ended.send()
+            self.restart_idle()
+
+    async def invoke(
+        self,
+        context_id: int,
+        request: Request,
+        data_set: Buffer | AsyncIterator[Buffer] | None = None,
+    ) -> ReceivedResponse:
+        """An operation with a single response, from request to response."""
+        invocation = await self.begin(context_id, request, data_set)
+        try:
+            return await invocation.next()
+        finally:
+            self.finish(invocation)
+
+    # Responses of the peer.
+
+    async def _response_data_received(self, data: memoryview, is_last: bool) -> None:
+        inbound = self._inbound
+        if inbound.response is None:
+            return  # of a message that was skipped
+        if len(inbound.gathered) + len(data) > self.limits.identifier:
+            await self.abort(AssociationError("the data set of a response passes its limit"))
+            return
+        inbound.gathered += data
+        if is_last:
+            self._inbound = Inbound()
+            await self._deliver(ReceivedResponse(inbound.response, bytes(inbound.gathered)))
+
+    async def _deliver(self, response: ReceivedResponse) -> None:
+        invocation = self._invocations.get(response.message.message_id_being_responded_to)
+        if invocation is None:  # whoever asked has left; its place in the window is free now
+            self._invocation_ended.send()
+            return
+        try:
+            await invocation._deliver.send(response)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # whoever asked has left

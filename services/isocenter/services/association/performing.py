@@ -1,0 +1,75 @@
+"""Operations that the peer asks for: answered at once, or performed by a task each."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, cast
+
+import trio
+
+from isocenter.engine import commands
+from isocenter.engine.dimse.messages import Request, Response
+from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.services.association.sending import Sending
+from isocenter.services.operations import Operation
+
+if TYPE_CHECKING:
+    from isocenter.services.association.task import AssociationTask
+
+log = logging.getLogger("isocenter.association")
+
+
+class Performing(Sending):
+    """The side of an association that does what the peer asks."""
+
+    async def _request_received(
+        self, context_id: int, request: Request, has_data_set: bool
+    ) -> None:
+        context = self.negotiated.contexts[context_id]
+        if (
+            self._answer_at_once is not None
+            and not has_data_set
+            and (self.grant is None or not self.grant.refusal(context.abstract_syntax, request))
+        ):
+            response = self._answer_at_once(context, request)
+            if response is not None:
+                await self._respond_at_once(context_id, request, response)
+                return
+        window = self.negotiated.operations_performed
+        while window and len(self._performing) >= window:
+            # The peer overruns its window: it waits, and what it sends waits in the socket.
+            await self._operation_ended.wait()
+        operation = Operation(cast("AssociationTask", self), context, request, has_data_set)
+        if has_data_set:
+            self._inbound.operation = operation
+        self._performing.add(operation)
+        assert self._nursery is not None
+        self._nursery.start_soon(self._perform, operation)
+
+    async def _respond_at_once(self, context_id: int, request: Request, response: Response) -> None:
+        began = trio.current_time()
+        try:
+            await self.send(commands.SendMessage(context_id, response))
+        except (AssociationError, LocalProtocolError):
+            return  # what came behind the request has ended the association
+        self._tell(request, response.status, began)
+
+    async def _perform(self, operation: Operation) -> None:
+        try:
+            with operation.scope:
+                await self._provider(operation)
+        except AssociationError as error:
+            log.debug(
+                "%s: operation ended with its association: %s", self.transport.peer_address, error
+            )
+        except LocalProtocolError as error:
+            if self._end_reason is None:
+                self.complaints.add(log, logging.WARNING, "operation given up: %s", error)
+        finally:
+            operation._abandon()
+            self._performing.remove(operation)
+            self._tell(operation.request, operation.status, operation.began)
+            if operation.account is not None:
+                self.notices.tell(operation.account())
+            self._operation_ended.send()
+            self.restart_idle()

@@ -1,0 +1,211 @@
+"""Messages to the peer, whole and one after the other; and the last one, A-ABORT."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Final
+
+import trio
+
+from isocenter.engine import commands, effects
+from isocenter.engine.commands import Command
+from isocenter.engine.dimse.messages import Message, Request
+from isocenter.engine.effects import Effect
+from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.items import Buffer
+from isocenter.engine.states import Sta
+from isocenter.services.association.state import AssociationState
+from isocenter.services.errors import DeadlineExceeded
+
+#: Writes that need not wait before others get their turn: a peer may ask thousands of times
+#: in one chunk, and a query may have thousands of matches.
+_FAIR_SHARE: Final = 16
+#: Nothing can be sent any more.
+_OVER: Final = frozenset({Sta.STA1, Sta.STA13})
+
+
+class Sending(AssociationState, ABC):
+    """The side of an association that sends."""
+
+    @abstractmethod
+    async def _carry_out(self, answer: Iterable[Effect]) -> None:
+        """Do what the engine answered, in its order."""
+
+    async def send(self, command: Command) -> None:
+        """Have the engine do it, and carry out what follows.
+
+        Raises:
+            LocalProtocolError: not allowed now; nothing was sent.
+            AssociationError: the association has ended.
+        """
+        if self._end_reason is not None:
+            raise self._end_reason
+        self._trace(command)
+        if isinstance(command, commands.SendMessage):
+            async with held(self._message_lock):
+                if self._end_reason is not None:
+                    raise self._end_reason
+                self.traffic.messages_sent += 1
+                await self._carry_out(self._by_engine(command))
+        else:
+            await self._carry_out(self._engine.send(command))
+
+    async def send_messages(
+        self, context_id: int, messages: Sequence[tuple[Message, Buffer | None]]
+    ) -> None:
+        """Several messages, each with its data set, in one write.
+
+        Raises:
+            LocalProtocolError: one is not allowed now; those before it were not sent either.
+            AssociationError: the association has ended.
+        """
+        if self._end_reason is not None:
+            raise self._end_reason
+        buffers: list[Buffer] = []
+        async with held(self._message_lock):
+            for message, data_set in messages:
+                command = commands.SendMessage(context_id, message, data_set)
+                self._trace(command)
+                buffers += _bytes_of(self._engine.send(command))
+            self.traffic.messages_sent += len(messages)
+            await self._write(buffers)
+
+    async def send_streamed(
+        self,
+        context_id: int,
+        message: Request,
+        parts: AsyncIterator[Buffer],
+    ) -> None:
+        """Send a message whose data set comes in *parts*, none of them empty.
+
+        When *parts* raises, the message cannot be completed any more: the association is
+        aborted and the exception goes on.
+        """
+        async with self._message_lock:
+            held: Buffer = await anext(parts, b"")
+            if self._end_reason is not None:
+                raise self._end_reason
+            self.traffic.messages_sent += 1
+            buffers = _bytes_of(
+                self._by_engine(commands.SendMessage(context_id, message, has_data_set=True))
+            )
+            try:
+                async for part in parts:
+                    if self._end_reason is not None:
+                        raise self._end_reason
+                    buffers += _bytes_of(
+                        self._by_engine(commands.SendDataSet(context_id, held, False))
+                    )
+                    await self._write(buffers)
+                    held, buffers = part, ()
+                if self._end_reason is not None:
+                    raise self._end_reason
+                buffers += _bytes_of(self._by_engine(commands.SendDataSet(context_id, held, True)))
+                await self._write(buffers)
+            except BaseException:
+                if self._engine.is_sending_data_set:
+                    await self.abort()
+                raise
+
+    def _by_engine(self, command: Command) -> tuple[Effect, ...]:
+        """Have the engine do it.  It may know before us that the association is over: the reader
+        carries out what came before the end."""
+        try:
+            return self._engine.send(command)
+        except LocalProtocolError as error:
+            if self._engine.state in _OVER:
+                raise AssociationError("the association has ended") from error
+            raise
+
+    async def abort(self, reason: AssociationError | None = None) -> None:
+        """A-ABORT now, if it can still be framed; else close.
+
+        The reader goes on until the peer has closed or ARTIM has run out: closing at once
+        could destroy the A-ABORT on its way.
+        """
+        self._end(reason or AssociationError("the association was aborted here"))
+        with trio.move_on_after(self.deadlines.abort, shield=True):
+            if not self._cut:
+                try:
+                    await self._carry_out(self._engine.send(commands.Abort()))
+                    return
+                except LocalProtocolError:
+                    if self._engine.state is Sta.STA13:
+                        return
+        await self._close()
+
+    # The socket.
+
+    async def _write(self, buffers: Sequence[Buffer]) -> None:
+        async with held(self._sending):
+            if self._cut or self._closed:
+                return
+            self.traffic.bytes_sent += sum(map(len, buffers))
+            self._cut = True  # until all of it has left, nothing else can be framed
+            try:
+                left = self.transport.send_now(buffers)
+                if left:
+                    await self._write_slowly(left)
+                else:
+                    self._cut = False
+            except BrokenPipeError:
+                pass  # the reader sees the end of the connection, and Evt17 tells the engine
+        self._sends += 1
+        if self._sends % _FAIR_SHARE == 0:
+            await trio.lowlevel.checkpoint()
+
+    async def _write_slowly(self, buffers: Sequence[Buffer]) -> None:
+        limit = self.deadlines.write_blocked
+        with trio.CancelScope() as scope:
+
+            def progress() -> None:
+                scope.deadline = trio.current_time() + limit
+
+            progress()
+            try:
+                await self.transport.send(buffers, progress)
+                self._cut = False
+            except trio.Cancelled:
+                if not scope.cancel_called and not self._closed:
+                    # Half a message has left; whoever comes next must not wait for an answer.
+                    self.in_background(self._close)
+                    self._end(AssociationError("a message was cut short here"))
+                raise
+        if scope.cancelled_caught:
+            self._end(DeadlineExceeded(f"the peer took no data for {limit:g} s"))
+            await self._close()
+
+    async def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._reading.cancel()
+            self.closed.set()
+            await self.transport.aclose()
+
+
+class held:  # noqa: N801 (reads as a verb)
+    """A lock, without a turn of the scheduler when it is free."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: trio.Lock) -> None:
+        self._lock = lock
+
+    async def __aenter__(self) -> None:
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+def _bytes_of(answer: Iterable[Effect]) -> tuple[Buffer, ...]:
+    return tuple(
+        buffer
+        for effect in answer
+        if isinstance(effect, effects.SendBytes)
+        for buffer in effect.buffers
+    )

@@ -1,0 +1,257 @@
+"""What stands of an association, who works and waits on it, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from isocenter.engine import events
+from isocenter.engine.association import Association
+from isocenter.engine.commands import Command
+from isocenter.engine.describe import describe
+from isocenter.engine.dimse.message_table import NAMES
+from isocenter.engine.dimse.messages import Request, Response, UnrecognizedMessage, sop_class_of
+from isocenter.engine.effects import Effect
+from isocenter.engine.errors import (
+    AssociationAbortedError,
+    AssociationError,
+    LocalProtocolError,
+    ProviderAbortedError,
+    RemoteProtocolError,
+    TransportLostError,
+)
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.negotiation import Negotiated, Role
+from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.engine.states import Sta
+from isocenter.services.broadcast import Broadcast
+from isocenter.services.complaints import Complaints
+from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
+from isocenter.services.notices import Caller, Ending, Notices, OperationEnded
+from isocenter.services.operations import Answer, Invocation, Operation, Provider
+from isocenter.services.policy.grants import Grant
+from isocenter.services.transport import Transport
+
+log = logging.getLogger("isocenter.association")
+
+#: Class of each request → what it asks for.
+_COMMANDS: Final = {kind: name.removesuffix("-RQ") for kind, name in NAMES.items()} | {
+    UnrecognizedMessage: "unrecognized"
+}
+
+#: Answers an A-ASSOCIATE indication.
+Decide = Callable[[AssociateRequest], Awaitable[AssociateAccept | AssociateReject]]
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over one association."""
+
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    messages_received: int = 0
+    messages_sent: int = 0
+
+
+@dataclass(slots=True)
+class Inbound:
+    """What the next data set fragments belong to."""
+
+    operation: Operation | None = None
+    response: Response | None = None
+    gathered: bytearray = field(default_factory=bytearray)
+
+
+class AssociationState:
+    """What all sides of an `AssociationTask` know.
+
+    Attributes:
+        established: set when A-ASSOCIATE was accepted.
+        ended: set when the association is over; the connection may still be closing.
+        closed: set when the connection is closed too.
+        released: whether it ended by A-RELEASE.
+        caller: who is at the other end.
+        faulted: whether the peer broke the protocol.
+        accept: as requestor, the A-ASSOCIATE-AC; None: it has not come.
+        notices: hears what is performed.
+        awaited: how many requests of ours are still to come that the peer waits for.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        role: Role,
+        *,
+        provider: Provider,
+        answer: Answer | None = None,
+        decide: Decide | None = None,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
+        limits: Limits = DEFAULT_LIMITS,
+        caller: Caller | None = None,
+        notices: Notices | None = None,
+    ) -> None:
+        self.transport = transport
+        self.caller = caller or Caller(association="", address=transport.peer_address)
+        self.notices = Notices() if notices is None else notices
+        self.deadlines = deadlines
+        self.limits = limits
+        self.traffic = Traffic()
+        self.established = trio.Event()
+        self.ended = trio.Event()
+        self.closed = trio.Event()
+        self.released = False
+        self.awaited = 0
+        #: Operations of the peer that have ended.
+        self.performed = 0
+        self.accept: AssociateAccept | None = None
+        self._engine = Association(role, limits)
+        self._provider = provider
+        self._answer_at_once = answer
+        self._sends = 0
+        self._decide = decide
+        self._sending = trio.Lock()
+        self._message_lock = trio.Lock()
+        self._reading = trio.CancelScope()
+        self._sends_crumbs = False
+        self._nursery: trio.Nursery | None = None
+        self._artim_deadline = math.inf
+        self._received_at = math.inf
+        self._performing: set[Operation] = set()
+        self._operation_ended = Broadcast()
+        self._invocations: dict[int, Invocation] = {}
+        self._invocation_ended = Broadcast()
+        self._beginning: set[int] = set()
+        self._inbound = Inbound()
+        self._end_reason: AssociationError | None = None
+        self._cut = False
+        self._closed = False
+        self.faulted = False
+        #: What the peer may have performed; None: everything.
+        self.grant: Grant | None = None
+        self._is_traced = log.isEnabledFor(logging.DEBUG)
+        #: What is said about the peer in the log, bounded.
+        self.complaints = Complaints(transport.peer_address)
+
+    # What others ask.
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """What both sides agreed on."""
+        if self._engine.negotiated is None:
+            raise LocalProtocolError("the association is not established")
+        return self._engine.negotiated
+
+    @property
+    def is_established(self) -> bool:
+        return self._engine.state is Sta.STA6
+
+    @property
+    def operations(self) -> int:
+        """How many operations of the peer are being performed now."""
+        return len(self._performing)
+
+    @property
+    def is_idle(self) -> bool:
+        """Established, with nothing being performed or awaited."""
+        return self.is_established and not self._performing and not self._invocations
+
+    @property
+    def ending(self) -> Ending:
+        """How it ended; to be asked when it has."""
+        match self._end_reason:
+            case _ if self.released:
+                return Ending.RELEASED
+            case TransportLostError():
+                return Ending.CONNECTION_LOST
+            case AssociationAbortedError() | ProviderAbortedError(__cause__=None):
+                return Ending.ABORTED_BY_PEER
+            case _:
+                return Ending.ABORTED_HERE
+
+    def end_reason(self) -> AssociationError:
+        """Why it ended, as an exception for whoever waited on it."""
+        return self._end_reason or AssociationError("the association was released")
+
+    # How it ends.
+
+    def _end(self, reason: AssociationError) -> None:
+        """The association is over: nobody works or waits for it any more."""
+        if self._end_reason is None:
+            self._end_reason = reason
+        for operation in self._performing:
+            operation.scope.cancel()
+        self._finish()
+
+    def _finish(self) -> None:
+        self.ended.set()
+        for invocation in self._invocations.values():
+            invocation._deliver.close()
+        self._invocation_ended.send()
+
+    def in_background(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Run *function* in the association's nursery; it ends with the association."""
+        if self._nursery is not None and not self.ended.is_set():
+            self._nursery.start_soon(function)
+
+    # How long it may be silent.
+
+    def _idle_deadline(self) -> float:
+        """When a silent peer is given up: in the middle of a data set, and as acceptor when
+        nothing is under way.  What we asked for has deadlines of its own."""
+        if self._engine.state is not Sta.STA6:
+            return math.inf
+        awaits_data = self._inbound.operation is not None or self._inbound.response is not None
+        busy = (
+            self._performing
+            or self._invocations
+            or self.awaited
+            or self._engine.role is Role.REQUESTOR
+        )
+        if busy and not awaits_data:
+            return math.inf
+        return self._received_at + self.deadlines.idle
+
+    def _set_deadline(self) -> None:
+        """Wake the reader in time; when it wakes too early it looks again, which is cheaper
+        than to move its deadline with every message."""
+        due = min(self._artim_deadline, self._idle_deadline())
+        self._reading.deadline = min(self._reading.deadline, due)
+
+    def restart_idle(self) -> None:
+        """What the peer waited for has come: from now on silence counts."""
+        self._received_at = trio.current_time()
+        self._set_deadline()
+
+    # What is told of it.
+
+    def _tell(
+        self, request: Request, status: int | None, began: float, *, as_scp: bool = True
+    ) -> None:
+        self.performed += as_scp
+        if self.notices:
+            self.notices.tell(
+                OperationEnded(
+                    caller=self.caller,
+                    command=_COMMANDS[type(request)],
+                    sop_class_uid=sop_class_of(request),
+                    status=status,
+                    seconds=trio.current_time() - began,
+                    as_scp=as_scp,
+                )
+            )
+
+    def _trace(self, item: Command | Effect) -> None:
+        """What goes on, for whoever debugs; of data sets only that there is one."""
+        if self._is_traced and not isinstance(item, events.DataSetReceived):
+            log.debug("%s: %s", self.transport.peer_address, describe(item))
+
+    def _log_fault(self, cause: RemoteProtocolError) -> None:
+        """The first of a connection: a peer could repeat its faults until ARTIM ends it."""
+        if not self.faulted:
+            self.faulted = True
+            self.complaints.add(log, logging.WARNING, "%s", cause)

@@ -1,0 +1,218 @@
+"""One connection from accept to close: what it speaks, its TLS handshake, its association."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from isocenter.engine.limits import Limits
+from isocenter.engine.negotiation import Role
+from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.services.association import AssociationTask
+from isocenter.services.deadlines import Deadlines
+from isocenter.services.listening import Bind
+from isocenter.services.notices import (
+    AssociationEnded,
+    Caller,
+    ConnectionRefused,
+    Notices,
+    Refusal,
+    association_name,
+)
+from isocenter.services.registry import Registry
+from isocenter.services.server.admission import Admission, Connection
+from isocenter.services.server.answering import Answering
+from isocenter.services.server.statistics import Statistics
+from isocenter.services.tls_errors import describe_tls_error
+from isocenter.services.tls_transport import tls_transport
+from isocenter.services.transport import SocketTransport, Transport
+
+log = logging.getLogger("isocenter.server")
+
+#: First bytes by which the wrong protocol on a port is told.
+_TLS_HANDSHAKE: Final = 0x16
+_ASSOCIATE_RQ: Final = 0x01
+_HTTP_VERBS: Final = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"CONN", b"DELE", b"PATC")
+
+#: Takes a transport and what we are on it; gives the one to use.
+Record = Callable[[Transport, Role], Transport]
+
+
+class Carrier:
+    """Carries connections, each in a task of its own."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        answering: Answering,
+        admission: Admission,
+        statistics: Statistics,
+        notices: Notices,
+        deadlines: Deadlines,
+        limits: Limits,
+        record: Record | None,
+    ) -> None:
+        self._registry = registry
+        self._answering = answering
+        self._admission = admission
+        self._statistics = statistics
+        self._notices = notices
+        self._deadlines = deadlines
+        self._limits = limits
+        self._record = record
+
+    async def carry(self, sock: socket.socket, bind: Bind, connection: Connection) -> None:
+        """From accept to close; what fails on it is logged, and stays here."""
+        association_name.set(connection.name)
+        try:
+            with connection.scope:
+                transport = await self.open(sock, bind, connection)
+                if transport is None:
+                    return
+                connection.opened = True
+                if self._record is not None:
+                    transport = self._record(transport, Role.ACCEPTOR)
+                await self._associate(transport, connection)
+        except* Exception:
+            # One association, not the server.
+            log.exception("%s: the association failed here", connection.address)
+        finally:
+            sock.close()
+            self._admission.remove(connection)
+            if connection.scope.cancelled_caught and not connection.associated:
+                self._tell_of_silence(connection)
+            self._admission.changed.set()
+
+    async def open(
+        self, sock: socket.socket, bind: Bind, connection: Connection
+    ) -> Transport | None:
+        """Know what the peer speaks, and shake hands under TLS; None: it goes."""
+        deadline = trio.current_time() + self._deadlines.association_request
+        connection.scope.deadline = deadline
+        first = await _first_bytes(sock)
+        if not first:
+            return None
+        address = connection.address
+        if bind.tls is None:
+            if first[0] == _TLS_HANDSHAKE:
+                self._refuse(
+                    address,
+                    Refusal.WRONG_PROTOCOL,
+                    "TLS on the port for clear text; closed. Use the TLS port",
+                )
+                return None
+            if first[:4] in _HTTP_VERBS:
+                self._refuse(
+                    address, Refusal.WRONG_PROTOCOL, "an HTTP request on the DICOM port; closed"
+                )
+                return None
+            return SocketTransport(sock, address)
+        if first[0] != _TLS_HANDSHAKE:
+            what = "clear-text DICOM" if first[0] == _ASSOCIATE_RQ else "not TLS"
+            self._refuse(
+                address,
+                Refusal.WRONG_PROTOCOL,
+                f"{what} on the TLS port; closed. Switch TLS on at the peer (+tls)",
+            )
+            return None
+        self._admission.begin_handshake(connection)
+        try:
+            return await tls_transport(sock, bind.tls(), server_side=True, peer_address=address)
+        except trio.BrokenResourceError as error:
+            cause = error.__cause__
+            text = (
+                describe_tls_error(cause) if isinstance(cause, ssl.SSLError) else "connection lost"
+            )
+            self._refuse(address, Refusal.TLS_HANDSHAKE, f"TLS handshake failed: {text}")
+            return None
+        finally:
+            self._admission.end_handshake(connection)
+
+    def _refuse(self, address: str, refusal: Refusal, detail: str) -> None:
+        log.warning("%s: %s", address, detail)
+        self._notices.tell(ConnectionRefused(address=address, refusal=refusal, detail=detail))
+
+    async def _associate(self, transport: Transport, connection: Connection) -> None:
+        async def decide(request: AssociateRequest) -> AssociateAccept | AssociateReject:
+            return await self._answering.answer(request, transport, connection)
+
+        task = AssociationTask(
+            transport,
+            Role.ACCEPTOR,
+            provider=self._registry.perform,
+            answer=self._registry.answer,
+            decide=decide,
+            deadlines=self._deadlines,
+            limits=self._limits,
+            caller=Caller(
+                association=connection.name,
+                address=connection.address,
+                is_tls=connection.is_tls,
+                certificate=(transport.identity and transport.identity.common_name) or "",
+            ),
+            notices=self._notices,
+        )
+        connection.task = task
+        began = trio.current_time()
+        try:
+            await task.run()
+        finally:
+            self._statistics.bytes_received += task.traffic.bytes_received
+            self._statistics.bytes_sent += task.traffic.bytes_sent
+            connection.task = None  # `traffic` counts it once
+            self._tell_of_end(task, connection, trio.current_time() - began)
+
+    def _tell_of_end(self, task: AssociationTask, connection: Connection, seconds: float) -> None:
+        reason = task.end_reason()
+        if connection.associated:
+            if not task.released:
+                self._statistics.aborted += 1
+            log.info("%s: ended: %s", connection.address, reason)
+            self._notices.tell(
+                AssociationEnded(
+                    caller=task.caller,
+                    ending=task.ending,
+                    why=str(reason),
+                    seconds=seconds,
+                    bytes_received=task.traffic.bytes_received,
+                    bytes_sent=task.traffic.bytes_sent,
+                    operations=task.performed,
+                )
+            )
+        elif task.faulted:
+            self._notices.tell(
+                ConnectionRefused(
+                    address=connection.address,
+                    refusal=Refusal.WRONG_PROTOCOL,
+                    detail=str(reason),
+                )
+            )
+
+    def _tell_of_silence(self, connection: Connection) -> None:
+        if self._admission.is_closed:
+            return
+        if connection.dropped:
+            refusal, detail = Refusal.TOO_MANY, "said nothing while others waited"
+        else:
+            step = "A-ASSOCIATE-RQ" if connection.opened else "beginning"
+            refusal, detail = Refusal.DEADLINE, f"no {step} in time"
+        self._notices.tell(
+            ConnectionRefused(address=connection.address, refusal=refusal, detail=detail)
+        )
+
+
+async def _first_bytes(sock: socket.socket) -> bytes:
+    """Look at what comes first without taking it; empty when the peer has closed."""
+    while True:
+        try:
+            return sock.recv(4, socket.MSG_PEEK)
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(sock)
+        except OSError:
+            return b""

@@ -1,0 +1,18 @@
+"""What a server did since it started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What a server did since it started."""
+
+    connections: int = 0
+    associations: int = 0
+    rejected: int = 0
+    #: Ended without a release: by A-ABORT of either side, or as the connection was lost.
+    aborted: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
