@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from corpora import CORPUS, TARGETS, Seeds, dictionary_of, files, is_grown
-from seeding import data_sets, protocol
+from seeding import data_sets, protocol, worklist
 from seeding.words import dictionary
 
 SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
     "acceptor": protocol.acceptor,
+    "entries": worklist.entries,
     "file_meta": data_sets.file_meta,
     "framing": protocol.framing,
     "identifiers": data_sets.identifiers,
@@ -28,6 +29,7 @@ SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
     "requestor": protocol.requestor,
     "scanner": data_sets.scanner,
     "values": protocol.values,
+    "worklist": worklist.worklist,
 }
 
 

@@ -22,6 +22,7 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services.attributes import ATTRIBUTES, REQUEST_ATTRIBUTES, Level
+from isocenter.services.worklist.order import FIELDS as FIELDS_OF_ORDERS
 
 _SYNTAXES: Final = (
     IMPLICIT_VR_LITTLE_ENDIAN,
@@ -87,8 +88,26 @@ def _attribute_words() -> set[bytes]:
     )
 
 
+def _entry_words() -> set[bytes]:
+    """Of text dumps and of JSON."""
+    marks = (
+        b"(fffe,e000) -\n",
+        b"(fffe,e00d) -\n",
+        b"(fffe,e0dd) -\n",
+        b"[",
+        b"]",
+        b"#",
+        b"{",
+        b"}",
+    )
+    names = {f'"{name}": '.encode() for name in (*FIELDS_OF_ORDERS, "attributes", "vr", "Value")}
+    tags = {f"({path[1:5]},{path[6:10]}) ".encode() for path in FIELDS_OF_ORDERS.values()}
+    return names | tags | set(marks)
+
+
 _WORDS: Final[Mapping[str, Callable[[], set[bytes]]]] = {
     "acceptor": lambda: _pdu_words() | _command_words() | _uid_words(),
+    "entries": lambda: _data_set_words() | _entry_words() | _text_words(),
     "file_meta": lambda: (
         _uid_words()
         | {b"DICM"}
@@ -104,6 +123,7 @@ _WORDS: Final[Mapping[str, Callable[[], set[bytes]]]] = {
     "reencoder": _data_set_words,
     "requestor": lambda: _pdu_words() | _command_words() | _uid_words(),
     "scanner": _data_set_words,
+    "worklist": lambda: _data_set_words() | _attribute_words() | _text_words(),
     "values": lambda: {bytes((1, number)) for number in range(12)},
 }
 

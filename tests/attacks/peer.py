@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +17,9 @@ from isocenter.engine.dimse.messages import (
     CEchoRequest,
     CFindRequest,
     CStoreRequest,
+    Message,
     Request,
+    decode_message,
     encode_message,
 )
 from isocenter.engine.items import ProposedContext, UserInformation
@@ -32,8 +36,12 @@ from isocenter.engine.uid import (
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+WORKLIST = "1.2.840.10008.5.1.4.31"
+MPPS = "1.2.840.10008.3.1.2.3.3"
+COMMITMENT = "1.2.840.10008.1.20.1"
 #: Context IDs of every association here.
 ECHO_CONTEXT, STORE_CONTEXT, FIND_CONTEXT, DEFLATED_CONTEXT = 1, 3, 5, 7
+WORKLIST_CONTEXT, MPPS_CONTEXT, COMMITMENT_CONTEXT = 9, 11, 13
 RQ, AC, RJ, DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
 #: Of a server that neither answers nor closes.
 PATIENCE_SECONDS = 15.0
@@ -46,12 +54,18 @@ class Target:
 
     Attributes:
         folder: everything that it may write lies below it, in a folder of its own.
+        hl7_port: where it takes orders.
+        hooks: ports of its consumers of events: one that attacks, and one that does not.
+        entries: on its worklist, at the least.
     """
 
     port: int
     called: str
     folder: Path
     tls_port: int | None = None
+    hl7_port: int = 0
+    hooks: tuple[int, int] = (0, 0)
+    entries: int = 0
 
 
 class Closed(Exception):
@@ -105,6 +119,9 @@ def association(called: str, calling: str = "ATTACKER") -> bytes:
                 ProposedContext(STORE_CONTEXT, CT, explicit),
                 ProposedContext(FIND_CONTEXT, FIND, explicit),
                 ProposedContext(DEFLATED_CONTEXT, CT, (DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,)),
+                ProposedContext(WORKLIST_CONTEXT, WORKLIST, explicit),
+                ProposedContext(MPPS_CONTEXT, MPPS, explicit),
+                ProposedContext(COMMITMENT_CONTEXT, COMMITMENT, explicit),
             ),
             user_information=UserInformation(
                 max_pdu_length=16_384, implementation_class_uid="1.2.3"
@@ -116,7 +133,12 @@ def association(called: str, calling: str = "ATTACKER") -> bytes:
 class Peer:
     """One connection.  Nothing it does raises but `Closed`."""
 
+    #: How many there have been.
+    count = 0
+
     def __init__(self, port: int, patience: float = PATIENCE_SECONDS) -> None:
+        Peer.count += 1
+        self._pdvs: deque[tuple[int, bytes]] = deque()
         try:
             self.sock = socket.create_connection(("127.0.0.1", port), patience)
         except OSError as error:
@@ -170,6 +192,48 @@ class Peer:
             if at >= 0:
                 return int.from_bytes(body[at + 8 : at + 10], "little")
 
+    def message(self) -> tuple[Message, bytes]:
+        """The next DIMSE message, whole, and its data set."""
+        parts = [b"", b""]
+        message: Message | None = None
+        while True:
+            control, fragment = self._pdv()
+            is_command = control & 1
+            parts[is_command] += fragment
+            if not control & 2:
+                continue
+            if not is_command and message is not None:
+                return message, parts[0]
+            message, has_data_set = decode_message(parts[1])
+            if not has_data_set:
+                return message, b""
+
+    def _pdv(self) -> tuple[int, bytes]:
+        while not self._pdvs:
+            pdu_type, body = self.receive()
+            if pdu_type != DATA:
+                raise Closed({ABORT: "aborted", RJ: "rejected"}.get(pdu_type, f"PDU {pdu_type}"))
+            at = 0
+            while at < len(body):
+                length, _, control = struct.unpack_from(">IBB", body, at)
+                self._pdvs.append((control, body[at + 6 : at + 4 + length]))
+                at += 4 + length
+        return self._pdvs.popleft()
+
+    def ask(self, context_id: int, request: Request, content: bytes) -> tuple[int, list[bytes]]:
+        """Send a request with a data set; the last status, and the data sets that came."""
+        self.send(command(context_id, request, has_data_set=True), *data_set(context_id, content))
+        found = []
+        while True:
+            response, content = self.message()
+            if content:
+                found.append(content)
+            status = getattr(response, "status", None)
+            if status is None:
+                raise Closed("asked something else")
+            if status not in (0xFF00, 0xFF01):
+                return status, found
+
     def fate(self) -> str:
         """What the server says next, in a word."""
         try:
@@ -179,6 +243,28 @@ class Peer:
         return {AC: "accepted", RJ: "rejected", ABORT: "aborted", DATA: "answered"}.get(
             pdu_type, f"PDU {pdu_type}"
         )
+
+
+class Sender(Peer):
+    """A connection for HL7 orders over MLLP."""
+
+    def order(self, message: str | bytes) -> str:
+        """What it is acknowledged with: AA, AE or AR."""
+        self.send(framed(message))
+        return self.acknowledgement()
+
+    def acknowledgement(self) -> str:
+        """Of the next one."""
+        data = b""
+        while not data.endswith(b"\x1c\r"):
+            data += self._exactly(1)
+        found = re.search(rb"\rMSA\|([A-Z]{2})[|\r]", data)
+        return "no MSA" if found is None else found[1].decode()
+
+
+def framed(message: str | bytes) -> bytes:
+    content = message.encode() if isinstance(message, str) else message
+    return b"\x0b" + content + b"\x1c\r"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attacks.attacks import CANARY, Attack
-from attacks.peer import Closed, Target, probe
+from attacks.peer import Closed, Peer, Target, probe
 
 #: Between two C-ECHOs of somebody else.
 _PROBE_EVERY_SECONDS = 0.05
@@ -34,6 +34,7 @@ class Outcome:
         descriptors: more than before, after it.
         serves: whether it answers afterwards.
         written: paths outside of its folder that it made.
+        connections: to it, of everybody.
     """
 
     fate: str
@@ -45,6 +46,7 @@ class Outcome:
     descriptors: int = 0
     serves: bool = True
     written: tuple[str, ...] = ()
+    connections: int = 0
 
 
 @dataclass
@@ -95,7 +97,7 @@ def under_attack(
     """
     with suppress(Closed):
         probe(target)
-    before, opened = memory(), descriptors()
+    before, opened, connections = memory(), descriptors(), Peer.count
     prober = Prober(target)
     with prober.running():
         try:
@@ -118,6 +120,7 @@ def under_attack(
     except Closed:
         outcome.serves = False
     outcome.grown = memory() - before
+    outcome.connections = Peer.count - connections
     outcome.written = canaries(target.folder)
     for path in outcome.written:  # or the next server would be blamed
         if Path(path).is_file():

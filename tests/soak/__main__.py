@@ -1,7 +1,8 @@
 """Mixed traffic and faults for hours: `tox -e soak -- --minutes 240 --workers 2`.
 
-A line each minute with memory, descriptors, threads, CPU and latencies; at the end, whether
-anything grew without bound and whether every acknowledged object is there.
+A line each minute with memory, descriptors, threads, CPU, queues and latencies; at the end,
+whether anything grew without bound, whether every acknowledged object is there, and whether
+everything was sent on, told and committed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ def main() -> int:
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             return 130
-    print(f"{report.operations} operations, {report.stored} objects stored")
+    print(
+        f"{report.operations} operations, {report.stored} objects stored, "
+        f"{report.examinations} examinations; nothing waited {report.drained:.0f} s after the end"
+    )
     for problem in report.problems:
         print(f"WRONG: {problem}")
     print("nothing grew, nothing was lost" if not report.problems else "not good")

@@ -29,11 +29,18 @@ from attacks.peer import (
     pdu,
     store,
 )
+from attacks.workflow import WORKFLOW_ATTACKS
 from support.processes import ENVIRONMENT
 
 ROOT = "1.2.826.0.1.3680043.10.999.77"
 #: Attacks that are over at once; the others have tests of their own.
-_FAULTS = ("aborts", "lengths", "zero", "dimse", "ids", "nesting", "elements", "paths", "log")
+_FAULTS = frozenset(
+    (
+        *("aborts", "lengths", "zero", "dimse", "ids", "nesting", "elements", "paths", "log"),
+        *("hl7-malformed", "hl7-log", "stars", "keys", "deep-keys", "items", "sets", "references"),
+    )
+)
+_ATTACKS = [each for each in (*ATTACKS, *WORKFLOW_ATTACKS) if each.name in _FAULTS]
 _FAULT_SCALE = 0.01
 _SIZES = (12_000, 12_000, 12_000, 530_000, 2_500_000)
 _OBJECTS_OF_STUDY = 20
@@ -124,7 +131,7 @@ class Client:
             for _ in range(self.draw.randint(1, 5)):
                 self.count += 1
                 uid, size = f"{study}.{self.count}", self.draw.choice(_SIZES)
-                content = _object(uid, study, self.draw.randbytes(size))
+                content = object_of(uid, study, self.draw.randbytes(size))
                 peer.send(command(STORE_CONTEXT, store(uid), has_data_set=True))
                 peer.send(*data_set(STORE_CONTEXT, content))
                 status = peer.status()
@@ -168,7 +175,7 @@ class Client:
 
     def fault(self) -> None:
         """What it is answered with is no matter here."""
-        attack = self.draw.choice([each for each in ATTACKS if each.name in _FAULTS])
+        attack = self.draw.choice(_ATTACKS)
         with suppress(Closed):
             attack.play(self.target, _FAULT_SCALE)
 
@@ -183,7 +190,7 @@ def _element(tag: int, vr: bytes, value: bytes) -> bytes:
     return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
 
 
-def _object(uid: str, study: str, pixels: bytes) -> bytes:
+def object_of(uid: str, study: str, pixels: bytes) -> bytes:
     return (
         _element(0x00080016, b"UI", b"1.2.840.10008.5.1.4.1.1.2")
         + _element(0x00080018, b"UI", uid.encode())

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import ssl
 import statistics
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from attacks.peer import Target
+from services.events.hooks import webhook
+from soak.department import CONFIGURATION_FILE, IMAGES, Department, Destination, Done, configuration
 from soak.load import Client, Ledger
-from support.processes import ServedArchive, isocenter_command, served_archive
+from support.processes import (
+    ServedArchive,
+    free_port,
+    isocenter_command,
+    served_archive,
+    wait_for_line,
+)
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Memory of the last quarter may be above that of the third by so much, and no more.
 _MOST_GROWTH = 1.05
 _MOST_GROWN_BYTES = 8 << 20
+#: Within this after the last request, nothing waits any more.
+_DRAINED_SECONDS = 120.0
 #: What descriptors may differ by: connections that are open at the moment.
 _MOST_DESCRIPTORS = 30
+
+
+_HL7_LINE = r"^  HL7 orders .*:(\d+)$"
+_METRICS_LINE = r"(http://\S+/metrics)"
+_TO_SEND = re.compile(
+    r"^isocenter_forward_queue\{.*state=\"(?:due|sent|committing|deleting)\".*\} (\S+)$",
+    re.MULTILINE,
+)
+_TO_TELL = re.compile(r"^isocenter_events_waiting\{.*\} (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -39,10 +61,19 @@ class Sample:
 
 @dataclass
 class Report:
+    """What happened.
+
+    Attributes:
+        examinations: from the order to the commitment.
+        drained: seconds until nothing waited any more.
+    """
+
     samples: list[Sample] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     operations: int = 0
     stored: int = 0
+    examinations: int = 0
+    drained: float = 0.0
 
 
 def soak(
@@ -50,44 +81,60 @@ def soak(
 ) -> Report:
     """Run it; what is wrong stands in `Report.problems`."""
     report, ledger, stop = Report(), Ledger(), threading.Event()
-    with served_archive(folder, "--workers", str(workers), tls=True) as archive:
-        try:
-            with _clients(archive, folder, ledger, stop):
+    done, destination = Done(), Destination(folder, free_port())
+    with webhook() as hook, destination.running():
+        done.listen(hook)
+        options = ("--config", configuration(folder, hook, destination.port))
+        with served_archive(folder, *options, "--workers", str(workers), tls=True) as archive:
+            with _clients(archive, folder, ledger, stop, done, destination):
                 _watch(archive, seconds, report, ledger, tell, every)
-        finally:
-            stop.set()
-        report.stored = len(ledger.stored)
-        _settle(archive, report)
+            report.stored, report.examinations = len(ledger.stored), len(done.studies)
+            judge_queues(archive, done, report)
+            _settle(archive, report)
     report.problems += ledger.failures[:20]
-    _judge_growth(report)
+    judge_growth(report)
     _judge_objects(archive, ledger, report)
     return report
 
 
+def target_of(archive: ServedArchive, folder: Path) -> Target:
+    """Where everybody sends to."""
+    orders = int(wait_for_line(archive.process, _HL7_LINE, archive.log)[1])
+    return Target(archive.port, archive.ae_title, folder, archive.tls_port, hl7_port=orders)
+
+
 @contextmanager
 def _clients(
-    archive: ServedArchive, folder: Path, ledger: Ledger, stop: threading.Event
+    archive: ServedArchive,
+    folder: Path,
+    ledger: Ledger,
+    stop: threading.Event,
+    done: Done,
+    destination: Destination,
 ) -> Iterator[None]:
-    target = Target(archive.port, archive.ae_title, folder, archive.tls_port)
+    target = target_of(archive, folder)
     certificate, key, ca = archive.certificate("SOAK", folder)
     context = ssl.create_default_context(cafile=str(ca))
     context.load_cert_chain(certificate, key)
     threads, data_dir = [], archive.data_dir
-    for number in range(6):
-        client = Client(target, ledger, stop, number, context)
-        received = folder / f"received-{number}"
-        received.mkdir()
-        steps: dict[str, Callable[[], None]] = {
-            "C-ECHO": client.echo,
-            "C-STORE": client.store,
-            "C-FIND": client.find,
-        }
-        if number == 4:
-            steps = {"C-GET": lambda c=client, r=received: c.retrieve(r)}  # type: ignore[misc]
-        if number == 5:
-            steps = {"fault": client.fault, "reload": lambda: _reload(data_dir)}
-        pause = 0.02 if number < 4 else 0.2
+
+    def begin(client: Client, steps: dict[str, Callable[[], None]], pause: float) -> None:
         threads.append(threading.Thread(target=client.run, args=(steps, pause)))
+
+    for number in range(4):
+        client = Client(target, ledger, stop, number, context)
+        steps = {"C-ECHO": client.echo, "C-STORE": client.store, "C-FIND": client.find}
+        begin(client, steps, 0.02)
+    received = folder / "received"
+    received.mkdir()
+    client = Client(target, ledger, stop, 4, context)
+    begin(client, {"C-GET": lambda c=client: c.retrieve(received)}, 0.2)  # type: ignore[misc]
+    client = Client(target, ledger, stop, 5, context)
+    begin(client, {"fault": client.fault, "reload": lambda: _reload(data_dir)}, 0.2)
+    for number in (6, 7):
+        room = Department(target, ledger, stop, number, context, done=done)
+        begin(room, {"examination": room.examination, "morning": room.everything}, 0.1)
+    begin(Client(target, ledger, stop, 8), {"destination away": destination.go_away}, 20.0)
     for thread in threads:
         thread.start()
     try:
@@ -115,7 +162,11 @@ def _watch(
     every: float,
 ) -> None:
     began = time.monotonic()
-    tell(f"{'time':>8} {'MiB':>6} {'files':>6} {'thr':>4} {'CPU %':>6}  p50/p95/p99 in ms")
+    tell(
+        f"{'time':>8} {'MiB':>6} {'files':>6} {'thr':>4} {'CPU %':>6} "
+        f"{'to send':>8} {'to tell':>8}  p50/p95/p99 in ms"
+    )
+    page = wait_for_line(archive.process, _METRICS_LINE, archive.log)[1]
     last = look(archive.process.pid, 0.0)
     while (now := time.monotonic() - began) < seconds:
         time.sleep(min(every, max(seconds - now, 0.01)))
@@ -126,13 +177,23 @@ def _watch(
         busy = 100 * (sample.cpu - last.cpu) / max(sample.at - last.at, 0.001)
         tell(
             f"{sample.at:8.0f} {sample.resident >> 20:6} {sample.descriptors:6} "
-            f"{sample.threads:4} {busy:6.0f}  "
+            f"{sample.threads:4} {busy:6.0f} {_waiting(page, _TO_SEND):8} "
+            f"{_waiting(page, _TO_TELL):8}  "
             + "  ".join(f"{what} {len(s)}: {_percentiles(s)}" for what, s in sorted(taken.items()))
         )
         last = sample
         if archive.process.poll() is not None:
             report.problems.append(f"the server ended with {archive.process.poll()}")
             return
+
+
+def _waiting(page: str, numbers: re.Pattern[str]) -> int:
+    """The sum of these numbers of the metrics; they are some seconds old."""
+    try:
+        with urllib.request.urlopen(page, timeout=10) as answer:
+            return sum(int(float(number)) for number in numbers.findall(answer.read().decode()))
+    except OSError:
+        return -1  # it has ended, which is judged elsewhere
 
 
 def _percentiles(seconds: list[float]) -> str:
@@ -166,6 +227,51 @@ def _children(pid: int) -> list[int]:
         return []
 
 
+def judge_queues(archive: ServedArchive, done: Done, report: Report) -> None:
+    """Everybody has gone: what waits is sent, told, committed and complete in a while."""
+    began = time.monotonic()
+    while archive.process.poll() is None:
+        left = next((each for each in _left(archive, done) if each[1]), None)
+        report.drained = time.monotonic() - began
+        if left is None:
+            break
+        if report.drained > _DRAINED_SECONDS:
+            report.problems.append(f"after {report.drained:.0f} s still {left[0]}: {left[1]}")
+            break
+    sent = _json_of(archive, "queue", "summary", "--json")
+    count = sum(row["counts"]["done"] for row in sent)
+    least = IMAGES * len(done.studies)
+    if count < least:
+        report.problems.append(f"{count} objects were sent on, of at least {least}")
+    if failed := sum(row["counts"]["failed"] for row in sent):
+        report.problems.append(f"{failed} objects were given up")
+
+
+def _left(archive: ServedArchive, done: Done) -> Iterator[tuple[str, int]]:
+    """What still waits for what, asked for one after the other: each takes a process."""
+    sent = _json_of(archive, "queue", "summary", "--json")
+    states = ("due", "sent", "committing", "deleting")
+    yield "to be sent", sum(row["counts"][state] for row in sent for state in states)
+    words = ("commitments", "list", "--state", "pending", "--format", "json")
+    yield "to be committed", len(_json_of(archive, *words))
+    words = ("events", "studies", "--state", "receiving", "--json")
+    yield "being received", len(_json_of(archive, *words))
+    consumers = _json_of(archive, "events", "consumers", "--json")
+    yield "to be told", sum(consumer["waiting"] for consumer in consumers)
+    yield "studies of which nobody heard", len(done.studies - done.told)
+
+
+def _json_of(archive: ServedArchive, *words: str) -> list[Any]:
+    """What a command prints: a list, or an object a line."""
+    where = ("--config", archive.data_dir.parent / CONFIGURATION_FILE)
+    command = isocenter_command(*words, *where, "--data-dir", archive.data_dir)
+    assert command.returncode == 0, command.stdout
+    if command.stdout.startswith("["):
+        found: list[Any] = json.loads(command.stdout)
+        return found
+    return [json.loads(line) for line in command.stdout.splitlines()]
+
+
 def _settle(archive: ServedArchive, report: Report) -> None:
     """Everybody has gone: so have their descriptors."""
     if not report.samples or archive.process.poll() is not None:
@@ -183,7 +289,7 @@ def _idle(report: Report) -> int:
     return min(sample.descriptors for sample in report.samples) + 10
 
 
-def _judge_growth(report: Report) -> None:
+def judge_growth(report: Report) -> None:
     count = len(report.samples)
     if count < 8:
         return

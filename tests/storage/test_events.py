@@ -24,6 +24,8 @@ from isocenter.services.events.event import (
 from isocenter.services.events.outbox import Lane
 from isocenter.services.mpps.step import changed, created
 from isocenter.services.ports import InstanceRecord, StorageError
+from isocenter.storage import events as events_module
+from isocenter.storage import study_completion as study_completion_module
 from isocenter.storage.commitment_transactions import SqliteCommitments
 from isocenter.storage.event_desk import EventDesk, EventSelection
 from isocenter.storage.events import SqliteOutbox, insert_event
@@ -500,7 +502,25 @@ async def test_a_study_that_fails_waits_alone() -> None:
         (dead,) = await desk.desk.held(["ris"], 9)
         assert (dead.event, dead.attempts, dead.is_dead) == (2, 3, True)
         lane = next(each for each in await desk.lanes() if each.study_instance_uid == STUDY)
-        assert (lane.from_event, lane.failing_since) == (3, None)
+        # Nothing of it has arrived since: what is as old gets one attempt.
+        assert (lane.from_event, lane.failing_since) == (3, desk.clock.now - 15)
+
+
+async def test_what_fails_after_a_delivery_fails_since_then() -> None:
+    async with opened() as desk:
+        await desk.outbox.begin(["ris"])
+        await desk.index.add([record(1)])
+        (lane,) = await desk.route()
+        events = await desk.outbox.waiting("ris", ALL, lane, 9)
+        await desk.outbox.failed("ris", lane, events[0], "no", 5.0, 0)
+        desk.clock.now += 100
+        (lane,) = await desk.lanes(failing=True)
+        await desk.outbox.failed("ris", lane, events[0], "no", None, 0)
+        (lane,) = await desk.lanes()
+        # The next arrives, and the one behind it does not.
+        await desk.outbox.failed("ris", lane, events[2], "no", 0.0, 1)
+        (lane,) = await desk.lanes(failing=True)
+        assert (lane.from_event, lane.failing_since) == (3, desk.clock.now)
 
 
 async def test_replay_while_a_lane_is_worked_on() -> None:
@@ -584,6 +604,74 @@ async def test_old_events_go_when_everybody_has_got_them() -> None:
         # Without consumers only the age counts.
         desk.clock.now += 2 * day
         assert await desk.outbox.trim([], day) == 1
+
+
+async def test_a_replay_keeps_events_that_were_to_be_forgotten() -> None:
+    async with opened() as desk:
+        await desk.outbox.begin(["ris"])
+        await desk.index.add([record(1)])
+        (lane,) = await desk.route()
+        await desk.outbox.advance("ris", ALL, lane, 4, 3)
+        values = {"consumers": '["ris"]', "before": desk.clock.now + 1, "limit": 99}
+        old = await desk.index.read(events_module._trimmable, values)
+        assert old == [1, 2, 3]
+        await desk.desk.replay("ris", ALL, from_event=2)
+        values["old"] = orjson.dumps(old).decode()
+        assert await desk.index.write(events_module._trim, values) == 1
+        assert [event.number for event in await desk.events()] == [2, 3]
+
+
+async def test_a_lane_that_a_wrong_clock_made_wait_is_tried() -> None:
+    async with opened() as desk:
+        await desk.outbox.begin(["ris"])
+        await desk.index.add([record(1)])
+        (lane,) = await desk.route()
+        (event, *_) = await desk.outbox.waiting("ris", ALL, lane, 9)
+        await desk.outbox.failed("ris", lane, event, "no", 86_400.0, 0)
+        await desk.outbox.mend_times(["ris"])
+        assert await desk.lanes(failing=True) == []  # as long as any setting makes it wait
+        desk.clock.now -= 10 * 86_400
+        await desk.outbox.mend_times(["other"])
+        assert await desk.lanes(failing=True) == []
+        await desk.outbox.mend_times(["ris"])
+        (lane,) = await desk.lanes(failing=True)
+        assert (lane.from_event, lane.attempts) == (1, 1)
+
+
+async def test_studies_that_have_gone_are_forgotten_after_a_while() -> None:
+    async with opened() as desk:
+        two = f"{ROOT}.2"
+        await desk.index.add([record(1), record(1, study=two), record(1, study=f"{ROOT}.3")])
+        assert await desk.wait(60) is None
+        await desk.index.remove([record(1).sop_instance_uid])
+        await desk.index.remove([record(1, study=f"{ROOT}.3").sop_instance_uid])
+        assert await desk.studies.forget(100) == 0  # not for long
+        await desk.wait(101)
+        # One of those that had gone comes again while they are looked for.
+        await desk.index.add([record(1, study=f"{ROOT}.3")])
+        assert await desk.wait(60) is None
+        came_back = [(f"{ROOT}.3",), (STUDY,)]
+        assert await desk.index.write(study_completion_module._forget, came_back) == 1
+        assert await desk.studies.forget(100) == 0
+        rows = {row.study_instance_uid: row.state for row in await desk.desk.studies()}
+        assert rows == {two: "complete", f"{ROOT}.3": "complete"}
+
+
+async def test_a_clock_that_is_set_back_delays_no_study_for_long() -> None:
+    async with opened() as desk:
+        years = 4 * 365 * 86_400.0
+        desk.clock.now += years
+        await begin_step(desk)
+        await desk.index.add([record(1), record(2)])
+        await end_step(desk)
+        desk.clock.now -= years
+        due_at = await desk.studies.declare(RULES)
+        assert due_at is not None
+        assert due_at <= desk.clock.now + RULES.longest_wait_seconds
+        desk.clock.now += 60
+        assert await desk.studies.declare(RULES) is None
+        (row,) = await desk.desk.studies()
+        assert (row.state, row.reason) == ("complete", "mpps")
 
 
 async def test_events_of_no_study_have_a_lane_too() -> None:

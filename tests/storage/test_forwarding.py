@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,11 @@ from isocenter.services.forwarding.queue import (
 )
 from isocenter.services.ports import Added, InstanceRecord, StorageError
 from isocenter.services.rules.actions import ForwardPriority, Route
+from isocenter.storage import forwarding_records as records
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.forwarding import SqliteForwards
-from isocenter.storage.forwarding_records import release_forward_claims
+from isocenter.storage.forwarding_records import CLAIM, DUE_DESTINATIONS, release_forward_claims
+from isocenter.storage.migrations import migrate
 from isocenter.storage.sqlite_index import SqliteIndex
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -154,6 +156,28 @@ async def test_the_order_is_priority_then_age(queue: Queue) -> None:
     assert await queue.uids(limit=4) == [2, 5, 1, 4]
     assert await queue.uids() == [0, 3]
     assert await queue.due() == []
+
+
+async def test_what_failed_goes_behind_what_was_not_tried(queue: Queue) -> None:
+    for number in range(4):
+        await queue.store(number, to("A"))
+        queue.clock.now += 1
+    claimed = await queue.take(limit=2)
+    await queue.settle([Missed(each, "x", 10.0) for each in claimed])
+    queue.clock.now += 60
+    assert await queue.uids() == [2, 3, 0, 1]
+
+
+def test_what_waits_for_its_time_is_not_looked_at() -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection)
+        values = dict.fromkeys(("now", "destination", "priority", "limit", "not_for"), "")
+        due = DUE_DESTINATIONS.format(state="due", priorities="0, 1, 2, 3")
+        for statement in (CLAIM, due):
+            plan = [r[3] for r in connection.execute("EXPLAIN QUERY PLAN " + statement, values)]
+            wanted = "forward_due (destination=? AND priority=? AND due_at<?)"
+            assert any(step.endswith(wanted) for step in plan), plan
+            assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
 async def test_a_claim_is_for_one_worker_until_it_ends(queue: Queue) -> None:
@@ -352,6 +376,98 @@ async def test_what_is_committed_leaves_the_archive(queue: Queue) -> None:
     # What was not committed is sent again.
     queue.clock.now += 60
     assert await queue.uids("A") == [2]
+
+
+async def test_what_is_said_to_be_committed_and_refused_is_kept(queue: Queue) -> None:
+    await queue.store(1, to("A", commit=True, delete_after=True))
+    await sent(queue, 1)
+    (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
+    failed = [(reference, 0x0110)]
+    assert await queue.commitment_reported("2.25.1", "A", [reference], failed, POLICY)
+    assert (await queue.only_row()).state is DUE
+
+
+@pytest.mark.parametrize(
+    ("requester", "theirs", "failure", "leaves"),
+    [
+        ("A", "2.25.7", 0, False),
+        ("A", "2.25.7", None, False),
+        ("A", "2.25.7", 0x0110, True),
+        ("MODALITY", "2.25.7", 0, True),
+        # We are our own destination, under another name.
+        ("OURSELVES", "2.25.1", 0, False),
+    ],
+)
+async def test_of_two_that_rely_on_each_other_none_deletes(
+    queue: Queue, requester: str, theirs: str, failure: int | None, leaves: bool
+) -> None:
+    await queue.store(1, to("A", commit=True, delete_after=True))
+    await sent(queue, 1)
+    (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
+
+    def promise(connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "INSERT INTO commitment (transaction_uid, requester, called_ae_title, state, "
+            "requested_at, num_references, due_at) VALUES (?, ?, 'US', 'success', 1, 1, 1)",
+            (theirs, requester),
+        )
+        connection.execute(
+            "INSERT INTO commitment_reference SELECT commitment_pk, 0, ?, ?, ? FROM commitment",
+            (CT, uid(1), failure),
+        )
+
+    await queue.index.write(promise)
+    assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
+    assert bool(await queue.delete_committed(9)) is leaves
+    assert bool(await queue.index.get([uid(1)])) is not leaves
+    row = await queue.only_row()
+    assert row.state is (DONE if leaves else FAILED)
+    assert leaves or "promised" in row.last_fault
+
+
+async def test_a_destination_that_never_says_anything_is_not_asked_for_ever(queue: Queue) -> None:
+    await queue.store(1, to("A", commit=True, delete_after=True))
+    queue.clock.now += 2 * POLICY.give_up_after
+    await sent(queue, 1)
+    await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
+    queue.clock.now += 60
+    assert await queue.give_up_asking("A", POLICY) == 0
+    assert len(await queue.begin_commitment("A", "2.25.2", wait=60.0, limit=9)) == 1
+    queue.clock.now += POLICY.give_up_after
+    assert await queue.give_up_asking("B", POLICY) == 0
+    assert await queue.give_up_asking("A", POLICY) == 1
+    row = await queue.only_row()
+    assert (row.state, row.last_fault[:31]) == (FAILED, "the destination has never said ")
+    assert await queue.retry() == 1
+
+
+async def test_what_may_still_lie_in_the_store_is_not_forgotten(queue: Queue) -> None:
+    await queue.store(1, to("A", commit=True, delete_after=True))
+    await sent(queue, 1)
+    (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
+    assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
+    (removed,) = await queue.delete_committed(9)
+    queue.clock.now += 1
+    assert await queue.purge_done(queue.clock.now) == 0
+    await queue.deleted([removed.object_key])
+    assert await queue.purge_done(queue.clock.now) == 1
+
+
+async def test_many_records_are_forgotten_and_retried(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes = [to(f"D{number}") for number in range(25)]
+    monkeypatch.setattr(records, "DELETE", records.DELETE.replace("LIMIT 1000", "LIMIT 10"))
+    monkeypatch.setattr(
+        records, "RETRY_SENDING", records.RETRY_SENDING.replace("LIMIT 1000", "LIMIT 10")
+    )
+    await queue.store(1, *routes)
+    for route in routes:
+        (claimed,) = await queue.take(route.destination)
+        await queue.settle([Missed(claimed, "x", None)])
+    assert await queue.retry() == 25
+    assert await queue.retry() == 0
+    assert await queue.purge(DUE) == 25
 
 
 async def test_a_dead_letter_keeps_the_object(queue: Queue) -> None:

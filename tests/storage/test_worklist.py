@@ -18,12 +18,15 @@ from isocenter.services.worklist.entry import (
     Entry,
     EntryFault,
     EntryKey,
+    EntryMoved,
     EntryState,
     Put,
     StoredEntry,
     with_state,
 )
 from isocenter.services.worklist.keys import Keys, parse_keys
+from isocenter.services.worklist.tidying import tidy
+from isocenter.storage import worklist as worklist_module
 from isocenter.storage.mpps_steps import SqliteSteps
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
 from isocenter.storage.worklist import SqliteWorklist, following
@@ -113,8 +116,8 @@ async def test_removing(index: SqliteIndex) -> None:
     two = [entry(1), entry(2, accession_no="A1")]
     await worklist.put([*two, entry(3)], source="a")
     await worklist.set_state(two[1].key, EntryState.STARTED)
-    assert await worklist.remove_accession("A1") == 1  # what was started stays
-    assert await worklist.remove([two[1].key, two[1].key, EntryKey("no", "")]) == 1
+    keys = [each.key for each in two]
+    assert await worklist.remove([*keys, keys[1], EntryKey("no", "")]) == 2
     assert gone == ["SPS1", "SPS2"]
     assert steps_of(await found(worklist)) == ["SPS3"]
 
@@ -127,6 +130,51 @@ async def test_what_has_ended_is_removed_after_its_time(index: SqliteIndex) -> N
     assert await worklist.remove_ended(100.0) == 0
     assert await worklist.remove_ended(100.5) == 1
     assert steps_of(await found(worklist)) == ["SPS2", "SPS3"]
+
+
+async def test_many_that_have_ended_are_removed_some_at_a_time(
+    index: SqliteIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worklist_module, "_REMOVED", 2)
+    worklist = SqliteWorklist(index, now=lambda: 100.0)
+    entries = [entry(number) for number in range(1, 6)]
+    await worklist.put(
+        entries, source="a", states={each.key: EntryState.COMPLETED for each in entries}
+    )
+    removed: list[int] = []
+
+    async def some(before: float) -> int:
+        removed.append(await worklist.remove_ended(before))
+        if not removed[-1]:
+            scope.cancel()
+        return removed[-1]
+
+    with trio.fail_after(10), trio.CancelScope() as scope:
+        await tidy(some, 1)
+    assert removed == [2, 2, 1, 0]
+    assert await found(worklist) == []
+
+
+async def test_nothing_is_done_when_an_entry_is_not_as_it_was_found(index: SqliteIndex) -> None:
+    worklist = SqliteWorklist(index)
+    one, two, three = entry(1), entry(2), entry(3)
+    await worklist.put([one, two], source="a")
+    seen = {one.key: EntryState.SCHEDULED, two.key: EntryState.SCHEDULED}
+    await worklist.set_state(two.key, EntryState.STARTED)
+    with pytest.raises(EntryMoved):
+        await worklist.put([three], source="a", cancel=[one.key, two.key], found=seen)
+    assert steps_of(await found(worklist)) == ["SPS1", "SPS2"]
+    # What has gone by itself is no obstacle.
+    await worklist.remove([two.key])
+    assert await worklist.put([], source="a", cancel=[one.key], found=seen) == Put(removed=1)
+
+
+async def test_what_is_cancelled_and_ordered_again_is_a_new_entry(index: SqliteIndex) -> None:
+    worklist = SqliteWorklist(index)
+    await worklist.put([entry(1)], source="a")
+    done = await worklist.put([entry(1)], source="a", cancel=[entry(1).key])
+    assert done == Put(added=1, removed=1)
+    assert steps_of(await found(worklist)) == ["SPS1"]
 
 
 async def test_what_the_folder_has_ends_with_its_file(index: SqliteIndex) -> None:

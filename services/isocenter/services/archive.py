@@ -230,6 +230,7 @@ class Ingest:
         "_charged",
         "_coercion",
         "_header",
+        "_held",
         "_memory_per_object",
         "_offset",
         "_open",
@@ -277,6 +278,8 @@ class Ingest:
         limit = archive.budget.limit
         self._memory_per_object = min(archive.store.memory_per_object or limit, limit)
         self._charged = 0
+        #: What is charged for that which waits for rules to decide.
+        self._held = 0
         self._spilled = 0
         self._open = True
         #: What the index is told of it, from `commit` on.
@@ -301,7 +304,17 @@ class Ingest:
             raise ValueError("the object was committed or discarded")
         if self._coercion is not None:
             buffers = self._coercion.feed(buffers)
+            await self._charge_held(self._coercion.held)
         await self._append(buffers)
+
+    async def _charge_held(self, held: int) -> None:
+        # What is held cannot go to disk; half of the budget, so that one object alone gets on.
+        held = min(held, self._archive.budget.limit // 2)
+        if held > self._held:
+            await self._take(held - self._held)
+        elif held < self._held:
+            self._archive.budget.give_back(self._held - held)
+        self._held = held
 
     async def _append(self, buffers: Sequence[Buffer]) -> None:
         scan = self._scan
@@ -324,7 +337,6 @@ class Ingest:
 
     async def _wait_for_memory(self, count: int) -> None:
         """Hold as little as can be while waiting: if all did the contrary, nobody would go on."""
-        budget = self._archive.budget
         try:
             if await self._staged.spill():
                 self._give_back()
@@ -332,9 +344,12 @@ class Ingest:
         except StorageError as error:
             raise self._archive.refusal(error) from error
         wanted = min(count + len(self._header), self._memory_per_object - self._charged)
+        await self._take(wanted)
+        self._charged += wanted
+
+    async def _take(self, count: int) -> None:
         with trio.move_on_after(self._archive.memory_wait_seconds):
-            await budget.take(wanted)
-            self._charged += wanted
+            await self._archive.budget.take(count)
             return
         raise StoreError(OUT_OF_RESOURCES, "too many objects are on their way in")
 
@@ -394,7 +409,8 @@ class Ingest:
             await self._staged.discard()
 
     def _give_back(self) -> None:
-        charged, self._charged = self._charged, 0
+        charged = self._charged + self._held
+        self._charged = self._held = 0
         if charged:
             self._archive.budget.give_back(charged)
 

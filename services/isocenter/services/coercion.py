@@ -7,14 +7,17 @@ into objects and written again.  What was there before is kept in the Original A
 Sequence (PS3.3 C.12.1.1.9).  A deflated data set is inflated, and deflated anew only if
 something changes.
 
+What a digital signature covers is not changed: such an object is refused (PS3.3 C.12.1.1.3).
+The signatures come last, when the head has passed; so they are read, but not removed.
+
 Not in here: which rules there are, and which objects they are for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 from isocenter.engine.dataset import (
     DEFLATED_LITTLE,
@@ -60,6 +63,12 @@ __all__ = [
     "check_edit",
 ]
 
+MAC_PARAMETERS_SEQUENCE: Final = 0x4FFE0001
+DATA_ELEMENTS_SIGNED: Final = 0x04000020
+#: Of a value of VR AT, in bytes.
+_AT_LENGTH: Final = 4
+#: About what is remembered of an element of the head, in bytes.
+_ELEMENT_COST: Final = 200
 #: Characters of an LO (PS3.5 6.2).
 _MAX_LO_LENGTH: Final = 64
 
@@ -139,6 +148,12 @@ class Coercer:
         self._deflater: Reencoder | None = None
         self.changed: tuple[int, ...] = ()
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory that are held, about."""
+        elements = _ELEMENT_COST * len(self._scanner.elements)
+        return len(self._held) + len(self._raw) + elements
+
     def feed(self, data: Buffer) -> Sequence[Buffer]:
         """Take the next piece, of any size.
 
@@ -173,7 +188,8 @@ class Coercer:
         Raises:
             DataSetError: the data set is cut short.  Where there was nothing to edit nobody
                 looked, and it is not seen.
-            CoercionError: what an edit names came out of order, when the head had passed.
+            CoercionError: what an edit names came out of order, when the head had passed; or
+                something that was changed is signed.
         """
         if self._is_decided and self._watch is None:
             return []
@@ -186,15 +202,31 @@ class Coercer:
             out = self._apply(self._held, size)
         if self._watch is not None:
             self._watch.finish()
-            for tag in self._watch.values:
-                raise CoercionError(
-                    f"{tag_text(tag)} is out of order (PS3.5 7.1), behind what has passed already"
-                )
+            self._check_passed(self._watch)
         if self._inflater is None:
             return out
         if self._deflater is None:
             return self._as_it_came(b"")
         return [*self._deflated(out), *self._deflater.finish()]
+
+    def _check_passed(self, watch: ElementScanner) -> None:
+        """Refuse what makes an edit wrong, and came behind the head."""
+        for tag in watch.values:
+            if tag != MAC_PARAMETERS_SEQUENCE:
+                raise CoercionError(
+                    f"{tag_text(tag)} is out of order (PS3.5 7.1), behind what has passed already"
+                )
+        macs = watch.values.get(MAC_PARAMETERS_SEQUENCE, ())
+        # A UN is little endian everywhere (PS3.5 6.2.2).
+        is_big = self._encoding.big_endian and watch.vrs.get(MAC_PARAMETERS_SEQUENCE) != "UN"
+        for mac in macs:
+            signed = mac.get(DATA_ELEMENTS_SIGNED) if isinstance(mac, Mapping) else None
+            if not isinstance(signed, bytes):
+                raise CoercionError("what its digital signatures cover cannot be read")
+            tags = set(_tags_of(signed, big_endian=is_big))
+            for tag in (*self.changed, ORIGINAL_ATTRIBUTES_SEQUENCE):
+                if tag in tags:
+                    raise CoercionError(f"a digital signature covers {tag_text(tag)}")
 
     def _feed_plain(self, data: Buffer) -> list[Buffer]:
         if self._is_decided:
@@ -216,7 +248,8 @@ class Coercer:
         self._is_decided = True
         self._held = bytearray()
         view = memoryview(whole)
-        head = HeadAttributes(Head(bytes(view[:end]), self._scanner.elements), self._encoding)
+        elements, self._scanner.elements = self._scanner.elements, []
+        head = HeadAttributes(Head(bytes(view[:end]), elements), self._encoding)
         edits = self._decide(head.texts(self._wanted))
         if not edits:
             return [whole]
@@ -226,7 +259,13 @@ class Coercer:
         watched = {edit.tag for edit in edits}
         if anew:
             watched |= {SPECIFIC_CHARACTER_SET, ORIGINAL_ATTRIBUTES_SEQUENCE}
-        self._watch = ElementScanner(self._encoding, frozenset(watched), self._limits)
+            watched.add(MAC_PARAMETERS_SEQUENCE)
+        self._watch = ElementScanner(
+            self._encoding,
+            frozenset(watched),
+            self._limits,
+            sequences=frozenset([MAC_PARAMETERS_SEQUENCE]),
+        )
         self._watch.feed(view[end:])
         if not anew:
             return [whole]
@@ -252,3 +291,11 @@ class Coercer:
         if self._raw:
             data, self._raw = self._raw, bytearray()
         return [data] if len(data) else []
+
+
+def _tags_of(raw: bytes, *, big_endian: bool) -> Iterator[int]:
+    """Values of VR AT (PS3.5 6.2): the group, then the element."""
+    order: Literal["big", "little"] = "big" if big_endian else "little"
+    for start in range(0, len(raw) - _AT_LENGTH + 1, _AT_LENGTH):
+        group = int.from_bytes(raw[start : start + 2], order)
+        yield group << 16 | int.from_bytes(raw[start + 2 : start + _AT_LENGTH], order)

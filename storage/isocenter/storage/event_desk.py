@@ -62,6 +62,21 @@ class HeldRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRow:
+    """One line of a list of studies; times are seconds since 1970."""
+
+    study_instance_uid: str
+    state: str
+    first_at: float
+    last_at: float
+    due_at: float
+    received: int
+    times: int
+    completed_at: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventSelection:
     """Which events to read; None and empty: all.
 
@@ -100,6 +115,10 @@ class EventDesk:
     async def held(self, consumers: Collection[str], limit: int) -> Sequence[HeldRow]:
         """What could not be delivered, and what was given up."""
         return await self._index.read(_held, json_list(consumers), limit)
+
+    async def studies(self, *, state: str | None = None, limit: int = 100) -> Sequence[StudyRow]:
+        """Those of which something came last, first."""
+        return await self._index.read(_studies, state, limit)
 
     async def replay(
         self,
@@ -191,6 +210,29 @@ def _held(connection: sqlite3.Connection, consumers: str, limit: int) -> list[He
             at=row[4],
             fault=row[5],
             is_dead=bool(row[6]),
+        )
+        for row in rows
+    ]
+
+
+def _studies(connection: sqlite3.Connection, state: str | None, limit: int) -> list[StudyRow]:
+    rows = connection.execute(
+        "SELECT study_instance_uid, state, first_at, last_at, due_at, num_received, "
+        "times_complete, completed_at, reason FROM study_completion "
+        "WHERE ?1 IS NULL OR state = ?1 ORDER BY last_at DESC LIMIT ?2",
+        (state, limit),
+    ).fetchall()
+    return [
+        StudyRow(
+            study_instance_uid=row[0],
+            state=row[1],
+            first_at=row[2],
+            last_at=row[3],
+            due_at=row[4],
+            received=row[5],
+            times=row[6],
+            completed_at=row[7],
+            reason=row[8],
         )
         for row in rows
     ]

@@ -28,6 +28,8 @@ _ROUTED: Final = 2_000
 MOST_COUNTED: Final = 10_000
 #: Events that are forgotten in one transaction.
 _TRIMMED: Final = 1_000
+#: More than any `Consumer.longest_retry`.
+_LONGEST_RETRY_SECONDS: Final = 2 * 86_400.0
 #: A fault is a line of text.
 _FAULT_LENGTH: Final = 500
 
@@ -175,6 +177,17 @@ class SqliteOutbox:
         }
         await self._index.write(_failed if retry_in is not None else _gave_up, values)
 
+    async def mend_times(self, consumers: Collection[str]) -> None:
+        """See `Outbox.mend_times`; costs no write when there is nothing to mend."""
+        now = self._now()
+        values = {
+            "consumers": json_list(consumers),
+            "now": now,
+            "ahead": now + _LONGEST_RETRY_SECONDS,
+        }
+        if await self._index.read(_are_ahead, values):
+            await self._index.write(_mend, values)
+
     async def backlog(self, consumer: str, kinds: Sequence[str]) -> int:
         """See `Outbox.backlog`."""
         values = {"consumer": consumer, "kinds": json_list(kinds), "limit": MOST_COUNTED}
@@ -189,7 +202,9 @@ class SqliteOutbox:
         }
         if not await self._index.read(_is_old, values):
             return 0
-        return await self._index.write(_trim, values)
+        # Behind a consumer that takes nothing there may be millions that have to stay.
+        old = await self._index.read(_trimmable, values)
+        return await self._index.write(_trim, {**values, "old": orjson.dumps(old).decode()})
 
 
 def json_list(texts: Collection[str]) -> str:
@@ -330,7 +345,8 @@ def _failed(connection: sqlite3.Connection, values: dict[str, object]) -> None:
         connection.execute(_COUNT_DELIVERED, values)
         connection.execute(
             "UPDATE event_lane SET from_event = :event, attempts = :attempts, "
-            "failing_since = CASE WHEN :attempts = 1 THEN :now ELSE failing_since END, "
+            "failing_since = CASE WHEN :delivered OR failing_since IS NULL THEN :now "
+            "ELSE failing_since END, "
             f"due_at = :due_at, last_fault = :fault WHERE {_EXPECTED}",
             values,
         )
@@ -342,8 +358,8 @@ def _gave_up(connection: sqlite3.Connection, values: dict[str, object]) -> None:
         connection.execute(_COUNT_DELIVERED, values)
         # Should nothing be left behind it, the next look at the lane removes it.
         moved = connection.execute(
-            "UPDATE event_lane SET from_event = :event + 1, attempts = 0, failing_since = NULL, "
-            f"due_at = :now, last_fault = '' WHERE {_EXPECTED}",
+            "UPDATE event_lane SET from_event = :event + 1, attempts = 0, due_at = :now, "
+            f"last_fault = '' WHERE {_EXPECTED}",
             values,
         )
         if moved.rowcount:
@@ -362,6 +378,20 @@ def _keep_fault(connection: sqlite3.Connection, values: dict[str, object]) -> No
         "WHERE name = :consumer",
         values,
     )
+
+
+#: In a lane that no setting makes wait for so long.
+_AHEAD: Final = "consumer IN (SELECT value FROM json_each(:consumers)) AND due_at > :ahead"
+
+
+def _are_ahead(connection: sqlite3.Connection, values: dict[str, object]) -> bool:
+    row = connection.execute(f"SELECT 1 FROM event_lane WHERE {_AHEAD} LIMIT 1", values)
+    return row.fetchone() is not None
+
+
+def _mend(connection: sqlite3.Connection, values: dict[str, object]) -> None:
+    with transaction(connection):
+        connection.execute(f"UPDATE event_lane SET due_at = :now WHERE {_AHEAD}", values)
 
 
 def count_backlog(connection: sqlite3.Connection, values: dict[str, object]) -> int:
@@ -397,11 +427,21 @@ def _is_old(connection: sqlite3.Connection, values: dict[str, object]) -> bool:
     return bool((row.fetchone() or (0,))[0])
 
 
+def _trimmable(connection: sqlite3.Connection, values: dict[str, object]) -> list[int]:
+    rows = connection.execute(
+        f"SELECT event_pk FROM event WHERE {_OLD} AND NOT ({_STILL_WANTED}) "
+        "ORDER BY event_pk LIMIT :limit",
+        values,
+    )
+    return [number for (number,) in rows]
+
+
 def _trim(connection: sqlite3.Connection, values: dict[str, object]) -> int:
     with transaction(connection):
+        # Somebody may have asked for a replay since they were looked for.
         cursor = connection.execute(
-            f"DELETE FROM event WHERE event_pk IN (SELECT event_pk FROM event WHERE {_OLD} "
-            f"AND NOT ({_STILL_WANTED}) ORDER BY event_pk LIMIT :limit)",
+            "DELETE FROM event WHERE event_pk IN (SELECT value FROM json_each(:old)) "
+            f"AND NOT ({_STILL_WANTED})",
             values,
         )
         connection.execute("DELETE FROM event_dead WHERE given_up_at < :before", values)

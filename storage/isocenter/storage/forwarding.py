@@ -19,6 +19,7 @@ from isocenter.services.forwarding.queue import (
     RetryPolicy,
 )
 from isocenter.services.ports import Added, InstanceRecord, StoredInstance
+from isocenter.storage import forwarding_commitment as commitment
 from isocenter.storage import forwarding_records as records
 from isocenter.storage.sqlite_index import SqliteIndex
 
@@ -101,14 +102,23 @@ class SqliteForwards:
             "wait": wait,
             "limit": limit,
         }
-        return await self._index.write(records.begin_commitment, values)
+        return await self._index.write(commitment.begin_commitment, values)
+
+    async def give_up_asking(self, destination: str, policy: RetryPolicy) -> int:
+        """See `ForwardQueue.give_up_asking`."""
+        now = self._now()
+        return await self._index.write(
+            records.execute,
+            commitment.GIVE_UP_ASKING,
+            {"now": now, "before": now - policy.give_up_after, "destination": destination},
+        )
 
     async def commitment_not_asked(
         self, transaction_uid: str, fault: str, policy: RetryPolicy
     ) -> None:
         """See `ForwardQueue.commitment_not_asked`."""
         await self._index.write(
-            records.commitment_not_asked,
+            commitment.commitment_not_asked,
             transaction_uid,
             fault[: records.FAULT_LENGTH],
             policy,
@@ -129,7 +139,7 @@ class SqliteForwards:
             for reference, reason in failed
         }
         return await self._index.write(
-            records.commitment_reported,
+            commitment.commitment_reported,
             transaction_uid,
             reporter,
             [reference.sop_instance_uid for reference in committed],
@@ -140,9 +150,9 @@ class SqliteForwards:
 
     async def delete_committed(self, limit: int) -> Sequence[StoredInstance]:
         """See `ForwardQueue.delete_committed`; costs no write when there is nothing."""
-        if not await self._index.read(records.fetch, records.DELETABLE, (1,)):
+        if not await self._index.read(records.fetch, commitment.DELETABLE, (1,)):
             return ()
-        return await self._index.write(records.delete_committed, limit, self._now())
+        return await self._index.write(commitment.delete_committed, limit, self._now())
 
     async def deleted(self, object_keys: Sequence[str]) -> None:
         """See `ForwardQueue.deleted`."""
@@ -200,9 +210,7 @@ class SqliteForwards:
         self, state: ForwardState, numbers: Sequence[int] = (), *, destination: str = ""
     ) -> int:
         """Forget records; how many."""
-        return await self._until_none(
-            records.DELETE, records.choice(state, destination, numbers)
-        )
+        return await self._until_none(records.DELETE, records.choice(state, destination, numbers))
 
     async def _until_none(self, statement: str, values: records.Values) -> int:
         """One transaction after the other, until none changes anything; how many rows did."""

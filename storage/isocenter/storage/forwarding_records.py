@@ -9,12 +9,11 @@ functions on a `sqlite3.Connection`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, assert_never
 
 import orjson
 
-from isocenter.services.commitment.transaction import Reference
 from isocenter.services.forwarding.queue import (
     ClaimedForward,
     Delivered,
@@ -26,10 +25,10 @@ from isocenter.services.forwarding.queue import (
     Released,
     RetryPolicy,
 )
-from isocenter.services.ports import Added, InstanceRecord, StoredInstance
+from isocenter.services.ports import Added, InstanceRecord
 from isocenter.services.ports import Outcome as AddOutcome
 from isocenter.services.rules.actions import ForwardPriority
-from isocenter.storage.sqlite_records import remove_within, transaction
+from isocenter.storage.sqlite_records import transaction
 
 #: A fault is a line of text; peers' words are in it.
 FAULT_LENGTH: Final = 500
@@ -81,7 +80,7 @@ CLAIM: Final = """
 """
 _SENT: Final = """
     UPDATE forward SET claimed_until = 0, attempts = attempts + 1, last_fault = '',
-        state = iif(wants_commitment, 'sent', 'done'), due_at = :now,
+        state = iif(wants_commitment, 'sent', 'done'), due_at = :now, since = :now,
         ended_at = iif(wants_commitment, NULL, :now)
     WHERE forward_pk = :number AND version = :version AND state = 'due'
 """
@@ -98,24 +97,6 @@ _RELEASED: Final = """
 _GIVE_UP: Final = """
     UPDATE forward SET state = 'failed', ended_at = :now, last_fault = :fault, claimed_until = 0
     WHERE state = 'due' AND destination = :destination AND since <= :before
-"""
-#: What was sent, and what was asked for without an answer; each has an index of its own.
-_TO_BE_COMMITTED: Final = """
-    SELECT forward_pk, sop_class_uid, sop_instance_uid FROM (
-        SELECT * FROM forward INDEXED BY forward_sent
-        WHERE state = 'sent' AND destination = :destination AND due_at <= :now
-        UNION ALL
-        SELECT * FROM forward INDEXED BY forward_asked
-        WHERE state = 'committing' AND destination = :destination AND due_at <= :now
-    ) ORDER BY forward_pk LIMIT :limit
-"""
-#: What nobody else waits for: a dead letter might still be sent.
-DELETABLE: Final = """
-    SELECT forward_pk, sop_instance_uid FROM forward
-    WHERE state = 'deleting' AND NOT EXISTS (
-        SELECT 1 FROM forward AS other WHERE other.sop_instance_uid = forward.sop_instance_uid
-          AND other.state IN ('due', 'sent', 'committing', 'failed'))
-    LIMIT ?
 """
 _SHOWN: Final = (
     "forward_pk, sop_instance_uid, study_instance_uid, destination, rule, priority, state, "
@@ -361,107 +342,6 @@ def destination_failed(
     return interval, given_up
 
 
-def begin_commitment(connection: sqlite3.Connection, values: dict[str, object]) -> list[Reference]:
-    """See `ForwardQueue.begin_commitment`."""
-    with transaction(connection):
-        rows = connection.execute(
-            _TO_BE_COMMITTED,
-            values,
-        ).fetchall()
-        connection.execute(
-            "UPDATE forward SET state = 'committing', transaction_uid = :transaction_uid, "
-            "due_at = :now + :wait WHERE forward_pk IN (SELECT value FROM json_each(:keys))",
-            values | {"keys": orjson.dumps([row[0] for row in rows]).decode()},
-        )
-    return [Reference(row[1], row[2]) for row in rows]
-
-
-def _under_transaction(
-    connection: sqlite3.Connection, transaction_uid: str
-) -> list[tuple[int, str, str, int, float]]:
-    """Number, SOP Instance UID, destination, attempts and since of what is asked for."""
-    return connection.execute(
-        "SELECT forward_pk, sop_instance_uid, destination, attempts, since FROM forward "
-        "WHERE transaction_uid = ? AND transaction_uid <> '' AND state = 'committing'",
-        (transaction_uid,),
-    ).fetchall()
-
-
-def _postpone(
-    connection: sqlite3.Connection,
-    row: tuple[int, str, str, int, float],
-    state: ForwardState,
-    fault: str,
-    policy: RetryPolicy,
-    now: float,
-) -> None:
-    """Go back to *state*, later; or give up."""
-    number, _, _, attempts, since = row
-    is_over = now - since >= policy.give_up_after
-    connection.execute(
-        "UPDATE forward SET state = ?, due_at = ?, ended_at = ?, attempts = attempts + 1, "
-        "last_fault = ?, transaction_uid = '', claimed_until = 0 WHERE forward_pk = ?",
-        (
-            ForwardState.FAILED.value if is_over else state.value,
-            now if is_over else now + policy.interval(attempts + 1),
-            now if is_over else None,
-            fault,
-            number,
-        ),
-    )
-
-
-def commitment_not_asked(
-    connection: sqlite3.Connection, uid: str, fault: str, policy: RetryPolicy, now: float
-) -> None:
-    """See `ForwardQueue.commitment_not_asked`."""
-    with transaction(connection):
-        for row in _under_transaction(connection, uid):
-            _postpone(connection, row, ForwardState.SENT, fault, policy, now)
-
-
-def commitment_reported(
-    connection: sqlite3.Connection,
-    uid: str,
-    reporter: str,
-    committed: Sequence[str],
-    faults: Mapping[str, str],
-    policy: RetryPolicy,
-    now: float,
-) -> bool:
-    """See `ForwardQueue.commitment_reported`."""
-    with transaction(connection):
-        rows = [row for row in _under_transaction(connection, uid) if row[2] == reporter]
-        # What is said to be both is not kept.
-        kept = frozenset(committed) - faults.keys()
-        for row in rows:
-            if row[1] in kept:
-                connection.execute(
-                    "UPDATE forward SET state = iif(delete_after, 'deleting', 'done'), "
-                    "ended_at = iif(delete_after, NULL, ?), last_fault = '' WHERE forward_pk = ?",
-                    (now, row[0]),
-                )
-            else:
-                fault = faults.get(row[1], "the destination says nothing of it in its report")
-                _postpone(connection, row, ForwardState.DUE, fault, policy, now)
-    return bool(rows)
-
-
-def delete_committed(
-    connection: sqlite3.Connection, limit: int, now: float
-) -> list[StoredInstance]:
-    """See `ForwardQueue.delete_committed`; the keys stand in ``leaving`` from then on."""
-    with transaction(connection):
-        rows = connection.execute(DELETABLE, (limit,)).fetchall()
-        removed = remove_within(connection, [row[1] for row in rows])
-        keys = {stored.sop_instance_uid: stored.object_key for stored in removed}
-        connection.executemany(
-            "UPDATE forward SET state = 'done', ended_at = ?, leaving = ? WHERE forward_pk = ?",
-            [(now, keys.get(row[1], ""), row[0]) for row in rows],
-        )
-    return removed
-
-
 def destinations(connection: sqlite3.Connection) -> list[DestinationRow]:
     """All that have records."""
     counts: dict[str, dict[ForwardState, int]] = {}
@@ -475,13 +355,16 @@ def destinations(connection: sqlite3.Connection) -> list[DestinationRow]:
             "SELECT destination, failures, retry_at, last_fault FROM forward_destination"
         )
     }
-    return [
-        DestinationRow(
-            destination=destination,
-            counts=by_state,
-            failures=faults.get(destination, (0, 0.0, ""))[0],
-            retry_at=faults.get(destination, (0, 0.0, ""))[1],
-            last_fault=faults.get(destination, (0, 0.0, ""))[2],
+    rows = []
+    for destination, by_state in sorted(counts.items()):
+        failures, retry_at, last_fault = faults.get(destination, (0, 0.0, ""))
+        rows.append(
+            DestinationRow(
+                destination=destination,
+                counts=by_state,
+                failures=failures,
+                retry_at=retry_at,
+                last_fault=last_fault,
+            )
         )
-        for destination, by_state in sorted(counts.items())
-    ]
+    return rows

@@ -411,7 +411,7 @@ MIGRATIONS: Final = (
                 -- one more with each object that takes the place of another
                 version INTEGER NOT NULL DEFAULT 0,
                 created_at REAL NOT NULL,
-                -- when it first was due: from then on it may take so long
+                -- when it first was due, or had arrived: from then on it may take so long
                 since REAL NOT NULL,
                 due_at REAL NOT NULL,
                 ended_at REAL,

@@ -4,12 +4,13 @@
 studies complete.
 """
 
+# ruff: noqa: S608  (conditions come from constants, values are bound)
+
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import time
 from typing import Final
 
@@ -54,6 +55,8 @@ _RECEIVE: Final = (
     "first_at = CASE state WHEN 'receiving' THEN first_at ELSE ?2 END, "
     "num_received = ?4 + CASE state WHEN 'receiving' THEN num_received ELSE 0 END"
 )
+#: Studies that are forgotten in one transaction.
+_FORGOTTEN: Final = 1_000
 #: Studies that are judged in one transaction: those of thousands of instances take milliseconds.
 _AT_ONCE: Final = 16
 
@@ -249,21 +252,6 @@ def _new_in(added: Sequence[tuple[InstanceRecord, Added]]) -> Counter[tuple[str,
     return new
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyRow:
-    """One line of a list of studies; times are seconds since 1970."""
-
-    study_instance_uid: str
-    state: str
-    first_at: float
-    last_at: float
-    due_at: float
-    received: int
-    times: int
-    completed_at: float | None
-    reason: str
-
-
 class SqliteOpenStudies:
     """See `isocenter.services.events.outbox.OpenStudies`.
 
@@ -285,7 +273,11 @@ class SqliteOpenStudies:
 
     async def declare(self, rules: CompletionRules) -> float | None:
         """See `OpenStudies.declare`; costs no write when nothing is due."""
-        due_at = await self._index.read(_next_due)
+        due_at, last_due_at = await self._index.read(_dues)
+        now = self._now()
+        if last_due_at is not None and last_due_at > now + 2 * rules.longest_wait_seconds:
+            await self._index.write(_mend_times, now, now + rules.longest_wait_seconds)
+            due_at = await self._index.read(_next_due)
         while due_at is not None and due_at <= self._now():
             due_at = await self._index.write(_declare, rules, self._include_patient, self._now())
         return due_at
@@ -294,9 +286,11 @@ class SqliteOpenStudies:
         """See `OpenStudies.count`."""
         return await self._index.read(_count)
 
-    async def rows(self, *, state: str | None = None, limit: int = 100) -> Sequence[StudyRow]:
-        """Those of which something came last, first."""
-        return await self._index.read(_rows, state, limit)
+    async def forget(self, keep_seconds: float) -> int:
+        """See `OpenStudies.forget`; costs no write when there is nothing to forget."""
+        before = self._now() - keep_seconds
+        gone = await self._index.read(_gone, before)
+        return await self._index.write(_forget, gone) if gone else 0
 
 
 def _next_due(connection: sqlite3.Connection) -> float | None:
@@ -304,6 +298,47 @@ def _next_due(connection: sqlite3.Connection) -> float | None:
         "SELECT due_at FROM study_completion WHERE state = 'receiving' ORDER BY due_at LIMIT 1"
     ).fetchone()
     return None if row is None else row[0]
+
+
+def _dues(connection: sqlite3.Connection) -> tuple[float | None, float | None]:
+    """When the first and the last open study is due."""
+    row = connection.execute(
+        "SELECT due_at FROM study_completion WHERE state = 'receiving' ORDER BY due_at DESC LIMIT 1"
+    ).fetchone()
+    return _next_due(connection), None if row is None else row[0]
+
+
+def _mend_times(connection: sqlite3.Connection, now: float, ahead: float) -> None:
+    """Studies that a wrong clock, set back since, has open until after *ahead* came now."""
+    with transaction(connection):
+        connection.execute(
+            "UPDATE study_completion SET last_at = min(last_at, ?1), first_at = min(first_at, ?1), "
+            "due_at = ?1 WHERE state = 'receiving' AND due_at > ?2",
+            (now, ahead),
+        )
+
+
+#: Complete, and not here any more.
+_GONE: Final = (
+    "state = 'complete' AND NOT EXISTS (SELECT 1 FROM study "
+    "WHERE study.study_instance_uid = study_completion.study_instance_uid)"
+)
+
+
+def _gone(connection: sqlite3.Connection, before: float) -> list[tuple[str]]:
+    return connection.execute(
+        f"SELECT study_instance_uid FROM study_completion WHERE completed_at < ? AND {_GONE} "
+        "LIMIT ?",
+        (before, _FORGOTTEN),
+    ).fetchall()
+
+
+def _forget(connection: sqlite3.Connection, studies: Sequence[tuple[str]]) -> int:
+    with transaction(connection):
+        # One may have come back meanwhile.
+        return connection.executemany(
+            f"DELETE FROM study_completion WHERE study_instance_uid = ? AND {_GONE}", studies
+        ).rowcount
 
 
 def _count(connection: sqlite3.Connection) -> int:
@@ -409,26 +444,3 @@ def _facts(connection: sqlite3.Connection, study: str, study_pk: int, last_at: f
         ),
         asked_at=asked_at,
     )
-
-
-def _rows(connection: sqlite3.Connection, state: str | None, limit: int) -> list[StudyRow]:
-    rows = connection.execute(
-        "SELECT study_instance_uid, state, first_at, last_at, due_at, num_received, "
-        "times_complete, completed_at, reason FROM study_completion "
-        "WHERE ?1 IS NULL OR state = ?1 ORDER BY last_at DESC LIMIT ?2",
-        (state, limit),
-    ).fetchall()
-    return [
-        StudyRow(
-            study_instance_uid=row[0],
-            state=row[1],
-            first_at=row[2],
-            last_at=row[3],
-            due_at=row[4],
-            received=row[5],
-            times=row[6],
-            completed_at=row[7],
-            reason=row[8],
-        )
-        for row in rows
-    ]

@@ -34,6 +34,7 @@ from isocenter.services.worklist.entry import (
     Entry,
     EntryFault,
     EntryKey,
+    EntryMoved,
     EntryState,
     Put,
     StoredEntry,
@@ -52,6 +53,9 @@ Beside = Callable[[sqlite3.Connection, StoredEntry | None, StoredEntry | None], 
 REMOVED: Final = "REMOVED"
 #: Entries of one hop to the database's thread.
 BLOCK_ROWS: Final = 100
+
+#: Entries that leave the list in one transaction, because they have ended.
+_REMOVED: Final = 500
 
 #: What was kept was judged when it came.
 _KEPT_LIMITS: Final = replace(DEFAULT_LIMITS, identifier=1 << 30, identifier_elements=1 << 30)
@@ -92,10 +96,11 @@ class SqliteWorklist:
         whole: bool = False,
         states: Mapping[EntryKey, EntryState] | None = None,
         cancel: Sequence[EntryKey] = (),
+        found: Mapping[EntryKey, EntryState] | None = None,
     ) -> Put:
         """See `Worklist.put`."""
         return await self._index.write(
-            _put, entries, source, whole, states or {}, cancel, self._changes
+            _put, entries, source, whole, states or {}, cancel, found or {}, self._changes
         )
 
     async def change(
@@ -114,10 +119,6 @@ class SqliteWorklist:
         """See `Worklist.remove`."""
         return await self._index.write(_remove, keys, self._changes)
 
-    async def remove_accession(self, accession_number: str) -> int:
-        """See `Worklist.remove_accession`."""
-        return await self._index.write(_remove_accession, accession_number, self._changes)
-
     async def set_state(self, key: EntryKey, state: EntryState) -> bool:
         """See `Worklist.set_state`."""
         return await self._index.write(_set_state, key, state, self._changes)
@@ -130,8 +131,15 @@ class SqliteWorklist:
         """See `Worklist.of_accession`."""
         return await self._index.read(_of_accession, accession_number)
 
+    async def sources(self) -> Sequence[str]:
+        """See `Worklist.sources`."""
+        return await self._index.read(_sources)
+
     async def remove_ended(self, before: float) -> int:
-        """Take completed and discontinued entries off that have not changed since *before*."""
+        """Take completed and discontinued entries off that have not changed since *before*.
+
+        Some at a time: others write, too.  How many; 0: there are no more.
+        """
         return await self._index.write(_remove_ended, before, self._changes)
 
     @asynccontextmanager
@@ -216,12 +224,16 @@ def _stored(row: Sequence[object]) -> StoredEntry:
 
 
 def _select(
-    connection: sqlite3.Connection, where: str, values: Sequence[object]
+    connection: sqlite3.Connection, where: str, values: Sequence[object], limit: int = -1
 ) -> list[StoredEntry]:
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM worklist WHERE {where} ORDER BY step_id", values
+        f"SELECT {_COLUMNS} FROM worklist WHERE {where} ORDER BY step_id LIMIT ?", (*values, limit)
     )
     return [_stored(row) for row in rows.fetchall()]
+
+
+def _sources(connection: sqlite3.Connection) -> list[str]:
+    return [source for (source,) in connection.execute("SELECT DISTINCT source FROM worklist")]
 
 
 def _get(connection: sqlite3.Connection, key: EntryKey) -> StoredEntry | None:
@@ -298,10 +310,17 @@ def _put(
     whole: bool,
     states: Mapping[EntryKey, EntryState],
     cancel: Sequence[EntryKey],
+    found: Mapping[EntryKey, EntryState],
     changes: Changes,
 ) -> Put:
-    added = changed = unchanged = removed = 0
+    added = changed = unchanged = 0
     with transaction(connection):
+        for key, state in found.items():
+            stored = _get(connection, key)
+            # One that has gone meanwhile is as good as cancelled.
+            if stored is not None and stored.state is not state:
+                raise EntryMoved("an entry has another state than before")
+        removed = _remove_these(connection, cancel, changes)
         for entry in entries:
             before = _get(connection, entry.key)
             state = states.get(entry.key, before.state if before else EntryState.SCHEDULED)
@@ -318,7 +337,6 @@ def _put(
         for key, state in states.items():
             if key not in written:
                 changed += _change_state(connection, key, state, changes)
-        removed += _cancel(connection, cancel, changes)
         if whole:
             gone = [
                 stored
@@ -337,13 +355,6 @@ def _put(
                 [(stored.number,) for stored in others],
             )
     return Put(added=added, changed=changed, unchanged=unchanged, removed=removed)
-
-
-def _cancel(connection: sqlite3.Connection, keys: Sequence[EntryKey], changes: Changes) -> int:
-    found = [stored for key in keys if (stored := _get(connection, key)) is not None]
-    if any(stored.state is not EntryState.SCHEDULED for stored in found):
-        raise EntryFault("a step is not SCHEDULED any more and cannot be cancelled")
-    return _delete(connection, found, changes)
 
 
 def _change(
@@ -411,20 +422,14 @@ def _delete(connection: sqlite3.Connection, stored: Sequence[StoredEntry], chang
 
 def _remove(connection: sqlite3.Connection, keys: Sequence[EntryKey], changes: Changes) -> int:
     with transaction(connection):
-        found = [
-            stored for key in dict.fromkeys(keys) if (stored := _get(connection, key)) is not None
-        ]
-        return _delete(connection, found, changes)
+        return _remove_these(connection, keys, changes)
 
 
-def _remove_accession(
-    connection: sqlite3.Connection, accession_number: str, changes: Changes
+def _remove_these(
+    connection: sqlite3.Connection, keys: Sequence[EntryKey], changes: Changes
 ) -> int:
-    with transaction(connection):
-        found = _select(
-            connection, "accession_number = ? AND state = 'SCHEDULED'", (accession_number,)
-        )
-        return _delete(connection, found, changes)
+    found = [stored for key in dict.fromkeys(keys) if (stored := _get(connection, key)) is not None]
+    return _delete(connection, found, changes)
 
 
 def _remove_ended(connection: sqlite3.Connection, before: float, changes: Changes) -> int:
@@ -435,6 +440,7 @@ def _remove_ended(connection: sqlite3.Connection, before: float, changes: Change
             "AND substr(source, 1, length(?)) <> ?",
             # A file that still lies there would bring its entry back, as one to be done.
             (before, FOLDER_SOURCE, FOLDER_SOURCE),
+            limit=_REMOVED,
         )
         return _delete(connection, found, changes)
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -172,6 +173,77 @@ async def test_what_is_given_up_lets_the_next_go_on() -> None:
         assert here.outcomes == ["failed", "failed", "given up", "delivered"]
 
 
+async def test_what_is_as_old_is_given_up_with_it() -> None:
+    clock = Clock()
+    with webhook() as hook:
+        hook.status = lambda event: 500
+        async with site(clock) as here, here.delivering(ris(hook, give_up_after=12)) as delivery:
+            await here.happen("1", "2", "1", "1")
+            await here.until_failing(2)
+            clock.now += 5
+            await here.happen("1")
+            delivery.look()
+            await here.until_failing(2, attempts=2)
+            clock.now += 10
+            delivery.look()
+            with trio.fail_after(SECONDS):
+                while True:
+                    rows = await here.desk.held(["ris"], 9)
+                    if len(rows) == 5:
+                        break
+                    await trio.sleep(0.01)
+    given_up = sorted((row.event, row.attempts) for row in rows if row.is_dead)
+    assert given_up == [(1, 3), (2, 3), (3, 1), (4, 1)]  # not another 12 seconds each
+    assert [row.event for row in rows if not row.is_dead] == [5]  # which is younger
+
+
+async def test_a_consumer_that_cannot_be_used_later_on_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(delivery_module, "_REOPEN_SECONDS", 0.01)
+    secret = tmp_path / "secret"
+    with webhook() as hook:
+        target = Webhook(url=hook.url, secret_file=secret)
+        async with site() as here, here.delivering(Consumer(name="ris", target=target)):
+            await here.happen("1")
+            with trio.fail_after(SECONDS):
+                while "cannot read" not in caplog.text:  # noqa: ASYNC110 (the log's)
+                    await trio.sleep(0.01)
+            secret.touch(0o600)
+            secret.write_text("s3cret")
+            assert studies_of(await wait(hook, 1)) == [(1, "1")]
+
+
+class _FirstFails:
+    """An outbox whose database is away when it is asked first."""
+
+    def __init__(self, outbox: SqliteOutbox) -> None:
+        self._outbox = outbox
+        self.failed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._outbox, name)
+
+    async def position(self, consumer: str) -> int:
+        if not self.failed:
+            self.failed += 1
+            raise StorageError("the disk is away")
+        return await self._outbox.position(consumer)
+
+
+async def test_a_database_that_is_away_at_the_beginning_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery_module, "_REST_SECONDS", 0.01)
+    with webhook() as hook:
+        async with site() as here:
+            outbox = _FirstFails(here.outbox)
+            async with here.delivering(ris(hook), outbox):
+                await here.happen("1")
+                assert studies_of(await wait(hook, 1)) == [(1, "1")]
+    assert outbox.failed == 1
+
+
 async def test_what_hangs_again_leaves_places_to_others() -> None:
     clock = Clock()
     released = threading.Event()
@@ -293,11 +365,14 @@ def test_intervals_grow_to_the_longest_and_end() -> None:
     consumer = Consumer(
         name="x", target=Webhook(url=""), longest_retry=900.0, give_up_after=10_000.0
     )
-    intervals = [retry_in(consumer, n, None if n == 0 else 0.0, 9_999.0) for n in range(10)]
+    intervals = [retry_in(consumer, n, 0.0, None if n == 0 else 0.0, 9_999.0) for n in range(10)]
     assert intervals == [5, 10, 20, 40, 80, 160, 320, 640, 900, 900]
-    assert retry_in(consumer, 10**9, 0.0, 9_999.0) == 900
-    assert retry_in(consumer, 3, 0.0, 10_000.0) is None
-    assert retry_in(consumer, 0, None, 1e12) == 5
+    assert retry_in(consumer, 10**9, 0.0, 0.0, 9_999.0) == 900
+    assert retry_in(consumer, 3, 0.0, 0.0, 10_000.0) is None
+    assert retry_in(consumer, 0, 0.0, None, 1e12) == 5
+    # An event that came when others of its study failed already has its own time.
+    assert retry_in(consumer, 3, 5_000.0, 0.0, 10_000.0) == 40
+    assert retry_in(consumer, 3, 5_000.0, 0.0, 15_000.0) is None
 
 
 class Faulty:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from isocenter.services import composition
 from isocenter.services.duty import on_duty
@@ -128,6 +129,50 @@ async def test_a_flood_of_refusals_is_few_events() -> None:
         events = [each.members() for each in await until(index, 21)]
         assert len(events) == 21
         assert (events[-1]["what"], events[-1]["count"]) == ("others", 980)
+
+
+class _Times:
+    """An outbox that notes when how many events are written."""
+
+    def __init__(self) -> None:
+        self.writes: list[tuple[float, int]] = []
+
+    async def begin(self, consumers: object) -> None:
+        pass
+
+    async def write(self, events: Sequence[object]) -> None:
+        self.writes.append((trio.current_time(), len(events)))
+
+
+async def test_after_a_flood_refusals_are_told_more_rarely(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    outbox = _Times()
+    keeping = EventKeeping(
+        outbox,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        rules=RULES,
+        consumers=[],
+        keep_seconds=1.0,
+        on_duty=never,
+        notices=Notices(),
+    )
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeping.run)
+        for second in range(200):
+            for number in range(50 if second < 100 else 1):
+                keeping.hear(
+                    ConnectionRefused(
+                        address=f"10.0.0.{number}:1", refusal=Refusal.TOO_MANY, detail="no"
+                    )
+                )
+            await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    writes = [(round(at - start), count) for at, count in outbox.writes]
+    # A stranger's 50 a second are 21 a minute, and not 21 every five seconds.
+    assert writes[:3] == [(0, 21), (60, 21), (120, 21)]
+    assert writes[3:5] == [(180, 1), (185, 1)]
 
 
 async def test_a_study_becomes_complete_and_that_is_delivered(

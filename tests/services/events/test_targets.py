@@ -20,6 +20,7 @@ import pytest
 import trio
 
 from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.events import targets as targets_module
 from isocenter.services.events.consumer import (
     Command,
     Consumer,
@@ -115,6 +116,24 @@ def request_on(connection: socket.socket) -> bytes:
     while not received.endswith(b"}"):
         received += connection.recv(65_536)
     return received
+
+
+async def test_a_success_counts_although_its_body_does_not_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(targets_module, "_REST_SECONDS", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as server, trio.fail_after(20):
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                request_on(connection)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+                connection.recv(1)  # until we have gone
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, answer)
+            await deliver(Webhook(url=f"http://127.0.0.1:{server.getsockname()[1]}/"))
 
 
 async def test_nobody_listens() -> None:

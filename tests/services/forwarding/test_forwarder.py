@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import orjson
 import pytest
@@ -16,10 +16,15 @@ import trio
 import trio.testing
 
 from isocenter.engine.dimse.messages import CStoreRequest, response_to
+from isocenter.engine.items import Buffer
 from isocenter.services import composition
 from isocenter.services.archive import Archive
+from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
+from isocenter.services.errors import ConnectError
+from isocenter.services.forwarding import commitment, sending
 from isocenter.services.forwarding.forwarder import finish_deletions
-from isocenter.services.forwarding.queue import ForwardRow
+from isocenter.services.forwarding.queue import ForwardRow, RetryPolicy
+from isocenter.services.forwarding.sending import SendingParts, SendOptions, Visit
 from isocenter.services.notices import (
     ForwardAttempted,
     ForwardQueueSeen,
@@ -29,8 +34,14 @@ from isocenter.services.notices import (
     TransferBegun,
 )
 from isocenter.services.operations import Operation
+from isocenter.services.peer import Peer
+from isocenter.services.ports import InstanceRecord, ObjectReader, StorageError, StoredInstance
+from isocenter.services.rules.actions import Route
+from isocenter.services.rules.evaluation import Rules
 from isocenter.services.settings import load_settings
+from isocenter.storage import open_sqlite_index
 from isocenter.storage.forwarding import SqliteForwards
+from isocenter.storage.memory_store import MemoryStore
 from isocenter.storage.sqlite_index import SqliteIndex
 from services.archive_support import CT, STUDY, data_set, keys_of, store, uid
 from support.processes import free_port
@@ -122,7 +133,7 @@ async def world(
             if isinstance(each, str):
                 peers.append(f"{each}@127.0.0.1:{free_port()}")
                 continue
-            scripted = Scripted([CT], each.perform)
+            scripted = Scripted([CT, STORAGE_COMMITMENT], each.perform)
             server = await stack.enter_async_context(
                 serving(scripted, operations_window=each.window)
             )
@@ -288,6 +299,188 @@ async def test_a_peer_that_aborts_gets_the_rest_on_another_association() -> None
     assert [row.attempts for row in rows if row.sop_instance_uid == poison] == [3]
 
 
+@pytest.mark.parametrize("status", [None, OUT_OF_RESOURCES])
+async def test_one_object_that_a_peer_cannot_bear_blocks_no_other(status: int | None) -> None:
+    poison = uid(1)
+
+    class Delicate(Destination):
+        async def perform(self, operation: Operation) -> None:
+            request = operation.request
+            assert isinstance(request, CStoreRequest)
+            if request.affected_sop_instance_uid != poison:
+                await super().perform(operation)
+            elif status is None:
+                await operation.association.abort()
+            else:
+                async for _ in operation.fragments():
+                    pass
+                await operation.respond(response_to(request, status))
+
+    async with world(a := Delicate("A"), rules=[{"forward": "A"}]) as here:
+        here.archive.routed, look = (lambda: None), here.archive.routed
+        for number in range(1, 8):
+            await store(here.archive, number)
+        look()
+        rows = await here.done(6)
+    assert sorted(a.received) == sorted(map(uid, range(2, 8)))
+    assert [r.state.value for r in rows if r.sop_instance_uid == poison] == ["due"]
+
+
+async def test_an_object_that_cannot_be_read_tells_nothing_against_the_destination(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Torn:
+        """Ends in the middle of what was to be sent."""
+
+        def __init__(self, inner: ObjectReader) -> None:
+            self.inner = inner
+            self.size = inner.size
+            self.begun = False
+
+        async def read(self, offset: int, length: int) -> bytes:
+            return await self.inner.read(offset, length)
+
+        async def view(self, offset: int, length: int) -> Buffer:
+            if self.begun:
+                raise StorageError("the disk cannot be read")
+            self.begun = True
+            return await self.inner.read(offset, 100)
+
+        async def __aenter__(self) -> Self:
+            await self.inner.__aenter__()
+            return self
+
+        async def __aexit__(self, *exc: object) -> None:
+            await self.inner.__aexit__(*exc)
+
+    a = Destination("A")
+    blamed: list[object] = []
+
+    async def destination_failed(self: SqliteForwards, *told: object) -> tuple[float, int]:
+        blamed.append(told)
+        return 60.0, 0
+
+    monkeypatch.setattr(SqliteForwards, "destination_failed", destination_failed)
+    async with world(a, rules=[{"forward": "A"}], forwarding__first_retry=60.0) as here:
+        plain = here.archive.open
+
+        async def open_torn(stored: StoredInstance) -> Any:
+            reader = await plain(stored)
+            return Torn(reader) if stored.sop_instance_uid == uid(1) else reader
+
+        monkeypatch.setattr(here.archive, "open", open_torn)
+        here.archive.routed, look = (lambda: None), here.archive.routed
+        for number in range(1, 8):
+            await store(here.archive, number)
+        look()
+        rows = await here.done(6)
+    assert rows[0].last_fault == "it cannot be read: the disk cannot be read"
+    assert blamed == []
+
+
+async def test_an_answer_is_not_forgotten_when_it_cannot_be_written_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a = Destination("A")
+    failures = [StorageError("the database is locked")]
+    plain = SqliteForwards.settle
+
+    async def settle(self: SqliteForwards, outcomes: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await plain(self, outcomes)
+
+    monkeypatch.setattr(SqliteForwards, "settle", settle)
+    async with world(a, rules=[{"forward": "A"}]) as here:
+        await store(here.archive, 1)
+        await here.done(1)
+    assert a.asked.total() == 1
+
+
+async def test_what_becomes_due_is_sent_between_two_requests_for_commitment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commitment, "_REFERENCES", 1)
+    monkeypatch.setattr(commitment, "_STAY_SECONDS", 0.0)
+    seen: list[str] = []
+    asked_for_all = trio.Event()
+
+    class Committing(Destination):
+        async def perform(self, operation: Operation) -> None:
+            request = operation.request
+            if isinstance(request, CStoreRequest):
+                seen.append("store")
+                await super().perform(operation)
+                return
+            seen.append("commit")
+            if seen.count("commit") == 1:
+                await store(here.archive, 4)
+            async for _ in operation.fragments():
+                pass
+            await operation.respond(response_to(request, OK))
+            if seen.count("commit") == 4:
+                asked_for_all.set()
+
+    async with world(Committing("A"), rules=[{"forward": "A", "commit": True}]) as here:
+        here.archive.routed, look = (lambda: None), here.archive.routed
+        for number in range(1, 4):
+            await store(here.archive, number)
+        here.archive.routed = look
+        look()
+        with trio.fail_after(PATIENCE):
+            await asked_for_all.wait()
+    assert seen == [*["store"] * 3, "commit", "store", *["commit"] * 3]
+
+
+async def test_claims_of_a_visit_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a visit could not say is free again, though its process goes on."""
+    claims: dict[tuple[str, str], None] = {}
+    renewed = trio.Event()
+    plain_claim, plain_renew = SqliteForwards.claim, SqliteForwards.renew
+
+    async def claim(self: SqliteForwards, worker: str, *rest: Any) -> Any:
+        claims["claim", worker] = None
+        return await plain_claim(self, worker, *rest)
+
+    async def renew(self: SqliteForwards, worker: str, seconds: float) -> None:
+        claims["renew", worker] = None
+        await plain_renew(self, worker, seconds)
+        renewed.set()
+
+    monkeypatch.setattr(SqliteForwards, "claim", claim)
+    monkeypatch.setattr(SqliteForwards, "renew", renew)
+    monkeypatch.setattr(sending, "_RENEW_SECONDS", 0.0)
+    async with open_sqlite_index(":memory:") as index:
+        archive = Archive(MemoryStore(), index)
+        queue = SqliteForwards(index)
+        index.beside_add.append(queue.beside_add)
+        record = InstanceRecord(
+            sop_instance_uid="1.2.3", sop_class_uid=CT, study_instance_uid="1.2.1",
+            series_instance_uid="1.2.2", transfer_syntax_uid="1.2.840.10008.1.2.1",
+            object_key="1.2.3.dcm", size=1, data_set_offset=0, digest="0" * 64, attributes={},
+            routes=(Route(destination="A", rule="r"),),
+        )  # fmt: skip
+        await index.add([record], replace=False)
+
+        @asynccontextmanager
+        async def slow(*_: object, **__: object) -> AsyncIterator[Any]:
+            with trio.fail_after(PATIENCE):
+                await renewed.wait()
+            raise ConnectError("nobody listens")
+            yield
+
+        parts = SendingParts(
+            queue=queue, archive=archive, connect=slow, policy=RetryPolicy(),
+            options=SendOptions(), notices=Notices(), now=lambda: 2e9,
+        )  # fmt: skip
+        for _ in range(2):
+            renewed = trio.Event()
+            await Visit(parts, "A", Peer("A", "h", 1)).send_all()
+    first, second = dict.fromkeys(name for _, name in claims)
+    wanted = [("claim", first), ("renew", first), ("claim", second), ("renew", second)]
+    assert list(claims) == wanted
+
+
 async def test_an_object_that_has_left_the_archive_is_a_dead_letter() -> None:
     async with world("A", rules=[{"forward": "A"}], forwarding__first_retry=0.2) as here:
         await store(here.archive, 1)
@@ -399,7 +592,7 @@ async def test_a_destination_that_is_no_peer_any_more_is_named() -> None:
     a = Destination("A")
     async with world(a, rules=[{"forward": "A"}]) as here:
         # The peers of a running server are exchanged at reload.
-        here.archive.rules = composition.Rules(
+        here.archive.rules = Rules(
             load_settings(
                 environ={},
                 overrides={"peers": ["GONE@h:1"], "rules": '[{name = "x", forward = "GONE"}]'},

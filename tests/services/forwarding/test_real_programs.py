@@ -10,11 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pydicom import dcmread
 from pynetdicom import AE, evt
 
@@ -364,3 +368,39 @@ def test_a_dry_run_says_what_would_be_done(tmp_path: Path) -> None:
     assert isocenter_command(*words, tmp_path / "no.dcm").returncode == 1
     assert "ct" in isocenter_command("rules", "list", "--config", config).stdout
     assert isocenter_command("rules", "list").returncode == 2
+
+
+def test_what_dcmtk_has_signed_is_changed_only_where_it_is_not_signed(tmp_path: Path) -> None:
+    files = write_studies(tmp_path / "in", studies=1, series=1, instances=2)
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "signer")])
+    now = datetime.now(UTC)
+    issued = (
+        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + timedelta(days=2))
+        .sign(private, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    key.write_bytes(
+        private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    certificate.write_bytes(issued.public_bytes(pem))
+    parts, whole = tmp_path / "parts.dcm", tmp_path / "whole.dcm"
+    some = ("-t", "0010,0010", "-t", "0008,0018")
+    for options, file, out in ((some, files[0], parts), ((), files[1], whole)):
+        done = run("dcmsign", "--sign", key, certificate, *options, file, out)
+        assert done.returncode == 0, done.stdout
+    rule = '[[rules]]\nname = "x"\ncoerce = [{ set = "PatientID", value = "OTHER" }]\n'
+    config = configuration(tmp_path, rule)
+    with served_archive(tmp_path / "ours", "--config", config) as archive:
+        for file, answer in ((parts, "0xb000"), (whole, "0xc000")):
+            done = run("storescu", "-d", "-aec", "ISOCENTER", "127.0.0.1", archive.port, file)
+            assert answer in done.stdout.lower()
+        (kept,) = archive.objects()
+        assert "a digital signature covers (0010,0020)" in archive.log.read_text()
+    done = run("dcmsign", "-v", "--verify", kept)
+    # Nobody knows the signer.
+    assert "signature is OK but certificate verification failed: self-signed" in done.stdout
+    assert dcmread(kept).PatientID == "OTHER"

@@ -19,7 +19,7 @@ from isocenter.services.hl7.step_fields import OrderRules
 from isocenter.services.notices import Notice, Notices, OrderMessageAnswered
 from isocenter.services.ports import StorageError
 from isocenter.services.worklist.entry import EntryKey, EntryState, Put, StoredEntry, Worklist
-from isocenter.storage.sqlite_index import open_sqlite_index
+from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
 from isocenter.storage.worklist import SqliteWorklist
 from services.hl7.samples import OMI, ORM, changed, without
 
@@ -171,11 +171,71 @@ async def test_what_was_started_can_be_discontinued(desk: Desk) -> None:
 
 async def test_a_cancel_needs_to_say_of_what(desk: Desk) -> None:
     text = changed(changed(changed(ORM, "ORC", 1, "CA"), "ORC", 3, ""), "OBR", 3, "")
-    for field in (18, 20):
+    for field in (18, 19, 20):
         text = changed(text, "OBR", field, "")
     _, msa, _ = await desk.send(text)
     assert msa[1] == "AE"
     assert msa[3].startswith("OBR-18: ")
+
+
+async def test_an_order_is_cancelled_by_what_it_was_ordered_by(desk: Desk) -> None:
+    order = changed(changed(ORM, "ORC", 3, ""), "OBR", 3, "")
+    for field in (18, 20):
+        order = changed(order, "OBR", field, "")
+    key = EntryKey("RP1", "")
+    assert await desk.code(order) == "AA"
+    assert await desk.state(key) is EntryState.SCHEDULED
+    assert await desk.code(changed(order, "ORC", 1, "CA")) == "AA"
+    assert await desk.state(key) is None
+
+
+class _Hasty(SqliteWorklist):
+    """A worklist in which modalities are quicker than orders, as often as *steps* has states."""
+
+    def __init__(self, index: SqliteIndex, steps: list[EntryState]) -> None:
+        super().__init__(index)
+        self.steps = steps
+
+    async def of_accession(self, accession_number: str) -> Sequence[StoredEntry]:
+        found = await super().of_accession(accession_number)
+        return await self._meanwhile(found)
+
+    async def get(self, key: EntryKey) -> StoredEntry | None:
+        found = await super().get(key)
+        await self._meanwhile([])
+        return found
+
+    async def _meanwhile(self, found: Sequence[StoredEntry]) -> Sequence[StoredEntry]:
+        if self.steps:
+            await self.set_state(CT, self.steps.pop(0))
+        return found
+
+
+@pytest.mark.parametrize(
+    ("control", "steps", "code", "state"),
+    [
+        # Begun while it was being cancelled: it may not leave the list.
+        ("CA", ["STARTED"], "AE", "STARTED"),
+        # Begun while it was being discontinued: it was discontinued then.
+        ("DC", ["STARTED"], "AA", "DISCONTINUED"),
+        # Completed while it was being discontinued: that is what it is.
+        ("DC", ["STARTED", "COMPLETED"], "AE", "COMPLETED"),
+        ("DC", ["STARTED", "SCHEDULED"] * 9, "AE", None),
+    ],
+)
+async def test_a_step_that_changes_while_it_is_cancelled_is_looked_at_again(
+    tmp_path: Path, control: str, steps: list[str], code: str, state: str | None
+) -> None:
+    async with open_sqlite_index(tmp_path / "index.db") as index:
+        worklist = _Hasty(index, [])
+        desk = Desk(worklist, tmp_path / "rejected")
+        assert await desk.code(ORM) == "AA"
+        worklist.steps = [EntryState(each) for each in steps]
+        _, msa, *_ = await desk.send(changed(ORM, "ORC", 1, control))
+        worklist.steps = []
+        assert msa[1] == code, msa
+        if state is not None:
+            assert await desk.state() is EntryState(state)
 
 
 async def test_a_fault_is_told_in_ERR_of_its_version(desk: Desk) -> None:

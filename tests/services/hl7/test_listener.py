@@ -361,3 +361,22 @@ async def test_a_handshake_has_a_deadline(
         mock_clock.jump(LIMITS.handshake + 1)
         await trio.testing.wait_all_tasks_blocked(_CUSHION)
         assert where.listener.connections == 0
+
+
+async def test_one_that_only_begins_messages_is_sent_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def take(received: MessageReceived | MessageTooLong, sender: str) -> bytes | None:
+        return b"ACK"
+
+    async with listening(take) as served, await served.connect() as stream:
+        # Some are let off: a sender may have begun anew.
+        await stream.send_all(b"\x0bMSH" * 5 + frame(b"MSH|"))
+        with trio.fail_after(SOON):
+            assert b"ACK" in await stream.receive_some()
+            await stream.send_all(b"\x0b" * 20)
+            assert await stream.receive_some() == b""
+    assert [
+        notice.refusal for notice in served.notices if isinstance(notice, ConnectionRefused)
+    ] == [Refusal.WRONG_PROTOCOL]
+    assert caplog.text.count("a message began") == 5 + 10

@@ -15,7 +15,7 @@ from isocenter.services.hl7.orders import (
     check_header,
     read_orders,
 )
-from isocenter.services.hl7.segments import read_message
+from isocenter.services.hl7.segments import Segment, read_message
 from isocenter.services.hl7.step_fields import OrderRules
 from isocenter.services.hl7.steps import MOST_STEPS
 from isocenter.services.worklist.entry import Entry, EntryState
@@ -398,3 +398,31 @@ def test_no_fault_shows_a_value() -> None:
                     said.add(str(fault))
     assert len(said) > 10
     assert not any(secret in text for secret in secrets for text in said), said
+
+
+@pytest.mark.parametrize(
+    "obr",
+    [
+        "OBR|1|P|F|C^D^L|||||||||" + "\\H" * 400_000,
+        "OBR|1|P|F|C^D^L|||||||||" + "\\E\\" * 250_000,
+        "OBR|1|P|F|C^D^L\rNTE|1||" + "\\H" * 400_000,
+    ],
+    ids=["formatting", "escapes", "notes"],
+)
+def test_what_steps_share_is_read_once(obr: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 0
+    unescaped = Segment._unescaped
+
+    def counting(segment: Segment, text: str) -> str:
+        nonlocal read
+        read += len(text)
+        return unescaped(segment, text)
+
+    monkeypatch.setattr(Segment, "_unescaped", counting)
+    head, _, _ = OMI.partition("OBR")
+    steps = "".join(f"IPC|A|RP|1.2.3.{n}|S{n}|MR|||ROOM|MR_01\r" for n in range(190))
+    message = f"{head}{obr}\r{steps}"
+    orders = read_orders(read_message(message.encode()), RULES)
+    assert len(orders) == 190
+    # Not a hundred times: that took a processor half a minute.
+    assert read < 2 * len(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydicom.filebase import DicomBytesIO
@@ -15,6 +15,7 @@ from isocenter.engine.dataset import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     Encoding,
+    WritableElement,
     write_data_set,
 )
 from isocenter.engine.extended import (
@@ -255,6 +256,85 @@ async def test_what_is_no_data_set_is_refused_also_where_it_would_be_changed() -
                 await store(archive, data=data)
             assert raised.value.status == 0xC000
         assert await keys_of(archive) == set()
+
+
+def signed(encoding: Encoding, *tags: int) -> bytes:
+    """MAC Parameters Sequence (4FFE,0001) and a stub of the signature (FFFA,FFFA)."""
+    order: Literal["big", "little"] = "big" if encoding.big_endian else "little"
+    raw = b"".join(half.to_bytes(2, order) for tag in tags for half in (tag >> 16, tag & 0xFFFF))
+    mac: list[WritableElement] = [(0x04000005, "US", (1).to_bytes(2, order))]
+    if raw:
+        mac.append((0x04000020, "AT", raw))
+    return write_data_set([(0x4FFE0001, "SQ", [mac])], encoding)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+async def test_what_is_signed_is_not_changed(syntax: str) -> None:
+    encoding = SYNTAXES[syntax]
+    plain = data_set(encoding=encoding)
+    # The pixel data comes last.
+    at = plain.index((0x7FE0).to_bytes(2, "big" if encoding.big_endian else "little"))
+
+    async def stored(archive: Archive, signatures: bytes) -> bytes:
+        data = plain[:at] + signatures + plain[at:]
+        result = await store(archive, data=data, transfer_syntax_uid=syntax)
+        kept = await data_set_of(archive, result.instance)
+        await archive.remove([uid(1)])
+        return kept
+
+    async with opened(MemoryStore()) as archive:
+        archive.rules = rules({"coerce": [{"set": "PatientID", "value": "NEW"}]})
+        fine = signed(encoding, 0x00080060, 0x00100010)
+        assert fine + plain[at:] in await stored(archive, fine)
+        for bad in (
+            signed(encoding, 0x00080060, 0x00100020),
+            signed(encoding, 0x04000561),
+            signed(encoding),
+        ):
+            with pytest.raises(StoreError, match="signature") as raised:
+                await stored(archive, bad)
+            assert raised.value.status == 0xC000
+        # Where nothing changes, nobody minds.
+        archive.rules = rules({"coerce": [{"remove": "StudyDescription"}]})
+        both = signed(encoding, 0x00081030, 0x00100020)
+        assert await stored(archive, both) == plain[:at] + both + plain[at:]
+        assert await keys_of(archive) == set()
+
+
+async def test_what_waits_for_rules_is_within_the_budget() -> None:
+    long = write_data_set(
+        [(0x00090010, "LO", b"X"), (0x00091001, "OB", bytes(40_000))], EXPLICIT_LITTLE
+    )
+    plain = data_set()
+    at = plain.index(b"\x10\0\x10\0PN")
+    data = plain[:at] + long + plain[at:]
+    options = {"memory_budget": 100_000, "memory_wait_seconds": 0.0}
+    async with opened(MemoryStore(), **options) as archive:
+        archive.rules = rules({"coerce": EDITS})
+        async with await receive(archive, 1) as one, await receive(archive, 2) as two:
+            await one.write([data[:30_000]])
+            assert 30_000 <= archive.budget.taken < 32_000
+            await two.write([data[:30_000]])
+            async with await receive(archive, 3) as three:
+                await three.write([data[:30_000]])
+                with pytest.raises(StoreError) as raised:
+                    await three.write([data[30_000:]])
+                assert raised.value.status == 0xA700
+            await two.discard()
+            # What was decided on is charged as what is staged.
+            await one.write([data[30_000:]])
+            assert len(data) <= archive.budget.taken < len(data) + 2_000
+            assert (await one.commit()).status == 0xB000
+        assert archive.budget.taken == 0
+        # More than the budget, alone, and nobody to wait for.
+        huge = data[:at] + long * 4 + plain[at:]
+        async with await receive(archive, 3) as ingest:
+            # What a single one may take is half of the budget.
+            huge = huge.replace(uid(1).encode(), uid(3).encode())
+            for start in range(0, len(huge), 10_000):
+                await ingest.write([huge[start : start + 10_000]])
+            assert (await ingest.commit()).status == 0xB000
+        assert archive.budget.taken == 0
 
 
 async def test_what_is_negotiated_says_whether_attributes_may_be_changed() -> None:

@@ -214,7 +214,7 @@ class _Failing:
     def __init__(self, worklist: SqliteWorklist) -> None:
         self._worklist = worklist
         self.is_down = True
-        self.find = worklist.find
+        self.sources = worklist.sources
 
     async def put(self, entries: Sequence[Entry], **options: object) -> Put:
         if self.is_down:

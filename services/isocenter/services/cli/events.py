@@ -21,8 +21,13 @@ from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.workflow import database, moment
 from isocenter.services.events.event import Kind, StoredEvent
 from isocenter.services.settings import Settings
-from isocenter.storage.event_desk import ConsumerRow, EventDesk, EventSelection, HeldRow
-from isocenter.storage.study_completion import SqliteOpenStudies, StudyRow
+from isocenter.storage.event_desk import (
+    ConsumerRow,
+    EventDesk,
+    EventSelection,
+    HeldRow,
+    StudyRow,
+)
 
 DESCRIPTION: Final = """\
 The events of the archive: what was stored, which studies are complete, what modalities said;
@@ -319,7 +324,7 @@ def _held_json(row: HeldRow) -> dict[str, object]:
 
 async def _studies(settings: Settings, arguments: argparse.Namespace) -> int:
     async with database(settings) as index:
-        rows = await SqliteOpenStudies(index).rows(state=arguments.state, limit=arguments.limit)
+        rows = await EventDesk(index).studies(state=arguments.state, limit=arguments.limit)
     out = prepare_stdout("json" if arguments.json else "table")
     if arguments.json:
         for row in rows:
@@ -370,9 +375,9 @@ def _uid(text: str) -> str:
 def _time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time if time.tzinfo else time.astimezone()
+    except (ValueError, OverflowError):  # the year 1 has no local time
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time; write 2026-11-21, or 2026-11-21T14:30, with +01:00 or Z behind "
             "it where it is not the time of this machine"
         ) from None
-    return time if time.tzinfo else time.astimezone()

@@ -22,7 +22,7 @@ from isocenter.services.maintenance import ImportedFile, ImportReport, import_di
 DESCRIPTION: Final = """\
 Copy DICOM files, and all files below folders, into the archive.  The server must not run:
 send the files to a server that runs with isocenter storescu.  Doing it again takes only
-what is new."""
+what is new.  Rules are not looked at: they are for what is sent."""
 EXAMPLES: Final = """\
 examples:
   isocenter import /media/cdrom

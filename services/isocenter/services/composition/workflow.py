@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,7 +244,6 @@ def _forwarding_of(
     asker = CommitmentAsker(queue, connections.to_ask, policy=policy, wait=forwarding.commit_wait)
     forwarder = Forwarder(
         SendingParts(
-            worker=secrets.token_hex(8),
             queue=queue,
             archive=archive,
             connect=connections.to_store,
@@ -262,7 +260,6 @@ def _forwarding_of(
         asker=asker,
         keep_days=forwarding.keep_days,
     )
-    asker.on_report = forwarder.look
     index.beside_add.append(queue.beside_add)
     archive.rules = Rules(settings.rules)
     archive.system = settings.server.ae_title

@@ -109,13 +109,15 @@ def judge(facts: StudyFacts, rules: CompletionRules, now: float) -> Complete | R
     """Whether the study is complete at *now*."""
     steps = facts.steps if Condition.MPPS in rules.complete_by else ()
     # A step that ends is news: what it made may still be on its way.
-    news_at = max([facts.last_at, *(step.changed_at for step in steps)])
+    # What a clock said that was set back since is none.
+    news_at = max([facts.last_at, *(each.changed_at for each in steps if each.changed_at <= now)])
     dues: list[tuple[float, str]] = [(news_at + rules.longest_wait_seconds, LONGEST_WAIT)]
     if all(step.is_final for step in steps):
         if any(step.named for step in steps) and not any(step.missing for step in steps):
             dues.append((news_at + rules.settle_seconds, Condition.MPPS.value))
         if Condition.COMMITMENT in rules.complete_by and facts.asked_at is not None:
-            due_at = max(facts.last_at, facts.asked_at) + rules.settle_seconds
+            asked_at = facts.asked_at if facts.asked_at <= now else facts.last_at
+            due_at = max(facts.last_at, asked_at) + rules.settle_seconds
             dues.append((due_at, Condition.COMMITMENT.value))
         if Condition.QUIET in rules.complete_by:
             quiet = rules.quiet_of(facts.modalities)

@@ -75,7 +75,8 @@ class Consumer:
         kinds: of the events that it gets.
         timeout: of one delivery, in seconds.
         longest_retry: between two attempts, in seconds.
-        give_up_after: seconds from the first failure of an event until it is given up.
+        give_up_after: seconds from the first failure until an event is given up; those that
+            are as old get one attempt each then, as long as nothing arrives.
         concurrency: deliveries at once, each of another study.
     """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from time import time
 from typing import Final
 
@@ -17,7 +18,13 @@ import trio
 from isocenter.services.events.consumer import Consumer
 from isocenter.services.events.event import StoredEvent
 from isocenter.services.events.outbox import Lane, Outbox
-from isocenter.services.events.targets import Deliver, DeliveryError, TellAvailability, opened
+from isocenter.services.events.targets import (
+    ConsumerError,
+    Deliver,
+    DeliveryError,
+    TellAvailability,
+    opened,
+)
 from isocenter.services.ports import StorageError
 
 log = logging.getLogger("isocenter.events")
@@ -38,20 +45,24 @@ _MOST_DOUBLINGS: Final = 32
 #: How long all rests when the database fails: what cannot be noted would come again at once.
 _REST_SECONDS: Final = 5.0
 
+#: How often a consumer that cannot be used is tried again.
+_REOPEN_SECONDS: Final = 60.0
+
 #: Told of each attempt: the consumer's name, and ``delivered``, ``failed`` or ``given up``.
 Told = Callable[[str, str], None]
 
 
 def retry_in(
-    consumer: Consumer, attempts: int, failing_since: float | None, now: float
+    consumer: Consumer, attempts: int, at: float, failing_since: float | None, now: float
 ) -> float | None:
     """Seconds until the next attempt, after one that failed; None: there is none.
 
     Args:
-        attempts: before that one.
-        failing_since: when the first of them failed; None: that was the first.
+        attempts: before that one, of the same event.
+        at: when the event happened.
+        failing_since: since when nothing of its study has arrived; None: since that attempt.
     """
-    if failing_since is not None and now - failing_since >= consumer.give_up_after:
+    if failing_since is not None and now - max(at, failing_since) >= consumer.give_up_after:
         return None
     # Before a power of two could pass every float.
     return float(
@@ -95,14 +106,17 @@ class ConsumerDelivery:
 
     async def run(self) -> None:
         """Deliver until cancelled; how far it got is kept."""
-        opening = opened(self.consumer, self._tell_availability)
-        async with opening as deliver, trio.open_nursery() as nursery:
+        async with AsyncExitStack() as stack:
+            deliver = await self._opened(stack)
+            nursery = await stack.enter_async_context(trio.open_nursery())
             name, kinds = self.consumer.name, self.consumer.kinds
-            position = kept = await self._outbox.position(name)
+            position = kept = -1
             kept_at = trio.current_time()
             while True:
                 self._wanted = trio.Event()
                 try:
+                    if position < 0:
+                        position = kept = await self._outbox.position(name)
                     position = await self._outbox.route(name, kinds, position)
                     if position != kept and trio.current_time() - kept_at >= _SETTLE_SECONDS:
                         await self._outbox.settle(name, position)
@@ -114,6 +128,17 @@ class ConsumerDelivery:
                 with trio.move_on_after(LOOK_SECONDS):
                     await self._wanted.wait()
                 await trio.sleep(_GATHER_SECONDS)
+
+    async def _opened(self, stack: AsyncExitStack) -> Deliver:
+        """What delivers; it was there when the server began, which may be long ago."""
+        while True:
+            try:
+                return await stack.enter_async_context(
+                    opened(self.consumer, self._tell_availability)
+                )
+            except ConsumerError as error:
+                log.error("events for %s have to wait: %s", self.consumer.name, error)
+                await trio.sleep(_REOPEN_SECONDS)
 
     async def _start_lanes(self, nursery: trio.Nursery, deliver: Deliver) -> None:
         # What fails often fails slowly: it gets half of the places, and others the rest.  Where
@@ -153,7 +178,7 @@ class ConsumerDelivery:
         from_event, delivered = lane.from_event, 0
         try:
             for event in events:
-                attempts = lane.attempts if event.number == lane.from_event else 0
+                attempts = 0 if delivered else lane.attempts
                 try:
                     await deliver(event, attempts + 1)
                 except Exception as error:  # one event must not end it all
@@ -162,7 +187,7 @@ class ConsumerDelivery:
                         log.exception("event %d: a delivery failed", event.number)
                         fault = type(error).__name__
                     with trio.CancelScope(shield=True):
-                        await self._failed(lane, event, attempts, fault, delivered)
+                        await self._failed(lane, event, fault, delivered)
                     return
                 from_event, delivered = event.number + 1, delivered + 1
                 self._is_away = False
@@ -178,12 +203,10 @@ class ConsumerDelivery:
             raise
         await self._outbox.advance(consumer.name, consumer.kinds, lane, from_event, delivered)
 
-    async def _failed(
-        self, lane: Lane, event: StoredEvent, attempts: int, fault: str, delivered: int
-    ) -> None:
+    async def _failed(self, lane: Lane, event: StoredEvent, fault: str, delivered: int) -> None:
         name = self.consumer.name
-        failing_since = lane.failing_since if attempts else None
-        interval = retry_in(self.consumer, attempts, failing_since, self._now())
+        attempts, failing_since = (0, None) if delivered else (lane.attempts, lane.failing_since)
+        interval = retry_in(self.consumer, attempts, event.at, failing_since, self._now())
         await self._outbox.failed(name, lane, event, fault, interval, delivered)
         what = f"event {event.number} ({event.kind}) to {name}"
         if interval is None:

@@ -39,11 +39,15 @@ LOOK_SECONDS: Final = 1.0
 #: refused may try as often as he likes.
 _REFUSALS_SECONDS: Final = 5.0
 _MOST_REFUSALS: Final = 20
+#: The same when there were more: events are kept for days.
+_FLOOD_SECONDS: Final = 60.0
 #: How long open studies rest when the database fails.
 _REST_SECONDS: Final = 5.0
 #: How often numbers are told, and old events are looked for.
 _FIGURES_SECONDS: Final = 5.0
 _TRIM_SECONDS: Final = 60.0
+#: How often studies that have gone are looked for: all studies have to be.
+_FORGET_SECONDS: Final = 3_600.0
 
 #: Waits until this process is the one on duty, then does the work to its end.
 OnDuty = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
@@ -151,6 +155,7 @@ class EventKeeping:
             nursery.start_soon(self._watch_studies)
             nursery.start_soon(self._tell_figures)
             nursery.start_soon(self._trim)
+            nursery.start_soon(self._forget_studies)
             for delivery in self._deliveries:
                 nursery.start_soon(delivery.run)
 
@@ -176,7 +181,7 @@ class EventKeeping:
                 log.error("%d refusals are not among the events: %s", len(events), error)
             else:
                 self.look()
-            await trio.sleep(_REFUSALS_SECONDS)
+            await trio.sleep(_FLOOD_SECONDS if len(events) > _MOST_REFUSALS else _REFUSALS_SECONDS)
 
     async def _watch_studies(self) -> None:
         while True:
@@ -210,12 +215,22 @@ class EventKeeping:
     async def _trim(self) -> None:
         while True:
             try:
+                await self._outbox.mend_times(self._names)
                 # As long as there are any: each call is one short transaction.
                 while await self._outbox.trim(self._names, self._keep_seconds):
                     pass
             except StorageError as error:
                 log.error("old events stay: %s", error)
             await trio.sleep(_TRIM_SECONDS)
+
+    async def _forget_studies(self) -> None:
+        while True:
+            try:
+                while await self._studies.forget(self._keep_seconds):
+                    pass
+            except StorageError as error:
+                log.error("studies that have gone stay in the list: %s", error)
+            await trio.sleep(_FORGET_SECONDS)
 
     def _tell(self, consumer: str, outcome: str) -> None:
         self._notices.tell(EventDelivery(consumer=consumer, outcome=outcome))

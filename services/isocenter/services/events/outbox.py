@@ -23,7 +23,8 @@ class Lane:
     Attributes:
         from_event: the first event that it has not got.
         attempts: of that event, which all failed.
-        failing_since: when the first of them failed, in seconds since 1970; None: none did.
+        failing_since: since when nothing of the study has arrived, in seconds since 1970, also
+            when events were given up meanwhile; None: the last attempt did not fail.
     """
 
     study_instance_uid: str
@@ -101,6 +102,10 @@ class Outbox(Protocol):
         """
         ...
 
+    async def mend_times(self, consumers: Collection[str]) -> None:
+        """Have lanes tried now that were to wait until a time which a wrong clock gave."""
+        ...
+
     async def backlog(self, consumer: str, kinds: Sequence[str]) -> int:
         """How many events it has yet to get, at most some thousands are counted."""
         ...
@@ -118,6 +123,13 @@ class OpenStudies(Protocol):
 
         Returns:
             When the next is due, in seconds since 1970; None: no study is open.
+        """
+        ...
+
+    async def forget(self, keep_seconds: float) -> int:
+        """Forget studies that have been complete for so long and are not here any more.
+
+        Some at a time; how many; 0: there are no more.
         """
         ...
 

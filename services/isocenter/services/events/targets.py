@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 #: Of an answer as much is read, so that the connection can be used again.
 _MOST_ANSWER_BYTES: Final = 65_536
+_REST_SECONDS: Final = 1.0
 _MOST_DIGITS: Final = 18
 #: What a program says on its standard error; the last of it goes into the fault.
 _SAID_BYTES: Final = 300
@@ -200,7 +201,9 @@ async def _post(
         async with client.stream("POST", url, content=body, headers=headers) as response:
             status = response.status_code
             if _is_short(response):
-                await response.aread()
+                # It has arrived, whatever becomes of the rest.
+                with trio.move_on_after(_REST_SECONDS), suppress(httpx.HTTPError):
+                    await response.aread()
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise DeliveryError(_fault_of(error)) from error
     if not 200 <= status < 300:

@@ -36,7 +36,8 @@ from isocenter.services.registry import Service
 
 log = logging.getLogger("isocenter.forward")
 
-#: Instances of one request: below what archives bound a request to.
+#: Instances of one request: below what archives bound a request to.  Between two requests what
+#: has become due is sent.
 _REFERENCES: Final = 500
 #: For so long the association that asked stays open for the report.
 _STAY_SECONDS: Final = 5.0
@@ -69,47 +70,50 @@ class CommitmentAsker:
         self.on_report: Callable[[], None] = lambda: None
 
     async def ask(self, destination: str, peer: Peer) -> str:
-        """Ask for all that is due; why the destination is to be left alone, or nothing.
+        """Ask for some of what is due; why the destination is to be left alone, or nothing.
 
         Raises:
             StorageError: what became of it cannot be kept.
         """
-        while True:
-            transaction_uid = generate_uid(prefix=None)
-            references = await self._queue.begin_commitment(
-                destination, transaction_uid, wait=self._wait, limit=_REFERENCES
-            )
-            if not references:
-                return ""
-            self._expected[transaction_uid] = reported = trio.Event()
-            is_asked = False
+        given_up = await self._queue.give_up_asking(destination, self._policy)
+        if given_up:
+            log.error("%s never said whether it commits %d objects", destination, given_up)
+        transaction_uid = generate_uid(prefix=None)
+        references = await self._queue.begin_commitment(
+            destination, transaction_uid, wait=self._wait, limit=_REFERENCES
+        )
+        if not references:
+            return ""
+        self._expected[transaction_uid] = reported = trio.Event()
+        is_asked = False
 
-            async def provide(operation: Operation) -> None:
-                await self.hear(operation, destination)
+        async def provide(operation: Operation) -> None:
+            await self.hear(operation, destination)
 
-            try:
-                async with self._connect(peer, provide) as association:
-                    answer = await act(
-                        association,
-                        STORAGE_COMMITMENT,
-                        WELL_KNOWN_INSTANCE,
-                        REQUEST,
-                        request_of(transaction_uid, references),
-                    )
-                    if classify(answer.status) not in (StatusClass.SUCCESS, StatusClass.WARNING):
-                        raise OperationError(answer.status, answer.comment)
-                    is_asked = True
-                    with trio.move_on_after(_STAY_SECONDS):
-                        await reported.wait()
-            except StorageError:
-                raise
-            except IsocenterError as error:
-                if not is_asked:
-                    fault = f"storage commitment cannot be asked for: {error}"
-                    await self._queue.commitment_not_asked(transaction_uid, fault, self._policy)
-                    return fault if isinstance(error, AssociationError) else ""
-            finally:
-                del self._expected[transaction_uid]
+        try:
+            async with self._connect(peer, provide) as association:
+                answer = await act(
+                    association,
+                    STORAGE_COMMITMENT,
+                    WELL_KNOWN_INSTANCE,
+                    REQUEST,
+                    request_of(transaction_uid, references),
+                )
+                if classify(answer.status) not in (StatusClass.SUCCESS, StatusClass.WARNING):
+                    raise OperationError(answer.status)
+                is_asked = True
+                with trio.move_on_after(_STAY_SECONDS):
+                    await reported.wait()
+        except StorageError:
+            raise
+        except IsocenterError as error:
+            if not is_asked:
+                fault = f"storage commitment cannot be asked for: {error}"
+                await self._queue.commitment_not_asked(transaction_uid, fault, self._policy)
+                return fault if isinstance(error, AssociationError) else ""
+        finally:
+            del self._expected[transaction_uid]
+        return ""
 
     async def hear(self, operation: Operation, reporter: str) -> None:
         """Take a Storage Commitment Result (J.3.3) of *reporter*.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final
 
 import trio
@@ -17,7 +18,7 @@ import trio
 from isocenter.services.archive import Archive
 from isocenter.services.forwarding.commitment import CommitmentAsker
 from isocenter.services.forwarding.queue import ForwardQueue
-from isocenter.services.forwarding.sending import CLAIM_SECONDS, SendingParts, Visit
+from isocenter.services.forwarding.sending import SendingParts, Visit
 from isocenter.services.notices import ForwardQueueSeen
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StorageError
@@ -26,8 +27,9 @@ log = logging.getLogger("isocenter.forward")
 
 #: How often the database is asked for what became due, or was left by others.
 LOOK_SECONDS: Final = 2.0
-_RENEW_SECONDS: Final = CLAIM_SECONDS / 4
 _COUNT_SECONDS: Final = 15.0
+#: And for what may leave: that is a look at all that waits for a second destination.
+_DELETE_SECONDS: Final = 10.0
 _PURGE_SECONDS: Final = 3_600.0
 _DAY_SECONDS: Final = 86_400.0
 #: Objects that leave the archive in one transaction.
@@ -57,6 +59,12 @@ class Forwarder:
         self._asker = asker
         self._keep_days = keep_days
         self._wanted = trio.Event()
+        self._delete_at = -inf
+        asker.on_report = self._reported
+
+    def _reported(self) -> None:
+        self._delete_at = -inf
+        self.look()
 
     def look(self) -> None:
         """Something is due now."""
@@ -67,7 +75,6 @@ class Forwarder:
         busy: set[str] = set()
         async with trio.open_nursery() as nursery:
             for duty, seconds in (
-                (self._renew, _RENEW_SECONDS),
                 (self._purge, _PURGE_SECONDS),
                 (self._count, _COUNT_SECONDS),
             ):
@@ -75,7 +82,9 @@ class Forwarder:
             while True:
                 self._wanted = trio.Event()
                 try:
-                    await self._delete_committed()
+                    if trio.current_time() >= self._delete_at:
+                        self._delete_at = trio.current_time() + _DELETE_SECONDS
+                        await self._delete_committed()
                     for destination in await self._queue.due(not_for=busy):
                         busy.add(destination)
                         nursery.start_soon(self._serve, destination, busy)
@@ -124,9 +133,6 @@ class Forwarder:
             await self._parts.archive.store.remove(keys)
             await self._queue.deleted(keys)
             log.info("%d objects are committed elsewhere and have left the archive", len(removed))
-
-    async def _renew(self) -> None:
-        await self._queue.renew(self._parts.worker, CLAIM_SECONDS)
 
     async def _purge(self) -> None:
         await self._queue.purge_done(self._parts.now() - self._keep_days * _DAY_SECONDS)

@@ -48,7 +48,7 @@ class ClaimedForward:
         version: changes when another object takes the place of this one; what is said of an
             earlier version counts for nothing.
         attempts: those before this one.
-        since: when it first was due, in seconds since 1970.
+        since: when it first was due, or had arrived, in seconds since 1970.
     """
 
     number: int
@@ -153,8 +153,9 @@ class ForwardQueue(Protocol):
     ) -> Sequence[ClaimedForward]:
         """Records that are due and that nobody has claimed, for *worker* alone.
 
-        By priority, then the oldest first.  None while the destination is left alone; after
-        a failure one process tries it, and the others wait for *seconds* or for what it says.
+        By priority, then by the time since which they are due.  None while the destination is
+        left alone; after a failure one process tries it, and the others wait for *seconds* or
+        for what it says.
         """
         ...
 
@@ -191,6 +192,10 @@ class ForwardQueue(Protocol):
 
         Without a report within *wait* seconds they are asked for once more.
         """
+        ...
+
+    async def give_up_asking(self, destination: str, policy: RetryPolicy) -> int:
+        """What was sent so long ago, and was asked for again and again, is given up; how many."""
         ...
 
     async def commitment_not_asked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -43,8 +44,9 @@ from isocenter.services.suboperations import OPERATIONS_WINDOW, send_object
 
 log = logging.getLogger("isocenter.forward")
 
-#: How long a claim holds; those of a process that works are renewed long before.
+#: How long a claim holds; those of a visit that goes on are renewed long before.
 CLAIM_SECONDS: Final = 180.0
+_RENEW_SECONDS: Final = CLAIM_SECONDS / 4
 #: Statuses A7xxH of C-STORE (PS3.4 Table B.2-1): the destination cannot, whatever it is sent.
 _OUT_OF_RESOURCES: Final = 0xA700
 _STATUS_KIND: Final = 0xFF00
@@ -54,7 +56,6 @@ _SETTLED_AT_ONCE: Final = 16
 _SETTLE_SECONDS: Final = 1.0
 #: How long that may take when the server stops.
 _GOODBYE_SECONDS: Final = 2.0
-_NO_ANSWER: Final = "the association ended before anything was answered"
 
 #: Priority (0000,0700) of a C-STORE-RQ (PS3.7 9.1.1.1).
 _DIMSE_PRIORITY: Final[Mapping[ForwardPriority, int]] = {
@@ -87,12 +88,10 @@ class SendingParts:
     """What sending needs.
 
     Attributes:
-        worker: what this process claims records as.
         connect: how associations to destinations are opened.
         now: seconds since 1970.
     """
 
-    worker: str
     queue: ForwardQueue
     archive: Archive
     connect: Connector
@@ -112,6 +111,8 @@ class Visit:
 
     def __init__(self, parts: SendingParts, destination: str, peer: Peer) -> None:
         self._parts = parts
+        #: Claims are of this visit: what it cannot say any more is free some time after its end.
+        self._name = secrets.token_hex(8)
         self._destination = destination
         self._peer = peer
         self._outcomes: list[Outcome] = []
@@ -147,16 +148,27 @@ class Visit:
                 with trio.move_on_after(_GOODBYE_SECONDS, shield=True), suppress(StorageError):
                     await self._settle()
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(work)
+        async with trio.open_nursery() as around:
+            around.start_soon(self._renew)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(work)
+            around.cancel_scope.cancel()
         if failures:
             raise failures[0]
 
     async def _claim(self) -> Sequence[ClaimedForward]:
         parts = self._parts
         return await parts.queue.claim(
-            parts.worker, self._destination, CLAIM_SECONDS, parts.options.batch
+            self._name, self._destination, CLAIM_SECONDS, parts.options.batch
         )
+
+    async def _renew(self) -> None:
+        while True:
+            await trio.sleep(_RENEW_SECONDS)
+            try:
+                await self._parts.queue.renew(self._name, CLAIM_SECONDS)
+            except StorageError as error:
+                log.error("what is being forwarded may be sent twice: %s", error)
 
     async def _send(self, batch: Sequence[ClaimedForward]) -> None:
         known = await self._parts.archive.get([claimed.sop_instance_uid for claimed in batch])
@@ -187,7 +199,7 @@ class Visit:
             while todo and not self.fault and not task.ended.is_set():
                 claimed, stored = todo.popleft()
                 try:
-                    outcome, is_answer = await self._deliver(task, claimed, stored)
+                    outcome = await self._deliver(task, claimed, stored)
                 except trio.Cancelled:
                     self._outcomes.append(Released(claimed))
                     raise
@@ -197,14 +209,14 @@ class Visit:
                     account.unsent[stored.study_instance_uid] += 1
                     return
                 self._outcomes.append(outcome)
-                account.answers += is_answer
+                account.is_blameless = True
                 is_sent = isinstance(outcome, Delivered)
                 self.delivered += is_sent
                 tally = account.sent if is_sent else account.unsent
                 tally[stored.study_instance_uid] += 1
                 await self._settle_now_and_then()
 
-        fault = _NO_ANSWER
+        fault = "the association ended before anything was answered"
         try:
             async with self._parts.connect(
                 self._peer, contexts, operations_window=OPERATIONS_WINDOW
@@ -227,17 +239,15 @@ class Visit:
             raise
         except IsocenterError as error:
             fault = str(error)
-        if account.answers or account.unsent:
+        if account.sent or account.unsent:
             self._parts.notices.tell(account.ended())
-        # One on which something was answered does not tell against the destination; nor do
-        # objects that could not be read.
-        if not account.answers and (todo or fault != _NO_ANSWER):
+        if not account.is_blameless:
             self.fault = self.fault or fault
 
     async def _deliver(
         self, task: AssociationTask, claimed: ClaimedForward, stored: StoredInstance
-    ) -> tuple[Outcome, bool]:
-        """Send one object; what came of it, and whether the peer was heard.
+    ) -> Outcome:
+        """Send one object; what came of it.
 
         Raises:
             AssociationError: the association ended first.
@@ -247,25 +257,25 @@ class Visit:
             response = await send_object(task, item, priority=_DIMSE_PRIORITY[claimed.priority])
         except KeyError:
             # Removed, or another object has its place: the next attempt looks again.
-            return self._missed(claimed, "it was removed or replaced meanwhile"), False
+            return self._missed(claimed, "it was removed or replaced meanwhile")
         except (StorageError, DataSetError, OSError) as error:
-            return self._missed(claimed, f"it cannot be read: {error}"), False
+            return self._missed(claimed, f"it cannot be read: {error}")
         if response is None:
             fault = (
                 "the peer accepted no presentation context for "
                 f"{name_of(stored.sop_class_uid)} in {name_of(stored.transfer_syntax_uid)}"
             )
-            return self._missed(claimed, fault), True
+            return self._missed(claimed, fault)
         status = response.status
         kind = classify(status)
         if kind is StatusClass.SUCCESS or (
             kind is StatusClass.WARNING and self._parts.options.accept_warnings
         ):
-            return Delivered(claimed), True
+            return Delivered(claimed)
         fault = f"the peer answered {status:04X}H {describe_status(status, ServiceClass.STORAGE)}"
         if status & _STATUS_KIND == _OUT_OF_RESOURCES:
             self.fault = fault
-        return self._missed(claimed, fault), True
+        return self._missed(claimed, fault)
 
     def _missed(self, claimed: ClaimedForward, fault: str, *, is_final: bool = False) -> Missed:
         parts = self._parts
@@ -288,7 +298,11 @@ class Visit:
         self._settled_at = trio.current_time()
         if not outcomes:
             return
-        await self._parts.queue.settle(outcomes)
+        try:
+            await self._parts.queue.settle(outcomes)
+        except StorageError:
+            self._outcomes = outcomes + self._outcomes
+            raise
         for name, count in Counter(map(_name_of_outcome, outcomes)).items():
             if name:
                 self._parts.notices.tell(
@@ -300,12 +314,13 @@ class _Account:
     """What the audit trail is told of one association.
 
     Attributes:
-        answers: how often the peer was heard.
+        is_blameless: something was answered, or what failed was an object of ours: the end of
+            this association does not tell against the destination.
         sent, unsent: instances by Study Instance UID.
     """
 
     def __init__(self, destination: str, peer: Peer, instances: Sequence[StoredInstance]) -> None:
-        self.answers = 0
+        self.is_blameless = False
         self.sent: Counter[str] = Counter()
         self.unsent: Counter[str] = Counter()
         self._begun = TransferBegun(

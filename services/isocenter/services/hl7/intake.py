@@ -37,8 +37,8 @@ from isocenter.services.notices import Notices, OrderMessageAnswered
 from isocenter.services.ports import StorageError
 from isocenter.services.worklist.entry import (
     Entry,
-    EntryFault,
     EntryKey,
+    EntryMoved,
     EntryState,
     Put,
     StoredEntry,
@@ -50,6 +50,8 @@ log = logging.getLogger("isocenter.hl7")
 SOURCE: Final = "hl7"
 #: A longer message is split in a thread, so that nobody waits for it.
 _SHORT_BYTES: Final = 8 << 10
+#: How often entries are looked at when they change before they can be written.
+_LOOKS: Final = 5
 #: Of messages that are none of `MESSAGE_TYPES`, for metrics.
 _OTHER: Final = "other"
 
@@ -143,39 +145,14 @@ class OrderIntake:
 
     async def _do(self, orders: Sequence[Order]) -> str:
         """Everything that *orders* say; in words, what that was."""
-        entries = _entries(orders)
-        removals: list[EntryKey] = []
-        states: list[tuple[EntryKey, EntryState]] = []
-        put_states = {
-            order.entry.key: order.state for order in orders if order.entry and order.state
-        }
-        for order in orders:
-            match order.control:
-                case Control.PUT:
-                    pass
-                case Control.CANCEL | Control.DISCONTINUE:
-                    gone, stopped = _cancelled(order, await self._meant(order))
-                    removals += gone
-                    states += [(key, EntryState.DISCONTINUED) for key in stopped]
-                case Control.STATUS:
-                    meant = await self._meant(order)
-                    if not meant:
-                        raise Hl7Fault(
-                            "no such order is on the worklist", order.place, UNKNOWN_KEY_IDENTIFIER
-                        )
-                    if order.state is not None:
-                        states += [(stored.entry.key, order.state) for stored in meant]
-        put = Put()
-        if entries or removals or states:
+        for _ in range(_LOOKS):
             try:
-                put = await self._worklist.put(
-                    entries,
-                    source=SOURCE,
-                    states={**put_states, **dict(states)},
-                    cancel=removals,
-                )
-            except EntryFault as error:  # begun since it was looked at
-                raise Hl7Fault(str(error), orders[0].place, RECORD_LOCKED) from error
+                put = await self._put(orders)
+                break
+            except EntryMoved:
+                pass  # a modality began, ended or gave up a step since it was looked at
+        else:
+            raise Hl7Fault("a step changes all the time", orders[0].place, RECORD_LOCKED)
         counts = {
             "added": put.added,
             "changed": put.changed,
@@ -183,6 +160,33 @@ class OrderIntake:
             "removed": put.removed,
         }
         return ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "nothing to do"
+
+    async def _put(self, orders: Sequence[Order]) -> Put:
+        entries = _entries(orders)
+        states = {order.entry.key: order.state for order in orders if order.entry and order.state}
+        removals: list[EntryKey] = []
+        found: dict[EntryKey, EntryState] = {}
+        for order in orders:
+            if order.control is Control.PUT:
+                continue
+            meant = await self._meant(order)
+            found |= {stored.entry.key: stored.state for stored in meant}
+            if order.control is Control.STATUS:
+                if not meant:
+                    raise Hl7Fault(
+                        "no such order is on the worklist", order.place, UNKNOWN_KEY_IDENTIFIER
+                    )
+                if order.state is not None:
+                    states |= {stored.entry.key: order.state for stored in meant}
+            else:
+                gone, stopped = _cancelled(order, meant)
+                removals += gone
+                states |= dict.fromkeys(stopped, EntryState.DISCONTINUED)
+        if not (entries or removals or states):
+            return Put()
+        return await self._worklist.put(
+            entries, source=SOURCE, states=states, cancel=removals, found=found
+        )
 
     async def _meant(self, order: Order) -> Sequence[StoredEntry]:
         """The entries that a cancellation or a status is about."""

@@ -37,6 +37,8 @@ log = logging.getLogger("isocenter.hl7")
 
 #: Whoever sends so much that is no frame does not speak MLLP.
 _MOST_STRAY_BYTES: Final = 1_024
+#: Messages that a sender may begin, one after the other, without ending one.
+_MOST_UNFINISHED: Final = 10
 #: Accepting rests for so long when there are no descriptors left.
 _PAUSE_SECONDS: Final = 0.25
 
@@ -175,7 +177,7 @@ class OrderListener:
         framer = Framer(self._limits.message_bytes)
         address = connection.address
         ends_at = trio.current_time() + self._limits.idle
-        stray = 0
+        stray = unfinished = 0
         while True:
             is_continued = framer.is_inside
             with trio.move_on_at(ends_at) as scope:
@@ -192,12 +194,15 @@ class OrderListener:
             for event in framer.receive(bytes(chunk)):
                 is_continued = False
                 if isinstance(event, MessageUnfinished):
+                    unfinished += 1
+                    if unfinished > _MOST_UNFINISHED:
+                        break
                     log.warning("%s: a message began before the end of another one", address)
                     continue
-                stray = framer.stray
+                stray, unfinished = framer.stray, 0
                 if not await self._answer(transport, connection, event):
                     return
-            if framer.stray - stray > _MOST_STRAY_BYTES:
+            if framer.stray - stray > _MOST_STRAY_BYTES or unfinished > _MOST_UNFINISHED:
                 self._refuse(
                     address,
                     Refusal.WRONG_PROTOCOL,

@@ -142,7 +142,8 @@ def read_orders(message: Message, rules: OrderRules) -> list[Order]:
             entry = _entry(step, ids, {**shared, **step_fields(step, ids, rules)}, measured)
             step_id = entry.key.step_id
         else:
-            step_id = ids.given_step_id
+            # Without an accession number the procedure's ID became that of the step.
+            step_id = ids.given_step_id if ids.accession else ids.step_id
             if not (step_id or ids.accession):
                 raise Hl7Fault(
                     "neither accession number nor step ID tells which order is meant",

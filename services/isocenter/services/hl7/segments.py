@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
@@ -77,14 +78,24 @@ class Segment:
     raw: Sequence[object]
     delimiters: Delimiters
     codec: str
+    #: An OBR is asked for the same by each of its steps, and may be as long as the message.
+    _texts: dict[tuple[int, int, int, int], str] = dataclass_field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def text(
         self, field: int, component: int = 1, subcomponent: int = 1, repetition: int = 1
     ) -> str:
         """A value, by numbers as HL7 counts them; empty when it is not there, or null (``""``)."""
+        place = (field, repetition - 1, component - 1, subcomponent - 1)
+        if place not in self._texts:
+            self._texts[place] = self._text(place)
+        return self._texts[place]
+
+    def _text(self, place: tuple[int, int, int, int]) -> str:
         node: object = self.raw
         # The library has a leaf wherever nothing more is divided.
-        for index in (field, repetition - 1, component - 1, subcomponent - 1):
+        for index in place:
             if isinstance(node, str):
                 if index:
                     return ""

@@ -100,7 +100,7 @@ def step_fields(step: Step, ids: Ids, rules: OrderRules) -> dict[str, str]:
         "priority": _PRIORITIES.get(priority, ""),
         "patient_state": fitted(step.text("OBR", 12, 2) or step.text("OBR", 12), _LONG_STRING),
         "medical_alerts": fitted(step.text("OBR", 13), _LONG_STRING),
-        "comments": fitted(" ".join(s.text(3) for s in step.others if s.name == "NTE"), _LONG_TEXT),
+        "comments": fitted(step.others.joined("NTE", 3), _LONG_TEXT),
         "placer_order_no": identifier(orc.text(2) or step.text("OBR", 2), orc.place(2)),
         "filler_order_no": identifier(orc.text(3) or step.text("OBR", 3), orc.place(3)),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID, uuid5
@@ -19,6 +20,35 @@ _STUDIES: Final = UUID("3b8e5e0c-52f5-4b8e-9d53-5b1d6b4c7a10")
 
 
 @dataclass(slots=True)
+class Others:
+    """The other segments behind an OBR; all its steps share them.
+
+    Each value is looked for once, however many steps want it: there may be thousands of
+    segments and hundreds of steps.
+    """
+
+    segments: list[Segment] = field(default_factory=list)
+    _found: dict[tuple[str, int, int], str] = field(default_factory=dict)
+
+    def first(self, name: str, field: int, component: int) -> str:
+        """The first value of a field in the segments of that name."""
+        key = (name, field, component)
+        if key not in self._found:
+            self._found[key] = next(filter(None, self._texts(*key)), "")
+        return self._found[key]
+
+    def joined(self, name: str, field: int) -> str:
+        """The values of a field in all segments of that name."""
+        key = (name, field, 0)
+        if key not in self._found:
+            self._found[key] = " ".join(self._texts(name, field, 1))
+        return self._found[key]
+
+    def _texts(self, name: str, field: int, component: int) -> Iterator[str]:
+        return (s.text(field, component) for s in self.segments if s.name == name)
+
+
+@dataclass(slots=True)
 class Step:
     """What belongs to one step: its ORC, and what stands behind it."""
 
@@ -26,7 +56,7 @@ class Step:
     obr: Segment | None = None
     ipc: Segment | None = None
     zds: Segment | None = None
-    others: list[Segment] = field(default_factory=list)
+    others: Others = field(default_factory=Others)
 
     def text(self, name: str, field: int, component: int = 1) -> str:
         """Of OBR, IPC or ZDS; empty where there is none."""
@@ -35,8 +65,7 @@ class Step:
 
     def other(self, name: str, field: int, component: int = 1) -> str:
         """The first value of a field in the other segments of that name."""
-        texts = (s.text(field, component) for s in self.others if s.name == name)
-        return next(filter(None, texts), "")
+        return self.others.first(name, field, component)
 
     def place(self, name: str) -> Location:
         """Where the field of the worklist *name* is expected."""
@@ -104,7 +133,7 @@ def steps_of(message: Message) -> list[Step]:
                 for before in steps:
                     before.zds = before.zds or segment
             case _:
-                step.others.append(segment)
+                step.others.segments.append(segment)
     if not steps:
         raise Hl7Fault("there is no order in it", Location("ORC"), SEGMENT_SEQUENCE_ERROR)
     return steps

@@ -41,7 +41,8 @@ def identifier(text: str, place: Location) -> str:
 
 def fitted(text: str, length: int) -> str:
     """A text for people, cut where the VR ends; never an ID."""
-    return plain(text)[:length].strip()
+    # More than is kept, as what stands in front may be stripped; not a whole megabyte.
+    return plain(text[: 4 * length])[:length].strip()
 
 
 def code(value: str, scheme: str, meaning: str) -> str:

@@ -52,6 +52,11 @@ class Coercion:
         """Whether the object is another one now."""
         return bool(self._coercer.changed)
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory that are held, about."""
+        return self._coercer.held
+
     def feed(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """What goes on of the next pieces; use it before their memory is used again."""
         try:

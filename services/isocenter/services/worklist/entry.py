@@ -36,6 +36,7 @@ __all__ = [
     "Entry",
     "EntryFault",
     "EntryKey",
+    "EntryMoved",
     "EntryState",
     "Put",
     "StoredEntry",
@@ -57,6 +58,10 @@ STUDY_INSTANCE_UID: Final = 0x0020000D
 STATION_AE_TITLE: Final = 0x00400001
 STEP_ID: Final = 0x00400009
 REQUESTED_PROCEDURE_ID: Final = 0x00401001
+
+
+class EntryMoved(IsocenterError):
+    """An entry has another state than it was found in: look again."""
 
 
 class EntryFault(IsocenterError, ValueError):
@@ -153,6 +158,7 @@ class Worklist(Protocol):
         whole: bool = False,
         states: Mapping[EntryKey, EntryState] | None = None,
         cancel: Sequence[EntryKey] = (),
+        found: Mapping[EntryKey, EntryState] | None = None,
     ) -> Put:
         """Add entries, or put them in the place of those of the same key; all or none.
 
@@ -160,21 +166,23 @@ class Worklist(Protocol):
 
         Args:
             states: also of entries that are on the list and not among *entries*.
-            cancel: keys of entries that are to leave the list.
+            cancel: keys of entries that leave the list first; one that is among *entries*
+                comes back as a new one.
+            found: in which states the caller found entries, from which the rest follows.
             whole: they are all that *source* has: what it brought before and is not among
                 them is removed, unless it was started.
 
         Raises:
-            EntryFault: one of *cancel* is not SCHEDULED any more.
+            EntryMoved: an entry is not in the state of *found*; nothing was done.
         """
+        ...
+
+    async def sources(self) -> Sequence[str]:
+        """Who brought the entries that there are; each once."""
         ...
 
     async def remove(self, keys: Sequence[EntryKey]) -> int:
         """Take entries off the list, whatever their state; how many there were."""
-        ...
-
-    async def remove_accession(self, accession_number: str) -> int:
-        """Take all entries of an order off the list that were not started; how many."""
         ...
 
     async def set_state(self, key: EntryKey, state: EntryState) -> bool:

@@ -22,12 +22,14 @@ async def tidy(remove_ended: Callable[[float], Awaitable[int]], days: int) -> No
     """Remove what ended more than *days* ago, again and again, until cancelled.
 
     Args:
-        remove_ended: removes the entries that ended before a time (seconds since 1970) and
-            says how many there were.
+        remove_ended: removes some of the entries that ended before a time (seconds since
+            1970) and says how many; 0: there are no more.
     """
     while True:
+        before, removed = time() - days * _DAY_SECONDS, 0
         try:
-            removed = await remove_ended(time() - days * _DAY_SECONDS)
+            while some := await remove_ended(before):
+                removed += some
         except StorageError as error:
             log.warning("the worklist cannot be tidied: %s", error)
         else:

@@ -29,7 +29,6 @@ from isocenter.services.worklist.entry import (
     Worklist,
 )
 from isocenter.services.worklist.files import read_entries
-from isocenter.services.worklist.keys import Keys
 
 log = logging.getLogger("isocenter.worklist")
 
@@ -41,7 +40,6 @@ MOST_FILES: Final = 10_000
 #: What tells one content of a file from another without reading it: times of the last change
 #: of content and of rights, size, i-node.
 _Signature = tuple[int, int, int, int]
-_EVERYTHING: Final = Keys(())
 
 
 @dataclass(slots=True)
@@ -116,11 +114,7 @@ class WatchedFolder:
 
     async def _forget_those_gone(self, found: dict[str, _Signature]) -> None:
         """Remove what files brought that went while nobody looked."""
-        sources: set[str] = set()
-        async with self._worklist.find(_EVERYTHING, tuple(EntryState)) as blocks:
-            async for block in blocks:
-                sources.update(each.source for each in block)
-        for source in sorted(sources):
+        for source in sorted(await self._worklist.sources()):
             name = source.removeprefix(FOLDER_SOURCE)
             if source != name and name not in found:
                 await self._worklist.put((), source=source, whole=True)
