@@ -794,7 +794,11 @@ def test_what_may_not_be_edited(tag: int, kind: type[Edit]) -> None:
 
 def test_edits_are_checked_before_there_is_an_object() -> None:
     check_edit(SetValue(NAME, "Jürgen"))
+    check_edit(SetValue(NAME, "山田　太郎"))
     check_edit(SetValue(ROWS, "512"))
+    check_edit(SetValue(0x00081030, ""))
+    check_edit(SetValue(PATIENT_ID, "\\".join(["x" * 64] * 3)))
+    check_edit(SetValue(0x00104000, "a line\r\nand a\\b"))
     check_edit(SetValue(0x00091001, "what it is only the data set knows"))
     check_edit(RemoveAttribute(0x00081115))
     check_edit(MapValue(PATIENT_ID, {"a": "b"}, None))
@@ -804,6 +808,10 @@ def test_edits_are_checked_before_there_is_an_object() -> None:
         (MapValue(ROWS, {"1": "x"}, None), r"\(0028,0010\)"),
         (MapValue(ROWS, {}, "-1"), r"\(0028,0010\)"),
         (SetValue(0x00081115, "x"), r"\(0008,1115\) has VR SQ"),
+        (SetValue(PATIENT_ID, "many" * 17), r"\(0010,0020\): a new value is none of VR LO"),
+        (SetValue(PATIENT_ID, "a\\many\n"), r"\(0010,0020\): a new value is none of VR LO"),
+        (SetValue(0x00080020, "many"), r"\(0008,0020\): a new value is none of VR DA"),
+        (MapValue(MODALITY, {"CT": "many"}, None), r"\(0008,0060\): a new value is none of VR CS"),
     ]
     for edit, fault in faults:
         with pytest.raises(ValueError, match=fault) as caught:

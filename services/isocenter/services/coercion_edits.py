@@ -5,10 +5,14 @@ Standard: PS3.3 C.12.1.1.9 (Original Attributes Sequence), PS3.5 6.1, 6.2 (value
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, assert_never
+
+from pydicom.config import RAISE
+from pydicom.valuerep import validate_value
 
 from isocenter.engine.dataset import IMPLICIT_LITTLE, Encoding, Reencoder, write_data_set
 from isocenter.engine.dataset.codec import HEADER_LENGTH, IMPLICIT_LITTLE_CODEC, codec_of
@@ -57,6 +61,11 @@ _FIXED: Final = frozenset(
 #: Before it are command sets, File Meta Information and directories (PS3.7, PS3.10).
 _FIRST_GROUP: Final = 0x0008
 _TEXT_VRS: Final = SPACE_PADDED_VRS | {"UI"}
+#: A backslash is a character there.
+_ONE_VALUE_VRS: Final = frozenset(["LT", "ST", "UT", "UR"])
+#: Control characters, and those that may be in text of these (PS3.5 6.1.3).
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LINE_CONTROLS: Final = dict.fromkeys(map(ord, "\t\n\f\r"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +125,24 @@ def check_edit(edit: Edit) -> None:
     for value in values:
         try:
             _encode(value, vr, UTF_8, big_endian=False)
+            _check_text(value, vr)
         except ValueError as error:
             raise ValueError(f"{tag_text(edit.tag)}: {error}") from error
+
+
+def _check_text(text: str, vr: str) -> None:
+    if vr in NUMBER_VRS:
+        return
+    is_one = vr in _ONE_VALUE_VRS
+    for value in [text] if is_one else text.split("\\"):
+        try:
+            validate_value(vr, value, RAISE)
+            is_good = not _CONTROLS.search(value.translate(_LINE_CONTROLS) if is_one else value)
+        except ValueError:
+            is_good = False
+        if not is_good:
+            # Without the value, which may be of a patient.
+            raise ValueError(f"a new value is none of VR {vr} (PS3.5 6.2)")
 
 
 def _check_tag(tag: int) -> None:

@@ -54,6 +54,11 @@ class Complaints:
         self._left -= _MOST_CHARACTERS if exc_info else len(line) + _LINE_OVERHEAD
         logger.log(level, "%s", line, exc_info=exc_info)
 
+    def begin_anew(self) -> None:
+        """The peer did as it should: what it does wrong from now on is news again."""
+        self.sum_up()
+        self._left = _MOST_CHARACTERS
+
     def sum_up(self) -> None:
         """How many lines were left out; said once, at the end."""
         omitted, self._omitted = self._omitted, 0

@@ -140,7 +140,7 @@ class DicomObject:
     async def parts(self, target: str | None = None) -> AsyncGenerator[Buffer, None]:
         """The data set in pieces of about `PART_BYTES`, in *target*'s encoding if given.
 
-        A piece is good until the next one is asked for, or the iteration is closed.
+        A piece is good until the next but one is asked for, or the iteration is closed.
 
         Raises:
             StorageError, KeyError, OSError: it cannot be read.

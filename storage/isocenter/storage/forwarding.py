@@ -172,7 +172,7 @@ class SqliteForwards:
 
     async def purge_done(self, before: float) -> int:
         """See `ForwardQueue.purge_done`."""
-        return await self._until_none(records.DELETE_DONE, (before,))
+        return await self._change_all(records.DELETE_DONE, {"before": before})
 
     async def counts(self) -> Mapping[tuple[str, ForwardState], int]:
         """See `ForwardQueue.counts`."""
@@ -200,21 +200,23 @@ class SqliteForwards:
     async def retry(self, numbers: Sequence[int] = (), *, destination: str = "") -> int:
         """Have dead letters, and what waits for its next attempt, sent now; how many records."""
         values = records.choice(None, destination, numbers) | {"now": self._now()}
-        changed = await self._until_none(records.RETRY_SENDING, values)
-        changed += await self._until_none(records.RETRY_ASKING, values)
+        changed = await self._change_all(records.RETRY_SENDING, values)
+        changed += await self._change_all(records.RETRY_ASKING, values)
         # The destination is tried now as well.
-        tried = await self._until_none(records.RETRY_DESTINATIONS, values)
+        tried = await self._index.write(records.execute, records.RETRY_DESTINATIONS, values)
         return changed or tried
 
     async def purge(
         self, state: ForwardState, numbers: Sequence[int] = (), *, destination: str = ""
     ) -> int:
         """Forget records; how many."""
-        return await self._until_none(records.DELETE, records.choice(state, destination, numbers))
+        return await self._change_all(records.DELETE, records.choice(state, destination, numbers))
 
-    async def _until_none(self, statement: str, values: records.Values) -> int:
-        """One transaction after the other, until none changes anything; how many rows did."""
-        total = 0
-        while count := await self._index.write(records.execute, statement, values):
+    async def _change_all(self, statement: str, values: dict[str, object]) -> int:
+        """In one transaction after the other; how many records."""
+        total = after = 0
+        while True:
+            count, after = await self._index.write(records.change_some, statement, values, after)
+            if not count:
+                return total
             total += count
-        return total

@@ -108,16 +108,20 @@ _CHOSEN: Final = """
     AND (:numbers = '[]' OR forward_pk IN (SELECT value FROM json_each(:numbers)))
 """
 #: So many records are forgotten, or sent anew, in one transaction: others want to write as well.
+#: The next one goes on behind :after.
 _CHANGED_AT_ONCE: Final = 1_000
 DELETE: Final = f"""
     DELETE FROM forward WHERE forward_pk IN (
-        SELECT forward_pk FROM forward WHERE {_CHOSEN} LIMIT {_CHANGED_AT_ONCE})
+        SELECT forward_pk FROM forward WHERE {_CHOSEN} AND forward_pk > :after
+        ORDER BY forward_pk LIMIT {_CHANGED_AT_ONCE})
+    RETURNING forward_pk
 """
 #: Without those whose object may still lie in the store.
 DELETE_DONE: Final = f"""
     DELETE FROM forward WHERE forward_pk IN (
         SELECT forward_pk FROM forward
-        WHERE state = 'done' AND ended_at < ? AND leaving = '' LIMIT {_CHANGED_AT_ONCE})
+        WHERE state = 'done' AND ended_at < :before AND leaving = '' LIMIT {_CHANGED_AT_ONCE})
+    RETURNING forward_pk
 """
 #: What failed; one that waits for its first attempt by the rule's own delay is left alone.
 RETRY_SENDING: Final = f"""
@@ -126,13 +130,15 @@ RETRY_SENDING: Final = f"""
     WHERE forward_pk IN (
         SELECT forward_pk FROM forward WHERE {_CHOSEN} AND (state = 'failed'
             OR (state = 'due' AND attempts > 0 AND claimed_until <= :now))
-        LIMIT {_CHANGED_AT_ONCE})
+        AND forward_pk > :after ORDER BY forward_pk LIMIT {_CHANGED_AT_ONCE})
+    RETURNING forward_pk
 """
 RETRY_ASKING: Final = f"""
     UPDATE forward SET since = :now, due_at = :now WHERE forward_pk IN (
         SELECT forward_pk FROM forward
         WHERE {_CHOSEN} AND state IN ('sent', 'committing') AND due_at > :now
-        LIMIT {_CHANGED_AT_ONCE})
+        AND forward_pk > :after ORDER BY forward_pk LIMIT {_CHANGED_AT_ONCE})
+    RETURNING forward_pk
 """
 RETRY_DESTINATIONS: Final = """
     UPDATE forward_destination SET failures = 0, retry_at = 0
@@ -222,18 +228,27 @@ def choice(
     }
 
 
-Values = tuple[object, ...] | dict[str, object]
+_Values = tuple[object, ...] | dict[str, object]
 
 
-def fetch(connection: sqlite3.Connection, statement: str, values: Values) -> list[tuple[Any, ...]]:
+def fetch(connection: sqlite3.Connection, statement: str, values: _Values) -> list[tuple[Any, ...]]:
     """All rows of a question."""
     return connection.execute(statement, values).fetchall()
 
 
-def execute(connection: sqlite3.Connection, statement: str, values: Values) -> int:
+def execute(connection: sqlite3.Connection, statement: str, values: _Values) -> int:
     """One statement as a transaction; how many rows it changed."""
     with transaction(connection):
         return connection.execute(statement, values).rowcount
+
+
+def change_some(
+    connection: sqlite3.Connection, statement: str, values: dict[str, object], after: int
+) -> tuple[int, int]:
+    """One of many transactions; how many records it changed, and the number of the last."""
+    with transaction(connection):
+        rows = connection.execute(statement, values | {"after": after}).fetchall()
+    return len(rows), max((row[0] for row in rows), default=after)
 
 
 def due(connection: sqlite3.Connection, now: float, not_for: str) -> list[str]:

@@ -26,6 +26,7 @@ from isocenter.services.matching import is_wild, normalize, range_bounds
 from isocenter.services.mpps.step import PerformedStep, StepState
 from isocenter.services.query import Match, Range, SingleValue
 from isocenter.services.worklist.entry import (
+    ACCESSION_NUMBER,
     FOLDER_SOURCE,
     MODALITY,
     PATIENT_ID,
@@ -63,6 +64,7 @@ _KEPT_LIMITS: Final = replace(DEFAULT_LIMITS, identifier=1 << 30, identifier_ele
 _COLUMNS: Final = "entry_pk, state, source, created_at, changed_at, data_set"
 #: Column → where its attribute stands, and its VR.
 _NARROWING: Final = {
+    "accession_number": ((ACCESSION_NUMBER,), "SH"),
     "station_ae_title": ((SCHEDULED_STEPS, STATION_AE_TITLE), "AE"),
     "modality": ((SCHEDULED_STEPS, MODALITY), "CS"),
     "patient_id": ((PATIENT_ID,), "LO"),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from isocenter.services.complaints import Complaints
 from isocenter.services.hl7 import rejected as rejected_module
 from isocenter.services.hl7.intake import OrderIntake
 from isocenter.services.hl7.mllp import MessageReceived, MessageTooLong
@@ -44,7 +45,7 @@ class Desk:
     async def send(self, message: str | bytes) -> list[list[str]]:
         """The segments of the acknowledgement."""
         data = message.encode() if isinstance(message, str) else message
-        answer = await self.intake.take(MessageReceived(data), SENDER)
+        answer = await self.intake.take(MessageReceived(data), Complaints(SENDER))
         assert answer is not None
         return [line.split("|") for line in answer.decode().rstrip("\r").split("\r")]
 
@@ -274,7 +275,9 @@ async def test_what_cannot_be_read_is_rejected(desk: Desk) -> None:
 
 
 async def test_a_message_that_is_too_long_is_rejected(desk: Desk) -> None:
-    answer = await desk.intake.take(MessageTooLong(ORM.encode()[:300], 10_000_000), SENDER)
+    answer = await desk.intake.take(
+        MessageTooLong(ORM.encode()[:300], 10_000_000), Complaints(SENDER)
+    )
     assert answer is not None
     assert b"MSA|AR|MSG0001|MSH: the message has 10000000 bytes" in answer
 
@@ -300,7 +303,7 @@ async def test_enhanced_mode(
 ) -> None:
     for text, code in ((ORM, good), (changed(ORM, "PID", 3, ""), bad)):
         message = changed(changed(text, "MSH", 15, accept), "MSH", 16, application)
-        answer = await desk.intake.take(MessageReceived(message.encode()), SENDER)
+        answer = await desk.intake.take(MessageReceived(message.encode()), Complaints(SENDER))
         assert (answer and answer.split(b"\rMSA|")[1][:2].decode()) == code
     assert await desk.state() is EntryState.SCHEDULED
 
@@ -322,7 +325,7 @@ async def test_what_cannot_be_kept_is_to_be_sent_again(tmp_path: Path) -> None:
     folder = tmp_path / "rejected"
     worklist: Worklist = Broken()  # type: ignore[assignment]
     intake = OrderIntake(worklist, OrderRules(), rejected=RejectFolder(folder))
-    answer = await intake.take(MessageReceived(ORM.encode()), SENDER)
+    answer = await intake.take(MessageReceived(ORM.encode()), Complaints(SENDER))
     assert answer is not None
     assert b"MSA|AR|MSG0001|" in answer
     assert b"send it again later" in answer
@@ -365,7 +368,7 @@ async def test_a_reject_folder_that_cannot_be_written_is_only_logged(
         intake = OrderIntake(
             SqliteWorklist(index), OrderRules(), rejected=RejectFolder(taken / "in")
         )
-        answer = await intake.take(MessageReceived(b"wrong"), SENDER)
+        answer = await intake.take(MessageReceived(b"wrong"), Complaints(SENDER))
     assert answer is not None
     assert "a refused message is not kept" in caplog.text
 
@@ -399,6 +402,6 @@ async def test_any_message_is_answered(
         message = changed(message, segment, field, text)
     async with open_sqlite_index(":memory:") as index:
         intake = OrderIntake(SqliteWorklist(index), OrderRules(character_set="UNICODE UTF-8"))
-        answer = await intake.take(MessageReceived(message.encode()), SENDER)
+        answer = await intake.take(MessageReceived(message.encode()), Complaints(SENDER))
     asks = any(segment == "MSH" and field in (2, 15, 16) for segment, field, _ in edits)
     assert answer is not None or asks

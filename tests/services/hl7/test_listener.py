@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.complaints import Complaints
 from isocenter.services.errors import ConnectError
 from isocenter.services.hl7.client import SendError, open_sender
 from isocenter.services.hl7.intake import OrderIntake
@@ -33,7 +34,7 @@ SOON = 10.0
 #: Real seconds in which nothing happens: every byte on its way has arrived.
 _CUSHION = 0.02
 LIMITS = ListenerLimits(message_bytes=4_096)
-Took = Callable[[MessageReceived | MessageTooLong, str], Awaitable[bytes | None]]
+Took = Callable[[MessageReceived | MessageTooLong, Complaints], Awaitable[bytes | None]]
 
 
 class Listening:
@@ -76,7 +77,7 @@ async def taking_orders(limits: ListenerLimits = LIMITS) -> AsyncIterator[Listen
             yield where
 
 
-async def echo(event: MessageReceived | MessageTooLong, sender: str) -> bytes | None:
+async def echo(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
     return event.data if isinstance(event, MessageReceived) else b"too long"
 
 
@@ -112,6 +113,24 @@ async def test_two_messages_in_one_packet_are_answered_in_order() -> None:
     assert [answer.split(b"\rMSA|")[1][:10] for answer in answers] == [
         b"AA|MSG0001", b"AA|MSG0002", b"AR||MSH: i",
     ]  # fmt: skip
+
+
+async def test_a_sender_that_is_refused_for_hours_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bad = frame(changed(ORM, "MSH", 11, "T").encode())
+    async with taking_orders() as where:
+        async with await where.connect() as stream:
+            for message in (bad * 1_000, frame(ORM.encode()), bad):
+                await stream.send_all(message)
+                await receive(stream, message.count(b"\x1c"))
+        with trio.fail_after(SOON):
+            while where.listener.connections:
+                await trio.testing.wait_all_tasks_blocked(_CUSHION)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) < 30
+    assert "more lines were left out" in lines[-2]
+    assert "refused with AR" in lines[-1], "a good message makes the next refusal news"
 
 
 async def test_a_sender_may_wait_between_messages_and_send_returns() -> None:
@@ -160,7 +179,7 @@ async def test_a_sender_that_goes_away_half_way_disturbs_nobody() -> None:
 
 
 async def test_a_handler_that_fails_ends_one_connection(caplog: pytest.LogCaptureFixture) -> None:
-    async def take(event: MessageReceived | MessageTooLong, sender: str) -> bytes | None:
+    async def take(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
         if event == MessageReceived(b"bad"):
             raise RuntimeError("a bug")
         return b"good"
@@ -196,7 +215,7 @@ async def test_the_longest_silent_connection_makes_room() -> None:
 async def test_who_is_being_served_is_not_sent_away() -> None:
     release = trio.Event()
 
-    async def take(event: MessageReceived | MessageTooLong, sender: str) -> bytes | None:
+    async def take(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
         await release.wait()
         return b"done"
 
@@ -217,7 +236,7 @@ async def test_who_is_being_served_is_not_sent_away() -> None:
 async def test_a_stopping_server_finishes_what_it_does() -> None:
     begun, release, told = trio.Event(), trio.Event(), []
 
-    async def take(event: MessageReceived | MessageTooLong, sender: str) -> bytes | None:
+    async def take(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
         begun.set()
         await release.wait()
         told.append(event)
@@ -298,7 +317,7 @@ async def test_our_sender_gets_acknowledgements() -> None:
 
 
 async def test_our_sender_tells_of_silence(autojump_clock: trio.testing.MockClock) -> None:
-    async def take(event: MessageReceived | MessageTooLong, sender: str) -> bytes | None:
+    async def take(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
         return None
 
     async with listening(take) as where, open_sender(where.peer) as sender:
@@ -366,7 +385,9 @@ async def test_a_handshake_has_a_deadline(
 async def test_one_that_only_begins_messages_is_sent_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def take(received: MessageReceived | MessageTooLong, sender: str) -> bytes | None:
+    async def take(
+        received: MessageReceived | MessageTooLong, complaints: Complaints
+    ) -> bytes | None:
         return b"ACK"
 
     async with listening(take) as served, await served.connect() as stream:

@@ -59,6 +59,41 @@ def test_an_entry_from_its_beginning_to_its_end(tmp_path: Path, capsys: Output) 
     assert listed(data_dir, capsys, "--state", "all") == []
 
 
+def test_what_an_update_does_not_name_stays_to_the_last_item(
+    tmp_path: Path, capsys: Output
+) -> None:
+    at = ["--data-dir", str(tmp_path / "data")]
+    codes = "ScheduledProcedureStepSequence[0].ScheduledProtocolCodeSequence"
+    attributes = {
+        f"{codes}[{n}].{keyword}": f"{value}{n}"
+        for n in range(2)
+        for keyword, value in (
+            ("CodeValue", "V"), ("CodingSchemeDesignator", "99X"), ("CodeMeaning", "Meaning "),
+            ("CodingSchemeVersion", "2026"),
+        )
+    }  # fmt: skip
+    path = tmp_path / "order.json"
+    path.write_bytes(orjson.dumps(order(1, protocol_code="", attributes=attributes)))
+    assert main(["worklist", "import", *at, str(path)]) == 0
+    changes = [
+        "patient_name=MÜLLER^JÖRG",
+        "scheduled_datetime=20270101000000",
+        "ScheduledProcedureStepSequence[0].PreMedication=NONE",
+        "PatientWeight=70",
+    ]
+    assert main(["worklist", "update", *at, *ENTRY, *changes]) == 0
+    assert main(["worklist", "show", *at, *ENTRY]) == 0
+    shown = capsys.readouterr().out
+    for value in (*attributes.values(), "MÜLLER^JÖRG", "20270101", "NONE", "70"):
+        assert f"'{value}'" in shown
+    # What is named is there as it is given, and nothing of what was.
+    assert main(["worklist", "update", *at, *ENTRY, "protocol_code=NEW^99X^New"]) == 0
+    assert main(["worklist", "show", *at, *ENTRY]) == 0
+    shown = capsys.readouterr().out
+    assert "'NEW'" in shown
+    assert "'V1'" not in shown
+
+
 def test_a_new_key_moves_the_entry(tmp_path: Path, capsys: Output) -> None:
     data_dir = str(tmp_path / "data")
     at = ["--data-dir", data_dir]

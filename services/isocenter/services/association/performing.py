@@ -42,6 +42,9 @@ class Performing(Sending):
         operation = Operation(cast("AssociationTask", self), context, request, has_data_set)
         if has_data_set:
             self._inbound.operation = operation
+        if self._lost:
+            operation._abandon()
+            return
         self._performing.add(operation)
         assert self._nursery is not None
         self._nursery.start_soon(self._perform, operation)

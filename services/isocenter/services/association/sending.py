@@ -79,6 +79,8 @@ class Sending(AssociationState, ABC):
     ) -> None:
         """Send a message whose data set comes in *parts*, none of them empty.
 
+        A part is sent once the next one is there: which is the last has to be known.
+
         When *parts* raises, the message cannot be completed any more: the association is
         aborted and the exception goes on.
         """
@@ -140,6 +142,7 @@ class Sending(AssociationState, ABC):
     async def _write(self, buffers: Sequence[Buffer]) -> None:
         async with held(self._sending):
             if self._cut or self._closed:
+                await trio.lowlevel.checkpoint()  # whoever is cancelled by now gets to know
                 return
             self.traffic.bytes_sent += sum(map(len, buffers))
             self._cut = True  # until all of it has left, nothing else can be framed
@@ -150,7 +153,11 @@ class Sending(AssociationState, ABC):
                 else:
                     self._cut = False
             except BrokenPipeError:
-                pass  # the reader sees the end of the connection, and Evt17 tells the engine
+                # The reader sees the end of the connection, and Evt17 tells the engine, once it
+                # has read what the peer had sent; until then nobody works for it any more.
+                self._lost = True
+                for operation in self._performing:
+                    operation.scope.cancel()
         self._sends += 1
         if self._sends % _FAIR_SHARE == 0:
             await trio.lowlevel.checkpoint()

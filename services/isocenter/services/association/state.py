@@ -129,6 +129,7 @@ class AssociationState:
         self._inbound = Inbound()
         self._end_reason: AssociationError | None = None
         self._cut = False
+        self._lost = False
         self._closed = False
         self.faulted = False
         #: What the peer may have performed; None: everything.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,11 @@ from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.workflow import database, moment
 from isocenter.services.identifier import KeySyntaxError, parse_key
-from isocenter.services.identifier_keys import build_identifier
+from isocenter.services.identifier_keys import (
+    SPECIFIC_CHARACTER_SET,
+    build_identifier,
+    parse_path,
+)
 from isocenter.services.key_values import IdentifierError
 from isocenter.services.settings import Settings
 from isocenter.services.text import UTF_8
@@ -35,8 +39,9 @@ from isocenter.services.worklist.entry import (
     entry_of,
 )
 from isocenter.services.worklist.files import read_entries
-from isocenter.services.worklist.keys import SCHEDULED_STEPS, parse_keys
+from isocenter.services.worklist.keys import SCHEDULED_STEPS, START_DATE, START_TIME, parse_keys
 from isocenter.services.worklist.order import (
+    ATTRIBUTES,
     CODES,
     DATE_TIME,
     FIELDS,
@@ -210,11 +215,30 @@ async def _act_on(
 def _updated(order: dict[str, object], entry: Entry) -> Entry:
     """The entry with some fields changed; attributes that have no field stay as they are."""
     changed, _ = entry_of_order(order_of(entry) | order, "the entry")
-    # In one character set both can be laid over each other.
+    # In one character set what is changed can be laid over what was there.
     old, new = (Entry(each.attributes.in_character_set(UTF_8)) for each in (entry, changed))
-    step = Element(SCHEDULED_STEPS, "SQ", (dict(sorted({**old.step, **new.step}.items())),))
-    elements = {**old.attributes.elements, **new.attributes.elements, SCHEDULED_STEPS: step}
+    of_step, others = _tags_of(order)
+    step = old.step | {tag: each for tag, each in new.step.items() if tag in of_step}
+    elements = dict(old.attributes.elements)
+    elements |= {tag: each for tag, each in new.attributes.elements.items() if tag in others}
+    elements[SCHEDULED_STEPS] = Element(SCHEDULED_STEPS, "SQ", (dict(sorted(step.items())),))
     return entry_of(AttributeList(dict(sorted(elements.items()))), "the entry")
+
+
+def _tags_of(order: Mapping[str, object]) -> tuple[set[int], set[int]]:
+    """Of the attributes that *order* names: in the scheduled procedure step, and outside of it."""
+    more = order.get(ATTRIBUTES, {})
+    assert isinstance(more, dict)
+    names = {**FIELDS, **CODES}
+    of_step, others = set(), {SPECIFIC_CHARACTER_SET}
+    for path in [*(names[name] for name in order if name in names), *more]:
+        sequences, last = parse_path(path)
+        first, *rest = [*(tag for tag, _ in sequences), last]
+        if first == SCHEDULED_STEPS and rest:
+            of_step.add(rest[0])
+        else:
+            others.add(first)
+    return of_step | ({START_DATE, START_TIME} if DATE_TIME in order else set()), others
 
 
 async def _put(
@@ -248,7 +272,7 @@ def _order(pairs: Sequence[str]) -> dict[str, object]:
             except KeySyntaxError as error:
                 raise UsageError(f"{name!r} is no field, and no attribute: {error}") from error
     if more:
-        order["attributes"] = more
+        order[ATTRIBUTES] = more
     return order
 
 

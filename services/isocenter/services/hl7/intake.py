@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from isocenter.services.complaints import Complaints
 from isocenter.services.hl7.acknowledgement import Outcome, acknowledgement
 from isocenter.services.hl7.faults import (
     APPLICATION_INTERNAL_ERROR,
@@ -78,11 +79,13 @@ class OrderIntake:
         #: Threads would only take turns.
         self._splitting = trio.CapacityLimiter(1)
 
-    async def take(self, received: MessageReceived | MessageTooLong, sender: str) -> bytes | None:
+    async def take(
+        self, received: MessageReceived | MessageTooLong, complaints: Complaints
+    ) -> bytes | None:
         """Do what a message says; its acknowledgement, None where the sender wants none.
 
         Args:
-            sender: ``host:port``, for the log.
+            complaints: about its sender.
         """
         data = received.data if isinstance(received, MessageReceived) else received.head
         header = header_of(data)
@@ -97,18 +100,19 @@ class OrderIntake:
                 )
             orders = await self._read(data)
             done = await self._do(orders)
-            log.info("%s: %s is done: %s", sender, _kind(header), done)
+            complaints.begin_anew()
+            log.info("%s: %s is done: %s", complaints.peer_address, _kind(header), done)
         except Hl7Fault as error:
             fault = error
             outcome = Outcome.REJECT if error.is_reject else Outcome.ERROR
-            log.warning(
-                "%s: %s refused with %s (%s): %s",
-                sender, _kind(header), outcome.value, name_of(data), error,
+            complaints.add(
+                log, logging.WARNING, "%s refused with %s (%s): %s",
+                _kind(header), outcome.value, name_of(data), error,
             )  # fmt: skip
             await self._keep(data, f"{outcome.value} {error}")
         except StorageError as error:
             # None of the sender's: it comes again when we can.
-            log.error("%s: %s cannot be kept: %s", sender, _kind(header), error)
+            complaints.add(log, logging.ERROR, "%s cannot be kept: %s", _kind(header), error)
             outcome = Outcome.REJECT
             fault = Hl7Fault(
                 "it cannot be kept now; send it again later",
@@ -118,7 +122,9 @@ class OrderIntake:
             )
         self._notices.tell(
             OrderMessageAnswered(
-                address=sender, message_type=_kind(header), acknowledgement=outcome.value
+                address=complaints.peer_address,
+                message_type=_kind(header),
+                acknowledgement=outcome.value,
             )
         )
         return acknowledgement(header, outcome, fault)

@@ -15,6 +15,7 @@ from typing import Final
 
 import trio
 
+from isocenter.services.complaints import Complaints
 from isocenter.services.hl7.mllp import (
     Framer,
     MessageReceived,
@@ -42,8 +43,8 @@ _MOST_UNFINISHED: Final = 10
 #: Accepting rests for so long when there are no descriptors left.
 _PAUSE_SECONDS: Final = 0.25
 
-#: Judges a message from ``host:port``; what to answer, if anything.
-Take = Callable[[MessageReceived | MessageTooLong, str], Awaitable[bytes | None]]
+#: Judges a message; what to answer, if anything.
+Take = Callable[[MessageReceived | MessageTooLong, Complaints], Awaitable[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +71,13 @@ class ListenerLimits:
 
 @dataclass(eq=False, slots=True)
 class _Connection:
-    address: str
+    complaints: Complaints
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     is_busy: bool = False
+
+    @property
+    def address(self) -> str:
+        return self.complaints.peer_address
 
 
 class OrderListener:
@@ -118,7 +123,7 @@ class OrderListener:
                 log.warning("%s: too many connections for HL7; closed", format_address(name))
                 sock.close()
                 continue
-            connection = _Connection(format_address(name))
+            connection = _Connection(Complaints(format_address(name)))
             self._connections[connection] = None
             nursery.start_soon(self._serve, sock, bind, connection)
 
@@ -152,6 +157,7 @@ class OrderListener:
             # One connection, not the server.
             log.exception("%s: an HL7 connection failed here", connection.address)
         finally:
+            connection.complaints.sum_up()
             self._connections.pop(connection, None)
 
     async def _open(self, sock: socket.socket, bind: Bind, address: str) -> Transport | None:
@@ -175,7 +181,7 @@ class OrderListener:
 
     async def _converse(self, transport: Transport, connection: _Connection) -> None:
         framer = Framer(self._limits.message_bytes)
-        address = connection.address
+        complaints = connection.complaints
         ends_at = trio.current_time() + self._limits.idle
         stray = unfinished = 0
         while True:
@@ -184,11 +190,11 @@ class OrderListener:
                 chunk = await transport.receive()
             if scope.cancelled_caught:
                 if is_continued:
-                    log.warning("%s: a message has no end (FS, CR); closed", address)
+                    complaints.add(log, logging.WARNING, "a message has no end (FS, CR); closed")
                 return
             if not chunk:
                 if is_continued:
-                    log.warning("%s: the connection ended within a message", address)
+                    complaints.add(log, logging.WARNING, "the connection ended within a message")
                 return
             self._heard(connection)
             for event in framer.receive(bytes(chunk)):
@@ -197,14 +203,16 @@ class OrderListener:
                     unfinished += 1
                     if unfinished > _MOST_UNFINISHED:
                         break
-                    log.warning("%s: a message began before the end of another one", address)
+                    complaints.add(
+                        log, logging.WARNING, "a message began before the end of another one"
+                    )
                     continue
                 stray, unfinished = framer.stray, 0
                 if not await self._answer(transport, connection, event):
                     return
             if framer.stray - stray > _MOST_STRAY_BYTES or unfinished > _MOST_UNFINISHED:
                 self._refuse(
-                    address,
+                    connection.address,
                     Refusal.WRONG_PROTOCOL,
                     "what comes on the port for HL7 is no MLLP (VT message FS CR); closed",
                 )
@@ -225,11 +233,13 @@ class OrderListener:
         try:
             # A server that stops lets it finish: its sender would send it again.
             with trio.move_on_after(self._limits.answer, shield=True):
-                answer = await self._take(event, connection.address)
+                answer = await self._take(event, connection.complaints)
                 if answer is not None:
                     await transport.send((frame(answer),), lambda: None)
                 return True
         finally:
             connection.is_busy = False
-        log.warning("%s: a message was not answered in time; closed", connection.address)
+        connection.complaints.add(
+            log, logging.WARNING, "a message was not answered in time; closed"
+        )
         return False
