@@ -15,7 +15,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Self
 
 from isocenter.services import systemd
 from isocenter.services.monitoring.metrics import forget_process
@@ -78,40 +78,43 @@ def run_workers(
         os.environ.pop("NOTIFY_SOCKET", None)
         os.write(writable, b"+")
 
-    alive = _Alive()
-
     failed_starts = 0
     announced = False
-    while True:
-        while len(workers) < count and not stopping:
-            pid = _fork(lambda: work(ready, alive.beat, parent_end), parent_life)
-            workers[pid] = time.monotonic()
-            alive.watch(workers)
-        if not announced and not stopping and select.select([readable], [], [], _START_SECONDS)[0]:
-            announced = True
-            announce()
-        try:
-            pid, status = os.wait()
-        except ChildProcessError:
-            return 0 if stopping else 2
-        except InterruptedError:
-            continue
-        forget_process(pid)
-        started = workers.pop(pid, 0.0)
-        if stopping:
-            continue
-        log.error("a worker ended with %s; another takes its place", _ending(status))
-        if time.monotonic() - started < _START_SECONDS:
-            failed_starts += 1
-            if failed_starts >= _MOST_FAILED_STARTS:
-                print("isocenter serve: workers do not start; see the log", file=sys.stderr)
-                stop()
+    with _Alive() as alive:
+        while True:
+            while len(workers) < count and not stopping:
+                pid = _fork(lambda: work(ready, alive.beat, parent_end), parent_life)
+                workers[pid] = time.monotonic()
+                alive.watch(workers)
+            if (
+                not announced
+                and not stopping
+                and select.select([readable], [], [], _START_SECONDS)[0]
+            ):
                 announced = True
-                while workers:
-                    workers.pop(os.wait()[0], None)
-                return 2
-        else:
-            failed_starts = 0
+                announce()
+            try:
+                pid, status = os.wait()
+            except ChildProcessError:
+                return 0 if stopping else 2
+            except InterruptedError:
+                continue
+            forget_process(pid)
+            started = workers.pop(pid, 0.0)
+            if stopping:
+                continue
+            log.error("a worker ended with %s; another takes its place", _ending(status))
+            if time.monotonic() - started < _START_SECONDS:
+                failed_starts += 1
+                if failed_starts >= _MOST_FAILED_STARTS:
+                    print("isocenter serve: workers do not start; see the log", file=sys.stderr)
+                    stop()
+                    announced = True
+                    while workers:
+                        workers.pop(os.wait()[0], None)
+                    return 2
+            else:
+                failed_starts = 0
 
 
 class _Alive:
@@ -123,6 +126,13 @@ class _Alive:
         os.set_blocking(self._writable, False)
         self._heard: set[int] = set()
         self._workers: Mapping[int, object] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        # A process that ends forgets its handlers first, and then such a signal is its death.
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def beat(self) -> None:
         """In a worker."""
