@@ -51,6 +51,8 @@ class Refusal(Enum):
     WRONG_PROTOCOL = "wrong_protocol"
     DEADLINE = "deadline"
     TOO_MANY = "too_many"
+    #: Its address is none of those that are served.
+    ADDRESS = "address"
 
 
 class Ending(Enum):

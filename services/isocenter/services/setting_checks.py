@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from isocenter.services.events.consumer import Availability, Webhook
+from isocenter.services.networks import is_loopback
 from isocenter.services.settings_table import Settings, TlsIdentity
 from isocenter.services.tls import ClientCertificates
 
@@ -127,7 +127,7 @@ def warnings(settings: Settings) -> list[str]:
     """What is allowed and should be known, one line each, for the start of the server."""
     found: list[str] = []
     server, tls = settings.server, settings.tls
-    if settings.plain.enabled and not _is_loopback(server.host):
+    if settings.plain.enabled and not is_loopback(server.host):
         found.append(
             f"clear text on {server.host}:{server.port}: everybody on the way can read and change "
             "what is sent, and AE titles prove nothing (prefer TLS; --no-plain switches this off)"
@@ -146,22 +146,23 @@ def warnings(settings: Settings) -> list[str]:
             "tls.identity is any: whoever has a certificate of the CA may use any AE title"
         )
     monitoring = settings.monitoring
-    if monitoring.enabled and not _is_loopback(monitoring.host):
+    if monitoring.enabled and not is_loopback(monitoring.host):
         found.append(
             f"HTTP on {monitoring.host}:{monitoring.port} is in the clear, and tells everybody who "
             "reaches it what the archive does (monitoring.host)"
         )
     hl7 = settings.hl7
-    if hl7.enabled and not hl7.tls and not _is_loopback(hl7.host):
+    if hl7.enabled and not hl7.tls and not is_loopback(hl7.host):
+        who = "whoever has an address of hl7.senders" if hl7.senders else "whoever reaches it"
         found.append(
             f"HL7 on {hl7.host}:{hl7.port} is in the clear: everybody on the way can read orders, "
-            "and whoever reaches it can order (prefer hl7.tls)"
+            f"and {who} can order (prefer hl7.tls)"
         )
     found += [
         f"events go to the consumer {each.name} in the clear: everybody on the way can read them"
         for each in settings.events.consumers
         if isinstance(each.target, Webhook)
-        and not _is_loopback(each.target.host_in_the_clear or "localhost")
+        and not is_loopback(each.target.host_in_the_clear or "localhost")
     ]
     if server.capture is not None:
         found.append(
@@ -175,12 +176,3 @@ def warnings(settings: Settings) -> list[str]:
             "durability is relaxed: objects that were acknowledged may be lost at power failure"
         )
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() in {"localhost", "localhost."}:
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
-    except ValueError:
-        return False

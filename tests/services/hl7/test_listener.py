@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +160,23 @@ async def test_what_is_no_MLLP_ends_the_connection(data: bytes) -> None:
         (notice,) = where.notices
         assert isinstance(notice, ConnectionRefused)
         assert notice.refusal is Refusal.WRONG_PROTOCOL
+
+
+@pytest.mark.parametrize(
+    ("senders", "is_heard"),
+    [(("10.0.0.0/8", "127.0.0.0/8"), True), (("10.0.0.0/8", "::1"), False)],
+)
+async def test_who_is_no_sender_is_not_heard(senders: tuple[str, ...], is_heard: bool) -> None:
+    limits = replace(LIMITS, senders=senders)
+    async with listening(echo, limits) as where, await where.connect() as stream:
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(frame(b"a"))
+        if is_heard:
+            assert await receive(stream) == [b"a"]
+        else:
+            assert await ended(stream)
+    refusals = [each.refusal for each in where.notices if isinstance(each, ConnectionRefused)]
+    assert refusals == ([] if is_heard else [Refusal.ADDRESS])
 
 
 async def test_stray_bytes_count_from_message_to_message() -> None:

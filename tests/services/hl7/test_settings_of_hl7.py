@@ -23,6 +23,14 @@ def test_it_is_off_and_on_loopback(tmp_path: Path) -> None:
     assert order_bind(settings, None) is None
 
 
+def test_senders_make_the_warning_milder(tmp_path: Path) -> None:
+    path = tmp_path / "isocenter.toml"
+    path.write_text('[hl7]\nenabled = true\nhost = "10.0.0.5"\nsenders = ["10.0.0.0/24"]\n')
+    settings = load_settings(path, {})
+    (line,) = (line for line in warnings(settings) if "HL7 on 10.0.0.5:2575" in line)
+    assert "whoever has an address of hl7.senders can order" in line
+
+
 def test_in_the_clear_beyond_loopback_is_warned_of(tmp_path: Path) -> None:
     path = tmp_path / "isocenter.toml"
     for text, count in (
@@ -45,6 +53,8 @@ def test_in_the_clear_beyond_loopback_is_warned_of(tmp_path: Path) -> None:
         ('modalities = ["RUS=us"]', "NAME=MODALITY"),
         ('character_set = "EBCDIC"', "HL7 Table 0211"),
         ('processing_ids = ["X"]', "P or T or D"),
+        ('senders = ["10.0.0.1/8"]', "an address or a network"),
+        ('senders = ["ris.example"]', "an address or a network"),
         ("enabled = true\n[worklist]\nenabled = false", "needs worklist.enabled"),
         ("enabled = true\ntls = true\n[tls]\nenabled = false", "needs tls.enabled"),
     ],

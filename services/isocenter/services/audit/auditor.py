@@ -65,7 +65,7 @@ AGAIN_AFTER_SECONDS: Final = 300.0
 #: Rejections that are about who the peer is: no reason given, calling, and called AE title
 #: (PS3.8 Table 9-21, source 1, result 1).
 _IDENTITY_REASONS: Final = frozenset({1, 3, 7})
-_REFUSALS: Final = frozenset({Refusal.TLS_HANDSHAKE, Refusal.WRONG_PROTOCOL})
+_REFUSALS: Final = frozenset({Refusal.TLS_HANDSHAKE, Refusal.WRONG_PROTOCOL, Refusal.ADDRESS})
 
 #: Patients by Study Instance UID, of those that are known.
 Patients = Callable[[Sequence[str]], Awaitable[Mapping[str, Patient]]]

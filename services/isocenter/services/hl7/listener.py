@@ -24,6 +24,7 @@ from isocenter.services.hl7.mllp import (
     frame,
 )
 from isocenter.services.listening import Bind
+from isocenter.services.networks import is_within
 from isocenter.services.notices import ConnectionRefused, Notices, Refusal
 from isocenter.services.tls_errors import describe_tls_error
 from isocenter.services.tls_transport import tls_transport
@@ -59,6 +60,7 @@ class ListenerLimits:
         answer: to do what a message says when the server stops, and to send its
             acknowledgement.
         handshake: of TLS.
+        senders: networks of those who are heard; none: everybody.
     """
 
     message_bytes: int = 1 << 20
@@ -67,6 +69,7 @@ class ListenerLimits:
     message: float = 30.0
     answer: float = 30.0
     handshake: float = 5.0
+    senders: tuple[str, ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -119,6 +122,12 @@ class OrderListener:
                 continue
             sock = socket.socket(fileno=accepted.detach())
             sock.setblocking(False)
+            if self._limits.senders and not is_within(name[0], self._limits.senders):
+                sock.close()
+                self._refuse(
+                    format_address(name), Refusal.ADDRESS, "no sender of hl7.senders; closed"
+                )
+                continue
             if len(self._connections) >= self._limits.connections and not self._drop_idle():
                 log.warning("%s: too many connections for HL7; closed", format_address(name))
                 sock.close()

@@ -49,6 +49,7 @@ def order_listener(settings: Settings, worklist: Worklist, notices: Notices) -> 
         idle=hl7.idle,
         answer=settings.deadlines.write_blocked,
         handshake=settings.deadlines.association_request,
+        senders=hl7.senders,
     )
     intake = OrderIntake(worklist, rules, rejected=_reject_folder(settings), notices=notices)
     return OrderListener(intake.take, limits, notices)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import chain
@@ -13,6 +12,7 @@ import orjson
 
 from isocenter.engine.uid import is_uid
 from isocenter.services.matching import wildcard_match
+from isocenter.services.networks import is_network, is_within
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.permissions import (
     DEFAULT_ROLE,
@@ -104,21 +104,13 @@ class ApplicationEntity:
     def __post_init__(self) -> None:
         _check(AE_TITLE_PATTERN.is_allowed(self.ae_title), "AE title", self.ae_title)
         for address in self.addresses:
-            _check(_is_network(address), "address or network (10.1.0.0/16)", address)
+            _check(is_network(address), "address or network (10.1.0.0/16)", address)
         for uid in self.sop_classes:
             _check(is_uid(uid), "UID", uid)
 
     def comes_from(self, host: str) -> bool:
         """Whether it may call from *host*, an address."""
-        if not self.addresses:
-            return True
-        try:
-            address = ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in ipaddress.ip_network(each) for each in self.addresses)
+        return not self.addresses or is_within(host, self.addresses)
 
     @property
     def needs_tls(self) -> bool:
@@ -219,14 +211,6 @@ class Policy:
 def _check(is_allowed: bool, what: str, value: str) -> None:
     if not is_allowed:
         raise PolicyError(f"{value!r} is no {what}")
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text)
-    except ValueError:
-        return False
-    return True
 
 
 # As text.

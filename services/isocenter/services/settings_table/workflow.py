@@ -15,6 +15,7 @@ from isocenter.services import setting_kinds as kinds
 from isocenter.services.events.completion import CompletionRules, Condition
 from isocenter.services.events.consumer import Consumer, ConsumersKind, QuietKind
 from isocenter.services.hl7.character_sets import codec_of
+from isocenter.services.networks import is_network
 from isocenter.services.settings_table.spec import seconds, setting
 from isocenter.services.worklist.state import EntryState
 
@@ -82,6 +83,11 @@ class Hl7Settings:
         "127.0.0.1",
         kinds.HOST,
         "where to listen for them; MLLP knows no identity, whoever reaches it can order",
+    )
+    senders: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(kinds.Text("an address or a network (10.1.0.0/16)", is_network)),
+        "who may order, by address; nobody else is heard (empty: everybody)",
     )
     port: int = setting(2575, kinds.PORT, "port for HL7; 0 takes a free one")
     tls: bool = setting(

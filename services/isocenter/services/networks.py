@@ -1,0 +1,40 @@
+"""Addresses of machines, and the networks that they belong to."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+
+def is_network(text: str) -> bool:
+    """Whether it is an address or a network: ``10.1.0.7``, ``10.1.0.0/16``, ``fd00::/8``."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_within(host: str, networks: Iterable[str]) -> bool:
+    """Whether the address *host* is of one of *networks*; a name is of none."""
+    try:
+        address = _address(host)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in ipaddress.ip_network(each) for each in networks)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it: an address, or the name ``localhost``."""
+    if host.lower() in {"localhost", "localhost."}:
+        return True
+    try:
+        return _address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(host.strip("[]").partition("%")[0])
