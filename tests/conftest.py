@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
 
 from support.paths import SEARCH_PATH
+from support.patients import Watch
 
 #: What an `interop` marker without arguments needs.
 DCMTK = ("echoscu", "storescu", "findscu", "movescu", "getscu", "dcmqrscp")
@@ -56,6 +58,19 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"must not be skipped in CI: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _no_patient_in_the_log() -> Iterator[None]:
+    """What is logged in this process; `support.processes.program` looks after the others."""
+    watch, logger = Watch(), logging.getLogger("isocenter")
+    logger.addHandler(watch)
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    yield
+    logger.setLevel(level)
+    logger.removeHandler(watch)
+    assert not watch.lines, "the log names patients"
 
 
 @pytest.fixture(autouse=True)

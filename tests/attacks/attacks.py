@@ -365,7 +365,7 @@ def forged_lines(target: Target, scale: float) -> str:
         request = association(target.called).replace(b"ATTACKER".ljust(16), name.encode().ljust(16))
         try:
             with Peer(target.port) as peer:
-                peer.sock.settimeout(2)
+                peer.sock.settimeout(1)
                 peer.send(request)
                 fates.append(peer.fate())
                 peer.send(command(STORE_CONTEXT, store("1.2\r\nFORGED"), has_data_set=True))

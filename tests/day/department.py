@@ -21,6 +21,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from day.proxy import Relay, relay
+from support.patients import named_in
 from support.peers import Orthanc, orthanc
 from support.processes import ENVIRONMENT, ISOCENTER, STOP_SECONDS, free_port, wait_for_line
 
@@ -203,6 +204,8 @@ def department(folder: Path) -> Iterator[Department]:
         stack.callback(made.stop)
         made.config.write_text(_configuration(made), encoding="utf-8")
         yield made
+    for log in folder.glob("serve-*.log"):
+        assert not named_in(log.read_text(errors="replace")), f"{log} names patients"
 
 
 def _configuration(made: Department) -> str:

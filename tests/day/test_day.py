@@ -40,8 +40,8 @@ def test_an_undisturbed_day(tmp_path: Path) -> None:
         assert (made.starts, made.kills) == (1, 0)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_day_of_kills_ends_the_same(seed: int, tmp_path: Path) -> None:
+def test_a_day_of_kills_ends_the_same(tmp_path: Path) -> None:
+    """One of them; more by `python -m tests.day SEED COUNT`."""
     with department(tmp_path) as made:
-        assert play(made, Killer(Random(seed)).during) == EXPECTED
+        assert play(made, Killer(Random(1)).during) == EXPECTED
         assert made.kills >= LEAST_KILLS

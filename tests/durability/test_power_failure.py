@@ -47,7 +47,7 @@ CLIENTS = 4
 EACH = 12
 AGAIN = (3, 7)
 #: Crash points that are tried in each model; 0: every one.
-POINTS = int(os.environ.get("ISOCENTER_TEST_CRASH_POINTS", "12"))
+POINTS = int(os.environ.get("ISOCENTER_TEST_CRASH_POINTS", "8"))
 #: Images of MIXED for each crash point, all different.
 CHANCES = 1 if POINTS else 4
 CALLING = "RAW"

@@ -53,7 +53,7 @@ SECONDS = 30.0
 #: Longer than the server needs to come to the commit at which it is killed.
 KILL_SECONDS = 5.0
 #: From the request to the first attempt to report, and one more.
-MOST_COMMITS = 6
+MOST_COMMITS = 5
 STORED = [Reference(CT_IMAGE_STORAGE, f"{ROOT}.1.1.{number}") for number in (1, 2)]
 MISSING = Reference(CT_IMAGE_STORAGE, f"{ROOT}.9.9.9")
 

@@ -6,6 +6,7 @@ pictures.
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydicom import dcmread
 from isocenter.engine.dimse.messages import CFindRequest, CStoreRequest
 from isocenter.engine.pdu import encode_associate_request
 from isocenter.services import sop_classes
+from support.patients import Watch
 from support.processes import (
     free_port,
     isocenter_command,
@@ -125,3 +127,21 @@ def test_a_day_in_the_log_names_no_patient(tmp_path: Path, form: str) -> None:
     lines = [line for line in log.splitlines() if "associated as" in line]
     assert lines
     assert all(re.search(r"\[[0-9a-f]{4}-[0-9a-f]+\]|\"association\":", line) for line in lines)
+
+
+def test_what_all_tests_are_watched_for_would_be_seen() -> None:
+    watch, logger = Watch(), logging.getLogger("isocenter.of.a.test")
+    logger.addHandler(watch)
+    logger.propagate = False
+    logger.warning("stored an object of %s", "P1")
+    assert watch.lines == []
+    logger.warning("stored an object of %s", "Müller^Jörg")
+    fault = "DOE^JANE has no birth date"
+    try:
+        raise ValueError(fault)
+    except ValueError:
+        logger.exception("it failed")
+    assert watch.lines == [
+        "WARNING isocenter.of.a.test: stored an object of Müller^Jörg",
+        "ValueError: DOE^JANE has no birth date",
+    ]

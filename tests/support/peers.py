@@ -191,7 +191,8 @@ def orthanc(
     settings |= more or {}
     config = folder / "orthanc.json"
     config.write_text(json.dumps(settings))
-    with program("Orthanc", "--verbose", config, log=log, cwd=folder) as process:
+    # It takes its time to stop.
+    with program("Orthanc", "--verbose", config, log=log, cwd=folder, by_force=True) as process:
         wait_for_port(process, dicom_port, log)
         wait_for_port(process, http_port, log)
         yield Orthanc(dicom_port, http_port, log)

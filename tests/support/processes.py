@@ -17,6 +17,7 @@ import isocenter.engine
 import isocenter.services
 import isocenter.storage
 from support.paths import SEARCH_PATH
+from support.patients import named_in
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
@@ -77,8 +78,13 @@ def program(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
+    by_force: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program in the background, its output in *log*; stopped at the end, by force if need be."""
+    """A program in the background, its output in *log*; stopped at the end, by force if need be.
+
+    Args:
+        by_force: at once, where how it ends is of no interest.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(
             [str(word) for word in command],
@@ -92,12 +98,15 @@ def program(
     try:
         yield process
     finally:
-        process.terminate()
+        if not by_force:
+            process.terminate()
         try:
-            process.wait(STOP_SECONDS)
+            process.wait(0 if by_force else STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    if command[: len(ISOCENTER)] == ISOCENTER:
+        assert not named_in(log.read_text(errors="replace")), f"{log} names patients"
 
 
 def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

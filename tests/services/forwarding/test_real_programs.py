@@ -272,8 +272,7 @@ def test_a_report_on_the_association_that_asks(tmp_path: Path) -> None:
         assert "delivered" in asked.stdout
 
 
-@pytest.mark.parametrize("arrived", [1, 13, 25])
-def test_a_relay_that_is_killed_again_and_again_ends_empty(tmp_path: Path, arrived: int) -> None:
+def test_a_relay_that_is_killed_again_and_again_ends_empty(tmp_path: Path) -> None:
     files = write_studies(tmp_path / "in", studies=1, series=1, instances=30)
     ours, theirs = free_port(), free_port()
     config = configuration(
@@ -287,7 +286,7 @@ def test_a_relay_that_is_killed_again_and_again_ends_empty(tmp_path: Path, arriv
     with served_archive(tmp_path / "ours", *options) as archive:
         send(archive, *files)
     with orthanc(tmp_path / "orthanc", modalities=known, dicom_port=theirs) as other:
-        for count in (arrived, arrived + 3, 30, 30):
+        for count in (13, 16, 30, 30):
             with served_archive(tmp_path / "ours", *options) as archive:
                 until(lambda count=count: len(other.get("/instances")) >= count, archive.process)
                 archive.process.kill()
