@@ -21,9 +21,9 @@ from statistics import median
 
 import trio
 
-from isocenter.services.attributes import Level
+from isocenter.services.index.attributes import Level
+from isocenter.services.index.query import Criterion, Query, Range, SingleValue, WildCard
 from isocenter.services.ports import InstanceRecord
-from isocenter.services.query import Criterion, Query, Range, SingleValue, WildCard
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
 
 SERIES_OF_STUDY = 4

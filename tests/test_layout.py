@@ -29,18 +29,18 @@ COMPOSITION_ROOT = ("isocenter.services.composition", "isocenter.services.cli")
 
 #: What adapters may know of the services: values and ports.
 FOR_STORAGE = {
-    "isocenter.services.attribute_list",
-    "isocenter.services.attributes",
+    "isocenter.services.normalized.attribute_list",
+    "isocenter.services.index.attributes",
     "isocenter.services.commitment.transaction",
     "isocenter.services.events.completion",
     "isocenter.services.events.event",
     "isocenter.services.events.outbox",
     "isocenter.services.forwarding.queue",
-    "isocenter.services.matching",
+    "isocenter.services.index.matching",
     "isocenter.services.mpps.step",
     "isocenter.services.ports",
-    "isocenter.services.query",
-    "isocenter.services.reports",
+    "isocenter.services.index.query",
+    "isocenter.services.normalized.reports",
     "isocenter.services.rules.actions",
     "isocenter.services.worklist.entry",
     "isocenter.services.worklist.keys",

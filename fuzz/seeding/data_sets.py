@@ -28,8 +28,8 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.attributes import Level
-from isocenter.services.identifier import Root, build_identifier
+from isocenter.services.index.attributes import Level
+from isocenter.services.query_retrieve.identifier import Root, build_identifier
 
 _SYNTAXES: Final = (
     IMPLICIT_VR_LITTLE_ENDIAN,

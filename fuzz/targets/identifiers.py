@@ -18,8 +18,10 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.attributes import BY_TAG
-from isocenter.services.identifier import (
+from isocenter.services.index.attributes import BY_TAG
+from isocenter.services.index.matching import matches, matches_combined
+from isocenter.services.index.query import Criterion, Query, SequenceMatch, SingleValue, WildCard
+from isocenter.services.query_retrieve.identifier import (
     IdentifierError,
     ParsedQuery,
     Root,
@@ -27,13 +29,11 @@ from isocenter.services.identifier import (
     parse_query,
     read_identifier,
 )
-from isocenter.services.key_values import (
+from isocenter.services.query_retrieve.key_values import (
     DOES_NOT_MATCH_SOP_CLASS,
     QUERY_RETRIEVE_LEVEL,
     UNABLE_TO_PROCESS,
 )
-from isocenter.services.matching import matches, matches_combined
-from isocenter.services.query import Criterion, Query, SequenceMatch, SingleValue, WildCard
 from isocenter.storage.query_sql import MatchingConnection, compile_instance_keys, compile_keys
 from isocenter.storage.sqlite_connection import connect
 

@@ -15,10 +15,10 @@ from isocenter.engine.dataset import (
     DataSetError,
     ElementScanner,
 )
-from isocenter.services.attributes import BY_TAG, REQUEST_ATTRIBUTES
-from isocenter.services.matching import items_of, matches, normalize, values_of
-from isocenter.services.query import Criterion, SingleValue
-from isocenter.services.record import (
+from isocenter.services.index.attributes import BY_TAG, REQUEST_ATTRIBUTES
+from isocenter.services.index.matching import items_of, matches, normalize, values_of
+from isocenter.services.index.query import Criterion, SingleValue
+from isocenter.services.index.record import (
     MAX_TEXT_LENGTH,
     SCANNED_SEQUENCES,
     SCANNED_TAGS,

@@ -35,13 +35,13 @@ from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition, sop_classes
 from isocenter.services.client import BASIC_SYNTAXES, open_association
-from isocenter.services.identifier import build_identifier
+from isocenter.services.index.query import Level
 from isocenter.services.listening import Bind
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
-from isocenter.services.query import Level
+from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.server import Server, serve
-from isocenter.services.settings import load_settings
+from isocenter.services.settings.loading import load_settings
 from isocenter.storage import sqlite_connection
 from support.processes import ServedArchive, isocenter_command, served_archive
 from support.serving import port_of

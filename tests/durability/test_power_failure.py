@@ -34,9 +34,9 @@ from durability.workload import (
 )
 from isocenter.engine.pdu import PduType
 from isocenter.services import composition
-from isocenter.services.maintenance import verify
-from isocenter.services.query import Level, Query
-from isocenter.services.settings import load_settings
+from isocenter.services.archive.maintenance import verify
+from isocenter.services.index.query import Level, Query
+from isocenter.services.settings.loading import load_settings
 from support.processes import served_archive
 from support.raw import raw_peer
 

@@ -29,7 +29,7 @@ from isocenter.services.commitment.transaction import (
     request_of,
 )
 from isocenter.services.listening import Bind
-from isocenter.services.normalized import act
+from isocenter.services.normalized.operations import act
 from isocenter.services.peer import Peer
 from support.peers import orthanc
 from support.processes import (

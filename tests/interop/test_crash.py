@@ -13,10 +13,10 @@ from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import sop_classes
 from isocenter.services.client import BASIC_SYNTAXES, open_association
-from isocenter.services.identifier import build_identifier
+from isocenter.services.index.query import Level
 from isocenter.services.objects import DicomObject, contexts_for
 from isocenter.services.peer import Peer
-from isocenter.services.query import Level
+from isocenter.services.query_retrieve.identifier import build_identifier
 from support.corpus import by_uid, data_set_bytes
 from support.processes import ServedArchive, isocenter_command, served_archive
 from support.studies import CT_IMAGE_STORAGE, ROOT, instance

@@ -22,11 +22,11 @@ from isocenter.engine.uid import (
 )
 from isocenter.services import sop_classes
 from isocenter.services.client import BASIC_SYNTAXES, open_association
-from isocenter.services.identifier import build_identifier
+from isocenter.services.index.query import Level
 from isocenter.services.objects import DicomObject, contexts_for
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
-from isocenter.services.query import Level
+from isocenter.services.query_retrieve.identifier import build_identifier
 from support.corpus import as_we_send_it, by_uid, data_set_bytes, storable_files, syntax_of
 from support.five_commands import OurCommands
 from support.peers import Names, Site, qrscp, tls_in_front_of

@@ -23,10 +23,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.server import Bind
-from isocenter.services.tls import PROFILES, TlsFiles, server_context
-from isocenter.services.tls_facts import offered
+from isocenter.services.tls.contexts import PROFILES, TlsFiles, server_context
+from isocenter.services.tls.facts import offered
 from support.processes import isocenter_command
 from support.serving import serving
 

@@ -13,7 +13,7 @@ import pytest
 
 from isocenter.engine.dataset import Element, Fragments, read_file_meta
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.attribute_list import AttributeList
+from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.worklist.dump import read_dump
 from isocenter.services.worklist.entry import EntryFault
 from isocenter.services.worklist.files import read_entries

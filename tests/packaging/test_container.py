@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from isocenter.services.cli import COMMANDS
-from isocenter.services.settings import load_settings
-from isocenter.services.settings_table import SETTINGS
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.table import SETTINGS
 from support.processes import run
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from isocenter.services import listening
-from isocenter.services.settings import load_settings
+from isocenter.services.settings.loading import load_settings
 from support.processes import ISOCENTER, program, run, wait_for_line
 
 FOLDER = Path(__file__).parents[2] / "packaging" / "systemd"

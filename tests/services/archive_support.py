@@ -11,7 +11,7 @@ from typing import Any
 from isocenter.engine.dataset import EXPLICIT_LITTLE, Encoding, write_data_set
 from isocenter.engine.items import Buffer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.archive import Archive, Ingest, StoreResult
+from isocenter.services.archive.archive import Archive, Ingest, StoreResult
 from isocenter.services.ports import Added, InstanceRecord, StorageError, StoredInstance
 from isocenter.storage.memory_index import MemoryIndex
 

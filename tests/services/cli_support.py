@@ -22,7 +22,7 @@ from isocenter.services.listening import Bind
 from isocenter.services.operations import Operation
 from isocenter.services.registry import Registry
 from isocenter.services.server import Server, serve
-from isocenter.services.settings import load_settings
+from isocenter.services.settings.loading import load_settings
 from isocenter.services.sop_classes import TRANSFER_SYNTAXES
 from services.archive_support import CT, data_set, uid
 

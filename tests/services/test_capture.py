@@ -21,7 +21,7 @@ from isocenter.engine.pdu import Abort
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services import capture
 from isocenter.services.capture import CaptureFolder, Recorder, read_capture
-from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.cli import main
 from isocenter.services.dissection.captured import (
     Captured,
@@ -32,8 +32,8 @@ from isocenter.services.dissection.captured import (
     Opened,
 )
 from isocenter.services.listening import Bind
-from isocenter.services.settings import load_settings, warnings
-from isocenter.services.tls import TlsFiles, client_context, server_context
+from isocenter.services.settings.loading import load_settings, warnings
+from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.transport import StreamTransport
 from support.raw import raw_peer
 from support.serving import port_of, serving

@@ -25,10 +25,10 @@ from isocenter.engine.dimse.messages import (
 )
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import sop_classes
-from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.cli import main
 from isocenter.services.operations import Operation
-from isocenter.services.tls import TlsFiles, server_context
+from isocenter.services.tls.contexts import TlsFiles, server_context
 from services.archive_support import CT, STUDY, data_set, uid
 from services.cli_support import (
     Scripted,

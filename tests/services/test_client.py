@@ -47,11 +47,11 @@ from isocenter.services.errors import (
     NoPresentationContext,
     OperationError,
 )
-from isocenter.services.identifier import build_identifier
+from isocenter.services.index.query import Level
 from isocenter.services.objects import DicomObject
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
-from isocenter.services.query import Level
+from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.server import Bind, Server, ServerLimits
 from support.serving import Scripted, port_of, serving
 from support.studies import CT_IMAGE_STORAGE, instance

@@ -20,13 +20,10 @@ from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
-from isocenter.services.archive import Archive
-from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.archive.archive import Archive
+from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context, open_association
-from isocenter.services.find import Find
-from isocenter.services.get import Get
-from isocenter.services.identifier_keys import build_identifier
-from isocenter.services.move import Move
+from isocenter.services.index.query import Level
 from isocenter.services.notices import (
     AssociationEnded,
     AssociationEstablished,
@@ -47,11 +44,14 @@ from isocenter.services.notices import (
 from isocenter.services.objects import DicomObject
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
-from isocenter.services.query import Level
-from isocenter.services.query_retrieve import QueryOptions
+from isocenter.services.query_retrieve.find import Find
+from isocenter.services.query_retrieve.get import Get
+from isocenter.services.query_retrieve.identifier_keys import build_identifier
+from isocenter.services.query_retrieve.models import QueryOptions
+from isocenter.services.query_retrieve.move import Move
 from isocenter.services.server import Bind, Server
 from isocenter.services.store import Storage
-from isocenter.services.tls import TlsFiles, server_context
+from isocenter.services.tls.contexts import TlsFiles, server_context
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore
 from support.raw import message_bytes, raw_peer

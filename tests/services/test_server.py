@@ -30,14 +30,14 @@ from isocenter.engine.pdu import Abort, AssociateAccept, AssociateReject, Releas
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
-from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.deadlines import DEFAULT_DEADLINES
-from isocenter.services.find import Find
-from isocenter.services.identifier import build_identifier
+from isocenter.services.index.query import Level
 from isocenter.services.operations import Operation
-from isocenter.services.query import Level
+from isocenter.services.query_retrieve.find import Find
+from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.server import Bind, ServerLimits
-from isocenter.services.tls import TlsFiles, client_context, server_context
+from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
 from support.processes import served_archive
 from support.raw import (
     RawPeer,

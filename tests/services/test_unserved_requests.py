@@ -22,10 +22,10 @@ from isocenter.engine.dimse.messages import (
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services import sop_classes
-from isocenter.services.find import Find
-from isocenter.services.get import Get
-from isocenter.services.move import Move
 from isocenter.services.peer import Peer
+from isocenter.services.query_retrieve.find import Find
+from isocenter.services.query_retrieve.get import Get
+from isocenter.services.query_retrieve.move import Move
 from isocenter.services.store import Storage
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import CT, opened

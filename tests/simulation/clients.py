@@ -16,12 +16,12 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services import sop_classes
-from isocenter.services.attributes import Level
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, open_association
 from isocenter.services.errors import ConnectError, OperationError
-from isocenter.services.identifier import build_identifier
+from isocenter.services.index.attributes import Level
 from isocenter.services.objects import DicomObject, MemoryReader
 from isocenter.services.operations import Operation
+from isocenter.services.query_retrieve.identifier import build_identifier
 from services.archive_support import CT
 from simulation.ledger import Ledger, Thing, make_thing
 from simulation.node import Node

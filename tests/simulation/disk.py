@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from isocenter.engine.items import Buffer
+from isocenter.services.index.query import Query
 from isocenter.services.ports import (
     Added,
     Index,
@@ -28,7 +29,6 @@ from isocenter.services.ports import (
     StorageError,
     StoredInstance,
 )
-from isocenter.services.query import Query
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStagedObject, MemoryStore

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from isocenter.engine.dataset import encoding_of
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.ports import DuplicatePolicy
 from services.archive_support import data_set
 from simulation.world import World

@@ -14,7 +14,7 @@ import trio
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Acceptor
 from isocenter.services.access import AccessPolicy
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.broadcast import Broadcast
 from isocenter.services.composition import deadlines_of, registry_of
 from isocenter.services.listening import Bind
@@ -22,7 +22,7 @@ from isocenter.services.peer import Peer
 from isocenter.services.ports import DuplicatePolicy
 from isocenter.services.server import Server, ServerLimits
 from isocenter.services.server.admission import Connection
-from isocenter.services.settings import ServerSettings, Settings
+from isocenter.services.settings.loading import ServerSettings, Settings
 from isocenter.services.transport import Transport
 from simulation.disk import Disk
 from simulation.wire import OWNER, Door, End, Network

@@ -12,14 +12,14 @@ from isocenter.engine.dataset import IMPLICIT_LITTLE
 from isocenter.engine.dimse.messages import CGetRequest, CStoreRequest, response_to
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.attributes import Level
+from isocenter.services.archive.ingest import StoreError
 from isocenter.services.client import BASIC_SYNTAXES, open_association
-from isocenter.services.identifier import build_identifier
-from isocenter.services.ingest import StoreError
+from isocenter.services.index.attributes import Level
 from isocenter.services.objects import DicomObject, MemoryReader
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.ports import DuplicatePolicy, StorageError
+from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.server import Server
 from isocenter.services.sop_classes import STUDY_ROOT_GET
 from isocenter.storage.memory_index import MemoryIndex

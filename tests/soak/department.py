@@ -43,16 +43,16 @@ from isocenter.engine.dimse.messages import (
     encode_message,
 )
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.attribute_list import AttributeList
 from isocenter.services.commitment.transaction import (
     WELL_KNOWN_INSTANCE,
     CommitmentEvent,
     Reference,
     request_of,
 )
-from isocenter.services.identifier_keys import build_identifier
 from isocenter.services.mpps.client import final_step, new_step, performed_series
 from isocenter.services.mpps.step import StepState
+from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.query_retrieve.identifier_keys import build_identifier
 from isocenter.services.worklist.client import worklist_keys
 from services.events.hooks import Hook
 from services.hl7.samples import ORM, changed

@@ -8,7 +8,7 @@
             return open_index
 
 The oracle of the property tests, `expected_matches`, knows no tree and no tables: one
-flat row of attributes per instance, judged by `isocenter.services.matching`.
+flat row of attributes per instance, judged by `isocenter.services.index.matching`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from isocenter.services.attributes import ATTRIBUTES, BY_KEYWORD, BY_TAG, UNIQUE_KEY, Level
-from isocenter.services.matching import matches, matches_combined
-from isocenter.services.ports import (
-    Added,
-    Index,
-    IndexStatistics,
-    InstanceRecord,
-    Outcome,
-    StoredInstance,
-)
-from isocenter.services.query import (
+from isocenter.services.index.attributes import ATTRIBUTES, BY_KEYWORD, BY_TAG, UNIQUE_KEY, Level
+from isocenter.services.index.matching import matches, matches_combined
+from isocenter.services.index.query import (
     CombinedRange,
     Criterion,
     EmptyValue,
@@ -45,6 +37,14 @@ from isocenter.services.query import (
     SingleValue,
     ValueList,
     WildCard,
+)
+from isocenter.services.ports import (
+    Added,
+    Index,
+    IndexStatistics,
+    InstanceRecord,
+    Outcome,
+    StoredInstance,
 )
 
 IndexFactory = Callable[[], AbstractAsyncContextManager[Index]]

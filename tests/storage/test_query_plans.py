@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.attributes import Level
-from isocenter.services.query import (
+from isocenter.services.index.attributes import Level
+from isocenter.services.index.query import (
     Criterion,
     Match,
     Query,

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isocenter.services.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
-from isocenter.services.matching import RANGE_VRS, WILD_CARD_VRS
-from isocenter.services.ports import Index, InstanceRecord
-from isocenter.services.query import (
+from isocenter.services.index.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
+from isocenter.services.index.matching import RANGE_VRS, WILD_CARD_VRS
+from isocenter.services.index.query import (
     CombinedRange,
     Criterion,
     EmptyValue,
@@ -24,6 +23,7 @@ from isocenter.services.query import (
     ValueList,
     WildCard,
 )
+from isocenter.services.ports import Index, InstanceRecord
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.query_sql import (

@@ -19,9 +19,9 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.attributes import Level
+from isocenter.services.index.attributes import Level
+from isocenter.services.index.query import Criterion, Query, SingleValue, ValueList, WildCard
 from isocenter.services.ports import Index, InstanceRecord, Outcome, StorageError, StoredInstance
-from isocenter.services.query import Criterion, Query, SingleValue, ValueList, WildCard
 from isocenter.storage import migrations, open_sqlite_index
 from isocenter.storage.query_sql import STORED_COLUMNS, TABLE, key_column
 from isocenter.storage.sqlite_connection import connect

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.certificates.authority import CertificateAuthority
 from support.processes import free_port, program, wait_for_port
 
 #: Certificate, key and CA.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from isocenter.services.access import AccessPolicy
-    from isocenter.services.archive import Archive
+    from isocenter.services.archive.archive import Archive
     from isocenter.services.client import (
         ClientAssociation,
         RetrieveProgress,
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
         NoPresentationContext,
         OperationError,
     )
-    from isocenter.services.find import Find
-    from isocenter.services.get import Get
-    from isocenter.services.identifier import build_identifier, read_identifier
     from isocenter.services.listening import Bind
-    from isocenter.services.matches import Matches
-    from isocenter.services.move import Move
     from isocenter.services.objects import DicomObject, NotDicom
     from isocenter.services.operations import Operation
     from isocenter.services.peer import Peer
+    from isocenter.services.query_retrieve.find import Find
+    from isocenter.services.query_retrieve.get import Get
+    from isocenter.services.query_retrieve.identifier import build_identifier, read_identifier
+    from isocenter.services.query_retrieve.matches import Matches
+    from isocenter.services.query_retrieve.move import Move
     from isocenter.services.registry import Registry, Service
     from isocenter.services.server import Server, ServerLimits, serve
     from isocenter.services.store import Storage
-    from isocenter.services.tls import TlsFiles, client_context, server_context
+    from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
     from isocenter.services.verification import Verification
 
 _MODULES = {
     "AccessPolicy": "access",
-    "Archive": "archive",
+    "Archive": "archive.archive",
     "Bind": "listening",
     "ClientAssociation": "client",
     "ConnectError": "errors",
     "DeadlineExceeded": "errors",
     "Deadlines": "deadlines",
     "DicomObject": "objects",
-    "Find": "find",
-    "Get": "get",
-    "Matches": "matches",
-    "Move": "move",
+    "Find": "query_retrieve.find",
+    "Get": "query_retrieve.get",
+    "Matches": "query_retrieve.matches",
+    "Move": "query_retrieve.move",
     "NoPresentationContext": "errors",
     "NotDicom": "objects",
     "Operation": "operations",
@@ -68,15 +68,15 @@ _MODULES = {
     "ServerLimits": "server",
     "Service": "registry",
     "Storage": "store",
-    "TlsFiles": "tls",
+    "TlsFiles": "tls.contexts",
     "Verification": "verification",
-    "build_identifier": "identifier",
-    "client_context": "tls",
+    "build_identifier": "query_retrieve.identifier",
+    "client_context": "tls.contexts",
     "open_association": "client",
     "plan_associations": "client",
-    "read_identifier": "identifier",
+    "read_identifier": "query_retrieve.identifier",
     "serve": "server",
-    "server_context": "tls",
+    "server_context": "tls.contexts",
 }
 
 __all__ = [

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from isocenter.engine.pdu import AssociateReject, AssociateRequest
-from isocenter.services.matching import wildcard_match
-from isocenter.services.tls import PeerIdentity, owns_ae_title
+from isocenter.services.index.matching import wildcard_match
+from isocenter.services.tls.contexts import PeerIdentity, owns_ae_title
 
 NO_REASON_GIVEN: Final = AssociateReject(1, 1, 1)
 CALLING_AE_TITLE_NOT_RECOGNIZED: Final = AssociateReject(1, 1, 3)

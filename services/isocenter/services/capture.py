@@ -48,7 +48,7 @@ from isocenter.services.dissection.captured import (
     Opened,
 )
 from isocenter.services.private_files import PRIVATE_FILE, make_private_directory
-from isocenter.services.tls import PeerIdentity
+from isocenter.services.tls.contexts import PeerIdentity
 from isocenter.services.transport import Transport
 
 log = logging.getLogger("isocenter.capture")

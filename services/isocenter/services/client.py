@@ -53,12 +53,12 @@ from isocenter.services.errors import (
     NoPresentationContext,
     OperationError,
 )
-from isocenter.services.identifier import read_identifier
-from isocenter.services.matches import Matches
 from isocenter.services.objects import DicomObject, contexts_for
 from isocenter.services.operations import Operation, Provider
 from isocenter.services.peer import Peer
-from isocenter.services.suboperations import send_object
+from isocenter.services.query_retrieve.identifier import read_identifier
+from isocenter.services.query_retrieve.matches import Matches
+from isocenter.services.query_retrieve.suboperations import send_object
 from isocenter.services.transport import Transport
 
 log = logging.getLogger("isocenter.client")
@@ -333,7 +333,7 @@ async def open_association(
     Args:
         contexts: abstract syntaxes with their transfer syntaxes, at most 128; the same abstract
             syntax may stand several times.
-        tls: for DICOM over TLS; see `isocenter.services.tls.client_context`.
+        tls: for DICOM over TLS; see `isocenter.services.tls.contexts.client_context`.
         scp_roles: SOP classes for which we offer to be SCP (C-GET, PS3.7 D.3.3.4).
         operations_window: operations that may be outstanding at once, each way.
         provider: performs what the peer requests; default: C-STORE for `ClientAssociation.get`.

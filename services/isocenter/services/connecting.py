@@ -10,8 +10,8 @@ import trio
 from isocenter.services.deadlines import Deadlines
 from isocenter.services.errors import ConnectError
 from isocenter.services.peer import Peer
-from isocenter.services.tls_errors import describe_tls_error
-from isocenter.services.tls_transport import tls_transport
+from isocenter.services.tls.errors import describe_tls_error
+from isocenter.services.tls.transport import tls_transport
 from isocenter.services.transport import SocketTransport, Transport
 
 

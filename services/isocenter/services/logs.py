@@ -11,7 +11,7 @@ from typing import Final
 import orjson
 
 from isocenter.services.notices import association_name
-from isocenter.services.settings import LogFormat, LogSettings
+from isocenter.services.settings.loading import LogFormat, LogSettings
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: No message of ours needs more; a traceback keeps its lines.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from isocenter.services import setting_kinds as kinds
+from isocenter.services.settings import kinds
 
 
 @dataclass(frozen=True, slots=True)

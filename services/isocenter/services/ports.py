@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.items import Buffer
-from isocenter.services.query import Query
+from isocenter.services.index.query import Query
 from isocenter.services.rules.actions import Route
 
 
@@ -63,7 +63,7 @@ class InstanceRecord(StoredInstance):
     """What the index keeps of one object: a stored instance and its attributes.
 
     ``attributes`` maps a tag (0xggggeeee) to its decoded text, several values joined by
-    a backslash, without padding; only tags of `isocenter.services.attributes` are kept.
+    a backslash, without padding; only tags of `isocenter.services.index.attributes` are kept.
     ``source_ae_title`` is who sent it, and ``routes`` is where rules send it, for what is
     written beside the index (events, what is to be forwarded); the index does not keep them.
     """
@@ -143,7 +143,7 @@ class Index(Protocol):
       as long as the entity does.  Patient ID and issuer are never filled in later.
     * Counts, Modalities in Study and SOP Classes in Study (both sorted) are computed.
     * An entity that is empty at the end of a call is gone.
-    * What matches is what `isocenter.services.matching` says.  Criteria below the query's
+    * What matches is what `isocenter.services.index.matching` says.  Criteria below the query's
       level have to be satisfied along one path of entities.
     * Matches come in no order that means anything: those that are found first come first.
     """

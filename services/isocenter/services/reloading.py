@@ -22,7 +22,7 @@ from isocenter.services.peer import Peer
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_of, identity_rules_of
 from isocenter.services.rules.evaluation import Rule
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 
 log = logging.getLogger("isocenter.server")
 

@@ -13,7 +13,7 @@ from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.extended import ElementCoercion, SignatureLevel, StorageLevel, StorageSupport
 from isocenter.engine.negotiation import Offer
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import InstanceRefused, InstanceStored
 from isocenter.services.operations import Operation

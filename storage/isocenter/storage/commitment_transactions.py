@@ -17,7 +17,7 @@ from isocenter.services.commitment.transaction import (
     TransactionState,
     state_of,
 )
-from isocenter.services.reports import ClaimedReport, NewReport
+from isocenter.services.normalized.reports import ClaimedReport, NewReport
 from isocenter.storage.event_reports import insert_report
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import transaction

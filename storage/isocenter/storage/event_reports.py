@@ -1,4 +1,4 @@
-"""Event reports in the index database: `isocenter.services.reports.ReportQueue`."""
+"""Event reports in the index database: `isocenter.services.normalized.reports.ReportQueue`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.reports import ClaimedReport, NewReport
+from isocenter.services.normalized.reports import ClaimedReport, NewReport
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import transaction
 
@@ -61,7 +61,7 @@ def release_claims(connection: sqlite3.Connection) -> None:
 
 
 class SqliteReports:
-    """See `isocenter.services.reports.ReportQueue`.
+    """See `isocenter.services.normalized.reports.ReportQueue`.
 
     Args:
         now: seconds since 1970.

@@ -1,7 +1,7 @@
 """An index in plain dictionaries: for tests, and for an archive that nobody wants to keep.
 
 It is the reference for what every index answers: entities in a tree, and criteria
-judged one by one with `isocenter.services.matching`.  Faster is not its business.
+judged one by one with `isocenter.services.index.matching`.  Faster is not its business.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Final, TypeVar
 
 import trio
 
-from isocenter.services.attributes import ATTRIBUTES, BY_TAG, UNIQUE_KEY, Level
-from isocenter.services.matching import matches, matches_combined, normalize
+from isocenter.services.index.attributes import ATTRIBUTES, BY_TAG, UNIQUE_KEY, Level
+from isocenter.services.index.matching import matches, matches_combined, normalize
+from isocenter.services.index.query import CombinedRange, Criterion, Query
 from isocenter.services.ports import (
     Added,
     IndexStatistics,
@@ -23,7 +24,6 @@ from isocenter.services.ports import (
     Outcome,
     StoredInstance,
 )
-from isocenter.services.query import CombinedRange, Criterion, Query
 
 _BLOCK: Final = 1000
 #: As `normalize` writes an IS; 12 characters are all that it may have (PS3.5 6.2).

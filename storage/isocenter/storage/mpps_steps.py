@@ -17,7 +17,6 @@ from typing import Final
 
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.attribute_list import AttributeList
 from isocenter.services.mpps.step import (
     MODALITY,
     MPPS_NOTIFICATION,
@@ -29,7 +28,8 @@ from isocenter.services.mpps.step import (
     StepState,
     event_of,
 )
-from isocenter.services.reports import NewReport
+from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.normalized.reports import NewReport
 from isocenter.storage.event_reports import insert_report
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import transaction

@@ -1,6 +1,6 @@
-"""`isocenter.services.query.Query` as SQL for the tables of `isocenter.storage.migrations`.
+"""`isocenter.services.index.query.Query` as SQL for the tables of `isocenter.storage.migrations`.
 
-What a query means is said once, in plain Python, by `isocenter.services.matching`; this
+What a query means is said once, in plain Python, by `isocenter.services.index.matching`; this
 module only makes it fast, and hands to Python what SQL cannot compare.  A row whose
 values all look the way `matching.normalize` leaves them is *regular*: equality, ranges
 and GLOB on its columns give the reference's answers, and use an index.  Any other row
@@ -30,9 +30,9 @@ from typing import Any, Final, assert_never
 
 import orjson
 
-from isocenter.services import matching
-from isocenter.services.attributes import ATTRIBUTES, BY_TAG, UNIQUE_KEY, Attribute, Level
-from isocenter.services.query import (
+from isocenter.services.index import matching
+from isocenter.services.index.attributes import ATTRIBUTES, BY_TAG, UNIQUE_KEY, Attribute, Level
+from isocenter.services.index.query import (
     CombinedRange,
     Criterion,
     EmptyValue,

@@ -27,6 +27,7 @@ import orjson
 import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
+from isocenter.services.index.query import Query
 from isocenter.services.ports import (
     Added,
     IndexStatistics,
@@ -34,7 +35,6 @@ from isocenter.services.ports import (
     StorageError,
     StoredInstance,
 )
-from isocenter.services.query import Query
 from isocenter.storage import migrations
 from isocenter.storage.query_sql import (
     ALL_INSTANCE_KEYS,

@@ -20,8 +20,8 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.attributes import Attribute, Level
-from isocenter.services.matching import normalize
+from isocenter.services.index.attributes import Attribute, Level
+from isocenter.services.index.matching import normalize
 from isocenter.services.ports import (
     Added,
     IndexStatistics,

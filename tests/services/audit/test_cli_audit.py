@@ -21,7 +21,7 @@ from isocenter.services.audit.opening import open_trail, record_now, stop_when_f
 from isocenter.services.audit.trail import HEAD_FILE
 from isocenter.services.audit.verifying import verify
 from isocenter.services.cli import main
-from isocenter.services.settings import SettingsError, load_settings
+from isocenter.services.settings.loading import SettingsError, load_settings
 from services.audit.trails import (
     KEY,
     audited_object,

@@ -20,15 +20,15 @@ from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import composition, sop_classes
 from isocenter.services.access import AccessPolicy
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.audit.auditor import Auditor
 from isocenter.services.audit.events import LONGEST_QUERY
 from isocenter.services.audit.opening import audit_folder, open_audit
 from isocenter.services.audit.verifying import verify
-from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context, open_association
 from isocenter.services.errors import OperationError
-from isocenter.services.identifier_keys import build_identifier
+from isocenter.services.index.query import Level
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -41,10 +41,10 @@ from isocenter.services.notices import (
 from isocenter.services.objects import DicomObject
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
-from isocenter.services.query import Level
+from isocenter.services.query_retrieve.identifier_keys import build_identifier
 from isocenter.services.server import Bind, Server
-from isocenter.services.settings import Settings, load_settings
-from isocenter.services.tls import TlsFiles, server_context
+from isocenter.services.settings.loading import Settings, load_settings
+from isocenter.services.tls.contexts import TlsFiles, server_context
 from services.audit.trails import (
     audited_object,
     detail,

@@ -15,14 +15,17 @@ from typing import Any
 
 import pytest
 
-from isocenter.services.certificates import CertificateAuthority, ensure_server_certificate
+from isocenter.services.certificates.authority import (
+    CertificateAuthority,
+    ensure_server_certificate,
+)
 from isocenter.services.checkup import machine
 from isocenter.services.checkup.certificates import examine_certificates
 from isocenter.services.checkup.examined import Examined
 from isocenter.services.checkup.ports import examine_ports
 from isocenter.services.cli import main
 from isocenter.services.diagnosis import Severity
-from isocenter.services.settings import load_settings
+from isocenter.services.settings.loading import load_settings
 from support.processes import ServedArchive, free_port, isocenter_command, served_archive
 from support.studies import ROOT, write_studies
 

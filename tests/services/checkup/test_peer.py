@@ -17,12 +17,12 @@ import trio
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.access import AccessPolicy
-from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.checkup.echoes import _slowness
 from isocenter.services.diagnosis import Severity, Side
 from isocenter.services.listening import Bind
 from isocenter.services.sop_classes import STUDY_ROOT_FIND
-from isocenter.services.tls import TlsFiles, client_context, server_context
+from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
 from services.checkup.examining import (
     IMPATIENT,
     Found,

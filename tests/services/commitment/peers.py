@@ -10,13 +10,13 @@ from typing import Any
 import trio
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.client import open_association
 from isocenter.services.commitment.client import CONTEXTS, CommitmentResults
 from isocenter.services.commitment.service import StorageCommitment
 from isocenter.services.commitment.transaction import Reference
 from isocenter.services.commitment.verifying import Verifier
-from isocenter.services.event_reports import Reporter, RetryPolicy
+from isocenter.services.normalized.event_reports import Reporter, RetryPolicy
 from isocenter.services.notices import Notices
 from isocenter.services.peer import Peer
 from isocenter.services.server import Bind, Server

@@ -13,7 +13,6 @@ import trio
 
 from isocenter.engine.dimse.messages import NActionRequest, NEventReportRequest, response_to
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.attribute_list import AttributeList
 from isocenter.services.cli import main
 from isocenter.services.client import open_association
 from isocenter.services.commitment.client import (
@@ -31,6 +30,7 @@ from isocenter.services.commitment.transaction import (
 )
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.listening import Bind
+from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from services.archive_support import STUDY, uid

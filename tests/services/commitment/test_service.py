@@ -18,8 +18,7 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.archive import Archive
-from isocenter.services.attribute_list import AttributeList
+from isocenter.services.archive.archive import Archive
 from isocenter.services.client import open_association
 from isocenter.services.commitment.client import CONTEXTS, CommitmentResults, request_commitment
 from isocenter.services.commitment.transaction import (
@@ -32,17 +31,18 @@ from isocenter.services.commitment.transaction import (
     request_of,
     result_of,
 )
-from isocenter.services.event_reports import (
+from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.normalized.event_reports import (
     CLAIM_SECONDS,
     FIRST_RETRY_SECONDS,
     RetryPolicy,
 )
-from isocenter.services.normalized import act
+from isocenter.services.normalized.operations import act
+from isocenter.services.normalized.reports import ClaimedReport, NewReport
 from isocenter.services.notices import CommitmentDone, Notice, Notices
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StorageError
-from isocenter.services.reports import ClaimedReport, NewReport
 from isocenter.storage.commitment_transactions import SqliteCommitments
 from isocenter.storage.event_reports import SqliteReports, release_claims
 from isocenter.storage.filesystem import open_file_store

@@ -12,8 +12,8 @@ from pydicom._uid_dict import UID_dictionary
 from isocenter.engine.items import ProposedContext, RoleSelection, UserInformation
 from isocenter.engine.pdu import AssociateRequest
 from isocenter.services import composition
-from isocenter.services.attributes import ATTRIBUTES
-from isocenter.services.settings import load_settings
+from isocenter.services.index.attributes import ATTRIBUTES
+from isocenter.services.settings.loading import load_settings
 from support.processes import isocenter_command
 from support.raw import raw_peer
 from support.serving import port_of, serving

@@ -9,7 +9,13 @@ import pytest
 
 from isocenter.services.events.consumer import Command, Consumer, PythonFunction, Webhook
 from isocenter.services.events.event import Kind
-from isocenter.services.settings import Settings, SettingsError, load_settings, show, warnings
+from isocenter.services.settings.loading import (
+    Settings,
+    SettingsError,
+    load_settings,
+    show,
+    warnings,
+)
 
 SECRET = "correct horse battery staple"
 

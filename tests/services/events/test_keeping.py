@@ -30,7 +30,7 @@ from isocenter.services.notices import (
     Notices,
     Refusal,
 )
-from isocenter.services.settings import load_settings
+from isocenter.services.settings.loading import load_settings
 from isocenter.storage.event_desk import EventDesk, EventSelection
 from isocenter.storage.events import SqliteOutbox
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import trio
 
-from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.events import targets as targets_module
 from isocenter.services.events.consumer import (
     Command,

@@ -18,7 +18,7 @@ import trio.testing
 from isocenter.engine.dimse.messages import CStoreRequest, response_to
 from isocenter.engine.items import Buffer
 from isocenter.services import composition
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.errors import ConnectError
 from isocenter.services.forwarding import commitment, sending
@@ -38,7 +38,7 @@ from isocenter.services.peer import Peer
 from isocenter.services.ports import InstanceRecord, ObjectReader, StorageError, StoredInstance
 from isocenter.services.rules.actions import Route
 from isocenter.services.rules.evaluation import Rules
-from isocenter.services.settings import load_settings
+from isocenter.services.settings.loading import load_settings
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.forwarding import SqliteForwards
 from isocenter.storage.memory_store import MemoryStore

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.complaints import Complaints
 from isocenter.services.errors import ConnectError
 from isocenter.services.hl7.client import SendError, open_sender
@@ -24,7 +24,7 @@ from isocenter.services.hl7.step_fields import OrderRules
 from isocenter.services.listening import Bind, open_listener
 from isocenter.services.notices import ConnectionRefused, Notice, Notices, Refusal
 from isocenter.services.peer import Peer
-from isocenter.services.tls import TlsFiles, client_context, server_context
+from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.storage.sqlite_index import open_sqlite_index
 from isocenter.storage.worklist import SqliteWorklist
 from services.hl7.samples import OMI, ORM, changed

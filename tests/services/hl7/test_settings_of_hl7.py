@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from isocenter.services.hl7.opening import order_bind
-from isocenter.services.settings import SettingsError, load_settings, warnings
+from isocenter.services.settings.loading import SettingsError, load_settings, warnings
 
 
 def settings_of(folder: Path, text: str) -> object:

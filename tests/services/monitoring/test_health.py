@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.monitoring.health import CACHE_SECONDS, LOOK_SECONDS, Health, Level
 from isocenter.services.ports import IndexStatistics, StorageError
 from isocenter.storage.memory_index import MemoryIndex

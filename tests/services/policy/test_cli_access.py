@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.cli import main
 from isocenter.services.policy import passwords
 from isocenter.services.policy.file import ACCESS_FOLDER, PolicyFile

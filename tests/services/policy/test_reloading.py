@@ -13,17 +13,17 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.certificates import CertificateAuthority
+from isocenter.services.certificates.authority import CertificateAuthority
+from isocenter.services.certificates.expiry import Expiry, expiries_of, renew_daily, warn_daily
 from isocenter.services.composition import TlsContexts
-from isocenter.services.expiry import Expiry, expiries_of, renew_daily, warn_daily
 from isocenter.services.notices import ConfigurationReloaded
 from isocenter.services.pid_file import PidFile, pid_of_server
 from isocenter.services.policy.file import ACCESS_FOLDER, PolicyFile
 from isocenter.services.policy.opening import access_control_of
 from isocenter.services.policy.table import ApplicationEntity
 from isocenter.services.reloading import Reloader
-from isocenter.services.settings import Settings, SettingsError, load_settings
-from isocenter.services.tls import TlsFileError, TlsFiles, server_context
+from isocenter.services.settings.loading import Settings, SettingsError, load_settings
+from isocenter.services.tls.contexts import TlsFileError, TlsFiles, server_context
 from services.policy.policy_support import entities, heard
 
 

@@ -27,7 +27,7 @@ from isocenter.services.policy.table import (
     from_text,
     to_text,
 )
-from isocenter.services.tls import PeerIdentity
+from isocenter.services.tls.contexts import PeerIdentity
 from services.policy.policy_support import CT, entities
 
 IDENTITY = PeerIdentity(

@@ -29,9 +29,9 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.archive import Archive, StoreError
-from isocenter.services.maintenance import reindex, verify
-from isocenter.services.naming import NamingScheme
+from isocenter.services.archive.archive import Archive, StoreError
+from isocenter.services.archive.maintenance import reindex, verify
+from isocenter.services.archive.naming import NamingScheme
 from isocenter.services.ports import Added, DuplicatePolicy, InstanceRecord
 from isocenter.services.rules.evaluation import Rules
 from isocenter.services.rules.parsing import parse_rule

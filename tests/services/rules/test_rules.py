@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.services.coercion import MapValue, RemoveAttribute, SetValue
+from isocenter.services.coercion.coercer import MapValue, RemoveAttribute, SetValue
 from isocenter.services.rules.actions import ForwardPriority, Route
 from isocenter.services.rules.conditions import Condition, Sender
 from isocenter.services.rules.evaluation import Decision, Rules
 from isocenter.services.rules.parsing import RuleFault, RuleKind, RulesKind, parse_rule
-from isocenter.services.settings import SettingsError, load_settings, show
+from isocenter.services.settings.loading import SettingsError, load_settings, show
 
 MODALITY, PATIENT_ID, INSTITUTION, ACCESSION = 0x00080060, 0x00100020, 0x00080080, 0x00080050
 CT1 = Sender(calling_ae_title="CT1", called_ae_title="ISOCENTER")

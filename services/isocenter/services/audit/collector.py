@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from isocenter.services import setting_kinds as kinds
+from isocenter.services.settings import kinds
 
 
 class Protocol(Enum):

@@ -35,7 +35,7 @@ from isocenter.services.audit.syslog import LONGEST_DATAGRAM, counted, syslog_me
 from isocenter.services.audit.trail import HEAD_FILE
 from isocenter.services.broadcast import Broadcast
 from isocenter.services.private_files import PRIVATE_FILE, write_file
-from isocenter.services.tls_errors import describe_tls_error
+from isocenter.services.tls.errors import describe_tls_error
 
 try:
     import fcntl

@@ -10,8 +10,7 @@ from typing import Final
 
 import trio
 
-from isocenter.services.archive import Archive
-from isocenter.services.attributes import Level
+from isocenter.services.archive.archive import Archive
 from isocenter.services.audit.auditor import (
     Auditor,
     Patients,
@@ -26,11 +25,12 @@ from isocenter.services.audit.events import Here, Patient
 from isocenter.services.audit.messages import AuditMessage, AuditSource
 from isocenter.services.audit.trail import Trail, TrailError, read_key
 from isocenter.services.broadcast import Broadcast
+from isocenter.services.index.attributes import Level
+from isocenter.services.index.query import Criterion, Query, ValueList
 from isocenter.services.notices import Notices
 from isocenter.services.peer import Peer
-from isocenter.services.query import Criterion, Query, ValueList
-from isocenter.services.settings import OnAuditFailure, Settings
-from isocenter.services.tls import TlsFiles, client_context
+from isocenter.services.settings.loading import OnAuditFailure, Settings
+from isocenter.services.tls.contexts import TlsFiles, client_context
 
 #: Below the data directory.
 AUDIT_FOLDER: Final = "audit"

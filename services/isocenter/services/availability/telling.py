@@ -11,16 +11,16 @@ import trio
 
 from isocenter.engine.dimse.status import StatusClass, classify, describe_status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
-from isocenter.services.archive import Archive
-from isocenter.services.attributes import UNIQUE_KEY, Level
+from isocenter.services.archive.archive import Archive
 from isocenter.services.availability.notification import CONTEXTS, notifications_of, notify
 from isocenter.services.client import ClientAssociation, Context
 from isocenter.services.errors import NoPresentationContext
 from isocenter.services.events.event import StoredEvent
 from isocenter.services.events.targets import DeliveryError
+from isocenter.services.index.attributes import UNIQUE_KEY, Level
+from isocenter.services.index.query import Criterion, Query, SingleValue
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StorageError, StoredInstance
-from isocenter.services.query import Criterion, Query, SingleValue
 
 log = logging.getLogger("isocenter.events")
 

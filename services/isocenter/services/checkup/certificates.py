@@ -16,13 +16,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from isocenter.services.certificate_record import CertificateError
-from isocenter.services.certificates import CA_FOLDER, SERVER_NAME, CertificateAuthority
+from isocenter.services.certificates.authority import CA_FOLDER, SERVER_NAME, CertificateAuthority
+from isocenter.services.certificates.issued import CertificateError
 from isocenter.services.checkup.examined import Examined, count
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
-from isocenter.services.settings import Settings
-from isocenter.services.settings_table import TlsIdentity
-from isocenter.services.tls import (
+from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.table import TlsIdentity
+from isocenter.services.tls.contexts import (
     ClientCertificates,
     TlsFileError,
     TlsFiles,

@@ -9,7 +9,7 @@ from isocenter.services.checkup.certificates import examine_certificates
 from isocenter.services.checkup.examined import Examined, Tell
 from isocenter.services.checkup.ports import examine_ports
 from isocenter.services.diagnosis import Side, warning
-from isocenter.services.settings import Settings, warnings
+from isocenter.services.settings.loading import Settings, warnings
 
 
 def examine_settings(settings: Settings) -> Examined:

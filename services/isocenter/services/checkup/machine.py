@@ -18,7 +18,7 @@ from typing import Final
 
 from isocenter.services.checkup.examined import Examined
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 
 _FOR_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 #: Files that are looked at for their mode; all are made the same way.

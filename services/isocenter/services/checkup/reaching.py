@@ -30,9 +30,9 @@ from isocenter.services.deadlines import Deadlines
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
 from isocenter.services.errors import ConnectError
 from isocenter.services.peer import Peer
-from isocenter.services.tls import identity_of, owns_ae_title
-from isocenter.services.tls_errors import describe_tls_error
-from isocenter.services.tls_transport import TlsTransport, tls_transport
+from isocenter.services.tls.contexts import identity_of, owns_ae_title
+from isocenter.services.tls.errors import describe_tls_error
+from isocenter.services.tls.transport import TlsTransport, tls_transport
 from isocenter.services.transport import (
     SocketTransport,
     Transport,

@@ -18,7 +18,6 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
-from isocenter.services.attributes import Level
 from isocenter.services.checkup.examined import Examined, Tell, count
 from isocenter.services.checkup.negotiating import associate
 from isocenter.services.checkup.probes import find, of_fault, status_text
@@ -26,7 +25,7 @@ from isocenter.services.checkup.reaching import Way
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, RetrieveResult
 from isocenter.services.diagnosis import Finding, Side, error
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.identifier import build_identifier
+from isocenter.services.index.attributes import Level
 from isocenter.services.listening import Bind, open_listener
 from isocenter.services.notices import (
     AssociationEstablished,
@@ -36,6 +35,7 @@ from isocenter.services.notices import (
     Notices,
 )
 from isocenter.services.operations import Operation
+from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.registry import Registry
 from isocenter.services.server import serve_on
 from isocenter.services.verification import Verification

@@ -36,8 +36,8 @@ from isocenter.services.policy.table import (
     Policy,
     with_entity,
 )
-from isocenter.services.settings import Settings, SettingsError, load_settings
-from isocenter.services.tls import PeerIdentity, identity_of_file
+from isocenter.services.settings.loading import Settings, SettingsError, load_settings
+from isocenter.services.tls.contexts import PeerIdentity, identity_of_file
 
 DESCRIPTION: Final = """\
 Which application entities may associate with the archive, by which certificates, from where,

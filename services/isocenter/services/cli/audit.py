@@ -28,7 +28,7 @@ from isocenter.services.cli.db import add_archive_options, archive_settings
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.logs import escape
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 
 DESCRIPTION: Final = """\
 Look after the audit trail of the archive (PS3.15 A.5): who stored, asked and fetched what, and

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.certificates import CA_FOLDER, CertificateAuthority, Issued
-from isocenter.services.settings import SettingsError, load_settings
+from isocenter.services.certificates.authority import CA_FOLDER, CertificateAuthority, Issued
+from isocenter.services.settings.loading import SettingsError, load_settings
 
 DESCRIPTION: Final = """\
 Certificates for mutual TLS, signed by the private CA of the archive.  The common name of a

@@ -13,7 +13,6 @@ from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
-from isocenter.services.attributes import Level
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import (
     UsageError,
@@ -36,9 +35,10 @@ from isocenter.services.commitment.client import (
 )
 from isocenter.services.commitment.transaction import REASONS, Reference
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.identifier import build_identifier
+from isocenter.services.index.attributes import Level
 from isocenter.services.listening import Bind
 from isocenter.services.objects import DicomObject, NotDicom
+from isocenter.services.query_retrieve.identifier import build_identifier
 
 DESCRIPTION: Final = """\
 Ask a peer to commit to the safekeeping of objects, and wait for its answer: storage commitment

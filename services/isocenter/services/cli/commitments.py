@@ -21,7 +21,7 @@ from isocenter.services.commitment.transaction import (
     TransactionState,
     result_of,
 )
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 from isocenter.storage.commitment_transactions import SqliteCommitments, TransactionRow
 
 DESCRIPTION: Final = "The storage commitments that the archive was asked for."

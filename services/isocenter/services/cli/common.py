@@ -15,10 +15,10 @@ from typing import Final
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.items import UserIdentity
-from isocenter.services import setting_kinds as kinds
 from isocenter.services.deadlines import Deadlines
 from isocenter.services.peer import Peer
-from isocenter.services.tls import (
+from isocenter.services.settings import kinds
+from isocenter.services.tls.contexts import (
     DEFAULT_PROFILE,
     PROFILES,
     TlsFileError,

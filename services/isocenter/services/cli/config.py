@@ -7,7 +7,7 @@ import sys
 from typing import Final
 
 from isocenter.services.cli import EXIT_OK, EXIT_USAGE
-from isocenter.services.settings import (
+from isocenter.services.settings.loading import (
     SettingsError,
     add_options,
     load_settings,

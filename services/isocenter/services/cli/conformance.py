@@ -16,7 +16,7 @@ from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE, program_version
 from isocenter.services.conformance.document import html, markdown
 from isocenter.services.conformance.statement import statement
-from isocenter.services.settings import (
+from isocenter.services.settings.loading import (
     IN_MEMORY,
     Settings,
     SettingsError,
@@ -24,8 +24,8 @@ from isocenter.services.settings import (
     load_settings,
     overrides_from,
 )
-from isocenter.services.tls import PROFILES
-from isocenter.services.tls_facts import describe_profile
+from isocenter.services.tls.contexts import PROFILES
+from isocenter.services.tls.facts import describe_profile
 
 DESCRIPTION: Final = """\
 Print the DICOM conformance statement (PS3.2) of a server with these settings: made from the

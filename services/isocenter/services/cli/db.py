@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services import composition
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.maintenance import Findings, Progress, reindex, verify
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_output_options
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
-from isocenter.services.maintenance import Findings, Progress, reindex, verify
-from isocenter.services.settings import Settings, SettingsError, load_settings, overrides_from
+from isocenter.services.settings.loading import (
+    Settings,
+    SettingsError,
+    load_settings,
+    overrides_from,
+)
 
 DESCRIPTION: Final = (
     "Look after the archive: what it holds, whether all of it is well, a new index."

@@ -11,6 +11,7 @@ from typing import Final
 import trio
 
 from isocenter.services import composition
+from isocenter.services.archive.maintenance import Progress, verify
 from isocenter.services.checkup.archive import judge_look, judge_report
 from isocenter.services.checkup.examined import Examined
 from isocenter.services.checkup.installation import examine_installation
@@ -33,9 +34,13 @@ from isocenter.services.cli.db import add_archive_options
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.diagnosis import Side, error
-from isocenter.services.maintenance import Progress, verify
-from isocenter.services.settings import Settings, SettingsError, load_settings, overrides_from
-from isocenter.services.tls import TlsFileError
+from isocenter.services.settings.loading import (
+    Settings,
+    SettingsError,
+    load_settings,
+    overrides_from,
+)
+from isocenter.services.tls.contexts import TlsFileError
 from isocenter.storage.looking import look
 
 DESCRIPTION: Final = """\

@@ -20,7 +20,7 @@ from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.workflow import database, moment
 from isocenter.services.events.event import Kind, StoredEvent
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 from isocenter.storage.event_desk import (
     ConsumerRow,
     EventDesk,

@@ -6,6 +6,7 @@ import argparse
 from typing import Final
 
 from isocenter.services import composition
+from isocenter.services.archive.maintenance import ImportedFile, ImportReport, import_directory
 from isocenter.services.audit.importing import ImportAudit
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import add_output_options, check_paths
@@ -17,7 +18,6 @@ from isocenter.services.cli.db import (
 )
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
-from isocenter.services.maintenance import ImportedFile, ImportReport, import_directory
 
 DESCRIPTION: Final = """\
 Copy DICOM files, and all files below folders, into the archive.  The server must not run:

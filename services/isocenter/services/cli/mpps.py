@@ -16,7 +16,7 @@ from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.workflow import database, moment
 from isocenter.services.mpps.step import StepState
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 from isocenter.storage.mpps_steps import SqliteSteps, StepRow
 
 DESCRIPTION: Final = "The modality performed procedure steps that the archive was told of."

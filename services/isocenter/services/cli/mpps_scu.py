@@ -24,7 +24,6 @@ from isocenter.engine.dimse.status import (
 )
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
-from isocenter.services.attribute_list import AttributeList
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_network_options, ae_title, check_paths
 from isocenter.services.cli.match_output import prepare_stdout, shown, writer_of
@@ -32,7 +31,6 @@ from isocenter.services.cli.running import Client, run_client
 from isocenter.services.cli.storescu import files_below
 from isocenter.services.client import ClientAssociation
 from isocenter.services.errors import NoPresentationContext
-from isocenter.services.identifier import build_identifier, parse_key
 from isocenter.services.mpps.client import (
     CONTEXTS,
     code_item,
@@ -45,7 +43,9 @@ from isocenter.services.mpps.client import (
     set_step,
 )
 from isocenter.services.mpps.step import StepState
-from isocenter.services.normalized import Answer
+from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.normalized.operations import Answer
+from isocenter.services.query_retrieve.identifier import build_identifier, parse_key
 from isocenter.services.worklist.entry import EntryFault
 from isocenter.services.worklist.files import read_entries
 

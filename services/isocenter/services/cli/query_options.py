@@ -18,15 +18,15 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services import sop_classes
-from isocenter.services.attributes import UNIQUE_KEY, Level
 from isocenter.services.cli.common import UsageError
-from isocenter.services.identifier import (
+from isocenter.services.index.attributes import UNIQUE_KEY, Level
+from isocenter.services.query_retrieve.identifier import (
     KeySyntaxError,
     build_identifier,
     parse_key,
     read_identifier,
 )
-from isocenter.services.identifier_keys import parse_path
+from isocenter.services.query_retrieve.identifier_keys import parse_path
 from isocenter.services.worklist.entry import MODALITY_WORKLIST_FIND
 
 _QUERY_RETRIEVE_LEVEL: Final = 0x00080052

@@ -10,7 +10,7 @@ from typing import Final
 
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.pid_file import pid_of_server
-from isocenter.services.settings import SettingsError, load_settings
+from isocenter.services.settings.loading import SettingsError, load_settings
 
 DESCRIPTION: Final = """\
 Have the server that runs on a data directory read again: certificates, keys and revocation

@@ -9,18 +9,18 @@ from typing import Final
 
 import orjson
 
+from isocenter.services.archive.ingest import ObjectScan
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_output_options, ae_title
 from isocenter.services.cli.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.errors import OperationError
-from isocenter.services.ingest import ObjectScan
 from isocenter.services.objects import DicomObject, NotDicom
 from isocenter.services.rules.conditions import Sender
 from isocenter.services.rules.evaluation import Decision, Rule, Rules
 from isocenter.services.rules.parsing import table_of_edit
-from isocenter.services.settings import Settings, SettingsError, load_settings
+from isocenter.services.settings.loading import Settings, SettingsError, load_settings
 
 DESCRIPTION: Final = "Rules for what is stored: show them, and test them without storing anything."
 EXAMPLES: Final = """\

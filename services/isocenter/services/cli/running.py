@@ -32,10 +32,10 @@ from isocenter.services.cli.common import (
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.client import ClientAssociation, Context, open_association
 from isocenter.services.deadlines import Deadlines
-from isocenter.services.identifier import KeySyntaxError
 from isocenter.services.operations import Provider
 from isocenter.services.peer import Peer
-from isocenter.services.tls import TlsFileError
+from isocenter.services.query_retrieve.identifier import KeySyntaxError
+from isocenter.services.tls.contexts import TlsFileError
 
 
 class CannotAssociate(IsocenterError):

@@ -22,12 +22,12 @@ from isocenter.services import composition, logs, systemd
 from isocenter.services.audit.collector import Protocol
 from isocenter.services.audit.opening import open_audit, stop_when_failed
 from isocenter.services.capture import CaptureFolder
-from isocenter.services.certificates import CA_FOLDER
+from isocenter.services.certificates.authority import CA_FOLDER
+from isocenter.services.certificates.expiry import renew_daily, warn, warn_daily
 from isocenter.services.cli import program_version
 from isocenter.services.cli.workers import run_workers
 from isocenter.services.duty import on_duty
 from isocenter.services.events.targets import check
-from isocenter.services.expiry import renew_daily, warn, warn_daily
 from isocenter.services.listening import Bind, open_listener, open_listeners
 from isocenter.services.monitoring.metrics import shared_folder
 from isocenter.services.monitoring.running import Monitoring
@@ -39,7 +39,7 @@ from isocenter.services.private_files import make_private_directory
 from isocenter.services.reloading import Reloader
 from isocenter.services.rules.evaluation import Rules
 from isocenter.services.server import Record, Server, serve_on
-from isocenter.services.settings import (
+from isocenter.services.settings.loading import (
     Settings,
     SettingsError,
     add_options,
@@ -47,8 +47,8 @@ from isocenter.services.settings import (
     overrides_from,
     warnings,
 )
-from isocenter.services.tls import PROFILES
-from isocenter.services.tls_facts import describe_profile
+from isocenter.services.tls.contexts import PROFILES
+from isocenter.services.tls.facts import describe_profile
 from isocenter.services.transport import format_address
 
 DESCRIPTION = """\

@@ -24,6 +24,7 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.messages import CStoreResponse
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import AssociationError
+from isocenter.services.archive.importing import MEDIA_STORAGE_DIRECTORY
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_network_options, check_paths
 from isocenter.services.cli.retrieving import describe_answer
@@ -37,7 +38,6 @@ from isocenter.services.cli.transfer_syntaxes import (
 )
 from isocenter.services.client import ClientAssociation, Context, plan_associations
 from isocenter.services.errors import NoPresentationContext
-from isocenter.services.importing import MEDIA_STORAGE_DIRECTORY
 from isocenter.services.objects import DicomObject, NotDicom
 from isocenter.services.ports import StorageError
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from isocenter.services import composition
 from isocenter.services.cli.common import UsageError
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 from isocenter.storage.sqlite_index import SqliteIndex
 
 

@@ -13,7 +13,6 @@ import orjson
 from isocenter.engine.dataset import Element
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
-from isocenter.services.attribute_list import AttributeList
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_output_options, whole_number
 from isocenter.services.cli.db import add_archive_options, archive_settings
@@ -21,14 +20,15 @@ from isocenter.services.cli.match_output import prepare_stdout, print_table, sho
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.workflow import database, moment
-from isocenter.services.identifier import KeySyntaxError, parse_key
-from isocenter.services.identifier_keys import (
+from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.query_retrieve.identifier import KeySyntaxError, parse_key
+from isocenter.services.query_retrieve.identifier_keys import (
     SPECIFIC_CHARACTER_SET,
     build_identifier,
     parse_path,
 )
-from isocenter.services.key_values import IdentifierError
-from isocenter.services.settings import Settings
+from isocenter.services.query_retrieve.key_values import IdentifierError
+from isocenter.services.settings.loading import Settings
 from isocenter.services.text import UTF_8
 from isocenter.services.worklist.entry import (
     Entry,

@@ -26,8 +26,8 @@ from isocenter.services.cli.match_output import (
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.client import ClientAssociation
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.identifier import build_identifier, parse_key
-from isocenter.services.matching import is_range_comparable
+from isocenter.services.index.matching import is_range_comparable
+from isocenter.services.query_retrieve.identifier import build_identifier, parse_key
 from isocenter.services.worklist.client import (
     CONTEXTS,
     Items,

@@ -43,9 +43,9 @@ from isocenter.services.commitment.transaction import (
 )
 from isocenter.services.errors import OperationError
 from isocenter.services.listening import Bind, open_listener
-from isocenter.services.normalized import act, read_attribute_list
+from isocenter.services.normalized.operations import act, read_attribute_list
 from isocenter.services.operations import Operation, Provider
-from isocenter.services.query_retrieve import IDENTIFIER_SYNTAXES
+from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
 from isocenter.services.registry import Registry
 from isocenter.services.server import Server, serve_on
 from isocenter.services.verification import Verification

@@ -22,7 +22,6 @@ from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services.association import AssociationTask
-from isocenter.services.attribute_list import AttributeList
 from isocenter.services.commitment.transaction import (
     REFERENCED_SOP_CLASS_UID,
     REFERENCED_SOP_INSTANCE_UID,
@@ -42,13 +41,14 @@ from isocenter.services.commitment.transaction import (
 )
 from isocenter.services.commitment.verifying import Verifier
 from isocenter.services.errors import OperationError
-from isocenter.services.event_reports import CLAIM_SECONDS, LOOK_SECONDS, Reporter
-from isocenter.services.normalized import read_attribute_list
+from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.normalized.event_reports import CLAIM_SECONDS, LOOK_SECONDS, Reporter
+from isocenter.services.normalized.operations import read_attribute_list
+from isocenter.services.normalized.reports import ClaimedReport, NewReport
 from isocenter.services.notices import CommitmentDone, Notices
 from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError
-from isocenter.services.query_retrieve import IDENTIFIER_SYNTAXES
-from isocenter.services.reports import ClaimedReport, NewReport
+from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
 
 log = logging.getLogger("isocenter.commitment")
 

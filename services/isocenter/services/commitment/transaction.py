@@ -13,8 +13,8 @@ from typing import Final, Protocol
 from isocenter.engine.dataset import EXPLICIT_LITTLE, WritableElement, write_data_set
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.attribute_list import AttributeList, number_of, text_of
-from isocenter.services.reports import REPORT_LIMITS, ClaimedReport, NewReport
+from isocenter.services.normalized.attribute_list import AttributeList, number_of, text_of
+from isocenter.services.normalized.reports import REPORT_LIMITS, ClaimedReport, NewReport
 
 STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
 #: The one instance of it, which nobody creates (J.3.5).

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.commitment.transaction import FailureReason, Reference
 from isocenter.services.ports import StorageError, StoredInstance
 

@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.forwarding.forwarder import finish_deletions
 from isocenter.services.ports import DuplicatePolicy, Index, ObjectStore, StorageError
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 from isocenter.storage.event_reports import release_claims
 from isocenter.storage.filesystem import FileStore, open_file_store
 from isocenter.storage.forwarding import SqliteForwards

@@ -14,7 +14,7 @@ from isocenter.services.composition.tls import TlsContexts
 from isocenter.services.deadlines import Deadlines
 from isocenter.services.operations import Provider
 from isocenter.services.peer import Peer
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 
 _Connecting = AbstractAsyncContextManager[ClientAssociation]
 

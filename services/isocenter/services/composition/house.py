@@ -7,12 +7,12 @@ from pathlib import Path
 
 import trio
 
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.scrubbing import scrub
 from isocenter.services.composition.workflow import worklist_of
 from isocenter.services.duty import on_duty
 from isocenter.services.notices import Notices
-from isocenter.services.scrubbing import scrub
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 from isocenter.services.worklist.tidying import tidy
 from isocenter.services.worklist.watching import watch
 from isocenter.storage.sqlite_index import SqliteIndex

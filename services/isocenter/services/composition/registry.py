@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.composition.connections import Connections
 from isocenter.services.composition.tls import TlsContexts
 from isocenter.services.composition.workflow import Events, workflow_of
-from isocenter.services.find import Find
-from isocenter.services.get import Get
 from isocenter.services.listening import Bind
-from isocenter.services.move import Move
 from isocenter.services.notices import Notices
 from isocenter.services.peer import Peer
-from isocenter.services.query_retrieve import QueryOptions
+from isocenter.services.query_retrieve.find import Find
+from isocenter.services.query_retrieve.get import Get
+from isocenter.services.query_retrieve.models import QueryOptions
+from isocenter.services.query_retrieve.move import Move
 from isocenter.services.registry import Registry, Service
 from isocenter.services.server import ServerLimits
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 from isocenter.services.sop_classes import TRANSFER_SYNTAXES
 from isocenter.services.store import Storage
 from isocenter.services.verification import Verification

@@ -6,11 +6,11 @@ import ssl
 from dataclasses import replace
 from pathlib import Path
 
-from isocenter.services.certificates import ensure_ca, ensure_server_certificate
-from isocenter.services.expiry import Expiry, expiries_of
+from isocenter.services.certificates.authority import ensure_ca, ensure_server_certificate
+from isocenter.services.certificates.expiry import Expiry, expiries_of
 from isocenter.services.peer import Peer
-from isocenter.services.settings import Settings
-from isocenter.services.tls import TlsFiles, client_context, server_context
+from isocenter.services.settings.loading import Settings
+from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
 
 
 class TlsContexts:

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.availability.telling import AvailabilityTeller
 from isocenter.services.commitment.service import StorageCommitment
 from isocenter.services.commitment.verifying import Verifier
 from isocenter.services.composition.connections import Connections
 from isocenter.services.composition.tls import TlsContexts
 from isocenter.services.duty import on_duty
-from isocenter.services.event_reports import Reporter, RetryPolicy
 from isocenter.services.events.keeping import EventKeeping
 from isocenter.services.forwarding.commitment import CommitmentAsker, CommitmentReports
 from isocenter.services.forwarding.forwarder import Forwarder
@@ -24,11 +23,12 @@ from isocenter.services.hl7.listener import OrderListener
 from isocenter.services.hl7.opening import order_bind, order_listener
 from isocenter.services.listening import Bind
 from isocenter.services.mpps.service import PerformedSteps, retrieve_steps
+from isocenter.services.normalized.event_reports import Reporter, RetryPolicy
 from isocenter.services.notices import Notices
 from isocenter.services.peer import Peer
 from isocenter.services.registry import Service
 from isocenter.services.rules.evaluation import Rules
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 from isocenter.services.store import Storage
 from isocenter.services.worklist.service import WorklistQuery
 from isocenter.storage.commitment_transactions import SqliteCommitments

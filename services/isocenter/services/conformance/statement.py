@@ -27,16 +27,16 @@ from isocenter.engine.uid import (
     IMPLEMENTATION_VERSION_NAME,
     VERIFICATION,
 )
-from isocenter.services.attributes import ATTRIBUTES, Level
 from isocenter.services.availability.notification import INSTANCE_AVAILABILITY_NOTIFICATION
 from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
 from isocenter.services.events.consumer import Availability
-from isocenter.services.identifier_keys import vr_of
+from isocenter.services.index.attributes import ATTRIBUTES, Level
 from isocenter.services.mpps.step import MPPS, MPPS_RETRIEVE
-from isocenter.services.query_retrieve import FIND_ROOTS, GET_ROOTS, MOVE_ROOTS
+from isocenter.services.query_retrieve.identifier_keys import vr_of
+from isocenter.services.query_retrieve.models import FIND_ROOTS, GET_ROOTS, MOVE_ROOTS
 from isocenter.services.registry import Registry
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, name_of
 from isocenter.services.worklist.entry import (
     ACCESSION_NUMBER,

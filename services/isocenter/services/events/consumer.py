@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from isocenter.services import setting_kinds as kinds
 from isocenter.services.events.event import Kind
-from isocenter.services.setting_kinds import WrongValueError
+from isocenter.services.settings import kinds
+from isocenter.services.settings.kinds import WrongValueError
 
 #: What `config show` prints in the place of a secret.
 HIDDEN: Final = "(hidden)"

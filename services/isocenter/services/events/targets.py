@@ -31,8 +31,8 @@ from isocenter.services.events.consumer import (
     Webhook,
 )
 from isocenter.services.events.event import StoredEvent
-from isocenter.services.settings_table import PREFIX
-from isocenter.services.tls_errors import describe_tls_error
+from isocenter.services.settings.table import PREFIX
+from isocenter.services.tls.errors import describe_tls_error
 
 if TYPE_CHECKING:
     import httpx

@@ -28,7 +28,7 @@ from isocenter.services.commitment.transaction import (
 )
 from isocenter.services.errors import OperationError
 from isocenter.services.forwarding.queue import ForwardQueue, RetryPolicy
-from isocenter.services.normalized import act
+from isocenter.services.normalized.operations import act
 from isocenter.services.operations import Operation, Provider
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StorageError

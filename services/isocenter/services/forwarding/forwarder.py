@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.forwarding.commitment import CommitmentAsker
 from isocenter.services.forwarding.queue import ForwardQueue
 from isocenter.services.forwarding.sending import SendingParts, Visit

@@ -15,7 +15,7 @@ import trio
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.status import ServiceClass, StatusClass, classify, describe_status
 from isocenter.engine.errors import AssociationError, IsocenterError, LocalProtocolError
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.association import AssociationTask
 from isocenter.services.client import Connector, Context, plan_associations
 from isocenter.services.forwarding.queue import (
@@ -38,9 +38,9 @@ from isocenter.services.notices import (
 from isocenter.services.objects import DicomObject
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StorageError, StoredInstance
+from isocenter.services.query_retrieve.suboperations import OPERATIONS_WINDOW, send_object
 from isocenter.services.rules.actions import ForwardPriority
 from isocenter.services.sop_classes import name_of
-from isocenter.services.suboperations import OPERATIONS_WINDOW, send_object
 
 log = logging.getLogger("isocenter.forward")
 

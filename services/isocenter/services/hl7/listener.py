@@ -26,8 +26,8 @@ from isocenter.services.hl7.mllp import (
 from isocenter.services.listening import Bind
 from isocenter.services.networks import is_within
 from isocenter.services.notices import ConnectionRefused, Notices, Refusal
-from isocenter.services.tls_errors import describe_tls_error
-from isocenter.services.tls_transport import tls_transport
+from isocenter.services.tls.errors import describe_tls_error
+from isocenter.services.tls.transport import tls_transport
 from isocenter.services.transport import (
     SocketTransport,
     Transport,

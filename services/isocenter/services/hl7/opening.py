@@ -14,7 +14,7 @@ from isocenter.services.hl7.segments import require_library
 from isocenter.services.hl7.step_fields import OrderRules
 from isocenter.services.listening import Bind
 from isocenter.services.notices import Notices
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 from isocenter.services.worklist.entry import Worklist
 
 #: In the data directory, unless hl7.reject_folder names another place.

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import trio
 
-from isocenter.services.archive import Archive
+from isocenter.services.archive.archive import Archive
 from isocenter.services.ports import StorageError
 from isocenter.services.server import Server
 

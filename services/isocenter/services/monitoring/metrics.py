@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.dimse.status import StatusClass, classify
-from isocenter.services.expiry import Expiry
+from isocenter.services.certificates.expiry import Expiry
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -39,7 +39,7 @@ from isocenter.services.notices import (
 )
 
 if TYPE_CHECKING:
-    from isocenter.services.archive import Archive
+    from isocenter.services.archive.archive import Archive
     from isocenter.services.server import Server
 
 #: Where prometheus_client looks for the files of all processes, when it is imported.

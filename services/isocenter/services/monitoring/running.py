@@ -10,8 +10,8 @@ from typing import Final
 
 import trio
 
-from isocenter.services.archive import Archive
-from isocenter.services.expiry import Expiry
+from isocenter.services.archive.archive import Archive
+from isocenter.services.certificates.expiry import Expiry
 from isocenter.services.monitoring.health import Health
 from isocenter.services.monitoring.http import serve_http
 from isocenter.services.monitoring.metrics import Metrics
@@ -19,7 +19,7 @@ from isocenter.services.monitoring.pages import pages_of
 from isocenter.services.monitoring.tracing import tracing_of
 from isocenter.services.notices import Notices
 from isocenter.services.server import Server
-from isocenter.services.settings import Settings
+from isocenter.services.settings.loading import Settings
 
 #: How often a process that nobody asks brings its numbers up to date for the one that is asked.
 _LOOK_SECONDS: Final = 5.0

@@ -16,10 +16,10 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from isocenter.services.attribute_list import AttributeList
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.mpps.step import MPPS, MPPS_RETRIEVE, StepState
-from isocenter.services.normalized import Answer, create, get_attributes, set_attributes
+from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.normalized.operations import Answer, create, get_attributes, set_attributes
 from isocenter.services.sop_classes import name_of
 
 #: What is proposed to create and set steps, and to get them.

@@ -19,7 +19,7 @@ from typing import Final
 
 from isocenter.engine.dataset import Element
 from isocenter.engine.dataset.errors import tag_text
-from isocenter.services.attribute_list import items_of
+from isocenter.services.normalized.attribute_list import items_of
 
 # fmt: off
 TABLE: Final = """

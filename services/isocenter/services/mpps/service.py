@@ -1,7 +1,7 @@
 """Modality performed procedure step as SCP (PS3.4 F.7): N-CREATE and N-SET.
 
 The response leaves when the step is durable; notifications of it are queued in the same
-transaction (`isocenter.services.event_reports`).
+transaction (`isocenter.services.normalized.event_reports`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from isocenter.engine.dimse.messages import (
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import is_safe_uid
-from isocenter.services.attribute_list import AttributeList
 from isocenter.services.errors import OperationError
 from isocenter.services.mpps.step import (
     MPPS,
@@ -35,10 +34,11 @@ from isocenter.services.mpps.step import (
     changed,
     created,
 )
-from isocenter.services.normalized import GetAttributes, read_attribute_list
+from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.normalized.operations import GetAttributes, read_attribute_list
 from isocenter.services.notices import PerformedStepChanged
 from isocenter.services.operations import Operation
-from isocenter.services.query_retrieve import IDENTIFIER_SYNTAXES
+from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
 
 log = logging.getLogger("isocenter.operation")
 

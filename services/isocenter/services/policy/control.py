@@ -25,7 +25,7 @@ from isocenter.services.policy.file import CurrentPolicy
 from isocenter.services.policy.grants import Grant, Rights, command
 from isocenter.services.policy.identity import Identified, NotIdentified, UserIdentities
 from isocenter.services.policy.table import ApplicationEntity, Policy, User
-from isocenter.services.tls import PeerIdentity, owns_ae_title
+from isocenter.services.tls.contexts import PeerIdentity, owns_ae_title
 
 log = logging.getLogger("isocenter.access")
 

@@ -18,7 +18,7 @@ from isocenter.services.policy.permissions import (
     asked_on,
     missing,
 )
-from isocenter.services.setting_kinds import is_ae_title
+from isocenter.services.settings.kinds import is_ae_title
 
 #: Result of a presentation context (PS3.8 Table 9-18).
 USER_REJECTION: Final = 1

@@ -10,7 +10,7 @@ from isocenter.services.policy.file import ACCESS_FOLDER, CurrentPolicy, PolicyF
 from isocenter.services.policy.identity import IdentityRules, UserIdentities
 from isocenter.services.policy.rejected import RejectedCallers, RejectedFile
 from isocenter.services.policy.tokens import TokenRules
-from isocenter.services.settings import Settings, TlsIdentity
+from isocenter.services.settings.loading import Settings, TlsIdentity
 
 
 def access_folder(settings: Settings) -> Path | None:

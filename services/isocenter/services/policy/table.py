@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from isocenter.engine.uid import is_uid
-from isocenter.services.matching import wildcard_match
+from isocenter.services.index.matching import wildcard_match
 from isocenter.services.networks import is_network, is_within
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.permissions import (
@@ -24,8 +24,8 @@ from isocenter.services.policy.permissions import (
     union,
     without,
 )
-from isocenter.services.setting_kinds import AE_TITLE_PATTERN
-from isocenter.services.tls import PeerIdentity
+from isocenter.services.settings.kinds import AE_TITLE_PATTERN
+from isocenter.services.tls.contexts import PeerIdentity
 
 _FORMAT: Final = 1
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")

@@ -8,8 +8,8 @@ from datetime import datetime
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.items import Buffer
 from isocenter.engine.limits import Limits
-from isocenter.services.coercion import Coercer, CoercionError, Edit
-from isocenter.services.ingest import CANNOT_UNDERSTAND, StoreError
+from isocenter.services.archive.ingest import CANNOT_UNDERSTAND, StoreError
+from isocenter.services.coercion.coercer import Coercer, CoercionError, Edit
 from isocenter.services.rules.conditions import Place, Sender
 from isocenter.services.rules.evaluation import Rules
 

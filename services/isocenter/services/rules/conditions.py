@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from isocenter.services.matching import wildcard_match
+from isocenter.services.index.matching import wildcard_match
 
 #: A tag, or the path to one within items of sequences (`identifier_keys.KeyPath`).
 Place = int | tuple[tuple[tuple[int, int], ...], int]

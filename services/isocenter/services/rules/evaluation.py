@@ -16,7 +16,7 @@ from isocenter.services.rules.actions import Route
 from isocenter.services.rules.conditions import FIELDS, Condition, Place, Sender
 
 if TYPE_CHECKING:
-    from isocenter.services.coercion_edits import Edit
+    from isocenter.services.coercion.edits import Edit
 
 #: The last attribute that can be looked at, and changed, before the rest of an object has come.
 LAST_OF_HEAD: Final = 0x04000561

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from isocenter.services import setting_kinds as kinds
 from isocenter.services.rules.actions import ForwardPriority, Route
 from isocenter.services.rules.conditions import CALLED_AE, CALLING_AE, FIELDS, Condition, Place
 from isocenter.services.rules.evaluation import LAST_OF_HEAD, Rule
+from isocenter.services.settings import kinds
 
 if TYPE_CHECKING:
-    from isocenter.services.coercion_edits import Edit
+    from isocenter.services.coercion.edits import Edit
 
 #: Rules of one configuration: each is looked at for each object.
 MAX_RULES: Final = 100
@@ -148,7 +148,7 @@ def _place(field: str, fault: Callable[[str], RuleFault]) -> Place:
     if field in FIELDS:
         return FIELDS[field]
     # The data dictionary takes a while to load; most configurations need it for nothing.
-    from isocenter.services.identifier_keys import KeySyntaxError, parse_path, vr_of
+    from isocenter.services.query_retrieve.identifier_keys import KeySyntaxError, parse_path, vr_of
 
     try:
         path = parse_path(field)
@@ -213,7 +213,7 @@ def _edits(raw: object, fault: Callable[[str], RuleFault]) -> tuple[Edit, ...]:
         return ()
     if not isinstance(raw, list):
         raise fault('coerce must be a list of tables: [{ set = "0008,0080", value = "X" }]')
-    from isocenter.services.coercion_edits import check_edit
+    from isocenter.services.coercion.edits import check_edit
 
     edits = []
     for number, table in enumerate(raw, 1):
@@ -227,7 +227,7 @@ def _edits(raw: object, fault: Callable[[str], RuleFault]) -> tuple[Edit, ...]:
 
 
 def _edit(table: object) -> Edit:
-    from isocenter.services.coercion_edits import MapValue, RemoveAttribute, SetValue
+    from isocenter.services.coercion.edits import MapValue, RemoveAttribute, SetValue
 
     match table:
         case {"set": str(name), "value": str(value), **rest} if not rest:
@@ -246,7 +246,7 @@ def _edit(table: object) -> Edit:
 
 
 def _tag(name: str) -> int:
-    from isocenter.services.identifier_keys import parse_path
+    from isocenter.services.query_retrieve.identifier_keys import parse_path
 
     sequences, tag = parse_path(name)
     if sequences:
@@ -334,7 +334,7 @@ def _table_of(rule: Rule) -> dict[str, object]:
 
 def table_of_edit(edit: Edit) -> dict[str, object]:
     """As ``coerce`` has it; the first pair says what is done to which attribute."""
-    from isocenter.services.coercion_edits import RemoveAttribute, SetValue
+    from isocenter.services.coercion.edits import RemoveAttribute, SetValue
 
     tag = f"{edit.tag >> 16:04x},{edit.tag & 0xFFFF:04x}"
     if isinstance(edit, SetValue):

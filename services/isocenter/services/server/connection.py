@@ -28,8 +28,8 @@ from isocenter.services.registry import Registry
 from isocenter.services.server.admission import Admission, Connection
 from isocenter.services.server.answering import Answering
 from isocenter.services.server.statistics import Statistics
-from isocenter.services.tls_errors import describe_tls_error
-from isocenter.services.tls_transport import tls_transport
+from isocenter.services.tls.errors import describe_tls_error
+from isocenter.services.tls.transport import tls_transport
 from isocenter.services.transport import SocketTransport, Transport
 
 log = logging.getLogger("isocenter.server")

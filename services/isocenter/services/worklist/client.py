@@ -16,10 +16,10 @@ import pydicom
 
 from isocenter.engine.dataset import Element
 from isocenter.engine.dataset.errors import tag_text
-from isocenter.services.attribute_list import AttributeList
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
-from isocenter.services.identifier import KeySyntaxError, build_identifier
-from isocenter.services.matches import Matches
+from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.query_retrieve.identifier import KeySyntaxError, build_identifier
+from isocenter.services.query_retrieve.matches import Matches
 from isocenter.services.worklist.entry import MODALITY_WORKLIST_FIND, Entry
 from isocenter.services.worklist.keys import SCHEDULED_STEPS
 from isocenter.services.worklist.order import CODE_TAGS, CODES, FIELDS, order_of

@@ -36,8 +36,8 @@ from isocenter.engine.dataset.vr import (
 )
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.attribute_list import AttributeList, items_of
-from isocenter.services.identifier_keys import vr_of
+from isocenter.services.normalized.attribute_list import AttributeList, items_of
+from isocenter.services.query_retrieve.identifier_keys import vr_of
 from isocenter.services.text import NUMBER_VRS, encode_numbers
 from isocenter.services.worklist.entry import EntryFault
 

@@ -24,7 +24,7 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.attribute_list import AttributeList, text_of
+from isocenter.services.normalized.attribute_list import AttributeList, text_of
 from isocenter.services.worklist.dump import is_dump, read_dump
 from isocenter.services.worklist.entry import Entry, EntryFault, EntryKey, EntryState, entry_of
 from isocenter.services.worklist.keys import SCHEDULED_STEPS, STEP_STATUS

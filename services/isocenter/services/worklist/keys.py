@@ -1,7 +1,7 @@
 """The identifier of a worklist query as keys, and what they mean for an entry (PS3.4 K.2.2, K.4).
 
 Every attribute may be a matching key, at any depth; how each is compared is said by
-`isocenter.services.matching`.  Scheduled Procedure Step Start Date and Time are one point in
+`isocenter.services.index.matching`.  Scheduled Procedure Step Start Date and Time are one point in
 time where both are given and one is a range (remark in Table K.6-1).
 """
 
@@ -24,13 +24,15 @@ from isocenter.engine.dataset import (
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.services.attribute_list import AttributeList, items_of
-from isocenter.services.identifier_keys import (
+from isocenter.services.index.matching import matches_combined, matches_text
+from isocenter.services.index.query import CombinedRange, Match
+from isocenter.services.normalized.attribute_list import AttributeList, items_of
+from isocenter.services.query_retrieve.identifier_keys import (
     DICTIONARY_SEQUENCES,
     SPECIFIC_CHARACTER_SET,
     vr_of,
 )
-from isocenter.services.key_values import (
+from isocenter.services.query_retrieve.key_values import (
     CONTROL_TAGS,
     MAX_KEYS,
     UNABLE_TO_PROCESS,
@@ -40,8 +42,6 @@ from isocenter.services.key_values import (
     does_not_match,
     match_of,
 )
-from isocenter.services.matching import matches_combined, matches_text
-from isocenter.services.query import CombinedRange, Match
 from isocenter.services.text import (
     CHARACTER_SET_VRS,
     NUMBER_VRS,

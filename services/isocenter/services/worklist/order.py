@@ -16,8 +16,12 @@ from uuid import UUID, uuid5
 
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.attribute_list import AttributeList, items_of, text_of
-from isocenter.services.identifier_keys import KeySyntaxError, build_identifier, parse_path
+from isocenter.services.normalized.attribute_list import AttributeList, items_of, text_of
+from isocenter.services.query_retrieve.identifier_keys import (
+    KeySyntaxError,
+    build_identifier,
+    parse_path,
+)
 from isocenter.services.worklist.entry import Entry, EntryFault, EntryState, entry_of
 from isocenter.services.worklist.keys import START_DATE, START_TIME
 

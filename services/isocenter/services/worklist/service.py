@@ -12,10 +12,10 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.extended import FindFlags
 from isocenter.engine.negotiation import Offer
 from isocenter.services.errors import OperationError
-from isocenter.services.key_values import IdentifierError
 from isocenter.services.notices import QueryAnswered
 from isocenter.services.operations import Operation
-from isocenter.services.query_retrieve import IDENTIFIER_SYNTAXES, read_identifier
+from isocenter.services.query_retrieve.key_values import IdentifierError
+from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES, read_identifier
 from isocenter.services.worklist.entry import (
     MODALITY_WORKLIST_FIND,
     EntryState,

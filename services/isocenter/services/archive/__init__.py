@@ -1,0 +1,1 @@
+"""Objects on their way into the archive, and looking after those that are there."""

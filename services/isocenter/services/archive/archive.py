@@ -1,0 +1,433 @@
+"""The archive: objects come in as bytes, are kept as they came, and can be found.
+
+A success that `Ingest.commit` returns is a promise: the object is on stable storage and
+the index knows it.  Nothing is decoded or encoded anew; the data set is kept byte for byte
+behind File Meta Information of ours (PS3.10 7.1).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import date
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import trio
+
+from isocenter.engine.dataset import write_file_meta
+from isocenter.engine.items import Buffer
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.services.archive.alert import StorageAlert
+from isocenter.services.archive.budget import MemoryBudget
+from isocenter.services.archive.committer import Committer, StoreOutcome, StoreResult
+from isocenter.services.archive.ingest import (
+    OUT_OF_RESOURCES,
+    ObjectScan,
+    StoreError,
+    check_command,
+)
+from isocenter.services.archive.naming import NamingScheme, sop_instance_uid_of
+from isocenter.services.index.query import Query
+from isocenter.services.ports import (
+    DuplicatePolicy,
+    Index,
+    IndexStatistics,
+    InstanceRecord,
+    ObjectReader,
+    ObjectStore,
+    StagedObject,
+    StorageError,
+    StoredInstance,
+)
+from isocenter.services.rules.conditions import Sender
+from isocenter.services.rules.evaluation import NO_RULES, NOTHING_DECIDED
+
+if TYPE_CHECKING:
+    from isocenter.services.rules.coercing import Coercion
+
+__all__ = ["Archive", "Ingest", "StoreError", "StoreOutcome", "StoreResult"]
+
+#: Bytes of all objects on their way in that the process holds in memory.
+MEMORY_BUDGET: Final = 256 << 20
+#: How long an object waits for a share of it before A700H.
+MEMORY_WAIT_SECONDS: Final = 30.0
+#: How long the traces of an object that was not finished may take to remove; what then
+#: is left, the next start removes.
+CLEANUP_GRACE_SECONDS: Final = 5.0
+
+
+class Archive:
+    """An object store and an index that agree.  An async context manager.
+
+    Leaving it waits for what is being committed; the store and the index are closed by
+    whoever made them.
+
+    Args:
+        memory_budget: bytes in flight, over all associations.
+        today: gives the folder of objects without Study Date, with the scheme `date`.
+        token: eight new hexadecimal digits with each call.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        index: Index,
+        *,
+        naming: NamingScheme = NamingScheme.UID,
+        duplicates: DuplicatePolicy = DuplicatePolicy.IGNORE,
+        memory_budget: int = MEMORY_BUDGET,
+        memory_wait_seconds: float = MEMORY_WAIT_SECONDS,
+        cleanup_grace_seconds: float = CLEANUP_GRACE_SECONDS,
+        limits: Limits = DEFAULT_LIMITS,
+        today: Callable[[], date] = date.today,
+        token: Callable[[], str] = lambda: secrets.token_hex(4),
+    ) -> None:
+        self.store = store
+        self.index = index
+        self.naming = naming
+        self.limits = limits
+        self.today = today
+        self.budget = MemoryBudget(memory_budget)
+        self.memory_wait_seconds = memory_wait_seconds
+        self.cleanup_grace_seconds = cleanup_grace_seconds
+        self.alert = StorageAlert()
+        #: What happens to what comes in; exchanged at will.
+        self.rules = NO_RULES
+        #: Modifying System (0400,0563) of what rules change.
+        self.system = "Isocenter"
+        #: Called when something was stored that is to be sent on.
+        self.routed: Callable[[], None] = lambda: None
+        self.committer = Committer(
+            store, index, duplicates=duplicates, token=token, alert=self.alert
+        )
+        self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._nursery_manager = trio.open_nursery()
+        nursery = await self._nursery_manager.__aenter__()
+        nursery.start_soon(self.committer.run)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        manager, self._nursery_manager = self._nursery_manager, None
+        assert manager is not None
+        self.committer.close()
+        try:
+            return await manager.__aexit__(kind, error, traceback)
+        except BaseExceptionGroup as group:
+            # The nursery is ours and so is its wrapping: the caller's own exception is
+            # the one that leaves.
+            if error is not None and group.exceptions == (error,):
+                return False
+            raise
+
+    async def recover(self) -> int:
+        """After a restart, before anything is received: undo what was never acknowledged.
+
+        The index must be whole: an empty one is to be rebuilt (`maintenance.reindex`) first.
+        Returns how many objects were undone.
+        """
+        return await self.store.recover(self.are_indexed)
+
+    async def are_indexed(self, keys: Sequence[str]) -> list[bool]:
+        """Whether the index has an object under each key."""
+        uids = [sop_instance_uid_of(key) for key in keys]
+        known = await self.index.get([uid for uid in uids if uid is not None])
+        return [
+            uid is not None and uid in known and known[uid].object_key == key
+            for uid, key in zip(uids, keys, strict=True)
+        ]
+
+    # -- In ---------------------------------------------------------------------------
+
+    async def receive(
+        self,
+        *,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        transfer_syntax_uid: str,
+        source_ae_title: str,
+        called_ae_title: str = "",
+    ) -> Ingest:
+        """Begin an object, with what the command or the File Meta Information says of it.
+
+        Raises:
+            StoreError: 0117H for UIDs that are none, A700H or 0110H when the store fails.
+        """
+        check_command(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        header = write_file_meta(
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=transfer_syntax_uid,
+            source_ae_title=_ae_title(source_ae_title),
+        )
+        try:
+            staged = await self.store.stage()
+        except StorageError as error:
+            raise self.refusal(error) from error
+        return Ingest(
+            self,
+            staged,
+            header=header,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=transfer_syntax_uid,
+            sender=Sender(calling_ae_title=source_ae_title, called_ae_title=called_ae_title),
+        )
+
+    def refusal(self, error: StorageError) -> StoreError:
+        """What the peer is told when the store fails; the log is told as well."""
+        self.alert.failed(error)
+        return StoreError.of_storage(error)
+
+    # -- Out --------------------------------------------------------------------------
+
+    async def open(self, stored: StoredInstance) -> ObjectReader:
+        """A reader of the Part 10 file; the data set starts at ``stored.data_set_offset``.
+
+        Raises:
+            KeyError: the archive has it no more.
+            StorageError: it cannot be opened.
+        """
+        return await self.store.open(stored.object_key)
+
+    async def get(self, sop_instance_uids: Sequence[str]) -> Mapping[str, StoredInstance]:
+        """Those of the instances that are known."""
+        return await self.index.get(sop_instance_uids)
+
+    def find(
+        self, query: Query
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Mapping[int, str]]]]:
+        """Matches in blocks; see `Index.find`."""
+        return self.index.find(query)
+
+    def instances(
+        self, query: Query | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StoredInstance]]]:
+        """The instances below all matches in blocks; see `Index.instances`."""
+        return self.index.instances(query)
+
+    async def statistics(self) -> IndexStatistics:
+        return await self.index.statistics()
+
+    async def remove(self, sop_instance_uids: Sequence[str]) -> int:
+        """Forget instances, then remove their objects; how many there were."""
+        known = await self.index.get(sop_instance_uids)
+        await self.index.remove(list(known))
+        await self.store.remove([stored.object_key for stored in known.values()])
+        return len(known)
+
+
+class Ingest:
+    """One object on its way in.  An async context manager: left without `commit`, no trace
+    of the object stays."""
+
+    __slots__ = (
+        "_archive",
+        "_charged",
+        "_coercion",
+        "_header",
+        "_held",
+        "_memory_per_object",
+        "_offset",
+        "_open",
+        "_rules",
+        "_scan",
+        "_sender",
+        "_spilled",
+        "_staged",
+        "record",
+        "sop_class_uid",
+        "sop_instance_uid",
+        "transfer_syntax_uid",
+    )
+
+    def __init__(
+        self,
+        archive: Archive,
+        staged: StagedObject,
+        *,
+        header: bytes,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        transfer_syntax_uid: str,
+        sender: Sender,
+    ) -> None:
+        self._archive = archive
+        self._staged = staged
+        self._sender = sender
+        self._rules = archive.rules
+        self._coercion: Coercion | None = None
+        if self._rules.may_coerce(sender, sop_class_uid):
+            # Coercion takes long to import, and few need it.
+            from isocenter.services.rules.coercing import Coercion
+
+            self._coercion = Coercion(
+                self._rules,
+                sender,
+                transfer_syntax_uid,
+                system=archive.system,
+                limits=archive.limits,
+            )
+        self._header = header
+        self._offset = len(header)
+        self._scan = ObjectScan(transfer_syntax_uid, archive.limits, self._rules.places)
+        limit = archive.budget.limit
+        self._memory_per_object = min(archive.store.memory_per_object or limit, limit)
+        self._charged = 0
+        #: What is charged for that which waits for rules to decide.
+        self._held = 0
+        self._spilled = 0
+        self._open = True
+        #: What the index is told of it, from `commit` on.
+        self.record: InstanceRecord | None = None
+        self.sop_class_uid = sop_class_uid
+        self.sop_instance_uid = sop_instance_uid
+        self.transfer_syntax_uid = transfer_syntax_uid
+
+    @property
+    def size(self) -> int:
+        """Bytes of the data set so far."""
+        return self._scan.size
+
+    async def write(self, buffers: Sequence[Buffer]) -> None:
+        """Append pieces of the data set, as they come; they may be reused after return.
+
+        Raises:
+            StoreError: C000H when this can be no data set; A700H, 0110H when it cannot be
+                kept.  The object is lost; the caller discards it.
+        """
+        if not self._open:
+            raise ValueError("the object was committed or discarded")
+        if self._coercion is not None:
+            buffers = self._coercion.feed(buffers)
+            await self._charge_held(self._coercion.held)
+        await self._append(buffers)
+
+    async def _charge_held(self, held: int) -> None:
+        # What is held cannot go to disk; half of the budget, so that one object alone gets on.
+        held = min(held, self._archive.budget.limit // 2)
+        if held > self._held:
+            await self._take(held - self._held)
+        elif held < self._held:
+            self._archive.budget.give_back(self._held - held)
+        self._held = held
+
+    async def _append(self, buffers: Sequence[Buffer]) -> None:
+        scan = self._scan
+        for data in buffers:
+            scan.feed(data)
+        held = min(self._offset + scan.size - self._spilled, self._memory_per_object)
+        if held > self._charged:
+            if self._archive.budget.take_nowait(held - self._charged):
+                self._charged = held
+            else:
+                await self._wait_for_memory(sum(map(len, buffers)))
+        try:
+            if self._header:
+                header, self._header = self._header, b""
+                await self._staged.write((header, *buffers))
+            else:
+                await self._staged.write(buffers)
+        except StorageError as error:
+            raise self._archive.refusal(error) from error
+
+    async def _wait_for_memory(self, count: int) -> None:
+        """Hold as little as can be while waiting: if all did the contrary, nobody would go on."""
+        try:
+            if await self._staged.spill():
+                self._give_back()
+                self._spilled = self._offset + self._scan.size - count - len(self._header)
+        except StorageError as error:
+            raise self._archive.refusal(error) from error
+        wanted = min(count + len(self._header), self._memory_per_object - self._charged)
+        await self._take(wanted)
+        self._charged += wanted
+
+    async def _take(self, count: int) -> None:
+        with trio.move_on_after(self._archive.memory_wait_seconds):
+            await self._archive.budget.take(count)
+            return
+        raise StoreError(OUT_OF_RESOURCES, "too many objects are on their way in")
+
+    async def commit(self) -> StoreResult:
+        """Make the object durable and findable, together with whatever else is waiting.
+
+        Cancelled: it is gone, or, when its round had begun, stored but not acknowledged.
+
+        Raises:
+            StoreError: it is refused or could not be kept, and nothing of it is left.
+        """
+        if not self._open:
+            raise ValueError("the object was committed or discarded")
+        try:
+            coercion = self._coercion
+            if coercion is not None:
+                await self._append(coercion.finish())
+            scanned = self._scan.finish()
+            scanned.check_identity(self.sop_class_uid, self.sop_instance_uid)
+            decision = NOTHING_DECIDED
+            if self._rules:
+                places = scanned.places
+                if coercion is not None:
+                    places = coercion.as_they_came(places)
+                decision = self._rules.evaluate(self._sender, places)
+            self.record = record = scanned.record(
+                transfer_syntax_uid=self.transfer_syntax_uid,
+                data_set_offset=self._offset,
+                object_key=scanned.key(self._archive.naming, self._archive.today(), decision.area),
+                source_ae_title=self._sender.calling_ae_title,
+                routes=decision.routes,
+            )
+            try:
+                await self._staged.finish()
+            except StorageError as error:
+                raise self._archive.refusal(error) from error
+        except BaseException:
+            await self.discard()
+            raise
+        # From here on the committer owns what is staged, whatever happens to us.
+        self._open = False
+        try:
+            result = await self._archive.committer.commit(self._staged, record)
+        finally:
+            self._give_back()
+        if record.routes:
+            self._archive.routed()
+        return replace(result, is_coerced=True) if coercion and coercion.has_changed else result
+
+    async def discard(self) -> None:
+        """Leave no trace; allowed at any time, more than once, also when cancelled."""
+        if not self._open:
+            return
+        self._open = False
+        self._give_back()
+        with trio.move_on_after(self._archive.cleanup_grace_seconds, shield=True):
+            await self._staged.discard()
+
+    def _give_back(self) -> None:
+        charged = self._charged + self._held
+        self._charged = self._held = 0
+        if charged:
+            self._archive.budget.give_back(charged)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.discard()
+
+
+def _ae_title(text: str) -> str:
+    """Source Application Entity Title (0002,0016) is optional: what is no AE title is left out."""
+    text = text.strip(" ")
+    is_one = len(text) <= 16 and text.isascii() and text.isprintable() and "\\" not in text
+    return text if is_one else ""

@@ -1,0 +1,446 @@
+"""Group commit: whatever is waiting becomes durable in one round.
+
+One task takes the objects that all associations have ready, publishes them together,
+adds them to the index in one transaction, and then wakes who waits.  While it is
+busy the next batch gathers, so the cost of an object falls as the load rises; with one
+sender alone nobody waits for company that does not come.
+
+The order keeps the promise of `0000H`: files durable, index durable, answer.  An object
+that fails, fails alone, unless the index itself fails: then the batch is taken back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Final, assert_never
+
+import trio
+
+from isocenter.services.archive.alert import StorageAlert
+from isocenter.services.archive.ingest import (
+    COERCION_OF_DATA_ELEMENTS,
+    DUPLICATE_SOP_INSTANCE,
+    PROCESSING_FAILURE,
+    SUCCESS,
+    WARNING_NOT_MATCHING,
+    StoreError,
+)
+from isocenter.services.archive.naming import distinct_key
+from isocenter.services.ports import (
+    Added,
+    DuplicatePolicy,
+    Index,
+    InstanceRecord,
+    ObjectStore,
+    Outcome,
+    StagedObject,
+    StorageError,
+    StoredInstance,
+)
+
+_log = logging.getLogger(__name__)
+
+#: Objects in one round.  Far more than there are associations that could each have one
+#: waiting; it bounds what one transaction and one failure can take with it.
+MAX_BATCH: Final = 256
+#: Published objects whose staged names are dropped in one go while the load lasts.
+MAX_UNSETTLED: Final = 512
+#: How long the committer is idle before staged names are dropped: a thread hop that no store
+#: has to wait for, nor to share the machine with.
+SETTLE_AFTER_SECONDS: Final = 0.05
+
+
+class StoreOutcome(Enum):
+    """What became of an object that was accepted."""
+
+    STORED = "stored"
+    #: The archive had it, byte for byte.
+    ALREADY_STORED = "already stored"
+    #: The archive has another object of this SOP Instance UID and kept that.
+    KEPT_OTHER = "kept other"
+    #: It took the place of another object of this SOP Instance UID.
+    REPLACED = "replaced"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreResult:
+    """The answer to a store request that did not fail.
+
+    Attributes:
+        instance: what the archive has now under the SOP Instance UID.
+        is_coerced: attributes of it were changed on arrival.
+    """
+
+    outcome: StoreOutcome
+    instance: StoredInstance
+    is_coerced: bool = False
+
+    @property
+    def status(self) -> int:
+        """Of the C-STORE-RSP: 0000H, or the warning B007H when another object was kept, or
+        B000H when attributes were changed."""
+        if self.outcome is StoreOutcome.KEPT_OTHER:
+            return WARNING_NOT_MATCHING
+        return COERCION_OF_DATA_ELEMENTS if self.is_coerced else SUCCESS
+
+    @property
+    def comment(self) -> str:
+        """What the warning is about, for Error Comment (0000,0902)."""
+        if self.outcome is StoreOutcome.KEPT_OTHER:
+            return "another object with this SOP Instance UID is kept"
+        return "attributes were changed by rule" if self.is_coerced else ""
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One object that waits to be committed."""
+
+    staged: StagedObject
+    record: InstanceRecord
+    done: trio.Event = field(default_factory=trio.Event)
+    #: The committer has it: whoever waited may go, the object stays.
+    taken: bool = False
+    withdrawn: bool = False
+    answer: StoreResult | StoreError | None = None
+
+    def resolve(self, answer: StoreResult | StoreError) -> None:
+        if self.answer is None:
+            self.answer = answer
+
+
+class Committer:
+    """Publishes and indexes; `run` is its task, one per store and index in a process."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        index: Index,
+        *,
+        duplicates: DuplicatePolicy,
+        token: Callable[[], str],
+        alert: StorageAlert | None = None,
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._duplicates = duplicates
+        self._token = token
+        self._alert = alert or StorageAlert()
+        self._send, self._receive = trio.open_memory_channel[Pending](MAX_BATCH)
+        self._unsettled: list[StagedObject] = []
+        #: Told of each round: how many objects, how many seconds.
+        self.observe: Callable[[int, float], None] = lambda objects, seconds: None
+
+    @property
+    def waiting(self) -> int:
+        """Objects that wait for their round."""
+        statistics = self._receive.statistics()
+        return statistics.current_buffer_used + statistics.tasks_waiting_send
+
+    @property
+    def unsettled(self) -> int:
+        """Objects that are answered, and whose staged name is still there."""
+        return len(self._unsettled)
+
+    async def commit(self, staged: StagedObject, record: InstanceRecord) -> StoreResult:
+        """Wait until the object is durable and findable, or refused.
+
+        Takes over *staged*.  Cancelled: the object is gone, or, when its round has begun, may
+        be stored all the same.
+
+        Raises:
+            StoreError: it is not stored.
+        """
+        pending = Pending(staged, record)
+        try:
+            await self._send.send(pending)
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            await staged.discard()
+            raise StoreError(PROCESSING_FAILURE, "the archive is closing") from None
+        except trio.Cancelled:
+            await staged.discard()
+            raise
+        try:
+            await pending.done.wait()
+        except trio.Cancelled:
+            pending.withdrawn = not pending.taken
+            raise
+        match pending.answer:
+            case StoreResult():
+                return pending.answer
+            case StoreError():
+                raise pending.answer
+            case None:
+                raise StoreError(PROCESSING_FAILURE, "the archive is closing")
+            case _:
+                assert_never(pending.answer)
+
+    def close(self) -> None:
+        """Take no more; `run` ends when what was taken is committed."""
+        self._send.close()
+
+    async def run(self) -> None:
+        later: list[Pending] = []
+        try:
+            while batch := later or await self._next():
+                while len(batch) < MAX_BATCH:
+                    try:
+                        batch.append(self._receive.receive_nowait())
+                    except (trio.WouldBlock, trio.EndOfChannel):
+                        break
+                batch, later, withdrawn = _one_of_each(batch)
+                with trio.CancelScope(shield=True):
+                    began = trio.current_time()
+                    await self._round(batch)
+                    self.observe(len(batch), trio.current_time() - began)
+                    for pending in withdrawn:
+                        await pending.staged.discard()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._end(later)
+
+    async def _end(self, waiting: list[Pending]) -> None:
+        """Nobody waits for a task that is gone."""
+        while True:
+            try:
+                waiting.append(self._receive.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+        self._receive.close()
+        for pending in waiting:
+            await pending.staged.discard()
+            pending.done.set()
+        await self._settle()
+
+    async def _next(self) -> list[Pending]:
+        """The first object of the next batch; none when there will be no more."""
+        try:
+            try:
+                return [self._receive.receive_nowait()]
+            except trio.WouldBlock:
+                # Whoever sends one object after the other sends the next at once.
+                with trio.move_on_after(SETTLE_AFTER_SECONDS):
+                    return [await self._receive.receive()]
+                await self._settle()
+                return [await self._receive.receive()]
+        except trio.EndOfChannel:
+            return []
+
+    async def _settle(self) -> None:
+        settled, self._unsettled = self._unsettled, []
+        if settled:
+            try:
+                await self._store.settle(settled)
+            except StorageError as error:
+                _log.warning("staged names are left to the next start: %s", error)
+
+    async def _round(self, batch: list[Pending]) -> None:
+        try:
+            await self._commit(batch)
+        except Exception:
+            # Whatever it is, it must not end the one task that everybody waits for.
+            _log.exception("a commit of %d objects failed", len(batch))
+            for pending in batch:
+                if pending.answer is None:
+                    pending.answer = StoreError(PROCESSING_FAILURE, "internal error")
+                    await pending.staged.discard()
+        for pending in batch:
+            pending.done.set()
+        if len(self._unsettled) >= MAX_UNSETTLED:
+            await self._settle()
+
+    async def _commit(self, batch: Sequence[Pending]) -> None:
+        published, taken = await self._publish(batch)
+        if taken:
+            again = await self._resolve_taken(taken)
+            if again:
+                more, taken = await self._publish(again)
+                published += more
+                for pending in taken:
+                    await self._refuse(pending, StorageError("the object key is taken"))
+        if not published:
+            return
+        try:
+            answers = await self._index.add(
+                [pending.record for pending in published],
+                replace=self._duplicates is DuplicatePolicy.REPLACE,
+            )
+            answers = [
+                await self._heal(pending.record, added)
+                for pending, added in zip(published, answers, strict=True)
+            ]
+        except Exception as error:
+            await self._take_back(published, error)
+            return
+        self._alert.worked()
+        superfluous = []
+        for pending, added in zip(published, answers, strict=True):
+            self._unsettled.append(pending.staged)
+            pending.resolve(self._answer(pending.record, added))
+            key = self._superfluous_key(pending.record, added)
+            if key is not None:
+                superfluous.append(key)
+        if superfluous:
+            # Before the settling, so that a crash in between leaves as little as can be.
+            for pending in published:
+                if pending.answer is not None:
+                    pending.done.set()
+            await self._remove(superfluous)
+
+    async def _publish(self, batch: Sequence[Pending]) -> tuple[list[Pending], list[Pending]]:
+        """Those that were published, and those whose key is taken."""
+        outcomes = await self._store.publish([(p.staged, p.record.object_key) for p in batch])
+        published, taken = [], []
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            match outcome:
+                case None:
+                    published.append(pending)
+                case FileExistsError():
+                    taken.append(pending)
+                case StorageError():
+                    self._alert.failed(outcome)
+                    pending.resolve(StoreError.of_storage(outcome))
+                case _:
+                    assert_never(outcome)
+        return published, taken
+
+    async def _resolve_taken(self, taken: Sequence[Pending]) -> list[Pending]:
+        """Answer what the archive has already; the rest is to be published under another key."""
+        try:
+            known = await self._index.get([p.record.sop_instance_uid for p in taken])
+        except StorageError as error:
+            for pending in taken:
+                await self._refuse(pending, error)
+            return []
+        again = []
+        for pending in taken:
+            record = pending.record
+            previous = known.get(record.sop_instance_uid)
+            # Unknown to the index: a file that a crash or a hand left there.  It is not ours
+            # to judge here; it stays as it is and `verify` reports it.
+            try:
+                is_other = (
+                    previous is None
+                    or (
+                        self._duplicates is DuplicatePolicy.REPLACE
+                        and previous.digest != record.digest
+                    )
+                    or (
+                        previous.object_key != record.object_key and not await self._holds(previous)
+                    )
+                )
+            except StorageError as error:
+                await self._refuse(pending, error)
+                continue
+            if previous is None or is_other:
+                key = distinct_key(record.object_key, self._token())
+                pending.record = replace(record, object_key=key)
+                again.append(pending)
+            else:
+                pending.resolve(self._duplicate(record, previous))
+                await pending.staged.discard()
+        return again
+
+    async def _heal(self, record: InstanceRecord, added: Added) -> Added:
+        """A duplicate of an object whose file has vanished takes its place: what is
+        acknowledged has to be there."""
+        previous = added.previous
+        if added.outcome is not Outcome.DUPLICATE or previous is None:
+            return added
+        # Published under the very key of the old one: then nothing was there.
+        if previous.object_key != record.object_key and await self._holds(previous):
+            return added
+        _log.error(
+            "the file of instance %s had vanished; what was sent now takes its place",
+            record.sop_instance_uid,
+        )
+        return (await self._index.add([record], replace=True))[0]
+
+    async def _holds(self, stored: StoredInstance) -> bool:
+        try:
+            async with await self._store.open(stored.object_key) as reader:
+                return reader.size == stored.size
+        except KeyError:
+            return False
+
+    def _answer(self, record: InstanceRecord, added: Added) -> StoreResult | StoreError:
+        match added.outcome:
+            case Outcome.ADDED:
+                return StoreResult(StoreOutcome.STORED, record)
+            case Outcome.REPLACED:
+                return StoreResult(StoreOutcome.REPLACED, record)
+            case Outcome.DUPLICATE:
+                return self._duplicate(record, added.previous or record)
+            case _:
+                assert_never(added.outcome)
+
+    def _duplicate(
+        self, record: InstanceRecord, previous: StoredInstance
+    ) -> StoreResult | StoreError:
+        if self._duplicates is DuplicatePolicy.REJECT:
+            return StoreError(DUPLICATE_SOP_INSTANCE, "the archive has this SOP instance already")
+        if previous.digest == record.digest:
+            return StoreResult(StoreOutcome.ALREADY_STORED, previous)
+        return StoreResult(StoreOutcome.KEPT_OTHER, previous)
+
+    @staticmethod
+    def _superfluous_key(record: InstanceRecord, added: Added) -> str | None:
+        """The object that no index row points to any more."""
+        previous = added.previous
+        if previous is None or previous.object_key == record.object_key:
+            return None
+        return previous.object_key if added.outcome is Outcome.REPLACED else record.object_key
+
+    async def _take_back(self, published: Sequence[Pending], error: Exception) -> None:
+        """The index failed.  Objects go, unless it cannot even say that it has them not."""
+        if isinstance(error, StorageError):
+            self._alert.failed(error)
+            refusal = StoreError.of_storage(error)
+        else:
+            _log.error("the index took up none of %d objects", len(published), exc_info=error)
+            refusal = StoreError(PROCESSING_FAILURE, "internal error")
+        for pending in published:
+            pending.resolve(refusal)
+        try:
+            known = await self._index.get([p.record.sop_instance_uid for p in published])
+        except StorageError:
+            # Their staged names stay, and the next start asks again.
+            return
+        gone = []
+        for pending in published:
+            row = known.get(pending.record.sop_instance_uid)
+            if row is None or row.object_key != pending.record.object_key:
+                gone.append(pending.record.object_key)
+        await self._remove(gone)
+        self._unsettled += [pending.staged for pending in published]
+
+    async def _refuse(self, pending: Pending, error: StorageError) -> None:
+        self._alert.failed(error)
+        pending.resolve(StoreError.of_storage(error))
+        await pending.staged.discard()
+
+    async def _remove(self, keys: Sequence[str]) -> None:
+        try:
+            await self._store.remove(keys)
+        except StorageError as error:
+            _log.warning("%d superfluous objects are left to `db verify`: %s", len(keys), error)
+
+
+def _one_of_each(
+    batch: Iterable[Pending],
+) -> tuple[list[Pending], list[Pending], list[Pending]]:
+    """Take the batch apart: no SOP instance twice, those for the next round, those withdrawn."""
+    now: dict[str, Pending] = {}
+    later = []
+    withdrawn = []
+    for pending in batch:
+        if pending.withdrawn:
+            withdrawn.append(pending)
+        elif pending.record.sop_instance_uid in now:
+            later.append(pending)
+        else:
+            pending.taken = True
+            now[pending.record.sop_instance_uid] = pending
+    return list(now.values()), later, withdrawn

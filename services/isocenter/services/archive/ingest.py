@@ -1,0 +1,226 @@
+"""What the archive learns from an object while its bytes pass by, and what it refuses.
+
+Nothing here waits or stores; `isocenter.services.archive.archive` and the reindexing of
+`isocenter.services.archive.maintenance` both look at objects through `ObjectScan`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from functools import lru_cache
+from typing import Final
+
+from isocenter.engine.dataset import DataSetError, ElementScanner, encoding_of
+from isocenter.engine.items import Buffer
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.uid import is_safe_uid
+from isocenter.services.archive.naming import NamingScheme, object_key
+from isocenter.services.errors import OperationError
+from isocenter.services.index.record import (
+    SCANNED_SEQUENCES,
+    SCANNED_TAGS,
+    attributes_of,
+    places_of,
+)
+from isocenter.services.ports import InstanceRecord, StorageError
+from isocenter.services.rules.actions import Route
+from isocenter.services.rules.conditions import Place
+
+SOP_CLASS_UID: Final = 0x00080016
+SOP_INSTANCE_UID: Final = 0x00080018
+STUDY_DATE: Final = 0x00080020
+STUDY_INSTANCE_UID: Final = 0x0020000D
+SERIES_INSTANCE_UID: Final = 0x0020000E
+
+#: A tag begins with its group; no group of a data set comes before 0008 (PS3.5 7.1, PS3.10 7.1).
+_GROUP_BYTES: Final = 2
+_FIRST_GROUP: Final = 0x0008
+
+#: Statuses of C-STORE (PS3.4 B.2.3, PS3.7 C.5).
+SUCCESS: Final = 0x0000
+PROCESSING_FAILURE: Final = 0x0110
+DUPLICATE_SOP_INSTANCE: Final = 0x0111
+INVALID_SOP_INSTANCE: Final = 0x0117
+OUT_OF_RESOURCES: Final = 0xA700
+DATA_SET_DOES_NOT_MATCH: Final = 0xA900
+CANNOT_UNDERSTAND: Final = 0xC000
+#: Warning: attributes were changed on arrival.
+COERCION_OF_DATA_ELEMENTS: Final = 0xB000
+#: Warning: the object does not match the one of the same name (PS3.4 Table B.2-1 calls
+#: B007H "Data Set does not match SOP Class"; it is the nearest that a C-STORE has).
+WARNING_NOT_MATCHING: Final = 0xB007
+
+
+class StoreError(OperationError):
+    """An object was refused, or could not be kept; nothing of it is left."""
+
+    @classmethod
+    def of_storage(cls, error: StorageError) -> StoreError:
+        """What a C-STORE answers when an adapter fails."""
+        if error.out_of_resources:
+            refusal = cls(OUT_OF_RESOURCES, "no room to keep it")
+        else:
+            refusal = cls(PROCESSING_FAILURE, "cannot be kept")
+        # What failed where is for the log, not for the peer.
+        refusal.__cause__ = error
+        return refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedObject:
+    """One whole data set: its attributes by tag, bytes, and SHA-256 in hexadecimal."""
+
+    attributes: dict[int, str]
+    size: int
+    digest: str
+    #: What rules look at, as it stands in the data set.
+    places: Mapping[Place, str] = field(default_factory=dict)
+
+    def check_identity(self, sop_class_uid: str, sop_instance_uid: str) -> None:
+        """Compare with the command, or with the File Meta Information.
+
+        Raises:
+            StoreError: A900H when they disagree or a UID is missing, 0117H when one is none.
+        """
+        attributes = self.attributes
+        for tag, uid, name in (
+            (SOP_CLASS_UID, sop_class_uid, "SOP Class UID"),
+            (SOP_INSTANCE_UID, sop_instance_uid, "SOP Instance UID"),
+        ):
+            if attributes.get(tag, "") != uid:
+                raise StoreError(
+                    DATA_SET_DOES_NOT_MATCH, f"{name} differs between command and data set", (tag,)
+                )
+        for tag, name in (
+            (STUDY_INSTANCE_UID, "Study Instance UID"),
+            (SERIES_INSTANCE_UID, "Series Instance UID"),
+        ):
+            uid = attributes.get(tag, "")
+            if not uid:
+                raise StoreError(DATA_SET_DOES_NOT_MATCH, f"{name} is missing", (tag,))
+            if not is_safe_uid(uid):
+                raise StoreError(INVALID_SOP_INSTANCE, f"{name} is not a UID", (tag,))
+
+    def record(
+        self,
+        *,
+        transfer_syntax_uid: str,
+        data_set_offset: int,
+        object_key: str,
+        source_ae_title: str = "",
+        routes: tuple[Route, ...] = (),
+    ) -> InstanceRecord:
+        """What the index keeps; the identity was checked before."""
+        attributes = self.attributes
+        return InstanceRecord(
+            sop_instance_uid=attributes[SOP_INSTANCE_UID],
+            sop_class_uid=attributes[SOP_CLASS_UID],
+            study_instance_uid=attributes[STUDY_INSTANCE_UID],
+            series_instance_uid=attributes[SERIES_INSTANCE_UID],
+            transfer_syntax_uid=transfer_syntax_uid,
+            object_key=object_key,
+            size=data_set_offset + self.size,
+            data_set_offset=data_set_offset,
+            digest=self.digest,
+            attributes=attributes,
+            source_ae_title=source_ae_title,
+            routes=routes,
+        )
+
+    def key(self, scheme: NamingScheme, today: date, area: str = "") -> str:
+        """Its object key; *area*: the folder that it begins with."""
+        attributes = self.attributes
+        key = object_key(
+            scheme,
+            study_instance_uid=attributes[STUDY_INSTANCE_UID],
+            series_instance_uid=attributes[SERIES_INSTANCE_UID],
+            sop_instance_uid=attributes[SOP_INSTANCE_UID],
+            study_date=attributes.get(STUDY_DATE, ""),
+            today=today,
+        )
+        return f"{area}/{key}" if area else key
+
+
+class ObjectScan:
+    """Reads a data set as it passes: counts, hashes, and keeps what the index wants."""
+
+    __slots__ = ("_encoding", "_hash", "_head", "_places", "_scanner", "size")
+
+    def __init__(
+        self,
+        transfer_syntax_uid: str,
+        limits: Limits = DEFAULT_LIMITS,
+        places: frozenset[Place] = frozenset(),
+    ) -> None:
+        """*places*: what rules look at beside what the index keeps."""
+        self._encoding = encoding_of(transfer_syntax_uid)
+        self._places = places
+        tags, sequences = (SCANNED_TAGS, SCANNED_SEQUENCES) if not places else _scanned_for(places)
+        self._scanner = ElementScanner(self._encoding, tags, limits, sequences=sequences)
+        self._hash = hashlib.sha256()
+        self._head = b""
+        self.size = 0
+
+    def feed(self, data: Buffer) -> None:
+        """Raises:
+        StoreError: C000H, the data set cannot be parsed.
+        """
+        if len(self._head) < _GROUP_BYTES:
+            self._check_first_group(data)
+        self.size += len(data)
+        self._hash.update(data)
+        try:
+            self._scanner.feed(data)
+        except DataSetError as error:
+            raise StoreError(CANNOT_UNDERSTAND, str(error)) from error
+
+    def _check_first_group(self, data: Buffer) -> None:
+        """Refuse what would continue our File Meta Information (group 0002) or is a command
+        set or a directory: behind our header, readers would believe it."""
+        self._head += bytes(data[: _GROUP_BYTES - len(self._head)])
+        if len(self._head) == _GROUP_BYTES and not self._encoding.deflated:
+            group = int.from_bytes(self._head, "big" if self._encoding.big_endian else "little")
+            if group < _FIRST_GROUP:
+                raise StoreError(
+                    CANNOT_UNDERSTAND, f"group {group:04X} does not belong into a data set"
+                )
+
+    def finish(self) -> ScannedObject:
+        """Raises:
+        StoreError: C000H, the data set is cut short or cannot be parsed.
+        """
+        try:
+            self._scanner.finish()
+            attributes = attributes_of(self._scanner.values, self._encoding)
+            places: Mapping[Place, str] = {}
+            if self._places:
+                places = places_of(self._scanner, self._encoding, self._places, attributes)
+        except DataSetError as error:
+            raise StoreError(CANNOT_UNDERSTAND, str(error)) from error
+        return ScannedObject(attributes, self.size, self._hash.hexdigest(), places)
+
+
+@lru_cache(maxsize=8)
+def _scanned_for(places: frozenset[Place]) -> tuple[frozenset[int], frozenset[int]]:
+    """What the scanner takes, and which of it, and within it, are sequences."""
+    top = {place if isinstance(place, int) else place[0][0][0] for place in places}
+    steps = {step for place in places if not isinstance(place, int) for step, _ in place[0]}
+    return SCANNED_TAGS | top, SCANNED_SEQUENCES | steps
+
+
+def check_command(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
+    """Refuse UIDs that are none before anything is made of them.
+
+    Raises:
+        StoreError: 0117H.
+    """
+    for uid, name in (
+        (sop_class_uid, "Affected SOP Class UID"),
+        (sop_instance_uid, "Affected SOP Instance UID"),
+        (transfer_syntax_uid, "Transfer Syntax UID"),
+    ):
+        if not is_safe_uid(uid):
+            raise StoreError(INVALID_SOP_INSTANCE, f"{name} is not a UID")

@@ -1,0 +1,530 @@
+"""A private CA for one site: certificates that bind an AE title to a key.
+
+What it issues is what PS3.15 B.12 wants to see: elliptic-curve keys (P-256), signatures
+with SHA-256, the extensions of RFC 5280, and the extended key usages of both sides,
+since an application entity is now requestor and now acceptor.  The common name is the
+AE title.
+
+One directory holds all of it: ``ca.crt`` and ``ca.key``, ``issued.json`` (what was issued,
+to whom, and what was revoked) and ``crl.pem``.  The record is written before a certificate
+leaves, so that everything that exists can be revoked; the list of revoked ones is made
+from the record.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+from isocenter.services.certificates.issued import (
+    CertificateError,
+    Issued,
+    read_record,
+    unusable,
+    write_record,
+)
+from isocenter.services.certificates.profile import (
+    alternative_names,
+    build_ca,
+    build_crl,
+    build_leaf,
+    key_pem,
+    names_in,
+)
+from isocenter.services.private_files import (
+    PRIVATE_FILE,
+    PUBLIC_FILE,
+    locked,
+    make_private_directory,
+    sync_directory,
+    write_file,
+)
+from isocenter.services.settings.kinds import is_ae_title
+from isocenter.services.tls.contexts import TlsFileError, TlsFiles, check_private
+
+__all__ = [
+    "CertificateAuthority",
+    "CertificateError",
+    "Issued",
+    "ensure_ca",
+    "ensure_server_certificate",
+    "CA_FOLDER",
+    "SERVER_NAME",
+    "RENEW_WITHIN",
+]
+
+#: Where in the data directory the private CA lies.
+CA_FOLDER: Final = "certs"
+#: The name under which the server's own certificate is listed.
+SERVER_NAME: Final = "server"
+
+_CA_CERTIFICATE: Final = "ca.crt"
+_CA_KEY: Final = "ca.key"
+_CRL: Final = "crl.pem"
+_ISSUED_FOLDER: Final = "issued"
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+#: What ends sooner is renewed.
+RENEW_WITHIN: Final = timedelta(days=60)
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+#: Names whose files would stand beside the CA's own.
+_RESERVED: Final = frozenset({"ca", "crl", "issued"})
+
+
+class CertificateAuthority:
+    """The private CA in one directory.  Every method reads what is there now."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the CA in *directory*.
+
+        Raises:
+            CertificateError: there is none, or its files cannot be used.
+        """
+        self.directory = directory
+        try:
+            if (
+                os.name == "posix"
+                and directory.is_dir()
+                and directory.stat().st_mode & _OTHERS_WRITE
+            ):
+                raise CertificateError(
+                    f"others may write into {directory} and put a CA of theirs there; "
+                    f"chmod 700 {directory}"
+                )
+            check_private(directory / _CA_KEY)
+            self.certificate: Final = x509.load_pem_x509_certificate(
+                (directory / _CA_CERTIFICATE).read_bytes()
+            )
+        except TlsFileError as error:
+            if not (directory / _CA_KEY).exists() and not (directory / _CA_CERTIFICATE).exists():
+                raise CertificateError(
+                    f"no CA in {directory}; make one with isocenter certs init"
+                ) from error
+            raise CertificateError(str(error)) from error
+        except (OSError, ValueError) as error:
+            raise unusable(directory / _CA_CERTIFICATE, error) from error
+
+    @classmethod
+    def create(cls, directory: Path, *, now: datetime | None = None) -> CertificateAuthority:
+        """Make a new CA: all of its files at once, or none.
+
+        Raises:
+            CertificateError: *directory* holds something, or cannot be written.
+        """
+        now = now or datetime.now(UTC)
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = build_ca(key, now)
+        try:
+            make_private_directory(directory.parent)
+            staged = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        except OSError as error:
+            raise unusable(directory.parent, error) from error
+        try:
+            write_file(staged / _CA_KEY, key_pem(key), PRIVATE_FILE, replace=False)
+            pem = certificate.public_bytes(serialization.Encoding.PEM)
+            write_file(staged / _CA_CERTIFICATE, pem, PUBLIC_FILE, replace=False)
+            authority = cls(staged)
+            write_record(staged, [])
+            authority._write_crl([], now)
+            if os.name != "posix" and directory.is_dir():
+                directory.rmdir()
+            staged.rename(directory)  # fails when there is something in it
+            sync_directory(directory.parent)
+        except OSError as error:
+            if directory.exists():
+                raise CertificateError(
+                    f"{directory} holds something already; nothing was overwritten"
+                ) from error
+            raise unusable(directory, error) from error
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)  # gone, once it has its name
+        return cls(directory)
+
+    @property
+    def certificate_path(self) -> Path:
+        """What peers have to trust."""
+        return self.directory / _CA_CERTIFICATE
+
+    @property
+    def crl_path(self) -> Path:
+        """The certificates that were revoked."""
+        return self.directory / _CRL
+
+    def issued(self) -> tuple[Issued, ...]:
+        """Everything that was ever issued, oldest first."""
+        return tuple(read_record(self.directory))
+
+    def issue(
+        self,
+        name: str,
+        *,
+        ae_title: str | None = None,
+        hosts: Iterable[str] = (),
+        folder: Path | None = None,
+        now: datetime | None = None,
+    ) -> Issued:
+        """Sign a new key, and write ``NAME.crt``, ``NAME.key`` and ``ca.crt``.
+
+        Args:
+            ae_title: the common name; None: *name*.
+            hosts: names and addresses that the holder may be reached by, for peers
+                that compare them.
+            folder: where to; None: ``issued/NAME`` beside the CA.
+
+        Raises:
+            CertificateError: a name that cannot be, that has a valid certificate already,
+                or whose files are there; nothing is overwritten.
+        """
+        common_name = name if ae_title is None else ae_title.strip(" ")
+        _check_names(name, common_name)
+        folder = (folder or self.directory / _ISSUED_FOLDER / name).absolute()
+        try:
+            names = alternative_names(hosts)
+        except ValueError as error:
+            raise CertificateError(str(error)) from error
+        return self._issue(name, common_name, names, folder, now)
+
+    def _issue(
+        self,
+        name: str,
+        common_name: str,
+        names: Sequence[x509.GeneralName],
+        folder: Path,
+        now: datetime | None,
+    ) -> Issued:
+        now = now or datetime.now(UTC)
+        key = ec.generate_private_key(ec.SECP256R1())
+        with self._locked():
+            record = read_record(self.directory)
+            if any(one.name == name and one.state(now) == "valid" for one in record):
+                raise CertificateError(
+                    f"{name} has a valid certificate; renew it (isocenter certs renew {name}), "
+                    f"or revoke it first (isocenter certs revoke {name})"
+                )
+            try:
+                make_private_directory(folder)
+                taken = [folder / f"{name}{end}" for end in (".crt", ".key")]
+                self._refuse_to_overwrite(*taken)
+                self._put_ca_certificate(folder)
+                issued = self._sign(name, common_name, names, key.public_key(), folder, now)
+                write_record(self.directory, [*record, issued])
+                write_file(taken[1], key_pem(key), PRIVATE_FILE, replace=False)
+                write_file(taken[0], issued.pem.encode(), PUBLIC_FILE, replace=False)
+            except OSError as error:
+                raise unusable(folder, error) from error
+        return issued
+
+    def revoke(self, name: str, *, now: datetime | None = None) -> tuple[Issued, ...]:
+        """Revoke every certificate of *name* that is still valid, and publish the list.
+
+        Raises:
+            CertificateError: there is none.
+        """
+        now = now or datetime.now(UTC)
+        with self._locked():
+            record = read_record(self.directory)
+            ended = [one for one in record if one.name == name and one.state(now) == "valid"]
+            if not ended:
+                raise CertificateError(
+                    f"{name} has no valid certificate; isocenter certs list shows them all"
+                )
+            revoked = {one.serial_number: replace(one, revoked_at=now) for one in ended}
+            record = [revoked.get(one.serial_number, one) for one in record]
+            write_record(self.directory, record)
+            self._write_crl(record, now)
+        return tuple(revoked.values())
+
+    def renew(
+        self,
+        name: str | None = None,
+        *,
+        within: timedelta = RENEW_WITHIN,
+        now: datetime | None = None,
+    ) -> tuple[Issued, ...]:
+        """Sign the keys again whose certificates end within *within*, and replace their files.
+
+        Args:
+            name: only this one, and whenever it ends.
+
+        The key stays, so that certificate and key fit together at any moment.  What was
+        revoked stays so.  A certificate whose folder is gone is recorded there anew under
+        ``issued/NAME``.
+
+        Raises:
+            CertificateError: no certificate of that name, or it was revoked.
+        """
+        now = now or datetime.now(UTC)
+        renewed: list[Issued] = []
+        with self._locked():
+            record = read_record(self.directory)
+            last = {one.name: one for one in record}
+            if name is not None and (name not in last or last[name].revoked_at is not None):
+                raise CertificateError(
+                    f"{name} has no certificate that could be renewed; "
+                    f"issue one (isocenter certs issue {name})"
+                )
+            for one in last.values():
+                is_due = one.not_after - now <= within
+                is_wanted = is_due if name is None else one.name == name
+                if one.revoked_at is not None or not is_wanted:
+                    continue
+                old = x509.load_pem_x509_certificate(one.pem.encode())
+                folder = one.folder
+                if not folder.is_dir():
+                    folder = self.directory / _ISSUED_FOLDER / one.name
+                again = self._sign(
+                    one.name, one.common_name, names_in(old), old.public_key(), folder, now
+                )
+                try:
+                    make_private_directory(folder)
+                    record.append(again)
+                    write_record(self.directory, record)
+                    path = folder / f"{one.name}.crt"
+                    write_file(path, again.pem.encode(), PUBLIC_FILE, replace=True)
+                except OSError as error:
+                    raise unusable(folder, error) from error
+                renewed.append(again)
+            self._write_crl(record, now)
+        return tuple(renewed)
+
+    def refresh(self) -> None:
+        """Publish the list of revoked certificates again if it is not what the record says."""
+        with self._locked():
+            record = read_record(self.directory)
+            wanted = {one.serial_number for one in record if one.revoked_at is not None}
+            try:
+                crl = x509.load_pem_x509_crl(self.crl_path.read_bytes())
+                is_current = crl.is_signature_valid(self._public_key()) and wanted == {
+                    revoked.serial_number for revoked in crl
+                }
+            except (FileNotFoundError, ValueError):
+                is_current = False
+            if not is_current:
+                self._write_crl(record, datetime.now(UTC))
+
+    def _public_key(self) -> ec.EllipticCurvePublicKey:
+        key = self.certificate.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise CertificateError(f"{self.certificate_path} is not a CA that isocenter has made")
+        return key
+
+    def _private_key(self) -> ec.EllipticCurvePrivateKey:
+        path = self.directory / _CA_KEY
+        try:
+            check_private(path)
+            key = serialization.load_pem_private_key(path.read_bytes(), None)
+        except TlsFileError as error:
+            raise CertificateError(str(error)) from error
+        except (OSError, ValueError, TypeError) as error:
+            raise unusable(path, error) from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise CertificateError(f"{path} is not a key that isocenter has made")
+        if key.public_key() != self.certificate.public_key():
+            raise CertificateError(f"{path} is not the key of {self.certificate_path}")
+        return key
+
+    def _sign(
+        self,
+        name: str,
+        common_name: str,
+        names: Sequence[x509.GeneralName],
+        public_key: CertificatePublicKeyTypes,
+        folder: Path,
+        now: datetime,
+    ) -> Issued:
+        if self.certificate.not_valid_after_utc <= now:
+            raise CertificateError(
+                f"the CA in {self.directory} has expired; make a new one with "
+                "isocenter certs init --ca-dir DIR, and let the peers trust it"
+            )
+        certificate = build_leaf(
+            self.certificate, self._private_key(), common_name, names, public_key, now
+        )
+        return Issued(
+            name=name,
+            common_name=common_name,
+            serial_number=certificate.serial_number,
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+            folder=folder,
+            pem=certificate.public_bytes(serialization.Encoding.PEM).decode("ascii"),
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.directory))
+            except OSError as error:
+                raise unusable(self.directory, error) from error
+            yield
+
+    def _refuse_to_overwrite(self, *paths: Path) -> None:
+        for path in paths:
+            if path.exists():
+                raise CertificateError(
+                    f"{path} is there already and is not overwritten; "
+                    "move it away, or write elsewhere with --out DIR"
+                )
+
+    def _put_ca_certificate(self, folder: Path) -> None:
+        """Lay our ``ca.crt`` beside what it signed; another one there is not ours to replace."""
+        path = folder / _CA_CERTIFICATE
+        content = self.certificate_path.read_bytes()
+        if not path.exists():
+            write_file(path, content, PUBLIC_FILE, replace=False)
+        elif path.read_bytes() != content:
+            self._refuse_to_overwrite(path)
+
+    def _write_crl(self, record: Sequence[Issued], now: datetime) -> None:
+        revoked = [
+            (one.serial_number, one.revoked_at) for one in record if one.revoked_at is not None
+        ]
+        crl = build_crl(self.certificate, self._private_key(), revoked, now)
+        try:
+            write_file(
+                self.crl_path,
+                crl.public_bytes(serialization.Encoding.PEM),
+                PUBLIC_FILE,
+                replace=True,
+            )
+        except OSError as error:
+            raise unusable(self.crl_path, error) from error
+
+    def ensure_server_certificate(
+        self, ae_title: str, hosts: Iterable[str] = (), *, now: datetime | None = None
+    ) -> TlsFiles:
+        """The server's own files; signed, or signed again, when they are missing, end soon,
+        or are for another AE title or fewer hosts.
+
+        Args:
+            hosts: beside ``localhost``, its addresses and the name of this machine.
+
+        Raises:
+            CertificateError: the CA cannot sign, or its directory cannot be written.
+        """
+        now = now or datetime.now(UTC)
+        names = alternative_names([*_own_hosts(), *hosts])
+        certificate = self.directory / f"{SERVER_NAME}.crt"
+        key_path = self.directory / f"{SERVER_NAME}.key"
+        with self._locked():
+            record = read_record(self.directory)
+            last = {one.name: one for one in record}.get(SERVER_NAME)
+            try:
+                key = _load_key(key_path)
+                if key is None:
+                    key = ec.generate_private_key(ec.SECP256R1())
+                    write_file(key_path, key_pem(key), PRIVATE_FILE, replace=True)
+                if last is None or not (
+                    last.revoked_at is None
+                    and last.not_after - now > RENEW_WITHIN
+                    and last.common_name == ae_title
+                    and certificate.is_file()
+                    and certificate.read_text("ascii", "replace") == last.pem
+                    and _is_for(last.pem, key.public_key(), names)
+                ):
+                    again = self._sign(
+                        SERVER_NAME, ae_title, names, key.public_key(), self.directory, now
+                    )
+                    write_record(self.directory, [*record, again])
+                    write_file(certificate, again.pem.encode(), PUBLIC_FILE, replace=True)
+            except OSError as error:
+                raise unusable(self.directory, error) from error
+        return TlsFiles(
+            certificate=certificate, key=key_path, ca=self.certificate_path, crl=self.crl_path
+        )
+
+
+def ensure_ca(directory: Path) -> CertificateAuthority:
+    """The CA in *directory*; a new one when there is none, its list of revoked ones current.
+
+    Raises:
+        CertificateError: there is something else, or it cannot be used or written.
+    """
+    if not directory.exists() or not any(directory.iterdir()):
+        try:
+            return CertificateAuthority.create(directory)
+        except CertificateError:
+            if not (directory / _CA_CERTIFICATE).exists():
+                raise
+            # Another process was first.
+    authority = CertificateAuthority(directory)
+    authority.refresh()
+    return authority
+
+
+def ensure_server_certificate(
+    directory: Path, ae_title: str, hosts: Iterable[str] = ()
+) -> TlsFiles:
+    """`CertificateAuthority.ensure_server_certificate` of the CA in *directory*."""
+    return CertificateAuthority(directory).ensure_server_certificate(ae_title, hosts)
+
+
+def _mode_of(directory: Path) -> int:
+    """Its permission bits; none when it is not there, which is said elsewhere."""
+    try:
+        return directory.stat().st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def _own_hosts() -> list[str]:
+    hosts = ["localhost", "127.0.0.1", "::1"]
+    name = socket.gethostname()
+    try:
+        alternative_names([name])
+    except ValueError:  # some machines have names that DNS does not know
+        return hosts
+    return [*hosts, name]
+
+
+def _load_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
+    """The key in *path*; None: it is missing, or no key of ours.
+
+    Raises:
+        CertificateError: others may read it, and may have.
+    """
+    if not path.exists():
+        return None
+    try:
+        check_private(path)
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except TlsFileError as error:
+        raise CertificateError(str(error)) from error
+    except (ValueError, TypeError):
+        return None
+    return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
+
+
+def _is_for(pem: str, key: ec.EllipticCurvePublicKey, names: Sequence[x509.GeneralName]) -> bool:
+    certificate = x509.load_pem_x509_certificate(pem.encode("ascii"))
+    return certificate.public_key() == key and set(names) <= set(names_in(certificate))
+
+
+def _check_names(name: str, common_name: str) -> None:
+    if not _NAME.fullmatch(name) or name.lower() in _RESERVED or name == SERVER_NAME:
+        raise CertificateError(
+            f"{name!r} cannot name a certificate: letters, digits, dot, dash and underscore, "
+            f"up to 64, and not {', '.join(sorted({*_RESERVED, SERVER_NAME}))}"
+        )
+    if not is_ae_title(common_name):
+        raise CertificateError(
+            f"{common_name!r} is not an AE title (1 to 16 characters, no backslash); "
+            "give it with --ae-title AET"
+        )

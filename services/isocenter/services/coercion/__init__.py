@@ -1,0 +1,1 @@
+"""Attributes changed on arrival, while the data set streams through."""

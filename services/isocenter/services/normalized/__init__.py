@@ -1,0 +1,1 @@
+"""What the normalized service classes have in common (PS3.7 10)."""

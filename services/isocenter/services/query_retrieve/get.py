@@ -1,0 +1,57 @@
+"""Retrieve as SCP by C-GET (PS3.4 C.4.3): sub-operations on the same association."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from isocenter.engine.dimse.messages import CGetRequest
+from isocenter.engine.dimse.status import Status
+from isocenter.engine.dimse.suboperations import SubOperations
+from isocenter.engine.negotiation import Offer
+from isocenter.services.archive.archive import Archive
+from isocenter.services.errors import OperationError
+from isocenter.services.operations import Operation
+from isocenter.services.query_retrieve.models import (
+    GET_ROOTS,
+    QueryOptions,
+    read_identifier,
+    read_query,
+    retrieve_offer,
+)
+from isocenter.services.query_retrieve.suboperations import Progress, instances_of, send_instances
+
+
+class Get:
+    """Performs C-GET over an archive; the requestor has to take the SCP role for what it wants."""
+
+    name = "get"
+
+    def __init__(self, archive: Archive, *, options: QueryOptions | None = None) -> None:
+        self._archive = archive
+        self._options = options or QueryOptions()
+        self._offer = retrieve_offer(self._options)
+
+    def offer(self, abstract_syntax: str) -> Offer | None:
+        return self._offer if abstract_syntax in GET_ROOTS else None
+
+    async def perform(self, operation: Operation) -> None:
+        if not isinstance(operation.request, CGetRequest):
+            raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        root = GET_ROOTS[operation.context.abstract_syntax]
+        identifier = await read_identifier(operation)
+        parsed = read_query(operation, identifier, root, self._options, for_retrieve=True)
+        instances = await instances_of(self._archive, parsed.query, self._options.max_suboperations)
+        progress = Progress(operation, SubOperations(len(instances)))
+        caller = operation.association.caller
+        progress.tell(
+            instances, destination=caller.calling_ae_title, destination_address=caller.address
+        )
+        todo = deque(instances)
+        await send_instances(
+            self._archive,
+            operation.association,
+            todo,
+            progress,
+            lambda: operation.is_cancelled,
+        )
+        await progress.final(Status.CANCEL if todo else None)

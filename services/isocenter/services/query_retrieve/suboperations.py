@@ -1,0 +1,252 @@
+"""C-STORE sub-operations of C-MOVE and C-GET: sending, counting, and what the answers say.
+
+PS3.4 C.4.2.2.1, C.4.3.2.1 and their state tables: a pending response with counters
+after each sub-operation, a cancel honoured between any two, and a final response
+whose identifier lists the instances that failed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from typing import Final
+
+import trio
+
+from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
+from isocenter.engine.dimse.messages import (
+    CGetRequest,
+    CMoveRequest,
+    CStoreRequest,
+    CStoreResponse,
+)
+from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.engine.dimse.suboperations import SubOperations
+from isocenter.engine.errors import AssociationError
+from isocenter.services.archive.archive import Archive
+from isocenter.services.association import AssociationTask
+from isocenter.services.errors import OperationError
+from isocenter.services.index.query import Query
+from isocenter.services.notices import InstancesSent, TransferBegun
+from isocenter.services.objects import DicomObject, choose_context
+from isocenter.services.operations import Operation
+from isocenter.services.ports import StorageError, StoredInstance
+from isocenter.services.sop_classes import name_of
+
+log = logging.getLogger("isocenter.retrieve")
+
+#: Sub-operations on their way at once on one association, if the peer agrees to so many.
+OPERATIONS_WINDOW: Final = 16
+
+_FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
+
+
+class Progress:
+    """Answers one C-MOVE or C-GET as its sub-operations go on."""
+
+    def __init__(self, operation: Operation, counters: SubOperations) -> None:
+        self.counters = counters
+        self._operation = operation
+        #: By Study Instance UID.
+        self._sent: Counter[str] = Counter()
+        self._unsent: Counter[str] = Counter()
+
+    def tell(
+        self,
+        instances: Iterable[StoredInstance],
+        *,
+        destination: str,
+        destination_address: str,
+    ) -> None:
+        """Tell that these are about to be sent, and leave word of what came of it."""
+        instances = tuple(instances)
+        operation, counters = self._operation, self.counters
+        begun = TransferBegun(
+            caller=operation.association.caller,
+            command="C-MOVE" if isinstance(operation.request, CMoveRequest) else "C-GET",
+            destination=destination,
+            destination_address=destination_address,
+            studies=Counter(instance.study_instance_uid for instance in instances),
+            sop_classes=frozenset(instance.sop_class_uid for instance in instances),
+        )
+        operation.association.notices.tell(begun)
+        operation.account = lambda: InstancesSent(
+            caller=operation.association.caller,
+            command=begun.command,
+            destination=destination,
+            destination_address=destination_address,
+            studies=begun.studies,
+            sop_classes=begun.sop_classes,
+            completed=counters.completed,
+            failed=counters.failed,
+            warning=counters.warning,
+            status=operation.status,
+            sent=self._sent,
+            unsent=self._unsent,
+        )
+
+    def count(self, instance: StoredInstance, status: int | None) -> None:
+        """One sub-operation has ended; None: it could not be performed."""
+        failed = self.counters.failed
+        self.counters.count(instance.sop_instance_uid, status)
+        tally = self._unsent if self.counters.failed > failed else self._sent
+        tally[instance.study_instance_uid] += 1
+
+    def fail_rest(self, instances: Iterable[StoredInstance]) -> None:
+        """None of these can be sent."""
+        for instance in instances:
+            self.count(instance, None)
+
+    async def pending(self) -> None:
+        """A pending response with the counters; the last word is left to `final`."""
+        if self.counters.remaining:
+            await self._respond(Status.PENDING, None)
+
+    async def final(self, status: int | None = None) -> None:
+        """The final response, with the list of failed instances if there are any."""
+        failed = self.counters.failed_uids
+        identifier = None
+        if failed:
+            encoding = encoding_of(self._operation.context.transfer_syntax)
+            value = "\\".join(failed).encode("ascii")
+            identifier = write_data_set([(_FAILED_SOP_INSTANCE_UID_LIST, "UI", value)], encoding)
+        await self._respond(status, identifier)
+
+    async def _respond(self, status: int | None, identifier: bytes | None) -> None:
+        request = self._operation.request
+        assert isinstance(request, CMoveRequest | CGetRequest)
+        await self._operation.respond(self.counters.response_to(request, status), identifier)
+
+
+async def instances_of(archive: Archive, query: Query, most: int = 0) -> list[StoredInstance]:
+    """Everything that a retrieve request stands for: the counters need the total.
+
+    Args:
+        most: more than that are refused; 0: no bound.
+
+    Raises:
+        OperationError: A701H, there are too many.
+    """
+    found: list[StoredInstance] = []
+    async with archive.instances(query) as blocks:
+        async for block in blocks:
+            found += block
+            if most and len(found) > most:
+                raise OperationError(
+                    Status.UNABLE_TO_CALCULATE_MATCHES,
+                    f"more than {most} instances; ask for less at once",
+                )
+    return found
+
+
+async def send_instances(
+    archive: Archive,
+    association: AssociationTask,
+    todo: deque[StoredInstance],
+    progress: Progress,
+    is_cancelled: Callable[[], bool],
+    *,
+    move_originator: tuple[str, int] | None = None,
+) -> None:
+    """Send until nothing is left to do or a cancel has come, as many at once as the
+    association was negotiated for.
+
+    What cannot be sent is counted as failed, with a reason in the log.
+
+    Raises:
+        AssociationError: *association* has ended; what it did not send is in *todo* again.
+    """
+    failures: list[AssociationError] = []
+
+    async def send_one_after_the_other() -> None:
+        while todo and not is_cancelled() and not failures:
+            instance = todo.popleft()
+            try:
+                status = await _send_instance(archive, association, instance, move_originator)
+            except AssociationError as error:
+                todo.appendleft(instance)
+                failures.append(error)
+                return
+            progress.count(instance, status)
+            try:
+                await progress.pending()
+            except AssociationError as error:  # of the one that asked for all this
+                failures.append(error)
+                return
+
+    async with trio.open_nursery() as nursery:
+        window = association.negotiated.operations_invoked or OPERATIONS_WINDOW
+        for _ in range(min(window, OPERATIONS_WINDOW, len(todo))):
+            nursery.start_soon(send_one_after_the_other)
+    if failures:
+        raise failures[0]
+
+
+async def _send_instance(
+    archive: Archive,
+    association: AssociationTask,
+    instance: StoredInstance,
+    move_originator: tuple[str, int] | None,
+) -> int | None:
+    complaints = association.complaints
+    item = DicomObject.from_stored(instance, archive.open)
+    try:
+        response = await send_object(association, item, move_originator=move_originator)
+    except (StorageError, KeyError, DataSetError, OSError) as error:
+        complaints.add(
+            log, logging.ERROR, "instance %s cannot be sent: %s", instance.sop_instance_uid, error
+        )
+        return None
+    if response is None:
+        complaints.add(
+            log,
+            logging.WARNING,
+            "instance %s is not sent: the peer accepted no presentation context for %s in %s",
+            instance.sop_instance_uid,
+            name_of(instance.sop_class_uid),
+            name_of(instance.transfer_syntax_uid),
+        )
+        return None
+    if classify(response.status) is not StatusClass.SUCCESS:
+        complaints.add(
+            log,
+            logging.WARNING,
+            "instance %s: the peer answered %04XH",
+            instance.sop_instance_uid,
+            response.status,
+        )
+    return response.status
+
+
+async def send_object(
+    association: AssociationTask,
+    item: DicomObject,
+    *,
+    priority: int = 0,
+    move_originator: tuple[str, int] | None = None,
+) -> CStoreResponse | None:
+    """One C-STORE, the data set streamed; None when no accepted context fits.
+
+    Raises:
+        AssociationError: the association ended first.
+        StorageError, KeyError, OSError, DataSetError: the object cannot be read or converted;
+            when that shows only in its middle, the association had to be aborted.
+    """
+    context = choose_context(association.negotiated, item.sop_class_uid, item.transfer_syntax_uid)
+    if context is None:
+        return None
+    request = CStoreRequest(
+        message_id=association.next_message_id(),
+        affected_sop_class_uid=item.sop_class_uid,
+        affected_sop_instance_uid=item.sop_instance_uid,
+        priority=priority,
+        move_originator_ae_title=move_originator[0] if move_originator else "",
+        move_originator_message_id=move_originator[1] if move_originator else None,
+    )
+    async with aclosing(item.parts(context.transfer_syntax)) as parts:
+        received = await association.invoke(context.context_id, request, parts)
+    response = received.message
+    assert isinstance(response, CStoreResponse)
+    return response

@@ -1,0 +1,178 @@
+"""What single settings cannot tell: whether they fit together, and what is allowed but unwise."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from typing import NamedTuple
+
+from isocenter.services.events.consumer import Availability, Webhook
+from isocenter.services.networks import is_loopback
+from isocenter.services.settings.table import Settings, TlsIdentity
+from isocenter.services.tls.contexts import ClientCertificates
+
+
+class Conflict(NamedTuple):
+    """The key of a setting, and what is wrong with its value beside the others."""
+
+    key: str
+    fault: str
+
+
+def conflicts(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
+    """Settings that contradict each other; *given* are the keys that somebody set."""
+    yield from _of_serving(settings, given)
+    yield from _of_identity(settings)
+    yield from _of_audit(settings)
+    yield from _of_events(settings)
+    yield from _of_hl7(settings)
+    yield from _of_peers(settings)
+
+
+def _of_serving(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
+    """Whether and where is served, and by which certificates."""
+    plain, tls, server = settings.plain, settings.tls, settings.server
+    if not plain.enabled and not tls.enabled:
+        yield Conflict("tls.enabled", "neither TLS nor clear text is served; enable one of them")
+    if (tls.certificate is None) != (tls.key is None):
+        missing, present = ("key", "certificate") if tls.key is None else ("certificate", "key")
+        yield Conflict(f"tls.{present}", f"goes together with tls.{missing}; set both, or neither")
+    if tls.ca is not None and tls.certificate is None:
+        yield Conflict(
+            "tls.ca", "needs tls.certificate and tls.key: own files replace the private CA"
+        )
+    if tls.crl is not None and tls.ca is None:
+        yield Conflict("tls.crl", "needs tls.ca; the private CA keeps its own list")
+    if (
+        tls.certificate is not None
+        and tls.ca is None
+        and tls.client_certificates is not ClientCertificates.NONE
+    ):
+        yield Conflict(
+            "tls.certificate", "needs tls.ca, by which the peers' certificates are verified"
+        )
+    if (
+        plain.enabled
+        and tls.enabled
+        and server.port == tls.port != 0
+        and (server.host == tls.host or {server.host, tls.host} & {"0.0.0.0", "::"})  # noqa: S104
+    ):
+        named, other = ("tls", "server") if "tls.port" in given else ("server", "tls")
+        yield Conflict(f"{named}.port", f"is {other}.port, too ({tls.port}); they need two ports")
+
+
+def _of_identity(settings: Settings) -> Iterator[Conflict]:
+    identity = settings.identity
+    if identity.jwt_keys is not None and not (identity.jwt_issuer and identity.jwt_audience):
+        yield Conflict(
+            "identity.jwt_keys",
+            "needs identity.jwt_issuer and identity.jwt_audience: any token "
+            "of the issuer would be believed otherwise, whomever it is for",
+        )
+
+
+def _of_audit(settings: Settings) -> Iterator[Conflict]:
+    audit = settings.audit
+    if (audit.certificate is None) != (audit.key is None):
+        missing, given = ("key", "certificate") if audit.key is None else ("certificate", "key")
+        yield Conflict(
+            f"audit.{given}", f"goes together with audit.{missing}; set both, or neither"
+        )
+    if audit.collectors and not audit.enabled:
+        yield Conflict("audit.collectors", "get nothing while audit.enabled is false")
+    if audit.collectors and settings.storage.is_in_memory:
+        yield Conflict("audit.collectors", "need a data directory, where records wait for them")
+
+
+def _of_events(settings: Settings) -> Iterator[Conflict]:
+    if settings.events.consumers and not settings.events.enabled:
+        yield Conflict("events.consumers", "get nothing while events.enabled is false")
+
+
+def _of_hl7(settings: Settings) -> Iterator[Conflict]:
+    if settings.hl7.enabled and not settings.worklist.enabled:
+        yield Conflict("hl7.enabled", "needs worklist.enabled: orders would go where nobody asks")
+    if settings.hl7.enabled and settings.hl7.tls and not settings.tls.enabled:
+        yield Conflict("hl7.tls", "needs tls.enabled, whose certificates it uses")
+
+
+def _of_peers(settings: Settings) -> Iterator[Conflict]:
+    """Everybody who is named is one of the peers, and only once."""
+    seen: set[str] = set()
+    for peer in settings.peers:
+        if peer.ae_title in seen:
+            yield Conflict("peers", f"two peers have the AE title {peer.ae_title}; keep one")
+        seen.add(peer.ae_title)
+    for ae_title in settings.mpps.notify:
+        if ae_title not in seen:
+            yield Conflict("mpps.notify", f"{ae_title} is none of the peers; add it with --peer")
+    for consumer in settings.events.consumers:
+        target = consumer.target
+        if isinstance(target, Availability) and target.ae_title not in seen:
+            yield Conflict(
+                "events.consumers",
+                f"consumer {consumer.name}: {target.ae_title} is none of the peers; add it "
+                "with --peer",
+            )
+    for rule in settings.rules:
+        for route in rule.routes:
+            if route.destination not in seen:
+                yield Conflict(
+                    "rules",
+                    f"rule {rule.name!r}: {route.destination} is none of the peers; "
+                    "add it with --peer, or as one of [[peers]]",
+                )
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What is allowed and should be known, one line each, for the start of the server."""
+    found: list[str] = []
+    server, tls = settings.server, settings.tls
+    if settings.plain.enabled and not is_loopback(server.host):
+        found.append(
+            f"clear text on {server.host}:{server.port}: everybody on the way can read and change "
+            "what is sent, and AE titles prove nothing (prefer TLS; --no-plain switches this off)"
+        )
+        if not settings.access.allow:
+            found.append(
+                "every calling AE title is admitted in the clear (list them with --allow AET)"
+            )
+    if tls.enabled and tls.client_certificates is not ClientCertificates.REQUIRED:
+        found.append(
+            f"tls.client_certificates is {tls.client_certificates.value}: "
+            "peers without a certificate are served over TLS"
+        )
+    if tls.enabled and tls.identity is TlsIdentity.ANY:
+        found.append(
+            "tls.identity is any: whoever has a certificate of the CA may use any AE title"
+        )
+    monitoring = settings.monitoring
+    if monitoring.enabled and not is_loopback(monitoring.host):
+        found.append(
+            f"HTTP on {monitoring.host}:{monitoring.port} is in the clear, and tells everybody who "
+            "reaches it what the archive does (monitoring.host)"
+        )
+    hl7 = settings.hl7
+    if hl7.enabled and not hl7.tls and not is_loopback(hl7.host):
+        who = "whoever has an address of hl7.senders" if hl7.senders else "whoever reaches it"
+        found.append(
+            f"HL7 on {hl7.host}:{hl7.port} is in the clear: everybody on the way can read orders, "
+            f"and {who} can order (prefer hl7.tls)"
+        )
+    found += [
+        f"events go to the consumer {each.name} in the clear: everybody on the way can read them"
+        for each in settings.events.consumers
+        if isinstance(each.target, Webhook)
+        and not is_loopback(each.target.host_in_the_clear or "localhost")
+    ]
+    if server.capture is not None:
+        found.append(
+            f"every association is recorded in {server.capture}: these captures hold PHI in the "
+            "clear, and nobody deletes them; stop it (server.capture) when the fault is found"
+        )
+    if settings.storage.is_in_memory:
+        found.append("everything is kept in memory and gone when the server stops")
+    elif settings.storage.durability == "relaxed":
+        found.append(
+            "durability is relaxed: objects that were acknowledged may be lost at power failure"
+        )
+    return found

@@ -1,0 +1,280 @@
+"""What values a setting can take: from TOML, from text, and back to TOML.
+
+A kind says what is allowed in words that fit into an error message, and never what a
+setting is for; that stands in `isocenter.services.settings.loading`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final, Generic, Protocol, TypeVar
+
+from isocenter.engine.uid import is_uid
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+E = TypeVar("E", bound=Enum)
+
+_PORT_MAX: Final = 65_535
+#: Default character repertoire without backslash and control characters (PS3.5 6.2, AE).
+_AE_TITLE: Final = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
+_TRUE: Final = frozenset({"true", "yes", "on", "1"})
+_FALSE: Final = frozenset({"false", "no", "off", "0"})
+
+
+class WrongValueError(ValueError):
+    """A value that is not allowed, whose message says all: the value itself is not shown."""
+
+
+class ExplainedError(ValueError):
+    """A value that is not allowed, and why: where "must be …" would not help."""
+
+
+class Kind(Protocol[T_co]):
+    """One kind of value.  All three raise `ValueError` or `TypeError` for what is not allowed."""
+
+    @property
+    def allowed(self) -> str:
+        """Completes "must be …"."""
+        ...
+
+    def from_toml(self, value: object) -> T_co:
+        """A value of a TOML file."""
+        ...
+
+    def from_text(self, text: str) -> T_co:
+        """An option or an environment variable."""
+        ...
+
+    def to_toml(self, value: object) -> str:
+        """As a TOML file would have it."""
+        ...
+
+
+def quote(text: str) -> str:
+    """A TOML basic string."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text that satisfies a predicate."""
+
+    allowed: str
+    is_allowed: Callable[[str], bool]
+
+    def from_toml(self, value: object) -> str:
+        """As it is."""
+        if not isinstance(value, str):
+            raise TypeError
+        return self.from_text(value)
+
+    def from_text(self, text: str) -> str:
+        """As it is."""
+        if not self.is_allowed(text):
+            raise ValueError
+        return text
+
+    def to_toml(self, value: object) -> str:
+        """Quoted."""
+        return quote(str(value))
+
+
+def is_ae_title(text: str) -> bool:
+    """Whether *text* can be an AE title (PS3.5 6.2): 1 to 16 characters, not only spaces."""
+    return _AE_TITLE.fullmatch(text) is not None and text == text.strip(" ")
+
+
+def _is_host(text: str) -> bool:
+    return text != "" and text.isprintable() and not any(c.isspace() or c in "/@" for c in text)
+
+
+AE_TITLE: Final = Text("an AE title: 1 to 16 characters, without backslash", is_ae_title)
+AE_TITLE_PATTERN: Final = Text(
+    "an AE title, with * for any characters and ? for one, up to 16 characters", is_ae_title
+)
+HOST: Final = Text("a host name or an address", _is_host)
+UID: Final = Text("a UID", is_uid)
+SECRET: Final = Text("text", lambda _: True)
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A whole number within a range; *zero* says what 0 means when the range leaves it out."""
+
+    minimum: int
+    maximum: int
+    unit: str = ""
+    zero: str = ""
+
+    @property
+    def allowed(self) -> str:
+        """The range, and what 0 means."""
+        unit = f" {self.unit}" if self.unit else ""
+        zero = f", or 0: {self.zero}" if self.zero else ""
+        return f"a whole number from {self.minimum} to {self.maximum}{unit}{zero}"
+
+    def from_toml(self, value: object) -> int:
+        """A TOML integer."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError
+        if not (self.minimum <= value <= self.maximum or (self.zero and value == 0)):
+            raise ValueError
+        return value
+
+    def from_text(self, text: str) -> int:
+        """Decimal digits."""
+        if not re.fullmatch(r"[0-9]{1,20}", text.strip()):
+            raise ValueError
+        return self.from_toml(int(text))
+
+    def to_toml(self, value: object) -> str:
+        """Decimal digits."""
+        return str(value)
+
+
+#: 0 asks the system for a free port; it is printed.
+PORT: Final = Integer(0, _PORT_MAX)
+PEER_PORT: Final = Integer(1, _PORT_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """A duration above 0."""
+
+    maximum: float = 86_400.0
+
+    @property
+    def allowed(self) -> str:
+        """The range."""
+        return f"a number of seconds above 0, up to {self.maximum:g}"
+
+    def from_toml(self, value: object) -> float:
+        """A TOML integer or float."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError
+        if not 0 < value <= self.maximum:  # also not NaN
+            raise ValueError
+        return float(value)
+
+    def from_text(self, text: str) -> float:
+        """A decimal number."""
+        return self.from_toml(float(text))
+
+    def to_toml(self, value: object) -> str:
+        """A TOML float."""
+        return repr(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """True or false."""
+
+    allowed: str = "true or false"
+
+    def from_toml(self, value: object) -> bool:
+        """A TOML boolean."""
+        if not isinstance(value, bool):
+            raise TypeError
+        return value
+
+    def from_text(self, text: str) -> bool:
+        """Also yes, no, on, off, 1, 0."""
+        word = text.strip().lower()
+        if word not in _TRUE | _FALSE:
+            raise ValueError
+        return word in _TRUE
+
+    def to_toml(self, value: object) -> str:
+        """A TOML boolean."""
+        return "true" if value else "false"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Generic[E]):
+    """A member of an enumeration whose values are text."""
+
+    members: type[E]
+
+    @property
+    def allowed(self) -> str:
+        """All of them."""
+        return " or ".join(str(member.value) for member in self.members)
+
+    def from_toml(self, value: object) -> E:
+        """Its value."""
+        if not isinstance(value, str):
+            raise TypeError
+        return self.members(value)
+
+    def from_text(self, text: str) -> E:
+        """Its value."""
+        return self.members(text)
+
+    def to_toml(self, value: object) -> str:
+        """Its value, quoted."""
+        assert isinstance(value, Enum)
+        return quote(str(value.value))
+
+
+def one_of(*words: str) -> Text:
+    """Text that is one of *words*."""
+    return Text(" or ".join(words), frozenset(words).__contains__)
+
+
+@dataclass(frozen=True, slots=True)
+class FilePath:
+    """A path; ``~`` is the home directory."""
+
+    allowed: str = "a path"
+
+    def from_toml(self, value: object) -> Path:
+        """The loader makes it relative to the file that it stands in."""
+        if not isinstance(value, str):
+            raise TypeError
+        return self.from_text(value)
+
+    def from_text(self, text: str) -> Path:
+        """Relative to the working directory."""
+        if not text or "\0" in text:
+            raise ValueError
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:  # no home directory
+            raise ValueError from error
+
+    def to_toml(self, value: object) -> str:
+        """Quoted."""
+        return quote(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf(Generic[T]):
+    """Any number of one kind."""
+
+    kind: Kind[T]
+
+    @property
+    def allowed(self) -> str:
+        """What each may be."""
+        return f"a list, each {self.kind.allowed}"
+
+    def from_toml(self, value: object) -> tuple[T, ...]:
+        """A TOML array."""
+        if not isinstance(value, list):
+            raise TypeError
+        return tuple(self.kind.from_toml(item) for item in value)
+
+    def from_text(self, text: str) -> tuple[T, ...]:
+        """Separated by commas."""
+        return tuple(self.kind.from_text(item.strip()) for item in text.split(",") if item.strip())
+
+    def to_toml(self, value: object) -> str:
+        """A TOML array."""
+        assert isinstance(value, tuple)
+        return f"[{', '.join(self.kind.to_toml(item) for item in value)}]"

@@ -1,0 +1,83 @@
+"""Every setting, once: the tree of values, and the table that is read from it.
+
+Each field says what it may hold, what it is for and which option of ``isocenter serve``
+sets it.  Loading, checking, ``--help`` and ``isocenter config show`` are made from that
+(`isocenter.services.settings.loading`, where everything here can be imported from, too).
+
+Each module holds the sections of one area; `table` joins them, and `spec` says how a setting
+is written down.
+"""
+
+from isocenter.services.settings.table.access import (
+    AccessSettings,
+    IdentitySettings,
+    TlsIdentity,
+    TlsSettings,
+)
+from isocenter.services.settings.table.limits import (
+    DeadlineSettings,
+    LimitSettings,
+    default_bytes_in_flight,
+)
+from isocenter.services.settings.table.monitoring import (
+    AuditSettings,
+    LogFormat,
+    LogLevel,
+    LogSettings,
+    MonitoringSettings,
+    OnAuditFailure,
+)
+from isocenter.services.settings.table.network import PlainSettings, ServerSettings
+from isocenter.services.settings.table.storage import (
+    IN_MEMORY,
+    Durability,
+    QuerySettings,
+    StorageSettings,
+    TransferSyntaxSettings,
+    default_data_dir,
+)
+from isocenter.services.settings.table.table import PREFIX, SETTINGS, Setting, Settings
+from isocenter.services.settings.table.workflow import (
+    CommitmentSettings,
+    DiscontinuedSteps,
+    EventSettings,
+    ForwardingSettings,
+    Hl7Settings,
+    MppsSettings,
+    WorklistSettings,
+)
+
+__all__ = [
+    "AccessSettings",
+    "AuditSettings",
+    "CommitmentSettings",
+    "DeadlineSettings",
+    "DiscontinuedSteps",
+    "Durability",
+    "EventSettings",
+    "ForwardingSettings",
+    "Hl7Settings",
+    "IN_MEMORY",
+    "IdentitySettings",
+    "LimitSettings",
+    "LogFormat",
+    "LogLevel",
+    "LogSettings",
+    "MonitoringSettings",
+    "MppsSettings",
+    "OnAuditFailure",
+    "PREFIX",
+    "PlainSettings",
+    "QuerySettings",
+    "SETTINGS",
+    "ServerSettings",
+    "Setting",
+    "Settings",
+    "StorageSettings",
+    "TlsIdentity",
+    "TlsSettings",
+    "TransferSyntaxSettings",
+    "WorklistSettings",
+    "default_bytes_in_flight",
+    "default_data_dir",
+]

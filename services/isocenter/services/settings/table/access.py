@@ -1,0 +1,120 @@
+"""TLS, who may associate, and how users prove who they are."""
+
+# ruff: noqa: RUF009 - `setting` makes a `dataclasses.field`, which is no shared default
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from isocenter.services.policy.tokens import ALGORITHMS
+from isocenter.services.settings import kinds
+from isocenter.services.settings.table.spec import setting
+from isocenter.services.tls.contexts import DEFAULT_PROFILE, PROFILES, ClientCertificates
+
+
+class TlsIdentity(Enum):
+    """What the certificate of a peer has to do with its AE title."""
+
+    #: The common name, or an alternative name, is the calling AE title.
+    CN = "cn"
+    #: Any certificate of the CA may use any AE title.
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """DICOM over TLS.  Without files of your own, the private CA in the data directory is used."""
+
+    enabled: bool = setting(True, kinds.Switch(), "do not serve over TLS", off_flag="--no-tls")
+    host: str = setting("0.0.0.0", kinds.HOST, "where to listen for TLS", "--tls-host", "H")  # noqa: S104 - mutual TLS is what may be reached from everywhere
+    port: int = setting(
+        2762, kinds.PORT, "port for TLS; 0: any free one, printed", "--tls-port", "N"
+    )
+    certificate: Path | None = setting(
+        None, kinds.FilePath(), "own certificate (PEM)", "--tls-cert", "FILE"
+    )
+    key: Path | None = setting(
+        None, kinds.FilePath(), "its private key (PEM, mode 600)", "--tls-key", "FILE"
+    )
+    key_password: str | None = setting(
+        None, kinds.SECRET, "password of the private key", is_secret=True
+    )
+    ca: Path | None = setting(
+        None, kinds.FilePath(), "CAs that sign the peers' certificates (PEM)", "--tls-ca", "FILE"
+    )
+    crl: Path | None = setting(
+        None,
+        kinds.FilePath("a path"),
+        "certificates that were revoked (PEM): a file, or a folder of them",
+        "--tls-crl",
+        "FILE",
+    )
+    profile: str = setting(
+        DEFAULT_PROFILE,
+        kinds.one_of(*PROFILES),
+        "TLS profile (PS3.15 Annex B)",
+        "--tls-profile",
+        "NAME",
+    )
+    identity: TlsIdentity = setting(
+        TlsIdentity.CN,
+        kinds.Choice(TlsIdentity),
+        "cn: the common name of the certificate must be the calling AE title; "
+        "any: a certificate of the CA may use any AE title",
+        "--tls-identity",
+        "cn|any",
+    )
+    client_certificates: ClientCertificates = setting(
+        ClientCertificates.REQUIRED,
+        kinds.Choice(ClientCertificates),
+        "whether peers must show a certificate",
+    )
+    strict: bool = setting(
+        False, kinds.Switch(), "refuse certificates that do not follow RFC 5280 to the letter"
+    )
+
+    @property
+    def uses_private_ca(self) -> bool:
+        """Whether no files were given, so that the CA in the data directory serves."""
+        return self.certificate is None and self.key is None and self.ca is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSettings:
+    """Who may associate."""
+
+    allow: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(kinds.AE_TITLE_PATTERN),
+        "a calling AE title that is admitted, with * and ? as wild cards (repeatable; none: all)",
+        "--allow",
+        "AET",
+    )
+    uniform_rejection: bool = setting(
+        False,
+        kinds.Switch(),
+        "reject every unknown called or calling AE title, certificate and user with the same "
+        "answer (1/1/1), so that nobody learns which of them is known",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitySettings:
+    """Users who prove who they are in the association request (PS3.7 D.3.3.7)."""
+
+    required: bool = setting(
+        False, kinds.Switch(), "reject associations without a user who is proven"
+    )
+    jwt_keys: Path | None = setting(
+        None, kinds.FilePath(), "public keys of the tokens' issuer (JWK set or PEM); unset: none"
+    )
+    jwt_issuer: str = setting("", kinds.SECRET, "who must have issued a token (iss)")
+    jwt_audience: str = setting("", kinds.SECRET, "whom a token must be meant for (aud)")
+    jwt_algorithms: tuple[str, ...] = setting(
+        ("RS256", "PS256", "ES256", "EdDSA"),
+        kinds.ListOf(kinds.one_of(*ALGORITHMS)),
+        "signatures that are believed",
+    )
+    jwt_user_claim: str = setting("sub", kinds.SECRET, "the claim that names the user")

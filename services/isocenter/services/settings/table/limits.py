@@ -1,0 +1,63 @@
+"""How long each wait may last, and what peers may make us hold."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from isocenter.services.settings import kinds
+from isocenter.services.settings.table.spec import MIB, limit, seconds, setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineSettings:
+    """How long each wait may last; progress restarts those that measure progress."""
+
+    connect: float = seconds(10.0, "from connecting to a connection")
+    tls_handshake: float = seconds(5.0, "TLS handshake with a peer that we connect to")
+    association_request: float = seconds(
+        5.0, "from accepting a connection over TLS handshake to A-ASSOCIATE-AC; also ARTIM"
+    )
+    association_response: float = seconds(30.0, "A-ASSOCIATE-AC from a peer")
+    idle: float = seconds(60.0, "an association on which nothing happens")
+    response: float = seconds(60.0, "a DIMSE response from a peer")
+    release: float = seconds(10.0, "A-RELEASE-RP from a peer")
+    write_blocked: float = seconds(30.0, "a peer that takes no byte")
+    suboperation: float = seconds(60.0, "a C-STORE sub-operation of C-MOVE or C-GET")
+    abort: float = seconds(2.0, "sending A-ABORT and closing")
+    shutdown: float = seconds(10.0, "associations that are busy when the server stops")
+
+
+def default_bytes_in_flight() -> int:
+    """A quarter of the machine's memory, at most 1 GiB; where nobody tells that, 256 MiB."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        memory = 1 << 30
+    return max(MIB, min(1 << 30, memory // 4))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """What peers may make us hold; the reasons stand in `isocenter.engine.limits`."""
+
+    bytes_in_flight: int = setting(
+        default_bytes_in_flight,
+        kinds.Integer(MIB, 1 << 40, "bytes"),
+        "received and not yet written, all associations together (unset: a quarter of the "
+        "machine's memory, at most 1 GiB)",
+    )
+    associate_pdu: int = limit("associate_pdu", 16_384, 1 << 26, "an A-ASSOCIATE PDU")
+    command_set: int = limit("command_set", 4_096, 1 << 24, "a command set")
+    identifier: int = limit("identifier", 4_096, 1 << 28, "an identifier")
+    identifier_elements: int = limit(
+        "identifier_elements", 1_000, 10_000_000, "elements of an identifier", ""
+    )
+    empty_fragments: int = limit(
+        "empty_fragments", 0, 1_000_000, "fragments without data in one message", ""
+    )
+    nesting: int = limit("nesting", 1, 1_000, "sequences within sequences", "")
+    elements: int = limit("elements", 1_000, 1_000_000_000, "elements of a data set", "")
+    inflate_ratio: int = limit(
+        "inflate_ratio", 1, 1_032, "inflated bytes for one deflated byte", ""
+    )

@@ -1,0 +1,118 @@
+"""What is told of all this: log, audit trail, metrics."""
+
+# ruff: noqa: RUF009 - `setting` makes a `dataclasses.field`, which is no shared default
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from isocenter.services.audit.collector import Collector, CollectorKind
+from isocenter.services.settings import kinds
+from isocenter.services.settings.table.spec import MIB, setting
+
+
+class LogLevel(Enum):
+    """The least severe lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(Enum):
+    """How a line of the log looks."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What is written about all this; never attribute values."""
+
+    level: LogLevel = setting(
+        LogLevel.INFO,
+        kinds.Choice(LogLevel),
+        "least severe lines that are written",
+        "--log-level",
+        "L",
+    )
+    format: LogFormat = setting(
+        LogFormat.TEXT, kinds.Choice(LogFormat), "how lines look", "--log-format", "text|json"
+    )
+
+
+class OnAuditFailure(Enum):
+    """What happens when the audit trail cannot be written."""
+
+    #: Serve on, and say so in the log; messages wait in memory, within a bound.
+    CONTINUE = "continue"
+    #: Stop serving, gracefully: nothing happens that is not recorded.
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """The audit trail (PS3.15 A.5), in the data directory; it holds patient IDs and names."""
+
+    enabled: bool = setting(True, kinds.Switch(), "keep no audit trail", off_flag="--no-audit")
+    source_id: str = setting(
+        "", kinds.SECRET, "Audit Source ID: how this server is called in messages (empty: AE title)"
+    )
+    site_id: str = setting("", kinds.SECRET, "Audit Enterprise Site ID: where it stands")
+    storage: bool = setting(True, kinds.Switch(), "record instances stored and imported")
+    query: bool = setting(True, kinds.Switch(), "record queries")
+    retrieve: bool = setting(True, kinds.Switch(), "record instances sent")
+    authentication: bool = setting(True, kinds.Switch(), "record users who prove who they are")
+    security_alerts: bool = setting(
+        True, kinds.Switch(), "record peers that were turned away, and changes of configuration"
+    )
+    on_failure: OnAuditFailure = setting(
+        OnAuditFailure.CONTINUE,
+        kinds.Choice(OnAuditFailure),
+        "when the trail cannot be written, serve on (continue), or stop",
+    )
+    rotate: int = setting(
+        64 * MIB,
+        kinds.Integer(65_536, 1 << 40, "bytes"),
+        "size at which a file of the trail gets a successor; none is ever deleted",
+    )
+    hmac_key_file: Path | None = setting(
+        None,
+        kinds.FilePath(),
+        "key that protects the trail against whoever may write its files and not read the key",
+    )
+    collectors: tuple[Collector, ...] = setting(
+        (),
+        kinds.ListOf(CollectorKind()),
+        "syslog collectors that get the trail (repeatable)",
+        "--audit-collector",
+        "tls://HOST:PORT",
+    )
+    certificate: Path | None = setting(
+        None, kinds.FilePath(), "own certificate for collectors (unset: that of the server)"
+    )
+    key: Path | None = setting(None, kinds.FilePath(), "its private key (PEM, mode 600)")
+    ca: Path | None = setting(
+        None, kinds.FilePath(), "CAs that sign the collectors' certificates (unset: the server's)"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringSettings:
+    """Metrics and health over HTTP, for programs on this machine."""
+
+    enabled: bool = setting(True, kinds.Switch(), "answer no HTTP", off_flag="--no-monitoring")
+    host: str = setting("127.0.0.1", kinds.HOST, "address that HTTP is answered on")
+    port: int = setting(
+        11180, kinds.PORT, "port for HTTP; 0 takes a free one", "--monitoring-port", "N"
+    )
+    disk_warning: int = setting(
+        80, kinds.Integer(1, 100, "percent"), "a disk that is fuller makes the archive degraded"
+    )
+    disk_critical: int = setting(
+        95, kinds.Integer(1, 100, "percent"), "a disk that is fuller makes it unhealthy"
+    )

@@ -1,0 +1,55 @@
+"""How one setting is written down: its default, what it may hold, what it is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from isocenter.engine.limits import DEFAULT_LIMITS
+from isocenter.services.settings import kinds
+
+MIB: Final = 1 << 20
+#: How many of something at once.
+COUNT: Final = kinds.Integer(1, 1_000_000, zero="no limit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What the table knows of a field beside its default."""
+
+    kind: kinds.Kind[object]
+    help: str
+    flag: str = ""
+    off_flag: str = ""
+    metavar: str = ""
+    is_secret: bool = False
+
+
+def setting(
+    default: Any,
+    kind: kinds.Kind[object],
+    text: str,
+    flag: str = "",
+    metavar: str = "",
+    *,
+    off_flag: str = "",
+    is_secret: bool = False,
+) -> Any:
+    """A field of a section: *default*, or what makes it; what *kind* allows; *text* for ``--help``,
+    and *flag*, or for false *off_flag*, as option of ``isocenter serve``."""
+    spec = Spec(
+        kind=kind, help=text, flag=flag, metavar=metavar, off_flag=off_flag, is_secret=is_secret
+    )
+    if callable(default):
+        return field(default_factory=default, metadata={"spec": spec}, repr=not is_secret)
+    return field(default=default, metadata={"spec": spec}, repr=not is_secret)
+
+
+def seconds(default: float, text: str) -> Any:
+    """A duration."""
+    return setting(default, kinds.Seconds(), text)
+
+
+def limit(name: str, minimum: int, maximum: int, text: str, unit: str = "bytes") -> Any:
+    """A bound of the engine, which is also its default."""
+    return setting(getattr(DEFAULT_LIMITS, name), kinds.Integer(minimum, maximum, unit), text)

@@ -1,0 +1,117 @@
+"""How objects come in, where they are kept, and how they are asked for."""
+
+# ruff: noqa: RUF009 - `setting` makes a `dataclasses.field`, which is no shared default
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from isocenter.services.archive.naming import NamingScheme
+from isocenter.services.ports import DuplicatePolicy
+from isocenter.services.settings import kinds
+from isocenter.services.settings.table.spec import COUNT, setting
+
+#: ``--data-dir :memory:`` keeps nothing.
+IN_MEMORY: Final = ":memory:"
+
+
+#: What an acknowledged object survives: power failure (synced, file and index), or
+#: the end of the process only.
+Durability = Literal["full", "relaxed"]
+
+
+def default_data_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the archive lies when nobody says: ``$XDG_DATA_HOME/isocenter``, by default
+    ``~/.local/share/isocenter``; on Windows ``%LOCALAPPDATA%\\isocenter``."""
+    environ = os.environ if environ is None else environ
+    base = environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_DATA_HOME", "")
+    if base and Path(base).is_absolute():
+        return Path(base) / "isocenter"
+    try:
+        return Path("~/.local/share/isocenter").expanduser()
+    except RuntimeError:  # no home directory, as for some service users
+        return Path("isocenter-data").absolute()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """Where objects are kept, and how."""
+
+    data_dir: Path = setting(
+        default_data_dir,
+        kinds.FilePath(f"a directory, or {IN_MEMORY}"),
+        f"where everything is kept ({IN_MEMORY}: nowhere)",
+        "--data-dir",
+        "DIR",
+    )
+    accept: bool = setting(True, kinds.Switch(), "take objects from peers (C-STORE)")
+    naming: NamingScheme = setting(
+        NamingScheme.UID, kinds.Choice(NamingScheme), "how the folders of new objects are named"
+    )
+    duplicates: DuplicatePolicy = setting(
+        DuplicatePolicy.IGNORE,
+        kinds.Choice(DuplicatePolicy),
+        "what to do with an object whose SOP Instance UID is there already",
+    )
+    private_sop_classes: bool = setting(
+        False, kinds.Switch(), "store objects of SOP classes that are not DICOM's own, too"
+    )
+    durability: Durability = setting(
+        "full",
+        kinds.one_of("full", "relaxed"),
+        "full: an acknowledged object survives power failure; relaxed: it may not",
+        "--durability",
+        "full|relaxed",
+    )
+    scrub_days: int = setting(
+        0,
+        kinds.Integer(1, 3_650, "days", zero="never"),
+        "read everything once in so many days, and name in the log what a disk has lost",
+    )
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether nothing is kept."""
+        return str(self.data_dir) == IN_MEMORY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSyntaxSettings:
+    """How objects come in."""
+
+    preference: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(kinds.UID),
+        "transfer syntaxes to choose first, in this order, among those that a peer proposes "
+        "(then explicit VR little endian, implicit VR little endian, all others)",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuerySettings:
+    """Answers to C-FIND, C-MOVE and C-GET."""
+
+    enabled: bool = setting(True, kinds.Switch(), "answer them")
+    relational: bool = setting(
+        True, kinds.Switch(), "accept relational queries where a peer negotiates them"
+    )
+    always_relational: bool = setting(
+        False,
+        kinds.Switch(),
+        "do without the unique keys above the level also where a peer did not negotiate it",
+    )
+    max_results: int = setting(
+        0, kinds.Integer(1, 1_000_000_000, zero="no limit"), "answers to one C-FIND"
+    )
+    max_suboperations: int = setting(
+        100_000, COUNT, "instances of one C-MOVE or C-GET; more get A701H"
+    )
+    move_associations: int = setting(
+        2,
+        kinds.Integer(1, 64),
+        "associations with one C-MOVE destination at once; 1 for destinations that take one only",
+    )

@@ -1,0 +1,149 @@
+"""The tree of all values, and the table that is read from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from isocenter.engine.limits import Limits
+from isocenter.services.peer import Peer, PeerKind
+from isocenter.services.rules.evaluation import Rule
+from isocenter.services.rules.parsing import RulesKind
+from isocenter.services.settings import kinds
+from isocenter.services.settings.table.access import AccessSettings, IdentitySettings, TlsSettings
+from isocenter.services.settings.table.limits import DeadlineSettings, LimitSettings
+from isocenter.services.settings.table.monitoring import (
+    AuditSettings,
+    LogSettings,
+    MonitoringSettings,
+)
+from isocenter.services.settings.table.network import PlainSettings, ServerSettings
+from isocenter.services.settings.table.spec import Spec, setting
+from isocenter.services.settings.table.storage import (
+    QuerySettings,
+    StorageSettings,
+    TransferSyntaxSettings,
+)
+from isocenter.services.settings.table.workflow import (
+    CommitmentSettings,
+    EventSettings,
+    ForwardingSettings,
+    Hl7Settings,
+    MppsSettings,
+    WorklistSettings,
+)
+
+PREFIX: Final = "ISOCENTER__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    plain: PlainSettings = field(default_factory=PlainSettings)
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    storage: StorageSettings = field(default_factory=StorageSettings)
+    query: QuerySettings = field(default_factory=QuerySettings)
+    worklist: WorklistSettings = field(default_factory=WorklistSettings)
+    mpps: MppsSettings = field(default_factory=MppsSettings)
+    commitment: CommitmentSettings = field(default_factory=CommitmentSettings)
+    events: EventSettings = field(default_factory=EventSettings)
+    forwarding: ForwardingSettings = field(default_factory=ForwardingSettings)
+    deadlines: DeadlineSettings = field(default_factory=DeadlineSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    transfer_syntaxes: TransferSyntaxSettings = field(default_factory=TransferSyntaxSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+    hl7: Hl7Settings = field(default_factory=Hl7Settings)
+    peers: tuple[Peer, ...] = setting(
+        (),
+        kinds.ListOf(PeerKind()),
+        "a destination of C-MOVE (repeatable)",
+        "--peer",
+        "AET@host:port",
+    )
+    rules: tuple[Rule, ...] = setting(
+        (), RulesKind(), "what happens to which objects that are stored: [[rules]]"
+    )
+
+    @property
+    def ae_titles(self) -> frozenset[str]:
+        """What we may be called; empty: anything."""
+        if self.server.accept_any_called_ae_title:
+            return frozenset()
+        return frozenset({self.server.ae_title, *self.server.additional_ae_titles})
+
+    def engine_limits(self) -> Limits:
+        """The bounds that the engine enforces."""
+        return Limits(
+            associate_pdu=self.limits.associate_pdu,
+            max_pdu_length=self.server.max_pdu_length,
+            command_set=self.limits.command_set,
+            identifier=self.limits.identifier,
+            identifier_elements=self.limits.identifier_elements,
+            empty_fragments=self.limits.empty_fragments,
+            nesting=self.limits.nesting,
+            elements=self.limits.elements,
+            inflate_ratio=self.limits.inflate_ratio,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One row of the table: a key, what it may hold and what sets it.
+
+    Attributes:
+        key: ``section.name``, or ``peers``.
+        default: its value when nobody sets it.
+        flag: the option of ``isocenter serve`` that sets it; empty: none.
+        off_flag: the option that sets it to false; empty: none.
+    """
+
+    key: str
+    kind: kinds.Kind[object]
+    help: str
+    default: object
+    flag: str
+    off_flag: str
+    metavar: str
+    is_secret: bool
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return PREFIX + self.key.upper().replace(".", "__")
+
+
+def _rows() -> Iterator[Setting]:
+    defaults = Settings()
+    for section in dataclasses.fields(Settings):
+        value = getattr(defaults, section.name)
+        if "spec" in section.metadata:
+            yield _row(section.name, section.metadata["spec"], value)
+            continue
+        for name in dataclasses.fields(value):
+            key = f"{section.name}.{name.name}"
+            yield _row(key, name.metadata["spec"], getattr(value, name.name))
+
+
+def _row(key: str, spec: Spec, default: object) -> Setting:
+    return Setting(
+        key=key,
+        kind=spec.kind,
+        help=spec.help,
+        default=default,
+        flag=spec.flag,
+        off_flag=spec.off_flag,
+        metavar=spec.metavar,
+        is_secret=spec.is_secret,
+    )
+
+
+#: The table, in the order in which it is shown.
+SETTINGS: Final = tuple(_rows())

@@ -1,0 +1,479 @@
+"""Contexts for mutual TLS, and who the peer's certificate says it is (PS3.15 Annex B).
+
+The profiles are those of PS3.15 by name.  What every context here has, whatever the
+profile: TLS 1.2 at least; ephemeral elliptic-curve keys only, at OpenSSL's security
+level 2 (RSA and DH keys of 2,048 bits, elliptic curves of 224, none below 256 is offered);
+no compression, no renegotiation, no session tickets and so no early data; an end of
+stream without close_notify is an error.
+
+A context is never changed once it serves.  New certificates, keys and revocation lists
+make a new context for the associations to come; those that exist keep theirs.
+
+Not in here: making certificates (`isocenter.services.certificates.authority`), and whose AE title
+is admitted (`isocenter.services.access`).
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from isocenter.engine.errors import IsocenterError
+from isocenter.services.tls.errors import describe_tls_error
+
+if TYPE_CHECKING:
+    import trio
+    from cryptography.x509 import Certificate
+
+__all__ = [
+    "server_context",
+    "client_context",
+    "TlsFiles",
+    "TlsFileError",
+    "ClientCertificates",
+    "TlsProfile",
+    "PROFILES",
+    "DEFAULT_PROFILE",
+    "TLS_1_3_SUITES",
+    "check_private",
+    "PeerIdentity",
+    "peer_identity",
+    "identity_of",
+    "owns_ae_title",
+    "looks_like_tls",
+    "describe_tls_error",
+]
+
+#: Somebody else than the owner may do something with the file.
+_FOR_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+_GCM: Final = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+)
+_CHACHA20: Final = ("ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305")
+_CCM: Final = ("ECDHE-ECDSA-AES256-CCM", "ECDHE-ECDSA-AES128-CCM")
+
+#: OpenSSL's names of the suites of TLS 1.3 that it has switched on; Python cannot choose among
+#: them, and need not: all three are allowed by every profile.
+TLS_1_3_SUITES: Final = (
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "TLS_AES_128_GCM_SHA256",
+)
+
+
+class TlsFileError(IsocenterError):
+    """A certificate, key or revocation list that cannot be used: which, why, and what to do."""
+
+    def __init__(self, path: Path | None, fault: str, cure: str) -> None:
+        where = f"{path}: " if path is not None else ""
+        super().__init__(f"{where}{fault}; {cure}")
+        self.path = path
+        self.fault = fault
+        self.cure = cure
+
+
+class ClientCertificates(Enum):
+    """Whether a server asks for the certificate of its client."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsProfile:
+    """A secure transport connection profile.
+
+    Attributes:
+        suites: of TLS 1.2, best first, in OpenSSL's names.
+        clause: where it is described.
+        is_retired: kept by name for old peers.
+    """
+
+    name: str
+    clause: str
+    minimum: ssl.TLSVersion
+    suites: tuple[str, ...]
+    is_retired: bool = False
+
+
+PROFILES: Final = {
+    profile.name: profile
+    for profile in (
+        TlsProfile("bcp195", "PS3.15 B.12", ssl.TLSVersion.TLSv1_2, _GCM),
+        TlsProfile(
+            "bcp195-modified", "PS3.15 B.13", ssl.TLSVersion.TLSv1_2, _GCM + _CHACHA20 + _CCM
+        ),
+        TlsProfile("tls13", "RFC 8446", ssl.TLSVersion.TLSv1_3, ()),
+        TlsProfile("basic", "PS3.15 B.9", ssl.TLSVersion.TLSv1_2, _GCM + _CHACHA20, True),
+        TlsProfile("non-downgrading", "PS3.15 B.10", ssl.TLSVersion.TLSv1_2, _GCM, True),
+        TlsProfile("extended", "PS3.15 B.11", ssl.TLSVersion.TLSv1_2, _GCM, True),
+    )
+}
+DEFAULT_PROFILE: Final = "bcp195"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """Where certificates and keys lie; all of them PEM.
+
+    Attributes:
+        certificate: our own, followed by intermediate ones.
+        key: the private key of the first; readable by its owner only.
+        ca: who may have signed the peer's certificate.
+        crl: what of it was revoked, in a file or a folder of files; when given, a peer
+            whose issuer has no current list in it is refused.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    crl: Path | None = None
+    key_password: str | None = field(default=None, repr=False)
+
+
+def server_context(
+    files: TlsFiles,
+    profile: str = DEFAULT_PROFILE,
+    client_certificates: ClientCertificates = ClientCertificates.REQUIRED,
+    *,
+    strict: bool = False,
+) -> ssl.SSLContext:
+    """What a listener shakes hands with.
+
+    Args:
+        profile: a key of `PROFILES`.
+        strict: refuse certificates that RFC 5280 would not have issued so (OpenSSL's
+            X509_STRICT).  Ours pass; many hospital and test CAs leave out key usage
+            or key identifiers and would not.
+
+    Raises:
+        TlsFileError: a file that is missing, unreadable, open to others, expired, or
+            not what it should be.
+        KeyError: no such profile.
+    """
+    if files.certificate is None or files.key is None:
+        raise TlsFileError(
+            None, "a TLS server needs a certificate and its key", "set tls.certificate and tls.key"
+        )
+    context = bare_context(ssl.PROTOCOL_TLS_SERVER, PROFILES[profile])
+    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.num_tickets = 0
+    _load_own(context, files)
+    match client_certificates:
+        case ClientCertificates.REQUIRED:
+            context.verify_mode = ssl.CERT_REQUIRED
+        case ClientCertificates.OPTIONAL:
+            context.verify_mode = ssl.CERT_OPTIONAL
+        case ClientCertificates.NONE:
+            context.verify_mode = ssl.CERT_NONE
+            return context
+    if files.ca is None:
+        raise TlsFileError(
+            None,
+            "client certificates cannot be verified without a CA",
+            "set tls.ca, or tls.client_certificates to none",
+        )
+    _load_trust(context, files, strict)
+    return context
+
+
+def client_context(
+    files: TlsFiles,
+    profile: str = DEFAULT_PROFILE,
+    *,
+    check_hostname: bool = True,
+    verify: bool = True,
+    strict: bool = False,
+) -> ssl.SSLContext:
+    """What an association requestor shakes hands with.
+
+    Args:
+        files: ``certificate`` and ``key`` where the peer asks for them; without ``ca``
+            the system's own CAs are trusted.
+        check_hostname: the certificate must be for the host that we connected to;
+            the handshake then needs ``server_hostname``.
+        verify: False admits any certificate and protects against nobody who can
+            redirect the connection.
+
+    Raises:
+        TlsFileError: as for `server_context`.
+        KeyError: no such profile.
+    """
+    context = bare_context(ssl.PROTOCOL_TLS_CLIENT, PROFILES[profile])
+    if files.certificate is not None or files.key is not None:
+        _load_own(context, files)
+    context.check_hostname = check_hostname and verify
+    if not verify:
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    context.verify_mode = ssl.CERT_REQUIRED
+    if files.ca is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    _load_trust(context, files, strict)
+    return context
+
+
+def bare_context(protocol: int, profile: TlsProfile) -> ssl.SSLContext:
+    """Versions, suites and options of *profile*, without any certificate."""
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = profile.minimum
+    context.maximum_version = ssl.TLSVersion.TLSv1_3
+    # The list also has to hold something when only TLS 1.3 can be negotiated.
+    context.set_ciphers("@SECLEVEL=2:" + ":".join(profile.suites or _GCM))
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+    # A cut connection must not look like an end that the peer meant.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    return context
+
+
+def _load_own(context: ssl.SSLContext, files: TlsFiles) -> None:
+    certificate, key = files.certificate, files.key
+    if certificate is None or key is None:
+        raise TlsFileError(
+            certificate or key, "a certificate and its key go together", "give both, or neither"
+        )
+    _check_readable(certificate)
+    check_private(key)
+    _check_validity(certificate)
+    password_asked = False
+
+    def password() -> str:
+        # Without this, OpenSSL asks on the terminal and the server waits there.
+        nonlocal password_asked
+        password_asked = True
+        return files.key_password or ""
+
+    try:
+        context.load_cert_chain(certificate, key, password)
+    except ssl.SSLError as error:
+        reason = error.reason or ""
+        if reason == "KEY_VALUES_MISMATCH":
+            fault, cure = f"not the key of {certificate}", "give the pair that belongs together"
+        elif reason.endswith("KEY_TOO_SMALL"):
+            fault, cure = "the key is too short", "use RSA with 2048 bits, or an elliptic curve"
+        elif password_asked:
+            given = "the password is wrong" if files.key_password else "the key has a password"
+            fault, cure = given, "set tls.key_password (ISOCENTER__TLS__KEY_PASSWORD_FILE)"
+        else:
+            fault, cure = "not a private key in PEM", "convert it, e.g. with openssl pkey"
+        raise TlsFileError(key, fault, cure) from error
+
+
+def _load_trust(context: ssl.SSLContext, files: TlsFiles, strict: bool) -> None:
+    context.verify_flags |= ssl.VERIFY_X509_TRUSTED_FIRST
+    if strict:
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+    if files.ca is not None:
+        _load_verify(context, files.ca, "CA certificate")
+        if not context.get_ca_certs():
+            raise TlsFileError(
+                files.ca, "holds no CA certificate", "give the certificate of whoever signs"
+            )
+    if files.crl is not None:
+        paths = files_in(files.crl)
+        if not paths:
+            raise TlsFileError(files.crl, "the folder is empty", "put the lists into it, or unset")
+        for path in paths:
+            before = context.cert_store_stats()["crl"]
+            _load_verify(context, path, "certificate revocation list")
+            if context.cert_store_stats()["crl"] == before:
+                raise TlsFileError(
+                    path, "holds no certificate revocation list", "give it as PEM (X509 CRL)"
+                )
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+
+
+def files_in(path: Path) -> tuple[Path, ...]:
+    """The files of a folder in a fixed order, without those whose names begin with a dot;
+    of anything else, itself.
+
+    Raises:
+        TlsFileError: the folder cannot be read.
+    """
+    if not path.is_dir():
+        return (path,)
+    try:
+        return tuple(
+            sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+        )
+    except OSError as error:
+        raise TlsFileError(
+            path, f"cannot be read ({error.strerror})", "let the user who serves read it"
+        ) from error
+
+
+def _load_verify(context: ssl.SSLContext, path: Path, what: str) -> None:
+    _check_readable(path)
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise TlsFileError(path, f"holds no {what} in PEM", "convert it to PEM") from error
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        with path.open("rb"):
+            pass
+    except FileNotFoundError as error:
+        raise TlsFileError(path, "no such file", "check the path") from error
+    except OSError as error:
+        raise TlsFileError(
+            path, f"cannot be read ({error.strerror})", "let the user who serves read it"
+        ) from error
+
+
+def check_private(key: Path) -> None:
+    """That *key* exists, can be read by us, and by nobody else.
+
+    Raises:
+        TlsFileError: it is not so.
+
+    Windows has no such mode bits; there only readability is checked.
+    """
+    _check_readable(key)
+    if os.name == "posix" and key.stat().st_mode & _FOR_OTHERS:
+        raise TlsFileError(key, "the private key is open to others", f"chmod 600 {key}")
+
+
+def _check_validity(path: Path) -> None:
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError as error:
+        raise TlsFileError(path, "holds no certificate in PEM", "convert it to PEM") from error
+    now = datetime.now(UTC)
+    if certificate.not_valid_after_utc < now:
+        end = certificate.not_valid_after_utc.date()
+        raise TlsFileError(
+            path, f"the certificate expired on {end}", "renew it (isocenter certs renew)"
+        )
+    if certificate.not_valid_before_utc > now:
+        start = certificate.not_valid_before_utc.date()
+        raise TlsFileError(
+            path, f"the certificate is not valid before {start}", "check the clock of this machine"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerIdentity:
+    """Who a verified certificate says the peer is.
+
+    Attributes:
+        common_name: of the subject, the most specific one; None: it has none.
+        subject: as RFC 4514 writes it.
+        subject_alternative_names: DNS names, addresses, URIs, e-mail addresses, as text.
+        fingerprint: SHA-256 of the certificate, 64 lower-case hexadecimal digits.
+        serial_number: as its issuer counts.
+        issuer: the subject of the CA that signed it, as RFC 4514 writes it.
+    """
+
+    common_name: str | None
+    subject: str
+    subject_alternative_names: tuple[str, ...]
+    fingerprint: str
+    serial_number: int
+    issuer: str = ""
+
+
+def peer_identity(
+    connection: ssl.SSLObject | ssl.SSLSocket | trio.SSLStream[Any],
+) -> PeerIdentity | None:
+    """Whose certificate was verified in the handshake; None: none was shown or asked for.
+
+    A certificate that OpenSSL accepts and that cannot be read here gives an identity
+    without names: it owns no AE title.
+    """
+    if connection.context.verify_mode == ssl.CERT_NONE:
+        return None
+    certificate: bytes | None = connection.getpeercert(binary_form=True)
+    return identity_of(certificate) if certificate else None
+
+
+def identity_of(certificate: bytes) -> PeerIdentity:
+    """The identity in a certificate, in DER, that somebody else has verified."""
+    import hashlib
+
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    fingerprint = hashlib.sha256(certificate).hexdigest()
+    try:
+        parsed = x509.load_der_x509_certificate(certificate)
+        names = [
+            str(attribute.value)
+            for attribute in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        ]
+        return PeerIdentity(
+            common_name=names[-1] if names else None,
+            subject=parsed.subject.rfc4514_string(),
+            subject_alternative_names=_alternative_names(parsed),
+            fingerprint=fingerprint,
+            serial_number=parsed.serial_number,
+            issuer=parsed.issuer.rfc4514_string(),
+        )
+    except (ValueError, TypeError, x509.DuplicateExtension):
+        return PeerIdentity(
+            common_name=None,
+            subject="",
+            subject_alternative_names=(),
+            fingerprint=fingerprint,
+            serial_number=0,
+        )
+
+
+def identity_of_file(path: Path) -> PeerIdentity:
+    """The identity in a certificate file (PEM), the first in it.
+
+    Raises:
+        TlsFileError: there is none in it.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    _check_readable(path)
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError as error:
+        raise TlsFileError(path, "holds no certificate in PEM", "convert it to PEM") from error
+    return identity_of(certificate.public_bytes(Encoding.DER))
+
+
+def _alternative_names(certificate: Certificate) -> tuple[str, ...]:
+    from cryptography import x509
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    textual = (x509.DNSName, x509.IPAddress, x509.RFC822Name, x509.UniformResourceIdentifier)
+    return tuple(str(name.value) for name in names if isinstance(name, textual))
+
+
+def owns_ae_title(identity: PeerIdentity, ae_title: str) -> bool:
+    """Whether the certificate was issued to *ae_title*: its common name, or an alternative
+    name, is the same text.  Case counts (PS3.5 6.2), spaces around an AE title do not."""
+    wanted = ae_title.strip(" ")
+    return wanted != "" and (
+        identity.common_name == wanted or wanted in identity.subject_alternative_names
+    )
+
+
+#: The first byte of a TLS handshake record, and the first of its version (RFC 8446 5.1).
+_TLS_HANDSHAKE: Final = b"\x16\x03"
+
+
+def looks_like_tls(first_bytes: bytes | bytearray | memoryview) -> bool:
+    """Whether somebody speaks TLS to a port that is in the clear (two bytes are enough)."""
+    return bytes(first_bytes[:2]) == _TLS_HANDSHAKE

@@ -1,0 +1,145 @@
+"""Reading everything slowly, over restarts, and one process for all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.importing import import_directory
+from isocenter.services.archive.scrubbing import SECONDS_A_DAY, Pass, scrub
+from isocenter.services.duty import LOOK_SECONDS, on_duty
+from isocenter.services.notices import Notice, Notices, ObjectDamaged
+from isocenter.storage.filesystem import open_file_store
+from isocenter.storage.memory_index import MemoryIndex
+from support.clocks import patient_clock
+from support.studies import write_studies
+
+OBJECTS = 8
+
+
+@pytest.fixture
+def clock() -> Iterator[trio.testing.MockClock]:
+    """Time passes when nothing else happens."""
+    with patient_clock() as clock:
+        yield clock
+
+
+@asynccontextmanager
+async def filled(folder: Path) -> AsyncIterator[tuple[Archive, list[Path]]]:
+    files = write_studies(folder / "in", studies=2, series=2, instances=2)
+    store = await open_file_store(folder / "data")
+    async with Archive(store, MemoryIndex()) as archive:
+        await import_directory(archive, [folder / "in"])
+        objects = sorted(p for p in (folder / "data/objects").rglob("*") if p.is_file())
+        assert len(objects) == len(files) == OBJECTS
+        yield archive, objects
+
+
+class Damage:
+    def __init__(self) -> None:
+        self.found: list[ObjectDamaged] = []
+        self.notices = Notices(self.hear)
+
+    def hear(self, notice: Notice) -> None:
+        assert isinstance(notice, ObjectDamaged)
+        self.found.append(notice)
+
+
+async def test_a_pass_takes_its_days_and_names_what_is_lost(
+    tmp_path: Path, clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    damage = Damage()
+    async with filled(tmp_path) as (archive, objects):
+        content = bytearray(objects[0].read_bytes())
+        content[-1] ^= 1
+        objects[0].write_bytes(content)
+        objects[3].write_bytes(objects[3].read_bytes()[:-2])
+        objects[5].unlink()
+        with trio.move_on_after(0.9 * 2 * SECONDS_A_DAY):
+            await scrub(archive, tmp_path / "s.json", days=2, notices=damage.notices)
+        assert "3 are not what was stored" not in caplog.text
+        first = len(damage.found)
+        assert first == 3
+        with trio.move_on_after(0.2 * 2 * SECONDS_A_DAY):
+            # As after a restart: the rows that were read are passed over.
+            await scrub(archive, tmp_path / "s.json", days=2, notices=damage.notices)
+    faults = {notice.fault for notice in damage.found}
+    assert "its object is gone" in faults
+    assert any("instead of" in fault for fault in faults)
+    assert any("not the one that was stored" in fault for fault in faults)
+    assert len(damage.found) == first + 1  # the next pass has begun
+    assert f"scrubbing: {OBJECTS} objects were read" in caplog.text
+    assert "3 are not what was stored" in caplog.text
+    assert "P1" not in caplog.text
+
+
+async def test_a_sound_archive_is_silent_and_read_again_and_again(
+    tmp_path: Path, clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with filled(tmp_path) as (archive, _):
+        with trio.move_on_after(3.5 * SECONDS_A_DAY):
+            await scrub(archive, tmp_path / "s.json", days=1)
+    passes = [r for r in caplog.records if r.getMessage().startswith("scrubbing: 8 objects")]
+    assert len(passes) == 3
+    assert all(record.levelno == logging.INFO for record in passes)
+
+
+async def test_an_empty_archive_is_no_busy_loop(
+    tmp_path: Path, clock: trio.testing.MockClock
+) -> None:
+    store = await open_file_store(tmp_path / "data")
+    async with Archive(store, MemoryIndex()) as archive:
+        with trio.move_on_after(SECONDS_A_DAY) as scope:
+            await scrub(archive, tmp_path / "s.json", days=1)
+        assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"done": "x"}', b"\xff"])
+def test_a_state_that_is_none_begins_anew(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "s.json"
+    path.write_bytes(content)
+    assert Pass.read(path) == Pass()
+
+
+def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    Pass(done=7, size=8, faults=9, seconds=1.5).write(path)
+    assert Pass.read(path) == Pass(done=7, size=8, faults=9, seconds=1.5)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_one_is_on_duty_and_the_next_when_it_is_gone(
+    tmp_path: Path, clock: trio.testing.MockClock
+) -> None:
+    on: list[str] = []
+
+    async def work(name: str) -> None:
+        on.append(name)
+        await trio.sleep_forever()
+
+    lock = tmp_path / "duty.lock"
+    async with trio.open_nursery() as nursery:
+        first = trio.CancelScope()
+
+        async def serve_first() -> None:
+            with first:
+                await on_duty(lock, lambda: work("first"))
+
+        nursery.start_soon(serve_first)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(on_duty, lock, lambda: work("second"))
+        await trio.sleep(3 * LOOK_SECONDS)
+        assert on == ["first"]
+        first.cancel()
+        await trio.sleep(2 * LOOK_SECONDS)
+        assert on == ["first", "second"]
+        nursery.cancel_scope.cancel()

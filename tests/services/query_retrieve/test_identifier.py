@@ -1,0 +1,425 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isocenter.engine.dataset import IMPLICIT_LITTLE, DataSetError, write_data_set
+from isocenter.engine.uid import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
+from isocenter.services.index.attributes import Level
+from isocenter.services.index.query import (
+    CombinedRange,
+    Criterion,
+    EmptyValue,
+    Match,
+    Range,
+    SequenceMatch,
+    SingleValue,
+    ValueList,
+    WildCard,
+)
+from isocenter.services.query_retrieve.identifier import (
+    IdentifierError,
+    KeySyntaxError,
+    ParsedQuery,
+    Root,
+    build_identifier,
+    encode_match,
+    parse_key,
+    parse_query,
+    read_identifier,
+)
+from isocenter.services.query_retrieve.key_values import MAX_KEYS, MAX_LISTED_VALUES, MAX_STARS
+
+SYNTAXES = [
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+]
+DEFAULT = IMPLICIT_VR_LITTLE_ENDIAN
+
+
+def parse(
+    keys: dict[str, str], level: Level | None = Level.STUDY, root: Root = Root.STUDY, **flags: Any
+) -> ParsedQuery:
+    identifier = build_identifier(list(keys.items()), level, DEFAULT)
+    return parse_query(identifier, DEFAULT, root=root, **flags)
+
+
+def refused(*arguments: Any, **flags: Any) -> IdentifierError:
+    with pytest.raises(IdentifierError) as raised:
+        parse(*arguments, **flags)
+    return raised.value
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_a_query_in_every_encoding(syntax: str) -> None:
+    identifier = build_identifier(
+        [
+            ("PatientName", "MÜLLER*"),
+            ("0008,0020", "20200101-"),
+            ("StudyInstanceUID", "1.2\\1.3"),
+            ("(0040,0275)[0].0040,1001", "R1"),
+            ("0040,0275[0].RequestedProcedureDescription", ""),
+            ("StudyID", ""),
+            ("PatientAddress", ""),
+        ],
+        Level.STUDY,
+        syntax,
+    )
+    parsed = parse_query(identifier, syntax, root=Root.STUDY, relational=True)
+    assert parsed.level is parsed.query.level is Level.STUDY
+    assert set(parsed.query.criteria) == {
+        Criterion(0x00100010, WildCard("MÜLLER*")),
+        Criterion(0x00080020, Range("20200101", None)),
+        Criterion(0x0020000D, ValueList(("1.2", "1.3"))),
+        Criterion(0x00400275, SequenceMatch((Criterion(0x00401001, SingleValue("R1")),))),
+    }
+    assert parsed.requested == (
+        (0x00080020, "DA"),
+        (0x00100010, "PN"),
+        (0x00101040, "LO"),
+        (0x0020000D, "UI"),
+        (0x00200010, "SH"),
+        (0x00400275, "SQ"),
+    )
+    assert parsed.requested_item == ((0x00321060, "LO"), (0x00401001, "SH"))
+    assert parsed.unsupported == (0x00101040,)
+    assert parsed.query.return_tags == (0x00080020, 0x00100010, 0x0020000D, 0x00200010, 0x00400275)
+    assert parsed.character_set == ("ISO_IR 192",)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "match"),
+    [
+        ("PatientID", "P1 ", SingleValue("P1")),
+        ("PatientID", "*", None),
+        ("PatientID", "**", None),
+        ("PatientID", '""', EmptyValue()),
+        ("PatientID", "P?", WildCard("P?")),
+        ("PatientName", "*^*", None),
+        ("PatientName", "^", None),
+        ("PatientName", "DOE", SingleValue("DOE")),
+        ("PatientName", "=山*", WildCard("=山*")),
+        ("StudyDate", "20200101", SingleValue("20200101")),
+        ("StudyDate", "*", None),
+        ("StudyDate", "20200101-20200131", Range("20200101", "20200131")),
+        ("StudyDate", "-2020.01.31", Range(None, "2020.01.31")),
+        ("StudyTime", "10:00-", Range("10:00", None)),
+        ("StudyDate", "2020*", SingleValue("2020*")),
+        ("StudyDescription", "A-B", SingleValue("A-B")),
+        ("ModalitiesInStudy", "CT\\MR\\CT", ValueList(("CT", "MR"))),
+        ("StudyInstanceUID", "1.2\\", SingleValue("1.2")),
+        ("StudyInstanceUID", "*", None),
+        ("NumberOfStudyRelatedSeries", "2", SingleValue("2")),
+        ("(0040,0275)", "", None),
+        ("(0040,0275)[0].0040,1001", "", None),
+    ],
+)
+def test_kinds_of_matching(key: str, value: str, match: Match | None) -> None:
+    parsed = parse({key: value}, relational=True)
+    assert [criterion.match for criterion in parsed.query.criteria] == ([match] if match else [])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("StudyInstanceUID", "1.2*"),
+        ("StudyInstanceUID", "1.2\\1.?"),
+        ("StudyDate", "-"),
+        ("StudyDate", "20200101-x"),
+        ("StudyDate", "20200101-20200102-20200103"),
+        ("StudyDate", "20200101\\20200102-"),
+        ("StudyTime", "a-b"),
+        ("AccessionNumber", "A*\\B"),
+        ("AccessionNumber", "*a" * (MAX_STARS + 1)),
+        ("AccessionNumber", "x" * 2000),
+        ("AccessionNumber", "x" * 300 + "*"),
+        ("AccessionNumber", "\\".join(map(str, range(MAX_LISTED_VALUES + 1)))),
+        ("0040,0275[1].0040,1001", "R1"),
+    ],
+)
+def test_keys_that_cannot_be_matched(key: str, value: str) -> None:
+    error = refused({key: value}, relational=True)
+    assert error.status == 0xA900
+    assert len(error.offending) == 1
+    assert "2020" not in str(error)
+
+
+def test_the_level() -> None:
+    for keys, level, root in [
+        ({}, None, Root.STUDY),
+        ({"0008,0052": "IMAGES"}, None, Root.PATIENT),
+        ({"0008,0052": ""}, None, Root.PATIENT),
+        ({}, Level.PATIENT, Root.STUDY),
+        ({}, Level.SERIES, Root.PATIENT_STUDY_ONLY),
+    ]:
+        error = refused(keys, level, root)
+        assert (error.status, error.offending) == (0xA900, (0x00080052,))
+    assert parse({}, Level.PATIENT, Root.PATIENT).query.criteria == ()
+
+
+def test_hierarchical_search_needs_the_keys_above() -> None:
+    assert refused({}, Level.STUDY, Root.PATIENT).offending == (0x00100020,)
+    assert refused({"PatientID": "P*"}, Level.STUDY, Root.PATIENT).offending == (0x00100020,)
+    uid_list = {"StudyInstanceUID": "1.2\\1.3"}
+    assert refused(uid_list, Level.SERIES).offending == (0x0020000D,)
+    keys = {"StudyInstanceUID": "1.2"}
+    assert refused(keys, Level.IMAGE).offending == (0x0020000E,)
+    assert parse(keys, Level.SERIES).query.criteria == (Criterion(0x0020000D, SingleValue("1.2")),)
+    assert parse({}, Level.IMAGE, relational=True).query.criteria == ()
+
+
+def test_keys_below_the_level_count_in_relational_queries_only() -> None:
+    keys = {"Modality": "CT"}
+    assert parse(keys).query.criteria == ()
+    assert parse(keys).requested == ((0x00080060, "CS"),)
+    assert parse(keys).unsupported == ()
+    assert parse(keys, relational=True).query.criteria == (
+        Criterion(0x00080060, SingleValue("CT")),
+    )
+
+
+def test_retrieve() -> None:
+    parsed = parse({"StudyInstanceUID": "1.2\\1.3", "Modality": "CT"}, for_retrieve=True)
+    assert parsed.query.criteria == (Criterion(0x0020000D, ValueList(("1.2", "1.3"))),)
+    parsed = parse(
+        {"PatientID": "P1", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"},
+        Level.SERIES,
+        Root.PATIENT,
+        for_retrieve=True,
+    )
+    assert [c.tag for c in parsed.query.criteria] == [0x00100020, 0x0020000D, 0x0020000E]
+    parsed = parse({"SOPInstanceUID": "1.4"}, Level.IMAGE, relational=True, for_retrieve=True)
+    assert parsed.query.criteria == (Criterion(0x00080018, SingleValue("1.4")),)
+
+
+@pytest.mark.parametrize(
+    ("keys", "level", "root"),
+    [
+        ({}, Level.STUDY, Root.STUDY),
+        ({"StudyInstanceUID": ""}, Level.STUDY, Root.STUDY),
+        ({"StudyInstanceUID": "*"}, Level.STUDY, Root.STUDY),
+        ({"StudyInstanceUID": '""'}, Level.STUDY, Root.STUDY),
+        ({"SeriesInstanceUID": "1.3"}, Level.SERIES, Root.STUDY),
+        ({"PatientID": "P*"}, Level.PATIENT, Root.PATIENT),
+        ({"PatientID": "P1\\P2"}, Level.PATIENT, Root.PATIENT),
+    ],
+)
+def test_retrieve_never_takes_everything(keys: dict[str, str], level: Level, root: Root) -> None:
+    assert refused(keys, level, root, for_retrieve=True).status == 0xA900
+
+
+def test_combined_date_time() -> None:
+    keys = {"StudyDate": "20200101-20200102", "StudyTime": "10-11", "PatientBirthDate": "19700101"}
+    parsed = parse(keys, combined_date_time=True)
+    assert parsed.query.combined == (
+        CombinedRange(0x00080020, 0x00080030, "20200101100000.000000", "20200102115959.999999"),
+    )
+    assert parsed.query.criteria == (Criterion(0x00100030, SingleValue("19700101")),)
+    assert parse(keys).query.combined == ()
+    (combined,) = parse(
+        {"StudyDate": "20200101-", "StudyTime": "-11"}, combined_date_time=True
+    ).query.combined
+    assert (combined.low, combined.high) == ("20200101000000.000000", None)
+
+
+def test_an_identifier_that_is_none() -> None:
+    with pytest.raises(IdentifierError) as raised:
+        parse_query(b"\x08\x00\x52", DEFAULT, root=Root.STUDY)
+    assert raised.value.status == 0xC000
+    many = [(0x00090000 + number, "UN", b"") for number in range(1, MAX_KEYS + 2)]
+    with pytest.raises(IdentifierError) as raised:
+        parse_query(write_data_set(many, IMPLICIT_LITTLE), DEFAULT, root=Root.STUDY)
+    assert raised.value.status == 0xA900
+
+
+def write_keys(keys: dict[str, str]) -> bytes:
+    try:
+        return build_identifier(list(keys.items()), Level.STUDY, DEFAULT)
+    except KeySyntaxError:
+        return b""
+
+
+_VALUES = st.text('*?"-\\=^ 0129.aé', max_size=12)
+
+
+@given(
+    st.binary(max_size=60)
+    | st.dictionaries(
+        st.sampled_from(
+            [
+                "PatientName",
+                "StudyDate",
+                "StudyTime",
+                "StudyInstanceUID",
+                "StudyID",
+                "0040,0275[0].0040,1001",
+                "0008,0005",
+                "0008,0052",
+                "PatientWeight",
+            ]
+        ),
+        _VALUES,
+    ).map(write_keys),
+    st.sampled_from(SYNTAXES),
+    st.sampled_from(Root),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_peer_gets_a_status_and_nothing_else(
+    identifier: bytes, syntax: str, root: Root, relational: bool, for_retrieve: bool
+) -> None:
+    try:
+        parsed = parse_query(
+            identifier,
+            syntax,
+            root=root,
+            relational=relational,
+            combined_date_time=True,
+            for_retrieve=for_retrieve,
+        )
+    except IdentifierError as error:
+        status = error.status
+    else:
+        encode_match(parsed, {}, syntax, retrieve_ae_title="ISOCENTER")
+        status = 0
+    assert status in (0, 0xA900, 0xC000)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_an_answer(syntax: str) -> None:
+    identifier = build_identifier(
+        [
+            ("PatientName", ""),
+            ("StudyInstanceUID", "1.2"),
+            ("SeriesInstanceUID", "1.3"),
+            ("Rows", ""),
+            ("NumberOfFrames", ""),
+            ("PatientAddress", ""),
+            ("0040,0275[0].0040,1001", ""),
+            ("0040,0275[0].0040,A370", ""),
+            ("ReferencedStudySequence", ""),
+        ],
+        Level.IMAGE,
+        syntax,
+    )
+    parsed = parse_query(identifier, syntax, root=Root.STUDY)
+    assert parsed.unsupported == (0x00081110, 0x00101040, 0x00400275)
+    match = {
+        0x00100010: "Müller^Änne",
+        0x00100020: "P1",
+        0x0020000D: "1.2",
+        0x0020000E: "1.3",
+        0x00080018: "1.4",
+        0x00280010: "512",
+        0x00400275: '[{"00401001":"R1","00400009":"S1"}]',
+    }
+    answer = read_identifier(
+        encode_match(parsed, match, syntax, retrieve_ae_title="ISOCENTER"), syntax
+    )
+    assert answer.SpecificCharacterSet == "ISO_IR 192"
+    assert answer.QueryRetrieveLevel == "IMAGE"
+    assert answer.RetrieveAETitle == "ISOCENTER"
+    assert answer.InstanceAvailability == "ONLINE"
+    assert str(answer.PatientName) == "Müller^Änne"
+    assert answer.PatientID == "P1"
+    assert (answer.StudyInstanceUID, answer.SeriesInstanceUID) == ("1.2", "1.3")
+    assert answer.SOPInstanceUID == "1.4"
+    assert answer.Rows == 512
+    assert answer["NumberOfFrames"].is_empty
+    assert answer["PatientAddress"].is_empty
+    assert answer["ReferencedStudySequence"].is_empty
+    (item,) = answer.RequestAttributesSequence
+    assert item.RequestedProcedureID == "R1"
+    assert "ScheduledProcedureStepID" not in item
+    assert item["ReferencedRequestSequence"].is_empty
+
+
+def test_an_answer_takes_the_character_set_of_the_question() -> None:
+    def answer(character_set: str, name: str) -> pydicom.Dataset:
+        identifier = build_identifier(
+            [("SpecificCharacterSet", character_set), ("PatientName", "")], Level.STUDY, DEFAULT
+        )
+        parsed = parse_query(identifier, DEFAULT, root=Root.STUDY)
+        encoded = encode_match(parsed, {0x00100010: name}, DEFAULT, retrieve_ae_title="A")
+        return read_identifier(encoded, DEFAULT)
+
+    assert "SpecificCharacterSet" not in answer("ISO_IR 100", "DOE")
+    assert answer("ISO_IR 100", "MÜLLER").SpecificCharacterSet == "ISO_IR 100"
+    assert str(answer("ISO_IR 100", "MÜLLER").PatientName) == "MÜLLER"
+    assert answer("ISO_IR 100", "山田").SpecificCharacterSet == "ISO_IR 192"
+    assert str(answer("ISO_IR 100", "山田").PatientName) == "山田"
+
+
+def test_sequences_asked_for_without_items_come_whole() -> None:
+    parsed = parse({"0040,0275": ""}, relational=True)
+    text = '[{"00401001":"R1"},{"00400009":"S2"}]'
+    answer = read_identifier(
+        encode_match(parsed, {0x00400275: text}, DEFAULT, retrieve_ae_title="A"), DEFAULT
+    )
+    first, second = answer.RequestAttributesSequence
+    assert first.RequestedProcedureID == "R1"
+    assert second.ScheduledProcedureStepID == "S2"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0008,0052=STUDY", ("0008,0052", "STUDY")),
+        ("(0010,0010)=DOE*", ("(0010,0010)", "DOE*")),
+        ("PatientName=A=B", ("PatientName", "A=B")),
+        ("StudyInstanceUID", ("StudyInstanceUID", "")),
+        ("(0040,0100)[0].Modality=CT", ("(0040,0100)[0].Modality", "CT")),
+    ],
+)
+def test_keys_as_people_write_them(text: str, expected: tuple[str, str]) -> None:
+    assert parse_key(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "=X",
+        "NoSuchKeyword=1",
+        "0010=1",
+        "0010,0010.0010,0020=1",
+        "0040,0275[0]=1",
+        "0040,0275[9999].0040,1001=1",
+        "0040,0275.0040,1001x",
+        "0010,0010[0]=1",
+    ],
+)
+def test_keys_that_are_none(text: str) -> None:
+    with pytest.raises(KeySyntaxError):
+        parse_key(text)
+
+
+@pytest.mark.parametrize(
+    "keys", [[("Rows", "x")], [("Rows", "70000")], [("0040,0275", "x")], [("Modality", "é")]]
+)
+def test_values_that_their_vr_cannot_have(keys: list[tuple[str, str]]) -> None:
+    with pytest.raises(KeySyntaxError):
+        build_identifier(keys, None, DEFAULT)
+
+
+def test_an_answer_of_a_peer_is_bounded() -> None:
+    with pytest.raises(DataSetError):
+        read_identifier(b"\x08\x00", DEFAULT)
+    item: Any = []
+    for _ in range(200):
+        item = [(0x00400275, "SQ", [item])]
+    with pytest.raises(DataSetError):
+        read_identifier(write_data_set(item, IMPLICIT_LITTLE), DEFAULT)
+    with pytest.raises(DataSetError):
+        read_identifier(bytes(2 << 20), DEFAULT)
