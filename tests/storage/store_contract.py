@@ -200,7 +200,7 @@ class StoreContract:
             assert bytes(await reader.view(2499, 10)) == data[2499:]
             assert bytes(await reader.view(2500, 1)) == b""
             before: Buffer = b""
-            for position in range(0, 2300, 300):
+            for position in range(0, 2500, 300):
                 piece = await reader.view(position, 300)
                 # Good until the next but one.
                 assert bytes(before) == data[max(position - 300, 0) : position]
