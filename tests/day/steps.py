@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import orjson
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
@@ -26,9 +29,12 @@ from isocenter.services.mpps.client import final_step, new_step, performed_serie
 from isocenter.services.mpps.step import StepState
 from services.mpps.samples import BEGAN, ENDED
 from support.processes import isocenter_command, run
-from support.studies import CT_IMAGE_STORAGE, ROOT, instance, write_studies
+from support.studies import CT_IMAGE_STORAGE, ROOT, instance
 
 INSTANCES = 300
+#: These leave in several parts: of 2 MiB each.
+LARGE = frozenset([20, 200])
+LARGE_ROWS = 1024
 STEP_UID = f"{ROOT}.100"
 TRANSACTION_UID = f"{ROOT}.200"
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
@@ -115,8 +121,13 @@ class Modality:
         self._department = department
         self.entry = Dataset()
         self.images = department.folder / "images"
-        write_studies(self.images, studies=1, series=1, instances=INSTANCES)
-        self.headers = [instance(1, 1, number) for number in range(1, INSTANCES + 1)]
+        self.headers = [
+            instance(1, 1, number, rows=LARGE_ROWS if number in LARGE else 16)
+            for number in range(1, INSTANCES + 1)
+        ]
+        self.images.mkdir()
+        for number, item in enumerate(self.headers):
+            item.save_as(self.images / f"{number}.dcm", enforce_file_format=True)
 
     def ask(self) -> bool:
         """The worklist has the order."""
@@ -201,12 +212,12 @@ def play(department: Department, during: Callable[..., Any] = nobody) -> dict[st
     modality = Modality(department)
     dicom = department.dicom
     forwarding = ExitStack()
-    forwarding.enter_context(during(department, department.to_orthanc, 450_000))
+    forwarding.enter_context(during(department, department.to_orthanc, 4_600_000))
     for what, relay, most, done in (
         ("order", department.hl7, 800, lambda: order(department)),
         ("worklist", dicom, 1_500, modality.ask),
         ("step in progress", dicom, 2_500, modality.begin),
-        ("images", dicom, 450_000, modality.store),
+        ("images", dicom, 4_600_000, modality.store),
         ("commitment asked", dicom, 30_000, modality.commit),
         ("commitment promised", department.to_modality, 20_000, modality.promised),
         ("step completed", dicom, 30_000, modality.complete),
@@ -220,6 +231,8 @@ def play(department: Department, during: Callable[..., Any] = nobody) -> dict[st
     forwarding.close()
     department.until("everything told", lambda: _is_quiet(department))
     state = final_state(department)
+    sent = sorted(map(_content, modality.headers))
+    state["as sent"] = [_kept(department) == sent, _forwarded(department) == sent]
     department.stop()
     verified = isocenter_command("db", "verify", "--data-dir", department.data_dir)
     assert verified.returncode == 0, verified.stdout
@@ -228,6 +241,21 @@ def play(department: Department, during: Callable[..., Any] = nobody) -> dict[st
 
 def _at_orthanc(department: Department) -> int:
     return int(department.orthanc.get("/statistics")["CountInstances"])
+
+
+def _content(item: Dataset) -> tuple[str, bytes]:
+    return str(item.SOPInstanceUID), hashlib.sha256(item.PixelData).digest()
+
+
+def _kept(department: Department) -> list[tuple[str, bytes]]:
+    return sorted(_content(dcmread(path)) for path in _objects(department.data_dir))
+
+
+def _forwarded(department: Department) -> list[tuple[str, bytes]]:
+    """What Orthanc has."""
+    orthanc = department.orthanc
+    files = (orthanc.get_bytes(f"/instances/{each}/file") for each in orthanc.get("/instances"))
+    return sorted(_content(dcmread(BytesIO(file))) for file in files)
 
 
 def _listed(department: Department, *words: str) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ EXPECTED = {
     "objects": sorted(f"{ROOT}.1.1.{number}" for number in range(1, INSTANCES + 1)),
     "studies complete": [f"{ROOT}.1"],
     "at Orthanc": INSTANCES,
+    "as sent": [True, True],
 }  # fmt: skip
 #: What happens on the day: eight steps that are killed, the forwarding, and the webhook.
 LEAST_KILLS = 8
