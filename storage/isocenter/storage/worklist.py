@@ -9,8 +9,8 @@ left is judged by `isocenter.services.worklist.keys.Keys.fits`, entry by entry.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from time import time
@@ -149,11 +149,12 @@ class SqliteWorklist:
         self, keys: Keys, states: Sequence[EntryState]
     ) -> AsyncIterator[AsyncIterator[Sequence[StoredEntry]]]:
         """See `Worklist.find`."""
-        yield self._blocks(keys, states)
+        async with aclosing(self._blocks(keys, states)) as blocks:
+            yield blocks
 
     async def _blocks(
         self, keys: Keys, states: Sequence[EntryState]
-    ) -> AsyncIterator[Sequence[StoredEntry]]:
+    ) -> AsyncGenerator[Sequence[StoredEntry], None]:
         numbers = await self._index.read(_matching_numbers, keys, states)
         for start in range(0, len(numbers), BLOCK_ROWS):
             block = await self._index.read(_rows, numbers[start : start + BLOCK_ROWS])

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import trio
-
-from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
-from isocenter.engine.dimse.status import Status
 from isocenter.engine.extended import FindFlags
 from isocenter.engine.negotiation import Offer
 from isocenter.services.errors import OperationError
-from isocenter.services.notices import QueryAnswered
 from isocenter.services.operations import Operation
+from isocenter.services.query_retrieve.answers import Answers
 from isocenter.services.query_retrieve.key_values import IdentifierError
-from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES, read_identifier
+from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
 from isocenter.services.worklist.entry import (
     MODALITY_WORKLIST_FIND,
     EntryState,
@@ -58,53 +54,20 @@ class WorklistQuery:
         return self._offer if abstract_syntax == MODALITY_WORKLIST_FIND else None
 
     async def perform(self, operation: Operation) -> None:
-        request = operation.request
-        if not isinstance(request, CFindRequest):
-            raise OperationError(Status.UNRECOGNIZED_OPERATION)
         syntax = operation.context.transfer_syntax
-        identifier = await read_identifier(operation)
-        found = 0
-        operation.account = lambda: QueryAnswered(
-            caller=operation.association.caller,
-            sop_class_uid=operation.context.abstract_syntax,
-            transfer_syntax_uid=syntax,
-            identifier=identifier,
-            matches=found,
-            status=operation.status,
-        )
+        answers = await Answers.begin(operation)
+        answers.limit = self._max_results
         try:
-            keys = parse_keys(identifier, syntax)
+            keys = parse_keys(answers.identifier, syntax)
         except IdentifierError as error:
             raise OperationError(error.status, str(error), error.offending) from error
-        pending = CFindResponse(
-            message_id_being_responded_to=request.message_id,
-            status=Status.PENDING,
-            affected_sop_class_uid=request.affected_sop_class_uid,
-        )
         async with self._worklist.find(keys, self._offered(keys)) as blocks:
             async for block in blocks:
-                answers: list[bytes] = []
-                for stored in block:
-                    if self._max_results and found >= self._max_results:
-                        await operation.respond_pending(pending, answers)
-                        raise OperationError(
-                            Status.OUT_OF_RESOURCES,
-                            f"more than {self._max_results} matches; narrow the query",
-                        )
-                    found += 1
-                    answers.append(keys.answer(with_state(stored)).encode(syntax))
-                if operation.is_cancelled:
+                if not await answers.add(
+                    keys.answer(with_state(stored)).encode(syntax) for stored in block
+                ):
                     break
-                await operation.respond_pending(pending, answers)
-                await trio.lowlevel.checkpoint()  # a C-CANCEL-RQ may have come
-        status = Status.CANCEL if operation.is_cancelled else Status.SUCCESS
-        await operation.respond(
-            CFindResponse(
-                message_id_being_responded_to=request.message_id,
-                status=status,
-                affected_sop_class_uid=request.affected_sop_class_uid,
-            )
-        )
+        await answers.finish()
 
     def _offered(self, keys: Keys) -> Sequence[EntryState]:
         return tuple(EntryState) if keys.asks_for_status else self._states
