@@ -271,3 +271,11 @@ def test_name_patterns_that_are_refused(pattern: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         main(["getscu", "h", "1", "--output-format", pattern])
     assert ended.value.code == 2
+
+
+def test_ctrl_c_while_a_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("isocenter.services.cli.import_module", interrupted)
+    assert main(["echoscu"]) == 130

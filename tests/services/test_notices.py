@@ -49,6 +49,7 @@ from isocenter.services.query_retrieve.get import Get
 from isocenter.services.query_retrieve.identifier_keys import build_identifier
 from isocenter.services.query_retrieve.models import QueryOptions
 from isocenter.services.query_retrieve.move import Move
+from isocenter.services.query_retrieve.suboperations import Backlog
 from isocenter.services.server import Bind, Server
 from isocenter.services.store import Storage
 from isocenter.services.tls.contexts import TlsFiles, server_context
@@ -102,9 +103,9 @@ async def archive_serving(heard: Heard) -> AsyncIterator[tuple[Server, Archive]]
             yield server, archive
 
 
-def calling(server: Server, *contexts: Context) -> Any:
+def calling(server: Server, *contexts: Context, **options: Any) -> Any:
     peer = Peer("US", "127.0.0.1", port_of(server))
-    return open_association(peer, contexts, calling_ae_title="MODALITY")
+    return open_association(peer, contexts, calling_ae_title="MODALITY", **options)
 
 
 async def store(association: ClientAssociation, paths: list[Path]) -> None:
@@ -296,6 +297,40 @@ async def test_more_than_may_be_retrieved_at_once_is_refused(tmp_path: Path) -> 
                 result = await association.get(wanted, receive)
     assert result.status == 0xA701
     assert "more than 2 instances" in result.comment
+
+
+async def test_all_that_is_retrieved_at_once_has_a_bound(tmp_path: Path) -> None:
+    paths = write_studies(tmp_path, studies=2, series=1, instances=2)
+    backlog = Backlog(3)
+    async with Archive(MemoryStore(), MemoryIndex()) as archive:
+        get = Get(archive, backlog=backlog)
+        async with serving(Storage(archive), get) as server:
+            contexts = ((sop_classes.STUDY_ROOT_GET, BASIC_SYNTAXES), CT)
+            async with calling(server, CT) as association:
+                await store(association, paths)
+            results = {}
+
+            async def retrieve(study: int) -> None:
+                asked = partial(
+                    build_identifier, [("StudyInstanceUID", f"{ROOT}.{study}")], Level.STUDY
+                )
+                roles = [CT_IMAGE_STORAGE]
+                async with calling(server, *contexts, scp_roles=roles) as association:
+                    results[study] = await association.get(asked, receive)
+
+            async def receive(operation: Operation, request: CStoreRequest) -> int:
+                if 2 not in results:
+                    assert backlog.count == 2
+                    await retrieve(2)
+                return 0
+
+            await retrieve(1)
+            assert (results[1].status, results[1].completed) == (0, 2)
+            assert results[2].status == 0xA701
+            assert "ask again later" in results[2].comment
+            await retrieve(2)
+            assert (results[2].status, results[2].completed) == (0, 2)
+    assert backlog.count == 0
 
 
 async def test_an_operation_without_an_answer_has_no_status() -> None:

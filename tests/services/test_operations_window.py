@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import trio
+import trio.testing
 
 from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
+from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.client import ClientAssociation, open_association
@@ -14,6 +18,7 @@ from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.registry import Registry
 from isocenter.services.server import Server, serve
+from support.serving import port_of, serving
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -117,3 +122,29 @@ async def test_without_negotiation_it_is_one_after_the_other() -> None:
         answers = await negotiated_window(service, ours=1, theirs=16, count=3)
     assert len(answers) == 3
     assert service.most == 1
+
+
+async def test_only_so_much_is_held_whole_on_one_association() -> None:
+    service = Gate(3)
+    limits = replace(DEFAULT_LIMITS, identifier=1_000)
+    async with serving(service, operations_window=4, limits=limits) as server:
+        peer = Peer("ANY-SCP", "127.0.0.1", port_of(server))
+        contexts = [(CT, [EXPLICIT_VR_LITTLE_ENDIAN])]
+        async with open_association(peer, contexts, operations_window=4) as association:
+            statuses = []
+
+            async def store(number: int) -> None:
+                statuses.append((await association.store(an_object(number))).status)
+
+            with trio.fail_after(20):
+                for _ in range(2):  # what has ended gives back what it held
+                    async with trio.open_nursery() as nursery:
+                        for number in (498, 499, 500):
+                            nursery.start_soon(store, number)
+                        while not statuses:
+                            await trio.testing.wait_all_tasks_blocked(0.01)
+                        for waiting in service.waiting:
+                            waiting.set()
+                        service.waiting.clear()
+                    assert sorted(statuses) == [0, 0, 0xA700]
+                    statuses.clear()

@@ -295,21 +295,28 @@ async def test_ae_titles(request_: pdu.AssociateRequest, expected: AssociateReje
 
 
 @pytest.mark.parametrize(
-    "limits",
+    ("limits", "whose", "setting"),
     [
-        ServerLimits(associations=1),
-        ServerLimits(associations_per_address=1),
-        ServerLimits(associations_per_ae_title=1),
+        (ServerLimits(associations=1), "", ""),
+        (ServerLimits(associations_per_address=1), " from 127.0.0.1", "_per_address"),
+        (ServerLimits(associations_per_ae_title=1), " as 'RAW'", "_per_ae_title"),
     ],
     ids=["in all", "per address", "per AE title"],
 )
-async def test_over_a_limit_an_association_is_rejected_transiently(limits: ServerLimits) -> None:
+async def test_over_a_limit_an_association_is_rejected_transiently(
+    limits: ServerLimits, whose: str, setting: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serving(server_limits=limits) as server:
         port = port_of(server)
         async with raw_peer(port) as first:
             await first.associate()
             async with raw_peer(port) as second:
                 assert await second.ask(associate_request()) == FULL
+            warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+            assert warned[-1].endswith(
+                f"rejected: 1 associations{whose} are as many as are allowed; end some, or raise "
+                f"server.max_associations{setting}"
+            )
             if limits.associations_per_ae_title == 1:
                 async with raw_peer(port) as other:
                     await other.associate(calling="ANOTHER")

@@ -50,8 +50,8 @@ class AccessPolicy:
         allow: calling AE titles admitted, ``*`` and ``?`` as wild cards; empty: all.
         certificate_owns_ae_title: whether a TLS peer's certificate must carry the
             calling AE title as its common name or an alternative name of the same text.
-        uniform_rejection: whoever is turned away for good hears 1/1/1 (no reason given),
-            so that nobody learns which titles there are.
+        uniform_rejection: whoever is turned away hears 1/1/1 (no reason given), also for a
+            while only, so that nobody learns which titles there are.
     """
 
     ae_titles: frozenset[str] = frozenset()

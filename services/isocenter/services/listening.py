@@ -6,13 +6,20 @@ A socket may also be there already: systemd's, which listens before and after us
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import trio
+
 _BACKLOG: Final = 1024
+#: How long accepting rests when the process or the machine has no descriptor or memory left.
+_PAUSE_SECONDS: Final = 0.25
+#: Such a shortage is logged once per this many pauses.
+_LOG_EVERY: Final = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +38,35 @@ class Bind:
 #: Names of sockets that systemd hands over (``FileDescriptorName=``).
 PLAIN_NAME: Final = "dicom"
 TLS_NAME: Final = "dicom-tls"
+
+
+class Shortage:
+    """Accepting fails for lack of descriptors or memory: a pause, and a line of log now and then.
+
+    Args:
+        what: is accepted, for the log.
+    """
+
+    def __init__(self, log: logging.Logger, what: str) -> None:
+        self._log = log
+        self._what = what
+        self._pauses = 0
+
+    async def rest(self, error: OSError) -> None:
+        """Before the next attempt."""
+        if self._pauses % _LOG_EVERY == 0:
+            self._log.error(
+                "cannot accept %s: %s; raise the limit of open files or lower the limit of "
+                "connections",
+                self._what,
+                error.strerror,
+            )
+        self._pauses += 1
+        await trio.sleep(_PAUSE_SECONDS)
+
+    def is_over(self) -> None:
+        """One was accepted, or nobody waits."""
+        self._pauses = 0
 
 
 def open_listeners(

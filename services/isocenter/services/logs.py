@@ -34,7 +34,9 @@ class _Text(logging.Formatter):
             f"{f'[{name}] ' if name else ''}{escape(record.getMessage())}"
         )
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            # Set off: the text of an exception may hold what looks like a line of its own.
+            traceback = self.formatException(record.exc_info).split("\n")
+            line += "".join(f"\n  {escape(one)}" for one in traceback)
         return line
 
 

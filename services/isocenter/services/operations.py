@@ -34,6 +34,9 @@ _RESPONSE_LOOKAHEAD: Final = 64
 #: Bytes of a data set that may wait for their performer before the socket does: the two take
 #: turns less often.
 _DATA_LOOKAHEAD: Final = 512 << 10
+#: So many data sets of the greatest length may be held whole on one association; real ones are
+#: a thousandth of that.
+_GATHERED_AT_ONCE: Final = 2
 #: The response to what waits for nothing; None: it is for the `Provider`.
 Answer = Callable[[PresentationContext, Request], Response | None]
 #: Performs one operation: reads its data set, sends its responses.
@@ -79,6 +82,8 @@ class Operation:
         self._cancelled = False
         self._ready: deque[memoryview] = deque()
         self._ready_bytes = 0
+        #: Of its data set, whole in memory until it has ended.
+        self._gathered = 0
         self._complete = not has_data_set
         self._abandoned = False
         self._arrived = trio.Event()
@@ -111,6 +116,8 @@ class Operation:
     def _abandon(self) -> None:
         """Nobody reads on: what still comes is dropped."""
         self._abandoned = True
+        self.association.gathered -= self._gathered
+        self._gathered = 0
         self._ready.clear()
         self._ready_bytes = 0
         self._consumed.set()
@@ -139,15 +146,20 @@ class Operation:
 
         Raises:
             OperationError: A700H out of resources, longer than *max_bytes*
-                (default: `Limits.identifier`).
+                (default: `Limits.identifier`), or too much together with what the operations
+                beside this one have gathered.
         """
         bound = self.association.limits.identifier if max_bytes is None else max_bytes
         gathered = bytearray()
         async for group in self.fragments():
             for data in group:
                 gathered += data
+            self.association.gathered += len(gathered) - self._gathered
+            self._gathered = len(gathered)
             if len(gathered) > bound:
                 raise OperationError(0xA700, f"data set longer than {bound} bytes")
+            if self.association.gathered > _GATHERED_AT_ONCE * bound:
+                raise OperationError(0xA700, "too many long data sets at once")
         return bytes(gathered)
 
     async def respond(self, response: Response, data_set: Buffer | None = None) -> None:

@@ -100,6 +100,10 @@ class Reloader:
         except (IsocenterError, OSError) as error:
             fault = str(error)
             log.error("%s: what is in use stays: %s", what, fault)
+        except Exception:
+            # A fault of ours, and no reason to stop serving.
+            fault = "internal error"
+            log.exception("%s: what is in use stays", what)
         self._notices.tell(ConfigurationReloaded(what=what, fault=fault))
 
     def _read_settings(self) -> None:

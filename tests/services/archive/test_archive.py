@@ -315,6 +315,23 @@ async def test_a_duplicate_of_an_object_that_vanished_takes_its_place(
         assert await keys_of(archive) == {stored.object_key}
 
 
+@pytest.mark.parametrize("policy", list(DuplicatePolicy))
+@pytest.mark.parametrize("left", [0, 200])
+async def test_a_duplicate_of_an_object_that_was_cut_short_takes_its_place(
+    tmp_path: Path, naming: NamingScheme, policy: DuplicatePolicy, left: int
+) -> None:
+    """As a power failure leaves it where nothing was synced; the peer was told that it is there."""
+    objects = await open_file_store(tmp_path)
+    async with opened(objects, naming=naming, duplicates=policy) as archive:
+        first = await store(archive)
+        os.truncate(tmp_path / "objects" / first.instance.object_key, left)
+        again = await store(archive)
+        assert (again.status, again.outcome) == (0, StoreOutcome.REPLACED)
+        stored = (await archive.get([uid(1)]))[uid(1)]
+        assert await data_set_of(archive, stored) == data_set()
+    assert await keys_of(archive) == {stored.object_key}
+
+
 # -- Group commit ------------------------------------------------------------------------
 
 

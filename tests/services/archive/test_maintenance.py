@@ -23,6 +23,7 @@ from isocenter.services.archive.maintenance import (
     ImportOutcome,
     ImportReport,
     Progress,
+    examine,
     import_directory,
     reindex,
     verify,
@@ -268,6 +269,18 @@ async def test_what_goes_while_it_is_verified_is_no_fault() -> None:
         report = await verify(archive)
         assert report.is_good
         assert report.missing.count == report.orphans.count == 0
+
+
+async def test_an_object_that_took_the_key_of_another_is_not_a_changed_one() -> None:
+    """With `replace` a key becomes free and is taken again, while a check has the old row."""
+    async with opened(MemoryStore(), duplicates=DuplicatePolicy.REPLACE) as archive:
+        old = (await store(archive)).instance
+        await store(archive, data=data_set(pixels=bytes(100)))
+        new = (await store(archive, data=data_set(pixels=bytes(200)))).instance
+        assert new.object_key == old.object_key
+        assert await examine(archive, old) is None
+        await archive.store.remove([new.object_key])
+        assert await examine(archive, new) == "its object is gone"
 
 
 # -- Reindex -----------------------------------------------------------------------------

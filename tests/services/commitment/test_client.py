@@ -218,6 +218,20 @@ def test_commitscu_tells_the_outcome_of_each(tmp_path: Path, capsys: Output) -> 
         assert "CT Image Storage" in capsys.readouterr().out
 
 
+def test_commitscu_promises_nothing_for_a_damaged_file(tmp_path: Path, capsys: Output) -> None:
+    whole = write_object(tmp_path)
+    (tmp_path / "notes.txt").write_text("no object, and none is missed")
+    with archive_server() as server:
+        assert main(["storescu", server.peer, str(whole), "-q"]) == 0
+        assert main(["commitscu", server.peer, str(tmp_path)]) == 0
+        (tmp_path / "2.dcm").write_bytes(whole.read_bytes()[:200])
+        capsys.readouterr()
+        assert main(["commitscu", server.peer, str(tmp_path)]) == 1
+    fault = capsys.readouterr().err
+    assert "1 of 1 instances are committed" in fault
+    assert "for 1 damaged files there is no promise" in fault
+
+
 def test_commitscu_listens_for_the_report(tmp_path: Path, capsys: Output) -> None:
     path, port = write_object(tmp_path), free_port()
     with archive_server(f"CT1@127.0.0.1:{port}") as server:

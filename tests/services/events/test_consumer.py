@@ -101,6 +101,7 @@ def test_as_environment_variable() -> None:
         (["webhook = 'ftp://h/'"], "consumer ris: webhook = 'ftp://h/': must be an http or https"),
         (["webhook = 'https://u:p@h/'"], "without user and password"),
         (["webhook = 'http://h:99999/'"], "must be an http"),
+        (["webhook = 'http://h:0/'"], "must be an http"),
         (["webhook = 'http:///x'"], "must be an http"),
         (["webhook = 'http://h/'", "kinds = ['study.completed']"], "study.complete or"),
         (["webhook = 'http://h/'", "kinds = []"], "kinds is empty"),

@@ -219,7 +219,7 @@ def test_what_is_missing_is_told_before_anything_is_served(tmp_path: Path) -> No
         (PythonFunction("json:nothing"), "cannot import json:nothing"),
         (PythonFunction("json:__name__"), "is no function"),
     ):
-        with pytest.raises(ConsumerError, match=words):
+        with pytest.raises(ConsumerError, match=rf"^consumer ris: .*{words}"):
             check(consumer(target))
 
 

@@ -369,6 +369,19 @@ def test_a_dry_run_says_what_would_be_done(tmp_path: Path) -> None:
     assert isocenter_command("rules", "list").returncode == 2
 
 
+def test_a_dry_run_says_what_would_be_refused(tmp_path: Path) -> None:
+    (file,) = write_studies(tmp_path / "in", studies=1, series=1, instances=1)
+    plain = dcmread(file)
+    plain.SpecificCharacterSet, plain.PatientName = None, "DOE"
+    plain.save_as(tmp_path / "plain.dcm")
+    edit = '[[rules]]\nname = "x"\ncoerce = [{ set = "InstitutionName", value = "Süd" }]\n'
+    config = configuration(tmp_path, edit)
+    done = isocenter_command("rules", "test", "--config", config, tmp_path / "plain.dcm")
+    assert done.returncode == 1
+    assert "would be refused with C000H" in done.stdout
+    assert "(0008,0080)" in done.stdout
+
+
 def test_what_dcmtk_has_signed_is_changed_only_where_it_is_not_signed(tmp_path: Path) -> None:
     files = write_studies(tmp_path / "in", studies=1, series=1, instances=2)
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"

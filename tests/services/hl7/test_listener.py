@@ -211,6 +211,11 @@ async def test_a_handler_that_fails_ends_one_connection(caplog: pytest.LogCaptur
     assert "an HL7 connection failed here" in caplog.text
 
 
+def refusal_of(notice: Notice) -> Refusal:
+    assert isinstance(notice, ConnectionRefused)
+    return notice.refusal
+
+
 async def test_the_longest_silent_connection_makes_room() -> None:
     async with (
         listening(echo, replace(LIMITS, connections=2)) as where,
@@ -227,6 +232,7 @@ async def test_the_longest_silent_connection_makes_room() -> None:
             await first.send_all(frame(b"c"))
             assert await receive(first) == [b"c"]
             assert where.listener.connections == 2
+    assert [refusal_of(one) for one in where.notices] == [Refusal.TOO_MANY]
 
 
 async def test_who_is_being_served_is_not_sent_away() -> None:
@@ -248,6 +254,7 @@ async def test_who_is_being_served_is_not_sent_away() -> None:
             assert await ended(second)
         release.set()
         assert await receive(first) == [b"done"]
+    assert [refusal_of(one) for one in where.notices] == [Refusal.TOO_MANY]
 
 
 async def test_a_stopping_server_finishes_what_it_does() -> None:

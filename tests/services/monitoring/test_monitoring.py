@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -99,8 +100,8 @@ def test_what_was_done_is_what_is_counted(archive: ServedArchive, tmp_path: Path
         "connections_refused_total[wrong_protocol]": 1,
         "operations_total[C-STORE,scp,success]": 4,
         "operations_total[C-FIND,scp,success]": 1,
-        "operation_duration_seconds_count[C-STORE,scp]": 4,
-        "operation_duration_seconds_count[C-FIND,scp]": 1,
+        "operation_duration_seconds_count[C-STORE,scp,success]": 4,
+        "operation_duration_seconds_count[C-FIND,scp,success]": 1,
         "instances_stored_total[stored]": 3,
         "instances_stored_total[already stored]": 1,
         "query_matches_total[]": 1,
@@ -113,10 +114,31 @@ def test_what_is_now_is_seen(archive: ServedArchive) -> None:
     assert values["isocenter_memory_budget_taken_bytes", ()] == 0
     assert values["isocenter_memory_budget_limit_bytes", ()] > 0
     assert values["isocenter_limit", (("name", "associations"),)] == 1_000
+    bounds = {dict(labels)["name"] for name, labels in values if name == "isocenter_limit"}
+    assert {
+        "handshakes",
+        "nesting",
+        "query_results",
+        "suboperations",
+        "backlog",
+        "hl7_connections",
+    } <= bounds
     assert values["process_open_fds", ()] > 0
     ends = [value for (name, _), value in values.items() if "certificate_expiry" in name]
     assert len(ends) >= 2
     assert all(value > 1_700_000_000 for value in ends)
+
+
+def test_a_handshake_that_is_under_way_is_seen(archive: ServedArchive) -> None:
+    assert archive.tls_port is not None
+    name = "isocenter_handshakes_active", ()
+    assert numbers(archive)[name] == 0
+    with socket.create_connection(("127.0.0.1", archive.tls_port)) as sock:
+        sock.sendall(b"\x16\x03\x01\x00\x10")
+        until = time.monotonic() + 4  # it may take five
+        while not numbers(archive)[name] and time.monotonic() < until:
+            pass
+        assert numbers(archive)[name] == 1
 
 
 def test_health(archive: ServedArchive) -> None:

@@ -11,6 +11,7 @@ from isocenter.services.cli import main
 from services.archive_support import SERIES, uid
 from services.cli_support import archive_server, free_port, write_object
 from services.mpps.samples import worklist_entry
+from services.worklist.samples import order
 
 Output = pytest.CaptureFixture[str]
 
@@ -132,3 +133,11 @@ def test_a_worklist_file_that_is_none(tmp_path: Path, capsys: Output) -> None:
         call = ["mppsscu", f"RIS@127.0.0.1:{free_port()}", "create", "--worklist", str(path)]
         assert main(call) == 2
         assert "neither DICOM nor DICOM JSON" in capsys.readouterr().err
+
+
+def test_a_faulty_entry_of_a_worklist_file_is_named(tmp_path: Path, capsys: Output) -> None:
+    path = tmp_path / "entry.json"
+    path.write_bytes(orjson.dumps([order(1), order(2, modality="")]))
+    call = ["mppsscu", f"RIS@127.0.0.1:{free_port()}", "create", "--worklist", str(path)]
+    assert main(call) == 2
+    assert "entry 2: (0040,0100)>(0008,0060) is missing" in capsys.readouterr().err

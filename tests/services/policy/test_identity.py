@@ -21,6 +21,7 @@ from joserfc import jwk, jwt
 from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.items import UserIdentity
 from isocenter.engine.pdu import AssociateAccept, AssociateReject
+from isocenter.services.access import AccessPolicy, Turned
 from isocenter.services.notices import AssociationEstablished, AssociationRejected
 from isocenter.services.policy import passwords
 from isocenter.services.policy.control import Admitted, Arrival
@@ -165,6 +166,19 @@ async def test_guessing_is_not_worth_while(
     assert isinstance(await identities.identify(by_passcode(), people, "10.0.0.8"), Identified)
     await trio.sleep(60)
     assert isinstance(await identities.identify(by_passcode(), people, HOST), Identified)
+
+
+async def test_who_guesses_learns_no_title_where_all_answers_are_the_same(
+    people: Policy, tmp_path: Path
+) -> None:
+    edits = users(*people.users), entities(ApplicationEntity(ae_title="WS7"))
+    access = control(tmp_path, *edits, settings=AccessPolicy(uniform_rejection=True))
+    for title in [*("WS7" for _ in range(11)), "NOBODY"]:
+        request = associate_request(calling=title)
+        info = replace(request.user_information, user_identity=by_passcode(passcode="guess"))
+        answer = await access.admit(replace(request, user_information=info), Arrival(host=HOST))
+        assert isinstance(answer, Turned)
+        assert answer.reject == NO_REASON
 
 
 async def test_verifications_are_few_at_once_and_few_may_wait(people: Policy) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +17,7 @@ import trio.testing
 
 from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.certificates.expiry import Expiry, expiries_of, renew_daily, warn_daily
+from isocenter.services.cli.serve import _watch_certificates
 from isocenter.services.composition import TlsContexts
 from isocenter.services.notices import ConfigurationReloaded
 from isocenter.services.pid_file import PidFile, pid_of_server
@@ -23,7 +26,7 @@ from isocenter.services.policy.opening import access_control_of
 from isocenter.services.policy.table import ApplicationEntity
 from isocenter.services.reloading import Reloader
 from isocenter.services.settings.loading import Settings, SettingsError, load_settings
-from isocenter.services.tls.contexts import TlsFileError, TlsFiles, server_context
+from isocenter.services.tls.contexts import TlsFileError, TlsFiles, client_context, server_context
 from services.policy.policy_support import entities, heard
 
 
@@ -159,6 +162,99 @@ async def test_a_worker_that_catches_up_tells_only_faults(setup: Setup) -> None:
     setup.write("nonsense")
     await setup.reloader.reload(is_catching_up=True)
     assert [type(one) for one in setup.told] == [ConfigurationReloaded]
+
+
+async def test_certificates_that_only_openssl_can_read_are_a_fault_and_no_end(
+    setup: Setup,
+) -> None:
+    files = CertificateAuthority.create(setup.folder / "own").ensure_server_certificate("ISOCENTER")
+    assert files.ca is not None
+    other = setup.folder / "trusted.crt"
+    other.write_text(files.ca.read_text().replace(" CERTIFICATE-", " TRUSTED CERTIFICATE-"))
+    setup.write(
+        f'[tls]\ncertificate = "{files.certificate}"\nkey = "{files.key}"\nca = "{other}"\n'
+    )
+    before = setup.tls.server, setup.tls.ca
+    faults = await setup.reload()
+    assert "trusted.crt: holds a certificate in another form" in faults.pop("certificates")
+    assert set(faults.values()) == {""}
+    assert (setup.tls.server, setup.tls.ca) == before
+
+
+async def test_a_fault_of_ours_in_a_reload_is_no_reason_to_stop_serving(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(setup.tls, "reload", broken)
+    faults = await setup.reload()
+    assert faults == {"settings": "", "certificates": "internal error", "access": "", "peers": ""}
+    assert "certificates: what is in use stays" in capsys.readouterr().err
+
+
+# Sessions of TLS 1.2.
+
+
+def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
+    """The server's end of a connection that both have closed in order."""
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = server.wrap_bio(up, down, server_side=True)
+    theirs = client.wrap_bio(down, up)
+    for end in 3 * (theirs, ours):
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    for end in (theirs, ours):
+        with suppress(ssl.SSLWantReadError):
+            end.unwrap()
+    return ours
+
+
+async def test_sessions_of_peers_that_are_gone_are_few(
+    setup: Setup, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isocenter.services.composition.tls._MOST_SESSIONS", 8)
+    CertificateAuthority(setup.folder / "certs").issue("CT1", folder=setup.folder)
+    client = client_context(
+        TlsFiles(
+            certificate=setup.folder / "CT1.crt",
+            key=setup.folder / "CT1.key",
+            ca=setup.folder / "certs" / "ca.crt",
+        ),
+        check_hostname=False,
+    )
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    tls, first = setup.tls, setup.tls.server
+    settings = setup.load()
+    in_memory = replace(settings, storage=replace(settings.storage, data_dir=Path(":memory:")))
+    lasting = [shake_hands(first, client)]
+    tls.forget_sessions()
+    assert tls.server is first  # it is one
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_certificates, tls, in_memory)
+        while first.session_stats()["number"] < 8:
+            shake_hands(first, client)
+        with trio.fail_after(20_000):  # before the day on which all is read again
+            while tls.server is first:  # noqa: ASYNC110 - a thread is what changes it
+                await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert tls.server.session_stats()["number"] == 0
+    assert shake_hands(tls.server, client).getpeercert(binary_form=True)
+    # Old contexts keep theirs for as long as somebody uses them: there are few of these, too.
+    for _ in range(9):
+        before = tls.server
+        while tls.server.session_stats()["number"] < 8:
+            lasting.append(shake_hands(tls.server, client))
+        tls.forget_sessions()
+    assert len({id(one.context) for one in lasting}) == 9
+    assert tls.server is before
+    # Files that changed are what `reload` is for.
+    del lasting[:]
+    (setup.folder / "certs" / "server.crt").touch()
+    tls.forget_sessions()
+    assert tls.server is before
+    tls.reload()
+    assert tls.server is not before
 
 
 # Revocation lists.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.services.archive.naming import NamingScheme
+from isocenter.services.composition import server_limits_of
 from isocenter.services.ports import DuplicatePolicy
 from isocenter.services.settings.loading import (
     SETTINGS,
@@ -436,3 +437,19 @@ json_like = st.recursive(
 @given(st.sampled_from(SETTINGS), json_like)
 def test_any_value_is_allowed_or_a_settings_error(setting: Setting, value: object) -> None:
     assert outcome(setting.key, value)
+
+
+@pytest.mark.parametrize(
+    ("connections", "associations", "expected"),
+    [(10, 1_000, 10), (1_000, 10, 10), (10, 0, 10), (0, 10, 10)],
+)
+def test_there_are_no_more_associations_than_connections(
+    connections: int, associations: int, expected: int
+) -> None:
+    settings = load_settings(
+        environ={},
+        overrides={
+            "server.max_connections": connections, "server.max_associations": associations,
+        },
+    )  # fmt: skip
+    assert server_limits_of(settings).associations == expected

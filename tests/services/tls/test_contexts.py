@@ -241,6 +241,80 @@ def test_without_a_list_of_its_issuer_a_certificate_is_refused(site: Site, tmp_p
     assert "no revocation list" in describe_tls_error(wire.server_error)
 
 
+class Issuer:
+    """A CA with a list of its own, below another one or none, which issues what it is told to."""
+
+    def __init__(self, name: str, above: Issuer | None = None) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.certificate = (above or self).sign(self.name, self.key, is_ca=True)
+
+    def sign(
+        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, is_ca: bool = False
+    ) -> x509.Certificate:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - DAY)
+            .not_valid_after(NOW + DAY)
+            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+            .sign(self.key, hashes.SHA256())
+        )
+
+    def revocation_list(self, *revoked: x509.Certificate) -> bytes:
+        made = x509.CertificateRevocationListBuilder().issuer_name(self.name)
+        for one in revoked:
+            made = made.add_revoked_certificate(
+                x509.RevokedCertificateBuilder()
+                .serial_number(one.serial_number)
+                .revocation_date(NOW - DAY)
+                .build()
+            )
+        made = made.last_update(NOW - DAY).next_update(NOW + DAY)
+        return made.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ("issuing", ""),
+        ("issuing root", ""),
+        ("issuing root-revoking", "revoked"),
+        ("root-revoking", "no revocation list"),
+    ],
+)
+def test_a_ca_that_its_root_revoked_speaks_for_nobody(
+    site: Site, tmp_path: Path, lists: str, said: str
+) -> None:
+    root = Issuer("Root")
+    issuing = Issuer("Issuing", root)
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = issuing.sign(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CT1")]), key)
+    pem = serialization.Encoding.PEM
+    ca = tmp_path / "ca.crt"
+    ca.write_bytes(root.certificate.public_bytes(pem) + issuing.certificate.public_bytes(pem))
+    files = TlsFiles(certificate=tmp_path / "CT1.crt", key=tmp_path / "CT1.key")
+    (tmp_path / "CT1.crt").write_bytes(leaf.public_bytes(pem))
+    (tmp_path / "CT1.key").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    made = {
+        "issuing": issuing.revocation_list(),
+        "root": root.revocation_list(),
+        "root-revoking": root.revocation_list(issuing.certificate),
+    }
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(b"".join(made[name] for name in lists.split()))
+    wire = connect(server_context(replace(site.server, ca=ca, crl=crl)), raw_client(site, files))
+    assert wire.works == (not said)
+    if said:
+        assert wire.server_error is not None
+        assert said in describe_tls_error(wire.server_error)
+
+
 @pytest.mark.parametrize("mode", list(ClientCertificates))
 def test_modes_of_client_certificates(site: Site, mode: ClientCertificates) -> None:
     server = server_context(site.server, "bcp195", mode)

@@ -94,6 +94,38 @@ def test_what_an_update_does_not_name_stays_to_the_last_item(
     assert "'V1'" not in shown
 
 
+def test_an_update_does_not_judge_what_it_does_not_name(tmp_path: Path, capsys: Output) -> None:
+    data_dir = str(tmp_path / "data")
+    at = ["--data-dir", data_dir]
+    step = "ScheduledProcedureStepSequence[0]"
+    more = {
+        f"{step}.ScheduledProcedureStepStartTime": "09",
+        f"{step}.ScheduledProtocolCodeSequence[0].CodeValue": "A",
+        f"{step}.ScheduledProtocolCodeSequence[0].CodeMeaning": "Head^Neck^Chest",
+    }
+    path = tmp_path / "order.json"
+    path.write_bytes(orjson.dumps(order(protocol_code="", attributes=more)))
+    assert main(["worklist", "import", *at, str(path)]) == 0
+    assert main(["worklist", "update", *at, *ENTRY, "sex=M"]) == 0
+    (entry,) = listed(data_dir, capsys)
+    assert (entry["sex"], entry["scheduled_datetime"]) == ("M", "20261124090000")
+    assert entry["protocol_code"].endswith("^Head^Neck^Chest")
+
+
+@pytest.mark.parametrize("action", ["update", "remove", "show", "list"])
+def test_where_no_archive_is_none_is_made(action: str, tmp_path: Path, capsys: Output) -> None:
+    words = {"update": [*ENTRY, "sex=M"], "list": []}.get(action, [*ENTRY])
+    assert main(["worklist", action, "--data-dir", str(tmp_path / "typo"), *words]) == 2
+    assert "no archive is there" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: Output) -> None:
+    missing = tmp_path / "missing.json"
+    assert main(["worklist", "import", "--data-dir", str(tmp_path / "data"), str(missing)]) == 1
+    assert f"{missing}: No such file or directory\n" in capsys.readouterr().err
+
+
 def test_a_new_key_moves_the_entry(tmp_path: Path, capsys: Output) -> None:
     data_dir = str(tmp_path / "data")
     at = ["--data-dir", data_dir]
@@ -111,6 +143,7 @@ def test_a_file_with_a_faulty_entry_loads_none(tmp_path: Path, capsys: Output) -
     fault = capsys.readouterr().err
     assert "orders.json" in fault
     assert "(0008,0060)" in fault
+    assert "(field modality)" in fault
     assert "DOE" not in fault
     assert not (tmp_path / "data").exists()
     path.write_bytes(orjson.dumps([order(1), order(2, step_status="STARTED")]))

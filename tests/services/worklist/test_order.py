@@ -6,7 +6,12 @@ import pytest
 
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services.worklist.entry import EntryFault, EntryKey, EntryState
-from isocenter.services.worklist.order import FIELDS, entry_of_order, order_of
+from isocenter.services.worklist.order import (
+    FIELDS,
+    entry_of_fields,
+    entry_of_order,
+    order_of,
+)
 from services.worklist.samples import entry, order
 
 
@@ -32,6 +37,43 @@ def test_each_field_becomes_its_attribute() -> None:
 def test_fields_come_back_as_they_went_in() -> None:
     back = order_of(entry())
     assert {name: back[name] for name in order()} == order()
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "field"),
+    [
+        ("20261124", "09", "20261124090000"),
+        ("20261124", "0930", "20261124093000"),
+        ("2026.11.24", "09:30:15", "20261124093015"),
+        ("20261124", "235960.5", "20261124235960.500000"),
+    ],
+)
+def test_start_dates_and_times_of_dicom_can_be_read_again(date: str, time: str, field: str) -> None:
+    step = "(0040,0100)[0]."
+    given = entry(attributes={f"{step}(0040,0002)": date, f"{step}(0040,0003)": time})
+    fields = order_of(given)
+    assert fields["scheduled_datetime"] == field
+    assert order_of(entry_of_order(fields, "x")[0]) == fields
+
+
+def test_a_code_without_a_value_is_no_field() -> None:
+    path = "ScheduledProcedureStepSequence[0].ScheduledProtocolCodeSequence[0]"
+    given = entry(protocol_code="", attributes={f"{path}.CodeMeaning": "Chest"})
+    assert "protocol_code" not in order_of(given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"station_ae": ""}, "station_ae"),
+        ({"scheduled_datetime": "20261124250000"}, "scheduled_datetime"),
+        ({"sex": "female"}, "sex"),
+    ],
+)
+def test_whoever_wrote_fields_hears_which(changes: dict[str, object], field: str) -> None:
+    with pytest.raises(EntryFault, match=rf"\(field {field}\)$") as raised:
+        entry_of_fields(order(**changes), "orders.json, entry 3")
+    assert raised.value.tag
 
 
 def test_the_study_of_an_order_is_always_the_same() -> None:
@@ -70,6 +112,9 @@ def test_what_a_list_says_can_be_read_again() -> None:
         ({"scheduled_datetime": "tomorrow"}, "scheduled_datetime is no"),
         ({"scheduled_datetime": "2026"}, "scheduled_datetime is no"),
         ({"scheduled_datetime": "20269924"}, "(0040,0100)>(0040,0002) is not"),
+        ({"scheduled_datetime": "20261124096000"}, "(0040,0100)>(0040,0003) is not"),
+        ({"scheduled_datetime": "20261124240000"}, "(0040,0100)>(0040,0003) is not"),
+        ({"scheduled_datetime": "20261124093061"}, "(0040,0100)>(0040,0003) is not"),
         ({"birth_date": "29.02.1980"}, "(0010,0030) is not"),
         ({"sex": "female"}, "(0010,0040) is not"),
         ({"study_uid": "1.2.x"}, "(0020,000D) is not"),

@@ -251,6 +251,8 @@ def test_a_peer_without_a_worklist(capsys: Output) -> None:
     ("options", "said"),
     [
         (["--date", "tomorrow"], "is no day YYYYMMDD"),
+        (["--date", "20261399"], "is no day YYYYMMDD"),
+        (["--date", "20261124-20261120"], "is no day YYYYMMDD"),
         (["--date", "20261124", "--today"], "not allowed with"),
         (["--station", "a\\b"], "--station"),
     ],

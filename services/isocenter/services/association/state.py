@@ -122,6 +122,8 @@ class AssociationState:
         self._artim_deadline = math.inf
         self._received_at = math.inf
         self._performing: set[Operation] = set()
+        #: Bytes of data sets that operations of now hold whole.
+        self.gathered = 0
         self._operation_ended = Broadcast()
         self._invocations: dict[int, Invocation] = {}
         self._invocation_ended = Broadcast()

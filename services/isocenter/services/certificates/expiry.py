@@ -13,7 +13,12 @@ import trio
 from cryptography import x509
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.tls.contexts import TlsFiles, files_in
+from isocenter.services.tls.contexts import (
+    TlsFiles,
+    certificates_in,
+    files_in,
+    revocation_lists_in,
+)
 
 log = logging.getLogger("isocenter.tls")
 
@@ -58,29 +63,24 @@ class Expiry:
 
 
 def expiries_of(files: TlsFiles) -> tuple[Expiry, ...]:
-    """What *files* hold, in their order."""
+    """What *files* hold, in their order.
+
+    Raises:
+        TlsFileError: one of them cannot be read.
+    """
     return tuple(_expiries(files))
 
 
 def _expiries(files: TlsFiles) -> Iterator[Expiry]:
     for what, path in (("certificate", files.certificate), ("CA", files.ca)):
         if path is not None:
-            for one in x509.load_pem_x509_certificates(path.read_bytes()):
+            for one in certificates_in(path):
                 yield Expiry(what, _name(one.subject), path, one.not_valid_after_utc)
     if files.crl is not None:
         for path in files_in(files.crl):
-            for block in _crls(path.read_bytes()):
-                crl = x509.load_pem_x509_crl(block)
+            for crl in revocation_lists_in(path):
                 if crl.next_update_utc is not None:
                     yield Expiry("revocation list", _name(crl.issuer), path, crl.next_update_utc)
-
-
-_CRL_BEGIN: Final = b"-----BEGIN X509 CRL-----"
-
-
-def _crls(pem: bytes) -> Iterator[bytes]:
-    for block in pem.split(_CRL_BEGIN)[1:]:
-        yield _CRL_BEGIN + block
 
 
 def _name(name: x509.Name) -> str:

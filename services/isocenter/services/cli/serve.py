@@ -286,6 +286,7 @@ async def _watch_certificates(tls: composition.TlsContexts, settings: Settings) 
     async with trio.open_nursery() as nursery:
         if settings.tls.uses_private_ca:
             nursery.start_soon(renew_daily, tls.reload)
+        nursery.start_soon(tls.keep_few_sessions)
         warns = partial(warn_daily, lambda: tls.expiries)
         if settings.storage.is_in_memory:
             await warns()

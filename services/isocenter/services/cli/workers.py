@@ -14,7 +14,8 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, Self
 
 from isocenter.services import systemd
@@ -28,6 +29,8 @@ _MOST_FAILED_STARTS: Final = 3
 #: A sign of life in the pipe; a write of it is never torn (PIPE_BUF).
 _PID: Final = struct.Struct("=q")
 _MOST_BEATS: Final = 512
+#: By which the parent is told what to do.
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run_workers(
@@ -83,8 +86,9 @@ def run_workers(
     with _Alive() as alive:
         while True:
             while len(workers) < count and not stopping:
-                pid = _fork(lambda: work(ready, alive.beat, parent_end), parent_life)
-                workers[pid] = time.monotonic()
+                with _signals_held():  # `stop` and `reload` have to know of each worker
+                    pid = _fork(lambda: work(ready, alive.beat, parent_end), parent_life)
+                    workers[pid] = time.monotonic()
                 alive.watch(workers)
             if (
                 not announced
@@ -162,6 +166,16 @@ class _Alive:
             self._heard.clear()
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What comes meanwhile is obeyed at the end."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
 def _fork(work: Callable[[], object], *not_inherited: int) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
@@ -176,6 +190,7 @@ def _fork(work: Callable[[], object], *not_inherited: int) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         # Until it can be obeyed: a worker reads everything anew when it starts.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         work()
         code = 0
     except BaseExceptionGroup as group:

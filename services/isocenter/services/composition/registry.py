@@ -15,6 +15,7 @@ from isocenter.services.query_retrieve.find import Find
 from isocenter.services.query_retrieve.get import Get
 from isocenter.services.query_retrieve.models import QueryOptions
 from isocenter.services.query_retrieve.move import Move
+from isocenter.services.query_retrieve.suboperations import Backlog
 from isocenter.services.registry import Registry, Service
 from isocenter.services.server import ServerLimits
 from isocenter.services.settings.loading import Settings
@@ -30,7 +31,8 @@ def server_limits_of(settings: Settings) -> ServerLimits:
     return ServerLimits(
         connections=server.max_connections or unlimited,
         handshakes=server.max_handshakes or unlimited,
-        associations=server.max_associations or unlimited,
+        # Each has a connection, and those that are associated are not closed for others.
+        associations=min(server.max_associations or unlimited, server.max_connections or unlimited),
         associations_per_address=server.max_associations_per_address or unlimited,
         associations_per_ae_title=server.max_associations_per_ae_title or unlimited,
     )
@@ -80,14 +82,16 @@ def registry_of(
         services.append(storage)
     services += workflow.services
     if settings.query.enabled:
+        backlog = Backlog(settings.query.max_backlog)
         services += [
             Find(archive, ae_title=ae_title, options=options),
-            Get(archive, options=options),
+            Get(archive, options=options, backlog=backlog),
             Move(
                 archive,
                 destination=peers.get,
                 connect=connections.to_store,
                 options=options,
+                backlog=backlog,
                 associations=settings.query.move_associations,
             ),
         ]

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import ssl
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
+from weakref import WeakSet
+
+import trio
 
 from isocenter.services.certificates.authority import ensure_ca, ensure_server_certificate
 from isocenter.services.certificates.expiry import Expiry, expiries_of
 from isocenter.services.peer import Peer
 from isocenter.services.settings.loading import Settings
-from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.tls.contexts import (
+    TlsFileError,
+    TlsFiles,
+    client_context,
+    files_in,
+    server_context,
+)
+
+#: OpenSSL keeps each session of TLS 1.2 for two hours, in case its peer takes it up again: 11 KiB
+#: with the certificate.  Python's `ssl` cannot switch that off; a new context has none.
+_MOST_SESSIONS: Final = 256
+_LOOK_SECONDS: Final = 5.0
+#: Contexts with sessions of their own that associations still use.
+_MOST_BEFORE: Final = 8
 
 
 class TlsContexts:
@@ -35,11 +53,19 @@ class TlsContexts:
         self._client_any_host: ssl.SSLContext
         self.ca: Path | None = None
         self.expiries: tuple[Expiry, ...] = ()
+        self._files = TlsFiles()
+        #: Of the files, as they were read.
+        self._states: tuple[object, ...] = ()
+        self._before: WeakSet[ssl.SSLContext] = WeakSet()
+        self._one_at_a_time = threading.Lock()
         self.reload()
 
     def reload(self, settings: Settings | None = None) -> None:
         """Read certificates, keys and revocation lists again; *settings* may name others."""
-        settings = settings or self._settings
+        with self._one_at_a_time:
+            self._reload(settings or self._settings)
+
+    def _reload(self, settings: Settings) -> None:
         tls = settings.tls
         if tls.uses_private_ca:
             directory = self._ca_directory
@@ -54,12 +80,50 @@ class TlsContexts:
                 crl=tls.crl,
                 key_password=tls.key_password,
             )
+        states = _states_of(files)
         server = server_context(files, tls.profile, tls.client_certificates, strict=tls.strict)
         client = client_context(files, tls.profile, strict=tls.strict)
         any_host = client_context(files, tls.profile, check_hostname=False, strict=tls.strict)
+        expiries = expiries_of(files)
         self.server, self._client, self._client_any_host = server, client, any_host
-        self.ca, self.expiries, self._settings = files.ca, expiries_of(files), settings
+        self.ca, self.expiries, self._settings = files.ca, expiries, settings
+        self._files, self._states = files, states
+
+    def forget_sessions(self) -> None:
+        """When many are kept, a new context of the same files for the associations to come.
+
+        Blocks.  Files that have changed are left to `reload`.
+        """
+        with self._one_at_a_time:
+            sessions = self.server.session_stats()["number"]
+            if sessions < _MOST_SESSIONS or len(self._before) >= _MOST_BEFORE:
+                return
+            tls = self._settings.tls
+            try:
+                if _states_of(self._files) != self._states:
+                    return
+                new = server_context(
+                    self._files, tls.profile, tls.client_certificates, strict=tls.strict
+                )
+            except (TlsFileError, OSError):
+                return  # as `reload` will say
+            self._before.add(self.server)
+            self.server = new
+
+    async def keep_few_sessions(self) -> None:
+        """`forget_sessions` now and then."""
+        while True:
+            await trio.sleep(_LOOK_SECONDS)
+            await trio.to_thread.run_sync(self.forget_sessions)
 
     def client(self, peer: Peer) -> ssl.SSLContext:
         """For connecting to *peer*, with our own certificate."""
         return self._client if peer.verify_host else self._client_any_host
+
+
+def _states_of(files: TlsFiles) -> tuple[object, ...]:
+    """What changes when one of them does."""
+    paths = [path for path in (files.certificate, files.key, files.ca) if path is not None]
+    paths += files_in(files.crl) if files.crl is not None else ()
+    states = [(path, path.stat()) for path in paths if path.exists()]
+    return tuple((path, one.st_ino, one.st_size, one.st_mtime_ns) for path, one in states)

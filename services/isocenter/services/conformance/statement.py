@@ -254,6 +254,7 @@ def _keys(settings: Settings) -> Iterator[Block]:
         [
             ("Matches of one C-FIND", _bound(settings.query.max_results)),
             ("Instances of one C-MOVE or C-GET", _bound(settings.query.max_suboperations)),
+            ("Instances of all C-MOVE and C-GET at once", _bound(settings.query.max_backlog)),
         ],
     )
 

@@ -23,7 +23,7 @@ from isocenter.services.hl7.mllp import (
     MessageUnfinished,
     frame,
 )
-from isocenter.services.listening import Bind
+from isocenter.services.listening import Bind, Shortage
 from isocenter.services.networks import is_within
 from isocenter.services.notices import ConnectionRefused, Notices, Refusal
 from isocenter.services.tls.errors import describe_tls_error
@@ -41,8 +41,6 @@ log = logging.getLogger("isocenter.hl7")
 _MOST_STRAY_BYTES: Final = 1_024
 #: Messages that a sender may begin, one after the other, without ending one.
 _MOST_UNFINISHED: Final = 10
-#: Accepting rests for so long when there are no descriptors left.
-_PAUSE_SECONDS: Final = 0.25
 
 #: Judges a message; what to answer, if anything.
 Take = Callable[[MessageReceived | MessageTooLong, Complaints], Awaitable[bytes | None]]
@@ -113,13 +111,14 @@ class OrderListener:
     async def _accept(self, listener: socket.socket, bind: Bind, nursery: trio.Nursery) -> None:
         listener.setblocking(False)
         own = trio.socket.from_stdlib_socket(listener)
+        shortage = Shortage(log, "connections for HL7")
         while True:
             try:
                 accepted, name = await own.accept()
             except OSError as error:
-                log.warning("cannot accept a connection for HL7: %s", error.strerror)
-                await trio.sleep(_PAUSE_SECONDS)
+                await shortage.rest(error)
                 continue
+            shortage.is_over()
             sock = socket.socket(fileno=accepted.detach())
             sock.setblocking(False)
             if self._limits.senders and not is_within(name[0], self._limits.senders):
@@ -129,8 +128,12 @@ class OrderListener:
                 )
                 continue
             if len(self._connections) >= self._limits.connections and not self._drop_idle():
-                log.warning("%s: too many connections for HL7; closed", format_address(name))
                 sock.close()
+                self._refuse(
+                    format_address(name),
+                    Refusal.TOO_MANY,
+                    "all connections for HL7 are being served; closed (hl7.max_connections)",
+                )
                 continue
             connection = _Connection(Complaints(format_address(name)))
             self._connections[connection] = None
@@ -140,8 +143,10 @@ class OrderListener:
         """Close the one that has said nothing for the longest, if one is not being served."""
         for connection in self._connections:
             if not connection.is_busy and not connection.scope.cancel_called:
-                log.warning(
-                    "%s: closed for another sender (hl7.max_connections)", connection.address
+                self._refuse(
+                    connection.address,
+                    Refusal.TOO_MANY,
+                    "closed for another sender (hl7.max_connections)",
                 )
                 connection.scope.cancel()
                 del self._connections[connection]

@@ -15,6 +15,8 @@ from typing import Final
 import h11
 import trio
 
+from isocenter.services.listening import Shortage
+
 log = logging.getLogger("isocenter.http")
 
 #: Connections at once; who comes then waits in the kernel's queue.
@@ -24,8 +26,6 @@ DEADLINE_SECONDS: Final = 10.0
 _MOST_HEADER_BYTES: Final = 8 << 10
 _RECEIVED: Final = 4 << 10
 _MOST_REQUESTS: Final = 100
-#: Accepting rests for so long when there are no descriptors left.
-_PAUSE_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ async def serve_http(listener: socket.socket, pages: dict[str, Page]) -> None:
     listener.setblocking(False)
     limiter = trio.CapacityLimiter(MOST_CONNECTIONS)
     own = trio.socket.from_stdlib_socket(listener)
+    shortage = Shortage(log, "connections for monitoring")
     async with trio.open_nursery() as nursery:
         while True:
             await limiter.acquire_on_behalf_of(slot := object())
@@ -53,12 +54,12 @@ async def serve_http(listener: socket.socket, pages: dict[str, Page]) -> None:
                 sock, address = await own.accept()
             except OSError as error:
                 limiter.release_on_behalf_of(slot)
-                log.warning("cannot accept a connection for monitoring: %s", error.strerror)
-                await trio.sleep(_PAUSE_SECONDS)
+                await shortage.rest(error)
                 continue
             except BaseException:
                 limiter.release_on_behalf_of(slot)
                 raise
+            shortage.is_over()
             nursery.start_soon(_serve_one, sock, str(address[0]), pages, limiter, slot)
 
 

@@ -113,6 +113,7 @@ class Metrics:
         self._active = gauge("associations_active", "associations now")
         self._peak = gauge("associations_active_peak", "most at once since the start", mode="sum")
         self._connections = gauge("connections_active", "transport connections now")
+        self._handshakes = gauge("handshakes_active", "TLS handshakes under way now")
         self._refused = counter(
             "connections_refused", "connections that never became an association", "refusal"
         )
@@ -120,8 +121,9 @@ class Metrics:
             "operations", "DIMSE operations that have ended", "command", "role", "status"
         )
         self._operation_seconds = histogram(
-            "operation_duration_seconds", "from the command set to the end", "command", "role"
-        )
+            "operation_duration_seconds", "from the command set to the end",
+            "command", "role", "status",
+        )  # fmt: skip
         self._received = counter("received_bytes", "bytes of DICOM received")
         self._sent = counter("sent_bytes", "bytes of DICOM sent")
         self._stored = counter(
@@ -183,7 +185,7 @@ class Metrics:
         kind = "none" if status is None else _STATUS_NAMES[classify(status)]
         return (
             self._operations.labels(command, role, kind),
-            self._operation_seconds.labels(command, role),
+            self._operation_seconds.labels(command, role, kind),
         )
 
     # -- Counting ---------------------------------------------------------------------
@@ -254,6 +256,7 @@ class Metrics:
         self._look_at_associations()
         if self.server is not None:
             self._connections.set(self.server.connections)
+            self._handshakes.set(self.server.handshakes)
             received, sent = self.server.traffic()
             self._received.inc(received - self._seen_bytes[0])
             self._sent.inc(sent - self._seen_bytes[1])

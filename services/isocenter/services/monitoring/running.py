@@ -92,4 +92,12 @@ def _limits(settings: Settings) -> dict[str, float]:
         for field in fields(settings.limits)
         if isinstance(getattr(settings.limits, field.name), int | float)
     }
+    bounds |= {
+        "operations_window": server.operations_window,
+        "query_results": settings.query.max_results,
+        "suboperations": settings.query.max_suboperations,
+        "backlog": settings.query.max_backlog,
+        "hl7_connections": settings.hl7.max_connections,
+        "hl7_message_bytes": settings.hl7.max_message_bytes,
+    }
     return bounds

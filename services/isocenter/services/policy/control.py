@@ -221,7 +221,7 @@ class AccessControl:
         )
 
     def _answer(self, turned: Turned) -> Turned:
-        if self.settings.uniform_rejection and turned.reject.result == NO_REASON_GIVEN.result:
+        if self.settings.uniform_rejection:
             return Turned(NO_REASON_GIVEN, turned.why, turned.cure)
         return turned
 

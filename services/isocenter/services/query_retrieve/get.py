@@ -18,16 +18,27 @@ from isocenter.services.query_retrieve.models import (
     read_query,
     retrieve_offer,
 )
-from isocenter.services.query_retrieve.suboperations import Progress, instances_of, send_instances
+from isocenter.services.query_retrieve.suboperations import Backlog, Progress, send_instances
 
 
 class Get:
-    """Performs C-GET over an archive; the requestor has to take the SCP role for what it wants."""
+    """Performs C-GET over an archive; the requestor has to take the SCP role for what it wants.
+
+    Args:
+        backlog: of all retrieve services of the process.
+    """
 
     name = "get"
 
-    def __init__(self, archive: Archive, *, options: QueryOptions | None = None) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        *,
+        options: QueryOptions | None = None,
+        backlog: Backlog | None = None,
+    ) -> None:
         self._archive = archive
+        self._backlog = backlog or Backlog()
         self._options = options or QueryOptions()
         self._offer = retrieve_offer(self._options)
 
@@ -40,18 +51,20 @@ class Get:
         root = GET_ROOTS[operation.context.abstract_syntax]
         identifier = await read_identifier(operation)
         parsed = read_query(operation, identifier, root, self._options, for_retrieve=True)
-        instances = await instances_of(self._archive, parsed.query, self._options.max_suboperations)
-        progress = Progress(operation, SubOperations(len(instances)))
-        caller = operation.association.caller
-        progress.tell(
-            instances, destination=caller.calling_ae_title, destination_address=caller.address
-        )
-        todo = deque(instances)
-        await send_instances(
-            self._archive,
-            operation.association,
-            todo,
-            progress,
-            lambda: operation.is_cancelled,
-        )
-        await progress.final(Status.CANCEL if todo else None)
+        async with self._backlog.instances_of(
+            self._archive, parsed.query, self._options.max_suboperations
+        ) as instances:
+            progress = Progress(operation, SubOperations(len(instances)))
+            caller = operation.association.caller
+            progress.tell(
+                instances, destination=caller.calling_ae_title, destination_address=caller.address
+            )
+            todo = deque(instances)
+            await send_instances(
+                self._archive,
+                operation.association,
+                todo,
+                progress,
+                lambda: operation.is_cancelled,
+            )
+            await progress.final(Status.CANCEL if todo else None)

@@ -29,8 +29,8 @@ from isocenter.services.query_retrieve.models import (
 )
 from isocenter.services.query_retrieve.suboperations import (
     OPERATIONS_WINDOW,
+    Backlog,
     Progress,
-    instances_of,
     send_instances,
 )
 
@@ -46,6 +46,7 @@ class Move:
     Args:
         destination: a peer by its AE title; None when it is unknown (A801H).
         connect: how associations to destinations are opened.
+        backlog: of all retrieve services of the process.
         associations: with one destination at once.
     """
 
@@ -58,9 +59,11 @@ class Move:
         destination: Callable[[str], Peer | None],
         connect: Connector,
         options: QueryOptions | None = None,
+        backlog: Backlog | None = None,
         associations: int = 1,
     ) -> None:
         self._archive = archive
+        self._backlog = backlog or Backlog()
         self._destination = destination
         self._connect = connect
         self._options = options or QueryOptions()
@@ -88,7 +91,19 @@ class Move:
                 request.move_destination,
             )
             raise OperationError(Status.MOVE_DESTINATION_UNKNOWN, "move destination unknown")
-        instances = await instances_of(self._archive, parsed.query, self._options.max_suboperations)
+        async with self._backlog.instances_of(
+            self._archive, parsed.query, self._options.max_suboperations
+        ) as instances:
+            await self._send(operation, request, peer, instances)
+
+    async def _send(
+        self,
+        operation: Operation,
+        request: CMoveRequest,
+        peer: Peer,
+        instances: Sequence[StoredInstance],
+    ) -> None:
+        complaints = operation.association.complaints
         progress = Progress(operation, SubOperations(len(instances)))
         progress.tell(
             instances,

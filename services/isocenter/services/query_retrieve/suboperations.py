@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 import trio
@@ -120,25 +120,49 @@ class Progress:
         await self._operation.respond(self.counters.response_to(request, status), identifier)
 
 
-async def instances_of(archive: Archive, query: Query, most: int = 0) -> list[StoredInstance]:
-    """Everything that a retrieve request stands for: the counters need the total.
+class Backlog:
+    """What all retrieve requests of a process have yet to send.
 
     Args:
-        most: more than that are refused; 0: no bound.
-
-    Raises:
-        OperationError: A701H, there are too many.
+        limit: instances; 0: no bound.
     """
-    found: list[StoredInstance] = []
-    async with archive.instances(query) as blocks:
-        async for block in blocks:
-            found += block
-            if most and len(found) > most:
-                raise OperationError(
-                    Status.UNABLE_TO_CALCULATE_MATCHES,
-                    f"more than {most} instances; ask for less at once",
-                )
-    return found
+
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
+        #: Instances now, those of requests that have not ended yet.
+        self.count = 0
+
+    @asynccontextmanager
+    async def instances_of(
+        self, archive: Archive, query: Query, most: int = 0
+    ) -> AsyncIterator[list[StoredInstance]]:
+        """Everything that a retrieve request stands for: the counters need the total.
+
+        Args:
+            most: more than that are refused; 0: no bound.
+
+        Raises:
+            OperationError: A701H, there are too many.
+        """
+        found: list[StoredInstance] = []
+        try:
+            async with archive.instances(query) as blocks:
+                async for block in blocks:
+                    found += block
+                    self.count += len(block)
+                    if most and len(found) > most:
+                        raise OperationError(
+                            Status.UNABLE_TO_CALCULATE_MATCHES,
+                            f"more than {most} instances; ask for less at once",
+                        )
+                    if self.limit and self.count > self.limit:
+                        raise OperationError(
+                            Status.UNABLE_TO_CALCULATE_MATCHES,
+                            "too much is being retrieved; ask again later",
+                        )
+            yield found
+        finally:
+            self.count -= len(found)
 
 
 async def send_instances(

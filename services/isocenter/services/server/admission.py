@@ -97,6 +97,11 @@ class Admission:
 
     # TLS handshakes.
 
+    @property
+    def handshakes(self) -> int:
+        """TLS handshakes under way."""
+        return len(self._handshaking)
+
     def begin_handshake(self, connection: Connection) -> None:
         """TLS state costs memory; who has been in a handshake for the longest goes first."""
         if len(self._handshaking) >= self.limits.handshakes:
@@ -112,15 +117,32 @@ class Admission:
 
     # Associations.
 
-    def is_full_for(self, host: str, calling_ae_title: str) -> bool:
-        """Whether an association from there is one too many."""
+    def why_full_for(self, host: str, calling_ae_title: str) -> str:
+        """Why an association from there is one too many, with the cure; empty: it is not."""
         limits = self.limits
-        return (
-            self.is_closed
-            or self.associations >= limits.associations
-            or self.per_address[host] >= limits.associations_per_address
-            or self.per_ae_title[calling_ae_title] >= limits.associations_per_ae_title
-        )
+        if self.is_closed:
+            return "the server is stopping"
+        for number, most, whose, setting in (
+            (self.associations, limits.associations, "", ""),
+            (
+                self.per_address[host],
+                limits.associations_per_address,
+                f" from {host}",
+                "_per_address",
+            ),
+            (
+                self.per_ae_title[calling_ae_title],
+                limits.associations_per_ae_title,
+                f" as {calling_ae_title!r}",
+                "_per_ae_title",
+            ),
+        ):
+            if number >= most:
+                return (
+                    f"{number} associations{whose} are as many as are allowed; end some, or raise "
+                    f"server.max_associations{setting}"
+                )
+        return ""
 
     def associate(self, connection: Connection, calling_ae_title: str) -> None:
         """An association on it was accepted."""

@@ -59,10 +59,10 @@ class Answering:
             called_ae_title=request.called_ae_title,
             user=verdict.user if isinstance(verdict, Admitted) else "",
         )
-        if isinstance(verdict, Admitted) and self._admission.is_full_for(
-            connection.host, request.calling_ae_title
-        ):
-            verdict = Turned(LOCAL_LIMIT_EXCEEDED, "as many associations as are allowed")
+        if isinstance(verdict, Admitted):
+            full = self._admission.why_full_for(connection.host, request.calling_ae_title)
+            if full:
+                verdict = Turned(LOCAL_LIMIT_EXCEEDED, full)
         answer: AssociateAccept | AssociateReject
         cure = ""
         if isinstance(verdict, Turned):

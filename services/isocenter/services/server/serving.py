@@ -16,7 +16,7 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Acceptor
 from isocenter.services.access import AccessPolicy
 from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
-from isocenter.services.listening import Bind, open_listener
+from isocenter.services.listening import Bind, Shortage, open_listener
 from isocenter.services.notices import Notices, ServerStarted, ServerStopped
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.registry import Registry
@@ -30,11 +30,7 @@ log = logging.getLogger("isocenter.server")
 
 #: How long a stop waits for operations under way.
 DEFAULT_GRACE_SECONDS: Final = 10.0
-#: How long accepting rests when the process or the machine has no descriptor or memory left.
-_EXHAUSTED_PAUSE_SECONDS: Final = 0.25
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-#: Such a shortage is logged once per this many pauses.
-_EXHAUSTED_LOG_EVERY: Final = 40
 #: How often a stopping server looks whether an association has become idle.
 _WIND_UP_TICK_SECONDS: Final = 0.1
 #: How long what fails beside associations rests before it begins again.
@@ -103,6 +99,11 @@ class Server:
         return len(self._admission.connections)
 
     @property
+    def handshakes(self) -> int:
+        """TLS handshakes under way now."""
+        return self._admission.handshakes
+
+    @property
     def limits(self) -> ServerLimits:
         """What strangers may take together."""
         return self._admission.limits
@@ -144,27 +145,20 @@ class Server:
         self.stopped.set()
 
     async def _accept(self, listener: socket.socket, bind: Bind, serving: trio.Nursery) -> None:
-        pauses = 0
+        shortage = Shortage(log, "connections")
         while True:
             try:
                 sock, _ = listener.accept()
             except BlockingIOError:
-                pauses = 0
+                shortage.is_over()
                 await trio.lowlevel.wait_readable(listener)
                 continue
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     await trio.lowlevel.checkpoint()  # the peer was gone before we came
                     continue
-                if pauses % _EXHAUSTED_LOG_EVERY == 0:
-                    log.error(
-                        "cannot accept connections: %s; raise the limit of open files or lower "
-                        "the limit of connections",
-                        error.strerror,
-                    )
-                pauses += 1
                 self._admission.drop_silent()
-                await trio.sleep(_EXHAUSTED_PAUSE_SECONDS)
+                await shortage.rest(error)
                 continue
             try:
                 name = sock.getpeername()

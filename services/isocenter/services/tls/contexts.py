@@ -29,7 +29,7 @@ from isocenter.services.tls.errors import describe_tls_error
 
 if TYPE_CHECKING:
     import trio
-    from cryptography.x509 import Certificate
+    from cryptography.x509 import Certificate, CertificateRevocationList
 
 __all__ = [
     "server_context",
@@ -52,6 +52,7 @@ __all__ = [
 
 #: Somebody else than the owner may do something with the file.
 _FOR_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_CRL_BEGIN: Final = b"-----BEGIN X509 CRL-----"
 
 _GCM: Final = (
     "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -132,7 +133,8 @@ class TlsFiles:
         key: the private key of the first; readable by its owner only.
         ca: who may have signed the peer's certificate.
         crl: what of it was revoked, in a file or a folder of files; when given, a peer
-            whose issuer has no current list in it is refused.
+            whose issuer has no current list in it is refused.  With a list of every CA
+            in ``ca``, those between a peer and its root are judged, too.
     """
 
     certificate: Path | None = None
@@ -291,7 +293,44 @@ def _load_trust(context: ssl.SSLContext, files: TlsFiles, strict: bool) -> None:
                 raise TlsFileError(
                     path, "holds no certificate revocation list", "give it as PEM (X509 CRL)"
                 )
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        listed = {one.issuer for path in paths for one in revocation_lists_in(path)}
+        is_whole = files.ca is not None and all(
+            one.subject in listed for one in certificates_in(files.ca)
+        )
+        context.verify_flags |= (
+            ssl.VERIFY_CRL_CHECK_CHAIN if is_whole else ssl.VERIFY_CRL_CHECK_LEAF
+        )
+
+
+def certificates_in(path: Path) -> list[Certificate]:
+    """All certificates of a file.
+
+    Raises:
+        TlsFileError: it cannot be read, or holds some that only OpenSSL can read.
+    """
+    from cryptography import x509
+
+    _check_readable(path)
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except ValueError as error:
+        raise TlsFileError(
+            path, "holds a certificate in another form than CERTIFICATE in PEM", "convert it to PEM"
+        ) from error
+
+
+def revocation_lists_in(path: Path) -> list[CertificateRevocationList]:
+    """All revocation lists of a file; raises as `certificates_in`."""
+    from cryptography import x509
+
+    _check_readable(path)
+    blocks = path.read_bytes().split(_CRL_BEGIN)[1:]
+    try:
+        return [x509.load_pem_x509_crl(_CRL_BEGIN + block) for block in blocks]
+    except ValueError as error:
+        raise TlsFileError(
+            path, "holds a revocation list in another form than X509 CRL in PEM", "convert it"
+        ) from error
 
 
 def files_in(path: Path) -> tuple[Path, ...]:

@@ -37,7 +37,10 @@ class ServerSettings:
         11112, kinds.PORT, "port in the clear; 0: any free one, printed", "--port", "N"
     )
     max_connections: int = setting(
-        2_000, COUNT, "transport connections at once, with those that have no association yet"
+        2_000,
+        COUNT,
+        "transport connections at once, with those that have no association yet; this and the "
+        "following bounds are those of one worker",
     )
     max_handshakes: int = setting(100, COUNT, "TLS handshakes under way at once")
     max_associations: int = setting(1_000, COUNT, "associations at once")

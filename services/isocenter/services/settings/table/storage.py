@@ -110,6 +110,12 @@ class QuerySettings:
     max_suboperations: int = setting(
         100_000, COUNT, "instances of one C-MOVE or C-GET; more get A701H"
     )
+    max_backlog: int = setting(
+        500_000,
+        COUNT,
+        "instances of all C-MOVE and C-GET requests together (of one worker), about 1 KiB each; "
+        "what goes beyond gets A701H",
+    )
     move_associations: int = setting(
         2,
         kinds.Integer(1, 64),

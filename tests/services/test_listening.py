@@ -1,0 +1,93 @@
+"""Every port of ours when the process has no descriptor left: pauses, and few lines of log."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import pytest
+import trio
+import trio.testing
+
+from isocenter.engine.limits import DEFAULT_LIMITS
+from isocenter.engine.negotiation import Acceptor
+from isocenter.services.access import AccessPolicy
+from isocenter.services.deadlines import DEFAULT_DEADLINES
+from isocenter.services.hl7.listener import OrderListener
+from isocenter.services.listening import Bind
+from isocenter.services.monitoring.http import serve_http
+from isocenter.services.registry import Registry
+from isocenter.services.server import Server, ServerLimits
+
+BIND = Bind(host="127.0.0.1", port=0)
+SECONDS = 100
+
+
+class Exhausted:
+    """A listening socket: there is somebody, and no descriptor for him."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+
+    def setblocking(self, _: bool) -> None: ...
+
+    def close(self) -> None: ...
+
+    def accept(self) -> object:
+        self.attempts += 1
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+class OfTrio:
+    """The same, as trio's sockets are asked."""
+
+    def __init__(self, listener: Exhausted) -> None:
+        self._listener = listener
+
+    async def accept(self) -> object:
+        await trio.lowlevel.checkpoint()
+        return self._listener.accept()
+
+
+def dicom(listener: socket.socket) -> Awaitable[None]:
+    server = Server(
+        Registry([]),
+        access=AccessPolicy(),
+        acceptor=Acceptor(offer=lambda _: None, max_pdu_length=16_384),
+        deadlines=DEFAULT_DEADLINES,
+        limits=DEFAULT_LIMITS,
+        server_limits=ServerLimits(),
+        grace=1.0,
+    )
+    return server.run([(listener, BIND)], lambda: None)
+
+
+def orders(listener: socket.socket) -> Awaitable[None]:
+    async def take(*_: object) -> None: ...
+
+    return OrderListener(take).run([(listener, BIND)])
+
+
+def pages(listener: socket.socket) -> Awaitable[None]:
+    return serve_http(listener, {})
+
+
+@pytest.mark.parametrize("serve", [dicom, orders, pages])
+async def test_out_of_descriptors(
+    serve: Callable[[socket.socket], Awaitable[None]],
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    listener = Exhausted()
+    monkeypatch.setattr(trio.socket, "from_stdlib_socket", OfTrio)
+    with trio.move_on_after(SECONDS):
+        await serve(cast(socket.socket, listener))
+    assert SECONDS <= listener.attempts <= 5 * SECONDS
+    lines = [one for one in caplog.records if "cannot accept connections" in one.getMessage()]
+    assert 1 <= len(lines) <= SECONDS / 10
+    assert len(lines) == len(caplog.records)
+    assert "Too many open files; raise the limit of open files" in lines[0].getMessage()
