@@ -69,7 +69,7 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, enough: int
 
 
 async def _bytes_of(item: pydicom.Dataset) -> bytes:
-    return b"".join([bytes(part) async for part in DicomObject.from_dataset(item).parts()])
+    return b"".join([bytes(part) async for part, _ in DicomObject.from_dataset(item).parts()])
 
 
 async def _found(archive: ServedArchive) -> set[str]:

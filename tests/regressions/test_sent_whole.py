@@ -1,21 +1,27 @@
 """What leaves the archive is what came in, also when it leaves in several parts.
 
-A part was read into the memory of the one before, which had not been sent yet.
+A part was read into the memory of the one before, which had not been sent yet; and the memory
+of the last was given to the next reader before a slow peer had taken it.
 """
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
 import pytest
+import trio
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from isocenter.engine.items import Buffer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.client import open_association
 from isocenter.services.objects import PART_BYTES, DicomObject
 from isocenter.services.peer import Peer
 from isocenter.services.store import Storage
+from isocenter.services.transport import SocketTransport
 from isocenter.storage.filesystem import open_file_store
 from services.archive_support import CT, data_set, data_set_of, opened, store, uid
 from support.serving import port_of, serving
@@ -46,3 +52,61 @@ async def test_an_object_of_several_parts_arrives_as_it_is(
         # Converted where the destination takes the other syntax only.
         expected = data_set(pixels=pixels, encoding=ENCODINGS[syntax])
         assert await data_set_of(destination, arrived) == expected
+
+
+class Stalled(SocketTransport):
+    """A connection that takes commands, and nothing large until it may go on."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.has_stalled = trio.Event()
+        self.go_on = trio.Event()
+
+    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+        if sum(map(len, buffers)) < PART_BYTES // 4 or self.go_on.is_set():
+            return super().send_now(buffers)
+        return buffers
+
+    async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
+        self.has_stalled.set()
+        await self.go_on.wait()
+        await super().send(buffers, progress)
+
+
+async def test_what_a_slow_peer_has_not_taken_yet_is_not_overwritten(tmp_path: Path) -> None:
+    ours, theirs = [await open_file_store(tmp_path / name) for name in ("ours", "theirs")]
+    expected = {
+        number: data_set(number, pixels=Random(number).randbytes(PART_BYTES // 2))
+        for number in (1, 2)
+    }
+    async with (
+        opened(ours) as archive,
+        opened(theirs) as destination,
+        serving(Storage(destination)) as server,
+    ):
+        stored = {
+            number: (await store(archive, number, data=data)).instance
+            for number, data in expected.items()
+        }
+
+        async def send(number: int, transport: SocketTransport) -> None:
+            async with open_association(
+                Peer("X", "127.0.0.1", port_of(server)),
+                [(CT, [EXPLICIT_VR_LITTLE_ENDIAN])],
+                transport=transport,
+            ) as association:
+                item = DicomObject.from_stored(stored[number], archive.open)
+                assert (await association.store(item)).status == 0x0000
+
+        def connection() -> socket.socket:
+            return socket.create_connection(("127.0.0.1", port_of(server)))
+
+        slow = Stalled(connection())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, 1, slow)
+            await slow.has_stalled.wait()
+            await send(2, SocketTransport(connection()))
+            slow.go_on.set()
+        arrived = await destination.get([uid(1), uid(2)])
+        for number, data in expected.items():
+            assert await data_set_of(destination, arrived[uid(number)]) == data

@@ -27,7 +27,7 @@ SYNTAXES = [
 
 
 async def parts_of(item: DicomObject, target: str | None = None) -> list[bytes]:
-    return [bytes(part) async for part in item.parts(target)]
+    return [bytes(part) async for part, _ in item.parts(target)]
 
 
 def read(data_set: bytes, syntax: pydicom.uid.UID) -> pydicom.Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isocenter.engine.items import Buffer
+from isocenter.services.ports import StorageError
 from isocenter.storage.files import SystemFiles
 from isocenter.storage.filesystem import Durability, FileStore, open_file_store
 from isocenter.storage.held import BLOCK_BYTES, BUFFER_BYTES, SMALL_BYTES, BufferPool, Held
@@ -124,6 +126,29 @@ async def test_a_disk_with_larger_blocks_gets_it_the_usual_way(tmp_path: Path, s
     files = Recorded(refuse=errno.EINVAL)
     assert await stored(tmp_path, content(size), 70_000, files=files) == content(size)
     assert not any(directly for _, directly in files.writes)
+
+
+async def test_what_was_written_in_part_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write past the cache that stops within a block: going on from there is invalid."""
+    write, calls = os.write, 0
+
+    def write_some(descriptor: int, data: Buffer) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.EINVAL, "refused")
+        return write(descriptor, memoryview(data)[:512] if calls == 1 else data)
+
+    store = await open_file_store(tmp_path)
+    staged = await store.stage()
+    await staged.write([content(600_000)])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", write_some)
+        (outcome,) = await store.publish([(staged, KEY)])
+    assert isinstance(outcome, StorageError)
+    assert not (tmp_path / "objects" / KEY).exists()
 
 
 async def test_a_file_system_that_knows_no_such_writes(tmp_path: Path) -> None:

@@ -137,48 +137,68 @@ class DicomObject:
             name=str(dataset.SOPInstanceUID),
         )
 
-    async def parts(self, target: str | None = None) -> AsyncGenerator[Buffer, None]:
-        """The data set in pieces of about `PART_BYTES`, in *target*'s encoding if given.
+    def parts(self, target: str | None = None) -> AsyncGenerator[tuple[Buffer, bool], None]:
+        """The data set in pieces of about `PART_BYTES`, in *target*'s encoding if given, each
+        with whether it is the last.
 
-        A piece is good until the next but one is asked for, or the iteration is closed.
+        A piece is good until the next is asked for, or the iteration is closed.
 
         Raises:
             StorageError, KeyError, OSError: it cannot be read.
             DataSetError: it cannot be converted.
         """
-        reencoder = None
-        step = PART_BYTES
+        if target is None or target == self.transfer_syntax_uid:
+            return self._as_they_are()
+        return self._converted(target)
+
+    async def _as_they_are(self) -> AsyncGenerator[tuple[Buffer, bool], None]:
         is_deflated = self.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
-        if target is not None and target != self.transfer_syntax_uid:
-            reencoder = Reencoder(encoding_of(self.transfer_syntax_uid), encoding_of(target), vr_of)
-            if is_deflated:
-                step = _DEFLATED_BYTES
+        async with await self.open() as reader:
+            position, end = self.data_set_offset, reader.size
+            while position < end:
+                part = await _part(reader.view, position, PART_BYTES)
+                position += len(part)
+                # A NUL that whoever deflated it forgot (PS3.5 A.5); peers abort without.
+                if is_deflated and position == end and len(part) & 1:
+                    part = bytes(part) + b"\0"
+                yield part, position == end
+
+    async def _converted(self, target: str) -> AsyncGenerator[tuple[Buffer, bool], None]:
+        source = encoding_of(self.transfer_syntax_uid)
+        reencoder = Reencoder(source, encoding_of(target), vr_of)
+        step = _DEFLATED_BYTES if source.deflated else PART_BYTES
+        ready: Buffer = b""
         held = b""
         async with await self.open() as reader:
             position, end = self.data_set_offset, reader.size
             while position < end:
-                # What is converted or deflated is kept for a while.
-                read = reader.view if reencoder is None and not is_deflated else reader.read
-                part = await read(position, step)
-                if not part:
-                    raise DataSetError("the object is shorter than it was", position)
+                # The reencoder keeps some of it for a while.
+                part = await _part(reader.read, position, step)
                 position += len(part)
-                if reencoder is None:
-                    # A NUL that whoever deflated it forgot (PS3.5 A.5); peers abort without.
-                    lacks_nul = is_deflated and position == end and len(part) & 1
-                    yield bytes(part) + b"\0" if lacks_nul else part
-                    continue
                 pieces = await trio.to_thread.run_sync(reencoder.feed, part)
                 # Even lengths, as each part ends a fragment, and some peers count on it.
                 whole = b"".join((held, *pieces))
-                odd = len(whole) & 1
-                held = whole[-1:] if odd else b""
-                if len(whole) > odd:
-                    yield memoryview(whole)[: len(whole) - odd]
-            if reencoder is not None:
-                held += b"".join(reencoder.finish())
-                if held:
-                    yield held
+                even = len(whole) & ~1
+                held = whole[even:]
+                if even:
+                    if ready:
+                        yield ready, False
+                    ready = memoryview(whole)[:even]
+            held += b"".join(reencoder.finish())
+            if held:
+                if ready:
+                    yield ready, False
+                ready = held
+            yield ready, True
+
+
+async def _part(
+    read: Callable[[int, int], Awaitable[Buffer]], position: int, length: int
+) -> Buffer:
+    part = await read(position, length)
+    if not part:
+        raise DataSetError("the object is shorter than it was", position)
+    return part
 
 
 async def _check_same(reader: ObjectReader, stored: StoredInstance) -> None:

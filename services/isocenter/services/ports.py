@@ -228,10 +228,7 @@ class ObjectReader(Protocol):
         ...
 
     async def view(self, offset: int, length: int) -> Buffer:
-        """As `read`; what it gives is good until the next call but one, or the reader is closed.
-
-        Whoever sends a piece has to know whether another one follows.
-        """
+        """As `read`; what it gives is good until the next call, or until the reader is closed."""
         ...
 
     async def __aenter__(self) -> Self: ...

@@ -76,7 +76,13 @@ class SystemFiles:
         if written != len(data):
             view = memoryview(data)
             while written < len(view):
-                written += os.write(descriptor, view[written:])
+                try:
+                    written += os.write(descriptor, view[written:])
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                    # Past the cache, from within a block: some of it was written, unlike else.
+                    raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
 
     def write_past_cache(self, descriptor: int, on: bool) -> bool:
         if sys.platform != "linux":

@@ -14,8 +14,6 @@ from isocenter.storage.held import BUFFER_BYTES, BufferPool
 
 #: Linux: take only what is in the page cache, never wait for the disk.
 _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)
-#: That are good at once: whoever sends one has to know whether another follows.
-_VIEWS: Final = 2
 
 
 class FileReader:
@@ -25,7 +23,7 @@ class FileReader:
     object that was just stored needs no thread at all.
     """
 
-    __slots__ = ("_buffers", "_descriptor", "_limiter", "_pool", "size")
+    __slots__ = ("_buffer", "_descriptor", "_limiter", "_pool", "size")
 
     def __init__(
         self, descriptor: int, size: int, limiter: trio.CapacityLimiter, pool: BufferPool
@@ -33,8 +31,8 @@ class FileReader:
         self._descriptor: int | None = descriptor
         self._limiter = limiter
         self._pool = pool
-        #: Of `view`, from the pool: the one before, and the last.
-        self._buffers: list[mmap.mmap] = []
+        #: Of `view`, from the pool.
+        self._buffer: mmap.mmap | None = None
         self.size = size
 
     @classmethod
@@ -64,14 +62,12 @@ class FileReader:
     async def view(self, offset: int, length: int) -> Buffer:
         """See `isocenter.services.ports.ObjectReader.view`; at most `BUFFER_BYTES` at once.
 
-        Fresh memory costs more than reading what is cached: two buffers take turns.
+        Fresh memory costs more than reading what is cached: the buffer is used again.
         """
         length = min(self._length(offset, length), BUFFER_BYTES)
-        if len(self._buffers) < _VIEWS:
-            self._buffers.append(self._pool.take())
-        else:
-            self._buffers.reverse()
-        view = memoryview(self._buffers[-1])[:length]
+        if self._buffer is None:
+            self._buffer = self._pool.take()
+        view = memoryview(self._buffer)[:length]
         return view[: await self._fill(view, offset)]
 
     def _length(self, offset: int, length: int) -> int:
@@ -102,8 +98,9 @@ class FileReader:
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
-        while self._buffers:
-            self._pool.give(self._buffers.pop())
+        if self._buffer is not None:
+            buffer, self._buffer = self._buffer, None
+            self._pool.give(buffer)
 
 
 def _read_cached(descriptor: int, buffer: memoryview, offset: int) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.services.hl7.character_sets import codec_of
+from isocenter.services.hl7.character_sets import codec_of, codec_of_all
 from isocenter.services.hl7.faults import Hl7Fault, Location
 from isocenter.services.hl7.segments import (
     MOST_DELIMITERS,
@@ -107,6 +107,27 @@ def test_character_sets(name: str, codec: str) -> None:
     assert pid is not None
     assert pid.text(5) == text
     assert pid.text(5, 2) == "X"
+
+
+@pytest.mark.parametrize(
+    "names", ["ASCII~ISO IR87", "~ISO IR87", "ISO IR14~ISO IR87~ISO IR159", "ISO IR6~ISO IR87"]
+)
+def test_several_character_sets_of_one_message(names: str) -> None:
+    data = changed(changed(ORM, "PID", 5, "Yamada^Tarou~山田^太郎"), "MSH", 18, names)
+    pid = read_message(data.encode("iso2022_jp")).first("PID")
+    assert pid is not None
+    assert [pid.text(5, 2, repetition=n) for n in (1, 2)] == ["Tarou", "太郎"]
+    assert codec_of_all(["ASCII", "UNICODE UTF-8"]) == "utf-8"
+    with pytest.raises(Hl7Fault, match="not known"):
+        read_message(changed(ORM, "MSH", 18, "8859/1~8859/5").encode())
+
+
+@pytest.mark.parametrize("name", ["", "ASCII", "UNICODE UTF-8", "8859/1", "KS X 1001"])
+def test_escape_sequences_of_another_character_set_are_no_text(name: str) -> None:
+    data = changed(changed(ORM, "PID", 5, "山田^X"), "MSH", 18, name).encode("iso2022_jp")
+    with pytest.raises(Hl7Fault, match="not in the character set") as caught:
+        read_message(data)
+    assert caught.value.place == Location("MSH", 18)
 
 
 def test_the_default_counts_only_where_nothing_is_said() -> None:

@@ -327,9 +327,8 @@ class Committer:
                         self._duplicates is DuplicatePolicy.REPLACE
                         and previous.digest != record.digest
                     )
-                    or (
-                        previous.object_key != record.object_key and not await self._holds(previous)
-                    )
+                    # Something is there under the key; whole it need not be.
+                    or not await self._holds(previous)
                 )
             except StorageError as error:
                 await self._refuse(pending, error)
@@ -344,8 +343,8 @@ class Committer:
         return again
 
     async def _heal(self, record: InstanceRecord, added: Added) -> Added:
-        """A duplicate of an object whose file has vanished takes its place: what is
-        acknowledged has to be there."""
+        """A duplicate of an object whose file has vanished, or was cut short, takes its place:
+        what is acknowledged has to be there."""
         previous = added.previous
         if added.outcome is not Outcome.DUPLICATE or previous is None:
             return added
@@ -353,7 +352,7 @@ class Committer:
         if previous.object_key != record.object_key and await self._holds(previous):
             return added
         _log.error(
-            "the file of instance %s had vanished; what was sent now takes its place",
+            "the file of instance %s was gone or cut short; what was sent now takes its place",
             record.sop_instance_uid,
         )
         return (await self._index.add([record], replace=True))[0]

@@ -170,7 +170,9 @@ async def _examine(
     except (KeyError, _Changed) as fault:
         # Removed or replaced since the row was read?
         now = (await archive.get([stored.sop_instance_uid])).get(stored.sop_instance_uid)
-        if now is not None and now.object_key == stored.object_key:
+        # Of three objects the last may have the key of the first.
+        place = stored.object_key, stored.digest
+        if now is not None and (now.object_key, now.digest) == place:
             return fault
     except StorageError as error:
         return error

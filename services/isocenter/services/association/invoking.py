@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import trio
 
@@ -10,7 +10,7 @@ from isocenter.engine import commands
 from isocenter.engine.dimse.messages import Request
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.items import Buffer
-from isocenter.services.association.sending import Sending
+from isocenter.services.association.sending import Part, Sending
 from isocenter.services.association.state import Inbound
 from isocenter.services.errors import DeadlineExceeded
 from isocenter.services.operations import Invocation, ReceivedResponse
@@ -27,7 +27,7 @@ class Invoking(Sending):
         self,
         context_id: int,
         request: Request,
-        data_set: Buffer | AsyncIterator[Buffer] | None = None,
+        data_set: Buffer | AsyncGenerator[Part, None] | None = None,
     ) -> Invocation:
         """Send a request, as soon as the negotiated window allows; its responses come to the
         `Invocation` until `finish`.
@@ -105,7 +105,7 @@ class Invoking(Sending):
         self,
         context_id: int,
         request: Request,
-        data_set: Buffer | AsyncIterator[Buffer] | None = None,
+        data_set: Buffer | AsyncGenerator[Part, None] | None = None,
     ) -> ReceivedResponse:
         """An operation with a single response, from request to response."""
         invocation = await self.begin(context_id, request, data_set)

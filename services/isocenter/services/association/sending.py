@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from typing import Final
 
 import trio
@@ -21,6 +22,8 @@ from isocenter.services.errors import DeadlineExceeded
 #: Writes that need not wait before others get their turn: a peer may ask thousands of times
 #: in one chunk, and a query may have thousands of matches.
 _FAIR_SHARE: Final = 16
+#: Of a data set, and whether it is the last.
+Part = tuple[Buffer, bool]
 #: Nothing can be sent any more.
 _OVER: Final = frozenset({Sta.STA1, Sta.STA13})
 
@@ -72,20 +75,17 @@ class Sending(AssociationState, ABC):
             await self._write(buffers)
 
     async def send_streamed(
-        self,
-        context_id: int,
-        message: Request,
-        parts: AsyncIterator[Buffer],
+        self, context_id: int, message: Request, parts: AsyncGenerator[Part, None]
     ) -> None:
-        """Send a message whose data set comes in *parts*, none of them empty.
-
-        A part is sent once the next one is there: which is the last has to be known.
+        """Send a message whose data set comes in *parts*; each has left when the next is asked for,
+        and the last when they are closed.
 
         When *parts* raises, the message cannot be completed any more: the association is
         aborted and the exception goes on.
         """
-        async with self._message_lock:
-            held: Buffer = await anext(parts, b"")
+        none: Part = (b"", True)
+        async with self._message_lock, aclosing(parts):
+            part, is_last = await anext(parts, none)
             if self._end_reason is not None:
                 raise self._end_reason
             self.traffic.messages_sent += 1
@@ -93,18 +93,15 @@ class Sending(AssociationState, ABC):
                 self._by_engine(commands.SendMessage(context_id, message, has_data_set=True))
             )
             try:
-                async for part in parts:
+                while True:
+                    sent = self._by_engine(commands.SendDataSet(context_id, part, is_last))
+                    await self._write([*buffers, *_bytes_of(sent)])
+                    if is_last:
+                        return
+                    buffers = ()
+                    part, is_last = await anext(parts, none)
                     if self._end_reason is not None:
                         raise self._end_reason
-                    buffers += _bytes_of(
-                        self._by_engine(commands.SendDataSet(context_id, held, False))
-                    )
-                    await self._write(buffers)
-                    held, buffers = part, ()
-                if self._end_reason is not None:
-                    raise self._end_reason
-                buffers += _bytes_of(self._by_engine(commands.SendDataSet(context_id, held, True)))
-                await self._write(buffers)
             except BaseException:
                 if self._engine.is_sending_data_set:
                     await self.abort()

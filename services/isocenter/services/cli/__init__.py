@@ -87,6 +87,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         print(_unknown(arguments[0]), file=sys.stderr)
         return EXIT_USAGE
+    try:
+        return _run(command, arguments[1:])
+    except IsocenterError as error:
+        print(f"isocenter {command.name}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone: be silent, as other programs are.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _run(command: Command, arguments: Sequence[str]) -> int:
+    # The import takes a second on a slow machine, in which Ctrl-C may come, too.
     module = import_module(f"isocenter.services.cli.{command.module}")
     parser = argparse.ArgumentParser(
         prog=f"isocenter {command.name}",
@@ -99,17 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"isocenter {program_version()}")
     module.add_arguments(parser)
-    try:
-        code: int = module.run(parser.parse_args(arguments[1:]))
-    except IsocenterError as error:
-        print(f"isocenter {command.name}: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone: be silent, as other programs are.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    code: int = module.run(parser.parse_args(arguments))
     return code
 
 

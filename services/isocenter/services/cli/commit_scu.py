@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import orjson
+import trio
 
+from isocenter.engine.dataset.file_meta import PREAMBLE_LENGTH, PREFIX
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
+from isocenter.services.archive.importing import MEDIA_STORAGE_DIRECTORY
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import (
     UsageError,
@@ -55,8 +59,8 @@ examples:
 With --port the peer has to know that our AE title listens there: with Isocenter as the peer,
 isocenter serve --peer CT1@host:11113.
 
-exit codes: 0 everything is committed, 1 something is not or no report came, 2 arguments or
-no association"""
+exit codes: 0 everything is committed, 1 something is not, a file is damaged or no report came,
+2 arguments or no association"""
 
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - whoever asks for a port wants to be reached
 _DEFAULT_WAIT: Final = 300
@@ -138,9 +142,10 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.no_stay and arguments.port is None:
             raise UsageError("--no-stay needs --port: the report has to come somewhere")
         references: list[Reference] = []
+        damaged = 0
         results: list[CommitmentResult] = []
         with client.interrupts.stoppable():
-            references = await _references_of_files(client, rest, arguments.scan_pattern)
+            references, damaged = await _references_of_files(client, rest, arguments.scan_pattern)
             for study in arguments.study:
                 references += await _references_of_study(client, study)
             references = list(dict.fromkeys(references))
@@ -160,8 +165,10 @@ def run(arguments: argparse.Namespace) -> int:
         answered = sum(len(r.committed) + len(r.failed) + len(r.unmentioned) for r in results)
         committed = sum(len(r.committed) for r in results)
         client.terminal.note(f"{committed} of {len(references)} instances are committed")
+        if damaged:
+            client.terminal.error(f"for {damaged} damaged files there is no promise")
         is_good = answered >= len(references) and all(r.is_complete for r in results)
-        return EXIT_OK if is_good else EXIT_FAILED
+        return EXIT_OK if is_good and not damaged else EXIT_FAILED
 
     return run_client(arguments, work)
 
@@ -171,8 +178,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _references_of_files(
     client: Client, paths: Sequence[str], pattern: str
-) -> list[Reference]:
+) -> tuple[list[Reference], int]:
+    """The objects that files hold, and how many files are DICOM but cannot be read."""
     found: list[Reference] = []
+    damaged = 0
     with client.terminal.progress("reading", wanted=bool(paths)) as advance:
         for file in files_below(paths, pattern):
             if file.fault:
@@ -181,10 +190,19 @@ async def _references_of_files(
                 item = await DicomObject.from_file(file.path)
             except NotDicom as error:
                 client.terminal.note(str(error))
+                damaged += await trio.to_thread.run_sync(_is_part_10, file.path)
+                continue
+            if item.sop_class_uid == MEDIA_STORAGE_DIRECTORY:
+                client.terminal.note(f"{file.path}: a DICOMDIR names objects and is none")
                 continue
             found.append(Reference(item.sop_class_uid, item.sop_instance_uid))
             advance(len(found), None)
-    return found
+    return found, damaged
+
+
+def _is_part_10(path: str) -> bool:
+    with Path(path).open("rb") as file:
+        return file.read(PREAMBLE_LENGTH + len(PREFIX)).endswith(PREFIX)
 
 
 async def _references_of_study(client: Client, study: str) -> list[Reference]:

@@ -286,7 +286,12 @@ def _worklist_entry(path: Path) -> Dataset:
     """The first entry in a file; of DICOM and DICOM JSON, whatever of an entry there is."""
     try:
         entries = read_entries(path, str(path))
-    except (EntryFault, OSError):
+    except EntryFault as fault:
+        try:
+            return read_attributes(path)
+        except UsageError as error:
+            raise UsageError(f"{error}; as a worklist entry: {fault}") from fault
+    except OSError:
         return read_attributes(path)
     if not entries:
         return read_attributes(path)

@@ -17,6 +17,7 @@ from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.errors import OperationError
 from isocenter.services.objects import DicomObject, NotDicom
+from isocenter.services.rules.coercing import Coercion
 from isocenter.services.rules.conditions import Sender
 from isocenter.services.rules.evaluation import Decision, Rule, Rules
 from isocenter.services.rules.parsing import table_of_edit
@@ -117,7 +118,7 @@ async def _test(settings: Settings, arguments: argparse.Namespace, terminal: Ter
         try:
             decision = await _decide(path, rules, sender, settings)
         except (NotDicom, OperationError, OSError) as error:
-            terminal.error(str(error) if isinstance(error, NotDicom) else f"{path}: {error}")
+            terminal.error(_fault(path, error))
             code = EXIT_FAILED
             continue
         if arguments.json:
@@ -129,12 +130,37 @@ async def _test(settings: Settings, arguments: argparse.Namespace, terminal: Ter
     return code
 
 
+def _fault(path: Path, error: Exception) -> str:
+    match error:
+        case NotDicom():
+            return str(error)
+        case OSError():
+            return f"{path}: {error.strerror or 'cannot be read'}"
+        case _:
+            return f"{path}: would be refused with {error}"
+
+
 async def _decide(path: Path, rules: Rules, sender: Sender, settings: Settings) -> Decision:
+    """What is done with a file; `OperationError` as its sender would get it."""
     item = await DicomObject.from_file(path)
-    scan = ObjectScan(item.transfer_syntax_uid, settings.engine_limits(), rules.places)
-    async for part in item.parts():
+    limits = settings.engine_limits()
+    scan = ObjectScan(item.transfer_syntax_uid, limits, rules.places)
+    async for part, _ in item.parts():
         scan.feed(part)
-    return rules.evaluate(sender, scan.finish().places)
+    decision = rules.evaluate(sender, scan.finish().places)
+    if decision.edits:
+        # Whether an edit fits an object is seen when it is made.
+        coercion = Coercion(
+            rules,
+            sender,
+            item.transfer_syntax_uid,
+            system=settings.server.ae_title,
+            limits=limits,
+        )
+        async for part, _ in item.parts():
+            coercion.feed([part])
+        coercion.finish()
+    return decision
 
 
 def _files(paths: list[str]) -> Iterator[Path]:

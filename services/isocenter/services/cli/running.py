@@ -209,7 +209,8 @@ def run_task(terminal: Terminal, work: Callable[[Interrupts], Awaitable[int]]) -
         except BrokenPipeError:
             raise  # whoever read our output has gone
         except OSError as error:
-            terminal.error(str(error))
+            what = error.strerror or str(error)
+            terminal.error(f"{error.filename}: {what}" if error.filename else what)
             return EXIT_FAILED
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED

@@ -46,7 +46,7 @@ from isocenter.services.worklist.order import (
     DATE_TIME,
     FIELDS,
     STEP_STATUS,
-    entry_of_order,
+    entry_of_fields,
     order_of,
     state_of,
 )
@@ -158,7 +158,7 @@ def run(arguments: argparse.Namespace) -> int:
     terminal = Terminal.of(arguments)
 
     async def work(interrupts: Interrupts) -> int:
-        settings = archive_settings(arguments, must_exist=arguments.action in ("list", "show"))
+        settings = archive_settings(arguments, must_exist=arguments.action not in ("add", "import"))
         code = EXIT_INTERRUPTED
         with interrupts.stoppable():
             try:
@@ -182,7 +182,7 @@ async def _act(settings: Settings, arguments: argparse.Namespace, terminal: Term
             return await _put(settings, entries, terminal)
         case "add":
             order = _order(arguments.fields)
-            return await _put(settings, [entry_of_order(order, "the entry")], terminal)
+            return await _put(settings, [entry_of_fields(order, "the entry")], terminal)
         case _:
             key = EntryKey(arguments.step_id, arguments.accession_number)
             return await _act_on(settings, key, arguments, terminal)
@@ -214,7 +214,9 @@ async def _act_on(
 
 def _updated(order: dict[str, object], entry: Entry) -> Entry:
     """The entry with some fields changed; attributes that have no field stay as they are."""
-    changed, _ = entry_of_order(order_of(entry) | order, "the entry")
+    # Codes that are not named need not fit into a field.
+    fields = {name: text for name, text in order_of(entry).items() if name not in CODES}
+    changed, _ = entry_of_fields(fields | order, "the entry")
     # In one character set what is changed can be laid over what was there.
     old, new = (Entry(each.attributes.in_character_set(UTF_8)) for each in (entry, changed))
     of_step, others = _tags_of(order)

@@ -6,7 +6,7 @@ import argparse
 import csv
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from typing import Final, Protocol, TextIO
 
@@ -26,7 +26,7 @@ from isocenter.services.cli.match_output import (
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.client import ClientAssociation
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.index.matching import is_range_comparable
+from isocenter.services.index.matching import is_range_comparable, normalize
 from isocenter.services.query_retrieve.identifier import build_identifier, parse_key
 from isocenter.services.worklist.client import (
     CONTEXTS,
@@ -169,8 +169,8 @@ def _fields(arguments: argparse.Namespace) -> dict[str, str]:
     }
     if arguments.station is not None:
         given["station_ae"] = arguments.station
-    date = f"{datetime.now().astimezone():%Y%m%d}" if arguments.today else arguments.date or ""
-    return given | ({"date": date} if date else {})
+    day = f"{datetime.now().astimezone():%Y%m%d}" if arguments.today else arguments.date or ""
+    return given | ({"date": day} if day else {})
 
 
 class _Asking:
@@ -325,8 +325,12 @@ def _when(text: str) -> str:
 
 
 def _date_range(text: str) -> str:
-    dates = [date for date in text.split("-", 1) if date]
-    if not dates or not all(is_range_comparable("DA", date) for date in dates):
+    days = [normalize("DA", day) for day in text.split("-", 1) if day]
+    try:
+        is_good = bool(days) and sorted(days, key=date.fromisoformat) == days
+    except ValueError:
+        is_good = False
+    if not is_good or not all(is_range_comparable("DA", day) for day in days):
         raise argparse.ArgumentTypeError(
             f"{text!r} is no day YYYYMMDD, and no range of them (YYYYMMDD-YYYYMMDD)"
         )

@@ -100,11 +100,12 @@ _TEXT: Final = kinds.Text("text that is not empty", bool)
 def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        parts.port  # noqa: B018 (raises)
+        port = parts.port
     except ValueError:
         return False
     return (
         parts.scheme in ("http", "https")
+        and port != 0
         and bool(parts.hostname)
         and parts.username is None
         and text.isprintable()

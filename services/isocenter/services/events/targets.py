@@ -106,16 +106,19 @@ def check(consumer: Consumer) -> None:
     Raises:
         ConsumerError: it is not there.
     """
-    match consumer.target:
-        case Webhook() as webhook:
-            _secret(webhook)
-            _tls_context(webhook)
-        case PythonFunction(entry_point):
-            _function(entry_point)
-        case Command() | Availability():
-            pass  # it may come later; a delivery that fails says so
-        case _:
-            assert_never(consumer.target)
+    try:
+        match consumer.target:
+            case Webhook() as webhook:
+                _secret(webhook)
+                _tls_context(webhook)
+            case PythonFunction(entry_point):
+                _function(entry_point)
+            case Command() | Availability():
+                pass  # it may come later; a delivery that fails says so
+            case _:
+                assert_never(consumer.target)
+    except ConsumerError as error:
+        raise ConsumerError(f"consumer {consumer.name}: {error}") from error
 
 
 def _in_time(deliver: Deliver, timeout: float) -> Deliver:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 #: HL7 Table 0211, and what senders write instead → Python's codec.
@@ -29,7 +30,23 @@ _CODECS: Final = {
     "BIG5": "big5",
 }
 
+#: What is meant where nothing is said.
+_ASCII: Final = "ASCII"
+
 
 def codec_of(character_set: str) -> str | None:
     """Python's codec for a value of HL7 Table 0211; None: unknown."""
     return _CODECS.get(re.sub(r"[^A-Z0-9]", "", character_set.upper()))
+
+
+def codec_of_all(character_sets: Iterable[str]) -> str | None:
+    """The one codec for all repetitions of MSH-18, of which an empty one is ASCII.
+
+    None: one is unknown, or no codec knows them all.
+    """
+    codecs = {codec_of(name or _ASCII) for name in character_sets}
+    # The others have its characters, too: ``ASCII~ISO IR87`` is how Japanese orders are sent.
+    codecs.discard("ascii")
+    if len(codecs) > 1:
+        return None
+    return codecs.pop() if codecs else "ascii"

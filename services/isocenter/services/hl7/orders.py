@@ -26,7 +26,7 @@ from isocenter.services.hl7.segments import Message
 from isocenter.services.hl7.step_fields import OrderRules, step_fields
 from isocenter.services.hl7.steps import Ids, Step, steps_of
 from isocenter.services.worklist.entry import Entry, EntryFault, EntryState
-from isocenter.services.worklist.order import ATTRIBUTES, DATE_TIME, FIELDS, entry_of_order
+from isocenter.services.worklist.order import ATTRIBUTES, FIELD_OF_TAG, entry_of_order
 
 #: Type → trigger event.
 MESSAGE_TYPES: Final = {"ORM": "O01", "OMI": "O23", "OMG": "O19"}
@@ -197,7 +197,7 @@ def _entry(step: Step, ids: Ids, fields: dict[str, str], more: dict[str, str]) -
     try:
         entry, _ = entry_of_order(order, _PLACE)
     except EntryFault as fault:
-        name = _NAMES.get(_tag_of(fault), "")
+        name = FIELD_OF_TAG.get(_tag_of(fault), "")
         raise Hl7Fault(
             str(fault).removeprefix(f"{_PLACE}: "),
             step.place(name),
@@ -215,9 +215,3 @@ def _tag_of(fault: EntryFault) -> int:
 #: What `entry_of_order` puts in front of its faults; a fault of ours has its own place.
 _PLACE: Final = "order"
 _TAG: Final = re.compile(_PLACE + r": \(([0-9A-F]{4}),([0-9A-F]{4})\)")
-#: By tag, which field a fault is about.
-_NAMES: Final = {
-    **{int(path[-10:].strip("()").replace(",", ""), 16): name for name, path in FIELDS.items()},
-    0x00400002: DATE_TIME,
-    0x00400003: DATE_TIME,
-}

@@ -18,7 +18,7 @@ from dataclasses import field as dataclass_field
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.hl7.character_sets import codec_of
+from isocenter.services.hl7.character_sets import codec_of_all
 from isocenter.services.hl7.faults import (
     DATA_TYPE_ERROR,
     SEGMENT_SEQUENCE_ERROR,
@@ -37,6 +37,8 @@ _DELIMITERS: Final = re.compile(r"MSH([!-/:-@\[-`{-~])((?:(?!\1)[!-/:-@\[-`{-~])
 
 _BREAKS: Final = frozenset({".br", ".sp", ".ce"})
 _SPACE: Final = " "
+#: Begins the escape sequences of ISO 2022.
+_ESCAPE: Final = "\x1b"
 
 
 class Hl7Missing(IsocenterError):
@@ -200,15 +202,24 @@ def read_message(data: bytes, default_character_set: str = "ASCII") -> Message:
             SEGMENT_SEQUENCE_ERROR,
             is_reject=True,
         )
-    name = header.header.text(18) or default_character_set
-    codec = codec_of(name)
+    names = [
+        header.header.text(18, repetition=number)
+        for number in range(1, header.header.repetitions(18) + 1)
+    ]
+    is_said = any(names)
+    codec = codec_of_all(names if is_said else [default_character_set])
     place = Location("MSH", 18)
     if codec is None:
-        raise Hl7Fault("a character set that is not known here", place, DATA_TYPE_ERROR)
+        raise Hl7Fault(
+            "a character set that is not known here, or not with the others", place, DATA_TYPE_ERROR
+        )
     try:
         text = data.decode(codec)
-    except UnicodeDecodeError as error:
-        cure = "" if header.header.text(18) else "; say it there, or set hl7.character_set"
+        # Bytes of seven bits are in every character set: only this tells that it is another.
+        if _ESCAPE in text:
+            raise UnicodeError
+    except UnicodeError as error:
+        cure = "" if is_said else "; say it there, or set hl7.character_set"
         raise Hl7Fault(
             f"the text is not in the character set of the message{cure}", place, DATA_TYPE_ERROR
         ) from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
@@ -269,8 +269,7 @@ async def send_object(
         move_originator_ae_title=move_originator[0] if move_originator else "",
         move_originator_message_id=move_originator[1] if move_originator else None,
     )
-    async with aclosing(item.parts(context.transfer_syntax)) as parts:
-        received = await association.invoke(context.context_id, request, parts)
-    response = received.message
+    parts = item.parts(context.transfer_syntax)
+    response = (await association.invoke(context.context_id, request, parts)).message
     assert isinstance(response, CStoreResponse)
     return response

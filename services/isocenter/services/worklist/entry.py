@@ -215,7 +215,7 @@ def _is_date(text: str) -> bool:
 
 
 def _is_time(text: str) -> bool:
-    return is_range_comparable("TM", normalize("TM", text))
+    return _TIME_OF_DAY.fullmatch(normalize("TM", text)) is not None
 
 
 def _is_code(text: str) -> bool:
@@ -235,6 +235,10 @@ def _all(check: Callable[[str], bool]) -> Callable[[str], bool]:
 
 
 _CODE_STRING: Final = re.compile(r"[A-Z0-9 _]{1,16}", re.ASCII)
+#: As `normalize` writes it; 60 is a leap second (PS3.5 6.2).
+_TIME_OF_DAY: Final = re.compile(
+    r"(?:[01][0-9]|2[0-3])[0-5][0-9](?:[0-5][0-9]|60)\.[0-9]{6}", re.ASCII
+)
 _SHORT_STRING: Final = 16
 _LONG_STRING: Final = 64
 

@@ -28,7 +28,7 @@ from isocenter.services.normalized.attribute_list import AttributeList, text_of
 from isocenter.services.worklist.dump import is_dump, read_dump
 from isocenter.services.worklist.entry import Entry, EntryFault, EntryKey, EntryState, entry_of
 from isocenter.services.worklist.keys import SCHEDULED_STEPS, STEP_STATUS
-from isocenter.services.worklist.order import entry_of_order
+from isocenter.services.worklist.order import entry_of_fields
 
 #: One file: the orders of a hospital for weeks.
 MOST_BYTES: Final = 16 << 20
@@ -147,7 +147,7 @@ def _json_lines(text: bytes, place: str) -> Iterator[tuple[str, Mapping[str, obj
 
 def _entry_of_json(value: Mapping[str, object], place: str) -> _Read:
     if not value or not all(_JSON_TAG.fullmatch(name) for name in value):
-        return entry_of_order(value, place)
+        return entry_of_fields(value, place)
     try:
         dataset = pydicom.Dataset.from_json(dict(value))
         attributes = AttributeList.from_dataset(dataset)

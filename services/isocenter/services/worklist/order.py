@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.index.matching import normalize
 from isocenter.services.normalized.attribute_list import AttributeList, items_of, text_of
 from isocenter.services.query_retrieve.identifier_keys import (
     KeySyntaxError,
@@ -86,6 +87,13 @@ _DATE_TIME: Final = re.compile(
 _STUDIES: Final = UUID("1c8ee5f0-9d6c-5c0b-8f8e-3f3f1c2a7d42")
 _START_DATE: Final = "(0040,0100)[0].(0040,0002)"
 _START_TIME: Final = "(0040,0100)[0].(0040,0003)"
+#: Of a time, as `normalize` writes it.
+_NO_FRACTION: Final = ".000000"
+#: Which field a fault is about.
+FIELD_OF_TAG: Final = {parse_path(path)[1]: name for name, path in FIELDS.items()} | {
+    START_DATE: DATE_TIME,
+    START_TIME: DATE_TIME,
+}
 #: Coding scheme of a code that names none: local, by PS3.16 Annex 8.
 _LOCAL_SCHEME: Final = "99LOCAL"
 
@@ -131,6 +139,17 @@ def entry_of_order(order: Mapping[str, object], place: str) -> tuple[Entry, Entr
     return entry_of(attributes, place), state
 
 
+def entry_of_fields(order: Mapping[str, object], place: str) -> tuple[Entry, EntryState]:
+    """As `entry_of_order`; faults name the field, too, for whoever wrote it."""
+    try:
+        return entry_of_order(order, place)
+    except EntryFault as fault:
+        name = FIELD_OF_TAG.get(fault.tag)
+        if name is None:
+            raise
+        raise EntryFault(f"{fault} (field {name})", fault.tag) from None
+
+
 def order_of(entry: Entry) -> dict[str, str]:
     """The flat fields of *entry*, those that have a value; of several codes the first."""
     order: dict[str, str] = {}
@@ -139,13 +158,16 @@ def order_of(entry: Entry) -> dict[str, str]:
         text = entry.step_text(tag) if sequences else entry.text(tag)
         if text:
             order[name] = text
-    order[DATE_TIME] = entry.step_text(START_DATE) + entry.step_text(START_TIME)
+    # As it can be read again: DICOM leaves out the end of a time, and has had delimiters.
+    order[DATE_TIME] = normalize("DA", entry.step_text(START_DATE)) + normalize(
+        "TM", entry.step_text(START_TIME)
+    ).removesuffix(_NO_FRACTION)
     for name, path in CODES.items():
         sequences, tag = parse_path(path)
         around = entry.step if sequences else entry.attributes.elements
         for code in items_of(around, tag)[:1]:
             parts = [text_of(code, each, entry.attributes.character_set) for each in CODE_TAGS]
-            if any(parts):
+            if parts[0]:
                 order[name] = "^".join(parts)
     return order
 
