@@ -137,6 +137,11 @@ def test_store_tells_apart_what_is_not_DICOM(tmp_path: Path, capsys: Output) -> 
         sent = {line["sop_instance_uid"] for line in lines if line["outcome"] == "sent"}
         assert sent == {uid(1), uid(2)}
         assert {line["status"] for line in lines if line["outcome"] == "sent"} == {"0000"}
+        (folder / "cut.dcm").write_bytes((folder / "1.dcm").read_bytes()[:200])
+        assert main(["storescu", server.peer, str(folder)]) == 1
+        captured = capsys.readouterr()
+        assert "cut.dcm: damaged" in captured.err
+        assert "1 cannot be read" in captured.err
 
 
 def test_store_nothing(tmp_path: Path, capsys: Output) -> None:

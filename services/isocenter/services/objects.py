@@ -29,6 +29,7 @@ from isocenter.engine.dataset import (
     guess_encoding,
     read_file_meta,
 )
+from isocenter.engine.dataset.file_meta import PREAMBLE_LENGTH, PREFIX
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.items import Buffer
 from isocenter.engine.negotiation import Negotiated, PresentationContext
@@ -56,6 +57,10 @@ _IDENTITY: Final = frozenset({_SOP_CLASS_UID, _SOP_INSTANCE_UID})
 
 class NotDicom(IsocenterError):
     """A file is no DICOM object; the message says how that was seen."""
+
+
+class DamagedFile(NotDicom):
+    """A file begins as DICOM does, and no object can be read from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,7 @@ class DicomObject:
 
         Raises:
             NotDicom: it is neither.
+            DamagedFile: it was one of them.
             OSError: it cannot be read.
         """
         return await trio.to_thread.run_sync(_object_of_file, Path(path))
@@ -301,6 +307,8 @@ def _object_of_file(path: Path) -> DicomObject:
     except DataSetError as error:
         guessed = guess_encoding(head)
         if guessed is None:
+            if head[PREAMBLE_LENGTH:].startswith(PREFIX):
+                raise DamagedFile(f"{path}: damaged ({error})") from error
             raise NotDicom(f"{path}: not DICOM ({error})") from error
         offset, syntax, encoding = 0, _syntax_of(guessed), guessed
         sop_class = sop_instance = ""
@@ -333,7 +341,7 @@ def _identity(path: Path, offset: int, encoding: Encoding) -> Mapping[int, str]:
                 scanner.feed(chunk)
     except DataSetError as error:
         if len(scanner.values) < len(_IDENTITY):
-            raise NotDicom(f"{path}: damaged ({error})") from error
+            raise DamagedFile(f"{path}: damaged ({error})") from error
     return {
         tag: value.decode("ascii", "replace").strip("\0 ")
         for tag, value in scanner.values.items()

@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 import orjson
-import trio
 
-from isocenter.engine.dataset.file_meta import PREAMBLE_LENGTH, PREFIX
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services import sop_classes
@@ -41,7 +38,7 @@ from isocenter.services.commitment.transaction import REASONS, Reference
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.index.attributes import Level
 from isocenter.services.listening import Bind
-from isocenter.services.objects import DicomObject, NotDicom
+from isocenter.services.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.query_retrieve.identifier import build_identifier
 
 DESCRIPTION: Final = """\
@@ -190,7 +187,7 @@ async def _references_of_files(
                 item = await DicomObject.from_file(file.path)
             except NotDicom as error:
                 client.terminal.note(str(error))
-                damaged += await trio.to_thread.run_sync(_is_part_10, file.path)
+                damaged += isinstance(error, DamagedFile)
                 continue
             if item.sop_class_uid == MEDIA_STORAGE_DIRECTORY:
                 client.terminal.note(f"{file.path}: a DICOMDIR names objects and is none")
@@ -198,11 +195,6 @@ async def _references_of_files(
             found.append(Reference(item.sop_class_uid, item.sop_instance_uid))
             advance(len(found), None)
     return found, damaged
-
-
-def _is_part_10(path: str) -> bool:
-    with Path(path).open("rb") as file:
-        return file.read(PREAMBLE_LENGTH + len(PREFIX)).endswith(PREFIX)
 
 
 async def _references_of_study(client: Client, study: str) -> list[Reference]:

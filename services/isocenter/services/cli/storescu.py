@@ -38,7 +38,7 @@ from isocenter.services.cli.transfer_syntaxes import (
 )
 from isocenter.services.client import ClientAssociation, Context, plan_associations
 from isocenter.services.errors import NoPresentationContext
-from isocenter.services.objects import DicomObject, NotDicom
+from isocenter.services.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.ports import StorageError
 
 DESCRIPTION: Final = """\
@@ -293,6 +293,12 @@ class _Sender:
                 if item.sop_class_uid == MEDIA_STORAGE_DIRECTORY:
                     raise NotDicom(f"{found.path}: a DICOMDIR names objects and is none")
                 objects.append(item)
+            except DamagedFile as error:
+                self.counts.unreadable += 1
+                self.report.write(found.path, "damaged", reason=str(error))
+                self.client.terminal.error(str(error))
+                if self.stop_on_error:
+                    break
             except NotDicom as error:
                 self.counts.not_dicom += 1
                 self.report.write(found.path, "not DICOM", reason=str(error))
