@@ -35,6 +35,8 @@ _MOST_GROWTH = 1.05
 _MOST_GROWN_BYTES = 8 << 20
 #: Within this after the last request, nothing waits any more.
 _DRAINED_SECONDS = 120.0
+#: Of what was stored in hours every file is read.
+_VERIFY_SECONDS = 3_600.0
 #: What descriptors may differ by: connections that are open at the moment.
 _MOST_DESCRIPTORS = 30
 
@@ -305,7 +307,9 @@ def judge_growth(report: Report) -> None:
 
 
 def _judge_objects(archive: ServedArchive, ledger: Ledger, report: Report) -> None:
-    done = isocenter_command("db", "verify", "--data-dir", archive.data_dir)
+    done = isocenter_command(
+        "db", "verify", "--data-dir", archive.data_dir, seconds=_VERIFY_SECONDS
+    )
     if done.returncode != 0:
         report.problems.append(f"db verify: {done.stdout[-500:]}")
     done = isocenter_command("db", "stats", "--data-dir", archive.data_dir)

@@ -48,7 +48,9 @@ def free_port() -> int:
         return port
 
 
-def run(*command: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: object, cwd: Path | None = None, seconds: float = RUN_SECONDS
+) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; output and errors together, as text."""
     return subprocess.run(
         [str(word) for word in command],
@@ -58,17 +60,17 @@ def run(*command: object, cwd: Path | None = None) -> subprocess.CompletedProces
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-        timeout=RUN_SECONDS,
+        timeout=seconds,
         env=ENVIRONMENT,
         cwd=cwd,
     )
 
 
 def isocenter_command(
-    *arguments: object, cwd: Path | None = None
+    *arguments: object, cwd: Path | None = None, seconds: float = RUN_SECONDS
 ) -> subprocess.CompletedProcess[str]:
     """`isocenter …`, to its end."""
-    return run(*ISOCENTER, *arguments, cwd=cwd)
+    return run(*ISOCENTER, *arguments, cwd=cwd, seconds=seconds)
 
 
 @contextmanager
