@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
-#: Debian keeps Orthanc where a user's PATH may not look; and pynetdicom installs commands under the
-#: names of DCMTK's beside the Python that runs us.
+
+def _is_of_dcmtk(folder: str) -> bool:
+    """Not pynetdicom's, which installs scripts under the names of DCMTK's programs."""
+    try:
+        with (Path(folder) / "echoscu").open("rb") as program:
+            return program.read(2) != b"#!"
+    except OSError:
+        return True
+
+
+#: Debian keeps Orthanc where a user's PATH may not look.
 SEARCH_PATH = os.pathsep.join(
     folder
     for folder in [
@@ -15,5 +23,5 @@ SEARCH_PATH = os.pathsep.join(
         "/usr/sbin",
         "/usr/local/sbin",
     ]
-    if Path(folder) != Path(sys.executable).parent
+    if _is_of_dcmtk(folder)
 )
