@@ -112,9 +112,10 @@ def under_attack(
         probes=len(prober.seconds) + prober.refused,
     )
     deadline = time.monotonic() + SETTLE_SECONDS
-    while time.monotonic() < deadline and descriptors() > opened:
+    # Looked at once each time: connections may still wait in the backlog, and come and go.
+    while (left := descriptors() - opened) > 0 and time.monotonic() < deadline:
         time.sleep(0.1)
-    outcome.descriptors = descriptors() - opened
+    outcome.descriptors = left
     try:
         probe(target)
     except Closed:
