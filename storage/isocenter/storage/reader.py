@@ -19,8 +19,8 @@ _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)
 class FileReader:
     """Reads one object; it stays readable when the object is removed meanwhile.
 
-    What the page cache holds is taken at once, the rest in a worker thread: sending an
-    object that was just stored needs no thread at all.
+    What the page cache holds is taken at once, the rest in a worker thread: sending a small
+    object that was just stored, or one that was read before, needs no thread at all.
     """
 
     __slots__ = ("_buffer", "_descriptor", "_limiter", "_pool", "size")
