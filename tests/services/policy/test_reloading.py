@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,6 +28,7 @@ from isocenter.services.reloading import Reloader
 from isocenter.services.settings.loading import Settings, SettingsError, load_settings
 from isocenter.services.tls.contexts import TlsFileError, TlsFiles, client_context, server_context
 from services.policy.policy_support import entities, heard
+from support.clocks import patient_clock
 
 
 @pytest.fixture(autouse=True)
@@ -210,8 +211,15 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject
     return ours
 
 
+@pytest.fixture
+def clock() -> Iterator[trio.testing.MockClock]:
+    """Contexts are made in threads."""
+    with patient_clock() as clock:
+        yield clock
+
+
 async def test_sessions_of_peers_that_are_gone_are_few(
-    setup: Setup, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("isocenter.services.composition.tls._MOST_SESSIONS", 8)
     CertificateAuthority(setup.folder / "certs").issue("CT1", folder=setup.folder)
