@@ -10,6 +10,7 @@ from typing import Final
 from wording import check_fault, check_line
 
 from isocenter.engine import pdu
+from isocenter.engine.ae import is_ae_title
 from isocenter.engine.errors import LocalProtocolError, RemoteProtocolError
 from isocenter.engine.extended import FindFlags, RetrieveFlags, StorageSupport
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
@@ -92,6 +93,8 @@ def _answer(request: AssociateRequest, how: int) -> None:
     if isinstance(answer, AssociateReject):
         assert _decode(pdu.encode_associate_reject(answer)) == answer
         return
+    assert is_ae_title(request.called_ae_title)
+    assert is_ae_title(request.calling_ae_title)
     encoded = pdu.encode_associate_accept(answer)
     assert _decode(encoded) == answer
     ours = established(request, answer, Role.ACCEPTOR)

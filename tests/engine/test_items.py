@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocenter.engine import items
-from isocenter.engine.ae import check_ae_title, is_ae_title
+from isocenter.engine.ae import ae_title_of, check_ae_title, is_ae_title, printable_ae_title
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
     UNEXPECTED_PDU_PARAMETER,
@@ -177,3 +177,18 @@ def test_texts_that_are_no_ae_titles(text: str) -> None:
     assert not is_ae_title(text)
     with pytest.raises(LocalProtocolError, match="AE title"):
         check_ae_title(text)
+
+
+@given(field=st.binary(max_size=32))
+def test_whatever_stands_in_an_ae_title_field_can_be_shown(field: bytes) -> None:
+    text = ae_title_of(field)
+    shown = printable_ae_title(text)
+    assert shown.isascii()
+    assert shown.isprintable()
+    assert (shown == text) or not is_ae_title(text)
+
+
+def test_what_is_no_ae_title_is_shown_escaped() -> None:
+    assert printable_ae_title("STORE SCP") == "STORE SCP"
+    assert printable_ae_title("M\xdcLLER\n") == "M\\xdcLLER\\n"
+    assert printable_ae_title("A\\B") == "A\\\\B"

@@ -156,6 +156,18 @@ def test_application_context() -> None:
     assert negotiate(asked, acceptor()) == refuse(asked) == AssociateReject(1, 1, 2)
 
 
+# Titles that no answer could echo (PS3.8 9.3.3); the service-user may ask for more.
+
+
+@pytest.mark.parametrize("title", ["", "A\\B", "M\xdcLLER", "A\tB", "SEVENTEEN LETTERS"])
+def test_what_is_no_ae_title_is_not_recognized(title: str) -> None:
+    called = replace(request(), called_ae_title=title)
+    calling = replace(request(), calling_ae_title=title)
+    assert refuse(called) is refuse(calling) is None
+    assert negotiate(called, acceptor()) == AssociateReject(1, 1, 7)
+    assert negotiate(calling, acceptor()) == AssociateReject(1, 1, 3)
+
+
 # Roles (PS3.7 D.3.3.4).
 
 

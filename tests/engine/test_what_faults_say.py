@@ -178,16 +178,6 @@ USER_INFORMATION = b"\x50\0\0\0"
         ),
         (
             1,
-            FIXED[:4] + bytes(16) + FIXED[20:] + APPLICATION_CONTEXT,
-            "called AE title is empty or has characters that are not allowed (PS3.8 9.3)",
-        ),
-        (
-            1,
-            FIXED[:20] + bytes(16) + FIXED[36:] + APPLICATION_CONTEXT,
-            "calling AE title is empty or has characters that are not allowed (PS3.8 9.3)",
-        ),
-        (
-            1,
             FIXED
             + APPLICATION_CONTEXT
             + b"".join(CONTEXT[:4] + bytes((n % 256,)) + CONTEXT[5:] for n in range(1, 259, 2)),

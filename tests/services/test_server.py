@@ -33,6 +33,7 @@ from isocenter.services.access import AccessPolicy
 from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.deadlines import DEFAULT_DEADLINES
 from isocenter.services.index.query import Level
+from isocenter.services.notices import AssociationRejected, Notice, Notices
 from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.find import Find
 from isocenter.services.query_retrieve.identifier import build_identifier
@@ -292,6 +293,54 @@ async def test_ae_titles(request_: pdu.AssociateRequest, expected: AssociateReje
         answer = await peer.ask(request_)
         assert (answer == expected) if expected else isinstance(answer, AssociateAccept)
         assert server.statistics.rejected == (expected is not None)
+
+
+def with_titles(called: bytes, calling: bytes) -> bytes:
+    """An A-ASSOCIATE-RQ with AE title fields as no program of ours would fill them."""
+    request = bytearray(pdu.encode_associate_request(associate_request()))
+    request[10:42] = called.ljust(16) + calling.ljust(16)
+    return bytes(request)
+
+
+@pytest.mark.parametrize(
+    ("called", "calling", "expected", "logged"),
+    [
+        (b"ISOCENTER\0", b"US1\0", None, "'US1' associated as 'ISOCENTER'"),
+        (b"ISOCENTER\0ab\xff", b"US1\0\xff\xfe", None, "'US1' associated as 'ISOCENTER'"),
+        (b"ISOCENTER", b"", (1, 1, 3), "calling AE title is empty"),
+        (b"ISOCENTER", b"GR\xdcN", (1, 1, 3), "calling AE title 'GRÜN' is none"),
+        (b"\0", b"US1", (1, 1, 7), "called AE title is empty"),
+        (b"ISO\nCENTER", b"US1", (1, 1, 7), r"called AE title 'ISO\nCENTER' is none"),
+    ],
+)
+@pytest.mark.parametrize("uniform", [False, True])
+async def test_ae_titles_of_other_peoples_programs(
+    called: bytes,
+    calling: bytes,
+    expected: tuple[int, int, int] | None,
+    logged: str,
+    uniform: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Cut at the first NUL; what is none then is told to the peer, and to the log."""
+    caplog.set_level("INFO")
+    heard: list[Notice] = []
+    access = AccessPolicy(uniform_rejection=uniform)
+    async with (
+        serving(access=access, notices=Notices(heard.append)) as server,
+        raw_peer(port_of(server)) as peer,
+    ):
+        await peer.send(with_titles(called, calling))
+        answer = await peer.pdu()
+        if expected is None:
+            assert isinstance(answer, AssociateAccept)
+            assert (answer.called_ae_title, answer.calling_ae_title) == ("ISOCENTER", "US1")
+        else:
+            assert answer == AssociateReject(*((1, 1, 1) if uniform else expected))
+            (told,) = [one for one in heard if isinstance(one, AssociationRejected)]
+            assert told.caller.calling_ae_title.isascii()
+            assert told.caller.called_ae_title.isprintable()
+    assert logged in caplog.text
 
 
 @pytest.mark.parametrize(

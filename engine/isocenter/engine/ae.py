@@ -19,6 +19,23 @@ def is_ae_title(text: str) -> bool:
     return bool(stripped) and _AE_TITLE.fullmatch(stripped) is not None
 
 
+def ae_title_of(field: bytes) -> str:
+    """The text in an AE title field of a PDU or an element that a peer sent; often no AE title.
+
+    It ends at the first NUL: programs in C copy a string into a field of spaces, and what
+    stands behind its end is left from before.  Spaces on either side mean nothing.
+    """
+    return bytes(field).partition(b"\0")[0].strip(b" ").decode("latin-1")
+
+
+def printable_ae_title(text: str) -> str:
+    """What a peer sent as an AE title, for people and logs: as it is if it is one, else with
+    whatever an AE title cannot have escaped."""
+    if is_ae_title(text):
+        return text
+    return text.encode("unicode_escape").decode("ascii")
+
+
 def check_ae_title(text: str) -> str:
     """*text* without its padding.
 

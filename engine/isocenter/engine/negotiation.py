@@ -1,7 +1,7 @@
 """What two sides agree on: pure functions over what one proposed and the other answered.
 
-PS3.8 7.1.1 and PS3.7 D.3, for both roles.  Who may associate at all (AE titles,
-identity) is not asked here; that is the service-user's.
+PS3.8 7.1.1 and PS3.7 D.3, for both roles.  Who may associate (AE titles, identity) is not
+asked here, only that both have an AE title; that is the service-user's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from isocenter.engine.ae import is_ae_title
 from isocenter.engine.dimse.message_types import NEventReportRequest, Request
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
@@ -42,6 +43,8 @@ TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
 #: Rejections by the service-provider itself (PS3.8 Table 9-21).
 PROTOCOL_VERSION_NOT_SUPPORTED: Final = AssociateReject(1, 2, 2)
 APPLICATION_CONTEXT_NOT_SUPPORTED: Final = AssociateReject(1, 1, 2)
+CALLING_AE_TITLE_NOT_RECOGNIZED: Final = AssociateReject(1, 1, 3)
+CALLED_AE_TITLE_NOT_RECOGNIZED: Final = AssociateReject(1, 1, 7)
 #: Bit 0 is version 1; all others are not tested (PS3.8 9.3.2).
 _VERSION_1: Final = 1
 
@@ -158,10 +161,18 @@ def refuse(request: AssociateRequest) -> AssociateReject | None:
 
 
 def negotiate(request: AssociateRequest, acceptor: Acceptor) -> AssociateAccept | AssociateReject:
-    """The acceptor's answer to *request*; an accept also when no context is left."""
+    """The acceptor's answer to *request*; an accept also when no context is left.
+
+    What comes in place of an AE title and is none, all spaces for example, is rejected as
+    not recognized.
+    """
     reject = refuse(request)
     if reject is not None:
         return reject
+    if not is_ae_title(request.called_ae_title):
+        return CALLED_AE_TITLE_NOT_RECOGNIZED
+    if not is_ae_title(request.calling_ae_title):
+        return CALLING_AE_TITLE_NOT_RECOGNIZED
     info = request.user_information
     window = info.asynchronous_operations_window
     return AssociateAccept(

@@ -15,7 +15,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final
 
-from isocenter.engine.ae import AE_TITLE_LENGTH, check_ae_title, is_ae_title
+from isocenter.engine.ae import AE_TITLE_LENGTH, ae_title_of, check_ae_title
 from isocenter.engine.errors import (
     ABORT_REASONS,
     INVALID_PDU_PARAMETER_VALUE,
@@ -70,7 +70,11 @@ class PduType(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociateRequest:
-    """A-ASSOCIATE-RQ (PS3.8 9.3.2).  AE titles are without their padding."""
+    """A-ASSOCIATE-RQ (PS3.8 9.3.2).
+
+    AE titles are without their padding.  One that a peer sent may be none, or empty:
+    `isocenter.engine.negotiation.negotiate` rejects it.
+    """
 
     called_ae_title: str
     calling_ae_title: str
@@ -295,8 +299,8 @@ def _decode_associate(
         raise _invalid("presentation context IDs are not unique")
     if is_request:
         return AssociateRequest(
-            called_ae_title=_decode_ae_title(called, "called AE title"),
-            calling_ae_title=_decode_ae_title(calling, "calling AE title"),
+            called_ae_title=ae_title_of(called),
+            calling_ae_title=ae_title_of(calling),
             presentation_contexts=tuple(proposed),
             user_information=user_information or UserInformation(),
             application_context_name=application_context,
@@ -304,8 +308,8 @@ def _decode_associate(
         )
     # The AE titles of an -AC are not tested when received (PS3.8 9.3.3).
     return AssociateAccept(
-        called_ae_title=called.decode("latin-1").strip(" \0"),
-        calling_ae_title=calling.decode("latin-1").strip(" \0"),
+        called_ae_title=ae_title_of(called),
+        calling_ae_title=ae_title_of(calling),
         presentation_contexts=tuple(results),
         user_information=user_information or UserInformation(),
         application_context_name=application_context,
@@ -321,14 +325,6 @@ def _check_room(
             f"more than {limits.presentation_contexts} presentation contexts",
             "presentation_contexts",
         )
-
-
-def _decode_ae_title(raw: bytes, name: str) -> str:
-    # Some peers pad with NUL instead of spaces.
-    text = raw.decode("latin-1").rstrip("\0").strip(" ")
-    if not is_ae_title(text):
-        raise _invalid(f"{name} is empty or has characters that are not allowed")
-    return text
 
 
 def _invalid(what: str) -> RemoteProtocolError:

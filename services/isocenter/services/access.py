@@ -10,13 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from isocenter.engine.ae import is_ae_title
+from isocenter.engine.negotiation import (
+    CALLED_AE_TITLE_NOT_RECOGNIZED,
+    CALLING_AE_TITLE_NOT_RECOGNIZED,
+)
 from isocenter.engine.pdu import AssociateReject, AssociateRequest
 from isocenter.services.index.matching import wildcard_match
 from isocenter.services.tls.contexts import PeerIdentity, owns_ae_title
 
 NO_REASON_GIVEN: Final = AssociateReject(1, 1, 1)
-CALLING_AE_TITLE_NOT_RECOGNIZED: Final = AssociateReject(1, 1, 3)
-CALLED_AE_TITLE_NOT_RECOGNIZED: Final = AssociateReject(1, 1, 7)
 TEMPORARY_CONGESTION: Final = AssociateReject(2, 3, 1)
 LOCAL_LIMIT_EXCEEDED: Final = AssociateReject(2, 3, 2)
 
@@ -62,6 +65,17 @@ class AccessPolicy:
     def judge_titles(self, request: AssociateRequest) -> Turned | None:
         """Whether both AE titles are known; None: they are."""
         calling, called = request.calling_ae_title, request.called_ae_title
+        for title, which, reject in (
+            (called, "called", CALLED_AE_TITLE_NOT_RECOGNIZED),
+            (calling, "calling", CALLING_AE_TITLE_NOT_RECOGNIZED),
+        ):
+            if not is_ae_title(title):
+                fault = f"{title!r} is none" if title else "is empty"
+                return Turned(
+                    reject,
+                    f"{which} AE title {fault} (PS3.8 9.3.2); configure one at the peer: 1 to 16 "
+                    "characters of ASCII, no backslash",
+                )
         if self.ae_titles and called not in self.ae_titles:
             return Turned(
                 CALLED_AE_TITLE_NOT_RECOGNIZED,

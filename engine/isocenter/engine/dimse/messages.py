@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeGuard
 
+from isocenter.engine.ae import ae_title_of
 from isocenter.engine.dimse import command_set as cs
 from isocenter.engine.dimse.layouts import Layouts
 from isocenter.engine.dimse.message_table import (
@@ -146,7 +147,7 @@ def _encode_comment(element: int, text: str) -> bytes:
 _CODECS: Final[dict[str, tuple[_Encode, _Decode]]] = {
     "UI": (cs.encode_uid, cs.decode_uid),
     "US": (cs.encode_us, cs.decode_us),
-    "AE": (cs.encode_text, cs.decode_text),
+    "AE": (cs.encode_text, ae_title_of),
     "LO": (_encode_comment, cs.decode_text),
     "AT": (cs.encode_tags, cs.decode_tags),
 }

@@ -13,13 +13,9 @@ from typing import Final
 
 import trio
 
+from isocenter.engine.negotiation import CALLING_AE_TITLE_NOT_RECOGNIZED
 from isocenter.engine.pdu import AssociateRequest
-from isocenter.services.access import (
-    CALLING_AE_TITLE_NOT_RECOGNIZED,
-    NO_REASON_GIVEN,
-    AccessPolicy,
-    Turned,
-)
+from isocenter.services.access import NO_REASON_GIVEN, AccessPolicy, Turned
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.file import CurrentPolicy
 from isocenter.services.policy.grants import Grant, Rights, command

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from isocenter.engine.ae import printable_ae_title
 from isocenter.engine.negotiation import Acceptor, negotiate
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.services.access import LOCAL_LIMIT_EXCEEDED, Turned
@@ -55,8 +56,8 @@ class Answering:
         assert task is not None
         task.caller = caller = replace(
             task.caller,
-            calling_ae_title=request.calling_ae_title,
-            called_ae_title=request.called_ae_title,
+            calling_ae_title=printable_ae_title(request.calling_ae_title),
+            called_ae_title=printable_ae_title(request.called_ae_title),
             user=verdict.user if isinstance(verdict, Admitted) else "",
         )
         if isinstance(verdict, Admitted):
