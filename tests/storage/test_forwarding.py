@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from isocenter.services.archive.deletion import DeletedStudy, Deletion, DeletionCause
 from isocenter.services.commitment.transaction import Reference
+from isocenter.services.events.completion import CompletionRules
 from isocenter.services.forwarding.queue import (
     ClaimedForward,
     Delivered,
@@ -23,10 +25,12 @@ from isocenter.services.ports import Added, InstanceRecord, StorageError
 from isocenter.services.rules.actions import ForwardPriority, Route
 from isocenter.storage import forwarding_records as records
 from isocenter.storage import open_sqlite_index
+from isocenter.storage.event_desk import EventDesk, EventSelection
 from isocenter.storage.forwarding import SqliteForwards
 from isocenter.storage.forwarding_records import CLAIM, DUE_DESTINATIONS, release_forward_claims
 from isocenter.storage.migrations import migrate
 from isocenter.storage.sqlite_index import SqliteIndex
+from isocenter.storage.study_completion import EventWriter
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 DUE, SENT, COMMITTING = ForwardState.DUE, ForwardState.SENT, ForwardState.COMMITTING
@@ -48,9 +52,9 @@ class Clock:
 class Queue(SqliteForwards):
     """On an index of its own, with a clock that the test moves."""
 
-    def __init__(self, index: SqliteIndex) -> None:
+    def __init__(self, index: SqliteIndex, *, although_promised: bool = False) -> None:
         self.clock = Clock()
-        super().__init__(index, now=self.clock)
+        super().__init__(index, although_promised=although_promised, now=self.clock)
         self.index = index
         index.beside_add.append(self.beside_add)
 
@@ -362,9 +366,9 @@ async def test_what_is_committed_leaves_the_archive(queue: Queue) -> None:
     states = await queue.states()
     assert [states[n, "A"] for n in (1, 2, 3)] == [DELETING, DUE, DONE]
     # B still waits for it.
-    assert not await queue.delete_committed(9)
+    assert not (await queue.delete_committed(9)).instances
     await sent(queue, 1, 2, 3, destination="B")
-    (removed,) = await queue.delete_committed(9)
+    (removed,) = (await queue.delete_committed(9)).instances
     assert removed.object_key == f"ab/{uid(1)}.dcm"
     assert sorted(await queue.index.get([uid(1), uid(2), uid(3)])) == [uid(2), uid(3)]
     assert (await queue.states())[1, "A"] is DONE
@@ -388,41 +392,88 @@ async def test_what_is_said_to_be_committed_and_refused_is_kept(queue: Queue) ->
 
 
 @pytest.mark.parametrize(
-    ("requester", "theirs", "failure", "leaves"),
+    ("requester", "theirs", "failure", "although_promised", "leaves"),
     [
-        ("A", "2.25.7", 0, False),
-        ("A", "2.25.7", None, False),
-        ("A", "2.25.7", 0x0110, True),
-        ("MODALITY", "2.25.7", 0, True),
+        ("MODALITY", "2.25.7", 0, False, False),
+        ("MODALITY", "2.25.7", 0, True, True),
+        # It is being verified: what is promised comes later.
+        ("MODALITY", "2.25.7", None, False, False),
+        ("MODALITY", "2.25.7", 0x0110, False, True),
+        # Of two that rely on each other none deletes, whatever is set.
+        ("A", "2.25.7", 0, True, False),
+        ("A", "2.25.7", None, True, False),
+        ("A", "2.25.7", 0x0110, True, True),
         # We are our own destination, under another name.
-        ("OURSELVES", "2.25.1", 0, False),
+        ("OURSELVES", "2.25.1", 0, True, False),
     ],
 )
-async def test_of_two_that_rely_on_each_other_none_deletes(
-    queue: Queue, requester: str, theirs: str, failure: int | None, leaves: bool
+async def test_what_is_promised_is_not_deleted(
+    requester: str, theirs: str, failure: int | None, although_promised: bool, leaves: bool
 ) -> None:
-    await queue.store(1, to("A", commit=True, delete_after=True))
-    await sent(queue, 1)
-    (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
+    async with open_sqlite_index(":memory:") as index:
+        queue = Queue(index, although_promised=although_promised)
+        await queue.store(1, to("A", commit=True, delete_after=True))
+        await queue.store(2)
+        await sent(queue, 1)
+        (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
 
-    def promise(connection: sqlite3.Connection) -> None:
-        connection.execute(
-            "INSERT INTO commitment (transaction_uid, requester, called_ae_title, state, "
-            "requested_at, num_references, due_at) VALUES (?, ?, 'US', 'success', 1, 1, 1)",
-            (theirs, requester),
-        )
-        connection.execute(
-            "INSERT INTO commitment_reference SELECT commitment_pk, 0, ?, ?, ? FROM commitment",
-            (CT, uid(1), failure),
-        )
+        def promise(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO commitment (transaction_uid, requester, called_ae_title, state, "
+                "requested_at, num_references, due_at) VALUES (?, ?, 'US', 'success', 1, 1, 1)",
+                (theirs, requester),
+            )
+            connection.execute(
+                "INSERT INTO commitment_reference SELECT commitment_pk, 0, ?, ?, ? FROM commitment",
+                (CT, uid(1), failure),
+            )
 
-    await queue.index.write(promise)
-    assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
-    assert bool(await queue.delete_committed(9)) is leaves
-    assert bool(await queue.index.get([uid(1)])) is not leaves
-    row = await queue.only_row()
-    assert row.state is (DONE if leaves else FAILED)
-    assert leaves or "promised" in row.last_fault
+        await index.write(promise)
+        assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
+        deletion = await queue.delete_committed(9)
+        assert [stored.sop_instance_uid for stored in deletion.instances] == [uid(1)] * leaves
+        assert deletion.kept == ([] if leaves else [uid(1)])
+        assert bool(await index.get([uid(1)])) is not leaves
+        row = await queue.only_row()
+        assert row.state is (DONE if leaves else FAILED)
+        assert leaves or "promised" in row.last_fault
+        assert leaves or although_promised or requester in row.last_fault
+        # Nothing is looked at again and again.
+        assert await queue.delete_committed(9) == Deletion()
+
+
+async def test_what_leaves_is_an_event_in_the_same_transaction(queue: Queue) -> None:
+    writer = EventWriter(CompletionRules(), include_patient=True, now=queue.clock)
+    fails: list[str] = []
+
+    def broken(
+        connection: sqlite3.Connection, studies: Sequence[DeletedStudy], cause: DeletionCause
+    ) -> None:
+        writer.deleted(connection, studies, cause)
+        if fails:
+            raise sqlite3.OperationalError(fails[0])
+
+    forwards = SqliteForwards(queue.index, beside_delete=[broken], now=queue.clock)
+    for number in (1, 2, 3):
+        await queue.store(number, to("A", commit=True, delete_after=number < 3))
+    await sent(queue, 1, 2, 3)
+    references = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
+    assert await queue.commitment_reported("2.25.1", "A", references, [], POLICY)
+    desk = EventDesk(queue.index)
+    fails.append("no room")
+    with pytest.raises(StorageError):
+        await forwards.delete_committed(9)
+    assert await desk.events(EventSelection()) == []
+    fails.clear()
+    (study,) = (await forwards.delete_committed(9)).studies
+    assert (study.instances, study.remaining, study.sop_classes) == (2, 1, {CT: 2})
+    assert "ID" not in repr(study)
+    (event,) = await desk.events(EventSelection())
+    assert (event.kind, event.study_instance_uid) == ("instances.deleted", "1.2.1")
+    said = event.members()
+    assert (said["instances"], said["remaining"]) == (2, 1)
+    assert said["cause"] == "committed elsewhere"
+    assert said["patient"] == {"patient_id": "ID", "patient_name": "", "birth_date": ""}
 
 
 async def test_a_destination_that_never_says_anything_is_not_asked_for_ever(queue: Queue) -> None:
@@ -446,7 +497,7 @@ async def test_what_may_still_lie_in_the_store_is_not_forgotten(queue: Queue) ->
     await sent(queue, 1)
     (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
     assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
-    (removed,) = await queue.delete_committed(9)
+    (removed,) = (await queue.delete_committed(9)).instances
     queue.clock.now += 1
     assert await queue.purge_done(queue.clock.now) == 0
     await queue.deleted([removed.object_key])
@@ -477,9 +528,9 @@ async def test_a_dead_letter_keeps_the_object(queue: Queue) -> None:
     await queue.settle([Missed(claimed, "x", None)])
     (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
     assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
-    assert not await queue.delete_committed(9)
+    assert not (await queue.delete_committed(9)).instances
     await queue.purge(FAILED)
-    assert len(await queue.delete_committed(9)) == 1
+    assert len((await queue.delete_committed(9)).instances) == 1
 
 
 async def test_a_replacement_is_not_deleted_for_what_was_committed_before(queue: Queue) -> None:
@@ -488,7 +539,7 @@ async def test_a_replacement_is_not_deleted_for_what_was_committed_before(queue:
     (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
     assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
     await queue.store(1, replace=True, digest=1)
-    assert not await queue.delete_committed(9)
+    assert not (await queue.delete_committed(9)).instances
     assert await queue.uids() == [1]
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from isocenter.engine.quick import quick_init
+from isocenter.services.archive.deletion import DeletedStudy, DeletionCause
 
 #: Name of the association, or connection, that the task at hand works for; empty: none.
 association_name: ContextVar[str] = ContextVar("association_name", default="")
@@ -320,6 +321,19 @@ class ForwardAttempted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstancesDeleted:
+    """Objects of a study have left the archive.
+
+    Attributes:
+        person: who has deleted them; empty: a rule.
+    """
+
+    study: DeletedStudy
+    cause: DeletionCause
+    person: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardQueueSeen:
     """How many objects wait to be forwarded, in all processes: by destination and state
     (`forwarding.queue.ForwardState`)."""
@@ -388,6 +402,7 @@ Notice = (
     | EventsWaiting
     | ForwardAttempted
     | ForwardQueueSeen
+    | InstancesDeleted
     | OrderMessageAnswered
 )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from time import time
 
 import orjson
 
+from isocenter.services.archive.deletion import Deletion
 from isocenter.services.commitment.transaction import Reference
 from isocenter.services.forwarding.queue import (
     ClaimedForward,
@@ -18,9 +20,10 @@ from isocenter.services.forwarding.queue import (
     Outcome,
     RetryPolicy,
 )
-from isocenter.services.ports import Added, InstanceRecord, StoredInstance
+from isocenter.services.ports import Added, InstanceRecord
 from isocenter.storage import forwarding_commitment as commitment
 from isocenter.storage import forwarding_records as records
+from isocenter.storage.deletion import BesideDelete
 from isocenter.storage.sqlite_index import SqliteIndex
 
 
@@ -28,11 +31,22 @@ class SqliteForwards:
     """See `isocenter.services.forwarding.queue.ForwardQueue`.
 
     Args:
+        beside_delete: called in the transactions that delete, with what they have deleted.
+        although_promised: delete also what this archive has promised others to keep.
         now: seconds since 1970.
     """
 
-    def __init__(self, index: SqliteIndex, *, now: Clock = time) -> None:
+    def __init__(
+        self,
+        index: SqliteIndex,
+        *,
+        beside_delete: Sequence[BesideDelete] = (),
+        although_promised: bool = False,
+        now: Clock = time,
+    ) -> None:
         self._index = index
+        self._beside_delete = beside_delete
+        self._although_promised = although_promised
         self._now = now
 
     def beside_add(
@@ -148,11 +162,17 @@ class SqliteForwards:
             self._now(),
         )
 
-    async def delete_committed(self, limit: int) -> Sequence[StoredInstance]:
+    async def delete_committed(self, limit: int) -> Deletion:
         """See `ForwardQueue.delete_committed`; costs no write when there is nothing."""
         if not await self._index.read(records.fetch, commitment.DELETABLE, (1,)):
-            return ()
-        return await self._index.write(commitment.delete_committed, limit, self._now())
+            return Deletion()
+        delete = partial(
+            commitment.delete_committed,
+            although_promised=self._although_promised,
+            beside=self._beside_delete,
+            now=self._now(),
+        )
+        return await self._index.write(delete, limit)
 
     async def deleted(self, object_keys: Sequence[str]) -> None:
         """See `ForwardQueue.deleted`."""

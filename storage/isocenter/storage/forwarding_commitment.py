@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import orjson
 
+from isocenter.services.archive.deletion import Deletion, DeletionCause
 from isocenter.services.commitment.transaction import Reference
 from isocenter.services.forwarding.queue import ForwardState, RetryPolicy
-from isocenter.services.ports import StoredInstance
-from isocenter.storage.sqlite_records import remove_within, transaction
+from isocenter.storage.deletion import BesideDelete, delete_within, promised_to
+from isocenter.storage.sqlite_records import transaction
 
 #: What was sent, and what was asked for without an answer; each has an index of its own.
 _TO_BE_COMMITTED: Final = """
@@ -43,7 +45,7 @@ DELETABLE: Final = """
 """
 #: Whoever promises what we rely on must not rely on us: not the destination, and not ourselves,
 #: should the destination be this archive under another name.
-_PROMISED: Final = """
+_PROMISED_BACK: Final = """
     SELECT forward_pk FROM forward
     WHERE forward_pk IN (SELECT value FROM json_each(?)) AND EXISTS (
         SELECT 1 FROM commitment_reference AS promised JOIN commitment USING (commitment_pk)
@@ -52,7 +54,10 @@ _PROMISED: Final = """
           AND (commitment.requester = forward.destination
                OR commitment.transaction_uid = forward.transaction_uid))
 """
-_PROMISED_FAULT: Final = "not deleted: this archive has promised the destination to keep it as well"
+_PROMISED_BACK_FAULT: Final = (
+    "not deleted: this archive has promised the destination to keep it as well"
+)
+_PROMISED_FAULT: Final = "not deleted: this archive has promised {} to keep it"
 
 
 def begin_commitment(connection: sqlite3.Connection, values: dict[str, object]) -> list[Reference]:
@@ -142,23 +147,48 @@ def commitment_reported(
 
 
 def delete_committed(
-    connection: sqlite3.Connection, limit: int, now: float
-) -> list[StoredInstance]:
+    connection: sqlite3.Connection,
+    limit: int,
+    *,
+    although_promised: bool,
+    beside: Sequence[BesideDelete],
+    now: float,
+) -> Deletion:
     """See `ForwardQueue.delete_committed`; the keys stand in ``leaving`` from then on."""
     with transaction(connection):
         rows = connection.execute(DELETABLE, (limit,)).fetchall()
-        numbers = orjson.dumps([row[0] for row in rows]).decode()
-        promised = {row[0] for row in connection.execute(_PROMISED, (numbers,))}
+        faults = _promises(connection, rows, although_promised=although_promised)
         connection.executemany(
             "UPDATE forward SET state = 'failed', ended_at = ?, last_fault = ? "
             "WHERE forward_pk = ?",
-            [(now, _PROMISED_FAULT, number) for number in promised],
+            [(now, fault, number) for number, fault in faults.items()],
         )
-        rows = [row for row in rows if row[0] not in promised]
-        removed = remove_within(connection, [row[1] for row in rows])
-        keys = {stored.sop_instance_uid: stored.object_key for stored in removed}
+        kept = [row[1] for row in rows if row[0] in faults]
+        rows = [row for row in rows if row[0] not in faults]
+        deletion = delete_within(
+            connection, [row[1] for row in rows], DeletionCause.COMMITTED_ELSEWHERE, beside
+        )
+        keys = {stored.sop_instance_uid: stored.object_key for stored in deletion.instances}
         connection.executemany(
             "UPDATE forward SET state = 'done', ended_at = ?, leaving = ? WHERE forward_pk = ?",
             [(now, keys.get(row[1], ""), row[0]) for row in rows],
         )
-    return removed
+    return replace(deletion, kept=kept)
+
+
+def _promises(
+    connection: sqlite3.Connection, rows: Sequence[tuple[int, str]], *, although_promised: bool
+) -> dict[int, str]:
+    """Why records of *rows* (number, SOP Instance UID) do not have their object deleted."""
+    faults: dict[int, str] = {}
+    if not although_promised:
+        promised = promised_to(connection, [uid for _, uid in rows])
+        faults = {
+            number: _PROMISED_FAULT.format(", ".join(promised[uid]))
+            for number, uid in rows
+            if uid in promised
+        }
+    numbers = orjson.dumps([number for number, _ in rows]).decode()
+    for (number,) in connection.execute(_PROMISED_BACK, (numbers,)):
+        faults[number] = _PROMISED_BACK_FAULT
+    return faults

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import Final
 
+from isocenter.services.archive.deletion import DeletedStudy, DeletionCause
 from isocenter.services.events.completion import (
     Complete,
     CompletionRules,
@@ -26,6 +27,7 @@ from isocenter.services.events.event import (
     CommitmentAsked,
     CommitmentDone,
     Event,
+    InstancesDeleted,
     InstanceStored,
     MppsChanged,
     Patient,
@@ -229,6 +231,35 @@ class EventWriter:
                     failed=failed,
                 )
             insert_event(connection, event, now)
+
+    def deleted(
+        self,
+        connection: sqlite3.Connection,
+        studies: Sequence[DeletedStudy],
+        cause: DeletionCause,
+    ) -> None:
+        """Beside deletions (`isocenter.storage.deletion.BesideDelete`)."""
+        insert_events(
+            connection,
+            [
+                InstancesDeleted(
+                    study_instance_uid=study.study_instance_uid,
+                    accession_number=study.accession_number,
+                    instances=study.instances,
+                    remaining=study.remaining,
+                    cause=cause.value,
+                    patient=Patient(
+                        patient_id=study.patient_id,
+                        patient_name=study.patient_name,
+                        birth_date=study.birth_date,
+                    )
+                    if self._include_patient
+                    else None,
+                )
+                for study in studies
+            ],
+            self._now(),
+        )
 
     def _look_soon(self, connection: sqlite3.Connection, study: str, now: float) -> None:
         connection.execute(

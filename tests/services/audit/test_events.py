@@ -21,6 +21,7 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import composition, sop_classes
 from isocenter.services.access import AccessPolicy
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deletion import DeletedStudy, DeletionCause
 from isocenter.services.audit.auditor import Auditor
 from isocenter.services.audit.events import LONGEST_QUERY
 from isocenter.services.audit.opening import audit_folder, open_audit
@@ -36,6 +37,7 @@ from isocenter.services.notices import (
     Caller,
     ConfigurationReloaded,
     Ending,
+    InstancesDeleted,
     Notices,
 )
 from isocenter.services.objects import DicomObject
@@ -438,6 +440,40 @@ async def test_an_operation_that_is_denied_and_a_configuration_that_changes(
     ]
     assert outcomes == ["0", "4"]
     assert b"line 3" in detail(audited_object(peers, "12"), "Alert Description")
+
+
+@pytest.mark.parametrize(
+    ("remaining", "person", "code"),
+    [(0, "", "110105"), (2, "", "110103"), (0, "anna@pacs1", "110105")],
+)
+async def test_objects_that_are_deleted(
+    tmp_path: Path, remaining: int, person: str, code: str
+) -> None:
+    study = DeletedStudy(
+        study_instance_uid=f"{ROOT}.7",
+        accession_number="A7",
+        sop_classes={CT_IMAGE_STORAGE: 3},
+        remaining=remaining,
+        patient_id="P7",
+        patient_name="Seven^Test",
+    )
+    cause = DeletionCause.COMMITTED_ELSEWHERE
+    async with audited(tmp_path) as running:
+        running.notices.tell(InstancesDeleted(study=study, cause=cause, person=person))
+        (message,) = await running.recorded(code)
+    identification = message.find("EventIdentification")
+    assert identification.get("EventActionCode") == "D"
+    assert identification.find("EventOutcomeDescription").text == "committed elsewhere"
+    requestors = [
+        each.get("UserID")
+        for each in message.findall("ActiveParticipant")
+        if each.get("UserIsRequestor") == "true"
+    ]
+    assert requestors == [person or str(os.getpid())]
+    of_study = audited_object(message, "110180")
+    assert of_study.get("ParticipantObjectID") == f"{ROOT}.7"
+    assert [each.get("NumberOfInstances") for each in of_study.iter("SOPClass")] == ["3"]
+    assert audited_object(message, "2").get("ParticipantObjectID") == "P7"
 
 
 async def test_a_user_who_proves_who_he_is(tmp_path: Path) -> None:

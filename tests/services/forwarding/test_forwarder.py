@@ -531,7 +531,7 @@ async def test_what_a_crash_left_of_a_deletion_is_finished() -> None:
 
         await index.write(commit)
         # The process ends between the index and the store.
-        (removed,) = await here.queue.delete_committed(9)
+        (removed,) = (await here.queue.delete_committed(9)).instances
         assert removed.object_key in await keys_of(here.archive)
         await finish_deletions(here.queue, here.archive)
         assert first.instance.object_key not in await keys_of(here.archive)

@@ -270,6 +270,35 @@ def test_a_report_on_the_association_that_asks(tmp_path: Path) -> None:
         asked = isocenter_command("commitments", "list", "--data-dir", other.data_dir)
         assert "success" in asked.stdout
         assert "delivered" in asked.stdout
+        # A deletion is an audit message and an event.
+        trail = ("--data-dir", archive.data_dir, "--event", "110105")
+        until(
+            lambda: "DICOM Study Deleted" in isocenter_command("audit", "show", *trail).stdout,
+            archive.process,
+        )
+        told = isocenter_command(
+            "events", "tail", "--data-dir", archive.data_dir, "--json",
+            "--kind", "instances.deleted",
+        )  # fmt: skip
+        assert "committed elsewhere" in told.stdout, told.stderr
+
+
+def test_what_was_promised_to_a_modality_stays(tmp_path: Path) -> None:
+    """Until it is set that the destination keeps it in our place."""
+    files = write_studies(tmp_path / "in")
+    port = free_port()
+    rule = '[[rules]]\nname = "x"\nforward = ["PACS"]\ncommit = true\ndelete_after = true\n'
+    config = configuration(tmp_path, PEER.format("PACS", port), QUICK, rule)
+    with served_archive(tmp_path / "ours", "--config", config) as archive:
+        send(archive, *files)
+        asked = isocenter_command("commitscu", f"ISOCENTER@127.0.0.1:{archive.port}", *files)
+        assert asked.returncode == 0, asked.stdout
+        with served_archive(tmp_path / "theirs", "--ae-title", "PACS", "--port", port) as other:
+            until(lambda: states(archive) == {"failed": 8}, archive.process)
+            assert len(other.objects()) == 8
+        assert len(archive.objects()) == 8
+        faults = {row["last_fault"] for row in records(archive)}
+    assert faults == {"not deleted: this archive has promised COMMITSCU to keep it"}
 
 
 def test_a_relay_that_is_killed_again_and_again_ends_empty(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from isocenter.services.notices import (
     AssociationRejected,
     ConfigurationReloaded,
     ConnectionRefused,
+    InstancesDeleted,
     InstancesSent,
     InstanceStored,
     Notice,
@@ -169,6 +170,7 @@ class Auditor:
             ServerStarted: lambda _: self._activity(started=True),
             ServerStopped: lambda _: self._activity(started=False),
             AssociationEnded: self._association_ended,
+            InstancesDeleted: self._deleted,
         }
         if switches.storage:
             handlers[InstanceStored] = self._instance_stored
@@ -244,6 +246,9 @@ class Auditor:
 
     def _alert(self, message: AuditMessage, kind: str, address: str) -> None:
         self._alerts.add(message, kind, events.host_of(address), trio.current_time())
+
+    def _deleted(self, notice: InstancesDeleted) -> None:
+        self.tell(events.instances_deleted(self._here, notice))
 
     def _reloaded(self, notice: ConfigurationReloaded) -> None:
         self.tell(events.configuration_reloaded(self._here, notice))

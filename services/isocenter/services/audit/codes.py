@@ -27,6 +27,8 @@ class EventId(Enum):
     AUDIT_LOG_USED = _dcm("110101", "Audit Log Used")
     BEGIN_TRANSFERRING = _dcm("110102", "Begin Transferring DICOM Instances")
     INSTANCES_TRANSFERRED = _dcm("110104", "DICOM Instances Transferred")
+    INSTANCES_ACCESSED = _dcm("110103", "DICOM Instances Accessed")
+    STUDY_DELETED = _dcm("110105", "DICOM Study Deleted")
     IMPORT = _dcm("110107", "Import")
     QUERY = _dcm("110112", "Query")
     SECURITY_ALERT = _dcm("110113", "Security Alert")

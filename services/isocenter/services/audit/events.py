@@ -36,6 +36,7 @@ from isocenter.services.notices import (
     Caller,
     ConfigurationReloaded,
     ConnectionRefused,
+    InstancesDeleted,
     InstancesSent,
     QueryAnswered,
     TransferBegun,
@@ -206,6 +207,26 @@ def instances_imported(
             source,
         ),
         objects=(_study(study, sop_classes), _patient(patient)),
+    )
+
+
+def instances_deleted(here: Here, deleted: InstancesDeleted) -> AuditMessage:
+    """A.5.3.8 where all of a study has left the archive; A.5.3.6 where some of it has."""
+    study = deleted.study
+    participants = [here.participant(None, is_requestor=not deleted.person)]
+    if deleted.person:
+        participants.insert(
+            0, Participant(user_id=deleted.person, is_requestor=True, access_point=here.machine)
+        )
+    return AuditMessage(
+        event=EventId.INSTANCES_ACCESSED if study.remaining else EventId.STUDY_DELETED,
+        action=Action.DELETE,
+        description=deleted.cause.value,
+        participants=tuple(participants),
+        objects=(
+            _study(study.study_instance_uid, study.sop_classes),
+            _patient(Patient(study.patient_id, study.patient_name)),
+        ),
     )
 
 

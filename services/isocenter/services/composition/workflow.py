@@ -158,7 +158,9 @@ def workflow_of(
             settings, archive, archive.index, storage, reporter, notices, events
         )
         workflow.beside.append(commitment.run)
-    asker, forwarder = _forwarding_of(settings, archive, archive.index, connections, peers, notices)
+    asker, forwarder = _forwarding_of(
+        settings, archive, archive.index, connections, peers, notices, events
+    )
     workflow.beside.append(forwarder.run)
     workflow.services.append(
         CommitmentReports(asker, commitment, is_wanted=lambda: archive.rules.ask_for_commitment)
@@ -232,10 +234,15 @@ def _forwarding_of(
     connections: Connections,
     peers: Mapping[str, Peer],
     notices: Notices | None,
+    events: Events | None,
 ) -> tuple[CommitmentAsker, Forwarder]:
     """Rules for what comes in from now on, and what sends what they queue."""
     forwarding = settings.forwarding
-    queue = SqliteForwards(index)
+    queue = SqliteForwards(
+        index,
+        beside_delete=() if events is None else [events.writer.deleted],
+        although_promised=forwarding.delete_promised,
+    )
     policy = ForwardPolicy(
         first=forwarding.first_retry,
         longest=forwarding.longest_retry,

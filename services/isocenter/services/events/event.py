@@ -32,6 +32,7 @@ class Kind(Enum):
     MPPS_CHANGED = "mpps.changed"
     COMMITMENT_ASKED = "commitment.asked"
     COMMITMENT_DONE = "commitment.done"
+    INSTANCES_DELETED = "instances.deleted"
     ASSOCIATION_REFUSED = "association.refused"
 
 
@@ -213,6 +214,25 @@ class CommitmentDone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstancesDeleted:
+    """Objects of a study have left the archive; one event for each study.
+
+    Attributes:
+        instances: that have left.
+        remaining: that are still here; 0: all of the study has left.
+        cause: of `archive.deletion.DeletionCause`.
+    """
+
+    kind: ClassVar = Kind.INSTANCES_DELETED
+    study_instance_uid: str
+    accession_number: str
+    instances: int
+    remaining: int
+    cause: str
+    patient: Patient | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationRefused:
     """Somebody was turned away.
 
@@ -244,6 +264,7 @@ Event = (
     | MppsChanged
     | CommitmentAsked
     | CommitmentDone
+    | InstancesDeleted
     | AssociationRefused
 )
 

@@ -16,10 +16,11 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deletion import DeletionCause
 from isocenter.services.forwarding.commitment import CommitmentAsker
 from isocenter.services.forwarding.queue import ForwardQueue
 from isocenter.services.forwarding.sending import SendingParts, Visit
-from isocenter.services.notices import ForwardQueueSeen
+from isocenter.services.notices import ForwardQueueSeen, InstancesDeleted
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StorageError
 
@@ -128,11 +129,25 @@ class Forwarder:
             )
 
     async def _delete_committed(self) -> None:
-        while removed := await self._queue.delete_committed(_DELETED_AT_ONCE):
-            keys = [stored.object_key for stored in removed]
-            await self._parts.archive.store.remove(keys)
-            await self._queue.deleted(keys)
-            log.info("%d objects are committed elsewhere and have left the archive", len(removed))
+        while True:
+            deletion = await self._queue.delete_committed(_DELETED_AT_ONCE)
+            for study in deletion.studies:
+                self._parts.notices.tell(
+                    InstancesDeleted(study=study, cause=DeletionCause.COMMITTED_ELSEWHERE)
+                )
+            if deletion.kept:
+                log.warning(
+                    "%d objects are committed elsewhere, but promised to others, and stay; "
+                    "see isocenter queue list --state failed",
+                    len(deletion.kept),
+                )
+            keys = [stored.object_key for stored in deletion.instances]
+            if keys:
+                await self._parts.archive.store.remove(keys)
+                await self._queue.deleted(keys)
+                log.info("%d objects are committed elsewhere and have left the archive", len(keys))
+            elif not deletion.kept:
+                return
 
     async def _purge(self) -> None:
         await self._queue.purge_done(self._parts.now() - self._keep_days * _DAY_SECONDS)

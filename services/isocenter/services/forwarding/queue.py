@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
+from isocenter.services.archive.deletion import Deletion
 from isocenter.services.commitment.transaction import Reference
-from isocenter.services.ports import StoredInstance
 from isocenter.services.rules.actions import ForwardPriority
 
 #: Before a power of two could pass every float.
@@ -218,11 +218,11 @@ class ForwardQueue(Protocol):
         """
         ...
 
-    async def delete_committed(self, limit: int) -> Sequence[StoredInstance]:
+    async def delete_committed(self, limit: int) -> Deletion:
         """Take out of the index what rules have leave the archive, in one transaction.
 
-        Only what no other destination waits for.  The objects themselves are the caller's,
-        who says when they are `deleted`.
+        Only what no other destination waits for, and what is promised to nobody.  The objects
+        themselves are the caller's, who says when they are `deleted`.
         """
         ...
 

@@ -29,6 +29,7 @@ from isocenter.services.notices import (
     EventsWaiting,
     ForwardAttempted,
     ForwardQueueSeen,
+    InstancesDeleted,
     InstancesSent,
     InstanceStored,
     Notice,
@@ -129,6 +130,7 @@ class Metrics:
         self._stored = counter(
             "instances_stored", "objects kept, by what became of them", "outcome"
         )
+        self._deleted = counter("instances_deleted", "objects that have left the archive", "cause")
         self._stored_bytes = counter("stored_bytes", "bytes of data sets kept")
         self._matches = counter("query_matches", "matches of C-FIND answered")
         self._suboperations = counter(
@@ -230,6 +232,9 @@ class Metrics:
                 self._orders.labels(notice.message_type, notice.acknowledgement).inc()
             case ForwardAttempted():
                 self._forwarded.labels(notice.destination, notice.outcome).inc(notice.objects)
+            case InstancesDeleted():
+                cause = notice.cause.value.replace(" ", "_")
+                self._deleted.labels(cause).inc(notice.study.instances)
             case ForwardQueueSeen():
                 for names in self._queued_before | notice.counts.keys():
                     self._queued.labels(*names).set(notice.counts.get(names, 0))

@@ -228,6 +228,12 @@ class ForwardingSettings:
     commit_wait: float = seconds(
         3_600.0, "for a report of storage commitment; then it is asked for once more"
     )
+    delete_promised: bool = setting(
+        False,
+        kinds.Switch(),
+        "delete (delete_after) also what this archive has promised others to keep by storage "
+        "commitment: the destination keeps it in its place",
+    )
     keep_days: int = setting(
         7, kinds.Integer(1, 3_650, "days"), "how long the queue remembers what was done"
     )
