@@ -96,6 +96,8 @@ def entries() -> Seeds:
     return bare | {
         "dump": _DUMP,
         "order": order,
+        "absurd-key": orjson.dumps({**_ORDER, "\1" * 50: ""}),
+        "absurd-path": orjson.dumps({**_ORDER, "attributes": {"\1" * 50: ""}}),
         "orders": b"[" + order + b"," + other + b"]",
         "lines": order + b"\n" + other + b"\n",
         "data": b'{"data": [' + order + b"]}",

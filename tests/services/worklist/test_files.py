@@ -174,3 +174,18 @@ def test_whatever_a_file_holds_there_are_entries_or_a_fault(data: st.DataObject)
         content[start:end] = data.draw(st.binary(max_size=8) | st.sampled_from([b"SQ", b"]", b"{"]))
     with suppress(EntryFault):
         assert all(each.key.step_id for each, _ in entries_in(bytes(content), "a"))
+
+
+@pytest.mark.parametrize(
+    "key", ["\1" * 50, "\\" * 200, "x" * 100_000, "\N{PILE OF POO}" * 90, "(0010,0010)[" * 30]
+)
+@pytest.mark.parametrize("below", [False, True])
+def test_a_fault_quotes_no_absurd_key_whole(key: str, below: bool) -> None:
+    """A key is somebody's text: of any length, and of any characters."""
+    content = {**order(1), "attributes": {key: "1"}} if below else {**order(1), key: "1"}
+    with pytest.raises(EntryFault) as caught:
+        entries_in(orjson.dumps(content), "a file")
+    text = str(caught.value)
+    assert len(text) <= 250
+    assert text.isprintable()
+    assert repr(key[:5])[:-1] in text

@@ -23,6 +23,7 @@ from pydicom.datadict import (  # type: ignore[attr-defined]  # DicomDictionary 
 )
 from pydicom.filereader import read_dataset
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import (
     DataSetError,
     Encoding,
@@ -35,7 +36,6 @@ from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.inflate import Inflater
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.index.attributes import Level
 from isocenter.services.text import (
@@ -73,6 +73,16 @@ class KeySyntaxError(IsocenterError, ValueError):
     """A key that cannot be read or written; the message shows the key's name, not its value."""
 
 
+#: The longest name that a message shows whole, in characters as it shows them.
+_QUOTED: Final = 60
+
+
+def quoted(name: KeyName) -> str:
+    """*name* as a message shows it: printable, and cut where it is absurdly long."""
+    text = repr(name[: _QUOTED + 1] if isinstance(name, str) else name)
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
+
+
 @lru_cache(maxsize=4096)
 def vr_of(tag: int) -> str:
     """The VR of the data dictionary, the first where it leaves a choice; UN when it has none."""
@@ -99,24 +109,26 @@ def parse_path(name: KeyName) -> KeyPath:
         step = _STEP.match(name, position)
         if step is None:
             raise KeySyntaxError(
-                f"{name!r} is no key: expected a tag (gggg,eeee) or a keyword, after a sequence "
-                "with [item] and a dot"
+                f"{quoted(name)} is no key: expected a tag (gggg,eeee) or a keyword, after a "
+                "sequence with [item] and a dot"
             )
         steps.append((_tag_of(step), step["item"]))
         position = step.end()
         if position == len(name):
             break
         if name[position] != ".":
-            raise KeySyntaxError(f"{name!r} is no key: a dot was expected at {position + 1}")
+            raise KeySyntaxError(f"{quoted(name)} is no key: a dot was expected at {position + 1}")
         position += 1
     *sequences, (last, last_item) = steps
     for tag, item in sequences:
         if vr_of(tag) not in ("SQ", "UN"):
-            raise KeySyntaxError(f"{name!r}: {tag_text(tag)} is no sequence")
+            raise KeySyntaxError(f"{quoted(name)}: {tag_text(tag)} is no sequence")
         if int(item or 0) >= MAX_ITEMS:
-            raise KeySyntaxError(f"{name!r}: at most {MAX_ITEMS} items in a sequence")
+            raise KeySyntaxError(f"{quoted(name)}: at most {MAX_ITEMS} items in a sequence")
     if last_item is not None:
-        raise KeySyntaxError(f"{name!r}: an item of a sequence needs a key in it, after a dot")
+        raise KeySyntaxError(
+            f"{quoted(name)}: an item of a sequence needs a key in it, after a dot"
+        )
     return tuple((tag, int(item or 0)) for tag, item in sequences), last
 
 
@@ -126,7 +138,9 @@ def _tag_of(step: re.Match[str]) -> int:
         return int(re.sub(r"[,\s]", "", digits), 16)
     tag = tag_for_keyword(step["keyword"])
     if tag is None:
-        raise KeySyntaxError(f"{step['keyword']!r} is no keyword of the data dictionary (PS3.6)")
+        raise KeySyntaxError(
+            f"{quoted(step['keyword'])} is no keyword of the data dictionary (PS3.6)"
+        )
     return int(tag)
 
 
@@ -175,7 +189,7 @@ def build_identifier(
             node = items[number]
         if vr_of(tag) == "SQ":
             if value:
-                raise KeySyntaxError(f"{name!r}: a sequence has no value of its own")
+                raise KeySyntaxError(f"{quoted(name)}: a sequence has no value of its own")
             node.setdefault(tag, [])
         else:
             node[tag] = value

@@ -19,6 +19,7 @@ from isocenter.engine.dataset.errors import tag_text
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.query_retrieve.identifier import KeySyntaxError, build_identifier
+from isocenter.services.query_retrieve.identifier_keys import quoted
 from isocenter.services.query_retrieve.matches import Matches
 from isocenter.services.worklist.entry import MODALITY_WORKLIST_FIND, Entry
 from isocenter.services.worklist.keys import SCHEDULED_STEPS
@@ -77,7 +78,9 @@ def worklist_keys(
     keys = list(RETURN_KEYS)
     for name, value in (fields or {}).items():
         if name not in known:
-            raise KeySyntaxError(f"{name!r} is no field; there are {', '.join(sorted(known))}")
+            raise KeySyntaxError(
+                f"{quoted(name)} is no field; there are {', '.join(sorted(known))}"
+            )
         keys.append((known[name], value))
     return [*keys, *more]
 

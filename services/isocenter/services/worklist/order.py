@@ -22,6 +22,7 @@ from isocenter.services.query_retrieve.identifier_keys import (
     KeySyntaxError,
     build_identifier,
     parse_path,
+    quoted,
 )
 from isocenter.services.worklist.entry import Entry, EntryFault, EntryState, entry_of
 from isocenter.services.worklist.keys import START_DATE, START_TIME
@@ -185,7 +186,7 @@ def _texts(order: Mapping[str, object], place: str) -> dict[str, str]:
             continue
         if name not in known:
             raise EntryFault(
-                f"{place}: {name!r} is no field; what has no field goes under {ATTRIBUTES}"
+                f"{place}: {quoted(name)} is no field; what has no field goes under {ATTRIBUTES}"
             )
         if not isinstance(value, str):
             raise EntryFault(f"{place}: {name} has to be text")
