@@ -23,10 +23,10 @@ from engine.wire import (
     requesting,
     sent,
 )
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.errors import LimitExceeded, RemoteProtocolError
 from isocenter.engine.events import ProviderAborted
 from isocenter.engine.framing import ControlPdu, Cut, DataHeader, Fragment, Framer
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.pdu import PduType
 from isocenter.engine.states import Sta

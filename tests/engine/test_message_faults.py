@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse import messages as dimse
 from isocenter.engine.dimse.messages import (
     COMMAND_FIELDS,
@@ -32,7 +33,6 @@ from isocenter.engine.dimse.messages import (
     response_to,
 )
 from isocenter.engine.errors import RemoteProtocolError
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

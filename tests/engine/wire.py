@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from isocenter.engine import pdu
 from isocenter.engine.association import Association
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.commands import (
     Abort,
     AcceptAssociation,
@@ -28,7 +29,7 @@ from isocenter.engine.effects import (
     StopArtim,
 )
 from isocenter.engine.events import AssociationRequested, DataSetReceived
-from isocenter.engine.items import Buffer, ProposedContext, UserInformation
+from isocenter.engine.items import ProposedContext, UserInformation
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Acceptor, Offer, Role, negotiate
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest

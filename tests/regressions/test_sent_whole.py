@@ -14,8 +14,8 @@ from random import Random
 import pytest
 import trio
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE
-from isocenter.engine.items import Buffer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.client import open_association
 from isocenter.services.objects import PART_BYTES, DicomObject

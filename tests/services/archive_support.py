@@ -8,8 +8,8 @@ from datetime import date
 from itertools import count
 from typing import Any
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import EXPLICIT_LITTLE, Encoding, write_data_set
-from isocenter.engine.items import Buffer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive, Ingest, StoreResult
 from isocenter.services.ports import Added, InstanceRecord, StorageError, StoredInstance

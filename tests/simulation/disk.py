@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asyncco
 from pathlib import Path
 from typing import Any, Final, Self
 
-from isocenter.engine.items import Buffer
+from isocenter.engine.buffers import Buffer
 from isocenter.services.index.query import Query
 from isocenter.services.ports import (
     Added,

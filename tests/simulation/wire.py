@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.items import Buffer
+from isocenter.engine.buffers import Buffer
 from isocenter.services.broadcast import Broadcast
 from isocenter.services.deadlines import Deadlines
 from isocenter.services.errors import ConnectError

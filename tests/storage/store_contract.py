@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import trio
 
-from isocenter.engine.items import Buffer
+from isocenter.engine.buffers import Buffer
 from isocenter.services.ports import ObjectStore, StagedObject
 
 KEY = "1.2.3/1.2.3.4/1.2.3.4.5.dcm"

@@ -11,7 +11,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isocenter.engine.items import Buffer
+from isocenter.engine.buffers import Buffer
 from isocenter.services.ports import StorageError
 from isocenter.storage.files import SystemFiles
 from isocenter.storage.filesystem import Durability, FileStore, open_file_store

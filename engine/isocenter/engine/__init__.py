@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from isocenter.engine.ae import check_ae_title, is_ae_title
 from isocenter.engine.association import Association
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.commands import (
     Abort,
     AcceptAssociation,
@@ -109,7 +110,6 @@ from isocenter.engine.extended import (
 )
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
-    Buffer,
     CommonExtendedNegotiation,
     ContextResult,
     ExtendedNegotiation,

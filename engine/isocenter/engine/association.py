@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import Final, assert_never
 
 from isocenter.engine import commands, pdu
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.commands import Command
 from isocenter.engine.dimse.fragments import PDV_OVERHEAD, MessageAssembler, encode_fragments
 from isocenter.engine.dimse.messages import CCancelRequest, encode_message
@@ -42,7 +43,6 @@ from isocenter.engine.events import (
     MessageReceived,
 )
 from isocenter.engine.framing import ControlPdu, DataHeader, Fragment, Framer
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Negotiated, Role, established, refuse
 from isocenter.engine.states import STATES, Evt, Sta
@@ -126,6 +126,9 @@ class Association:
         """Bytes came, at least one; never raises for anything in them.
 
         Without a connection (Sta1, Sta4) there are none, and nothing happens.
+
+        Raises:
+            LocalProtocolError: *chunk* is no buffer that can be cut; nothing changed.
         """
         effects: list[Effect] = []
         if self._closed or self._state.sta in _WITHOUT_CONNECTION:
@@ -361,9 +364,9 @@ class Association:
         self._check_data_allowed(context_id)
         if self._sending_data_set_on != context_id:
             raise LocalProtocolError("no message on this presentation context awaits a data set")
-        if is_last:
-            self._sending_data_set_on = None
         buffers = encode_fragments(
             context_id, data, is_command=False, is_last=is_last, max_length=self._send_length
         )
+        if is_last:
+            self._sending_data_set_on = None
         return (SendBytes(tuple(buffers)),) if buffers else ()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.messages import Message
-from isocenter.engine.items import Buffer
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.quick import quick_init
 

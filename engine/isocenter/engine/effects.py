@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.errors import RemoteProtocolError
 from isocenter.engine.events import Event
-from isocenter.engine.items import Buffer
 from isocenter.engine.quick import quick_init
 
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import Final, NamedTuple
 
+from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
     UNRECOGNIZED_PDU,
     LimitExceeded,
     RemoteProtocolError,
 )
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import Limits
 from isocenter.engine.pdu import PduType
 
@@ -143,10 +143,11 @@ class Framer:
         Raises:
             RemoteProtocolError: an unrecognized PDU type (reason 1), a length that
                 its kind forbids or that passes a limit (reason 6).
+            LocalProtocolError: *chunk* is no buffer that can be cut.
 
         Standard: PS3.8 9.3.1, 9.3.5 (Tables 9-22, 9-23).
         """
-        view = memoryview(chunk)
+        view = memoryview(octets(chunk))
         position, end = 0, len(view)
         while position < end and not self._broken:
             left = self._fragment_left

@@ -17,8 +17,6 @@ from isocenter.engine.errors import (
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
 
-Buffer = bytes | bytearray | memoryview
-
 APPLICATION_CONTEXT_ITEM: Final = 0x10
 PROPOSED_CONTEXT_ITEM: Final = 0x20
 CONTEXT_RESULT_ITEM: Final = 0x21

@@ -16,6 +16,7 @@ from struct import Struct
 from typing import Final
 
 from isocenter.engine.ae import AE_TITLE_LENGTH, ae_title_of, check_ae_title
+from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.errors import (
     ABORT_REASONS,
     INVALID_PDU_PARAMETER_VALUE,
@@ -29,7 +30,6 @@ from isocenter.engine.errors import (
 from isocenter.engine.items import (
     APPLICATION_CONTEXT_ITEM,
     USER_INFORMATION_ITEM,
-    Buffer,
     ContextResult,
     ProposedContext,
     UserInformation,
@@ -215,7 +215,7 @@ def decode_pdu(pdu_type: int, body: Buffer, limits: Limits) -> Pdu:
             (reason 6), an item that belongs elsewhere (reason 5), not one of the six
             PDU types (reason 1).
     """
-    data = bytes(body)
+    data = bytes(octets(body))
     if pdu_type in (PduType.A_ASSOCIATE_RQ, PduType.A_ASSOCIATE_AC):
         return _decode_associate(PduType(pdu_type), data, limits)
     if pdu_type not in _OF_FOUR_BYTES:

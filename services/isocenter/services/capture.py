@@ -37,7 +37,7 @@ from pathlib import Path
 from struct import Struct
 from typing import BinaryIO, Final
 
-from isocenter.engine.items import Buffer
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.negotiation import Role
 from isocenter.services.dissection.captured import (
     Captured,

@@ -20,6 +20,7 @@ from pydicom.datadict import dictionary_VR, private_dictionary_VR
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import (
     DataSetError,
     ElementScanner,
@@ -31,7 +32,6 @@ from isocenter.engine.dataset import (
 )
 from isocenter.engine.dataset.file_meta import PREAMBLE_LENGTH, PREFIX
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.items import Buffer
 from isocenter.engine.negotiation import Negotiated, PresentationContext
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,

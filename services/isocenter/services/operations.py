@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final, Self
 import trio
 
 from isocenter.engine import commands
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.messages import CCancelRequest, Request, Response
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import AssociationError, LocalProtocolError
-from isocenter.engine.items import Buffer
 from isocenter.engine.negotiation import PresentationContext
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import Notice

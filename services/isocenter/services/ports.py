@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, Self
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.items import Buffer
 from isocenter.services.index.query import Query
 from isocenter.services.rules.actions import Route
 

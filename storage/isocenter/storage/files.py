@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Final, Protocol
 
-from isocenter.engine.items import Buffer
+from isocenter.engine.buffers import Buffer
 
 #: Patient data: for the owner alone (PS3.15 leaves it to us; umask can only narrow it).
 FILE_MODE: Final = 0o600

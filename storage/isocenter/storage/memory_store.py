@@ -8,7 +8,7 @@ from typing import Final, Self
 
 import trio
 
-from isocenter.engine.items import Buffer
+from isocenter.engine.buffers import Buffer
 from isocenter.services.ports import StagedObject, StorageError
 from isocenter.storage.keys import check_object_key
 

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 import trio
 
-from isocenter.engine.items import Buffer
+from isocenter.engine.buffers import Buffer
 from isocenter.services.ports import StorageError
 from isocenter.storage.held import BUFFER_BYTES, BufferPool
 

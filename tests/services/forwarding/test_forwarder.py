@@ -15,8 +15,8 @@ import pytest
 import trio
 import trio.testing
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.messages import CStoreRequest, response_to
-from isocenter.engine.items import Buffer
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
 from isocenter.services.commitment.transaction import STORAGE_COMMITMENT

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.dataset.codec import HEADER_LENGTH, LONG_HEADER_LENGTH, codec_of
 from isocenter.engine.dataset.errors import DataSetError, tag_text
 from isocenter.engine.dataset.vr import (
@@ -18,7 +19,6 @@ from isocenter.engine.dataset.vr import (
     Encoding,
 )
 from isocenter.engine.dataset.writer import write_data_set
-from isocenter.engine.items import Buffer
 from isocenter.engine.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 #: Application bytes before the prefix (PS3.10 7.1).
@@ -69,6 +69,7 @@ def read_file_meta(buffer: Buffer) -> FileMeta:
     Raises:
         DataSetError: no Part 10 file, or a malformed or too long group 0002.
     """
+    buffer = octets(buffer)
     start = PREAMBLE_LENGTH + len(PREFIX)
     if bytes(buffer[PREAMBLE_LENGTH:start]) != PREFIX:
         start = 0
@@ -172,6 +173,7 @@ def guess_encoding(buffer: Buffer) -> Encoding | None:
 
     A deflated data set cannot be told from anything else and is never guessed.
     """
+    buffer = octets(buffer)
     for encoding in (EXPLICIT_LITTLE, EXPLICIT_BIG, IMPLICIT_LITTLE):
         if _starts_with_elements(buffer, encoding):
             return encoding

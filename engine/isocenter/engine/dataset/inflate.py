@@ -6,8 +6,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
+from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.dataset.errors import DataSetError
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 
 #: RFC 1951 with the largest window, without the header of RFC 1950.
@@ -43,6 +43,7 @@ class Inflater:
             DataSetError: no deflate stream, more than padding behind its end, or
                 (``limit`` "inflate_ratio") more output than the bound allows.
         """
+        chunk = octets(chunk)
         inflater = self._inflater
         window = self._limits.inflate_window
         if self._has_ended:

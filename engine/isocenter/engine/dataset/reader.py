@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.dataset.codec import (
     HEADER_LENGTH,
     IMPLICIT_LITTLE_CODEC,
@@ -26,7 +27,6 @@ from isocenter.engine.dataset.vr import (
     UNDEFINED_LENGTH,
     Encoding,
 )
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 
 
@@ -71,7 +71,7 @@ def read_data_set(
     Raises:
         DataSetError: truncated, malformed, or over a limit.
     """
-    data = _inflated(buffer, limits) if encoding.deflated else bytes(buffer)
+    data = _inflated(buffer, limits) if encoding.deflated else bytes(octets(buffer))
     if len(data) > limits.identifier:
         raise _over_identifier(limits, len(data))
     root: Item = {}
@@ -84,13 +84,14 @@ def read_items(
 ) -> tuple[Item, ...]:
     """The items of a sequence whose value is *buffer*, without a sequence delimitation item."""
     root: list[Item] = []
-    _read(bytes(buffer), codec, limits, sequences, root)
+    _read(bytes(octets(buffer)), codec, limits, sequences, root)
     return tuple(root)
 
 
 def read_fragments(buffer: Buffer, codec: Codec, limits: Limits) -> Fragments:
     """The fragments of an encapsulated value, its sequence delimitation item included."""
-    return _fragments(bytes(buffer), 0, len(buffer), codec, limits)[0]
+    data = bytes(octets(buffer))
+    return _fragments(data, 0, len(data), codec, limits)[0]
 
 
 def _inflated(buffer: Buffer, limits: Limits) -> bytes:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.dataset.codec import (
     HEADER_LENGTH,
     IMPLICIT_LITTLE_CODEC,
@@ -43,7 +44,6 @@ from isocenter.engine.dataset.vr import (
     UNDEFINED_LENGTH,
     Encoding,
 )
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 
 #: The VR of a tag: (tag, private creator or None) → VR, "UN" where it is not known.  A choice
@@ -103,6 +103,7 @@ class Reencoder:
         if self._error is not None:
             raise self._error
         try:
+            chunk = octets(chunk)
             if self._inflater is None:
                 return self._deflated(self._reencode(chunk))
             out: list[Buffer] = []

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 
+from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.dataset.codec import (
     HEADER_LENGTH,
     IMPLICIT_LITTLE_CODEC,
@@ -37,7 +38,6 @@ from isocenter.engine.dataset.reader import (
     read_items,
 )
 from isocenter.engine.dataset.vr import DELIMITERS, UNDEFINED_LENGTH, Encoding
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 
 #: An item of a wanted sequence: tag → raw value, or the items of a sequence within.
@@ -150,7 +150,7 @@ class ElementScanner:
             raise self._error
         try:
             if self._inflater is None:
-                self._scan(chunk)
+                self._scan(octets(chunk))
             else:
                 for piece in self._inflater.feed(chunk):
                     self._scan(piece)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from struct import Struct
 from typing import Final
 
+from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.inflate import RAW_DEFLATE
 from isocenter.engine.dataset.reader import Element, Fragments
@@ -25,7 +26,6 @@ from isocenter.engine.dataset.vr import (
     Encoding,
 )
 from isocenter.engine.errors import LocalProtocolError
-from isocenter.engine.items import Buffer
 
 #: Tag, VR and raw value; the items of a sequence; or the fragments of an encapsulated value.
 #: `Element` is one of them.
@@ -102,7 +102,7 @@ def _write(elements: Iterable[WritableElement], encoding: Encoding) -> bytes:
         letters, is_short, padding = rule
         if not isinstance(value, bytes):
             if isinstance(value, bytearray | memoryview):
-                value = bytes(value)
+                value = bytes(octets(value))
             elif isinstance(value, Fragments):
                 if vr not in ENCAPSULATED_VRS or implicit_vr:
                     raise LocalProtocolError(f"{tag_text(tag)} {vr} with fragments (PS3.5 A.4)")

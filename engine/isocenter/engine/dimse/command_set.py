@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
     LocalProtocolError,
     RemoteProtocolError,
 )
-from isocenter.engine.items import Buffer
 
 #: Group, element, value length.
 _HEADER: Final = Struct("<HHI")

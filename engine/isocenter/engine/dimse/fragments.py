@@ -10,7 +10,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from isocenter.engine.dimse.messages import CCancelRequest, decode_message
+from isocenter.engine.buffers import Buffer, octets
+from isocenter.engine.dimse.messages import CCancelRequest, message_of
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
     LimitExceeded,
@@ -18,7 +19,6 @@ from isocenter.engine.errors import (
 )
 from isocenter.engine.events import CancelReceived, DataSetReceived, MessageReceived
 from isocenter.engine.framing import Fragment
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import Limits
 
 #: P-DATA-TF header and PDV header in one: PDU type, reserved, PDU length, item length,
@@ -99,7 +99,7 @@ class MessageAssembler:
         return event
 
     def _complete(self, context_id: int, command: Buffer) -> MessageReceived | CancelReceived:
-        message, has_data_set = decode_message(command)
+        message, has_data_set = message_of(command)
         if has_data_set:
             self._in_data_set = True
             self._context_id = context_id
@@ -129,10 +129,14 @@ def encode_fragments(
     Returns:
         Buffers to be written in order; those of *data* are views.  Without data,
         one empty fragment if *is_last*, nothing otherwise.
+
+    Raises:
+        LocalProtocolError: *data* is no buffer that can be cut.
     """
     control = _COMMAND if is_command else 0
     # Fragments of even length: PS3.5 7.1.1 makes all values even, and some peers count on it.
     step = (max_length - PDV_OVERHEAD) & ~1
+    data = octets(data)
     length = len(data)
     pack = _HEADERS.pack
     if length <= step:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeGuard
 
 from isocenter.engine.ae import ae_title_of
+from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.dimse import command_set as cs
 from isocenter.engine.dimse.layouts import Layouts
 from isocenter.engine.dimse.message_table import (
@@ -67,7 +68,6 @@ from isocenter.engine.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from isocenter.engine.items import Buffer
 
 __all__ = [
     "CCancelRequest",
@@ -305,7 +305,13 @@ def decode_message(buffer: Buffer) -> tuple[Message, bool]:
     Raises:
         RemoteProtocolError: no command set, no command field, a request without Message
             ID, or a response that is not complete (reason 6).
+        LocalProtocolError: *buffer* is no buffer that can be cut.
     """
+    return message_of(octets(buffer))
+
+
+def message_of(buffer: Buffer) -> tuple[Message, bool]:
+    """As `decode_message`, of what has passed the door already."""
     return _LAYOUTS.read(buffer) or _decode(buffer)
 
 

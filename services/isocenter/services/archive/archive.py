@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 import trio
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import write_file_meta
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.alert import StorageAlert
 from isocenter.services.archive.budget import MemoryBudget

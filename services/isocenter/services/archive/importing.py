@@ -18,6 +18,7 @@ from typing import Final, assert_never
 
 import trio
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -29,7 +30,6 @@ from isocenter.engine.dataset import (
     guess_encoding,
     read_file_meta,
 )
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import Limits
 from isocenter.engine.uid import (
     EXPLICIT_VR_BIG_ENDIAN,

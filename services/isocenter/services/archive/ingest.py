@@ -13,8 +13,8 @@ from datetime import date
 from functools import lru_cache
 from typing import Final
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import DataSetError, ElementScanner, encoding_of
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services.archive.naming import NamingScheme, object_key

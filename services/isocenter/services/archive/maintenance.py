@@ -13,8 +13,8 @@ from typing import Final, TypeVar
 
 import trio
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, read_file_meta
-from isocenter.engine.items import Buffer
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.findings import Findings
 from isocenter.services.archive.importing import (

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 import trio
 
 from isocenter.engine import commands
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.messages import Request
 from isocenter.engine.errors import AssociationError
-from isocenter.engine.items import Buffer
 from isocenter.services.association.sending import Part, Sending
 from isocenter.services.association.state import Inbound
 from isocenter.services.errors import DeadlineExceeded

@@ -10,11 +10,11 @@ from typing import Final
 import trio
 
 from isocenter.engine import commands, effects
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.commands import Command
 from isocenter.engine.dimse.messages import Message, Request
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import AssociationError, LocalProtocolError
-from isocenter.engine.items import Buffer
 from isocenter.engine.states import Sta
 from isocenter.services.association.state import AssociationState
 from isocenter.services.errors import DeadlineExceeded

@@ -9,11 +9,11 @@ from typing import Final, assert_never, cast
 import trio
 
 from isocenter.engine import commands, effects, events
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.messages import CCancelRequest, Message, Response, is_request
 from isocenter.engine.driving import end_reason
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import AssociationError, AssociationRejectedError
-from isocenter.engine.items import Buffer
 from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import AssociateReject, AssociateRequest
 from isocenter.engine.states import Sta

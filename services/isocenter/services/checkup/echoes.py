@@ -18,9 +18,9 @@ from typing import Final
 
 import trio
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.errors import AssociationError
-from isocenter.engine.items import Buffer
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services.checkup.examined import Examined, Tell, milliseconds
 from isocenter.services.checkup.negotiating import associate

@@ -17,10 +17,10 @@ from typing import IO, Final
 
 import trio
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import DataSetError, ElementScanner, encoding_of, write_file_meta
 from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.items import Buffer
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services.cli.common import UsageError

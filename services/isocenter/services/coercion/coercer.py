@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import (
     DEFLATED_LITTLE,
     EXPLICIT_LITTLE,
@@ -30,7 +31,6 @@ from isocenter.engine.dataset import (
 )
 from isocenter.engine.dataset.codec import codec_of
 from isocenter.engine.dataset.errors import tag_text
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.coercion.edits import (
     Edit,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final, NamedTuple
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dataset.codec import (
     HEADER_LENGTH,
@@ -29,7 +30,6 @@ from isocenter.engine.dataset.vr import (
     UNDEFINED_LENGTH,
 )
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import Limits
 
 ORIGINAL_ATTRIBUTES_SEQUENCE: Final = 0x04000561

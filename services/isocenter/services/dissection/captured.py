@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.items import Buffer
 
 
 class CaptureError(IsocenterError):

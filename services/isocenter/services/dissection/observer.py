@@ -21,6 +21,7 @@ from enum import Enum
 from typing import Final, assert_never
 
 from isocenter.engine import commands, pdu
+from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.commands import Command
 from isocenter.engine.describe import describe
 from isocenter.engine.dimse.fragments import MessageAssembler
@@ -41,7 +42,7 @@ from isocenter.engine.events import (
     ProviderAborted,
 )
 from isocenter.engine.framing import ControlPdu, DataHeader, Fragment
-from isocenter.engine.items import Buffer, UserInformation
+from isocenter.engine.items import UserInformation
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import PresentationContext, Role, established
 from isocenter.engine.states import Sta
@@ -134,6 +135,7 @@ class Observer:
 
     def observe(self, sender: Role, data: Buffer, time: float = 0.0) -> list[Line]:
         """What *sender* sent next, in any chunks."""
+        data = octets(data)
         stream = self._streams[sender]
         stream.last_heard = time
         if stream.is_lost:

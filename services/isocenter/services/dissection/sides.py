@@ -11,6 +11,7 @@ from typing import Final
 
 from isocenter.engine import commands
 from isocenter.engine.association import Association
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.commands import Command
 from isocenter.engine.describe import describe
 from isocenter.engine.dimse.fragments import MessageAssembler
@@ -18,7 +19,6 @@ from isocenter.engine.dimse.messages import CCancelRequest, Message, is_request
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import LocalProtocolError
 from isocenter.engine.framing import Framer
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import Limits
 from isocenter.engine.negotiation import Role
 from isocenter.engine.states import Sta

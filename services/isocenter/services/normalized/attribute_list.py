@@ -18,6 +18,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
+from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.dataset import (
     EXPLICIT_LITTLE,
     DataSetError,
@@ -32,7 +33,6 @@ from isocenter.engine.dataset import (
 )
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.objects import vr_of
@@ -217,7 +217,7 @@ def _reencoded(data: Buffer, source: Encoding, target: Encoding, limits: Limits 
                 f"the data set is longer than {limits.identifier} bytes", length, "identifier"
             )
 
-    view = memoryview(data)
+    view = memoryview(octets(data))
     for start in range(0, len(view), _STEP_BYTES):
         take(reencoder.feed(view[start : start + _STEP_BYTES]))
     take(reencoder.finish())

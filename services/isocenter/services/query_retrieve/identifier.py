@@ -16,6 +16,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Final
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import (
     DataSetError,
     Element,
@@ -27,7 +28,6 @@ from isocenter.engine.dataset import (
     write_data_set,
 )
 from isocenter.engine.dataset.errors import tag_text
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.index.attributes import BY_TAG, REQUEST_ATTRIBUTES, UNIQUE_KEY, Level
 from isocenter.services.index.matching import items_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import DataSetError
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import Limits
 from isocenter.services.archive.ingest import CANNOT_UNDERSTAND, StoreError
 from isocenter.services.coercion.coercer import Coercer, CoercionError, Edit

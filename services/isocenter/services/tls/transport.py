@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.items import Buffer
+from isocenter.engine.buffers import Buffer
 from isocenter.services.tls.contexts import peer_identity
 from isocenter.services.transport import RECEIVE_BYTES, SocketTransport
 

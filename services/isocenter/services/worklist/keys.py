@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import (
     EXPLICIT_LITTLE,
     DataSetError,
@@ -22,7 +23,6 @@ from isocenter.engine.dataset import (
     read_data_set,
 )
 from isocenter.engine.dataset.errors import tag_text
-from isocenter.engine.items import Buffer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.index.matching import matches_combined, matches_text
 from isocenter.services.index.query import CombinedRange, Match
