@@ -20,7 +20,14 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.index.attributes import BY_TAG
 from isocenter.services.index.matching import matches, matches_combined
-from isocenter.services.index.query import Criterion, Query, SequenceMatch, SingleValue, WildCard
+from isocenter.services.index.query import (
+    Criterion,
+    EmptyValue,
+    Query,
+    SequenceMatch,
+    SingleValue,
+    WildCard,
+)
 from isocenter.services.query_retrieve.identifier import (
     IdentifierError,
     ParsedQuery,
@@ -103,6 +110,8 @@ def _check_status(status: int) -> None:
 def _match(query: Query) -> None:
     """Every kind of matching comes to an answer; a value is matched by itself."""
     for criterion in query.criteria:
+        # None is universal in disguise: that is the absence of a criterion.
+        assert isinstance(criterion.match, EmptyValue) or not matches(criterion, "")
         for text in _TEXTS:
             matches(criterion, text)
         match criterion.match:

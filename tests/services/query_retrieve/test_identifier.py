@@ -15,6 +15,7 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.index.attributes import Level
+from isocenter.services.index.matching import matches
 from isocenter.services.index.query import (
     CombinedRange,
     Criterion,
@@ -87,7 +88,6 @@ def test_a_query_in_every_encoding(syntax: str) -> None:
     assert parsed.requested == (
         (0x00080020, "DA"),
         (0x00100010, "PN"),
-        (0x00101040, "LO"),
         (0x0020000D, "UI"),
         (0x00200010, "SH"),
         (0x00400275, "SQ"),
@@ -179,14 +179,166 @@ def test_hierarchical_search_needs_the_keys_above() -> None:
     assert parse({}, Level.IMAGE, relational=True).query.criteria == ()
 
 
-def test_keys_below_the_level_count_in_relational_queries_only() -> None:
-    keys = {"Modality": "CT"}
-    assert parse(keys).query.criteria == ()
-    assert parse(keys).requested == ((0x00080060, "CS"),)
-    assert parse(keys).unsupported == ()
-    assert parse(keys, relational=True).query.criteria == (
+@pytest.mark.parametrize(
+    ("level", "root", "key", "value"),
+    [
+        (Level.STUDY, Root.STUDY, "SeriesDescription", "HEAD*"),
+        (Level.STUDY, Root.STUDY, "SeriesDescription", ""),
+        (Level.STUDY, Root.STUDY, "NumberOfSeriesRelatedInstances", "1"),
+        (Level.STUDY, Root.STUDY, "(0040,0275)[0].0040,1001", "R1"),
+        (Level.STUDY, Root.STUDY, "SeriesInstanceUID", ""),
+        (Level.STUDY, Root.STUDY, "SOPInstanceUID", "*"),
+        (Level.STUDY, Root.STUDY, "SeriesDate", "-"),
+        (Level.PATIENT, Root.PATIENT, "StudyDate", "20200101-"),
+        (Level.PATIENT, Root.PATIENT, "ModalitiesInStudy", "CT"),
+        (Level.PATIENT, Root.PATIENT, "Modality", "CT"),
+        (Level.PATIENT, Root.PATIENT_STUDY_ONLY, "StudyInstanceUID", ""),
+        (Level.STUDY, Root.PATIENT_STUDY_ONLY, "SeriesNumber", "1"),
+    ],
+)
+def test_keys_below_the_level_are_said_to_be_unsupported(
+    level: Level, root: Root, key: str, value: str
+) -> None:
+    above = {"PatientID": "P1"} if root is not Root.STUDY and level is Level.STUDY else {}
+    parsed = parse(above | {key: value}, level, root)
+    assert [criterion.tag for criterion in parsed.query.criteria] == ([0x00100020] if above else [])
+    assert len(parsed.unsupported) == 1
+    assert parsed.unsupported[0] not in answered(parsed, {})
+    relational = {"relational": True}
+    if value == "-":
+        assert refused({key: value}, level, root, **relational).status == 0xA900
+    else:
+        assert parse({key: value}, level, root, **relational).unsupported == ()
+
+
+@pytest.mark.parametrize(
+    ("level", "root", "key", "value"),
+    [
+        (Level.STUDY, Root.STUDY, "SeriesInstanceUID", "1.3"),
+        (Level.STUDY, Root.STUDY, "SeriesInstanceUID", "1.3\\1.4"),
+        (Level.STUDY, Root.STUDY, "SOPInstanceUID", "1.4"),
+        (Level.STUDY, Root.STUDY, "SOPInstanceUID", '""'),
+        (Level.STUDY, Root.STUDY, "SOPInstanceUID", "\\"),
+        (Level.SERIES, Root.STUDY, "SOPInstanceUID", "1.4"),
+        (Level.PATIENT, Root.PATIENT, "StudyInstanceUID", "1.2"),
+        (Level.PATIENT, Root.PATIENT_STUDY_ONLY, "SeriesInstanceUID", "1.3"),
+    ],
+)
+def test_a_value_in_a_unique_key_below_the_level_is_refused(
+    level: Level, root: Root, key: str, value: str
+) -> None:
+    keys = {"StudyInstanceUID": "1.2"} if level is Level.SERIES else {}
+    error = refused(keys | {key: value}, level, root)
+    assert error.status == 0xA900
+    assert len(error.offending) == 1
+    if value != "\\":
+        assert parse({key: value}, level, root, relational=True).query.criteria
+
+
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        ("CT", SingleValue("CT")),
+        ("CT\\MR", ValueList(("CT", "MR"))),
+        ("C*", WildCard("C*")),
+        ('""', EmptyValue()),
+        ("", None),
+        ("*", None),
+    ],
+)
+def test_modality_of_a_study_is_modalities_in_study(value: str, match: Match | None) -> None:
+    parsed = parse({"Modality": value})
+    assert parsed.query.criteria == ((Criterion(0x00080061, match),) if match else ())
+    assert parsed.unsupported == ()
+    assert answered(parsed, {0x00080061: "CT"})[0x00080060] == "CT"
+    # It has room for one value (PS3.6); which of several would be a guess.
+    assert answered(parsed, {0x00080061: "CT\\SR"})[0x00080060] == ""
+    assert answered(parsed, {})[0x00080060] == ""
+    # Modalities in Study was not asked for.
+    assert 0x00080061 not in answered(parsed, {0x00080061: "CT"})
+
+
+def test_modality_and_modalities_in_study_both_have_to_match() -> None:
+    parsed = parse({"Modality": "CT", "ModalitiesInStudy": "SR"})
+    assert set(parsed.query.criteria) == {
+        Criterion(0x00080061, SingleValue("CT")),
+        Criterion(0x00080061, SingleValue("SR")),
+    }
+    relational = parse({"Modality": "CT", "ModalitiesInStudy": "SR"}, relational=True)
+    assert set(relational.query.criteria) == {
         Criterion(0x00080060, SingleValue("CT")),
-    )
+        Criterion(0x00080061, SingleValue("SR")),
+    }
+    assert answered(relational, {0x00080061: "CT"})[0x00080060] == "CT"
+
+
+@pytest.mark.parametrize("tag", ["0008,0054", "0008,0056", "0008,0201"])
+def test_what_no_entity_has_is_not_matched(tag: str) -> None:
+    assert parse({tag: ""}).unsupported == ()
+    parsed = parse({tag: "ONLINE"}, relational=True)
+    assert [f"{each >> 16:04X},{each & 0xFFFF:04X}" for each in parsed.unsupported] == [tag]
+
+
+def answered(parsed: ParsedQuery, match: dict[int, str]) -> dict[int, str]:
+    """The answer, all values as text."""
+    encoded = encode_match(parsed, match, DEFAULT, retrieve_ae_title="ISOCENTER")
+    return {
+        int(element.tag): str(element.value or "") for element in read_identifier(encoded, DEFAULT)
+    }
+
+
+#: Attributes of every VR that the index has and a list may be asked of.
+_LISTED = [
+    "PatientID", "PatientName", "PatientBirthDate", "StudyTime", "PatientSex", "PatientAge",
+    "PatientWeight", "StudyInstanceUID", "AccessionNumber", "ModalitiesInStudy",
+    "NumberOfStudyRelatedSeries", "SOPClassesInStudy", "(0040,0275)[0].0040,1001",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["\\", "\\\\", " \\ ", "\\ \\", "*\\", "*\\*", "\\*"])
+@pytest.mark.parametrize("key", _LISTED)
+def test_a_list_of_nothing_is_no_universal_key(key: str, value: str) -> None:
+    error = refused({key: value}, relational=True)
+    assert (error.status, len(error.offending)) == (0xA900, 1)
+
+
+def test_components_without_a_value_are_left_out_of_a_list() -> None:
+    for value, match in [
+        ("\\P1", SingleValue("P1")),
+        ("P1\\\\P2\\", ValueList(("P1", "P2"))),
+        ("P*\\", WildCard("P*")),
+    ]:
+        assert parse({"PatientID": value}).query.criteria == (Criterion(0x00100020, match),)
+    assert refused({"PatientName": "^\\^"}).status == 0xA900
+
+
+def test_a_backslash_is_no_delimiter_in_text_of_one_value() -> None:
+    """PS3.5 6.2, LT; a single value that only a backslash is equal to."""
+    (criterion,) = parse({"PatientComments": "\\"}).query.criteria
+    assert criterion.match == SingleValue("\\")
+    assert matches(criterion, "\\")
+    assert not matches(criterion, "A\\B")
+
+
+def test_padding_alone_is_a_value_of_no_length() -> None:
+    for value in ("  ", "\0\0"):
+        encoded = write_data_set(
+            [(0x00080052, "CS", b"STUDY "), (0x00100020, "LO", value.encode())], IMPLICIT_LITTLE
+        )
+        assert parse_query(encoded, DEFAULT, root=Root.STUDY).query.criteria == ()
+
+
+@given(st.sampled_from(_LISTED), st.text('\\ *?^=-1A"', max_size=6))
+def test_what_has_a_delimiter_is_never_universal(key: str, value: str) -> None:
+    """It is matched, and by the reference matcher not by everything; or it is refused."""
+    if "\\" not in value:
+        return
+    try:
+        parsed = parse({key: value}, relational=True)
+    except (IdentifierError, KeySyntaxError):
+        return
+    (criterion,) = parsed.query.criteria
+    assert not matches(criterion, "")  # Universal matching finds what has no value, too.
 
 
 def test_retrieve() -> None:
@@ -337,12 +489,13 @@ def test_an_answer(syntax: str) -> None:
     assert answer.SOPInstanceUID == "1.4"
     assert answer.Rows == 512
     assert answer["NumberOfFrames"].is_empty
-    assert answer["PatientAddress"].is_empty
-    assert answer["ReferencedStudySequence"].is_empty
+    # Keys that are not supported are not in the response (PS3.4 C.2.2.1.3).
+    assert "PatientAddress" not in answer
+    assert "ReferencedStudySequence" not in answer
     (item,) = answer.RequestAttributesSequence
     assert item.RequestedProcedureID == "R1"
     assert "ScheduledProcedureStepID" not in item
-    assert item["ReferencedRequestSequence"].is_empty
+    assert "ReferencedRequestSequence" not in item
 
 
 def test_an_answer_takes_the_character_set_of_the_question() -> None:

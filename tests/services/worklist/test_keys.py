@@ -177,6 +177,37 @@ def test_what_cannot_be_compared_only_asks() -> None:
     data.add_new(0x00091002, "LO", "x")
     keys = parse_keys(encoded(data), EXPLICIT_VR_LITTLE_ENDIAN)
     assert keys.match(0x00091001) is None
+    assert keys.unsupported == (0x00091001,)
     assert not keys.fits(entry().attributes)  # the private LO is a key like any other
     answer = keys.answer(AttributeList({}))
     assert set(answer.elements) == {0x00091001, 0x00091002}
+
+
+@pytest.mark.parametrize(
+    ("key", "unsupported"),
+    [
+        ((f"{STEP}ScheduledProcedureStepStartDateTime", "20261124-20261125"), True),
+        ((f"{STEP}ScheduledProcedureStepStartDateTime", "-20261125"), True),
+        ((f"{STEP}ScheduledProcedureStepStartDateTime", "20261124093000"), False),
+        ((f"{STEP}ScheduledProcedureStepStartDateTime", ""), False),
+        (("(0008,0201)", "+0100"), True),
+        (("(0008,0052)", "STUDY"), True),
+        (("(0008,0052)", ""), False),
+        (("PatientName", "DOE*"), False),
+    ],
+)
+def test_keys_that_are_not_matched_are_told(key: tuple[str, str], unsupported: bool) -> None:
+    keys = keys_of(key)
+    assert bool(keys.unsupported) is unsupported
+    if unsupported:
+        assert keys.fits(entry().attributes)
+
+
+@pytest.mark.parametrize("value", ["\\", "*\\", " \\ "])
+@pytest.mark.parametrize(
+    "name", ["PatientID", "PatientName", f"{STEP}Modality", "StudyInstanceUID"]
+)
+def test_a_list_of_nothing_is_refused(name: str, value: str) -> None:
+    with pytest.raises(IdentifierError) as raised:
+        keys_of((name, value))
+    assert raised.value.status == 0xA900

@@ -52,9 +52,9 @@ from isocenter.services.query_retrieve.key_values import (
     CONTROL_TAGS,
     MAX_KEYS,
     QUERY_RETRIEVE_LEVEL,
+    TIMEZONE_OFFSET,
     UNABLE_TO_PROCESS,
     IdentifierError,
-    answer_vr,
     combined_range,
     does_not_match,
     encode_foreign,
@@ -92,8 +92,11 @@ _DATE_TIMES: Final = (
     (0x00100030, 0x00100032),
     (0x00400244, 0x00400245),
 )
-#: Always in the answer.
-_ANSWER_TAGS: Final = frozenset({RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY})
+#: No attributes of what is found: what a key asks of them is not looked at.
+_NOT_MATCHED: Final = frozenset({RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY, TIMEZONE_OFFSET})
+#: A series has it.  Asked of a study, as many do, it means Modalities in Study.
+_MODALITY: Final = 0x00080060
+_MODALITIES_IN_STUDY: Final = 0x00080061
 _UNIQUE_KEYS: Final = frozenset(UNIQUE_KEY.values())
 
 
@@ -122,18 +125,25 @@ class ParsedQuery:
     """An identifier as understood.
 
     Attributes:
-        requested: tag and VR of every key, in order; what an answer consists of.
-        requested_item: the same of the item of (0040,0275); empty: all that is known.
-        unsupported: requested keys that the index does not know (status FF01H).
+        requested: tag and VR of every key that is supported, in order; what an answer
+            consists of.
+        requested_item: the same of the item of (0040,0275); None: all that is known.
+        unsupported: keys that are not matched as they ask (status FF01H), and not answered
+            (PS3.4 C.2.2.1.3): the index does not know them, or they are below the level.
         character_set: of the identifier; answers use it where it suffices.
     """
 
     query: Query
     level: Level
     requested: tuple[tuple[int, str], ...]
-    requested_item: tuple[tuple[int, str], ...] = ()
+    requested_item: tuple[tuple[int, str], ...] | None = None
     unsupported: tuple[int, ...] = ()
     character_set: tuple[str, ...] = ()
+
+    @property
+    def shows_study_modality(self) -> bool:
+        """Whether studies are asked for Modality (0008,0060)."""
+        return self.level is Level.STUDY and (_MODALITY, "CS") in self.requested
 
 
 def parse_query(
@@ -148,8 +158,8 @@ def parse_query(
 ) -> ParsedQuery:
     """The query that an identifier means.
 
-    Keys of levels below the query's are ignored unless *relational*; a retrieve looks at
-    unique keys only.
+    Keys of levels below the query's are not supported unless *relational*, but for Modality of
+    a study; a retrieve looks at unique keys only.
 
     Args:
         relational: relational queries (or retrievals) were negotiated: no unique keys of the
@@ -159,8 +169,8 @@ def parse_query(
 
     Raises:
         IdentifierError: A900H: level missing, unknown or not in *root*; a unique key missing,
-            or not a single value where it has to be; a key that its VR does not allow, or over
-            a bound.  C000H: not a data set.
+            or not a single value where it has to be; a value in a unique key below the level; a
+            key that its VR does not allow, or over a bound.  C000H: not a data set.
     """
     encoding = encoding_of(transfer_syntax_uid)
     try:
@@ -185,30 +195,48 @@ def parse_query(
     requested: list[tuple[int, str]] = []
     unsupported: list[int] = []
     matches: dict[int, Match] = {}
+    of_study: Match | None = None
     for tag, element in elements.items():
+        if tag in _NOT_MATCHED:
+            if _bytes_of(element).strip(b" \0"):
+                unsupported.append(tag)
+            continue
         if tag in CONTROL_TAGS or not tag & 0xFFFF:
             continue
         attribute = BY_TAG.get(tag)
         if attribute is None:
-            requested.append((tag, answer_vr(element)))
-            if tag not in _ANSWER_TAGS:
-                unsupported.append(tag)
-            continue
-        requested.append((tag, attribute.vr))
-        if attribute.level.depth > level.depth and not relational:
-            continue
-        match = parser.match(attribute.vr, element)
-        if match is not None:
-            matches[tag] = match
+            unsupported.append(tag)
+        elif relational or attribute.level.depth <= level.depth:
+            requested.append((tag, attribute.vr))
+            match = parser.match(attribute.vr, element)
+            if match is not None:
+                matches[tag] = match
+        elif tag == _MODALITY and level is Level.STUDY:
+            requested.append((tag, attribute.vr))
+            of_study = parser.match(attribute.vr, element)
+        elif tag in _UNIQUE_KEYS and parser.match(attribute.vr, element) is not None:
+            raise does_not_match(
+                f"{tag_text(tag)} has a value at level {level.value}, which is above its own "
+                "(relational queries were not negotiated)",
+                tag,
+            )
+        else:
+            unsupported.append(tag)
     if parser.unsupported_in_item:
         unsupported.append(REQUEST_ATTRIBUTES_SEQUENCE)
     combined = _take_combined(matches) if combined_date_time else ()
+    wanted = [Criterion(tag, match) for tag, match in matches.items()]
+    if of_study is not None:
+        wanted.append(Criterion(_MODALITIES_IN_STUDY, of_study))
+    return_tags = dict.fromkeys(tag for tag, _ in requested)
+    if _MODALITY in return_tags and level is Level.STUDY:
+        return_tags[_MODALITIES_IN_STUDY] = None
     return ParsedQuery(
         query=Query(
             level=level,
-            criteria=tuple(Criterion(tag, match) for tag, match in matches.items()),
+            criteria=tuple(wanted),
             combined=combined,
-            return_tags=tuple(tag for tag, _ in requested if tag in BY_TAG),
+            return_tags=tuple(return_tags),
         ),
         level=level,
         requested=tuple(requested),
@@ -292,7 +320,7 @@ class _KeyParser:
     def __init__(self, encoding: Encoding, character_set: tuple[str, ...]) -> None:
         self._encoding = encoding
         self._character_set = character_set
-        self.requested_item: tuple[tuple[int, str], ...] = ()
+        self.requested_item: tuple[tuple[int, str], ...] | None = None
         self.unsupported_in_item = False
 
     def match(self, vr: str, element: Element) -> Match | None:
@@ -319,14 +347,15 @@ class _KeyParser:
             if key.tag in CONTROL_TAGS or not key.tag & 0xFFFF:
                 continue
             vr = REQUEST_ATTRIBUTES.get(key.tag)
-            requested.append((key.tag, answer_vr(key) if vr is None else vr))
             if vr is None:
                 self.unsupported_in_item = True
                 continue
+            requested.append((key.tag, vr))
             match = self.match(vr, key)
             if match is not None:
                 criteria.append(Criterion(key.tag, match))
-        self.requested_item = tuple(requested)
+        if items[0]:
+            self.requested_item = tuple(requested)
         return SequenceMatch(tuple(criteria)) if criteria else None
 
 
@@ -363,6 +392,8 @@ def encode_match(
 
     It has all requested keys, zero-length where there is no value; the unique keys down to
     the level; (0008,0052), (0008,0054), (0008,0056); and (0008,0005) when it is needed.
+    Modality of a study is that of its series where they have but one, which is all that an
+    attribute of one value can say.
 
     Args:
         match: as `Index.find` gives it.
@@ -372,6 +403,9 @@ def encode_match(
     texts[QUERY_RETRIEVE_LEVEL] = parsed.level.value
     texts[RETRIEVE_AE_TITLE] = retrieve_ae_title
     texts[INSTANCE_AVAILABILITY] = "ONLINE"
+    if parsed.shows_study_modality:
+        modalities = match.get(_MODALITIES_IN_STUDY, "")
+        texts[_MODALITY] = "" if "\\" in modalities else modalities
     character_set: tuple[str, ...] = ()
     if not "".join(texts.values()).isascii():
         character_set = choose_character_set(texts.values(), parsed.character_set)
@@ -398,16 +432,11 @@ def encode_match(
 def _encode_items(
     parsed: ParsedQuery, text: str, character_set: tuple[str, ...]
 ) -> list[Iterable[WritableElement]]:
-    keys = sorted(dict(parsed.requested_item or REQUEST_ATTRIBUTES.items()).items())
+    asked = parsed.requested_item
+    keys = sorted(REQUEST_ATTRIBUTES.items() if asked is None else dict(asked).items())
     return [
         [
-            (
-                tag,
-                vr,
-                encode_foreign(item.get(f"{tag:08X}", ""), vr, character_set)
-                if vr != "SQ"
-                else b"",
-            )
+            (tag, vr, encode_foreign(item.get(f"{tag:08X}", ""), vr, character_set))
             for tag, vr in keys
         ]
         for item in items_of(text)

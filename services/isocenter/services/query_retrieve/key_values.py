@@ -99,23 +99,35 @@ def match_of(
         text = decode_numbers(value, vr, big_endian=encoding.big_endian)
     else:
         text = decode_text(value, vr, character_set)
+        if not text and b"\\" in value:
+            raise _list_of_nothing(tag)
     if not text:
         return None
     if text == '""':
         return EmptyValue()
-    values = [value for value in values_of(vr, text) if value]
+    listed = values_of(vr, text)
+    values = [value for value in listed if value]
     bound = MAX_LISTED_UIDS if vr == "UI" else MAX_LISTED_VALUES
     if len(values) > bound:
         raise does_not_match(f"{tag_text(tag)} has more than {bound} values", tag)
     if any(len(value) > MAX_KEY_LENGTH for value in values):
         raise does_not_match(f"{tag_text(tag)} has more than {MAX_KEY_LENGTH} characters", tag)
     if len(values) == 1:
-        return _single(tag, vr, values[0])
+        match = _single(tag, vr, values[0])
+        if match is not None or len(listed) == 1:
+            return match
+    if not any(normalize(vr, value) and value.strip("*") for value in values):
+        raise _list_of_nothing(tag)
     if any(is_wild(vr, v) or _is_range(vr, v) or (vr == "UI" and _is_star(v)) for v in values):
         raise does_not_match(
             f"{tag_text(tag)} lists values with wild cards or ranges (PS3.4 C.2.2.2)", tag
         )
     return ValueList(tuple(dict.fromkeys(values)))
+
+
+def _list_of_nothing(tag: int) -> IdentifierError:
+    """Zero length asks for all there is (PS3.4 C.2.2.2.3), and a list has a length."""
+    return does_not_match(f"{tag_text(tag)} is a list of values that all ask for nothing", tag)
 
 
 def _single(tag: int, vr: str, value: str) -> Match | None:

@@ -35,6 +35,8 @@ from isocenter.services.query_retrieve.identifier_keys import (
 from isocenter.services.query_retrieve.key_values import (
     CONTROL_TAGS,
     MAX_KEYS,
+    QUERY_RETRIEVE_LEVEL,
+    TIMEZONE_OFFSET,
     UNABLE_TO_PROCESS,
     IdentifierError,
     answer_vr,
@@ -55,6 +57,8 @@ START_DATE: Final = 0x00400002
 START_TIME: Final = 0x00400003
 STEP_STATUS: Final = 0x00400020
 
+#: Of the identifier itself, and no keys: what they would change is not done.
+_NOT_MATCHED: Final = frozenset({QUERY_RETRIEVE_LEVEL, TIMEZONE_OFFSET})
 #: VRs whose values can be compared as text; any other key only asks for the attribute.
 _COMPARABLE_VRS: Final = (
     CHARACTER_SET_VRS | NUMBER_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
@@ -88,11 +92,14 @@ class Keys:
     Attributes:
         combined: range of the start of the step, where date and time make one.
         character_set: of the identifier; answers use it where it suffices.
+        unsupported: keys whose value is not looked at (status FF01H); they ask for the
+            attribute only (PS3.4 K.2.2.1.1.2).
     """
 
     keys: tuple[Key, ...]
     combined: CombinedRange | None = None
     character_set: tuple[str, ...] = ()
+    unsupported: tuple[int, ...] = ()
 
     def match(self, *path: int) -> Match | None:
         """What is asked of the attribute at *path*; None: nothing."""
@@ -148,25 +155,34 @@ def parse_keys(
     declared = elements.get(SPECIFIC_CHARACTER_SET)
     raw = b"" if declared is None or isinstance(declared.value, tuple) else declared.value
     character_set = character_set_of(raw)
-    keys = tuple(_keys(elements, encoding, character_set))
+    unsupported: list[int] = []
+    keys = tuple(_keys(elements, encoding, character_set, unsupported))
     if _count(keys) > MAX_KEYS:
         raise does_not_match(f"more than {MAX_KEYS} keys")
     keys, combined = _combined(keys)
-    return Keys(keys, combined, character_set)
+    return Keys(keys, combined, character_set, tuple(dict.fromkeys(unsupported)))
 
 
 def _keys(
-    item: Mapping[int, Element], encoding: Encoding, character_set: tuple[str, ...]
+    item: Mapping[int, Element],
+    encoding: Encoding,
+    character_set: tuple[str, ...],
+    unsupported: list[int],
 ) -> Iterator[Key]:
     """Nesting was bounded when it was read (`Limits.nesting`)."""
     for tag, element in item.items():
         if tag in CONTROL_TAGS or not tag & 0xFFFF:
+            if tag in _NOT_MATCHED and element.value:
+                unsupported.append(tag)
             continue
         known = vr_of(tag)
         vr = answer_vr(element) if known == "UN" else known
         if vr != "SQ":
-            is_comparable = vr in _COMPARABLE_VRS
-            match = match_of(vr, element, encoding, character_set) if is_comparable else None
+            match = None
+            if _is_comparable(vr, element):
+                match = match_of(vr, element, encoding, character_set)
+            elif element.value:
+                unsupported.append(tag)
             yield Key(tag, vr, match)
             continue
         value = element.value
@@ -175,8 +191,19 @@ def _keys(
         items = items_of(item, tag)
         if len(items) > 1:
             raise does_not_match(f"{tag_text(tag)} has more than one item (PS3.4 C.2.2.2.6)", tag)
-        inner = tuple(_keys(items[0], encoding, character_set)) if items else ()
+        inner = tuple(_keys(items[0], encoding, character_set, unsupported)) if items else ()
         yield Key(tag, vr, item=inner)
+
+
+def _is_comparable(vr: str, element: Element) -> bool:
+    """Whether there is a kind of matching for what the key asks.
+
+    There is none for ranges of DT, which may have an offset from UTC at each end: a minus sign
+    makes it one (PS3.4 C.2.2.2.1.3).
+    """
+    if vr not in _COMPARABLE_VRS:
+        return False
+    return vr != "DT" or not isinstance(element.value, bytes) or b"-" not in element.value
 
 
 def _count(keys: tuple[Key, ...]) -> int:

@@ -102,7 +102,8 @@ class QuerySettings:
     always_relational: bool = setting(
         False,
         kinds.Switch(),
-        "do without the unique keys above the level also where a peer did not negotiate it",
+        "match keys of all levels, and do without the unique keys above the level, also where a "
+        "peer did not negotiate it",
     )
     max_results: int = setting(
         0, kinds.Integer(1, 1_000_000_000, zero="no limit"), "answers to one C-FIND"
