@@ -79,13 +79,18 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 class CaptureFolder:
     """Where captures go, one file for each association.
 
+    Args:
+        only_look: a folder that is not there is not made.
+
     Raises on construction:
         CaptureError: the folder cannot be used, or others may read it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, only_look: bool = False) -> None:
         self.path = path
         self._numbers = itertools.count(1)
+        if only_look and not path.exists():
+            return
         try:
             make_private_directory(path)
             mode = path.stat().st_mode

@@ -21,8 +21,7 @@ def is_within(host: str, networks: Iterable[str]) -> bool:
         address = _address(host)
     except ValueError:
         return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
+    address = _unmapped(address)
     return any(address in ipaddress.ip_network(each) for each in networks)
 
 
@@ -31,10 +30,21 @@ def is_loopback(host: str) -> bool:
     if host.lower() in {"localhost", "localhost."}:
         return True
     try:
-        return _address(host).is_loopback
+        address = _address(host)
     except ValueError:
         return False
+    return _unmapped(address).is_loopback
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _unmapped(address: _Address) -> _Address:
+    """An IPv4 address that a socket for both shows as ``::ffff:10.0.0.1``."""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _address(host: str) -> _Address:
     return ipaddress.ip_address(host.strip("[]").partition("%")[0])

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from isocenter.engine.errors import IsocenterError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -17,6 +19,32 @@ except ImportError:  # Windows
 PRIVATE_FILE: Final = 0o600
 PUBLIC_FILE: Final = 0o644
 PRIVATE_DIRECTORY: Final = 0o700
+
+#: Nobody has a longer secret; a wrong path may lead to anything.
+_MOST_SECRET_BYTES: Final = 4_096
+
+
+class SecretFileError(IsocenterError):
+    """A file that is to hold a secret cannot be used; the message says what to do."""
+
+
+def read_secret(path: Path) -> bytes:
+    """The secret in a file, without white space around it.
+
+    Raises:
+        SecretFileError: it cannot be read, is empty, or others can read it, too.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            secret = file.read(_MOST_SECRET_BYTES).strip()
+    except OSError as error:
+        raise SecretFileError(f"cannot read {path}: {error.strerror}") from error
+    if os.name == "posix" and mode & 0o077:
+        raise SecretFileError(f"{path} is open to others; chmod 600 {path}")
+    if not secret:
+        raise SecretFileError(f"{path} holds no secret")
+    return secret
 
 
 def make_private_directory(path: Path) -> None:

@@ -10,14 +10,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.pdu import encode_associate_request
+from isocenter.services.monitoring import http
 from isocenter.services.monitoring.metrics import Metrics
+from isocenter.services.networks import is_loopback
 from support.processes import ServedArchive, isocenter_command, run, served_archive
 from support.raw import associate_request, message_bytes
 from support.studies import CT_IMAGE_STORAGE, write_studies
@@ -38,9 +42,10 @@ def address_of(archive: ServedArchive) -> str:
     return found[1]
 
 
-def get(url: str) -> tuple[int, bytes]:
+def get(url: str, **headers: str) -> tuple[int, bytes]:
+    request = urllib.request.Request(url, headers=headers)
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -153,6 +158,93 @@ def test_health(archive: ServedArchive) -> None:
     assert told["storage"]["writable"]
     assert told["storage"]["available_bytes"] > 0
     assert told["associations"]["max"] == 1_000
+
+
+PATHS = ("/metrics", "/health", "/health/ready", "/health/live", "/ready", "/live")
+
+
+def statuses(address: str, **headers: str) -> dict[str, int]:
+    return {path: get(address + path, **headers)[0] for path in PATHS}
+
+
+OPEN = dict.fromkeys(PATHS, 200)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:11180", "[::1]:1", "[::1]"])
+def test_figures_are_for_programs_on_this_machine(archive: ServedArchive, host: str) -> None:
+    assert statuses(address_of(archive), Host=host) == OPEN
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:11180", "10.0.0.7", "", "::", "["])
+def test_who_comes_by_another_name_gets_the_state_only(archive: ServedArchive, host: str) -> None:
+    """A page in a browser of this machine whose name leads to 127.0.0.1; or a proxy."""
+    assert statuses(address_of(archive), Host=host) == OPEN | {"/metrics": 403}
+    status, body = get(address_of(archive) + "/health", Host=host)
+    assert (status, json.loads(body)) == (200, {"status": "healthy"})
+    refusal = get(address_of(archive) + "/metrics", Host=host)[1]
+    assert b"monitoring.token_file" in refusal
+
+
+def test_with_a_token_figures_are_for_those_who_have_it(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret-token\n", "ascii")
+    config = tmp_path / "c.toml"
+    config.write_text('[monitoring]\ntoken_file = "token"\n', "utf-8")
+    options = ("--data-dir", tmp_path / "d", "--no-tls", "--port", 0, "--config", config)
+    token.chmod(0o644)
+    refused = isocenter_command("serve", *options)
+    assert refused.returncode == 2
+    assert f"{token} is open to others; chmod 600 {token}" in refused.stdout
+    token.chmod(0o600)
+    with served_archive(tmp_path, "--config", config) as archive:
+        address = address_of(archive)
+        for wrong in ("", "Bearer", "Bearer s3cret", "Basic s3cret-token", "Bearer s3cret-tokens"):
+            assert statuses(address, Authorization=wrong) == OPEN | {"/metrics": 401}
+            assert json.loads(get(address + "/health", Authorization=wrong)[1]) == {
+                "status": "healthy"
+            }
+        right = {"Authorization": "bearer s3cret-token", "Host": "archive.example"}
+        assert statuses(address, **right) == OPEN
+        assert "database" in json.loads(get(address + "/health", **right)[1])
+
+
+async def test_a_stranger_gets_the_state_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """127.0.0.1 stands for the address of another machine here."""
+    monkeypatch.setattr(http, "is_loopback", lambda host: host == "localhost")
+    seen: list[bool] = []
+
+    async def page(may_see_figures: bool) -> http.Answer | None:
+        seen.append(may_see_figures)
+        return http.Answer(200, "text/plain", b"x") if may_see_figures else None
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/metrics"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(http.serve_http, listener, {"/metrics": page})
+            ask = partial(get, address, Host="localhost")
+            assert (await trio.to_thread.run_sync(ask))[0] == 403
+            nursery.cancel_scope.cancel()
+    assert seen == [False]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.7.6", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("10.0.0.7", False),
+        ("::ffff:10.0.0.7", False),
+        ("fe80::1%eth0", False),
+    ],
+)
+def test_what_is_this_machine(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.pid_file import PidFile
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_control_of, rejected_callers_of
-from isocenter.services.private_files import make_private_directory
+from isocenter.services.private_files import make_private_directory, read_secret
 from isocenter.services.reloading import Reloader
 from isocenter.services.rules.evaluation import Rules
 from isocenter.services.server import Record, Server, serve_on
@@ -47,7 +47,7 @@ from isocenter.services.settings.loading import (
     overrides_from,
     warnings,
 )
-from isocenter.services.tls.contexts import PROFILES
+from isocenter.services.tls.contexts import PROFILES, TlsFiles
 from isocenter.services.tls.facts import describe_profile
 from isocenter.services.transport import format_address
 
@@ -76,7 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the settings table, and ``--check-config``."""
     add_options(parser)
     parser.add_argument(
-        "--check-config", action="store_true", help="check settings and certificates, and stop"
+        "--check-config",
+        action="store_true",
+        help="check settings and certificates, and stop; makes and changes nothing",
     )
 
 
@@ -93,7 +95,7 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
     """Serve what *load* says, which is asked again to reload; the exit codes of `run`.
 
     Args:
-        only_check: look at settings and certificates, print a summary, and stop.
+        only_check: look at settings and certificates, print a summary, and stop; nothing is made.
     """
     try:
         settings = load()
@@ -107,12 +109,15 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with ExitStack() as stack:
         try:
-            tls = _tls(settings, stack)
+            tls = _tls(settings, stack, only_check)
             access = access_control_of(settings)
             folder = settings.server.capture
-            record = None if folder is None else CaptureFolder(folder).record
+            capture = None if folder is None else CaptureFolder(folder, only_look=only_check)
+            record = None if capture is None else capture.record
             for consumer in settings.events.consumers:
                 check(consumer)
+            token_file = settings.monitoring.token_file
+            token = b"" if token_file is None else read_secret(token_file)
             if only_check:
                 binds = composition.binds_of(settings, tls)
                 composition.order_bind_of(settings, tls)
@@ -149,7 +154,9 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
             print("ready", *(_url(*address) for address in addresses), flush=True)
             systemd.notify("READY=1")
 
-        serve = partial(_serve, settings, tls, access, load, listeners, orders, pages, record)
+        serve = partial(
+            _serve, settings, tls, access, load, listeners, orders, pages, token, record
+        )
         failures: list[BaseException] = []
         try:
             if settings.server.workers > 1:
@@ -183,6 +190,7 @@ async def _serve(
     listeners: Sequence[tuple[socket.socket, Bind]],
     orders: Sequence[tuple[socket.socket, Bind]],
     pages: Sequence[tuple[socket.socket, Bind]],
+    token: bytes,
     record: Record | None,
     announce: Callable[[], None],
     beat: Callable[[], None],
@@ -203,6 +211,7 @@ async def _serve(
         notices,
         [sock for sock, _ in pages],
         version=program_version(),
+        token=token,
         expiries=lambda: tls.expiries if tls is not None else (),
     )
     reloader = Reloader(load_again, settings, tls=tls, access=access, peers=peers, notices=notices)
@@ -301,17 +310,22 @@ async def _end_with(parent: int, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-def _tls(settings: Settings, stack: ExitStack) -> composition.TlsContexts | None:
+def _tls(settings: Settings, stack: ExitStack, only_check: bool) -> composition.TlsContexts | None:
     wanted = any(peer.tls for peer in settings.peers) or any(
         collector.protocol is Protocol.TLS for collector in settings.audit.collectors
     )
     if not settings.tls.enabled and not wanted:
         return None
-    if settings.storage.is_in_memory:
+    folder = Path(settings.storage.data_dir)
+    files: TlsFiles | None = None
+    is_passing = settings.storage.is_in_memory
+    if only_check and settings.tls.uses_private_ca and not is_passing:
+        files = composition.files_of_private_ca(folder / CA_FOLDER, settings.server.ae_title)
+        # What a start would make, a check makes elsewhere, and for itself only.
+        is_passing = files is None
+    if is_passing:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isocenter-")))
-    else:
-        folder = Path(settings.storage.data_dir)
-    return composition.TlsContexts(settings, folder / CA_FOLDER)
+    return composition.TlsContexts(settings, folder / CA_FOLDER, as_they_are=files)
 
 
 def _write_pid(settings: Settings, stack: ExitStack) -> None:
@@ -364,7 +378,7 @@ def _summary(
         f"  data                         {data} (durability {settings.storage.durability})"
     )
     if tls is not None and tls.ca is not None and settings.tls.enabled:
-        lines.append(f"  certificates                 CA {tls.ca}")
+        lines.append(f"  certificates                 {_ca_text(settings, tls.ca)}")
         if settings.tls.uses_private_ca and not settings.storage.is_in_memory:
             lines.append("  admit a modality over TLS:   isocenter certs issue NAME --ae-title AET")
     lines += [
@@ -378,6 +392,14 @@ def _summary(
             f"  send it a file:              isocenter storescu {ae_title}@{host}:{port} FILE"
         )
     return "\n".join(lines)
+
+
+def _ca_text(settings: Settings, ca: Path) -> str:
+    if not settings.tls.uses_private_ca or settings.storage.is_in_memory:
+        return f"CA {ca}"
+    folder = Path(settings.storage.data_dir) / CA_FOLDER
+    is_there = ca.parent == folder
+    return f"CA {folder / ca.name}" if is_there else f"made or renewed in {folder} by the start"
 
 
 def _url(host: str, port: int, is_tls: bool) -> str:

@@ -7,7 +7,7 @@ from isocenter.services.composition.archive import INDEX_FILE, open_archive
 from isocenter.services.composition.connections import StartError, deadlines_of
 from isocenter.services.composition.house import keep_house
 from isocenter.services.composition.registry import binds_of, registry_of, server_limits_of
-from isocenter.services.composition.tls import TlsContexts
+from isocenter.services.composition.tls import TlsContexts, files_of_private_ca
 from isocenter.services.composition.workflow import (
     Events,
     events_of,
@@ -24,6 +24,7 @@ __all__ = [
     "binds_of",
     "deadlines_of",
     "events_of",
+    "files_of_private_ca",
     "keep_house",
     "open_archive",
     "order_bind_of",

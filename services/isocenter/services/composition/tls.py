@@ -5,13 +5,20 @@ from __future__ import annotations
 import ssl
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from weakref import WeakSet
 
 import trio
 
-from isocenter.services.certificates.authority import ensure_ca, ensure_server_certificate
+from isocenter.services.certificates.authority import (
+    RENEW_WITHIN,
+    SERVER_NAME,
+    CertificateAuthority,
+    ensure_ca,
+    ensure_server_certificate,
+)
 from isocenter.services.certificates.expiry import Expiry, expiries_of
 from isocenter.services.peer import Peer
 from isocenter.services.settings.loading import Settings
@@ -39,14 +46,18 @@ class TlsContexts:
 
     Args:
         ca_directory: where the private CA lies, or is made, when the settings name no files.
+        as_they_are: files of the private CA that are used without making or renewing any.
 
     Raises on construction and on `reload`:
         TlsFileError, CertificateError: a file is missing, unreadable, open to others or
             expired; after a failed `reload` the old ones serve on.
     """
 
-    def __init__(self, settings: Settings, ca_directory: Path) -> None:
+    def __init__(
+        self, settings: Settings, ca_directory: Path, *, as_they_are: TlsFiles | None = None
+    ) -> None:
         self._settings = settings
+        self._as_they_are = as_they_are
         self._ca_directory = ca_directory
         self.server: ssl.SSLContext
         self._client: ssl.SSLContext
@@ -67,7 +78,9 @@ class TlsContexts:
 
     def _reload(self, settings: Settings) -> None:
         tls = settings.tls
-        if tls.uses_private_ca:
+        if tls.uses_private_ca and self._as_they_are is not None:
+            files = self._as_they_are
+        elif tls.uses_private_ca:
             directory = self._ca_directory
             authority = ensure_ca(directory)
             issued = ensure_server_certificate(directory, settings.server.ae_title)
@@ -119,6 +132,34 @@ class TlsContexts:
     def client(self, peer: Peer) -> ssl.SSLContext:
         """For connecting to *peer*, with our own certificate."""
         return self._client if peer.verify_host else self._client_any_host
+
+
+def files_of_private_ca(directory: Path, ae_title: str) -> TlsFiles | None:
+    """The server's own files in the private CA's *directory*, as they are; None: they, or the CA
+    itself, are yet to be made or renewed.  Writes nothing.
+
+    Raises:
+        CertificateError: there is a CA, and it cannot be used.
+    """
+    if not directory.exists() or not any(directory.iterdir()):
+        return None
+    authority = CertificateAuthority(directory)
+    files = TlsFiles(
+        certificate=directory / f"{SERVER_NAME}.crt",
+        key=directory / f"{SERVER_NAME}.key",
+        ca=authority.certificate_path,
+        crl=authority.crl_path,
+    )
+    own = [one for one in authority.issued() if one.name == SERVER_NAME]
+    is_current = (
+        own
+        and own[-1].revoked_at is None
+        and own[-1].common_name == ae_title
+        and own[-1].not_after - datetime.now(UTC) > RENEW_WITHIN
+    )
+    paths = (files.certificate, files.key, files.crl)
+    is_complete = all(path is not None and path.is_file() for path in paths)
+    return files if is_current and is_complete else None
 
 
 def _states_of(files: TlsFiles) -> tuple[object, ...]:

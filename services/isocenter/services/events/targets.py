@@ -31,6 +31,7 @@ from isocenter.services.events.consumer import (
     Webhook,
 )
 from isocenter.services.events.event import StoredEvent
+from isocenter.services.private_files import SecretFileError, read_secret
 from isocenter.services.settings.table import PREFIX
 from isocenter.services.tls.errors import describe_tls_error
 
@@ -46,7 +47,6 @@ _SAID_BYTES: Final = 300
 _READ_BYTES: Final = 4_096
 #: For the rest of what a program said, when it has ended and a child of it has not.
 _LAST_WORDS_SECONDS: Final = 0.2
-_MOST_SECRET_BYTES: Final = 4_096
 KIND_VARIABLE: Final = "ISOCENTER_EVENT_KIND"
 
 
@@ -159,18 +159,9 @@ def _secret(webhook: Webhook) -> bytes:
     if webhook.secret_file is None:
         return webhook.secret.encode()
     try:
-        mode = webhook.secret_file.stat().st_mode
-        with webhook.secret_file.open("rb") as file:
-            secret = file.read(_MOST_SECRET_BYTES).strip()
-    except OSError as error:
-        raise ConsumerError(f"cannot read {webhook.secret_file}: {error.strerror}") from error
-    if os.name == "posix" and mode & 0o077:
-        raise ConsumerError(
-            f"{webhook.secret_file} is open to others; chmod 600 {webhook.secret_file}"
-        )
-    if not secret:
-        raise ConsumerError(f"{webhook.secret_file} holds no secret")
-    return secret
+        return read_secret(webhook.secret_file)
+    except SecretFileError as error:
+        raise ConsumerError(str(error)) from error
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:

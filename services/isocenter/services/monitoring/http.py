@@ -1,11 +1,14 @@
 """A small HTTP server for looking: ``GET`` and ``HEAD``, no bodies, every wait bounded.
 
+Figures are for whoever has the token, or, where none is set, for programs on this machine.
+
 h11 knows the protocol; this carries its bytes.  It shares the loop with DICOM, so what
 one caller can take is little: a few connections, short requests, a deadline for each.
 """
 
 from __future__ import annotations
 
+import hmac
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -16,6 +19,7 @@ import h11
 import trio
 
 from isocenter.services.listening import Shortage
+from isocenter.services.networks import is_loopback
 
 log = logging.getLogger("isocenter.http")
 
@@ -35,14 +39,22 @@ class Answer:
     status: int
     content_type: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
-#: A page by its path; the argument: whether the caller is on this machine.
-Page = Callable[[bool], Awaitable[Answer]]
+#: A page by its path; the argument: whether figures are for the caller.  None: the page is not.
+Page = Callable[[bool], Awaitable[Answer | None]]
 
 
-async def serve_http(listener: socket.socket, pages: dict[str, Page]) -> None:
-    """Answer on *listener*, which is bound and listens, until cancelled."""
+async def serve_http(
+    listener: socket.socket, pages: dict[str, Page], *, token: bytes = b""
+) -> None:
+    """Answer on *listener*, which is bound and listens, until cancelled.
+
+    Args:
+        token: figures are for those who have it (``Authorization: Bearer``), wherever they are;
+            empty: for those on this machine.
+    """
     listener.setblocking(False)
     limiter = trio.CapacityLimiter(MOST_CONNECTIONS)
     own = trio.socket.from_stdlib_socket(listener)
@@ -60,13 +72,14 @@ async def serve_http(listener: socket.socket, pages: dict[str, Page]) -> None:
                 limiter.release_on_behalf_of(slot)
                 raise
             shortage.is_over()
-            nursery.start_soon(_serve_one, sock, str(address[0]), pages, limiter, slot)
+            nursery.start_soon(_serve_one, sock, str(address[0]), pages, token, limiter, slot)
 
 
 async def _serve_one(
     sock: trio.socket.SocketType,
     host: str,
     pages: dict[str, Page],
+    token: bytes,
     limiter: trio.CapacityLimiter,
     slot: object,
 ) -> None:
@@ -75,7 +88,7 @@ async def _serve_one(
             connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MOST_HEADER_BYTES)
             for _ in range(_MOST_REQUESTS):
                 with trio.move_on_after(DEADLINE_SECONDS) as scope:
-                    if not await _exchange(sock, connection, _is_loopback(host), pages):
+                    if not await _exchange(sock, connection, host, pages, token):
                         return
                 if scope.cancelled_caught:
                     return
@@ -87,19 +100,39 @@ async def _serve_one(
         limiter.release_on_behalf_of(slot)
 
 
-def _is_loopback(host: str) -> bool:
-    return host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
+def _may_see_figures(request: h11.Request, caller: str, token: bytes) -> bool:
+    headers = dict(request.headers)
+    if token:
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token)
+    # A page in a browser of this machine can reach us under its own name (DNS rebinding), and so
+    # can a proxy that stands here for strangers: both say which name was asked for.
+    return is_loopback(caller) and _is_named_loopback(headers.get(b"host"))
+
+
+def _is_named_loopback(host: bytes | None) -> bool:
+    if host is None:  # HTTP/1.0; no browser does that
+        return True
+    name = host.decode("ascii", "replace")
+    if not name.endswith("]"):
+        without_port, colon, port = name.rpartition(":")
+        name = without_port if colon and port.isdecimal() else name
+    return is_loopback(name)
 
 
 async def _exchange(
-    sock: trio.socket.SocketType, connection: h11.Connection, is_local: bool, pages: dict[str, Page]
+    sock: trio.socket.SocketType,
+    connection: h11.Connection,
+    caller: str,
+    pages: dict[str, Page],
+    token: bytes,
 ) -> bool:
     """One request and its answer; whether another may follow."""
     try:
         request = await _next_request(sock, connection)
         if request is None:
             return False
-        answer = await _answer(request, is_local, pages)
+        answer = await _answer(request, caller, pages, token)
     except h11.RemoteProtocolError as error:
         if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return False
@@ -110,6 +143,7 @@ async def _exchange(
         ("content-length", str(len(answer.body))),
         ("cache-control", "no-store"),
         ("x-content-type-options", "nosniff"),
+        *answer.headers,
     ]
     if request is None:
         headers.append(("connection", "close"))
@@ -143,18 +177,30 @@ async def _next_request(
             return None
 
 
-async def _answer(request: h11.Request, is_local: bool, pages: dict[str, Page]) -> Answer:
+async def _answer(
+    request: h11.Request, caller: str, pages: dict[str, Page], token: bytes
+) -> Answer:
     if request.method not in (b"GET", b"HEAD"):
         return _text(405, "GET and HEAD are all there is\n")
     path = request.target.partition(b"?")[0].decode("ascii", "replace")
     page = pages.get(path)
     if page is None:
         return _text(404, "there is " + " ".join(pages) + "\n")
-    return await page(is_local)
+    answer = await page(_may_see_figures(request, caller, token))
+    if answer is not None:
+        return answer
+    if token:
+        text = "send monitoring.token_file's token: Authorization: Bearer TOKEN\n"
+        return _text(401, text, ("www-authenticate", "Bearer"))
+    text = (
+        "figures are for programs on this machine, at 127.0.0.1, [::1] or localhost; "
+        "for others set monitoring.token_file\n"
+    )
+    return _text(403, text)
 
 
-def _text(status: int, text: str) -> Answer:
-    return Answer(status, "text/plain; charset=utf-8", text.encode())
+def _text(status: int, text: str, *headers: tuple[str, str]) -> Answer:
+    return Answer(status, "text/plain; charset=utf-8", text.encode(), headers)
 
 
 async def _send(sock: trio.socket.SocketType, data: bytes) -> None:

@@ -21,22 +21,23 @@ def pages_of(health: Health, metrics: Metrics, is_serving: Callable[[], bool]) -
         is_serving: False from the beginning of a stop on.
     """
 
-    async def show_metrics(is_local: bool) -> Answer:
-        return Answer(200, _PROMETHEUS, metrics.page())
+    async def show_metrics(may_see_figures: bool) -> Answer | None:
+        return Answer(200, _PROMETHEUS, metrics.page()) if may_see_figures else None
 
-    async def live(is_local: bool) -> Answer:
+    async def live(may_see_figures: bool) -> Answer:
         return _json(200, {"status": "alive"})
 
-    async def ready(is_local: bool) -> Answer:
+    async def ready(may_see_figures: bool) -> Answer:
         if not is_serving():
             return _json(503, {"status": "stopping"})
         report = await health.report()
-        return _json(200 if report.is_operational else 503, _brief(report))
+        return _json(200 if report.is_operational else 503, _brief(report, may_see_figures))
 
-    async def whole(is_local: bool) -> Answer:
+    async def whole(may_see_figures: bool) -> Answer:
         report = await health.report()
-        # Paths, versions and figures are for who is on the machine already.
-        told = _brief(report) | report.details if is_local else _brief(report)
+        told = _brief(report, may_see_figures)
+        if may_see_figures:
+            told |= report.details
         return _json(200 if report.is_operational else 503, told)
 
     return {
@@ -49,9 +50,10 @@ def pages_of(health: Health, metrics: Metrics, is_serving: Callable[[], bool]) -
     }
 
 
-def _brief(report: Report) -> dict[str, object]:
+def _brief(report: Report, may_see_figures: bool) -> dict[str, object]:
+    """The state; why it is so names figures, too."""
     brief: dict[str, object] = {"status": report.level.value}
-    if report.level is not Level.HEALTHY:
+    if may_see_figures and report.level is not Level.HEALTHY:
         brief["messages"] = report.messages
     return brief
 

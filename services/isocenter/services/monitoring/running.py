@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ class Monitoring:
 
     Args:
         listeners: sockets that listen for HTTP; empty: nobody may ask.
+        token: as of `serve_http`.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class Monitoring:
         listeners: Sequence[socket.socket],
         *,
         version: str,
+        token: bytes = b"",
         expiries: Callable[[], Iterable[Expiry]] = tuple,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
         self._version = version
+        self._token = token
         self.metrics = Metrics(version=version, limits=_limits(settings), expiries=expiries)
         self._tracing = tracing_of()
         notices.subscribe(self.metrics.hear)
@@ -68,7 +72,7 @@ class Monitoring:
         try:
             async with trio.open_nursery() as nursery:
                 for listener in self._listeners:
-                    nursery.start_soon(serve_http, listener, pages)
+                    nursery.start_soon(partial(serve_http, listener, pages, token=self._token))
                 while True:
                     metrics.look()
                     await trio.sleep(_LOOK_SECONDS)

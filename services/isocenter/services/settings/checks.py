@@ -148,8 +148,10 @@ def warnings(settings: Settings) -> list[str]:
     monitoring = settings.monitoring
     if monitoring.enabled and not is_loopback(monitoring.host):
         found.append(
-            f"HTTP on {monitoring.host}:{monitoring.port} is in the clear, and tells everybody who "
-            "reaches it what the archive does (monitoring.host)"
+            f"HTTP on {monitoring.host}:{monitoring.port} is in the clear: everybody who reaches "
+            "it learns whether the archive is well, and everybody on the way reads "
+            + ("monitoring.token_file's token" if monitoring.token_file else "the answers")
+            + " (monitoring.host)"
         )
     hl7 = settings.hl7
     if hl7.enabled and not hl7.tls and not is_loopback(hl7.host):

@@ -103,12 +103,18 @@ class AuditSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringSettings:
-    """Metrics and health over HTTP, for programs on this machine."""
+    """Metrics and health over HTTP."""
 
     enabled: bool = setting(True, kinds.Switch(), "answer no HTTP", off_flag="--no-monitoring")
     host: str = setting("127.0.0.1", kinds.HOST, "address that HTTP is answered on")
     port: int = setting(
         11180, kinds.PORT, "port for HTTP; 0 takes a free one", "--monitoring-port", "N"
+    )
+    token_file: Path | None = setting(
+        None,
+        kinds.FilePath(),
+        "token without which nobody gets figures (Authorization: Bearer); unset: figures are for "
+        "this machine, and others get the state of health only",
     )
     disk_warning: int = setting(
         80, kinds.Integer(1, 100, "percent"), "a disk that is fuller makes the archive degraded"
