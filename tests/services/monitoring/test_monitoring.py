@@ -294,7 +294,9 @@ def test_several_requests_on_one_connection(archive: ServedArchive) -> None:
 
 @pytest.mark.slow
 def test_workers_count_together(tmp_path: Path) -> None:
-    with served_archive(tmp_path, "--workers", "2") as archive:
+    config = tmp_path / "c.toml"
+    config.write_text("[limits]\nbytes_in_flight = 9000001\n", "utf-8")
+    with served_archive(tmp_path, "--workers", "2", "--config", config) as archive:
         for _ in range(8):
             assert run("echoscu", "-aec", "ISOCENTER", "127.0.0.1", archive.port).returncode == 0
         for _ in range(4):  # whichever of them answers
@@ -305,6 +307,15 @@ def test_workers_count_together(tmp_path: Path) -> None:
                 ]
                 == 8
             )
+        # What both may hold together is what is set: each process tells of itself within 5 s.
+        until = time.monotonic() + PATIENCE
+        while (values := numbers(archive))[
+            "isocenter_memory_budget_limit_bytes", ()
+        ] != 9_000_000 and time.monotonic() < until:
+            pass
+        assert values["isocenter_memory_budget_limit_bytes", ()] == 9_000_000
+        assert values["isocenter_limit", (("name", "bytes_in_flight"),)] == 9_000_000
+        assert values["isocenter_associations_active_peak", ()] == 1
 
 
 def test_a_port_in_use_does_not_stop_the_archive(tmp_path: Path) -> None:

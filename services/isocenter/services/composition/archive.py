@@ -66,7 +66,7 @@ async def open_archive(
                 index,
                 naming=storage.naming,
                 duplicates=DuplicatePolicy(storage.duplicates),
-                memory_budget=settings.limits.bytes_in_flight,
+                memory_budget=settings.bytes_in_flight_of_one_worker(),
                 limits=settings.engine_limits(),
             )
         )

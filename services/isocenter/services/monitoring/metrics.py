@@ -112,7 +112,9 @@ class Metrics:
             "association_duration_seconds", "from A-ASSOCIATE to the end"
         )
         self._active = gauge("associations_active", "associations now")
-        self._peak = gauge("associations_active_peak", "most at once since the start", mode="sum")
+        self._peak = gauge(
+            "associations_active_peak", "most at once in one worker since the start", mode="max"
+        )
         self._connections = gauge("connections_active", "transport connections now")
         self._handshakes = gauge("handshakes_active", "TLS handshakes under way now")
         self._refused = counter(
@@ -160,7 +162,7 @@ class Metrics:
         )  # fmt: skip
         self._queued_before: set[tuple[str, str]] = set()
         self._budget = gauge("memory_budget_taken_bytes", "bytes of objects on their way in")
-        self._budget_limit = gauge("memory_budget_limit_bytes", "the most of them", mode="max")
+        self._budget_limit = gauge("memory_budget_limit_bytes", "the most of them")
         self._waiting = gauge("commits_waiting", "objects that wait to be made durable")
         self._unsettled = gauge("commits_unsettled", "objects whose staged name is still there")
         self._batch = histogram(

@@ -96,6 +96,8 @@ def _limits(settings: Settings) -> dict[str, float]:
         for field in fields(settings.limits)
         if isinstance(getattr(settings.limits, field.name), int | float)
     }
+    # What the workers share is a little less than what was set where that cannot be divided.
+    bounds["bytes_in_flight"] = settings.bytes_in_flight_of_one_worker() * server.workers
     bounds |= {
         "operations_window": server.operations_window,
         "query_results": settings.query.max_results,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from isocenter.services.events.consumer import Availability, Webhook
 from isocenter.services.networks import is_loopback
 from isocenter.services.settings.table import Settings, TlsIdentity
+from isocenter.services.settings.table.spec import MIB
 from isocenter.services.tls.contexts import ClientCertificates
 
 
@@ -21,6 +22,7 @@ class Conflict(NamedTuple):
 def conflicts(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
     """Settings that contradict each other; *given* are the keys that somebody set."""
     yield from _of_serving(settings, given)
+    yield from _of_limits(settings, given)
     yield from _of_identity(settings)
     yield from _of_audit(settings)
     yield from _of_events(settings)
@@ -58,6 +60,17 @@ def _of_serving(settings: Settings, given: Container[str]) -> Iterator[Conflict]
     ):
         named, other = ("tls", "server") if "tls.port" in given else ("server", "tls")
         yield Conflict(f"{named}.port", f"is {other}.port, too ({tls.port}); they need two ports")
+
+
+def _of_limits(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
+    if settings.bytes_in_flight_of_one_worker() < MIB:
+        key = "limits.bytes_in_flight" if "limits.bytes_in_flight" in given else "server.workers"
+        yield Conflict(
+            key,
+            f"leaves each of {settings.server.workers} workers less than 1 MiB of "
+            f"{settings.limits.bytes_in_flight} bytes in flight; raise limits.bytes_in_flight, or "
+            "have fewer workers",
+        )
 
 
 def _of_identity(settings: Settings) -> Iterator[Conflict]:

@@ -44,8 +44,8 @@ class LimitSettings:
     bytes_in_flight: int = setting(
         default_bytes_in_flight,
         kinds.Integer(MIB, 1 << 40, "bytes"),
-        "received and not yet written, all associations together (unset: a quarter of the "
-        "machine's memory, at most 1 GiB)",
+        "received and not yet written, all associations of all workers together; each worker has "
+        "an equal share (unset: a quarter of the machine's memory, at most 1 GiB)",
     )
     associate_pdu: int = limit("associate_pdu", 16_384, 1 << 26, "an A-ASSOCIATE PDU")
     command_set: int = limit("command_set", 4_096, 1 << 24, "a command set")

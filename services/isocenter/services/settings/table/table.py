@@ -79,6 +79,10 @@ class Settings:
             return frozenset()
         return frozenset({self.server.ae_title, *self.server.additional_ae_titles})
 
+    def bytes_in_flight_of_one_worker(self) -> int:
+        """Its share of ``limits.bytes_in_flight``."""
+        return self.limits.bytes_in_flight // self.server.workers
+
     def engine_limits(self) -> Limits:
         """The bounds that the engine enforces."""
         return Limits(
