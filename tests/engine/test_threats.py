@@ -722,27 +722,22 @@ def test_the_page_says_what_is_measured(name: str) -> None:
 
 
 def test_every_bound_of_the_page_has_its_name_and_its_default() -> None:
-    """``Limits.name`` of the engine; ``Deadlines`` and ``ServerLimits`` of the server."""
-    from isocenter.services.deadlines import Deadlines
-    from isocenter.services.server import ServerLimits
+    """``Limits.name`` of the engine; settings of the server as ``isocenter serve`` has them."""
+    from isocenter.services.settings.loading import SETTINGS
 
-    kinds = {"Limits": Limits, "Deadlines": Deadlines, "ServerLimits": ServerLimits}
-    defaults = {
-        f"{kind}.{field.name}": f"{field.default:,g}" if kind == "Deadlines" else field.default
-        for kind, of in kinds.items()
-        for field in fields(of)
-    }
+    defaults = {setting.key: setting.default for setting in SETTINGS}
+    defaults |= {f"Limits.{field.name}": field.default for field in fields(Limits)}
     text = PAGE.read_text("utf-8")
-    named = re.findall(r"`((?:Limits|Deadlines|ServerLimits)\.\w+)`(?: \(([\d,.]+)( s)?\))?", text)
-    assert {name for name, _, _ in named} <= defaults.keys()
-    for name, shown, _ in named:
+    pattern = r"`((?:Limits|server|deadlines|limits)\.\w+)`(?: \(([\d,.]+)(?: s)?\))?"
+    named = re.findall(pattern, text)
+    assert {name for name, _ in named} <= defaults.keys()
+    for name, shown in named:
         if shown:
-            assert shown.replace(",", "") == str(defaults[name]).replace(",", ""), name
+            assert float(shown.replace(",", "")) == defaults[name], name
     # No bound that a peer meets is left out.
-    assert {f"Limits.{field.name}" for field in fields(Limits)} <= {name for name, _, _ in named}
-    assert {f"ServerLimits.{field.name}" for field in fields(ServerLimits)} <= {
-        name for name, _, _ in named
-    }
+    bounds = {f"Limits.{field.name}" for field in fields(Limits)}
+    bounds |= {name for name in defaults if name.startswith("server.max_")}
+    assert bounds - {"server.max_pdu_length"} <= {name for name, _ in named}
 
 
 def test_every_guard_of_the_page_is_a_test() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 import trio
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
@@ -278,3 +279,40 @@ def test_wrong_keys_show_before_anybody_is_called(
 ) -> None:
     assert main(["worklistscu", "RIS@127.0.0.1:1", *options]) == 2
     assert said in capsys.readouterr().err
+
+
+#: Every attribute that PS3.4 Table K.6-1 names, by keyword, outside of items whose sequence is
+#: asked for as a whole.
+TABLE_K_6_1 = {
+    "(0040,0100)[0].": """
+        ScheduledStationAETitle ScheduledProcedureStepStartDate ScheduledProcedureStepStartTime
+        Modality ScheduledPerformingPhysicianName ScheduledProcedureStepDescription
+        ScheduledStationName ScheduledProcedureStepLocation ReferencedDefinedProtocolSequence
+        ReferencedPerformedProtocolSequence PreMedication ScheduledProcedureStepID
+        RequestedContrastAgent ScheduledProcedureStepStatus""",
+    "(0040,0100)[0].(0040,0008)[0].": """
+        CodeValue CodingSchemeDesignator CodeMeaning ProtocolContextSequence""",
+    "": """
+        ScheduledSpecimenSequence BarcodeValue RequestedProcedureID RequestedProcedureDescription
+        StudyInstanceUID StudyDate StudyTime ReferencedStudySequence RequestedProcedurePriority
+        PatientTransportArrangements AccessionNumber IssuerOfAccessionNumberSequence
+        RequestingPhysician ReferringPhysicianName AdmissionID IssuerOfAdmissionIDSequence
+        CurrentPatientLocation ReferencedPatientSequence PatientName PatientID IssuerOfPatientID
+        IssuerOfPatientIDQualifiersSequence OtherPatientIDsSequence PatientBirthDate PatientSex
+        PatientPrimaryLanguageCodeSequence PatientWeight PatientSize
+        ConfidentialityConstraintOnPatientDataDescription PatientState PregnancyStatus
+        MedicalAlerts Allergies SpecialNeeds PertinentDocumentsSequence""",
+    "(0032,1064)[0].": "CodeValue CodingSchemeDesignator CodeMeaning",
+}
+
+
+def test_everything_that_the_table_names_is_asked_for() -> None:
+    named = {
+        prefix + f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+        for prefix, keywords in TABLE_K_6_1.items()
+        for keyword in keywords.split()
+        for tag in (tag_for_keyword(keyword),)
+        if tag is not None
+    }
+    assert len(named) == sum(len(keywords.split()) for keywords in TABLE_K_6_1.values())
+    assert named <= {path for path, _ in RETURN_KEYS}

@@ -20,11 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
 
-#: What every tool of the field answers: 0 done, 1 the work failed, 2 wrong arguments.
+#: What every tool of the field answers: 0 done, 1 the work failed, 2 wrong arguments or settings.
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -88,10 +89,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_unknown(arguments[0]), file=sys.stderr)
         return EXIT_USAGE
     try:
-        return _run(command, arguments[1:])
+        # The import takes a second on a slow machine, in which Ctrl-C may come, too.
+        module, parser = parser_of(command)
+        code: int = module.run(parser.parse_args(arguments[1:]))
+        return code
     except IsocenterError as error:
+        # Late: the table of settings is large, and most commands end well.
+        from isocenter.services.settings.loading import SettingsError
+
         print(f"isocenter {command.name}: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        return EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -100,8 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
 
 
-def _run(command: Command, arguments: Sequence[str]) -> int:
-    # The import takes a second on a slow machine, in which Ctrl-C may come, too.
+def parser_of(command: Command) -> tuple[ModuleType, argparse.ArgumentParser]:
+    """The module of a command, and what reads its arguments."""
     module = import_module(f"isocenter.services.cli.{command.module}")
     parser = argparse.ArgumentParser(
         prog=f"isocenter {command.name}",
@@ -114,8 +121,7 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"isocenter {program_version()}")
     module.add_arguments(parser)
-    code: int = module.run(parser.parse_args(arguments))
-    return code
+    return module, parser
 
 
 def _find(name: str) -> Command | None:

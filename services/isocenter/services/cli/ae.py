@@ -61,7 +61,7 @@ examples:
 roles: Viewer, Modality, Technologist, Radiologist, Administrator, System
 permissions: RESOURCE:ACTION, as study:write or study:read+export, or an operation, as C-STORE
 
-exit codes: 0 done (test: admitted), 1 not (test: rejected), 2 wrong arguments"""
+exit codes: 0 done (test: admitted), 1 not (test: rejected), 2 wrong arguments or settings"""
 
 T = TypeVar("T")
 

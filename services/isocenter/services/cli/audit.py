@@ -43,7 +43,7 @@ examples:
   isocenter audit tail -f
   isocenter audit export --until 2026-12-01 -o november.jsonl
 
-exit codes: 0 all is well, 1 verify found that something was changed, 2 arguments"""
+exit codes: 0 all is well, 1 verify found that something was changed, 2 arguments or settings"""
 
 _POLL_SECONDS: Final = 0.5
 _LAST: Final = 20

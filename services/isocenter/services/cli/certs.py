@@ -24,7 +24,8 @@ examples:
                                                  the server refuses it from now on
   isocenter certs renew                          sign again what ends within 60 days
   isocenter certs init --ca-dir ./test-ca        a CA elsewhere; serve makes its own by itself
-"""
+
+exit codes: 0 done, 1 not done, 2 wrong arguments or settings"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

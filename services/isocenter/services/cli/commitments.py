@@ -35,7 +35,7 @@ examples:
 list and show may run while the server does, and so may retry: it makes the server report the
 outcome once more, now, also when it had given up.
 
-exit codes: 0 done, 1 there is no such transaction, 2 arguments"""
+exit codes: 0 done, 1 there is no such transaction, 2 arguments or settings"""
 
 _MOST: Final = 100_000
 _STATES: Final = {state.value: state for state in TransactionState}

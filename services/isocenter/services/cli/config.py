@@ -23,7 +23,9 @@ examples:
   isocenter config show --config /etc/isocenter.toml
   isocenter config show --data-dir /srv/isocenter --port 104 > isocenter.toml
 
-Settings come from the file, then the environment (ISOCENTER__SECTION__KEY), then options."""
+Settings come from the file, then the environment (ISOCENTER__SECTION__KEY), then options.
+
+exit codes: 0 shown, 2 wrong arguments or settings"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,7 +33,9 @@ services, tables and limits that it would run on.  No server has to run."""
 EXAMPLES: Final = """\
 examples:
   isocenter conformance
-  isocenter conformance --config /etc/isocenter.toml --format html --output statement.html"""
+  isocenter conformance --config /etc/isocenter.toml --format html --output statement.html
+
+exit codes: 0 done, 1 it could not be made or written, 2 wrong arguments or settings"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

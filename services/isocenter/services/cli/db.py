@@ -34,7 +34,7 @@ examples:
 
 stats and verify may run while the server does; reindex may not.
 
-exit codes: 0 all is well, 1 verify or reindex found damage, 2 arguments"""
+exit codes: 0 all is well, 1 verify or reindex found damage, 2 arguments or settings"""
 
 #: Findings of one kind that are named without ``-v``.
 _NAMED: Final = 20

@@ -44,7 +44,7 @@ examples:
 All of them may run while the server does; what replay asks for, the server delivers within
 seconds, or when it is started.
 
-exit codes: 0 done, 1 replay found no such consumer or no such event, 2 arguments"""
+exit codes: 0 done, 1 replay found no such consumer or no such event, 2 arguments or settings"""
 
 _MOST: Final = 100_000
 _LAST: Final = 20

@@ -28,7 +28,8 @@ examples:
   isocenter import /media/cdrom
   isocenter import --data-dir /srv/isocenter old-archive/ more/ct.dcm
 
-exit codes: 0 every DICOM file is in the archive, 1 some are not or none was DICOM, 2 arguments"""
+exit codes: 0 every DICOM file is in the archive, 1 some are not or none was DICOM, 2 arguments or
+settings"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

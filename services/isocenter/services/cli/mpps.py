@@ -29,7 +29,7 @@ examples:
 
 Both may run while the server does.  show prints what the modality sent: it holds PHI.
 
-exit codes: 0 done, 1 there is no such step, 2 arguments"""
+exit codes: 0 done, 1 there is no such step, 2 arguments or settings"""
 
 _MOST: Final = 100_000
 _STATES: Final = {state.value.lower().replace(" ", "-"): state for state in StepState}

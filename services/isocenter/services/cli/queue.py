@@ -31,7 +31,7 @@ examples:
 All of them may run while the server does.  retry has what was given up, and what waits for its
 next attempt, sent now.  purge forgets records; the objects stay in the archive.
 
-exit codes: 0 done, 1 there is no such record, 2 arguments"""
+exit codes: 0 done, 1 there is no such record, 2 arguments or settings"""
 
 _MOST: Final = 100_000
 _MOST_NUMBER: Final = 2**63 - 1

@@ -14,15 +14,17 @@ from isocenter.services.settings.loading import SettingsError, load_settings
 
 DESCRIPTION: Final = """\
 Have the server that runs on a data directory read again: certificates, keys and revocation
-lists, the policy, access rules, peers and log level.  No association is dropped; what cannot
-be used is left out, with a line in the server's log that says why.  As SIGHUP does."""
+lists, the policy, [access], [identity], rules, peers and log level.  No association is
+dropped; what cannot be used is left out, with a line in the server's log that says why.  As
+SIGHUP does."""
 EXAMPLES: Final = """\
 examples:
   isocenter reload
   isocenter reload --data-dir /srv/isocenter
   isocenter certs revoke CT1 && isocenter reload
 
-exit codes: 0 the server was told, 1 none runs there"""
+exit codes: 0 the server was told, 1 none runs there, or it cannot be told, 2 wrong arguments
+or settings"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

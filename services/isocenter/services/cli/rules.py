@@ -30,7 +30,7 @@ examples:
   isocenter rules test --config /etc/isocenter.toml --calling-ae CT1 image.dcm
   isocenter rules test --config /etc/isocenter.toml --json images/
 
-exit codes: 0 done, 1 a file is no DICOM object, 2 arguments"""
+exit codes: 0 done, 1 a file is no DICOM object, 2 arguments or settings"""
 
 _HEAD: Final = ("order", "rule", "enabled", "looks at", "forward", "area", "coerces", "stop")
 

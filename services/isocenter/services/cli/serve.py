@@ -63,7 +63,9 @@ examples:
   isocenter serve --config /etc/isocenter.toml --check-config
 
 Every option is also a key of the configuration file and an environment variable;
-see isocenter config show."""
+see isocenter config show.
+
+exit codes: 0 it was stopped, 1 wrong settings, 2 wrong arguments, or it cannot start"""
 
 #: Exit codes (SRV-5).
 EXIT_CONFIGURATION: Final = 1

@@ -32,7 +32,9 @@ examples:
                                                        by token or ticket only
   isocenter user passwd alice
   isocenter user deactivate bob
-  isocenter user list"""
+  isocenter user list
+
+exit codes: 0 done, 1 not done, 2 wrong arguments or settings"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

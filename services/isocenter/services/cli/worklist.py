@@ -66,7 +66,8 @@ examples:
 An entry is called by its Scheduled Procedure Step ID and its Accession Number (which may be empty).
 All of it may run while the server does, and counts at once.
 
-exit codes: 0 done, 1 an entry is faulty or there is none (then nothing was changed), 2 arguments"""
+exit codes: 0 done, 1 an entry is faulty or there is none (then nothing was changed), 2
+arguments or settings"""
 
 _SOURCE: Final = "command"
 _MOST: Final = 1_000_000

@@ -38,9 +38,9 @@ from isocenter.services.worklist.client import (
 from isocenter.services.worklist.order import CODES, DATE_TIME, FIELDS
 
 DESCRIPTION: Final = """\
-Ask a peer what is scheduled (modality worklist).  All that the standard has for an item is
-asked for; options and -k narrow it down.  Items go to standard output as they come, a table
-at the end."""
+Ask a peer what is scheduled (modality worklist).  Everything that PS3.4 Table K.6-1
+names is asked for; options and -k narrow it down.  Items go to standard output as they come,
+a table at the end."""
 EXAMPLES: Final = """\
 examples:
   isocenter worklistscu RIS@localhost:11112 --today --station CT_01

@@ -33,8 +33,30 @@ _MORE_FIELDS: Final = {
     "date": "(0040,0100)[0].(0040,0002)",
     "time": "(0040,0100)[0].(0040,0003)",
 }
-#: Attributes of PS3.4 Table K.6-1 that have no field.
-_WITHOUT_FIELD: Final = ("(0008,1110)", "(0008,1120)", "(0038,0050)", "(0040,3001)")
+#: Attributes of PS3.4 Table K.6-1 that have no field; of a sequence, all that is in it
+#: (K.2.2.1.2, note 4).
+_WITHOUT_FIELD: Final = (
+    "(0040,0100)[0].(0018,990C)",  # Referenced Defined Protocol Sequence
+    "(0040,0100)[0].(0018,990D)",  # Referenced Performed Protocol Sequence
+    "(0040,0100)[0].(0040,0008)[0].(0040,0440)",  # Protocol Context Sequence
+    "(0040,0100)[0].(0040,0020)",  # Scheduled Procedure Step Status
+    "(0008,0020)",  # Study Date
+    "(0008,0030)",  # Study Time
+    "(0008,0051)",  # Issuer of Accession Number Sequence
+    "(0008,1110)",  # Referenced Study Sequence
+    "(0008,1120)",  # Referenced Patient Sequence
+    "(0010,0024)",  # Issuer of Patient ID Qualifiers Sequence
+    "(0010,0101)",  # Patient's Primary Language Code Sequence
+    "(0010,1002)",  # Other Patient IDs Sequence
+    "(0010,1020)",  # Patient's Size
+    "(0038,0014)",  # Issuer of Admission ID Sequence
+    "(0038,0050)",  # Special Needs
+    "(0038,0100)",  # Pertinent Documents Sequence
+    "(0040,0500)",  # Scheduled Specimen Sequence
+    "(0040,1004)",  # Patient Transport Arrangements
+    "(0040,3001)",  # Confidentiality Constraint on Patient Data Description
+    "(2200,0005)",  # Barcode Value
+)
 
 #: Key path → nothing: all that is asked for.
 RETURN_KEYS: Final[Sequence[tuple[str, str]]] = tuple(
