@@ -58,7 +58,7 @@ from isocenter.services.operations import Operation, Provider
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier import read_identifier
 from isocenter.services.query_retrieve.matches import Matches
-from isocenter.services.query_retrieve.suboperations import send_object
+from isocenter.services.transfer import send_object
 from isocenter.services.transport import Transport
 
 log = logging.getLogger("isocenter.client")

@@ -11,8 +11,10 @@ import os
 import stat
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Final, Self
@@ -23,8 +25,9 @@ import trio
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.messages import CStoreResponse
 from isocenter.engine.dimse.status import StatusClass, classify
-from isocenter.engine.errors import AssociationError
+from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.importing import MEDIA_STORAGE_DIRECTORY
+from isocenter.services.association import AssociationTask
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_network_options, check_paths
 from isocenter.services.cli.retrieving import describe_answer
@@ -40,6 +43,7 @@ from isocenter.services.client import ClientAssociation, Context, plan_associati
 from isocenter.services.errors import NoPresentationContext
 from isocenter.services.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.ports import StorageError
+from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer
 
 DESCRIPTION: Final = """\
 Send files, and all files below folders, to a peer (C-STORE).  What is not DICOM is named
@@ -55,8 +59,6 @@ exit codes: 0 all were stored, 1 some were not, 2 arguments or no association"""
 
 #: Files that are looked at before they are sent: the contexts of an association follow.
 FILES_PER_BLOCK: Final = 1_000
-#: Objects on their way at once, if the peer agrees (PS3.7 D.3.3.3); most know only one.
-OPERATIONS_WINDOW: Final = 16
 #: Files that are no DICOM and named without ``-v``.
 _NAMED: Final = 20
 _MOST_CONTEXTS: Final = 128
@@ -341,63 +343,55 @@ class _Sender:
 
     async def _send_block(self, objects: Sequence[DicomObject]) -> None:
         for contexts, planned in self._plan(objects):
-            todo = deque(planned)
-            window = 1 if self.stop_on_error else OPERATIONS_WINDOW
-            # An object may end the association (its file is cut short, the peer gives up):
-            # the others get a new one.
-            while todo and not self._should_stop():
-                unanswered: list[DicomObject] = []
-                async with self.client.associate(contexts, operations_window=window) as association:
-                    with self.client.interrupts.stoppable():
-                        await self._send_over(association, todo, unanswered)
-                    if self.client.interrupts.were_requested():
-                        await association.task.abort()  # an object may be half sent
-                if unanswered:
-                    # Which of them it was that ended the association shows one by one.
-                    todo.extendleft(reversed(unanswered))
-                    window = 1
+            if self._should_stop():
+                return
+            transfer = Transfer(
+                planned, send=self._send, lose=self._lose, is_over=self._should_stop
+            )
+            await transfer.over_associations(partial(self._associate, contexts))
+            if isinstance(transfer.fault, CannotAssociate):
+                raise transfer.fault
+            if transfer.fault is not None:
+                raise CannotAssociate(
+                    f"the peer ends one association after the other: {transfer.fault}"
+                )
 
-    async def _send_over(
-        self,
-        association: ClientAssociation,
-        todo: deque[DicomObject],
-        unanswered: list[DicomObject],
-    ) -> None:
-        """Send until the association ends, as many at once as it was negotiated for."""
-        task = association.task
-        window = task.negotiated.operations_invoked or OPERATIONS_WINDOW
+    @asynccontextmanager
+    async def _associate(self, contexts: Sequence[Context]) -> AsyncIterator[ClientAssociation]:
+        client = self.client
+        window = 1 if self.stop_on_error else OPERATIONS_WINDOW
+        async with client.associate(contexts, operations_window=window) as association:
+            with client.interrupts.stoppable():
+                yield association
+            if client.interrupts.were_requested():
+                await association.task.abort()  # an object may be half sent
 
-        async def send_one_after_the_other() -> None:
-            while todo and not task.ended.is_set() and not self._should_stop():
-                item = todo.popleft()
-                if not await self._send(association, item, is_alone=window == 1):
-                    unanswered.append(item)
+    def _lose(self, item: DicomObject, error: IsocenterError) -> None:
+        self._take_down(item, None, str(error), trio.current_time())
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(window, len(todo))):
-                nursery.start_soon(send_one_after_the_other)
+    async def _send(self, task: AssociationTask, item: DicomObject) -> None:
+        """Send one and say what became of it.
 
-    async def _send(
-        self, association: ClientAssociation, item: DicomObject, *, is_alone: bool
-    ) -> bool:
-        """Send one and say what became of it; False, and nothing said, when the association
-        ended while others were on their way too."""
-        counts, terminal = self.counts, self.client.terminal
+        Raises:
+            AssociationError: the association ended; nothing is said.
+        """
         started = trio.current_time()
         reason = ""
         response: CStoreResponse | None = None
         try:
-            response = await association.store(item)
+            response = await ClientAssociation(task).store(item)
         except NoPresentationContext as error:
             reason = f"{error}; see what the peer is configured to take"
-        except AssociationError as error:
-            if not is_alone:
-                return False
-            reason = str(error)
         except (StorageError, DataSetError) as error:
             reason = f"cannot be sent: {error}"
         except OSError as error:
             reason = f"cannot be read: {error.strerror or 'it changed'}"
+        self._take_down(item, response, reason, started)
+
+    def _take_down(
+        self, item: DicomObject, response: CStoreResponse | None, reason: str, started: float
+    ) -> None:
+        counts, terminal = self.counts, self.client.terminal
         status = None if response is None else response.status
         if response is not None:
             kind = classify(response.status)
@@ -428,4 +422,3 @@ class _Sender:
         )
         done = counts.sent + counts.failed
         self.advance(done, counts.seen - counts.not_dicom if self._is_complete else None)
-        return True

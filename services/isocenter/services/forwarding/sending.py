@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -14,10 +14,10 @@ import trio
 
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.status import ServiceClass, StatusClass, classify, describe_status
-from isocenter.engine.errors import AssociationError, IsocenterError, LocalProtocolError
+from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association import AssociationTask
-from isocenter.services.client import Connector, Context, plan_associations
+from isocenter.services.client import ClientAssociation, Connector, Context, plan_associations
 from isocenter.services.forwarding.queue import (
     ClaimedForward,
     Clock,
@@ -38,9 +38,9 @@ from isocenter.services.notices import (
 from isocenter.services.objects import DicomObject
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StorageError, StoredInstance
-from isocenter.services.query_retrieve.suboperations import OPERATIONS_WINDOW, send_object
 from isocenter.services.rules.actions import ForwardPriority
 from isocenter.services.sop_classes import name_of
+from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer, send_object
 
 log = logging.getLogger("isocenter.forward")
 
@@ -54,6 +54,8 @@ _STATUS_KIND: Final = 0xFF00
 #: it is sent once more.
 _SETTLED_AT_ONCE: Final = 16
 _SETTLE_SECONDS: Final = 1.0
+#: Associations in a row on which a destination answers nothing: it is tried again later anyway.
+_PATIENCE: Final = 3
 #: How long that may take when the server stops.
 _GOODBYE_SECONDS: Final = 2.0
 
@@ -184,65 +186,51 @@ class Visit:
             jobs, lambda job: (job[1].sop_class_uid, job[1].transfer_syntax_uid)
         )
         for contexts, group in plans:
-            todo = deque(group)
-            try:
-                if not self.fault:
-                    await self._over_association(contexts, todo)
-            finally:
-                self._outcomes += [Released(claimed) for claimed, _ in todo]
+            await self._send_group(contexts, group)
 
-    async def _over_association(self, contexts: Sequence[Context], todo: deque[_Job]) -> None:
-        """As much of *todo* as one association takes."""
-        account = _Account(self._destination, self._peer, [stored for _, stored in todo])
+    async def _send_group(self, contexts: Sequence[Context], group: Sequence[_Job]) -> None:
+        """What one association can carry."""
+        account = _Account(self._destination, self._peer, [stored for _, stored in group])
 
-        async def one_after_the_other(task: AssociationTask) -> None:
-            while todo and not self.fault and not task.ended.is_set():
-                claimed, stored = todo.popleft()
-                try:
-                    outcome = await self._deliver(task, claimed, stored)
-                except trio.Cancelled:
-                    self._outcomes.append(Released(claimed))
-                    raise
-                except (AssociationError, LocalProtocolError) as error:
-                    # Maybe it was this very object that the peer could not bear.
-                    self._outcomes.append(self._missed(claimed, str(error)))
-                    account.unsent[stored.study_instance_uid] += 1
-                    return
-                self._outcomes.append(outcome)
-                account.is_blameless = True
-                is_sent = isinstance(outcome, Delivered)
-                self.delivered += is_sent
-                tally = account.sent if is_sent else account.unsent
-                tally[stored.study_instance_uid] += 1
-                await self._settle_now_and_then()
+        def take_down(stored: StoredInstance, outcome: Outcome) -> None:
+            self._outcomes.append(outcome)
+            is_sent = isinstance(outcome, Delivered)
+            self.delivered += is_sent
+            tally = account.sent if is_sent else account.unsent
+            tally[stored.study_instance_uid] += 1
 
-        fault = "the association ended before anything was answered"
-        try:
+        async def send(task: AssociationTask, job: _Job) -> None:
+            claimed, stored = job
+            take_down(stored, await self._deliver(task, claimed, stored))
+
+        def lose(job: _Job, error: IsocenterError) -> None:
+            # Maybe it was this very object that the peer could not bear.
+            claimed, stored = job
+            take_down(stored, self._missed(claimed, str(error)))
+
+        @asynccontextmanager
+        async def associate() -> AsyncIterator[ClientAssociation]:
             async with self._parts.connect(
                 self._peer, contexts, operations_window=OPERATIONS_WINDOW
             ) as association:
-                task = association.task
-                self._parts.notices.tell(account.begun())
-                window = task.negotiated.operations_invoked or OPERATIONS_WINDOW
-                async with trio.open_nursery() as nursery:
-                    for _ in range(min(window, OPERATIONS_WINDOW, len(todo))):
-                        nursery.start_soon(one_after_the_other, task)
-                if task.ended.is_set():
-                    fault = str(task.end_reason())
-        except BaseExceptionGroup as group:
-            # Of the nursery above: the database cannot be written.
-            failed, rest = group.split(StorageError)
-            if failed is None or rest is not None:
-                raise
-            raise _first(failed) from None
-        except StorageError:
-            raise
-        except IsocenterError as error:
-            fault = str(error)
-        if account.sent or account.unsent:
-            self._parts.notices.tell(account.ended())
-        if not account.is_blameless:
-            self.fault = self.fault or fault
+                account.begin(self._parts.notices)
+                yield association
+
+        transfer = Transfer(
+            group,
+            send=send,
+            lose=lose,
+            is_over=lambda: bool(self.fault),
+            after=self._settle_now_and_then,
+            patience=_PATIENCE,
+        )
+        try:
+            await transfer.over_associations(associate)
+        finally:
+            self._outcomes += [Released(claimed) for claimed, _ in transfer.left]
+            account.end(self._parts.notices)
+        if transfer.fault is not None:
+            self.fault = str(transfer.fault)
 
     async def _deliver(
         self, task: AssociationTask, claimed: ClaimedForward, stored: StoredInstance
@@ -311,18 +299,16 @@ class Visit:
 
 
 class _Account:
-    """What the audit trail is told of one association.
+    """What the audit trail is told of what one association can carry, whatever it took.
 
     Attributes:
-        is_blameless: something was answered, or what failed was an object of ours: the end of
-            this association does not tell against the destination.
         sent, unsent: instances by Study Instance UID.
     """
 
     def __init__(self, destination: str, peer: Peer, instances: Sequence[StoredInstance]) -> None:
-        self.is_blameless = False
         self.sent: Counter[str] = Counter()
         self.unsent: Counter[str] = Counter()
+        self._is_begun = False
         self._begun = TransferBegun(
             caller=Caller(association="", address=""),
             command="C-STORE",
@@ -332,26 +318,32 @@ class _Account:
             sop_classes=frozenset(stored.sop_class_uid for stored in instances),
         )
 
-    def begun(self) -> TransferBegun:
-        """Objects are about to be sent."""
-        return self._begun
+    def begin(self, notices: Notices) -> None:
+        """An association stands: objects are about to be sent."""
+        if not self._is_begun:
+            self._is_begun = True
+            notices.tell(self._begun)
 
-    def ended(self) -> InstancesSent:
+    def end(self, notices: Notices) -> None:
         """So many were, and so many were not."""
+        if not self.sent and not self.unsent:
+            return
         begun = self._begun
-        return InstancesSent(
-            caller=begun.caller,
-            command=begun.command,
-            destination=begun.destination,
-            destination_address=begun.destination_address,
-            studies=begun.studies,
-            sop_classes=begun.sop_classes,
-            completed=self.sent.total(),
-            failed=self.unsent.total(),
-            warning=0,
-            status=None,
-            sent=self.sent,
-            unsent=self.unsent,
+        notices.tell(
+            InstancesSent(
+                caller=begun.caller,
+                command=begun.command,
+                destination=begun.destination,
+                destination_address=begun.destination_address,
+                studies=begun.studies,
+                sop_classes=begun.sop_classes,
+                completed=self.sent.total(),
+                failed=self.unsent.total(),
+                warning=0,
+                status=None,
+                sent=self.sent,
+                unsent=self.unsent,
+            )
         )
 
 
@@ -365,8 +357,3 @@ def _name_of_outcome(outcome: Outcome) -> str:
             return ""
         case _:
             assert_never(outcome)
-
-
-def _first(group: BaseExceptionGroup[StorageError]) -> StorageError:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from isocenter.engine.dimse.messages import CGetRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association import AssociationTask
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
+from isocenter.services.ports import StoredInstance
 from isocenter.services.query_retrieve.models import (
     GET_ROOTS,
     QueryOptions,
@@ -18,7 +18,8 @@ from isocenter.services.query_retrieve.models import (
     read_query,
     retrieve_offer,
 )
-from isocenter.services.query_retrieve.suboperations import Backlog, Progress, send_instances
+from isocenter.services.query_retrieve.suboperations import Backlog, Progress, send_instance
+from isocenter.services.transfer import Transfer
 
 
 class Get:
@@ -59,12 +60,20 @@ class Get:
             progress.tell(
                 instances, destination=caller.calling_ae_title, destination_address=caller.address
             )
-            todo = deque(instances)
-            await send_instances(
-                self._archive,
-                operation.association,
-                todo,
-                progress,
-                lambda: operation.is_cancelled,
+
+            async def send(task: AssociationTask, instance: StoredInstance) -> None:
+                # There is no other association to go on with.
+                status = await send_instance(self._archive, task, instance, examine=True)
+                progress.count(instance, status)
+
+            transfer = Transfer(
+                instances,
+                send=send,
+                lose=lambda instance, _: progress.count(instance, None),
+                is_over=lambda: operation.is_cancelled,
+                after=progress.pending,
             )
-            await progress.final(Status.CANCEL if todo else None)
+            _, ended = await transfer.over(operation.association)
+            if ended is not None:
+                raise ended
+            await progress.final(Status.CANCEL if transfer.left else None)

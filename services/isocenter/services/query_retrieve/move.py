@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -12,9 +11,10 @@ import trio
 from isocenter.engine.dimse.messages import CMoveRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.dimse.suboperations import SubOperations
-from isocenter.engine.errors import AssociationError
+from isocenter.engine.errors import AssociationError, IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association import AssociationTask
 from isocenter.services.client import Connector, Context, plan_associations
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
@@ -27,12 +27,8 @@ from isocenter.services.query_retrieve.models import (
     read_query,
     retrieve_offer,
 )
-from isocenter.services.query_retrieve.suboperations import (
-    OPERATIONS_WINDOW,
-    Backlog,
-    Progress,
-    send_instances,
-)
+from isocenter.services.query_retrieve.suboperations import Backlog, Progress, send_instance
+from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer
 
 log = logging.getLogger("isocenter.retrieve")
 
@@ -115,61 +111,78 @@ class Move:
             instances, lambda item: (item.sop_class_uid, item.transfer_syntax_uid)
         )
         for contexts, group in groups:
-            todo = deque(group)
-
-            async def send(
-                contexts: Sequence[Context] = contexts, todo: deque[StoredInstance] = todo
-            ) -> None:
-                async with self._connect(
-                    peer, contexts, operations_window=OPERATIONS_WINDOW
-                ) as association:
-                    await send_instances(
-                        self._archive,
-                        association.task,
-                        todo,
-                        progress,
-                        lambda: operation.is_cancelled,
-                        move_originator=originator,
-                    )
-
-            if not operation.is_cancelled:
-                failure = await self._over_associations(send, todo)
-                if failure is not None and operation.association.ended.is_set():
-                    raise failure
-            if todo and not operation.is_cancelled:
+            if operation.is_cancelled:
+                break
+            transfer = self._transfer(operation, peer, group, progress, originator)
+            await self._over_associations(transfer, peer, contexts)
+            if transfer.fault is not None:
                 complaints.add(
                     log,
                     logging.ERROR,
                     "C-MOVE to %s: %s; %d instances were not sent",
                     peer,
-                    failure,
-                    len(todo),
+                    transfer.fault,
+                    len(transfer.left),
                 )
-                progress.fail_rest(todo)
+                progress.fail_rest(transfer.left)
                 await progress.pending()
         await progress.final(
             Status.CANCEL if operation.is_cancelled and progress.counters.remaining else None
         )
 
+    def _transfer(
+        self,
+        operation: Operation,
+        peer: Peer,
+        instances: Sequence[StoredInstance],
+        progress: Progress,
+        originator: tuple[str, int],
+    ) -> Transfer[StoredInstance]:
+        async def send(task: AssociationTask, instance: StoredInstance) -> None:
+            status = await send_instance(self._archive, task, instance, move_originator=originator)
+            progress.count(instance, status)
+
+        def lose(instance: StoredInstance, error: IsocenterError) -> None:
+            operation.association.complaints.add(
+                log,
+                logging.ERROR,
+                "C-MOVE to %s: instance %s was not taken: %s",
+                peer,
+                instance.sop_instance_uid,
+                error,
+            )
+            progress.count(instance, None)
+
+        return Transfer(
+            instances,
+            send=send,
+            lose=lose,
+            is_over=lambda: operation.is_cancelled,
+            after=progress.pending,
+        )
+
     async def _over_associations(
-        self, send: Callable[[], Awaitable[None]], todo: Sequence[StoredInstance]
-    ) -> AssociationError | None:
-        """Have *send* work on *todo* over as many associations as are worth it.
+        self, transfer: Transfer[StoredInstance], peer: Peer, contexts: Sequence[Context]
+    ) -> None:
+        """As many at once as are worth it; the destination may refuse or lose some.
 
-        The destination may refuse or lose some; what they did not send, the others do.
-
-        Returns:
-            Why the first that ended early did.
+        Raises:
+            AssociationError: the one that asked for all this has gone.
         """
         failures: list[AssociationError] = []
 
         async def over_one() -> None:
             try:
-                await send()
+                await transfer.over_associations(
+                    lambda: self._connect(peer, contexts, operations_window=OPERATIONS_WINDOW)
+                )
             except AssociationError as error:
                 failures.append(error)
+                nursery.cancel_scope.cancel()
 
+        most = 1 + len(transfer.left) // _INSTANCES_PER_ASSOCIATION
         async with trio.open_nursery() as nursery:
-            for _ in range(min(self._associations, 1 + len(todo) // _INSTANCES_PER_ASSOCIATION)):
+            for _ in range(min(self._associations, most)):
                 nursery.start_soon(over_one)
-        return failures[0] if failures else None
+        if failures:
+            raise failures[0]

@@ -8,37 +8,29 @@ whose identifier lists the instances that failed.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Final
-
-import trio
 
 from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
 from isocenter.engine.dimse.messages import (
     CGetRequest,
     CMoveRequest,
-    CStoreRequest,
-    CStoreResponse,
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.dimse.suboperations import SubOperations
-from isocenter.engine.errors import AssociationError
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association import AssociationTask
 from isocenter.services.errors import OperationError
 from isocenter.services.index.query import Query
 from isocenter.services.notices import InstancesSent, TransferBegun
-from isocenter.services.objects import DicomObject, choose_context
+from isocenter.services.objects import DicomObject
 from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError, StoredInstance
 from isocenter.services.sop_classes import name_of
+from isocenter.services.transfer import send_object
 
 log = logging.getLogger("isocenter.retrieve")
-
-#: Sub-operations on their way at once on one association, if the peer agrees to so many.
-OPERATIONS_WINDOW: Final = 16
 
 _FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
 
@@ -165,59 +157,28 @@ class Backlog:
             self.count -= len(found)
 
 
-async def send_instances(
-    archive: Archive,
-    association: AssociationTask,
-    todo: deque[StoredInstance],
-    progress: Progress,
-    is_cancelled: Callable[[], bool],
-    *,
-    move_originator: tuple[str, int] | None = None,
-) -> None:
-    """Send until nothing is left to do or a cancel has come, as many at once as the
-    association was negotiated for.
-
-    What cannot be sent is counted as failed, with a reason in the log.
-
-    Raises:
-        AssociationError: *association* has ended; what it did not send is in *todo* again.
-    """
-    failures: list[AssociationError] = []
-
-    async def send_one_after_the_other() -> None:
-        while todo and not is_cancelled() and not failures:
-            instance = todo.popleft()
-            try:
-                status = await _send_instance(archive, association, instance, move_originator)
-            except AssociationError as error:
-                todo.appendleft(instance)
-                failures.append(error)
-                return
-            progress.count(instance, status)
-            try:
-                await progress.pending()
-            except AssociationError as error:  # of the one that asked for all this
-                failures.append(error)
-                return
-
-    async with trio.open_nursery() as nursery:
-        window = association.negotiated.operations_invoked or OPERATIONS_WINDOW
-        for _ in range(min(window, OPERATIONS_WINDOW, len(todo))):
-            nursery.start_soon(send_one_after_the_other)
-    if failures:
-        raise failures[0]
-
-
-async def _send_instance(
+async def send_instance(
     archive: Archive,
     association: AssociationTask,
     instance: StoredInstance,
-    move_originator: tuple[str, int] | None,
+    *,
+    move_originator: tuple[str, int] | None = None,
+    examine: bool = False,
 ) -> int | None:
+    """Send one; the status of its response, None when it cannot be sent: the log says why.
+
+    Args:
+        examine: see `isocenter.services.transfer.send_object`.
+
+    Raises:
+        AssociationError: *association* has ended.
+    """
     complaints = association.complaints
     item = DicomObject.from_stored(instance, archive.open)
     try:
-        response = await send_object(association, item, move_originator=move_originator)
+        response = await send_object(
+            association, item, move_originator=move_originator, examine=examine
+        )
     except (StorageError, KeyError, DataSetError, OSError) as error:
         complaints.add(
             log, logging.ERROR, "instance %s cannot be sent: %s", instance.sop_instance_uid, error
@@ -242,34 +203,3 @@ async def _send_instance(
             response.status,
         )
     return response.status
-
-
-async def send_object(
-    association: AssociationTask,
-    item: DicomObject,
-    *,
-    priority: int = 0,
-    move_originator: tuple[str, int] | None = None,
-) -> CStoreResponse | None:
-    """One C-STORE, the data set streamed; None when no accepted context fits.
-
-    Raises:
-        AssociationError: the association ended first.
-        StorageError, KeyError, OSError, DataSetError: the object cannot be read or converted;
-            when that shows only in its middle, the association had to be aborted.
-    """
-    context = choose_context(association.negotiated, item.sop_class_uid, item.transfer_syntax_uid)
-    if context is None:
-        return None
-    request = CStoreRequest(
-        message_id=association.next_message_id(),
-        affected_sop_class_uid=item.sop_class_uid,
-        affected_sop_instance_uid=item.sop_instance_uid,
-        priority=priority,
-        move_originator_ae_title=move_originator[0] if move_originator else "",
-        move_originator_message_id=move_originator[1] if move_originator else None,
-    )
-    parts = item.parts(context.transfer_syntax)
-    response = (await association.invoke(context.context_id, request, parts)).message
-    assert isinstance(response, CStoreResponse)
-    return response

@@ -1,0 +1,239 @@
+"""Objects to one peer by C-STORE: one, or many over as many associations as it takes.
+
+An object may end the association that carries it: its file is damaged, the peer cannot bear it,
+no answer comes in time.  The others get a new one, for each C-STORE is an operation of its
+own (PS3.4 C.4.2.2.1).  Several are on their way at once where the peer agreed to that; which of
+them ended the association then shows when those that were not answered are sent one by one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Final, Generic, Protocol, TypeVar
+
+import trio
+
+from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
+from isocenter.engine.errors import AssociationError, IsocenterError, LocalProtocolError
+from isocenter.services.association import AssociationTask
+from isocenter.services.errors import DeadlineExceeded
+from isocenter.services.objects import DicomObject, choose_context
+
+#: Objects on their way at once on one association, if the peer agrees (PS3.7 D.3.3.3).
+OPERATIONS_WINDOW: Final = 16
+#: Associations in a row on which a peer answers nothing, before it is given up.  It may abort at
+#: each of a few objects that lie together; at a thousand of them nobody calls a thousand times.
+PATIENCE: Final = 10
+#: An association counts for so many when the peer was waited for in vain: one object may be
+#: what a peer hangs at, a second time it is the peer.
+_WAITED_IN_VAIN: Final = 5
+
+T = TypeVar("T")
+
+
+class _Association(Protocol):
+    @property
+    def task(self) -> AssociationTask: ...
+
+
+Open = Callable[[], AbstractAsyncContextManager[_Association]]
+
+
+async def send_object(
+    association: AssociationTask,
+    item: DicomObject,
+    *,
+    priority: int = 0,
+    move_originator: tuple[str, int] | None = None,
+    examine: bool = False,
+) -> CStoreResponse | None:
+    """One C-STORE, the data set streamed; None when no accepted context fits.
+
+    Args:
+        examine: convert what has to be converted once for nothing, before its first byte
+            leaves: an object that cannot be then costs no association.
+
+    Raises:
+        AssociationError: the association ended first.
+        StorageError, KeyError, OSError, DataSetError: the object cannot be read or converted;
+            when that shows only in its middle, the association had to be aborted.
+    """
+    context = choose_context(association.negotiated, item.sop_class_uid, item.transfer_syntax_uid)
+    if context is None:
+        return None
+    if examine and context.transfer_syntax != item.transfer_syntax_uid:
+        async for _ in item.parts(context.transfer_syntax):
+            pass
+    request = CStoreRequest(
+        message_id=association.next_message_id(),
+        affected_sop_class_uid=item.sop_class_uid,
+        affected_sop_instance_uid=item.sop_instance_uid,
+        priority=priority,
+        move_originator_ae_title=move_originator[0] if move_originator else "",
+        move_originator_message_id=move_originator[1] if move_originator else None,
+    )
+    parts = item.parts(context.transfer_syntax)
+    response = (await association.invoke(context.context_id, request, parts)).message
+    assert isinstance(response, CStoreResponse)
+    return response
+
+
+class Transfer(Generic[T]):
+    """What is to be sent to one peer, until it is or cannot be.
+
+    Args:
+        send: sends one over an association, and takes down what came of it.  `AssociationError`:
+            the association ended before it was answered; then nothing was taken down.
+        lose: takes down that the association ended over this one, and why.
+        is_over: nothing more is wanted.
+        after: called whenever something was taken down; what it raises ends the transfer.
+        patience: associations in a row on which the peer answers nothing, before it is given up.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[T],
+        *,
+        send: Callable[[AssociationTask, T], Awaitable[None]],
+        lose: Callable[[T, IsocenterError], None],
+        is_over: Callable[[], bool] = lambda: False,
+        after: Callable[[], Awaitable[None]] | None = None,
+        patience: int = PATIENCE,
+    ) -> None:
+        self._send = send
+        self._lose = lose
+        self._is_over = is_over
+        self._after = after
+        self._patience = patience
+        self._todo = deque(items)
+        #: They were on their way when an association ended: each is sent alone.
+        self._suspects: deque[T] = deque()
+        self._in_vain = 0
+        self._given_up: IsocenterError | None = None
+        self._cannot_associate: IsocenterError | None = None
+
+    @property
+    def left(self) -> Sequence[T]:
+        """What was not sent, and nothing taken down of it."""
+        return [*self._suspects, *self._todo]
+
+    @property
+    def fault(self) -> IsocenterError | None:
+        """Why what is left cannot be sent: the peer was given up, or there was no association
+        with it to be had; None: nothing is left, or nobody wants it any more."""
+        if not self.left or self._is_over():
+            return None
+        return self._given_up or self._cannot_associate
+
+    def _is_wanted(self) -> bool:
+        has_some = bool(self._suspects or self._todo)
+        return has_some and self._given_up is None and not self._is_over()
+
+    async def over_associations(self, open_association: Open) -> None:
+        """Send all, over one association after the other.
+
+        It may run several times at once: they share the work, and what one cannot send any
+        more the others do.
+        """
+        while self._is_wanted():
+            is_open = is_done = is_answered = False
+            ended: IsocenterError | None = None
+            try:
+                async with open_association() as association:
+                    is_open = True
+                    is_answered, ended = await self.over(association.task)
+                    is_done = True
+            except IsocenterError as error:
+                if not is_open:
+                    self._cannot_associate = error
+                    return
+                if not is_done:
+                    raise
+                ended = ended or error
+            if not is_answered:
+                self._in_vain += _WAITED_IN_VAIN if isinstance(ended, DeadlineExceeded) else 1
+                if self._in_vain >= self._patience:
+                    self._given_up = ended or AssociationError("it ended without an answer")
+
+    async def over(self, task: AssociationTask) -> tuple[bool, IsocenterError | None]:
+        """Send what one association takes, as many at once as it was negotiated for.
+
+        Returns:
+            Whether something was answered, and why the association is of no more use.
+        """
+        flight: _Flight[T] = _Flight(task)
+        while self._is_wanted() and flight.goes_on():
+            if self._suspects:
+                await self._send_one(flight, self._suspects.popleft())
+            else:
+                await self._send_several(flight)
+        if len(flight.unanswered) == 1 and not flight.may_be_innocent:
+            assert flight.ended is not None
+            self._lose(flight.unanswered[0], flight.ended)
+            await self._taken_down()
+        else:
+            self._suspects.extend(flight.unanswered)
+        return flight.is_answered, flight.ended
+
+    async def _send_several(self, flight: _Flight[T]) -> None:
+        broken: list[Exception] = []
+
+        async def one_after_the_other() -> None:
+            try:
+                while self._todo and not self._suspects and self._is_wanted() and flight.goes_on():
+                    await self._send_one(flight, self._todo.popleft())
+            except Exception as error:
+                # The nursery would wrap it.
+                broken.append(error)
+                nursery.cancel_scope.cancel()
+
+        window = flight.task.negotiated.operations_invoked or OPERATIONS_WINDOW
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(window, OPERATIONS_WINDOW, len(self._todo))):
+                nursery.start_soon(one_after_the_other)
+        if broken:
+            raise broken[0]
+
+    async def _send_one(self, flight: _Flight[T], item: T) -> None:
+        try:
+            await self._send(flight.task, item)
+        except trio.Cancelled:
+            self._todo.appendleft(item)
+            raise
+        except (AssociationError, LocalProtocolError) as error:
+            flight.ended = flight.ended or error
+            flight.unanswered.append(item)
+            return
+        flight.is_answered = True
+        # One that could not be read to its end has ended the association, and not another.
+        flight.may_be_innocent |= flight.task.ended.is_set()
+        self._in_vain = 0
+        await self._taken_down()
+
+    async def _taken_down(self) -> None:
+        if self._after is not None:
+            await self._after()
+
+
+@dataclass(slots=True)
+class _Flight(Generic[T]):
+    """What is on its way over one association.
+
+    Attributes:
+        is_answered: something was, or could not be sent for a reason of its own.
+        ended: why the association is of no more use.
+        unanswered: what was on its way then.
+        may_be_innocent: something else may have ended it.
+    """
+
+    task: AssociationTask
+    is_answered: bool = False
+    ended: IsocenterError | None = None
+    unanswered: list[T] = field(default_factory=list)
+    may_be_innocent: bool = False
+
+    def goes_on(self) -> bool:
+        return self.ended is None and not self.task.ended.is_set()
