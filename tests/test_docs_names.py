@@ -1,0 +1,263 @@
+"""What the documentation names exists, and the numbers that it prints are those of the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from isocenter.engine.limits import Limits
+from isocenter.services.audit import auditor, delivery, gathering
+from isocenter.services.audit.codes import EventId
+from isocenter.services.audit.events import LONGEST_QUERY
+from isocenter.services.certificates.authority import RENEW_WITHIN
+from isocenter.services.certificates.expiry import WARN_WITHIN
+from isocenter.services.deadlines import Deadlines
+from isocenter.services.events import keeping
+from isocenter.services.events.consumer import Consumer
+from isocenter.services.events.event import Event, Kind
+from isocenter.services.forwarding import sending
+from isocenter.services.hl7 import listener, rejected, segments
+from isocenter.services.monitoring import health, http, running
+from isocenter.services.monitoring.metrics import Metrics
+from isocenter.services.policy import identity
+from isocenter.services.policy import rejected as callers
+from isocenter.services.policy.permissions import NEEDS, ROLES, operations
+from isocenter.services.settings import loading
+from isocenter.services.settings.loading import SETTINGS, AuditSettings
+from isocenter.services.worklist import files, watching
+from support.pages import PAGES, ROOT, code_in, fenced, name_of, rows_of, text_of
+
+BY_KEY = {setting.key: setting for setting in SETTINGS}
+SECTIONS = {key.partition(".")[0] for key in BY_KEY}
+KINDS = {kind.value for kind in Kind}
+#: Words for numbers, as pages have them.
+WORDS = {"a day": 86_400, "three days": 259_200, "7 days": 604_800, "an hour": 3_600}
+UNITS = {"": 1, "s": 1, "MiB": 1 << 20, "KiB": 1 << 10, "bytes": 1}
+
+pages = pytest.mark.parametrize("page", PAGES, ids=name_of)
+
+
+@pages
+def test_settings_exist_with_the_default_that_stands_behind_them(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for section, name, shown in re.findall(
+        r"`([a-z_0-9]+)\.([a-z_]+)(?: = [^`]*)?`(?: \(([^)`;]*)[;)])?", text
+    ):
+        key = f"{section}.{name}"
+        if section not in SECTIONS or key in KINDS or name == "py":
+            continue
+        if key not in BY_KEY:  # a field of the engine's own limits
+            assert section == "limits", key
+            assert name in {each.name for each in fields(Limits)}, key
+            continue
+        number = re.fullmatch(r"([\d,.]+)(?: (\w+))?", shown)
+        value: float | None = WORDS.get(shown)
+        if number is not None and (number[2] or "") in UNITS:
+            value = float(number[1].replace(",", "")) * UNITS[number[2] or ""]
+        assert value in (None, BY_KEY[key].default), f"{key} ({shown}): {BY_KEY[key].default}"
+
+
+@pages
+def test_configurations_can_be_read(page: Path, tmp_path: Path) -> None:
+    for block in fenced(page.read_text("utf-8"), "toml"):
+        if block.startswith("[project"):
+            continue  # a pyproject.toml
+        file = tmp_path / "isocenter.toml"
+        file.write_text(block, "utf-8")
+        assert tomllib.loads(block)
+        assert loading._from_file(file, "")
+
+
+@pages
+def test_variables_exist(page: Path) -> None:
+    known = {setting.variable for setting in SETTINGS}
+    known |= {f"{setting.variable}_FILE" for setting in SETTINGS if setting.is_secret}
+    named = set(re.findall(r"\bISOCENTER__[A-Z0-9_]+", page.read_text("utf-8")))
+    assert named - {"ISOCENTER__SECTION__KEY"} <= known
+
+
+@pages
+def test_files_tests_and_modules_exist(page: Path) -> None:
+    rooms = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"certs"}
+    for code in code_in(page.read_text("utf-8")):
+        path, _, test = code.partition("::")
+        if re.fullmatch(r"[\w.-]+(/[\w.*-]+)+/?|[\w.-]+/", path) and path.split("/")[0] in rooms:
+            # A word in capitals stands for any name.
+            found = sorted(ROOT.glob(re.sub(r"\b[A-Z]+\b", "*", path.rstrip("/"))))
+            assert found, path
+            if test:
+                tree = ast.parse(found[0].read_text("utf-8"))
+                assert test in {getattr(node, "name", "") for node in ast.walk(tree)}, code
+        elif re.fullmatch(r"isocenter\.(?:engine|services|storage)(\.\w+)*", code):
+            resolve(code)
+
+
+def resolve(name: str) -> None:
+    """Import a dotted name: a module, or what is in one."""
+    try:
+        import_module(name)
+    except ModuleNotFoundError:
+        holder, _, last = name.rpartition(".")
+        assert hasattr(import_module(holder), last), name
+
+
+@pages
+def test_environments_of_tox_exist(page: Path) -> None:
+    text = text_of("tox.ini")
+    known = set(re.findall(r"(?m)^\[testenv:([\w-]+)\]", text))
+    known |= set(re.search(r"env_list = (.*)", text)[1].split(", "))  # type: ignore[index]
+    assert set(re.findall(r"tox -e ([a-z-]+)", page.read_text("utf-8"))) <= known
+
+
+# -- Tables -------------------------------------------------------------------------------
+
+
+def test_every_metric_has_its_row_with_its_labels() -> None:
+    families = {
+        family.name.removeprefix("isocenter_"): family
+        for family in Metrics(version="1").registry.collect()
+        if family.name.startswith("isocenter_")
+    }
+    metrics = vars(Metrics(version="1")).values()
+    labels = {
+        each._name.removeprefix("isocenter_"): set(each._labelnames)
+        for each in metrics
+        if hasattr(each, "_labelnames")
+    }
+    page = text_of("docs/how-to/monitor.md")
+    named: set[str] = set()
+    for names, shown, _ in rows_of(page, "| name | labels |"):
+        stems = [name.removesuffix("_total") for name in re.findall(r"`(\w+)`", names)]
+        for name, stem in zip(re.findall(r"`(\w+)`", names), stems, strict=True):
+            assert stem in families, name
+            assert name.endswith("_total") == (families[stem].type == "counter"), name
+        named |= set(stems)
+        union = set().union(*(labels.get(stem, set()) for stem in stems))
+        if set(stems) <= labels.keys():
+            assert union == set(re.findall(r"`(\w+)`", shown)), names
+    assert named == families.keys() - {"build_info"}
+    for page_path in PAGES:
+        for name in re.findall(r"isocenter_([a-z_]+)", page_path.read_text("utf-8")):
+            stem = re.sub(r"_(total|bucket|sum|count)$", "", name)
+            assert stem in families or stem == "session", f"{name_of(page_path)}: {name}"
+
+
+def test_every_event_has_its_row_with_its_fields() -> None:
+    classes = {each.kind.value: {field.name for field in fields(each)} for each in get_args(Event)}
+    rows = rows_of(text_of("docs/how-to/events.md"), "| kind | when |")
+    assert {kind for row in rows for kind in re.findall(r"`([^`]+)`", row[0])} == KINDS
+    known: set[str] = set().union(*classes.values())
+    for kinds, _, shown in rows:
+        told = {name for name in re.findall(r"`(\w+)`", shown) if name in known}
+        if "the same" not in shown and "as `" not in shown:
+            for kind in re.findall(r"`([^`]+)`", kinds):
+                # `instances` is asked for, and done is `committed` and `failed`.
+                assert classes[kind] <= told, kind
+
+
+def test_every_audit_message_has_its_row_with_its_switch() -> None:
+    rows = rows_of(text_of("docs/how-to/audit.md"), "| event | when |")
+    assert {row[0].partition(",")[0] for row in rows} == {each.value.meaning for each in EventId}
+    switches = {switch for row in rows for switch in re.findall(r"`(\w+)`", row[2])}
+    assert switches <= {field.name for field in fields(AuditSettings)}
+
+
+def test_the_roles_may_what_the_page_says() -> None:
+    page = text_of("docs/how-to/admit-a-modality.md")
+    said = {}
+    for names, may in rows_of(page, "| role | may ask for |"):
+        everything = set(NEEDS) - {"C-ECHO"}
+        without = re.fullmatch(r"everything(?: but (.*))?", may)
+        told = everything - {without[1]} if without else set(may.split(", "))
+        said |= dict.fromkeys(re.findall(r"`(\w+)`", names), told)
+    assert said == {name: set(operations(role)) - {"C-ECHO"} for name, role in ROLES.items()}
+
+
+def test_every_fuzz_target_has_its_rows() -> None:
+    targets = {path.stem for path in (ROOT / "fuzz" / "corpus").iterdir()}
+    page = text_of("docs/how-to/fuzz.md")
+    assert {row[0].strip("`") for row in rows_of(page, "| target | invariant |")} == targets
+    counts = {
+        row[0].strip("`"): int(row[1].replace(",", ""))
+        for row in rows_of(page, "| target | inputs |")
+    }
+    together = counts.pop("together")
+    assert counts.keys() == targets
+    assert sum(counts.values()) == together
+
+
+# -- Numbers in sentences -----------------------------------------------------------------
+
+CONSUMER = {field.name: field.default for field in fields(Consumer)}
+#: Page, what it says, and what that is in the code.
+NUMBERS: tuple[tuple[str, str, object], ...] = (
+    ("security.md", "sixteen connections", http.MOST_CONNECTIONS == 16),
+    ("security.md", "ten seconds, 8 KiB", http.DEADLINE_SECONDS == 10),
+    ("security.md", "8 KiB, no bodies", http._MOST_HEADER_BYTES == 8 << 10),
+    ("how-to/monitor.md", "within five seconds", health.LOOK_SECONDS == 5),
+    ("how-to/monitor.md", "at most five seconds old", health.CACHE_SECONDS == 5),
+    ("how-to/monitor.md", "at most five seconds late", running._LOOK_SECONDS == 5),
+    ("how-to/audit.md", "after 1,000 instances", gathering.MOST_INSTANCES == 1_000),
+    ("how-to/audit.md", "nothing came for 10 s", gathering.QUIET_SECONDS == 10),
+    ("how-to/audit.md", "at least every 60 s", gathering.LONGEST_SECONDS == 60),
+    ("how-to/audit.md", "one a minute", gathering.ALERT_SECONDS == 60),
+    ("how-to/audit.md", "1,024 addresses", gathering.MOST_ADDRESSES == 1_024),
+    ("how-to/audit.md", "up to 64 KiB", LONGEST_QUERY == 64 << 10),
+    ("how-to/audit.md", "the last 0.2 s", auditor.LINGER_SECONDS == 0.2),
+    ("how-to/audit.md", "up to 4,096 messages", auditor.MOST_WAITING == 4_096),
+    ("how-to/audit.md", "every five minutes", auditor.AGAIN_AFTER_SECONDS == 300),
+    ("how-to/audit.md", "for another 5 s", delivery.CONFIRM_SECONDS == 5),
+    ("how-to/audit.md", "`rotate`, 64 MiB", BY_KEY["audit.rotate"].default == 64 << 20),
+    ("how-to/events.md", "Refusals of five seconds", keeping._REFUSALS_SECONDS == 5),
+    ("how-to/events.md", "at most twenty different ones", keeping._MOST_REFUSALS == 20),
+    ("how-to/events.md", "those of a minute", keeping._FLOOD_SECONDS == 60),
+    ("how-to/events.md", "`settle_seconds` (5)", BY_KEY["events.settle_seconds"].default == 5),
+    ("how-to/events.md", "`quiet_seconds` (60)", BY_KEY["events.quiet_seconds"].default == 60),
+    ("how-to/events.md", "`longest_retry` (900)", CONSUMER["longest_retry"] == 900),
+    ("how-to/events.md", "seconds of one delivery (30)", CONSUMER["timeout"] == 30),
+    ("how-to/events.md", "each of another study (4)", CONSUMER["concurrency"] == 4),
+    ("how-to/rules.md", "within three minutes", sending.CLAIM_SECONDS == 180),
+    ("how-to/rules.md", "64 KiB", Limits().kept_value == 64 << 10),
+    ("how-to/hl7.md", "500 messages and 64 MiB", rejected.MOST_MESSAGES == 500),
+    ("how-to/hl7.md", "and 64 MiB at the most", rejected.MOST_BYTES == 64 << 20),
+    ("how-to/hl7.md", "50,000 delimiters", segments.MOST_DELIMITERS == 50_000),
+    ("how-to/hl7.md", "more than 1,024 bytes", listener._MOST_STRAY_BYTES == 1_024),
+    ("how-to/hl7.md", "begins eleven messages", listener._MOST_UNFINISHED == 10),
+    ("how-to/worklist.md", "16 MiB and 10,000 entries", files.MOST_BYTES == 16 << 20),
+    ("how-to/worklist.md", "10,000 entries", files.MOST_ENTRIES == 10_000),
+    ("how-to/worklist.md", "more than 10,000 files", watching.MOST_FILES == 10_000),
+    ("how-to/admit-a-modality.md", "500 callers", callers.MOST_CALLERS == 500),
+    ("how-to/admit-a-modality.md", "20 of one address", callers.MOST_OF_ADDRESS == 20),
+    ("how-to/admit-a-modality.md", "Two verifications run", identity._MOST_AT_ONCE == 2),
+    ("how-to/admit-a-modality.md", "32 may wait", identity._MOST_WAITING == 32),
+    ("how-to/admit-a-modality.md", "ten failures", identity._MOST_FAILURES == 10),
+    ("how-to/admit-a-modality.md", "30 days before", WARN_WITHIN.days == 30),
+    ("how-to/install-as-a-service.md", "within 60 days", RENEW_WITHIN.days == 60),
+)
+
+
+@pytest.mark.parametrize(("page", "said", "holds"), NUMBERS, ids=lambda value: str(value)[:40])
+def test_a_number_in_a_sentence(page: str, said: str, holds: object) -> None:
+    assert said in " ".join(text_of(f"docs/{page}").split()), "say the new number in this test, too"
+    assert holds
+
+
+def test_deadlines_of_the_library_are_those_of_the_server() -> None:
+    for field in fields(Deadlines):
+        assert field.default == BY_KEY[f"deadlines.{field.name}"].default, field.name
+
+
+def test_the_readme_runs_what_tox_runs() -> None:
+    names = re.search(r"env_list = (.*)", text_of("tox.ini"))
+    assert names is not None
+    assert names[1].split(", ") == ["py", "types", "lint", "docs", "fuzz", "bench-quick"]
+    said = " ".join(text_of("README.md").split())
+    words = "tests, types, style, documentation, and a brief run of fuzzing and benchmarks"
+    assert words in said
