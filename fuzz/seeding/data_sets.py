@@ -319,6 +319,14 @@ def file_meta() -> Seeds:
     data = {name: write_data_set(_elements(e)[:4], e) for name, e in list(_ENCODINGS.items())[:3]}
     implicit = struct.pack("<HHI", 2, 0x0010, 18) + b"1.2.840.10008.1.2\0"
     private = struct.pack("<HH2sHI", 2, 0x0102, b"OB", 0, 4) + bytes(4)
+    leftover = write_data_set(
+        [(0x0002_0002, "UI", b"1.9\0"), (0x0002_0010, "UI", b"1.2.840.10008.1.2\0")],
+        EXPLICIT_LITTLE,
+    )
+    big = write_data_set([(0x0002_0010, "UI", b"1.2.840.10008.1.2.2\0")], EXPLICIT_BIG)
+    header = bytes(128) + b"DICM"
+    wrong = bytearray(group)
+    wrong[8:12] = struct.pack("<I", 40)
     return {
         "whole": b"\1" + group + data["explicit"],
         "private": b"\1" + group + private + data["explicit"],
@@ -327,4 +335,15 @@ def file_meta() -> Seeds:
         "with-preamble": b"\0" + whole,
         "implicit-group": b"\1" + group[:12] + implicit + data["implicit"],
         "cut-short": b"\1" + group[:-3],
+        "leftover": b"\1" + group + leftover + data["explicit"],
+        "leftover-no-length": b"\1" + group[12:] + leftover + data["explicit"],
+        "wrong-length": b"\1" + bytes(wrong) + data["explicit"],
+        "big-endian-group": b"\1" + big + data["big-endian"],
+        "two-preambles": b"\1" + header + group + data["explicit"],
+        "within-a-file": b"\1" + group + header + group + data["explicit"],
+        "nuls": b"\1" + group + bytes(40) + data["explicit"],
+        "contradicts": b"\1" + group + data["implicit"],
+        "no-syntax": b"\1" + leftover[:12] + data["big-endian"],
+        "leftover-alone": b"\0" + leftover + data["explicit"],
+        "leftover-in-front": leftover + data["explicit"],
     } | {f"bare-{name}": b"\0" + each for name, each in data.items()}

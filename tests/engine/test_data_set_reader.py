@@ -1,4 +1,4 @@
-"""Whole small data sets and File Meta Information: read, written, and refused."""
+"""Whole small data sets: read, written, and refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from isocenter.engine.dataset import (
     Encoding,
     Fragments,
     encoding_of,
-    guess_encoding,
     read_data_set,
     read_file_meta,
     write_data_set,
@@ -276,150 +275,6 @@ def test_garbage_raises_nothing_else(data: bytes) -> None:
             read_data_set(data, encoding, sequences=frozenset({SEQUENCE}))
         except DataSetError:
             pass
-    for call in (read_file_meta, lambda d: read_file_meta(bytes(128) + b"DICM\x02\0" + d)):
-        try:
-            call(data)
-        except DataSetError:
-            pass
-    guess_encoding(data)
-
-
-# --- File Meta Information --------------------------------------------------------------------
-
-
-def test_every_bundled_meta_is_what_pydicom_reads() -> None:
-    for path in files():
-        meta = read_file_meta(path.read_bytes())
-        theirs = pydicom.dcmread(path).file_meta
-        assert meta.transfer_syntax_uid == theirs.get("TransferSyntaxUID", ""), path.name
-        assert meta.media_storage_sop_instance_uid == theirs.get("MediaStorageSOPInstanceUID", "")
-        assert set(meta.elements) - {0x00020000} == set(map(int, theirs.keys())) - {0x00020000}
-
-
-META = write_file_meta("1.2", "1.2.3", "1.2.840.10008.1.2", "AE")
-
-
-@pytest.mark.parametrize(
-    ("more", "text"),
-    [
-        (b"\x02\0", "ends within group 0002"),
-        (b"\x02\0\x16\0AE\x02", "ends within group 0002"),
-        (b"\x02\0\x02\x01OB\0\0", "ends within group 0002"),
-        (b"\x02\0\x16\0AE\x02\0A", r"ends within \(0002,0016\)"),
-        (b"\x02\0\x02\x01OB\0\0\0\0\x02\0", "longer than"),
-    ],
-)
-def test_meta_that_is_cut_short_or_too_long(more: bytes, text: str) -> None:
-    with pytest.raises(DataSetError, match=text):
-        read_file_meta(META + more)
-
-
-@pytest.mark.parametrize("rest", [b"", b"\x08\0", b"\x08\0\x16\0UI\0", b"\x08\0\x16\0UI\0\0"])
-def test_meta_ends_where_another_group_starts(rest: bytes) -> None:
-    """However little there is of that group."""
-    assert read_file_meta(META + rest).data_set_offset == len(META)
-
-
-def test_a_deflated_data_set_may_begin_as_group_0002_does() -> None:
-    """Its bytes are anything; behind the announced end they must at least have a VR to be of it."""
-    deflated = b"\x02\0\x16\0\x9d\xff" + bytes(40)
-    assert read_file_meta(META + deflated).data_set_offset == len(META)
-
-
-@pytest.mark.parametrize("encoding", [EXPLICIT_LITTLE, EXPLICIT_BIG])
-@pytest.mark.parametrize("is_first", [True, False])
-def test_guessing_by_a_long_header_that_is_cut(encoding: Encoding, is_first: bool) -> None:
-    """A header alone proves nothing; one behind a whole element does not take it back."""
-    first = b"" if is_first else write_data_set([(0x00080005, "CS", b"A")], encoding)
-    sign = ">" if encoding.big_endian else "<"
-    cut = struct.pack(f"{sign}HH2s2x", 0x0008, 0x0006, b"OB")
-    guessed = guess_encoding(first + cut)
-    assert (guessed == encoding) is not is_first
-
-
-def test_written_meta_has_its_right_length() -> None:
-    meta = write_file_meta("1.2", "1.2.3", "1.2.840.10008.1.2", "AE")
-    assert meta[:128] == bytes(128)
-    assert meta[128:140] == b"DICM\x02\0\0\0UL\x04\0"
-    (length,) = struct.unpack_from("<I", meta, 140)
-    assert length == len(meta) - 144
-    read = read_file_meta(meta + b"data set")
-    assert read.data_set_offset == len(meta)
-    assert read.elements[0x00020001] == b"\0\x01"
-    assert read.elements[0x00020016] == b"AE"
-    assert read.media_storage_sop_class_uid == "1.2"
-    ds = pydicom.dcmread(io.BytesIO(meta))
-    assert ds.file_meta.SourceApplicationEntityTitle == "AE"
-    assert 0x00020016 not in read_file_meta(write_file_meta("1", "2", "3")).elements
-
-
-@pytest.mark.parametrize("wrong", [0, 1, 0xFFFFFFFF, 100_000])
-def test_a_wrong_group_length_is_not_believed(wrong: int) -> None:
-    meta = bytearray(write_file_meta("1.2", "1.2.3", "1.2.840.10008.1.2"))
-    right = read_file_meta(bytes(meta) + bytes(20))
-    meta[140:144] = struct.pack("<I", wrong)
-    data_set = write_data_set([(0x00080060, "CS", b"CT")], EXPLICIT_LITTLE)
-    read = read_file_meta(bytes(meta) + data_set)
-    assert read.transfer_syntax_uid == "1.2.840.10008.1.2"
-    assert read.data_set_offset == right.data_set_offset
-
-
-def test_group_0002_without_length_or_preamble() -> None:
-    meta = write_file_meta("1.2", "1.2.3", "1.2.840.10008.1.2")
-    assert read_file_meta(meta[:132] + meta[144:]).transfer_syntax_uid == "1.2.840.10008.1.2"
-    assert read_file_meta(meta[132:]).data_set_offset == len(meta) - 132
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"GIF89a",
-        bytes(200),
-        bytes(128) + b"DICM\x02\0\0\0UL\x04\0\0",
-        bytes(128) + b"DICM\x02\0\x02\0UI\x40\0" + b"1.2",
-        bytes(128) + b"DICM\x02\0\x01\0OB\0\0\xff\xff\xff\xff",
-        bytes(128) + b"DICM\x02\0\x01\0OB\0\0" + struct.pack("<I", 70_000) + bytes(70_000),
-    ],
-)
-def test_no_part_10_file(content: bytes) -> None:
-    with pytest.raises(DataSetError):
-        read_file_meta(content)
-
-
-def test_naked_data_sets_are_guessed() -> None:
-    test_files = DATA / "test_files"
-    for name, encoding in (
-        ("ExplVR_LitEndNoMeta.dcm", EXPLICIT_LITTLE),
-        ("ExplVR_BigEndNoMeta.dcm", EXPLICIT_BIG),
-        ("rtstruct.dcm", IMPLICIT_LITTLE),
-    ):
-        content = (test_files / name).read_bytes()
-        assert guess_encoding(content) == encoding
-        assert guess_encoding(content[:200]) == encoding
-
-
-#: Files whose data set is not in the encoding that their File Meta Information says, and
-#: those that start with a group which makes implicit VR no safe guess.
-GUESSED_OTHERWISE = {"SC_rgb_jpeg.dcm", "meta_missing_tsyntax.dcm", "priv_SQ.dcm"}
-
-
-def test_every_bundled_data_set_is_guessed() -> None:
-    for path in files():
-        content = path.read_bytes()
-        meta = read_file_meta(content)
-        encoding = encoding_of(meta.transfer_syntax_uid)
-        if encoding.deflated or path.name in GUESSED_OTHERWISE:
-            continue
-        assert guess_encoding(content[meta.data_set_offset :][:4096]) == encoding, path.name
-
-
-def test_nothing_else_is_guessed_to_be_a_data_set() -> None:
-    for path in DATA.rglob("*"):
-        if path.suffix in {".txt", ".json", ".gz", ".icc", ".dump", ".py", ".csv"}:
-            assert guess_encoding(path.read_bytes()) is None, path.name
-    for content in (b"", bytes(1000), b"\xff" * 100, b"PK\x03\x04" + bytes(60), b"%PDF-1.7\n%"):
-        assert guess_encoding(content) is None
 
 
 def test_items_may_be_given_as_they_were_read() -> None:

@@ -9,7 +9,7 @@ on the way (`isocenter.engine.dataset.Reencoder`).
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -23,15 +23,10 @@ from pydicom.filewriter import write_dataset
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import (
     DataSetError,
-    ElementScanner,
-    Encoding,
     Reencoder,
     encoding_of,
-    guess_encoding,
     read_file_meta,
 )
-from isocenter.engine.dataset.file_meta import PREAMBLE_LENGTH, PREFIX
-from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Negotiated, PresentationContext
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -39,6 +34,7 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from isocenter.services.dicom_files import HEAD_BYTES, DamagedFile, NotDicom, identify
 from isocenter.services.ports import ObjectReader, StoredInstance
 from isocenter.services.sop_classes import UNCOMPRESSED
 
@@ -46,21 +42,8 @@ from isocenter.services.sop_classes import UNCOMPRESSED
 PART_BYTES: Final = 1 << 20
 #: The same of one that is inflated on the way: grows to at most 1,032 times this.
 _DEFLATED_BYTES: Final = 8 << 10
-#: Enough of a file for its File Meta Information, and for the identity of a naked data set.
-_HEAD_BYTES: Final = 256 << 10
 #: More than two File Meta Informations of ours can differ in length: two UIDs and an AE title.
 _META_MARGIN: Final = 160
-_SOP_CLASS_UID: Final = 0x00080016
-_SOP_INSTANCE_UID: Final = 0x00080018
-_IDENTITY: Final = frozenset({_SOP_CLASS_UID, _SOP_INSTANCE_UID})
-
-
-class NotDicom(IsocenterError):
-    """A file is no DICOM object; the message says how that was seen."""
-
-
-class DamagedFile(NotDicom):
-    """A file begins as DICOM does, and no object can be read from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +94,8 @@ class DicomObject:
         """A Part 10 file, or a data set without File Meta Information.
 
         Raises:
-            NotDicom: it is neither.
-            DamagedFile: it was one of them.
+            NotDicom: it is neither, or no object of a patient.
+            DamagedFile: it is one of them, or could be, and cannot be read.
             OSError: it cannot be read.
         """
         return await trio.to_thread.run_sync(_object_of_file, Path(path))
@@ -295,64 +278,29 @@ def _deflated(data_set: bytes) -> bytes:
 
 def _object_of_file(path: Path) -> DicomObject:
     with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+        head = file.read(HEAD_BYTES)
     try:
-        meta = read_file_meta(head)
-        offset, syntax = meta.data_set_offset, meta.transfer_syntax_uid
-        sop_class, sop_instance = (
-            meta.media_storage_sop_class_uid,
-            meta.media_storage_sop_instance_uid,
-        )
-        encoding = encoding_of(syntax)
-    except DataSetError as error:
-        guessed = guess_encoding(head)
-        if guessed is None:
-            if head[PREAMBLE_LENGTH:].startswith(PREFIX):
-                raise DamagedFile(f"{path}: damaged ({error})") from error
-            raise NotDicom(f"{path}: not DICOM ({error})") from error
-        offset, syntax, encoding = 0, _syntax_of(guessed), guessed
-        sop_class = sop_instance = ""
+        found = identify(head)
+    except DamagedFile as error:
+        raise DamagedFile(f"{path}: damaged ({error})") from error
+    except NotDicom as error:
+        raise NotDicom(f"{path}: not DICOM ({error})") from error
     # What the data set says is what the receiver checks.
-    found = _identity(path, offset, encoding)
-    sop_class = found.get(_SOP_CLASS_UID) or sop_class
-    sop_instance = found.get(_SOP_INSTANCE_UID) or sop_instance
-    if not sop_class or not sop_instance:
-        raise NotDicom(f"{path}: DICOM, but no composite instance (no SOP Instance UID)")
+    sop_class = found.sop_class_uid or found.media_storage_sop_class_uid
+    if not sop_class:
+        raise DamagedFile(f"{path}: damaged (no SOP Class UID)")
 
     async def open_object() -> ObjectReader:
         return await trio.to_thread.run_sync(_FileReader, path)
 
     return DicomObject(
         sop_class_uid=sop_class,
-        sop_instance_uid=sop_instance,
-        transfer_syntax_uid=syntax,
+        sop_instance_uid=found.sop_instance_uid,
+        transfer_syntax_uid=found.transfer_syntax_uid,
         open=open_object,
-        data_set_offset=offset,
+        data_set_offset=found.data_set_offset,
         name=str(path),
     )
-
-
-def _identity(path: Path, offset: int, encoding: Encoding) -> Mapping[int, str]:
-    scanner = ElementScanner(encoding, _IDENTITY)
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            while len(scanner.values) < len(_IDENTITY) and (chunk := file.read(_HEAD_BYTES)):
-                scanner.feed(chunk)
-    except DataSetError as error:
-        if len(scanner.values) < len(_IDENTITY):
-            raise DamagedFile(f"{path}: damaged ({error})") from error
-    return {
-        tag: value.decode("ascii", "replace").strip("\0 ")
-        for tag, value in scanner.values.items()
-        if isinstance(value, bytes)
-    }
-
-
-def _syntax_of(encoding: Encoding) -> str:
-    if encoding.implicit_vr:
-        return IMPLICIT_VR_LITTLE_ENDIAN
-    return EXPLICIT_VR_BIG_ENDIAN if encoding.big_endian else EXPLICIT_VR_LITTLE_ENDIAN
 
 
 class _FileReader:
@@ -400,6 +348,7 @@ class MemoryReader:
 
 __all__ = [
     "PART_BYTES",
+    "DamagedFile",
     "DicomObject",
     "NotDicom",
     "choose_context",

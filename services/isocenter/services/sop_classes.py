@@ -85,6 +85,23 @@ TRANSFER_SYNTAXES: Final[dict[str, str]] = {
 }
 
 
+#: Media Storage Directory Storage: a DICOMDIR names objects and is none (PS3.10 8.6).
+MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
+#: Storage is in their names, and nothing is stored by them.
+_NO_STORAGE: Final = (MEDIA_STORAGE_DIRECTORY, "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.2")
+#: What the worklist files of DCMTK say that they are.
+_DCMTK_WORKLIST: Final = "1.2.276.0.7230010.3.1.0.1"
+
+
+def is_known_for_no_objects(uid: str) -> bool:
+    """Whether *uid* names a SOP class whose data sets are no stored objects: queries, worklist
+    entries, performed procedure steps, directories."""
+    if uid == _DCMTK_WORKLIST or uid in _NO_STORAGE:
+        return True
+    name, kind = UID_dictionary.get(uid, ("", ""))[:2]
+    return kind.endswith("SOP Class") and "Storage" not in name
+
+
 def is_private(uid: str) -> bool:
     """Whether *uid* is nobody's but its maker's."""
     return not uid.startswith(_DICOM_ROOT)

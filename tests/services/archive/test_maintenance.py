@@ -16,7 +16,6 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.importing import HEAD, MEDIA_STORAGE_DIRECTORY
 from isocenter.services.archive.maintenance import (
     Findings,
     ImportedFile,
@@ -29,7 +28,9 @@ from isocenter.services.archive.maintenance import (
     verify,
 )
 from isocenter.services.archive.naming import distinct_key
+from isocenter.services.dicom_files import HEAD_BYTES
 from isocenter.services.ports import DuplicatePolicy, StorageError
+from isocenter.services.sop_classes import MEDIA_STORAGE_DIRECTORY
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore
@@ -80,7 +81,7 @@ async def test_files_are_told_apart_and_none_ends_the_import(
 ) -> None:
     source = tmp_path / "source"
     (source / "a/b").mkdir(parents=True)
-    long = data_set(3, pixels=bytes(range(256)) * (HEAD // 128))
+    long = data_set(3, pixels=bytes(range(256)) * (HEAD_BYTES // 128))
     good = {
         "a/part10": (part10(1), data_set(1)),
         "a/b/no extension": (part10(2), data_set(2)),

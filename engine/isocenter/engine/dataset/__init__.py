@@ -5,13 +5,14 @@ with; this package is what the server itself needs, on its hot paths, of a data 
 """
 
 from isocenter.engine.dataset.errors import DataSetError
+from isocenter.engine.dataset.file_head import FileHead, NotDicomError, read_file_head
 from isocenter.engine.dataset.file_meta import (
     FILE_HEAD_LENGTH,
     FileMeta,
-    guess_encoding,
     read_file_meta,
     write_file_meta,
 )
+from isocenter.engine.dataset.guessing import guess_encoding
 from isocenter.engine.dataset.inflate import Inflater
 from isocenter.engine.dataset.reader import Element, Fragments, Item, Value, read_data_set
 from isocenter.engine.dataset.reencode import Reencoder, VrOf
@@ -41,10 +42,12 @@ __all__ = [
     "Element",
     "ElementScanner",
     "Encoding",
+    "FileHead",
     "FileMeta",
     "Fragments",
     "Inflater",
     "Item",
+    "NotDicomError",
     "Reencoder",
     "ScannedItem",
     "ScannedValue",
@@ -56,6 +59,7 @@ __all__ = [
     "encoding_of",
     "guess_encoding",
     "read_data_set",
+    "read_file_head",
     "read_file_meta",
     "write_data_set",
     "write_file_meta",

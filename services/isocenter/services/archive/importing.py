@@ -13,29 +13,11 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import partial
 from typing import Final, assert_never
 
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dataset import (
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
-    IMPLICIT_LITTLE,
-    DataSetError,
-    ElementScanner,
-    Encoding,
-    encoding_of,
-    guess_encoding,
-    read_file_meta,
-)
-from isocenter.engine.limits import Limits
-from isocenter.engine.uid import (
-    EXPLICIT_VR_BIG_ENDIAN,
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
-)
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.committer import StoreOutcome
 from isocenter.services.archive.findings import Findings
@@ -43,32 +25,17 @@ from isocenter.services.archive.ingest import (
     DUPLICATE_SOP_INSTANCE,
     OUT_OF_RESOURCES,
     PROCESSING_FAILURE,
-    SOP_CLASS_UID,
-    SOP_INSTANCE_UID,
     StoreError,
 )
+from isocenter.services.dicom_files import HEAD_BYTES, DamagedFile, NotDicom, identify
 from isocenter.services.ports import InstanceRecord
 
 #: Bytes that are read at once; each piece costs a thread hop.
 PIECE: Final = 1 << 20
-#: What is read first, to learn what a file is: the File Meta Information, and the data set up
-#: to the SOP Instance UID, have less than a tenth of it in real files.  Most CT and MR
-#: images need no second piece.
-HEAD: Final = 640 << 10
 #: Files on their way at once: enough for group commit to pay, few enough for one disk.
 CONCURRENCY: Final = 8
 #: Paths that one look at the folders yields.
 PATHS_PER_BLOCK: Final = 256
-
-#: Media Storage Directory Storage: a DICOMDIR names objects and is none (PS3.10 8.6).
-MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
-
-_SYNTAXES: Final = {
-    IMPLICIT_LITTLE: IMPLICIT_VR_LITTLE_ENDIAN,
-    EXPLICIT_LITTLE: EXPLICIT_VR_LITTLE_ENDIAN,
-    EXPLICIT_BIG: EXPLICIT_VR_BIG_ENDIAN,
-}
-_PREFIX: Final = slice(128, 132)
 
 
 class ImportOutcome(Enum):
@@ -79,7 +46,7 @@ class ImportOutcome(Enum):
     #: The archive has another object of that SOP Instance UID and kept it.
     KEPT_OTHER = "kept other"
     NOT_DICOM = "not DICOM"
-    #: It is DICOM, or says so, and cannot be taken.
+    #: It is DICOM, or could be, and cannot be taken.
     DAMAGED = "damaged"
     #: It could not be read or kept; the file itself may be good.
     FAILED = "failed"
@@ -88,13 +55,15 @@ class ImportOutcome(Enum):
 @dataclass(frozen=True, slots=True)
 class ImportedFile:
     """One file, as handed to *progress*; ``size`` counts the bytes of its data set, ``record`` is
-    what the index has of it when it was imported."""
+    what the index has of it when it was imported, ``forgiven`` what its head has that it should
+    not have (PS3.10 7.1)."""
 
     path: str
     outcome: ImportOutcome
     reason: str = ""
     size: int = 0
     record: InstanceRecord | None = field(default=None, repr=False)
+    forgiven: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -103,6 +72,7 @@ class ImportReport:
 
     Attributes:
         size: bytes of the data sets imported.
+        forgiven: those of them whose head is not as PS3.10 7.1 has it.
         stopped: why it ended early: the archive is full.  Empty when it did not.
     """
 
@@ -113,6 +83,7 @@ class ImportReport:
     not_dicom: Findings = field(default_factory=Findings)
     damaged: Findings = field(default_factory=Findings)
     failed: Findings = field(default_factory=Findings)
+    forgiven: Findings = field(default_factory=Findings)
     stopped: str = ""
 
     @property
@@ -126,6 +97,8 @@ class ImportReport:
             case ImportOutcome.IMPORTED:
                 self.imported += 1
                 self.size += file.size
+                if file.forgiven:
+                    self.forgiven.add(file.path, "; ".join(file.forgiven))
             case ImportOutcome.ALREADY_THERE:
                 self.already_there += 1
             case ImportOutcome.KEPT_OTHER:
@@ -222,27 +195,13 @@ class _ArchiveFull(Exception):
     """There is no sense in trying the next file."""
 
 
-class _NotDicom(Exception):
-    """The file is something else."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Identity:
-    """What a file is, told from its head."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    data_set_offset: int
-
-
 async def _import_file(archive: Archive, path: str, source_ae_title: str) -> ImportedFile:
     try:
         descriptor, head = await trio.to_thread.run_sync(_open, path)
     except OSError as error:
         return ImportedFile(path, ImportOutcome.FAILED, error.strerror or "cannot be opened")
     try:
-        identity = _identify(head, archive.limits)
+        identity = identify(head, archive.limits)
         async with await archive.receive(
             sop_class_uid=identity.sop_class_uid,
             sop_instance_uid=identity.sop_instance_uid,
@@ -251,7 +210,7 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
         ) as ingest:
             piece: Buffer = memoryview(head)[identity.data_set_offset :]
             await ingest.write([piece])
-            at_end = len(head) < HEAD
+            at_end = len(head) < HEAD_BYTES
             while not at_end:
                 piece = await trio.to_thread.run_sync(os.read, descriptor, PIECE)
                 at_end = not piece
@@ -260,7 +219,11 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
         match result.outcome:
             case StoreOutcome.STORED | StoreOutcome.REPLACED:
                 return ImportedFile(
-                    path, ImportOutcome.IMPORTED, size=ingest.size, record=ingest.record
+                    path,
+                    ImportOutcome.IMPORTED,
+                    size=ingest.size,
+                    record=ingest.record,
+                    forgiven=identity.forgiven,
                 )
             case StoreOutcome.ALREADY_STORED:
                 return ImportedFile(path, ImportOutcome.ALREADY_THERE)
@@ -269,10 +232,10 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
                 return ImportedFile(path, ImportOutcome.KEPT_OTHER, reason)
             case _:
                 assert_never(result.outcome)
-    except _NotDicom as error:
-        return ImportedFile(path, ImportOutcome.NOT_DICOM, str(error))
-    except DataSetError as error:
+    except DamagedFile as error:
         return ImportedFile(path, ImportOutcome.DAMAGED, str(error))
+    except NotDicom as error:
+        return ImportedFile(path, ImportOutcome.NOT_DICOM, str(error))
     except StoreError as error:
         return _refused(path, error)
     except OSError as error:
@@ -303,61 +266,9 @@ def _open(path: str) -> tuple[int, bytes]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(0, "not a regular file")
         head = b""
-        while len(head) < HEAD and (piece := os.read(descriptor, HEAD - len(head))):
+        while len(head) < HEAD_BYTES and (piece := os.read(descriptor, HEAD_BYTES - len(head))):
             head += piece
         return descriptor, head
     except BaseException:
         os.close(descriptor)
         raise
-
-
-def _identify(head: bytes, limits: Limits) -> _Identity:
-    """What the file says that it is.
-
-    Raises:
-        _NotDicom: it is something else.
-        DataSetError: it is DICOM, and damaged.
-    """
-    if head[_PREFIX] == b"DICM" or head[:4] in (b"\x02\0\0\0", b"\x02\0\x01\0"):
-        meta = read_file_meta(head)
-        if meta.media_storage_sop_class_uid == MEDIA_STORAGE_DIRECTORY:
-            raise _NotDicom("a DICOMDIR names objects and is none")
-        syntax, offset = meta.transfer_syntax_uid, meta.data_set_offset
-        encoding: Encoding | None = encoding_of(syntax)
-        if not syntax:
-            encoding = guess_encoding(head[offset : offset + PIECE])
-            if encoding is None:
-                raise DataSetError("neither Transfer Syntax UID nor a data set", offset)
-            syntax = _SYNTAXES[encoding]
-        assert encoding is not None
-        sop_class_uid, sop_instance_uid = _uids(memoryview(head)[offset:], encoding, limits)
-        if not sop_instance_uid:
-            raise DataSetError("the data set has no SOP Instance UID", offset)
-        return _Identity(sop_class_uid, sop_instance_uid, syntax, offset)
-    encoding = guess_encoding(head)
-    if encoding is None:
-        raise _NotDicom("neither a Part 10 file nor a data set")
-    try:
-        sop_class_uid, sop_instance_uid = _uids(head, encoding, limits)
-    except DataSetError as error:
-        raise _NotDicom("starts like a data set and is none") from error
-    if not sop_instance_uid:
-        raise _NotDicom("may be a data set, and has no SOP Instance UID")
-    return _Identity(sop_class_uid, sop_instance_uid, _SYNTAXES[encoding], 0)
-
-
-def _uids(data: Buffer, encoding: Encoding, limits: Limits) -> tuple[str, str]:
-    scanner = ElementScanner(encoding, frozenset({SOP_CLASS_UID, SOP_INSTANCE_UID}), limits)
-    try:
-        scanner.feed(data)
-    except DataSetError:
-        # A fault further on is told with its place when the object is received.
-        if SOP_INSTANCE_UID not in scanner.values:
-            raise
-    text = partial(_text, scanner)
-    return text(SOP_CLASS_UID), text(SOP_INSTANCE_UID)
-
-
-def _text(scanner: ElementScanner, tag: int) -> str:
-    value = scanner.values.get(tag, b"")
-    return value.rstrip(b"\0 ").decode("ascii", "replace") if isinstance(value, bytes) else ""

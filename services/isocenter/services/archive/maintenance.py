@@ -290,6 +290,9 @@ async def _record_of(archive: Archive, key: str, report: ReindexReport) -> Insta
         async with await archive.store.open(key) as reader:
             head = await reader.read(0, FILE_HEAD_LENGTH)
             meta = read_file_meta(head)
+            if not meta.transfer_syntax_uid or meta.forgiven:
+                report.foreign.add(key, "the archive did not write it; import it instead")
+                return None
             scan = ObjectScan(meta.transfer_syntax_uid, archive.limits)
             size = await _feed(reader.read, meta.data_set_offset, scan.feed)
         report.size += size  # others have counted during the await

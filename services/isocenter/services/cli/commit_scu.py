@@ -13,7 +13,6 @@ from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
-from isocenter.services.archive.importing import MEDIA_STORAGE_DIRECTORY
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import (
     UsageError,
@@ -188,9 +187,6 @@ async def _references_of_files(
             except NotDicom as error:
                 client.terminal.note(str(error))
                 damaged += isinstance(error, DamagedFile)
-                continue
-            if item.sop_class_uid == MEDIA_STORAGE_DIRECTORY:
-                client.terminal.note(f"{file.path}: a DICOMDIR names objects and is none")
                 continue
             found.append(Reference(item.sop_class_uid, item.sop_instance_uid))
             advance(len(found), None)

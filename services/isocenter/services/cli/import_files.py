@@ -28,8 +28,9 @@ examples:
   isocenter import /media/cdrom
   isocenter import --data-dir /srv/isocenter old-archive/ more/ct.dcm
 
-exit codes: 0 every DICOM file is in the archive, 1 some are not or none was DICOM, 2 arguments or
-settings"""
+exit codes: 0 every file that is or could be DICOM is in the archive (a DICOMDIR, a worklist file
+and others that are no objects of patients are passed over, by name), 1 some are not, or none
+was DICOM, 2 arguments or settings"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +73,7 @@ def _judge(report: ImportReport, terminal: Terminal) -> int:
     print_findings(
         terminal,
         {
+            "imported as it is": report.forgiven,
             "not DICOM": report.not_dicom,
             "damaged": report.damaged,
             "failed": report.failed,

@@ -10,12 +10,10 @@ from typing import Final
 
 import pydicom
 
-from isocenter.engine.dataset import DataSetError, guess_encoding, read_file_meta
+from isocenter.engine.dataset import DataSetError, NotDicomError, read_file_head
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import (
-    EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services import sop_classes
 from isocenter.services.cli.common import UsageError
@@ -297,22 +295,10 @@ def read_query_file(path: Path) -> list[tuple[str, str]]:
 
 def _as_data_set(content: bytes, path: Path) -> pydicom.Dataset | None:
     try:
-        meta = read_file_meta(content)
-        offset, syntax = meta.data_set_offset, meta.transfer_syntax_uid
-    except DataSetError:
-        encoding = guess_encoding(content)
-        if encoding is None:
-            return None
-        offset = 0
-        syntax = (
-            IMPLICIT_VR_LITTLE_ENDIAN
-            if encoding.implicit_vr
-            else EXPLICIT_VR_BIG_ENDIAN
-            if encoding.big_endian
-            else EXPLICIT_VR_LITTLE_ENDIAN
-        )
-    try:
-        return read_identifier(content[offset:], syntax)
+        head = read_file_head(content)
+        return read_identifier(content[head.data_set_offset :], head.transfer_syntax_uid)
+    except NotDicomError:
+        return None
     except DataSetError as error:
         raise UsageError(f"query file {path}: {error}") from error
 

@@ -26,7 +26,6 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.messages import CStoreResponse
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.archive.importing import MEDIA_STORAGE_DIRECTORY
 from isocenter.services.association import AssociationTask
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_network_options, check_paths
@@ -55,7 +54,8 @@ examples:
   isocenter storescu -aet CT1 -aec ISOCENTER archive 11112 +sd +r /data --scan-pattern '*.dcm'
   isocenter storescu -aet CT1 -aec ISOCENTER +tls CT1.key CT1.crt +cf ca.crt archive 2762 a.dcm
 
-exit codes: 0 all were stored, 1 some were not, 2 arguments or no association"""
+exit codes: 0 every file that is or could be DICOM was stored, 1 some were not, 2 arguments or no
+association"""
 
 #: Files that are looked at before they are sent: the contexts of an association follow.
 FILES_PER_BLOCK: Final = 1_000
@@ -291,10 +291,7 @@ class _Sender:
             try:
                 if found.fault:
                     raise OSError(0, found.fault)
-                item = await DicomObject.from_file(found.path)
-                if item.sop_class_uid == MEDIA_STORAGE_DIRECTORY:
-                    raise NotDicom(f"{found.path}: a DICOMDIR names objects and is none")
-                objects.append(item)
+                objects.append(await DicomObject.from_file(found.path))
             except DamagedFile as error:
                 self.counts.unreadable += 1
                 self.report.write(found.path, "damaged", reason=str(error))

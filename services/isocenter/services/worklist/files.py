@@ -18,12 +18,7 @@ from typing import Final
 import orjson
 import pydicom
 
-from isocenter.engine.dataset import DataSetError, Encoding, guess_encoding, read_file_meta
-from isocenter.engine.uid import (
-    EXPLICIT_VR_BIG_ENDIAN,
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
-)
+from isocenter.engine.dataset import DataSetError, NotDicomError, read_file_head
 from isocenter.services.normalized.attribute_list import AttributeList, text_of
 from isocenter.services.worklist.dump import is_dump, read_dump
 from isocenter.services.worklist.entry import Entry, EntryFault, EntryKey, EntryState, entry_of
@@ -164,23 +159,13 @@ def _entry_of_json(value: Mapping[str, object], place: str) -> _Read:
 
 def _dicom(content: bytes, place: str) -> AttributeList:
     try:
-        meta = read_file_meta(content)
-        offset, syntax = meta.data_set_offset, meta.transfer_syntax_uid
-    except DataSetError:
-        encoding = guess_encoding(content)
-        if encoding is None:
-            raise EntryFault(
-                f"{place}: neither JSON nor DICOM nor a text dump; an entry begins with {{, "
-                "a dump with (gggg,eeee)"
-            ) from None
-        offset, syntax = 0, _syntax_of(encoding)
-    try:
-        return AttributeList.read(memoryview(content)[offset:], syntax)
+        head = read_file_head(content)
+        rest = memoryview(content)[head.data_set_offset :]
+        return AttributeList.read(rest, head.transfer_syntax_uid)
+    except NotDicomError:
+        raise EntryFault(
+            f"{place}: neither JSON nor DICOM nor a text dump; an entry begins with {{, "
+            "a dump with (gggg,eeee)"
+        ) from None
     except DataSetError as error:
         raise EntryFault(f"{place}: {error}") from error
-
-
-def _syntax_of(encoding: Encoding) -> str:
-    if encoding.implicit_vr:
-        return IMPLICIT_VR_LITTLE_ENDIAN
-    return EXPLICIT_VR_BIG_ENDIAN if encoding.big_endian else EXPLICIT_VR_LITTLE_ENDIAN

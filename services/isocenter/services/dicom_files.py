@@ -1,0 +1,132 @@
+"""Which files hold objects: yes, no, or may be, and then somebody has to look.
+
+One rule for whatever takes files: the content says what a file is, its name nothing; the data
+set says what its object is called, as the File Meta Information of real files is sometimes
+another object's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from isocenter.engine.buffers import Buffer
+from isocenter.engine.dataset import (
+    DataSetError,
+    ElementScanner,
+    NotDicomError,
+    encoding_of,
+    read_file_head,
+)
+from isocenter.engine.errors import IsocenterError
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.services.sop_classes import (
+    MEDIA_STORAGE_DIRECTORY,
+    is_known_for_no_objects,
+    name_of,
+)
+
+#: What is read first, to learn what a file is: the File Meta Information, and the data set up
+#: to the SOP Instance UID, have less than a tenth of it in real files.  Most CT and MR
+#: images need no second piece.
+HEAD_BYTES: Final = 640 << 10
+_SOP_CLASS_UID: Final = 0x00080016
+_SOP_INSTANCE_UID: Final = 0x00080018
+#: How a data set in implicit VR begins: group 0008.
+_IDENTIFYING_GROUP: Final = b"\x08\0"
+#: How the data set of a DICOMDIR begins.
+_DIRECTORY_GROUPS: Final = (b"\x04\0", b"\0\x04")
+
+
+class NotDicom(IsocenterError):
+    """A file is no DICOM object, and not meant as one; the message says how that was seen."""
+
+
+class DamagedFile(NotDicom):
+    """A file that is DICOM, or could be, and that no object can be read from."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """What object a file holds.
+
+    Attributes:
+        sop_class_uid, sop_instance_uid: what the data set says; empty where it does not.
+        media_storage_sop_class_uid, media_storage_sop_instance_uid: what the File Meta
+            Information says, as far as there is any.
+        forgiven: what is not as the standard has it, in words; no values.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    media_storage_sop_class_uid: str
+    media_storage_sop_instance_uid: str
+    transfer_syntax_uid: str
+    data_set_offset: int
+    forgiven: tuple[str, ...] = ()
+
+
+def identify(head: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileIdentity:
+    """What object a file holds.
+
+    Args:
+        head: the file, or its first `HEAD_BYTES`.
+
+    Raises:
+        NotDicom: none: it is something else, a DICOMDIR, or of a SOP class that stores nothing.
+        DamagedFile: it is DICOM, or could be, and cannot be taken.
+    """
+    try:
+        file = read_file_head(head)
+    except NotDicomError as error:
+        raise NotDicom(error.fault) from error
+    except DataSetError as error:
+        raise DamagedFile(str(error)) from error
+    rest = memoryview(head)[file.data_set_offset :]
+    meta = file.meta
+    media_class = meta.media_storage_sop_class_uid if meta else ""
+    if media_class == MEDIA_STORAGE_DIRECTORY or bytes(rest[:2]) in _DIRECTORY_GROUPS:
+        raise NotDicom("a DICOMDIR names objects and is none")
+    encoding = encoding_of(file.transfer_syntax_uid)
+    # Numbers that ascend are in many files; where nothing else speaks for implicit VR, the
+    # first group of all images does.
+    is_likely = (
+        meta is not None or not encoding.implicit_vr or bytes(rest[:2]) == _IDENTIFYING_GROUP
+    )
+    scanner = ElementScanner(encoding, frozenset({_SOP_CLASS_UID, _SOP_INSTANCE_UID}), limits)
+    try:
+        scanner.feed(rest)
+    except DataSetError as error:
+        # A fault further on is told with its place when the object is received.
+        if _SOP_INSTANCE_UID not in scanner.values:
+            if not is_likely:
+                raise NotDicom("starts like a data set and is none") from error
+            may_be = "" if meta else "starts like a data set, and is damaged: "
+            raise DamagedFile(f"{may_be}{error}") from error
+    sop_class_uid = _uid(scanner, _SOP_CLASS_UID)
+    sop_instance_uid = _uid(scanner, _SOP_INSTANCE_UID)
+    class_uid = sop_class_uid or media_class
+    if is_known_for_no_objects(class_uid):
+        raise NotDicom(f"no object of a patient: {name_of(class_uid)}")
+    if not sop_instance_uid:
+        if not is_likely:
+            raise NotDicom("starts like a data set and is none")
+        raise DamagedFile(
+            f"the data set has no SOP Instance UID (at byte {file.data_set_offset})"
+            if meta
+            else "may be a data set, and has no SOP Instance UID"
+        )
+    return FileIdentity(
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
+        media_storage_sop_class_uid=media_class,
+        media_storage_sop_instance_uid=meta.media_storage_sop_instance_uid if meta else "",
+        transfer_syntax_uid=file.transfer_syntax_uid,
+        data_set_offset=file.data_set_offset,
+        forgiven=file.forgiven,
+    )
+
+
+def _uid(scanner: ElementScanner, tag: int) -> str:
+    value = scanner.values.get(tag, b"")
+    return value.rstrip(b"\0 ").decode("ascii", "replace") if isinstance(value, bytes) else ""
