@@ -42,6 +42,7 @@ from isocenter.storage.folder import prepare_folder
 from isocenter.storage.held import BufferPool
 from isocenter.storage.keys import check_object_key, is_key_part
 from isocenter.storage.reader import FileReader
+from isocenter.storage.removal_hold import RemovalHold
 from isocenter.storage.staging import WRITERS, StagedFile, StagingArea, storage_error
 
 Durability = Literal["full", "relaxed"]
@@ -100,6 +101,7 @@ class FileStore:
         #: Folders below ``objects`` whose own name was synced by us and not removed since.
         self._known_folders: set[str] = set()
         self._lock_descriptor: int | None = None
+        self._hold = RemovalHold(root)
 
     @property
     def memory_per_object(self) -> int:
@@ -293,8 +295,14 @@ class FileStore:
 
         def remove_all() -> None:
             failure: OSError | None = None
+            is_held = self._hold.is_taken()
+            if not is_held:
+                self._hold.clear()
             for key in keys:
                 try:
+                    if is_held:
+                        with suppress(FileNotFoundError, NotADirectoryError):
+                            self._hold.put_aside(key, self._path(key))
                     self._remove(key)
                 except OSError as error:
                     failure = error
@@ -368,6 +376,7 @@ class FileStore:
     async def recover(
         self, is_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]]
     ) -> int:
+        await self._area.in_thread(self._hold.clear)
         names = await self._area.in_thread(self._staged_names)
         undone = 0
         for start in range(0, len(names), KEYS_PER_BLOCK):

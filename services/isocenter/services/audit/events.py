@@ -361,6 +361,19 @@ def configuration_reloaded(here: Here, reloaded: ConfigurationReloaded) -> Audit
     )
 
 
+def restricted_function_used(here: Here, subject: Path, text: str) -> AuditMessage:
+    """A.5.3.11: somebody had the whole archive copied, or put back."""
+    resource = _resource(ObjectKind.SECURITY_RESOURCE, subject.absolute().as_uri(), text)
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=EventType.USE_OF_RESTRICTED_FUNCTION,
+        action=Action.EXECUTE,
+        outcome=Outcome.SUCCESS,
+        participants=(here.participant(None), here.person(None, is_requestor=True)),
+        objects=(resource,),
+    )
+
+
 def recording_resumed(here: Here, trail: Path, text: str) -> AuditMessage:
     """A.5.3.11: something was wrong with the trail itself, and it is recorded again."""
     return AuditMessage(

@@ -51,6 +51,8 @@ COMMANDS: Final = (
     Command("config", "config", "show the effective settings"),
     Command("conformance", "conformance", "print the conformance statement (PS3.2)"),
     Command("db", "db", "look after the index: stats, verify, reindex"),
+    Command("backup", "backup", "back up the whole archive, beside a running server; verify"),
+    Command("restore", "restore", "bring an archive back from a backup"),
     Command("audit", "audit", "verify, show, follow and export the audit trail"),
     Command("import", "import_files", "take a folder of DICOM files into the archive"),
     Command("echoscu", "echoscu", "verify a peer (C-ECHO)"),

@@ -10,7 +10,13 @@ from typing import Final
 
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.maintenance import Findings, Progress, reindex, verify
+from isocenter.services.archive.maintenance import (
+    Findings,
+    Progress,
+    VerifyReport,
+    reindex,
+    verify,
+)
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_output_options
 from isocenter.services.cli.running import Interrupts, run_task
@@ -146,6 +152,11 @@ async def _verify(settings: Settings, terminal: Terminal, *, checksums: bool) ->
 
         async with _beside_the_server(settings) as archive:
             report = await verify(archive, progress=show, checksums=checksums)
+    return EXIT_OK if print_report(report, terminal) else EXIT_FAILED
+
+
+def print_report(report: VerifyReport, terminal: Terminal) -> bool:
+    """What a comparison of files and index found; whether all is well."""
     print_findings(
         terminal,
         {
@@ -174,10 +185,10 @@ async def _verify(settings: Settings, terminal: Terminal, *, checksums: bool) ->
             "isocenter db reindex makes the index forget those that are missing"
         )
     if not report.is_good:
-        return EXIT_FAILED
+        return False
     if report.orphans.count:
         terminal.note("isocenter db reindex takes into the index what is not in it")
-    return EXIT_OK
+    return True
 
 
 async def _reindex(settings: Settings, terminal: Terminal) -> int:

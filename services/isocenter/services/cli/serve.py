@@ -21,6 +21,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition, logs, systemd
 from isocenter.services.audit.collector import Protocol
 from isocenter.services.audit.opening import open_audit, stop_when_failed
+from isocenter.services.backup.restoring import check_not_restoring
 from isocenter.services.capture import CaptureFolder
 from isocenter.services.certificates.authority import CA_FOLDER
 from isocenter.services.certificates.expiry import renew_daily, warn, warn_daily
@@ -111,6 +112,8 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with ExitStack() as stack:
         try:
+            if not settings.storage.is_in_memory:
+                check_not_restoring(Path(settings.storage.data_dir))
             tls = _tls(settings, stack, only_check)
             access = access_control_of(settings)
             folder = settings.server.capture

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.backup.restoring import check_not_restoring
 from isocenter.services.forwarding.forwarder import finish_deletions
 from isocenter.services.ports import DuplicatePolicy, Index, ObjectStore, StorageError
 from isocenter.services.settings.loading import Settings
@@ -43,6 +44,7 @@ async def open_archive(
 
     Raises:
         StorageError: the data directory cannot be used, or another server uses it.
+        BackupError: a restore into it is not finished.
     """
     storage = settings.storage
     async with AsyncExitStack() as stack:
@@ -54,6 +56,7 @@ async def open_archive(
             recover = False
         else:
             data_dir = Path(storage.data_dir)
+            check_not_restoring(data_dir)
             files = await open_file_store(data_dir, durability=storage.durability)
             stack.push_async_callback(files.aclose)
             if lock:

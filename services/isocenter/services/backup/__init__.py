@@ -1,0 +1,1 @@
+"""Copies of a whole archive: made beside a running server, verified, and restored."""

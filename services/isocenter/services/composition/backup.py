@@ -1,0 +1,85 @@
+"""What a backup of the archive that the settings name consists of, and where a restore puts it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from isocenter.services.audit.opening import audit_folder
+from isocenter.services.backup.lists import BackupError
+from isocenter.services.backup.restoring import Place
+from isocenter.services.backup.source import Source
+from isocenter.services.settings.loading import SETTINGS, Settings, show
+from isocenter.storage.filesystem import open_file_store
+from isocenter.storage.removal_hold import RemovalHold
+from isocenter.storage.sqlite_backup import IndexFile
+
+__all__ = ["IndexFile", "backup_source_of", "locked_for_restore", "restore_place_of"]
+
+#: Settings that name files which nobody else may have.
+_SECRETS: Final = frozenset({"tls.key", "audit.key", "audit.hmac_key_file"})
+
+
+def backup_source_of(settings: Settings, config_file: Path | None, program: str) -> Source:
+    """The archive, for `isocenter.services.backup.making`.
+
+    Args:
+        config_file: where the settings came from, if it was a file.
+
+    Raises:
+        BackupError: the file cannot be read any more.
+    """
+    data_dir = Path(settings.storage.data_dir).absolute()
+    texts = [("effective.toml", show(settings).encode())]
+    if config_file is not None:
+        try:
+            texts.append(("isocenter.toml", config_file.read_bytes()))
+        except OSError as error:
+            raise BackupError(f"{config_file}: {error.strerror}") from error
+    paths = dict(_paths(settings))
+    return Source(
+        data_dir=data_dir,
+        audit=audit_folder(settings).absolute(),
+        index=IndexFile,
+        hold=RemovalHold(data_dir),
+        secrets=[path for key, path in paths.items() if key in _SECRETS],
+        settings=texts,
+        outside=[(key, path) for key, path in paths.items() if data_dir not in path.parents],
+        program=program,
+    )
+
+
+def restore_place_of(settings: Settings) -> Place:
+    """Where the archive belongs."""
+    return Place(
+        data_dir=Path(settings.storage.data_dir).absolute(),
+        audit=audit_folder(settings).absolute(),
+    )
+
+
+@asynccontextmanager
+async def locked_for_restore(place: Place) -> AsyncIterator[None]:
+    """Own the data directory, which is made if it is missing.
+
+    Raises:
+        StorageError: a server uses it, or it cannot be written.
+    """
+    files = await open_file_store(place.data_dir)
+    try:
+        files.lock()
+        yield
+    finally:
+        await files.aclose()
+
+
+def _paths(settings: Settings) -> Iterator[tuple[str, Path]]:
+    for setting in SETTINGS:
+        if setting.key in ("storage.data_dir", "server.capture"):
+            continue
+        value: Any = settings
+        for name in setting.key.split("."):
+            value = getattr(value, name)
+        if isinstance(value, Path):
+            yield setting.key, value.absolute()

@@ -1,0 +1,156 @@
+"""A consistent copy of an index that others write meanwhile, and what such a copy holds.
+
+SQLite's backup interface begins anew whenever somebody writes between two of its steps, and on a
+busy archive it would never end.  So the connection that is copied from holds a read transaction:
+all steps see the one moment at which it began, writers go on, and only the write-ahead log grows
+until the copy is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from isocenter.services.backup.source import IndexedFile
+from isocenter.services.ports import StorageError
+from isocenter.storage.migrations import LATEST_VERSION, WrongFileError, schema_version
+from isocenter.storage.sqlite_connection import BUSY_TIMEOUT_SECONDS, storage_error
+
+#: Pages of one step (4 KiB each): between two of them a copy can be stopped.
+_PAGES: Final = 1024
+#: UIDs in one question.
+_UIDS: Final = 500
+#: Faults of a damaged copy that are named.
+_NAMED_FAULTS: Final = 20
+
+_OBJECTS: Final = "objects/"
+
+
+class IndexFile:
+    """The index in one SQLite file, for `isocenter.services.backup`; every method blocks."""
+
+    latest_version = LATEST_VERSION
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def copy_to(
+        self,
+        target: Path,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Put a copy of one moment at *target*, on stable storage, in the place of another one.
+
+        Args:
+            progress: called between steps with pages done and pages in all; what it raises
+                stops the copy.
+
+        Raises:
+            StorageError: the index cannot be read, or the copy cannot be written.
+        """
+        try:
+            target.unlink(missing_ok=True)
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            with closing(_open(self.path)) as source, closing(_open(target)) as copy:
+                schema_version(source)
+                source.execute("BEGIN")
+                source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+                def tell(status: int, remaining: int, total: int) -> None:
+                    progress(total - remaining, total)
+
+                source.backup(copy, pages=_PAGES, progress=tell, sleep=0.0)
+                # Whole in one file, without a log beside it.
+                copy.execute("PRAGMA journal_mode = DELETE")
+            with target.open("rb") as file:
+                os.fsync(file.fileno())
+        except (OSError, sqlite3.Error, WrongFileError) as error:
+            raise storage_error(error, str(self.path)) from error
+
+    def version(self) -> int:
+        """The schema version; 0 for an empty database.
+
+        Raises:
+            StorageError: it is no index, or one of a newer program.
+        """
+        try:
+            with closing(_open(self.path, is_read_only=True)) as connection:
+                return schema_version(connection)
+        except (sqlite3.Error, WrongFileError) as error:
+            raise storage_error(error, str(self.path)) from error
+
+    def count(self) -> int:
+        """Rows that have a file.
+
+        Raises:
+            StorageError: the index cannot be read.
+        """
+        try:
+            with closing(_open(self.path, is_read_only=True)) as connection:
+                (count,) = connection.execute("SELECT count(*) FROM instance").fetchone()
+                return int(count)
+        except sqlite3.Error as error:
+            raise storage_error(error, str(self.path)) from error
+
+    def faults(self) -> Sequence[str]:
+        """What SQLite finds wrong in the file, a line each; reads all of it."""
+        try:
+            with closing(_open(self.path, is_read_only=True)) as connection:
+                rows = connection.execute(f"PRAGMA quick_check({_NAMED_FAULTS})").fetchall()
+        except sqlite3.Error as error:
+            return [str(error)]
+        return [] if rows == [("ok",)] else [str(row[0]) for row in rows]
+
+    def files(self) -> Iterator[IndexedFile]:
+        """The files that rows point to, in the order of their paths.
+
+        Raises:
+            StorageError: the index cannot be read.
+        """
+        try:
+            with closing(_open(self.path, is_read_only=True)) as connection:
+                # SQLite sorts on disk; its order of text is Python's.
+                for row in connection.execute(
+                    "SELECT object_key, sop_instance_uid, size, data_set_offset, digest, created_at"
+                    " FROM instance ORDER BY object_key"
+                ):
+                    yield IndexedFile(_OBJECTS + row[0], *row[1:])
+        except sqlite3.Error as error:
+            raise storage_error(error, str(self.path)) from error
+
+    def digests_of(self, sop_instance_uids: Sequence[str]) -> Mapping[str, tuple[str, str]]:
+        """Path and digest of those of the instances that are there now.
+
+        Raises:
+            StorageError: the index cannot be read.
+        """
+        found: dict[str, tuple[str, str]] = {}
+        try:
+            with closing(_open(self.path)) as connection:
+                for start in range(0, len(sop_instance_uids), _UIDS):
+                    some = sop_instance_uids[start : start + _UIDS]
+                    marks = ", ".join("?" * len(some))
+                    rows = connection.execute(
+                        "SELECT sop_instance_uid, object_key, digest FROM instance "  # noqa: S608 - marks only
+                        f"WHERE sop_instance_uid IN ({marks})",
+                        some,
+                    )
+                    found |= {uid: (_OBJECTS + key, digest) for uid, key, digest in rows}
+        except sqlite3.Error as error:
+            raise storage_error(error, str(self.path)) from error
+        return found
+
+
+def _open(path: Path, *, is_read_only: bool = False) -> sqlite3.Connection:
+    if not path.exists():
+        raise StorageError(f"the index {path} is missing")
+    connection = sqlite3.connect(
+        path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS, check_same_thread=False
+    )
+    if is_read_only:
+        connection.execute("PRAGMA query_only = ON")
+    return connection

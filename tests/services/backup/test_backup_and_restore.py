@@ -1,0 +1,464 @@
+"""`isocenter backup` and `restore`, as an operator types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from isocenter.services.audit.verifying import verify as verify_trail
+from isocenter.services.backup.folder import BackupFolder, Generation
+from isocenter.services.cli import main
+from services.archive_support import uid
+from services.cli_support import write_object
+
+Output = pytest.CaptureFixture[str]
+
+
+class Site:
+    """An archive with a CA, a policy and some objects, and where it is backed up to."""
+
+    def __init__(self, root: Path, capsys: Output) -> None:
+        self.root = root
+        self.data_dir = root / "data"
+        self.backups = root / "backups"
+        self._capsys = capsys
+
+    def call(self, *words: object) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        captured = self._capsys.readouterr()
+        return code, captured.out, captured.err
+
+    def add(self, *numbers: int, pixels: bytes = bytes(64)) -> None:
+        files = self.root / f"files{min(numbers)}-{len(pixels)}"
+        files.mkdir()
+        for number in numbers:
+            write_object(files, number, pixels=pixels)
+        code, out, err = self.call("import", files, "--data-dir", self.data_dir)
+        assert code == 0, out + err
+
+    def back_up(self, *options: object) -> Generation:
+        code, out, err = self.call("backup", self.backups, "--data-dir", self.data_dir, *options)
+        assert code == 0, out + err
+        return BackupFolder.open(self.backups).generations()[-1]
+
+    def restore(self, *options: object, to: str = "new") -> tuple[int, str, str]:
+        return self.call("restore", self.backups, "--data-dir", self.root / to, *options)
+
+    def object(self, number: int, data_dir: str = "data") -> Path:
+        (path,) = (self.root / data_dir / "objects").rglob(f"{uid(number)}.dcm")
+        return path
+
+
+@pytest.fixture
+def site(tmp_path: Path, capsys: Output) -> Site:
+    site = Site(tmp_path, capsys)
+    site.add(1, 2, 3)
+    for words in (
+        ["certs", "init"],
+        ["certs", "issue", "CT1"],
+        ["ae", "add", "CT1", "--name", "CT1"],
+    ):
+        code, out, err = site.call(*words, "--data-dir", site.data_dir)
+        assert code == 0, out + err
+    return site
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith("lock")
+    }
+
+
+def test_everything_but_the_keys_comes_back(site: Site) -> None:
+    site.back_up()
+    before = files_below(site.data_dir)
+    code, out, err = site.restore()
+    assert code == 0, out + err
+    assert "3 instances, 3 objects" in out
+    after = files_below(site.root / "new")
+    keys = {"certs/ca.key", "certs/issued/CT1/CT1.key"}
+    assert before.keys() - after.keys() == keys
+    for name in keys:
+        assert name in err
+    changed = {name for name in after if before.get(name) != after[name]}
+    # The restore itself is recorded; the index was copied page by page, and is compared below.
+    assert {name.partition("/")[0] for name in changed} <= {"audit", "index.db"}
+    assert verify_trail(site.root / "new" / "audit").is_good
+    trail = before["audit/audit-000000000001.jsonl"]
+    assert after["audit/audit-000000000001.jsonl"].startswith(trail)
+    code, out, _ = site.call("db", "stats", "--data-dir", site.root / "new")
+    assert "instances                 3" in out
+    for path in (site.root / "new").rglob("*"):
+        assert not path.stat().st_mode & 0o077 or path.suffix in {".crt", ".pem"}, path
+    for path in site.backups.rglob("*"):
+        assert not path.stat().st_mode & 0o077, path
+
+
+def test_coreutils_verify_it_as_well(site: Site) -> None:
+    generation = site.back_up()
+    done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=generation.folder, check=False)
+    assert done.returncode == 0
+    for entry in generation.entries():
+        path = BackupFolder(site.backups).path_of(entry.sha256)
+        output = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True)
+        assert output.stdout.split()[0] == path.name
+
+
+def test_only_what_is_new_is_copied_and_every_generation_is_whole(site: Site) -> None:
+    first = site.back_up()
+    contents = {path.name for path in BackupFolder(site.backups).contents()}
+    site.add(4)
+    second = site.back_up()
+    # One object, the audit trail, and its head.
+    assert second.manifest().copied == 3
+    assert contents <= {path.name for path in BackupFolder(site.backups).contents()}
+    for generation, instances in ((first, 3), (second, 4)):
+        code, out, err = site.restore("--generation", generation.name, to=generation.name)
+        assert code == 0, out + err
+        assert f"{instances} instances, {instances} objects" in out
+    code, out, err = site.call("backup", "--verify", "--all", site.backups)
+    assert code == 0, out + err
+    assert out.startswith("2 backups, ")
+
+
+def test_a_key_that_is_used_again_for_other_bytes_is_copied_again(site: Site) -> None:
+    """`replace` and deletion let one path hold another object later."""
+    first = site.back_up()
+    path = site.object(1)
+    old = path.read_bytes()
+    path.unlink()
+    code, *_ = site.call("db", "reindex", "--data-dir", site.data_dir)
+    assert code == 1  # forgotten
+    site.add(1, pixels=bytes(100))
+    assert site.object(1) == path
+    site.back_up()
+    code, out, err = site.restore()
+    assert code == 0, out + err
+    assert site.object(1, "new").read_bytes() == path.read_bytes() != old
+    code, out, err = site.restore("--generation", first.name, to="old")
+    assert site.object(1, "old").read_bytes() == old
+
+
+def test_keys_are_taken_along_with_a_passphrase(site: Site) -> None:
+    secret = site.root / "passphrase"
+    secret.write_text("correct horse battery\n")
+    generation = site.back_up("--key-passphrase-file", secret)
+    assert [key.kept for key in generation.manifest().keys] == ["encrypted", "encrypted"]
+    for content in files_below(site.backups).values():
+        assert b"-----BEGIN PRIVATE KEY" not in content
+        assert b"-----BEGIN EC PRIVATE KEY" not in content
+    # openssl opens it, too.
+    done = subprocess.run(
+        ["openssl", "pkey", "-in", generation.keys / "certs/ca.key", "-passin", f"file:{secret}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == (site.data_dir / "certs/ca.key").read_text()
+    wrong = site.root / "wrong"
+    wrong.write_text("incorrect horse\n")
+    code, _, err = site.restore("--key-passphrase-file", wrong)
+    assert code == 1
+    assert "the passphrase is not the one of this backup" in err
+    assert not (site.root / "new").exists()
+    code, out, err = site.restore("--key-passphrase-file", secret)
+    assert code == 0, out + err
+    for name in ("certs/ca.key", "certs/issued/CT1/CT1.key"):
+        assert (site.root / "new" / name).read_bytes() == (site.data_dir / name).read_bytes()
+        assert (site.root / "new" / name).stat().st_mode & 0o777 == 0o600
+    # The CA works on.
+    code, out, err = site.call("certs", "issue", "CT2", "--data-dir", site.root / "new")
+    assert code == 0, out + err
+
+
+def test_the_digest_of_a_public_key_tells_which_key_it_was(site: Site) -> None:
+    generation = site.back_up()
+    (key,) = (one for one in generation.manifest().keys if one.path == "certs/ca.key")
+    done = subprocess.run(
+        f"openssl pkey -in {site.data_dir}/certs/ca.key -pubout -outform DER | sha256sum",
+        shell=True, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split()[0] == key.public_key_sha256
+
+
+def test_settings_and_what_lies_elsewhere_are_told(site: Site) -> None:
+    secrets = [site.root / "hmac.key", site.data_dir / "hmac.key"]
+    for secret in secrets:
+        secret.write_text("0123456789abcdef0123456789abcdef")
+        secret.chmod(0o600)
+    config = site.root / "isocenter.toml"
+    text = '[storage]\ndata_dir = "data"\n[server]\nae_title = "SITE"\n'
+    config.write_text(f'{text}[audit]\nhmac_key_file = "{secrets[0]}"\n')
+    code, out, err = site.call("backup", site.backups, "--config", config)
+    assert code == 0, out + err
+    assert f"not backed up: {secrets[0]} (audit.hmac_key_file)" in err
+    text = f'{text}[audit]\nhmac_key_file = "{secrets[1]}"\n'
+    config.write_text(text)
+    code, out, err = site.call("backup", site.backups, "--config", config)
+    assert code == 0, out + err
+    assert "certs/issued/CT1/CT1.key, hmac.key" in err
+    generation = BackupFolder.open(site.backups).generations()[-1]
+    assert (generation.settings / "isocenter.toml").read_text() == text
+    assert 'ae_title = "SITE"' in (generation.settings / "effective.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"), "was changed"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "bytes instead of"),
+        (lambda path: path.unlink(), "is gone"),
+    ],
+)
+def test_damage_of_the_backup_is_found_and_mended_by_the_next(
+    site: Site, damage: Callable[[Path], object], fault: str
+) -> None:
+    generation = site.back_up()
+    (entry,) = (one for one in generation.entries() if f"{uid(2)}.dcm" in one.path)
+    damage(BackupFolder(site.backups).path_of(entry.sha256))
+    for options in ([], ["--all"]):
+        code, out, err = site.call("backup", "--verify", site.backups, *options)
+        assert code == 1
+        assert f"{generation.name}: {entry.path} (" in err
+        assert fault in err
+    code, _, err = site.restore()
+    assert code == 1
+    assert "--generation NAME" in err
+    code, out, err = site.restore("--incomplete", to="part")
+    assert code == 1
+    assert f"not restored: {entry.path}" in err
+    assert "1 missing" in out
+    if fault != "was changed":  # what looks as it did is read by --verify only
+        site.back_up()
+        code, out, err = site.call("backup", "--verify", site.backups)
+        assert code == 0, out + err
+        code, out, err = site.restore(to="again")
+        assert code == 0, out + err
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "objects.jsonl", "index.db", "SHA256SUMS"])
+def test_damage_of_a_generation_itself_stops_the_restore(site: Site, name: str) -> None:
+    generation = site.back_up()
+    path = generation.folder / name
+    path.write_bytes(path.read_bytes()[:-7] + b"damaged")
+    code, _, err = site.call("backup", "--verify", site.backups)
+    assert code == 1
+    assert generation.name in err
+    code, _, err = site.restore()
+    assert code == 1
+    assert "is damaged" in err
+    assert not (site.root / "new").exists()
+
+
+def test_what_the_archive_has_lost_is_said_and_kept_from_before(site: Site) -> None:
+    first = site.back_up()
+    site.add(4)
+    site.object(1).write_bytes(site.object(1).read_bytes()[:-1] + b"?")
+    site.object(4).unlink()
+    code, out, err = site.call("backup", site.backups, "--data-dir", site.data_dir, "--keep", 1)
+    assert code == 1
+    assert f"not in the backup: {uid(4)} (its object is gone)" in err
+    # The one that is damaged now was copied when it was well; and no good backup is removed.
+    assert uid(1) not in err
+    assert first.folder.is_dir()
+    code, out, err = site.call("backup", "--verify", site.backups)
+    assert code == 0, out + err
+    assert "1 objects were lost in the archive itself" in err
+    code, out, err = site.restore()
+    assert code == 1
+    assert "1 missing, 0 of wrong size, 0 changed" in out
+
+
+def test_damaged_objects_are_not_taken_for_good_ones(site: Site) -> None:
+    site.object(1).write_bytes(site.object(1).read_bytes()[:-1] + b"?")
+    code, _, err = site.call("backup", site.backups, "--data-dir", site.data_dir)
+    assert code == 1
+    assert f"{uid(1)} (the data set is not the one that was stored)" in err
+
+
+def test_an_unfinished_backup_is_none_and_is_taken_over(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def full(self: BackupFolder, generation: Generation) -> Generation:
+            raise OSError(28, os.strerror(28))
+
+        patch.setattr(BackupFolder, "finish", full)
+        code, _, err = site.call("backup", site.backups, "--data-dir", site.data_dir)
+        assert code == 1
+    folder = BackupFolder.open(site.backups)
+    assert not folder.generations()
+    (unfinished,) = folder.unfinished()
+    # The end of its list as a power failure may leave it.
+    unfinished.objects.write_bytes(unfinished.objects.read_bytes()[:-20])
+    code, _, err = site.restore()
+    assert code == 1
+    assert "one was begun, and is not finished" in err
+    code, out, _ = site.call("backup", "--list", site.backups)
+    assert "not finished" in out
+    code, out, err = site.call("backup", site.backups, "--data-dir", site.data_dir)
+    assert code == 0, out + err
+    assert "was not finished" in err
+    (generation,) = folder.generations()
+    assert not folder.unfinished()
+    assert generation.manifest().copied <= 2  # the audit trail and its head
+    assert site.restore()[0] == 0
+
+
+def test_a_restore_that_was_cut_short_goes_on_and_keeps_servers_out(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.back_up()
+    new = site.root / "new"
+    with monkeypatch.context() as patch:
+        from isocenter.services.backup import restoring
+
+        def stop(self: object) -> None:
+            raise OSError(5, os.strerror(5))
+
+        patch.setattr(restoring.Restoring, "_finish", stop)
+        assert site.restore()[0] == 1
+    assert (new / "restoring.json").exists()
+    for words in (["serve", "--no-tls", "--port", 0], ["db", "verify"], ["db", "reindex"]):
+        code, _, err = site.call(*words, "--data-dir", new)
+        assert code != 0
+        assert "is not finished; go on with isocenter restore" in err
+    code, out, err = site.restore()
+    assert code == 0, out + err
+    assert "3 were there from before" in out
+    assert not (new / "restoring.json").exists()
+
+
+def test_nothing_is_restored_over_something(site: Site) -> None:
+    site.back_up()
+    site.add(4)
+    before = files_below(site.data_dir)
+    code, _, err = site.restore(to="data")
+    assert code == 1
+    assert "is not empty" in err
+    assert files_below(site.data_dir) == before
+    code, out, err = site.restore("--replace", to="data")
+    assert code == 0, out + err
+    assert "3 instances" in out
+    (aside,) = site.root.glob("data.replaced-*")
+    assert files_below(aside) == before
+    os.mkdir(site.root / "empty", 0o700)
+    assert site.restore(to="empty")[0] == 0
+
+
+def test_check_changes_nothing(site: Site) -> None:
+    site.back_up()
+    code, out, err = site.restore("--check")
+    assert code == 0, out + err
+    assert "can be restored" in out
+    assert not (site.root / "new").exists()
+
+
+def test_old_generations_go_with_what_only_they_had(site: Site) -> None:
+    first = site.back_up()
+    site.object(3).unlink()
+    site.call("db", "reindex", "--data-dir", site.data_dir)
+    second = site.back_up()
+    code, out, err = site.call("backup", site.backups, "--data-dir", site.data_dir, "--keep", 2)
+    assert code == 0, out + err
+    folder = BackupFolder.open(site.backups)
+    assert next(one.name for one in folder.generations()) == second.name
+    assert not first.folder.exists()
+    listed = {entry.sha256 for one in folder.generations() for entry in one.entries()}
+    assert {path.name for path in folder.contents()} == listed
+    code, out, err = site.call("backup", "--verify", "--all", site.backups)
+    assert code == 0, out + err
+
+
+def test_a_backup_of_a_later_program_is_left_alone(site: Site) -> None:
+    generation = site.back_up()
+    manifest = json.loads((generation.folder / "manifest.json").read_text())
+    for members, words in (
+        ({"format": 99}, "format 99"),
+        ({"schema_version": 99}, "newer Isocenter"),
+    ):
+        text = json.dumps(manifest | members)
+        (generation.folder / "manifest.json").write_text(text)
+        (generation.folder / "SHA256SUMS").unlink()
+        generation.seal()
+        code, _, err = site.restore()
+        assert code == 1
+        assert words in err
+        assert not (site.root / "new").exists()
+
+
+def test_lists_that_lead_out_of_the_folder_are_refused(site: Site) -> None:
+    generation = site.back_up()
+    text = generation.files.read_text().replace('"path":"access/', '"path":"../access/', 1)
+    assert "../" in text
+    generation.files.write_text(text)
+    (generation.folder / "SHA256SUMS").unlink()
+    generation.seal()
+    code, _, err = site.restore()
+    assert code == 1
+    assert "not an entry of a backup" in err
+    assert not (site.root / "new").exists()
+
+
+def test_two_at_once_keep_out_of_each_others_way(site: Site) -> None:
+    site.back_up()
+    with BackupFolder(site.backups).locked(shared=True):
+        code, _, err = site.call("backup", site.backups, "--data-dir", site.data_dir)
+        assert code == 1
+        assert "is in use by another backup" in err
+        assert site.call("backup", "--verify", site.backups)[0] == 0
+
+
+def test_bad_input_changes_nothing(site: Site) -> None:
+    something = site.root / "something"
+    something.mkdir()
+    (something / "letter.txt").write_text("keep me")
+    short = site.root / "short"
+    short.write_text("abc")
+    cases: list[tuple[list[object], int, str]] = [
+        (["backup", something, "--data-dir", site.data_dir], 1, "holds something else"),
+        (["backup", short, "--data-dir", site.data_dir], 1, "short"),
+        (["backup", site.data_dir / "b", "--data-dir", site.data_dir], 1, "within each other"),
+        (["backup", site.root / "b", "--data-dir", site.root / "no"], 2, "no archive is there"),
+        (["backup", site.root / "b", "--data-dir", ":memory:"], 2, "in memory"),
+        (["backup", "--verify", something], 1, "no backup is there"),
+        (["backup", "--list", site.root / "no"], 1, "no backup is there"),
+        (["backup", site.root / "b", "--all"], 2, "go with --verify"),
+        (["backup", "--verify", site.root / "b", "--keep", 1], 2, "go with making"),
+        (
+            [
+                "backup",
+                site.root / "b",
+                "--data-dir",
+                site.data_dir,
+                "--key-passphrase-file",
+                short,
+            ],
+            1,
+            "must have 8 to 1023 bytes",
+        ),
+        (["restore", something, "--data-dir", site.root / "n"], 1, "no backup is there"),
+        (["restore", something], 2, "say where to"),
+    ]
+    before = files_below(something)
+    for words, code, text in cases:
+        found, out, err = site.call(*words)
+        assert (found, text in err) == (code, True), (words, out, err)
+        assert out == ""
+    assert files_below(something) == before
+    assert not (site.root / "n").exists()
+    site.back_up()
+    code, _, err = site.restore("--generation", "20260101T000000Z")
+    assert code == 1
+    assert "no backup '20260101T000000Z'; the last ones are" in err
+    code, _, err = site.call("restore", site.backups, "--data-dir", site.backups / "inner")
+    assert code == 1
+    assert "within each other" in err
+    with pytest.raises(SystemExit, match="2"):
+        site.call("backup", site.backups, "--keep", "0")
