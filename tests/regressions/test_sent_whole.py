@@ -6,6 +6,7 @@ of the last was given to the next reader before a slow peer had taken it.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,11 +18,13 @@ import trio
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services import transport
 from isocenter.services.client import open_association
 from isocenter.services.objects import PART_BYTES, DicomObject
 from isocenter.services.peer import Peer
 from isocenter.services.store import Storage
 from isocenter.services.transport import SocketTransport
+from isocenter.storage import reader
 from isocenter.storage.filesystem import open_file_store
 from services.archive_support import CT, data_set, data_set_of, opened, store, uid
 from support.serving import port_of, serving
@@ -32,11 +35,17 @@ ENCODINGS = {
 }
 
 
+@pytest.mark.parametrize("has_posix", [True, False])
 @pytest.mark.parametrize("syntax", ENCODINGS)
 @pytest.mark.parametrize("size", [PART_BYTES // 2, 2 * PART_BYTES, 4 * PART_BYTES + 2])
 async def test_an_object_of_several_parts_arrives_as_it_is(
-    size: int, syntax: str, tmp_path: Path
+    size: int, syntax: str, has_posix: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not has_posix:  # neither gathering writes nor reads from a position, as on Windows
+        monkeypatch.setattr(transport, "_GATHERS", False)
+        monkeypatch.setattr(reader, "_NO_WAIT", None)
+        for name in ("preadv", "pread"):
+            monkeypatch.delattr(os, name)
     pixels = Random(size).randbytes(size)
     ours, theirs = [await open_file_store(tmp_path / name) for name in ("ours", "theirs")]
     async with (
@@ -89,23 +98,23 @@ async def test_what_a_slow_peer_has_not_taken_yet_is_not_overwritten(tmp_path: P
             for number, data in expected.items()
         }
 
-        async def send(number: int, transport: SocketTransport) -> None:
+        async def send(number: int, connection: SocketTransport) -> None:
             async with open_association(
                 Peer("X", "127.0.0.1", port_of(server)),
                 [(CT, [EXPLICIT_VR_LITTLE_ENDIAN])],
-                transport=transport,
+                transport=connection,
             ) as association:
                 item = DicomObject.from_stored(stored[number], archive.open)
                 assert (await association.store(item)).status == 0x0000
 
-        def connection() -> socket.socket:
+        def connect() -> socket.socket:
             return socket.create_connection(("127.0.0.1", port_of(server)))
 
-        slow = Stalled(connection())
+        slow = Stalled(connect())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send, 1, slow)
             await slow.has_stalled.wait()
-            await send(2, SocketTransport(connection()))
+            await send(2, SocketTransport(connect()))
             slow.go_on.set()
         arrived = await destination.get([uid(1), uid(2)])
         for number, data in expected.items():

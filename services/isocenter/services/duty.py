@@ -7,12 +7,16 @@ one, takes it back when that one ends, however it ends, and another gets it.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import trio
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a server has one process
+    fcntl = None  # type: ignore[assignment]
 
 #: How often a process looks whether the one on duty has gone.
 LOOK_SECONDS: Final = 5.0
@@ -24,14 +28,10 @@ async def on_duty(lock: Path, work: Callable[[], Awaitable[None]]) -> None:
     Args:
         lock: a file, made when it is missing; the folder must be there.
     """
-    if sys.platform == "win32":  # a server has one process there
-        await work()
-        return
-    import fcntl
-
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(lock, flags, 0o600)
     try:
-        while True:
+        while fcntl is not None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break

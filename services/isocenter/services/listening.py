@@ -126,7 +126,9 @@ def open_listener(bind: Bind) -> list[socket.socket]:
     for family, kind, protocol, _, address in dict.fromkeys(found):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # On Windows SO_REUSEADDR would let anybody else take the port, too.
+            exclusive = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)
+            sock.setsockopt(socket.SOL_SOCKET, exclusive or socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((address[0], port, *address[2:]))

@@ -13,6 +13,8 @@ except ImportError:  # Windows
 
 _FILE: Final = "server.pid"
 _MOST_DIGITS: Final = 20
+#: Windows has neither links that could be followed nor descriptors that children get unasked.
+_FLAGS: Final = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class PidFile:
@@ -23,14 +25,12 @@ class PidFile:
 
     def __init__(self, data_dir: Path) -> None:
         """Raises OSError: it cannot be written, or another process has it."""
-        self._descriptor = os.open(
-            data_dir / _FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        self._descriptor = os.open(data_dir / _FILE, _FLAGS | os.O_CREAT, 0o600)
         try:
             if fcntl is not None:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+            os.write(self._descriptor, f"{os.getpid()}\n".encode())
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -48,7 +48,7 @@ def pid_of_server(data_dir: Path) -> int | None:
         OSError: it cannot be looked at.
     """
     try:
-        descriptor = os.open(data_dir / _FILE, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(data_dir / _FILE, _FLAGS)
     except FileNotFoundError:
         return None
     try:
@@ -58,7 +58,7 @@ def pid_of_server(data_dir: Path) -> int | None:
                 return None  # nobody holds it: what is in it was left behind
             except BlockingIOError:
                 pass
-        text = os.pread(descriptor, _MOST_DIGITS, 0).decode("ascii", "replace").strip()
+        text = os.read(descriptor, _MOST_DIGITS).decode("ascii", "replace").strip()
         return int(text) if text.isdigit() else None
     finally:
         os.close(descriptor)

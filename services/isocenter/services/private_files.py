@@ -62,7 +62,7 @@ def make_private_directory(path: Path) -> None:
 def give_to_owner_of(folder: Path, made: Path | int) -> None:
     """An operator may be root; the server, who owns the folder, has to read what was made in it.
     Does nothing for anybody else than root."""
-    if os.name == "posix" and os.geteuid() == 0:
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
         owner = folder.stat()
         os.chown(made, owner.st_uid, owner.st_gid)
 

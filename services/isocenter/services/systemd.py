@@ -74,7 +74,7 @@ def _inherited(descriptor: int, name: str) -> socket.socket:
 def notify(state: str) -> None:
     """Tell systemd, if it wants to know: ``READY=1``, ``STOPPING=1``, ``WATCHDOG=1`` …"""
     path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
+    if not path or not hasattr(socket, "AF_UNIX"):
         return
     address = "\0" + path[1:] if path.startswith("@") else path
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:

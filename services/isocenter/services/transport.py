@@ -34,6 +34,8 @@ _SHORT_MESSAGE: Final = 1024
 _MOST_BUFFERS: Final = 512
 #: Below this, one copy is cheaper than handing the buffers to the kernel or to TLS one by one.
 _JOIN_BELOW: Final = 64 << 10
+#: Whether the kernel takes several buffers in one call; that of Windows does not.
+_GATHERS: Final = hasattr(socket.socket, "sendmsg")
 _TCP_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -125,7 +127,10 @@ class SocketTransport:
         )
         try:
             while pending:
-                sent = self._socket.sendmsg(pending[:_MOST_BUFFERS])
+                if _GATHERS:
+                    sent = self._socket.sendmsg(pending[:_MOST_BUFFERS])
+                else:
+                    sent = self._socket.send(pending[0])
                 first = 0
                 while first < len(pending) and sent >= len(pending[first]):
                     sent -= len(pending[first])

@@ -85,12 +85,13 @@ class SystemFiles:
                     raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
 
     def write_past_cache(self, descriptor: int, on: bool) -> bool:
-        if sys.platform != "linux":
+        direct: int = getattr(os, "O_DIRECT", 0)
+        if sys.platform != "linux" or not direct:
             return False
         import fcntl
 
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-        flags = flags | os.O_DIRECT if on else flags & ~os.O_DIRECT
+        flags = flags | direct if on else flags & ~direct
         try:
             fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
         except OSError:
@@ -128,8 +129,8 @@ class SystemFiles:
         os.rmdir(path)
 
     def sync_folder(self, path: str) -> None:
-        if sys.platform == "win32":
-            return  # no such operation; NTFS journals names by itself
+        if not hasattr(os, "O_DIRECTORY"):
+            return  # Windows: no such operation; NTFS journals names by itself
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             self.sync(descriptor)

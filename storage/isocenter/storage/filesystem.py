@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
@@ -439,10 +438,14 @@ class FileStore:
         Raises:
             StorageError: another server has it.
         """
-        if sys.platform == "win32":
-            raise StorageError("a file store cannot be shared or locked on Windows")
-        import fcntl
-
+        try:
+            import fcntl
+        except ImportError:
+            raise StorageError(
+                f"the data directory {self._root} cannot be locked against a second server: this "
+                "system has no POSIX file locks; run the archive on Linux or another POSIX "
+                "system, or in memory (--data-dir :memory:)"
+            ) from None
         path = os.path.join(self._root, "lock")
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)

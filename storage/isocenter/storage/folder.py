@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import sys
 from contextlib import suppress
 
 from isocenter.services.ports import StorageError
@@ -53,7 +52,7 @@ def prepare_folder(path: str) -> tuple[str, bool]:
                 with suppress(FileNotFoundError):
                     os.unlink(name)
     except OSError as error:
-        user = f"user {os.getuid()}" if sys.platform != "win32" else "this user"
+        user = f"user {os.getuid()}" if hasattr(os, "getuid") else "this user"
         raise StorageError(
             f"cannot write in the data directory {root}: {error.strerror}; give {user} "
             "the right to write there (chown, chmod), make room, or choose another "

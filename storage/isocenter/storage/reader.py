@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from typing import Final, Self
 
 import trio
@@ -14,6 +15,8 @@ from isocenter.storage.held import BUFFER_BYTES, BufferPool
 
 #: Linux: take only what is in the page cache, never wait for the disk.
 _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)
+#: Where a read cannot say from where on (Windows), one after the other moves and reads.
+_ONE_POSITION: Final = threading.Lock()
 
 
 class FileReader:
@@ -126,6 +129,8 @@ def _read_all(descriptor: int, buffer: memoryview, offset: int) -> int:
 def _read_some(descriptor: int, buffer: memoryview, offset: int) -> int:
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [buffer], offset)
-    piece = os.pread(descriptor, len(buffer), offset)
+    with _ONE_POSITION:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        piece = os.read(descriptor, len(buffer))
     buffer[: len(piece)] = piece
     return len(piece)

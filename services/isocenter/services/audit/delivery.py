@@ -413,7 +413,7 @@ def _try_lock(path: Path) -> Iterator[bool]:
 
 def _unacknowledged(stream: trio.abc.Stream) -> int:
     """Bytes that the collector's machine has not acknowledged, where the system can tell."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or fcntl is None:
         return 0
     if isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream

@@ -66,8 +66,8 @@ class Patient:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a user ID without a name, as in containers
-        return f"uid-{os.getuid()}"
+    except (KeyError, OSError, ImportError):  # a user ID without a name, as in containers
+        return f"uid-{os.getuid()}" if hasattr(os, "getuid") else "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

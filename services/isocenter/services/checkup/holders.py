@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +70,12 @@ def is_locked(path: Path) -> bool:
 
     Where the system does not tell, it asks for the lock and gives it back at once.
     """
-    if sys.platform == "win32":
-        return False
     if lock_holders(path):
         return True
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError:  # Windows, where no server can have it
+        return False
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:

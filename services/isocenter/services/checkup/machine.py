@@ -61,7 +61,7 @@ def examine_folder(settings: Settings) -> Examined:
         fault_text = f"{folder} is no directory"
         cure = "choose another one with --data-dir"
         return Examined(what, fault_text, (error(fault_text, cure=cure, side=Side.HERE),))
-    if os.name != "posix":
+    if not hasattr(os, "geteuid"):
         return Examined(what, str(folder))
     mode = stat.S_IMODE(status.st_mode)
     owner = _user(status.st_uid)
@@ -293,10 +293,10 @@ def _is_synchronized() -> bool | None:
 
 def examine_descriptors(settings: Settings) -> Examined:
     """Whether as many files may be open as connections are allowed."""
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:
         return Examined("open files", "no limit on this system")
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = settings.server.max_connections + _OTHER_DESCRIPTORS
     findings: tuple[Finding, ...] = ()

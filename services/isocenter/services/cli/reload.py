@@ -46,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     storage = load_settings(arguments.config, overrides=overrides).storage
     if storage.is_in_memory:
         raise SettingsError("storage.data_dir", "reload", "is in memory; send SIGHUP to the server")
-    if sys.platform == "win32":
-        print("isocenter reload: needs a system with signals; restart the server", file=sys.stderr)
+    if not hasattr(signal, "SIGHUP"):
+        print("isocenter reload: needs a system with SIGHUP; restart the server", file=sys.stderr)
         return EXIT_FAILED
     try:
         pid = pid_of_server(storage.data_dir)

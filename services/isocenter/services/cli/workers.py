@@ -30,7 +30,9 @@ _MOST_FAILED_STARTS: Final = 3
 _PID: Final = struct.Struct("=q")
 _MOST_BEATS: Final = 512
 #: By which the parent is told what to do.
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SIGNALS: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
 
 
 def run_workers(
@@ -50,7 +52,10 @@ def run_workers(
         announce: called in the parent when the first worker accepts.
     """
     if not hasattr(os, "fork"):
-        print("isocenter serve: --workers needs a system with fork; use 1", file=sys.stderr)
+        print(
+            f"isocenter serve: {count} workers need a system with fork (POSIX); set --workers 1",
+            file=sys.stderr,
+        )
         return 2
     code = _wait(_fork(prepare))
     if code:

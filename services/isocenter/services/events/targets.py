@@ -12,7 +12,6 @@ import os
 import signal
 import ssl
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -290,10 +289,10 @@ async def _end(process: trio.Process) -> None:
     """Cancelled or out of time: it and its children go, at once."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
-            if sys.platform == "win32":
-                process.kill()
-            else:
+            if hasattr(os, "killpg"):
                 os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
     for stream in (process.stdin, process.stderr):

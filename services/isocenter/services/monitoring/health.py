@@ -172,10 +172,12 @@ class Health:
 def _probe(folder: Path) -> tuple[int, int, int]:
     """Write, read and remove a few bytes; how full the disk is."""
     path = folder / f".{_PROBE}.{os.getpid()}"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, 0o600)
     try:
         os.write(descriptor, b"ok")
-        if os.pread(descriptor, 2, 0) != b"ok":
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        if os.read(descriptor, 2) != b"ok":
             raise OSError("what was written is not what is read")
     finally:
         os.close(descriptor)
