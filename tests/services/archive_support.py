@@ -19,8 +19,17 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 STUDY, SERIES = "1.2.3", "1.2.3.4"
 
 
-#: What a peer may say where a UID belongs.
-BAD_UIDS = ["", "../1", "1.2/3", "1..2", ".", "1.2.", "1.2\0", "1" * 65, "1.2.a", "/1.2", "1.2\n"]
+#: What a peer may say where a UID belongs, and what never is taken.
+BAD_UIDS = [
+    "", "../1", "1.2/3", "/1.2", "/", ".", "..", "1.2\0", "1.2\n", "1" * 65, "1\\2", "1*2", "1?2",
+    " 1.2", "1.2 ", "1.2.é", "\x7f", "1.2\x1b", "=:" * 32,
+]  # fmt: skip
+#: What breaks PS3.5 9.1 and can be a name (`storage.uids`).
+ODD_UIDS = [
+    "1..2", "1.2.", ".1.2", "...", "1.2.a", "1.2.A", "a.1", "-1", "1-2", "1.2 3", "urn:oid:1.2",
+    "{A1B2C3D4-E5F6-4a7b-8C9D-0E1F2A3B4C5D}", "1.2_3", "_2e", "__", "1.2~3", "1.2~0123abcd",
+    "1.2.dcm", "con", "A" * 64, "aB" * 32, "1" * 63 + ".", "%2e%2e", "1,2;3=4+5", "'\"<>|",
+]  # fmt: skip
 
 
 def uid(number: int) -> str:
@@ -33,6 +42,7 @@ def data_set(
     sop_class: str = CT,
     study: str = STUDY,
     series: str = SERIES,
+    instance: str = "",
     study_date: str = "20240229",
     pixels: bytes = b"\1\2\3\4",
     encoding: Encoding = EXPLICIT_LITTLE,
@@ -40,7 +50,7 @@ def data_set(
     elements: list[tuple[int, str, bytes]] = [
         (0x00080005, "CS", b"ISO_IR 192"),
         (0x00080016, "UI", sop_class.encode()),
-        (0x00080018, "UI", uid(number).encode()),
+        (0x00080018, "UI", (instance or uid(number)).encode()),
         (0x00080020, "DA", study_date.encode()),
         (0x00080060, "CS", b"CT"),
         (0x00100010, "PN", "Bäcker^Anna".encode()),

@@ -38,11 +38,13 @@ from isocenter.services.archive.archive import (
 )
 from isocenter.services.archive.naming import NamingScheme, distinct_key
 from isocenter.services.ports import DuplicatePolicy, StorageError
+from isocenter.services.uids import UidRule
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import (
     BAD_UIDS,
     CT,
+    ODD_UIDS,
     SERIES,
     STUDY,
     FailingIndex,
@@ -166,7 +168,7 @@ async def test_a_uid_of_the_command_that_is_none(archive: Archive, which: str, b
     assert error.status == 0x0117
 
 
-@pytest.mark.parametrize("bad", ["../1", "1.2/3", "1..2", ".", "..", "1" * 65, "1.2.a", "1\\2"])
+@pytest.mark.parametrize("bad", ["../1", "1.2/3", ".", "..", "1" * 65, "1*2", "1?2", "1\\2"])
 @pytest.mark.parametrize("which", ["study", "series"])
 async def test_a_uid_of_the_data_set_that_is_none(archive: Archive, which: str, bad: str) -> None:
     error = await refused(archive, data=data_set(1, **{which: bad}))  # type: ignore[arg-type]
@@ -174,6 +176,41 @@ async def test_a_uid_of_the_data_set_that_is_none(archive: Archive, which: str, 
     assert bad not in str(error) or len(bad) < 3
     assert await keys_of(archive) == set()
     assert archive.budget.taken == 0
+
+
+@pytest.mark.parametrize("odd", ODD_UIDS)
+@pytest.mark.parametrize("which", ["sop_class_uid", "transfer_syntax_uid"])
+async def test_what_is_negotiated_keeps_to_the_rules(
+    archive: Archive, which: str, odd: str
+) -> None:
+    assert (await refused(archive, **{which: odd})).status == 0x0117
+
+
+async def test_odd_uids_are_kept_and_told(
+    archive: Archive, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`storage.uids` = safe, the default: found, and given back, by what they are called."""
+    caplog.set_level("INFO")
+    for odd in ODD_UIDS:
+        data = data_set(1, study=odd, series=odd, instance=odd)
+        assert (await store(archive, 1, data, sop_instance_uid=odd)).outcome is StoreOutcome.STORED
+        stored = (await archive.get([odd]))[odd]
+        assert (stored.study_instance_uid, stored.series_instance_uid) == (odd, odd)
+        assert await data_set_of(archive, stored) == data
+        assert await archive.are_indexed([stored.object_key]) == [True]
+    assert (await archive.statistics()).instances == len(ODD_UIDS)
+    told = [one.getMessage() for one in caplog.records if "breaks PS3.5 9.1" in one.getMessage()]
+    assert len(told) == len(ODD_UIDS)
+
+
+@pytest.mark.parametrize("odd", ODD_UIDS)
+async def test_strict_uids(odd: str) -> None:
+    async with opened(MemoryStore(), uids=UidRule.STRICT) as archive:
+        assert (await refused(archive, sop_instance_uid=odd)).status == 0x0117
+        for which in ("study", "series"):
+            error = await refused(archive, data=data_set(1, **{which: odd}))  # type: ignore[arg-type]
+            assert error.status == 0x0117
+        await store(archive, 1, data_set(1, study="1.02.3", series="0.1"))  # leading zeros
 
 
 @pytest.mark.parametrize(

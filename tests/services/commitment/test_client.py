@@ -246,7 +246,7 @@ def test_commitscu_listens_for_the_report(tmp_path: Path, capsys: Output) -> Non
     [
         ([], "give files or folders"),
         (["missing.dcm"], "no such file"),
-        (["--study", "x"], "is no UID"),
+        (["--study", "1/2"], "is no UID"),
         (["--study", "1.2", "--no-stay"], "--no-stay needs --port"),
         (["--study", "1.2", "--wait", "0"], "whole number"),
     ],

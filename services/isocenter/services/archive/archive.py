@@ -7,6 +7,7 @@ behind File Meta Information of ours (PS3.10 7.1).
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -27,6 +28,7 @@ from isocenter.services.archive.ingest import (
     OUT_OF_RESOURCES,
     ObjectScan,
     StoreError,
+    breaks_the_rules,
     check_command,
 )
 from isocenter.services.archive.naming import NamingScheme, sop_instance_uid_of
@@ -44,11 +46,14 @@ from isocenter.services.ports import (
 )
 from isocenter.services.rules.conditions import Sender
 from isocenter.services.rules.evaluation import NO_RULES, NOTHING_DECIDED
+from isocenter.services.uids import UidRule
 
 if TYPE_CHECKING:
     from isocenter.services.rules.coercing import Coercion
 
 __all__ = ["Archive", "Ingest", "StoreError", "StoreOutcome", "StoreResult"]
+
+log = logging.getLogger("isocenter.archive")
 
 #: Bytes of all objects on their way in that the process holds in memory.
 MEMORY_BUDGET: Final = 256 << 20
@@ -78,6 +83,7 @@ class Archive:
         *,
         naming: NamingScheme = NamingScheme.UID,
         duplicates: DuplicatePolicy = DuplicatePolicy.IGNORE,
+        uids: UidRule = UidRule.SAFE,
         memory_budget: int = MEMORY_BUDGET,
         memory_wait_seconds: float = MEMORY_WAIT_SECONDS,
         cleanup_grace_seconds: float = CLEANUP_GRACE_SECONDS,
@@ -88,6 +94,7 @@ class Archive:
         self.store = store
         self.index = index
         self.naming = naming
+        self.uids = uids
         self.limits = limits
         self.today = today
         self.budget = MemoryBudget(memory_budget)
@@ -162,7 +169,7 @@ class Archive:
         Raises:
             StoreError: 0117H for UIDs that are none, A700H or 0110H when the store fails.
         """
-        check_command(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        check_command(sop_class_uid, sop_instance_uid, transfer_syntax_uid, self.uids)
         header = write_file_meta(
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
@@ -373,7 +380,7 @@ class Ingest:
             if coercion is not None:
                 await self._append(coercion.finish())
             scanned = self._scan.finish()
-            scanned.check_identity(self.sop_class_uid, self.sop_instance_uid)
+            scanned.check_identity(self.sop_class_uid, self.sop_instance_uid, self._archive.uids)
             decision = NOTHING_DECIDED
             if self._rules:
                 places = scanned.places
@@ -387,6 +394,8 @@ class Ingest:
                 source_ae_title=self._sender.calling_ae_title,
                 routes=decision.routes,
             )
+            if breaks_the_rules(record):
+                log.info("%s: kept with a UID that breaks PS3.5 9.1", record.sop_instance_uid)
             try:
                 await self._staged.finish()
             except StorageError as error:

@@ -16,8 +16,8 @@ from typing import Final
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import DataSetError, ElementScanner, encoding_of
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.uid import is_safe_uid
-from isocenter.services.archive.naming import NamingScheme, object_key
+from isocenter.engine.uid import is_safe_uid, is_uid
+from isocenter.services.archive.naming import NamingScheme, can_be_named, object_key
 from isocenter.services.errors import OperationError
 from isocenter.services.index.record import (
     SCANNED_SEQUENCES,
@@ -28,6 +28,7 @@ from isocenter.services.index.record import (
 from isocenter.services.ports import InstanceRecord, StorageError
 from isocenter.services.rules.actions import Route
 from isocenter.services.rules.conditions import Place
+from isocenter.services.uids import UidRule
 
 SOP_CLASS_UID: Final = 0x00080016
 SOP_INSTANCE_UID: Final = 0x00080018
@@ -79,7 +80,9 @@ class ScannedObject:
     #: What rules look at, as it stands in the data set.
     places: Mapping[Place, str] = field(default_factory=dict)
 
-    def check_identity(self, sop_class_uid: str, sop_instance_uid: str) -> None:
+    def check_identity(
+        self, sop_class_uid: str, sop_instance_uid: str, uids: UidRule = UidRule.SAFE
+    ) -> None:
         """Compare with the command, or with the File Meta Information.
 
         Raises:
@@ -101,7 +104,7 @@ class ScannedObject:
             uid = attributes.get(tag, "")
             if not uid:
                 raise StoreError(DATA_SET_DOES_NOT_MATCH, f"{name} is missing", (tag,))
-            if not is_safe_uid(uid):
+            if not _is_taken(uid, uids):
                 raise StoreError(INVALID_SOP_INSTANCE, f"{name} is not a UID", (tag,))
 
     def record(
@@ -211,16 +214,31 @@ def _scanned_for(places: frozenset[Place]) -> tuple[frozenset[int], frozenset[in
     return SCANNED_TAGS | top, SCANNED_SEQUENCES | steps
 
 
-def check_command(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
+def check_command(
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    transfer_syntax_uid: str,
+    uids: UidRule = UidRule.SAFE,
+) -> None:
     """Refuse UIDs that are none before anything is made of them.
 
     Raises:
         StoreError: 0117H.
     """
-    for uid, name in (
-        (sop_class_uid, "Affected SOP Class UID"),
-        (sop_instance_uid, "Affected SOP Instance UID"),
-        (transfer_syntax_uid, "Transfer Syntax UID"),
+    for is_one, name in (
+        (is_safe_uid(sop_class_uid), "Affected SOP Class UID"),
+        (_is_taken(sop_instance_uid, uids), "Affected SOP Instance UID"),
+        (is_safe_uid(transfer_syntax_uid), "Transfer Syntax UID"),
     ):
-        if not is_safe_uid(uid):
+        if not is_one:
             raise StoreError(INVALID_SOP_INSTANCE, f"{name} is not a UID")
+
+
+def breaks_the_rules(record: InstanceRecord) -> bool:
+    """Whether one of its UIDs is taken though PS3.5 9.1 forbids it."""
+    uids = (record.study_instance_uid, record.series_instance_uid, record.sop_instance_uid)
+    return not all(map(is_uid, uids))
+
+
+def _is_taken(uid: str, uids: UidRule) -> bool:
+    return uids.allows(uid) and can_be_named(uid)

@@ -10,7 +10,6 @@ from typing import Final
 import orjson
 
 from isocenter.engine.errors import AssociationError
-from isocenter.engine.uid import is_safe_uid
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
@@ -39,6 +38,7 @@ from isocenter.services.index.attributes import Level
 from isocenter.services.listening import Bind
 from isocenter.services.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.query_retrieve.identifier import build_identifier
+from isocenter.services.uids import UidRule
 
 DESCRIPTION: Final = """\
 Ask a peer to commit to the safekeeping of objects, and wait for its answer: storage commitment
@@ -123,7 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _uid(text: str) -> str:
-    if not is_safe_uid(text):
+    if not UidRule.SAFE.allows(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no UID")
     return text
 

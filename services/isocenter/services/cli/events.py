@@ -11,7 +11,6 @@ from typing import Final, TextIO
 import orjson
 import trio
 
-from isocenter.engine.uid import is_safe_uid
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import add_output_options, whole_number
 from isocenter.services.cli.db import add_archive_options, archive_settings
@@ -21,6 +20,7 @@ from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.workflow import database, moment
 from isocenter.services.events.event import Kind, StoredEvent
 from isocenter.services.settings.loading import Settings
+from isocenter.services.uids import UidRule
 from isocenter.storage.event_desk import (
     ConsumerRow,
     EventDesk,
@@ -367,7 +367,7 @@ def _study_json(row: StudyRow) -> dict[str, object]:
 
 
 def _uid(text: str) -> str:
-    if not is_safe_uid(text):
+    if not UidRule.SAFE.allows(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no UID")
     return text
 

@@ -23,6 +23,7 @@ from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import is_safe_uid
+from isocenter.services.archive.naming import can_be_named, name_of_uid
 from isocenter.services.cli.common import UsageError
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
@@ -205,7 +206,7 @@ class ObjectFolder:
 
     async def _receive(self, operation: Operation, request: CStoreRequest) -> None:
         sop_class_uid, uid = request.affected_sop_class_uid, request.affected_sop_instance_uid
-        if not is_safe_uid(sop_class_uid) or not is_safe_uid(uid):
+        if not is_safe_uid(sop_class_uid) or not can_be_named(uid):
             raise OperationError(Status.INVALID_SOP_INSTANCE, "SOP class or instance is not a UID")
         if not operation.has_data_set:
             raise OperationError(Status.CANNOT_UNDERSTAND, "C-STORE-RQ without a data set")
@@ -294,10 +295,10 @@ class _Naming:
 
         def uid(tag: int) -> str:
             value = self._values.get(tag, "")
-            return value if is_safe_uid(value) else _UNKNOWN
+            return name_of_uid(value) if can_be_named(value) else _UNKNOWN
 
         names = {
-            "instance": self._instance,
+            "instance": name_of_uid(self._instance),
             "class": self._class,
             "study": uid(_STUDY_INSTANCE_UID),
             "series": uid(_SERIES_INSTANCE_UID),
@@ -316,7 +317,7 @@ class _PartFile:
 
     def __init__(self, folder: Path, uid: str) -> None:
         # The UID stands in front: who looks sees what is under way.
-        self._path = folder / f".{uid}.{secrets.token_hex(4)}.part"
+        self._path = folder / f".{name_of_uid(uid)}.{secrets.token_hex(4)}.part"
         self._file: IO[bytes] | None = None
         self.is_there = False
 

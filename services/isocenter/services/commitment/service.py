@@ -20,7 +20,6 @@ from isocenter.engine.dimse.messages import NActionRequest, NActionResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import Offer, PresentationContext
-from isocenter.engine.uid import is_safe_uid
 from isocenter.services.association import AssociationTask
 from isocenter.services.commitment.transaction import (
     REFERENCED_SOP_CLASS_UID,
@@ -49,6 +48,7 @@ from isocenter.services.notices import CommitmentDone, Notices
 from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
+from isocenter.services.uids import UidRule
 
 log = logging.getLogger("isocenter.commitment")
 
@@ -329,14 +329,15 @@ def _asked(attributes: AttributeList) -> tuple[str, tuple[Reference, ...]]:
         raise OperationError(
             Status.MISSING_ATTRIBUTE_VALUE, f"{tag_text(REFERENCED_SOP_SEQUENCE)} has no item"
         )
-    named = [(TRANSACTION_UID, transaction_uid)]
+    named = [(TRANSACTION_UID, transaction_uid, UidRule.STRICT)]
     for reference in references:
-        named.append((REFERENCED_SOP_CLASS_UID, reference.sop_class_uid))
-        named.append((REFERENCED_SOP_INSTANCE_UID, reference.sop_instance_uid))
-    for tag, uid in named:
+        named.append((REFERENCED_SOP_CLASS_UID, reference.sop_class_uid, UidRule.STRICT))
+        # Whether such an instance may be stored is not asked here, only whether it was.
+        named.append((REFERENCED_SOP_INSTANCE_UID, reference.sop_instance_uid, UidRule.SAFE))
+    for tag, uid, rule in named:
         if not uid:
             raise OperationError(Status.MISSING_ATTRIBUTE_VALUE, f"{tag_text(tag)} has no value")
-        if not is_safe_uid(uid):
+        if not rule.allows(uid):
             raise OperationError(Status.INVALID_ARGUMENT_VALUE, f"{tag_text(tag)} is no UID")
     return transaction_uid, tuple(dict.fromkeys(references))
 

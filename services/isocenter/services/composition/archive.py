@@ -69,6 +69,7 @@ async def open_archive(
                 index,
                 naming=storage.naming,
                 duplicates=DuplicatePolicy(storage.duplicates),
+                uids=storage.uids,
                 memory_budget=settings.bytes_in_flight_of_one_worker(),
                 limits=settings.engine_limits(),
             )

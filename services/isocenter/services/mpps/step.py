@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dimse.status import STEP_MAY_NO_LONGER_BE_UPDATED, Status
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
+from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.errors import OperationError
 from isocenter.services.mpps.requirements import Fault, Moment, Violation, violations
 from isocenter.services.normalized.attribute_list import (
@@ -23,6 +23,7 @@ from isocenter.services.normalized.attribute_list import (
     items_of,
     text_of,
 )
+from isocenter.services.uids import UidRule
 
 MPPS: Final = "1.2.840.10008.3.1.2.3.3"
 MPPS_RETRIEVE: Final = "1.2.840.10008.3.1.2.3.4"
@@ -312,14 +313,16 @@ def _refuse(found: Iterable[Violation]) -> None:
 
 
 def _check_values(step: PerformedStep, limits: Limits) -> None:
-    uids = [(STUDY_INSTANCE_UID, each.study_instance_uid) for each in step.scheduled]
+    # What objects may be called (`storage.uids`), a step may name.
+    safe, strict = UidRule.SAFE, UidRule.STRICT
+    uids = [(STUDY_INSTANCE_UID, each.study_instance_uid, safe) for each in step.scheduled]
     for series in step.series:
-        uids.append((SERIES_INSTANCE_UID, series.series_instance_uid))
+        uids.append((SERIES_INSTANCE_UID, series.series_instance_uid, safe))
         for sop_class_uid, sop_instance_uid in series.instances:
-            uids.append((REFERENCED_SOP_CLASS_UID, sop_class_uid))
-            uids.append((REFERENCED_SOP_INSTANCE_UID, sop_instance_uid))
-    for tag, uid in uids:
-        if not is_safe_uid(uid):
+            uids.append((REFERENCED_SOP_CLASS_UID, sop_class_uid, strict))
+            uids.append((REFERENCED_SOP_INSTANCE_UID, sop_instance_uid, safe))
+    for tag, uid, rule in uids:
+        if not rule.allows(uid):
             raise StepFault(Status.INVALID_ATTRIBUTE_VALUE, f"{tag_text(tag)} is no UID", [tag])
     # One N-SET is bounded; many of them would not be.
     if len(step.attributes.encode(EXPLICIT_VR_LITTLE_ENDIAN)) > limits.identifier:

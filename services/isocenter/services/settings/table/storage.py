@@ -14,6 +14,7 @@ from isocenter.services.archive.naming import NamingScheme
 from isocenter.services.ports import DuplicatePolicy
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.spec import COUNT, setting
+from isocenter.services.uids import UidRule
 
 #: ``--data-dir :memory:`` keeps nothing.
 IN_MEMORY: Final = ":memory:"
@@ -56,6 +57,12 @@ class StorageSettings:
         DuplicatePolicy.IGNORE,
         kinds.Choice(DuplicatePolicy),
         "what to do with an object whose SOP Instance UID is there already",
+    )
+    uids: UidRule = setting(
+        UidRule.SAFE,
+        kinds.Choice(UidRule),
+        "which UIDs of studies, series and instances to take: safe: whatever can be a name, up to "
+        "64 characters; strict: numbers with dots between them, others get 0117H",
     )
     private_sop_classes: bool = setting(
         False, kinds.Switch(), "store objects of SOP classes that are not DICOM's own, too"

@@ -1,0 +1,40 @@
+"""Which UIDs of studies, series and instances are taken: those of PS3.5 9.1, or others as well."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Final
+
+from isocenter.engine.uid import is_safe_uid
+
+#: The longest UID (PS3.5 9.1).
+MAX_UID_LENGTH: Final = 64
+#: Printable ASCII without spaces around it, without what parts a path, a list of values, or is a
+#: wild card of a query.
+_SAFE: Final = re.compile(r"[!-)+-.0-\>@-\[\]-~](?:[ -)+-.0-\>@-\[\]-~]*[!-)+-.0-\>@-\[\]-~])?")
+_FOLDERS: Final = frozenset({".", ".."})
+
+
+class UidRule(Enum):
+    """What may be the UID of a study, a series or an instance.
+
+    SOP classes and transfer syntaxes are negotiated: there the rule is always the strict one.
+    """
+
+    #: Numbers with dots between them, up to 64 characters; a number may begin with zeros.
+    STRICT = "strict"
+    #: Whatever can be a name without harm: up to 64 characters of ASCII that can be printed, other
+    #: than ``/ \\ * ?``, without spaces around it, and not ``.`` or ``..``.
+    SAFE = "safe"
+
+    def allows(self, uid: str) -> bool:
+        """Whether *uid* is taken."""
+        if is_safe_uid(uid):
+            return True
+        return (
+            self is UidRule.SAFE
+            and len(uid) <= MAX_UID_LENGTH
+            and uid not in _FOLDERS
+            and _SAFE.fullmatch(uid) is not None
+        )
