@@ -35,6 +35,7 @@ from isocenter.services.notices import (
 )
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
+from isocenter.services.places import Places
 from isocenter.services.ports import InstanceRecord, ObjectReader, StorageError, StoredInstance
 from isocenter.services.rules.actions import Route
 from isocenter.services.rules.evaluation import Rules
@@ -471,7 +472,7 @@ async def test_claims_of_a_visit_end_with_it(monkeypatch: pytest.MonkeyPatch) ->
 
         parts = SendingParts(
             queue=queue, archive=archive, connect=slow, policy=RetryPolicy(),
-            options=SendOptions(), notices=Notices(), now=lambda: 2e9,
+            options=SendOptions(), notices=Notices(), now=lambda: 2e9, places=Places(1),
         )  # fmt: skip
         for _ in range(2):
             renewed = trio.Event()
@@ -578,7 +579,9 @@ async def test_more_associations_share_a_long_queue() -> None:
 
     a.before = lambda operation: busy()
     rules = [{"forward": "A", "when": {"calling_ae": "SENDER"}}]
-    options = {"forwarding__associations": 3, "forwarding__batch": 5}
+    options = {
+        "forwarding__associations": 4, "forwarding__batch": 5, "query__move_associations": 3,
+    }  # fmt: skip
     async with world(a, rules=rules, **options) as here:
         async with trio.open_nursery() as nursery:
             for number in range(1, 61):

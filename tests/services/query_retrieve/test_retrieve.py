@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ from isocenter.services.deadlines import Deadlines
 from isocenter.services.index.query import Level
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
+from isocenter.services.places import Places
 from isocenter.services.ports import ObjectReader, StorageError, StoredInstance
 from isocenter.services.query_retrieve.get import Get
 from isocenter.services.query_retrieve.identifier import build_identifier
@@ -155,7 +156,9 @@ def large_object(number: int) -> bytes:
 @dataclass
 class Requestor:
     association: ClientAssociation
+    another: Callable[[], Any]
     destination: Server
+    places: Places
     progress: list[RetrieveProgress] = field(default_factory=list)
 
     async def move(self) -> RetrieveResult:
@@ -171,24 +174,28 @@ async def moving(
     *,
     associations: int = 1,
     deadlines: Deadlines | None = None,
+    place_seconds: float = 300.0,
     **options: Any,
 ) -> AsyncIterator[Requestor]:
     async with serving(destination, operations_window=destination.window, **options) as there:
         peer = Peer("DEST", "127.0.0.1", port_of(there))
         connect = partial(open_association, deadlines=deadlines or Deadlines())
+        places = Places(associations)
         move = Move(
             archive,
             destination={"DEST": peer}.get,
             connect=connect,
-            associations=associations,
+            places=places,
+            place_seconds=place_seconds,
         )
-        async with (
-            serving(move) as server,
-            open_association(
-                Peer("ISOCENTER", "127.0.0.1", port_of(server)), [(MOVE, BASIC_SYNTAXES)]
-            ) as association,
-        ):
-            yield Requestor(association, there)
+        async with serving(move) as server:
+            another = partial(
+                open_association,
+                Peer("ISOCENTER", "127.0.0.1", port_of(server)),
+                [(MOVE, BASIC_SYNTAXES)],
+            )
+            async with another() as association:
+                yield Requestor(association, another, there, places)
 
 
 def uids(*numbers: int) -> list[str]:
@@ -356,6 +363,105 @@ async def test_a_cancel_between_two_associations_is_obeyed() -> None:
             await requestor.association.task.no_more_of(CMoveRequest)
     assert destination.received == [uid(1)]
     assert destination.asked == Counter(uids(1, 2))
+
+
+# Places at the destination.
+
+
+async def test_requests_share_the_places_at_a_destination() -> None:
+    at_once = peak = 0
+
+    async def count(operation: Operation) -> None:
+        nonlocal at_once, peak
+        at_once += 1
+        peak = max(peak, at_once)
+        async for _ in operation.fragments():
+            pass
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        at_once -= 1
+        await operation.respond(response_to(operation.request, SUCCESS))
+
+    destination = Destination(at=dict.fromkeys(uids(*range(1, 41)), count))
+    async with (
+        archive_of(40) as archive,
+        moving(archive, destination, associations=2) as requestor,
+    ):
+        results: list[RetrieveResult] = []
+
+        async def move() -> None:
+            async with requestor.another() as association:
+                results.append(await association.move(IDENTIFIER, "DEST", sop_class_uid=MOVE))
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for _ in range(4):
+                    nursery.start_soon(move)
+    assert [(each.status, each.completed) for each in results] == [(SUCCESS, 40)] * 4
+    assert peak == 2
+
+
+async def test_a_place_is_waited_for_and_the_requestor_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with (
+        archive_of(3) as archive,
+        moving(archive, Destination(), place_seconds=60.0) as requestor,
+        trio.open_nursery() as nursery,
+    ):
+        place = await requestor.places.take("DEST")
+
+        async def give_back() -> None:
+            await trio.sleep(35)
+            place.give_back()
+
+        nursery.start_soon(give_back)
+        result = await requestor.move()
+    assert (result.status, result.completed) == (SUCCESS, 3)
+    assert [each.remaining for each in requestor.progress] == [3, 3, 3, 2, 1]
+
+
+async def test_a_place_that_is_not_free_in_time(autojump_clock: trio.testing.MockClock) -> None:
+    async with (
+        archive_of(3) as archive,
+        moving(archive, Destination(), place_seconds=60.0) as requestor,
+    ):
+        place = await requestor.places.take("DEST")
+        result = await requestor.move()
+        assert (result.status, result.failed) == (NOTHING_DONE, 3)
+        assert sorted(result.failed_uids) == uids(1, 2, 3)
+        place.give_back()
+        assert (await requestor.move()).status == SUCCESS
+
+
+async def test_a_cancel_while_a_place_is_waited_for() -> None:
+    async with archive_of(3) as archive, moving(archive, Destination()) as requestor:
+        place = await requestor.places.take("DEST")
+        with trio.move_on_after(0.1) as scope:
+            await requestor.move()
+        assert scope.cancelled_caught
+        with trio.fail_after(8):
+            await requestor.association.task.no_more_of(CMoveRequest)
+        place.give_back()
+        assert (await requestor.move()).status == SUCCESS
+
+
+async def test_a_requestor_that_leaves_while_a_place_is_waited_for() -> None:
+    async with archive_of(3) as archive, moving(archive, Destination()) as requestor:
+        place = await requestor.places.take("DEST")
+        async with trio.open_nursery() as nursery:
+
+            async def leave() -> None:
+                with suppress(AssociationError):
+                    await requestor.move()
+
+            nursery.start_soon(leave)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await requestor.association.task.abort()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        place.give_back()
+        with trio.fail_after(8):
+            (await requestor.places.take("DEST")).give_back()
+        assert requestor.destination.statistics.associations == 0
 
 
 # C-GET: the association is the requestor's, and there is no other.

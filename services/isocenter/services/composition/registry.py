@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.composition.connections import Connections
@@ -11,6 +12,7 @@ from isocenter.services.composition.workflow import Events, workflow_of
 from isocenter.services.listening import Bind
 from isocenter.services.notices import Notices
 from isocenter.services.peer import Peer
+from isocenter.services.places import Places
 from isocenter.services.query_retrieve.find import Find
 from isocenter.services.query_retrieve.get import Get
 from isocenter.services.query_retrieve.models import QueryOptions
@@ -76,7 +78,11 @@ def registry_of(
         transfer_syntaxes=tuple(dict.fromkeys((*preferred, *TRANSFER_SYNTAXES))),
         private_sop_classes=settings.storage.private_sop_classes,
     )
-    workflow = workflow_of(settings, archive, storage, connections, peers, notices, events)
+    places = Places(
+        settings.query.move_associations,
+        None if settings.storage.is_in_memory else Path(settings.storage.data_dir) / "destinations",
+    )
+    workflow = workflow_of(settings, archive, storage, connections, places, peers, notices, events)
     services: list[Service] = [Verification()]
     if settings.storage.accept:
         services.append(storage)
@@ -92,7 +98,8 @@ def registry_of(
                 connect=connections.to_store,
                 options=options,
                 backlog=backlog,
-                associations=settings.query.move_associations,
+                places=places,
+                place_seconds=settings.deadlines.destination,
             ),
         ]
     return Registry(services, beside=workflow.beside)

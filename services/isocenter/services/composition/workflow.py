@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.availability.telling import AvailabilityTeller
+from isocenter.services.client import ClientAssociation
 from isocenter.services.commitment.service import StorageCommitment
 from isocenter.services.commitment.verifying import Verifier
 from isocenter.services.composition.connections import Connections
@@ -25,7 +27,9 @@ from isocenter.services.listening import Bind
 from isocenter.services.mpps.service import PerformedSteps, retrieve_steps
 from isocenter.services.normalized.event_reports import Reporter, RetryPolicy
 from isocenter.services.notices import Notices
+from isocenter.services.operations import Provider
 from isocenter.services.peer import Peer
+from isocenter.services.places import Places
 from isocenter.services.registry import Service
 from isocenter.services.rules.evaluation import Rules
 from isocenter.services.settings.loading import Settings
@@ -133,6 +137,7 @@ def workflow_of(
     archive: Archive,
     storage: Storage,
     connections: Connections,
+    places: Places,
     peers: Mapping[str, Peer],
     notices: Notices | None,
     events: Events | None,
@@ -159,7 +164,7 @@ def workflow_of(
         )
         workflow.beside.append(commitment.run)
     asker, forwarder = _forwarding_of(
-        settings, archive, archive.index, connections, peers, notices, events
+        settings, archive, archive.index, connections, places, peers, notices, events
     )
     workflow.beside.append(forwarder.run)
     workflow.services.append(
@@ -232,11 +237,18 @@ def _forwarding_of(
     archive: Archive,
     index: SqliteIndex,
     connections: Connections,
+    places: Places,
     peers: Mapping[str, Peer],
     notices: Notices | None,
     events: Events | None,
 ) -> tuple[CommitmentAsker, Forwarder]:
     """Rules for what comes in from now on, and what sends what they queue."""
+
+    @asynccontextmanager
+    async def ask(peer: Peer, provider: Provider) -> AsyncIterator[ClientAssociation]:
+        async with places.place(peer.ae_title), connections.to_ask(peer, provider) as association:
+            yield association
+
     forwarding = settings.forwarding
     queue = SqliteForwards(
         index,
@@ -248,7 +260,7 @@ def _forwarding_of(
         longest=forwarding.longest_retry,
         give_up_after=forwarding.give_up_after,
     )
-    asker = CommitmentAsker(queue, connections.to_ask, policy=policy, wait=forwarding.commit_wait)
+    asker = CommitmentAsker(queue, ask, policy=policy, wait=forwarding.commit_wait)
     forwarder = Forwarder(
         SendingParts(
             queue=queue,
@@ -262,6 +274,7 @@ def _forwarding_of(
             ),
             notices=Notices() if notices is None else notices,
             now=time,
+            places=places,
         ),
         peer_of=peers.get,
         asker=asker,

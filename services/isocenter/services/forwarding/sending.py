@@ -37,6 +37,7 @@ from isocenter.services.notices import (
 )
 from isocenter.services.objects import DicomObject
 from isocenter.services.peer import Peer
+from isocenter.services.places import Place, Places
 from isocenter.services.ports import StorageError, StoredInstance
 from isocenter.services.rules.actions import ForwardPriority
 from isocenter.services.sop_classes import name_of
@@ -92,6 +93,7 @@ class SendingParts:
     Attributes:
         connect: how associations to destinations are opened.
         now: seconds since 1970.
+        places: how many associations with one destination may be requested at once.
     """
 
     queue: ForwardQueue
@@ -101,6 +103,7 @@ class SendingParts:
     options: SendOptions
     notices: Notices
     now: Clock
+    places: Places
 
 
 class Visit:
@@ -128,19 +131,35 @@ class Visit:
         Raises:
             StorageError: what became of it cannot be kept.
         """
-        options = self._parts.options
+        options, places = self._parts.options, self._parts.places
         failures: list[StorageError] = []
         running = 1
 
-        async def work() -> None:
+        async def send_batch() -> bool:
+            """Whether there was one."""
+            nonlocal running
+            batch = () if self.fault else await self._claim()
+            if not batch:
+                return False
+            if len(batch) == options.batch and running < options.associations:
+                place = places.take_now(self._destination)
+                if place is not None:
+                    running += 1
+                    nursery.start_soon(work, place)
+            await self._send(batch)
+            await self._settle()
+            return True
+
+        async def work(place: Place) -> None:
             nonlocal running
             try:
-                while not self.fault and (batch := await self._claim()):
-                    if len(batch) == options.batch and running < options.associations:
-                        running += 1
-                        nursery.start_soon(work)
-                    await self._send(batch)
-                    await self._settle()
+                goes_on = True
+                while goes_on:
+                    with place:
+                        goes_on = await send_batch() and not self.fault
+                    if goes_on:
+                        # Between two batches it is the turn of others that wait.
+                        place = await places.take(self._destination)
             except StorageError as error:
                 failures.append(error)
                 nursery.cancel_scope.cancel()
@@ -150,10 +169,11 @@ class Visit:
                 with trio.move_on_after(_GOODBYE_SECONDS, shield=True), suppress(StorageError):
                     await self._settle()
 
+        first = await places.take(self._destination)
         async with trio.open_nursery() as around:
             around.start_soon(self._renew)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(work)
+                nursery.start_soon(work, first)
             around.cancel_scope.cancel()
         if failures:
             raise failures[0]

@@ -19,6 +19,7 @@ from isocenter.services.client import Connector, Context, plan_associations
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
+from isocenter.services.places import LOOK_SECONDS, Place, Places
 from isocenter.services.ports import StoredInstance
 from isocenter.services.query_retrieve.models import (
     MOVE_ROOTS,
@@ -32,6 +33,8 @@ from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer
 
 log = logging.getLogger("isocenter.retrieve")
 
+#: While a place is waited for, the requestor is told that often that we are at it.
+_TELL_SECONDS: Final = 10.0
 #: One more association costs a few round trips: worth it for so many instances.
 _INSTANCES_PER_ASSOCIATION: Final = 16
 
@@ -43,7 +46,8 @@ class Move:
         destination: a peer by its AE title; None when it is unknown (A801H).
         connect: how associations to destinations are opened.
         backlog: of all retrieve services of the process.
-        associations: with one destination at once.
+        places: how many associations with one destination may be requested at once.
+        place_seconds: how long a place is waited for.
     """
 
     name = "move"
@@ -56,14 +60,16 @@ class Move:
         connect: Connector,
         options: QueryOptions | None = None,
         backlog: Backlog | None = None,
-        associations: int = 1,
+        places: Places | None = None,
+        place_seconds: float = 300.0,
     ) -> None:
         self._archive = archive
         self._backlog = backlog or Backlog()
         self._destination = destination
         self._connect = connect
         self._options = options or QueryOptions()
-        self._associations = associations
+        self._places = places or Places(1)
+        self._place_seconds = place_seconds
         self._offer = retrieve_offer(self._options)
 
     def offer(self, abstract_syntax: str) -> Offer | None:
@@ -114,14 +120,21 @@ class Move:
             if operation.is_cancelled:
                 break
             transfer = self._transfer(operation, peer, group, progress, originator)
-            await self._over_associations(transfer, peer, contexts)
-            if transfer.fault is not None:
+            fault: object = None
+            place = await self._place(operation, peer, progress)
+            if place is not None:
+                # Cancelled meanwhile, it has nothing to send and gives the place back.
+                await self._over_associations(transfer, peer, contexts, place)
+                fault = transfer.fault
+            elif not operation.is_cancelled:
+                fault = f"no association was free within {self._place_seconds:g} s"
+            if fault is not None:
                 complaints.add(
                     log,
                     logging.ERROR,
                     "C-MOVE to %s: %s; %d instances were not sent",
                     peer,
-                    transfer.fault,
+                    fault,
                     len(transfer.left),
                 )
                 progress.fail_rest(transfer.left)
@@ -161,28 +174,76 @@ class Move:
             after=progress.pending,
         )
 
+    async def _place(self, operation: Operation, peer: Peer, progress: Progress) -> Place | None:
+        """A place at the destination; None: there was none in time, or before a C-CANCEL-RQ.
+
+        Raises:
+            AssociationError: the one that asked for all this has gone.
+        """
+        place = self._places.take_now(peer.ae_title)
+        if place is not None:
+            return place
+        log.info("C-MOVE to %s waits: %d associations are under way", peer, self._places.most)
+        failures: list[AssociationError] = []
+
+        async def watch() -> None:
+            """The requestor may lose patience, and is told that we are at it."""
+            told = trio.current_time()
+            while not operation.is_cancelled:
+                await trio.sleep(LOOK_SECONDS)
+                if trio.current_time() - told >= _TELL_SECONDS:
+                    told = trio.current_time()
+                    try:
+                        await progress.pending()
+                    except AssociationError as error:
+                        failures.append(error)
+                        break
+            nursery.cancel_scope.cancel()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.cancel_scope.deadline = trio.current_time() + self._place_seconds
+                nursery.start_soon(watch)
+                place = await self._places.take(peer.ae_title)
+                nursery.cancel_scope.cancel()
+            if failures:
+                raise failures[0]
+        except BaseException:
+            if place is not None:
+                place.give_back()
+            raise
+        return place
+
     async def _over_associations(
-        self, transfer: Transfer[StoredInstance], peer: Peer, contexts: Sequence[Context]
+        self,
+        transfer: Transfer[StoredInstance],
+        peer: Peer,
+        contexts: Sequence[Context],
+        place: Place,
     ) -> None:
-        """As many at once as are worth it; the destination may refuse or lose some.
+        """Over *place*, and as many more as there are now and as are worth it.
 
         Raises:
             AssociationError: the one that asked for all this has gone.
         """
         failures: list[AssociationError] = []
 
-        async def over_one() -> None:
+        async def over(place: Place) -> None:
             try:
-                await transfer.over_associations(
-                    lambda: self._connect(peer, contexts, operations_window=OPERATIONS_WINDOW)
-                )
+                with place:
+                    await transfer.over_associations(
+                        lambda: self._connect(peer, contexts, operations_window=OPERATIONS_WINDOW)
+                    )
             except AssociationError as error:
                 failures.append(error)
                 nursery.cancel_scope.cancel()
 
-        most = 1 + len(transfer.left) // _INSTANCES_PER_ASSOCIATION
         async with trio.open_nursery() as nursery:
-            for _ in range(min(self._associations, most)):
-                nursery.start_soon(over_one)
+            nursery.start_soon(over, place)
+            for _ in range(len(transfer.left) // _INSTANCES_PER_ASSOCIATION):
+                more = self._places.take_now(peer.ae_title)
+                if more is None:
+                    break
+                nursery.start_soon(over, more)
         if failures:
             raise failures[0]

@@ -24,6 +24,9 @@ class DeadlineSettings:
     release: float = seconds(10.0, "A-RELEASE-RP from a peer")
     write_blocked: float = seconds(30.0, "a peer that takes no byte")
     suboperation: float = seconds(60.0, "a C-STORE sub-operation of C-MOVE or C-GET")
+    destination: float = seconds(
+        300.0, "a C-MOVE destination with which `query.move_associations` are under way"
+    )
     abort: float = seconds(2.0, "sending A-ABORT and closing")
     shutdown: float = seconds(10.0, "associations that are busy when the server stops")
 

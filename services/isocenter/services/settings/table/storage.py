@@ -127,5 +127,7 @@ class QuerySettings:
     move_associations: int = setting(
         2,
         kinds.Integer(1, 64),
-        "associations with one C-MOVE destination at once; 1 for destinations that take one only",
+        "associations with one destination that are requested at once, by all workers together: "
+        "for C-MOVE, for forwarding and for its requests for commitment; 1 for a destination that "
+        "takes one only",
     )

@@ -207,7 +207,10 @@ class ForwardingSettings:
     """Sending on what rules queue (``[[rules]]`` with ``forward``)."""
 
     associations: int = setting(
-        2, kinds.Integer(1, 64), "associations with one destination at once, per worker"
+        2,
+        kinds.Integer(1, 64),
+        "associations with one destination at once, of one worker; all of them together have "
+        "`query.move_associations`",
     )
     batch: int = setting(
         100, kinds.Integer(1, 10_000), "objects that are taken out of the queue at once"
