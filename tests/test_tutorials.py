@@ -1,21 +1,33 @@
-"""The tutorial of the modality, followed word for word."""
+"""The tutorials, followed word for word."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 
 import orjson
 import pytest
+from pydicom import dcmread
 
 from support.paths import SEARCH_PATH
-from support.processes import ENVIRONMENT, ISOCENTER, free_port, program, run, wait_for_line
+from support.processes import (
+    ENVIRONMENT,
+    ISOCENTER,
+    RUN_SECONDS,
+    free_port,
+    program,
+    run,
+    wait_for_line,
+    wait_for_port,
+)
+from support.studies import write_studies
 
 DOCS = Path(__file__).parent.parent / "docs"
 
-pytestmark = [pytest.mark.interop("findscu"), pytest.mark.slow]
+pytestmark = [pytest.mark.interop("findscu", "storescp"), pytest.mark.slow]
 
 
 def blocks_of(page: str) -> tuple[list[str], dict[str, str]]:
@@ -28,6 +40,63 @@ def blocks_of(page: str) -> tuple[list[str], dict[str, str]]:
     indented = re.findall(r"(?:^(?: {4}.*)?\n)+", without, re.MULTILINE)
     commands = [re.sub(r"^ {4}", "", block, flags=re.MULTILINE).strip() for block in indented]
     return [block for block in commands if block], scripts
+
+
+def test_five_minutes(tmp_path: Path) -> None:
+    """But for pip, on ports of this test, and with a viewer of DCMTK."""
+    blocks = blocks_of("tutorial.md")[0]
+    (first, _printed, echo, store, find, get, serve, move, issue, secure, withdraw) = blocks
+    files = write_studies(tmp_path / "in", studies=1)
+    study = str(dcmread(files[0]).StudyInstanceUID)
+    ports = {name: str(free_port()) for name in ("11112", "11113", "2762")}
+    places = {
+        "/path/to/your/files": str(tmp_path / "in"),
+        "StudyInstanceUID=UID": f"StudyInstanceUID={study}",
+    }
+
+    def here(text: str) -> list[str]:
+        for there, place in (ports | places).items():
+            text = text.replace(there, place)
+        program_name, *words = shlex.split(text)
+        assert program_name == "isocenter"
+        return words
+
+    def type_in(text: str) -> str:
+        done = run(*ISOCENTER, *here(text), cwd=tmp_path)
+        assert done.returncode == 0, f"{text}\n{done.stdout}"
+        return done.stdout
+
+    pip, first_serve = first.splitlines()
+    assert pip == "python3 -m pip install ."
+    places_of_ours = (
+        "--port", ports["11112"], "--tls-host", "127.0.0.1", "--tls-port", ports["2762"],
+        "--monitoring-port", "0",
+    )  # fmt: skip
+    log = tmp_path / "serve.log"
+    with program(*ISOCENTER, *here(first_serve), *places_of_ours, log=log, cwd=tmp_path) as server:
+        wait_for_line(server, r"^ready dicom://.* dicom-tls://", log)
+        type_in(echo)
+        type_in(store)
+        assert study in type_in(find)
+        type_in(get)
+    assert len(sorted((tmp_path / "came-back").rglob("*.dcm"))) == len(files)
+    viewer = ("storescp", "-aet", "VIEWER", "-od", tmp_path / "in", ports["11113"])
+    with (
+        program(*viewer, log=tmp_path / "viewer.log") as listening,
+        program(*ISOCENTER, *here(serve), *places_of_ours, log=log, cwd=tmp_path) as server,
+    ):
+        wait_for_line(server, r"^ready ", log)
+        wait_for_port(listening, int(ports["11113"]), tmp_path / "viewer.log")
+        type_in(move)
+        type_in(issue)
+        type_in(secure)
+        for line in withdraw.splitlines():
+            type_in(line)
+        # The server reads it within a moment.
+        deadline = time.monotonic() + RUN_SECONDS
+        while (done := run(*ISOCENTER, *here(secure), cwd=tmp_path)).returncode == 0:
+            assert time.monotonic() < deadline, done.stdout
+    assert "revoked" in log.read_text("utf-8")
 
 
 def test_the_day_of_a_modality(tmp_path: Path) -> None:

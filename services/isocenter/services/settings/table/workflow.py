@@ -94,7 +94,9 @@ class Hl7Settings:
         False, kinds.Switch(), "take HL7 over TLS only, with the certificates of [tls]"
     )
     max_message_bytes: int = setting(1 << 20, kinds.Integer(1_024, 1 << 26, "bytes"), "one message")
-    max_connections: int = setting(32, kinds.Integer(1, 10_000), "connections for HL7 at once")
+    max_connections: int = setting(
+        32, kinds.Integer(1, 10_000), "connections for HL7 at once, per worker"
+    )
     idle: float = seconds(3_600.0, "a connection on which no message comes")
     character_set: str = setting(
         "ASCII",
@@ -146,7 +148,9 @@ class CommitmentSettings:
     checksums: bool = setting(
         True, kinds.Switch(), "read each file again and compare its checksum before the promise"
     )
-    readers: int = setting(2, kinds.Integer(1, 64), "files that are read for that at once")
+    readers: int = setting(
+        2, kinds.Integer(1, 64), "files that are read for that at once, per worker"
+    )
     same_association: bool = setting(
         True,
         kinds.Switch(),
