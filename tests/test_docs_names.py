@@ -12,13 +12,13 @@ from typing import get_args
 
 import pytest
 
+from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.limits import Limits
 from isocenter.services.audit import auditor, delivery, gathering
 from isocenter.services.audit.codes import EventId
 from isocenter.services.audit.events import LONGEST_QUERY
 from isocenter.services.certificates.authority import RENEW_WITHIN
 from isocenter.services.certificates.expiry import WARN_WITHIN
-from isocenter.services.deadlines import Deadlines
 from isocenter.services.events import keeping
 from isocenter.services.events.consumer import Consumer
 from isocenter.services.events.event import Event, Kind

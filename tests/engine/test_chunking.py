@@ -8,11 +8,16 @@ from hypothesis import strategies as st
 from engine.streams import mutated, streams
 from engine.wire import ACCEPTOR, ASSOCIATE_RQ, answer, in_chunks, joined, listening
 from isocenter.engine.association import Association
-from isocenter.engine.commands import AcceptAssociation, AcceptRelease, RequestRelease
+from isocenter.engine.commands import (
+    AcceptAssociation,
+    AcceptRelease,
+    RejectAssociation,
+    RequestRelease,
+)
 from isocenter.engine.effects import Effect
 from isocenter.engine.events import AssociationRequested, ReleaseRequested
 from isocenter.engine.negotiation import negotiate
-from isocenter.engine.pdu import AssociateAccept
+from isocenter.engine.pdu import AssociateReject
 from isocenter.engine.states import Sta
 
 
@@ -30,7 +35,9 @@ def receive(chunks: list[bytes], releases_first: bool) -> tuple[list[object], St
         for effect in given:
             if isinstance(effect, AssociationRequested) and end.state is Sta.STA3:
                 accept = negotiate(effect.request, ACCEPTOR)
-                assert isinstance(accept, AssociateAccept)
+                if isinstance(accept, AssociateReject):  # without an AE title that is one
+                    effects += end.send(RejectAssociation(accept))
+                    continue
                 effects += end.send(AcceptAssociation(accept))
                 if releases_first:
                     effects += end.send(RequestRelease())

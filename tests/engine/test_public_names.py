@@ -25,7 +25,10 @@ ProviderAborted
 
 Effect OpenTransport SendBytes CloseTransport StartArtim StopArtim PeerFault
 
-Acceptor Offer ANY negotiate propose Negotiated PresentationContext AssociateRequest
+associate_request context_for end_reason refusal_of Refusal Incoming Arrived Sink Waiting
+parts_of Part next_deadline Clock Moments Deadlines DEFAULT_DEADLINES
+
+Acceptor Offer ANY storage_offer negotiate propose Negotiated PresentationContext AssociateRequest
 AssociateAccept AssociateReject ProposedContext ContextResult UserInformation
 AsynchronousOperationsWindow RoleSelection ExtendedNegotiation CommonExtendedNegotiation
 UserIdentity FindFlags RetrieveFlags StorageSupport StorageLevel SignatureLevel ElementCoercion
@@ -41,11 +44,14 @@ Operations Outstanding SubOperations
 
 Status StatusClass ServiceClass classify describe_status is_final
 
+VERIFICATION STORAGE_ROOT IMPLICIT_VR_LITTLE_ENDIAN EXPLICIT_VR_LITTLE_ENDIAN
+EXPLICIT_VR_BIG_ENDIAN DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN UNCOMPRESSED
+
 Buffer check_ae_title is_ae_title is_uid is_safe_uid
 
 IsocenterError ProtocolError LocalProtocolError RemoteProtocolError LimitExceeded
-AssociationError AssociationRejectedError AssociationAbortedError ProviderAbortedError
-TransportLostError
+AssociationError DeadlineExceeded AssociationRejectedError AssociationAbortedError
+ProviderAbortedError TransportLostError
 """
 DIMSE_NAMES = """
 CCancelRequest CEchoRequest CEchoResponse CFindRequest CFindResponse CGetRequest CGetResponse

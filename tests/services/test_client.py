@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 
+from isocenter.engine.deadlines import DEFAULT_DEADLINES
 from isocenter.engine.dimse.messages import (
     CEchoRequest,
     CEchoResponse,
@@ -28,6 +29,7 @@ from isocenter.engine.errors import (
     AssociationAbortedError,
     AssociationError,
     AssociationRejectedError,
+    DeadlineExceeded,
     LocalProtocolError,
 )
 from isocenter.engine.pdu import AssociateReject
@@ -40,10 +42,8 @@ from isocenter.services.client import (
     open_association,
     plan_associations,
 )
-from isocenter.services.deadlines import DEFAULT_DEADLINES
 from isocenter.services.errors import (
     ConnectError,
-    DeadlineExceeded,
     NoPresentationContext,
     OperationError,
 )

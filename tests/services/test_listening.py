@@ -12,10 +12,10 @@ import pytest
 import trio
 import trio.testing
 
+from isocenter.engine.deadlines import DEFAULT_DEADLINES
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Acceptor
 from isocenter.services.access import AccessPolicy
-from isocenter.services.deadlines import DEFAULT_DEADLINES
 from isocenter.services.hl7.listener import OrderListener
 from isocenter.services.listening import Bind
 from isocenter.services.monitoring.http import serve_http

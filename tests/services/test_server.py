@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from isocenter.engine import pdu
+from isocenter.engine.deadlines import DEFAULT_DEADLINES
 from isocenter.engine.dimse.messages import (
     CCancelRequest,
     CEchoRequest,
@@ -31,7 +32,6 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
 from isocenter.services.certificates.authority import CertificateAuthority
-from isocenter.services.deadlines import DEFAULT_DEADLINES
 from isocenter.services.index.query import Level
 from isocenter.services.notices import AssociationRejected, Notice, Notices
 from isocenter.services.operations import Operation

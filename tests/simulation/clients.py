@@ -219,12 +219,14 @@ class Client:
         async def opened() -> MemoryReader:
             return _SlowReader(self._world, thing.data)
 
+        # In one to nine parts: a data set leaves in several P-DATA-TF.
         return DicomObject(
             sop_class_uid=CT,
             sop_instance_uid=thing.uid,
             transfer_syntax_uid=thing.transfer_syntax,
             open=opened,
             name=thing.uid,
+            part_length=max(2, len(thing.data) // self._world.random.randint(1, 8) & ~1),
         )
 
     def _some_study(self) -> str:
@@ -365,6 +367,4 @@ class _SlowReader(MemoryReader):
     async def read(self, offset: int, length: int) -> bytes:
         if self._world.happens(0.1):
             await trio.sleep(self._world.random.choice((0.01, 1, 20)))
-        # In parts of any size: a data set leaves in several P-DATA-TF.
-        most = max(2, int(length ** self._world.random.random()) & ~1)
-        return await super().read(offset, most)
+        return await super().read(offset, length)

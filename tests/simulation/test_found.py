@@ -50,11 +50,12 @@ def an_object(number: int, reader: MemoryReader) -> DicomObject:
         sop_instance_uid=uid(number),
         transfer_syntax_uid=EXPLICIT_VR_LITTLE_ENDIAN,
         open=open_it,
+        part_length=2,
     )
 
 
 class SlowReader(MemoryReader):
-    """Gives two bytes at a time, each after *seconds*."""
+    """Of *parts* times two bytes, which are read one after the other, each after *seconds*."""
 
     def __init__(self, parts: int, seconds: float) -> None:
         super().__init__(bytes(2 * parts))
@@ -62,7 +63,7 @@ class SlowReader(MemoryReader):
 
     async def read(self, offset: int, length: int) -> bytes:
         await trio.sleep(self.seconds)
-        return await super().read(offset, 2)
+        return await super().read(offset, length)
 
 
 async def acknowledge(operation: Operation) -> None:

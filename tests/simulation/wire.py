@@ -17,8 +17,8 @@ from typing import Final
 import trio
 
 from isocenter.engine.buffers import Buffer
+from isocenter.engine.deadlines import Deadlines
 from isocenter.services.broadcast import Broadcast
-from isocenter.services.deadlines import Deadlines
 from isocenter.services.errors import ConnectError
 from isocenter.services.peer import Peer
 from simulation.world import World

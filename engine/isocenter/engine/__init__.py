@@ -22,6 +22,13 @@ from isocenter.engine.commands import (
     SendDataSet,
     SendMessage,
 )
+from isocenter.engine.deadlines import (
+    DEFAULT_DEADLINES,
+    Clock,
+    Deadlines,
+    Moments,
+    next_deadline,
+)
 from isocenter.engine.describe import describe
 from isocenter.engine.dimse import (
     CCancelRequest,
@@ -66,6 +73,15 @@ from isocenter.engine.dimse import (
     sop_class_of,
     sop_instance_of,
 )
+from isocenter.engine.driving import (
+    Part,
+    Refusal,
+    associate_request,
+    context_for,
+    end_reason,
+    parts_of,
+    refusal_of,
+)
 from isocenter.engine.effects import (
     CloseTransport,
     Effect,
@@ -79,6 +95,7 @@ from isocenter.engine.errors import (
     AssociationAbortedError,
     AssociationError,
     AssociationRejectedError,
+    DeadlineExceeded,
     IsocenterError,
     LimitExceeded,
     LocalProtocolError,
@@ -108,6 +125,7 @@ from isocenter.engine.extended import (
     StorageLevel,
     StorageSupport,
 )
+from isocenter.engine.incoming import Arrived, Incoming, Sink
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
     CommonExtendedNegotiation,
@@ -128,10 +146,22 @@ from isocenter.engine.negotiation import (
     Role,
     negotiate,
     propose,
+    storage_offer,
 )
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.states import Sta
-from isocenter.engine.uid import is_safe_uid, is_uid
+from isocenter.engine.uid import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    STORAGE_ROOT,
+    UNCOMPRESSED,
+    VERIFICATION,
+    is_safe_uid,
+    is_uid,
+)
+from isocenter.engine.waiting import Waiting
 
 __all__ = [
     # the association
@@ -171,10 +201,28 @@ __all__ = [
     "StartArtim",
     "StopArtim",
     "PeerFault",
+    # what every driver needs beside the association
+    "associate_request",
+    "context_for",
+    "end_reason",
+    "refusal_of",
+    "Refusal",
+    "Incoming",
+    "Arrived",
+    "Sink",
+    "Waiting",
+    "parts_of",
+    "Part",
+    "next_deadline",
+    "Clock",
+    "Moments",
+    "Deadlines",
+    "DEFAULT_DEADLINES",
     # negotiation
     "Acceptor",
     "Offer",
     "ANY",
+    "storage_offer",
     "negotiate",
     "propose",
     "Negotiated",
@@ -240,6 +288,14 @@ __all__ = [
     "classify",
     "describe_status",
     "is_final",
+    # UIDs
+    "VERIFICATION",
+    "STORAGE_ROOT",
+    "IMPLICIT_VR_LITTLE_ENDIAN",
+    "EXPLICIT_VR_LITTLE_ENDIAN",
+    "EXPLICIT_VR_BIG_ENDIAN",
+    "DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN",
+    "UNCOMPRESSED",
     # checked text
     "Buffer",
     "check_ae_title",
@@ -253,6 +309,7 @@ __all__ = [
     "RemoteProtocolError",
     "LimitExceeded",
     "AssociationError",
+    "DeadlineExceeded",
     "AssociationRejectedError",
     "AssociationAbortedError",
     "ProviderAbortedError",

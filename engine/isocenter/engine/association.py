@@ -106,6 +106,21 @@ class Association:
         return self._state.sta
 
     @property
+    def is_over(self) -> bool:
+        """Whether the association has ended, in whatever way, and nothing can be sent any more.
+
+        Once true it stays true.  It holds in Sta13, where the connection is still to be closed,
+        and when the connection has been closed or was lost; not while one side of a release,
+        or of a collision of two, still owes its answer.
+        """
+        return self._closed or self._state.sta is Sta.STA13
+
+    @property
+    def is_receiving_data_set(self) -> bool:
+        """Whether a message of the peer that was begun still lacks the end of its data set."""
+        return self._assembler.is_in_data_set
+
+    @property
     def is_sending_data_set(self) -> bool:
         """Whether a message that was begun still lacks the end of its data set."""
         return self._sending_data_set_on is not None
@@ -168,6 +183,29 @@ class Association:
 
     # What the service-user asks for.
 
+    def allows(self, command: Command) -> bool:
+        """Whether `send` would carry *command* out now; nothing changes."""
+        return self.refusal(command) is None
+
+    def refusal(self, command: Command) -> LocalProtocolError | None:
+        """What `send` would raise for *command* now; None: nothing.  Nothing changes.
+
+        The peer may have ended the association, or asked for its release, in the same chunk
+        as what is being answered: whoever answers an event asks first.
+        """
+        try:
+            match command:
+                case commands.SendMessage():
+                    self._message(command)
+                    self.operations.check(command.context_id, command.message)
+                case commands.SendDataSet():
+                    self._part(command)
+                case _:
+                    self._primitive(command)
+        except LocalProtocolError as error:
+            return error
+        return None
+
     def send(self, command: Command) -> tuple[Effect, ...]:
         """Carry out a request or response primitive.
 
@@ -177,32 +215,28 @@ class Association:
         """
         match command:
             case commands.SendMessage():
-                return self._send_message(command)
-            case commands.SendDataSet(context_id, data, is_last):
-                return self._send_data_set(context_id, data, is_last)
+                buffers = self._message(command)
+                self.operations.send(command.context_id, command.message)
+                if command.has_data_set and command.data_set is None:
+                    self._sending_data_set_on = command.context_id
+                return (SendBytes(tuple(buffers)),)
+            case commands.SendDataSet():
+                buffers = self._part(command)
+                if command.is_last:
+                    self._sending_data_set_on = None
+                return (SendBytes(tuple(buffers)),) if buffers else ()
             case commands.RequestAssociation(request):
-                self._refuse_if_closed()
-                if self._state.role is Role.ACCEPTOR:
-                    raise LocalProtocolError("an association acceptor requests no association")
-                encoded = pdu.encode_associate_request(request)
-                effects = self._step(Evt.EVT1)
-                self._request, self._encoded_request = request, encoded
+                evt, given, _ = self._primitive(command)
+                self._request, self._encoded_request = request, given.encoded
                 self._announce(request.user_information.max_pdu_length)
-                return effects
             case commands.AcceptAssociation(accept):
-                return self._accept(accept)
-            case commands.RejectAssociation(reject):
-                return self._step(Evt.EVT8, Given(reject=reject))
-            case commands.RequestRelease():
-                self._refuse_within_data_set("A-RELEASE request")
-                return self._step(Evt.EVT11)
-            case commands.AcceptRelease():
-                self._refuse_within_data_set("A-RELEASE response")
-                return self._step(Evt.EVT14)
-            case commands.Abort():
-                return self._step(Evt.EVT15)
+                evt, given, negotiated = self._primitive(command)
+                assert negotiated is not None
+                self._announce(accept.user_information.max_pdu_length)
+                self._keep_to(negotiated)
             case _:
-                assert_never(command)
+                evt, given, _ = self._primitive(command)
+        return self._step(evt, given)
 
     # Inside.
 
@@ -314,16 +348,43 @@ class Association:
                 INVALID_PDU_PARAMETER_VALUE,
             )
 
-    def _accept(self, accept: pdu.AssociateAccept) -> tuple[Effect, ...]:
-        if self._state.sta is not Sta.STA3:
-            return self._step(Evt.EVT7)  # raises
-        assert self._request is not None
-        encoded = pdu.encode_associate_accept(accept)
-        negotiated = established(self._request, accept, Role.ACCEPTOR)
-        effects = self._step(Evt.EVT7, Given(encoded=encoded))
-        self._announce(accept.user_information.max_pdu_length)
-        self._keep_to(negotiated)
-        return effects
+    def _primitive(
+        self,
+        command: commands.RequestAssociation
+        | commands.AcceptAssociation
+        | commands.RejectAssociation
+        | commands.RequestRelease
+        | commands.AcceptRelease
+        | commands.Abort,
+    ) -> tuple[Evt, Given, Negotiated | None]:
+        """The event that a primitive other than P-DATA is, and what comes with it."""
+        given, negotiated = Given(), None
+        match command:
+            case commands.RequestAssociation(request):
+                self._refuse_if_closed()
+                if self._state.role is Role.ACCEPTOR:
+                    raise LocalProtocolError("an association acceptor requests no association")
+                evt, given = Evt.EVT1, Given(encoded=pdu.encode_associate_request(request))
+            case commands.AcceptAssociation(accept):
+                evt = Evt.EVT7
+                if self._state.sta is Sta.STA3:
+                    assert self._request is not None
+                    given = Given(encoded=pdu.encode_associate_accept(accept))
+                    negotiated = established(self._request, accept, Role.ACCEPTOR)
+            case commands.RejectAssociation(reject):
+                evt, given = Evt.EVT8, Given(reject=reject)
+            case commands.RequestRelease():
+                self._refuse_within_data_set("A-RELEASE request")
+                evt = Evt.EVT11
+            case commands.AcceptRelease():
+                self._refuse_within_data_set("A-RELEASE response")
+                evt = Evt.EVT14
+            case commands.Abort():
+                evt = Evt.EVT15
+            case _:
+                assert_never(command)
+        step(self._state, evt, given)  # raises where the cell is empty; it is pure
+        return evt, given, negotiated
 
     def _check_data_allowed(self, context_id: int) -> None:
         if (Evt.EVT9, self._state.sta) not in TABLE_9_10:
@@ -336,7 +397,8 @@ class Association:
         if self._sending_data_set_on is not None:
             raise LocalProtocolError(f"{what} before the end of a data set (PS3.7 6.3.1)")
 
-    def _send_message(self, command: commands.SendMessage) -> tuple[Effect, ...]:
+    def _message(self, command: commands.SendMessage) -> list[Buffer]:
+        """The command set, and the data set that comes with it, as P-DATA-TFs."""
         context_id = command.context_id
         self._check_data_allowed(context_id)
         self._refuse_within_data_set("another message")
@@ -355,18 +417,18 @@ class Association:
             buffers += encode_fragments(
                 context_id, data, is_command=False, is_last=True, max_length=self._send_length
             )
-        self.operations.send(context_id, command.message)
-        if has_data_set and data is None:
-            self._sending_data_set_on = context_id
-        return (SendBytes(tuple(buffers)),)
+        return buffers
 
-    def _send_data_set(self, context_id: int, data: Buffer, is_last: bool) -> tuple[Effect, ...]:
+    def _part(self, command: commands.SendDataSet) -> list[Buffer]:
+        """The next part of a data set as P-DATA-TFs."""
+        context_id = command.context_id
         self._check_data_allowed(context_id)
         if self._sending_data_set_on != context_id:
             raise LocalProtocolError("no message on this presentation context awaits a data set")
-        buffers = encode_fragments(
-            context_id, data, is_command=False, is_last=is_last, max_length=self._send_length
+        return encode_fragments(
+            context_id,
+            command.data,
+            is_command=False,
+            is_last=command.is_last,
+            max_length=self._send_length,
         )
-        if is_last:
-            self._sending_data_set_on = None
-        return (SendBytes(tuple(buffers)),) if buffers else ()

@@ -6,8 +6,11 @@ remains the driver's; how to write one is told in ``docs/how-to/write-a-driver.m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
+from typing import Final, NamedTuple
 
+from isocenter.engine.dimse.messages import Request, UnrecognizedMessage, sop_class_of
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import (
     AssociationAbortedError,
     AssociationError,
@@ -22,7 +25,7 @@ from isocenter.engine.events import (
     Event,
     ProviderAborted,
 )
-from isocenter.engine.items import UserInformation
+from isocenter.engine.items import AsynchronousOperationsWindow, UserInformation
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import (
     MOST_CONTEXTS,
@@ -61,12 +64,17 @@ def associate_request(
     contexts: Iterable[tuple[str, Iterable[str]]],
     *,
     max_pdu_length: int = DEFAULT_LIMITS.max_pdu_length,
+    operations_invoked: int = 1,
+    operations_performed: int = 1,
 ) -> AssociateRequest:
     """An A-ASSOCIATE-RQ of ours, without extended negotiation.
 
     Args:
         contexts: abstract syntax and transfer syntaxes of each presentation context.
         max_pdu_length: what we announce, in bytes; 0 for no limit.
+        operations_invoked, operations_performed: how many operations of ours, and of the peer,
+            may be outstanding at once; 0 for no limit.  Without more than one of each nothing is
+            asked for, and what the peer answers decides (`Negotiated.operations_invoked`).
 
     Raises:
         LocalProtocolError: no presentation context, or more than 128 (PS3.8 9.3.2.2).
@@ -86,6 +94,9 @@ def associate_request(
             max_pdu_length=max_pdu_length,
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,
             implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+            asynchronous_operations_window=None
+            if operations_invoked == operations_performed == 1
+            else AsynchronousOperationsWindow(operations_invoked, operations_performed),
         ),
     )
 
@@ -110,3 +121,59 @@ def context_for(
             return context
     wanted = f" with transfer syntax {transfer_syntax!r}" if transfer_syntax else ""
     raise LocalProtocolError(f"the peer accepted no context for {abstract_syntax!r}{wanted}")
+
+
+class Refusal(NamedTuple):
+    """Why a request is not performed: its status, and a word for Error Comment (0000,0902)."""
+
+    status: int
+    comment: str
+
+
+_NOT_OUR_ROLE: Final = Refusal(
+    Status.UNRECOGNIZED_OPERATION, "not for our role on this presentation context"
+)
+_ANOTHER_CLASS: Final = Refusal(
+    Status.SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the presentation context"
+)
+
+
+def refusal_of(
+    context: PresentationContext, request: Request, members: Container[str] = ()
+) -> Refusal | None:
+    """What *request* has to be refused with on its presentation context; None: nothing.
+
+    Asked before anything else of a request, as the engine hands up whatever can be answered.
+
+    Args:
+        members: SOP classes beside the abstract syntax that it may be about (`Offer.members`).
+    """
+    if isinstance(request, UnrecognizedMessage):
+        return Refusal(request.status, request.error)
+    if not context.may_perform(request):
+        return _NOT_OUR_ROLE
+    sop_class_uid = sop_class_of(request)
+    if sop_class_uid != context.abstract_syntax and sop_class_uid not in members:
+        return _ANOTHER_CLASS
+    return None
+
+
+class Part(NamedTuple):
+    """Where a part of a file begins, how long it is, and whether it is the last; in bytes."""
+
+    start: int
+    length: int
+    is_last: bool
+
+
+def parts_of(start: int, end: int, length: int = 262_144) -> Iterator[Part]:
+    """The parts to send of what lies from *start* to *end*; one, which is empty, of nothing.
+
+    The last is known from the length of the file, so that none need be read ahead of it.  All
+    but the last are *length* long; let it be even: each part ends a fragment, and some peers
+    count on even ones.
+    """
+    while end - start > length:
+        yield Part(start, length, is_last=False)
+        start += length
+    yield Part(start, end - start, is_last=True)

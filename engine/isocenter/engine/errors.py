@@ -71,6 +71,13 @@ class AssociationError(IsocenterError):
     """The association that somebody waited on has ended."""
 
 
+class DeadlineExceeded(AssociationError):
+    """The peer did not answer in time, or took nothing, and was given up for it.
+
+    The engine has no clock: a driver raises it.
+    """
+
+
 #: Texts of PS3.8 Table 9-21 by (source, reason).
 REJECT_REASONS: Final = {
     (1, 1): "no reason given",

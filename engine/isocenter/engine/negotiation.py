@@ -31,8 +31,12 @@ from isocenter.engine.items import (
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.uid import (
     APPLICATION_CONTEXT,
+    EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
+    STORAGE_ROOT,
+    UNCOMPRESSED,
+    VERIFICATION,
 )
 
 #: Results of a presentation context (PS3.8 Table 9-18).
@@ -83,6 +87,21 @@ class Offer:
     scp_role: bool = False
     extended: Callable[[bytes], bytes | None] | None = None
     members: frozenset[str] = frozenset()
+
+
+_VERIFICATION_OFFER: Final = Offer(transfer_syntaxes=UNCOMPRESSED)
+_STORAGE_OFFER: Final = Offer(transfer_syntaxes=(EXPLICIT_VR_LITTLE_ENDIAN, ANY))
+
+
+def storage_offer(abstract_syntax: str) -> Offer | None:
+    """What a storage SCP offers that keeps data sets as they come: verification, and every
+    storage SOP class in whatever transfer syntax the requestor has.
+
+    For `Acceptor.offer`; whoever performs more asks this one last.
+    """
+    if abstract_syntax == VERIFICATION:
+        return _VERIFICATION_OFFER
+    return _STORAGE_OFFER if abstract_syntax.startswith(STORAGE_ROOT) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

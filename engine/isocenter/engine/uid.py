@@ -14,7 +14,18 @@ IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1.99"
 EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+#: The four transfer syntaxes that differ in their bytes only, not in what they can say, in the
+#: order of preference.  Every peer has to take the second (PS3.5 10.1).
+UNCOMPRESSED: Final = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+)
+#: The SOP class of C-ECHO (PS3.4 A.4).
 VERIFICATION: Final = "1.2.840.10008.1.1"
+#: What the SOP classes begin with that C-STORE brings images and documents of (PS3.4 B.5).
+STORAGE_ROOT: Final = "1.2.840.10008.5.1.4.1.1."
 
 #: Who we say we are (PS3.7 D.3.3.2); the root is a UUID-derived one (PS3.5 B.2).
 IMPLEMENTATION_CLASS_UID: Final = "2.25.222718164403713364930419184462713110283"

@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from isocenter.engine.deadlines import Deadlines
+    from isocenter.engine.errors import DeadlineExceeded
     from isocenter.services.access import AccessPolicy
     from isocenter.services.archive.archive import Archive
     from isocenter.services.client import (
@@ -21,13 +23,7 @@ if TYPE_CHECKING:
         open_association,
         plan_associations,
     )
-    from isocenter.services.deadlines import Deadlines
-    from isocenter.services.errors import (
-        ConnectError,
-        DeadlineExceeded,
-        NoPresentationContext,
-        OperationError,
-    )
+    from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
     from isocenter.services.listening import Bind
     from isocenter.services.objects import DicomObject, NotDicom
     from isocenter.services.operations import Operation
@@ -43,14 +39,15 @@ if TYPE_CHECKING:
     from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
     from isocenter.services.verification import Verification
 
+#: Where each name is defined: in this package, or in a module by its whole name.
 _MODULES = {
     "AccessPolicy": "access",
     "Archive": "archive.archive",
     "Bind": "listening",
     "ClientAssociation": "client",
     "ConnectError": "errors",
-    "DeadlineExceeded": "errors",
-    "Deadlines": "deadlines",
+    "DeadlineExceeded": "isocenter.engine.errors",
+    "Deadlines": "isocenter.engine.deadlines",
     "DicomObject": "objects",
     "Find": "query_retrieve.find",
     "Get": "query_retrieve.get",
@@ -120,7 +117,8 @@ def __getattr__(name: str) -> object:
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{module}"), name)
+    whole = module if module.startswith("isocenter.") else f"{__name__}.{module}"
+    return getattr(import_module(whole), name)
 
 
 def __dir__() -> list[str]:

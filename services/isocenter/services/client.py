@@ -16,6 +16,7 @@ from typing import Final, Protocol, TypeVar
 import pydicom
 import trio
 
+from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.dimse.messages import (
     CEchoRequest,
     CFindRequest,
@@ -29,7 +30,7 @@ from isocenter.engine.dimse.messages import (
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.driving import associate_request
-from isocenter.engine.errors import LocalProtocolError
+from isocenter.engine.errors import DeadlineExceeded, LocalProtocolError
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
     ExtendedNegotiation,
@@ -47,9 +48,7 @@ from isocenter.engine.uid import (
 from isocenter.services import sop_classes
 from isocenter.services.association import AssociationTask
 from isocenter.services.connecting import connect
-from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.services.errors import (
-    DeadlineExceeded,
     NoPresentationContext,
     OperationError,
 )

@@ -7,7 +7,7 @@ import ssl
 
 import trio
 
-from isocenter.services.deadlines import Deadlines
+from isocenter.engine.deadlines import Deadlines
 from isocenter.services.errors import ConnectError
 from isocenter.services.peer import Peer
 from isocenter.services.tls.errors import describe_tls_error

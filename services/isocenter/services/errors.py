@@ -31,9 +31,5 @@ class ConnectError(AssociationError):
     """No connection to the peer: nobody listens, no route, TLS failed, or too slow."""
 
 
-class DeadlineExceeded(AssociationError):
-    """The peer did not answer in time, and the association was aborted for it."""
-
-
 class NoPresentationContext(IsocenterError):
     """The peer accepted no presentation context for what was to be done."""

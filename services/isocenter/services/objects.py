@@ -27,16 +27,17 @@ from isocenter.engine.dataset import (
     encoding_of,
     read_file_meta,
 )
+from isocenter.engine.driving import parts_of
 from isocenter.engine.negotiation import Negotiated, PresentationContext
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
+    UNCOMPRESSED,
 )
 from isocenter.services.dicom_files import HEAD_BYTES, DamagedFile, NotDicom, identify
 from isocenter.services.ports import ObjectReader, StoredInstance
-from isocenter.services.sop_classes import UNCOMPRESSED
 
 #: What is read, sent and held of an object at once.
 PART_BYTES: Final = 1 << 20
@@ -54,6 +55,7 @@ class DicomObject:
         open: makes a reader of the whole object.
         data_set_offset: where the data set starts in it, in bytes.
         name: for messages: a path or a UID.
+        part_length: of how much is read and sent at once, in bytes; even.
     """
 
     sop_class_uid: str
@@ -62,6 +64,7 @@ class DicomObject:
     open: Callable[[], Awaitable[ObjectReader]]
     data_set_offset: int = 0
     name: str = ""
+    part_length: int = PART_BYTES
 
     @classmethod
     def from_stored(
@@ -127,7 +130,7 @@ class DicomObject:
         )
 
     def parts(self, target: str | None = None) -> AsyncGenerator[tuple[Buffer, bool], None]:
-        """The data set in pieces of about `PART_BYTES`, in *target*'s encoding if given, each
+        """The data set in pieces of about `part_length`, in *target*'s encoding if given, each
         with whether it is the last.
 
         A piece is good until the next is asked for, or the iteration is closed.
@@ -143,27 +146,25 @@ class DicomObject:
     async def _as_they_are(self) -> AsyncGenerator[tuple[Buffer, bool], None]:
         is_deflated = self.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
         async with await self.open() as reader:
-            position, end = self.data_set_offset, reader.size
-            while position < end:
-                part = await _part(reader.view, position, PART_BYTES)
-                position += len(part)
+            for start, length, is_last in parts_of(
+                self.data_set_offset, reader.size, self.part_length
+            ):
+                part = await _part(reader.view, start, length)
                 # A NUL that whoever deflated it forgot (PS3.5 A.5); peers abort without.
-                if is_deflated and position == end and len(part) & 1:
+                if is_deflated and is_last and len(part) & 1:
                     part = bytes(part) + b"\0"
-                yield part, position == end
+                yield part, is_last
 
     async def _converted(self, target: str) -> AsyncGenerator[tuple[Buffer, bool], None]:
         source = encoding_of(self.transfer_syntax_uid)
         reencoder = Reencoder(source, encoding_of(target), vr_of)
-        step = _DEFLATED_BYTES if source.deflated else PART_BYTES
+        step = _DEFLATED_BYTES if source.deflated else self.part_length
         ready: Buffer = b""
         held = b""
         async with await self.open() as reader:
-            position, end = self.data_set_offset, reader.size
-            while position < end:
+            for start, length, _ in parts_of(self.data_set_offset, reader.size, step):
                 # The reencoder keeps some of it for a while.
-                part = await _part(reader.read, position, step)
-                position += len(part)
+                part = await _part(reader.read, start, length)
                 pieces = await trio.to_thread.run_sync(reencoder.feed, part)
                 # Even lengths, as each part ends a fragment, and some peers count on it.
                 whole = b"".join((held, *pieces))
@@ -184,8 +185,8 @@ class DicomObject:
 async def _part(
     read: Callable[[int, int], Awaitable[Buffer]], position: int, length: int
 ) -> Buffer:
-    part = await read(position, length)
-    if not part:
+    part = await read(position, length) if length else b""
+    if len(part) != length:
         raise DataSetError("the object is shorter than it was", position)
     return part
 

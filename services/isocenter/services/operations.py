@@ -99,12 +99,14 @@ class Operation:
 
     # The lane of the data set: the reader puts, the performer takes.
 
-    def _put(self, data: memoryview, is_last: bool) -> None:
+    def _put(self, data: memoryview) -> None:
         if not self._abandoned and data:
             self._ready.append(data)
             self._ready_bytes += len(data)
-        if is_last:
-            self._complete = True
+        self._arrived.set()
+
+    def _complete_data_set(self) -> None:
+        self._complete = True
         self._arrived.set()
 
     async def _until_room(self) -> None:

@@ -20,6 +20,7 @@ from isocenter.engine.dimse.messages import (
     sop_class_of,
 )
 from isocenter.engine.dimse.status import Status, describe_status
+from isocenter.engine.driving import refusal_of
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.services.errors import OperationError
@@ -78,7 +79,7 @@ class Registry:
         self.beside = tuple(beside)
         self._at_once = frozenset(each for each in self.services if isinstance(each, AnswersAtOnce))
         #: For each request: the services are asked once for each abstract syntax.
-        self.service_of = lru_cache(_SYNTAXES_KEPT)(self._service_of)
+        self._service_of = lru_cache(_SYNTAXES_KEPT)(self._find_service)
 
     def offer(self, abstract_syntax: str) -> Offer | None:
         """What negotiation accepts for *abstract_syntax*."""
@@ -88,15 +89,17 @@ class Registry:
                 return offer
         return None
 
-    def _service_of(self, abstract_syntax: str) -> Service | None:
+    def _find_service(self, abstract_syntax: str) -> tuple[Service | None, frozenset[str]]:
+        """Who performs what is asked on *abstract_syntax*, and what else it may be about."""
         for service in self.services:
-            if service.offer(abstract_syntax) is not None:
-                return service
-        return None
+            offer = service.offer(abstract_syntax)
+            if offer is not None:
+                return service, offer.members
+        return None, frozenset()
 
     def answer(self, context: PresentationContext, request: Request) -> Response | None:
         """The response to what can be answered at once; None: `perform` it."""
-        service = self.service_of(context.abstract_syntax)
+        service, _ = self._service_of(context.abstract_syntax)
         if service in self._at_once:
             return cast(AnswersAtOnce, service).answer(context, request)
         return None
@@ -106,22 +109,13 @@ class Registry:
         request = operation.request
         complaints = operation.association.complaints
         try:
-            if isinstance(request, UnrecognizedMessage):
-                raise OperationError(request.status, request.error)
-            abstract_syntax = operation.context.abstract_syntax
             _authorize(operation)
-            service = self.service_of(abstract_syntax)
+            service, members = self._service_of(operation.context.abstract_syntax)
             if service is None:
                 raise OperationError(Status.SOP_CLASS_NOT_SUPPORTED)
-            if not operation.context.may_perform(request):
-                raise OperationError(Status.UNRECOGNIZED_OPERATION, "not for our role")
-            if sop_class_of(request) != abstract_syntax and not _is_member(
-                service, abstract_syntax, sop_class_of(request)
-            ):
-                raise OperationError(
-                    Status.SOP_CLASS_NOT_SUPPORTED,
-                    "SOP class is not that of the presentation context",
-                )
+            refusal = refusal_of(operation.context, request, members)
+            if refusal is not None:
+                raise OperationError(*refusal)
             await service.perform(operation)
         except OperationError as error:
             known = isinstance(error.__cause__, StorageError | PolicyError)
@@ -173,8 +167,3 @@ def _authorize(operation: Operation) -> None:
             )
         )
         raise OperationError(Status.NOT_AUTHORIZED) from PolicyError(why)
-
-
-def _is_member(service: Service, abstract_syntax: str, sop_class_uid: str) -> bool:
-    offer = service.offer(abstract_syntax)
-    return offer is not None and sop_class_uid in offer.members

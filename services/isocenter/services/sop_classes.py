@@ -10,8 +10,6 @@ from typing import Final
 from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
 
 from isocenter.engine.uid import (
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
-    EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
@@ -53,15 +51,6 @@ STORAGE_SOP_CLASSES: Final[dict[str, str]] = {
     for uid, entry in UID_dictionary.items()
     if entry[1] == "SOP Class" and uid.startswith(_STORAGE_ROOTS) and "Storage" in entry[0]
 } | _YOUNGER_STORAGE
-
-#: The four syntaxes that differ in their bytes only, not in what they can say: they are
-#: converted among each other.
-UNCOMPRESSED: Final = (
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
-    EXPLICIT_VR_BIG_ENDIAN,
-)
 
 #: Not a way to encode composite instances: the SMPTE streams of PS3.22 (RTV), and the
 #: encoding of XML.

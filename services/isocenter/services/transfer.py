@@ -17,9 +17,13 @@ from typing import Final, Generic, Protocol, TypeVar
 import trio
 
 from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
-from isocenter.engine.errors import AssociationError, IsocenterError, LocalProtocolError
+from isocenter.engine.errors import (
+    AssociationError,
+    DeadlineExceeded,
+    IsocenterError,
+    LocalProtocolError,
+)
 from isocenter.services.association import AssociationTask
-from isocenter.services.errors import DeadlineExceeded
 from isocenter.services.objects import DicomObject, choose_context
 
 #: Objects on their way at once on one association, if the peer agrees (PS3.7 D.3.3.3).

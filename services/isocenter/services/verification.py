@@ -6,6 +6,7 @@ from typing import Final
 
 from isocenter.engine.dimse.messages import CEchoRequest, Request, Response, response_to
 from isocenter.engine.dimse.status import Status
+from isocenter.engine.driving import refusal_of
 from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.engine.uid import (
     EXPLICIT_VR_BIG_ENDIAN,
@@ -38,8 +39,8 @@ class Verification:
         """C-ECHO waits for nothing, so it needs no task."""
         if (
             type(request) is CEchoRequest
-            and request.affected_sop_class_uid == VERIFICATION == context.abstract_syntax
-            and context.as_scp
+            and context.abstract_syntax == VERIFICATION
+            and refusal_of(context, request) is None
         ):
             return response_to(request, Status.SUCCESS)
         return None

@@ -263,7 +263,7 @@ async def test_the_association_is_not_idle_while_its_objects_are_read() -> None:
         (connection,) = scp.server._admission.connections
         task = connection.task
         assert task is not None
-        assert task._idle_deadline() == float("inf")
+        assert task._next_deadline()[0] == float("inf")
         object_store.go_on.set()
         with trio.fail_after(PATIENCE):
             while task.awaited:

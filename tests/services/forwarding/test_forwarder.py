@@ -17,7 +17,8 @@ import trio.testing
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.messages import CStoreRequest, response_to
-from isocenter.services import composition
+from isocenter.engine.driving import parts_of
+from isocenter.services import composition, objects
 from isocenter.services.archive.archive import Archive
 from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.errors import ConnectError
@@ -345,7 +346,7 @@ async def test_an_object_that_cannot_be_read_tells_nothing_against_the_destinati
             if self.begun:
                 raise StorageError("the disk cannot be read")
             self.begun = True
-            return await self.inner.read(offset, 100)
+            return await self.inner.read(offset, length)
 
         async def __aenter__(self) -> Self:
             await self.inner.__aenter__()
@@ -362,6 +363,7 @@ async def test_an_object_that_cannot_be_read_tells_nothing_against_the_destinati
         return 60.0, 0
 
     monkeypatch.setattr(SqliteForwards, "destination_failed", destination_failed)
+    monkeypatch.setattr(objects, "parts_of", lambda start, end, _: parts_of(start, end, 100))
     async with world(a, rules=[{"forward": "A"}], forwarding__first_retry=60.0) as here:
         plain = here.archive.open
 

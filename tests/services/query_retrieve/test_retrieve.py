@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from isocenter.engine.buffers import Buffer
+from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.dimse.messages import CMoveRequest, CStoreRequest, response_to
 from isocenter.engine.errors import AssociationAbortedError, AssociationError
 from isocenter.engine.negotiation import Offer
@@ -27,7 +28,6 @@ from isocenter.services.client import (
     RetrieveResult,
     open_association,
 )
-from isocenter.services.deadlines import Deadlines
 from isocenter.services.index.query import Level
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer

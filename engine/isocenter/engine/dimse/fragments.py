@@ -40,13 +40,13 @@ class MessageAssembler:
     data set of the last one is not complete.
     """
 
-    __slots__ = ("_command", "_context_id", "_empty", "_in_data_set", "_limits")
+    __slots__ = ("_command", "_context_id", "_empty", "_limits", "is_in_data_set")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._command = bytearray()
         self._context_id: int | None = None
-        self._in_data_set = False
+        self.is_in_data_set = False
         self._empty = 0
 
     def receive(
@@ -70,7 +70,7 @@ class MessageAssembler:
                 raise LimitExceeded("too many empty fragments in one message", "empty_fragments")
         if is_command:
             return self._receive_command(context_id, is_last, data, remaining)
-        if not self._in_data_set:
+        if not self.is_in_data_set:
             raise _violation("a data set fragment before the command set was complete")
         if is_last:
             self._end()
@@ -81,7 +81,7 @@ class MessageAssembler:
     def _receive_command(
         self, context_id: int, is_last: bool, data: memoryview, remaining: int
     ) -> MessageReceived | CancelReceived | None:
-        if self._in_data_set:
+        if self.is_in_data_set:
             raise _violation("a command set fragment within a data set")
         if len(self._command) + len(data) + remaining > self._limits.command_set:
             raise LimitExceeded(
@@ -94,14 +94,14 @@ class MessageAssembler:
         command, self._command = bytes(self._command), bytearray()
         self._context_id = None
         event = self._complete(context_id, command)
-        if not self._in_data_set:
+        if not self.is_in_data_set:
             self._empty = 0
         return event
 
     def _complete(self, context_id: int, command: Buffer) -> MessageReceived | CancelReceived:
         message, has_data_set = message_of(command)
         if has_data_set:
-            self._in_data_set = True
+            self.is_in_data_set = True
             self._context_id = context_id
         if type(message) is CCancelRequest:
             return CancelReceived(context_id, message)
@@ -109,7 +109,7 @@ class MessageAssembler:
 
     def _end(self) -> None:
         self._context_id = None
-        self._in_data_set = False
+        self.is_in_data_set = False
         self._empty = 0
 
 

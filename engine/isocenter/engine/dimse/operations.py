@@ -40,6 +40,7 @@ from isocenter.engine.dimse.message_types import (
     CMoveRequest,
     Message,
     Request,
+    Response,
     UnrecognizedMessage,
     UnrecognizedMessageResponse,
 )
@@ -78,19 +79,27 @@ class Operations:
     Both maps are for looking at; `Association` keeps them.
     """
 
-    __slots__ = ("_cancelled_late", "_last_message_id", "invoked", "performed", "window")
+    __slots__ = (
+        "_cancelled_late",
+        "_last_message_id",
+        "_reserved",
+        "invoked",
+        "performed",
+        "window",
+    )
 
     def __init__(self, window: int = 1) -> None:
         self.invoked: dict[int, Outstanding] = {}
         self.performed: dict[int, Outstanding] = {}
         self.window = window
+        self._reserved: set[int] = set()
         self._last_message_id = 0
         self._cancelled_late: int | None = None
 
     @property
     def is_window_full(self) -> bool:
         """Whether one of ours has to end before the next may begin."""
-        return 0 < self.window <= len(self.invoked)
+        return 0 < self.window <= len(self.invoked) + len(self._reserved)
 
     def next_message_id(self) -> int:
         """A Message ID that no outstanding operation of ours has: 1 to 65535, in turn.
@@ -101,10 +110,32 @@ class Operations:
         message_id = self._last_message_id
         for _ in range(_LAST_MESSAGE_ID):
             message_id = message_id % _LAST_MESSAGE_ID + 1
-            if message_id not in self.invoked:
+            if message_id not in self.invoked and message_id not in self._reserved:
                 self._last_message_id = message_id
                 return message_id
         raise LocalProtocolError("all Message IDs are outstanding (PS3.7 9.1)")
+
+    def reserve(self, message_id: int) -> None:
+        """Keep a place in the window, until the request of this Message ID is sent or `give_up`.
+
+        For several tasks: between finding room and sending, another may have sent.
+        """
+        if message_id not in self.invoked:
+            self._reserved.add(message_id)
+
+    def give_up(self, message_id: int) -> None:
+        """The request that a place was kept for is not sent; nothing happens if it was."""
+        self._reserved.discard(message_id)
+
+    def check(self, context_id: int, message: Message) -> None:
+        """What `send` would raise, without the change."""
+        kind = type(message)
+        if kind in RESPONSES:
+            self._check_request(message)  # type: ignore[arg-type]
+        elif kind is CCancelRequest:
+            self._cancelled(context_id, message)  # type: ignore[arg-type]
+        elif kind not in _UNTRACKED:
+            self._answered(context_id, message)  # type: ignore[arg-type]
 
     def send(self, context_id: int, message: Message) -> None:
         """Note a message of ours.
@@ -115,21 +146,14 @@ class Operations:
         """
         kind = type(message)
         if kind in RESPONSES:
-            self._send_request(context_id, message)  # type: ignore[arg-type]
+            message_id = self._check_request(message)  # type: ignore[arg-type]
+            self._reserved.discard(message_id)
+            self.invoked[message_id] = Outstanding(context_id, kind)  # type: ignore[arg-type]
         elif kind is CCancelRequest:
-            self._send_cancel(context_id, message)  # type: ignore[arg-type]
+            message_id, held = self._cancelled(context_id, message)  # type: ignore[arg-type]
+            self.invoked[message_id] = Outstanding(context_id, held.kind, is_cancelled=True)
         elif kind not in _UNTRACKED:
-            message_id = message.message_id_being_responded_to  # type: ignore[union-attr]
-            held = self.performed.get(message_id)
-            if held is None or RESPONSES[held.kind] is not kind:
-                raise LocalProtocolError(
-                    f"{NAMES[kind]} to Message ID {message_id}, which asks for none (PS3.7 9.1)"
-                )
-            if held.context_id != context_id:
-                raise LocalProtocolError(
-                    f"{NAMES[kind]} on presentation context {context_id}; its request came on "
-                    f"{held.context_id}"
-                )
+            message_id, held = self._answered(context_id, message)  # type: ignore[arg-type]
             if _ends(held, message.status):  # type: ignore[union-attr]
                 del self.performed[message_id]
 
@@ -170,18 +194,18 @@ class Operations:
             self._cancelled_late = message_id if held.is_cancelled else None
         return message
 
-    def _send_request(self, context_id: int, request: Request) -> None:
+    def _check_request(self, request: Request) -> int:
         message_id = request.message_id
         if message_id in self.invoked:
             raise LocalProtocolError(f"Message ID {message_id} is outstanding (PS3.7 9.1)")
-        if self.is_window_full:
+        if message_id not in self._reserved and self.is_window_full:
             raise LocalProtocolError(
                 f"{self.window} operations are outstanding, as many as were negotiated "
                 "(PS3.7 D.3.3.3)"
             )
-        self.invoked[message_id] = Outstanding(context_id, type(request))
+        return message_id
 
-    def _send_cancel(self, context_id: int, cancel: CCancelRequest) -> None:
+    def _cancelled(self, context_id: int, cancel: CCancelRequest) -> tuple[int, Outstanding]:
         message_id = cancel.message_id_being_responded_to
         held = self.invoked.get(message_id)
         if held is None or held.kind not in _CANCELLABLE or held.context_id != context_id:
@@ -189,7 +213,22 @@ class Operations:
                 f"C-CANCEL-RQ for Message ID {message_id}: nothing that can be cancelled is "
                 "outstanding (PS3.7 9.3.2.3)"
             )
-        self.invoked[message_id] = Outstanding(context_id, held.kind, is_cancelled=True)
+        return message_id, held
+
+    def _answered(self, context_id: int, response: Response) -> tuple[int, Outstanding]:
+        kind = type(response)
+        message_id = response.message_id_being_responded_to
+        held = self.performed.get(message_id)
+        if held is None or RESPONSES[held.kind] is not kind:
+            raise LocalProtocolError(
+                f"{NAMES[kind]} to Message ID {message_id}, which asks for none (PS3.7 9.1)"
+            )
+        if held.context_id != context_id:
+            raise LocalProtocolError(
+                f"{NAMES[kind]} on presentation context {context_id}; its request came on "
+                f"{held.context_id}"
+            )
+        return message_id, held
 
     def _receive_request(self, context_id: int, request: Request) -> Message:
         message_id = request.message_id

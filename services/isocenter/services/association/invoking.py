@@ -9,10 +9,8 @@ import trio
 from isocenter.engine import commands
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.messages import Request
-from isocenter.engine.errors import AssociationError
+from isocenter.engine.errors import DeadlineExceeded
 from isocenter.services.association.sending import Part, Sending
-from isocenter.services.association.state import Inbound
-from isocenter.services.errors import DeadlineExceeded
 from isocenter.services.operations import Invocation, ReceivedResponse
 
 
@@ -39,9 +37,8 @@ class Invoking(Sending):
         """
         await self._room_in_window()
         invocation = Invocation(self, context_id, request)
-        self._invocations[request.message_id] = invocation
+        self._invocations.begin(request.message_id, invocation)
         self._set_deadline()
-        self._beginning.add(request.message_id)
         try:
             if data_set is None or isinstance(data_set, bytes | bytearray | memoryview):
                 await self.send(commands.SendMessage(context_id, request, data_set))
@@ -50,17 +47,13 @@ class Invoking(Sending):
         except BaseException:
             self.finish(invocation)
             raise
-        finally:
-            self._beginning.discard(request.message_id)
         return invocation
 
     async def _room_in_window(self) -> None:
         """Until one more operation may be outstanding: beside those that were sent stand
         those whose turn to send has not come yet (PS3.7 D.3.3.3)."""
-        operations = self._engine.operations
         while self._end_reason is None:
-            taken = len(self._beginning | operations.invoked.keys())
-            if not operations.window or taken < operations.window:
+            if not self._engine.operations.is_window_full:
                 return
             with trio.move_on_after(self.deadlines.response) as scope:
                 await self._invocation_ended.wait()
@@ -93,8 +86,7 @@ class Invoking(Sending):
 
     def finish(self, invocation: Invocation) -> None:
         """Its final response has come, or nobody waits for it: the place is free again."""
-        if self._invocations.get(invocation.request.message_id) is invocation:
-            del self._invocations[invocation.request.message_id]
+        if self._invocations.leave(invocation.request.message_id, invocation):
             invocation._deliver.close()
             invocation._responses.close()
             self._tell(invocation.request, invocation.status, invocation.began, as_scp=False)
@@ -116,20 +108,8 @@ class Invoking(Sending):
 
     # Responses of the peer.
 
-    async def _response_data_received(self, data: memoryview, is_last: bool) -> None:
-        inbound = self._inbound
-        if inbound.response is None:
-            return  # of a message that was skipped
-        if len(inbound.gathered) + len(data) > self.limits.identifier:
-            await self.abort(AssociationError("the data set of a response passes its limit"))
-            return
-        inbound.gathered += data
-        if is_last:
-            self._inbound = Inbound()
-            await self._deliver(ReceivedResponse(inbound.response, bytes(inbound.gathered)))
-
     async def _deliver(self, response: ReceivedResponse) -> None:
-        invocation = self._invocations.get(response.message.message_id_being_responded_to)
+        invocation = self._invocations.of(response.message)
         if invocation is None:  # whoever asked has left; its place in the window is free now
             self._invocation_ended.send()
             return

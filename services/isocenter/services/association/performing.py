@@ -10,6 +10,7 @@ import trio
 from isocenter.engine import commands
 from isocenter.engine.dimse.messages import Request, Response
 from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.events import MessageReceived
 from isocenter.services.association.sending import Sending
 from isocenter.services.operations import Operation
 
@@ -22,9 +23,8 @@ log = logging.getLogger("isocenter.association")
 class Performing(Sending):
     """The side of an association that does what the peer asks."""
 
-    async def _request_received(
-        self, context_id: int, request: Request, has_data_set: bool
-    ) -> None:
+    async def _request_received(self, event: MessageReceived, request: Request) -> None:
+        context_id, has_data_set = event.context_id, event.has_data_set
         context = self.negotiated.contexts[context_id]
         if (
             self._answer_at_once is not None
@@ -41,7 +41,8 @@ class Performing(Sending):
             await self._operation_ended.wait()
         operation = Operation(cast("AssociationTask", self), context, request, has_data_set)
         if has_data_set:
-            self._inbound.operation = operation
+            self._incoming.begin(event, operation._put)
+            self._filling = operation
         if self._lost:
             operation._abandon()
             return

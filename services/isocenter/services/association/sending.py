@@ -14,18 +14,15 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.commands import Command
 from isocenter.engine.dimse.messages import Message, Request
 from isocenter.engine.effects import Effect
-from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.errors import AssociationError, DeadlineExceeded, LocalProtocolError
 from isocenter.engine.states import Sta
 from isocenter.services.association.state import AssociationState
-from isocenter.services.errors import DeadlineExceeded
 
 #: Writes that need not wait before others get their turn: a peer may ask thousands of times
 #: in one chunk, and a query may have thousands of matches.
 _FAIR_SHARE: Final = 16
 #: Of a data set, and whether it is the last.
 Part = tuple[Buffer, bool]
-#: Nothing can be sent any more.
-_OVER: Final = frozenset({Sta.STA1, Sta.STA13})
 
 
 class Sending(AssociationState, ABC):
@@ -113,7 +110,7 @@ class Sending(AssociationState, ABC):
         try:
             return self._engine.send(command)
         except LocalProtocolError as error:
-            if self._engine.state in _OVER:
+            if self._engine.is_over:
                 raise AssociationError("the association has ended") from error
             raise
 
@@ -126,12 +123,11 @@ class Sending(AssociationState, ABC):
         self._end(reason or AssociationError("the association was aborted here"))
         with trio.move_on_after(self.deadlines.abort, shield=True):
             if not self._cut:
-                try:
+                if self._engine.allows(commands.Abort()):
                     await self._carry_out(self._engine.send(commands.Abort()))
                     return
-                except LocalProtocolError:
-                    if self._engine.state is Sta.STA13:
-                        return
+                if self._engine.state is Sta.STA13:
+                    return
         await self._close()
 
     # The socket.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -13,9 +12,10 @@ import trio
 from isocenter.engine import events
 from isocenter.engine.association import Association
 from isocenter.engine.commands import Command
+from isocenter.engine.deadlines import DEFAULT_DEADLINES, Clock, Deadlines, Moments, next_deadline
 from isocenter.engine.describe import describe
 from isocenter.engine.dimse.message_table import NAMES
-from isocenter.engine.dimse.messages import Request, Response, UnrecognizedMessage, sop_class_of
+from isocenter.engine.dimse.messages import Request, UnrecognizedMessage, sop_class_of
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import (
     AssociationAbortedError,
@@ -25,13 +25,14 @@ from isocenter.engine.errors import (
     RemoteProtocolError,
     TransportLostError,
 )
+from isocenter.engine.incoming import Incoming
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Negotiated, Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.states import Sta
+from isocenter.engine.waiting import Waiting
 from isocenter.services.broadcast import Broadcast
 from isocenter.services.complaints import Complaints
-from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.services.notices import Caller, Ending, Notices, OperationEnded
 from isocenter.services.operations import Answer, Invocation, Operation, Provider
 from isocenter.services.policy.grants import Grant
@@ -56,15 +57,6 @@ class Traffic:
     bytes_sent: int = 0
     messages_received: int = 0
     messages_sent: int = 0
-
-
-@dataclass(slots=True)
-class Inbound:
-    """What the next data set fragments belong to."""
-
-    operation: Operation | None = None
-    response: Response | None = None
-    gathered: bytearray = field(default_factory=bytearray)
 
 
 class AssociationState:
@@ -119,16 +111,16 @@ class AssociationState:
         self._reading = trio.CancelScope()
         self._sends_crumbs = False
         self._nursery: trio.Nursery | None = None
-        self._artim_deadline = math.inf
-        self._received_at = math.inf
+        self._moments = Moments()
         self._performing: set[Operation] = set()
         #: Bytes of data sets that operations of now hold whole.
         self.gathered = 0
         self._operation_ended = Broadcast()
-        self._invocations: dict[int, Invocation] = {}
+        self._invocations = Waiting[Invocation](self._engine.operations)
         self._invocation_ended = Broadcast()
-        self._beginning: set[int] = set()
-        self._inbound = Inbound()
+        self._incoming = Incoming(limits.identifier)
+        #: The operation that the data set on its way belongs to.
+        self._filling: Operation | None = None
         self._end_reason: AssociationError | None = None
         self._cut = False
         self._lost = False
@@ -192,7 +184,7 @@ class AssociationState:
 
     def _finish(self) -> None:
         self.ended.set()
-        for invocation in self._invocations.values():
+        for invocation in self._invocations:
             invocation._deliver.close()
         self._invocation_ended.send()
 
@@ -203,31 +195,21 @@ class AssociationState:
 
     # How long it may be silent.
 
-    def _idle_deadline(self) -> float:
-        """When a silent peer is given up: in the middle of a data set, and as acceptor when
-        nothing is under way.  What we asked for has deadlines of its own."""
-        if self._engine.state is not Sta.STA6:
-            return math.inf
-        awaits_data = self._inbound.operation is not None or self._inbound.response is not None
-        busy = (
-            self._performing
-            or self._invocations
-            or self.awaited
-            or self._engine.role is Role.REQUESTOR
-        )
-        if busy and not awaits_data:
-            return math.inf
-        return self._received_at + self.deadlines.idle
+    def _next_deadline(self) -> tuple[float, Clock]:
+        """When ARTIM runs out, or a silent peer is given up: in the middle of a data set, and as
+        acceptor when nothing is under way.  What waits for the peer has deadlines of its own."""
+        busy = bool(self._performing or self._invocations or self.awaited)
+        return next_deadline(self._engine, self._moments, self.deadlines, busy=busy)
 
     def _set_deadline(self) -> None:
         """Wake the reader in time; when it wakes too early it looks again, which is cheaper
         than to move its deadline with every message."""
-        due = min(self._artim_deadline, self._idle_deadline())
+        due, _ = self._next_deadline()
         self._reading.deadline = min(self._reading.deadline, due)
 
     def restart_idle(self) -> None:
         """What the peer waited for has come: from now on silence counts."""
-        self._received_at = trio.current_time()
+        self._moments.received = trio.current_time()
         self._set_deadline()
 
     # What is told of it.

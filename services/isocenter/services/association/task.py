@@ -10,17 +10,15 @@ import trio
 
 from isocenter.engine import commands, effects, events
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dimse.messages import CCancelRequest, Message, Response, is_request
+from isocenter.engine.deadlines import Clock
+from isocenter.engine.dimse.messages import CCancelRequest, Response, is_request
 from isocenter.engine.driving import end_reason
 from isocenter.engine.effects import Effect
-from isocenter.engine.errors import AssociationError, AssociationRejectedError
+from isocenter.engine.errors import AssociationError, AssociationRejectedError, DeadlineExceeded
 from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import AssociateReject, AssociateRequest
-from isocenter.engine.states import Sta
 from isocenter.services.association.invoking import Invoking
 from isocenter.services.association.performing import Performing
-from isocenter.services.association.state import Inbound
-from isocenter.services.errors import DeadlineExceeded
 from isocenter.services.operations import ReceivedResponse
 
 #: Fragments shorter than this on average are no longer a peer's way of sending data.
@@ -71,7 +69,7 @@ class AssociationTask(Invoking, Performing):
             return
         with trio.move_on_after(self.deadlines.release) as scope:
             async with self._message_lock:
-                if self._engine.state is not Sta.STA6:
+                if not self._engine.allows(commands.RequestRelease()):
                     return
                 await self._carry_out(self._engine.send(commands.RequestRelease()))
             await self.ended.wait()
@@ -91,7 +89,7 @@ class AssociationTask(Invoking, Performing):
     async def _answer(self, request: AssociateRequest) -> None:
         assert self._decide is not None
         answer = await self._decide(request)
-        if self._engine.state is not Sta.STA3:
+        if self._engine.is_over:
             return  # what came behind the request, in the same chunk, has ended it already
         if isinstance(answer, AssociateReject):
             self._end_reason = AssociationRejectedError(answer.result, answer.source, answer.reason)
@@ -116,7 +114,7 @@ class AssociationTask(Invoking, Performing):
 
     async def _read(self) -> None:
         engine, transport = self._engine, self.transport
-        self._received_at = trio.current_time()
+        self._moments.received = trio.current_time()
         while not self._closed:
             self._reading = trio.CancelScope()
             self._set_deadline()
@@ -130,10 +128,10 @@ class AssociationTask(Invoking, Performing):
                 return
             self.traffic.bytes_received += len(chunk)
             answer = await self._take(chunk)
-            if self._inbound.operation is not None:
-                await self._inbound.operation._until_room()
+            if self._filling is not None:
+                await self._filling._until_room()
             if answer:  # bytes that trickle in and come to nothing are no sign of life
-                self._received_at = trio.current_time()
+                self._moments.received = trio.current_time()
 
     async def _take(self, chunk: Buffer) -> bool:
         """A chunk goes through the engine at once, unless the peer sends crumbs: then it is taken
@@ -155,13 +153,13 @@ class AssociationTask(Invoking, Performing):
         return came
 
     async def _time_out(self) -> None:
-        now = trio.current_time()
-        if self._closed:
+        due, clock = self._next_deadline()
+        if self._closed or trio.current_time() < due:
             return
-        if now >= self._artim_deadline:
-            self._artim_deadline = math.inf
+        if clock is Clock.ARTIM:
+            self._moments.artim = math.inf
             await self._carry_out(self._engine.timer_expired())
-        elif now >= self._idle_deadline():
+        elif clock is Clock.IDLE:
             await self.abort(
                 DeadlineExceeded(f"nothing was received for {self.deadlines.idle:g} s")
             )
@@ -172,16 +170,11 @@ class AssociationTask(Invoking, Performing):
         for effect in answer:
             self._trace(effect)
             match effect:
-                case events.DataSetReceived(_, data, is_last):
-                    if self._inbound.operation is not None:
-                        self._inbound.operation._put(data, is_last)
-                        if is_last:
-                            self._inbound.operation = None
-                    else:
-                        await self._response_data_received(data, is_last)
-                case events.MessageReceived(context_id, message, has_data_set):
+                case events.DataSetReceived():
+                    await self._part_received(effect)
+                case events.MessageReceived():
                     self.traffic.messages_received += 1
-                    await self._message_received(context_id, message, has_data_set)
+                    await self._message_received(effect)
                 case effects.SendBytes(buffers):
                     await self._write(buffers)
                 case events.CancelReceived(_, cancel):
@@ -189,10 +182,10 @@ class AssociationTask(Invoking, Performing):
                         if operation.request.message_id == cancel.message_id_being_responded_to:
                             operation.cancel()
                 case effects.StartArtim():
-                    self._artim_deadline = trio.current_time() + self.deadlines.association_request
+                    self._moments.artim = trio.current_time()
                     self._set_deadline()
                 case effects.StopArtim():
-                    self._artim_deadline = math.inf
+                    self._moments.artim = math.inf
                     self._set_deadline()
                 case effects.CloseTransport():
                     await self._close()
@@ -208,12 +201,16 @@ class AssociationTask(Invoking, Performing):
                     self.established.set()
                     self._invocation_ended.send()
                 case events.ReleaseRequested():
+                    if self._filling is not None:  # of its data set nothing more can come
+                        self._filling.scope.cancel()
+                        self._filling = None
+                    self._incoming.forget()
                     self.in_background(self._accept_release)
                 case events.AssociationReleased():
-                    if self._engine.state is Sta.STA12:
-                        self.in_background(self._accept_release)
-                    else:
+                    if self._engine.is_over:
                         self._finish()
+                    else:  # of a collision: the peer waits for our answer
+                        self.in_background(self._accept_release)
                 case (
                     events.AssociationRejected()
                     | events.AssociationAborted()
@@ -225,16 +222,27 @@ class AssociationTask(Invoking, Performing):
                 case _:
                     assert_never(effect)
 
-    async def _message_received(
-        self, context_id: int, message: Message, has_data_set: bool
-    ) -> None:
-        self._inbound = Inbound()
+    async def _message_received(self, event: events.MessageReceived) -> None:
+        self._incoming.forget()
+        self._filling = None
+        message = event.message
         if is_request(message):
-            await self._request_received(context_id, message, has_data_set)
+            await self._request_received(event, message)
             return
         assert not isinstance(message, CCancelRequest)  # has an event of its own
-        response = cast(Response, message)
-        if has_data_set:
-            self._inbound.response = response
-        else:
-            await self._deliver(ReceivedResponse(response, None))
+        if self._incoming.begin(event) is not None:
+            await self._deliver(ReceivedResponse(cast(Response, message), None))
+
+    async def _part_received(self, event: events.DataSetReceived) -> None:
+        incoming, filling = self._incoming, self._filling
+        arrived = incoming.add(event)
+        if filling is not None:
+            if arrived is not None:
+                filling._complete_data_set()
+                self._filling = None
+        elif (incoming if arrived is None else arrived).status is not None:
+            incoming.forget()
+            await self.abort(AssociationError("the data set of a response passes its limit"))
+        elif arrived is not None:
+            response = cast(Response, arrived.message)
+            await self._deliver(ReceivedResponse(response, arrived.data_set))

@@ -13,6 +13,7 @@ from isocenter.engine.errors import (
     AssociationAbortedError,
     AssociationError,
     AssociationRejectedError,
+    DeadlineExceeded,
     ProviderAbortedError,
     TransportLostError,
 )
@@ -31,7 +32,7 @@ from isocenter.services.client import (
     open_association,
 )
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
-from isocenter.services.errors import ConnectError, DeadlineExceeded
+from isocenter.services.errors import ConnectError
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, name_of
 from isocenter.services.transport import Transport
 

@@ -13,6 +13,7 @@ import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.driving import associate_request
 from isocenter.engine.pdu import PduType, encode_associate_request
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
@@ -26,7 +27,6 @@ from isocenter.services.checkup.tls_look import (
     look_of,
 )
 from isocenter.services.connecting import connect
-from isocenter.services.deadlines import Deadlines
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
 from isocenter.services.errors import ConnectError
 from isocenter.services.peer import Peer

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.items import UserIdentity
-from isocenter.services.deadlines import Deadlines
 from isocenter.services.peer import Peer
 from isocenter.services.settings import kinds
 from isocenter.services.tls.contexts import (

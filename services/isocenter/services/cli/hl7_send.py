@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from isocenter.engine.deadlines import DEFAULT_DEADLINES
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.common import (
     UsageError,
@@ -21,7 +22,6 @@ from isocenter.services.cli.common import (
 )
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
-from isocenter.services.deadlines import DEFAULT_DEADLINES
 from isocenter.services.hl7.client import open_sender
 from isocenter.services.logs import escape
 from isocenter.services.peer import Peer

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.errors import (
     AssociationError,
     AssociationRejectedError,
@@ -31,7 +32,6 @@ from isocenter.services.cli.common import (
 )
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.client import ClientAssociation, Context, open_association
-from isocenter.services.deadlines import Deadlines
 from isocenter.services.operations import Provider
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier import KeySyntaxError

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields, replace
 
+from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.client import ClientAssociation, Context, open_association
 from isocenter.services.commitment.client import CONTEXTS as COMMITMENT_CONTEXTS
 from isocenter.services.composition.tls import TlsContexts
-from isocenter.services.deadlines import Deadlines
 from isocenter.services.operations import Provider
 from isocenter.services.peer import Peer
 from isocenter.services.settings.loading import Settings

@@ -9,9 +9,9 @@ from typing import Final
 
 import trio
 
+from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.connecting import connect
-from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.services.hl7.mllp import Framer, MessageReceived, frame
 from isocenter.services.peer import Peer
 from isocenter.services.transport import Transport

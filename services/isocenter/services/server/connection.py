@@ -10,11 +10,11 @@ from typing import Final
 
 import trio
 
+from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.limits import Limits
 from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.services.association import AssociationTask
-from isocenter.services.deadlines import Deadlines
 from isocenter.services.listening import Bind
 from isocenter.services.notices import (
     AssociationEnded,

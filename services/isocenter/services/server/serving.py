@@ -11,11 +11,11 @@ from typing import Final
 
 import trio
 
+from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Acceptor
 from isocenter.services.access import AccessPolicy
-from isocenter.services.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.services.listening import Bind, Shortage, open_listener
 from isocenter.services.notices import Notices, ServerStarted, ServerStopped
 from isocenter.services.policy.control import AccessControl
