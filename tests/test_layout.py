@@ -30,6 +30,7 @@ COMPOSITION_ROOT = ("isocenter.services.composition", "isocenter.services.cli")
 #: What adapters may know of the services: values and ports.
 FOR_STORAGE = {
     "isocenter.services.archive.deletion",
+    "isocenter.services.archive.trash",
     "isocenter.services.backup.source",
     "isocenter.services.normalized.attribute_list",
     "isocenter.services.index.attributes",

@@ -103,7 +103,9 @@ class ModelFiles(SystemFiles):
 
     def after_power_failure(self, target: Path, *, names_survive: bool = False) -> Path:
         """Build in *target* what a disk of this kind holds now."""
-        for folder in ("objects", "staging"):
+        for folder in ("objects", "staging", "trash"):
+            if folder == "trash" and not os.path.isdir(os.path.join(self._root, folder)):
+                continue
             self._restore(os.path.join(self._root, folder), target / folder, names_survive)
         return target
 

@@ -342,6 +342,21 @@ class ForwardQueueSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrashSeen:
+    """What the trash holds; told now and then by the process that looks after it.
+
+    Attributes:
+        instances, size: that could be restored; *size* in bytes of files.
+        deleted, deleted_size: all that was ever deleted.
+    """
+
+    instances: int
+    size: int
+    deleted: int
+    deleted_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventDelivery:
     """An event of the outbox was delivered to a consumer, or was not.
 
@@ -398,6 +413,7 @@ Notice = (
     | InstancesSent
     | PerformedStepChanged
     | CommitmentDone
+    | TrashSeen
     | EventDelivery
     | EventsWaiting
     | ForwardAttempted

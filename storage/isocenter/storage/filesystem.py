@@ -83,15 +83,15 @@ class FileStore:
         links: bool = True,
         memory_per_object: int = SMALL_OBJECT,
     ) -> None:
-        self._root = root
+        self.root = root
         self._objects = os.path.join(root, "objects")
-        self._files: Files = files if files is not None else SystemFiles()
-        self._is_durable = durability == "full"
-        self._links = links
+        self.files: Files = files if files is not None else SystemFiles()
+        self.is_durable = durability == "full"
+        self.links = links
         self._area = StagingArea(
             os.path.join(root, "staging"),
-            self._files,
-            is_durable=self._is_durable,
+            self.files,
+            is_durable=self.is_durable,
             memory_per_object=memory_per_object,
         )
         self._readers = trio.CapacityLimiter(READERS)
@@ -119,7 +119,7 @@ class FileStore:
                 raise TypeError("this object was staged by another store")
             jobs.append((one, key))
         # Threads wait for disks side by side; without syncs there is little to wait for.
-        if len(jobs) <= 1 or not self._is_durable:
+        if len(jobs) <= 1 or not self.is_durable:
             return await self._area.in_thread(lambda: self._name_all(jobs, self._write_all(jobs)))
         # Dealt out so that a large object does not keep the ones after it waiting.
         hands = [jobs[start::WRITERS] for start in range(min(WRITERS, len(jobs)))]
@@ -146,9 +146,9 @@ class FileStore:
         Its staged name is durable before: whatever then has a final name after a power failure
         has the other one as well, and `recover` can tell what it is.
         """
-        if self._is_durable and None in outcomes:
+        if self.is_durable and None in outcomes:
             try:
-                self._files.sync_folder(self._area.folder)
+                self.files.sync_folder(self._area.folder)
             except OSError as error:
                 failure = storage_error("make the staging folder durable", error)
                 for place, (staged, _) in enumerate(jobs):
@@ -177,48 +177,50 @@ class FileStore:
             return storage_error("publish an object", error)
         return None
 
-    def _path(self, key: str) -> str:
+    def path_of(self, key: str) -> str:
         return os.path.join(self._objects, *key.split("/"))
 
     def _write(self, staged: StagedFile, key: str) -> None:
-        target = self._path(key)
+        target = self.path_of(key)
         if os.path.lexists(target):  # most often a whole study sent again: do not write it
             raise FileExistsError(target)
         path = staged.rename_for(key)
-        staged.flush(sync=self._is_durable)
+        staged.flush(sync=self.is_durable)
         staged.close()
-        if not self._links:
+        if not self.links:
             # The staged name will be renamed away: an empty file takes its part for `recover`.
             with suppress(FileExistsError):
-                self._files.close(self._files.create(self._area.marker_of(path)))
+                self.files.close(self.files.create(self._area.marker_of(path)))
 
     def _name(self, staged: StagedFile, key: str) -> None:
-        target = self._path(key)
+        target = self.path_of(key)
         for _ in range(FOLDER_ATTEMPTS):
             try:
-                if self._links:
-                    self._files.link(staged.path, target)
+                if self.links:
+                    self.files.link(staged.path, target)
                     staged.publish()
                 else:
                     # Two *processes* that publish one key at the same moment are not told
                     # apart here; the later one wins.
-                    self._files.rename(staged.path, target)
+                    self.files.rename(staged.path, target)
                     staged.publish(self._area.marker_of(staged.path))
             except FileNotFoundError:
-                self._make_folders(os.path.dirname(target))
+                self.make_folders(os.path.dirname(target))
             else:
                 return
         # Another process prunes the folder each time.
         raise OSError(errno.ENOENT, "the object's folder is removed again and again")
 
-    def _make_folders(self, folder: str) -> None:
+    def make_folders(self, folder: str) -> None:
         missing = []
         while folder != self._objects and not os.path.isdir(folder):
             missing.append(folder)
             folder = os.path.dirname(folder)
         for folder in reversed(missing):
+            # Another process may have removed one that was known to be durable.
+            self._known_folders.discard(folder)
             try:
-                self._files.make_folder(folder)
+                self.files.make_folder(folder)
             except FileExistsError:
                 if not os.path.isdir(folder):
                     raise NotADirectoryError(
@@ -229,16 +231,16 @@ class FileStore:
 
     def _sync_names(self, jobs: list[_Job], outcomes: list[_Published]) -> list[_Published]:
         """Make the new names durable, each folder once; objects whose folder fails are undone."""
-        if not self._is_durable:
+        if not self.is_durable:
             return outcomes
         folders: dict[str, OSError | None] = {}
         ancestries: list[list[str]] = []
         for (_, key), outcome in zip(jobs, outcomes, strict=True):
-            ancestries.append([] if outcome is not None else self._folders_to_sync(key))
+            ancestries.append([] if outcome is not None else self.folders_to_sync(key))
             folders.update(dict.fromkeys(ancestries[-1]))
         for folder in sorted(folders, key=len, reverse=True):
             try:
-                self._files.sync_folder(folder)
+                self.files.sync_folder(folder)
             except OSError as error:
                 folders[folder] = error
         if len(self._known_folders) > KNOWN_FOLDERS:
@@ -254,7 +256,7 @@ class FileStore:
                 self._known_folders.update(ancestry[:-1])
         return outcomes
 
-    def _folders_to_sync(self, key: str) -> list[str]:
+    def folders_to_sync(self, key: str) -> list[str]:
         """The object's folder, then each ancestor whose entry for the one before may be new.
 
         Asked after the link: a folder with an object in it is not pruned, and pruning forgets
@@ -280,12 +282,12 @@ class FileStore:
 
     async def open(self, key: str) -> FileReader:
         check_object_key(key)
+        return await self.open_file(self.path_of(key))
+
+    async def open_file(self, path: str) -> FileReader:
+        """As `open`, by the path of a file of ours."""
         return await trio.to_thread.run_sync(
-            FileReader.open,
-            self._path(key),
-            self._readers,
-            self._buffers,
-            limiter=self._readers,
+            FileReader.open, path, self._readers, self._buffers, limiter=self._readers
         )
 
     async def remove(self, keys: Sequence[str]) -> None:
@@ -300,9 +302,8 @@ class FileStore:
             for key in keys:
                 try:
                     if is_held:
-                        with suppress(FileNotFoundError, NotADirectoryError):
-                            self._hold.put_aside(key, self._path(key))
-                    self._remove(key)
+                        self._put_aside(key)
+                    self.remove_one(key)
                 except OSError as error:
                     failure = error
             if failure is not None:
@@ -310,23 +311,50 @@ class FileStore:
 
         await self._area.in_thread(remove_all)
 
-    def _remove(self, key: str) -> None:
+    def remove_one(self, key: str) -> None:
         parts = key.split("/")
         with suppress(FileNotFoundError, NotADirectoryError):
-            self._files.unlink(os.path.join(self._objects, *parts))
+            self.files.unlink(os.path.join(self._objects, *parts))
         # Empty folders go too, from the innermost outwards.
         for depth in range(len(parts) - 1, 0, -1):
             folder = os.path.join(self._objects, *parts[:depth])
             self._known_folders.discard(folder)
             try:
-                self._files.remove_folder(folder)
+                self.files.remove_folder(folder)
             except OSError:
                 return
+
+    def _put_aside(self, key: str) -> None:
+        """For a backup that is being made, and needs the file."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self._hold.put_aside(key, self.path_of(key))
+
+    def remove_durably(self, keys: Sequence[str]) -> None:
+        """In a worker thread: remove objects so that no power failure brings them back.
+
+        Raises:
+            OSError: some may be there still.
+        """
+        folders: set[str] = set()
+        is_held = self._hold.is_taken()
+        for key in keys:
+            if is_held:
+                self._put_aside(key)
+            self.remove_one(key)
+            folders.add(os.path.dirname(self.path_of(key)))
+        if not self.is_durable:
+            return
+        while folders:
+            folder = folders.pop()
+            try:
+                self.files.sync_folder(folder)
+            except FileNotFoundError:  # removed as well: then that has to last
+                folders.add(os.path.dirname(folder))
 
     def _unpublish(self, key: str) -> bool:
         """Take a name back after a failure; False: that failed as well, `recover` has to do it."""
         try:
-            self._remove(key)
+            self.remove_one(key)
         except OSError:
             return False
         return True
@@ -414,16 +442,10 @@ class FileStore:
 
     def _undo(self, keys: list[str], names: list[str]) -> None:
         try:
-            for key in keys:
-                self._remove(key)
-                if self._is_durable:
-                    folder = os.path.join(self._objects, *key.split("/")[:-1])
-                    while not os.path.isdir(folder):
-                        folder = os.path.dirname(folder)
-                    self._files.sync_folder(folder)
+            self.remove_durably(keys)
             for name in names:
                 with suppress(FileNotFoundError):
-                    self._files.unlink(os.path.join(self._area.folder, name))
+                    self.files.unlink(os.path.join(self._area.folder, name))
         except OSError as error:
             raise storage_error("clear the staging folder", error) from error
 
@@ -442,11 +464,11 @@ class FileStore:
             import fcntl
         except ImportError:
             raise StorageError(
-                f"the data directory {self._root} cannot be locked against a second server: this "
+                f"the data directory {self.root} cannot be locked against a second server: this "
                 "system has no POSIX file locks; run the archive on Linux or another POSIX "
                 "system, or in memory (--data-dir :memory:)"
             ) from None
-        path = os.path.join(self._root, "lock")
+        path = os.path.join(self.root, "lock")
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
@@ -458,7 +480,7 @@ class FileStore:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise storage_error(f"lock {path}", error) from error
             raise StorageError(
-                f"the data directory {self._root} is in use by another server; "
+                f"the data directory {self.root} is in use by another server; "
                 "stop that one, or choose another directory with --data-dir"
             ) from error
         self._lock_descriptor = descriptor

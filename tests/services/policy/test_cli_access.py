@@ -94,8 +94,11 @@ def test_allow_and_deny(cli: Cli) -> None:
     assert "C-MOVE" in cli("ae allow WS C-MOVE")
     assert "C-FIND" not in cli("ae deny WS metadata:read")
     assert "C-FIND" in cli("ae allow WS metadata:read")
-    assert "N-DELETE" in cli("ae allow WS --role Radiologist")
-    assert "N-DELETE" not in cli("ae deny WS study:delete")
+    assert "C-MOVE" in cli("ae allow WS --role Radiologist")
+    assert "C-MOVE" not in cli("ae deny WS study:export")
+    cli("ae allow WS study:export")
+    assert "N-DELETE" not in cli("ae allow WS study:delete"), "no service performs it"
+    cli("ae deny WS study:delete")
     assert "turned away from now on" in cli("ae deny WS")
     assert "denied by the policy" in cli("ae test WS", code=1)
     cli("ae allow WS")

@@ -10,6 +10,7 @@ from isocenter.services.policy.permissions import (
     ALL_PERMISSIONS,
     FULL,
     NEEDS,
+    NOT_PERFORMED,
     OPERATIONS,
     ROLES,
     Action,
@@ -24,13 +25,14 @@ from isocenter.services.policy.permissions import (
 )
 
 #: By hand, from the table of roles and the mapping of operations.
+_PERFORMED = [one for one in NEEDS if one not in NOT_PERFORMED]
 MAY = {
     "Viewer": "C-ECHO C-FIND N-GET N-EVENT-REPORT",
     "Modality": "C-ECHO C-STORE C-FIND N-CREATE N-SET N-GET N-ACTION N-EVENT-REPORT",
     "Technologist": "C-ECHO C-STORE C-FIND N-CREATE N-SET N-GET N-EVENT-REPORT",
-    "Radiologist": " ".join(NEEDS),
-    "Administrator": " ".join(one for one in NEEDS if one != "C-FIND"),
-    "System": " ".join(NEEDS),
+    "Radiologist": " ".join(_PERFORMED),
+    "Administrator": " ".join(one for one in _PERFORMED if one != "C-FIND"),
+    "System": " ".join(_PERFORMED),
 }
 
 
@@ -74,8 +76,8 @@ def test_what_is_no_permission_names_what_is(text: str) -> None:
 
 
 def test_what_is_taken_is_gone() -> None:
-    left = without(ALL_PERMISSIONS, parse_permission("study:delete"))
-    assert "N-DELETE" not in operations(left)
+    left = without(ALL_PERMISSIONS, parse_permission("study:export"))
+    assert "C-MOVE" not in operations(left)
     assert "C-STORE" in operations(left)
     assert without(parse_permission("study:read"), ALL_PERMISSIONS) == {}
 

@@ -18,6 +18,10 @@ class DeletionCause(Enum):
 
     #: A rule says ``delete_after``, and the destination has committed them (PS3.4 Annex J).
     COMMITTED_ELSEWHERE = "committed elsewhere"
+    #: Somebody has said so, and why.
+    REQUESTED = "requested"
+    #: A rule of the operator's says for how long such studies are kept.
+    RETENTION = "retention rule"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,8 @@ from typing import Final, TypeVar
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, read_file_meta
+from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, FileMeta, read_file_meta
+from isocenter.engine.limits import Limits
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.findings import Findings
 from isocenter.services.archive.importing import (
@@ -28,10 +29,11 @@ from isocenter.services.archive.ingest import (
     SOP_CLASS_UID,
     SOP_INSTANCE_UID,
     ObjectScan,
+    ScannedObject,
     StoreError,
 )
 from isocenter.services.archive.naming import is_distinct, sop_instance_uid_of
-from isocenter.services.ports import InstanceRecord, StorageError, StoredInstance
+from isocenter.services.ports import InstanceRecord, ObjectReader, StorageError, StoredInstance
 
 __all__ = [
     "Findings",
@@ -43,6 +45,7 @@ __all__ = [
     "VerifyReport",
     "import_directory",
     "reindex",
+    "scan_object",
     "verify",
 ]
 
@@ -288,15 +291,12 @@ async def reindex(
 async def _record_of(archive: Archive, key: str, report: ReindexReport) -> InstanceRecord | None:
     try:
         async with await archive.store.open(key) as reader:
-            head = await reader.read(0, FILE_HEAD_LENGTH)
-            meta = read_file_meta(head)
+            meta = read_file_meta(await reader.read(0, FILE_HEAD_LENGTH))
             if not meta.transfer_syntax_uid or meta.forgiven:
                 report.foreign.add(key, "the archive did not write it; import it instead")
                 return None
-            scan = ObjectScan(meta.transfer_syntax_uid, archive.limits)
-            size = await _feed(reader.read, meta.data_set_offset, scan.feed)
-        report.size += size  # others have counted during the await
-        scanned = scan.finish()
+            scanned = await scan_object(reader, meta, archive.limits)
+        report.size += scanned.size  # others have counted during the await
         sop_instance_uid = scanned.attributes.get(SOP_INSTANCE_UID, "")
         scanned.check_identity(scanned.attributes.get(SOP_CLASS_UID, ""), sop_instance_uid)
         if sop_instance_uid_of(key) != sop_instance_uid:
@@ -314,6 +314,18 @@ async def _record_of(archive: Archive, key: str, report: ReindexReport) -> Insta
     except StoreError as error:
         report.damaged.add(key, error.comment or str(error))
     return None
+
+
+async def scan_object(reader: ObjectReader, meta: FileMeta, limits: Limits) -> ScannedObject:
+    """Read the data set of an object: what the index keeps of it.
+
+    Raises:
+        DataSetError, StoreError: it is none.
+        StorageError: it cannot be read.
+    """
+    scan = ObjectScan(meta.transfer_syntax_uid, limits)
+    await _feed(reader.read, meta.data_set_offset, scan.feed)
+    return scan.finish()
 
 
 async def _choose(

@@ -55,6 +55,8 @@ COMMANDS: Final = (
     Command("restore", "restore", "bring an archive back from a backup"),
     Command("audit", "audit", "verify, show, follow and export the audit trail"),
     Command("import", "import_files", "take a folder of DICOM files into the archive"),
+    Command("delete", "delete", "delete studies, series or instances from the archive"),
+    Command("trash", "trash", "what was deleted: list, restore, purge"),
     Command("echoscu", "echoscu", "verify a peer (C-ECHO)"),
     Command("storescu", "storescu", "send files and folders to a peer (C-STORE)"),
     Command("findscu", "findscu", "query a peer (C-FIND)"),

@@ -10,6 +10,7 @@ from typing import Final
 
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deleting import Adopted
 from isocenter.services.archive.maintenance import (
     Findings,
     Progress,
@@ -152,7 +153,13 @@ async def _verify(settings: Settings, terminal: Terminal, *, checksums: bool) ->
 
         async with _beside_the_server(settings) as archive:
             report = await verify(archive, progress=show, checksums=checksums)
-    return EXIT_OK if print_report(report, terminal) else EXIT_FAILED
+            trash = composition.trash_of(settings, archive, "isocenter db verify")
+            lost = Findings() if trash is None else await trash.verify()
+    is_good = print_report(report, terminal)
+    print_findings(terminal, {"in the trash": lost})
+    if lost.count:
+        terminal.error(f"{lost.count} deleted objects could not be restored; see the lines above")
+    return EXIT_OK if is_good and not lost.count else EXIT_FAILED
 
 
 def print_report(report: VerifyReport, terminal: Terminal) -> bool:
@@ -198,7 +205,12 @@ async def _reindex(settings: Settings, terminal: Terminal) -> int:
             advance(progress.done, progress.total)
 
         async with composition.open_archive(settings, rebuild=True) as archive:
+            trash = composition.trash_of(settings, archive, "isocenter db reindex")
+            if trash is not None:
+                # What was deleted, and has not left the store yet, must not come back.
+                await trash.finish()
             report = await reindex(archive, show)
+            adopted = Adopted() if trash is None else await trash.adopt()
     print_findings(
         terminal,
         {
@@ -206,6 +218,7 @@ async def _reindex(settings: Settings, terminal: Terminal) -> int:
             "not named by the archive": report.foreign,
             "superseded": report.superseded,
             "forgotten": report.forgotten,
+            "damaged in the trash": adopted.damaged,
         },
     )
     print(
@@ -213,6 +226,10 @@ async def _reindex(settings: Settings, terminal: Terminal) -> int:
         f"in the index; {report.damaged.count} damaged, {report.foreign.count} not named by "
         f"the archive, {report.superseded.count} superseded, {report.forgotten.count} forgotten"
     )
+    if adopted.instances:
+        terminal.note(
+            f"{adopted.instances} deleted instances are in the trash; see isocenter trash list"
+        )
     if report.foreign.count:
         terminal.note("isocenter import takes files that the archive did not name")
     if report.damaged.count or report.forgotten.count:

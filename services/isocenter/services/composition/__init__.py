@@ -3,7 +3,7 @@
 The only package beside the command line that knows the adapters of `isocenter.storage`.
 """
 
-from isocenter.services.composition.archive import INDEX_FILE, open_archive
+from isocenter.services.composition.archive import INDEX_FILE, open_archive, trash_of
 from isocenter.services.composition.connections import StartError, deadlines_of
 from isocenter.services.composition.house import keep_house
 from isocenter.services.composition.registry import binds_of, registry_of, server_limits_of
@@ -31,5 +31,6 @@ __all__ = [
     "order_listener_of",
     "registry_of",
     "server_limits_of",
+    "trash_of",
     "worklist_of",
 ]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deleting import Trash
+from isocenter.services.audit.deleting import recorder_of
 from isocenter.services.backup.restoring import check_not_restoring
 from isocenter.services.forwarding.forwarder import finish_deletions
 from isocenter.services.ports import DuplicatePolicy, Index, ObjectStore, StorageError
@@ -19,6 +21,9 @@ from isocenter.storage.forwarding import SqliteForwards
 from isocenter.storage.forwarding_records import release_forward_claims
 from isocenter.storage.memory_store import MemoryStore
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
+from isocenter.storage.study_completion import EventWriter
+from isocenter.storage.trash import SqliteTrash
+from isocenter.storage.trash_folder import TrashFolder
 
 log = logging.getLogger("isocenter.server")
 
@@ -78,12 +83,40 @@ async def open_archive(
             await index.write(release_claims)
             await index.write(release_forward_claims)
         if recover and not rebuild:
+            # First of all: what was just deleted must not be taken for what was never indexed.
+            trash = trash_of(settings, archive, "isocenter")
+            if trash is not None:
+                await trash.finish()
             undone = await archive.recover()
             if undone:
                 log.info("undid %d objects that a crash left unfinished", undone)
             if isinstance(index, SqliteIndex):
                 await finish_deletions(SqliteForwards(index), archive)
         yield archive
+
+
+def trash_of(settings: Settings, archive: Archive, process_name: str) -> Trash | None:
+    """What deletes and restores; None: an archive in memory has no trash.
+
+    Args:
+        process_name: who tells the audit trail.
+    """
+    store, index = archive.store, archive.index
+    if not isinstance(store, FileStore) or not isinstance(index, SqliteIndex):
+        return None
+    beside_delete = []
+    if settings.events.enabled:
+        writer = EventWriter(
+            settings.events.rules(), include_patient=settings.events.include_patient
+        )
+        beside_delete.append(writer.deleted)
+    return Trash(
+        archive,
+        SqliteTrash(index, beside_delete=beside_delete, tells=settings.events.enabled),
+        TrashFolder(store),
+        keep_days=settings.storage.trash_days,
+        record=recorder_of(settings, process_name),
+    )
 
 
 def _open_index(

@@ -8,7 +8,9 @@ from pathlib import Path
 import trio
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.emptying import look_after
 from isocenter.services.archive.scrubbing import scrub
+from isocenter.services.composition.archive import trash_of
 from isocenter.services.composition.workflow import worklist_of
 from isocenter.services.duty import on_duty
 from isocenter.services.notices import Notices
@@ -35,6 +37,9 @@ async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> 
                         notices=notices,
                     )
                 )
+            trash = trash_of(settings, archive, "isocenter serve")
+            if trash is not None:
+                nursery.start_soon(look_after, trash, notices)
             if settings.worklist.enabled and isinstance(archive.index, SqliteIndex):
                 worklist = worklist_of(settings, archive.index)
                 if settings.worklist.keep_days:

@@ -33,6 +33,7 @@ class Kind(Enum):
     COMMITMENT_ASKED = "commitment.asked"
     COMMITMENT_DONE = "commitment.done"
     INSTANCES_DELETED = "instances.deleted"
+    INSTANCES_RESTORED = "instances.restored"
     ASSOCIATION_REFUSED = "association.refused"
 
 
@@ -141,6 +142,15 @@ class StudyComplete:
     last_at: str
     times: int
     patient: Patient | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstancesRestored:
+    """Deleted objects of a study are found again, as they were; one event for each study."""
+
+    kind: ClassVar = Kind.INSTANCES_RESTORED
+    study_instance_uid: str
+    instances: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +275,7 @@ Event = (
     | CommitmentAsked
     | CommitmentDone
     | InstancesDeleted
+    | InstancesRestored
     | AssociationRefused
 )
 

@@ -37,6 +37,7 @@ from isocenter.services.notices import (
     OperationEnded,
     OrderMessageAnswered,
     QueryAnswered,
+    TrashSeen,
 )
 
 if TYPE_CHECKING:
@@ -160,6 +161,16 @@ class Metrics:
             "forward_queue", "objects to be forwarded, of all processes", "destination", "state",
             mode="mostrecent",
         )  # fmt: skip
+        #: Gauges, also of what only grows: commands delete, too, and have no page of their own.
+        self._trash = {
+            name: gauge(name, text, mode="mostrecent")
+            for name, text in (
+                ("trash_instances", "deleted objects that can be restored"),
+                ("trash_bytes", "bytes of their files"),
+                ("deleted_instances", "objects that were ever deleted"),
+                ("deleted_bytes", "bytes of their files"),
+            )
+        }
         self._queued_before: set[tuple[str, str]] = set()
         self._budget = gauge("memory_budget_taken_bytes", "bytes of objects on their way in")
         self._budget_limit = gauge("memory_budget_limit_bytes", "the most of them")
@@ -241,6 +252,11 @@ class Metrics:
                 for names in self._queued_before | notice.counts.keys():
                     self._queued.labels(*names).set(notice.counts.get(names, 0))
                 self._queued_before |= notice.counts.keys()
+            case TrashSeen():
+                self._trash["trash_instances"].set(notice.instances)
+                self._trash["trash_bytes"].set(notice.size)
+                self._trash["deleted_instances"].set(notice.deleted)
+                self._trash["deleted_bytes"].set(notice.deleted_size)
             case ConfigurationReloaded():
                 self._reloads.labels(notice.what, "failed" if notice.fault else "done").inc()
             case _:

@@ -72,6 +72,8 @@ NEEDS: Final[Mapping[str, tuple[tuple[Resource, Action], ...]]] = MappingProxyTy
         "N-EVENT-REPORT": (_STUDY_READ,),
     }
 )
+#: On no SOP class of ours; who asks is answered by the permission first, and then 0211H.
+NOT_PERFORMED: Final = frozenset({"N-DELETE"})
 #: Class of each request → its operation.
 OPERATIONS: Final[Mapping[type[object], str]] = {
     kind: name.removesuffix("-RQ")
@@ -178,8 +180,12 @@ def missing(permissions: Permissions, operation: str) -> str:
 
 
 def operations(permissions: Permissions) -> list[str]:
-    """The DIMSE operations that *permissions* are enough for."""
-    return [operation for operation in NEEDS if not missing(permissions, operation)]
+    """The DIMSE operations that *permissions* are enough for, of those that a service performs."""
+    return [
+        operation
+        for operation in NEEDS
+        if operation not in NOT_PERFORMED and not missing(permissions, operation)
+    ]
 
 
 _NORMALIZED: Final = frozenset(one for one in NEEDS if one.startswith("N-"))

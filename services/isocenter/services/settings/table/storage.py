@@ -74,6 +74,11 @@ class StorageSettings:
         "--durability",
         "full|relaxed",
     )
+    trash_days: int = setting(
+        7,
+        kinds.Integer(1, 3_650, "days", zero="what is deleted is gone at once"),
+        "for so long what was deleted can be restored; then it is removed for good",
+    )
     scrub_days: int = setting(
         0,
         kinds.Integer(1, 3_650, "days", zero="never"),

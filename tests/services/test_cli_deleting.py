@@ -1,0 +1,168 @@
+"""delete and trash: what is said, what is asked, and what bad input changes: nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from isocenter.services.cli import main
+from services.archive_support import STUDY, uid
+from services.cli_support import write_object
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def archive(tmp_path: Path, capsys: Output) -> str:
+    """A data directory with three objects of two studies."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in (1, 2):
+        write_object(folder, number)
+    write_object(folder, 3, study="1.2.9", series="1.2.9.1")
+    data_dir = str(tmp_path / "data")
+    assert main(["import", str(folder), "--data-dir", data_dir, "-q"]) == 0
+    capsys.readouterr()
+    return data_dir
+
+
+def delete(archive: str, *arguments: str) -> int:
+    return main(["delete", "--data-dir", archive, "--reason", "a test", *arguments])
+
+
+def instances(archive: str, capsys: Output) -> int:
+    capsys.readouterr()
+    assert main(["db", "stats", "--data-dir", archive]) == 0
+    return int(capsys.readouterr().out.split("instances")[1].split()[0])
+
+
+def test_delete_restore_purge(archive: str, capsys: Output) -> None:
+    assert delete(archive, "--study", STUDY, "--yes") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2 instances in 1 series and 1 study of 1 patient, ")
+    assert "deleted 2 instances: " in out
+    assert instances(archive, capsys) == 1
+    assert main(["trash", "list", "--data-dir", archive, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["instances"], row["studies"], row["reason"]) == (2, 1, "a test")
+    assert main(["trash", "list", "--data-dir", archive]) == 0
+    assert row["deletion"] in capsys.readouterr().out
+    assert main(["trash", "restore", row["deletion"], "--data-dir", archive]) == 0
+    assert capsys.readouterr().out.startswith("restored 2 instances; 0 the archive has already")
+    assert instances(archive, capsys) == 3
+    assert delete(archive, "--instance", uid(1), "--yes") == 0
+    assert main(["trash", "purge", "--all", "--yes", "--data-dir", archive]) == 0
+    assert capsys.readouterr().out.endswith("removed 1 instance for good\n")
+    assert main(["trash", "purge", "--all", "--yes", "--data-dir", archive]) == 0
+    assert capsys.readouterr().out == "the trash is empty\n"
+    assert instances(archive, capsys) == 2
+    assert main(["db", "verify", "--data-dir", archive]) == 0
+    assert main(["audit", "show", "--data-dir", archive]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("DICOM Study Deleted") == 1
+    assert shown.count("DICOM Instances Accessed") == 3
+
+
+def test_a_dry_run_changes_nothing(archive: str, capsys: Output) -> None:
+    assert delete(archive, "-k", "StudyDate=20240101-", "-k", "Modality=CT", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("3 instances in 2 series and 2 studies of 1 patient, ")
+    assert "nothing was changed; nothing stands against it" in out
+    assert instances(archive, capsys) == 3
+    assert not list(Path(archive, "trash").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "what shall be deleted"),
+        (["--study", "../../etc"], 2, "that is no UID"),
+        (["--study", "1.2.*"], 2, "that is no UID"),
+        (["-k", "PatientID=*"], 2, "matches everything"),
+        (["-k", "PatientID="], 2, "has no value"),
+        (["-k", "PatientID"], 2, "has no value"),
+        (["-k", "NoSuchKeyword=1"], 2, "no keyword"),
+        (["-k", "0009,0010=1"], 2, "the index does not know (0009,0010)"),
+        (["--study", STUDY, "-k", "0009,0010=1"], 2, "the index does not know (0009,0010)"),
+        (["--study", "1.2.3.99"], 1, "nothing in the archive matches"),
+        (["--study", STUDY, "--series", "1.2.9.1"], 1, "nothing in the archive matches"),
+        (["--study", STUDY, "--reason", " "], 2, "--reason is one line"),
+        (["--study", STUDY, "--reason", "a\nb"], 2, "--reason is one line"),
+        (["--study", STUDY, "--reason", "a" * 501], 2, "--reason is one line"),
+    ],
+)
+def test_bad_input_changes_nothing(
+    archive: str, capsys: Output, arguments: list[str], code: int, words: str
+) -> None:
+    assert delete(archive, *arguments, "--yes") == code
+    assert words in capsys.readouterr().err
+    assert instances(archive, capsys) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["restore"], 2, "which?"),
+        (["restore", "nosuch"], 1, "nothing in the trash"),
+        (["restore", "../.."], 1, "nothing in the trash"),
+        (["restore", "--study", "x"], 2, "is no UID"),
+        (["purge", "--yes"], 2, "which?"),
+        (["purge", "--all", "nosuch", "--yes"], 2, "which?"),
+        (["purge", "nosuch", "--yes"], 1, "nothing in the trash"),
+        (["purge", "--study", STUDY], 2, "say so with --yes"),
+    ],
+)
+def test_bad_input_leaves_the_trash_alone(
+    archive: str,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert delete(archive, "--study", STUDY, "--yes") == 0
+    capsys.readouterr()
+    assert main(["trash", *arguments, "--data-dir", archive]) == code
+    assert words in capsys.readouterr().err
+    assert main(["trash", "list", "--data-dir", archive, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["instances"] == 2
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, 1), ("no", 1, 3), ("", 1, 3)])
+def test_it_asks_first(
+    archive: str,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    code: int,
+    left: int,
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    questions = []
+
+    def answered(question: str) -> str:
+        questions.append(question)
+        return answer
+
+    monkeypatch.setattr("builtins.input", answered)
+    assert delete(archive, "--study", STUDY) == code
+    assert questions[0].startswith("Delete 2 instances in 1 series and 1 study of 1 patient, ")
+    assert instances(archive, capsys) == left
+
+
+def test_nobody_can_be_asked(archive: str, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert delete(archive, "--study", STUDY) == 2
+    assert "say so with --yes" in capsys.readouterr().err
+    assert instances(archive, capsys) == 3
+
+
+def test_where_there_is_no_archive(tmp_path: Path, capsys: Output) -> None:
+    for command in (["delete", "--study", "1.2", "--reason", "x", "--yes"], ["trash", "list"]):
+        assert main([*command, "--data-dir", str(tmp_path / "none")]) == 2
+        assert "no archive is there" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
