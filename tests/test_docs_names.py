@@ -75,7 +75,9 @@ def test_configurations_can_be_read(page: Path, tmp_path: Path) -> None:
         assert loading._from_file(file, "")
 
 
-@pages
+@pytest.mark.parametrize(
+    "page", [*PAGES, *sorted((ROOT / "packaging" / "container").iterdir())], ids=name_of
+)
 def test_variables_exist(page: Path) -> None:
     known = {setting.variable for setting in SETTINGS}
     known |= {f"{setting.variable}_FILE" for setting in SETTINGS if setting.is_secret}

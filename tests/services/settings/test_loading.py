@@ -221,6 +221,9 @@ def test_every_option_of_serve(tmp_path: Path) -> None:
         ("[tls]\ncrl = 'k'", "needs tls.ca"),
         ("[tls]\ncertificate = 'c'\nkey = 'k'", "needs tls.ca"),
         ("[server]\nport = 2762", "need two ports"),
+        ("[server]\nworkers = 2\n[storage]\ndata_dir = ':memory:'", "an archive of its own"),
+        ("[worklist]\nenabled = false\nfolder = 'f'", "is not looked at while"),
+        ("[mpps]\nenabled = false\nnotify = ['A']", "hear nothing while"),
         (
             "[server]\nworkers = 4\n[limits]\nbytes_in_flight = 4194303",
             "leaves each of 4 workers less than 1 MiB",

@@ -378,10 +378,11 @@ def _summary(
     for host, port, is_tls in addresses:
         kind = f"over TLS ({settings.tls.profile})" if is_tls else "in the clear"
         lines.append(f"  DICOM {kind:<22} {host}:{port}")
-    data = "in memory" if settings.storage.is_in_memory else str(settings.storage.data_dir)
-    lines.append(
-        f"  data                         {data} (durability {settings.storage.durability})"
-    )
+    storage = settings.storage
+    data = f"{storage.data_dir} (durability {storage.durability})"
+    if storage.is_in_memory:
+        data = "in memory, gone when it stops"
+    lines.append(f"  data                         {data}")
     if tls is not None and tls.ca is not None and settings.tls.enabled:
         lines.append(f"  certificates                 {_ca_text(settings, tls.ca)}")
         if settings.tls.uses_private_ca and not settings.storage.is_in_memory:

@@ -26,6 +26,7 @@ def conflicts(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
     yield from _of_identity(settings)
     yield from _of_audit(settings)
     yield from _of_events(settings)
+    yield from _of_workflow(settings)
     yield from _of_hl7(settings)
     yield from _of_peers(settings)
 
@@ -63,6 +64,11 @@ def _of_serving(settings: Settings, given: Container[str]) -> Iterator[Conflict]
 
 
 def _of_limits(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
+    if settings.server.workers > 1 and settings.storage.is_in_memory:
+        yield Conflict(
+            "server.workers",
+            "needs a data directory: in memory each worker would have an archive of its own",
+        )
     if settings.bytes_in_flight_of_one_worker() < MIB:
         key = "limits.bytes_in_flight" if "limits.bytes_in_flight" in given else "server.workers"
         yield Conflict(
@@ -99,6 +105,13 @@ def _of_audit(settings: Settings) -> Iterator[Conflict]:
 def _of_events(settings: Settings) -> Iterator[Conflict]:
     if settings.events.consumers and not settings.events.enabled:
         yield Conflict("events.consumers", "get nothing while events.enabled is false")
+
+
+def _of_workflow(settings: Settings) -> Iterator[Conflict]:
+    if settings.worklist.folder is not None and not settings.worklist.enabled:
+        yield Conflict("worklist.folder", "is not looked at while worklist.enabled is false")
+    if settings.mpps.notify and not settings.mpps.enabled:
+        yield Conflict("mpps.notify", "hear nothing while mpps.enabled is false")
 
 
 def _of_hl7(settings: Settings) -> Iterator[Conflict]:
