@@ -72,8 +72,8 @@ def test_it_runs_as_nobody_in_particular_and_without_a_shell() -> None:
             assert isinstance(json.loads(rest), list)
         if name == "HEALTHCHECK":
             words = json.loads(rest.partition(" CMD ")[2])
-            assert words[2:4] == ["isocenter.services.cli", "echoscu"]
-            assert f"ISOCENTER@127.0.0.1:{load_settings(environ={}).server.port}" in words
+            assert words[2:] == ["isocenter.services.cli", "health", "-q"]
+            assert load_settings(environ={}).monitoring.enabled
 
 
 def test_what_it_sets_is_a_setting() -> None:

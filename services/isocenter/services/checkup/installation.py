@@ -7,6 +7,7 @@ import trio
 from isocenter.services.checkup import archive, machine
 from isocenter.services.checkup.certificates import examine_certificates
 from isocenter.services.checkup.examined import Examined, Tell
+from isocenter.services.checkup.health import examine_health, server_of
 from isocenter.services.checkup.ports import examine_ports
 from isocenter.services.diagnosis import Side, warning
 from isocenter.services.settings.loading import Settings, warnings
@@ -29,6 +30,8 @@ async def examine_installation(settings: Settings, tell: Tell) -> None:
     for examined in await trio.to_thread.run_sync(examine_certificates, settings):
         tell(examined)
     tell(archive.examine_lock(settings))
+    if not settings.storage.is_in_memory and server_of(settings) is not None:
+        tell(await trio.to_thread.run_sync(examine_health, settings))
     for examined in await trio.to_thread.run_sync(examine_ports, settings):
         tell(examined)
     if settings.storage.is_in_memory:

@@ -192,6 +192,15 @@ def _about_titles(way: Way, found: Finding, reason: tuple[int, int]) -> Finding:
                 "at the peer",
                 side=Side.EITHER,
             )
+        case (1, 1 | 3) if way.is_self:
+            return note(
+                f"the archive answers, and its policy does not admit {way.calling_ae_title}",
+                found.clause,
+                "nothing; to have more examined, call with -aet as one that is admitted, or "
+                f"isocenter ae add {way.calling_ae_title} --address 127.0.0.1",
+                meaning="who is not in the policy is turned away, as it should be",
+                side=Side.HERE,
+            )
         case (1, 3):
             owner = (
                 "; over TLS it may have to be the one that our certificate is for"

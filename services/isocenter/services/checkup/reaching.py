@@ -50,6 +50,7 @@ class Way:
     Attributes:
         tls: what to shake hands with; None: in the clear.
         trusts_anybody: whether *tls* verifies nothing.
+        is_self: the peer is the archive here, whose policy is the operator's own.
     """
 
     peer: Peer
@@ -57,6 +58,7 @@ class Way:
     tls: ssl.SSLContext | None
     deadlines: Deadlines = field(default_factory=Deadlines)
     max_pdu_length: int | None = None
+    is_self: bool = False
 
     @property
     def trusts_anybody(self) -> bool:

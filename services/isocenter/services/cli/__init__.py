@@ -75,6 +75,7 @@ COMMANDS: Final = (
     Command("queue", "queue", "what is to be forwarded: list, retry, purge"),
     Command("rules", "rules", "list the rules, and test what they would do with a file"),
     Command("dissect", "dissect", "read what two peers said to each other from a capture"),
+    Command("health", "health", "ask the server here whether it is well"),
     Command("doctor", "doctor", "find out what is wrong here, or with a peer"),
 )
 

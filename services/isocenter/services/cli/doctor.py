@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from isocenter.services import composition
 from isocenter.services.archive.maintenance import Progress, verify
 from isocenter.services.checkup.archive import judge_look, judge_report
 from isocenter.services.checkup.examined import Examined
+from isocenter.services.checkup.health import examine_health, server_of
 from isocenter.services.checkup.installation import examine_installation
 from isocenter.services.checkup.peer import Wishes, examine_peer
 from isocenter.services.checkup.reaching import Way
@@ -34,6 +36,7 @@ from isocenter.services.cli.db import add_archive_options
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.diagnosis import Side, error
+from isocenter.services.peer import Peer
 from isocenter.services.settings.loading import (
     Settings,
     SettingsError,
@@ -168,6 +171,9 @@ async def _examine_peer(arguments: argparse.Namespace, output: Output) -> None:
         finding = error(str(fault), cure=fault.cure, side=Side.HERE)
         output.tell(Examined("our certificate", str(fault.path or ""), (finding,)))
         return
+    settings = _settings_of_self(arguments, peer)
+    if settings is not None:
+        output.tell(await trio.to_thread.run_sync(examine_health, settings))
     deadlines = deadlines_of(arguments)
     if math.isinf(deadlines.response):
         deadlines = replace(deadlines, response=_RESPONSE_SECONDS)
@@ -177,6 +183,7 @@ async def _examine_peer(arguments: argparse.Namespace, output: Output) -> None:
         tls=tls,
         deadlines=deadlines,
         max_pdu_length=arguments.max_pdu,
+        is_self=settings is not None,
     )
     wishes = Wishes(
         thorough=arguments.thorough,
@@ -185,6 +192,25 @@ async def _examine_peer(arguments: argparse.Namespace, output: Output) -> None:
         move_to=destination,
     )
     await examine_peer(way, output.tell, wishes)
+
+
+def _settings_of_self(arguments: argparse.Namespace, peer: Peer) -> Settings | None:
+    """The settings of the archive here, when that is the peer; None: it is another one."""
+    try:
+        settings = load_settings(arguments.config, overrides=overrides_from(arguments))
+        is_here = ip_address(peer.host).is_loopback if peer.host != "localhost" else True
+    except (SettingsError, ValueError):
+        return None
+    ports = {
+        port
+        for port, enabled in (
+            (settings.server.port, settings.plain.enabled),
+            (settings.tls.port, settings.tls.enabled),
+        )
+        if enabled
+    }
+    is_self = is_here and peer.port in ports and not settings.storage.is_in_memory
+    return settings if is_self and server_of(settings) is not None else None
 
 
 def _destination(arguments: argparse.Namespace) -> Destination | None:

@@ -1,7 +1,7 @@
 """Learn mode: who was turned away, when, how often, why, and what would admit them.
 
-``access/rejected.json`` beside the policy.  A process gathers what happens and writes it
-every few seconds, merged with what others wrote.  Bounds: callers in all, and callers from
+``access/rejected.json`` beside the policy.  A process writes what happens at
+once, merged with what others wrote.  Bounds: callers in all, and callers from
 one address, so that a flood of strangers can push out no one but itself.
 """
 
@@ -35,8 +35,11 @@ _FILE: Final = "rejected.json"
 MOST_CALLERS: Final = 500
 #: A modality tries a few AE titles; whoever tries more guesses.
 MOST_OF_ADDRESS: Final = 20
-#: A write takes a few milliseconds and two syncs.
-_WRITE_SECONDS: Final = 5.0
+#: Between two writes: whoever looks after a failed try sees it, and a flood of strangers has a
+#: twentieth of the disk at most.
+_LEAST_REST_SECONDS: Final = 0.1
+_REST_FOR_EACH_SECOND: Final = 19.0
+_MOST_REST_SECONDS: Final = 5.0
 _LONGEST_WHY: Final = 400
 _MOST_BYTES: Final = 4 << 20
 #: Rejections that mean "later" are no matter of who it is.
@@ -195,14 +198,16 @@ class RejectedCallers:
         self._changed.set()
 
     async def run(self) -> None:
-        """Write what was heard every few seconds, and at the end."""
+        """Write what was heard at once, and at the end."""
         if self._file is None:
             return
         try:
             while True:
                 await self._changed.wait()
+                began = trio.current_time()
                 await self._write()
-                await trio.sleep(_WRITE_SECONDS)
+                rest = _REST_FOR_EACH_SECOND * (trio.current_time() - began)
+                await trio.sleep(min(max(rest, _LEAST_REST_SECONDS), _MOST_REST_SECONDS))
         finally:
             with trio.CancelScope(shield=True):
                 await self._write()

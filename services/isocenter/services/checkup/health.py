@@ -1,0 +1,81 @@
+"""How the server here is, asked over HTTP: no AE title is needed, and no policy can refuse it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import httpx
+import orjson
+
+from isocenter.services.checkup.examined import Examined
+from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.pid_file import pid_of_server
+from isocenter.services.settings.loading import Settings
+from isocenter.services.transport import format_address
+
+#: A look at the index and one at the disk, of 5 s each, and what is between us.
+SECONDS: Final = 12.0
+_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
+_WHAT: Final = "health"
+
+
+def examine_health(settings: Settings, *, seconds: float = SECONDS) -> Examined:
+    """What the server that these settings describe says of itself; blocks."""
+    monitoring = settings.monitoring
+    if not monitoring.enabled or not monitoring.port:
+        return _by_process(settings)
+    host = _ANY.get(monitoring.host, monitoring.host)
+    url = f"http://{format_address((host, monitoring.port))}/health"
+    try:
+        # The proxy of the environment is none of the way to this machine.
+        with httpx.Client(trust_env=False, timeout=seconds) as client:
+            answer = client.get(url)
+        told = orjson.loads(answer.content)
+        status = str(told["status"])
+        messages = [str(one) for one in told.get("messages", ())]
+    except httpx.HTTPError as fault:
+        text = f"no answer from {url}: {str(fault) or type(fault).__name__}"
+        cure = "start isocenter serve, or look at its log; it listens where monitoring.host and "
+        cure += "monitoring.port say"
+        return Examined(_WHAT, text, (error(text, cure=cure, side=Side.HERE),))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = f"what answers at {url} is not Isocenter (HTTP {answer.status_code})"
+        cure = "give another port to monitoring.port"
+        return Examined(_WHAT, text, (error(text, cure=cure, side=Side.HERE),))
+    return Examined(_WHAT, f"{status}, by {url}", tuple(_findings(status, messages)))
+
+
+def server_of(settings: Settings) -> int | None:
+    """The process that serves the data directory; None: none, or it cannot be told."""
+    try:
+        return pid_of_server(Path(settings.storage.data_dir))
+    except OSError:
+        return None
+
+
+def _findings(status: str, messages: list[str]) -> list[Finding]:
+    if status == "healthy":
+        return []
+    tell = warning if status == "degraded" else error
+    texts = messages or [f"the server calls itself {status}"]
+    return [tell(text, cure="see the log of the server", side=Side.HERE) for text in texts]
+
+
+def _by_process(settings: Settings) -> Examined:
+    """Where it answers no HTTP: whether there is a process at all."""
+    unknown = "monitoring is off" if not settings.monitoring.enabled else "its port is any free one"
+    finding = note(
+        f"{unknown}, so that only the process is seen",
+        cure="set monitoring.enabled and monitoring.port to have index and disk looked at, too",
+        side=Side.HERE,
+    )
+    try:
+        pid = pid_of_server(Path(settings.storage.data_dir))
+    except OSError as fault:
+        text = f"{settings.storage.data_dir}: {fault.strerror}"
+        return Examined(_WHAT, text, (error(text, side=Side.HERE),))
+    if pid is None:
+        text = f"no server runs on {settings.storage.data_dir}"
+        return Examined(_WHAT, text, (error(text, cure="start isocenter serve", side=Side.HERE),))
+    return Examined(_WHAT, f"process {pid} runs", (finding,))
