@@ -389,7 +389,7 @@ def test_another_ca_on_the_command_line(
     assert main(["certs", "init", "--ca-dir", "ca"]) == 0
     assert main(["certs", "issue", "A", "--ca-dir", "ca", "--out", "."]) == 0
     assert (tmp_path / "A.key").is_file()
-    assert main(["certs", "list", "--data-dir", ":memory:"]) == 1
+    assert main(["certs", "list", "--data-dir", ":memory:"]) == 2
     assert "--ca-dir" in capsys.readouterr().err
     config = tmp_path / "c.toml"
     config.write_text("[storage]\ndata_dir = 'archive'\n")

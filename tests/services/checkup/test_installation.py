@@ -318,7 +318,8 @@ def test_a_server_that_runs_is_no_stranger(
 
 def config_of(started: ServedArchive, folder: Path) -> Path:
     config = folder / "doctor.toml"
-    config.write_text(f"[server]\nport = {started.port}\n[tls]\nenabled = false\n")
+    text = f"[server]\nport = {started.port}\n[tls]\nenabled = false\n[monitoring]\nport = 0\n"
+    config.write_text(text)
     os.environ.pop("ISOCENTER__SERVER__PORT", None)
     return config
 

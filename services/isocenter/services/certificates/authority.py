@@ -1,7 +1,7 @@
 """A private CA for one site: certificates that bind an AE title to a key.
 
-What it issues is what PS3.15 B.12 wants to see: elliptic-curve keys (P-256), signatures
-with SHA-256, the extensions of RFC 5280, and the extended key usages of both sides,
+What it issues is what PS3.15 B.12 wants to see: keys of elliptic curves or RSA, signatures
+with SHA-2, the extensions of RFC 5280, and the extended key usages of both sides,
 since an application entity is now requestor and now acceptor.  The common name is the
 AE title.
 
@@ -19,16 +19,16 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from isocenter.services.certificates.issued import (
@@ -38,6 +38,18 @@ from isocenter.services.certificates.issued import (
     unusable,
     write_record,
 )
+from isocenter.services.certificates.keys import (
+    DEFAULT_KEY,
+    KeyKind,
+    Pkcs12,
+    PrivateKey,
+    PublicKey,
+    check_passphrase,
+    generate,
+    like,
+    open_pkcs12,
+    pkcs12_of,
+)
 from isocenter.services.certificates.profile import (
     alternative_names,
     build_ca,
@@ -46,6 +58,7 @@ from isocenter.services.certificates.profile import (
     key_pem,
     names_in,
 )
+from isocenter.services.certificates.requests import Request
 from isocenter.services.private_files import (
     PRIVATE_FILE,
     PUBLIC_FILE,
@@ -87,6 +100,16 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RESERVED: Final = frozenset({"ca", "crl", "issued"})
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to be signed, and where it is written."""
+
+    name: str
+    common_name: str
+    names: Sequence[x509.GeneralName]
+    folder: Path
+
+
 class CertificateAuthority:
     """The private CA in one directory.  Every method reads what is there now."""
 
@@ -121,14 +144,16 @@ class CertificateAuthority:
             raise unusable(directory / _CA_CERTIFICATE, error) from error
 
     @classmethod
-    def create(cls, directory: Path, *, now: datetime | None = None) -> CertificateAuthority:
+    def create(
+        cls, directory: Path, *, key_kind: KeyKind = DEFAULT_KEY, now: datetime | None = None
+    ) -> CertificateAuthority:
         """Make a new CA: all of its files at once, or none.
 
         Raises:
             CertificateError: *directory* holds something, or cannot be written.
         """
         now = now or datetime.now(UTC)
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = generate(key_kind)
         certificate = build_ca(key, now)
         try:
             make_private_directory(directory.parent)
@@ -177,6 +202,9 @@ class CertificateAuthority:
         ae_title: str | None = None,
         hosts: Iterable[str] = (),
         folder: Path | None = None,
+        key_kind: KeyKind = DEFAULT_KEY,
+        passphrase: bytes | None = None,
+        pkcs12: Pkcs12 = Pkcs12.AES,
         now: datetime | None = None,
     ) -> Issued:
         """Sign a new key, and write ``NAME.crt``, ``NAME.key`` and ``ca.crt``.
@@ -186,11 +214,60 @@ class CertificateAuthority:
             hosts: names and addresses that the holder may be reached by, for peers
                 that compare them.
             folder: where to; None: ``issued/NAME`` beside the CA.
+            passphrase: write ``NAME.p12`` with it in the place of ``NAME.key``.
 
         Raises:
             CertificateError: a name that cannot be, that has a valid certificate already,
                 or whose files are there; nothing is overwritten.
         """
+        if passphrase is not None:
+            check_passphrase(passphrase)
+        key = generate(key_kind)
+        plan = self._plan(name, ae_title, hosts, folder)
+        ends = (".crt", ".key" if passphrase is None else ".p12")
+
+        def write(issued: Issued) -> None:
+            certificate = x509.load_pem_x509_certificate(issued.pem.encode())
+            content = (
+                key_pem(key)
+                if passphrase is None
+                else pkcs12_of(name, key, certificate, self.certificate, passphrase, pkcs12)
+            )
+            write_file(issued.folder / f"{name}{ends[1]}", content, PRIVATE_FILE, replace=False)
+
+        return self._issue(plan, key.public_key(), ends, write, now)
+
+    def sign(
+        self,
+        request: Request,
+        name: str,
+        *,
+        ae_title: str | None = None,
+        hosts: Iterable[str] = (),
+        folder: Path | None = None,
+        now: datetime | None = None,
+    ) -> Issued:
+        """Sign the key of a request, and write ``NAME.crt`` and ``ca.crt``.
+
+        Args:
+            ae_title: the common name; None: that of the request.
+            hosts: as of `issue`; names that only the request wants are left out.
+
+        Raises:
+            CertificateError: as of `issue`, or the key was signed before.
+        """
+        if ae_title is None and not is_ae_title(request.common_name):
+            raise CertificateError(
+                f"the request is for {request.common_name!r}, which is not an AE title (1 to 16 "
+                "characters, no backslash); give the one that its sender will use with "
+                "--ae-title AET"
+            )
+        plan = self._plan(name, ae_title or request.common_name, hosts, folder)
+        return self._issue(plan, request.public_key, (".crt",), lambda issued: None, now)
+
+    def _plan(
+        self, name: str, ae_title: str | None, hosts: Iterable[str], folder: Path | None
+    ) -> _Plan:
         common_name = name if ae_title is None else ae_title.strip(" ")
         _check_names(name, common_name)
         folder = (folder or self.directory / _ISSUED_FOLDER / name).absolute()
@@ -198,18 +275,19 @@ class CertificateAuthority:
             names = alternative_names(hosts)
         except ValueError as error:
             raise CertificateError(str(error)) from error
-        return self._issue(name, common_name, names, folder, now)
+        return _Plan(name, common_name, names, folder)
 
     def _issue(
         self,
-        name: str,
-        common_name: str,
-        names: Sequence[x509.GeneralName],
-        folder: Path,
+        plan: _Plan,
+        public_key: PublicKey,
+        ends: Sequence[str],
+        write: Callable[[Issued], None],
         now: datetime | None,
     ) -> Issued:
+        """Record, then write: what *write* does, and the certificate."""
         now = now or datetime.now(UTC)
-        key = ec.generate_private_key(ec.SECP256R1())
+        name, folder = plan.name, plan.folder
         with self._locked():
             record = read_record(self.directory)
             if any(one.name == name and one.state(now) == "valid" for one in record):
@@ -217,18 +295,29 @@ class CertificateAuthority:
                     f"{name} has a valid certificate; renew it (isocenter certs renew {name}), "
                     f"or revoke it first (isocenter certs revoke {name})"
                 )
+            self._refuse_known_key(record, public_key)
             try:
                 make_private_directory(folder)
-                taken = [folder / f"{name}{end}" for end in (".crt", ".key")]
-                self._refuse_to_overwrite(*taken)
+                self._refuse_to_overwrite(*(folder / f"{name}{end}" for end in ends))
                 self._put_ca_certificate(folder)
-                issued = self._sign(name, common_name, names, key.public_key(), folder, now)
+                issued = self._sign(name, plan.common_name, plan.names, public_key, folder, now)
                 write_record(self.directory, [*record, issued])
-                write_file(taken[1], key_pem(key), PRIVATE_FILE, replace=False)
-                write_file(taken[0], issued.pem.encode(), PUBLIC_FILE, replace=False)
+                write(issued)
+                path = folder / f"{name}.crt"
+                write_file(path, issued.pem.encode(), PUBLIC_FILE, replace=False)
             except OSError as error:
                 raise unusable(folder, error) from error
         return issued
+
+    @staticmethod
+    def _refuse_known_key(record: Sequence[Issued], public_key: PublicKey) -> None:
+        """One key, one holder; and what was revoked may have been stolen."""
+        for one in record:
+            if x509.load_pem_x509_certificate(one.pem.encode()).public_key() == public_key:
+                raise CertificateError(
+                    f"the key was signed before, for {one.name} ({one.state()}); renew that one "
+                    f"(isocenter certs renew {one.name}), or have the modality make another key"
+                )
 
     def revoke(self, name: str, *, now: datetime | None = None) -> tuple[Issued, ...]:
         """Revoke every certificate of *name* that is still valid, and publish the list.
@@ -242,7 +331,8 @@ class CertificateAuthority:
             ended = [one for one in record if one.name == name and one.state(now) == "valid"]
             if not ended:
                 raise CertificateError(
-                    f"{name} has no valid certificate; isocenter certs list shows them all"
+                    f"{name} has no valid certificate; "
+                    + (_right_name(record, name, "revoke") or "isocenter certs list shows them all")
                 )
             revoked = {one.serial_number: replace(one, revoked_at=now) for one in ended}
             record = [revoked.get(one.serial_number, one) for one in record]
@@ -255,12 +345,15 @@ class CertificateAuthority:
         name: str | None = None,
         *,
         within: timedelta = RENEW_WITHIN,
+        passphrase: bytes | None = None,
+        pkcs12: Pkcs12 = Pkcs12.AES,
         now: datetime | None = None,
     ) -> tuple[Issued, ...]:
         """Sign the keys again whose certificates end within *within*, and replace their files.
 
         Args:
             name: only this one, and whenever it ends.
+            passphrase: of ``NAME.p12``, which is written anew with the new certificate.
 
         The key stays, so that certificate and key fit together at any moment.  What was
         revoked stays so.  A certificate whose folder is gone is recorded there anew under
@@ -277,7 +370,10 @@ class CertificateAuthority:
             if name is not None and (name not in last or last[name].revoked_at is not None):
                 raise CertificateError(
                     f"{name} has no certificate that could be renewed; "
-                    f"issue one (isocenter certs issue {name})"
+                    + (
+                        _right_name(record, name, "renew")
+                        or f"issue one (isocenter certs issue {name})"
+                    )
                 )
             for one in last.values():
                 is_due = one.not_after - now <= within
@@ -291,12 +387,26 @@ class CertificateAuthority:
                 again = self._sign(
                     one.name, one.common_name, names_in(old), old.public_key(), folder, now
                 )
+                bundle = folder / f"{one.name}.p12"
+                content = b""
+                if passphrase is not None and bundle.exists():
+                    certificate = x509.load_pem_x509_certificate(again.pem.encode())
+                    content = pkcs12_of(
+                        one.name,
+                        open_pkcs12(bundle, passphrase),
+                        certificate,
+                        self.certificate,
+                        passphrase,
+                        pkcs12,
+                    )
                 try:
                     make_private_directory(folder)
                     record.append(again)
                     write_record(self.directory, record)
                     path = folder / f"{one.name}.crt"
                     write_file(path, again.pem.encode(), PUBLIC_FILE, replace=True)
+                    if content:
+                        write_file(bundle, content, PRIVATE_FILE, replace=True)
                 except OSError as error:
                     raise unusable(folder, error) from error
                 renewed.append(again)
@@ -318,13 +428,13 @@ class CertificateAuthority:
             if not is_current:
                 self._write_crl(record, datetime.now(UTC))
 
-    def _public_key(self) -> ec.EllipticCurvePublicKey:
+    def _public_key(self) -> PublicKey:
         key = self.certificate.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey):
+        if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
             raise CertificateError(f"{self.certificate_path} is not a CA that isocenter has made")
         return key
 
-    def _private_key(self) -> ec.EllipticCurvePrivateKey:
+    def _private_key(self) -> PrivateKey:
         path = self.directory / _CA_KEY
         try:
             check_private(path)
@@ -333,7 +443,7 @@ class CertificateAuthority:
             raise CertificateError(str(error)) from error
         except (OSError, ValueError, TypeError) as error:
             raise unusable(path, error) from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
+        if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             raise CertificateError(f"{path} is not a key that isocenter has made")
         if key.public_key() != self.certificate.public_key():
             raise CertificateError(f"{path} is not the key of {self.certificate_path}")
@@ -429,7 +539,7 @@ class CertificateAuthority:
             try:
                 key = _load_key(key_path)
                 if key is None:
-                    key = ec.generate_private_key(ec.SECP256R1())
+                    key = generate(like(self._public_key()))
                     write_file(key_path, key_pem(key), PRIVATE_FILE, replace=True)
                 if last is None or not (
                     last.revoked_at is None
@@ -494,7 +604,7 @@ def _own_hosts() -> list[str]:
     return [*hosts, name]
 
 
-def _load_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
+def _load_key(path: Path) -> PrivateKey | None:
     """The key in *path*; None: it is missing, or no key of ours.
 
     Raises:
@@ -509,12 +619,25 @@ def _load_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
         raise CertificateError(str(error)) from error
     except (ValueError, TypeError):
         return None
-    return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
+    return key if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) else None
 
 
-def _is_for(pem: str, key: ec.EllipticCurvePublicKey, names: Sequence[x509.GeneralName]) -> bool:
+def _is_for(pem: str, key: PublicKey, names: Sequence[x509.GeneralName]) -> bool:
     certificate = x509.load_pem_x509_certificate(pem.encode("ascii"))
     return certificate.public_key() == key and set(names) <= set(names_in(certificate))
+
+
+def _right_name(record: Sequence[Issued], given: str, action: str) -> str:
+    """For whoever gave an AE title, or other letters, in the place of a name; empty: no idea."""
+    for one in reversed(record):
+        if given in (one.common_name, one.name) or given.lower() == one.name.lower():
+            if one.name == given:
+                return ""
+            return (
+                f"the certificate for AE title {one.common_name} is called {one.name}: "
+                f"isocenter certs {action} {one.name}"
+            )
+    return ""
 
 
 def _check_names(name: str, common_name: str) -> None:

@@ -13,6 +13,7 @@ import trio
 from cryptography import x509
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.services.certificates.issued import is_of_private_ca
 from isocenter.services.tls.contexts import (
     TlsFiles,
     certificates_in,
@@ -52,7 +53,7 @@ class Expiry:
             return ""
         when = f"ends in {left.days} days" if left > timedelta(0) else "has ended"
         cure = {
-            "certificate": "renew it (isocenter certs renew) and reload (isocenter reload)",
+            "certificate": renewal_of(self.path),
             "CA": "make a new one and let the peers trust it before",
             "revocation list": "put a new one in its place and reload (isocenter reload); "
             "without it every peer of this CA is refused",
@@ -60,6 +61,13 @@ class Expiry:
         return (
             f"the {self.what} of {self.name!r} {when}, on {self.ends.date()} ({self.path}); {cure}"
         )
+
+
+def renewal_of(path: Path) -> str:
+    """What renews the certificate in *path*, by the name that it has at its CA."""
+    if is_of_private_ca(path):
+        return f"renew it (isocenter certs renew {path.stem}) and reload (isocenter reload)"
+    return "have its CA sign it again, put it in its place and reload (isocenter reload)"
 
 
 def expiries_of(files: TlsFiles) -> tuple[Expiry, ...]:

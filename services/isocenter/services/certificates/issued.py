@@ -100,6 +100,11 @@ def read_record(directory: Path) -> list[Issued]:
         raise unusable(path, error) from error
 
 
+def is_of_private_ca(path: Path) -> bool:
+    """Whether a certificate lies beside the CA that has signed it, under its own name."""
+    return (path.parent / _RECORD).is_file()
+
+
 def unusable(path: Path, error: Exception) -> CertificateError:
     """A file of the CA that cannot be used, and what would help."""
     match error:

@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from isocenter.services.certificates.keys import PrivateKey, hash_for
 
 #: Longer than the machines live that trust it: exchanging a CA means visiting all of them.
 CA_LIFETIME: Final = timedelta(days=20 * 365)
@@ -24,7 +26,7 @@ CLOCK_SKEW: Final = timedelta(hours=1)
 _DNS_NAME: Final = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 
 
-def build_ca(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
+def build_ca(key: PrivateKey, now: datetime) -> x509.Certificate:
     """A self-signed CA that may sign leaves and revocation lists, and no other CA."""
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     # A name of its own, so that two CAs of one site can be told apart.
@@ -38,19 +40,19 @@ def build_ca(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(is_ca=True), critical=True)
+        .add_extension(_key_usage(is_ca=True, is_rsa=False), critical=True)
         .add_extension(identifier, critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
             critical=False,
         )
-        .sign(key, hashes.SHA256())
+        .sign(key, hash_for(key))
     )
 
 
 def build_leaf(
     ca: x509.Certificate,
-    ca_key: ec.EllipticCurvePrivateKey,
+    ca_key: PrivateKey,
     common_name: str,
     names: Sequence[x509.GeneralName],
     public_key: CertificatePublicKeyTypes,
@@ -66,7 +68,9 @@ def build_leaf(
         .not_valid_before(max(now - CLOCK_SKEW, ca.not_valid_before_utc))
         .not_valid_after(min(now + LIFETIME, ca.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(is_ca=False), critical=True)
+        .add_extension(
+            _key_usage(is_ca=False, is_rsa=isinstance(public_key, rsa.RSAPublicKey)), critical=True
+        )
         .add_extension(
             x509.ExtendedKeyUsage(
                 [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -78,12 +82,12 @@ def build_leaf(
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return builder.sign(ca_key, hashes.SHA256())
+    return builder.sign(ca_key, hash_for(ca_key))
 
 
 def build_crl(
     ca: x509.Certificate,
-    ca_key: ec.EllipticCurvePrivateKey,
+    ca_key: PrivateKey,
     revoked: Iterable[tuple[int, datetime]],
     now: datetime,
 ) -> x509.CertificateRevocationList:
@@ -103,7 +107,7 @@ def build_crl(
     for serial_number, when in revoked:
         entry = x509.RevokedCertificateBuilder().serial_number(serial_number).revocation_date(when)
         builder = builder.add_revoked_certificate(entry.build())
-    return builder.sign(ca_key, hashes.SHA256())
+    return builder.sign(ca_key, hash_for(ca_key))
 
 
 def alternative_names(hosts: Iterable[str]) -> list[x509.GeneralName]:
@@ -133,7 +137,7 @@ def names_in(certificate: x509.Certificate) -> list[x509.GeneralName]:
         return []
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: PrivateKey) -> bytes:
     """PKCS #8 without a password: the mode of the file protects it, and servers start alone."""
     return key.private_bytes(
         serialization.Encoding.PEM,
@@ -151,11 +155,12 @@ def _authority(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
-def _key_usage(*, is_ca: bool) -> x509.KeyUsage:
+def _key_usage(*, is_ca: bool, is_rsa: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=not is_ca,
         content_commitment=False,
-        key_encipherment=False,
+        # No suite of ours wants it; some old peers refuse certificates with RSA without.
+        key_encipherment=is_rsa,
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=is_ca,

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from isocenter.services.certificates.authority import CA_FOLDER, SERVER_NAME, CertificateAuthority
+from isocenter.services.certificates.expiry import renewal_of
 from isocenter.services.certificates.issued import CertificateError
 from isocenter.services.checkup.examined import Examined, count
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
@@ -137,7 +138,9 @@ def _examine_own(settings: Settings, files: TlsFiles, now: datetime) -> Examined
     chain = x509.load_pem_x509_certificates(files.certificate.read_bytes())[:_MOST_CHAIN]
     own = chain[0]
     findings = [
-        *date_findings(own, "our certificate", now, Side.HERE),
+        *date_findings(
+            own, "our certificate", now, Side.HERE, renewal=renewal_of(files.certificate)
+        ),
         *_own_name_findings(settings, own),
     ]
     authorities: Sequence[x509.Certificate] = ()
@@ -161,7 +164,12 @@ def _examine_own(settings: Settings, files: TlsFiles, now: datetime) -> Examined
 
 
 def date_findings(
-    certificate: x509.Certificate, what: str, now: datetime, side: Side
+    certificate: x509.Certificate,
+    what: str,
+    now: datetime,
+    side: Side,
+    *,
+    renewal: str = "renew it",
 ) -> Iterator[Finding]:
     """Expired, soon to end, or not yet valid.  *what*: how it is called."""
     left = certificate.not_valid_after_utc - now
@@ -169,14 +177,14 @@ def date_findings(
         yield error(
             f"{what} expired on {certificate.not_valid_after_utc.date()}",
             meaning="whoever checks it refuses the TLS handshake",
-            cure="renew it, and compare the clocks",
+            cure=f"{renewal}, and compare the clocks",
             side=side,
         )
     elif left < SOON:
         yield warning(
             f"{what} ends in {_days(left)}, on {certificate.not_valid_after_utc.date()}",
             meaning="from then on TLS handshakes with it fail",
-            cure="renew it",
+            cure=renewal,
             side=side,
         )
     if certificate.not_valid_before_utc > now:

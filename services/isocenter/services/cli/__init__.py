@@ -44,7 +44,7 @@ class Command:
 
 COMMANDS: Final = (
     Command("serve", "serve", "run the archive"),
-    Command("certs", "certs", "issue, list, renew and revoke certificates of the private CA"),
+    Command("certs", "certs", "issue, sign, list, renew and revoke certificates"),
     Command("ae", "ae", "who may associate, and for what; who was turned away"),
     Command("user", "user", "users who prove who they are in the association request"),
     Command("reload", "reload", "have the running server read its configuration again"),

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
+from getpass import getpass
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.certificates.authority import CA_FOLDER, CertificateAuthority, Issued
+from isocenter.services.certificates.authority import (
+    CA_FOLDER,
+    CertificateAuthority,
+    CertificateError,
+    Issued,
+)
+from isocenter.services.certificates.keys import DEFAULT_KEY, KeyKind, Pkcs12, check_passphrase
+from isocenter.services.certificates.requests import read_request
 from isocenter.services.settings.loading import SettingsError, load_settings
 
 DESCRIPTION: Final = """\
@@ -19,13 +28,21 @@ examples:
   isocenter certs issue CT1 --out /mnt/stick     CT1.crt, CT1.key and ca.crt for AE title CT1
   isocenter certs issue ws7 --ae-title WS_7 --host ws7.example.org
                                                  also a C-MOVE destination that is reached by name
+  isocenter certs issue CT1 --pkcs12             CT1.p12 with a passphrase, in the place of CT1.key
+  isocenter certs sign ct2.csr --out /mnt/stick  for a modality that has made its own key
   isocenter certs list                           what was issued, and until when it is valid
   isocenter certs revoke CT1 && isocenter reload
                                                  the server refuses it from now on
   isocenter certs renew                          sign again what ends within 60 days
   isocenter certs init --ca-dir ./test-ca        a CA elsewhere; serve makes its own by itself
+  isocenter certs init --key rsa-3072            before the first start, where peers know RSA only
+
+Where the hospital has a CA of its own, none of this is needed: set tls.certificate, tls.key, tls.ca
+and tls.crl.
 
 exit codes: 0 done, 1 not done, 2 wrong arguments or settings"""
+
+_MOST_PASSPHRASE_BYTES: Final = 1_024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,25 +62,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name, help=text, description=text, parents=[where], allow_abbrev=False
         )
 
-    action("init", "make a new CA")
+    init = action("init", "make a new CA")
+    _add_key(init)
     issue = action("issue", "make a key and sign a certificate for it")
     issue.add_argument("name", metavar="NAME", help="what its files are called")
     issue.add_argument("--ae-title", metavar="AET", help="AE title of the holder (default: NAME)")
-    issue.add_argument(
+    _add_holder(issue)
+    _add_key(issue)
+    _add_pkcs12(issue, "write NAME.p12 with a passphrase in the place of NAME.key")
+    sign = action("sign", "sign the key of a certificate signing request (PKCS #10)")
+    sign.add_argument("request", type=Path, metavar="CSR", help="the request, PEM or DER")
+    sign.add_argument("--name", metavar="NAME", help="what its file is called (default: as CSR)")
+    sign.add_argument(
+        "--ae-title", metavar="AET", help="AE title of the holder (default: common name of CSR)"
+    )
+    _add_holder(sign)
+    action("list", "show what was issued")
+    revoke = action("revoke", "revoke the certificates of NAME")
+    revoke.add_argument("name", metavar="NAME")
+    renew = action("renew", "sign again what ends soon, or NAME")
+    renew.add_argument("name", metavar="NAME", nargs="?")
+    _add_pkcs12(renew, "write NAME.p12 anew as well, with the passphrase that it has")
+
+
+def _add_holder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write it (default: in the CA's directory)"
     )
-    issue.add_argument(
+    parser.add_argument(
         "--host",
         action="append",
         default=[],
         metavar="H",
         help="a name or an address that the holder is reached by (repeatable)",
     )
-    action("list", "show what was issued")
-    revoke = action("revoke", "revoke the certificates of NAME")
-    revoke.add_argument("name", metavar="NAME")
-    renew = action("renew", "sign again what ends soon, or NAME")
-    renew.add_argument("name", metavar="NAME", nargs="?")
+
+
+def _add_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key",
+        choices=[kind.value for kind in KeyKind],
+        default=DEFAULT_KEY.value,
+        help="kind of key (default: %(default)s; RSA for peers that know nothing else)",
+    )
+
+
+def _add_pkcs12(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--pkcs12",
+        nargs="?",
+        const=Pkcs12.AES.value,
+        choices=[kind.value for kind in Pkcs12],
+        help=f"{text}; 3des for Windows and Java from before 2019 (default: aes)",
+    )
+    parser.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="holds the passphrase (default: ask for it on the terminal)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -75,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     directory = _ca_directory(arguments)
     match arguments.action:
         case "init":
-            authority = CertificateAuthority.create(directory)
+            authority = CertificateAuthority.create(directory, key_kind=KeyKind(arguments.key))
             print(f"new CA in {authority.directory}")
             print(f"{authority.certificate_path} is what peers have to trust")
         case "issue":
@@ -84,10 +141,14 @@ def run(arguments: argparse.Namespace) -> int:
                 ae_title=arguments.ae_title,
                 hosts=arguments.host,
                 folder=arguments.out,
+                key_kind=KeyKind(arguments.key),
+                passphrase=_passphrase(arguments, twice=True),
+                pkcs12=Pkcs12(arguments.pkcs12 or Pkcs12.AES.value),
             )
-            print(f"certificate for AE title {issued.common_name}, valid until {_day(issued)}:")
-            for file in (f"{issued.name}.crt", f"{issued.name}.key", "ca.crt"):
-                print(f"  {issued.folder / file}")
+            end = "key" if arguments.pkcs12 is None else "p12"
+            _print_issued(issued, f"{issued.name}.crt", f"{issued.name}.{end}", "ca.crt")
+        case "sign":
+            _sign(CertificateAuthority(directory), arguments)
         case "list":
             _print_table(CertificateAuthority(directory).issued())
         case "revoke":
@@ -95,15 +156,82 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"revoked {issued.name}, serial number {issued.serial_number:x}")
             print("a server that runs refuses it after isocenter reload")
         case "renew":
-            renewed = CertificateAuthority(directory).renew(arguments.name)
+            renewed = CertificateAuthority(directory).renew(
+                arguments.name,
+                passphrase=_passphrase(arguments, twice=False),
+                pkcs12=Pkcs12(arguments.pkcs12 or Pkcs12.AES.value),
+            )
             for issued in renewed:
-                print(f"{issued.folder / issued.name}.crt is valid until {_day(issued)}")
+                print(
+                    f"{issued.name}, for AE title {issued.common_name}: "
+                    f"{issued.folder / issued.name}.crt is valid until {_day(issued)}"
+                )
+                bundle = issued.folder / f"{issued.name}.p12"
+                if bundle.exists() and arguments.pkcs12 is None:
+                    print(
+                        f"  {bundle} holds the old one still; isocenter certs renew {issued.name} "
+                        "--pkcs12 writes it anew"
+                    )
             print(
                 "a server that runs uses its own after isocenter reload"
                 if renewed
                 else "nothing ends soon"
             )
     return 0
+
+
+def _sign(authority: CertificateAuthority, arguments: argparse.Namespace) -> None:
+    request = read_request(arguments.request)
+    issued = authority.sign(
+        request,
+        arguments.name or arguments.request.stem,
+        ae_title=arguments.ae_title,
+        hosts=arguments.host,
+        folder=arguments.out,
+    )
+    _print_issued(issued, f"{issued.name}.crt", "ca.crt")
+    if request.common_name != issued.common_name:
+        print(f"the request was for {request.common_name!r}")
+    given = {host.strip("[]").lower() for host in arguments.host}
+    left_out = [name for name in request.names if name.lower() not in given]
+    if left_out:
+        print(
+            f"not in it, though the request asks for them: {', '.join(left_out)}. A name in a "
+            "certificate is a right; give those that are the holder's with --host"
+        )
+
+
+def _print_issued(issued: Issued, *files: str) -> None:
+    print(f"certificate for AE title {issued.common_name}, valid until {_day(issued)}:")
+    for file in files:
+        print(f"  {issued.folder / file}")
+
+
+def _passphrase(arguments: argparse.Namespace, *, twice: bool) -> bytes | None:
+    """The passphrase of a PKCS #12 file; None: none is wanted.
+
+    Raises:
+        CertificateError: it is missing, or cannot be one.
+    """
+    path: Path | None = arguments.passphrase_file
+    if arguments.pkcs12 is None:
+        if path is not None:
+            raise CertificateError("--passphrase-file is for --pkcs12; give both")
+        return None
+    if path is not None:
+        try:
+            with path.open("rb") as file:
+                passphrase = file.read(_MOST_PASSPHRASE_BYTES).rstrip(b"\r\n")
+        except OSError as error:
+            raise CertificateError(f"{path}: {error.strerror}") from error
+    elif sys.stdin.isatty():
+        passphrase = getpass("Passphrase: ").encode()
+        if twice and getpass("Once more: ").encode() != passphrase:
+            raise CertificateError("the two passphrases differ; nothing was written")
+    else:
+        raise CertificateError("--pkcs12 needs a passphrase: --passphrase-file FILE")
+    check_passphrase(passphrase)
+    return passphrase
 
 
 def _ca_directory(arguments: argparse.Namespace) -> Path:

@@ -1,0 +1,103 @@
+"""Certificate signing requests of modalities (PKCS #10, RFC 2986): what is believed of them.
+
+A request proves that its sender has the key.  All else in it is a wish.  The subject of a
+certificate is the AE title that the operator means; names that the request wants are taken only
+where the operator gives them, too, since a name in a certificate opens an AE title of that text;
+key usages are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.x509.oid import NameOID
+
+from isocenter.services.certificates.issued import CertificateError
+from isocenter.services.certificates.keys import PublicKey, weakness_of
+
+_MOST_BYTES: Final = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a request says.
+
+    Attributes:
+        common_name: empty: none, or several.
+        names: DNS names and addresses that it wants, as text.
+    """
+
+    public_key: PublicKey
+    common_name: str
+    names: tuple[str, ...]
+
+
+def read_request(path: Path) -> Request:
+    """A request in PEM or DER, whose sender has the key.
+
+    Raises:
+        CertificateError: it is none, or not one to be signed; the message says why.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise CertificateError(f"{path}: {error.strerror}") from error
+    if len(content) > _MOST_BYTES:
+        raise CertificateError(f"{path}: too large for a certificate signing request")
+    if b"PRIVATE KEY-----" in content:
+        raise CertificateError(
+            f"{path} holds a private key; that stays at the modality. Send the request alone"
+        )
+    try:
+        is_pem = content.lstrip().startswith(b"-----BEGIN")
+        load = x509.load_pem_x509_csr if is_pem else x509.load_der_x509_csr
+        request = load(content)
+        public_key = request.public_key()
+        common_names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        names, wants_ca = _wishes(request)
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        hint = " (a certificate is no request)" if b"BEGIN CERTIFICATE-----" in content else ""
+        raise CertificateError(
+            f"{path}: not a certificate signing request (PKCS #10, PEM or DER){hint}"
+        ) from error
+    weakness = weakness_of(public_key)
+    if weakness:
+        raise CertificateError(f"{path}: {weakness}; have the modality make another key")
+    try:
+        is_proven = request.is_signature_valid
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        is_proven = False
+    if not is_proven:
+        raise CertificateError(
+            f"{path}: its signature is not of its key; the file was changed, or its sender does "
+            "not have the key"
+        )
+    if wants_ca:
+        raise CertificateError(
+            f"{path}: it asks for a certificate that may sign others (CA:TRUE), which no "
+            "application entity needs; have the modality make a request without"
+        )
+    common_name = str(common_names[0].value) if len(common_names) == 1 else ""
+    return Request(public_key, common_name, names)  # type: ignore[arg-type]  # `weakness_of` looked
+
+
+def _wishes(request: x509.CertificateSigningRequest) -> tuple[tuple[str, ...], bool]:
+    """Names that it wants, and whether it wants to be a CA."""
+    names: list[str] = []
+    wants_ca = False
+    for extension in request.extensions:
+        match extension.value:
+            case x509.SubjectAlternativeName() as wanted:
+                names = [str(getattr(name, "value", name)) for name in wanted]
+            case x509.BasicConstraints(ca=True):
+                wants_ca = True
+            case x509.KeyUsage(key_cert_sign=True):
+                wants_ca = True
+            case _:
+                pass
+    return tuple(names), wants_ca
