@@ -13,6 +13,7 @@ from isocenter.services.text import (
     decode_text,
     encode_numbers,
     encode_text,
+    is_character_set,
 )
 
 #: The examples of PS3.5 Annexes H, I, J and K: character set, bytes, text.
@@ -120,10 +121,67 @@ def test_decoding_never_raises(raw: bytes, vr: str, character_set: tuple[str, ..
         (b"ISO IR 192 ", ("ISO_IR 192",)),
         (b"\\ISO2022_IR_87", ("", "ISO 2022 IR 87")),
         (b"\\ISO 2022 IR 149 ", ("", "ISO 2022 IR 149")),
+        (b"iso_ir 100", ("ISO_IR 100",)),
+        (b"ISO_IR100", ("ISO_IR 100",)),
+        (b"ISO_IR_100\0", ("ISO_IR 100",)),
+        (b"ISO  IR-144", ("ISO_IR 144",)),
+        (b"IR 144", ("ISO_IR 144",)),
+        (b"ISO-2022-IR-100", ("ISO 2022 IR 100",)),
+        (b"UTF-8", ("ISO_IR 192",)),
+        (b"utf8 ", ("ISO_IR 192",)),
+        (b"ISO 10646", ("ISO_IR 192",)),
+        (b"ISO8859-1", ("ISO_IR 100",)),
+        (b"ISO_8859_5", ("ISO_IR 144",)),
+        (b"iso-8859-15", ("ISO_IR 203",)),
+        (b"8859-2", ("ISO_IR 101",)),
+        (b"Latin-1", ("ISO_IR 100",)),
+        (b"GB 18030", ("GB18030",)),
+        (b"gb2312", ("GBK",)),
+        (b"Shift_JIS", ("ISO_IR 13",)),
+        (b"us-ascii", ()),
+        (b"iso ir 6", ()),
+        # Nobody knows these.
+        (b"ISO_IR 999", ()),
+        (b"ISO 8859-99", ()),
+        (b"WINDOWS-1251", ()),
+        (b"rot13", ()),
+        (b"\xff\xfe", ()),
+        (b"ISO_IR 100\\FOO", ("ISO_IR 100",)),
+        (b"FOO\\ISO 2022 IR 87", ()),
     ],
 )
 def test_specific_character_set(raw: bytes | None, terms: tuple[str, ...]) -> None:
     assert character_set_of(raw) == terms
+    default = ("ISO_IR 144",)
+    assert character_set_of(raw, default) == (terms or default)
+
+
+@given(st.binary(max_size=80))
+def test_whatever_is_declared_can_be_read_and_answered_by(raw: bytes) -> None:
+    terms = character_set_of(raw)
+    assert terms == character_set_of("\\".join(terms).encode())
+    assert isinstance(decode_text(b"\xc4\x1b$B;3", "PN", terms), str)
+    assert choose_character_set(["Łódź"], terms) in (terms, ("ISO_IR 192",))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("ISO_IR 144", True),
+        ("utf-8", True),
+        ("ISO 2022 IR 6\\ISO 2022 IR 87", True),
+        ("ISO_IR 999", False),
+        ("ISO_IR 100\\FOO", False),
+        ("ISO_IR 100\\" * 20, False),
+    ],
+)
+def test_what_is_a_character_set(text: str, is_one: bool) -> None:
+    assert is_character_set(text) is is_one
+
+
+def test_latin_9() -> None:
+    assert decode_text(b"\xa4", "LO", ("ISO_IR 203",)) == "€"
+    assert encode_text("€", "LO", ("ISO_IR 203",)) == b"\xa4"
 
 
 def test_what_cannot_be_encoded_is_an_error_without_the_text() -> None:

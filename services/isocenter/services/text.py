@@ -84,37 +84,79 @@ def _codecs_of(character_set: tuple[str, ...]) -> _Codecs:
 
 
 def _codec_of(term: str) -> str:
-    if term in ("", "ISO_IR 6", "ISO 2022 IR 6"):
+    if term in _DEFAULT_REPERTOIRE:
         return _ASCII
-    return python_encoding.get(term, _ASCII)
+    return _KNOWN.get(term, _ASCII)
 
 
-_MISSPELLED: Final = re.compile(r"ISO[ _-]?(2022)?[ _-]?IR[ _-]?([0-9]+)", re.ASCII)
+#: Defined term → Python codec.
+_KNOWN: Final = python_encoding | {
+    "ISO_IR 203": "iso8859_15",
+    "ISO 2022 IR 203": "iso8859_15",
+}
+_DEFAULT_REPERTOIRE: Final = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
+#: Signs that people write between the parts of a term.
+_GAP: Final = "[ _.-]*"
+_MISSPELLED: Final = re.compile(f"(?:ISO{_GAP})?(2022)?{_GAP}IR{_GAP}([0-9]+)", re.ASCII)
+_ISO_8859: Final = re.compile(f"(?:ISO{_GAP})?8859{_GAP}([0-9]+)", re.ASCII)
+#: Part of ISO 8859 → the number of its right half in the registry (PS3.3 Table C.12-2).
+_PARTS_OF_ISO_8859: Final = {
+    "1": "100", "2": "101", "3": "109", "4": "110", "5": "144", "6": "127", "7": "126",
+    "8": "138", "9": "148", "11": "166", "15": "203",
+}  # fmt: skip
+#: Other names of what has a term, without the signs between their parts.
+_OTHER_NAMES: Final = {
+    "UTF8": "ISO_IR 192", "UNICODE": "ISO_IR 192", "ISO10646": "ISO_IR 192",
+    "UNICODE11UTF8": "ISO_IR 192", "LATIN1": "ISO_IR 100", "LATIN2": "ISO_IR 101",
+    "CYRILLIC": "ISO_IR 144", "GB18030": "GB18030", "GBK": "GBK", "GB2312": "GBK",
+    "ASCII": "ISO_IR 6", "USASCII": "ISO_IR 6", "SHIFTJIS": "ISO_IR 13", "SJIS": "ISO_IR 13",
+}  # fmt: skip
 
 
-def character_set_of(raw: bytes | None) -> tuple[str, ...]:
+def character_set_of(raw: bytes | None, undeclared: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The terms of a Specific Character Set (0008,0005) value, usual misspellings corrected.
 
-    Empty for the default repertoire.
+    Empty for the default repertoire.  A first term that nobody knows is as good as none; others
+    that nobody knows are left out.
+
+    Args:
+        undeclared: what counts where there are no terms but those of the default repertoire.
     """
-    if not raw:
-        return ()
-    return _character_set_of(bytes(raw[:1024]))
+    declared = _character_set_of(bytes(raw[:1024])) if raw else ()
+    return declared or undeclared
 
 
 @lru_cache(maxsize=256)
 def _character_set_of(raw: bytes) -> tuple[str, ...]:
-    terms = []
-    for term in raw.decode("latin-1").split("\\")[:_MAX_TERMS]:
-        term = term.strip(_PADDING)
-        misspelled = None if term in python_encoding else _MISSPELLED.fullmatch(term.upper())
-        if misspelled is not None:
-            prefix = "ISO 2022 IR " if misspelled[1] else "ISO_IR "
-            term = prefix + misspelled[2]
-        terms.append(term)
-    if all(term in ("", "ISO_IR 6", "ISO 2022 IR 6") for term in terms):
+    values = raw.decode("latin-1").split("\\")[:_MAX_TERMS]
+    first, *others = [_term_of(value.strip(_PADDING)) for value in values]
+    if first is None:
         return ()
-    return tuple(terms)
+    terms = (first, *[term for term in others if term])
+    return () if _DEFAULT_REPERTOIRE.issuperset(terms) else terms
+
+
+def _term_of(value: str) -> str | None:
+    """The defined term that is meant; None: there is none."""
+    if not value or value in _KNOWN:
+        return value
+    text = value.upper()
+    term: str | None
+    if (match := _MISSPELLED.fullmatch(text)) is not None:
+        term = f"{'ISO 2022 IR' if match[1] else 'ISO_IR'} {match[2]}"
+    elif (match := _ISO_8859.fullmatch(text)) is not None:
+        term = f"ISO_IR {_PARTS_OF_ISO_8859.get(match[1], '')}"
+    else:
+        term = _OTHER_NAMES.get(re.sub(_GAP, "", text))
+    return term if term in _KNOWN else None
+
+
+def is_character_set(text: str) -> bool:
+    """Whether *text* is a Specific Character Set: terms that are known, joined by backslashes."""
+    values = text.split("\\")
+    return len(values) <= _MAX_TERMS and all(
+        _term_of(value.strip(_PADDING)) is not None for value in values
+    )
 
 
 def decode_text(raw: bytes, vr: str, character_set: tuple[str, ...] = ()) -> str:

@@ -44,7 +44,7 @@ from isocenter.services.ports import (
     StorageError,
     StoredInstance,
 )
-from isocenter.services.rules.conditions import Sender
+from isocenter.services.rules.conditions import Place, Sender
 from isocenter.services.rules.evaluation import NO_RULES, NOTHING_DECIDED
 from isocenter.services.uids import UidRule
 
@@ -71,6 +71,8 @@ class Archive:
     whoever made them.
 
     Args:
+        uids: which UIDs of studies, series and instances are taken.
+        undeclared: the character set of text for which an object declares none.
         memory_budget: bytes in flight, over all associations.
         today: gives the folder of objects without Study Date, with the scheme `date`.
         token: eight new hexadecimal digits with each call.
@@ -84,6 +86,7 @@ class Archive:
         naming: NamingScheme = NamingScheme.UID,
         duplicates: DuplicatePolicy = DuplicatePolicy.IGNORE,
         uids: UidRule = UidRule.SAFE,
+        undeclared: tuple[str, ...] = (),
         memory_budget: int = MEMORY_BUDGET,
         memory_wait_seconds: float = MEMORY_WAIT_SECONDS,
         cleanup_grace_seconds: float = CLEANUP_GRACE_SECONDS,
@@ -95,6 +98,7 @@ class Archive:
         self.index = index
         self.naming = naming
         self.uids = uids
+        self.undeclared = undeclared
         self.limits = limits
         self.today = today
         self.budget = MemoryBudget(memory_budget)
@@ -152,6 +156,10 @@ class Archive:
             uid is not None and uid in known and known[uid].object_key == key
             for uid, key in zip(uids, keys, strict=True)
         ]
+
+    def scan(self, transfer_syntax_uid: str, places: frozenset[Place] = frozenset()) -> ObjectScan:
+        """What looks at an object for this archive; *places*: for rules."""
+        return ObjectScan(transfer_syntax_uid, self.limits, places, self.undeclared)
 
     # -- In ---------------------------------------------------------------------------
 
@@ -283,10 +291,11 @@ class Ingest:
                 transfer_syntax_uid,
                 system=archive.system,
                 limits=archive.limits,
+                undeclared=archive.undeclared,
             )
         self._header = header
         self._offset = len(header)
-        self._scan = ObjectScan(transfer_syntax_uid, archive.limits, self._rules.places)
+        self._scan = archive.scan(transfer_syntax_uid, self._rules.places)
         limit = archive.budget.limit
         self._memory_per_object = min(archive.store.memory_per_object or limit, limit)
         self._charged = 0

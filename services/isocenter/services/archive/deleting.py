@@ -372,7 +372,7 @@ class Trash:
         try:
             async with await self.files.open(each.deletion_id, stored.object_key) as reader:
                 meta = read_file_meta(await reader.read(0, FILE_HEAD_LENGTH))
-                scanned = await scan_object(reader, meta, self._archive.limits)
+                scanned = await scan_object(self._archive, reader, meta)
                 size = reader.size
         except KeyError:
             done.damaged.add(stored.sop_instance_uid, "its file is gone")
@@ -517,7 +517,7 @@ class Trash:
             try:
                 async with await self.files.open(content.deletion_id, key) as reader:
                     meta = read_file_meta(await reader.read(0, FILE_HEAD_LENGTH))
-                    scanned = await scan_object(reader, meta, self._archive.limits)
+                    scanned = await scan_object(self._archive, reader, meta)
             except (KeyError, StoreError, DataSetError, StorageError) as error:
                 done.damaged.add(key, str(error))
                 continue

@@ -150,17 +150,20 @@ class ScannedObject:
 class ObjectScan:
     """Reads a data set as it passes: counts, hashes, and keeps what the index wants."""
 
-    __slots__ = ("_encoding", "_hash", "_head", "_places", "_scanner", "size")
+    __slots__ = ("_encoding", "_hash", "_head", "_places", "_scanner", "_undeclared", "size")
 
     def __init__(
         self,
         transfer_syntax_uid: str,
         limits: Limits = DEFAULT_LIMITS,
         places: frozenset[Place] = frozenset(),
+        undeclared: tuple[str, ...] = (),
     ) -> None:
-        """*places*: what rules look at beside what the index keeps."""
+        """*places*: what rules look at beside what the index keeps; *undeclared*: the character
+        set of text for which none is declared."""
         self._encoding = encoding_of(transfer_syntax_uid)
         self._places = places
+        self._undeclared = undeclared
         tags, sequences = (SCANNED_TAGS, SCANNED_SEQUENCES) if not places else _scanned_for(places)
         self._scanner = ElementScanner(self._encoding, tags, limits, sequences=sequences)
         self._hash = hashlib.sha256()
@@ -197,10 +200,12 @@ class ObjectScan:
         """
         try:
             self._scanner.finish()
-            attributes = attributes_of(self._scanner.values, self._encoding)
+            attributes = attributes_of(self._scanner.values, self._encoding, self._undeclared)
             places: Mapping[Place, str] = {}
             if self._places:
-                places = places_of(self._scanner, self._encoding, self._places, attributes)
+                places = places_of(
+                    self._scanner, self._encoding, self._places, attributes, self._undeclared
+                )
         except DataSetError as error:
             raise StoreError(CANNOT_UNDERSTAND, str(error)) from error
         return ScannedObject(attributes, self.size, self._hash.hexdigest(), places)

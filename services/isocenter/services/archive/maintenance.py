@@ -15,7 +15,6 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, FileMeta, read_file_meta
-from isocenter.engine.limits import Limits
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.findings import Findings
 from isocenter.services.archive.importing import (
@@ -28,7 +27,6 @@ from isocenter.services.archive.importing import (
 from isocenter.services.archive.ingest import (
     SOP_CLASS_UID,
     SOP_INSTANCE_UID,
-    ObjectScan,
     ScannedObject,
     StoreError,
 )
@@ -295,7 +293,7 @@ async def _record_of(archive: Archive, key: str, report: ReindexReport) -> Insta
             if not meta.transfer_syntax_uid or meta.forgiven:
                 report.foreign.add(key, "the archive did not write it; import it instead")
                 return None
-            scanned = await scan_object(reader, meta, archive.limits)
+            scanned = await scan_object(archive, reader, meta)
         report.size += scanned.size  # others have counted during the await
         sop_instance_uid = scanned.attributes.get(SOP_INSTANCE_UID, "")
         scanned.check_identity(scanned.attributes.get(SOP_CLASS_UID, ""), sop_instance_uid)
@@ -316,14 +314,14 @@ async def _record_of(archive: Archive, key: str, report: ReindexReport) -> Insta
     return None
 
 
-async def scan_object(reader: ObjectReader, meta: FileMeta, limits: Limits) -> ScannedObject:
+async def scan_object(archive: Archive, reader: ObjectReader, meta: FileMeta) -> ScannedObject:
     """Read the data set of an object: what the index keeps of it.
 
     Raises:
         DataSetError, StoreError: it is none.
         StorageError: it cannot be read.
     """
-    scan = ObjectScan(meta.transfer_syntax_uid, limits)
+    scan = archive.scan(meta.transfer_syntax_uid)
     await _feed(reader.read, meta.data_set_offset, scan.feed)
     return scan.finish()
 

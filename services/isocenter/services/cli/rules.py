@@ -144,7 +144,8 @@ async def _decide(path: Path, rules: Rules, sender: Sender, settings: Settings) 
     """What is done with a file; `OperationError` as its sender would get it."""
     item = await DicomObject.from_file(path)
     limits = settings.engine_limits()
-    scan = ObjectScan(item.transfer_syntax_uid, limits, rules.places)
+    undeclared = settings.storage.undeclared
+    scan = ObjectScan(item.transfer_syntax_uid, limits, rules.places, undeclared)
     async for part, _ in item.parts():
         scan.feed(part)
     decision = rules.evaluate(sender, scan.finish().places)
@@ -156,6 +157,7 @@ async def _decide(path: Path, rules: Rules, sender: Sender, settings: Settings) 
             item.transfer_syntax_uid,
             system=settings.server.ae_title,
             limits=limits,
+            undeclared=undeclared,
         )
         async for part, _ in item.parts():
             coercion.feed([part])

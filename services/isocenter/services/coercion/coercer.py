@@ -86,6 +86,8 @@ class Coercer:
         now: for Attribute Modification DateTime (0400,0562), written with its offset from UTC
             when it has one.
         limits: ``nesting``, ``elements``, and the two of the inflater.
+        undeclared: the character set in which text is read for which none is declared.  What
+            is written in its place is never undeclared.
 
     Attributes:
         changed: tags of which the value was changed, added or removed, ascending.  While it
@@ -108,6 +110,7 @@ class Coercer:
         "_scanner",
         "_source",
         "_system",
+        "_undeclared",
         "_wanted",
         "_watch",
         "changed",
@@ -123,6 +126,7 @@ class Coercer:
         source: str,
         now: Callable[[], datetime],
         limits: Limits = DEFAULT_LIMITS,
+        undeclared: tuple[str, ...] = (),
     ) -> None:
         for tag in wanted:
             check_wanted(tag)
@@ -135,6 +139,7 @@ class Coercer:
         self._source = source
         self._now = now
         self._limits = limits
+        self._undeclared = undeclared
         #: Inside of the deflate stream, where there is one.
         self._encoding = Encoding(encoding.implicit_vr, encoding.big_endian)
         self._scanner = HeadScanner(codec_of(self._encoding), limits)
@@ -249,7 +254,7 @@ class Coercer:
         self._held = bytearray()
         view = memoryview(whole)
         elements, self._scanner.elements = self._scanner.elements, []
-        head = HeadAttributes(Head(bytes(view[:end]), elements), self._encoding)
+        head = HeadAttributes(Head(bytes(view[:end]), elements), self._encoding, self._undeclared)
         edits = self._decide(head.texts(self._wanted))
         if not edits:
             return [whole]

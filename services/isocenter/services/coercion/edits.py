@@ -165,9 +165,9 @@ def check_wanted(tag: int) -> None:
 class HeadAttributes:
     """What the elements of a head mean, and others that mean something else."""
 
-    __slots__ = ("_character_set", "_codec", "_encoding", "head")
+    __slots__ = ("_character_set", "_codec", "_encoding", "_readable", "head")
 
-    def __init__(self, head: Head, encoding: Encoding) -> None:
+    def __init__(self, head: Head, encoding: Encoding, undeclared: tuple[str, ...] = ()) -> None:
         self.head = head
         elements = head.last.values()
         if elements and not encoding.big_endian and all(e.vr is None for e in elements):
@@ -180,6 +180,8 @@ class HeadAttributes:
         self._character_set = (
             () if character_set is None else character_set_of(head.raw(character_set))
         )
+        #: In what text is read; what is written has to be declared.
+        self._readable = self._character_set or undeclared
 
     def texts(self, wanted: frozenset[int]) -> dict[int, str]:
         """Tag → text of those of *wanted* that have a value."""
@@ -195,7 +197,7 @@ class HeadAttributes:
         if vr in NUMBER_VRS:
             big_endian = self._is_big_endian(element.vr)
             return decode_numbers(raw[:MAX_TEXT_LENGTH], vr, big_endian=big_endian)
-        return clean_text(raw, vr, self._character_set)
+        return clean_text(raw, vr, self._readable)
 
     def _is_big_endian(self, vr: str | None) -> bool:
         # A UN is little endian everywhere (PS3.5 6.2.2).
@@ -254,7 +256,7 @@ class HeadAttributes:
             before = self.head.raw(old)
             if before == raw:
                 return None
-            if vr in _TEXT_VRS and decode_text(before, vr, self._character_set) == strip_padding(
+            if vr in _TEXT_VRS and decode_text(before, vr, self._readable) == strip_padding(
                 value, vr
             ):
                 return None

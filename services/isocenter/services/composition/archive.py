@@ -75,6 +75,7 @@ async def open_archive(
                 naming=storage.naming,
                 duplicates=DuplicatePolicy(storage.duplicates),
                 uids=storage.uids,
+                undeclared=storage.undeclared,
                 memory_budget=settings.bytes_in_flight_of_one_worker(),
                 limits=settings.engine_limits(),
             )

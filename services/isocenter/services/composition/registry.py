@@ -68,6 +68,7 @@ def registry_of(
         always_relational=settings.query.always_relational,
         max_results=settings.query.max_results,
         max_suboperations=settings.query.max_suboperations,
+        undeclared=settings.storage.undeclared,
     )
     if peers is None:
         peers = {peer.ae_title: peer for peer in settings.peers}

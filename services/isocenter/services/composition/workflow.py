@@ -187,6 +187,7 @@ def _steps_of(
                 worklist_of(settings, index),
                 states=settings.worklist.offer,
                 max_results=settings.worklist.max_results,
+                undeclared=settings.storage.undeclared,
             )
         )
         follow.append(

@@ -46,7 +46,9 @@ _VR: Final = {a.tag: a.vr for a in ATTRIBUTES if not a.computed}
 _UID_VR: Final = "UI"
 
 
-def attributes_of(values: Mapping[int, ScannedValue], encoding: Encoding) -> dict[int, str]:
+def attributes_of(
+    values: Mapping[int, ScannedValue], encoding: Encoding, undeclared: tuple[str, ...] = ()
+) -> dict[int, str]:
     """The attributes of an `InstanceRecord`: tag → text, without those that have no value.
 
     Text is decoded, freed of padding and control characters and cut at `MAX_TEXT_LENGTH`;
@@ -56,16 +58,18 @@ def attributes_of(values: Mapping[int, ScannedValue], encoding: Encoding) -> dic
     Args:
         values: as `ElementScanner.values` holds them for `SCANNED_TAGS`.
         encoding: of the data set they come from.
+        undeclared: the character set of text for which none is declared.
     """
     raw_set = values.get(SPECIFIC_CHARACTER_SET)
-    character_set = character_set_of(raw_set) if type(raw_set) is bytes else ()
+    declared = raw_set if type(raw_set) is bytes else None
+    character_set = character_set_of(declared, undeclared)
     attributes = {}
     for tag, raw in values.items():
         vr = _VR.get(tag)
         if vr is None or not raw:
             continue
         if vr == "SQ":
-            text = _request_attributes(raw, character_set)
+            text = _request_attributes(raw, character_set, undeclared)
         elif type(raw) is not bytes:
             continue
         elif vr in NUMBER_VRS:
@@ -82,11 +86,13 @@ def places_of(
     encoding: Encoding,
     places: Iterable[Place],
     attributes: Mapping[int, str],
+    undeclared: tuple[str, ...] = (),
 ) -> dict[Place, str]:
     """What rules look at, as text: like `attributes_of`, and as `attributes` has it already."""
     values = scanner.values
     raw_set = values.get(SPECIFIC_CHARACTER_SET)
-    character_set = character_set_of(raw_set) if isinstance(raw_set, bytes) else ()
+    declared = raw_set if isinstance(raw_set, bytes) else None
+    character_set = character_set_of(declared, undeclared)
     found: dict[Place, str] = {}
     for place in places:
         if isinstance(place, int):
@@ -102,7 +108,7 @@ def places_of(
                 items = None if item is None else item.get(sequence)
                 item = items[number] if _is_items(items) and number < len(items) else None
                 own = None if item is None else item.get(SPECIFIC_CHARACTER_SET)
-                terms = character_set_of(own) if isinstance(own, bytes) else terms
+                terms = character_set_of(own, undeclared) if isinstance(own, bytes) else terms
             text = "" if item is None else _text_of(item.get(tag), vr_of(tag), terms, encoding)
         if text:
             found[place] = text
@@ -142,13 +148,15 @@ def clean_text(raw: bytes, vr: str, character_set: tuple[str, ...]) -> str:
     return text if len(text) <= MAX_TEXT_LENGTH else text[:MAX_TEXT_LENGTH].rstrip()
 
 
-def _request_attributes(value: ScannedValue, character_set: tuple[str, ...]) -> str:
+def _request_attributes(
+    value: ScannedValue, character_set: tuple[str, ...], undeclared: tuple[str, ...]
+) -> str:
     if isinstance(value, bytes | Fragments):
         return ""  # a UN that holds no items
     items = []
     for item in value[:MAX_ITEMS]:
         own = item.get(SPECIFIC_CHARACTER_SET)
-        item_set = character_set_of(own) if isinstance(own, bytes) else character_set
+        item_set = character_set_of(own, undeclared) if isinstance(own, bytes) else character_set
         kept = {}
         for tag, vr in REQUEST_ATTRIBUTES.items():
             raw = item.get(tag)

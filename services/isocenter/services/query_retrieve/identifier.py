@@ -154,6 +154,7 @@ def parse_query(
     relational: bool = False,
     combined_date_time: bool = False,
     for_retrieve: bool = False,
+    undeclared: tuple[str, ...] = (),
     limits: Limits = DEFAULT_LIMITS,
 ) -> ParsedQuery:
     """The query that an identifier means.
@@ -166,6 +167,7 @@ def parse_query(
             levels above are needed (PS3.4 C.4.1.2.2).
         combined_date_time: combined date-time matching was negotiated (C.5.1.1.1).
         for_retrieve: the identifier is that of a C-MOVE or C-GET (C.4.2.1.4).
+        undeclared: its character set if it declares none.
 
     Raises:
         IdentifierError: A900H: level missing, unknown or not in *root*; a unique key missing,
@@ -179,7 +181,7 @@ def parse_query(
         raise IdentifierError(UNABLE_TO_PROCESS, f"identifier cannot be read: {error}") from error
     if len(elements) > MAX_KEYS:
         raise does_not_match(f"more than {MAX_KEYS} keys")
-    character_set = character_set_of(_bytes_of(elements.get(SPECIFIC_CHARACTER_SET)))
+    character_set = character_set_of(_bytes_of(elements.get(SPECIFIC_CHARACTER_SET)), undeclared)
     level = _level_of(elements.get(QUERY_RETRIEVE_LEVEL), root)
     parser = _KeyParser(encoding, character_set)
     if for_retrieve:

@@ -67,12 +67,14 @@ class QueryOptions:
             queries were not negotiated (many clients count on it; the standard refuses).
         max_results: matches of one C-FIND; 0: no limit.
         max_suboperations: instances of one C-MOVE or C-GET; 0: no limit.
+        undeclared: the character set of identifiers that declare none.
     """
 
     relational: bool = True
     always_relational: bool = False
     max_results: int = 0
     max_suboperations: int = 0
+    undeclared: tuple[str, ...] = ()
 
 
 def find_offer(options: QueryOptions) -> Offer:
@@ -131,6 +133,7 @@ def read_query(
             relational=options.always_relational or agreed.relational,
             combined_date_time=not for_retrieve and agreed.combined_date_time,
             for_retrieve=for_retrieve,
+            undeclared=options.undeclared,
         )
     except IdentifierError as error:
         raise OperationError(error.status, str(error), error.offending) from error

@@ -33,6 +33,7 @@ class Coercion:
         *,
         system: str,
         limits: Limits,
+        undeclared: tuple[str, ...] = (),
     ) -> None:
         self._rules = rules
         self._sender = sender
@@ -45,6 +46,7 @@ class Coercion:
             source=sender.calling_ae_title,
             now=lambda: datetime.now().astimezone(),
             limits=limits,
+            undeclared=undeclared,
         )
 
     @property

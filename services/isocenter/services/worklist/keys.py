@@ -139,9 +139,15 @@ class Keys:
 
 
 def parse_keys(
-    identifier: Buffer, transfer_syntax_uid: str, limits: Limits = DEFAULT_LIMITS
+    identifier: Buffer,
+    transfer_syntax_uid: str,
+    limits: Limits = DEFAULT_LIMITS,
+    undeclared: tuple[str, ...] = (),
 ) -> Keys:
     """What an identifier of the worklist information model asks for.
+
+    Args:
+        undeclared: its character set if it declares none.
 
     Raises:
         IdentifierError: A900H: a value that its VR does not allow, a sequence with several
@@ -154,7 +160,7 @@ def parse_keys(
         raise IdentifierError(UNABLE_TO_PROCESS, f"identifier cannot be read: {error}") from error
     declared = elements.get(SPECIFIC_CHARACTER_SET)
     raw = b"" if declared is None or isinstance(declared.value, tuple) else declared.value
-    character_set = character_set_of(raw)
+    character_set = character_set_of(raw, undeclared)
     unsupported: list[int] = []
     keys = tuple(_keys(elements, encoding, character_set, unsupported))
     if _count(keys) > MAX_KEYS:

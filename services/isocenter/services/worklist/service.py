@@ -32,6 +32,7 @@ class WorklistQuery:
         states: of the entries that are offered, unless the identifier asks for
             Scheduled Procedure Step Status (0040,0020).
         max_results: matches of one C-FIND; 0: no limit.
+        undeclared: the character set of identifiers that declare none.
     """
 
     name = "worklist"
@@ -42,7 +43,9 @@ class WorklistQuery:
         *,
         states: Sequence[EntryState] = (EntryState.SCHEDULED,),
         max_results: int = 0,
+        undeclared: tuple[str, ...] = (),
     ) -> None:
+        self._undeclared = undeclared
         self._worklist = worklist
         self._states = tuple(states)
         self._max_results = max_results
@@ -59,7 +62,7 @@ class WorklistQuery:
         answers = await Answers.begin(operation)
         answers.limit = self._max_results
         try:
-            keys = parse_keys(answers.identifier, syntax)
+            keys = parse_keys(answers.identifier, syntax, undeclared=self._undeclared)
         except IdentifierError as error:
             raise OperationError(error.status, str(error), error.offending) from error
         if keys.unsupported:

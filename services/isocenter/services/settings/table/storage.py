@@ -38,6 +38,14 @@ def default_data_dir(environ: Mapping[str, str] | None = None) -> Path:
         return Path("isocenter-data").absolute()
 
 
+def _is_character_set(text: str) -> bool:
+    if not text:
+        return True
+    from isocenter.services.text import is_character_set  # takes long, and few need it
+
+    return is_character_set(text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageSettings:
     """Where objects are kept, and how."""
@@ -64,6 +72,12 @@ class StorageSettings:
         "which UIDs of studies, series and instances to take: safe: whatever can be a name, up to "
         "64 characters; strict: numbers with dots between them, others get 0117H",
     )
+    default_character_set: str = setting(
+        "",
+        kinds.Text("a Specific Character Set such as ISO_IR 144, or nothing", _is_character_set),
+        "what objects and queries mean by more than ASCII when they declare no character set, or "
+        "one that nobody knows (nothing: ISO_IR 100)",
+    )
     private_sop_classes: bool = setting(
         False, kinds.Switch(), "store objects of SOP classes that are not DICOM's own, too"
     )
@@ -84,6 +98,15 @@ class StorageSettings:
         kinds.Integer(1, 3_650, "days", zero="never"),
         "read everything once in so many days, and name in the log what a disk has lost",
     )
+
+    @property
+    def undeclared(self) -> tuple[str, ...]:
+        """The character set of text for which none is declared; empty: ISO_IR 100."""
+        if not self.default_character_set:
+            return ()
+        from isocenter.services.text import character_set_of  # takes long, and few need it
+
+        return character_set_of(self.default_character_set.encode())
 
     @property
     def is_in_memory(self) -> bool:
