@@ -118,3 +118,16 @@ def test_strict_refuses_them_and_keeps_what_is_there(
     capsys.readouterr()
     assert main(["db", "stats", *where]) == 0
     assert "instances2\n" in capsys.readouterr().out.replace(" ", "")
+
+
+def test_they_are_deleted_and_restored(tmp_path: Path, files: Path, capsys: Output) -> None:
+    where = ["--data-dir", str(tmp_path / "data")]
+    assert main(["import", *where, str(files)]) == 0
+    for odd in UIDS:
+        delete = ["delete", *where, f"--study={odd}", "--yes", "--reason", "a test"]
+        assert main(delete) == 0, capsys.readouterr().err
+        assert main(["trash", "restore", *where, f"--study={odd}"]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["db", "verify", *where]) == 0
+    assert main(["db", "stats", *where]) == 0
+    assert f"instances{len(UIDS)}\n" in capsys.readouterr().out.replace(" ", "")

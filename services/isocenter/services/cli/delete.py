@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
+from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.deleting import Plan, Requester, Trash
 from isocenter.services.archive.trash import DeletionRefusedError
 from isocenter.services.audit.opening import here_of
@@ -26,6 +26,7 @@ from isocenter.services.query_retrieve.identifier import (
     parse_query,
 )
 from isocenter.services.settings.loading import Settings
+from isocenter.services.uids import UidRule
 
 DESCRIPTION: Final = """\
 Delete from the archive.  What is deleted is not found, sent or promised any more, at once; its
@@ -119,7 +120,7 @@ def query_of(arguments: argparse.Namespace, settings: Settings) -> Query:
     for option, (keyword, _) in _UID_OPTIONS.items():
         uids: list[str] = getattr(arguments, keyword)
         for uid in uids:
-            if not is_safe_uid(uid):
+            if not UidRule.SAFE.allows(uid):
                 raise UsageError(f"{option} {uid!r}: that is no UID")
         if uids:
             keys.append((keyword, "\\".join(uids)))

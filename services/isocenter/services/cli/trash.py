@@ -8,7 +8,6 @@ from typing import Final
 
 import orjson
 
-from isocenter.engine.uid import is_safe_uid
 from isocenter.services.archive.deleting import Requester, Restored, Trash
 from isocenter.services.archive.trash import DeletionRow, TrashChoice
 from isocenter.services.audit.opening import here_of
@@ -27,6 +26,7 @@ from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.trashing import counted, opened_trash
 from isocenter.services.cli.workflow import moment
 from isocenter.services.settings.loading import Settings
+from isocenter.services.uids import UidRule
 
 DESCRIPTION: Final = """\
 What was deleted and is not gone yet: list it, put it back as it was, or remove it for good.
@@ -109,7 +109,7 @@ def choice_of(arguments: argparse.Namespace) -> TrashChoice:
         UsageError: nobody says, or what is said is no UID.
     """
     for uid in (*arguments.study, *arguments.instance):
-        if not is_safe_uid(uid):
+        if not UidRule.SAFE.allows(uid):
             raise UsageError(f"{uid!r} is no UID")
     choice = TrashChoice(
         deletion_ids=tuple(arguments.deletions),
