@@ -407,6 +407,9 @@ def test_a_whole_file_within_a_file() -> None:
         assert meta.forgiven == ("a whole file within a file",)
     with pytest.raises(DataSetError, match="within a file"):
         read_file_meta(PREAMBLE + group(JPEG) + PREAMBLE + group(EXPLICIT_VR_LITTLE_ENDIAN) + rest)
+    # One that cannot be read is left to whoever reads the data set.
+    content = PREAMBLE + group()
+    assert read_file_meta(content + PREAMBLE + group()[12:40]).data_set_offset == len(content)
     # No deeper.
     content = PREAMBLE + group() + PREAMBLE + group()
     assert read_file_meta(content + PREAMBLE + group() + rest).data_set_offset == len(content)

@@ -109,6 +109,11 @@ NOT = {
     "numbers that ascend": b"".join(
         number.to_bytes(2, "little") + bytes(6) for number in range(1, 40)
     ),
+    "numbers that break off": b"".join(
+        number.to_bytes(2, "little") + bytes(6) for number in range(1, 10)
+    )
+    + b"\x10\0\0\0\xff\xff\xff\xff"
+    + bytes(20),
     "DICOMDIR": PREAMBLE
     + group_0002(Ids("1.2.840.10008.1.3.10", "1.2"), EXPLICIT_VR_LITTLE_ENDIAN)
     + data_set(1),
@@ -133,6 +138,11 @@ MAY_BE = {
     "object without instance": PREAMBLE
     + group_0002(IDS, IMPLICIT_VR_LITTLE_ENDIAN)
     + write_data_set([(0x0008_0005, "CS", b"ISO_IR 100")], IMPLICIT_LITTLE),
+    "an element that runs on": write_data_set([(0x0008_0005, "CS", b"A ")], EXPLICIT_LITTLE)
+    + b"\x08\0\x16\0SQ\0\0\xff\xff\xff\xff\x08\0\x18\0UI\0\0",
+    "the same behind a header": PREAMBLE
+    + group_0002(IDS, EXPLICIT_VR_LITTLE_ENDIAN)
+    + b"\x08\0\x16\0SQ\0\0\xff\xff\xff\xff\x08\0\x18\0UI\0\0",
     "two transfer syntaxes": PREAMBLE
     + group_0002(IDS, IMPLICIT_VR_LITTLE_ENDIAN, more=meta_element(0x10, "1.2.3"))
     + data_set(1, encoding=IMPLICIT_LITTLE),
