@@ -8,31 +8,27 @@ import tomllib
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.limits import Limits
 from isocenter.services.audit import auditor, delivery, gathering
-from isocenter.services.audit.codes import EventId
 from isocenter.services.audit.events import LONGEST_QUERY
 from isocenter.services.certificates.authority import RENEW_WITHIN
 from isocenter.services.certificates.expiry import WARN_WITHIN
 from isocenter.services.events import keeping
 from isocenter.services.events.consumer import Consumer
-from isocenter.services.events.event import Event, Kind
+from isocenter.services.events.event import Kind
 from isocenter.services.forwarding import sending
 from isocenter.services.hl7 import listener, rejected, segments
 from isocenter.services.monitoring import health, http, running
-from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.policy import identity
 from isocenter.services.policy import rejected as callers
-from isocenter.services.policy.permissions import NEEDS, NOT_PERFORMED, ROLES, operations
 from isocenter.services.settings import loading
-from isocenter.services.settings.loading import SETTINGS, AuditSettings
+from isocenter.services.settings.loading import SETTINGS
 from isocenter.services.worklist import files, watching
-from support.pages import PAGES, ROOT, code_in, fenced, name_of, rows_of, text_of
+from support.pages import PAGES, ROOT, code_in, fenced, name_of, text_of
 
 BY_KEY = {setting.key: setting for setting in SETTINGS}
 SECTIONS = {key.partition(".")[0] for key in BY_KEY}
@@ -111,88 +107,21 @@ def resolve(name: str) -> None:
 
 
 @pages
+def test_python_on_the_pages_imports_what_there_is(page: Path) -> None:
+    for block in fenced(page.read_text("utf-8"), "python"):
+        for module, names, more in re.findall(
+            r"(?m)^\s*from (isocenter[\w.]*) import (?:([\w, ]+)|\(([^)]*)\))", block
+        ):
+            for name in re.findall(r"\w+", names or more):
+                resolve(f"{module}.{name}")
+
+
+@pages
 def test_environments_of_tox_exist(page: Path) -> None:
     text = text_of("tox.ini")
     known = set(re.findall(r"(?m)^\[testenv:([\w-]+)\]", text))
     known |= set(re.search(r"env_list = (.*)", text)[1].split(", "))  # type: ignore[index]
     assert set(re.findall(r"tox -e ([a-z-]+)", page.read_text("utf-8"))) <= known
-
-
-# -- Tables -------------------------------------------------------------------------------
-
-
-def test_every_metric_has_its_row_with_its_labels() -> None:
-    families = {
-        family.name.removeprefix("isocenter_"): family
-        for family in Metrics(version="1").registry.collect()
-        if family.name.startswith("isocenter_")
-    }
-    metrics = vars(Metrics(version="1")).values()
-    labels = {
-        each._name.removeprefix("isocenter_"): set(each._labelnames)
-        for each in metrics
-        if hasattr(each, "_labelnames")
-    }
-    page = text_of("docs/how-to/monitor.md")
-    named: set[str] = set()
-    for names, shown, _ in rows_of(page, "| name | labels |"):
-        stems = [name.removesuffix("_total") for name in re.findall(r"`(\w+)`", names)]
-        for name, stem in zip(re.findall(r"`(\w+)`", names), stems, strict=True):
-            assert stem in families, name
-            assert name.endswith("_total") == (families[stem].type == "counter"), name
-        named |= set(stems)
-        union = set().union(*(labels.get(stem, set()) for stem in stems))
-        if set(stems) <= labels.keys():
-            assert union == set(re.findall(r"`(\w+)`", shown)), names
-    assert named == families.keys() - {"build_info"}
-    for page_path in PAGES:
-        for name in re.findall(r"isocenter_([a-z_]+)", page_path.read_text("utf-8")):
-            stem = re.sub(r"_(total|bucket|sum|count)$", "", name)
-            assert stem in families or stem == "session", f"{name_of(page_path)}: {name}"
-
-
-def test_every_event_has_its_row_with_its_fields() -> None:
-    classes = {each.kind.value: {field.name for field in fields(each)} for each in get_args(Event)}
-    rows = rows_of(text_of("docs/how-to/events.md"), "| kind | when |")
-    assert {kind for row in rows for kind in re.findall(r"`([^`]+)`", row[0])} == KINDS
-    known: set[str] = set().union(*classes.values())
-    for kinds, _, shown in rows:
-        told = {name for name in re.findall(r"`(\w+)`", shown) if name in known}
-        if "the same" not in shown and "as `" not in shown:
-            for kind in re.findall(r"`([^`]+)`", kinds):
-                # `instances` is asked for, and done is `committed` and `failed`.
-                assert classes[kind] <= told, kind
-
-
-def test_every_audit_message_has_its_row_with_its_switch() -> None:
-    rows = rows_of(text_of("docs/how-to/audit.md"), "| event | when |")
-    assert {row[0].partition(",")[0] for row in rows} == {each.value.meaning for each in EventId}
-    switches = {switch for row in rows for switch in re.findall(r"`(\w+)`", row[2])}
-    assert switches <= {field.name for field in fields(AuditSettings)}
-
-
-def test_the_roles_may_what_the_page_says() -> None:
-    page = text_of("docs/how-to/admit-a-modality.md")
-    said = {}
-    for names, may in rows_of(page, "| role | may ask for |"):
-        everything = set(NEEDS) - NOT_PERFORMED - {"C-ECHO"}
-        without = re.fullmatch(r"everything(?: but (.*))?", may)
-        told = everything - {without[1]} if without else set(may.split(", "))
-        said |= dict.fromkeys(re.findall(r"`(\w+)`", names), told)
-    assert said == {name: set(operations(role)) - {"C-ECHO"} for name, role in ROLES.items()}
-
-
-def test_every_fuzz_target_has_its_rows() -> None:
-    targets = {path.stem for path in (ROOT / "fuzz" / "corpus").iterdir()}
-    page = text_of("docs/how-to/fuzz.md")
-    assert {row[0].strip("`") for row in rows_of(page, "| target | invariant |")} == targets
-    counts = {
-        row[0].strip("`"): int(row[1].replace(",", ""))
-        for row in rows_of(page, "| target | inputs |")
-    }
-    together = counts.pop("together")
-    assert counts.keys() == targets
-    assert sum(counts.values()) == together
 
 
 # -- Numbers in sentences -----------------------------------------------------------------
