@@ -43,6 +43,7 @@ FOR_STORAGE = {
     "isocenter.services.mpps.step",
     "isocenter.services.ports",
     "isocenter.services.index.query",
+    "isocenter.services.index.shown",
     "isocenter.services.normalized.reports",
     "isocenter.services.rules.actions",
     "isocenter.services.worklist.entry",

@@ -45,6 +45,8 @@ def data_set(
     instance: str = "",
     study_date: str = "20240229",
     pixels: bytes = b"\1\2\3\4",
+    patient_id: str = "P1",
+    patient_name: str = "Bäcker^Anna",
     encoding: Encoding = EXPLICIT_LITTLE,
 ) -> bytes:
     elements: list[tuple[int, str, bytes]] = [
@@ -53,8 +55,8 @@ def data_set(
         (0x00080018, "UI", (instance or uid(number)).encode()),
         (0x00080020, "DA", study_date.encode()),
         (0x00080060, "CS", b"CT"),
-        (0x00100010, "PN", "Bäcker^Anna".encode()),
-        (0x00100020, "LO", b"P1"),
+        (0x00100010, "PN", patient_name.encode()),
+        (0x00100020, "LO", patient_id.encode()),
         (0x0020000D, "UI", study.encode()),
         (0x0020000E, "UI", series.encode()),
         (0x7FE00010, "OW", pixels),
@@ -117,12 +119,16 @@ class FailingIndex(MemoryIndex):
         self.transactions: list[int] = []
 
     async def add(
-        self, records: Sequence[InstanceRecord], *, replace: bool = False
+        self,
+        records: Sequence[InstanceRecord],
+        *,
+        replace: bool = False,
+        one_patient: bool = False,
     ) -> Sequence[Added]:
         self.transactions.append(len(records))
         if self.error is not None:
             raise self.error
-        return await super().add(records, replace=replace)
+        return await super().add(records, replace=replace, one_patient=one_patient)
 
     async def get(self, sop_instance_uids: Sequence[str]) -> Any:
         if self.get_error is not None:

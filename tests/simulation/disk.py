@@ -264,6 +264,10 @@ class _Store:
         await self._step("open")
         return _Reader(self._disk, await self._objects.open(key))
 
+    async def stored_at(self, key: str) -> float:
+        await self._step("stored at")
+        return await self._objects.stored_at(key)
+
     async def remove(self, keys: Sequence[str]) -> None:
         for key in keys:
             await self._step("remove")
@@ -285,10 +289,14 @@ class _Index:
         self._step = machine.asynchronous_step
 
     async def add(
-        self, records: Sequence[InstanceRecord], *, replace: bool = False
+        self,
+        records: Sequence[InstanceRecord],
+        *,
+        replace: bool = False,
+        one_patient: bool = False,
     ) -> Sequence[Added]:
         await self._step(f"index adds {len(records)}")
-        added = await self._inner.add(records, replace=replace)
+        added = await self._inner.add(records, replace=replace, one_patient=one_patient)
         self._machine.step("index has added")
         await self._machine.world.hop()
         # Harsher than the port: it says that it failed, and has done it.
@@ -302,6 +310,13 @@ class _Index:
     async def get(self, sop_instance_uids: Sequence[str]) -> Mapping[str, StoredInstance]:
         await self._step("index gets")
         return await self._inner.get(sop_instance_uids)
+
+    async def records(self, sop_instance_uids: Sequence[str]) -> Mapping[str, InstanceRecord]:
+        await self._step("index gets records")
+        return await self._inner.records(sop_instance_uids)
+
+    def rebuilding(self) -> AbstractAsyncContextManager[MemoryIndex]:
+        return self._inner.rebuilding()
 
     @asynccontextmanager
     async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:

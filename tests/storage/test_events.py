@@ -115,6 +115,26 @@ async def opened(path: Path | None = None, **options: Any) -> AsyncIterator[Desk
 # -- What is written ---------------------------------------------------------------------
 
 
+async def test_another_patient_in_a_study_is_one_event() -> None:
+    def of_other(number: int) -> InstanceRecord:
+        odd = record(number)
+        return replace(odd, attributes={**odd.attributes, 0x00100020: "P2"})
+
+    async with opened(include_patient=True) as desk:
+        await desk.index.add([record(1)])
+        await desk.index.add([of_other(2), of_other(3)])
+        await desk.index.add([of_other(4), record(5)])
+        (event,) = [e for e in await desk.events() if e.kind == "study.other_patient"]
+        told = event.members()
+        assert told["study_instance_uid"] == record(1).study_instance_uid
+        assert told["sop_instance_uid"] == record(2).sop_instance_uid
+        assert told["other_sop_instance_uid"] == record(1).sop_instance_uid
+        assert told["patient"]["patient_id"] == "P2"
+        # The study is told of under the patient that was named last.
+        await desk.wait(1_000_000)
+        assert (await desk.last())["patient"]["patient_id"] == "P1"
+
+
 async def test_objects_open_studies_and_series() -> None:
     async with opened() as desk:
         await desk.index.add([record(1), record(2), record(1, series=2)])

@@ -23,7 +23,7 @@ from isocenter.services.index.attributes import Level
 from isocenter.services.index.query import Criterion, Query, SingleValue, ValueList, WildCard
 from isocenter.services.ports import Index, InstanceRecord, Outcome, StorageError, StoredInstance
 from isocenter.storage import migrations, open_sqlite_index
-from isocenter.storage.query_sql import STORED_COLUMNS, TABLE, key_column
+from isocenter.storage.query_sql import STATED, STORED_IN, key_column
 from isocenter.storage.sqlite_connection import connect
 from isocenter.storage.sqlite_index import BLOCK_ROWS, SqliteIndex
 from storage.index_contract import IndexContract, IndexFactory
@@ -208,8 +208,9 @@ async def test_errors_of_the_body_come_out_as_they_are(tmp_path: Path) -> None:
 def test_the_tables_have_a_column_for_every_attribute() -> None:
     connection = connect(None, "full", writable=True)
     try:
-        for level, attributes in STORED_COLUMNS.items():
-            columns = {row[1] for row in connection.execute(f"PRAGMA table_info({TABLE[level]})")}
+        for level, attributes in STATED.items():
+            table = STORED_IN[level]
+            columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
             wanted = {attribute.column for attribute in attributes}
             wanted |= {key for a in attributes if (key := key_column(a)) is not None}
             assert wanted <= columns
@@ -305,10 +306,15 @@ async def test_row_numbers_are_never_used_again() -> None:
         await index.add([record(2, study=2)])
 
         def numbers(connection: sqlite3.Connection) -> list[int]:
-            query = "SELECT patient_pk, study_pk FROM study JOIN patient USING (patient_pk)"
+            query = (
+                "SELECT patient_pk, study_pk, patient_statement_pk, study_statement_pk, "
+                "series_statement_pk FROM patient JOIN patient_statement USING (patient_pk) "
+                "JOIN study_statement USING (patient_statement_pk) "
+                "JOIN series_statement USING (study_pk)"
+            )
             return list(connection.execute(query).fetchone())
 
-        assert await index.read(numbers) == [2, 2]
+        assert await index.read(numbers) == [2, 2, 2, 2, 2]
 
 
 async def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
@@ -319,6 +325,8 @@ async def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
         path,
         "UPDATE series SET num_instances = 7",
         "UPDATE study_sop_class SET num_instances = 7",
+        "UPDATE study_statement SET num_instances = 7",
+        "UPDATE series_statement SET num_instances = 7",
         "UPDATE totals SET size = 0",
     )
     async with open_sqlite_index(path) as index:
@@ -326,6 +334,8 @@ async def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
     assert findings == [
         "series with a wrong number of instances: 1",
         "studies with a wrong number of series or instances: 1",
+        "statements of studies with a wrong number of instances: 1",
+        "statements of series with a wrong number of instances: 1",
         "SOP classes of studies with a wrong number of instances: 1",
         "wrong totals: 1",
     ]

@@ -39,6 +39,17 @@ class DuplicatePolicy(Enum):
     REJECT = "reject"
 
 
+class OtherPatientPolicy(Enum):
+    """What happens to an object that names another patient than its study came with."""
+
+    #: Kept, and found under both.
+    ACCEPT = "accept"
+    #: The same, and whoever sent it is told (B000H).
+    WARN = "warn"
+    #: Refused (A900H).
+    REJECT = "reject"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredInstance:
     """One object of the archive, as needed to find its bytes and to send them."""
@@ -66,11 +77,13 @@ class InstanceRecord(StoredInstance):
     a backslash, without padding; only tags of `isocenter.services.index.attributes` are kept.
     ``source_ae_title`` is who sent it, and ``routes`` is where rules send it, for what is
     written beside the index (events, what is to be forwarded); the index does not keep them.
+    ``stored_at`` (seconds since 1970) is when it was stored, where that is not now.
     """
 
     attributes: Mapping[int, str] = field(default_factory=dict)
     source_ae_title: str = ""
     routes: tuple[Route, ...] = ()
+    stored_at: float | None = None
 
 
 class Outcome(Enum):
@@ -79,6 +92,21 @@ class Outcome(Enum):
     ADDED = "added"
     REPLACED = "replaced"
     DUPLICATE = "duplicate"
+    #: The study is another patient's, and that was not to be; nothing was added.
+    OTHER_PATIENT = "other patient"
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPatient:
+    """A record names another patient than its study came with.
+
+    Attributes:
+        sop_instance_uid: an object of the study that names the patient it came with.
+        is_first: no object of the study named this patient before.
+    """
+
+    sop_instance_uid: str
+    is_first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +115,7 @@ class Added:
 
     outcome: Outcome
     previous: StoredInstance | None = None
+    other_patient: OtherPatient | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +164,19 @@ class Index(Protocol):
 
     What all adapters agree on (``tests/storage/index_contract.py`` holds them to it):
 
+    * What an object says of its patient, study and series is kept as it says it, for as long
+      as the object is there.  Of objects that differ none is right: each is findable by its own.
     * Patients are told apart by Patient ID and Issuer of Patient ID; where the ID is empty,
-      also by name and birth date, as they were when the patient first came.
-    * A study belongs to the patient it first came with; a series is one of its study, so
-      the same Series Instance UID in two studies makes two series.
-    * Of an attribute of patient, study or series the first value that is not empty stays,
-      as long as the entity does.  Patient ID and issuer are never filled in later.
+      also by name and birth date.
+    * A study belongs to every patient that one of its objects names, as a whole.  A series is
+      one of its study, so the same Series Instance UID in two studies makes two series.
+    * A patient matches when one of its objects says all that is asked of the patient, a study
+      when one of its objects says all that is asked of patient and study, a series when one
+      of its objects says what is asked of the series and its study matches; and so on.
+    * An answer shows what was said last (first: `Query.shows_first`) among what matches; for an
+      instance what it says itself, if that matches.  What that leaves empty, and was not
+      asked for, is filled from the other objects that name the same patient
+      (`isocenter.services.index.shown`).
     * Counts, Modalities in Study and SOP Classes in Study (both sorted) are computed.
     * An entity that is empty at the end of a call is gone.
     * What matches is what `isocenter.services.index.matching` says.  Criteria below the query's
@@ -149,13 +185,19 @@ class Index(Protocol):
     """
 
     async def add(
-        self, records: Sequence[InstanceRecord], *, replace: bool = False
+        self,
+        records: Sequence[InstanceRecord],
+        *,
+        replace: bool = False,
+        one_patient: bool = False,
     ) -> Sequence[Added]:
         """Make *records* findable, all in one transaction, durable on return.
 
         A record whose SOP Instance UID is known is left out (DUPLICATE) or, with
         *replace*, takes the place of the old one (REPLACED); both say what was there.
-        The SOP Instance UIDs in one call are distinct.  When it raises, nothing was added.
+        With *one_patient* a record whose study came with another patient is left out
+        (OTHER_PATIENT).  The SOP Instance UIDs in one call are distinct.  When it raises,
+        nothing was added.
         """
         ...
 
@@ -165,6 +207,10 @@ class Index(Protocol):
 
     async def get(self, sop_instance_uids: Sequence[str]) -> Mapping[str, StoredInstance]:
         """Those of the instances that are known."""
+        ...
+
+    async def records(self, sop_instance_uids: Sequence[str]) -> Mapping[str, InstanceRecord]:
+        """The same with all that the index keeps of them."""
         ...
 
     def find(
@@ -186,6 +232,14 @@ class Index(Protocol):
         ...
 
     async def statistics(self) -> IndexStatistics: ...
+
+    def rebuilding(self) -> AbstractAsyncContextManager[Index]:
+        """An empty index that takes the place of what this one knows of objects, in one step,
+        when the context is left without an exception; with one, everything stays as it was.
+
+        Until then this one can be asked, and must not be written.
+        """
+        ...
 
     async def check(self) -> Sequence[str]:
         """What is wrong in the index itself, a line each, without attribute values.
@@ -274,6 +328,10 @@ class ObjectStore(Protocol):
         ...
 
     async def open(self, key: str) -> ObjectReader: ...
+
+    async def stored_at(self, key: str) -> float:
+        """When an object was written, in seconds since 1970."""
+        ...
 
     async def remove(self, keys: Sequence[str]) -> None:
         """Remove objects; a missing one is no error."""

@@ -3,6 +3,8 @@
 Plain functions on a `sqlite3.Connection`, for whoever deletes.
 """
 
+# ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
+
 from __future__ import annotations
 
 import sqlite3
@@ -13,7 +15,7 @@ from typing import Final
 import orjson
 
 from isocenter.services.archive.deletion import DeletedStudy, Deletion, DeletionCause
-from isocenter.storage.sqlite_records import remove_within
+from isocenter.storage.sqlite_records import STUDY_AS_SAID_LAST, remove_within
 
 #: Called within the transaction that deletes, with what it has deleted.
 BesideDelete = Callable[[sqlite3.Connection, Sequence[DeletedStudy], DeletionCause], None]
@@ -25,9 +27,9 @@ _PROMISED_TO: Final = """
     WHERE sop_instance_uid IN (SELECT value FROM json_each(?)) AND coalesce(failure_reason, 0) = 0
     ORDER BY 1, 2
 """
-_STUDIES: Final = """
+_STUDIES: Final = f"""
     SELECT study_instance_uid, accession_number, patient_id, patient_name, birth_date
-    FROM study JOIN patient USING (patient_pk)
+    FROM {STUDY_AS_SAID_LAST}
     WHERE study_instance_uid IN (SELECT value FROM json_each(?))
 """
 _REMAINING: Final = """

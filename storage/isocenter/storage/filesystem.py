@@ -290,6 +290,16 @@ class FileStore:
             FileReader.open, path, self._readers, self._buffers, limiter=self._readers
         )
 
+    async def stored_at(self, key: str) -> float:
+        check_object_key(key)
+        try:
+            status = await trio.to_thread.run_sync(os.stat, self._path(key), limiter=self._readers)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise KeyError("no such object") from error
+        except OSError as error:
+            raise storage_error("look at an object", error) from error
+        return status.st_mtime
+
     async def remove(self, keys: Sequence[str]) -> None:
         for key in keys:
             check_object_key(key)

@@ -1,15 +1,27 @@
 """An index in plain dictionaries: for tests, and for an archive that nobody wants to keep.
 
-It is the reference for what every index answers: entities in a tree, and criteria
-judged one by one with `isocenter.services.index.matching`.  Faster is not its business.
+It is the reference for what every index answers: entities in a tree, what their objects say
+of them, and criteria judged one by one with `isocenter.services.index.matching`.  Faster is
+not its business.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from time import time
 from typing import Final, TypeVar
 
 import trio
@@ -17,10 +29,12 @@ import trio
 from isocenter.services.index.attributes import ATTRIBUTES, BY_TAG, UNIQUE_KEY, Level
 from isocenter.services.index.matching import matches, matches_combined, normalize
 from isocenter.services.index.query import CombinedRange, Criterion, Query
+from isocenter.services.index.shown import shown
 from isocenter.services.ports import (
     Added,
     IndexStatistics,
     InstanceRecord,
+    OtherPatient,
     Outcome,
     StoredInstance,
 )
@@ -35,10 +49,7 @@ _STUDY_UID, _SERIES_UID, _SOP_UID = 0x0020000D, 0x0020000E, 0x00080018
 _SOP_CLASS, _MODALITY, _INSTANCE_NUMBER = 0x00080016, 0x00080060, 0x00200013
 _MODALITIES_IN_STUDY, _SOP_CLASSES_IN_STUDY = 0x00080061, 0x00080062
 
-#: What is known of an entity when it comes into being, and never filled in later.
-_IDENTITY: Final = frozenset({_PATIENT_ID, _ISSUER, _STUDY_UID, _SERIES_UID, _SOP_UID, _SOP_CLASS})
-
-_STORED_BY_LEVEL: Final = {
+_STATED_BY_LEVEL: Final = {
     level: tuple(a.tag for a in ATTRIBUTES if a.level is level and not a.computed)
     for level in Level
 }
@@ -53,25 +64,39 @@ _COUNTS: Final = {
     0x00201209: 1,
 }
 
+_Texts = tuple[str, ...]
+
+
+@dataclass(eq=False, slots=True)
+class _Statement:
+    """What objects say, of how many it is said, and since and up to when."""
+
+    said: dict[int, str]
+    #: Of a study: whose it is.
+    patient: _Entity | None
+    first: float
+    last: float
+    number: int = 0
+
 
 @dataclass(eq=False, slots=True)
 class _Entity:
-    """A patient, study, series or instance; the root of the tree has no level."""
+    """A patient, study, series or instance.
 
-    level: Level | None = None
-    parent: _Entity | None = None
-    key: tuple[str, ...] = ()
-    values: dict[int, str] = field(default_factory=dict)
-    children: dict[tuple[str, ...], _Entity] = field(default_factory=dict)
+    A study is a child of each patient that its statements name.
+    """
+
+    level: Level
+    key: _Texts
+    parents: list[_Entity] = field(default_factory=list)
+    children: dict[_Texts, _Entity] = field(default_factory=dict)
+    #: Of a study: what its objects say of it and of their patient; of a series; an instance
+    #: has one.
+    statements: dict[_Texts, _Statement] = field(default_factory=dict)
     stored: StoredInstance | None = None
-
-    def fill(self, attributes: Mapping[int, str]) -> None:
-        """Take what this entity has no value for yet; its identity is never filled in."""
-        assert self.level is not None
-        is_new = not self.values
-        for tag in _STORED_BY_LEVEL[self.level]:
-            if not self.values.get(tag) and (is_new or tag not in _IDENTITY):
-                self.values[tag] = attributes.get(tag, "")
+    record: InstanceRecord | None = None
+    #: Of an instance: its statements of study and series.
+    own: tuple[_Statement, ...] = ()
 
     def below(self, depth: int) -> Iterator[_Entity]:
         """The entities *depth* levels below this one."""
@@ -81,27 +106,33 @@ class _Entity:
             for child in self.children.values():
                 yield from child.below(depth - 1)
 
-    def value(self, tag: int) -> str:
-        """The text of an attribute of this entity's level or of one above."""
-        attribute = BY_TAG[tag]
+    def above(self, level: Level) -> _Entity:
+        """The entity of *level*, not PATIENT, that this one is or is below."""
         entity = self
-        while entity.level is not attribute.level:
-            assert entity.parent is not None
-            entity = entity.parent
-        if tag in _COUNTS:
-            return str(sum(1 for _ in entity.below(_COUNTS[tag])))
-        if tag == _MODALITIES_IN_STUDY:
-            return _distinct(entity.below(1), _MODALITY)
-        if tag == _SOP_CLASSES_IN_STUDY:
-            return _distinct(entity.below(2), _SOP_CLASS)
-        return entity.values[tag]
+        while entity.level is not level:
+            (entity,) = entity.parents
+        return entity
 
 
 def _distinct(entities: Iterator[_Entity], tag: int) -> str:
-    return "\\".join(sorted({entity.values[tag] for entity in entities} - {""}))
+    texts = {s.said[tag] for entity in entities for s in entity.statements.values()}
+    return "\\".join(sorted(texts - {""}))
 
 
-def _identity(attributes: Mapping[int, str]) -> tuple[str, ...]:
+def _count(entity: _Entity, tag: int) -> str:
+    return str(sum(1 for _ in entity.below(_COUNTS[tag])))
+
+
+def _computed(level: Level, entity: _Entity) -> dict[int, str]:
+    """What is derived for *entity*, of *level*, from what is below it."""
+    texts = {tag: _count(entity, tag) for tag in _COUNTS if BY_TAG[tag].level is level}
+    if level is Level.STUDY:
+        texts[_MODALITIES_IN_STUDY] = _distinct(entity.below(1), _MODALITY)
+        texts[_SOP_CLASSES_IN_STUDY] = _distinct(entity.below(2), _SOP_CLASS)
+    return texts
+
+
+def _identity(attributes: Mapping[int, str]) -> _Texts:
     patient_id = attributes.get(_PATIENT_ID, "")
     issuer = attributes.get(_ISSUER, "")
     if patient_id:
@@ -111,15 +142,7 @@ def _identity(attributes: Mapping[int, str]) -> tuple[str, ...]:
 
 def _stored_instance(record: InstanceRecord) -> StoredInstance:
     return StoredInstance(
-        sop_instance_uid=record.sop_instance_uid,
-        sop_class_uid=record.sop_class_uid,
-        study_instance_uid=record.study_instance_uid,
-        series_instance_uid=record.series_instance_uid,
-        transfer_syntax_uid=record.transfer_syntax_uid,
-        object_key=record.object_key,
-        size=record.size,
-        data_set_offset=record.data_set_offset,
-        digest=record.digest,
+        **{name: getattr(record, name) for name in StoredInstance.__dataclass_fields__}
     )
 
 
@@ -127,34 +150,71 @@ class MemoryIndex:
     """An `isocenter.services.ports.Index` that lasts as long as the process.
 
     No method awaits anything between its first and its last change.
+
+    Args:
+        now: seconds since 1970.
     """
 
-    def __init__(self) -> None:
-        self._root = _Entity()
+    def __init__(self, now: Callable[[], float] = time) -> None:
+        self._now = now
+        self._said = 0.0
+        self._patients: dict[_Texts, _Entity] = {}
         self._studies: dict[str, _Entity] = {}
         self._instances: dict[str, _Entity] = {}
 
     async def add(
-        self, records: Sequence[InstanceRecord], *, replace: bool = False
+        self,
+        records: Sequence[InstanceRecord],
+        *,
+        replace: bool = False,
+        one_patient: bool = False,
     ) -> Sequence[Added]:
         await trio.lowlevel.checkpoint()
         outcomes = []
         emptied = []
         for record in records:
             known = self._instances.get(record.sop_instance_uid)
-            if known is None:
-                outcomes.append(Added(Outcome.ADDED))
-            elif replace:
-                outcomes.append(Added(Outcome.REPLACED, known.stored))
-                emptied.append(self._take_out(known))
-            else:
-                outcomes.append(Added(Outcome.DUPLICATE, known.stored))
+            previous = None if known is None else known.stored
+            if known is not None and not replace:
+                outcomes.append(Added(Outcome.DUPLICATE, previous))
                 continue
+            other = self._other_patient(record)
+            if other is not None and one_patient:
+                outcomes.append(Added(Outcome.OTHER_PATIENT, previous, other))
+                continue
+            if known is not None:
+                emptied.append(self._take_out(known))
+            outcome = Outcome.ADDED if known is None else Outcome.REPLACED
+            outcomes.append(Added(outcome, previous, other))
             self._put(record)
-        # Last: a parent whose only instance is replaced remains what it was.
+        # Last: what is replaced by the same remains what it was.
         for series in emptied:
             self._prune(series)
         return outcomes
+
+    def _other_patient(self, record: InstanceRecord) -> OtherPatient | None:
+        study = self._studies.get(record.study_instance_uid)
+        if study is None or [one.key for one in study.parents] == [_identity(record.attributes)]:
+            return None
+        since: dict[_Texts, float] = {}
+        examples: dict[_Texts, str] = {}
+        for instance in study.below(2):
+            statement = instance.own[0]
+            if instance.key[0] != record.sop_instance_uid:
+                assert statement.patient is not None
+                key = statement.patient.key
+                examples[key] = instance.key[0]
+                of_patient = [
+                    s.first for s in study.statements.values() if s.patient is statement.patient
+                ]
+                since[key] = min(of_patient)
+        if not since:
+            return None
+        first = min(since, key=since.__getitem__)
+        identity = _identity(record.attributes)
+        if first == identity:
+            return None
+        return OtherPatient(examples[first], is_first=identity not in since)
 
     def _put(self, record: InstanceRecord) -> None:
         attributes = {
@@ -164,42 +224,65 @@ class MemoryIndex:
             _SOP_UID: record.sop_instance_uid,
             _SOP_CLASS: record.sop_class_uid,
         }
+        said = record.stored_at
+        if said is None:
+            said = max(self._now(), math.nextafter(self._said, math.inf))
+        self._said = max(self._said, said)
+        identity = _identity(attributes)
+        patient = self._patients.get(identity)
+        if patient is None:
+            patient = self._patients[identity] = _Entity(Level.PATIENT, identity)
+        key: _Texts = (record.study_instance_uid,)
         study = self._studies.get(record.study_instance_uid)
         if study is None:
-            patient = self._child(self._root, Level.PATIENT, _identity(attributes))
-            study = self._child(patient, Level.STUDY, (record.study_instance_uid,))
-            self._studies[record.study_instance_uid] = study
+            study = self._studies[record.study_instance_uid] = _Entity(Level.STUDY, key)
+        if patient not in study.parents:
+            study.parents.append(patient)
+            patient.children[key] = study
         series = self._child(study, Level.SERIES, (record.series_instance_uid,))
         instance = self._child(series, Level.IMAGE, (record.sop_instance_uid,))
         instance.stored = _stored_instance(record)
+        instance.record = record
+        instance.own = (
+            _say(study, (Level.PATIENT, Level.STUDY), attributes, patient, said),
+            _say(series, (Level.SERIES,), attributes, None, said),
+        )
+        _say(instance, (Level.IMAGE,), attributes, None, said)
         self._instances[record.sop_instance_uid] = instance
-        for entity in _path(instance):
-            entity.fill(attributes)
 
     @staticmethod
-    def _child(parent: _Entity, level: Level, key: tuple[str, ...]) -> _Entity:
+    def _child(parent: _Entity, level: Level, key: _Texts) -> _Entity:
         child = parent.children.get(key)
         if child is None:
-            child = parent.children[key] = _Entity(level, parent, key)
+            child = parent.children[key] = _Entity(level, key, [parent])
         return child
 
     def _take_out(self, instance: _Entity) -> _Entity:
         """Remove an instance, not what is empty then; its series."""
         (uid,) = instance.key
-        series = instance.parent
-        assert series is not None
+        (series,) = instance.parents
         del self._instances[uid]
         del series.children[instance.key]
+        for statement in instance.own:
+            statement.number -= 1
         return series
 
-    def _prune(self, entity: _Entity) -> None:
-        """Remove *entity* and what is above it, as far as it is empty."""
-        while entity.parent is not None and not entity.children:
-            if entity.parent.children.pop(entity.key, None) is None:
-                return  # it went before
-            if entity.level is Level.STUDY:
-                del self._studies[entity.key[0]]
-            entity = entity.parent
+    def _prune(self, series: _Entity) -> None:
+        """Remove *series* and what is above it, as far as it is empty, and what nobody says."""
+        (study,) = series.parents
+        for entity in (series, study):
+            for key in [key for key, said in entity.statements.items() if not said.number]:
+                del entity.statements[key]
+        if not series.children:
+            study.children.pop(series.key, None)
+        for patient in list(study.parents):
+            if not any(s.patient is patient for s in study.statements.values()):
+                study.parents.remove(patient)
+                del patient.children[study.key]
+                if not patient.children:
+                    del self._patients[patient.key]
+        if not study.children:
+            self._studies.pop(study.key[0], None)
 
     async def remove(self, sop_instance_uids: Sequence[str]) -> None:
         await trio.lowlevel.checkpoint()
@@ -210,22 +293,28 @@ class MemoryIndex:
 
     async def get(self, sop_instance_uids: Sequence[str]) -> Mapping[str, StoredInstance]:
         await trio.lowlevel.checkpoint()
+        known = (self._instances.get(uid) for uid in sop_instance_uids)
+        return {one.key[0]: one.stored for one in known if one is not None and one.stored}
+
+    async def records(self, sop_instance_uids: Sequence[str]) -> Mapping[str, InstanceRecord]:
+        await trio.lowlevel.checkpoint()
+        known = (self._instances.get(uid) for uid in sop_instance_uids)
         found = {}
-        for uid in sop_instance_uids:
-            instance = self._instances.get(uid)
-            if instance is not None and instance.stored is not None:
-                found[uid] = instance.stored
+        for one in known:
+            if one is not None and one.record is not None:
+                found[one.key[0]] = dataclasses.replace(
+                    one.record, source_ae_title="", routes=(), stored_at=None
+                )
         return found
 
     @asynccontextmanager
     async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
-        matched = list(self._matching(query))
-        matched.sort(key=lambda entity: entity.value(UNIQUE_KEY[query.level]))
         tags = dict.fromkeys(
             [UNIQUE_KEY[level] for level in Level if level.depth <= query.level.depth]
             + [tag for tag in query.return_tags if BY_TAG[tag].level.depth <= query.level.depth]
         )
-        answers = [{tag: entity.value(tag) for tag in tags} for entity in matched]
+        answers = [_answer(query, tags, entity) for entity in self._matching(query)]
+        answers.sort(key=lambda answer: answer[UNIQUE_KEY[query.level]])
         async with aclosing(_blocks(answers)) as blocks:
             yield blocks
 
@@ -233,12 +322,16 @@ class MemoryIndex:
     async def instances(
         self, query: Query | None = None
     ) -> AsyncIterator[AsyncIterator[Sequence[StoredInstance]]]:
-        tops = [self._root] if query is None else list(self._matching(query))
-        found = [
-            entity
-            for top in tops
-            for entity in top.below(3 - (-1 if top.level is None else top.level.depth))
-        ]
+        if query is None:
+            found = list(self._instances.values())
+        else:
+            below = (
+                instance
+                for entity in self._matching(query)
+                for instance in entity.below(Level.IMAGE.depth - query.level.depth)
+            )
+            # A study of two patients is below both.
+            found = list({id(instance): instance for instance in below}.values())
         found.sort(key=_instance_order)
         stored = [entity.stored for entity in found if entity.stored is not None]
         async with aclosing(_blocks(stored)) as blocks:
@@ -251,74 +344,199 @@ class MemoryIndex:
     async def statistics(self) -> IndexStatistics:
         await trio.lowlevel.checkpoint()
         return IndexStatistics(
-            patients=len(self._root.children),
+            patients=len(self._patients),
             studies=len(self._studies),
-            series=sum(1 for _ in self._root.below(3)),
+            series=sum(len(study.children) for study in self._studies.values()),
             instances=len(self._instances),
             size=sum(i.stored.size for i in self._instances.values() if i.stored is not None),
         )
+
+    @asynccontextmanager
+    async def rebuilding(self) -> AsyncIterator[MemoryIndex]:
+        new = MemoryIndex(self._now)
+        yield new
+        self._patients, self._studies = new._patients, new._studies
+        self._instances, self._said = new._instances, new._said
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
 
     def _matching(self, query: Query) -> Iterator[_Entity]:
-        """The entities of the query's level that satisfy it."""
-        criteria: dict[Level, list[Criterion | CombinedRange]] = {level: [] for level in Level}
-        for criterion in query.criteria:
-            criteria[BY_TAG[criterion.tag].level].append(criterion)
-        for combined in query.combined:
-            lower = max(
-                BY_TAG[combined.date_tag].level, BY_TAG[combined.time_tag].level, key=_depth
-            )
-            criteria[lower].append(combined)
-        lowest = max(
-            (level for level in Level if criteria[level]), key=_depth, default=Level.PATIENT
+        """The entities of the query's level that satisfy it, each once."""
+        entities = list(self._patients.values())
+        for _ in range(query.level.depth):
+            below = (child for entity in entities for child in entity.children.values())
+            entities = list({id(child): child for child in below}.values())
+        for entity in entities:
+            if _satisfies_above(query, entity) and _satisfies_below(query, entity):
+                yield entity
+
+
+def _say(
+    entity: _Entity,
+    levels: Sequence[Level],
+    attributes: Mapping[int, str],
+    patient: _Entity | None,
+    when: float,
+) -> _Statement:
+    said = {tag: attributes.get(tag, "") for level in levels for tag in _STATED_BY_LEVEL[level]}
+    key = tuple(said.values())
+    statement = entity.statements.get(key)
+    if statement is None:
+        statement = entity.statements[key] = _Statement(said, patient, when, when)
+    statement.number += 1
+    statement.first, statement.last = min(statement.first, when), max(statement.last, when)
+    return statement
+
+
+def _of_patient(patient: _Entity) -> Iterator[tuple[float, float, dict[int, str]]]:
+    """What is said of a patient in all studies: since and up to when."""
+    for study in patient.children.values():
+        for statement in study.statements.values():
+            if statement.patient is patient:
+                texts = {tag: statement.said[tag] for tag in _STATED_BY_LEVEL[Level.PATIENT]}
+                texts |= _computed(Level.PATIENT, patient)
+                yield statement.first, statement.last, texts
+
+
+def _of_study(study: _Entity) -> Iterator[tuple[_Statement, dict[int, str]]]:
+    of_study = _computed(Level.STUDY, study)
+    for statement in study.statements.values():
+        assert statement.patient is not None
+        yield statement, statement.said | _computed(Level.PATIENT, statement.patient) | of_study
+
+
+def _of_part(part: _Entity) -> Iterator[tuple[_Statement, dict[int, str]]]:
+    """What is said of a series or an instance."""
+    computed = _computed(part.level, part)
+    for statement in part.statements.values():
+        yield statement, statement.said | computed
+
+
+def _asked(query: Query, levels: frozenset[Level]) -> tuple[list[Criterion], list[CombinedRange]]:
+    """What is asked of just these levels."""
+    return (
+        [c for c in query.criteria if BY_TAG[c.tag].level in levels],
+        [
+            both
+            for both in query.combined
+            if BY_TAG[both.date_tag].level in levels and BY_TAG[both.time_tag].level in levels
+        ],
+    )
+
+
+_ONE: Final = {level: frozenset({level}) for level in Level}
+_PATIENT_AND_STUDY: Final = frozenset({Level.PATIENT, Level.STUDY})
+
+
+def _satisfies(
+    texts: Mapping[int, str], criteria: Sequence[Criterion], combined: Sequence[CombinedRange]
+) -> bool:
+    return all(matches(criterion, texts[criterion.tag]) for criterion in criteria) and all(
+        matches_combined(both, texts[both.date_tag], texts[both.time_tag]) for both in combined
+    )
+
+
+def _part_satisfies(query: Query, part: _Entity) -> bool:
+    asked = _asked(query, _ONE[part.level])
+    return any(_satisfies(texts, *asked) for _, texts in _of_part(part))
+
+
+def _satisfies_above(query: Query, entity: _Entity) -> bool:
+    """Whether *entity* and what is above it satisfy what is asked at their levels."""
+    if entity.level is Level.PATIENT:
+        asked = _asked(query, _ONE[Level.PATIENT])
+        return any(_satisfies(texts, *asked) for _, _, texts in _of_patient(entity))
+    asked = _asked(query, _PATIENT_AND_STUDY)
+    study = entity.above(Level.STUDY)
+    if not any(_satisfies(texts, *asked) for _, texts in _of_study(study)):
+        return False
+    while entity is not study:
+        if not _part_satisfies(query, entity):
+            return False
+        (entity,) = entity.parents
+    return True
+
+
+def _satisfies_below(query: Query, entity: _Entity) -> bool:
+    """Whether a path of entities below *entity* satisfies what is asked at their levels."""
+    asked = [BY_TAG[c.tag].level for c in query.criteria]
+    for both in query.combined:
+        asked += [BY_TAG[both.date_tag].level, BY_TAG[both.time_tag].level]
+    deepest = max(asked, key=lambda level: level.depth, default=Level.PATIENT)
+
+    def reaches(parent: _Entity) -> bool:
+        if parent.level.depth >= deepest.depth:
+            return True
+        return any(
+            satisfies(parent, child) and reaches(child) for child in parent.children.values()
         )
 
-        def reaches(entity: _Entity, level: Level) -> Iterator[_Entity]:
-            """Those of *level* below *entity* to which a path of satisfying entities leads."""
-            if entity.level is not None and not all(
-                _satisfies(entity, criterion) for criterion in criteria[entity.level]
-            ):
-                return
-            if entity.level is level:
-                yield entity
-                return
-            for child in entity.children.values():
-                yield from reaches(child, level)
+    def satisfies(parent: _Entity, child: _Entity) -> bool:
+        if child.level is not Level.STUDY:
+            return _part_satisfies(query, child)
+        criteria, _ = _asked(query, _ONE[Level.STUDY])
+        # A point in time may be a date of the patient and a time of the study.
+        combined = [
+            both
+            for both in query.combined
+            if Level.STUDY in (BY_TAG[both.date_tag].level, BY_TAG[both.time_tag].level)
+        ]
+        return any(
+            statement.patient is parent and _satisfies(texts, criteria, combined)
+            for statement, texts in _of_study(child)
+        )
 
-        for entity in reaches(self._root, query.level):
-            if lowest.depth <= query.level.depth or any(True for _ in reaches(entity, lowest)):
-                yield entity
-
-
-def _depth(level: Level) -> int:
-    return level.depth
+    return reaches(entity)
 
 
-def _path(entity: _Entity) -> Iterator[_Entity]:
-    """*entity* and what is above it, without the root."""
-    while entity.parent is not None:
-        yield entity
-        entity = entity.parent
+def _answer(query: Query, tags: Collection[int], entity: _Entity) -> dict[int, str]:
+    def here(levels: frozenset[Level]) -> list[int]:
+        return [tag for tag in tags if BY_TAG[tag].level in levels]
 
+    def preferred(first: float, last: float) -> float:
+        return first if query.shows_first else -last
 
-def _satisfies(entity: _Entity, criterion: Criterion | CombinedRange) -> bool:
-    if isinstance(criterion, Criterion):
-        return matches(criterion, entity.value(criterion.tag))
-    return matches_combined(
-        criterion, entity.value(criterion.date_tag), entity.value(criterion.time_tag)
-    )
+    if entity.level is Level.PATIENT:
+        grouped: dict[_Texts, tuple[float, float, dict[int, str]]] = {}
+        for first, last, texts in _of_patient(entity):
+            key = tuple(texts.values())
+            known = grouped.get(key, (first, last, texts))
+            grouped[key] = min(known[0], first), max(known[1], last), texts
+        said = sorted(grouped.values(), key=lambda one: preferred(one[0], one[1]))
+        levels = _ONE[Level.PATIENT]
+        return shown([(0, s[2]) for s in said], here(levels), *_asked(query, levels))
+    own = entity.own if entity.level is Level.IMAGE else ()
+
+    def order(one: tuple[_Statement, dict[int, str]]) -> tuple[bool, float]:
+        return one[0] not in own, preferred(one[0].first, one[0].last)
+
+    answer: dict[int, str] = {}
+    for level in list(Level)[Level.STUDY.depth : entity.level.depth + 1]:
+        part = entity.above(level)
+        if level is Level.STUDY:
+            levels = _PATIENT_AND_STUDY
+            statements = sorted(_of_study(part), key=order)
+        else:
+            levels = _ONE[level]
+            statements = sorted(_of_part(part), key=order)
+        answer |= shown(
+            [(id(s.patient), texts) for s, texts in statements],
+            here(levels),
+            *_asked(query, levels),
+        )
+    return {tag: answer[tag] for tag in tags}
 
 
 def _instance_order(entity: _Entity) -> tuple[str, str, int, str]:
     """By study, series and instance number; one that has no number stands at 0."""
-    number = normalize("IS", entity.value(_INSTANCE_NUMBER))
+    assert entity.record is not None
+    number = normalize("IS", entity.record.attributes.get(_INSTANCE_NUMBER, ""))
     return (
-        entity.value(_STUDY_UID),
-        entity.value(_SERIES_UID),
+        entity.record.study_instance_uid,
+        entity.record.series_instance_uid,
         int(number) if _NUMBER.fullmatch(number) else 0,
-        entity.value(_SOP_UID),
+        entity.key[0],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from time import time
 from typing import Final, Self
 
 import trio
@@ -75,6 +76,7 @@ class MemoryStore:
 
     def __init__(self, *, capacity: int | None = None) -> None:
         self._objects: dict[str, bytes] = {}
+        self._stored_at: dict[str, float] = {}
         self._capacity = capacity
         self._size = 0
 
@@ -107,6 +109,7 @@ class MemoryStore:
                 "the memory set aside for objects is used up", out_of_resources=True
             )
         self._objects[key] = bytes(staged.data)
+        self._stored_at[key] = time()
         self._size += size
         staged.data = None
         return None
@@ -124,9 +127,14 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return MemoryReader(self._objects[key])
 
+    async def stored_at(self, key: str) -> float:
+        await trio.lowlevel.checkpoint()
+        return self._stored_at[key]
+
     async def remove(self, keys: Sequence[str]) -> None:
         for key in keys:
             check_object_key(key)
+            self._stored_at.pop(key, None)
             self._size -= len(self._objects.pop(key, b""))
         await trio.lowlevel.checkpoint()
 

@@ -1,5 +1,8 @@
 """`isocenter.services.index.query.Query` as SQL for the tables of `isocenter.storage.migrations`.
 
+An entity (patient, study, series) has statements, one for each set of values that differs
+(`isocenter.storage.migrations`); it matches when one of them does, which `DISTINCT` tells once.
+
 What a query means is said once, in plain Python, by `isocenter.services.index.matching`; this
 module only makes it fast, and hands to Python what SQL cannot compare.  A row whose
 values all look the way `matching.normalize` leaves them is *regular*: equality, ranges
@@ -31,7 +34,7 @@ from typing import Any, Final, assert_never
 import orjson
 
 from isocenter.services.index import matching
-from isocenter.services.index.attributes import ATTRIBUTES, BY_TAG, UNIQUE_KEY, Attribute, Level
+from isocenter.services.index.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
 from isocenter.services.index.query import (
     CombinedRange,
     Criterion,
@@ -45,15 +48,30 @@ from isocenter.services.index.query import (
     WildCard,
 )
 
-#: What an instance brings along, by level, in the order of the table.
-STORED_COLUMNS: Final = {
-    level: tuple(a for a in ATTRIBUTES if a.level is level and not a.computed) for level in Level
+#: UIDs that make a study and a series what it is; nothing is said of them that could differ.
+_ENTITY_TAGS: Final = frozenset({0x0020000D, 0x0020000E})
+
+#: What an object says of each level, in the order of the table.
+STATED: Final = {
+    level: tuple(
+        a for a in ATTRIBUTES if a.level is level and not a.computed and a.tag not in _ENTITY_TAGS
+    )
+    for level in Level
 }
 
+#: What there is, a row each.
 TABLE: Final = {
     Level.PATIENT: "patient",
     Level.STUDY: "study",
     Level.SERIES: "series",
+    Level.IMAGE: "instance",
+}
+
+#: Where that is which objects say.
+STORED_IN: Final = {
+    Level.PATIENT: "patient_statement",
+    Level.STUDY: "study_statement",
+    Level.SERIES: "series_statement",
     Level.IMAGE: "instance",
 }
 
@@ -180,8 +198,25 @@ _INSTANCE_ORDER: Final = (
 
 #: Attributes of the study that its parts tell: where, and as which attribute.
 _COMPUTED_FROM: Final = {
-    0x00080061: ("series", BY_TAG[0x00080060]),
+    0x00080061: ("series_statement", BY_TAG[0x00080060]),
     0x00080062: ("study_sop_class", BY_TAG[0x00080016]),
+}
+
+#: The studies that the patient of a statement has.
+_STUDIES_OF_PATIENT: Final = (
+    "SELECT s.study_pk FROM study_statement AS s JOIN patient_statement AS p "
+    "ON p.patient_statement_pk = s.patient_statement_pk "
+    "WHERE p.patient_pk = patient_statement.patient_pk"
+)
+_SUM_OF_STUDIES: Final = (
+    "(SELECT sum({column}) FROM study AS of_patient "
+    f"WHERE of_patient.study_pk IN ({_STUDIES_OF_PATIENT}))"
+)
+#: Counts of a patient, which no row holds.
+_COUNTS_OF_PATIENT: Final = {
+    0x00201200: _SUM_OF_STUDIES.format(column="1"),
+    0x00201202: _SUM_OF_STUDIES.format(column="num_series"),
+    0x00201204: _SUM_OF_STUDIES.format(column="num_instances"),
 }
 
 _INDEXED: Final = frozenset(
@@ -207,13 +242,44 @@ def _uses_index(criterion: Criterion) -> bool:
             return False
 
 
-def _join(base: Level, levels: set[Level]) -> str:
-    """*base* and its parents up to the highest of *levels*."""
-    top = min((level.depth for level in levels), default=base.depth)
-    # Levels below *base* are the business of a subquery: their slice is empty.
-    source = TABLE[base]
-    for level in reversed(_LEVELS[top : base.depth]):
-        source += f" JOIN {TABLE[level]} USING ({TABLE[level]}_pk)"
+def table_of(attribute: Attribute) -> str:
+    """The table that has the value of *attribute*, or leads to it."""
+    if attribute.level is Level.PATIENT:
+        return "patient_statement"
+    if attribute.computed or attribute.tag in _ENTITY_TAGS:
+        return TABLE[attribute.level]
+    return STORED_IN[attribute.level]
+
+
+#: From the bottom to the top; each with the tables that it can be joined to, and by what.
+_JOINS: Final = {
+    "instance": {},
+    "series": {"instance": "series_pk"},
+    "series_statement": {"instance": "series_pk", "series": "series_pk"},
+    "study": {"series": "study_pk", "series_statement": "study_pk"},
+    "study_statement": {"study": "study_pk", "series": "study_pk", "series_statement": "study_pk"},
+    "patient_statement": {"study_statement": "patient_statement_pk"},
+    "patient": {"patient_statement": "patient_pk"},
+}
+_STATEMENTS: Final = frozenset(STORED_IN.values()) - {"instance"}
+
+
+def _source(tables: set[str]) -> str:
+    """FROM: all *tables*, and what it takes to join them."""
+    tables = set(tables)
+    if "patient_statement" in tables and tables - {"patient", "patient_statement"}:
+        tables.add("study_statement")
+    if "instance" in tables and tables & {"study", "study_statement"}:
+        tables.add("series")
+    source = ""
+    for table, links in _JOINS.items():
+        if table not in tables:
+            continue
+        if not source:
+            source = table
+            continue
+        other = next(other for other in links if other in tables)
+        source += f" JOIN {table} ON {table}.{links[other]} = {other}.{links[other]}"
     return source
 
 
@@ -230,7 +296,8 @@ def compared(table: str, attribute: Attribute) -> str:
 
 
 def compile_keys(query: Query) -> Statement:
-    """The row numbers of all matches of *query*; of all there is, ordered by unique key."""
+    """The row numbers of all matches of *query*, each once; of all there is, ordered by
+    unique key."""
     return _Compiler(query).keys()
 
 
@@ -247,25 +314,8 @@ ALL_INSTANCE_KEYS: Final = Statement(
 )
 
 
-def compile_rows(query: Query) -> tuple[tuple[int, ...], str]:
-    """How the answers to *query* are fetched: their tags, and a SELECT with a column for each.
-
-    Its one parameter is a JSON list of row numbers; rows come in that order.
-    """
-    depth = query.level.depth
-    wanted = [UNIQUE_KEY[level] for level in _LEVELS[: depth + 1]]
-    wanted += [tag for tag in query.return_tags if BY_TAG[tag].level.depth <= depth]
-    tags = tuple(dict.fromkeys(wanted))
-    base = TABLE[query.level]
-    columns = ", ".join(_answer(BY_TAG[tag]) for tag in tags)
-    parents = _join(query.level, {Level.PATIENT}).removeprefix(base)
-    return tags, (
-        f"SELECT {columns} FROM json_each(?) AS wanted "
-        f"CROSS JOIN {base} ON {base}.{base}_pk = wanted.value{parents} ORDER BY wanted.key"
-    )
-
-
-def _answer(attribute: Attribute) -> str:
+def answer(attribute: Attribute) -> str:
+    """SQL for the value of *attribute* in an answer."""
     computed = _COMPUTED_FROM.get(attribute.tag)
     if computed is not None:
         table, source = computed
@@ -274,8 +324,16 @@ def _answer(attribute: Attribute) -> str:
             f"AND {source.column} <> '' ORDER BY {source.column}"
         )
         return f"coalesce((SELECT group_concat({source.column}, char(92)) FROM ({values})), '')"
-    column = f'{TABLE[attribute.level]}."{attribute.column}"'
+    count = _COUNTS_OF_PATIENT.get(attribute.tag)
+    column = count or f'{table_of(attribute)}."{attribute.column}"'
     return f"CAST({column} AS TEXT)" if attribute.computed else column
+
+
+def _tables(criteria: Sequence[Criterion], combined: Sequence[CombinedRange]) -> set[str]:
+    tags = {criterion.tag for criterion in criteria}
+    for both in combined:
+        tags |= {both.date_tag, both.time_tag}
+    return {table_of(BY_TAG[tag]) for tag in tags}
 
 
 class _Compiler:
@@ -296,48 +354,59 @@ class _Compiler:
     def keys(self) -> Statement:
         base = TABLE[self._query.level]
         order = _ORDER[self._query.level]
-        source, where = self._matches()
+        source, where, distinct = self._matches()
         # The criteria choose the index, not the order: what is found first is answered first.
         order = "" if where else f" ORDER BY {order}"
-        return self._statement(f"SELECT {base}.{base}_pk FROM {source}{where}{order}")
+        return self._statement(f"SELECT {distinct}{base}.{base}_pk FROM {source}{where}{order}")
 
     def instance_keys(self) -> Statement:
         level = self._query.level
         base = TABLE[level]
-        source, where = self._matches()
-        matches = f" WHERE {base}.{base}_pk IN (SELECT {base}.{base}_pk FROM {source}{where})"
+        source, where, _ = self._matches()
+        matches = f"SELECT {base}.{base}_pk FROM {source}{where}"
+        if level is Level.PATIENT:
+            base = "study"
+            matches = (
+                "SELECT study_statement.study_pk FROM study_statement JOIN patient_statement "
+                f"USING (patient_statement_pk) WHERE patient_statement.patient_pk IN ({matches})"
+            )
         return self._statement(
-            f"SELECT instance.instance_pk FROM {_join(Level.IMAGE, {Level.STUDY, level})}"
-            f"{matches if where else ''} ORDER BY {_INSTANCE_ORDER}"
+            f"SELECT instance.instance_pk FROM {_source({'instance', 'series', 'study'})}"
+            f"{f' WHERE {base}.{base}_pk IN ({matches})' if where else ''} "
+            f"ORDER BY {_INSTANCE_ORDER}"
         )
 
     def _statement(self, text: str) -> Statement:
         return Statement(text, tuple(self._parameters), tuple(self._matchers))
 
-    def _matches(self) -> tuple[str, str]:
-        """FROM and WHERE of the query."""
+    def _matches(self) -> tuple[str, str, str]:
+        """FROM and WHERE of the query, and DISTINCT where one entity may come more than once."""
         terms = [self._criterion(c) for c in self._here]
         terms += [self._combined(c) for c in self._combined_here]
         if self._below or self._combined_below:
             terms.append(self._relational())
-        levels = {_level(c) for c in self._here}
-        for combined in self._query.combined:
-            levels |= {BY_TAG[combined.date_tag].level, BY_TAG[combined.time_tag].level}
+        tables = {TABLE[self._query.level]} | _tables(self._here, self._combined_here)
         where = f" WHERE {' AND '.join(terms)}" if terms else ""
-        return _join(self._query.level, levels), where
+        # The plus is for SQLite: it would look at all entities in their order to find each once.
+        return _source(tables), where, "DISTINCT +" if tables & _STATEMENTS else ""
 
     def _relational(self) -> str:
         """Some entity below the query's level satisfies what is asked there."""
-        criteria: list[Criterion | CombinedRange] = [*self._below, *self._combined_below]
-        deepest = max((_level(c) for c in criteria), key=lambda level: level.depth)
         terms = [self._criterion(c) for c in self._below]
         terms += [self._combined(c) for c in self._combined_below]
-        child = _LEVELS[self._query.level.depth + 1]
+        level = self._query.level
+        tables = _tables(self._below, self._combined_below)
+        if level is Level.PATIENT:
+            inner = "patient_statement"
+        elif level is Level.STUDY:
+            inner = "series_statement" if "series_statement" in tables else "series"
+        else:
+            inner = "instance"
         return self._exists(
-            f"{TABLE[self._query.level]}_pk",
-            TABLE[self._query.level],
-            TABLE[child],
-            _join(deepest, {child}),
+            f"{TABLE[level]}_pk",
+            TABLE[level],
+            inner,
+            _source(tables | {inner}),
             " AND ".join(terms),
         )
 
@@ -356,19 +425,16 @@ class _Compiler:
         attribute = BY_TAG[criterion.tag]
         computed = _COMPUTED_FROM.get(attribute.tag)
         if computed is None:
-            return self._value(TABLE[attribute.level], attribute, criterion.match)
+            return self._value(table_of(attribute), attribute, criterion.match)
         table, source = computed
         if isinstance(criterion.match, EmptyValue):
-            return self._slow(attribute, criterion.match, _answer(attribute))
+            return self._slow(attribute, criterion.match, answer(attribute))
         condition = self._value(table, source, criterion.match)
         return self._exists("study_pk", "study", table, table, condition)
 
     def _value(self, table: str, attribute: Attribute, match: Match) -> str:
         """*match* holds for the value of *attribute* in the row of *table*."""
-        if attribute.computed:
-            column = f"CAST({table}.{attribute.column} AS TEXT)"
-        else:
-            column = f'{table}."{attribute.column}"'
+        column = answer(attribute) if attribute.computed else f'{table}."{attribute.column}"'
         fast = self._fast(table, attribute, match)
         if fast is None:
             return self._slow(attribute, match, column)
@@ -450,9 +516,9 @@ class _Compiler:
 
     def _combined(self, combined: CombinedRange) -> str:
         date, time = BY_TAG[combined.date_tag], BY_TAG[combined.time_tag]
-        date_column = f'{TABLE[date.level]}."{date.column}"'
-        time_column = f'{TABLE[time.level]}."{time.column}"'
-        table = TABLE[date.level]
+        table = table_of(date)
+        date_column = f'{table}."{date.column}"'
+        time_column = f'{table_of(time)}."{time.column}"'
         bounds = self._between(
             date_column,
             combined.low and combined.low[:_DATE_LENGTH],

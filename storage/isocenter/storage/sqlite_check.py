@@ -23,11 +23,25 @@ _COUNTS: Final = (
         ),
     ),
     (
-        "patients with a wrong number of studies, series or instances",
+        "statements of studies with a wrong number of instances",
         (
-            "SELECT count(*) FROM patient WHERE (num_studies, num_series, num_instances) <> "
-            "(SELECT count(*), coalesce(sum(num_series), 0), coalesce(sum(num_instances), 0) "
-            "FROM study WHERE study.patient_pk = patient.patient_pk)"
+            "SELECT count(*) FROM ("
+            "SELECT study_statement_pk, study_pk, sum(n) FROM ("
+            "SELECT study_statement_pk, study_pk, num_instances AS n FROM study_statement "
+            "UNION ALL SELECT study_statement_pk, study_pk, -1 "
+            "FROM instance JOIN series USING (series_pk)) AS counted "
+            "GROUP BY 1, 2 HAVING sum(n) <> 0)"
+        ),
+    ),
+    (
+        "statements of series with a wrong number of instances",
+        (
+            "SELECT count(*) FROM ("
+            "SELECT series_statement_pk, series_pk, study_pk, sum(n) FROM ("
+            "SELECT series_statement_pk, series_pk, study_pk, num_instances AS n "
+            "FROM series_statement UNION ALL SELECT series_statement_pk, series_pk, study_pk, -1 "
+            "FROM instance JOIN series USING (series_pk)) AS counted "
+            "GROUP BY 1, 2, 3 HAVING sum(n) <> 0)"
         ),
     ),
     (
@@ -43,9 +57,15 @@ _COUNTS: Final = (
     (
         "patients, studies or series without instances",
         (
-            "SELECT (SELECT count(*) FROM patient WHERE num_instances = 0) "
+            "SELECT (SELECT count(*) FROM patient WHERE NOT EXISTS (SELECT 1 FROM "
+            "patient_statement WHERE patient_statement.patient_pk = patient.patient_pk)) "
+            "+ (SELECT count(*) FROM patient_statement WHERE NOT EXISTS (SELECT 1 FROM "
+            "study_statement WHERE study_statement.patient_statement_pk = "
+            "patient_statement.patient_statement_pk)) "
             "+ (SELECT count(*) FROM study WHERE num_instances = 0) "
-            "+ (SELECT count(*) FROM series WHERE num_instances = 0)"
+            "+ (SELECT count(*) FROM study_statement WHERE num_instances = 0) "
+            "+ (SELECT count(*) FROM series WHERE num_instances = 0) "
+            "+ (SELECT count(*) FROM series_statement WHERE num_instances = 0)"
         ),
     ),
     (

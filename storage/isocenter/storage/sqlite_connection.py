@@ -136,6 +136,11 @@ class SqliteConnection(aiosqlite.Connection):
             self._failure = error
             return sqlite3.connect(":memory:", check_same_thread=False)
 
+    @property
+    def database(self) -> sqlite3.Connection:
+        """For another thread, while nobody else uses this connection."""
+        return self._conn
+
     async def aclose(self) -> None:
         """Wait for what runs, then close; never raises `trio.Cancelled` half way."""
         with trio.CancelScope(shield=True):

@@ -30,6 +30,7 @@ import trio_asyncio  # type: ignore[import-untyped]
 from isocenter.services.index.query import Query
 from isocenter.services.ports import (
     Added,
+    Index,
     IndexStatistics,
     InstanceRecord,
     StorageError,
@@ -42,14 +43,15 @@ from isocenter.storage.query_sql import (
     Statement,
     compile_instance_keys,
     compile_keys,
-    compile_rows,
 )
+from isocenter.storage.sqlite_answers import Answers
 from isocenter.storage.sqlite_check import check_records
 from isocenter.storage.sqlite_connection import (
     Durability,
     SqliteConnection,
     connect,
     create_database,
+    storage_error,
 )
 from isocenter.storage.sqlite_records import (
     SELECT_STORED_INSTANCES,
@@ -57,9 +59,11 @@ from isocenter.storage.sqlite_records import (
     add_records,
     clear_records,
     get_records,
+    get_whole_records,
     read_statistics,
     remove_records,
     stored_instance,
+    take_over_records,
 )
 
 P = ParamSpec("P")
@@ -115,18 +119,29 @@ class SqliteIndex:
     Cancelling a question interrupts it.
     """
 
-    def __init__(self, writer: SqliteConnection, readers: Sequence[SqliteConnection]) -> None:
-        """*readers*: none for a database in memory, where the one connection does all."""
+    def __init__(
+        self,
+        writer: SqliteConnection,
+        readers: Sequence[SqliteConnection],
+        path: Path | None = None,
+    ) -> None:
+        """*readers*: none for a database in memory (*path* None), where the one connection does
+        all."""
+        self._path = path
         #: What else is written in the transaction of each `add`; empty unless a server has it.
         self.beside_add: list[BesideAdd] = []
         self._writers = _Pool([writer])
         self._readers = _Pool(readers) if readers else self._writers
 
     async def add(
-        self, records: Sequence[InstanceRecord], *, replace: bool = False
+        self,
+        records: Sequence[InstanceRecord],
+        *,
+        replace: bool = False,
+        one_patient: bool = False,
     ) -> Sequence[Added]:
         """See `isocenter.services.ports.Index.add`; one hop, one transaction."""
-        return await self.write(add_records, records, replace, self.beside_add)
+        return await self.write(add_records, records, replace, one_patient, self.beside_add)
 
     async def remove(self, sop_instance_uids: Sequence[str]) -> None:
         """See `isocenter.services.ports.Index.remove`; one hop, one transaction."""
@@ -136,11 +151,14 @@ class SqliteIndex:
         """See `isocenter.services.ports.Index.get`."""
         return await self.read(get_records, sop_instance_uids)
 
+    async def records(self, sop_instance_uids: Sequence[str]) -> Mapping[str, InstanceRecord]:
+        """See `isocenter.services.ports.Index.records`."""
+        return await self.read(get_whole_records, sop_instance_uids)
+
     @asynccontextmanager
     async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
         """See `isocenter.services.ports.Index.find`."""
-        tags, select = compile_rows(query)
-        yield _Blocks(self._readers, compile_keys(query), partial(_fetch_answers, tags, select))
+        yield _Blocks(self._readers, compile_keys(query), Answers(query).fetch)
 
     @asynccontextmanager
     async def instances(
@@ -168,6 +186,26 @@ class SqliteIndex:
     async def clear(self) -> None:
         """Forget everything, in one transaction."""
         await self.write(clear_records)
+
+    @asynccontextmanager
+    async def rebuilding(self) -> AsyncIterator[Index]:
+        """See `isocenter.services.ports.Index.rebuilding`.
+
+        What is built lies beside this one as ``….rebuilding`` until it is taken over, in one
+        transaction; other tables of the database are left alone.
+        """
+        path = None if self._path is None else self._path.with_name(f"{self._path.name}.rebuilding")
+        await trio.to_thread.run_sync(_unlink_database, path)
+        try:
+            async with open_sqlite_index(
+                ":memory:" if path is None else path, durability="relaxed", readers=1
+            ) as new:
+                yield new
+                async with new._writers.borrow() as built:
+                    await self.write(take_over_records, built.database)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(_unlink_database, path)
 
     async def aclose(self) -> None:
         """Wait for what runs, then close; further calls raise `StorageError`."""
@@ -251,11 +289,13 @@ class _Blocks(Generic[T]):
         return self._fetch(connection, orjson.dumps(keys.tolist()).decode()) if keys else ()
 
 
-def _fetch_answers(
-    tags: Sequence[int], select: str, connection: sqlite3.Connection, keys: str
-) -> Sequence[Mapping[int, str]]:
-    rows = connection.execute(select, (keys,)).fetchall()
-    return [dict(zip(tags, row, strict=True)) for row in rows]
+def _unlink_database(path: Path | None) -> None:
+    if path is not None:
+        for suffix in ("", "-wal", "-shm"):
+            try:
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            except OSError as error:
+                raise storage_error(error, str(path)) from error
 
 
 def _fetch_instances(connection: sqlite3.Connection, keys: str) -> Sequence[StoredInstance]:
@@ -326,4 +366,4 @@ async def _open(
         for connection in opened:
             await connection.aclose()
         raise
-    return SqliteIndex(opened[0], opened[1:])
+    return SqliteIndex(opened[0], opened[1:], path)

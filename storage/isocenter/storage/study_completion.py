@@ -34,6 +34,7 @@ from isocenter.services.events.event import (
     SeriesOpened,
     StudyComplete,
     StudyOpened,
+    StudyOtherPatient,
     StudyReopened,
     moment,
 )
@@ -42,7 +43,7 @@ from isocenter.services.mpps.step import STATION_AE_TITLE, PerformedStep, StepSt
 from isocenter.services.ports import Added, InstanceRecord, Outcome
 from isocenter.storage.events import insert_event, insert_events
 from isocenter.storage.sqlite_index import SqliteIndex
-from isocenter.storage.sqlite_records import transaction
+from isocenter.storage.sqlite_records import STUDY_AS_SAID_LAST, transaction
 
 _MODALITY, _ACCESSION_NUMBER = 0x00080060, 0x00080050
 #: Study, now, when it may be complete, and how many objects came.
@@ -102,6 +103,19 @@ class EventWriter:
                 opened.add((study, series))
                 events += self._opened(
                     connection, record, modality, accession_number, patient, new, is_first
+                )
+            other = outcome.other_patient
+            if other is not None and other.is_first:
+                events.append(
+                    StudyOtherPatient(
+                        study_instance_uid=study,
+                        series_instance_uid=series,
+                        sop_instance_uid=record.sop_instance_uid,
+                        other_sop_instance_uid=other.sop_instance_uid,
+                        accession_number=accession_number,
+                        source_ae_title=record.source_ae_title,
+                        patient=patient,
+                    )
                 )
             received[study] += 1
             due[study] = max(due.get(study, 0.0), now + self._rules.first_look(modality))
@@ -392,8 +406,8 @@ def _declare(
         ).fetchall()
         for study, first_at, last_at, received, times in due:
             held = connection.execute(
-                "SELECT study_pk, accession_number, study.num_series, study.num_instances, "
-                "patient_id, patient_name, birth_date FROM study JOIN patient USING (patient_pk) "
+                "SELECT study.study_pk, accession_number, study.num_series, study.num_instances, "
+                f"patient_id, patient_name, birth_date FROM {STUDY_AS_SAID_LAST} "
                 "WHERE study_instance_uid = ?",
                 (study,),
             ).fetchone()
@@ -438,7 +452,8 @@ def _declare(
 
 def _facts(connection: sqlite3.Connection, study: str, study_pk: int, last_at: float) -> StudyFacts:
     modalities = connection.execute(
-        "SELECT DISTINCT modality FROM series WHERE study_pk = ? AND modality <> '' ORDER BY 1",
+        "SELECT DISTINCT modality FROM series_statement "
+        "WHERE study_pk = ? AND modality <> '' ORDER BY 1",
         (study_pk,),
     ).fetchall()
     steps = connection.execute(

@@ -64,13 +64,17 @@ class Watched(MemoryIndex):
 
     def __init__(self) -> None:
         super().__init__()
-        self.records: list[InstanceRecord] = []
+        self.added: list[InstanceRecord] = []
 
     async def add(
-        self, records: Sequence[InstanceRecord], *, replace: bool = False
+        self,
+        records: Sequence[InstanceRecord],
+        *,
+        replace: bool = False,
+        one_patient: bool = False,
     ) -> Sequence[Added]:
-        self.records += records
-        return await super().add(records, replace=replace)
+        self.added += records
+        return await super().add(records, replace=replace, one_patient=one_patient)
 
 
 def rules(*tables: dict[str, Any]) -> Rules:
@@ -139,7 +143,7 @@ async def test_rules_see_what_the_object_says(
             for start in range(0, len(data), 7):
                 await ingest.write([data[start : start + 7]])
             await ingest.commit()
-    (record,) = index.records
+    (record,) = index.added
     assert [route.destination for route in record.routes] == (["PACS"] if matches else [])
     assert len(seen) == matches
 
@@ -149,7 +153,7 @@ async def test_a_private_attribute_can_be_looked_at_where_it_says_what_it_is() -
     async with opened(MemoryStore(), index) as archive:
         archive.rules = rules({"when": {"0009,1001": "spec*"}, "forward": "PACS"})
         await store(archive, data=rich_data_set(EXPLICIT_LITTLE))
-    assert index.records[0].routes
+    assert index.added[0].routes
 
 
 @pytest.mark.parametrize("naming", NamingScheme)
@@ -223,7 +227,7 @@ async def test_coercion_changes_what_is_kept_and_rules_look_at_what_came(
         kept = await data_set_of(archive, result.instance)
         assert (await verify(archive)).is_good
     assert result.status == 0xB000
-    (record,) = index.records
+    (record,) = index.added
     assert [route.destination for route in record.routes] == ["A", "C"]
     assert record.attributes[0x00080060] == "MR"
     encoding = SYNTAXES[syntax]
@@ -361,7 +365,7 @@ async def test_a_replaced_object_is_routed_again() -> None:
         archive.rules = rules({"forward": "PACS"})
         await store(archive)
         await store(archive, data=data_set(pixels=b"\4\3\2\1"))
-    assert [len(record.routes) for record in index.records] == [1, 1]
+    assert [len(record.routes) for record in index.added] == [1, 1]
 
 
 async def test_without_rules_nothing_else_is_scanned() -> None:

@@ -66,6 +66,7 @@ def registry_of(
     options = QueryOptions(
         relational=settings.query.relational,
         always_relational=settings.query.always_relational,
+        shows_first=settings.query.differing == "first",
         max_results=settings.query.max_results,
         max_suboperations=settings.query.max_suboperations,
         undeclared=settings.storage.undeclared,

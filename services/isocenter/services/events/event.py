@@ -28,6 +28,7 @@ class Kind(Enum):
     STUDY_OPENED = "study.opened"
     STUDY_COMPLETE = "study.complete"
     STUDY_REOPENED = "study.reopened"
+    STUDY_OTHER_PATIENT = "study.other_patient"
     WORKLIST_CHANGED = "worklist.changed"
     MPPS_CHANGED = "mpps.changed"
     COMMITMENT_ASKED = "commitment.asked"
@@ -154,6 +155,25 @@ class InstancesRestored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOtherPatient:
+    """The first object came that names another patient than its study came with.
+
+    Attributes:
+        other_sop_instance_uid: an object of the study that names the patient it came with.
+        patient: whom the object that came names.
+    """
+
+    kind: ClassVar = Kind.STUDY_OTHER_PATIENT
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    other_sop_instance_uid: str
+    accession_number: str
+    source_ae_title: str
+    patient: Patient | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorklistChanged:
     """An entry of the worklist came, changed or left.
 
@@ -270,6 +290,7 @@ Event = (
     | StudyOpened
     | StudyReopened
     | StudyComplete
+    | StudyOtherPatient
     | WorklistChanged
     | MppsChanged
     | CommitmentAsked

@@ -91,3 +91,5 @@ class Query:
     combined: tuple[CombinedRange, ...] = ()
     #: Tags of `attributes.ATTRIBUTES` that the answer shall hold, beside the unique keys.
     return_tags: tuple[int, ...] = ()
+    #: Where objects say different things, an answer shows what was said first, not last.
+    shows_first: bool = False

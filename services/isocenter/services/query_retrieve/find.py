@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
@@ -44,7 +46,8 @@ class Find:
         answers.limit = self._options.max_results
         if parsed.unsupported:
             answers.pending = Status.PENDING_WARNING
-        async with self._archive.find(parsed.query) as blocks:
+        query = replace(parsed.query, shows_first=self._options.shows_first)
+        async with self._archive.find(query) as blocks:
             async for block in blocks:
                 if not await answers.add(
                     encode_match(parsed, match, syntax, retrieve_ae_title=self._ae_title)

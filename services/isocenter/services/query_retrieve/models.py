@@ -65,6 +65,8 @@ class QueryOptions:
         relational: agree to relational queries and retrieval when a peer asks for them.
         always_relational: do without the unique keys above the level even when relational
             queries were not negotiated (many clients count on it; the standard refuses).
+        shows_first: where objects say different things, answers show what was said first, not
+            last.
         max_results: matches of one C-FIND; 0: no limit.
         max_suboperations: instances of one C-MOVE or C-GET; 0: no limit.
         undeclared: the character set of identifiers that declare none.
@@ -72,6 +74,7 @@ class QueryOptions:
 
     relational: bool = True
     always_relational: bool = False
+    shows_first: bool = False
     max_results: int = 0
     max_suboperations: int = 0
     undeclared: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from isocenter.services.archive.naming import NamingScheme
-from isocenter.services.ports import DuplicatePolicy
+from isocenter.services.ports import DuplicatePolicy, OtherPatientPolicy
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.spec import COUNT, setting
 from isocenter.services.uids import UidRule
@@ -23,6 +23,10 @@ IN_MEMORY: Final = ":memory:"
 #: What an acknowledged object survives: power failure (synced, file and index), or
 #: the end of the process only.
 Durability = Literal["full", "relaxed"]
+
+
+#: Which of the things that objects say of one patient, study or series is shown.
+Differing = Literal["newest", "first"]
 
 
 def default_data_dir(environ: Mapping[str, str] | None = None) -> Path:
@@ -77,6 +81,12 @@ class StorageSettings:
         kinds.Text("a Specific Character Set such as ISO_IR 144, or nothing", _is_character_set),
         "what objects and queries mean by more than ASCII when they declare no character set, or "
         "one that nobody knows (nothing: ISO_IR 100)",
+    )
+    other_patient: OtherPatientPolicy = setting(
+        OtherPatientPolicy.WARN,
+        kinds.Choice(OtherPatientPolicy),
+        "an object that names another patient than its study came with: keep it, found under "
+        "both; warn: and answer B000H; reject: refuse it",
     )
     private_sop_classes: bool = setting(
         False, kinds.Switch(), "store objects of SOP classes that are not DICOM's own, too"
@@ -139,6 +149,12 @@ class QuerySettings:
         kinds.Switch(),
         "match keys of all levels, and do without the unique keys above the level, also where a "
         "peer did not negotiate it",
+    )
+    differing: Differing = setting(
+        "newest",
+        kinds.one_of("newest", "first"),
+        "what answers show of a patient, study or series whose objects say different things: what "
+        "was said last, or first",
     )
     max_results: int = setting(
         0, kinds.Integer(1, 1_000_000_000, zero="no limit"), "answers to one C-FIND"

@@ -1,0 +1,200 @@
+"""Counts of the index, carried along through a transaction and written once at its end."""
+
+# ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The rows that an instance belongs to."""
+
+    series_pk: int
+    study_pk: int
+    patient_pk: int
+    series_statement_pk: int
+    study_statement_pk: int
+
+
+@dataclass(slots=True)
+class _Saying:
+    """How many objects more make a statement, and when those that came said it."""
+
+    number: int = 0
+    first: int | None = None
+    last: int | None = None
+
+    def said(self, when: int) -> None:
+        self.number += 1
+        if self.first is None or when < self.first:
+            self.first = when
+        if self.last is None or when > self.last:
+            self.last = when
+
+
+def _update_statement(table: str) -> str:
+    return (
+        f"UPDATE {table} SET num_instances = num_instances + ?, "
+        "first_said = CASE WHEN first_said > ? THEN ? ELSE first_said END, "
+        "last_said = CASE WHEN last_said < ? THEN ? ELSE last_said END "
+        f"WHERE {table}_pk = ? RETURNING num_instances"
+    )
+
+
+_UPDATE_STUDY_STATEMENT: Final = _update_statement("study_statement")
+_UPDATE_SERIES_STATEMENT: Final = _update_statement("series_statement")
+
+
+@dataclass(slots=True)
+class Differences:
+    """What a transaction changes in counts; written by `write`."""
+
+    #: How many patients, studies and series came.
+    patients: int = 0
+    studies: int = 0
+    series: int = 0
+    _of_series: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    #: study → [series, instances]
+    _of_studies: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    _sop_classes: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
+    _series_statements: dict[int, _Saying] = field(default_factory=lambda: defaultdict(_Saying))
+    _study_statements: dict[int, _Saying] = field(default_factory=lambda: defaultdict(_Saying))
+    _size: int = 0
+
+    def new_series(self, study_pk: int) -> None:
+        """A series more."""
+        self.series += 1
+        self._of_studies[study_pk][0] += 1
+
+    def added(self, place: Place, sop_class_uid: str, size: int, said: int) -> None:
+        """One instance more, which says what it says at *said*."""
+        self._count(1, place, sop_class_uid, size)
+        self._series_statements[place.series_statement_pk].said(said)
+        self._study_statements[place.study_statement_pk].said(said)
+
+    def removed(self, place: Place, sop_class_uid: str, size: int) -> None:
+        """One instance less."""
+        self._count(-1, place, sop_class_uid, size)
+        self._series_statements[place.series_statement_pk].number -= 1
+        self._study_statements[place.study_statement_pk].number -= 1
+
+    def _count(self, sign: int, place: Place, sop_class_uid: str, size: int) -> None:
+        self._of_series[place.series_pk] += sign
+        self._of_studies[place.study_pk][1] += sign
+        self._sop_classes[place.study_pk, sop_class_uid] += sign
+        self._size += sign * size
+
+    def write(self, connection: sqlite3.Connection, last_said: int | None = None) -> None:
+        """Write counts, remove what is empty.
+
+        Args:
+            last_said: when the last record was added; None: none was.
+        """
+        self._write_sop_classes(connection)
+        for pk, saying in self._series_statements.items():
+            _write_statement(connection, "series_statement", _UPDATE_SERIES_STATEMENT, pk, saying)
+        instances = self._write_series(connection)
+        emptied = [
+            patient_statement_pk
+            for pk, saying in self._study_statements.items()
+            if (
+                patient_statement_pk := _write_statement(
+                    connection, "study_statement", _UPDATE_STUDY_STATEMENT, pk, saying
+                )
+            )
+        ]
+        self._write_studies(connection)
+        for patient_statement_pk in emptied:
+            self._drop_patient(connection, patient_statement_pk)
+        connection.execute(
+            "UPDATE totals SET patients = patients + ?, studies = studies + ?, "
+            "series = series + ?, instances = instances + ?, size = size + ?, "
+            "last_said = coalesce(?, last_said)",
+            (self.patients, self.studies, self.series, instances, self._size, last_said),
+        )
+
+    def _write_sop_classes(self, connection: sqlite3.Connection) -> None:
+        execute = connection.execute
+        for (study_pk, uid), number in self._sop_classes.items():
+            if number > 0:
+                execute(
+                    "INSERT INTO study_sop_class VALUES (?, ?, ?) ON CONFLICT "
+                    "DO UPDATE SET num_instances = num_instances + excluded.num_instances",
+                    (study_pk, uid, number),
+                )
+            elif number < 0:
+                (left,) = execute(
+                    "UPDATE study_sop_class SET num_instances = num_instances + ? "
+                    "WHERE study_pk = ? AND sop_class_uid = ? RETURNING num_instances",
+                    (number, study_pk, uid),
+                ).fetchone()
+                if not left:
+                    execute(
+                        "DELETE FROM study_sop_class WHERE study_pk = ? AND sop_class_uid = ?",
+                        (study_pk, uid),
+                    )
+
+    def _write_series(self, connection: sqlite3.Connection) -> int:
+        """How many instances came, less those that went."""
+        instances = 0
+        for series_pk, number in self._of_series.items():
+            left, study_pk = connection.execute(
+                "UPDATE series SET num_instances = num_instances + ? WHERE series_pk = ? "
+                "RETURNING num_instances, study_pk",
+                (number, series_pk),
+            ).fetchone()
+            instances += number
+            if not left:
+                connection.execute("DELETE FROM series WHERE series_pk = ?", (series_pk,))
+                self._of_studies[study_pk][0] -= 1
+                self.series -= 1
+        return instances
+
+    def _write_studies(self, connection: sqlite3.Connection) -> None:
+        for study_pk, numbers in self._of_studies.items():
+            (left,) = connection.execute(
+                "UPDATE study SET num_series = num_series + ?, num_instances = num_instances + ? "
+                "WHERE study_pk = ? RETURNING num_instances",
+                (*numbers, study_pk),
+            ).fetchone()
+            if not left:
+                connection.execute("DELETE FROM study WHERE study_pk = ?", (study_pk,))
+                self.studies -= 1
+
+    def _drop_patient(self, connection: sqlite3.Connection, patient_statement_pk: int) -> None:
+        """Unless some study says it still."""
+        row = connection.execute(
+            "DELETE FROM patient_statement WHERE patient_statement_pk = ? AND NOT EXISTS "
+            "(SELECT 1 FROM study_statement "
+            "WHERE study_statement.patient_statement_pk = patient_statement.patient_statement_pk) "
+            "RETURNING patient_pk",
+            (patient_statement_pk,),
+        ).fetchone()
+        if row is not None:
+            self.patients -= connection.execute(
+                "DELETE FROM patient WHERE patient_pk = ? AND NOT EXISTS (SELECT 1 FROM "
+                "patient_statement WHERE patient_statement.patient_pk = patient.patient_pk)",
+                row,
+            ).rowcount
+
+
+def _write_statement(
+    connection: sqlite3.Connection, table: str, update: str, pk: int, saying: _Saying
+) -> int | None:
+    """The patient statement that a study's statement which has gone referred to."""
+    first, last = saying.first, saying.last
+    (left,) = connection.execute(update, (saying.number, first, first, last, last, pk)).fetchone()
+    if left:
+        return None
+    is_of_study = table == "study_statement"
+    row = connection.execute(
+        f"DELETE FROM {table} WHERE {table}_pk = ?"
+        + (" RETURNING patient_statement_pk" if is_of_study else ""),
+        (pk,),
+    ).fetchone()
+    return int(row[0]) if is_of_study else None
