@@ -293,7 +293,9 @@ class FileStore:
     async def stored_at(self, key: str) -> float:
         check_object_key(key)
         try:
-            status = await trio.to_thread.run_sync(os.stat, self._path(key), limiter=self._readers)
+            status = await trio.to_thread.run_sync(
+                os.stat, self.path_of(key), limiter=self._readers
+            )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise KeyError("no such object") from error
         except OSError as error:

@@ -141,7 +141,7 @@ class SqliteIndex:
         one_patient: bool = False,
     ) -> Sequence[Added]:
         """See `isocenter.services.ports.Index.add`; one hop, one transaction."""
-        return await self.write(add_records, records, replace, one_patient, self.beside_add)
+        return await self.write(add_records, records, replace, self.beside_add, one_patient)
 
     async def remove(self, sop_instance_uids: Sequence[str]) -> None:
         """See `isocenter.services.ports.Index.remove`; one hop, one transaction."""

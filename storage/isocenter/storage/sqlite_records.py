@@ -502,8 +502,8 @@ def add_records(
     connection: sqlite3.Connection,
     records: Sequence[InstanceRecord],
     replace: bool,
-    one_patient: bool = False,
     beside: Sequence[BesideAdd] = (),
+    one_patient: bool = False,
 ) -> list[Added]:
     """`isocenter.services.ports.Index.add`, as one transaction."""
     with transaction(connection):

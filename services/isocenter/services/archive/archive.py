@@ -40,6 +40,7 @@ from isocenter.services.ports import (
     InstanceRecord,
     ObjectReader,
     ObjectStore,
+    OtherPatientPolicy,
     StagedObject,
     StorageError,
     StoredInstance,
@@ -87,6 +88,7 @@ class Archive:
         duplicates: DuplicatePolicy = DuplicatePolicy.IGNORE,
         uids: UidRule = UidRule.SAFE,
         undeclared: tuple[str, ...] = (),
+        other_patient: OtherPatientPolicy = OtherPatientPolicy.WARN,
         memory_budget: int = MEMORY_BUDGET,
         memory_wait_seconds: float = MEMORY_WAIT_SECONDS,
         cleanup_grace_seconds: float = CLEANUP_GRACE_SECONDS,
@@ -112,7 +114,12 @@ class Archive:
         #: Called when something was stored that is to be sent on.
         self.routed: Callable[[], None] = lambda: None
         self.committer = Committer(
-            store, index, duplicates=duplicates, token=token, alert=self.alert
+            store,
+            index,
+            duplicates=duplicates,
+            other_patient=other_patient,
+            token=token,
+            alert=self.alert,
         )
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
 

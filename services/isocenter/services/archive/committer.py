@@ -12,6 +12,7 @@ that fails, fails alone, unless the index itself fails: then the batch is taken 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -22,6 +23,7 @@ import trio
 from isocenter.services.archive.alert import StorageAlert
 from isocenter.services.archive.ingest import (
     COERCION_OF_DATA_ELEMENTS,
+    DATA_SET_DOES_NOT_MATCH,
     DUPLICATE_SOP_INSTANCE,
     PROCESSING_FAILURE,
     SUCCESS,
@@ -35,6 +37,8 @@ from isocenter.services.ports import (
     Index,
     InstanceRecord,
     ObjectStore,
+    OtherPatient,
+    OtherPatientPolicy,
     Outcome,
     StagedObject,
     StorageError,
@@ -42,6 +46,8 @@ from isocenter.services.ports import (
 )
 
 _log = logging.getLogger(__name__)
+
+_PATIENT_ID: Final = 0x00100020
 
 #: Objects in one round.  Far more than there are associations that could each have one
 #: waiting; it bounds what one transaction and one failure can take with it.
@@ -72,25 +78,31 @@ class StoreResult:
     Attributes:
         instance: what the archive has now under the SOP Instance UID.
         is_coerced: attributes of it were changed on arrival.
+        is_of_other_patient: it names another patient than its study came with, and whoever
+            sent it is to be told.
     """
 
     outcome: StoreOutcome
     instance: StoredInstance
     is_coerced: bool = False
+    is_of_other_patient: bool = False
 
     @property
     def status(self) -> int:
         """Of the C-STORE-RSP: 0000H, or the warning B007H when another object was kept, or
-        B000H when attributes were changed."""
+        B000H when attributes were changed or another patient is named."""
         if self.outcome is StoreOutcome.KEPT_OTHER:
             return WARNING_NOT_MATCHING
-        return COERCION_OF_DATA_ELEMENTS if self.is_coerced else SUCCESS
+        is_odd = self.is_coerced or self.is_of_other_patient
+        return COERCION_OF_DATA_ELEMENTS if is_odd else SUCCESS
 
     @property
     def comment(self) -> str:
         """What the warning is about, for Error Comment (0000,0902)."""
         if self.outcome is StoreOutcome.KEPT_OTHER:
             return "another object with this SOP Instance UID is kept"
+        if self.is_of_other_patient:
+            return "kept; other objects of the study name another patient"
         return "attributes were changed by rule" if self.is_coerced else ""
 
 
@@ -120,18 +132,24 @@ class Committer:
         index: Index,
         *,
         duplicates: DuplicatePolicy,
+        other_patient: OtherPatientPolicy = OtherPatientPolicy.WARN,
         token: Callable[[], str],
         alert: StorageAlert | None = None,
     ) -> None:
         self._store = store
         self._index = index
         self._duplicates = duplicates
+        self._other_patient = other_patient
+        #: Studies whose refusal stands in the log, the last ones.
+        self._refused_studies: deque[str] = deque(maxlen=MAX_BATCH)
         self._token = token
         self._alert = alert or StorageAlert()
         self._send, self._receive = trio.open_memory_channel[Pending](MAX_BATCH)
         self._unsettled: list[StagedObject] = []
         #: Told of each round: how many objects, how many seconds.
         self.observe: Callable[[int, float], None] = lambda objects, seconds: None
+        #: Told of each object that names another patient than its study came with: was it kept?
+        self.observe_other_patient: Callable[[bool], None] = lambda kept: None
 
     @property
     def waiting(self) -> int:
@@ -266,6 +284,7 @@ class Committer:
             answers = await self._index.add(
                 [pending.record for pending in published],
                 replace=self._duplicates is DuplicatePolicy.REPLACE,
+                one_patient=self._other_patient is OtherPatientPolicy.REJECT,
             )
             answers = [
                 await self._heal(pending.record, added)
@@ -278,6 +297,8 @@ class Committer:
         superfluous = []
         for pending, added in zip(published, answers, strict=True):
             self._unsettled.append(pending.staged)
+            if added.other_patient is not None:
+                self._tell(pending.record, added.outcome, added.other_patient)
             pending.resolve(self._answer(pending.record, added))
             key = self._superfluous_key(pending.record, added)
             if key is not None:
@@ -364,12 +385,40 @@ class Committer:
         except KeyError:
             return False
 
+    def _tell(self, record: InstanceRecord, outcome: Outcome, other: OtherPatient) -> None:
+        """By UID: whose objects they are is for nobody who reads logs."""
+        study = record.study_instance_uid
+        is_kept = outcome is not Outcome.OTHER_PATIENT
+        self.observe_other_patient(is_kept)
+        if not other.is_first or study in self._refused_studies:
+            return
+        if not is_kept:
+            self._refused_studies.append(study)
+        _log.log(
+            logging.INFO if self._other_patient is OtherPatientPolicy.ACCEPT else logging.WARNING,
+            "the objects of study %s differ in their patient: instance %s names another one than "
+            "instance %s; %s",
+            study,
+            record.sop_instance_uid,
+            other.sop_instance_uid,
+            "kept, and found under both" if is_kept else "refused",
+        )
+
     def _answer(self, record: InstanceRecord, added: Added) -> StoreResult | StoreError:
+        is_of_other = (
+            added.other_patient is not None and self._other_patient is OtherPatientPolicy.WARN
+        )
         match added.outcome:
             case Outcome.ADDED:
-                return StoreResult(StoreOutcome.STORED, record)
+                return StoreResult(StoreOutcome.STORED, record, is_of_other_patient=is_of_other)
             case Outcome.REPLACED:
-                return StoreResult(StoreOutcome.REPLACED, record)
+                return StoreResult(StoreOutcome.REPLACED, record, is_of_other_patient=is_of_other)
+            case Outcome.OTHER_PATIENT:
+                return StoreError(
+                    DATA_SET_DOES_NOT_MATCH,
+                    "refused: other objects of the study name another patient",
+                    (_PATIENT_ID,),
+                )
             case Outcome.DUPLICATE:
                 return self._duplicate(record, added.previous or record)
             case _:
@@ -388,6 +437,9 @@ class Committer:
     def _superfluous_key(record: InstanceRecord, added: Added) -> str | None:
         """The object that no index row points to any more."""
         previous = added.previous
+        if added.outcome is Outcome.OTHER_PATIENT:
+            is_there = previous is not None and previous.object_key == record.object_key
+            return None if is_there else record.object_key
         if previous is None or previous.object_key == record.object_key:
             return None
         return previous.object_key if added.outcome is Outcome.REPLACED else record.object_key

@@ -76,6 +76,7 @@ async def open_archive(
                 duplicates=DuplicatePolicy(storage.duplicates),
                 uids=storage.uids,
                 undeclared=storage.undeclared,
+                other_patient=storage.other_patient,
                 memory_budget=settings.bytes_in_flight_of_one_worker(),
                 limits=settings.engine_limits(),
             )

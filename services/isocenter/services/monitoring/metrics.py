@@ -133,6 +133,11 @@ class Metrics:
         self._stored = counter(
             "instances_stored", "objects kept, by what became of them", "outcome"
         )
+        self._of_other_patients = counter(
+            "instances_of_other_patients",
+            "objects that name another patient than their study came with",
+            "outcome",
+        )
         self._deleted = counter("instances_deleted", "objects that have left the archive", "cause")
         self._stored_bytes = counter("stored_bytes", "bytes of data sets kept")
         self._matches = counter("query_matches", "matches of C-FIND answered")
@@ -266,6 +271,10 @@ class Metrics:
         """A round of the committer is over (`Committer.observe`)."""
         self._batch.observe(objects)
         self._batch_seconds.observe(seconds)
+
+    def met_other_patient(self, kept: bool) -> None:
+        """An object names another patient than its study (`Committer.observe_other_patient`)."""
+        self._of_other_patients.labels("kept" if kept else "refused").inc()
 
     def _look_at_associations(self) -> None:
         if self.server is not None:
