@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import http.client
 import os
+import re
 import signal
 import sqlite3
 import sys
@@ -104,6 +106,44 @@ async def test_a_full_disk(tmp_path: Path, leave: int, size: int) -> None:
         assert done.returncode == 0, done.stdout
         assert "2 instances, 2 objects" in done.stdout
         assert ", 0 not in the index" in done.stdout
+
+
+def readiness(archive: ServedArchive) -> int:
+    """What a load balancer is answered."""
+    address = re.search(r"http://([\d.]+):(\d+)/metrics", archive.log.read_text())
+    assert address is not None
+    connection = http.client.HTTPConnection(address[1], int(address[2]), timeout=20)
+    try:
+        connection.request("GET", "/ready")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.interop("unshare")
+async def test_a_disk_that_fills_is_freed_and_fills_again(tmp_path: Path) -> None:
+    """Nobody stores while /ready says 503; it says 200 by itself when there is room again."""
+
+    async def until_ready(status: int) -> None:
+        with trio.fail_after(40):
+            while await trio.to_thread.run_sync(readiness, archive) != status:
+                pass
+
+    config = tmp_path / "isocenter.toml"
+    config.write_text("[monitoring]\ndisk_critical = 100\ndisk_warning = 99\n")
+    with on_own_disk(tmp_path, 20_000, "--config", config) as archive:
+        for turn in range(3):
+            assert await store_one(archive.port, Item(STUDY, turn + 1)) == SUCCESS
+            await until_ready(200)
+            # What is kept free is a twentieth of the disk: the index can still be written.
+            filler = fill(archive.data_dir, leave=900 * KIB)
+            await until_ready(503)
+            assert await store_one(archive.port, Item(2, turn + 1)) == OUT_OF_RESOURCES
+            assert await echo(archive.port) == SUCCESS
+            filler.unlink()
+            await until_ready(200)
+        await serves(archive, 1, 2, 3)
+        assert verify_own_disk(archive).returncode == 0
 
 
 @pytest.mark.interop("unshare")

@@ -41,3 +41,13 @@ def test_a_fault_that_comes_and_goes_does_not_fill_the_log(
         alert.failed(FULL)
         alert.worked()
     assert len(caplog.records) == 2
+
+
+def test_whether_it_fails_is_known_at_once_also_when_the_log_is_silent() -> None:
+    """A disk that fills, is freed, and fills again before the second time is worth a line."""
+    alert = StorageAlert(lambda: 0.0)
+    for _ in range(3):
+        alert.failed(FULL)
+        assert alert.is_failing
+        alert.worked()
+        assert not alert.is_failing

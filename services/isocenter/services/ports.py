@@ -241,6 +241,10 @@ class Index(Protocol):
         """
         ...
 
+    async def probe(self) -> None:
+        """Try whether something could be added now: write, durably, and change nothing."""
+        ...
+
     async def check(self) -> Sequence[str]:
         """What is wrong in the index itself, a line each, without attribute values.
 

@@ -337,6 +337,9 @@ class MemoryIndex:
         async with aclosing(_blocks(stored)) as blocks:
             yield blocks
 
+    async def probe(self) -> None:
+        await trio.lowlevel.checkpoint()
+
     async def check(self) -> Sequence[str]:
         await trio.lowlevel.checkpoint()
         return ()

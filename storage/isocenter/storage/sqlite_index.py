@@ -60,6 +60,7 @@ from isocenter.storage.sqlite_records import (
     clear_records,
     get_records,
     get_whole_records,
+    probe_records,
     read_statistics,
     remove_records,
     stored_instance,
@@ -171,6 +172,10 @@ class SqliteIndex:
     async def statistics(self) -> IndexStatistics:
         """See `isocenter.services.ports.Index.statistics`; takes the same time for any size."""
         return await self.read(read_statistics)
+
+    async def probe(self) -> None:
+        """See `isocenter.services.ports.Index.probe`."""
+        await self.write(probe_records)
 
     async def check(self) -> list[str]:
         """What is wrong in the database, a line each; an empty list when all is well.

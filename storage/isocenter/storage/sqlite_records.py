@@ -616,6 +616,12 @@ RECORD_TABLES: Final = (
 )
 
 
+def probe_records(connection: sqlite3.Connection) -> None:
+    """`isocenter.services.ports.Index.probe`: a page is written, with what was in it."""
+    with transaction(connection):
+        connection.execute("UPDATE totals SET size = size")
+
+
 def clear_records(connection: sqlite3.Connection) -> None:
     """Forget everything, in one transaction."""
     with transaction(connection):

@@ -32,6 +32,11 @@ class Moody(MemoryIndex):
 
     mood = ""
 
+    async def probe(self) -> None:
+        if self.mood == "full":
+            raise StorageError("no room", out_of_resources=True)
+        await super().probe()
+
     async def statistics(self) -> IndexStatistics:
         if self.mood == "broken":
             raise StorageError("the index is damaged")
@@ -82,10 +87,14 @@ async def test_what_goes_wrong_is_told_and_what_comes_back_too(
         assert found is Level.UNHEALTHY
         assert "No such file" in message
         (tmp_path / "away").rename(folder)
-        archive.alert.failed(StorageError("no room", out_of_resources=True))
-        assert await level() == (Level.UNHEALTHY, ["objects cannot be kept; see the log"])
-        archive.alert.worked()
-        assert await level() == (Level.HEALTHY, [])
+        for _ in range(2):  # a disk that fills, is freed, and fills again soon after
+            index.mood = "full"
+            archive.alert.failed(StorageError("no room", out_of_resources=True))
+            for _ in range(2):
+                assert await level() == (Level.UNHEALTHY, ["objects cannot be kept; see the log"])
+            index.mood = ""  # nobody stores: it is found out by itself
+            assert await level() == (Level.HEALTHY, [])
+            assert not archive.alert.is_failing
         assert not list(folder.iterdir())
 
 

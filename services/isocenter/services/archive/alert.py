@@ -28,16 +28,18 @@ class StorageAlert:
         self._said_at: float | None = None
         #: An outage was told whose end was not.
         self._is_told = False
+        self._is_failing = False
         self._refused = 0
 
     @property
     def is_failing(self) -> bool:
         """Whether the last that was heard is a failure."""
-        return self._is_told
+        return self._is_failing
 
     def failed(self, error: StorageError) -> None:
         """Objects could not be kept."""
         self._refused += 1
+        self._is_failing = True
         now = self._now()
         if self._said_at is None or now - self._said_at >= AGAIN_AFTER_SECONDS:
             self._said_at = now
@@ -45,7 +47,8 @@ class StorageAlert:
             _log.error("objects cannot be kept: %s", error)
 
     def worked(self) -> None:
-        """Objects are durable and indexed."""
+        """Objects are durable and indexed, or could be."""
+        self._is_failing = False
         if self._is_told:
             self._is_told = False
             refused, self._refused = self._refused, 0

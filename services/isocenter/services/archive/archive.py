@@ -32,6 +32,7 @@ from isocenter.services.archive.ingest import (
     check_command,
 )
 from isocenter.services.archive.naming import NamingScheme, sop_instance_uid_of
+from isocenter.services.archive.room import Room
 from isocenter.services.index.query import Query
 from isocenter.services.ports import (
     DuplicatePolicy,
@@ -60,6 +61,10 @@ log = logging.getLogger("isocenter.archive")
 MEMORY_BUDGET: Final = 256 << 20
 #: How long an object waits for a share of it before A700H.
 MEMORY_WAIT_SECONDS: Final = 30.0
+#: An object of usual size, to try whether one could be kept.
+PROBE_BYTES: Final = 1 << 20
+#: Bytes of a large object after which the disk is looked at again.
+ROOM_BYTES: Final = 8 << 20
 #: How long the traces of an object that was not finished may take to remove; what then
 #: is left, the next start removes.
 CLEANUP_GRACE_SECONDS: Final = 5.0
@@ -75,6 +80,7 @@ class Archive:
         uids: which UIDs of studies, series and instances are taken.
         undeclared: the character set of text for which an object declares none.
         memory_budget: bytes in flight, over all associations.
+        room: what may still come in; None: as much as the store takes.
         today: gives the folder of objects without Study Date, with the scheme `date`.
         token: eight new hexadecimal digits with each call.
     """
@@ -93,6 +99,7 @@ class Archive:
         memory_wait_seconds: float = MEMORY_WAIT_SECONDS,
         cleanup_grace_seconds: float = CLEANUP_GRACE_SECONDS,
         limits: Limits = DEFAULT_LIMITS,
+        room: Room | None = None,
         today: Callable[[], date] = date.today,
         token: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
@@ -106,6 +113,7 @@ class Archive:
         self.budget = MemoryBudget(memory_budget)
         self.memory_wait_seconds = memory_wait_seconds
         self.cleanup_grace_seconds = cleanup_grace_seconds
+        self.room = Room() if room is None else room
         self.alert = StorageAlert()
         #: What happens to what comes in; exchanged at will.
         self.rules = NO_RULES
@@ -192,6 +200,7 @@ class Archive:
             source_ae_title=_ae_title(source_ae_title),
         )
         try:
+            await self.room.check()
             staged = await self.store.stage()
         except StorageError as error:
             raise self.refusal(error) from error
@@ -204,6 +213,22 @@ class Archive:
             transfer_syntax_uid=transfer_syntax_uid,
             sender=Sender(calling_ae_title=source_ae_title, called_ae_title=called_ae_title),
         )
+
+    async def probe(self) -> None:
+        """Try whether an object could be kept now: nothing of it stays.
+
+        Raises:
+            StorageError: it could not.
+        """
+        await self.room.check(PROBE_BYTES)
+        staged = await self.store.stage()
+        try:
+            await staged.write([bytes(PROBE_BYTES)])
+            await staged.spill()
+            await staged.finish()
+        finally:
+            await staged.discard()
+        await self.index.probe()
 
     def refusal(self, error: StorageError) -> StoreError:
         """What the peer is told when the store fails; the log is told as well."""
@@ -261,6 +286,7 @@ class Ingest:
         "_memory_per_object",
         "_offset",
         "_open",
+        "_room_at",
         "_rules",
         "_scan",
         "_sender",
@@ -309,6 +335,8 @@ class Ingest:
         #: What is charged for that which waits for rules to decide.
         self._held = 0
         self._spilled = 0
+        #: Bytes of the data set for which there was room on the disk.
+        self._room_at = 0
         self._open = True
         #: What the index is told of it, from `commit` on.
         self.record: InstanceRecord | None = None
@@ -348,6 +376,12 @@ class Ingest:
         scan = self._scan
         for data in buffers:
             scan.feed(data)
+        if scan.size - self._room_at >= ROOM_BYTES:
+            self._room_at = scan.size
+            try:
+                self._archive.room.check_disk()
+            except StorageError as error:
+                raise self._archive.refusal(error) from error
         held = min(self._offset + scan.size - self._spilled, self._memory_per_object)
         if held > self._charged:
             if self._archive.budget.take_nowait(held - self._charged):
@@ -413,6 +447,8 @@ class Ingest:
             if breaks_the_rules(record):
                 log.info("%s: kept with a UID that breaks PS3.5 9.1", record.sop_instance_uid)
             try:
+                if not self._room_at:  # it is not on the disk yet, or little of it is
+                    await self._archive.room.check(record.size)
                 await self._staged.finish()
             except StorageError as error:
                 raise self._archive.refusal(error) from error
@@ -425,6 +461,8 @@ class Ingest:
             result = await self._archive.committer.commit(self._staged, record)
         finally:
             self._give_back()
+        if result.outcome is StoreOutcome.STORED:
+            self._archive.room.took(record.size)
         if record.routes:
             self._archive.routed()
         return replace(result, is_coerced=True) if coercion and coercion.has_changed else result

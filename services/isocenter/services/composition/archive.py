@@ -10,6 +10,7 @@ from typing import Final
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deleting import Trash
+from isocenter.services.archive.room import Room
 from isocenter.services.audit.deleting import recorder_of
 from isocenter.services.backup.restoring import check_not_restoring
 from isocenter.services.forwarding.forwarder import finish_deletions
@@ -79,6 +80,7 @@ async def open_archive(
                 other_patient=storage.other_patient,
                 memory_budget=settings.bytes_in_flight_of_one_worker(),
                 limits=settings.engine_limits(),
+                room=_room_of(settings, index),
             )
         )
         if recover and lock and isinstance(index, SqliteIndex):
@@ -95,6 +97,23 @@ async def open_archive(
             if isinstance(index, SqliteIndex):
                 await finish_deletions(SqliteForwards(index), archive)
         yield archive
+
+
+def _room_of(settings: Settings, index: Index) -> Room:
+    storage = settings.storage
+
+    async def count() -> int:
+        size = (await index.statistics()).size
+        if isinstance(index, SqliteIndex):
+            size += (await SqliteTrash(index).statistics()).size
+        return size
+
+    return Room(
+        None if storage.is_in_memory else Path(storage.data_dir),
+        reserve=storage.reserve,
+        quota=storage.max_bytes,
+        count=count,
+    )
 
 
 def trash_of(settings: Settings, archive: Archive, process_name: str) -> Trash | None:

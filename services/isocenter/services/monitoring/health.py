@@ -127,8 +127,7 @@ class Health:
             report.unhealthy(f"the index did not answer within {LOOK_SECONDS:g} s")
 
     async def _look_at_disk(self, report: Report) -> None:
-        if self._archive.alert.is_failing:
-            report.unhealthy("objects cannot be kept; see the log")
+        await self._look_at_room(report)
         if self._folder is None:
             return
         details: dict[str, Any] = {"writable": False, "readable": False}
@@ -152,6 +151,31 @@ class Health:
                 report.degraded(f"the disk is {percent:g} % full")
         if scope.cancelled_caught:
             report.unhealthy(f"the data directory did not answer within {LOOK_SECONDS:g} s")
+
+    async def _look_at_room(self, report: Report) -> None:
+        """After a failure it is tried whether an object could be kept: whoever is told that the
+        server is not ready sends nothing that would show it."""
+        archive = self._archive
+        with trio.move_on_after(LOOK_SECONDS) as scope:
+            try:
+                if archive.alert.is_failing:
+                    await archive.probe()
+                    archive.alert.worked()
+                else:
+                    await archive.room.check()
+            except StorageError as error:
+                report.details["room"] = {"error": str(error)}
+                report.unhealthy("objects cannot be kept; see the log")
+                return
+        if scope.cancelled_caught:
+            report.unhealthy(f"no object could be kept within {LOOK_SECONDS:g} s")
+            return
+        room = archive.room
+        if room.quota:
+            percent = round(100 * room.used / room.quota, 1)
+            report.details["quota"] = {"bytes": room.quota, "used_percent": percent}
+            if percent >= self._warning:
+                report.degraded(f"{percent:g} % of the quota is used")
 
     def _look_at_server(self, report: Report) -> None:
         server = self._server

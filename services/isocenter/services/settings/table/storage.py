@@ -13,7 +13,7 @@ from typing import Final, Literal
 from isocenter.services.archive.naming import NamingScheme
 from isocenter.services.ports import DuplicatePolicy, OtherPatientPolicy
 from isocenter.services.settings import kinds
-from isocenter.services.settings.table.spec import COUNT, setting
+from isocenter.services.settings.table.spec import COUNT, MIB, setting
 from isocenter.services.uids import UidRule
 
 #: ``--data-dir :memory:`` keeps nothing.
@@ -97,6 +97,17 @@ class StorageSettings:
         "full: an acknowledged object survives power failure; relaxed: it may not",
         "--durability",
         "full|relaxed",
+    )
+    reserve: int = setting(
+        256 * MIB,
+        kinds.Integer(1, 1 << 50, "bytes", zero="none"),
+        "so much of the disk stays free for the index and the audit trail: objects get A700H "
+        "before it is taken (of a small disk a twentieth at most)",
+    )
+    max_bytes: int = setting(
+        0,
+        kinds.Integer(MIB, 1 << 60, "bytes", zero="no limit"),
+        "all objects together, those in the trash with them; what goes beyond gets A700H",
     )
     trash_days: int = setting(
         7,

@@ -1,0 +1,127 @@
+"""Refusing what would take the last of the disk, or more than is allowed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from isocenter.services.archive.archive import ROOM_BYTES, Archive, StoreError
+from isocenter.services.archive.ingest import OUT_OF_RESOURCES
+from isocenter.services.archive.room import Room
+from isocenter.services.ports import StorageError
+from isocenter.storage.memory_index import MemoryIndex
+from isocenter.storage.memory_store import MemoryStore
+from services.archive_support import data_set, keys_of, receive, store
+
+MIB = 1 << 20
+
+
+class Disk:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, total: int, free: int) -> None:
+        self.total = total
+        self.free = free
+        self.looks = 0
+        monkeypatch.setattr(shutil, "disk_usage", self.usage)
+
+    def usage(self, path: object) -> SimpleNamespace:
+        self.looks += 1
+        return SimpleNamespace(total=self.total, used=self.total - self.free, free=self.free)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_a_part_of_the_disk_stays_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch, total=1_000 * MIB, free=30 * MIB)
+    clock = Clock()
+    room = Room(tmp_path, reserve=20 * MIB, now=clock)
+    async with Archive(MemoryStore(), MemoryIndex(), room=room) as archive:
+        await store(archive, 1)
+        looks = disk.looks
+        await store(archive, 2)
+        assert disk.looks == looks, "a disk that had room is not looked at for each object"
+        disk.free = 20 * MIB - 1
+        clock.now += 1
+        with pytest.raises(StoreError) as caught:
+            await store(archive, 3)
+        assert caught.value.status == OUT_OF_RESOURCES
+        assert archive.alert.is_failing
+        with pytest.raises(StorageError, match="19 MiB are free, and 20 MiB stay free"):
+            await archive.probe()
+        # Whoever made room need not wait until somebody looks again.
+        disk.free = 30 * MIB
+        await store(archive, 3)
+        assert not archive.alert.is_failing
+        assert len(await keys_of(archive)) == 3
+
+
+async def test_of_a_small_disk_no_more_than_a_twentieth_is_kept_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch, total=200 * MIB, free=10 * MIB)
+    room = Room(tmp_path, reserve=256 * MIB, now=Clock())
+    await room.check()
+    disk.free -= 1
+    with pytest.raises(StorageError, match="the disk is full"):
+        await Room(tmp_path, reserve=256 * MIB, now=Clock()).check()
+
+
+async def test_a_large_object_is_refused_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch, total=1_000 * MIB, free=30 * MIB)
+    clock = Clock()
+    room = Room(tmp_path, reserve=20 * MIB, now=clock)
+    async with Archive(MemoryStore(), MemoryIndex(), room=room) as archive:
+        async with await receive(archive, 1) as ingest:
+            whole = data_set(1, pixels=bytes(2 * ROOM_BYTES))
+            await ingest.write([whole[:ROOM_BYTES]])
+            disk.free, clock.now = MIB, clock.now + 1
+            with pytest.raises(StoreError):
+                await ingest.write([whole[ROOM_BYTES:]])
+        assert not await keys_of(archive)
+
+
+async def test_an_object_that_does_not_fit_is_refused_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Disk(monkeypatch, total=1_000 * MIB, free=21 * MIB)
+    room = Room(tmp_path, reserve=20 * MIB, now=Clock())
+    async with Archive(MemoryStore(), MemoryIndex(), room=room) as archive:
+        with pytest.raises(StoreError):
+            await store(archive, 1, data_set(1, pixels=bytes(2 * MIB)))
+        await store(archive, 2)
+
+
+async def test_the_quota_counts_what_others_keep_and_what_came_in() -> None:
+    kept = 10 * MIB
+    counts = 0
+
+    async def count() -> int:
+        nonlocal counts
+        counts += 1
+        return kept
+
+    clock = Clock()
+    room = Room(quota=12 * MIB, count=count, now=clock)
+    async with Archive(MemoryStore(), MemoryIndex(), room=room) as archive:
+        await store(archive, 1, data_set(1, pixels=bytes(MIB)))
+        await store(archive, 2)
+        assert counts == 1
+        kept = 12 * MIB
+        with pytest.raises(StoreError) as caught:
+            await store(archive, 3, data_set(3, pixels=bytes(MIB)))
+        assert caught.value.status == OUT_OF_RESOURCES
+        with pytest.raises(StorageError, match=r"storage\.max_bytes is used up: 12 of 12 MiB"):
+            await room.check(1)
+        kept = MIB
+        await store(archive, 3)
