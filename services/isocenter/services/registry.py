@@ -7,12 +7,16 @@ list of them.  `Registry` is what negotiation offers and what performs operation
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Final, Protocol, cast, runtime_checkable
 
 from isocenter.engine.describe import describe
 from isocenter.engine.dimse.messages import (
+    CFindRequest,
+    CGetRequest,
+    CMoveRequest,
+    CStoreRequest,
     Request,
     Response,
     UnrecognizedMessage,
@@ -35,12 +39,31 @@ log = logging.getLogger("isocenter.operation")
 _SYNTAXES_KEPT: Final = 512
 
 
+#: Statuses of a service, and when it answers them.
+Statuses = Mapping[int, str]
+
+#: What any operation may be answered beside the statuses of its service (PS3.7 Annex C).
+COMMON_STATUSES: Final[Statuses] = {
+    Status.PROCESSING_FAILURE: "a fault of ours, which is in the log, or the database fails",
+    Status.SOP_CLASS_NOT_SUPPORTED: "the SOP class is not that of the presentation context",
+    Status.NOT_AUTHORIZED: "the caller has no permission for it",
+    Status.DUPLICATE_INVOCATION: "the Message ID is that of an operation under way",
+    Status.UNRECOGNIZED_OPERATION: "an operation that the service, or our role, does not have",
+    Status.MISTYPED_ARGUMENT: "a field of the command is missing or has a wrong length",
+}
+
+
 class Service(Protocol):
     """One service class as SCP (PS3.4)."""
 
     @property
     def name(self) -> str:
         """For logs: ``storage``, ``query`` …"""
+        ...
+
+    @property
+    def statuses(self) -> Statuses:
+        """All that it answers, beside `COMMON_STATUSES`; the conformance statement prints them."""
         ...
 
     def offer(self, abstract_syntax: str) -> Offer | None:
@@ -130,9 +153,9 @@ class Registry:
             )
             await self._fail(operation, error.status, error.comment, error.offending_elements)
         except StorageError as error:
-            status = (
-                Status.OUT_OF_RESOURCES if error.out_of_resources else Status.PROCESSING_FAILURE
-            )
+            status = Status.PROCESSING_FAILURE
+            if error.out_of_resources:
+                status = out_of_resources(request)
             complaints.add(log, logging.ERROR, "%s", error)
             await self._fail(operation, status, describe_status(status))
         except (AssociationError, LocalProtocolError):
@@ -149,6 +172,17 @@ class Registry:
                 operation.request, status, error_comment=comment, offending_elements=elements
             )
         )
+
+
+def out_of_resources(request: Request) -> Status:
+    """What a request is answered when something is used up."""
+    match request:
+        case CMoveRequest() | CGetRequest():
+            return Status.UNABLE_TO_PERFORM_SUBOPERATIONS
+        case CStoreRequest() | CFindRequest():
+            return Status.OUT_OF_RESOURCES
+        case _:
+            return Status.RESOURCE_LIMITATION
 
 
 def _authorize(operation: Operation) -> None:

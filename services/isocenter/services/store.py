@@ -17,6 +17,7 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import InstanceRefused, InstanceStored
 from isocenter.services.operations import Operation
+from isocenter.services.registry import Statuses
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
 
 _PATIENT_NAME: Final = 0x00100010
@@ -26,10 +27,10 @@ _PATIENT_ID: Final = 0x00100020
 _SUPPORT: Final = StorageSupport(
     level=StorageLevel.FULL, signatures=SignatureLevel.PRESERVED
 ).encode()
-#: There are rules that change attributes; what is signed may be among them.
+#: There are rules that change attributes, but never what is signed.
 _COERCING_SUPPORT: Final = StorageSupport(
     level=StorageLevel.FULL,
-    signatures=SignatureLevel.NOT_PRESERVED,
+    signatures=SignatureLevel.PRESERVED,
     coercion=ElementCoercion.MAY,
 ).encode()
 
@@ -43,6 +44,17 @@ class Storage:
     """
 
     name = "storage"
+    statuses: Final[Statuses] = {
+        Status.SUCCESS: "it is durable and can be found, or was there already with the same bytes",
+        Status.DUPLICATE_SOP_INSTANCE: "another object has its UID, and duplicates are rejected",
+        Status.INVALID_SOP_INSTANCE: "a UID is none",
+        Status.OUT_OF_RESOURCES: "no room or memory, or over a limit",
+        Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "command and data set name different objects, "
+        "or the data set no study or series",
+        Status.SUBOPERATIONS_WITH_FAILURES: "kept, and changed on arrival",
+        Status.DATA_SET_MISMATCH: "another object with its UID is kept, and this one is not",
+        Status.CANNOT_UNDERSTAND: "no data set, or none that can be read",
+    }
 
     def __init__(
         self,

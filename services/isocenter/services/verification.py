@@ -16,6 +16,7 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
+from isocenter.services.registry import Statuses
 
 #: C-ECHO carries no data set; any syntax will do.
 _OFFER: Final = Offer(
@@ -31,6 +32,7 @@ class Verification:
     """Answers C-ECHO-RQ with success."""
 
     name = "verification"
+    statuses: Final[Statuses] = {Status.SUCCESS: "always"}
 
     def offer(self, abstract_syntax: str) -> Offer | None:
         return _OFFER if abstract_syntax == VERIFICATION else None

@@ -7,18 +7,22 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import trio
 from pydicom._uid_dict import UID_dictionary
 
 from isocenter.engine.items import ProposedContext, RoleSelection, UserInformation
 from isocenter.engine.pdu import AssociateRequest
 from isocenter.services import composition
 from isocenter.services.index.attributes import ATTRIBUTES
+from isocenter.services.registry import COMMON_STATUSES, Service
 from isocenter.services.settings.loading import load_settings
 from support.processes import isocenter_command
 from support.raw import raw_peer
 from support.serving import port_of, serving
 
 CONTEXTS_AT_ONCE = 100
+#: How rows of a table of statuses begin.
+STATUS_ROWS = {f"| {digit}" for digit in "0123456789ABCDEF"}
 SETTINGS = {"storage.data_dir": ":memory:", "tls.enabled": False}
 
 
@@ -102,6 +106,65 @@ def test_the_sections_come_in_the_order_of_the_standard(document: str) -> None:
 
 def test_every_key_of_the_index_is_named(document: str) -> None:
     assert {row[1] for row in table(document, "Level")} == {a.keyword for a in ATTRIBUTES}
+
+
+def test_the_statuses_are_those_that_services_declare(document: str) -> None:
+    settings = load_settings(None, {}, SETTINGS)
+
+    async def services() -> list[Service]:
+        async with composition.open_archive(settings) as archive:
+            return list(composition.registry_of(settings, archive, None).services)
+
+    chapter = document.partition("### 4.2.3 Statuses")[2].partition("### 4.2.4")[0]
+    printed = [
+        [row.split(" | ")[0].strip("| ") for row in each.splitlines() if row[:3] in STATUS_ROWS]
+        for each in chapter.split("| Status |")[1:]
+    ]
+    declared = [COMMON_STATUSES, *(service.statuses for service in trio.run(services))]
+    assert printed == [[f"{status:04X}H" for status in sorted(each)] for each in declared]
+    # Two that the standard has and nothing here sends.
+    assert "B006H" not in document
+    assert "0131H" not in chapter
+
+
+def test_what_the_server_tells_others_is_named(tmp_path: Path) -> None:
+    words = ("--data-dir", ":memory:", "--peer", "RIS@127.0.0.1:104")
+
+    def statement(**sections: str) -> str:
+        config = tmp_path / "c.toml"
+        config.write_text(
+            "".join(f"[{name}]\n{text}\n" for name, text in sections.items()), "utf-8"
+        )
+        done = isocenter_command("conformance", "--config", config, *words)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    notification = "1.2.840.10008.3.1.2.3.5"
+    assert notification not in statement()
+    document = statement(mpps='notify = ["RIS"]')
+    (row,) = [row for row in table(document, "SOP class") if row[1] == notification]
+    assert row[2:] == ["no", "yes"]
+    assert any(notification in row[1] for row in table(document, "Purpose"))
+
+
+def test_signatures_are_kept_whatever_rules_change(tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text(
+        '[[rules]]\nname = "r"\ncoerce = [{ set = "PatientID", value = "X" }]\n', "utf-8"
+    )
+    done = isocenter_command("conformance", "--config", config, "--data-dir", ":memory:")
+    (row,) = [
+        row
+        for row in table(done.stdout, "Abstract syntax")
+        if row[1] == "1.2.840.10008.5.1.4.1.1.2"
+    ]
+    assert "signatures level 3 (kept)" in row[4]
+    assert "may be coerced" in row[4]
+
+
+def test_matching_without_negotiation_is_said(document: str) -> None:
+    assert "whether or not that was negotiated" in document
+    assert "Modality of a study is matched as Modalities in Study" in document
 
 
 def test_settings_show(tmp_path: Path) -> None:

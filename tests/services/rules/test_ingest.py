@@ -354,7 +354,7 @@ async def test_what_is_negotiated_says_whether_attributes_may_be_changed() -> No
     )
     assert after == StorageSupport(
         level=StorageLevel.FULL,
-        signatures=SignatureLevel.NOT_PRESERVED,
+        signatures=SignatureLevel.PRESERVED,
         coercion=ElementCoercion.MAY,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from ssl import SSLContext
-from typing import Final
+from typing import ClassVar, Final
 
 import trio
 
@@ -36,7 +36,7 @@ from isocenter.services.notices import (
 )
 from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.identifier import build_identifier
-from isocenter.services.registry import Registry
+from isocenter.services.registry import Registry, Statuses
 from isocenter.services.server import serve_on
 from isocenter.services.verification import Verification
 
@@ -70,6 +70,7 @@ class _Visits:
     """Who came to our listener.  As a service: takes every object and keeps none."""
 
     name = "way back"
+    statuses: ClassVar[Statuses] = {Status.SUCCESS: "always"}
     notices: list[Notice] = field(default_factory=list)
     objects: int = 0
 

@@ -27,6 +27,7 @@ from isocenter.services.archive.naming import can_be_named, name_of_uid
 from isocenter.services.cli.common import UsageError
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
+from isocenter.services.registry import Statuses
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
 
 _SOP_CLASS_UID: Final = 0x00080016
@@ -153,6 +154,14 @@ class ObjectFolder:
             overwrite=arguments.overwrite,
             on_progress=on_progress,
         )
+
+    statuses: Final[Statuses] = {
+        Status.SUCCESS: "the file is written",
+        Status.INVALID_SOP_INSTANCE: "a UID is none",
+        Status.OUT_OF_RESOURCES: "the file cannot be written",
+        Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "command and data set name different objects",
+        Status.CANNOT_UNDERSTAND: "no data set",
+    }
 
     def offer(self, abstract_syntax: str) -> Offer | None:
         """Every storage SOP class, private ones too: whoever asked for objects wants them."""

@@ -46,7 +46,7 @@ from isocenter.services.listening import Bind, open_listener
 from isocenter.services.normalized.operations import act, read_attribute_list
 from isocenter.services.operations import Operation, Provider
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
-from isocenter.services.registry import Registry
+from isocenter.services.registry import Registry, Statuses
 from isocenter.services.server import Server, serve_on
 from isocenter.services.verification import Verification
 
@@ -84,6 +84,18 @@ class CommitmentResult:
         return not self.failed and not self.unmentioned
 
 
+#: Of N-EVENT-REPORT as we answer it.
+RESULT_STATUSES: Final[Statuses] = {
+    Status.SUCCESS: "the outcome is taken down",
+    Status.PROCESSING_FAILURE: "the data set cannot be read, or as for all",
+    Status.NO_SUCH_SOP_INSTANCE: "the instance is not the well-known one",
+    Status.NO_SUCH_EVENT_TYPE: "the event type is neither 1 nor 2",
+    Status.INVALID_ARGUMENT_VALUE: "nobody asked for that transaction",
+    Status.MISSING_ATTRIBUTE: "there is no data set",
+    Status.RESOURCE_LIMITATION: "the data set is over a limit",
+}
+
+
 class CommitmentResults:
     """Takes Storage Commitment Results: a service for our associations and our listener.
 
@@ -92,6 +104,7 @@ class CommitmentResults:
     """
 
     name = "storage commitment results"
+    statuses: Final[Statuses] = RESULT_STATUSES
 
     def __init__(self) -> None:
         self._expected: dict[str, trio.Event] = {}

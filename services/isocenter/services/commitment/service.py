@@ -48,6 +48,7 @@ from isocenter.services.notices import CommitmentDone, Notices
 from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
+from isocenter.services.registry import Statuses
 from isocenter.services.uids import UidRule
 
 log = logging.getLogger("isocenter.commitment")
@@ -82,6 +83,16 @@ class StorageCommitment:
     """
 
     name = "storage commitment"
+    statuses: Final[Statuses] = {
+        Status.SUCCESS: "the request is taken; the outcome follows by N-EVENT-REPORT",
+        Status.PROCESSING_FAILURE: "the data set cannot be read, or as for all",
+        Status.NO_SUCH_SOP_INSTANCE: "the instance is not the well-known one",
+        Status.INVALID_ARGUMENT_VALUE: "a UID is none",
+        Status.MISSING_ATTRIBUTE: "there is no data set, or an attribute is not in it",
+        Status.MISSING_ATTRIBUTE_VALUE: "an attribute has no value, or a sequence no item",
+        Status.NO_SUCH_ACTION_TYPE: "the action type is not 1",
+        Status.RESOURCE_LIMITATION: "the data set is over a limit",
+    }
 
     def __init__(
         self,

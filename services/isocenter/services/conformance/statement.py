@@ -13,7 +13,7 @@ from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no lis
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_keyword
 
-from isocenter.engine.dimse.status import MEANINGS, ServiceClass
+from isocenter.engine.dimse.status import ServiceClass, describe_status
 from isocenter.engine.extended import (
     ElementCoercion,
     FindFlags,
@@ -32,10 +32,11 @@ from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
 from isocenter.services.events.consumer import Availability
 from isocenter.services.index.attributes import ATTRIBUTES, Level
-from isocenter.services.mpps.step import MPPS, MPPS_RETRIEVE
+from isocenter.services.mpps.step import MPPS, MPPS_NOTIFICATION, MPPS_RETRIEVE
 from isocenter.services.query_retrieve.identifier_keys import vr_of
 from isocenter.services.query_retrieve.models import FIND_ROOTS, GET_ROOTS, MOVE_ROOTS
-from isocenter.services.registry import Registry
+from isocenter.services.registry import COMMON_STATUSES, Registry, Statuses
+from isocenter.services.rules.evaluation import Rules
 from isocenter.services.settings.loading import Settings
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, name_of
 from isocenter.services.worklist.entry import (
@@ -47,16 +48,14 @@ from isocenter.services.worklist.entry import (
 from isocenter.services.worklist.keys import STEP_STATUS
 
 _SOP_CLASSES: Final = ("SOP Class", "Meta SOP Class")
-#: By `Service.name`: whose words its statuses are read in.
-_STATUSES: Final = {
-    "verification": (ServiceClass.VERIFICATION,),
-    "storage": (ServiceClass.STORAGE,),
-    "query": (ServiceClass.FIND,),
-    "get": (ServiceClass.GET,),
-    "move": (ServiceClass.MOVE,),
-    "worklist": (ServiceClass.WORKLIST,),
-    "performed procedure steps": (ServiceClass.PROCEDURE_STEP,),
-    "storage commitment": (ServiceClass.STORAGE_COMMITMENT,),
+#: By `Service.name`: whose words its statuses are read in; others in those of PS3.7 Annex C.
+_WORDS: Final = {
+    "verification": ServiceClass.VERIFICATION,
+    "storage": ServiceClass.STORAGE,
+    "query": ServiceClass.FIND,
+    "get": ServiceClass.GET,
+    "move": ServiceClass.MOVE,
+    "worklist": ServiceClass.WORKLIST,
 }
 _LEVELS: Final = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE)
 #: As SCU, without a service to ask: C-MOVE and forwarding store, `isocenter echoscu` verifies.
@@ -119,10 +118,27 @@ def _overview(settings: Settings, offers: dict[str, Offer]) -> Iterator[Block]:
         )
         for uid, offer in offers.items()
     ]
-    if any(isinstance(each.target, Availability) for each in settings.events.consumers):
-        uid = INSTANCE_AVAILABILITY_NOTIFICATION
-        rows.append((name_of(uid), uid, "yes", "no"))
+    for uid, role, _ in _told(settings):
+        if uid not in offers:
+            yes_to_scu = role == "SCU"
+            rows.append((name_of(uid), uid, *(("yes", "no") if yes_to_scu else ("no", "yes"))))
     yield Table(("SOP class", "UID", "SCU", "SCP"), rows)
+    yield Paragraph(
+        "SCU: of the server as 4.2.2.2 says, and of the commands that come with it "
+        "(isocenter echoscu, storescu, findscu, getscu, movescu, worklistscu, mppsscu, commitscu)."
+    )
+
+
+def _told(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """SOP classes whose associations the server requests to tell others: with role and purpose."""
+    if settings.mpps.notify:
+        yield MPPS_NOTIFICATION, "SCP", "performed procedure steps that changed (mpps.notify)"
+    if settings.commitment.enabled:
+        yield STORAGE_COMMITMENT, "SCP", "outcomes of storage commitment"
+    if Rules(settings.rules).ask_for_commitment:
+        yield STORAGE_COMMITMENT, "SCU", "storage commitment of what was forwarded (rules)"
+    if any(isinstance(each.target, Availability) for each in settings.events.consumers):
+        yield INSTANCE_AVAILABILITY_NOTIFICATION, "SCU", "instances that became available (events)"
 
 
 def _networking(
@@ -155,7 +171,8 @@ def _networking(
             ("Time for A-ASSOCIATE", f"{settings.deadlines.association_request:g} s"),
         ],
     )
-    yield Heading("4.2.2", "Accepted presentation contexts")
+    yield Heading("4.2.2", "Presentation contexts")
+    yield Heading("4.2.2.1", "Accepted")
     lists = {
         syntaxes: f"list {chr(ord('A') + number)}"
         for number, syntaxes in enumerate(
@@ -180,12 +197,29 @@ def _networking(
             for uid, offer in offers.items()
         ],
     )
+    yield Heading("4.2.2.2", "Requested")
+    storing = [
+        ("C-STORE of what C-MOVE requests and rules send on", "storage SOP classes, each object's")
+    ] * any(uid in offers for uid in (*MOVE_ROOTS, *STORAGE_SOP_CLASSES))
+    yield Table(
+        ("Purpose", "Abstract syntax", "Role"),
+        [
+            *((purpose, what, "SCU") for purpose, what in storing),
+            *((purpose, f"{name_of(uid)} {uid}", role) for uid, role, purpose in _told(settings)),
+        ],
+    )
+    yield Paragraph(
+        "Objects are proposed in their own transfer syntax, uncompressed ones also in Explicit VR "
+        "Little Endian, Implicit VR Little Endian and Explicit VR Big Endian, into which they are "
+        "converted. Associations with one destination at once: "
+        f"{settings.query.move_associations}."
+    )
     yield Heading("4.2.3", "Statuses")
+    yield Paragraph("What any operation may be answered:")
+    yield _statuses(COMMON_STATUSES, None)
     for service in registry.services:
-        for kind in _STATUSES.get(service.name, ()):
-            rows = [(f"{status:04X}H", text) for status, text in sorted(MEANINGS[kind].items())]
-            yield Paragraph(f"{service.name.capitalize()}, beside those of PS3.7 Annex C:")
-            yield Table(("Status", "Meaning"), [("0000H", "success"), *rows])
+        yield Paragraph(f"{service.name.capitalize()}, beside those:")
+        yield _statuses(service.statuses, _WORDS.get(service.name))
     if any(uid in offers for uid in FIND_ROOTS):
         yield from _keys(settings)
     if MODALITY_WORKLIST_FIND in offers:
@@ -200,6 +234,16 @@ def _networking(
             for peer in settings.peers
         ]
         or [("none", "", "")],
+    )
+
+
+def _statuses(statuses: Statuses, words: ServiceClass | None) -> Table:
+    return Table(
+        ("Status", "Meaning", "When"),
+        [
+            (f"{status:04X}H", describe_status(status, words), when)
+            for status, when in sorted(statuses.items())
+        ],
     )
 
 
@@ -223,17 +267,31 @@ def _extended(uid: str, offer: Offer) -> str:
         return "relational retrieval" if relational else "none"
     support = StorageSupport.decode(offer.extended(b"") or b"")
     if support is not None and support.coercion is ElementCoercion.MAY:
-        return "level 2 (full), signatures not kept, attributes may be coerced (by rules)"
-    return "level 2 (full), signatures kept, no coercion"
+        return "level 2 (full), signatures level 3 (kept), attributes may be coerced (by rules)"
+    return "level 2 (full), signatures level 3 (kept), no coercion"
 
 
 def _keys(settings: Settings) -> Iterator[Block]:
     yield Heading("4.2.4", "Keys of query and retrieve")
     yield Paragraph(
-        "All of these are matched (single value, list of UIDs, universal, wild card, range, and "
-        "empty value where negotiated) and returned. Names match regardless of case, and by "
-        "component group. Computed attributes are returned and matched, too."
+        "All of these are matched (single value, list, universal, wild card, range, sequence, "
+        "empty value) and returned, at their level and below it. Names match regardless of case, "
+        "and by component group. Computed attributes are returned and matched, too."
     )
+    yield Paragraph(
+        "Lists of values of any VR, and two quotation marks for an attribute without a value "
+        "(PS3.4 C.2.2.2), are matched whether or not that was negotiated. A list of nothing but "
+        "empty values is answered A900H. Wild cards in a VR that has none are a single value, but "
+        "for * alone, which is universal."
+    )
+    levels = (
+        "Keys of all levels are matched, whether or not relational queries were negotiated."
+        if settings.query.always_relational
+        else "Without relational queries, keys below the level are not matched and not returned "
+        "(FF01H): but Modality of a study is matched as Modalities in Study, and a value in a "
+        "unique key below the level is answered A900H."
+    )
+    yield Paragraph(f"{levels} Keys that are not in this table are not returned (FF01H).")
     yield Table(
         ("Level", "Attribute", "Tag", "VR", ""),
         [
@@ -264,7 +322,9 @@ def _worklist(settings: Settings) -> Iterator[Block]:
     yield Paragraph(
         "Every attribute that an entry has is matched and returned, at any depth of its sequences; "
         "what it does not have is returned without a value. An entry has at least these; the "
-        "start date and time of the step are matched as one range where both are given."
+        "start date and time of the step are matched as one range where both are given. Values of "
+        "binary VRs and UN, and ranges of DT, are not matched (FF01H). Lists and empty values are, "
+        "whether or not that was negotiated."
     )
     yield Table(
         ("In", "Attribute", "Tag", "VR"),

@@ -19,7 +19,7 @@ from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.errors import AssociationError, IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.client import ClientAssociation
-from isocenter.services.commitment.client import REPORT_OFFER, read_result
+from isocenter.services.commitment.client import REPORT_OFFER, RESULT_STATUSES, read_result
 from isocenter.services.commitment.transaction import (
     REQUEST,
     STORAGE_COMMITMENT,
@@ -32,7 +32,7 @@ from isocenter.services.normalized.operations import act
 from isocenter.services.operations import Operation, Provider
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StorageError
-from isocenter.services.registry import Service
+from isocenter.services.registry import Service, Statuses
 
 log = logging.getLogger("isocenter.forward")
 
@@ -158,6 +158,16 @@ class CommitmentReports:
     """
 
     name = "storage commitment"
+
+    @property
+    def statuses(self) -> Statuses:
+        """Those of reports, and of the other operations where somebody performs them."""
+        own = RESULT_STATUSES if self._is_wanted() else {}
+        others = {} if self._scp is None else self._scp.statuses
+        return {
+            status: "; ".join(dict.fromkeys(filter(None, (others.get(status), own.get(status)))))
+            for status in sorted({*own, *others})
+        }
 
     def __init__(
         self, asker: CommitmentAsker, scp: Service | None, is_wanted: Callable[[], bool]

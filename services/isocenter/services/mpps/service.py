@@ -39,6 +39,7 @@ from isocenter.services.normalized.operations import GetAttributes, read_attribu
 from isocenter.services.notices import PerformedStepChanged
 from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
+from isocenter.services.registry import Statuses
 
 log = logging.getLogger("isocenter.operation")
 
@@ -56,6 +57,19 @@ class PerformedSteps:
     """
 
     name = "performed procedure steps"
+    statuses: Final[Statuses] = {
+        Status.SUCCESS: "it is durable",
+        Status.NO_SUCH_ATTRIBUTE: "an attribute may not be set, or not any more",
+        Status.INVALID_ATTRIBUTE_VALUE: "a value that the attribute may not have",
+        Status.PROCESSING_FAILURE: "the step is final (Error ID A710H), or the data set cannot be "
+        "read, or as for all",
+        Status.DUPLICATE_SOP_INSTANCE: "there is such a step already",
+        Status.NO_SUCH_SOP_INSTANCE: "there is no such step",
+        Status.INVALID_SOP_INSTANCE: "the SOP Instance UID is none",
+        Status.MISSING_ATTRIBUTE: "there is no data set, or an attribute is not in it",
+        Status.MISSING_ATTRIBUTE_VALUE: "an attribute has no value",
+        Status.RESOURCE_LIMITATION: "the step, or the data set, is over a limit",
+    }
 
     def __init__(
         self,

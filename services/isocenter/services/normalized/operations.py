@@ -32,6 +32,7 @@ from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.normalized.attribute_list import SPECIFIC_CHARACTER_SET, AttributeList
 from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
+from isocenter.services.registry import Statuses
 
 #: What is read at once; longer lists take so long (70 ms for 5,000 references) that others
 #: would have to wait.
@@ -79,6 +80,12 @@ class GetAttributes:
     """
 
     name = "attributes"
+    statuses: Final[Statuses] = {
+        Status.SUCCESS: "all that was asked for",
+        Status.WARNING: "without the attributes that the instance does not have",
+        Status.NO_SUCH_SOP_INSTANCE: "there is no such instance",
+        Status.INVALID_SOP_INSTANCE: "the SOP Instance UID is none",
+    }
 
     def __init__(
         self,

@@ -13,10 +13,24 @@ from isocenter.services.errors import OperationError
 from isocenter.services.notices import QueryAnswered
 from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.models import read_identifier
+from isocenter.services.registry import Statuses
 
 #: Matches in one write at most: about what fits into one segment buffer of the kernel, and
 #: what may still leave when a C-CANCEL-RQ has come.
 _MOST_TOGETHER: Final = 32
+
+
+#: Of every C-FIND (PS3.4 Tables C.4-1 and K.4-1).
+FIND_STATUSES: Final[Statuses] = {
+    Status.SUCCESS: "the end of the matches",
+    Status.OUT_OF_RESOURCES: "more matches, or a longer identifier, than is allowed",
+    Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the identifier does not fit the model or the level, "
+    "or a key its VR",
+    Status.CANNOT_UNDERSTAND: "the identifier cannot be read",
+    Status.CANCEL: "cancelled",
+    Status.PENDING: "a match",
+    Status.PENDING_WARNING: "a match, and a key that is not matched as it asks",
+}
 
 
 class Answers:

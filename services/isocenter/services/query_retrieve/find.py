@@ -8,7 +8,7 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
 from isocenter.services.operations import Operation
-from isocenter.services.query_retrieve.answers import Answers
+from isocenter.services.query_retrieve.answers import FIND_STATUSES, Answers
 from isocenter.services.query_retrieve.identifier import encode_match
 from isocenter.services.query_retrieve.models import (
     FIND_ROOTS,
@@ -26,6 +26,7 @@ class Find:
     """
 
     name = "query"
+    statuses = FIND_STATUSES
 
     def __init__(
         self, archive: Archive, *, ae_title: str, options: QueryOptions | None = None

@@ -18,7 +18,12 @@ from isocenter.services.query_retrieve.models import (
     read_query,
     retrieve_offer,
 )
-from isocenter.services.query_retrieve.suboperations import Backlog, Progress, send_instance
+from isocenter.services.query_retrieve.suboperations import (
+    RETRIEVE_STATUSES,
+    Backlog,
+    Progress,
+    send_instance,
+)
 from isocenter.services.transfer import Transfer
 
 
@@ -30,6 +35,7 @@ class Get:
     """
 
     name = "get"
+    statuses = RETRIEVE_STATUSES
 
     def __init__(
         self,

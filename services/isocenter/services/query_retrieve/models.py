@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.extended import FindFlags, RetrieveFlags
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import (
@@ -22,6 +23,7 @@ from isocenter.services.query_retrieve.identifier import (
     Root,
     parse_query,
 )
+from isocenter.services.registry import out_of_resources
 
 #: Identifiers are small: every encoding that we read and write is accepted.
 IDENTIFIER_SYNTAXES: Final = (
@@ -102,11 +104,16 @@ async def read_identifier(operation: Operation) -> bytes:
     """The identifier of an operation, as it comes.
 
     Raises:
-        OperationError: A900H, there is none; A700H, it is too long.
+        OperationError: A900H, there is none; A700H, of a retrieval A702H, it is too long.
     """
     if not operation.has_data_set:
-        raise OperationError(0xA900, "request without an identifier")
-    return await operation.data_set()
+        raise OperationError(
+            Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "request without an identifier"
+        )
+    try:
+        return await operation.data_set()
+    except OperationError as error:
+        raise OperationError(out_of_resources(operation.request), error.comment) from error
 
 
 def read_query(

@@ -28,7 +28,13 @@ from isocenter.services.query_retrieve.models import (
     read_query,
     retrieve_offer,
 )
-from isocenter.services.query_retrieve.suboperations import Backlog, Progress, send_instance
+from isocenter.services.query_retrieve.suboperations import (
+    RETRIEVE_STATUSES,
+    Backlog,
+    Progress,
+    send_instance,
+)
+from isocenter.services.registry import Statuses
 from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer
 
 log = logging.getLogger("isocenter.retrieve")
@@ -51,6 +57,10 @@ class Move:
     """
 
     name = "move"
+    statuses: Final[Statuses] = {
+        **RETRIEVE_STATUSES,
+        Status.MOVE_DESTINATION_UNKNOWN: "the destination is no peer of ours",
+    }
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
 from isocenter.engine.dimse.messages import (
@@ -27,10 +28,23 @@ from isocenter.services.notices import InstancesSent, TransferBegun
 from isocenter.services.objects import DicomObject
 from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError, StoredInstance
+from isocenter.services.registry import Statuses
 from isocenter.services.sop_classes import name_of
 from isocenter.services.transfer import send_object
 
 log = logging.getLogger("isocenter.retrieve")
+
+#: Of C-MOVE and C-GET (PS3.4 Tables C.4-2 and C.4-3).
+RETRIEVE_STATUSES: Final[Statuses] = {
+    Status.SUCCESS: "all was sent",
+    Status.UNABLE_TO_CALCULATE_MATCHES: "more than one request, or all together, may ask for",
+    Status.UNABLE_TO_PERFORM_SUBOPERATIONS: "nothing was sent, or the identifier is over its limit",
+    Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the identifier does not fit the model or the level",
+    Status.SUBOPERATIONS_WITH_FAILURES: "some were not sent, or were answered with a warning",
+    Status.CANNOT_UNDERSTAND: "the identifier cannot be read",
+    Status.CANCEL: "cancelled before all was sent",
+    Status.PENDING: "after each sub-operation, and while a C-MOVE waits for its destination",
+}
 
 _FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
 

@@ -10,7 +10,7 @@ from isocenter.engine.extended import FindFlags
 from isocenter.engine.negotiation import Offer
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
-from isocenter.services.query_retrieve.answers import Answers
+from isocenter.services.query_retrieve.answers import FIND_STATUSES, Answers
 from isocenter.services.query_retrieve.key_values import IdentifierError
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
 from isocenter.services.worklist.entry import (
@@ -36,6 +36,7 @@ class WorklistQuery:
     """
 
     name = "worklist"
+    statuses = FIND_STATUSES
 
     def __init__(
         self,
