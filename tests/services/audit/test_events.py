@@ -36,9 +36,11 @@ from isocenter.services.notices import (
     AssociationEstablished,
     Caller,
     ConfigurationReloaded,
+    ConnectionRefused,
     Ending,
     InstancesDeleted,
     Notices,
+    Refusal,
 )
 from isocenter.services.objects import DicomObject
 from isocenter.services.operations import Operation
@@ -403,6 +405,18 @@ async def test_a_tls_handshake_that_fails(tmp_path: Path) -> None:
         (message,) = await running.recorded("110113", "110126")
     node = audited_object(message, "110182")
     assert detail(node, "Alert Description").startswith(b"TLS handshake failed: ")
+
+
+async def test_an_address_that_is_not_served(tmp_path: Path) -> None:
+    """As of somebody who orders by HL7 and is none of `hl7.senders`."""
+    refused = ConnectionRefused(
+        address="10.0.0.66:4711", refusal=Refusal.ADDRESS, detail="is not served"
+    )
+    async with audited(tmp_path) as running:
+        running.notices.tell(refused)
+        (message,) = await running.recorded("110113", "110126")
+    node = audited_object(message, "110182")
+    assert node.get("ParticipantObjectID") == "10.0.0.66"
 
 
 async def test_an_operation_that_is_denied_and_a_configuration_that_changes(

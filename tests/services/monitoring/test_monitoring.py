@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
+from pydicom import dcmread
 
 from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.pdu import encode_associate_request
@@ -111,6 +112,21 @@ def test_what_was_done_is_what_is_counted(archive: ServedArchive, tmp_path: Path
         "instances_stored_total[already stored]": 1,
         "query_matches_total[]": 1,
     }
+
+
+def test_no_label_holds_what_a_stranger_says(archive: ServedArchive, tmp_path: Path) -> None:
+    (file,) = write_studies(tmp_path / "in", studies=1, series=1, instances=1)
+    port = archive.port
+    run("echoscu", "-aet", "STRANGER1", "-aec", "NOWHERE2", "127.0.0.1", port)
+    run("storescu", "-aet", "STRANGER3", "-aec", "ISOCENTER", "127.0.0.1", port, file)
+    run("movescu", "-S", "-aet", "STRANGER4", "-aec", "ISOCENTER", "-aem", "NOWHERE5",
+        "-k", "0008,0052=STUDY", "-k", "0020,000D=1.2.3", "127.0.0.1", port)  # fmt: skip
+    status, page = get(address_of(archive) + "/metrics")
+    assert status == 200
+    assert b'command="C-MOVE"' in page
+    uids = [str(dcmread(file)[tag].value) for tag in ("SOPInstanceUID", "StudyInstanceUID")]
+    for word in ("STRANGER", "NOWHERE", "127.0.0.1", *uids):
+        assert word.encode() not in page, word
 
 
 def test_what_is_now_is_seen(archive: ServedArchive) -> None:
