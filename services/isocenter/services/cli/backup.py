@@ -46,8 +46,8 @@ examples:
 
 isocenter restore brings one back.
 
-exit codes: 0 made (verified), 1 not made, or something is missing or damaged, 2 arguments,
-130 interrupted: the next one goes on where this one stopped"""
+exit codes: 0 made (verified), 1 not made, or something is missing or damaged, 2 arguments or
+settings, 130 interrupted: the next one goes on where this one stopped"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -44,7 +44,8 @@ All keys that are given have to match, as in a relational C-FIND.  Instances tha
 (somebody was promised to keep them, or a destination has yet to get them) keep everything where it
 is, unless --force says otherwise; studies that are held (isocenter hold) stay in any case.
 
-exit codes: 0 deleted, 1 refused, or nothing matches, 2 arguments"""
+exit codes: 0 deleted, 1 refused, or nothing matches, 2 arguments or
+settings"""
 
 _LONGEST_REASON: Final = 500
 _UID_OPTIONS: Final = {

@@ -49,7 +49,8 @@ from isocenter.storage.looking import look
 DESCRIPTION: Final = """\
 Find out what is wrong.  Without a peer: the installation of the archive here, from its
 settings to its objects.  With one: everything from the name of its host to C-ECHO, and what
-to change on which side when it does not work.  Nothing is changed or repaired."""
+to change on which side when it does not work.  Nothing is changed or repaired; --store alone
+leaves an image with the peer."""
 EXAMPLES: Final = """\
 examples:
   isocenter doctor

@@ -27,7 +27,8 @@ examples:
   isocenter health
   isocenter health --config /etc/isocenter/isocenter.toml -q
 
-exit codes: 0 healthy or degraded, 1 unhealthy or no answer, 2 arguments"""
+exit codes: 0 healthy or degraded, 1 unhealthy or no answer, 2 arguments or
+settings"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -51,7 +51,7 @@ examples:
 A restore that was cut short is gone on with by the same command; no server starts before it is
 finished.
 
-exit codes: 0 restored and whole, 1 not restored, or something is missing, 2 arguments,
+exit codes: 0 restored and whole, 1 not restored, or something is missing, 2 arguments or settings,
 130 interrupted"""
 
 

@@ -63,8 +63,8 @@ examples:
   isocenter serve --data-dir :memory: --port 0 --no-tls
   isocenter serve --config /etc/isocenter.toml --check-config
 
-Every option is also a key of the configuration file and an environment variable;
-see isocenter config show.
+Every option but --config and --check-config is also a key of the configuration file and an
+environment variable; see isocenter config show.
 
 exit codes: 0 it was stopped, 1 wrong settings, 2 wrong arguments, or it cannot start"""
 

@@ -41,7 +41,8 @@ examples:
 
 All of them may run while the server does.
 
-exit codes: 0 done, 1 something could not be restored, or there is no such deletion, 2 arguments"""
+exit codes: 0 done, 1 something could not be restored, or there is no such deletion, 2 arguments or
+settings"""
 
 _HEAD: Final = (
     "deletion", "deleted", "until", "studies", "series", "instances", "size", "by", "reason",
