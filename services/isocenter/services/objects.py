@@ -25,7 +25,6 @@ from isocenter.engine.dataset import (
     DataSetError,
     Reencoder,
     encoding_of,
-    read_file_meta,
 )
 from isocenter.engine.driving import parts_of
 from isocenter.engine.negotiation import Negotiated, PresentationContext
@@ -36,15 +35,19 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     UNCOMPRESSED,
 )
-from isocenter.services.dicom_files import HEAD_BYTES, DamagedFile, NotDicom, identify
+from isocenter.services.dicom_files import (
+    HEAD_BYTES,
+    DamagedFile,
+    NotDicom,
+    has_header_of,
+    identify,
+)
 from isocenter.services.ports import ObjectReader, StoredInstance
 
 #: What is read, sent and held of an object at once.
 PART_BYTES: Final = 1 << 20
 #: The same of one that is inflated on the way: grows to at most 1,032 times this.
 _DEFLATED_BYTES: Final = 8 << 10
-#: More than two File Meta Informations of ours can differ in length: two UIDs and an AE title.
-_META_MARGIN: Final = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,15 +200,10 @@ async def _check_same(reader: ObjectReader, stored: StoredInstance) -> None:
     Raises:
         KeyError: so it is; its data set would be sent in the wrong transfer syntax or cut wrong.
     """
-    offset = stored.data_set_offset
-    if offset:
-        # A little more than the File Meta Information of *stored*: longer ones are seen.
-        meta = read_file_meta(await reader.read(0, offset + _META_MARGIN))
-        if reader.size != stored.size or (meta.transfer_syntax_uid, meta.data_set_offset) != (
-            stored.transfer_syntax_uid,
-            offset,
-        ):
-            raise KeyError("another object has taken its place")
+    if stored.data_set_offset and not (
+        reader.size == stored.size and await has_header_of(reader, stored)
+    ):
+        raise KeyError("another object has taken its place")
 
 
 def choose_context(

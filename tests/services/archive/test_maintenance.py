@@ -256,6 +256,29 @@ async def test_every_kind_of_fault_is_named(on_disk: Archive, tmp_path: Path) ->
     assert quick.size == 0
 
 
+@pytest.mark.parametrize(
+    ("was", "is_now"),
+    [
+        (EXPLICIT_VR_LITTLE_ENDIAN.encode() + b"\0", b"1.2.840.10008.1.2\0\0\0"),
+        (uid(1).encode(), uid(2).encode()),
+        (b"DICM", b"DICK"),
+        (b"\x02\0\0\0UL", b"\x02\0\0\0UL\xff"[1:]),
+    ],
+    ids=["transfer syntax", "instance", "prefix", "group 0002"],
+)
+async def test_a_header_that_changed_is_named(
+    on_disk: Archive, tmp_path: Path, was: bytes, is_now: bytes
+) -> None:
+    """The data set is as it was, and would be misread, or not sent."""
+    await store(on_disk)
+    path = tmp_path / "data/objects" / KEY
+    content = path.read_bytes()
+    path.write_bytes(content.replace(was, is_now, 1))
+    report = await verify(on_disk)
+    assert names(report.wrong_digest) == {uid(1)}
+    assert "File Meta Information" in report.wrong_digest.named[0][1]
+
+
 async def test_what_goes_while_it_is_verified_is_no_fault() -> None:
     class Removing(MemoryStore):
         async def open(self, key: str) -> object:  # type: ignore[override]

@@ -31,6 +31,7 @@ from isocenter.services.archive.ingest import (
     StoreError,
 )
 from isocenter.services.archive.naming import is_distinct, sop_instance_uid_of
+from isocenter.services.dicom_files import has_header_of
 from isocenter.services.ports import InstanceRecord, ObjectReader, StorageError, StoredInstance
 
 __all__ = [
@@ -108,7 +109,8 @@ async def verify(
     progress: Callable[[Progress], None] = lambda progress: None,
     checksums: bool = True,
 ) -> VerifyReport:
-    """Compare index → objects (there, size, SHA-256 of the data set) and objects → index.
+    """Compare index → objects (there, size, File Meta Information, SHA-256 of the data set) and
+    objects → index.
 
     May run while the archive works.  What changes meanwhile is looked at twice; an object
     that is being stored at the very end may still be named an orphan.
@@ -193,6 +195,12 @@ async def _verify_object(
         report.size += size  # others have counted during the await
         if digest.hexdigest() != stored.digest:
             raise _WrongDigest("the data set is not the one that was stored")
+        try:
+            is_ours = await has_header_of(reader, stored)
+        except DataSetError as error:
+            raise _WrongDigest(f"its File Meta Information cannot be read: {error}") from error
+        if not is_ours:
+            raise _WrongDigest("its File Meta Information is not the one that was stored")
 
 
 def _name(report: VerifyReport, stored: StoredInstance, fault: Exception) -> None:
