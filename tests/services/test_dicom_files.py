@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.engine.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE, write_data_set
+from isocenter.engine.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.maintenance import import_directory, reindex
 from isocenter.services.cli import main
@@ -18,6 +18,7 @@ from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import CT, data_set, data_set_of, opened, uid
 from services.cli_support import archive_server
 from support.odd_files import (
+    JPEG_LOSSLESS,
     PREAMBLE,
     Ids,
     OddFile,
@@ -203,6 +204,42 @@ def test_the_exit_code_of_storescu(
     }
     for name in kind:
         assert outcomes[name] == ("damaged" if code else "not DICOM")
+
+
+def with_fragments(before: int, encoding: Encoding = EXPLICIT_LITTLE) -> bytes:
+    """A data set with compressed pixels behind some bytes of something else."""
+    head = b"" if encoding.implicit_vr else b"OB\0\0"
+    data = data_set(1, encoding=encoding, pixels=b"")
+    data += write_data_set([(0x7FDF_0010, "OB", bytes(before))], encoding)
+    data += b"\xe0\x7f\x10\0" + head + b"\xff" * 4 + b"\xfe\xff\0\xe0" + bytes(4)
+    return data + b"\xfe\xff\0\xe0\4\0\0\0\xff\xd8\xff\xd9\xfe\xff\xdd\xe0" + bytes(4)
+
+
+#: So much that the mark lies across what is read at once.
+ACROSS = HEAD_BYTES + (1 << 20)
+
+
+@pytest.mark.parametrize("before", [0, 1000, HEAD_BYTES, *range(ACROSS - 420, ACROSS, 40)])
+@pytest.mark.parametrize("encoding", [EXPLICIT_LITTLE, IMPLICIT_LITTLE])
+async def test_compressed_pixels_need_a_transfer_syntax(
+    before: int, encoding: Encoding, tmp_path: Path
+) -> None:
+    """No elements show how pixels are compressed; a wrong label would be found by nobody."""
+    data = with_fragments(before, encoding)
+    for content in (data, PREAMBLE + group_0002(IDS, "") + data):
+        (tmp_path / "file").write_bytes(content)
+        async with opened(MemoryStore()) as archive:
+            report = await import_directory(archive, [tmp_path])
+            assert (report.imported, report.damaged.count) == (0, 1)
+            assert "compressed" in report.damaged.named[0][1]
+        with pytest.raises(DamagedFile, match="compressed"):
+            await DicomObject.from_file(tmp_path / "file")
+    if not encoding.implicit_vr:
+        (tmp_path / "file").write_bytes(PREAMBLE + group_0002(IDS, JPEG_LOSSLESS) + data)
+        async with opened(MemoryStore()) as archive:
+            report = await import_directory(archive, [tmp_path])
+            stored = (await archive.get([uid(1)]))[uid(1)]
+            assert stored.transfer_syntax_uid == JPEG_LOSSLESS
 
 
 async def test_a_dicomdir_is_named_as_such(tmp_path: Path) -> None:

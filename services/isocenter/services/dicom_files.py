@@ -7,6 +7,7 @@ another object's.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +37,11 @@ _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018
 #: More than two File Meta Informations of ours can differ in length: two UIDs and an AE title.
 _META_MARGIN: Final = 160
+#: Pixel Data of undefined length in little endian, and its first item (PS3.5 A.4).
+_COMPRESSED_PIXELS: Final = re.compile(
+    rb"\xe0\x7f\x10\x00(?:[A-Z][A-Z]\x00\x00)?\xff\xff\xff\xff\xfe\xff\x00\xe0"
+)
+_COMPRESSED_PIXELS_LENGTH: Final = 15
 #: How a data set in implicit VR begins: group 0008.
 _IDENTIFYING_GROUP: Final = b"\x08\0"
 #: How the data set of a DICOMDIR begins.
@@ -59,6 +65,7 @@ class FileIdentity:
         media_storage_sop_class_uid, media_storage_sop_instance_uid: what the File Meta
             Information says, as far as there is any.
         forgiven: what is not as the standard has it, in words; no values.
+        is_declared: whether the file says its transfer syntax, or the bytes alone do.
     """
 
     sop_class_uid: str
@@ -68,6 +75,7 @@ class FileIdentity:
     transfer_syntax_uid: str
     data_set_offset: int
     forgiven: tuple[str, ...] = ()
+    is_declared: bool = True
 
 
 def identify(head: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileIdentity:
@@ -128,7 +136,33 @@ def identify(head: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileIdentity:
         transfer_syntax_uid=file.transfer_syntax_uid,
         data_set_offset=file.data_set_offset,
         forgiven=file.forgiven,
+        is_declared=file.is_declared,
     )
+
+
+class CompressionWatch:
+    """Looks out for compressed pixels in a data set for which no transfer syntax is declared.
+
+    How they are compressed, nothing tells: under the transfer syntax that the elements show
+    the object would be filed wrongly.
+    """
+
+    def __init__(self, identity: FileIdentity) -> None:
+        self._is_on = not identity.is_declared
+        self._rest = b""
+
+    def feed(self, piece: Buffer) -> None:
+        """Look at the next piece of the data set.
+
+        Raises:
+            DamagedFile: there are some.
+        """
+        if not self._is_on:
+            return
+        data = self._rest + piece
+        if _COMPRESSED_PIXELS.search(data):
+            raise DamagedFile("the pixels are compressed, and no Transfer Syntax UID says how")
+        self._rest = data[-_COMPRESSED_PIXELS_LENGTH:]
 
 
 def _uid(scanner: ElementScanner, tag: int) -> str:

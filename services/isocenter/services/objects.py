@@ -37,7 +37,9 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.dicom_files import (
     HEAD_BYTES,
+    CompressionWatch,
     DamagedFile,
+    FileIdentity,
     NotDicom,
     has_header_of,
     identify,
@@ -280,6 +282,8 @@ def _object_of_file(path: Path) -> DicomObject:
         head = file.read(HEAD_BYTES)
     try:
         found = identify(head)
+        if not found.is_declared:
+            _look_for_compression(path, found)
     except DamagedFile as error:
         raise DamagedFile(f"{path}: damaged ({error})") from error
     except NotDicom as error:
@@ -300,6 +304,14 @@ def _object_of_file(path: Path) -> DicomObject:
         data_set_offset=found.data_set_offset,
         name=str(path),
     )
+
+
+def _look_for_compression(path: Path, found: FileIdentity) -> None:
+    watch = CompressionWatch(found)
+    with path.open("rb") as file:
+        file.seek(found.data_set_offset)
+        while piece := file.read(PART_BYTES):
+            watch.feed(piece)
 
 
 class _FileReader:

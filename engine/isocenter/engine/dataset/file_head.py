@@ -24,12 +24,19 @@ class FileHead:
             it says nothing, or the bytes of an uncompressed data set prove another one.
         meta: None where the file begins with its data set.
         forgiven: what is not as PS3.10 7.1 has it, in words; no values.
+        is_declared: whether the file says that transfer syntax.  Where the bytes alone say it,
+            they do not say how pixels are compressed.
     """
 
     transfer_syntax_uid: str
     data_set_offset: int
     meta: FileMeta | None
     forgiven: tuple[str, ...]
+
+    @property
+    def is_declared(self) -> bool:
+        meta = self.meta
+        return meta is not None and meta.transfer_syntax_uid == self.transfer_syntax_uid
 
 
 def read_file_head(buffer: Buffer) -> FileHead:

@@ -27,7 +27,13 @@ from isocenter.services.archive.ingest import (
     PROCESSING_FAILURE,
     StoreError,
 )
-from isocenter.services.dicom_files import HEAD_BYTES, DamagedFile, NotDicom, identify
+from isocenter.services.dicom_files import (
+    HEAD_BYTES,
+    CompressionWatch,
+    DamagedFile,
+    NotDicom,
+    identify,
+)
 from isocenter.services.ports import InstanceRecord
 
 #: Bytes that are read at once; each piece costs a thread hop.
@@ -208,12 +214,15 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
             transfer_syntax_uid=identity.transfer_syntax_uid,
             source_ae_title=source_ae_title,
         ) as ingest:
+            watch = CompressionWatch(identity)
             piece: Buffer = memoryview(head)[identity.data_set_offset :]
+            watch.feed(piece)
             await ingest.write([piece])
             at_end = len(head) < HEAD_BYTES
             while not at_end:
                 piece = await trio.to_thread.run_sync(os.read, descriptor, PIECE)
                 at_end = not piece
+                watch.feed(piece)
                 await ingest.write([piece])
             result = await ingest.commit()
         match result.outcome:
