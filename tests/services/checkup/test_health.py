@@ -74,6 +74,23 @@ def test_who_was_turned_away_shows_at_once(tmp_path: Path) -> None:
             assert f"NEW{number}" in shown
 
 
+def test_reasons_are_told_to_who_has_the_token(tmp_path: Path) -> None:
+    token, config, web = tmp_path / "token", tmp_path / "isocenter.toml", free_port()
+    token.write_text("s3cret-token\n", "ascii")
+    token.chmod(0o600)
+    config.write_text(
+        f'[monitoring]\nport = {web}\ntoken_file = "{token}"\ndisk_warning = 1\n'
+        "disk_critical = 100\n"
+    )
+    with served_archive(tmp_path, "--config", config, "--monitoring-port", web):
+        settings = load_settings(config, environ={})
+        (finding,) = examine_health(settings).findings
+        assert "disk" in finding.text
+        token.write_text("another\n", "ascii")
+        (finding,) = examine_health(settings).findings
+        assert finding.text == "the server calls itself degraded"
+
+
 def test_without_http_the_process_is_looked_at(tmp_path: Path) -> None:
     with _served(tmp_path, "--no-monitoring") as (archive, config):
         settings = load_settings(config, environ={}, overrides={"monitoring.enabled": False})

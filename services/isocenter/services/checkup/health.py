@@ -11,6 +11,7 @@ import orjson
 from isocenter.services.checkup.examined import Examined
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
 from isocenter.services.pid_file import pid_of_server
+from isocenter.services.private_files import SecretFileError, read_secret
 from isocenter.services.settings.loading import Settings
 from isocenter.services.transport import format_address
 
@@ -30,7 +31,7 @@ def examine_health(settings: Settings, *, seconds: float = SECONDS) -> Examined:
     try:
         # The proxy of the environment is none of the way to this machine.
         with httpx.Client(trust_env=False, timeout=seconds) as client:
-            answer = client.get(url)
+            answer = client.get(url, headers=_authorization(settings))
         told = orjson.loads(answer.content)
         status = str(told["status"])
         messages = [str(one) for one in told.get("messages", ())]
@@ -44,6 +45,17 @@ def examine_health(settings: Settings, *, seconds: float = SECONDS) -> Examined:
         cure = "give another port to monitoring.port"
         return Examined(_WHAT, text, (error(text, cure=cure, side=Side.HERE),))
     return Examined(_WHAT, f"{status}, by {url}", tuple(_findings(status, messages)))
+
+
+def _authorization(settings: Settings) -> dict[str, str]:
+    """For the reasons and figures; the state is told without, too."""
+    token_file = settings.monitoring.token_file
+    if token_file is None:
+        return {}
+    try:
+        return {"Authorization": f"Bearer {read_secret(token_file).decode('ascii')}"}
+    except (SecretFileError, UnicodeDecodeError):  # of a user who is not the server's
+        return {}
 
 
 def server_of(settings: Settings) -> int | None:
