@@ -9,13 +9,8 @@ Needs nothing but setuptools and the standard library.
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
-import io
 import os
 import tempfile
-import time
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import reproducible
 import sbom
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403 - the hooks that stay as they are
@@ -31,12 +27,6 @@ _ROOT: Final = Path(__file__).parents[2]
 _LOCK: Final = _ROOT / "packaging" / "requirements.lock"
 #: A file of settings that setuptools reads beside pyproject.toml.
 _EXTRA_CONFIG: Final = "DIST_EXTRA_CONFIG"
-#: The first time that a ZIP archive can tell: 1980-01-01.
-_ZIP_EPOCH: Final = 315_532_800
-_REGULAR_FILE: Final = 0o100644
-_UNIX: Final = 3
-#: zlib's levels differ between versions less than its default does.
-_COMPRESSION: Final = 9
 
 
 def build_wheel(
@@ -81,30 +71,4 @@ def finish(wheel: Path) -> None:
     files[f"{folder}/sboms/{project['name']}.cdx.json"] = sbom.document(
         project, _LOCK.read_text("utf-8")
     )
-    files[record] = _record(files, record)
-    staged = wheel.with_suffix(".staged")
-    with zipfile.ZipFile(staged, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION) as archive:
-        # RECORD last, as the format recommends.
-        for name in [*sorted(files.keys() - {record}), record]:
-            info = zipfile.ZipInfo(name, _time())
-            info.create_system = _UNIX
-            info.external_attr = _REGULAR_FILE << 16
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, files[name], compresslevel=_COMPRESSION)
-    staged.replace(wheel)
-
-
-def _time() -> tuple[int, int, int, int, int, int]:
-    seconds = max(int(os.environ.get("SOURCE_DATE_EPOCH", _ZIP_EPOCH)), _ZIP_EPOCH)
-    return time.gmtime(seconds)[:6]
-
-
-def _record(files: Mapping[str, bytes], record: str) -> bytes:
-    """What every file in the wheel has to be (the RECORD of PEP 427)."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    for name in sorted(files):
-        digest = base64.urlsafe_b64encode(hashlib.sha256(files[name]).digest()).rstrip(b"=")
-        writer.writerow((name, f"sha256={digest.decode()}", len(files[name])))
-    writer.writerow((record, "", ""))
-    return out.getvalue().encode()
+    reproducible.write_wheel(wheel, files)
