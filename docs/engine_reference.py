@@ -210,7 +210,7 @@ def _entry(module: ModuleType, name: str, known: frozenset[str]) -> Iterator[str
         for member in value:
             yield f"| `{member.name}` | {_enum_value(member)} |"
     elif inspect.isclass(value):
-        yield from _code(f"class {name}{_made_or_based(value)}")
+        yield from _code(f"class {name}{_made_or_based(value)}", *_how_to_raise(value))
         yield from _doc(value, known)
         for member_name, member in vars(value).items():
             yield from _member(name, member_name, member, known)
@@ -239,9 +239,21 @@ def _member(owner: str, name: str, member: object, known: frozenset[str]) -> Ite
         yield from _doc(member, known)
 
 
-def _code(line: str) -> Iterator[str]:
-    """A signature; over the width of the page with one parameter in each line."""
+def _how_to_raise(value: type) -> Iterator[str]:
+    """Of an error with values of its own: how one is made."""
+    if issubclass(value, Exception) and "__init__" in vars(value):
+        yield f"{value.__name__}{_signature(value)}"
+
+
+def _code(*lines: str) -> Iterator[str]:
+    """Signatures; over the width of the page with one parameter in each line."""
     yield "```python"
+    for line in lines:
+        yield from _wrapped(line)
+    yield "```"
+
+
+def _wrapped(line: str) -> Iterator[str]:
     name, parenthesis, rest = line.partition("(")
     arguments, _, tail = rest.rpartition(")")
     if len(line) > 96 and parenthesis and arguments:
@@ -250,7 +262,6 @@ def _code(line: str) -> Iterator[str]:
         yield f"){tail}"
     else:
         yield line
-    yield "```"
 
 
 def _split(arguments: str) -> Iterator[str]:

@@ -8,44 +8,58 @@ callback waits for anything, so an A-ABORT is seen while a data set is on its wa
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import math
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
-from isocenter.engine import commands, effects, events
-from isocenter.engine.association import Association
-from isocenter.engine.dataset import FILE_HEAD_LENGTH, FileMeta, read_file_meta
-from isocenter.engine.dimse.messages import (
-    CEchoRequest,
-    CEchoResponse,
-    CStoreRequest,
-    CStoreResponse,
+from sending import (
+    Arguments,
+    arguments_of,
+    data_set_parts,
+    exit_code_of,
+    file_meta,
+    store_request,
+    tell,
 )
-from isocenter.engine.dimse.status import StatusClass, classify, describe_status
-from isocenter.engine.driving import associate_request, context_for, end_reason
-from isocenter.engine.effects import Effect
-from isocenter.engine.errors import AssociationError, IsocenterError
-from isocenter.engine.negotiation import Negotiated, Role
-from isocenter.engine.pdu import AssociateRequest
-from isocenter.engine.states import Sta
-from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 
-#: In seconds: the standard's timer, then ours.
-ARTIM_SECONDS = 5.0
-CONNECT_SECONDS = 10.0
-ANSWER_SECONDS = 60.0
-WRITE_SECONDS = 30.0
-#: In bytes.
-PART_LENGTH = 262_144
-#: Events that may wait for the service-user; a peer that answers what it was asked causes two.
-MOST_EVENTS = 8
+from isocenter.engine import (
+    VERIFICATION,
+    AssociateRequest,
+    Association,
+    AssociationError,
+    CEchoRequest,
+    Clock,
+    DeadlineExceeded,
+    Deadlines,
+    Effect,
+    Moments,
+    Negotiated,
+    Request,
+    Role,
+    Status,
+    Waiting,
+    commands,
+    context_for,
+    effects,
+    end_reason,
+    events,
+    is_request,
+    is_response,
+    next_deadline,
+    refusal_of,
+    response_to,
+)
 
-SomeEvent = TypeVar("SomeEvent", bound=events.Event)
+DEADLINES = Deadlines()
+#: Answers that may wait for the end of a data set of ours; a peer that asks for more is aborted.
+MOST_OWED = 8
+
+Result = TypeVar("Result")
 
 
 class AsyncioAssociation(asyncio.Protocol):
@@ -57,12 +71,19 @@ class AsyncioAssociation(asyncio.Protocol):
         self._engine = Association(Role.REQUESTOR)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._events: deque[events.Event] = deque()
-        self._something_happened = asyncio.Event()
+        self._moments = Moments()
+        self._alarm: asyncio.TimerHandle | None = None
+        #: A message whose data set comes in parts holds it to the last part.
+        self._sending = asyncio.Lock()
         self._may_write = asyncio.Event()
         self._may_write.set()
-        self._artim: asyncio.TimerHandle | None = None
-        self._last_message_id = 0
+        self._established = self._loop.create_future()
+        self._waiting = Waiting[asyncio.Future[int]](self._engine.operations)
+        self._owed: deque[commands.Command] = deque()
+        self._ended = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._why: AssociationError | None = None
+        self._is_released = False
 
     @property
     def negotiated(self) -> Negotiated:
@@ -81,26 +102,41 @@ class AsyncioAssociation(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
+        self._moments.received = self._loop.time()
         self._carry_out(self._engine.receive_data(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Evt17, whoever closed."""
         self._transport = None
-        self._may_write.set()
         self._carry_out(self._engine.transport_closed())
-        self._stop_artim()
+        self._closed.set()
+        self._may_write.set()
 
     def pause_writing(self) -> None:
         """The transport holds enough."""
+        self._moments.writing = self._loop.time()
         self._may_write.clear()
+        self._set_alarm()
 
     def resume_writing(self) -> None:
         """The transport takes more."""
+        self._moments.writing = math.inf
         self._may_write.set()
 
-    def _artim_expired(self) -> None:
-        self._artim = None
-        self._carry_out(self._engine.timer_expired())
+    def _time_out(self) -> None:
+        self._alarm = None
+        due, clock = next_deadline(self._engine, self._moments, DEADLINES)
+        if self._loop.time() < due:
+            self._set_alarm()  # it has moved since
+        elif clock is Clock.ARTIM:
+            self._moments.artim = math.inf
+            self._carry_out(self._engine.timer_expired())
+        else:
+            self._end(DeadlineExceeded(f"waited too long for {clock.value}"))
+            if clock is Clock.WRITE and self._transport is not None:
+                self._transport.abort()  # an A-ABORT could not leave either
+            else:
+                self.abort()
 
     # What the engine answers.
 
@@ -116,39 +152,93 @@ class AsyncioAssociation(asyncio.Protocol):
                     if self._transport is not None:
                         self._transport.abort()  # the engine closes after the peer's last word
                 case effects.StartArtim():
-                    self._stop_artim()
-                    self._artim = self._loop.call_later(ARTIM_SECONDS, self._artim_expired)
+                    self._moments.artim = self._loop.time()
                 case effects.StopArtim():
-                    self._stop_artim()
+                    self._moments.artim = math.inf
                 case effects.PeerFault(cause):
                     print(f"the peer broke the protocol: {cause}", file=sys.stderr)
-                case events.DataSetReceived():
-                    pass  # of nothing that we ask for
-                case _:
-                    self._events.append(effect)
-        if len(self._events) > MOST_EVENTS:
-            self._events.clear()
-            self._abort()
-        self._something_happened.set()
+                case event:
+                    self._handle(event)
+        if self._engine.is_over:
+            self._end(AssociationError("the association has ended"))
+        self._set_alarm()
 
-    def _stop_artim(self) -> None:
-        if self._artim is not None:
-            self._artim.cancel()
-            self._artim = None
+    def _handle(self, event: events.Event) -> None:
+        match event:
+            case events.AssociationAccepted():
+                if not self._established.done():
+                    self._established.set_result(None)
+            case events.MessageReceived(context_id, message) if is_request(message):
+                # We perform nothing.
+                refusal = refusal_of(self.negotiated.contexts[context_id], message)
+                status = refusal.status if refusal else Status.UNRECOGNIZED_OPERATION
+                self._owe(commands.SendMessage(context_id, response_to(message, status)))
+            case events.MessageReceived(_, message) if is_response(message):
+                waiter = self._waiting.of(message)
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(message.status)
+            case events.ReleaseRequested():
+                self._owe(commands.AcceptRelease())
+            case events.AssociationReleased():
+                self._is_released = True
+                if not self._engine.is_over:  # two releases have met
+                    self._owe(commands.AcceptRelease())
+            case _:
+                reason = end_reason(event)
+                if reason is not None:
+                    self._end(reason)
 
-    def _abort(self) -> None:
+    def _owe(self, command: commands.Command) -> None:
+        """Answer the peer: at once, or when the data set that we are sending has ended."""
+        self._owed.append(command)
+        if len(self._owed) > MOST_OWED:
+            self._owed.clear()
+            self.abort()
+        self._pay()
+
+    def _pay(self) -> None:
+        while self._owed and not self._engine.is_sending_data_set:
+            command = self._owed.popleft()
+            if self._engine.allows(command):  # what came behind the request may have ended it
+                self._carry_out(self._engine.send(command))
+
+    def _end(self, why: AssociationError) -> None:
+        """Nobody need wait for anything any more; the first to say why is right."""
+        if self._why is None:
+            self._why = why
+        for waiter in (self._established, *self._waiting):
+            if not waiter.done():
+                waiter.set_exception(self._why)
+                waiter.exception()  # seen, also where nobody waits for it
+        self._ended.set()
+        self._may_write.set()
+
+    def _set_alarm(self) -> None:
+        due, _ = next_deadline(self._engine, self._moments, DEADLINES)
+        if self._alarm is not None:
+            if self._alarm.when() <= due:
+                return  # it looks again when it rings
+            self._alarm.cancel()
+            self._alarm = None
+        if due < math.inf:
+            self._alarm = self._loop.call_at(due, self._time_out)
+
+    def abort(self) -> None:
         """A-ABORT where there still is an association."""
-        if self._engine.state not in (Sta.STA1, Sta.STA13):
+        if self._engine.allows(commands.Abort()):
             self._carry_out(self._engine.send(commands.Abort()))
 
     # What the service-user asks for.
 
     async def __aenter__(self) -> Self:
         try:
-            self._carry_out(self._engine.send(commands.RequestAssociation(self._request)))
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await self._loop.create_connection(lambda: self, *self._address)
-            await self._wait_for(events.AssociationAccepted)
+            self._ask(commands.RequestAssociation(self._request))
+            try:
+                async with asyncio.timeout(DEADLINES.connect):
+                    await self._loop.create_connection(lambda: self, *self._address)
+            except TimeoutError:
+                raise DeadlineExceeded(f"waited too long for {Clock.CONNECT.value}") from None
+            await self._established
         except BaseException:
             await self._finish()
             raise
@@ -157,9 +247,13 @@ class AsyncioAssociation(asyncio.Protocol):
     async def __aexit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         try:
             if exception_type is None:
-                if self._engine.state is Sta.STA6:
-                    self._carry_out(self._engine.send(commands.RequestRelease()))
-                await self._wait_for(events.AssociationReleased)
+                async with self._sending:
+                    if not self._engine.allows(commands.RequestRelease()):
+                        raise self._why or AssociationError("the peer released the association")
+                    self._ask(commands.RequestRelease())
+                await self._ended.wait()
+                if self._why is not None and not self._is_released:
+                    raise self._why
         finally:
             await self._finish()
 
@@ -167,10 +261,13 @@ class AsyncioAssociation(asyncio.Protocol):
         """C-ECHO: the status that the peer answers."""
         context = context_for(self.negotiated, VERIFICATION)
         request = CEchoRequest(
-            message_id=self._message_id(), affected_sop_class_uid=context.abstract_syntax
+            message_id=self._engine.operations.next_message_id(),
+            affected_sop_class_uid=context.abstract_syntax,
         )
-        self._carry_out(self._engine.send(commands.SendMessage(context.context_id, request)))
-        return await self._status_of(request.message_id)
+        waiter = self._begin(request)
+        async with self._sending:
+            self._ask(commands.SendMessage(context.context_id, request))
+        return await self._answer_to(request, waiter)
 
     async def store(self, path: Path) -> int:
         """C-STORE of a Part 10 file, sent in parts as it is read: the status of the answer."""
@@ -179,125 +276,59 @@ class AsyncioAssociation(asyncio.Protocol):
             context = context_for(
                 self.negotiated, meta.media_storage_sop_class_uid, meta.transfer_syntax_uid
             )
-            request = CStoreRequest(
-                message_id=self._message_id(),
-                affected_sop_class_uid=meta.media_storage_sop_class_uid,
-                affected_sop_instance_uid=meta.media_storage_sop_instance_uid,
-            )
-            message = commands.SendMessage(context.context_id, request, has_data_set=True)
-            self._carry_out(self._engine.send(message))
-            async for part, is_last in data_set_parts(file, meta):
-                async with asyncio.timeout(WRITE_SECONDS):
+            request = store_request(meta, self._engine.operations.next_message_id())
+            waiter = self._begin(request)
+            parts = data_set_parts(file, meta)
+            async with self._sending:
+                self._ask(commands.SendMessage(context.context_id, request, has_data_set=True))
+                is_last = False
+                while not is_last:
+                    part, is_last = await asyncio.to_thread(next, parts)
                     await self._may_write.wait()
-                if self._engine.state is not Sta.STA6:
-                    break  # what has come tells why
-                data = commands.SendDataSet(context.context_id, part, is_last)
-                self._carry_out(self._engine.send(data))
-        return await self._status_of(request.message_id)
+                    if self._why is not None:
+                        raise self._why
+                    self._ask(commands.SendDataSet(context.context_id, part, is_last))
+            self._pay()
+        return await self._answer_to(request, waiter)
 
-    def _message_id(self) -> int:
-        self._last_message_id = self._last_message_id % 0xFFFF + 1
-        return self._last_message_id
+    def _begin(self, request: Request) -> asyncio.Future[int]:
+        waiter: asyncio.Future[int] = self._loop.create_future()
+        self._waiting.begin(request.message_id, waiter)
+        return waiter
 
-    async def _status_of(self, message_id: int) -> int:
-        match (await self._wait_for(events.MessageReceived)).message:
-            case CEchoResponse() | CStoreResponse() as response if (
-                response.message_id_being_responded_to == message_id
-            ):
-                return response.status
-            case _:  # we perform nothing, and have asked for nothing else
-                raise AssociationError("the peer sent a message that nobody waits for")
+    async def _answer_to(self, request: Request, waiter: asyncio.Future[int]) -> int:
+        try:
+            return await waiter
+        finally:
+            self._waiting.leave(request.message_id, waiter)
 
-    async def _wait_for(self, kind: type[SomeEvent]) -> SomeEvent:
-        """The next event of this kind.
-
-        Raises:
-            AssociationError: the association ended first.
-            TimeoutError: no answer came in time.
-        """
-        async with asyncio.timeout(ANSWER_SECONDS):
-            while True:
-                while not self._events:
-                    if self._transport is None:
-                        raise AssociationError("the association has ended")
-                    self._something_happened.clear()
-                    await self._something_happened.wait()
-                event = self._events.popleft()
-                if isinstance(event, kind):
-                    return event
-                reason = end_reason(event)
-                if reason is not None:
-                    raise reason
-                # The engine may be further on than this event: more can have come behind it.
-                if self._engine.state in (Sta.STA8, Sta.STA9):
-                    self._carry_out(self._engine.send(commands.AcceptRelease()))
+    def _ask(self, command: commands.Command) -> None:
+        """The reader may have ended the association while we waited for the lock."""
+        if self._why is not None:
+            raise self._why
+        self._moments.asked = self._loop.time()
+        self._carry_out(self._engine.send(command))
 
     async def _finish(self) -> None:
         """From any state: A-ABORT where there still is an association, and close."""
-        self._abort()
-        while self._transport is not None:  # ARTIM runs
-            self._something_happened.clear()
-            await self._something_happened.wait()
+        self.abort()
+        if self._transport is not None:  # ARTIM runs
+            await self._closed.wait()
+        if self._alarm is not None:
+            self._alarm.cancel()
 
 
-def file_meta(file: BinaryIO) -> FileMeta:
-    """The File Meta Information of a Part 10 file."""
-    return read_file_meta(file.read(FILE_HEAD_LENGTH))
-
-
-async def data_set_parts(file: BinaryIO, meta: FileMeta) -> AsyncIterator[tuple[bytes, bool]]:
-    """What stands behind the File Meta Information: parts, and whether each is the last."""
-    await asyncio.to_thread(file.seek, meta.data_set_offset)
-    part = await asyncio.to_thread(file.read, PART_LENGTH)
-    while ahead := await asyncio.to_thread(file.read, PART_LENGTH):
-        yield part, False
-        part = ahead
-    yield part, True
-
-
-def proposals(paths: Iterable[Path]) -> list[tuple[str, list[str]]]:
-    """The presentation contexts that C-ECHO and these files need, each once."""
-    found = {(VERIFICATION, IMPLICIT_VR_LITTLE_ENDIAN): None}
-    for path in paths:
-        with path.open("rb") as file:
-            meta = file_meta(file)
-        found[meta.media_storage_sop_class_uid, meta.transfer_syntax_uid] = None
-    return [(abstract_syntax, [syntax]) for abstract_syntax, syntax in found]
-
-
-async def converse(host: str, port: int, request: AssociateRequest, paths: list[Path]) -> bool:
+async def converse(arguments: Arguments) -> bool:
     """C-ECHO and the C-STOREs over one association; whether the peer took everything."""
-    statuses = []
-    async with AsyncioAssociation(host, port, request) as association:
-        status = await association.echo()
-        print(f"C-ECHO: {status:04X}H {describe_status(status)}")
-        statuses.append(status)
-        for path in paths:
-            status = await association.store(path)
-            print(f"C-STORE {path}: {status:04X}H {describe_status(status)}")
-            statuses.append(status)
-    return all(classify(status) is not StatusClass.FAILURE for status in statuses)
+    async with AsyncioAssociation(arguments.host, arguments.port, arguments.request) as association:
+        took = [tell("C-ECHO", await association.echo())]
+        took += [tell(f"C-STORE {path}", await association.store(path)) for path in arguments.files]
+    return all(took)
 
 
 def main() -> int:
-    """0 when the peer took everything, with or without a warning; else 1."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("host")
-    parser.add_argument("port", type=int)
-    parser.add_argument("files", nargs="*", type=Path)
-    parser.add_argument("--called", default="ANY-SCP", help="AE title of the peer")
-    parser.add_argument("--calling", default="EXAMPLE", help="AE title of ours")
-    arguments = parser.parse_args()
-    try:
-        request = associate_request(arguments.called, arguments.calling, proposals(arguments.files))
-        did_all = asyncio.run(converse(arguments.host, arguments.port, request, arguments.files))
-    except TimeoutError:
-        print("error: the peer took too long", file=sys.stderr)
-        return 1
-    except (IsocenterError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0 if did_all else 1
+    """What to exit with."""
+    return exit_code_of(lambda: asyncio.run(converse(arguments_of(__doc__))))
 
 
 if __name__ == "__main__":

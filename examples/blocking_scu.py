@@ -8,44 +8,47 @@ it what happened.  Whatever there is to know of DICOM is in `isocenter.engine`.
 
 from __future__ import annotations
 
-import argparse
 import math
 import socket
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import BinaryIO, Self, TypeVar
+from typing import Self, TypeVar
 
-from isocenter.engine import commands, effects, events
-from isocenter.engine.association import Association
-from isocenter.engine.dataset import FILE_HEAD_LENGTH, FileMeta, read_file_meta
-from isocenter.engine.dimse.messages import (
+from sending import arguments_of, data_set_parts, exit_code_of, file_meta, store_request, tell
+
+from isocenter.engine import (
+    VERIFICATION,
+    AssociateRequest,
+    Association,
+    AssociationError,
     CEchoRequest,
-    CEchoResponse,
-    CStoreRequest,
-    CStoreResponse,
+    Clock,
+    DeadlineExceeded,
+    Deadlines,
+    Effect,
+    Moments,
+    Negotiated,
+    Role,
+    Status,
+    commands,
+    context_for,
+    effects,
+    end_reason,
+    events,
+    is_request,
+    is_response,
+    next_deadline,
+    refusal_of,
+    response_to,
 )
-from isocenter.engine.dimse.status import StatusClass, classify, describe_status
-from isocenter.engine.driving import associate_request, context_for, end_reason
-from isocenter.engine.effects import Effect
-from isocenter.engine.errors import AssociationError, IsocenterError
-from isocenter.engine.negotiation import Negotiated, Role
-from isocenter.engine.pdu import AssociateRequest
-from isocenter.engine.states import Sta
-from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 
-#: In seconds.  ARTIM is the standard's: how long a peer may take to close after an A-ABORT.  The
-#: others are ours: PS3.8 does not say how long to wait for a peer that is silent or takes nothing.
-ARTIM_SECONDS = 5.0
-CONNECT_SECONDS = 10.0
-ANSWER_SECONDS = 60.0
-WRITE_SECONDS = 30.0
+DEADLINES = Deadlines()
 #: In bytes.
 RECEIVE_LENGTH = 65_536
-PART_LENGTH = 262_144
 
 SomeEvent = TypeVar("SomeEvent", bound=events.Event)
 
@@ -59,10 +62,8 @@ class BlockingAssociation:
         self._engine = Association(Role.REQUESTOR)
         self._sock: socket.socket | None = None
         self._events: deque[events.Event] = deque()
-        self._artim_ends = math.inf
-        self._answer_due = math.inf
+        self._moments = Moments()
         self._is_cut = False
-        self._last_message_id = 0
 
     @property
     def negotiated(self) -> Negotiated:
@@ -74,7 +75,7 @@ class BlockingAssociation:
 
     def __enter__(self) -> Self:
         try:
-            self._carry_out(self._engine.send(commands.RequestAssociation(self._request)))
+            self._ask(commands.RequestAssociation(self._request))
             self._carry_out(self._engine.transport_opened())
             self._wait_for(events.AssociationAccepted)
         except BaseException:
@@ -85,8 +86,8 @@ class BlockingAssociation:
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         try:
             if exception_type is None:
-                if self._engine.state is Sta.STA6:
-                    self._carry_out(self._engine.send(commands.RequestRelease()))
+                if self._engine.allows(commands.RequestRelease()):
+                    self._ask(commands.RequestRelease())
                 self._wait_for(events.AssociationReleased)
         finally:
             self._finish()
@@ -95,10 +96,11 @@ class BlockingAssociation:
         """C-ECHO: the status that the peer answers."""
         context = context_for(self.negotiated, VERIFICATION)
         request = CEchoRequest(
-            message_id=self._message_id(), affected_sop_class_uid=context.abstract_syntax
+            message_id=self._engine.operations.next_message_id(),
+            affected_sop_class_uid=context.abstract_syntax,
         )
-        self._carry_out(self._engine.send(commands.SendMessage(context.context_id, request)))
-        return self._status_of(request.message_id)
+        self._ask(commands.SendMessage(context.context_id, request))
+        return self._status()
 
     def store(self, path: Path) -> int:
         """C-STORE of a Part 10 file, sent in parts as it is read: the status of the answer."""
@@ -107,32 +109,24 @@ class BlockingAssociation:
             context = context_for(
                 self.negotiated, meta.media_storage_sop_class_uid, meta.transfer_syntax_uid
             )
-            request = CStoreRequest(
-                message_id=self._message_id(),
-                affected_sop_class_uid=meta.media_storage_sop_class_uid,
-                affected_sop_instance_uid=meta.media_storage_sop_instance_uid,
-            )
-            message = commands.SendMessage(context.context_id, request, has_data_set=True)
-            self._carry_out(self._engine.send(message))
+            request = store_request(meta, self._engine.operations.next_message_id())
+            self._ask(commands.SendMessage(context.context_id, request, has_data_set=True))
             for part, is_last in data_set_parts(file, meta):
                 if self._is_cut:
                     break  # what is there to be received tells why
-                data = commands.SendDataSet(context.context_id, part, is_last)
-                self._carry_out(self._engine.send(data))
-        return self._status_of(request.message_id)
+                self._ask(commands.SendDataSet(context.context_id, part, is_last))
+        return self._status()
 
-    def _message_id(self) -> int:
-        self._last_message_id = self._last_message_id % 0xFFFF + 1
-        return self._last_message_id
+    def _ask(self, command: commands.Command) -> None:
+        self._carry_out(self._engine.send(command))
+        self._moments.asked = monotonic()
 
-    def _status_of(self, message_id: int) -> int:
-        match self._wait_for(events.MessageReceived).message:
-            case CEchoResponse() | CStoreResponse() as response if (
-                response.message_id_being_responded_to == message_id
-            ):
-                return response.status
-            case _:  # we perform nothing, and have asked for nothing else
-                raise AssociationError("the peer sent a message that nobody waits for")
+    def _status(self) -> int:
+        """Of the response to the one operation that is outstanding."""
+        while True:
+            message = self._wait_for(events.MessageReceived).message
+            if is_response(message):
+                return message.status
 
     def _wait_for(self, kind: type[SomeEvent]) -> SomeEvent:
         """The next event of this kind.
@@ -140,27 +134,38 @@ class BlockingAssociation:
         Raises:
             AssociationError: the association ended first, or no answer came in time.
         """
-        self._answer_due = monotonic() + ANSWER_SECONDS
         while True:
             while not self._events:
                 if self._sock is None:
                     raise AssociationError("the peer released the association")
                 self._receive()
             event = self._events.popleft()
+            self._answer(event)
             if isinstance(event, kind):
                 return event
             reason = end_reason(event)
             if reason is not None:
                 raise reason
-            # The engine may be further on than this event: more can have come in the same chunk.
-            if self._engine.state in (Sta.STA8, Sta.STA9) and not self._engine.is_sending_data_set:
-                self._carry_out(self._engine.send(commands.AcceptRelease()))
+
+    def _answer(self, event: events.Event) -> None:
+        """What the peer asks of us: nothing that we perform."""
+        match event:
+            case events.MessageReceived(context_id, message) if is_request(message):
+                refusal = refusal_of(self.negotiated.contexts[context_id], message)
+                status = refusal.status if refusal else Status.UNRECOGNIZED_OPERATION
+                response = commands.SendMessage(context_id, response_to(message, status))
+                self._send_if_allowed(response)
+            case events.ReleaseRequested() | events.AssociationReleased():
+                self._send_if_allowed(commands.AcceptRelease())
+
+    def _send_if_allowed(self, command: commands.Command) -> None:
+        """The engine may be further on than this event: more can have come in the same chunk."""
+        if self._engine.allows(command):
+            self._carry_out(self._engine.send(command))
 
     def _finish(self) -> None:
         """From any state: A-ABORT where there still is an association, and close."""
-        self._answer_due = math.inf
-        if self._engine.state not in (Sta.STA1, Sta.STA13):
-            self._carry_out(self._engine.send(commands.Abort()))
+        self._send_if_allowed(commands.Abort())
         while self._sock is not None:  # ARTIM runs
             self._receive()
 
@@ -170,16 +175,16 @@ class BlockingAssociation:
         for effect in answer:
             match effect:
                 case effects.OpenTransport():
-                    self._sock = socket.create_connection(self._address, CONNECT_SECONDS)
+                    self._sock = socket.create_connection(self._address, DEADLINES.connect)
                     self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 case effects.SendBytes(buffers):
                     self._write(b"".join(buffers))  # headers and data leave together
                 case effects.CloseTransport():
                     self._close()
                 case effects.StartArtim():
-                    self._artim_ends = monotonic() + ARTIM_SECONDS
+                    self._moments.artim = monotonic()
                 case effects.StopArtim():
-                    self._artim_ends = math.inf
+                    self._moments.artim = math.inf
                 case effects.PeerFault(cause):
                     print(f"the peer broke the protocol: {cause}", file=sys.stderr)
                 case _:
@@ -188,20 +193,21 @@ class BlockingAssociation:
     def _receive(self) -> None:
         """Wait until something happens, tell the engine, and carry out its answer."""
         assert self._sock is not None
-        due = min(self._artim_ends, self._answer_due)
+        due, clock = next_deadline(self._engine, self._moments, DEADLINES)
         try:
             if due <= monotonic():
                 raise TimeoutError
             self._sock.settimeout(due - monotonic() if due < math.inf else None)
             chunk = self._sock.recv(RECEIVE_LENGTH)
         except TimeoutError:
-            if due < self._artim_ends:
-                raise AssociationError(f"no answer within {ANSWER_SECONDS:g} s") from None
-            self._artim_ends = math.inf
+            if clock is not Clock.ARTIM:
+                raise DeadlineExceeded(f"waited too long for {clock.value}") from None
+            self._moments.artim = math.inf
             self._carry_out(self._engine.timer_expired())
             return
         except OSError:
             chunk = b""  # reset by the peer
+        self._moments.received = monotonic()
         if chunk:
             self._carry_out(self._engine.receive_data(chunk))
         else:
@@ -213,7 +219,7 @@ class BlockingAssociation:
         if self._sock is None or self._is_cut:
             return
         try:
-            self._sock.settimeout(WRITE_SECONDS)
+            self._sock.settimeout(DEADLINES.write_blocked)
             self._sock.sendall(data)
         except TimeoutError:
             self._is_cut = True
@@ -228,55 +234,18 @@ class BlockingAssociation:
             self._sock = None
 
 
-def file_meta(file: BinaryIO) -> FileMeta:
-    """The File Meta Information of a Part 10 file."""
-    return read_file_meta(file.read(FILE_HEAD_LENGTH))
-
-
-def data_set_parts(file: BinaryIO, meta: FileMeta) -> Iterator[tuple[bytes, bool]]:
-    """What stands behind the File Meta Information: parts, and whether each is the last."""
-    file.seek(meta.data_set_offset)
-    part = file.read(PART_LENGTH)
-    while ahead := file.read(PART_LENGTH):
-        yield part, False
-        part = ahead
-    yield part, True
-
-
-def proposals(paths: Iterable[Path]) -> list[tuple[str, list[str]]]:
-    """The presentation contexts that C-ECHO and these files need, each once."""
-    found = {(VERIFICATION, IMPLICIT_VR_LITTLE_ENDIAN): None}
-    for path in paths:
-        with path.open("rb") as file:
-            meta = file_meta(file)
-        found[meta.media_storage_sop_class_uid, meta.transfer_syntax_uid] = None
-    return [(abstract_syntax, [syntax]) for abstract_syntax, syntax in found]
+def converse() -> bool:
+    """C-ECHO and the C-STOREs over one association; whether the peer took everything."""
+    arguments = arguments_of(__doc__)
+    with BlockingAssociation(arguments.host, arguments.port, arguments.request) as association:
+        took = [tell("C-ECHO", association.echo())]
+        took += [tell(f"C-STORE {path}", association.store(path)) for path in arguments.files]
+    return all(took)
 
 
 def main() -> int:
-    """0 when the peer took everything, with or without a warning; else 1."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("host")
-    parser.add_argument("port", type=int)
-    parser.add_argument("files", nargs="*", type=Path)
-    parser.add_argument("--called", default="ANY-SCP", help="AE title of the peer")
-    parser.add_argument("--calling", default="EXAMPLE", help="AE title of ours")
-    arguments = parser.parse_args()
-    failed = False
-    try:
-        request = associate_request(arguments.called, arguments.calling, proposals(arguments.files))
-        with BlockingAssociation(arguments.host, arguments.port, request) as association:
-            status = association.echo()
-            print(f"C-ECHO: {status:04X}H {describe_status(status)}")
-            failed |= classify(status) is StatusClass.FAILURE
-            for path in arguments.files:
-                status = association.store(path)
-                print(f"C-STORE {path}: {status:04X}H {describe_status(status)}")
-                failed |= classify(status) is StatusClass.FAILURE
-    except (IsocenterError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 1 if failed else 0
+    """What to exit with."""
+    return exit_code_of(converse)
 
 
 if __name__ == "__main__":

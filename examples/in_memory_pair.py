@@ -29,6 +29,7 @@ from isocenter.engine.dimse.messages import (
 from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.driving import associate_request, context_for
 from isocenter.engine.effects import Effect
+from isocenter.engine.incoming import Arrived, Incoming
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Acceptor, Offer, Role, negotiate
 from isocenter.engine.pdu import AssociateReject
@@ -159,14 +160,14 @@ class Pair:
     def _tell(self, end: End, event: events.Event) -> None:
         if isinstance(event, events.DataSetReceived):
             end.data_set_length += len(event.data)
-            if not event.is_last:
-                return
-            end.heard.append(f"DataSetReceived: {end.data_set_length} bytes")
-            end.data_set_length = 0
+            if event.is_last:
+                end.heard.append(f"DataSetReceived: {end.data_set_length} bytes")
+                end.data_set_length = 0
         else:
             end.heard.append(in_words(event))
         command = end.user(end.engine, event)
-        if command is not None:
+        # What came behind the event in the same chunk may have ended the association.
+        if command is not None and end.engine.allows(command):
             self.send(end, command)
 
 
@@ -186,14 +187,13 @@ def in_words(event: events.Event) -> str:
 
 def requestor(engine: Association, event: events.Event) -> Command | None:
     """Asks for a C-ECHO, then a C-STORE, then to be released."""
-    if engine.state is not Sta.STA6 or engine.negotiated is None:
-        return None  # whatever came behind the event in the same chunk has ended it
     match event:
         case events.AssociationAccepted(_, negotiated):
             context = context_for(negotiated, VERIFICATION)
             echo = CEchoRequest(message_id=1, affected_sop_class_uid=VERIFICATION)
             return commands.SendMessage(context.context_id, echo)
         case events.MessageReceived(_, CEchoResponse()):
+            assert engine.negotiated is not None
             context = context_for(engine.negotiated, CT_IMAGE_STORAGE)
             store = CStoreRequest(
                 message_id=2,
@@ -208,31 +208,32 @@ def requestor(engine: Association, event: events.Event) -> Command | None:
 
 
 class StoringAcceptor:
-    """Answers C-ECHO at once, and C-STORE when its data set is complete."""
+    """Answers every request when it is whole: C-ECHO at once, C-STORE after its data set."""
 
     def __init__(self) -> None:
-        self._storing: CStoreRequest | None = None
+        self._incoming = Incoming()
 
     def __call__(self, engine: Association, event: events.Event) -> Command | None:
-        match event, engine.state:
-            case events.AssociationRequested(request), Sta.STA3:
+        match event:
+            case events.AssociationRequested(request):
                 answer = negotiate(request, ACCEPTOR)
                 if isinstance(answer, AssociateReject):
                     return commands.RejectAssociation(answer)
                 return commands.AcceptAssociation(answer)
-            case events.MessageReceived(_, CStoreRequest() as request, True), Sta.STA6:
-                self._storing = request
-                return None
-            case events.MessageReceived(context_id, message, _), Sta.STA6 if is_request(message):
-                return commands.SendMessage(context_id, response_to(message, Status.SUCCESS))
-            case events.DataSetReceived(context_id), Sta.STA6 if self._storing is not None:
-                response = response_to(self._storing, Status.SUCCESS)
-                self._storing = None
-                return commands.SendMessage(context_id, response)
-            case events.ReleaseRequested(), Sta.STA8:
+            case events.MessageReceived():
+                return self._answer(self._incoming.begin(event, lambda _: None))
+            case events.DataSetReceived():
+                return self._answer(self._incoming.add(event))
+            case events.ReleaseRequested():
                 return commands.AcceptRelease()
             case _:
                 return None
+
+    def _answer(self, arrived: Arrived | None) -> Command | None:
+        if arrived is None or not is_request(arrived.message):
+            return None
+        response = response_to(arrived.message, Status.SUCCESS)
+        return commands.SendMessage(arrived.context_id, response)
 
 
 OFFER = Offer(transfer_syntaxes=(IMPLICIT_VR_LITTLE_ENDIAN,))

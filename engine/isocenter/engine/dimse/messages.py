@@ -107,6 +107,7 @@ __all__ = [
     "encode_message",
     "decode_message",
     "is_request",
+    "is_response",
     "response_to",
     "sop_class_of",
     "sop_instance_of",
@@ -217,6 +218,7 @@ _DECODERS: Final = {
     for rule in MESSAGES
 }
 _REQUESTS: Final = frozenset({*RESPONSES, UnrecognizedMessage})
+_RESPONSES: Final = frozenset({*RESPONSES.values(), UnrecognizedMessageResponse})
 #: What a response says again of its request (``(=)`` in PS3.7 9.1 and 10.1): its field, and
 #: the field of the request.
 _ECHOED: Final = {
@@ -244,6 +246,11 @@ _RESPONSE_PARTS: Final[dict[type[Message], tuple[type[Any], tuple[tuple[str, str
 def is_request(message: object) -> TypeGuard[Request]:
     """Whether *message* asks for an operation or notification, which gets a response."""
     return type(message) in _REQUESTS
+
+
+def is_response(message: object) -> TypeGuard[Response]:
+    """Whether *message* answers a request; neither this nor `is_request` holds for C-CANCEL-RQ."""
+    return type(message) in _RESPONSES
 
 
 def sop_class_of(request: Request) -> str:

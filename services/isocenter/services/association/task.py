@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Final, assert_never, cast
+from typing import Final, assert_never
 
 import trio
 
 from isocenter.engine import commands, effects, events
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.deadlines import Clock
-from isocenter.engine.dimse.messages import CCancelRequest, Response, is_request
+from isocenter.engine.dimse.messages import is_request, is_response
 from isocenter.engine.driving import end_reason
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import AssociationError, AssociationRejectedError, DeadlineExceeded
@@ -229,9 +229,9 @@ class AssociationTask(Invoking, Performing):
         if is_request(message):
             await self._request_received(event, message)
             return
-        assert not isinstance(message, CCancelRequest)  # has an event of its own
+        assert is_response(message)  # C-CANCEL-RQ has an event of its own
         if self._incoming.begin(event) is not None:
-            await self._deliver(ReceivedResponse(cast(Response, message), None))
+            await self._deliver(ReceivedResponse(message, None))
 
     async def _part_received(self, event: events.DataSetReceived) -> None:
         incoming, filling = self._incoming, self._filling
@@ -244,5 +244,5 @@ class AssociationTask(Invoking, Performing):
             incoming.forget()
             await self.abort(AssociationError("the data set of a response passes its limit"))
         elif arrived is not None:
-            response = cast(Response, arrived.message)
-            await self._deliver(ReceivedResponse(response, arrived.data_set))
+            assert is_response(arrived.message)
+            await self._deliver(ReceivedResponse(arrived.message, arrived.data_set))
