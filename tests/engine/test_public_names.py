@@ -37,8 +37,8 @@ Message Request Response CStoreRequest CStoreResponse CFindRequest CFindResponse
 CGetResponse CMoveRequest CMoveResponse CEchoRequest CEchoResponse CCancelRequest
 NEventReportRequest NEventReportResponse NGetRequest NGetResponse NSetRequest NSetResponse
 NActionRequest NActionResponse NCreateRequest NCreateResponse NDeleteRequest NDeleteResponse
-UnrecognizedMessage UnrecognizedMessageResponse is_request is_response response_to sop_class_of
-sop_instance_of
+UnrecognizedMessage UnrecognizedMessageResponse is_request is_response
+response_to sop_class_of sop_instance_of
 
 Operations Outstanding SubOperations
 
@@ -59,8 +59,8 @@ CMoveRequest CMoveResponse CRequest CResponse CStoreRequest CStoreResponse NActi
 NActionResponse NCreateRequest NCreateResponse NDeleteRequest NDeleteResponse
 NEventReportRequest NEventReportResponse NGetRequest NGetResponse NRequest NResponse NSetRequest
 NSetResponse UnrecognizedMessage UnrecognizedMessageResponse Message Request Response
-COMMAND_FIELDS RESPONSE_BIT encode_message decode_message is_request is_response response_to sop_class_of
-sop_instance_of
+COMMAND_FIELDS RESPONSE_BIT encode_message decode_message is_request is_response
+response_to sop_class_of sop_instance_of
 
 FIELDS MESSAGES Field MessageRule Presence
 
