@@ -8,6 +8,7 @@ them ended the association then shows when those that were not answered are sent
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -19,6 +20,7 @@ import trio
 from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
 from isocenter.engine.errors import (
     AssociationError,
+    AssociationRejectedError,
     DeadlineExceeded,
     IsocenterError,
     LocalProtocolError,
@@ -34,6 +36,13 @@ PATIENCE: Final = 10
 #: An association counts for so many when the peer was waited for in vain: one object may be
 #: what a peer hangs at, a second time it is the peer.
 _WAITED_IN_VAIN: Final = 5
+
+#: Result of an A-ASSOCIATE-RJ.
+_TRANSIENT: Final = 2
+#: Seconds until an association is requested again that a peer rejected for now, one time after
+#: the other: it may not have noticed yet that the one before has ended, or rejects one for the
+#: other of two that come together.
+_PAUSES: Final = (0.2, 0.4, 0.8, 1.6)
 
 T = TypeVar("T")
 
@@ -118,6 +127,8 @@ class Transfer(Generic[T]):
         self._in_vain = 0
         self._given_up: IsocenterError | None = None
         self._cannot_associate: IsocenterError | None = None
+        #: Associations that stand now.
+        self._standing = 0
 
     @property
     def left(self) -> Sequence[T]:
@@ -142,21 +153,32 @@ class Transfer(Generic[T]):
         It may run several times at once: they share the work, and what one cannot send any
         more the others do.
         """
+        pauses = iter(_PAUSES)
         while self._is_wanted():
             is_open = is_done = is_answered = False
             ended: IsocenterError | None = None
             try:
                 async with open_association() as association:
                     is_open = True
-                    is_answered, ended = await self.over(association.task)
+                    self._standing += 1
+                    try:
+                        is_answered, ended = await self.over(association.task)
+                    finally:
+                        self._standing -= 1
                     is_done = True
             except IsocenterError as error:
                 if not is_open:
-                    self._cannot_associate = error
-                    return
+                    pause = None if self._standing else next(pauses, None)
+                    if pause is None or not _is_transient(error):
+                        self._cannot_associate = error
+                        return
+                    # Not at the same moment as another that was rejected with this one.
+                    await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+                    continue
                 if not is_done:
                     raise
                 ended = ended or error
+            pauses = iter(_PAUSES)
             if not is_answered:
                 self._in_vain += _WAITED_IN_VAIN if isinstance(ended, DeadlineExceeded) else 1
                 if self._in_vain >= self._patience:
@@ -220,6 +242,11 @@ class Transfer(Generic[T]):
     async def _taken_down(self) -> None:
         if self._after is not None:
             await self._after()
+
+
+def _is_transient(error: IsocenterError) -> bool:
+    """Whether the peer said that it may be otherwise soon (PS3.8 Table 9-21)."""
+    return isinstance(error, AssociationRejectedError) and error.result == _TRANSIENT
 
 
 @dataclass(slots=True)

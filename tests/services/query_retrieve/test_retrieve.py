@@ -36,7 +36,7 @@ from isocenter.services.ports import ObjectReader, StorageError, StoredInstance
 from isocenter.services.query_retrieve.get import Get
 from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.query_retrieve.move import Move
-from isocenter.services.server import Server
+from isocenter.services.server import Server, ServerLimits
 from isocenter.services.transfer import PATIENCE
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import CT, STUDY, data_set, opened, store, uid
@@ -363,6 +363,44 @@ async def test_a_cancel_between_two_associations_is_obeyed() -> None:
             await requestor.association.task.no_more_of(CMoveRequest)
     assert destination.received == [uid(1)]
     assert destination.asked == Counter(uids(1, 2))
+
+
+@pytest.mark.parametrize("bad", [(), (3, 4, 30)], ids=str)
+async def test_a_destination_that_takes_one_association_at_once(bad: tuple[int, ...]) -> None:
+    """Two that come together it may both reject; and one that comes early after another."""
+    destination = Destination(at=dict.fromkeys(uids(*bad), abort))
+    limits = ServerLimits(associations=1)
+    async with (
+        archive_of(40) as archive,
+        moving(archive, destination, associations=3, server_limits=limits) as requestor,
+    ):
+        result = await requestor.move()
+    assert (result.completed, result.failed) == (40 - len(bad), len(bad))
+
+
+async def test_a_destination_that_rejects_for_now_is_asked_again_and_then_no_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with (
+        archive_of(3) as archive,
+        moving(archive, Destination(), server_limits=ServerLimits(associations=1)) as requestor,
+        open_association(
+            Peer("ISOCENTER", "127.0.0.1", port_of(requestor.destination)), [(CT, BASIC_SYNTAXES)]
+        ) as busy,
+    ):
+        started = trio.current_time()
+        result = await requestor.move()
+        assert (result.status, result.failed) == (NOTHING_DONE, 3)
+        assert 1.5 < trio.current_time() - started < 10
+
+        async def leave() -> None:
+            await trio.sleep(0.5)
+            await busy.task.release()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave)
+            result = await requestor.move()
+    assert (result.status, result.completed) == (SUCCESS, 3)
 
 
 # Places at the destination.
