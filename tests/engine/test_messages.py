@@ -534,3 +534,22 @@ def test_we_write_what_pynetdicom_writes(message: Message) -> None:
     ((_, fragment),) = pdata.presentation_data_value_list
     assert decode_message(fragment[1:]) == (message, False)
     assert encode_message(message, False) == fragment[1:]
+
+
+@pytest.mark.parametrize(
+    ("field", "title"),
+    [(b"DEST  ", "DEST"), (b"DEST\0 ", "DEST"), (b"DE\0ST\xff", "DE"), (b"\0DEST ", "")],
+)
+def test_ae_titles_of_a_command_end_at_the_first_nul(field: bytes, title: str) -> None:
+    """As those of an association do (PS3.5 6.2 asks for spaces alone)."""
+    request = CMoveRequest(
+        message_id=1, affected_sop_class_uid="1.2.840.10008.5.1.4.1.2.2.2", move_destination="DEST"
+    )
+    encoded = encode_message(request, has_data_set=True)
+    odd = struct.pack("<HHI", 0, 0x0600, len(field)) + field
+    usual = struct.pack("<HHI", 0, 0x0600, 4) + b"DEST"
+    length = int.from_bytes(encoded[8:12], "little") + len(odd) - len(usual)
+    encoded = encoded[:8] + length.to_bytes(4, "little") + encoded[12:].replace(usual, odd)
+    message, _ = decode_message(encoded)
+    assert isinstance(message, CMoveRequest)
+    assert message.move_destination == title

@@ -171,17 +171,19 @@ def _read(buffer: memoryview, start: int, *, may_hold_another: bool) -> FileMeta
     elif not is_announced:
         forgiven.append(f"group length {'missing' if announced is None else 'wrong'}")
     end = found[-1].end if found else start
+    has_leftover = False
     if is_announced and encoding_of(syntax).deflated:
         # What was deflated may look like anything.
         end = found[count - 1].end
     else:
         behind = _behind_leftover(buffer, end, syntax)
-        if len(found) > count or behind > end:
-            end = behind
-            forgiven.append("elements of group 0002 in front of the data set, left out")
+        has_leftover = len(found) > count or behind > end
+        end = behind
     inner = None
-    if may_hold_another and len(found) == count:
+    if may_hold_another and is_announced and not has_leftover:
         inner = _inner_file(buffer, end)
+    if has_leftover:
+        forgiven.append("elements of group 0002 in front of the data set, left out")
     if inner is not None:
         if syntax and inner.transfer_syntax_uid not in ("", syntax):
             raise DataSetError(
