@@ -126,6 +126,7 @@ def test_environments_of_tox_exist(page: Path) -> None:
 
 # -- Numbers in sentences -----------------------------------------------------------------
 
+UNIT = text_of("packaging/systemd/isocenter.service")
 CONSUMER = {field.name: field.default for field in fields(Consumer)}
 #: Page, what it says, and what that is in the code.
 NUMBERS: tuple[tuple[str, str, object], ...] = (
@@ -171,6 +172,9 @@ NUMBERS: tuple[tuple[str, str, object], ...] = (
     ("how-to/admit-a-modality.md", "ten failures", identity._MOST_FAILURES == 10),
     ("how-to/admit-a-modality.md", "30 days before", WARN_WITHIN.days == 30),
     ("how-to/install-as-a-service.md", "within 60 days", RENEW_WITHIN.days == 60),
+    ("how-to/install-as-a-service.md", "after six starts", "StartLimitBurst=6\n" in UNIT),
+    ("how-to/install-as-a-service.md", "in ten minutes", "StartLimitIntervalSec=600\n" in UNIT),
+    ("how-to/install-as-a-service.md", "after 30 s without", "WatchdogSec=30\n" in UNIT),
 )
 
 

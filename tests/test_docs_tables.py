@@ -20,6 +20,7 @@ from isocenter.services.policy.permissions import (
     permission_texts,
     union,
 )
+from isocenter.services.reloading import _EXCHANGED
 from isocenter.services.rules.conditions import CALLED_AE, CALLING_AE
 from isocenter.services.rules.conditions import FIELDS as RULE_FIELDS
 from isocenter.services.settings.loading import AuditSettings
@@ -154,6 +155,13 @@ def test_every_field_of_the_worklist_has_its_row() -> None:
 def test_every_field_of_a_rule_is_named() -> None:
     (line,) = re.findall(r"(?ms)^- \*\*Fields\*\*: (.*?);", text_of("docs/how-to/rules.md"))
     assert names_in(line) == RULE_FIELDS.keys() | {CALLING_AE, CALLED_AE}
+
+
+def test_what_a_reload_exchanges_is_named() -> None:
+    rows = rows_of(text_of("docs/how-to/admit-a-modality.md"), "| what | when it holds |")
+    (what,) = [row[0] for row in rows if "reload" in row[1]]
+    for name in (*_EXCHANGED, "tls"):
+        assert re.search(rf"`\[{name}\]`|\b{name}\b", what), name
 
 
 def test_every_tls_profile_has_its_row() -> None:
