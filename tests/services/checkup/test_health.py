@@ -76,7 +76,7 @@ def test_who_was_turned_away_shows_at_once(tmp_path: Path) -> None:
 
 def test_reasons_are_told_to_who_has_the_token(tmp_path: Path) -> None:
     token, config, web = tmp_path / "token", tmp_path / "isocenter.toml", free_port()
-    token.write_text("s3cret-token\n", "ascii")
+    token.write_text("s3cret-token-of-ours\n", "ascii")
     token.chmod(0o600)
     config.write_text(
         f'[monitoring]\nport = {web}\ntoken_file = "{token}"\ndisk_warning = 1\n'

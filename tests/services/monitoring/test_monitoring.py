@@ -203,7 +203,7 @@ def test_who_comes_by_another_name_gets_the_state_only(archive: ServedArchive, h
 
 def test_with_a_token_figures_are_for_those_who_have_it(tmp_path: Path) -> None:
     token = tmp_path / "token"
-    token.write_text("s3cret-token\n", "ascii")
+    token.write_text("s3cret-token-of-ours\n", "ascii")
     config = tmp_path / "c.toml"
     config.write_text('[monitoring]\ntoken_file = "token"\n', "utf-8")
     options = ("--data-dir", tmp_path / "d", "--no-tls", "--port", 0, "--config", config)
@@ -212,14 +212,25 @@ def test_with_a_token_figures_are_for_those_who_have_it(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert f"{token} is open to others; chmod 600 {token}" in refused.stdout
     token.chmod(0o600)
+    for wrong in ("short", "with space in it, and long"):
+        token.write_text(wrong, "ascii")
+        refused = isocenter_command("serve", *options, "--check-config")
+        assert (refused.returncode, "holds no token" in refused.stdout) == (2, True)
+    token.write_text("s3cret-token-of-ours\n", "ascii")
     with served_archive(tmp_path, "--config", config) as archive:
         address = address_of(archive)
-        for wrong in ("", "Bearer", "Bearer s3cret", "Basic s3cret-token", "Bearer s3cret-tokens"):
+        for wrong in (
+            "",
+            "Bearer",
+            "Bearer s3cret",
+            "Basic s3cret-token-of-ours",
+            "Bearer s3cret-token-of-ourss",
+        ):
             assert statuses(address, Authorization=wrong) == OPEN | {"/metrics": 401}
             assert json.loads(get(address + "/health", Authorization=wrong)[1]) == {
                 "status": "healthy"
             }
-        right = {"Authorization": "bearer s3cret-token", "Host": "archive.example"}
+        right = {"Authorization": "bearer s3cret-token-of-ours", "Host": "archive.example"}
         assert statuses(address, **right) == OPEN
         assert "database" in json.loads(get(address + "/health", **right)[1])
 

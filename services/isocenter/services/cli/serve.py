@@ -30,13 +30,14 @@ from isocenter.services.cli.workers import run_workers
 from isocenter.services.duty import on_duty
 from isocenter.services.events.targets import check
 from isocenter.services.listening import Bind, open_listener, open_listeners
+from isocenter.services.monitoring.http import read_token
 from isocenter.services.monitoring.metrics import shared_folder
 from isocenter.services.monitoring.running import Monitoring
 from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.pid_file import PidFile
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_control_of, rejected_callers_of
-from isocenter.services.private_files import make_private_directory, read_secret
+from isocenter.services.private_files import make_private_directory
 from isocenter.services.reloading import Reloader
 from isocenter.services.rules.evaluation import Rules
 from isocenter.services.server import Record, Server, serve_on
@@ -122,7 +123,7 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
             for consumer in settings.events.consumers:
                 check(consumer)
             token_file = settings.monitoring.token_file
-            token = b"" if token_file is None else read_secret(token_file)
+            token = b"" if token_file is None else read_token(token_file)
             if only_check:
                 binds = composition.binds_of(settings, tls)
                 composition.order_bind_of(settings, tls)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import h11
@@ -20,6 +22,7 @@ import trio
 
 from isocenter.services.listening import Shortage
 from isocenter.services.networks import is_loopback
+from isocenter.services.private_files import SecretFileError, read_secret
 
 log = logging.getLogger("isocenter.http")
 
@@ -30,6 +33,8 @@ DEADLINE_SECONDS: Final = 10.0
 _MOST_HEADER_BYTES: Final = 8 << 10
 _RECEIVED: Final = 4 << 10
 _MOST_REQUESTS: Final = 100
+#: What can stand in ``Authorization: Bearer`` (RFC 6750 2.1), and cannot be guessed by trying.
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/=-]{16,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,21 @@ class Answer:
     content_type: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+
+
+def read_token(path: Path) -> bytes:
+    """The token by which figures are shown.
+
+    Raises:
+        SecretFileError: the file cannot be used, or holds no such token.
+    """
+    token = read_secret(path)
+    if _TOKEN.fullmatch(token) is None:
+        raise SecretFileError(
+            f"{path} holds no token: at least 16 letters, digits or . _ ~ + / = -, as "
+            "openssl rand -hex 32 makes them"
+        )
+    return token
 
 
 #: A page by its path; the argument: whether figures are for the caller.  None: the page is not.
