@@ -26,10 +26,13 @@ from isocenter.engine.dataset import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     DataSetError,
+    DataSetLimitError,
+    ElementScanner,
     Encoding,
     Fragments,
     Inflater,
     Reencoder,
+    Survey,
     encoding_of,
     read_data_set,
     read_file_meta,
@@ -49,7 +52,7 @@ UNCOMPRESSED = {
     "1.2.840.10008.1.2.1.99",
 }
 #: The deflated file has a nearly empty image.
-ROOMY = Limits(inflate_ratio=1_100, identifier=1 << 22)
+ROOMY = Limits(identifier=1 << 22)
 PIXELS = 0x7FE00010
 
 #: Bytes of one number, by VR (PS3.5 7.3).
@@ -131,7 +134,11 @@ def assert_same(ours: Dataset, theirs: Dataset, where: str) -> int:
     for tag, raw in mine.items():
         is_raw = isinstance(raw, RawDataElement) and isinstance(other[tag], RawDataElement)
         if is_raw and "SQ" not in (raw.VR, other[tag].VR):
-            assert little_endian(raw) == little_endian(other[tag]), (where, hex(tag))
+            expected = little_endian(other[tag])
+            if len(expected) & 1 and len(raw.value) == len(expected) + 1:
+                expected += raw.value[-1:]
+                assert expected[-1:] in (b"\0", b" ")
+            assert little_endian(raw) == expected, (where, hex(tag))
     count = len(mine)
     for tag, raw in mine.items():
         one, two = ours[tag], theirs[tag]
@@ -292,8 +299,7 @@ OUTER, INNER = 0x00081140, 0x00082112
             r"\(0008,2112\) is longer than what holds it",
         ),
         (sequence(OUTER, struct.pack("<HHI", 0x0008, 0x0005, 0)), r"\(0008,0005\)"),
-        (sequence(OUTER, mark(0xE0DD)), r"\(FFFE,E0DD\)"),
-        (sequence(OUTER, mark(0xE00D)), r"\(FFFE,E00D\)"),
+        (sequence(OUTER, mark(0xE000, 8) + mark(0xE000)), r"\(FFFE,E000\)"),
     ],
 )
 def test_what_does_not_fit_into_a_sequence(data: bytes, text: str) -> None:
@@ -305,14 +311,6 @@ def test_what_does_not_fit_into_a_sequence(data: bytes, text: str) -> None:
         with pytest.raises(DataSetError) as again:
             call()
         assert again.value is caught.value
-
-
-def test_elements_are_counted() -> None:
-    data = write_data_set([(0x00080060, "CS", b"CT")], EXPLICIT_LITTLE)
-    assert reencode(data * 10, EXPLICIT_LITTLE, EXPLICIT_BIG, limits=Limits(elements=10))
-    with pytest.raises(DataSetError) as caught:
-        reencode(data * 11, EXPLICIT_LITTLE, EXPLICIT_BIG, limits=Limits(elements=10))
-    assert caught.value.limit == "elements"
 
 
 def test_a_vr_that_is_none_becomes_un() -> None:
@@ -349,7 +347,9 @@ def test_every_truncation_is_seen(source: Encoding, target: Encoding) -> None:
         except DataSetError:
             continue
         clean.append(length)
-    assert clean == ends
+    # Of the next header a NUL has come, which may as well be padding.
+    padded = [end + 1 for end in ends[:-1] if not data[end]]
+    assert clean == sorted([*ends, *padded])
 
 
 @given(
@@ -416,3 +416,255 @@ def test_a_changed_header_across_pieces_of_an_odd_value() -> None:
     )
     for size in range(1, 40):
         assert reencode(data, EXPLICIT_LITTLE, EXPLICIT_BIG, size) == expected
+
+
+# --- what was taken is delivered --------------------------------------------------------------
+
+
+def convert(data: bytes, source: Encoding, target: Encoding, size: int = 1 << 30) -> bytes:
+    """Survey, then re-encode, in pieces of *size*; what the survey need not see it does not."""
+    odd = {}
+    if Survey.is_needed(source, target):
+        survey = Survey(source, target, vr_of)
+        position = 0
+        while position < len(data):
+            survey.feed(data[position : position + size])
+            position = min(position + size, len(data))
+            if (ahead := min(survey.next_wanted, len(data)) - position) > 0:
+                survey.pass_over(ahead)
+                position += ahead
+        survey.finish()
+        odd = dict(survey.odd)
+    reencoder = Reencoder(source, target, vr_of, odd=odd)
+    out = []
+    for start in range(0, len(data), size):
+        out += [bytes(buffer) for buffer in reencoder.feed(data[start : start + size])]
+    return b"".join([*out, *map(bytes, reencoder.finish())])
+
+
+def converted(data: bytes, source: Encoding, target: Encoding) -> bytes:
+    """The same in any pieces, inflated."""
+    whole = inflated(convert(data, source, target), target)
+    for size in (1, 7, 50):
+        assert inflated(convert(data, source, target, size), target) == whole
+    return whole
+
+
+UNDEFINED = 0xFFFFFFFF
+
+
+def explicit(tag: int, vr: bytes, value: bytes, length: int | None = None) -> bytes:
+    announced = len(value) if length is None else length
+    return struct.pack("<HH2s2xI", tag >> 16, tag & 0xFFFF, vr, announced) + value
+
+
+def framed(content: bytes) -> bytes:
+    return mark(0xE000, len(content)) + content
+
+
+MODALITY = write_data_set([(0x00080060, "CS", b"CT")], EXPLICIT_LITTLE)
+STEP = write_data_set([(0x00400009, "SH", b"STEP")], EXPLICIT_LITTLE)
+CODE = write_data_set([(0x00080100, "SH", b"CODE")], EXPLICIT_LITTLE)
+TARGETS = (IMPLICIT_LITTLE, EXPLICIT_BIG)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("vr", [b"OB", b"OW", b"UT", b"OF"])
+def test_items_in_what_is_no_sequence_go_on_as_un(vr: bytes, target: Encoding) -> None:
+    """GE writes sequences so; in which encoding they are inside nobody says."""
+    inner = write_data_set([(0x00490010, "LO", b"SYNTH ")], IMPLICIT_LITTLE)
+    items = framed(inner) + mark(0xE000, UNDEFINED) + inner + mark(0xE00D)
+    odd = explicit(0x00491001, vr, items + mark(0xE0DD), UNDEFINED)
+    for data in (MODALITY + odd, MODALITY + sequence(OUTER, framed(odd)) + STEP):
+        out = converted(data, EXPLICIT_LITTLE, target)
+        elements = read_data_set(out, target)
+        assert elements[0x00080060].value == b"CT"
+        if OUTER in elements:
+            assert elements[0x00400009].value == b"STEP"
+            elements = elements[OUTER].value[0]
+        assert elements[0x00491001].value == items
+        assert elements[0x00491001].vr == (None if target.implicit_vr else "UN")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"LEGACY CODE ",
+        mark(0xE000, 100),
+        framed(explicit(0x00080001, b"OB", b"", 100)),
+        framed(CODE) + b"trailing",
+        framed(CODE + mark(0xE000, 0)),
+    ],
+)
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_sequence_that_is_none_goes_on_as_un(content: bytes, target: Encoding) -> None:
+    """The innermost one whose end is known, and nothing around it."""
+    bad = sequence(INNER, content)
+    outer = mark(0xE000, UNDEFINED) + CODE + bad + mark(0xE00D)
+    undefined = explicit(OUTER, b"SQ", outer + mark(0xE0DD), UNDEFINED)
+    for data in (sequence(OUTER, outer), undefined):
+        elements = read_data_set(converted(MODALITY + data + STEP, EXPLICIT_LITTLE, target), target)
+        assert elements[0x00080060].value == b"CT"
+        assert elements[0x00400009].value == b"STEP"
+        (item,) = elements[OUTER].value
+        assert item[0x00080100].value == b"CODE"
+        assert item[INNER].value == content
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_sequence_of_undefined_length_with_a_bad_item_goes_on_as_un(target: Encoding) -> None:
+    items = framed(CODE) + framed(explicit(0x00080001, b"OB", b"", 100)) + framed(CODE)
+    for end in (mark(0xE0DD), b""):
+        data = MODALITY + explicit(OUTER, b"SQ", items + end, UNDEFINED) + STEP
+        elements = read_data_set(converted(data, EXPLICIT_LITTLE, target), target)
+        assert elements[0x00400009].value == b"STEP"
+        assert elements[OUTER].value == items
+
+
+def test_text_where_the_dictionary_has_a_sequence() -> None:
+    data = write_data_set([(0x0040A170, None, b"LEGACY CODE ")], IMPLICIT_LITTLE)
+    for target in (EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE):
+        plain = Encoding(target.implicit_vr, target.big_endian)
+        out = read_data_set(converted(data, IMPLICIT_LITTLE, target), plain)
+        assert out[0x0040A170] == (0x0040A170, "UN", b"LEGACY CODE ")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+def test_native_pixels_in_fragments_are_joined(vr: str, target: Encoding) -> None:
+    pixels = bytes(range(16))
+    expected = pixels
+    if vr == "OW" and target.big_endian:
+        expected = b"".join(pixels[i : i + 2][::-1] for i in range(0, 16, 2))
+    table = framed(struct.pack("<II", 0, 16))
+    for fragments in (
+        framed(pixels),
+        framed(b"") + framed(pixels),
+        framed(pixels[:6]) + framed(pixels[6:]),
+        table + framed(pixels[:8]) + framed(pixels[8:]),
+    ):
+        for end in (mark(0xE0DD), b""):
+            data = MODALITY + explicit(PIXELS, vr.encode(), fragments + end, UNDEFINED)
+            tail = explicit(0xFFFCFFFC, b"OB", b"ab")
+            elements = read_data_set(converted(data + tail, EXPLICIT_LITTLE, target), target)
+            assert elements[PIXELS].value == expected
+            assert elements[0xFFFCFFFC].value == b"ab"
+
+
+@pytest.mark.parametrize("target", [EXPLICIT_LITTLE, EXPLICIT_BIG])
+def test_what_has_no_delimitation_gets_one(target: Encoding) -> None:
+    code = write_data_set([(0x00080100, "SH", b"CODE")], IMPLICIT_LITTLE)
+    step = write_data_set([(0x00400009, "SH", b"STEP")], IMPLICIT_LITTLE)
+    start = struct.pack("<HHI", 0x0008, 0x1140, UNDEFINED)
+    for content in (
+        mark(0xE000, UNDEFINED) + code + mark(0xE0DD),
+        mark(0xE000, UNDEFINED) + code + mark(0xE00D, 8) + mark(0xE0DD, 8),
+        framed(code) + mark(0xE00D),
+        framed(code),
+    ):
+        for tail in (step, b""):
+            if tail or not content.startswith(mark(0xE000, UNDEFINED) + code + mark(0xE0DD)):
+                out = converted(start + content + tail, IMPLICIT_LITTLE, target)
+                (item,) = read_data_set(out, target)[0x00081140].value
+                assert item[0x00080100].value == b"CODE"
+                assert mark(0xE0DD) in out or target.big_endian
+    bare = converted(start + mark(0xE000, UNDEFINED) + code, IMPLICIT_LITTLE, target)
+    (item,) = read_data_set(bare, target)[0x00081140].value
+    assert item[0x00080100].value == b"CODE"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_belongs_to_nothing_does_not_go_on(target: Encoding) -> None:
+    """Items and delimitation items outside of sequences, and padding."""
+    data = MODALITY + framed(CODE) + mark(0xE0DD) + mark(0xE000, UNDEFINED)
+    data += CODE + mark(0xE00D) + STEP
+    for padding in (b"", bytes(11), b" " * 31, b"\xff" * 1000):
+        out = converted(data + padding, EXPLICIT_LITTLE, target)
+        assert set(read_data_set(out, target)) == {0x00080060, 0x00400009}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_values_of_odd_length_leave_with_an_even_one(target: Encoding) -> None:
+    odd = b"\x08\0\x60\0CS\1\0X" + explicit(0x00091001, b"OB", b"abc") + b"\x28\0\x10\0US\3\0\1\2\3"
+    out = read_data_set(converted(odd, EXPLICIT_LITTLE, target), target)
+    assert out[0x00080060].value == b"X "
+    assert out[0x00091001].value == b"abc\0"
+    assert len(out[0x00280010].value) == 4
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_moves_group_0002_to_the_head(target: Encoding) -> None:
+    length = b"\1\0\0\0UL\4\0" + bytes(4)
+    meta = write_data_set([(0x00020010, "UI", b"1.2.840.10008.1.2.4.50")], EXPLICIT_LITTLE)
+    out = read_data_set(converted(length + meta + MODALITY, EXPLICIT_LITTLE, target), target)
+    assert list(out) == [0x00010000, 0x00020010, 0x00080060]
+
+
+def test_sequences_of_defined_length_too_deep_to_take_apart() -> None:
+    data = MODALITY
+    for _ in range(100):
+        data = sequence(OUTER, framed(data))
+    out = read_data_set(converted(data, EXPLICIT_LITTLE, EXPLICIT_BIG), EXPLICIT_BIG)
+    depth = 0
+    while isinstance(out[OUTER].value, tuple):
+        (out,) = out[OUTER].value
+        depth += 1
+    assert depth == 63
+    assert out[OUTER].vr == "UN"
+
+
+def test_sixty_thousand_frames_take_no_memory() -> None:
+    frame = explicit(OUTER, b"SQ", framed(CODE) + mark(0xE0DD), UNDEFINED)
+    frames = mark(0xE000, UNDEFINED) + frame * 3 + mark(0xE00D)
+    block = frames * 1_000
+    survey = Survey(EXPLICIT_LITTLE, IMPLICIT_LITTLE, vr_of)
+    reencoder = Reencoder(EXPLICIT_LITTLE, IMPLICIT_LITTLE, vr_of)
+    start = explicit(0x52009230, b"SQ", b"", UNDEFINED)
+    tracemalloc.start()
+    try:
+        survey.feed(start)
+        reencoder.feed(start)
+        for _ in range(3):
+            survey.feed(block)
+            for buffer in reencoder.feed(block):
+                assert buffer
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    survey.feed(mark(0xE0DD))
+    survey.finish()
+    assert not survey.odd
+
+
+def test_what_goes_on_as_one_value_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isocenter.engine.dataset.transcoder.MAX_ODD_ELEMENTS", 10)
+    odd = explicit(0x00491001, b"OB", mark(0xE0DD), UNDEFINED)
+    assert converted(odd * 10, EXPLICIT_LITTLE, IMPLICIT_LITTLE)
+    with pytest.raises(DataSetLimitError, match="more than 10 elements"):
+        convert(odd * 11, EXPLICIT_LITTLE, IMPLICIT_LITTLE)
+
+
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 255)), max_size=4),
+    pair=st.sampled_from(list(permutations(ENCODINGS[:3], 2))),
+    size=st.integers(1, 50),
+)
+def test_whatever_the_scanner_takes_can_be_delivered(
+    changes: list[tuple[int, int]], pair: tuple[Encoding, Encoding], size: int
+) -> None:
+    source, target = pair
+    data = bytearray(reencode(everything(EXPLICIT_LITTLE), EXPLICIT_LITTLE, source))
+    for position, value in changes:
+        data[position % len(data)] = value
+    scanner = ElementScanner(source, frozenset())
+    try:
+        scanner.feed(data)
+        scanner.finish()
+    except DataSetError:
+        return
+    out = convert(bytes(data), source, target)
+    assert convert(bytes(data), source, target, size) == out
+    again = ElementScanner(target, frozenset())
+    again.feed(out)
+    again.finish()
+    assert not set(again.forgiven) - {"an element without a VR of PS3.5 6.2"}

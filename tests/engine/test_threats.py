@@ -43,7 +43,7 @@ from isocenter.engine.commands import AcceptAssociation, SendMessage
 from isocenter.engine.dataset import (
     DEFLATED_LITTLE,
     IMPLICIT_LITTLE,
-    DataSetError,
+    DataSetLimitError,
     ElementScanner,
     read_data_set,
 )
@@ -351,7 +351,7 @@ def scanned(data: bytes, encoding: object = IMPLICIT_LITTLE) -> Iterator[Scene]:
     def receive(chunk: bytes) -> str:
         try:
             scanner.feed(chunk)
-        except DataSetError as error:
+        except DataSetLimitError as error:
             return f"`{error.limit}`"
         return ""
 
@@ -364,7 +364,7 @@ def read(data: bytes, encoding: object = IMPLICIT_LITTLE) -> Iterator[Scene]:
     def receive(chunk: bytes) -> str:
         try:
             read_data_set(chunk, encoding, sequences=frozenset({0x0008_1115}))  # type: ignore[arg-type]
-        except DataSetError as error:
+        except DataSetLimitError as error:
             return f"`{error.limit}`"
         return ""
 
@@ -573,7 +573,7 @@ THREATS: Final[dict[str, Threat]] = {
         lambda: [*scanned(DEEP), *read(DEEP)], 48, 16, "`nesting`"
     ),
     "a deflate bomb, half a MiB that inflates to 512 MiB, as an object": Threat(
-        lambda: scanned(bomb(), DEFLATED_LITTLE), 1_536, 1_024, "`inflate_ratio`"
+        lambda: scanned(bomb(), DEFLATED_LITTLE), 1_536, 1_024, "nothing"
     ),
     "the same as an identifier": Threat(
         lambda: read(bomb(), DEFLATED_LITTLE), 4_608, 2, "`identifier`"

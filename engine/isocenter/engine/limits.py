@@ -38,18 +38,11 @@ class Limits:
     identifier_elements: int = 40_000
     #: Fragments without data in one message: legal, useless, and work for us.
     empty_fragments: int = 1_000
-    #: Sequences within sequences when a data set is scanned.
+    #: Sequences within sequences when a data set is scanned: each open one is remembered.
     nesting: int = 64
-    #: Elements, items and delimiters in one scanned data set.
-    elements: int = 1_000_000
-    #: Output of the inflater per byte of deflated input (zlib's own maximum is 1,032;
-    #: real headers and images stay below 200).
-    inflate_ratio: int = 250
     #: Inflated bytes that may be held at once while scanning.
     inflate_window: int = 1 << 17
-    #: Inflated bytes that need no input to pay for them (see ``inflate_ratio``).
-    inflate_allowance: int = 1 << 20
-    #: One value that the scanner is asked to keep: longer ones are refused.
+    #: One value that the scanner is asked to keep: of longer ones, the first so many bytes.
     kept_value: int = 64 << 10
 
 

@@ -8,8 +8,9 @@ on the way (`isocenter.engine.dataset.Reencoder`).
 
 from __future__ import annotations
 
+import logging
 import zlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -24,8 +25,10 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import (
     DataSetError,
     Reencoder,
+    Survey,
     encoding_of,
 )
+from isocenter.engine.dataset.transcoder import Odd
 from isocenter.engine.driving import parts_of
 from isocenter.engine.negotiation import Negotiated, PresentationContext
 from isocenter.engine.uid import (
@@ -45,6 +48,8 @@ from isocenter.services.dicom_files import (
     identify,
 )
 from isocenter.services.ports import ObjectReader, StoredInstance
+
+log = logging.getLogger("isocenter.objects")
 
 #: What is read, sent and held of an object at once.
 PART_BYTES: Final = 1 << 20
@@ -161,12 +166,16 @@ class DicomObject:
                 yield part, is_last
 
     async def _converted(self, target: str) -> AsyncGenerator[tuple[Buffer, bool], None]:
-        source = encoding_of(self.transfer_syntax_uid)
-        reencoder = Reencoder(source, encoding_of(target), vr_of)
+        source, wanted = encoding_of(self.transfer_syntax_uid), encoding_of(target)
         step = _DEFLATED_BYTES if source.deflated else self.part_length
         ready: Buffer = b""
         held = b""
         async with await self.open() as reader:
+            odd: Mapping[int, Odd] = {}
+            if Survey.is_needed(source, wanted):
+                # Before the first byte leaves: then it is too late to find that it cannot be.
+                odd = await self._surveyed(reader, Survey(source, wanted, vr_of), step)
+            reencoder = Reencoder(source, wanted, vr_of, odd=odd)
             for start, length, _ in parts_of(self.data_set_offset, reader.size, step):
                 # The reencoder keeps some of it for a while.
                 part = await _part(reader.read, start, length)
@@ -185,6 +194,26 @@ class DicomObject:
                     yield ready, False
                 ready = held
             yield ready, True
+
+    async def _surveyed(self, reader: ObjectReader, survey: Survey, step: int) -> Mapping[int, Odd]:
+        position, end = self.data_set_offset, reader.size
+        while position < end:
+            part = await _part(reader.read, position, min(step, end - position))
+            position += len(part)
+            await trio.to_thread.run_sync(survey.feed, part)
+            # What is in long values need not be read twice.
+            ahead = min(survey.next_wanted + self.data_set_offset, end) - position
+            if ahead > 0:
+                survey.pass_over(ahead)
+                position += ahead
+        survey.finish()
+        if survey.odd:
+            log.info(
+                "instance %s: %d elements cannot be re-encoded and go on as one value each",
+                self.sop_instance_uid,
+                len(survey.odd),
+            )
+        return survey.odd
 
 
 async def _part(

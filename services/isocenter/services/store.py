@@ -6,6 +6,7 @@ when the object is durable and the index knows it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,6 +20,8 @@ from isocenter.services.notices import InstanceRefused, InstanceStored
 from isocenter.services.operations import Operation
 from isocenter.services.registry import Statuses
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
+
+log = logging.getLogger("isocenter.storage")
 
 _PATIENT_NAME: Final = 0x00100010
 _PATIENT_ID: Final = 0x00100020
@@ -105,6 +108,10 @@ class Storage:
             result = await ingest.commit()
             record = ingest.record
         assert record is not None
+        for what in (*result.changes, *result.forgiven):
+            association.complaints.add(
+                log, logging.INFO, "instance %s: %s", record.sop_instance_uid, what
+            )
         operation.account = lambda: InstanceStored(
             caller=association.caller,
             study_instance_uid=record.study_instance_uid,

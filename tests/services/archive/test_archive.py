@@ -231,7 +231,7 @@ async def test_command_and_data_set_disagree(archive: Archive, data: bytes) -> N
 
 
 @pytest.mark.parametrize(
-    "data", [data_set()[:-1], data_set()[:40], b"\xff" * 100, b"GET / HTTP/1.1\r\n\r\n" * 9]
+    "data", [data_set()[:-1], data_set()[:40], b"\xfe" * 100, b"GET / HTTP/1.1\r\n\r\n" * 9]
 )
 async def test_a_data_set_that_cannot_be_parsed(archive: Archive, data: bytes) -> None:
     error = await refused(archive, data=data)
@@ -240,12 +240,12 @@ async def test_a_data_set_that_cannot_be_parsed(archive: Archive, data: bytes) -
     assert archive.budget.taken == 0
 
 
-@pytest.mark.parametrize("tag", [0x00000002, 0x00020010, 0x00041130, 0x00060001])
+@pytest.mark.parametrize("tag", [0x00000002, 0x00041130])
 @pytest.mark.parametrize("cut", [1, 2, 100])
 async def test_groups_that_do_not_belong_into_a_data_set(
     archive: Archive, tag: int, cut: int
 ) -> None:
-    """Behind our File Meta Information a group 0002 would be believed to be part of it."""
+    """What no reader may see behind our File Meta Information."""
     data = write_data_set([(tag, "UI", b"1.2.840.10008.1.2.2")], EXPLICIT_LITTLE) + data_set()
     pieces = [data[start : start + cut] for start in range(0, len(data), cut)]
     async with await receive(archive) as ingest:

@@ -4,7 +4,7 @@ Standard library only, and no I/O.  pydicom is what users of Isocenter get to wo
 with; this package is what the server itself needs, on its hot paths, of a data set.
 """
 
-from isocenter.engine.dataset.errors import DataSetError
+from isocenter.engine.dataset.errors import DataSetError, DataSetLimitError
 from isocenter.engine.dataset.file_head import FileHead, NotDicomError, read_file_head
 from isocenter.engine.dataset.file_meta import (
     FILE_HEAD_LENGTH,
@@ -15,9 +15,12 @@ from isocenter.engine.dataset.file_meta import (
 from isocenter.engine.dataset.guessing import guess_encoding
 from isocenter.engine.dataset.inflate import Inflater
 from isocenter.engine.dataset.reader import Element, Fragments, Item, Value, read_data_set
-from isocenter.engine.dataset.reencode import Reencoder, VrOf
+from isocenter.engine.dataset.reencode import Reencoder, Survey
 from isocenter.engine.dataset.scanner import ElementScanner, ScannedItem, ScannedValue
+from isocenter.engine.dataset.stray_meta import StrayMetaFilter
+from isocenter.engine.dataset.transcoder import VrOf
 from isocenter.engine.dataset.vr import (
+    DANGEROUS_GROUPS,
     DEFLATED_LITTLE,
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -33,12 +36,14 @@ from isocenter.engine.dataset.writer import (
 )
 
 __all__ = [
+    "DANGEROUS_GROUPS",
     "DEFLATED_LITTLE",
     "EXPLICIT_BIG",
     "EXPLICIT_LITTLE",
     "FILE_HEAD_LENGTH",
     "IMPLICIT_LITTLE",
     "DataSetError",
+    "DataSetLimitError",
     "Element",
     "ElementScanner",
     "Encoding",
@@ -51,6 +56,8 @@ __all__ = [
     "Reencoder",
     "ScannedItem",
     "ScannedValue",
+    "StrayMetaFilter",
+    "Survey",
     "Value",
     "VrOf",
     "WritableElement",

@@ -1,4 +1,4 @@
-"""The one error of this package: bytes that are no data set, or more of one than a bound allows."""
+"""The errors of this package: bytes that are no data set, and more of one than a bound allows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from isocenter.engine.errors import IsocenterError
 
 
 class DataSetError(IsocenterError):
-    """A data set is truncated, malformed, or passes a limit.
+    """A data set is truncated or malformed.
 
     The message names the fault and, where there is one, the tag; never a value.
 
@@ -14,15 +14,34 @@ class DataSetError(IsocenterError):
         fault: the message without the offset.
         offset: byte of the (inflated) data set, or of the file for a File Meta
             Information fault, at which the fault was seen.
-        limit: the name of the field of `isocenter.engine.limits.Limits` that was
-            passed; None when the data set itself is at fault.
     """
 
-    def __init__(self, message: str, offset: int, limit: str | None = None) -> None:
+    def __init__(self, message: str, offset: int) -> None:
         super().__init__(f"{message} (at byte {offset})")
         self.fault = message
         self.offset = offset
+
+    def within(self, tag: int, start: int) -> DataSetError:
+        """The same fault, told of the data set that has these bytes as the value of *tag*, from
+        byte *start* on."""
+        return DataSetError(f"in {tag_text(tag)}: {self.fault}", start + self.offset)
+
+
+class DataSetLimitError(DataSetError):
+    """A data set takes more than a limit allows; it may be well-formed all the same.
+
+    Attributes:
+        limit: the name of the field of `isocenter.engine.limits.Limits` that was passed.
+    """
+
+    def __init__(self, message: str, offset: int, limit: str) -> None:
+        super().__init__(message, offset)
         self.limit = limit
+
+    def within(self, tag: int, start: int) -> DataSetLimitError:
+        return DataSetLimitError(
+            f"in {tag_text(tag)}: {self.fault}", start + self.offset, self.limit
+        )
 
 
 def tag_text(tag: int) -> str:

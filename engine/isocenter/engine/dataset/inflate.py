@@ -14,24 +14,23 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 RAW_DEFLATE: Final = -15
 
 
-#: Behind the end of the stream: the eight bytes of a gzip trailer, which some writers
-#: leave there, and one of padding (PS3.5 A.5).
+#: Behind the end of the stream, beside NULs: the eight bytes of a gzip trailer, which some
+#: writers leave there, and one of padding (PS3.5 A.5).
 MAX_TRAILER_LENGTH: Final = 9
 
 
 class Inflater:
     """Inflates a raw deflate stream that comes in pieces, into pieces of bounded size.
 
-    At most ``limits.inflate_window`` bytes are inflated at once, and output beyond
-    ``limits.inflate_allowance`` may not pass ``limits.inflate_ratio`` times the input so far.
+    At most ``limits.inflate_window`` bytes are inflated at once.  A byte of input becomes 1,032
+    at most; who does more with them than pass over should feed small pieces.
     """
 
-    __slots__ = ("_given", "_has_ended", "_inflater", "_limits", "_taken", "_trailing")
+    __slots__ = ("_given", "_has_ended", "_inflater", "_limits", "_trailing")
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._inflater = zlib.decompressobj(RAW_DEFLATE)
-        self._taken = 0
         self._given = 0
         self._trailing = 0
         self._has_ended = False
@@ -40,17 +39,14 @@ class Inflater:
         """The bytes that *chunk* inflates to; to be consumed before the next call.
 
         Raises:
-            DataSetError: no deflate stream, more than padding behind its end, or
-                (``limit`` "inflate_ratio") more output than the bound allows.
+            DataSetError: no deflate stream, or more than padding behind its end.
         """
         chunk = octets(chunk)
         inflater = self._inflater
         window = self._limits.inflate_window
         if self._has_ended:
-            self._trail(len(chunk))
+            self._trail(chunk)
             return
-        self._taken += len(chunk)
-        allowed = self._taken * self._limits.inflate_ratio + self._limits.inflate_allowance
         pending: Buffer = chunk
         while True:
             try:
@@ -58,26 +54,19 @@ class Inflater:
             except zlib.error as error:
                 raise DataSetError("not a deflated data set (PS3.5 A.5)", self._given) from error
             self._given += len(piece)
-            if self._given > allowed:
-                raise DataSetError(
-                    "the deflated data set inflates to more than "
-                    f"{self._limits.inflate_ratio} times its size",
-                    self._given,
-                    "inflate_ratio",
-                )
             if piece:
                 yield piece
             if inflater.eof:
                 self._has_ended = True
-                self._trail(len(inflater.unused_data))
+                self._trail(inflater.unused_data)
                 return
             pending = inflater.unconsumed_tail
             # A full window may leave output behind even when all input was taken.
             if not pending and len(piece) < window:
                 return
 
-    def _trail(self, length: int) -> None:
-        self._trailing += length
+    def _trail(self, rest: Buffer) -> None:
+        self._trailing += len(rest) - bytes(rest).count(0)
         if self._trailing > MAX_TRAILER_LENGTH:
             raise DataSetError("bytes behind the end of the deflated data set", self._given)
 

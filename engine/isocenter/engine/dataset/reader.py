@@ -1,7 +1,9 @@
 """A whole, small data set as elements: a C-FIND identifier, a normalized attribute list, an item.
 
 Everything is held in memory, bounded by ``limits.identifier`` and ``identifier_elements``;
-images belong to `isocenter.engine.dataset.scanner`.
+images belong to `isocenter.engine.dataset.scanner`.  What stands in the wrong place is
+forgiven as in `isocenter.engine.dataset.nesting`; an end that is announced by a length
+is one, whatever delimitation items stand before it.
 
 Standard: PS3.5 7.1, 7.5, A.4, 6.2.2.
 """
@@ -18,15 +20,16 @@ from isocenter.engine.dataset.codec import (
     Codec,
     codec_of,
 )
-from isocenter.engine.dataset.errors import DataSetError, tag_text
+from isocenter.engine.dataset.errors import DataSetError, DataSetLimitError, tag_text
 from isocenter.engine.dataset.inflate import Inflater
-from isocenter.engine.dataset.vr import (
-    DELIMITERS,
-    ENCAPSULATED_VRS,
-    PIXEL_DATA,
-    UNDEFINED_LENGTH,
-    Encoding,
+from isocenter.engine.dataset.nesting import (
+    PADDING_TAGS,
+    is_encapsulated,
+    is_padding,
+    misplaced,
+    too_deep,
 )
+from isocenter.engine.dataset.vr import UNDEFINED_LENGTH, Encoding
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 
 
@@ -80,11 +83,22 @@ def read_data_set(
 
 
 def read_items(
-    buffer: Buffer, codec: Codec, limits: Limits, sequences: frozenset[int]
+    buffer: Buffer,
+    codec: Codec,
+    limits: Limits,
+    sequences: frozenset[int],
+    tag: int,
+    *,
+    is_undefined: bool,
 ) -> tuple[Item, ...]:
-    """The items of a sequence whose value is *buffer*, without a sequence delimitation item."""
+    """The items of the sequence *tag* whose value is *buffer*.
+
+    Args:
+        is_undefined: a sequence delimitation item ends it, unless that is missing.
+    """
     root: list[Item] = []
-    _read(bytes(octets(buffer)), codec, limits, sequences, root)
+    data = bytes(octets(buffer))
+    _read(data, codec, limits, sequences, root, tag, is_undefined=is_undefined)
     return tuple(root)
 
 
@@ -108,7 +122,7 @@ def _inflated(buffer: Buffer, limits: Limits) -> bytes:
 
 
 def _over_identifier(limits: Limits, length: int) -> DataSetError:
-    return DataSetError(
+    return DataSetLimitError(
         f"the data set is longer than {limits.identifier} bytes", length, "identifier"
     )
 
@@ -133,23 +147,24 @@ def _read(
     limits: Limits,
     sequences: frozenset[int],
     root: Item | list[Item],
+    tag_of_sequence: int = 0,
+    *,
+    is_undefined: bool = False,
 ) -> None:
     """Fill *root* with the elements (or, as a list, the items) that *data* is made of."""
     stack: list[_Frame] = []
     container = root
     end = len(data)
-    is_undefined = False
-    tag_of_sequence = 0
     pos = 0
-    most, limit = min(
-        (limits.elements, "elements"), (limits.identifier_elements, "identifier_elements")
-    )
-    for _ in range(most):
+    for _ in range(limits.identifier_elements):
         closes = False
-        if pos == end and not is_undefined:
+        if pos == end:
+            # Also what has undefined length ends with what holds it.
             if not stack:
                 return
             closes = True
+        elif not stack and _is_padding(data, pos, codec):
+            return
         elif end - pos < HEADER_LENGTH:
             raise _ends_within("an element header", pos)
         else:
@@ -164,24 +179,31 @@ def _read(
                     is_undefined = length == UNDEFINED_LENGTH
                     if not is_undefined:
                         end = _end(pos, length, end, "an item")
-                elif raw == codec.sequence_delimitation and is_undefined and not length:
+                elif raw in codec.delimiters:
                     pos += HEADER_LENGTH
+                    closes = is_undefined and raw == codec.sequence_delimitation
+                elif is_undefined and codec.raw(raw) > tag_of_sequence and stack:
                     closes = True
                 else:
-                    raise _misplaced(codec.raw(raw), "a sequence", pos)
-            elif raw == codec.item_delimitation and is_undefined and not length:
-                pos += HEADER_LENGTH
-                closes = True
-            elif (tag := codec.raw(raw)) in DELIMITERS:
-                raise _misplaced(tag, "an item", pos)
+                    raise misplaced(codec.raw(raw), "a sequence", pos)
+            elif raw in codec.delimiters:
+                closes = is_undefined and bool(stack)
+                if not closes or raw == codec.item_delimitation:
+                    pos += HEADER_LENGTH
+                    if raw == codec.item:
+                        # Outside of a sequence: nothing that anybody asks for.
+                        if length == UNDEFINED_LENGTH or stack:
+                            raise misplaced(codec.raw(raw), "an item", pos)
+                        pos = _end(pos, length, end, "an item")
             else:
+                tag = codec.raw(raw)
                 start = pos
                 if codec.implicit_vr:
                     vr = None
                     pos += HEADER_LENGTH
                 else:
-                    vr, length, pos = _explicit(data, pos, end, codec, length)
-                if length == UNDEFINED_LENGTH and is_encapsulated(tag, vr, start):
+                    vr, length, pos = _explicit(data, pos, end, codec)
+                if length == UNDEFINED_LENGTH and is_encapsulated(tag, vr):
                     value, pos = _fragments(data, pos, end, codec, limits)
                     container[tag] = Element(tag, vr, value)
                 elif (
@@ -191,9 +213,7 @@ def _read(
                 ):
                     # Each sequence that is open has its own frame and its item's.
                     if len(stack) >= 2 * limits.nesting:
-                        raise DataSetError(
-                            f"sequences nested deeper than {limits.nesting}", start, "nesting"
-                        )
+                        raise too_deep(limits.nesting, start)
                     stack.append(_Frame(container, end, is_undefined, codec, tag_of_sequence))
                     container = []
                     tag_of_sequence = tag
@@ -209,47 +229,42 @@ def _read(
                     container[tag] = Element(tag, vr, data[pos:after])
                     pos = after
         if closes:
+            if not stack:
+                return
             closed, closed_tag = container, tag_of_sequence
             container, end, is_undefined, codec, tag_of_sequence = stack.pop()
             if isinstance(closed, list):
                 assert isinstance(container, dict)
                 container[closed_tag] = Element(closed_tag, "SQ", tuple(closed))
-    raise DataSetError(f"more than {most} elements and items", pos, limit)
+    raise DataSetLimitError(
+        f"more than {limits.identifier_elements} elements and items", pos, "identifier_elements"
+    )
 
 
-def _explicit(
-    data: bytes, pos: int, end: int, codec: Codec, length: int
-) -> tuple[str | None, int, int]:
-    """VR, length and start of the value of the element at *pos*.
+def _is_padding(data: bytes, pos: int, codec: Codec) -> bool:
+    """Whether the data set has ended at *pos*."""
+    if not pos:
+        return False
+    if len(data) - pos < HEADER_LENGTH:
+        return is_padding(data[pos:])
+    return codec.item_header.unpack_from(data, pos)[0] in PADDING_TAGS and is_padding(data[pos:])
 
-    An element without a VR amid explicit ones (there are such files) is read as implicit.
-    """
+
+def _explicit(data: bytes, pos: int, end: int, codec: Codec) -> tuple[str | None, int, int]:
+    """VR, length and start of the value of the element at *pos*."""
     _, key, short_length = codec.explicit_header.unpack_from(data, pos)
     vr = codec.short_vrs.get(key)
     if vr is not None:
         return vr, short_length, pos + HEADER_LENGTH
-    vr = codec.long_vrs.get(key) or codec.future_vr(key)
-    if vr is None:
-        return None, length, pos + HEADER_LENGTH
-    if end - pos < LONG_HEADER_LENGTH:
+    vr = codec.long_vrs.get(key)
+    if vr is not None and not short_length and end - pos >= LONG_HEADER_LENGTH:
+        (length,) = codec.length.unpack_from(data, pos + HEADER_LENGTH)
+        return vr, length, pos + LONG_HEADER_LENGTH
+    found = codec.odd_header(memoryview(data)[:end], pos)
+    if found is None:
         raise _ends_within("an element header", pos)
-    (length,) = codec.length.unpack_from(data, pos + HEADER_LENGTH)
-    return vr, length, pos + LONG_HEADER_LENGTH
-
-
-def is_encapsulated(tag: int, vr: str | None, offset: int) -> bool:
-    """Whether an element of undefined length holds fragments; otherwise it is a sequence.
-
-    Raises:
-        DataSetError: its VR allows no undefined length (PS3.5 7.1.2).
-    """
-    if vr is None:
-        return tag == PIXEL_DATA
-    if vr in ENCAPSULATED_VRS:
-        return True
-    if vr in ("SQ", "UN"):
-        return False
-    raise DataSetError(f"{tag_text(tag)} {vr} of undefined length (PS3.5 7.1.2)", offset)
+    odd_vr, length, header_length = found
+    return odd_vr, length, pos + header_length
 
 
 def _fragments(
@@ -257,7 +272,9 @@ def _fragments(
 ) -> tuple[Fragments, int]:
     """The fragments from *pos* on and where the element ends, behind its delimitation item."""
     fragments: list[bytes] = []
-    while len(fragments) < limits.elements:
+    while len(fragments) < limits.identifier_elements:
+        if pos == end:
+            return Fragments(fragments), pos
         if end - pos < HEADER_LENGTH:
             raise _ends_within("an encapsulated value", pos)
         raw, length = codec.item_header.unpack_from(data, pos)
@@ -266,11 +283,15 @@ def _fragments(
             after = _end(pos, length, end, "a fragment")
             fragments.append(data[pos:after])
             pos = after
-        elif raw == codec.sequence_delimitation and not length:
+        elif raw == codec.sequence_delimitation:
             return Fragments(fragments), pos + HEADER_LENGTH
+        elif raw == codec.item_delimitation:
+            pos += HEADER_LENGTH
         else:
-            raise _misplaced(codec.raw(raw), "an encapsulated value", pos)
-    raise DataSetError(f"more than {limits.elements} elements and items", pos, "elements")
+            raise misplaced(codec.raw(raw), "an encapsulated value", pos)
+    raise DataSetLimitError(
+        f"more than {limits.identifier_elements} elements and items", pos, "identifier_elements"
+    )
 
 
 def _end(pos: int, length: int, end: int, what: str) -> int:
@@ -285,7 +306,3 @@ def _too_long(what: str, pos: int) -> DataSetError:
 
 def _ends_within(what: str, pos: int) -> DataSetError:
     return DataSetError(f"the data set, or the item, ends within {what}", pos)
-
-
-def _misplaced(tag: int, where: str, pos: int) -> DataSetError:
-    return DataSetError(f"{tag_text(tag)} where none may be, in {where} (PS3.5 7.5)", pos)

@@ -87,3 +87,6 @@ SEQUENCE_DELIMITATION: Final = 0xFFFEE0DD
 #: What is no element (PS3.5 7.5).
 DELIMITERS: Final = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
 PIXEL_DATA: Final = 0x7FE00010
+#: Command set, File Meta Information, directory: a data set may not begin with them, since a
+#: reader would take them for what they are elsewhere.
+DANGEROUS_GROUPS: Final = frozenset((0x0000, 0x0002, 0x0004))

@@ -2,14 +2,15 @@
 
 A success that `Ingest.commit` returns is a promise: the object is on stable storage and
 the index knows it.  Nothing is decoded or encoded anew; the data set is kept byte for byte
-behind File Meta Information of ours (PS3.10 7.1).
+behind File Meta Information of ours (PS3.10 7.1), but for File Meta Information of the
+sender's that was left at its head.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import date
@@ -19,12 +20,18 @@ from typing import TYPE_CHECKING, Final, Self
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dataset import write_file_meta
+from isocenter.engine.dataset import (
+    DataSetError,
+    StrayMetaFilter,
+    encoding_of,
+    write_file_meta,
+)
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.alert import StorageAlert
 from isocenter.services.archive.budget import MemoryBudget
 from isocenter.services.archive.committer import Committer, StoreOutcome, StoreResult
 from isocenter.services.archive.ingest import (
+    CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,
     ObjectScan,
     StoreError,
@@ -57,6 +64,10 @@ __all__ = ["Archive", "Ingest", "StoreError", "StoreOutcome", "StoreResult"]
 
 log = logging.getLogger("isocenter.archive")
 
+#: Of a deflated object, what is looked at before others have their turn: when so many bytes
+#: were inflated, which is seen after so many that were not.
+_TURN_BYTES: Final = 512 << 10
+_DEFLATED_PIECE: Final = 128
 #: Bytes of all objects on their way in that the process holds in memory.
 MEMORY_BUDGET: Final = 256 << 20
 #: How long an object waits for a share of it before A700H.
@@ -81,6 +92,8 @@ class Archive:
         undeclared: the character set of text for which an object declares none.
         memory_budget: bytes in flight, over all associations.
         room: what may still come in; None: as much as the store takes.
+        refuse_stray_meta: refuse, rather than leave out, the File Meta Information that a
+            sender has left at the head of a data set.
         today: gives the folder of objects without Study Date, with the scheme `date`.
         token: eight new hexadecimal digits with each call.
     """
@@ -100,6 +113,7 @@ class Archive:
         cleanup_grace_seconds: float = CLEANUP_GRACE_SECONDS,
         limits: Limits = DEFAULT_LIMITS,
         room: Room | None = None,
+        refuse_stray_meta: bool = False,
         today: Callable[[], date] = date.today,
         token: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
@@ -109,6 +123,7 @@ class Archive:
         self.uids = uids
         self.undeclared = undeclared
         self.limits = limits
+        self.refuse_stray_meta = refuse_stray_meta
         self.today = today
         self.budget = MemoryBudget(memory_budget)
         self.memory_wait_seconds = memory_wait_seconds
@@ -283,6 +298,7 @@ class Ingest:
         "_coercion",
         "_header",
         "_held",
+        "_is_deflated",
         "_memory_per_object",
         "_offset",
         "_open",
@@ -292,6 +308,7 @@ class Ingest:
         "_sender",
         "_spilled",
         "_staged",
+        "_stray_meta",
         "record",
         "sop_class_uid",
         "sop_instance_uid",
@@ -329,6 +346,9 @@ class Ingest:
         self._header = header
         self._offset = len(header)
         self._scan = archive.scan(transfer_syntax_uid, self._rules.places)
+        encoding = encoding_of(transfer_syntax_uid)
+        self._is_deflated = encoding.deflated
+        self._stray_meta = StrayMetaFilter(encoding, archive.limits)
         limit = archive.budget.limit
         self._memory_per_object = min(archive.store.memory_per_object or limit, limit)
         self._charged = 0
@@ -353,15 +373,69 @@ class Ingest:
         """Append pieces of the data set, as they come; they may be reused after return.
 
         Raises:
-            StoreError: C000H when this can be no data set; A700H, 0110H when it cannot be
-                kept.  The object is lost; the caller discards it.
+            StoreError: C000H when this can be no data set; A700H when it passes a limit, A700H
+                or 0110H when it cannot be kept.  The object is lost; the caller discards it.
         """
         if not self._open:
             raise ValueError("the object was committed or discarded")
+        if self._may_change:
+            passed: list[Buffer] = []
+            for data in self._pieces(buffers):
+                passed += self._changed(data)
+                if self._is_deflated:
+                    await trio.lowlevel.checkpoint()
+            buffers = passed
+        await self._scan_all(buffers)
         if self._coercion is not None:
-            buffers = self._coercion.feed(buffers)
             await self._charge_held(self._coercion.held)
         await self._append(buffers)
+
+    @property
+    def _may_change(self) -> bool:
+        return self._coercion is not None or not self._stray_meta.passes_all
+
+    def _pieces(self, buffers: Sequence[Buffer]) -> Iterable[Buffer]:
+        """What is looked at in one go: a piece of what is deflated may inflate to a thousand
+        times its size."""
+        if not self._is_deflated:
+            return buffers
+        return (
+            view[start : start + _DEFLATED_PIECE]
+            for view in (memoryview(buffer) for buffer in buffers)
+            for start in range(0, len(view), _DEFLATED_PIECE)
+        )
+
+    def _changed(self, data: Buffer) -> Sequence[Buffer]:
+        """What is to be kept of the next piece."""
+        buffers: Sequence[Buffer] = [data]
+        if not self._stray_meta.passes_all:
+            buffers = self._without_stray_meta(buffers)
+        return buffers if self._coercion is None else self._coercion.feed(buffers)
+
+    async def _scan_all(self, buffers: Sequence[Buffer]) -> None:
+        """Learn what there is to learn of what is kept; others have their turn meanwhile."""
+        scan = self._scan
+        turn = scan.position
+        for data in self._pieces(buffers):
+            scan.feed(data)
+            if self._is_deflated and scan.position - turn >= _TURN_BYTES:
+                await trio.lowlevel.checkpoint()
+                turn = scan.position
+
+    def _without_stray_meta(
+        self, buffers: Sequence[Buffer], *, at_end: bool = False
+    ) -> Sequence[Buffer]:
+        try:
+            out = [piece for data in buffers for piece in self._stray_meta.feed(data)]
+            if at_end:
+                out += self._stray_meta.finish()
+        except DataSetError as error:
+            raise StoreError.of_data_set(error) from error
+        if self._stray_meta.dropped and self._archive.refuse_stray_meta:
+            raise StoreError(
+                CANNOT_UNDERSTAND, "group 0002 does not belong into a data set (PS3.5 7.1)"
+            )
+        return out
 
     async def _charge_held(self, held: int) -> None:
         # What is held cannot go to disk; half of the budget, so that one object alone gets on.
@@ -374,8 +448,6 @@ class Ingest:
 
     async def _append(self, buffers: Sequence[Buffer]) -> None:
         scan = self._scan
-        for data in buffers:
-            scan.feed(data)
         if scan.size - self._room_at >= ROOM_BYTES:
             self._room_at = scan.size
             try:
@@ -427,8 +499,12 @@ class Ingest:
             raise ValueError("the object was committed or discarded")
         try:
             coercion = self._coercion
+            last = self._without_stray_meta((), at_end=True)
             if coercion is not None:
-                await self._append(coercion.finish())
+                last = [*coercion.feed(last), *coercion.finish()]
+            await self._scan_all(last)
+            if last:
+                await self._append(last)
             scanned = self._scan.finish()
             scanned.check_identity(self.sop_class_uid, self.sop_instance_uid, self._archive.uids)
             decision = NOTHING_DECIDED
@@ -465,7 +541,14 @@ class Ingest:
             self._archive.room.took(record.size)
         if record.routes:
             self._archive.routed()
-        return replace(result, is_coerced=True) if coercion and coercion.has_changed else result
+        changes = []
+        if coercion is not None and coercion.has_changed:
+            changes.append("attributes were changed by rule")
+        if self._stray_meta.dropped:
+            changes.append("group 0002 was left out")
+        if not changes and not scanned.forgiven:
+            return result
+        return replace(result, changes=tuple(changes), forgiven=scanned.forgiven)
 
     async def discard(self) -> None:
         """Leave no trace; allowed at any time, more than once, also when cancelled."""

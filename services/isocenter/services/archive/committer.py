@@ -77,15 +77,18 @@ class StoreResult:
 
     Attributes:
         instance: what the archive has now under the SOP Instance UID.
-        is_coerced: attributes of it were changed on arrival.
         is_of_other_patient: it names another patient than its study came with, and whoever
             sent it is to be told.
+        changes: what of it was changed on arrival, in words.
+        forgiven: what of it breaks the standard and was taken all the same, in words that show
+            no value.
     """
 
     outcome: StoreOutcome
     instance: StoredInstance
-    is_coerced: bool = False
     is_of_other_patient: bool = False
+    changes: tuple[str, ...] = ()
+    forgiven: tuple[str, ...] = ()
 
     @property
     def status(self) -> int:
@@ -93,7 +96,7 @@ class StoreResult:
         B000H when attributes were changed or another patient is named."""
         if self.outcome is StoreOutcome.KEPT_OTHER:
             return WARNING_NOT_MATCHING
-        is_odd = self.is_coerced or self.is_of_other_patient
+        is_odd = self.changes or self.is_of_other_patient
         return COERCION_OF_DATA_ELEMENTS if is_odd else SUCCESS
 
     @property
@@ -103,7 +106,7 @@ class StoreResult:
             return "another object with this SOP Instance UID is kept"
         if self.is_of_other_patient:
             return "kept; other objects of the study name another patient"
-        return "attributes were changed by rule" if self.is_coerced else ""
+        return "; ".join(self.changes)
 
 
 @dataclass(slots=True, eq=False)

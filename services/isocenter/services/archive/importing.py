@@ -7,6 +7,7 @@ Meta Information of real files is sometimes another object's.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Callable, Generator, Sequence
@@ -25,6 +26,7 @@ from isocenter.services.archive.ingest import (
     DUPLICATE_SOP_INSTANCE,
     OUT_OF_RESOURCES,
     PROCESSING_FAILURE,
+    OverLimit,
     StoreError,
 )
 from isocenter.services.dicom_files import (
@@ -35,6 +37,8 @@ from isocenter.services.dicom_files import (
     identify,
 )
 from isocenter.services.ports import InstanceRecord
+
+log = logging.getLogger("isocenter.storage")
 
 #: Bytes that are read at once; each piece costs a thread hop.
 PIECE: Final = 1 << 20
@@ -225,6 +229,8 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
                 watch.feed(piece)
                 await ingest.write([piece])
             result = await ingest.commit()
+        for what in (*result.changes, *result.forgiven):
+            log.info("instance %s: %s", ingest.sop_instance_uid, what)
         match result.outcome:
             case StoreOutcome.STORED | StoreOutcome.REPLACED:
                 return ImportedFile(
@@ -255,6 +261,8 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
 
 def _refused(path: str, error: StoreError) -> ImportedFile:
     reason = error.comment or str(error)
+    if isinstance(error, OverLimit):
+        return ImportedFile(path, ImportOutcome.FAILED, reason)
     match error.status:
         case status if status == OUT_OF_RESOURCES:
             raise _ArchiveFull(reason) from error

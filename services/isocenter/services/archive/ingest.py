@@ -7,14 +7,21 @@ Nothing here waits or stores; `isocenter.services.archive.archive` and the reind
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 from typing import Final
 
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dataset import DataSetError, ElementScanner, encoding_of
+from isocenter.engine.dataset import (
+    DANGEROUS_GROUPS,
+    DataSetError,
+    DataSetLimitError,
+    ElementScanner,
+    encoding_of,
+)
+from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import is_safe_uid, is_uid
 from isocenter.services.archive.naming import NamingScheme, can_be_named, object_key
@@ -35,10 +42,12 @@ SOP_INSTANCE_UID: Final = 0x00080018
 STUDY_DATE: Final = 0x00080020
 STUDY_INSTANCE_UID: Final = 0x0020000D
 SERIES_INSTANCE_UID: Final = 0x0020000E
+_IDENTITY: Final = frozenset(
+    (SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID)
+)
 
-#: A tag begins with its group; no group of a data set comes before 0008 (PS3.5 7.1, PS3.10 7.1).
+#: A tag begins with its group.
 _GROUP_BYTES: Final = 2
-_FIRST_GROUP: Final = 0x0008
 
 #: Statuses of C-STORE (PS3.4 B.2.3, PS3.7 C.5).
 SUCCESS: Final = 0x0000
@@ -69,16 +78,36 @@ class StoreError(OperationError):
         refusal.__cause__ = error
         return refusal
 
+    @classmethod
+    def of_data_set(cls, error: DataSetError) -> StoreError:
+        """What a C-STORE answers to a data set that cannot be taken."""
+        if isinstance(error, DataSetLimitError):
+            refusal: StoreError = OverLimit(OUT_OF_RESOURCES, str(error))
+        else:
+            refusal = cls(CANNOT_UNDERSTAND, str(error))
+        refusal.__cause__ = error
+        return refusal
+
+
+class OverLimit(StoreError):
+    """An object takes more than a limit of ours allows; there is room for others."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScannedObject:
-    """One whole data set: its attributes by tag, bytes, and SHA-256 in hexadecimal."""
+    """One whole data set: its attributes by tag, bytes, and SHA-256 in hexadecimal.
+
+    Attributes:
+        places: what rules look at, as it stands in the data set.
+        forgiven: what of it breaks the standard and was taken all the same, or was left out
+            of the index, in words without a value.
+    """
 
     attributes: dict[int, str]
     size: int
     digest: str
-    #: What rules look at, as it stands in the data set.
     places: Mapping[Place, str] = field(default_factory=dict)
+    forgiven: tuple[str, ...] = ()
 
     def check_identity(
         self, sop_class_uid: str, sop_instance_uid: str, uids: UidRule = UidRule.SAFE
@@ -170,9 +199,14 @@ class ObjectScan:
         self._head = b""
         self.size = 0
 
+    @property
+    def position(self) -> int:
+        """Bytes of the data set so far, inflated."""
+        return self._scanner.position
+
     def feed(self, data: Buffer) -> None:
         """Raises:
-        StoreError: C000H, the data set cannot be parsed.
+        StoreError: C000H, the data set cannot be parsed; A700H, it passes a limit.
         """
         if len(self._head) < _GROUP_BYTES:
             self._check_first_group(data)
@@ -181,34 +215,47 @@ class ObjectScan:
         try:
             self._scanner.feed(data)
         except DataSetError as error:
-            raise StoreError(CANNOT_UNDERSTAND, str(error)) from error
+            raise StoreError.of_data_set(error) from error
 
     def _check_first_group(self, data: Buffer) -> None:
         """Refuse what would continue our File Meta Information (group 0002) or is a command
-        set or a directory: behind our header, readers would believe it."""
+        set or a directory: behind our header, readers would believe it.  What is inflated
+        they only read when they have our header."""
         self._head += bytes(data[: _GROUP_BYTES - len(self._head)])
         if len(self._head) == _GROUP_BYTES and not self._encoding.deflated:
             group = int.from_bytes(self._head, "big" if self._encoding.big_endian else "little")
-            if group < _FIRST_GROUP:
+            if group in DANGEROUS_GROUPS:
                 raise StoreError(
                     CANNOT_UNDERSTAND, f"group {group:04X} does not belong into a data set"
                 )
 
     def finish(self) -> ScannedObject:
         """Raises:
-        StoreError: C000H, the data set is cut short or cannot be parsed.
+        StoreError: C000H, the data set is cut short.
         """
         try:
             self._scanner.finish()
             attributes = attributes_of(self._scanner.values, self._encoding, self._undeclared)
+            # What is only the beginning of a value names nothing.
+            for tag in _IDENTITY & self._scanner.left_out.keys():
+                attributes.pop(tag, None)
             places: Mapping[Place, str] = {}
             if self._places:
                 places = places_of(
                     self._scanner, self._encoding, self._places, attributes, self._undeclared
                 )
         except DataSetError as error:
-            raise StoreError(CANNOT_UNDERSTAND, str(error)) from error
-        return ScannedObject(attributes, self.size, self._hash.hexdigest(), places)
+            raise StoreError.of_data_set(error) from error
+        return ScannedObject(
+            attributes, self.size, self._hash.hexdigest(), places, tuple(self._forgiven())
+        )
+
+    def _forgiven(self) -> Iterator[str]:
+        for what, offset in self._scanner.forgiven.items():
+            yield f"{what} (at byte {offset})"
+        for tag, error in self._scanner.left_out.items():
+            what = "cut in" if tag in self._scanner.values else "left out of"
+            yield f"{tag_text(tag)} is {what} the index: {error}"
 
 
 @lru_cache(maxsize=8)

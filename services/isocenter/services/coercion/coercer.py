@@ -85,7 +85,7 @@ class Coercer:
         source: Source of Previous Values (0400,0564): whom the data set is from; may be empty.
         now: for Attribute Modification DateTime (0400,0562), written with its offset from UTC
             when it has one.
-        limits: ``nesting``, ``elements``, and the two of the inflater.
+        limits: ``nesting`` and ``inflate_window``.
         undeclared: the character set in which text is read for which none is declared.  What
             is written in its place is never undeclared.
 
@@ -202,9 +202,8 @@ class Coercer:
             self._inflater.finish()
         out: list[Buffer] = []
         if not self._is_decided:
-            size = len(self._held)
-            self._scanner.finish(size)
-            out = self._apply(self._held, size)
+            end = self._scanner.finish(len(self._held))
+            out = self._apply(self._held, end)
         if self._watch is not None:
             self._watch.finish()
             self._check_passed(self._watch)

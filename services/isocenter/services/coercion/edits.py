@@ -325,6 +325,10 @@ class HeadAttributes:
         header = self.head.whole(old)[: old.value - old.start]
         if old.has_undefined_length:
             end = len(items) - HEADER_LENGTH
+            if items[end : end + _TAG_LENGTH] != marks[-1]:
+                raise CoercionError(
+                    f"{tag_text(ORIGINAL_ATTRIBUTES_SEQUENCE)} is not delimited here"
+                )
             return header + items[:end] + item + items[end:]
         # Whatever is before it, the length is the last thing in the header.
         length = self._codec.length

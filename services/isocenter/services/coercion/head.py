@@ -9,26 +9,17 @@ Standard: PS3.5 7.1, 7.2, 7.5.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Final, NamedTuple
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dataset.codec import (
     HEADER_LENGTH,
-    IMPLICIT_LITTLE_CODEC,
-    LONG_HEADER_LENGTH,
     Codec,
 )
 from isocenter.engine.dataset.errors import tag_text
-from isocenter.engine.dataset.reader import is_encapsulated
-from isocenter.engine.dataset.vr import (
-    DELIMITERS,
-    ITEM,
-    ITEM_DELIMITATION,
-    SEQUENCE_DELIMITATION,
-    UNDEFINED_LENGTH,
-)
+from isocenter.engine.dataset.nesting import Nesting
+from isocenter.engine.dataset.vr import DELIMITERS, ITEM, UNDEFINED_LENGTH
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.limits import Limits
 
@@ -68,14 +59,6 @@ class HeadElement(NamedTuple):
     has_undefined_length: bool
 
 
-class _Open(Enum):
-    """What of undefined length is open, and so what may come next."""
-
-    SEQUENCE = "a sequence"
-    ITEM = "an item"
-    FRAGMENTS = "an encapsulated value"
-
-
 class HeadScanner:
     """Finds the top-level elements of a head while it comes, and where it ends.
 
@@ -86,17 +69,15 @@ class HeadScanner:
         end: where the first element behind the head starts, once it was seen.
     """
 
-    __slots__ = ("_budget", "_codec", "_limits", "_opened", "_pos", "_stack", "elements", "end")
+    __slots__ = ("_codec", "_nesting", "_opened", "_pos", "elements", "end")
 
     def __init__(self, codec: Codec, limits: Limits) -> None:
         self.elements: list[HeadElement] = []
         self.end: int | None = None
         self._codec = codec
-        self._limits = limits
-        self._budget = limits.elements
         self._pos = 0
-        self._stack: list[tuple[_Open, Codec]] = []
-        #: The top-level element that the bottom of the stack belongs to; its end is not known.
+        self._nesting = Nesting(limits)
+        #: The top-level element that all of the nesting belongs to; its end is not known.
         self._opened: HeadElement | None = None
 
     def scan(self, data: Buffer) -> None:
@@ -106,47 +87,52 @@ class HeadScanner:
             DataSetError: it is malformed or passes a limit.
             CoercionError: it is longer, or will be, or has more elements than a head may have.
         """
-        while self.end is None and self._pos + HEADER_LENGTH <= len(data):
-            self._budget -= 1
-            if self._budget < 0:
-                raise DataSetError(
-                    f"more than {self._limits.elements} elements and items", self._pos, "elements"
-                )
-            if not self._step(data):
-                break
+        while self.end is None:
+            if self._nesting.opened:
+                self._pos = self._nesting.follow(data, self._pos, 0)
+                if not self._nesting.opened and self._opened is not None:
+                    self.elements.append(self._opened._replace(end=self._pos))
+                    self._opened = None
+                goes_on = not self._nesting.opened
+            else:
+                goes_on = self._pos + HEADER_LENGTH <= len(data) and self._step(data)
             if self._pos > MAX_HEAD:
                 raise head_too_long()
+            if not goes_on:
+                break
             if len(self.elements) > MAX_HEAD_ELEMENTS:
                 raise CoercionError(
                     f"more than {MAX_HEAD_ELEMENTS} attributes up to "
                     f"{tag_text(ORIGINAL_ATTRIBUTES_SEQUENCE)}"
                 )
 
-    def finish(self, size: int) -> None:
-        """Say that the data set has ended within its head, after *size* bytes.
+    def finish(self, size: int) -> int:
+        """Say that the data set has ended within its head, after *size* bytes; where the last
+        element of it ends, before any padding.
 
         Raises:
             DataSetError: there it cannot end.
         """
-        if self._pos != size or self._stack:
+        if self._pos > size or self._nesting.opened:
             raise DataSetError("the data set ends within an element", size)
+        return self._pos
 
     def _step(self, data: Buffer) -> bool:
-        """Take one header; False when more of it must come."""
+        """Take one top-level header; False when more of it must come."""
         pos = self._pos
-        around, codec = self._stack[-1] if self._stack else (None, self._codec)
+        codec = self._codec
         raw, length = codec.item_header.unpack_from(data, pos)
         tag = codec.raw(raw)
-        if around is _Open.SEQUENCE or around is _Open.FRAGMENTS:
-            self._step_to_item(around, tag, length, codec)
-            return True
         if tag in DELIMITERS:
-            if tag != ITEM_DELIMITATION or around is None or length:
-                raise _misplaced(tag, around, pos)
-            self._stack.pop()
+            # Outside of a sequence: passed over.
             self._pos = pos + HEADER_LENGTH
+            if tag == ITEM:
+                if length == UNDEFINED_LENGTH:
+                    self._nesting.open_item(codec)
+                else:
+                    self._pos += length
             return True
-        if around is None and tag > ORIGINAL_ATTRIBUTES_SEQUENCE:
+        if tag > ORIGINAL_ATTRIBUTES_SEQUENCE:
             self.end = pos
             return True
         vr = None
@@ -157,55 +143,21 @@ class HeadScanner:
             if vr is not None:
                 length = short_length
             else:
-                # What has no VR amid explicit ones is read as implicit; there are such files.
-                vr = codec.long_vrs.get(key) or codec.future_vr(key)
-                if vr is not None:
-                    value = pos + LONG_HEADER_LENGTH
-                    if value > len(data):
-                        return False
-                    (length,) = codec.length.unpack_from(data, pos + HEADER_LENGTH)
+                found = codec.odd_header(data, pos)
+                if found is None:
+                    return False
+                vr, length, header_length = found
+                value = pos + header_length
         if length == UNDEFINED_LENGTH:
-            if around is None:
-                self._opened = HeadElement(tag, vr, pos, value, value, has_undefined_length=True)
-            self._open(tag, vr, codec)
+            self._opened = HeadElement(tag, vr, pos, value, value, has_undefined_length=True)
+            self._nesting.open(tag, vr, codec, pos)
             self._pos = value
             return True
         self._pos = value + length
-        if around is None:
-            self.elements.append(
-                HeadElement(tag, vr, pos, value, self._pos, has_undefined_length=False)
-            )
+        self.elements.append(
+            HeadElement(tag, vr, pos, value, self._pos, has_undefined_length=False)
+        )
         return True
-
-    def _step_to_item(self, around: _Open, tag: int, length: int, codec: Codec) -> None:
-        pos = self._pos
-        self._pos = pos + HEADER_LENGTH
-        if tag == SEQUENCE_DELIMITATION and not length:
-            self._stack.pop()
-            if not self._stack:
-                assert self._opened is not None
-                self.elements.append(self._opened._replace(end=self._pos))
-        elif tag != ITEM or (length == UNDEFINED_LENGTH and around is _Open.FRAGMENTS):
-            raise _misplaced(tag, around, pos)
-        elif length == UNDEFINED_LENGTH:
-            self._stack.append((_Open.ITEM, codec))
-        else:
-            self._pos += length
-
-    def _open(self, tag: int, vr: str | None, codec: Codec) -> None:
-        # Each sequence around this one has its item on the stack too.
-        if len(self._stack) >= 2 * self._limits.nesting:
-            raise DataSetError(
-                f"sequences nested deeper than {self._limits.nesting}", self._pos, "nesting"
-            )
-        kind = _Open.FRAGMENTS if is_encapsulated(tag, vr, self._pos) else _Open.SEQUENCE
-        # Whatever the data set's encoding, a UN is implicit VR little endian (PS3.5 6.2.2).
-        self._stack.append((kind, IMPLICIT_LITTLE_CODEC if vr == "UN" else codec))
-
-
-def _misplaced(tag: int, around: _Open | None, pos: int) -> DataSetError:
-    where = "outside of a sequence" if around is None else f"in {around.value}"
-    return DataSetError(f"{tag_text(tag)} where none may be, {where} (PS3.5 7.5)", pos)
 
 
 class Head:

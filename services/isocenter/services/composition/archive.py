@@ -81,6 +81,7 @@ async def open_archive(
                 memory_budget=settings.bytes_in_flight_of_one_worker(),
                 limits=settings.engine_limits(),
                 room=_room_of(settings, index),
+                refuse_stray_meta=storage.meta_in_data_set == "refuse",
             )
         )
         if recover and lock and isinstance(index, SqliteIndex):

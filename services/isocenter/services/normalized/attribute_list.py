@@ -22,6 +22,7 @@ from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.dataset import (
     EXPLICIT_LITTLE,
     DataSetError,
+    DataSetLimitError,
     Element,
     Encoding,
     Fragments,
@@ -48,8 +49,8 @@ from isocenter.services.text import (
 )
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
-#: What is re-encoded at once: of a deflated data set, no more than this times
-#: `Limits.inflate_ratio` is held before its length is judged.
+#: What is re-encoded at once: of a deflated data set, no more than 1,032 times this is held
+#: before its length is judged.
 _STEP_BYTES: Final = 4096
 _US_LENGTH: Final = 2
 _PLAIN_VRS: Final = (SHORT_VRS | LONG_VRS) - {"SQ"}
@@ -213,7 +214,7 @@ def _reencoded(data: Buffer, source: Encoding, target: Encoding, limits: Limits 
             length += len(buffer)
             parts.append(bytes(buffer))
         if limits is not None and length > 2 * limits.identifier:  # explicit headers are longer
-            raise DataSetError(
+            raise DataSetLimitError(
                 f"the data set is longer than {limits.identifier} bytes", length, "identifier"
             )
 

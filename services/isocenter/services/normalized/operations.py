@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.dataset import DataSetError
+from isocenter.engine.dataset import DataSetError, DataSetLimitError
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dimse.messages import (
     NActionRequest,
@@ -63,11 +63,11 @@ async def read_attribute_list(operation: Operation) -> AttributeList:
         if len(data_set) <= _QUICK_BYTES:
             return AttributeList.read(data_set, syntax, limits)
         return await trio.to_thread.run_sync(AttributeList.read, data_set, syntax, limits)
+    except DataSetLimitError as error:
+        raise OperationError(
+            Status.RESOURCE_LIMITATION, f"the data set passes {error.limit}"
+        ) from error
     except DataSetError as error:
-        if error.limit is not None:
-            raise OperationError(
-                Status.RESOURCE_LIMITATION, f"the data set passes {error.limit}"
-            ) from error
         raise OperationError(Status.PROCESSING_FAILURE, "the data set cannot be read") from error
 
 

@@ -12,9 +12,7 @@ from typing import Final, Protocol
 from isocenter.engine.limits import DEFAULT_LIMITS
 
 #: Bounds of a data set of ours: more than any request that it answers.
-REPORT_LIMITS: Final = replace(
-    DEFAULT_LIMITS, identifier=1 << 30, identifier_elements=1 << 30, elements=1 << 30
-)
+REPORT_LIMITS: Final = replace(DEFAULT_LIMITS, identifier=1 << 30, identifier_elements=1 << 30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,8 @@ from isocenter.services.rules.evaluation import Rules
 class Coercion:
     """One object on its way in, and what rules change of it.
 
-    All methods raise `StoreError`: C000H when it is no data set, or none that can be changed.
+    All methods raise `StoreError`: C000H when it is no data set, or none that can be changed,
+    A700H when it passes a limit.
 
     Args:
         system: Modifying System (0400,0563).
@@ -63,14 +64,18 @@ class Coercion:
         """What goes on of the next pieces; use it before their memory is used again."""
         try:
             return [out for data in buffers for out in self._coercer.feed(data)]
-        except (DataSetError, CoercionError) as error:
+        except DataSetError as error:
+            raise StoreError.of_data_set(error) from error
+        except CoercionError as error:
             raise StoreError(CANNOT_UNDERSTAND, str(error)) from error
 
     def finish(self) -> Sequence[Buffer]:
         """What was held to the end."""
         try:
             return self._coercer.finish()
-        except (DataSetError, CoercionError) as error:
+        except DataSetError as error:
+            raise StoreError.of_data_set(error) from error
+        except CoercionError as error:
             raise StoreError(CANNOT_UNDERSTAND, str(error)) from error
 
     def as_they_came(self, places: Mapping[Place, str]) -> Mapping[Place, str]:

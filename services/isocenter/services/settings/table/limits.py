@@ -60,7 +60,3 @@ class LimitSettings:
         "empty_fragments", 0, 1_000_000, "fragments without data in one message", ""
     )
     nesting: int = limit("nesting", 1, 1_000, "sequences within sequences", "")
-    elements: int = limit("elements", 1_000, 1_000_000_000, "elements of a data set", "")
-    inflate_ratio: int = limit(
-        "inflate_ratio", 1, 1_032, "inflated bytes for one deflated byte", ""
-    )

@@ -23,6 +23,8 @@ IN_MEMORY: Final = ":memory:"
 #: What an acknowledged object survives: power failure (synced, file and index), or
 #: the end of the process only.
 Durability = Literal["full", "relaxed"]
+#: What happens to File Meta Information that a sender has left at the head of a data set.
+MetaInDataSet = Literal["drop", "refuse"]
 
 
 #: Which of the things that objects say of one patient, study or series is shown.
@@ -90,6 +92,12 @@ class StorageSettings:
     )
     private_sop_classes: bool = setting(
         False, kinds.Switch(), "store objects of SOP classes that are not DICOM's own, too"
+    )
+    meta_in_data_set: MetaInDataSet = setting(
+        "drop",
+        kinds.one_of("drop", "refuse"),
+        "File Meta Information (group 0002) at the head of a data set: drop it and answer "
+        "B000H, or refuse the object",
     )
     durability: Durability = setting(
         "full",

@@ -93,8 +93,6 @@ class Settings:
             identifier_elements=self.limits.identifier_elements,
             empty_fragments=self.limits.empty_fragments,
             nesting=self.limits.nesting,
-            elements=self.limits.elements,
-            inflate_ratio=self.limits.inflate_ratio,
         )
 
 
