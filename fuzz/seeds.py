@@ -28,6 +28,7 @@ SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
     "reencoder": data_sets.reencoder,
     "requestor": protocol.requestor,
     "scanner": data_sets.scanner,
+    "stray_meta": data_sets.stray_meta,
     "values": protocol.values,
     "worklist": worklist.worklist,
 }

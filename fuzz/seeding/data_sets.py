@@ -116,6 +116,13 @@ def _undefined_lengths(encoding: Encoding) -> bytes:
     )
 
 
+_META: Final[list[WritableElement]] = [
+    (0x0002_0000, "UL", b"\x1a\0\0\0"),
+    (0x0002_0001, "OB", b"\0\1"),
+    (0x0002_0010, "UI", b"1.2.840.10008.1.2\0"),
+]
+
+
 def _broken(encoding: Encoding) -> dict[str, bytes]:
     """Data sets with one fault each (PS3.5 7.5), and some that are only unusual."""
     sign = ">" if encoding.big_endian else "<"
@@ -136,7 +143,46 @@ def _broken(encoding: Encoding) -> dict[str, bytes]:
     item, end_of_item, end = mark(ITEM, undefined), mark(ITEM_DELIMITATION, 0), mark(_END, 0)
     creator = header(0x0009_0010, b"LO", 10) + b"ISOCENTER "
     signed = header(0x0028_0103, b"US", 2) + struct.pack(sign + "H", 1)
+    tail = header(0x7FE0_0010, b"OW", 2) + b"xx"
+
+    def odd_vr(vr: bytes, length: bytes) -> bytes:
+        return mark(0x0010_0010, 0)[:4] + vr + length + b"A " + tail
+
+    short, long = struct.pack(sign + "H", 2), struct.pack(sign + "HI", 0, 2)
+    in_implicit = replace(encoding, implicit_vr=True)
     return {
+        "item-outside-with-value": name + mark(ITEM, 2) + b"xx" + tail,
+        "open-item-outside": name + item + name + end_of_item + end + tail,
+        "end-of-item-with-length": sequence + item + name + mark(ITEM_DELIMITATION, 2) + end + tail,
+        "item-not-ended": sequence + item + name + end + tail,
+        "items-not-ended": sequence + item + name + item + name + end_of_item + end + tail,
+        "end-of-item-in-sequence": sequence + mark(ITEM, 0) + end_of_item + end + tail,
+        "end-of-item-for-sequence": sequence + mark(ITEM, 0) + end_of_item + tail,
+        "sequence-not-ended": sequence + mark(ITEM, 0) + tail,
+        "end-in-defined": header(0x0040_0275, b"SQ", 16) + mark(ITEM, 0) + end + tail,
+        "end-in-defined-item": header(0x0040_0275, b"SQ", 16) + mark(ITEM, 8) + end_of_item + tail,
+        "no-sequence": header(0x0040_0275, b"SQ", 6) + b"no-sq " + tail,
+        "bad-item-in-undefined": sequence + mark(ITEM, 8) + mark(0x0010_0010, 20) + end + tail,
+        "items-in-private": creator + header(0x0009_1001, b"OB", undefined) + item + name
+        + end_of_item + mark(ITEM, 2) + b"xx" + end + tail,
+        "native-fragments": header(0x7FE0_0010, b"OW", undefined) + mark(ITEM, 4) + bytes(4)
+        + mark(ITEM, 3) + b"abc" + mark(ITEM, 0) + end + header(0xFFFC_FFFC, b"OB", 2) + b"xx",
+        "fragments-not-ended": header(0x7FE0_0010, b"OB", undefined) + mark(ITEM, 2) + b"xx",
+        "questions": odd_vr(b"??", short),
+        "spaces": odd_vr(b"  ", short),
+        "nuls": odd_vr(b"\0\0", short),
+        "lower-case": odd_vr(b"pn", short),
+        "lower-case-long": odd_vr(b"ob", long),
+        "unknown-short": odd_vr(b"UN", short),
+        "new-vr-short": odd_vr(b"ZZ", short),
+        "padded": name + bytes(21),
+        "padded-with-spaces": name + b" " * 21,
+        "padded-with-ones": name + b"\xff" * 21,
+        "odd-length": header(0x0010_0010, b"PN", 1) + b"A" + tail,
+        "vendor-group": write_data_set([(0x0005_0005, "CS", b"VENDOR")], encoding) + name,
+        "meta": write_data_set(_META, encoding) + name,
+        "meta-little": write_data_set(_META, EXPLICIT_LITTLE) + name,
+        "meta-implicit": write_data_set(_META, in_implicit if sign == "<" else encoding) + name,
         "end-of-item-outside": name + end_of_item,
         "end-of-sequence-outside": name + end,
         "item-outside": name + item,
@@ -186,6 +232,8 @@ def _data_sets() -> dict[str, tuple[int, bytes]]:
     for number, (name, encoding) in enumerate(list(_ENCODINGS.items())[:3]):
         for fault, data in _broken(encoding).items():
             sets[f"{name}-{fault}"] = number, data
+    for fault in ("meta", "items-in-private", "no-sequence", "native-fragments", "padded"):
+        sets[f"deflated-{fault}"] = 3, _deflate(_broken(EXPLICIT_LITTLE)[fault])
     sets["deflated-garbage"] = 3, b"\xff\xff\xff"
     sets["deflated-cut-short"] = 3, sets["deflated"][1][:-9]
     sets["deflated-with-more-behind"] = 3, sets["deflated"][1] + bytes(20)
@@ -229,6 +277,14 @@ def reencoder() -> Seeds:
         for number, target in enumerate(_ENCODINGS)
         # What is special is so in one direction as in the other.
         if name in _ENCODINGS or number == (source + 1 + cut % 2) % 3
+    }
+
+
+def stray_meta() -> Seeds:
+    return {
+        name: bytes((cut, number)) + data
+        for cut, (name, (number, data)) in enumerate(_data_sets().items())
+        if "-" not in name or "meta" in name or "vendor" in name
     }
 
 

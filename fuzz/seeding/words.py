@@ -64,7 +64,8 @@ def _data_set_words() -> set[bytes]:
     tags = {
         struct.pack(sign + "HH", tag >> 16, tag & 0xFFFF) for tag in _DATA_SET_TAGS for sign in "<>"
     }
-    return vrs | tags | {b"\xff\xff\xff\xff", b"ISOCENTER "}
+    odd_vrs = {b"??", b"  ", b"\0\0", b"un", b"sq", b"lo", b"XX"}
+    return vrs | odd_vrs | tags | {b"\xff\xff\xff\xff", b"ISOCENTER "}
 
 
 def _text_words() -> set[bytes]:
@@ -123,6 +124,7 @@ _WORDS: Final[Mapping[str, Callable[[], set[bytes]]]] = {
     "reencoder": _data_set_words,
     "requestor": lambda: _pdu_words() | _command_words() | _uid_words(),
     "scanner": _data_set_words,
+    "stray_meta": lambda: _data_set_words() | {b"\2\0\x10\0", b"\0\2\0\x10", b"\2\0\0\0"},
     "worklist": lambda: _data_set_words() | _attribute_words() | _text_words(),
     "values": lambda: {bytes((1, number)) for number in range(12)},
 }

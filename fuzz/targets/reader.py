@@ -31,8 +31,6 @@ _LIMITS: Final = (
         identifier_elements=20,
         identifier=200,
         inflate_window=50,
-        inflate_allowance=50,
-        inflate_ratio=4,
     ),
 )
 _SEQUENCES: Final = frozenset({0x0008_1140, 0x0040_0275})
