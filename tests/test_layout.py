@@ -31,6 +31,9 @@ COMPOSITION_ROOT = ("isocenter.services.composition", "isocenter.services.cli")
 FOR_STORAGE = {
     "isocenter.services.archive.deletion",
     "isocenter.services.archive.trash",
+    "isocenter.services.archive.holds",
+    "isocenter.services.archive.retention",
+    "isocenter.services.archive.retention_rules",
     "isocenter.services.backup.source",
     "isocenter.services.normalized.attribute_list",
     "isocenter.services.index.attributes",

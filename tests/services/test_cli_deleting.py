@@ -108,7 +108,7 @@ def test_bad_input_changes_nothing(
         (["restore"], 2, "which?"),
         (["restore", "nosuch"], 1, "nothing in the trash"),
         (["restore", "../.."], 1, "nothing in the trash"),
-        (["restore", "--study", "x"], 2, "is no UID"),
+        (["restore", "--study", "../x"], 2, "is no UID"),
         (["purge", "--yes"], 2, "which?"),
         (["purge", "--all", "nosuch", "--yes"], 2, "which?"),
         (["purge", "nosuch", "--yes"], 1, "nothing in the trash"),
@@ -166,3 +166,63 @@ def test_where_there_is_no_archive(tmp_path: Path, capsys: Output) -> None:
         assert main([*command, "--data-dir", str(tmp_path / "none")]) == 2
         assert "no archive is there" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_holds(archive: str, capsys: Output) -> None:
+    hold = ["hold", "add", STUDY, "1.2.3.77", "--data-dir", archive, "--reason", "case 17"]
+    assert main(hold) == 0
+    assert "nothing of 1.2.3.77 is here now" in capsys.readouterr().err
+    assert main(hold) == 1
+    assert "is held already" in capsys.readouterr().err
+    for force in ([], ["--force"]):
+        assert delete(archive, "--study", STUDY, "--yes", *force) == 1
+        captured = capsys.readouterr()
+        assert "of them, instances 2 of studies that are held" in captured.out
+        assert "a study is held" in captured.err
+    assert delete(archive, "--study", STUDY, "--dry-run") == 1
+    assert instances(archive, capsys) == 3
+    assert main(["hold", "list", "--json", "--data-dir", archive]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["in_the_archive"], row["reason"]) for row in rows] == [
+        (True, "case 17"),
+        (False, "case 17"),
+    ]
+    assert main(["hold", "list", "--data-dir", archive]) == 0
+    assert "case 17" in capsys.readouterr().out
+    assert main(["hold", "remove", STUDY, "--data-dir", archive]) == 0
+    assert main(["hold", "remove", STUDY, "--data-dir", archive]) == 1
+    assert "is not held" in capsys.readouterr().err
+    assert delete(archive, "--study", STUDY, "--yes") == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["add", "x/y", "--reason", "r"], ["add", "1.2", "--reason", "\n"], ["remove", "*"]],
+)
+def test_a_hold_that_cannot_be(archive: str, capsys: Output, arguments: list[str]) -> None:
+    assert main(["hold", *arguments, "--data-dir", archive]) == 2
+    capsys.readouterr()
+    assert main(["hold", "list", "--json", "--data-dir", archive]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_what_retention_would_delete(archive: str, tmp_path: Path, capsys: Output) -> None:
+    check = ["retention", "check", "--data-dir", archive]
+    assert main(check) == 2
+    assert "there are no rules of retention" in capsys.readouterr().err
+    config = tmp_path / "isocenter.toml"
+    config.write_text('[[retention]]\nname = "old"\nstudy_days = 1\n')
+    check += ["--config", str(config)]
+    assert main(["hold", "add", STUDY, "--data-dir", archive, "--reason", "x"]) == 0
+    capsys.readouterr()
+    assert main([*check, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["rule"], row["studies"], row["instances"]) == ("old", 1, 1)
+    assert main([*check, "-v"]) == 0
+    captured = capsys.readouterr()
+    assert "old: 1.2.9" in captured.err
+    assert "old" in captured.out
+    assert instances(archive, capsys) == 3
+    config.write_text('[[retention]]\nname = "old"\ndays = 1\n')
+    assert main(check) == 2
+    assert "there is no 'days'" in capsys.readouterr().err

@@ -724,6 +724,19 @@ MIGRATIONS: Final = (
             "ALTER TABLE totals ADD COLUMN last_said BIGINT NOT NULL DEFAULT 0",
         ),
     ),
+    Migration(
+        8,
+        "when studies were last retrieved",
+        (
+            # Days since 1970.  The row of '' says since when it has been recorded.
+            """
+            CREATE TABLE study_access (
+                study_instance_uid TEXT PRIMARY KEY,
+                last_day INTEGER NOT NULL
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version

@@ -56,6 +56,8 @@ COMMANDS: Final = (
     Command("audit", "audit", "verify, show, follow and export the audit trail"),
     Command("import", "import_files", "take a folder of DICOM files into the archive"),
     Command("delete", "delete", "delete studies, series or instances from the archive"),
+    Command("hold", "hold", "studies that nobody deletes: add, remove, list"),
+    Command("retention", "retention", "what rules of retention would delete"),
     Command("trash", "trash", "what was deleted: list, restore, purge"),
     Command("echoscu", "echoscu", "verify a peer (C-ECHO)"),
     Command("storescu", "storescu", "send files and folders to a peer (C-STORE)"),

@@ -9,7 +9,9 @@ import trio
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.emptying import look_after
+from isocenter.services.archive.retention import keep_to
 from isocenter.services.archive.scrubbing import scrub
+from isocenter.services.archive.use import UseRecorder
 from isocenter.services.composition.archive import trash_of
 from isocenter.services.composition.workflow import worklist_of
 from isocenter.services.duty import on_duty
@@ -17,6 +19,7 @@ from isocenter.services.notices import Notices
 from isocenter.services.settings.loading import Settings
 from isocenter.services.worklist.tidying import tidy
 from isocenter.services.worklist.watching import watch
+from isocenter.storage.retention import SqliteRetention
 from isocenter.storage.sqlite_index import SqliteIndex
 
 
@@ -40,6 +43,16 @@ async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> 
             trash = trash_of(settings, archive, "isocenter serve")
             if trash is not None:
                 nursery.start_soon(look_after, trash, notices)
+                if settings.retention:
+                    nursery.start_soon(
+                        partial(
+                            keep_to,
+                            settings.retention,
+                            retention_of(archive),
+                            trash,
+                            studies_per_minute=storage.retention_rate,
+                        )
+                    )
             if settings.worklist.enabled and isinstance(archive.index, SqliteIndex):
                 worklist = worklist_of(settings, archive.index)
                 if settings.worklist.keep_days:
@@ -51,5 +64,17 @@ async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> 
 
     if storage.is_in_memory:
         await work()
-    else:
+        return
+    async with trio.open_nursery() as nursery:
+        if isinstance(archive.index, SqliteIndex):
+            # Each process knows what it has sent.
+            recorder = UseRecorder(retention_of(archive))
+            notices.subscribe(recorder.hear)
+            nursery.start_soon(recorder.run)
         await on_duty(folder / "duty.lock", work)
+
+
+def retention_of(archive: Archive) -> SqliteRetention:
+    """What knows which studies are past their time."""
+    assert isinstance(archive.index, SqliteIndex)
+    return SqliteRetention(archive.index)

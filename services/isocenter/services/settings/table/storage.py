@@ -122,6 +122,11 @@ class StorageSettings:
         kinds.Integer(1, 3_650, "days", zero="what is deleted is gone at once"),
         "for so long what was deleted can be restored; then it is removed for good",
     )
+    retention_rate: int = setting(
+        60,
+        kinds.Integer(1, 100_000, "studies"),
+        "so many studies are deleted by rules of retention in a minute at most",
+    )
     scrub_days: int = setting(
         0,
         kinds.Integer(1, 3_650, "days", zero="never"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from isocenter.engine.limits import Limits
+from isocenter.services.archive.retention_rules import RetentionRule, RetentionRulesKind
 from isocenter.services.peer import Peer, PeerKind
 from isocenter.services.rules.evaluation import Rule
 from isocenter.services.rules.parsing import RulesKind
@@ -70,6 +71,11 @@ class Settings:
     )
     rules: tuple[Rule, ...] = setting(
         (), RulesKind(), "what happens to which objects that are stored: [[rules]]"
+    )
+    retention: tuple[RetentionRule, ...] = setting(
+        (),
+        RetentionRulesKind(),
+        "which studies are past their time, and go: [[retention]]",
     )
 
     @property

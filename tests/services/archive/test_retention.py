@@ -1,0 +1,163 @@
+"""Rules of retention: what they may be, what they delete, and what they leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from isocenter.services.archive.deletion import DeletionCause
+from isocenter.services.archive.retention import keep_to
+from isocenter.services.archive.retention_rules import (
+    RetentionFault,
+    RetentionRule,
+    RetentionRulesKind,
+    parse_retention_rule,
+)
+from isocenter.services.archive.use import WRITE_SECONDS, UseRecorder
+from isocenter.services.notices import Caller, InstancesSent
+from isocenter.storage.retention import SqliteRetention
+from services.archive.test_deleting import ask_for_commitment, events, place, queue, write
+from services.archive_support import data_set, store, uid
+from support.clocks import patient_clock
+
+NOW = 1_800_000_000.0
+RULE = RetentionRule(name="old", study_days=365)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("x", "each rule of retention is a table"),
+        ({}, "needs a name"),
+        ({"name": "a" * 65}, "needs a name"),
+        ({"name": "r"}, "say what is past its time"),
+        ({"name": "r", "modalities": ["US"]}, "say what is past its time"),
+        ({"name": "r", "days": 5}, "there is no 'days'; there are although_promised, "),
+        ({"name": "r", "study_days": 0}, "study_days is a whole number from 1 to 36500"),
+        ({"name": "r", "study_days": True}, "study_days is a whole number"),
+        ({"name": "r", "keep_newest": 1.5}, "keep_newest is a whole number from 1 to 10000"),
+        ({"name": "r", "study_days": 1, "modalities": "US"}, "modalities is a list"),
+        ({"name": "r", "study_days": 1, "modalities": ["us"]}, "modalities is a list"),
+        ({"name": "r", "study_days": 1, "modalities": []}, "modalities is empty"),
+        ({"name": "r", "study_days": 1, "although_promised": 1}, "true or false"),
+    ],
+)
+def test_a_rule_that_cannot_be_says_why(table: Any, words: str) -> None:
+    with pytest.raises(RetentionFault) as caught:
+        parse_retention_rule(table)
+    assert words in str(caught.value)
+
+
+def test_rules_are_written_as_they_are_read() -> None:
+    kind = RetentionRulesKind()
+    text = (
+        '[{ name = "a", modalities = ["US", "XA"], study_days = 3650, keep_newest = 2, '
+        'although_promised = true }, { name = "b", unused_days = 30 }]'
+    )
+    rules = kind.from_text(text)
+    assert kind.to_toml(rules) == text
+    assert rules[0].although_promised
+    with pytest.raises(RetentionFault, match="a name of its own"):
+        kind.from_text('[{ name = "a", study_days = 1 }, { name = "a", study_days = 2 }]')
+    with pytest.raises(RetentionFault, match="not TOML"):
+        kind.from_text("[{ name = ]")
+
+
+@pytest.fixture
+def clock() -> Iterator[trio.testing.MockClock]:
+    with patient_clock(0.05) as clock:
+        yield clock
+
+
+async def test_what_is_past_its_time_goes_so_many_a_minute(
+    tmp_path: Path, clock: trio.testing.MockClock
+) -> None:
+    async with place(tmp_path, now=NOW) as here:
+        for number in range(1, 6):
+            study = f"1.5.{number}"
+            await store(here.archive, number, data_set(number, study=study, series=f"{study}.1"))
+        fresh = data_set(9, study="1.5.9", series="1.5.9.1", study_date="20270101")
+        await store(here.archive, 9, fresh)
+        await ask_for_commitment(here.index, 1)
+        write(tmp_path, "UPDATE commitment SET state = 'success'")
+        write(tmp_path, "UPDATE commitment_reference SET failure_reason = 0")
+        queue(tmp_path, 2, "due")
+        write(tmp_path, "INSERT INTO study_hold VALUES ('1.5.3', 'x', 'y', 0)")
+        async with trio.open_nursery() as nursery:
+
+            async def duty(rule: RetentionRule) -> None:
+                await keep_to(
+                    [rule],
+                    SqliteRetention(here.index),
+                    here.trash,
+                    studies_per_minute=1,
+                    now=lambda: NOW,
+                )
+
+            nursery.start_soon(duty, RULE)
+            await trio.sleep(50)
+            assert len(await here.instances()) == 5
+            await trio.sleep(300)
+            kept = {uid(n) for n in (1, 2, 3, 9)}
+            assert await here.instances() == kept
+            nursery.cancel_scope.cancel()
+        rows = await here.trash.book.rows()
+        assert {row.deletion.cause for row in rows} == {DeletionCause.RETENTION}
+        assert {row.deletion.reason for row in rows} == {"retention rule old"}
+        async with trio.open_nursery() as nursery:
+            brave = RetentionRule(name="old", study_days=365, although_promised=True)
+            nursery.start_soon(duty, brave)
+            await trio.sleep(300)
+            assert await here.instances() == {uid(n) for n in (2, 3, 9)}
+            nursery.cancel_scope.cancel()
+        await here.check()
+    assert events(tmp_path).count(("instances.deleted", "1.5.4")) == 1
+
+
+class Book:
+    def __init__(self) -> None:
+        self.written: list[list[str]] = []
+
+    async def note_use(self, studies: Any, now: float) -> None:
+        self.written.append(sorted(studies))
+
+
+def sent(command: str, *studies: str) -> InstancesSent:
+    return InstancesSent(
+        caller=Caller(association="a", address="127.0.0.1:1"),
+        command=command,
+        destination="WS",
+        destination_address="127.0.0.1:2",
+        studies=dict.fromkeys(studies, 1),
+        sop_classes=frozenset(),
+        completed=1,
+        failed=0,
+        warning=0,
+        status=0,
+    )
+
+
+async def test_a_study_that_is_used_all_day_costs_one_row(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    book = Book()
+    day = 0.0
+    recorder = UseRecorder(book, now=lambda: day * 86_400 + trio.current_time())  # type: ignore[arg-type]
+    recorder.hear(sent("C-STORE", "9"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recorder.run)
+        for _ in range(3):
+            recorder.hear(sent("C-GET", "1", "2"))
+            recorder.hear(sent("C-MOVE", "2"))
+            await trio.sleep(WRITE_SECONDS)
+        assert book.written in ([["1", "2"]], [[], ["1", "2"]])
+        day = 1.0
+        recorder.hear(sent("C-GET", "1"))
+        await trio.sleep(2 * WRITE_SECONDS)
+        assert book.written[-2:] == [[], ["1"]]
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,163 @@
+"""Which studies are past their time, and which are held."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from isocenter.services.archive.holds import StudyHold
+from isocenter.services.archive.retention_rules import RetentionRule
+from isocenter.services.ports import InstanceRecord
+from isocenter.storage.retention import SqliteHolds, SqliteRetention
+from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()
+DAY = 86_400.0
+PATH = "index.db"
+
+
+@pytest.fixture
+async def index(tmp_path: Path) -> AsyncIterator[SqliteIndex]:
+    async with open_sqlite_index(tmp_path / PATH) as index:
+        yield index
+
+
+async def add(
+    index: SqliteIndex,
+    study: str,
+    *,
+    date: str = "20200101",
+    modality: str = "CT",
+    patient: str = "P1",
+    number: int = 1,
+) -> None:
+    uid = f"{study}.{number}"
+    await index.add(
+        [
+            InstanceRecord(
+                sop_instance_uid=uid,
+                sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+                study_instance_uid=study,
+                series_instance_uid=f"{study}.{modality}".replace(modality, str(len(modality))),
+                transfer_syntax_uid="1.2.840.10008.1.2",
+                object_key=f"{uid}.dcm",
+                size=1_000,
+                data_set_offset=100,
+                digest="0" * 64,
+                attributes={
+                    0x00080020: date,
+                    0x00080060: modality,
+                    0x00100020: patient,
+                    0x00100010: "Zenobia^Wanda",
+                    0x0020000D: study,
+                    0x0020000E: f"{study}.{len(modality)}",
+                    0x00080018: uid,
+                    0x00080016: "1.2.840.10008.5.1.4.1.1.2",
+                },
+            )
+        ]
+    )
+
+
+def arrived(folder: Path, study: str, *, days_ago: float) -> None:
+    when = datetime.fromtimestamp(NOW - days_ago * DAY, UTC).isoformat(timespec="milliseconds")
+    with sqlite3.connect(folder / PATH) as connection:
+        connection.execute(
+            "UPDATE instance SET created_at = ? WHERE sop_instance_uid LIKE ?", (when, f"{study}.%")
+        )
+
+
+async def candidates(index: SqliteIndex, **conditions: object) -> list[str]:
+    rule = RetentionRule(name="r", **conditions)  # type: ignore[arg-type]
+    found = await SqliteRetention(index).candidates(rule, NOW, limit=100)
+    return sorted(each.study_instance_uid for each in found)
+
+
+async def test_by_study_date(index: SqliteIndex) -> None:
+    for study, date in (
+        ("1.1", "20201128"),
+        ("1.2", "20201129"),
+        ("1.3", "2020.11.01"),
+        ("1.4", ""),
+        ("1.5", "UNKNOWN"),
+        ("1.6", "20990101"),
+    ):
+        await add(index, study, date=date)
+    six_years = (datetime(2026, 11, 29) - datetime(2020, 11, 29)).days  # noqa: DTZ001
+    # Exactly so long ago is not longer ago; what has no date is kept.
+    assert await candidates(index, study_days=six_years) == ["1.1", "1.3"]
+    # All that its objects say has to be so long ago.
+    await add(index, "1.1", date="20261101", number=2)
+    assert await candidates(index, study_days=six_years) == ["1.3"]
+
+
+async def test_by_modality_all_of_them_have_to_be_meant(index: SqliteIndex) -> None:
+    await add(index, "1.1", modality="CT")
+    await add(index, "1.2", modality="US")
+    await add(index, "1.3", modality="US")
+    await add(index, "1.3", modality="OPT", number=2)
+    assert await candidates(index, modalities=("US",), study_days=1) == ["1.2"]
+    assert await candidates(index, modalities=("US", "OPT"), study_days=1) == ["1.2", "1.3"]
+
+
+async def test_by_arrival(index: SqliteIndex, tmp_path: Path) -> None:
+    for study, days in (("1.1", 31), ("1.2", 29)):
+        await add(index, study)
+        arrived(tmp_path, study, days_ago=days)
+    assert await candidates(index, arrived_days=30) == ["1.1"]
+    await add(index, "1.1", number=2)  # now, as far as the clock of this machine goes
+    assert await candidates(index, arrived_days=30) == []
+
+
+async def test_by_use(index: SqliteIndex, tmp_path: Path) -> None:
+    book = SqliteRetention(index)
+    for study in ("1.1", "1.2", "1.3"):
+        await add(index, study)
+        arrived(tmp_path, study, days_ago=400)
+    # Nobody knows what was used before it was recorded.
+    assert await candidates(index, unused_days=30) == []
+    await book.note_use([], NOW - 31 * DAY)
+    assert await candidates(index, unused_days=30) == ["1.1", "1.2", "1.3"]
+    await book.note_use(["1.1"], NOW - 31 * DAY)
+    await book.note_use(["1.2"], NOW - 29 * DAY)
+    await book.note_use(["1.2"], NOW - 90 * DAY)  # the clock was wrong
+    assert await candidates(index, unused_days=30) == ["1.1", "1.3"]
+    arrived(tmp_path, "1.3", days_ago=1)
+    assert await candidates(index, unused_days=30) == ["1.1"]
+
+
+async def test_the_newest_of_each_patient_stay(index: SqliteIndex) -> None:
+    for number, date in enumerate(("20200101", "20210101", "20220101", "20230101"), 1):
+        await add(index, f"1.{number}", date=date)
+        await add(index, f"2.{number}", date=date, patient="P2")
+    await add(index, "1.9", date="", patient="P1")
+    assert await candidates(index, keep_newest=3) == ["1.1", "2.1"]
+    assert await candidates(index, keep_newest=1, study_days=365 * 4 + 1) == [
+        "1.1", "1.2", "1.3", "2.1", "2.2", "2.3",
+    ]  # fmt: skip
+    # Of those that the rule is about.
+    await add(index, "1.5", date="20240101", modality="US")
+    assert await candidates(index, keep_newest=4, modalities=("CT",)) == []
+    assert await candidates(index, keep_newest=4) == ["1.1"]
+
+
+async def test_what_is_held_is_no_candidate(index: SqliteIndex) -> None:
+    holds = SqliteHolds(index)
+    await add(index, "1.1")
+    await add(index, "1.2")
+    hold = StudyHold(study_instance_uid="1.1", reason="court", actor="me", at=NOW)
+    assert await holds.add(hold)
+    assert not await holds.add(hold)
+    assert await holds.add(StudyHold(study_instance_uid="9", reason="x", actor="me", at=NOW + 1))
+    assert [(each.study_instance_uid, each.is_here) for each in await holds.all()] == [
+        ("1.1", True),
+        ("9", False),
+    ]
+    assert await candidates(index, study_days=1) == ["1.2"]
+    assert await holds.remove("1.1")
+    assert not await holds.remove("1.1")
+    assert await candidates(index, study_days=1) == ["1.1", "1.2"]
