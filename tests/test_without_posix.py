@@ -146,6 +146,16 @@ def test_clients_over_tls(elsewhere: Elsewhere, archive: ServedArchive, tmp_path
     )  # fmt: skip
 
 
+def test_tools_that_need_no_server(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    where = ("--data-dir", tmp_path / "data")
+    assert "[server]" in elsewhere.isocenter("config", "show", *where)
+    assert "Verification" in elsewhere.isocenter("conformance", *where)
+    assert "no limit on this system" in elsewhere.isocenter("doctor", *where)
+    elsewhere.isocenter("certs", "init", *where)
+    elsewhere.isocenter("ae", "add", "CT1", *where)
+    assert "CT1" in elsewhere.isocenter("ae", "list", *where)
+
+
 def test_a_server_in_memory(elsewhere: Elsewhere, tmp_path: Path) -> None:
     """Both ends without POSIX: what is sent comes back."""
     files = write_studies(tmp_path / "in", studies=1, series=1, instances=2)

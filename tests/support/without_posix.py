@@ -16,7 +16,7 @@ from typing import Any
 
 CALLS = (
     "fork", "forkpty", "getuid", "geteuid", "getgid", "getegid", "getpgid", "killpg", "setsid",
-    "pread", "preadv", "pwrite", "pwritev", "posix_fadvise", "sendfile", "statvfs", "sysconf",
+    "pread", "preadv", "pwrite", "pwritev", "posix_fadvise", "sendfile", "sysconf",
     "O_NOFOLLOW", "O_DIRECTORY", "O_DIRECT", "O_CLOEXEC", "O_NONBLOCK", "RWF_NOWAIT", "fchmod",
     "fchown", "chown", "sync", "fdatasync", "wait", "waitpid", "getloadavg", "sched_getaffinity",
 )  # fmt: skip
