@@ -131,6 +131,18 @@ class AssociationEstablished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationRevoked:
+    """An association is ended because a certificate was revoked since it was established.
+
+    Attributes:
+        why: which certificate.
+    """
+
+    caller: Caller
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationEnded:
     """An association that had been established is over.
 
@@ -402,6 +414,7 @@ Notice = (
     | ConnectionRefused
     | AssociationRejected
     | AssociationEstablished
+    | AssociationRevoked
     | AssociationEnded
     | OperationEnded
     | AccessDenied

@@ -1,4 +1,5 @@
-"""Configuration exchanged while the server runs: no association notices.
+"""Configuration exchanged while the server runs: no association notices, but those by a certificate
+that was revoked.
 
 Certificates, keys and revocation lists make new TLS contexts for connections to come.  The
 policy, the access rules, the peers and the log level take the place of the old ones.  What
@@ -23,6 +24,7 @@ from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_of, identity_rules_of
 from isocenter.services.rules.evaluation import Rule
 from isocenter.services.settings.loading import Settings
+from isocenter.services.tls.revocation import Revocations
 
 log = logging.getLogger("isocenter.server")
 
@@ -30,12 +32,17 @@ log = logging.getLogger("isocenter.server")
 _EXCHANGED: Final = frozenset({"access", "identity", "peers", "rules"})
 _EXCHANGED_OF_TLS: Final = (
     "certificate", "key", "key_password", "ca", "crl", "profile", "identity",
-    "client_certificates", "strict",
+    "client_certificates", "strict", "end_revoked",
 )  # fmt: skip
 
 
 class ReloadsCertificates(Protocol):
     """The TLS contexts of a server."""
+
+    @property
+    def revocations(self) -> Revocations:
+        """What of the peers' is revoked."""
+        ...
 
     def reload(self, settings: Settings | None = None) -> None:
         """Read them again; raises and changes nothing when they cannot be used."""
@@ -71,6 +78,8 @@ class Reloader:
         self._is_catching_up = False
         #: Takes the rules for what is stored from now on.
         self.take_rules: Callable[[Sequence[Rule]], None] = lambda rules: None
+        #: Ends what stands by certificates that are revoked.
+        self.take_revocations: Callable[[Revocations], None] = lambda revocations: None
 
     async def reload(self, *, is_catching_up: bool = False) -> None:
         """Read everything again that can be exchanged, each for itself.
@@ -83,10 +92,7 @@ class Reloader:
             self._is_catching_up = is_catching_up
             await self._part("settings", partial(trio.to_thread.run_sync, self._read_settings))
             if self._tls is not None:
-                await self._part(
-                    "certificates",
-                    partial(trio.to_thread.run_sync, self._tls.reload, self._settings),
-                )
+                await self._part("certificates", partial(self._exchange_tls, self._tls))
             await self._part("access", self._exchange_access)
             await self._part("peers", self._exchange_peers)
 
@@ -113,6 +119,11 @@ class Reloader:
             log.warning("changed, and in use after a restart only: %s", ", ".join(kept))
         self._settings = _exchanged(self._settings, new)
         logs.configure(self._settings.log)
+
+    async def _exchange_tls(self, tls: ReloadsCertificates) -> None:
+        await trio.to_thread.run_sync(tls.reload, self._settings)
+        if self._settings.tls.end_revoked:
+            self.take_revocations(tls.revocations)
 
     async def _exchange_access(self) -> None:
         if self._access.identities is not None:

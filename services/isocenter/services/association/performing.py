@@ -28,6 +28,7 @@ class Performing(Sending):
         context = self.negotiated.contexts[context_id]
         if (
             self._answer_at_once is not None
+            and not self._is_leaving
             and not has_data_set
             and (self.grant is None or not self.grant.refusal(context.abstract_syntax, request))
         ):
@@ -43,12 +44,20 @@ class Performing(Sending):
         if has_data_set:
             self._incoming.begin(event, operation._put)
             self._filling = operation
-        if self._lost:
+        if self._lost or self._is_leaving:
             operation._abandon()
             return
         self._performing.add(operation)
         assert self._nursery is not None
         self._nursery.start_soon(self._perform, operation)
+
+    async def leave(self, reason: AssociationError) -> None:
+        """Perform nothing more, and abort when what is being performed has ended."""
+        self._is_leaving = True
+        while self._performing and not self.ended.is_set():
+            await self._operation_ended.wait()
+        if not self.ended.is_set():
+            await self.abort(reason)
 
     async def _respond_at_once(self, context_id: int, request: Request, response: Response) -> None:
         began = trio.current_time()

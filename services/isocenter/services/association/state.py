@@ -124,6 +124,8 @@ class AssociationState:
         self._end_reason: AssociationError | None = None
         self._cut = False
         self._lost = False
+        #: Nothing more is performed.
+        self._is_leaving = False
         self._closed = False
         self.faulted = False
         #: What the peer may have performed; None: everything.

@@ -36,6 +36,7 @@ from isocenter.services.notices import (
     AssociationEnded,
     AssociationEstablished,
     AssociationRejected,
+    AssociationRevoked,
     ConfigurationReloaded,
     ConnectionRefused,
     InstancesDeleted,
@@ -183,6 +184,7 @@ class Auditor:
         if switches.security_alerts:
             handlers |= {
                 AssociationRejected: self._rejected,
+                AssociationRevoked: self._revoked,
                 ConnectionRefused: self._refused,
                 AccessDenied: self._denied,
                 ConfigurationReloaded: self._reloaded,
@@ -233,6 +235,9 @@ class Auditor:
             message = events.association_rejected(self._here, notice)
             title = notice.caller.calling_ae_title
             self._alert(message, f"{title} rejected {notice.reason}", notice.caller.address)
+
+    def _revoked(self, notice: AssociationRevoked) -> None:
+        self.tell(events.association_revoked(self._here, notice))
 
     def _refused(self, notice: ConnectionRefused) -> None:
         if notice.refusal in _REFUSALS:

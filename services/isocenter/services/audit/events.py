@@ -33,6 +33,7 @@ from isocenter.services.notices import (
     AssociationEnded,
     AssociationEstablished,
     AssociationRejected,
+    AssociationRevoked,
     Caller,
     ConfigurationReloaded,
     ConnectionRefused,
@@ -292,6 +293,18 @@ def association_rejected(here: Here, rejected: AssociationRejected) -> AuditMess
         rejected.why,
         performer=_peer(rejected.caller, None),
         subject=_node(rejected.caller.address),
+    )
+
+
+def association_revoked(here: Here, revoked: AssociationRevoked) -> AuditMessage:
+    """A.5.3.11: a node whose certificate is worth nothing any more, in the middle of an
+    association."""
+    return _alert(
+        here,
+        EventType.NODE_AUTHENTICATION,
+        f"the association is ended: {revoked.why}",
+        performer=_peer(revoked.caller, None),
+        subject=_node(revoked.caller.address),
     )
 
 

@@ -244,6 +244,9 @@ async def _serve(
                 task_status=task_status,
             )
         )
+        reloader.take_revocations = lambda revocations: nursery.start_soon(
+            server.end_revoked, revocations.revoked_in
+        )
         if auditor is not None:
             nursery.start_soon(stop_when_failed, auditor, settings, server.stop)
         nursery.start_soon(composition.keep_house, settings, archive, notices)

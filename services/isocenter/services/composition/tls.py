@@ -29,6 +29,7 @@ from isocenter.services.tls.contexts import (
     files_in,
     server_context,
 )
+from isocenter.services.tls.revocation import Revocations
 
 #: OpenSSL keeps each session of TLS 1.2 for two hours, in case its peer takes it up again: 11 KiB
 #: with the certificate.  Python's `ssl` cannot switch that off; a new context has none.
@@ -43,6 +44,7 @@ class TlsContexts:
 
     Attributes:
         expiries: until when what is in use is valid.
+        revocations: what of the peers' is revoked.
 
     Args:
         ca_directory: where the private CA lies, or is made, when the settings name no files.
@@ -64,6 +66,7 @@ class TlsContexts:
         self._client_any_host: ssl.SSLContext
         self.ca: Path | None = None
         self.expiries: tuple[Expiry, ...] = ()
+        self.revocations = Revocations()
         self._files = TlsFiles()
         #: Of the files, as they were read.
         self._states: tuple[object, ...] = ()
@@ -98,8 +101,10 @@ class TlsContexts:
         client = client_context(files, tls.profile, strict=tls.strict)
         any_host = client_context(files, tls.profile, check_hostname=False, strict=tls.strict)
         expiries = expiries_of(files)
+        revocations = Revocations.read(files.crl)
         self.server, self._client, self._client_any_host = server, client, any_host
         self.ca, self.expiries, self._settings = files.ca, expiries, settings
+        self.revocations = revocations
         self._files, self._states = files, states
 
     def forget_sessions(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -45,6 +46,10 @@ class Connection:
     associated: bool = False
     #: Others waited for its place.
     dropped: bool = False
+    #: The certificates that were verified, in DER; None: there were none.
+    chain: Callable[[], Sequence[bytes]] | None = None
+    #: Which of them has been revoked since.
+    revoked: str = ""
 
     def drop(self) -> None:
         self.dropped = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -66,6 +66,8 @@ class Carrier:
         self._deadlines = deadlines
         self._limits = limits
         self._record = record
+        #: Which certificate of a chain is revoked, as of now; empty: none.
+        self.revoked_in: Callable[[Sequence[bytes]], str] = lambda chain: ""
 
     async def carry(self, sock: socket.socket, bind: Bind, connection: Connection) -> None:
         """From accept to close; what fails on it is logged, and stays here."""
@@ -122,8 +124,9 @@ class Carrier:
             )
             return None
         self._admission.begin_handshake(connection)
+        context = bind.tls()
         try:
-            return await tls_transport(sock, bind.tls(), server_side=True, peer_address=address)
+            transport = await tls_transport(sock, context, server_side=True, peer_address=address)
         except trio.BrokenResourceError as error:
             cause = error.__cause__
             text = (
@@ -133,6 +136,14 @@ class Carrier:
             return None
         finally:
             self._admission.end_handshake(connection)
+        connection.chain = transport.chain
+        if bind.tls() is not context:
+            # Revoked while it shook hands?
+            connection.revoked = self.revoked_in(transport.chain())
+        if connection.revoked:
+            self._refuse(address, Refusal.TLS_HANDSHAKE, f"{connection.revoked} was revoked")
+            return None
+        return transport
 
     def _refuse(self, address: str, refusal: Refusal, detail: str) -> None:
         log.warning("%s: %s", address, detail)
@@ -197,7 +208,9 @@ class Carrier:
     def _tell_of_silence(self, connection: Connection) -> None:
         if self._admission.is_closed:
             return
-        if connection.dropped:
+        if connection.revoked:
+            refusal, detail = Refusal.TLS_HANDSHAKE, f"{connection.revoked} was revoked"
+        elif connection.dropped:
             refusal, detail = Refusal.TOO_MANY, "said nothing while others waited"
         else:
             step = "A-ASSOCIATE-RQ" if connection.opened else "beginning"

@@ -17,7 +17,12 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Acceptor
 from isocenter.services.access import AccessPolicy
 from isocenter.services.listening import Bind, Shortage, open_listener
-from isocenter.services.notices import Notices, ServerStarted, ServerStopped
+from isocenter.services.notices import (
+    AssociationRevoked,
+    Notices,
+    ServerStarted,
+    ServerStopped,
+)
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.registry import Registry
 from isocenter.services.server.admission import Admission, Connection, ServerLimits
@@ -121,6 +126,32 @@ class Server:
         """Stop gracefully; may be called at any time, more than once."""
         self._admission.is_closed = True
         self._accepting.cancel()
+
+    async def end_revoked(self, revoked_in: Callable[[Sequence[bytes]], str]) -> None:
+        """Abort the associations whose certificates have been revoked, each when the operation
+        under way has ended; nobody else notices.
+
+        Args:
+            revoked_in: which certificate of a chain (in DER) is revoked; empty: none.
+        """
+        self._carrier.revoked_in = revoked_in
+        async with trio.open_nursery() as nursery:
+            for connection in list(self._admission.connections):
+                if connection.chain is None or connection.revoked:
+                    continue
+                connection.revoked = revoked_in(connection.chain())
+                if connection.revoked:
+                    nursery.start_soon(self._end_revoked, connection)
+
+    async def _end_revoked(self, connection: Connection) -> None:
+        task = connection.task
+        if task is None or not task.established.is_set():
+            connection.scope.cancel()
+            return
+        why = f"{connection.revoked} was revoked"
+        log.warning("%s: the association is ended: %s", connection.address, why)
+        self.notices.tell(AssociationRevoked(caller=task.caller, why=why))
+        await task.leave(AssociationError(why))
 
     # Accepting.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -22,6 +22,8 @@ from isocenter.services.transport import RECEIVE_BYTES, SocketTransport
 _PIECE: Final = 128 << 10
 #: A record carries no more (RFC 8446, 5.1).
 _RECORD: Final = 16 << 10
+#: `_ssl.ENCODING_DER`.
+_DER: Final = 2
 #: `TlsTransport.send_now` could not get rid of what it has encrypted.
 _REST: Final = (b"",)
 
@@ -80,6 +82,21 @@ class TlsTransport:
         except ssl.SSLError:
             pass  # the next call comes here again
         return records or None
+
+    def chain(self) -> list[bytes]:
+        """The certificates that were verified, in DER: the peer's, then whoever signed it."""
+        own = self.tls.getpeercert(binary_form=True)
+        if not own or self.tls.context.verify_mode == ssl.CERT_NONE:
+            return []
+        # Public from Python 3.13 on; before, the object below has it.
+        connection: Any = self.tls
+        if not hasattr(connection, "get_verified_chain"):
+            connection = getattr(self.tls, "_sslobj", None)
+        try:
+            chain = connection.get_verified_chain() or ()
+        except (AttributeError, ssl.SSLError):
+            return [own]
+        return [one if isinstance(one, bytes) else one.public_bytes(_DER) for one in chain] or [own]
 
     def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         left = iter(_pieces(buffers))

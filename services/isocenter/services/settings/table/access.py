@@ -71,6 +71,12 @@ class TlsSettings:
         kinds.Choice(ClientCertificates),
         "whether peers must show a certificate",
     )
+    end_revoked: bool = setting(
+        True,
+        kinds.Switch(),
+        "after a reload, abort associations whose certificate has been revoked, once the operation "
+        "under way has ended",
+    )
     strict: bool = setting(
         False, kinds.Switch(), "refuse certificates that do not follow RFC 5280 to the letter"
     )

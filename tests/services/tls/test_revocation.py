@@ -1,0 +1,312 @@
+"""Certificates that are revoked while their associations stand."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from isocenter.engine.dimse.messages import CEchoResponse
+from isocenter.engine.errors import AssociationAbortedError, AssociationError
+from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from isocenter.services.certificates.authority import CertificateAuthority
+from isocenter.services.certificates.profile import build_ca, build_crl, build_leaf
+from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, open_association
+from isocenter.services.listening import Bind
+from isocenter.services.notices import AssociationRevoked, Notice, Notices
+from isocenter.services.operations import Operation
+from isocenter.services.peer import Peer
+from isocenter.services.registry import Registry
+from isocenter.services.server import Server, serve
+from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.tls.revocation import Revocations
+from services.cli_support import Scripted
+from support.processes import isocenter_command, served_archive
+
+NOW = datetime.now(UTC)
+PATIENCE = 20.0
+
+
+class Pki:
+    """A root, an intermediate CA, and a leaf of it."""
+
+    def __init__(self) -> None:
+        self.keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
+        root_key, middle_key, leaf_key = self.keys
+        self.root = build_ca(root_key, NOW)
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Middle")])
+        identifier = x509.SubjectKeyIdentifier.from_public_key(middle_key.public_key())
+        self.middle = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self.root.subject)
+            .public_key(middle_key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - timedelta(hours=1))
+            .not_valid_after(NOW + timedelta(days=100))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(identifier, critical=False)
+            .sign(root_key, hashes.SHA256())
+        )
+        self.leaf = build_leaf(self.middle, middle_key, "CT1", [], leaf_key.public_key(), NOW)
+
+    @property
+    def chain(self) -> list[bytes]:
+        return [one.public_bytes(Encoding.DER) for one in (self.leaf, self.middle, self.root)]
+
+    def crl(self, issuer: int, *revoked: x509.Certificate) -> x509.CertificateRevocationList:
+        ca = (self.root, self.middle)[issuer]
+        return build_crl(ca, self.keys[issuer], [(one.serial_number, NOW) for one in revoked], NOW)
+
+
+def test_the_peer_and_every_ca_between_are_looked_for() -> None:
+    pki = Pki()
+    assert Revocations([pki.crl(0), pki.crl(1)]).revoked_in(pki.chain) == ""
+    text = Revocations([pki.crl(1, pki.leaf)]).revoked_in(pki.chain)
+    assert text == "its certificate (CN=CT1)"
+    text = Revocations([pki.crl(1), pki.crl(0, pki.middle)]).revoked_in(pki.chain)
+    assert text == "the CA CN=Middle"
+    # By serial number and issuer, not by one of them.
+    assert Revocations([pki.crl(0, pki.leaf)]).revoked_in(pki.chain) == ""
+    # Where the chain that is known ends before the CA, its list is believed as well.
+    assert Revocations([pki.crl(1, pki.leaf)]).revoked_in(pki.chain[:1])
+    assert Revocations().revoked_in(pki.chain) == ""
+    assert Revocations([pki.crl(1, pki.leaf)]).revoked_in([b"no certificate"]) == ""
+    assert Revocations([pki.crl(1, pki.leaf)]).revoked_in([]) == ""
+
+
+def test_a_list_that_its_ca_has_not_signed_counts_for_nothing() -> None:
+    pki, other = Pki(), Pki()
+    forged = build_crl(pki.middle, other.keys[1], [(pki.leaf.serial_number, NOW)], NOW)
+    assert Revocations([forged]).revoked_in(pki.chain) == ""
+
+
+class Serving:
+    """A server over mutual TLS whose one operation ends when a test says so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ca = CertificateAuthority.create(folder / "ca")
+        self.server: Server | None = None
+        self.told: list[Notice] = []
+        self.go_on = trio.Event()
+        self.begun = trio.Event()
+        self.performed = 0
+
+    async def perform(self, operation: Operation) -> None:
+        self.begun.set()
+        await self.go_on.wait()
+        self.performed += 1
+        request = operation.request
+        await operation.respond(
+            CEchoResponse(
+                message_id_being_responded_to=request.message_id,
+                affected_sop_class_uid=VERIFICATION,
+                status=0,
+            )
+        )
+
+    @asynccontextmanager
+    async def running(self, crl: Path | None = None) -> AsyncIterator[Server]:
+        files = self.ca.ensure_server_certificate("ISOCENTER")
+        context = server_context(
+            TlsFiles(certificate=files.certificate, key=files.key, ca=files.ca, crl=crl)
+        )
+        bind = Bind(host="127.0.0.1", port=0, tls=lambda: context)
+        notices = Notices(self.told.append)
+        async with trio.open_nursery() as nursery:
+            registry = Registry((Scripted(self.perform, VERIFICATION),))
+            self.server = await nursery.start(
+                lambda task_status: serve(
+                    registry, [bind], notices=notices, operations_window=4, task_status=task_status
+                )
+            )
+            yield self.server
+            nursery.cancel_scope.cancel()
+
+    def client(self, name: str) -> ssl.SSLContext:
+        issued = self.ca.issue(name)
+        folder = issued.folder
+        return client_context(
+            TlsFiles(
+                certificate=folder / f"{name}.crt",
+                key=folder / f"{name}.key",
+                ca=folder / "ca.crt",
+            )
+        )
+
+    def calling(self, name: str, tls: ssl.SSLContext) -> object:
+        assert self.server is not None
+        peer = Peer("ISOCENTER", "127.0.0.1", self.server.addresses[0][1], tls=True)
+        return open_association(
+            peer, [(VERIFICATION, BASIC_SYNTAXES)], calling_ae_title=name, tls=tls,
+            operations_window=4,
+        )  # fmt: skip
+
+    def revoked(self) -> Revocations:
+        return Revocations.read(self.ca.crl_path)
+
+
+async def _wait_for_end(association: ClientAssociation) -> None:
+    with trio.fail_after(PATIENCE):
+        await association.task.ended.wait()
+
+
+async def test_the_operation_under_way_is_answered_and_nothing_after_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    serving = Serving(tmp_path)
+    first, other = serving.client("CT1"), serving.client("CT2")
+    answers: list[object] = []
+
+    async def echo(association: ClientAssociation) -> None:
+        try:
+            answers.append(await association.echo())
+        except AssociationError as error:
+            answers.append(error)
+
+    async def stand(task_status: trio.TaskStatus[ClientAssociation]) -> None:
+        with suppress(AssociationAbortedError):
+            async with serving.calling("CT1", first) as association:
+                task_status.started(association)
+                await association.task.ended.wait()
+
+    async with (
+        serving.running() as server,
+        trio.open_nursery() as nursery,
+        serving.calling("CT2", other) as stays,
+    ):
+        ends = await nursery.start(stand)
+        nursery.start_soon(echo, ends)
+        with trio.fail_after(PATIENCE):
+            await serving.begun.wait()
+        serving.ca.revoke("CT1")
+        nursery.start_soon(server.end_revoked, serving.revoked().revoked_in)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        # Asked for after it was revoked: never performed.
+        nursery.start_soon(echo, ends)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not ends.task.ended.is_set()
+        serving.go_on.set()
+        await _wait_for_end(ends)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert serving.performed == 1
+        assert answers[0] == 0
+        assert isinstance(answers[1], AssociationError)
+        assert isinstance(ends.task.end_reason(), AssociationAbortedError)
+        assert await stays.echo() == 0
+        (told,) = [one for one in serving.told if isinstance(one, AssociationRevoked)]
+        assert told.caller.calling_ae_title == "CT1"
+        assert told.why == "its certificate (CN=CT1) was revoked"
+        assert "the association is ended: its certificate (CN=CT1) was revoked" in caplog.text
+        # Once is enough.
+        await server.end_revoked(serving.revoked().revoked_in)
+        assert len([one for one in serving.told if isinstance(one, AssociationRevoked)]) == 1
+
+
+async def test_the_chain_of_a_connection_has_the_ca_in_it(tmp_path: Path) -> None:
+    serving = Serving(tmp_path)
+    serving.go_on.set()
+    tls = serving.client("CT1")
+    async with serving.running() as server, serving.calling("CT1", tls) as association:
+        await association.echo()
+        (connection,) = server._admission.connections
+        assert connection.chain is not None
+        chain = [x509.load_der_x509_certificate(one) for one in connection.chain()]
+        assert [one.subject for one in chain][1:] == [serving.ca.certificate.subject]
+        assert chain[0].subject.rfc4514_string() == "CN=CT1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_reload_ends_them_in_every_worker(tmp_path: Path, workers: int) -> None:
+    with served_archive(tmp_path, "--workers", workers, tls=True) as archive:
+        names = {ae: archive.certificate(ae, tmp_path / ae) for ae in ("CT1", "CT2")}
+        contexts = {
+            ae: client_context(TlsFiles(certificate=certificate, key=key, ca=ca))
+            for ae, (certificate, key, ca) in names.items()
+        }
+        peer = Peer("ISOCENTER", "localhost", archive.tls_port, tls=True)
+
+        async def stand(ae: str, task_status: trio.TaskStatus[ClientAssociation]) -> None:
+            try:
+                async with open_association(
+                    peer, [(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))],
+                    calling_ae_title=ae, tls=contexts[ae],
+                ) as association:  # fmt: skip
+                    task_status.started(association)
+                    await association.task.ended.wait()
+            except AssociationAbortedError:
+                pass
+
+        async with trio.open_nursery() as nursery:
+
+            async def start(ae: str) -> ClientAssociation:
+                found: ClientAssociation = await nursery.start(
+                    lambda task_status: stand(ae, task_status)
+                )
+                return found
+
+            # Enough that every worker has some.
+            ending = [await start("CT1") for _ in range(8)]
+            staying = [await start("CT2") for _ in range(8)]
+            done = await trio.to_thread.run_sync(
+                lambda: isocenter_command(
+                    "certs", "revoke", "ct1", "--ca-dir", archive.data_dir / "certs"
+                )
+            )
+            assert done.returncode == 0, done.stdout
+            done = await trio.to_thread.run_sync(
+                lambda: isocenter_command("reload", "--data-dir", archive.data_dir)
+            )
+            assert done.returncode == 0, done.stdout
+            for association in ending:
+                await _wait_for_end(association)
+            for association in staying:
+                assert await association.echo() == 0
+            nursery.cancel_scope.cancel()
+        shown = await trio.to_thread.run_sync(
+            lambda: isocenter_command("audit", "show", "--data-dir", archive.data_dir)
+        )
+        assert shown.stdout.count("was revoked") == 8, shown.stdout
+        log = archive.log.read_text()
+        assert log.count("the association is ended: its certificate (CN=CT1) was revoked") == 8
+
+
+async def test_it_can_be_switched_off(tmp_path: Path) -> None:
+    config = tmp_path / "isocenter.toml"
+    config.write_text("[tls]\nend_revoked = false\n")
+    with served_archive(tmp_path, "--config", config, tls=True) as archive:
+        certificate, key, ca = archive.certificate("CT1", tmp_path / "ct1")
+        files = TlsFiles(certificate=certificate, key=key, ca=ca)
+        peer = Peer("ISOCENTER", "localhost", archive.tls_port, tls=True)
+        context = client_context(files)
+        async with open_association(
+            peer, [(VERIFICATION, BASIC_SYNTAXES)], calling_ae_title="CT1", tls=context
+        ) as association:
+            certs = archive.data_dir / "certs"
+            await trio.to_thread.run_sync(
+                lambda: isocenter_command("certs", "revoke", "ct1", "--ca-dir", certs)
+            )
+            await trio.to_thread.run_sync(
+                lambda: isocenter_command("reload", "--data-dir", archive.data_dir)
+            )
+            with trio.fail_after(PATIENCE):
+                while "peers: read again" not in archive.log.read_text():
+                    await trio.to_thread.run_sync(lambda: None)
+            assert await association.echo() == 0
+            with pytest.raises(AssociationError):
+                async with open_association(
+                    peer, [(VERIFICATION, BASIC_SYNTAXES)], calling_ae_title="CT1", tls=context
+                ) as late:
+                    await late.echo()
