@@ -74,13 +74,19 @@ def test_what_progress_raises_stops_it(tmp_path: Path) -> None:
         IndexFile(tmp_path / "index.db").copy_to(tmp_path / "copy.db", stop)
 
 
-def test_where_instances_are_now(tmp_path: Path) -> None:
+def test_whether_files_are_still_those_of_a_row(tmp_path: Path) -> None:
     writer = _index(tmp_path / "index.db")
     for number in range(3):
         _add(writer, number)
+    index = IndexFile(tmp_path / "index.db")
+    files = list(index.files())
+    assert index.still_names(files)
+    writer.execute("UPDATE instance SET object_key = 'b' WHERE sop_instance_uid = '1.2.3.1'")
+    assert not index.still_names(files)
+    assert index.still_names(files[:1])
+    writer.execute("DELETE FROM instance")
+    assert not index.still_names(files[:1])
     writer.close()
-    found = IndexFile(tmp_path / "index.db").digests_of(["1.2.3.1", "9.9"])
-    assert found == {"1.2.3.1": ("objects/a/1.2.3.1.dcm", "d" * 64)}
 
 
 def test_what_is_no_index_of_ours(tmp_path: Path) -> None:

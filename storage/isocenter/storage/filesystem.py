@@ -100,7 +100,7 @@ class FileStore:
         #: Folders below ``objects`` whose own name was synced by us and not removed since.
         self._known_folders: set[str] = set()
         self._lock_descriptor: int | None = None
-        self._hold = RemovalHold(root)
+        self.hold = RemovalHold(root)
 
     @property
     def memory_per_object(self) -> int:
@@ -308,9 +308,9 @@ class FileStore:
 
         def remove_all() -> None:
             failure: OSError | None = None
-            is_held = self._hold.is_taken()
+            is_held = self.hold.is_taken()
             if not is_held:
-                self._hold.clear()
+                self.hold.clear()
             for key in keys:
                 try:
                     if is_held:
@@ -339,7 +339,7 @@ class FileStore:
     def _put_aside(self, key: str) -> None:
         """For a backup that is being made, and needs the file."""
         with suppress(FileNotFoundError, NotADirectoryError):
-            self._hold.put_aside(key, self.path_of(key))
+            self.hold.put_aside(key, self.path_of(key))
 
     def remove_durably(self, keys: Sequence[str]) -> None:
         """In a worker thread: remove objects so that no power failure brings them back.
@@ -348,7 +348,7 @@ class FileStore:
             OSError: some may be there still.
         """
         folders: set[str] = set()
-        is_held = self._hold.is_taken()
+        is_held = self.hold.is_taken()
         for key in keys:
             if is_held:
                 self._put_aside(key)
@@ -415,7 +415,7 @@ class FileStore:
     async def recover(
         self, is_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]]
     ) -> int:
-        await self._area.in_thread(self._hold.clear)
+        await self._area.in_thread(self.hold.clear)
         names = await self._area.in_thread(self._staged_names)
         undone = 0
         for start in range(0, len(names), KEYS_PER_BLOCK):

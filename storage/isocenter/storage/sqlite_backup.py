@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.backup.source import IndexedFile
+from isocenter.services.backup.source import OBJECTS, TRASH, IndexedFile
 from isocenter.services.ports import StorageError
 from isocenter.storage.migrations import LATEST_VERSION, WrongFileError, schema_version
 from isocenter.storage.sqlite_connection import BUSY_TIMEOUT_SECONDS, storage_error
 
 #: Pages of one step (4 KiB each): between two of them a copy can be stopped.
 _PAGES: Final = 1024
-#: UIDs in one question.
-_UIDS: Final = 500
 #: Faults of a damaged copy that are named.
 _NAMED_FAULTS: Final = 20
 
-_OBJECTS: Final = "objects/"
+_COLUMNS: Final = "object_key, sop_instance_uid, size, data_set_offset, digest"
+#: Whose file is still wanted; of the others only a name is yet to be removed.
+_IN_TRASH: Final = "FROM trash WHERE state IN ('leaving', 'kept', 'returning')"
 
 
 class IndexFile:
@@ -84,17 +84,17 @@ class IndexFile:
             raise storage_error(error, str(self.path)) from error
 
     def count(self) -> int:
-        """Rows that have a file.
+        """Rows that have a file, deleted objects in the trash among them.
 
         Raises:
             StorageError: the index cannot be read.
         """
-        try:
-            with closing(_open(self.path, is_read_only=True)) as connection:
-                (count,) = connection.execute("SELECT count(*) FROM instance").fetchone()
-                return int(count)
-        except sqlite3.Error as error:
-            raise storage_error(error, str(self.path)) from error
+        with self._read() as connection:
+            (count,) = connection.execute("SELECT count(*) FROM instance").fetchone()
+            if _has_trash(connection):
+                (more,) = connection.execute(f"SELECT count(*) {_IN_TRASH}").fetchone()
+                count += more
+            return int(count)
 
     def faults(self) -> Sequence[str]:
         """What SQLite finds wrong in the file, a line each; reads all of it."""
@@ -111,38 +111,67 @@ class IndexFile:
         Raises:
             StorageError: the index cannot be read.
         """
-        try:
-            with closing(_open(self.path, is_read_only=True)) as connection:
-                # SQLite sorts on disk; its order of text is Python's.
-                for row in connection.execute(
-                    "SELECT object_key, sop_instance_uid, size, data_set_offset, digest, created_at"
-                    " FROM instance ORDER BY object_key"
+        with self._read() as connection:
+            # SQLite sorts on disk; its order of text is Python's.
+            for row in connection.execute(
+                f"SELECT {_COLUMNS}, created_at FROM instance ORDER BY object_key"  # noqa: S608
+            ):
+                yield IndexedFile(OBJECTS + row[0], *row)
+            if _has_trash(connection):
+                for path, *row in connection.execute(
+                    "SELECT deletion_id || '/' || replace(object_key, '/', ','), "
+                    f"{_COLUMNS}, deletion_id {_IN_TRASH} ORDER BY 1"
                 ):
-                    yield IndexedFile(_OBJECTS + row[0], *row[1:])
-        except sqlite3.Error as error:
-            raise storage_error(error, str(self.path)) from error
+                    yield IndexedFile(TRASH + path, *row)
 
-    def digests_of(self, sop_instance_uids: Sequence[str]) -> Mapping[str, tuple[str, str]]:
-        """Path and digest of those of the instances that are there now.
+    def deletions(self) -> Sequence[str]:
+        """Folders of the trash, in their order.
 
         Raises:
             StorageError: the index cannot be read.
         """
-        found: dict[str, tuple[str, str]] = {}
+        with self._read() as connection:
+            if not _has_trash(connection):
+                return []
+            rows = connection.execute(f"SELECT DISTINCT deletion_id {_IN_TRASH} ORDER BY 1")
+            return [TRASH + deletion_id for (deletion_id,) in rows]
+
+    def still_names(self, files: Sequence[IndexedFile]) -> bool:
+        """Whether all of these files are those of a row now.
+
+        Raises:
+            StorageError: the index cannot be read.
+        """
+        with self._read(is_live=True) as connection:
+            return all(_names(connection, file) for file in files)
+
+    @contextmanager
+    def _read(self, *, is_live: bool = False) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(_open(self.path)) as connection:
-                for start in range(0, len(sop_instance_uids), _UIDS):
-                    some = sop_instance_uids[start : start + _UIDS]
-                    marks = ", ".join("?" * len(some))
-                    rows = connection.execute(
-                        "SELECT sop_instance_uid, object_key, digest FROM instance "  # noqa: S608 - marks only
-                        f"WHERE sop_instance_uid IN ({marks})",
-                        some,
-                    )
-                    found |= {uid: (_OBJECTS + key, digest) for uid, key, digest in rows}
+            with closing(_open(self.path, is_read_only=not is_live)) as connection:
+                yield connection
         except sqlite3.Error as error:
             raise storage_error(error, str(self.path)) from error
-        return found
+
+
+def _names(connection: sqlite3.Connection, file: IndexedFile) -> bool:
+    if not file.path.startswith(TRASH):
+        row = connection.execute(
+            "SELECT object_key, digest FROM instance WHERE sop_instance_uid = ?",
+            (file.sop_instance_uid,),
+        ).fetchone()
+        return bool(row == (file.object_key, file.digest))
+    row = connection.execute(
+        f"SELECT 1 {_IN_TRASH} AND deletion_id = ? AND object_key = ?",
+        (file.created_at, file.object_key),
+    ).fetchone()
+    return row is not None
+
+
+def _has_trash(connection: sqlite3.Connection) -> bool:
+    """Copies of earlier schemas have none."""
+    row = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'trash'")
+    return row.fetchone() is not None
 
 
 def _open(path: Path, *, is_read_only: bool = False) -> sqlite3.Connection:

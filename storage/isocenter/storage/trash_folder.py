@@ -186,9 +186,13 @@ class TrashFolder:
         await self._in_thread("empty the trash", lambda: self._remove(deletion_id, keys))
 
     def _remove(self, deletion_id: str, keys: Sequence[str]) -> None:
+        is_held = self._store.hold.is_taken()
         for key in keys:
             with suppress(FileNotFoundError):
-                self._files.unlink(self._path(deletion_id, key))
+                if is_held:  # a backup that is being made may need it
+                    self._store.hold.put_aside(key, self._path(deletion_id, key))
+                else:
+                    self._files.unlink(self._path(deletion_id, key))
         with suppress(FileNotFoundError):
             self._sync(self._folder_of(deletion_id))
 

@@ -15,6 +15,7 @@ from isocenter.services.backup.folder import BackupFolder, Generation
 from isocenter.services.cli import main
 from services.archive_support import uid
 from services.cli_support import write_object
+from support.processes import isocenter_command
 
 Output = pytest.CaptureFixture[str]
 
@@ -358,6 +359,60 @@ def test_check_changes_nothing(site: Site) -> None:
     assert code == 0, out + err
     assert "can be restored" in out
     assert not (site.root / "new").exists()
+
+
+def test_the_trash_comes_back_as_it_was(site: Site) -> None:
+    where = ("--data-dir", site.data_dir)
+    assert site.call("delete", "--instance", uid(1), "--reason", "a test", "--yes", *where)[0] == 0
+    generation = site.back_up()
+    assert (generation.manifest().instances, generation.manifest().trashed) == (2, 1)
+    # What is deleted for good later is in the backup still; what is deleted later is not twice.
+    assert site.call("trash", "purge", "--all", "--yes", *where)[0] == 0
+    assert site.call("delete", "--instance", uid(2), "--reason", "later", "--yes", *where)[0] == 0
+    code, out, err = site.restore()
+    assert code == 0, out + err
+    new = ("--data-dir", site.root / "new")
+    (row,) = json.loads(site.call("trash", "list", *new, "--json")[1])
+    assert (row["instances"], row["reason"]) == (1, "a test")
+    assert len(list((site.root / "new" / "trash").iterdir())) == 1
+    code, out, err = site.call("trash", "restore", row["deletion"], *new)
+    assert code == 0, out + err
+    code, out, err = site.call("db", "verify", *new)
+    assert code == 0, out + err
+    assert "3 instances, 3 objects" in out
+    assert ", 0 not in the index" in out
+
+
+def test_what_is_deleted_and_purged_while_a_backup_is_made_is_in_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ("--data-dir", str(site.data_dir))
+    assert site.call("delete", "--instance", uid(1), "--reason", "before", "--yes", *where)[0] == 0
+    from isocenter.storage.sqlite_backup import IndexFile
+
+    copied = IndexFile.copy_to
+
+    def copy_and_delete(self: IndexFile, *arguments: object) -> None:
+        copied(self, *arguments)  # type: ignore[arg-type]
+        for words in (
+            ["delete", "--instance", uid(2), "--reason", "meanwhile", "--yes"],
+            ["trash", "purge", "--all", "--yes"],
+        ):
+            done = isocenter_command(*words, *where)
+            assert done.returncode == 0, done.stdout
+        assert (site.data_dir / "removed").is_dir()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexFile, "copy_to", copy_and_delete)
+        manifest = site.back_up().manifest()
+    assert (manifest.instances, manifest.trashed) == (2, 1)
+    assert not (site.data_dir / "removed").exists()
+    code, out, err = site.restore()
+    assert code == 0, out + err
+    assert "2 instances, 2 objects" in out
+    (row,) = json.loads(site.call("trash", "list", "--data-dir", site.root / "new", "--json")[1])
+    assert row["reason"] == "before"
+    assert site.call("trash", "restore", row["deletion"], "--data-dir", site.root / "new")[0] == 0
 
 
 def test_old_generations_go_with_what_only_they_had(site: Site) -> None:

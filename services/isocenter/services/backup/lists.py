@@ -162,7 +162,9 @@ class Manifest:
         began, finished: of the backup.
         data_dir: where it came from.
         schema_version: of the index.
-        instances, objects_size: rows of the index, and bytes of their files.
+        instances: rows of the index.
+        trashed: deleted objects that can be restored still.
+        objects_size: bytes of the files of both.
         files, files_size: everything else.
         copied, copied_size: what was not in the backup before.
         faults: objects that were missing or damaged in the archive itself, with the reason.
@@ -189,6 +191,7 @@ class Manifest:
     left_out: tuple[str, ...] = ()
     outside: tuple[tuple[str, str], ...] = ()
     keys: tuple[KeptKey, ...] = field(default=())
+    trashed: int = 0
     format: int = FORMAT
 
 

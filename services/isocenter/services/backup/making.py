@@ -35,11 +35,19 @@ from isocenter.services.backup.lists import (
     open_list,
     read_list,
 )
-from isocenter.services.backup.source import IndexedFile, IndexFile, Source, other_files
+from isocenter.services.backup.source import (
+    TRASH,
+    IndexedFile,
+    IndexFile,
+    Source,
+    other_files,
+)
 from isocenter.services.backup.threads import Blocks, each
 from isocenter.services.private_files import PRIVATE_DIRECTORY, locked
 
 INDEX_NAME: Final = "index.db"
+#: In each folder of the trash.
+DELETION: Final = "deletion.json"
 #: Looks at the index after which an archive that changes all the time is given up.
 _MOST_ROUNDS: Final = 10
 #: Looks at the audit trail, where others remove files of it.
@@ -61,6 +69,7 @@ class _Made:
     files: int = 0
     files_size: int = 0
     instances: int = 0
+    trashed: int = 0
     faults: Findings = field(default_factory=Findings)
     left_out: Findings = field(default_factory=Findings)
     keys: list[KeptKey] = field(default_factory=list)
@@ -147,7 +156,7 @@ class _Backup:
             index = self._source.index(generation.index)
             total = await trio.to_thread.run_sync(index.count)
             path = generation.folder / f"objects.{number}.jsonl"
-            self._made.instances, self._made.objects_size = 0, 0
+            self._made.instances, self._made.trashed, self._made.objects_size = 0, 0, 0
             self._made.faults = Findings()
             is_whole = await self._copy_objects(index, lists, path, total)
             if is_whole:
@@ -187,17 +196,21 @@ class _Backup:
                     return False
                 for row, entry in block:
                     copy = entry or copies[row]
-                    self._made.instances += 1
+                    if row.path.startswith(TRASH):
+                        self._made.trashed += 1
+                    else:
+                        self._made.instances += 1
                     if isinstance(copy, Entry):
                         self._made.objects_size += copy.size
                         file.write(line_of(copy))
                 file.flush()
-                self._progress("copying objects", self._made.instances, total)
+                done = self._made.instances + self._made.trashed
+                self._progress("copying objects", done, total)
         return True
 
     def _copy_object(self, row: IndexedFile) -> Entry | str:
         fault = "its object is gone"
-        for place in self._source.places_of(row.path):
+        for place in self._source.places_of(row):
             try:
                 content = self._folder.put(place, offset=row.data_set_offset)
             except (FileNotFoundError, NotADirectoryError):
@@ -220,9 +233,7 @@ class _Backup:
         self, rows: Sequence[IndexedFile], found: dict[IndexedFile, Entry | str]
     ) -> bool:
         """Whether the archive itself has lost them; else they were removed or replaced just now."""
-        uids = [row.sop_instance_uid for row in rows]
-        now = await trio.to_thread.run_sync(partial(self._live.digests_of, uids))
-        if any(now.get(row.sop_instance_uid) != (row.path, row.digest) for row in rows):
+        if not await trio.to_thread.run_sync(self._live.still_names, rows):
             return False
         for row in rows:
             self._made.faults.add(row.sop_instance_uid, str(found[row]))
@@ -256,7 +267,12 @@ class _Backup:
                     together += self._copy_file(generation, path, None)
         together += self._copy_trail(lists)
         known = _known(lists)
-        rest = (path for path in paths if path.partition("/")[0] not in _LOCKED)
+        # What the trash says of itself, but of no later deletion: the index does not know it.
+        deletions = self._source.index(generation.index).deletions()
+        manifests = [f"{folder}/{DELETION}" for folder in deletions]
+        rest = heapq.merge(
+            (path for path in paths if path.partition("/")[0] not in _LOCKED), manifests
+        )
         single = (entry for path in rest for entry in self._copy_file(generation, path, known))
         together.sort(key=attrgetter("path"))
         yield from heapq.merge(together, single, key=attrgetter("path"))
@@ -359,6 +375,7 @@ class _Backup:
             data_dir=str(self._source.data_dir),
             schema_version=version,
             instances=made.instances,
+            trashed=made.trashed,
             objects_size=made.objects_size,
             files=made.files,
             files_size=made.files_size,

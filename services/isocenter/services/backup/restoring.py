@@ -28,7 +28,7 @@ from isocenter.services.backup import keys
 from isocenter.services.backup.folder import BackupFolder, Generation, digest_of
 from isocenter.services.backup.lists import BackupError, Entry, KeptKey, Manifest
 from isocenter.services.backup.making import INDEX_NAME, Progress
-from isocenter.services.backup.source import IndexFile
+from isocenter.services.backup.source import OBJECTS, TRASH, IndexFile
 from isocenter.services.backup.threads import Blocks, each
 from isocenter.services.private_files import (
     PRIVATE_DIRECTORY,
@@ -203,7 +203,7 @@ class Restoring:
                 first = first or entry.path
             if number % _LOOKS == 0:
                 trio.from_thread.check_cancelled()
-                total = manifest.instances + manifest.files
+                total = manifest.instances + manifest.trashed + manifest.files
                 trio.from_thread.run_sync(self._progress, "checking", number, total)
         if missing and not self._is_incomplete:
             raise BackupError(
@@ -237,7 +237,7 @@ class Restoring:
         """
         await trio.to_thread.run_sync(self._begin)
         manifest = self._generation.manifest()
-        total = manifest.instances + manifest.files
+        total = manifest.instances + manifest.trashed + manifest.files
         done = 0
         async for block in Blocks(self._generation.entries()):
             await each(self._restore, block)
@@ -263,7 +263,7 @@ class Restoring:
         target = self._place.of(entry.path)
         with suppress(FileNotFoundError):
             # Files of the archive change; those that were restored have not.
-            if entry.path.startswith("objects/") and target.stat().st_size == entry.size:
+            if entry.path.startswith((OBJECTS, TRASH)) and target.stat().st_size == entry.size:
                 self._report.skipped += 1
                 return
         source = self._folder.path_of(entry.sha256)

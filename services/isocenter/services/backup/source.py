@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-#: The index and the objects have ways of their own; what is staged was never acknowledged.
-_APART: Final = frozenset({"objects", "staging", "removed", "restoring.json"})
+#: Where files lie that the index knows.
+OBJECTS: Final = "objects/"
+TRASH: Final = "trash/"
+#: The index and its files have ways of their own; what is staged was never acknowledged.
+_APART: Final = frozenset({"objects", "trash", "staging", "removed", "restoring.json"})
 _INDEX: Final = re.compile(r"index\.db(?:[-.].*)?")
 #: Locks, the server's process ID, probes, and what `private_files.write_file` has under way.
 _PASSING: Final = re.compile(r"lock|server\.pid|.*\.lock|\.health-probe\..*|\..+\.[0-9a-f]{8,32}")
@@ -21,12 +24,14 @@ class IndexedFile(NamedTuple):
     """A file that a row of the index points to; *path* is relative to the data directory."""
 
     path: str
+    object_key: str
     sop_instance_uid: str
     size: int
     data_set_offset: int
     #: SHA-256 of the data set.
     digest: str
-    #: When the row was made: another object under the same path has another moment.
+    #: When the row was made, in the trash by which deletion: another object under the same path
+    #: has another.
     created_at: str
 
     @property
@@ -62,8 +67,12 @@ class IndexFile(Protocol):
         """The files that rows point to, in the order of their paths."""
         ...
 
-    def digests_of(self, sop_instance_uids: Sequence[str]) -> Mapping[str, tuple[str, str]]:
-        """Path and digest of those of the instances that are there now."""
+    def deletions(self) -> Sequence[str]:
+        """Folders of the trash that rows name, in their order."""
+        ...
+
+    def still_names(self, files: Sequence[IndexedFile]) -> bool:
+        """Whether all of these files are those of a row now."""
         ...
 
 
@@ -108,11 +117,13 @@ class Source:
         first, _, rest = path.partition("/")
         return self.audit / rest if first == "audit" else self.data_dir / path
 
-    def places_of(self, path: str) -> Iterator[Path]:
-        """Where a file that the index knows may lie: in its place, or put aside."""
-        yield self.place_of(path)
-        key = path.removeprefix("objects/")
-        yield from map(Path, self.hold.files_of(key))
+    def places_of(self, file: IndexedFile) -> Iterator[Path]:
+        """Where a file that the index knows may lie: in its place, on its way to the trash, or put
+        aside."""
+        yield self.place_of(file.path)
+        if file.path.startswith(TRASH):
+            yield self.data_dir / OBJECTS / file.object_key
+        yield from map(Path, self.hold.files_of(file.object_key))
 
 
 def other_files(source: Source, left_out: Callable[[str], None]) -> Iterator[str]:

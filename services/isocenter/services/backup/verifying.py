@@ -69,7 +69,7 @@ async def verify_backup(
                 await _compare(generation, copy, lost, report)
             except StorageError as error:
                 report.faults.add(f"{generation.name}/index.db", str(error))
-        total = manifest.instances + manifest.files
+        total = manifest.instances + manifest.trashed + manifest.files
         await _read(folder, generation, bad, total, report, progress)
     return report
 

@@ -159,7 +159,9 @@ class Shown:
 def _tell(generation: Generation, manifest: Manifest, terminal: Terminal) -> None:
     print(
         f"backup {generation.name}: {manifest.instances} instances "
-        f"({size_text(manifest.objects_size)}), {manifest.files} other files, as of "
+        f"({size_text(manifest.objects_size)}), "
+        + (f"{manifest.trashed} in the trash, " if manifest.trashed else "")
+        + f"{manifest.files} other files, as of "
         f"{_moment(manifest.point_in_time)}; {size_text(manifest.copied_size)} were new"
     )
     references = [key.path for key in manifest.keys if key.kept == "reference"]
