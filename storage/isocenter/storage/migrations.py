@@ -754,6 +754,10 @@ class WrongFileError(Exception):
     """The file is not an index that this program can use; the message says why and what to do."""
 
 
+class NewerIndexError(WrongFileError):
+    """A newer Isocenter wrote it."""
+
+
 def schema_version(connection: sqlite3.Connection) -> int:
     """The number of the last migration that ran on this database; 0 on an empty one.
 
@@ -773,10 +777,11 @@ def schema_version(connection: sqlite3.Connection) -> int:
         "SELECT coalesce(max(version), 0) FROM schema_version"
     ).fetchone()
     if version > LATEST_VERSION:
-        raise WrongFileError(
+        raise NewerIndexError(
             f"a newer Isocenter wrote it (schema version {version}, this program knows "
-            f"{LATEST_VERSION}); use that version, or move the file away and run "
-            "`isocenter db reindex`"
+            f"{LATEST_VERSION}); use that version, or restore a backup from before. A new index "
+            "(move the file away, `isocenter db reindex`) knows the objects, and loses the "
+            "worklist, procedure steps, commitments, queues and events"
         )
     return int(version)
 

@@ -306,11 +306,14 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
     ("days", "said"),
     [(31, ""), (30, "ends in 30 days, on 2026-07-01"), (0.5, "ends in 0 days"), (-3, "has ended")],
 )
-def test_warnings_from_thirty_days_on(days: float, said: str) -> None:
-    one = Expiry("certificate", "ISOCENTER", Path("server.crt"), NOW + timedelta(days=days))
+def test_warnings_from_thirty_days_on(days: float, said: str, tmp_path: Path) -> None:
+    one = Expiry("certificate", "ISOCENTER", tmp_path / "server.crt", NOW + timedelta(days=days))
     text = one.warning(NOW)
     assert (said in text) if said else text == ""
-    assert ("isocenter certs renew" in text) == bool(said)
+    # Of a CA that is not ours nothing can be renewed here.
+    assert ("have its CA sign it again" in text) == bool(said)
+    (tmp_path / "issued.json").write_text("[]")
+    assert ("isocenter certs renew server)" in one.warning(NOW)) == bool(said)
 
 
 def test_what_a_server_uses_and_until_when(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from typing import Final, NamedTuple, Protocol
 OBJECTS: Final = "objects/"
 TRASH: Final = "trash/"
 #: The index and its files have ways of their own; what is staged was never acknowledged.
-_APART: Final = frozenset({"objects", "trash", "staging", "removed", "restoring.json"})
+_APART: Final = frozenset(
+    {"objects", "trash", "staging", "removed", "index-copies", "restoring.json"}
+)
 _INDEX: Final = re.compile(r"index\.db(?:[-.].*)?")
 #: Locks, the server's process ID, probes, and what `private_files.write_file` has under way.
 _PASSING: Final = re.compile(r"lock|server\.pid|.*\.lock|\.health-probe\..*|\..+\.[0-9a-f]{8,32}")

@@ -80,8 +80,9 @@ def judge_look(look: IndexLook, settings: Settings) -> list[Examined]:
             note(
                 f"an earlier version wrote it (schema {look.schema_version}, now "
                 f"{look.latest_version})",
-                meaning="the next isocenter serve migrates it; there is no way back",
-                cure="have a backup of index.db before that",
+                meaning="the next isocenter serve migrates it, and earlier versions cannot read it "
+                "then; a copy from before stays for storage.keep_index_days",
+                cure="have a backup (isocenter backup), and room for a copy of index.db",
                 side=Side.HERE,
             )
         )

@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import Final
 
+import trio
+
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deleting import Trash
 from isocenter.services.archive.room import Room
@@ -20,7 +22,13 @@ from isocenter.storage.event_reports import release_claims
 from isocenter.storage.filesystem import FileStore, open_file_store
 from isocenter.storage.forwarding import SqliteForwards
 from isocenter.storage.forwarding_records import release_forward_claims
+from isocenter.storage.index_copies import (
+    copy_before_migration,
+    hint_for_older_program,
+    remove_old_copies,
+)
 from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.migrations import NewerIndexError
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
 from isocenter.storage.study_completion import EventWriter
 from isocenter.storage.trash import SqliteTrash
@@ -153,10 +161,33 @@ def _open_index(
                 f"the index {path} is missing, but there are objects; rebuild it from them with "
                 f"isocenter db reindex --data-dir {settings.storage.data_dir}"
             )
-        async with open_sqlite_index(path, durability=settings.storage.durability) as index:
-            yield index
+        days = settings.storage.keep_index_days
+        if days:
+            await trio.to_thread.run_sync(_copy_index, path, days)
+        try:
+            async with open_sqlite_index(path, durability=settings.storage.durability) as index:
+                yield index
+        except StorageError as error:
+            if not isinstance(error.__cause__, NewerIndexError):
+                raise
+            hint = await trio.to_thread.run_sync(hint_for_older_program, path)
+            raise StorageError(f"{error}. {hint}" if hint else str(error)) from error
 
     return opened()
+
+
+def _copy_index(path: Path, days: int) -> None:
+    """Before it is migrated; and what was copied long ago goes."""
+    copy = copy_before_migration(path)
+    if copy is not None:
+        log.warning(
+            "the index is migrated to the schema of this version, which earlier ones cannot read; "
+            "a copy from before is %s for %d days. With it an earlier version forgets what was "
+            "stored, scheduled and queued since",
+            copy,
+            days,
+        )
+    remove_old_copies(path, days)
 
 
 async def _holds_objects(files: FileStore) -> bool:

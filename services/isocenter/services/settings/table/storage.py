@@ -127,6 +127,12 @@ class StorageSettings:
         kinds.Integer(1, 100_000, "studies"),
         "so many studies are deleted by rules of retention in a minute at most",
     )
+    keep_index_days: int = setting(
+        30,
+        kinds.Integer(1, 3_650, "days", zero="make none"),
+        "before a newer version migrates the index it is copied to index-copies; how long the copy "
+        "stays",
+    )
     scrub_days: int = setting(
         0,
         kinds.Integer(1, 3_650, "days", zero="never"),
