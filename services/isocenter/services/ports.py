@@ -157,6 +157,25 @@ class IndexLook:
     changed: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomLook:
+    """What takes room, and what could go; in bytes of Part 10 files.
+
+    Attributes:
+        size: all objects.
+        bytes_a_day: that came, on the average of the last week.
+        trash_size: of deleted objects.
+        retention_size: of studies that are past their time by rules of retention.
+        committed_size: of objects that other peers have committed for us (rules).
+    """
+
+    size: int
+    bytes_a_day: float
+    trash_size: int
+    retention_size: int
+    committed_size: int
+
+
 class Index(Protocol):
     """Knows what the archive holds, and finds it.
 

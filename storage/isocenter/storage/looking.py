@@ -10,20 +10,31 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from isocenter.services.ports import IndexLook
+from isocenter.services.archive.retention_rules import RetentionRule
+from isocenter.services.ports import IndexLook, RoomLook
 from isocenter.storage.keys import is_object_key
 from isocenter.storage.migrations import LATEST_VERSION, WrongFileError, schema_version
+from isocenter.storage.retention import find_candidates
 
 #: SQLite asks us whether to go on after about so many steps of its machine: some milliseconds.
 _STEPS: Final = 100_000
 #: Damage that is named.
 _MOST_LINES: Final = 20
 _PIECE: Final = 1 << 20
+_WEEK_SECONDS: Final = 7 * 86_400.0
+_MOST_CANDIDATES: Final = 1_000_000
+#: Of objects that rules have sent on: those that are wanted nowhere any more.
+_COMMITTED: Final = """
+    SELECT coalesce(sum(size), 0) FROM instance WHERE sop_instance_uid IN (
+        SELECT sop_instance_uid FROM forward GROUP BY sop_instance_uid
+        HAVING count(*) = count(CASE WHEN state = 'done' AND wants_commitment = 1 THEN 1 END))
+"""
 
 
 class _Row(NamedTuple):
@@ -143,3 +154,64 @@ def _compare(data_dir: Path, row: _Row) -> str:
     except OSError:
         return "missing"
     return "" if digest.hexdigest() == row.digest else "changed"
+
+
+def look_at_room(
+    index: Path, rules: Sequence[RetentionRule], *, seconds: float, now: float
+) -> RoomLook | None:
+    """What takes room and what could go; None: the index cannot say, or not in time.
+
+    Args:
+        index: of this version.
+        now: seconds since 1970.
+    """
+    uri = f"file:{quote(str(index.absolute()))}?mode=ro"
+    try:
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    except sqlite3.Error:
+        return None
+    deadline = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        (size,) = connection.execute("SELECT size FROM totals").fetchone()
+        (trash,) = connection.execute("SELECT coalesce(sum(size), 0) FROM trash").fetchone()
+        (committed,) = connection.execute(_COMMITTED).fetchone()
+        past: dict[str, int] = {}
+        for rule in rules:
+            for each in find_candidates(connection, rule, now, _MOST_CANDIDATES):
+                past[each.study_instance_uid] = each.size
+        week_ago = datetime.fromtimestamp(now - _WEEK_SECONDS, UTC)
+        return RoomLook(
+            size=size,
+            bytes_a_day=_size_since(connection, week_ago) / 7,
+            trash_size=trash,
+            retention_size=sum(past.values()),
+            committed_size=committed,
+        )
+    except (sqlite3.Error, TypeError):
+        return None
+    finally:
+        connection.close()
+
+
+def _size_since(connection: sqlite3.Connection, since: datetime) -> int:
+    """Bytes of the objects that came since then: rows are numbered as they come."""
+    text = since.isoformat(timespec="milliseconds")
+    low, high = connection.execute(
+        "SELECT coalesce(min(instance_pk), 0), coalesce(max(instance_pk), -1) + 1 FROM instance"
+    ).fetchone()
+    while low < high:
+        middle = (low + high) // 2
+        number, created_at = connection.execute(
+            "SELECT instance_pk, created_at FROM instance WHERE instance_pk >= ? "
+            "ORDER BY instance_pk LIMIT 1",
+            (middle,),
+        ).fetchone()
+        if created_at >= text:
+            high = middle
+        else:
+            low = number + 1
+    (size,) = connection.execute(
+        "SELECT coalesce(sum(size), 0) FROM instance WHERE instance_pk >= ?", (low,)
+    ).fetchone()
+    return int(size)

@@ -79,7 +79,7 @@ class SqliteRetention:
         self, rule: RetentionRule, now: float, *, limit: int
     ) -> Sequence[Candidate]:
         """See `RetentionBook.candidates`."""
-        return await self._index.read(_candidates, rule, now, limit)
+        return await self._index.read(find_candidates, rule, now, limit)
 
     async def note_use(self, study_instance_uids: Sequence[str], now: float) -> None:
         """See `RetentionBook.note_use`."""
@@ -146,9 +146,10 @@ def _note_use(connection: sqlite3.Connection, studies: Sequence[str], day: int) 
         )
 
 
-def _candidates(
+def find_candidates(
     connection: sqlite3.Connection, rule: RetentionRule, now: float, limit: int
 ) -> list[Candidate]:
+    """`RetentionBook.candidates`."""
     today = datetime.fromtimestamp(now, UTC)
     conditions = [_NOT_HELD]
     values: list[object] = []

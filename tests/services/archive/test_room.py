@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import trio
+import trio.testing
 
 from isocenter.services.archive.archive import ROOM_BYTES, Archive, StoreError
 from isocenter.services.archive.ingest import OUT_OF_RESOURCES
-from isocenter.services.archive.room import Room
+from isocenter.services.archive.room import Room, warn_early
 from isocenter.services.ports import StorageError
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import data_set, keys_of, receive, store
+from support.clocks import patient_clock
 
 MIB = 1 << 20
+
+
+@pytest.fixture
+def clock() -> Iterator[trio.testing.MockClock]:
+    with patient_clock(0.005) as clock:
+        yield clock
 
 
 class Disk:
@@ -125,3 +135,26 @@ async def test_the_quota_counts_what_others_keep_and_what_came_in() -> None:
             await room.check(1)
         kept = MIB
         await store(archive, 3)
+
+
+async def test_a_disk_that_fills_is_said_early_and_once_a_day(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    clock: trio.testing.MockClock,
+) -> None:
+    disk = Disk(monkeypatch, total=1_000, free=310)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(warn_early, tmp_path, 70)
+        await trio.sleep(3_600)
+        assert not caplog.records
+        disk.free = 290
+        await trio.sleep(1.5 * 86_400)
+        assert len(caplog.records) == 2
+        assert "the disk is 71 % full; isocenter doctor" in caplog.records[0].getMessage()
+        disk.free = 400
+        await trio.sleep(3_600)
+        disk.free = 100
+        await trio.sleep(3_600)
+        assert len(caplog.records) == 3
+        nursery.cancel_scope.cancel()

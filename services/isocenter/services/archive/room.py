@@ -7,8 +7,10 @@ refused while less than that is free, with A700H, before the disk itself would r
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +18,10 @@ import trio
 
 from isocenter.services.ports import StorageError
 
+log = logging.getLogger("isocenter.storage")
+
+_WATCHED_SECONDS: Final = 600.0
+_SAID_AGAIN_SECONDS: Final = 86_400.0
 #: For so long a disk that had room is believed to have it; one that had none is looked at again.
 _DISK_SECONDS: Final = 0.2
 #: For so long what is kept is counted by what this process adds.
@@ -96,7 +102,7 @@ class Room:
             except OSError as error:
                 raise StorageError(f"the disk cannot be looked at: {error.strerror}") from error
             self._free = usage.free
-            self._kept_free = min(self._reserve, usage.total // _LARGEST_PART)
+            self._kept_free = reserve_of(self._reserve, usage.total)
             self._looked_at = self._now()
         if not self._fits(size):
             raise StorageError(
@@ -116,3 +122,28 @@ class Room:
 
     def _is_over(self, since: float | None, seconds: float) -> bool:
         return since is None or self._now() - since >= seconds
+
+
+def reserve_of(reserve: int, total: int) -> int:
+    """What of a disk of *total* bytes stays free when *reserve* is set."""
+    return min(reserve, total // _LARGEST_PART)
+
+
+async def warn_early(folder: Path, percent: int) -> None:
+    """Say in the log, once a day, that a disk is fuller than *percent*, until cancelled."""
+    said_at: float | None = None
+    while True:
+        with suppress(OSError):  # /health says so
+            usage = await trio.to_thread.run_sync(shutil.disk_usage, folder)
+            used = 100 * usage.used / (usage.used + usage.free or 1)
+            now = trio.current_time()
+            if used < percent:
+                said_at = None
+            elif said_at is None or now - said_at >= _SAID_AGAIN_SECONDS:
+                said_at = now
+                log.warning(
+                    "the disk is %.0f %% full; isocenter doctor says for how long it suffices, and "
+                    "what makes room",
+                    used,
+                )
+        await trio.sleep(_WATCHED_SECONDS)

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from time import time
 from typing import Final
 
 import trio
@@ -19,6 +20,7 @@ from isocenter.services.checkup.health import examine_health, server_of
 from isocenter.services.checkup.installation import examine_installation
 from isocenter.services.checkup.peer import Wishes, examine_peer
 from isocenter.services.checkup.reaching import Way
+from isocenter.services.checkup.room import judge_room
 from isocenter.services.checkup.way_back import Destination
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.checkup_output import JsonOutput, Output, TextOutput
@@ -44,7 +46,7 @@ from isocenter.services.settings.loading import (
     overrides_from,
 )
 from isocenter.services.tls.contexts import TlsFileError
-from isocenter.storage.looking import look
+from isocenter.storage.looking import look, look_at_room
 
 DESCRIPTION: Final = """\
 Find out what is wrong.  Without a peer: the installation of the archive here, from its
@@ -157,6 +159,18 @@ async def _examine_here(arguments: argparse.Namespace, terminal: Terminal, outpu
     for examined in judge_look(found, settings):
         output.tell(examined)
     is_usable = not found.fault and not found.damage
+    if is_usable and found.schema_version == found.latest_version:
+        room = await trio.to_thread.run_sync(
+            lambda: look_at_room(
+                data_dir / composition.INDEX_FILE,
+                settings.retention,
+                seconds=_QUICK_SECONDS,
+                now=time(),
+            ),
+            abandon_on_cancel=True,
+        )
+        if room is not None:
+            output.tell(judge_room(room, settings))
     if arguments.thorough and is_usable and found.schema_version == found.latest_version:
         output.tell(await _compare_all(settings, terminal))
 

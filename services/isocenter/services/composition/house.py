@@ -10,6 +10,7 @@ import trio
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.emptying import look_after
 from isocenter.services.archive.retention import keep_to
+from isocenter.services.archive.room import warn_early
 from isocenter.services.archive.scrubbing import scrub
 from isocenter.services.archive.use import UseRecorder
 from isocenter.services.composition.archive import trash_of
@@ -43,6 +44,7 @@ async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> 
             trash = trash_of(settings, archive, "isocenter serve")
             if trash is not None:
                 nursery.start_soon(look_after, trash, notices)
+                nursery.start_soon(warn_early, folder, settings.monitoring.disk_notice)
                 if settings.retention:
                     nursery.start_soon(
                         partial(

@@ -116,6 +116,9 @@ class MonitoringSettings:
         "token without which nobody gets figures (Authorization: Bearer); unset: figures are for "
         "this machine, and others get the state of health only",
     )
+    disk_notice: int = setting(
+        70, kinds.Integer(1, 100, "percent"), "a disk that is fuller is said in the log once a day"
+    )
     disk_warning: int = setting(
         80, kinds.Integer(1, 100, "percent"), "a disk that is fuller makes the archive degraded"
     )

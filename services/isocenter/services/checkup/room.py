@@ -1,0 +1,91 @@
+"""Room: for how long it suffices, and what would make how much of it."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from isocenter.services.archive.room import reserve_of
+from isocenter.services.checkup.examined import Examined
+from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.ports import RoomLook
+from isocenter.services.settings.loading import Settings
+
+#: So early it is said that the disk fills.
+_SAID_DAYS: Final = 60
+_SOON_DAYS: Final = 14
+_GIB: Final = 1 << 30
+
+
+def judge_room(look: RoomLook, settings: Settings) -> Examined:
+    """What an archive's room looks like, and what could be done about it."""
+    usage = shutil.disk_usage(Path(settings.storage.data_dir))
+    total = usage.used + usage.free
+    until_warning = usage.free - total * (1 - settings.monitoring.disk_warning / 100)
+    days = until_warning / look.bytes_a_day if look.bytes_a_day else math.inf
+    ways = list(_ways(look))
+    seen = f"{_gib(look.bytes_a_day)} a day came in the last week"
+    if 0 < days < math.inf:
+        seen += (
+            f", until {settings.monitoring.disk_warning} % of the disk are used: {days:.0f} days"
+        )
+    seen += "; " + ("; ".join(ways) if ways else "nothing that could go is known")
+    cure = "; ".join(ways) or "write rules of retention, or plan for a larger disk"
+    findings = tuple(_findings(look, settings, usage.free, total, days, cure))
+    facts: dict[str, object] = {
+        "bytes_a_day": round(look.bytes_a_day),
+        "trash_bytes": look.trash_size,
+        "retention_bytes": look.retention_size,
+        "committed_elsewhere_bytes": look.committed_size,
+    }
+    if days < math.inf:
+        facts["days_until_disk_warning"] = round(max(days, 0.0), 1)
+    return Examined("room", seen, findings, facts=facts)
+
+
+def _ways(look: RoomLook) -> Iterator[str]:
+    """What makes room, the easiest first."""
+    if look.trash_size:
+        yield f"isocenter trash purge --all frees {_gib(look.trash_size)}"
+    if look.retention_size:
+        yield f"rules of retention will free up to {_gib(look.retention_size)}"
+    if look.committed_size:
+        yield f"{_gib(look.committed_size)} are committed elsewhere (rules)"
+
+
+def _findings(
+    look: RoomLook, settings: Settings, free: int, total: int, days: float, cure: str
+) -> Iterator[Finding]:
+    reserve = reserve_of(settings.storage.reserve, total)
+    if free < reserve:
+        yield error(
+            f"{_gib(free)} are free, and {_gib(reserve)} stay free for the index and the audit "
+            "trail (storage.reserve)",
+            meaning="each C-STORE is answered with A700H, out of resources",
+            cure=cure,
+            side=Side.HERE,
+        )
+    elif 0 < days < _SAID_DAYS:
+        say = warning if days < _SOON_DAYS else note
+        yield say(
+            f"at the pace of the last week {settings.monitoring.disk_warning} % of the disk are "
+            f"used in {days:.0f} days",
+            cure=cure,
+            side=Side.HERE,
+        )
+    quota = settings.storage.max_bytes
+    used = look.size + look.trash_size
+    if quota and used >= quota * settings.monitoring.disk_warning / 100:
+        yield warning(
+            f"{used / quota:.0%} of the quota (storage.max_bytes) are used",
+            meaning="beyond it each C-STORE is answered with A700H, out of resources",
+            cure=cure,
+            side=Side.HERE,
+        )
+
+
+def _gib(size: float) -> str:
+    return f"{size / _GIB:.1f} GiB"
