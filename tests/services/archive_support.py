@@ -130,6 +130,13 @@ class FailingIndex(MemoryIndex):
             raise self.error
         return await super().add(records, replace=replace, one_patient=one_patient)
 
+    @asynccontextmanager
+    async def rebuilding(self) -> AsyncIterator[MemoryIndex]:
+        if self.error is not None:
+            raise self.error
+        async with super().rebuilding() as new:
+            yield new
+
     async def get(self, sop_instance_uids: Sequence[str]) -> Any:
         if self.get_error is not None:
             raise self.get_error

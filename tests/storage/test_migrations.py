@@ -6,7 +6,6 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.storage.index_contract import BY_KEYWORD, find, found, instances, make_record, query, tag
 
 from isocenter.services.index.attributes import Level
 from isocenter.services.index.query import Criterion, Match, Query, SingleValue, WildCard
@@ -14,6 +13,7 @@ from isocenter.services.ports import IndexStatistics
 from isocenter.storage import migrations, open_sqlite_index
 from isocenter.storage.query_sql import is_irregular, key_text
 from isocenter.storage.sqlite_index import SqliteIndex
+from storage.index_contract import BY_KEYWORD, find, found, instances, make_record, query, tag
 
 #: Before statements were kept apart from what they are about.
 BEFORE_STATEMENTS = 6

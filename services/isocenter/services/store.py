@@ -53,8 +53,10 @@ class Storage:
         Status.INVALID_SOP_INSTANCE: "a UID is none",
         Status.OUT_OF_RESOURCES: "no room or memory, or over a limit",
         Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "command and data set name different objects, "
-        "or the data set no study or series",
-        Status.SUBOPERATIONS_WITH_FAILURES: "kept, and changed on arrival",
+        "or the data set no study or series, or another patient than its study's, and that is "
+        "rejected",
+        Status.SUBOPERATIONS_WITH_FAILURES: "kept, and changed on arrival, or naming another "
+        "patient than its study came with",
         Status.DATA_SET_MISMATCH: "another object with its UID is kept, and this one is not",
         Status.CANNOT_UNDERSTAND: "no data set, or none that can be read",
     }

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -29,8 +31,11 @@ from isocenter.services.archive.maintenance import (
 )
 from isocenter.services.archive.naming import distinct_key
 from isocenter.services.dicom_files import HEAD_BYTES
-from isocenter.services.ports import DuplicatePolicy, StorageError
+from isocenter.services.index.attributes import Level
+from isocenter.services.index.query import Query
+from isocenter.services.ports import DuplicatePolicy, InstanceRecord, StorageError
 from isocenter.services.sop_classes import MEDIA_STORAGE_DIRECTORY
+from isocenter.storage import open_sqlite_index
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore
@@ -279,6 +284,44 @@ async def test_a_header_that_changed_is_named(
     assert "File Meta Information" in report.wrong_digest.named[0][1]
 
 
+async def test_what_the_index_says_otherwise_is_named_without_a_value() -> None:
+    class Lying(MemoryIndex):
+        """Says something else of two attributes of one instance."""
+
+        async def records(self, sop_instance_uids: Sequence[str]) -> Mapping[str, InstanceRecord]:
+            known = dict(await super().records(sop_instance_uids))
+            if uid(2) in known:
+                odd = {**known[uid(2)].attributes, 0x00100010: "Other^Name"}
+                del odd[0x00080060]
+                known[uid(2)] = replace(known[uid(2)], attributes=odd)
+            return known
+
+    async with opened(MemoryStore(), Lying()) as archive:
+        for number in (1, 2, 3):
+            await store(archive, number)
+        report = await verify(archive)
+        assert not report.is_good
+        assert not report.has_damage
+        assert report.differing.named == [(uid(2), "PatientName, Modality")]
+        # Attributes are in what is read.
+        assert (await verify(archive, checksums=False)).is_good
+
+
+async def test_what_was_replaced_agrees(tmp_path: Path) -> None:
+    async with (
+        open_sqlite_index(tmp_path / "index.db") as index,
+        opened(
+            await open_file_store(tmp_path / "data"), index, duplicates=DuplicatePolicy.REPLACE
+        ) as archive,
+    ):
+        for number in (1, 2, 3):
+            await store(archive, number)
+        for number in (1, 2):
+            again = data_set(number, patient_name="Bauer^Anna", study_date="20250101")
+            await store(archive, number, again)
+        assert (await verify(archive)).is_good
+
+
 async def test_what_goes_while_it_is_verified_is_no_fault() -> None:
     class Removing(MemoryStore):
         async def open(self, key: str) -> object:  # type: ignore[override]
@@ -345,6 +388,90 @@ async def test_reindex_names_what_it_cannot_take(on_disk: Archive, tmp_path: Pat
     assert names(report.forgotten) == {uid(1)}
     assert report.indexed == 3
     assert set(await on_disk.get([uid(n) for n in range(12)])) == {uid(2), uid(3), uid(11)}
+
+
+async def test_reindex_makes_it_from_the_files_alone(tmp_path: Path) -> None:
+    """Also where an old index lies that says otherwise, and leaves alone what is not of files."""
+    async with (
+        open_sqlite_index(tmp_path / "index.db") as index,
+        opened(await open_file_store(tmp_path / "data"), index) as archive,
+    ):
+        for number in (1, 2, 3):
+            name = "Bauer^Anna" if number == 2 else "Bäcker^Anna"
+            await store(archive, number, data_set(number, patient_name=name))
+
+        def spoil(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE patient_statement SET patient_name = 'No^One'")
+            connection.execute("UPDATE study SET num_instances = 9")
+            connection.execute("DELETE FROM instance WHERE sop_instance_uid = ?", (uid(3),))
+            connection.execute(
+                "INSERT INTO study_hold (study_instance_uid, reason, actor, at) "
+                "VALUES ('1.2', '', '', 0)"
+            )
+
+        await index.write(spoil)
+        assert not (await verify(archive)).is_good
+        # Interrupted, nothing has changed.
+        before = await index.statistics()
+        with trio.move_on_after(60) as scope:
+            await reindex(archive, lambda progress: scope.cancel())
+        assert scope.cancelled_caught
+        assert await index.statistics() == before
+        report = await reindex(archive)
+        assert (report.indexed, report.forgotten.count) == (3, 0)
+        assert (await verify(archive)).is_good
+        assert not [name for name in os.listdir(tmp_path) if "rebuilding" in name]
+
+        def holds(connection: sqlite3.Connection) -> int:
+            (count,) = connection.execute("SELECT count(*) FROM study_hold").fetchone()
+            return int(count)
+
+        assert await index.read(holds) == 1
+
+
+@pytest.mark.parametrize("newest", [1, 2])
+async def test_after_reindex_files_tell_what_was_said_last(tmp_path: Path, newest: int) -> None:
+    async with (
+        open_sqlite_index(tmp_path / "index.db") as index,
+        opened(await open_file_store(tmp_path / "data"), index) as archive,
+    ):
+        for number in (1, 2):
+            name = f"Bauer{number}^Anna"
+            result = await store(archive, number, data_set(number, patient_name=name))
+            path = tmp_path / "data/objects" / result.instance.object_key
+            os.utime(path, (1e9, 2e9 if number == newest else 1.5e9))
+        await reindex(archive)
+        for shows_first, number in ((False, newest), (True, 3 - newest)):
+            asked = Query(level=Level.STUDY, return_tags=(0x00100010,), shows_first=shows_first)
+            async with archive.find(asked) as blocks:
+                (match,) = [match async for block in blocks for match in block]
+            assert match[0x00100010] == f"Bauer{number}^Anna"
+
+
+async def test_an_object_that_cannot_be_read_stays_in_the_index(
+    on_disk: Archive, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        await store(on_disk, number)
+    path = tmp_path / f"data/objects/{STUDY}/{SERIES}/{uid(1)}.dcm"
+    path.write_bytes(path.read_bytes()[:-1])
+    before = (await on_disk.get([uid(1)]))[uid(1)]
+    report = await reindex(on_disk)
+    assert (report.indexed, report.damaged.count, report.forgotten.count) == (2, 1, 0)
+    assert names(report.carried) == {uid(1)}
+    assert (await on_disk.get([uid(1)]))[uid(1)] == before
+    assert names((await verify(on_disk)).wrong_size) == {uid(1)}
+
+
+async def test_of_two_distinct_objects_the_one_written_last_counts() -> None:
+    objects = MemoryStore()
+    async with opened(objects) as archive:
+        for token, name in (("1" * 8, "Bauer^Anna"), ("0" * 8, "Huber^Anna")):
+            staged = await objects.stage()
+            await staged.write([part10(1, data_set(1, patient_name=name))])
+            await objects.publish([(staged, distinct_key(KEY, token))])
+        report = await reindex(archive)
+        assert [name for name, _ in report.superseded.named] == [distinct_key(KEY, "1" * 8)]
 
 
 @pytest.mark.parametrize("empty", [True, False])

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
-from tests.services.archive_support import STUDY, data_set, keys_of, opened, store, uid
 
 from isocenter.services.archive.archive import Archive, StoreError
 from isocenter.services.index.attributes import Level
@@ -16,6 +15,7 @@ from isocenter.services.ports import DuplicatePolicy, Index, OtherPatientPolicy
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore
+from services.archive_support import STUDY, data_set, keys_of, opened, store, uid
 
 ACCEPT, WARN, REJECT = OtherPatientPolicy
 

@@ -104,9 +104,8 @@ class StoreResult:
         """What the warning is about, for Error Comment (0000,0902)."""
         if self.outcome is StoreOutcome.KEPT_OTHER:
             return "another object with this SOP Instance UID is kept"
-        if self.is_of_other_patient:
-            return "kept; other objects of the study name another patient"
-        return "; ".join(self.changes)
+        other = ("kept; other objects of the study name another patient",)
+        return "; ".join((*(other if self.is_of_other_patient else ()), *self.changes))
 
 
 @dataclass(slots=True, eq=False)

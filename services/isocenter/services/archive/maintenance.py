@@ -7,8 +7,8 @@ is wrong is reported by object key or UID, never with an attribute value.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 import trio
@@ -32,7 +32,14 @@ from isocenter.services.archive.ingest import (
 )
 from isocenter.services.archive.naming import is_distinct, sop_instance_uid_of
 from isocenter.services.dicom_files import has_header_of
-from isocenter.services.ports import InstanceRecord, ObjectReader, StorageError, StoredInstance
+from isocenter.services.index.attributes import ATTRIBUTES
+from isocenter.services.ports import (
+    Index,
+    InstanceRecord,
+    ObjectReader,
+    StorageError,
+    StoredInstance,
+)
 
 __all__ = [
     "Findings",
@@ -77,6 +84,7 @@ class VerifyReport:
         missing: SOP Instance UIDs whose object is gone.
         wrong_size, wrong_digest: SOP Instance UIDs whose object is not what was stored.
         unreadable: SOP Instance UIDs whose object cannot be read.
+        differing: SOP Instance UIDs of which the index says something else than the object.
         orphans: keys of objects that no index row points to.
         index: what is wrong in the index itself.
     """
@@ -88,19 +96,26 @@ class VerifyReport:
     wrong_size: Findings = field(default_factory=Findings)
     wrong_digest: Findings = field(default_factory=Findings)
     unreadable: Findings = field(default_factory=Findings)
+    differing: Findings = field(default_factory=Findings)
     orphans: Findings = field(default_factory=Findings)
     index: Findings = field(default_factory=Findings)
 
     @property
+    def has_damage(self) -> bool:
+        """Whether some object is not what was stored."""
+        return any(
+            fault.count
+            for fault in (self.missing, self.wrong_size, self.wrong_digest, self.unreadable)
+        )
+
+    @property
     def is_good(self) -> bool:
-        """Whether the index is sound and every instance has its object, unchanged.
+        """Whether the index is sound, every instance has its object, unchanged, and the index
+        says of it what it says itself.
 
         Orphans take space and no more.
         """
-        faults = (
-            self.missing, self.wrong_size, self.wrong_digest, self.unreadable, self.index,
-        )  # fmt: skip
-        return not any(fault.count for fault in faults)
+        return not (self.has_damage or self.differing.count or self.index.count)
 
 
 async def verify(
@@ -109,23 +124,26 @@ async def verify(
     progress: Callable[[Progress], None] = lambda progress: None,
     checksums: bool = True,
 ) -> VerifyReport:
-    """Compare index → objects (there, size, File Meta Information, SHA-256 of the data set) and
-    objects → index.
+    """Compare index → objects (there, size, File Meta Information, SHA-256 of the data set, and
+    every attribute that the index keeps) and objects → index.
 
     May run while the archive works.  What changes meanwhile is looked at twice; an object
     that is being stored at the very end may still be named an orphan.
 
     Args:
         progress: called after each instance.
-        checksums: read every object; without, only sizes are compared.
+        checksums: read every object; without, only sizes are compared, and no attributes.
     """
     report = VerifyReport()
     for line in await archive.index.check():
         report.index.add(line)
     total = (await archive.statistics()).instances
 
+    records: Mapping[str, InstanceRecord] = {}
+
     async def check(stored: StoredInstance) -> None:
-        fault = await _examine(archive, stored, report, checksums=checksums)
+        record = records.get(stored.sop_instance_uid)
+        fault = await _examine(archive, stored, report, checksums=checksums, record=record)
         if fault is not None:
             _name(report, stored, fault)
         report.instances += 1
@@ -133,6 +151,8 @@ async def verify(
 
     async with archive.instances() as blocks:
         async for block in blocks:
+            if checksums:
+                records = await archive.index.records([each.sop_instance_uid for each in block])
             await _for_each(block, check)
 
     suspects: list[str] = []
@@ -157,6 +177,10 @@ class _WrongDigest(_Changed):
     pass
 
 
+class _Differs(_Changed):
+    """The object is well, and the index says something else of it."""
+
+
 async def examine(archive: Archive, stored: StoredInstance) -> str | None:
     """Read one object; what is wrong with it, or None."""
     fault = await _examine(archive, stored, VerifyReport(), checksums=True)
@@ -166,10 +190,15 @@ async def examine(archive: Archive, stored: StoredInstance) -> str | None:
 
 
 async def _examine(
-    archive: Archive, stored: StoredInstance, report: VerifyReport, *, checksums: bool
+    archive: Archive,
+    stored: StoredInstance,
+    report: VerifyReport,
+    *,
+    checksums: bool,
+    record: InstanceRecord | None = None,
 ) -> KeyError | _Changed | StorageError | None:
     try:
-        await _verify_object(archive, stored, report, checksums=checksums)
+        await _verify_object(archive, stored, report, checksums=checksums, record=record)
     except (KeyError, _Changed) as fault:
         # Removed or replaced since the row was read?
         now = (await archive.get([stored.sop_instance_uid])).get(stored.sop_instance_uid)
@@ -183,17 +212,32 @@ async def _examine(
 
 
 async def _verify_object(
-    archive: Archive, stored: StoredInstance, report: VerifyReport, *, checksums: bool
+    archive: Archive,
+    stored: StoredInstance,
+    report: VerifyReport,
+    *,
+    checksums: bool,
+    record: InstanceRecord | None,
 ) -> None:
     async with await archive.open(stored) as reader:
         if reader.size != stored.size:
             raise _WrongSize(f"{reader.size} bytes instead of {stored.size}")
         if not checksums:
             return
-        digest = hashlib.sha256()
-        size = await _feed(reader.view, stored.data_set_offset, digest.update)
+        scanned: ScannedObject | None = None
+        fault = ""
+        if record is not None:
+            try:
+                scanned = await _scan(
+                    archive, reader, stored.transfer_syntax_uid, stored.data_set_offset
+                )
+            except (DataSetError, StoreError) as error:
+                fault = str(error)
+        size, digest = (
+            await _digest(reader, stored) if scanned is None else (scanned.size, scanned.digest)
+        )
         report.size += size  # others have counted during the await
-        if digest.hexdigest() != stored.digest:
+        if digest != stored.digest:
             raise _WrongDigest("the data set is not the one that was stored")
         try:
             is_ours = await has_header_of(reader, stored)
@@ -201,6 +245,30 @@ async def _verify_object(
             raise _WrongDigest(f"its File Meta Information cannot be read: {error}") from error
         if not is_ours:
             raise _WrongDigest("its File Meta Information is not the one that was stored")
+        if fault:
+            raise _Differs(f"the index has it, and it cannot be read: {fault}")
+        if record is not None and scanned is not None:
+            names = _differing(record, scanned)
+            if names:
+                raise _Differs(", ".join(names))
+
+
+async def _digest(reader: ObjectReader, stored: StoredInstance) -> tuple[int, str]:
+    """Bytes and SHA-256 of the data set."""
+    digest = hashlib.sha256()
+    size = await _feed(reader.view, stored.data_set_offset, digest.update)
+    return size, digest.hexdigest()
+
+
+def _differing(record: InstanceRecord, scanned: ScannedObject) -> list[str]:
+    """The attributes of which index and object say different things, by keyword."""
+    return [
+        attribute.keyword
+        for attribute in ATTRIBUTES
+        if not attribute.computed
+        and record.attributes.get(attribute.tag, "")
+        != scanned.attributes.get(attribute.tag, "").encode("utf-8", "replace").decode()
+    ]
 
 
 def _name(report: VerifyReport, stored: StoredInstance, fault: Exception) -> None:
@@ -210,6 +278,8 @@ def _name(report: VerifyReport, stored: StoredInstance, fault: Exception) -> Non
             report.wrong_size.add(uid, str(fault))
         case _WrongDigest():
             report.wrong_digest.add(uid, str(fault))
+        case _Differs():
+            report.differing.add(uid, str(fault))
         case StorageError():
             report.unreadable.add(uid, str(fault))
         case _:
@@ -248,6 +318,8 @@ class ReindexReport:
         foreign: keys of files that the archive did not name; `import_directory` takes them.
         superseded: keys of objects whose SOP instance is indexed with another object.
         forgotten: SOP Instance UIDs that the index had and that have no object.
+        carried: SOP Instance UIDs whose object is there and cannot be read: of those the index
+            says what it said before.
     """
 
     objects: int = 0
@@ -257,6 +329,7 @@ class ReindexReport:
     foreign: Findings = field(default_factory=Findings)
     superseded: Findings = field(default_factory=Findings)
     forgotten: Findings = field(default_factory=Findings)
+    carried: Findings = field(default_factory=Findings)
 
 
 async def reindex(
@@ -264,8 +337,10 @@ async def reindex(
 ) -> ReindexReport:
     """Make the index say what the objects say, from the objects alone.
 
-    Works on an empty index as on one that is out of date, and may be run again after it was
-    interrupted.  Nothing may be stored meanwhile.  Objects are only read.
+    A new index is made beside the old one and takes its place in one step at the end
+    (`Index.rebuilding`); interrupted before, everything stays as it was.  What was said last, and
+    first, is told by the times at which the objects were written.  Nothing may be stored meanwhile.
+    Objects are only read.
 
     Args:
         progress: called after each object.
@@ -274,22 +349,23 @@ async def reindex(
         StorageError: the index cannot be written, or the objects cannot be listed.
     """
     report = ReindexReport()
-    async with archive.store.keys() as blocks:
-        async for keys in blocks:
-            records: list[InstanceRecord] = []
+    async with archive.index.rebuilding() as new:
+        async with archive.store.keys() as blocks:
+            async for keys in blocks:
+                records: list[InstanceRecord] = []
 
-            async def look(key: str, records: list[InstanceRecord] = records) -> None:
-                record = await _record_of(archive, key, report)
-                if record is not None:
-                    records.append(record)
-                report.objects += 1
-                progress(Progress(report.objects, None, report.size))
+                async def look(key: str, records: list[InstanceRecord] = records) -> None:
+                    record = await _record_of(archive, key, report)
+                    if record is not None:
+                        records.append(record)
+                    report.objects += 1
+                    progress(Progress(report.objects, None, report.size))
 
-            await _for_each(keys, look)
-            chosen = await _choose(archive, records, report)
-            if chosen:
-                await archive.index.add(chosen, replace=True)
-    await _forget_missing(archive, report)
+                await _for_each(keys, look)
+                chosen = await _choose(archive, new, records, report)
+                if chosen:
+                    await new.add(chosen, replace=True)
+        await _look_back(archive, new, report)
     report.indexed = (await archive.statistics()).instances
     return report
 
@@ -308,11 +384,12 @@ async def _record_of(archive: Archive, key: str, report: ReindexReport) -> Insta
         if sop_instance_uid_of(key) != sop_instance_uid:
             report.foreign.add(key, "its name is not that of its SOP instance; import it instead")
             return None
-        return scanned.record(
+        record = scanned.record(
             transfer_syntax_uid=meta.transfer_syntax_uid,
             data_set_offset=meta.data_set_offset,
             object_key=key,
         )
+        return replace(record, stored_at=await archive.store.stored_at(key))
     except KeyError:
         return None  # removed since it was listed
     except (DataSetError, StorageError) as error:
@@ -329,13 +406,19 @@ async def scan_object(archive: Archive, reader: ObjectReader, meta: FileMeta) ->
         DataSetError, StoreError: it is none.
         StorageError: it cannot be read.
     """
-    scan = archive.scan(meta.transfer_syntax_uid)
-    await _feed(reader.read, meta.data_set_offset, scan.feed)
+    return await _scan(archive, reader, meta.transfer_syntax_uid, meta.data_set_offset)
+
+
+async def _scan(
+    archive: Archive, reader: ObjectReader, transfer_syntax_uid: str, offset: int
+) -> ScannedObject:
+    scan = archive.scan(transfer_syntax_uid)
+    await _feed(reader.read, offset, scan.feed)
     return scan.finish()
 
 
 async def _choose(
-    archive: Archive, records: Iterable[InstanceRecord], report: ReindexReport
+    archive: Archive, new: Index, records: Iterable[InstanceRecord], report: ReindexReport
 ) -> list[InstanceRecord]:
     """One object for each SOP instance, the other ones are named."""
     chosen: dict[str, InstanceRecord] = {}
@@ -344,18 +427,15 @@ async def _choose(
         rival = chosen.setdefault(record.sop_instance_uid, record)
         if rival is record:
             continue
-        if _prevails(record, rival):
+        if await _prevails(archive, record, rival):
             chosen[record.sop_instance_uid] = record
             superseded[rival.object_key] = None
         else:
             superseded[record.object_key] = None
-    known = await archive.get(list(chosen))
-    for uid, stored in known.items():
+    # Those of earlier blocks.
+    for uid, stored in (await new.get(list(chosen))).items():
         record = chosen[uid]
-        if stored.object_key == record.object_key or not await _exists(archive, stored):
-            continue
-        # A row from before, or from an earlier block; its object is there as well.
-        if _prevails(record, stored):
+        if await _prevails(archive, record, stored):
             superseded[stored.object_key] = None
         else:
             superseded[record.object_key] = None
@@ -365,14 +445,21 @@ async def _choose(
     return list(chosen.values())
 
 
-def _prevails(record: StoredInstance, rival: StoredInstance) -> bool:
+async def _prevails(archive: Archive, record: StoredInstance, rival: StoredInstance) -> bool:
     """Which of two objects of one SOP instance was acknowledged last.
 
     A distinct key is made when the plain one is taken: by the object that is being
     replaced, or by one that was never acknowledged.  Either way the distinct one is
-    right.  Between two distinct ones nothing tells; what is indexed stays.
+    right.  Of two distinct ones, the one that was written last.
     """
-    return is_distinct(record.object_key) and not is_distinct(rival.object_key)
+    key, other = record.object_key, rival.object_key
+    if is_distinct(key) != is_distinct(other):
+        return is_distinct(key)
+    try:
+        times = await archive.store.stored_at(key), await archive.store.stored_at(other)
+    except KeyError:
+        return False  # nothing may be removed meanwhile, and something was
+    return (times[0], key) > (times[1], other)
 
 
 async def _exists(archive: Archive, stored: StoredInstance) -> bool:
@@ -385,20 +472,39 @@ async def _exists(archive: Archive, stored: StoredInstance) -> bool:
         return True  # it cannot be read now; that is no reason to forget it
 
 
-async def _forget_missing(archive: Archive, report: ReindexReport) -> None:
-    missing: list[str] = []
-
-    async def look(stored: StoredInstance) -> None:
-        if not await _exists(archive, stored):
-            missing.append(stored.sop_instance_uid)
-
+async def _look_back(archive: Archive, new: Index, report: ReindexReport) -> None:
+    """What the old index knew and no object told: carried over if its object is there, and cannot
+    be read, else forgotten."""
     async with archive.instances() as blocks:
         async for block in blocks:
+            known = await new.get([stored.sop_instance_uid for stored in block])
+            unreadable: list[str] = []
+
+            async def look(
+                stored: StoredInstance,
+                known: Mapping[str, StoredInstance] = known,
+                unreadable: list[str] = unreadable,
+            ) -> None:
+                uid = stored.sop_instance_uid
+                if uid in known:
+                    return
+                if await _exists(archive, stored):
+                    unreadable.append(uid)
+                    report.carried.add(uid, stored.object_key)
+                else:
+                    report.forgotten.add(uid, "its object is gone")
+
             await _for_each(block, look)
-    for uid in missing:
-        report.forgotten.add(uid, "its object is gone")
-    if missing:
-        await archive.index.remove(missing)
+            if unreadable:
+                carried = (await archive.index.records(unreadable)).values()
+                await new.add([await _as_stored(archive, record) for record in carried])
+
+
+async def _as_stored(archive: Archive, record: InstanceRecord) -> InstanceRecord:
+    try:
+        return replace(record, stored_at=await archive.store.stored_at(record.object_key))
+    except (KeyError, StorageError):
+        return replace(record, stored_at=0.0)
 
 
 # -- Both --------------------------------------------------------------------------------

@@ -137,6 +137,15 @@ def judge_report(report: VerifyReport) -> Examined:
     for found, fault in kinds:
         if found.count:
             findings.append(_object_finding([name for name, _ in found.named], fault, found.count))
+    if report.differing.count:
+        findings.append(
+            error(
+                f"the index says of {count(report.differing.count, 'instance')} what is not in it",
+                meaning="it may not be found by what it says, and is found by what it does not",
+                cure="isocenter db reindex makes the index again, while the server is stopped",
+                side=Side.HERE,
+            )
+        )
     if report.orphans.count:
         findings.append(
             warning(

@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in (
         ("stats", "count patients, studies, series, instances and bytes"),
-        ("verify", "compare files and index both ways, and files with their checksums"),
+        ("verify", "compare files and index both ways, attributes too, and files with checksums"),
         ("reindex", "make the index again from the files alone"),
     ):
         action = actions.add_parser(
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--no-checksums",
                 dest="checksums",
                 action="store_false",
-                help="compare sizes only, without reading the objects",
+                help="compare sizes only, without reading the objects: no attributes either",
             )
 
 
@@ -171,6 +171,7 @@ def print_report(report: VerifyReport, terminal: Terminal) -> bool:
             "wrong size": report.wrong_size,
             "changed": report.wrong_digest,
             "unreadable": report.unreadable,
+            "differs from the index": report.differing,
             "orphan": report.orphans,
             "index": report.index,
         },
@@ -179,17 +180,24 @@ def print_report(report: VerifyReport, terminal: Terminal) -> bool:
         f"{report.instances} instances, {report.objects} objects, {size_text(report.size)} read: "
         f"{report.missing.count} missing, {report.wrong_size.count} of wrong size, "
         f"{report.wrong_digest.count} changed, {report.unreadable.count} unreadable, "
+        f"{report.differing.count} differing from the index, "
         f"{report.orphans.count} not in the index"
     )
     if report.index.count:
         terminal.error(
-            f"the index is damaged ({report.index.count} findings); stop the server, move index.db "
-            "and those named like it with -wal and -shm away, and run isocenter db reindex"
+            f"the index is damaged ({report.index.count} findings); stop the server and run "
+            "isocenter db reindex; if that fails, move index.db and those named like it with -wal "
+            "and -shm away before"
         )
-    elif not report.is_good:
+    elif report.has_damage:
         terminal.error(
             "objects are damaged; restore them from a backup into their places, or "
             "isocenter db reindex makes the index forget those that are missing"
+        )
+    if report.differing.count:
+        terminal.error(
+            f"the index says of {report.differing.count} objects what they do not say; stop the "
+            "server, and isocenter db reindex makes it from them again"
         )
     if not report.is_good:
         return False
@@ -218,6 +226,7 @@ async def _reindex(settings: Settings, terminal: Terminal) -> int:
             "not named by the archive": report.foreign,
             "superseded": report.superseded,
             "forgotten": report.forgotten,
+            "left as it was in the index": report.carried,
             "damaged in the trash": adopted.damaged,
         },
     )

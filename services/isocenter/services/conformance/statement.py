@@ -291,6 +291,14 @@ def _keys(settings: Settings) -> Iterator[Block]:
         "(FF01H): but Modality of a study is matched as Modalities in Study, and a value in a "
         "unique key below the level is answered A900H."
     )
+    shown = "first" if settings.query.differing == "first" else "last"
+    yield Paragraph(
+        "Attributes of patient, study and series are what the objects say. Where these differ, "
+        "a study is found by what any one of its objects says of patient and study together, a "
+        "series by what any one of its objects says of it; answers show what was said "
+        f"{shown} among what matches. A study whose objects name several patients belongs to each "
+        "of them, as a whole."
+    )
     yield Paragraph(f"{levels} Keys that are not in this table are not returned (FF01H).")
     yield Table(
         ("Level", "Attribute", "Tag", "VR", ""),
