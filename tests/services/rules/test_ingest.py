@@ -255,7 +255,7 @@ async def test_an_object_that_no_edit_changes_is_kept_byte_for_byte() -> None:
 async def test_what_is_no_data_set_is_refused_also_where_it_would_be_changed() -> None:
     async with opened(MemoryStore()) as archive:
         archive.rules = rules({"coerce": EDITS})
-        for data in (b"\x08\0", data_set()[:-2], b"\x02\0\x10\0UI\4\x001.2\0" + data_set()):
+        for data in (b"\x08\0", data_set()[:-2], b"\x04\0\x10\0UI\4\x001.2\0" + data_set()):
             with pytest.raises(StoreError) as raised:
                 await store(archive, data=data)
             assert raised.value.status == 0xC000

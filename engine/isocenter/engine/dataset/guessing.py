@@ -62,9 +62,11 @@ def guess_encoding(buffer: Buffer) -> Encoding | None:
     A deflated data set cannot be told from anything else and is never guessed.
     """
     buffer = octets(buffer)
-    for encoding in _SYNTAX_OF:
-        if _look(buffer, encoding) is not _Look.WRONG:
-            return encoding
+    looks = {encoding: _look(buffer, encoding) for encoding in _SYNTAX_OF}
+    for wanted in (_Look.WHOLE, _Look.CUT):
+        for encoding, look in looks.items():
+            if look is wanted:
+                return encoding
     return None
 
 
