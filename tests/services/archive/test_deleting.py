@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deleting import (
@@ -464,6 +465,23 @@ async def test_a_reindex_brings_nothing_back_and_loses_nothing(tmp_path: Path) -
         report = await here.trash.restore(TrashChoice(), ADMIN)
         assert report.instances == 3
         assert await here.instances() == {uid(n) for n in (1, 2, 3, 9)}
+        await here.check()
+
+
+async def test_nobody_deletes_while_the_index_is_made_again(tmp_path: Path) -> None:
+    async with place(tmp_path) as here, trio.open_nursery() as nursery:
+        await fill(here.archive)
+        async with here.trash.resting():
+            nursery.start_soon(here.delete)
+            # Whoever deletes waits for the lock in files, which no clock of ours moves.
+            for _ in range(200):
+                await trio.lowlevel.checkpoint()
+            assert len(await here.instances()) == 4
+            await reindex(here.archive)
+        with trio.fail_after(20):
+            while await here.instances() != {uid(9)}:
+                await trio.lowlevel.checkpoint()
+    async with place(tmp_path) as here:
         await here.check()
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import groupby
@@ -429,6 +430,16 @@ class Trash:
             return 0
         async with self.files.locked():
             return await self._finish()
+
+    @asynccontextmanager
+    async def resting(self) -> AsyncIterator[None]:
+        """While it lasts nobody deletes or restores; what was begun is finished first.
+
+        For whoever makes the index again: what is deleted meanwhile would come back.
+        """
+        async with self.files.locked():
+            await self._finish()
+            yield
 
     async def _finish(self) -> int:
         done = 0

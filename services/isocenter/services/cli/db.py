@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -214,10 +214,9 @@ async def _reindex(settings: Settings, terminal: Terminal) -> int:
 
         async with composition.open_archive(settings, rebuild=True) as archive:
             trash = composition.trash_of(settings, archive, "isocenter db reindex")
-            if trash is not None:
-                # What was deleted, and has not left the store yet, must not come back.
-                await trash.finish()
-            report = await reindex(archive, show)
+            # What was deleted must not come back, nor what is deleted meanwhile.
+            async with nullcontext() if trash is None else trash.resting():
+                report = await reindex(archive, show)
             adopted = Adopted() if trash is None else await trash.adopt()
     print_findings(
         terminal,
