@@ -49,8 +49,9 @@ def run(data: bytes) -> None:
     assert out == again
     # Behind the stream there may be padding, which is gone when it was deflated anew.
     assert out == body[dropped:]
-    if len(out) >= _HEADER_LENGTH:
-        group = int.from_bytes(out[:2], "big" if encoding.big_endian else "little")
+    head = _head_of(out) if encoding.deflated and out == body else out
+    if len(head) >= _HEADER_LENGTH:
+        group = int.from_bytes(head[:2], "big" if encoding.big_endian else "little")
         assert group not in DANGEROUS_GROUPS
 
 
@@ -65,6 +66,14 @@ def _filtered(pieces: tuple[bytes, ...], encoding: Encoding) -> tuple[bytes, int
         check_fault(fault)
         return None
     return b"".join(out), stray.dropped
+
+
+def _head_of(deflated: bytes) -> bytes:
+    """What a reader sees of a stream that passed as it came; it may be none."""
+    try:
+        return zlib.decompressobj(RAW_DEFLATE).decompress(deflated, _HEADER_LENGTH)
+    except zlib.error:
+        return b""
 
 
 def _inflate(data: bytes) -> bytes:

@@ -119,7 +119,11 @@ class StrayMetaFilter:
         try:
             head = zlib.decompressobj(RAW_DEFLATE).decompress(self._held, _GROUP_LENGTH)
         except zlib.error as error:
-            raise DataSetError("not a deflated data set (PS3.5 A.5)", 0) from error
+            # It looks at more than it is to give: what stands before the fault decides, so that
+            # the answer is the same however the data set was cut.
+            head = _before_the_fault(self._held)
+            if len(head) < _GROUP_LENGTH:
+                raise DataSetError("not a deflated data set (PS3.5 A.5)", 0) from error
         if len(head) < _GROUP_LENGTH:
             if len(self._held) > _LONGEST_START:
                 raise DataSetError("the deflated data set does not begin (PS3.5 A.5)", 0)
@@ -183,3 +187,17 @@ class StrayMetaFilter:
             return HEADER_LENGTH + int(short_length)
         found = codec.odd_header(start, 0)
         return None if found is None else found[1] + found[2]
+
+
+def _before_the_fault(stream: bytes) -> bytes:
+    """As much of a group number as comes out of a deflate stream that is none further on."""
+    inflater = zlib.decompressobj(RAW_DEFLATE)
+    head = b""
+    try:
+        for position in range(len(stream)):
+            head += inflater.decompress(stream[position : position + 1], _GROUP_LENGTH)
+            if len(head) >= _GROUP_LENGTH:
+                break
+    except zlib.error:
+        pass
+    return head

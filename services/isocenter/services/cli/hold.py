@@ -32,7 +32,8 @@ examples:
 
 All of them may run while the server does.
 
-exit codes: 0 done, 1 it is held already, or it is not, 2 arguments"""
+exit codes: 0 done, 1 it is held already, or it is not, 2 arguments or
+settings"""
 
 _LONGEST_REASON: Final = 500
 _HEAD: Final = ("Study Instance UID", "since", "by", "in the archive", "reason")
