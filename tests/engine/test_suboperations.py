@@ -11,6 +11,8 @@ from isocenter.engine.dimse import (
     CMoveResponse,
     Status,
     SubOperations,
+    decode_message,
+    encode_message,
 )
 
 MOVE = CMoveRequest(message_id=3, affected_sop_class_uid="1.2", move_destination="THERE")
@@ -64,3 +66,17 @@ def test_remaining_is_told_while_there_is_a_rest(status: int, remaining: int | N
 
 def test_each_request_gets_its_kind() -> None:
     assert isinstance(SubOperations(0).response_to(GET), CGetResponse)
+
+
+def test_counters_beyond_their_vr_are_told_as_the_most_it_holds() -> None:
+    """An archive may send more at once than a US can count."""
+    counters = SubOperations(200_000)
+    for number in range(70_000):
+        counters.count(f"1.{number}", 0 if number % 2 else None)
+    response = counters.response_to(MOVE, Status.PENDING)
+    assert response.number_of_remaining_suboperations == 65_535
+    assert response.number_of_completed_suboperations == 35_000
+    decoded, has_data_set = decode_message(encode_message(response, False))
+    assert decoded == response
+    assert not has_data_set
+    assert counters.remaining == 130_000

@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 
+from isocenter.engine.dataset import encoding_of, write_data_set
 from isocenter.engine.deadlines import DEFAULT_DEADLINES
 from isocenter.engine.dimse.messages import (
     CEchoRequest,
@@ -33,7 +34,11 @@ from isocenter.engine.errors import (
     LocalProtocolError,
 )
 from isocenter.engine.pdu import AssociateReject
-from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from isocenter.engine.uid import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    VERIFICATION,
+)
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
 from isocenter.services.client import (
@@ -337,6 +342,25 @@ async def test_more_than_128_contexts_are_refused_before_anybody_is_called() -> 
             Peer("X", "nowhere.invalid", 104), [(VERIFICATION, BASIC_SYNTAXES)] * 129
         ):
             pytest.fail("it was to be refused")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3_000])
+@pytest.mark.parametrize("syntax", [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN])
+async def test_what_failed_to_move_is_listed_however_much_it_is(count: int, syntax: str) -> None:
+    """In explicit VR a list over 65,534 bytes is a UN (PS3.5 6.2.2)."""
+    failed = tuple(f"1.2.826.0.1.3680043.10.999.{number}" for number in range(count))
+    encoded = write_data_set([(0x00080058, "UI", "\\".join(failed).encode())], encoding_of(syntax))
+
+    async def perform(operation: Operation) -> None:
+        await operation.data_set()
+        await operation.respond(response_to(operation.request, 0xA702), encoded)
+
+    async with (
+        serving(Scripted([MOVE], perform)) as server,
+        open_association(peer_of(server), [(MOVE, [syntax])]) as association,
+    ):
+        result = await association.move(IDENTIFIER, "DEST", sop_class_uid=MOVE)
+    assert result.failed_uids == failed
 
 
 # Many contexts, many operations.

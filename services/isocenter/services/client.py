@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import pydicom
 import trio
@@ -269,8 +269,7 @@ class ClientAssociation:
         failed: tuple[str, ...] = ()
         if received.data_set:
             listed = read_identifier(received.data_set, context.transfer_syntax)
-            value = listed.get("FailedSOPInstanceUIDList") or ()
-            failed = (str(value),) if isinstance(value, str) else tuple(str(uid) for uid in value)
+            failed = _uids_of(listed.get("FailedSOPInstanceUIDList"))
         return RetrieveResult(
             status=response.status,
             completed=response.number_of_completed_suboperations or 0,
@@ -304,6 +303,16 @@ class ClientAssociation:
                 log.error("an object cannot be kept: %s", error)
                 status = Status.OUT_OF_RESOURCES
         await operation.respond(response_to(request, status))
+
+
+def _uids_of(value: Any) -> tuple[str, ...]:
+    """The UIDs of a value as pydicom gives it."""
+    if isinstance(value, bytes):
+        # Too long for the two bytes of a length that a UI has: so it comes as UN (PS3.5 6.2.2).
+        value = value.decode("ascii", "replace").rstrip("\0 ").split("\\")
+    elif isinstance(value, str):
+        value = (value,)
+    return tuple(str(uid) for uid in value or ())
 
 
 def _encoded(identifier: bytes | Callable[[str], bytes], context: PresentationContext) -> bytes:

@@ -6,6 +6,7 @@ PS3.7 9.1.3, 9.1.4; PS3.4 C.4.2.1, C.4.3.1.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from isocenter.engine.dimse.message_types import (
     CGetRequest,
@@ -14,6 +15,9 @@ from isocenter.engine.dimse.message_types import (
     CMoveResponse,
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
+
+#: The counters are of VR US (PS3.7 Table E.1-1).
+_MOST_TOLD: Final = 0xFFFF
 
 
 @dataclass(slots=True)
@@ -52,6 +56,7 @@ class SubOperations:
         """A response with the counters; without *status* the final one.
 
         ``remaining`` is told in pending and cancelled ones only (PS3.7 9.1.3.1.6, 9.1.4.1.7).
+        A counter over 65,535 is told as that: there is no room for more.
         """
         response = CMoveResponse if isinstance(request, CMoveRequest) else CGetResponse
         status = self.final_status() if status is None else status
@@ -60,8 +65,12 @@ class SubOperations:
             message_id_being_responded_to=request.message_id,
             status=status,
             affected_sop_class_uid=request.affected_sop_class_uid,
-            number_of_remaining_suboperations=self.remaining if shows_remaining else None,
-            number_of_completed_suboperations=self.completed,
-            number_of_failed_suboperations=self.failed,
-            number_of_warning_suboperations=self.warning,
+            number_of_remaining_suboperations=_told(self.remaining) if shows_remaining else None,
+            number_of_completed_suboperations=_told(self.completed),
+            number_of_failed_suboperations=_told(self.failed),
+            number_of_warning_suboperations=_told(self.warning),
         )
+
+
+def _told(count: int) -> int:
+    return min(count, _MOST_TOLD)
