@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import trio
 
+from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.services.errors import OperationError
@@ -14,6 +16,8 @@ from isocenter.services.notices import QueryAnswered
 from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.models import read_identifier
 from isocenter.services.registry import Statuses
+
+log = logging.getLogger("isocenter.operation")
 
 #: Matches in one write at most: about what fits into one segment buffer of the kernel, and
 #: what may still leave when a C-CANCEL-RQ has come.
@@ -66,6 +70,15 @@ class Answers:
         answers = cls(operation, request, await read_identifier(operation))
         operation.account = answers._account
         return answers
+
+    def leave_out(self, keys: Sequence[int]) -> None:
+        """These are not matched as they ask: each match says so."""
+        if keys:
+            self.pending = Status.PENDING_WARNING
+            tags = ", ".join(map(tag_text, keys))
+            log.debug(
+                "%s: not matched: %s", self._operation.association.complaints.peer_address, tags
+            )
 
     async def add(self, matches: Iterable[bytes]) -> bool:
         """Send matches as they are encoded; False: a C-CANCEL-RQ has come, no more are wanted.

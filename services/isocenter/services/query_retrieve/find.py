@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
 from isocenter.services.operations import Operation
@@ -45,8 +44,7 @@ class Find:
         answers = await Answers.begin(operation)
         parsed = read_query(operation, answers.identifier, root, self._options, for_retrieve=False)
         answers.limit = self._options.max_results
-        if parsed.unsupported:
-            answers.pending = Status.PENDING_WARNING
+        answers.leave_out(parsed.unsupported)
         query = replace(parsed.query, shows_first=self._options.shows_first)
         async with self._archive.find(query) as blocks:
             async for block in blocks:

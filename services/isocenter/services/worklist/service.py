@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from isocenter.engine.dimse.status import Status
 from isocenter.engine.extended import FindFlags
 from isocenter.engine.negotiation import Offer
 from isocenter.services.errors import OperationError
@@ -66,8 +65,7 @@ class WorklistQuery:
             keys = parse_keys(answers.identifier, syntax, undeclared=self._undeclared)
         except IdentifierError as error:
             raise OperationError(error.status, str(error), error.offending) from error
-        if keys.unsupported:
-            answers.pending = Status.PENDING_WARNING
+        answers.leave_out(keys.unsupported)
         async with self._worklist.find(keys, self._offered(keys)) as blocks:
             async for block in blocks:
                 if not await answers.add(
