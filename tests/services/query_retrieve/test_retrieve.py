@@ -93,21 +93,22 @@ async def say_nothing(operation: Operation) -> None:
 
 
 class Damaged:
-    """An object whose file has changed, or cannot be read, from some byte on."""
+    """An object whose file cannot be read from some byte on, once it was read *times* before."""
 
-    def __init__(self, inner: ObjectReader, error: Exception | None = None) -> None:
+    def __init__(self, inner: ObjectReader, times: int = 1) -> None:
         self._inner = inner
-        self._error = error
         self._from = 2 << 20
+        self._times = times
+        self._position = 0
         self.size = inner.size
 
     async def read(self, offset: int, length: int) -> bytes:
-        piece = await self._inner.read(offset, length)
-        if offset < self._from:
-            return piece
-        if self._error is not None:
-            raise self._error
-        return b"\xff" * len(piece)
+        # What is converted is looked through first, and then read once more.
+        self._times -= offset < self._position
+        self._position = offset
+        if offset >= self._from and self._times <= 0:
+            raise StorageError("the disk cannot be read")
+        return await self._inner.read(offset, length)
 
     async def view(self, offset: int, length: int) -> Buffer:
         return await self.read(offset, length)
@@ -532,7 +533,9 @@ async def get(
         return result, received, association.task.ended.is_set()
 
 
-@pytest.mark.parametrize("damage", [Damaged, None])
+@pytest.mark.parametrize(
+    "damage", [partial(Damaged, times=0), partial(Damaged, times=1), None], ids=["0", "1", "gone"]
+)
 async def test_get_examines_what_is_to_be_converted(damage: Reader | None) -> None:
     async with archive_of(6, large=(3, 5), damaged={3: damage}) as archive:
         result, received, has_ended = await get(archive, (IMPLICIT_VR_LITTLE_ENDIAN,))
@@ -551,7 +554,7 @@ async def test_get_aborts_where_an_object_ends_in_its_middle() -> None:
         """It was examined, and then the disk failed."""
         nonlocal opened_times
         opened_times += 1
-        return reader if opened_times == 1 else Damaged(reader, StorageError("no disk"))
+        return reader if opened_times == 1 else Damaged(reader)
 
     async with archive_of(2, large=(1,), damaged={1: fails_later}) as archive:
         aborted, received, _ = await get(archive, (IMPLICIT_VR_LITTLE_ENDIAN,))
