@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from isocenter.services.audit.verifying import verify as verify_trail
 from isocenter.services.backup.folder import BackupFolder, Generation
+from isocenter.services.backup.restoring import Restoring
 from isocenter.services.cli import main
 from services.archive_support import uid
 from services.cli_support import write_object
@@ -100,6 +104,19 @@ def test_everything_but_the_keys_comes_back(site: Site) -> None:
         assert not path.stat().st_mode & 0o077 or path.suffix in {".crt", ".pem"}, path
     for path in site.backups.rglob("*"):
         assert not path.stat().st_mode & 0o077, path
+
+
+def test_a_backup_is_in_the_audit_trail(site: Site) -> None:
+    site.back_up()
+    code, out, _ = site.call("audit", "show", "--data-dir", site.data_dir)
+    assert code == 0
+    assert "Use of Restricted Function" in out
+    assert "the archive is backed up" in out
+    # The record is in the backup itself: it came first.
+    site.restore()
+    code, out, _ = site.call("audit", "show", "--data-dir", site.root / "new")
+    assert "the archive is backed up" in out
+    assert "the archive is the one of backup" in out
 
 
 def test_coreutils_verify_it_as_well(site: Site) -> None:
@@ -312,18 +329,65 @@ def test_an_unfinished_backup_is_none_and_is_taken_over(
     assert site.restore()[0] == 0
 
 
+def interrupted(call: Callable[..., object]) -> Callable[..., object]:
+    """*call*, in the middle of which the user presses Ctrl-C."""
+
+    def wrapper(*arguments: object, **options: object) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            trio.from_thread.check_cancelled()
+        return call(*arguments, **options)
+
+    return wrapper
+
+
+def test_ctrl_c_leaves_what_the_next_one_goes_on_with(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(BackupFolder, "put", interrupted(BackupFolder.put))
+        code, out, _ = site.call("backup", site.backups, "--data-dir", site.data_dir)
+    assert (code, out) == (130, "")
+    folder = BackupFolder.open(site.backups)
+    assert not folder.generations()
+    assert folder.unfinished()
+    assert not (site.data_dir / "removed").exists()
+    site.back_up()
+    assert not folder.unfinished()
+    with monkeypatch.context() as patch:
+        patch.setattr(Restoring, "_restore", interrupted(Restoring._restore))
+        code, out, _ = site.restore()
+    assert (code, out) == (130, "")
+    assert (site.root / "new" / "restoring.json").exists()
+    code, out, err = site.restore()
+    assert code == 0, out + err
+
+
+def test_a_restored_archive_without_the_key_of_its_ca_says_so(site: Site) -> None:
+    site.back_up()
+    assert site.restore()[0] == 0
+    new = site.root / "new"
+    code, _, err = site.call("serve", "--data-dir", new, "--port", 0, "--tls-port", 0)
+    assert code == 2
+    assert f"the key of the CA in {new / 'certs'} is missing; put it back" in err
+    (new / "certs" / "ca.key").write_bytes((site.data_dir / "certs" / "ca.key").read_bytes())
+    (new / "certs" / "ca.key").chmod(0o600)
+    code, out, err = site.call("certs", "issue", "CT2", "--data-dir", new)
+    assert code == 0, out + err
+
+
 def test_a_restore_that_was_cut_short_goes_on_and_keeps_servers_out(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.back_up()
     new = site.root / "new"
     with monkeypatch.context() as patch:
-        from isocenter.services.backup import restoring
 
         def stop(self: object) -> None:
             raise OSError(5, os.strerror(5))
 
-        patch.setattr(restoring.Restoring, "_finish", stop)
+        patch.setattr(Restoring, "_finish", stop)
         assert site.restore()[0] == 1
     assert (new / "restoring.json").exists()
     for words in (["serve", "--no-tls", "--port", 0], ["db", "verify"], ["db", "reindex"]):

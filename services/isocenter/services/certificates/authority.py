@@ -139,6 +139,13 @@ class CertificateAuthority:
                 raise CertificateError(
                     f"no CA in {directory}; make one with isocenter certs init"
                 ) from error
+            if not (directory / _CA_KEY).exists():
+                raise CertificateError(
+                    f"the key of the CA in {directory} is missing; put it back as "
+                    f"{directory / _CA_KEY} (isocenter restore --key-passphrase-file brings it, if "
+                    "the backup has keys), or move the folder away to begin with a new CA, whom "
+                    "no peer trusts yet"
+                ) from error
             raise CertificateError(str(error)) from error
         except (OSError, ValueError) as error:
             raise unusable(directory / _CA_CERTIFICATE, error) from error
