@@ -17,10 +17,16 @@ from random import Random
 import pytest
 import trio
 
-from durability.test_kill import EACH, Ledger, Load, started, verify
+from durability.test_kill import EACH, Ledger, Load, verify
 from durability.workload import SUCCESS, Item, Sender, findable
 from support.corpus import data_set_bytes
-from support.processes import ENVIRONMENT, ISOCENTER, ServedArchive, isocenter_command
+from support.processes import (
+    ENVIRONMENT,
+    ISOCENTER,
+    ServedArchive,
+    isocenter_command,
+    served_archive,
+)
 from support.raw import raw_peer
 
 pytestmark = pytest.mark.slow
@@ -88,7 +94,7 @@ async def test_kill_9_while_deleting(tmp_path: Path, work: str) -> None:
     for kill in range(KILLS):
         study = kill + 1
         all_uids = {item.uid for item in items(study)}
-        with started(tmp_path) as archive:
+        with served_archive(tmp_path) as archive:
             await store_study(archive.port, study)
             choice = ("--study", Item(study, 1).study_uid)
             if work != "delete":
@@ -122,7 +128,7 @@ async def test_kill_9_while_deleting(tmp_path: Path, work: str) -> None:
             finally:
                 running.kill()
                 running.wait()
-        with started(tmp_path) as archive:
+        with served_archive(tmp_path) as archive:
             found, trashed = await places(archive, study)
             assert not found & trashed
             if work == "purge":
@@ -142,7 +148,7 @@ async def test_kill_9_while_deleting(tmp_path: Path, work: str) -> None:
                 )
                 assert done.returncode == 0, done.stdout
                 assert await findable(archive.port, [study]) == all_uids
-    with started(tmp_path) as archive:
+    with served_archive(tmp_path) as archive:
         verify(archive)
         done = isocenter_command("trash", "list", "--json", "--data-dir", archive.data_dir)
         assert json.loads(done.stdout) == []
@@ -155,7 +161,7 @@ async def test_storing_into_a_study_that_is_deleted_again_and_again(tmp_path: Pa
     """Each object that was acknowledged is found or in the trash: nothing falls between."""
     study = 1
     ledger: dict[str, Item] = {}
-    with started(tmp_path, "--workers", 2) as archive:
+    with served_archive(tmp_path, "--workers", 2) as archive:
 
         async def store_all() -> None:
             async with raw_peer(archive.port) as peer:

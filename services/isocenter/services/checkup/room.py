@@ -17,6 +17,8 @@ from isocenter.services.settings.loading import Settings
 #: So early it is said that the disk fills.
 _SAID_DAYS: Final = 60
 _SOON_DAYS: Final = 14
+#: Further ahead nobody can say.
+_FAR_DAYS: Final = 3_650
 _GIB: Final = 1 << 30
 
 
@@ -28,7 +30,7 @@ def judge_room(look: RoomLook, settings: Settings) -> Examined:
     days = until_warning / look.bytes_a_day if look.bytes_a_day else math.inf
     ways = list(_ways(look))
     seen = f"{_gib(look.bytes_a_day)} a day came in the last week"
-    if 0 < days < math.inf:
+    if 0 < days < _FAR_DAYS:
         seen += (
             f", until {settings.monitoring.disk_warning} % of the disk are used: {days:.0f} days"
         )
