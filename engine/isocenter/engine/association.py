@@ -46,7 +46,14 @@ from isocenter.engine.framing import ControlPdu, DataHeader, Fragment, Framer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Negotiated, Role, established, refuse
 from isocenter.engine.states import STATES, Evt, Sta
-from isocenter.engine.upper_layer import PASSES_DATA, TABLE_9_10, Given, UpperLayerState, step
+from isocenter.engine.upper_layer import (
+    NOTHING_GIVEN,
+    PASSES_DATA,
+    TABLE_9_10,
+    Given,
+    UpperLayerState,
+    step,
+)
 
 #: The longest P-DATA-TF body that we send to a peer that set no limit: beyond it headers
 #: are below 0.005 % and a peer only has to buffer more.
@@ -225,23 +232,26 @@ class Association:
                 if command.is_last:
                     self._sending_data_set_on = None
                 return (SendBytes(tuple(buffers)),) if buffers else ()
-            case commands.RequestAssociation(request):
-                evt, given, _ = self._primitive(command)
-                self._request, self._encoded_request = request, given.encoded
-                self._announce(request.user_information.max_pdu_length)
-            case commands.AcceptAssociation(accept):
-                evt, given, negotiated = self._primitive(command)
+            case commands.RequestAssociation():
+                stepped, given, _ = self._primitive(command)
+                self._request, self._encoded_request = command.request, given.encoded
+                self._announce(command.request.user_information.max_pdu_length)
+            case commands.AcceptAssociation():
+                stepped, _, negotiated = self._primitive(command)
                 assert negotiated is not None
-                self._announce(accept.user_information.max_pdu_length)
+                self._announce(command.accept.user_information.max_pdu_length)
                 self._keep_to(negotiated)
             case _:
-                evt, given, _ = self._primitive(command)
-        return self._step(evt, given)
+                stepped, _, _ = self._primitive(command)
+        return self._take(*stepped)
 
     # Inside.
 
-    def _step(self, evt: Evt, given: Given = Given()) -> tuple[Effect, ...]:  # noqa: B008 (frozen)
-        self._state, effects = step(self._state, evt, given)
+    def _step(self, evt: Evt, given: Given = NOTHING_GIVEN) -> tuple[Effect, ...]:
+        return self._take(*step(self._state, evt, given))
+
+    def _take(self, state: UpperLayerState, effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
+        self._state = state
         if self._state.sta is Sta.STA13:
             self._framer.skip_data()
         if any(type(effect) is CloseTransport for effect in effects):
@@ -356,21 +366,23 @@ class Association:
         | commands.RequestRelease
         | commands.AcceptRelease
         | commands.Abort,
-    ) -> tuple[Evt, Given, Negotiated | None]:
-        """The event that a primitive other than P-DATA is, and what comes with it."""
-        given, negotiated = Given(), None
+    ) -> tuple[tuple[UpperLayerState, tuple[Effect, ...]], Given, Negotiated | None]:
+        """What a primitive other than P-DATA leads to, and what it is given."""
+        given: Given = NOTHING_GIVEN
+        negotiated: Negotiated | None = None
         match command:
-            case commands.RequestAssociation(request):
+            case commands.RequestAssociation():
                 self._refuse_if_closed()
                 if self._state.role is Role.ACCEPTOR:
                     raise LocalProtocolError("an association acceptor requests no association")
-                evt, given = Evt.EVT1, Given(encoded=pdu.encode_associate_request(request))
-            case commands.AcceptAssociation(accept):
+                evt = Evt.EVT1
+                given = Given(encoded=pdu.encode_associate_request(command.request))
+            case commands.AcceptAssociation():
                 evt = Evt.EVT7
                 if self._state.sta is Sta.STA3:
                     assert self._request is not None
-                    given = Given(encoded=pdu.encode_associate_accept(accept))
-                    negotiated = established(self._request, accept, Role.ACCEPTOR)
+                    given = Given(encoded=pdu.encode_associate_accept(command.accept))
+                    negotiated = established(self._request, command.accept, Role.ACCEPTOR)
             case commands.RejectAssociation(reject):
                 evt, given = Evt.EVT8, Given(reject=reject)
             case commands.RequestRelease():
@@ -383,8 +395,7 @@ class Association:
                 evt = Evt.EVT15
             case _:
                 assert_never(command)
-        step(self._state, evt, given)  # raises where the cell is empty; it is pure
-        return evt, given, negotiated
+        return step(self._state, evt, given), given, negotiated
 
     def _check_data_allowed(self, context_id: int) -> None:
         if (Evt.EVT9, self._state.sta) not in TABLE_9_10:

@@ -26,11 +26,11 @@ def octets(buffer: Buffer) -> bytes | memoryview:
     if type(buffer) is bytes:
         return buffer
     try:
-        view = memoryview(buffer)
+        view = buffer if type(buffer) is memoryview else memoryview(buffer)
+        if view.c_contiguous and view.format == "B" and view.ndim == 1:
+            return view
     except (TypeError, ValueError, BufferError) as error:
         raise LocalProtocolError(f"no buffer of bytes: {error}") from error
-    if view.format == "B" and view.ndim == 1 and view.c_contiguous:
-        return view
     if not view.c_contiguous:
         raise LocalProtocolError(
             f"a view of format {view.format!r} and shape {view.shape} is not contiguous; "

@@ -147,7 +147,8 @@ class Framer:
 
         Standard: PS3.8 9.3.1, 9.3.5 (Tables 9-22, 9-23).
         """
-        view = memoryview(octets(chunk))
+        taken = octets(chunk)
+        view = taken if isinstance(taken, memoryview) else memoryview(taken)
         position, end = 0, len(view)
         while position < end and not self._broken:
             left = self._fragment_left

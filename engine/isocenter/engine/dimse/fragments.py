@@ -136,7 +136,8 @@ def encode_fragments(
     control = _COMMAND if is_command else 0
     # Fragments of even length: PS3.5 7.1.1 makes all values even, and some peers count on it.
     step = (max_length - PDV_OVERHEAD) & ~1
-    data = octets(data)
+    if type(data) is not bytes:
+        data = octets(data)
     length = len(data)
     pack = _HEADERS.pack
     if length <= step:

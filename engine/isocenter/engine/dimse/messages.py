@@ -314,7 +314,9 @@ def decode_message(buffer: Buffer) -> tuple[Message, bool]:
             ID, or a response that is not complete (reason 6).
         LocalProtocolError: *buffer* is no buffer that can be cut.
     """
-    return message_of(octets(buffer))
+    if type(buffer) is not bytes:
+        buffer = octets(buffer)
+    return _LAYOUTS.read(buffer) or _decode(buffer)
 
 
 def message_of(buffer: Buffer) -> tuple[Message, bool]:

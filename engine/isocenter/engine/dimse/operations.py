@@ -146,16 +146,19 @@ class Operations:
         """
         kind = type(message)
         if kind in RESPONSES:
-            message_id = self._check_request(message)  # type: ignore[arg-type]
-            self._reserved.discard(message_id)
+            self._check_request(message)  # type: ignore[arg-type]
+            message_id = message.message_id  # type: ignore[union-attr]
+            if self._reserved:
+                self._reserved.discard(message_id)
             self.invoked[message_id] = Outstanding(context_id, kind)  # type: ignore[arg-type]
         elif kind is CCancelRequest:
-            message_id, held = self._cancelled(context_id, message)  # type: ignore[arg-type]
+            held = self._cancelled(context_id, message)  # type: ignore[arg-type]
+            message_id = message.message_id_being_responded_to  # type: ignore[union-attr]
             self.invoked[message_id] = Outstanding(context_id, held.kind, is_cancelled=True)
         elif kind not in _UNTRACKED:
-            message_id, held = self._answered(context_id, message)  # type: ignore[arg-type]
+            held = self._answered(context_id, message)  # type: ignore[arg-type]
             if _ends(held, message.status):  # type: ignore[union-attr]
-                del self.performed[message_id]
+                del self.performed[message.message_id_being_responded_to]  # type: ignore[union-attr]
 
     def receive(self, context_id: int, message: Message) -> Message | None:
         """Note a message of the peer.
@@ -194,18 +197,18 @@ class Operations:
             self._cancelled_late = message_id if held.is_cancelled else None
         return message
 
-    def _check_request(self, request: Request) -> int:
+    def _check_request(self, request: Request) -> None:
         message_id = request.message_id
         if message_id in self.invoked:
             raise LocalProtocolError(f"Message ID {message_id} is outstanding (PS3.7 9.1)")
-        if message_id not in self._reserved and self.is_window_full:
+        taken = len(self.invoked) + len(self._reserved)
+        if 0 < self.window <= taken and message_id not in self._reserved:
             raise LocalProtocolError(
                 f"{self.window} operations are outstanding, as many as were negotiated "
                 "(PS3.7 D.3.3.3)"
             )
-        return message_id
 
-    def _cancelled(self, context_id: int, cancel: CCancelRequest) -> tuple[int, Outstanding]:
+    def _cancelled(self, context_id: int, cancel: CCancelRequest) -> Outstanding:
         message_id = cancel.message_id_being_responded_to
         held = self.invoked.get(message_id)
         if held is None or held.kind not in _CANCELLABLE or held.context_id != context_id:
@@ -213,9 +216,9 @@ class Operations:
                 f"C-CANCEL-RQ for Message ID {message_id}: nothing that can be cancelled is "
                 "outstanding (PS3.7 9.3.2.3)"
             )
-        return message_id, held
+        return held
 
-    def _answered(self, context_id: int, response: Response) -> tuple[int, Outstanding]:
+    def _answered(self, context_id: int, response: Response) -> Outstanding:
         kind = type(response)
         message_id = response.message_id_being_responded_to
         held = self.performed.get(message_id)
@@ -228,7 +231,7 @@ class Operations:
                 f"{NAMES[kind]} on presentation context {context_id}; its request came on "
                 f"{held.context_id}"
             )
-        return message_id, held
+        return held
 
     def _receive_request(self, context_id: int, request: Request) -> Message:
         message_id = request.message_id
