@@ -197,3 +197,25 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     done = isocenter_command("conformance", "--config", config)
     assert done.returncode == 2
     assert "server.ae_title" in done.stdout
+
+
+def test_how_long_objects_are_kept(document: str, tmp_path: Path) -> None:
+    assert [row[1] for row in table(document, "Keeping")] == [
+        "7 days",
+        "none",
+        "no limit",
+        "268,435,456",
+    ]
+    config = tmp_path / "isocenter.toml"
+    config.write_text(
+        "[storage]\ntrash_days = 0\nmax_bytes = 5000000\nreserve = 0\n"
+        '[[retention]]\nname = "ultrasound"\nmodalities = ["US"]\nstudy_days = 3650\n'
+    )
+    done = isocenter_command("conformance", "--config", config, "--data-dir", ":memory:")
+    assert done.returncode == 0, done.stdout
+    assert [row[1] for row in table(done.stdout, "Keeping")] == [
+        "no time",
+        "ultrasound",
+        "5,000,000",
+        "none",
+    ]

@@ -224,6 +224,8 @@ def _networking(
         yield from _keys(settings)
     if MODALITY_WORKLIST_FIND in offers:
         yield from _worklist(settings)
+    if settings.storage.accept:
+        yield from _keeping(settings)
     yield Heading("4.3", "Network interfaces")
     yield Table(("Interface", "Address"), list(_interfaces(settings)))
     yield Heading("4.4", "Configuration")
@@ -321,6 +323,34 @@ def _keys(settings: Settings) -> Iterator[Block]:
             ("Matches of one C-FIND", _bound(settings.query.max_results)),
             ("Instances of one C-MOVE or C-GET", _bound(settings.query.max_suboperations)),
             ("Instances of all C-MOVE and C-GET at once", _bound(settings.query.max_backlog)),
+        ],
+    )
+
+
+def _keeping(settings: Settings) -> Iterator[Block]:
+    storage = settings.storage
+    yield Heading("4.2.6", "How long objects are kept")
+    yield Paragraph(
+        "Until an operator deletes them; no DIMSE operation does. What is deleted is not found, "
+        "sent or committed to any more. What is forwarded by a rule that says so is deleted when "
+        "its destination has committed it."
+    )
+    yield Table(
+        ("Keeping", "Value"),
+        [
+            (
+                "What is deleted can be restored for",
+                f"{storage.trash_days} days" if storage.trash_days else "no time",
+            ),
+            (
+                "Studies that are deleted by age (rules of retention)",
+                ", ".join(rule.name for rule in settings.retention) or "none",
+            ),
+            ("All objects together, in bytes; beyond it A700H", _bound(storage.max_bytes)),
+            (
+                "Bytes of the disk that stay free; below A700H (of a small disk a twentieth)",
+                f"{storage.reserve:,}" if storage.reserve else "none",
+            ),
         ],
     )
 
