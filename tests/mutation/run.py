@@ -39,6 +39,7 @@ TESTS: Final = (
     "test_framing",
     "test_pdu",
     "test_association",
+    "test_allows",
     "test_operations",
     "test_fragments",
     "test_state_diagram",
