@@ -539,6 +539,31 @@ async def test_a_release_waits_for_what_is_performed() -> None:
         assert isinstance(await peer.pdu(), ReleaseResponse)
 
 
+async def test_a_release_within_a_data_set_of_the_peer_ends_what_waits_for_it(
+    clock: trio.testing.MockClock,
+) -> None:
+    """The rest of it cannot come any more: nobody waits for the deadline, and it is confirmed."""
+    ended: list[str] = []
+
+    async def perform(operation: Operation) -> None:
+        try:
+            await operation.data_set()
+        finally:
+            ended.append("cancelled")
+
+    async with serving(Scripted([CT], perform)) as server, patient_peer(port_of(server)) as peer:
+        await peer.associate(CT)
+        whole = message_bytes(1, STORE, bytes(10))
+        end = pdv(1, 2, bytes(10))
+        assert whole.endswith(end)
+        half = whole[: -len(end) - 6] + p_data(pdv(1, 0, bytes(4)))
+        started = trio.current_time()
+        await peer.send(half + pdu.encode_release_request())
+        assert isinstance(await peer.pdu(), ReleaseResponse)
+        assert trio.current_time() - started < 1
+    assert ended == ["cancelled"]
+
+
 async def test_a_release_does_not_wait_for_ever(clock: trio.testing.MockClock) -> None:
     async def perform(operation: Operation) -> None:
         await trio.sleep_forever()
