@@ -23,6 +23,8 @@ except ImportError:  # Windows
 #: Held, shared, by whoever makes a backup.
 _LOCK: Final = "backup.lock"
 _FOLDER: Final = "removed"
+#: Absent on Windows.
+_FLAGS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 #: Stand for a slash of the key, and before what tells two files of one key apart; in no key.
 _SLASH: Final = ","
 _TOKEN: Final = "+"  # noqa: S105 -- not that kind of token
@@ -43,9 +45,9 @@ class RemovalHold:
             OSError: the lock cannot be taken.
         """
         path = os.path.join(self._root, _LOCK)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
         try:
-            if os.geteuid() == 0:  # the server has to open it, too
+            if os.name == "posix" and os.geteuid() == 0:  # the server has to open it, too
                 owner = os.stat(self._root)
                 os.chown(descriptor, owner.st_uid, owner.st_gid)
             if fcntl is not None:
@@ -59,9 +61,7 @@ class RemovalHold:
     def is_taken(self) -> bool:
         """Whether a backup is being made."""
         try:
-            descriptor = os.open(
-                os.path.join(self._root, _LOCK), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            )
+            descriptor = os.open(os.path.join(self._root, _LOCK), os.O_RDONLY | _FLAGS)
         except FileNotFoundError:
             return False
         try:

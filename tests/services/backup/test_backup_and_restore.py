@@ -417,6 +417,33 @@ def test_nothing_is_restored_over_something(site: Site) -> None:
     assert site.restore(to="empty")[0] == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_what_root_makes_belongs_to_the_server(site: Site) -> None:
+    """Whoever runs the server must read and write what an operator's commands leave there."""
+
+    def give(folder: Path) -> None:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, 65_534, 65_534)
+
+    def owners(folder: Path) -> set[int]:
+        return {path.stat().st_uid for path in (folder, *folder.rglob("*"))}
+
+    give(site.data_dir)
+    secret = site.root / "secret"
+    secret.write_text("correct horse battery")
+    site.back_up("--key-passphrase-file", secret)
+    assert owners(site.data_dir) == {65_534}
+    new = site.root / "new"
+    new.mkdir()
+    give(new)
+    code, out, err = site.restore("--key-passphrase-file", secret)
+    assert code == 0, out + err
+    assert owners(new) == {65_534}
+    code, out, err = site.restore("--key-passphrase-file", secret, "--replace")
+    assert code == 0, out + err
+    assert owners(new) == {65_534}
+
+
 def test_check_changes_nothing(site: Site) -> None:
     site.back_up()
     code, out, err = site.restore("--check")

@@ -44,6 +44,7 @@ from isocenter.services.audit.chain import (
 from isocenter.services.private_files import (
     PRIVATE_DIRECTORY,
     PRIVATE_FILE,
+    give_to_owner_of,
     locked,
     make_private_directory,
     sync_directory,
@@ -164,6 +165,7 @@ class Trail:
     def _make_folder(self) -> None:
         if not self.folder.is_dir():
             make_private_directory(self.folder)
+            give_to_owner_of(self.folder.parent, self.folder)
             sync_directory(self.folder.parent)
         elif os.name == "posix" and self.folder.stat().st_mode & 0o077:
             self.folder.chmod(PRIVATE_DIRECTORY)
@@ -188,6 +190,8 @@ class Trail:
         descriptor = os.open(segment.path, flags, PRIVATE_FILE)
         data = b"".join(lines)
         try:
+            if size == 0:
+                give_to_owner_of(self.folder, descriptor)
             try:
                 _write_all(descriptor, data)
                 os.fsync(descriptor)
@@ -207,6 +211,7 @@ class Trail:
         try:
             descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
             try:
+                give_to_owner_of(self.folder, descriptor)
                 _write_all(descriptor, encode_head(position, self._seal))
                 os.fsync(descriptor)
             finally:

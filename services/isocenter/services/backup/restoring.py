@@ -33,6 +33,7 @@ from isocenter.services.backup.threads import Blocks, each
 from isocenter.services.private_files import (
     PRIVATE_DIRECTORY,
     PRIVATE_FILE,
+    give_to_owner_of,
     make_private_directory,
     sync_directory,
     write_file,
@@ -249,10 +250,12 @@ class Restoring:
 
     def _begin(self) -> None:
         data_dir = self._place.data_dir
-        make_private_directory(data_dir)
-        make_private_directory(self._place.audit)
-        make_private_directory(data_dir / "objects")
-        make_private_directory(data_dir / _STAGING)
+        for folder in (data_dir, self._place.audit, data_dir / "objects", data_dir / _STAGING):
+            make_private_directory(folder)
+            if folder != data_dir:
+                give_to_owner_of(data_dir, folder)
+        if (data_dir / "lock").exists():
+            give_to_owner_of(data_dir, data_dir / "lock")
         mark = {"backup": str(self._folder.root), "generation": self._generation.name}
         write_file(data_dir / RESTORING, orjson.dumps(mark), PRIVATE_FILE, replace=True)
         for name in os.listdir(data_dir / _STAGING):  # of a restore that was cut short
@@ -291,6 +294,7 @@ class Restoring:
         try:
             with source.open("rb", buffering=0) as file, staged.open("xb", buffering=0) as new:
                 os.chmod(staged, PRIVATE_FILE)
+                give_to_owner_of(self._place.data_dir, new.fileno())
                 while piece := file.read(_PIECE):
                     digest.update(piece)
                     view = memoryview(piece)
@@ -299,7 +303,7 @@ class Restoring:
                 os.fsync(new.fileno())
             if digest.hexdigest() != sha256:
                 return False
-            target.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            self._make_folder(target.parent)
             staged.replace(target)
         except OSError as error:
             what = "no room" if error.errno == errno.ENOSPC else error.strerror
@@ -310,6 +314,14 @@ class Restoring:
             with suppress(FileNotFoundError):
                 staged.unlink()
         return True
+
+    def _make_folder(self, folder: Path) -> None:
+        """And those above; an operator may be root, and the server somebody else."""
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            with suppress(FileExistsError):
+                folder.mkdir(mode=PRIVATE_DIRECTORY)
+                give_to_owner_of(self._place.data_dir, folder)
 
     def _sync_folders(self, entries: Sequence[Entry]) -> None:
         folders: set[Path] = set()
@@ -327,7 +339,7 @@ class Restoring:
         data_dir = self._place.data_dir
         for path, content in self._keys:
             target = self._place.of(path)
-            make_private_directory(target.parent)
+            self._make_folder(target.parent)
             write_file(target, content, PRIVATE_FILE, replace=True)
         index = self._generation.index
         for name in (f"{INDEX_NAME}-wal", f"{INDEX_NAME}-shm"):
@@ -349,7 +361,12 @@ def move_aside(place: Path, suffix: str) -> Path | None:
         return None
     aside = place.with_name(f"{place.name}.{suffix}")
     try:
+        owner = place.stat()
         place.rename(aside)
+        # What comes in its place belongs to whom it did.
+        place.mkdir(mode=PRIVATE_DIRECTORY)
+        if os.name == "posix" and os.geteuid() == 0:
+            os.chown(place, owner.st_uid, owner.st_gid)
     except OSError as error:
         raise BackupError(
             f"{place} cannot be moved to {aside} ({error.strerror}); where it is a file system of "
