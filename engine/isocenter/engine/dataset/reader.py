@@ -247,7 +247,12 @@ def _is_padding(data: bytes, pos: int, codec: Codec) -> bool:
         return False
     if len(data) - pos < HEADER_LENGTH:
         return is_padding(data[pos:])
-    return codec.item_header.unpack_from(data, pos)[0] in PADDING_TAGS and is_padding(data[pos:])
+    raw, _ = codec.item_header.unpack_from(data, pos)
+    if raw not in PADDING_TAGS or not is_padding(data[pos : pos + HEADER_LENGTH]):
+        return False
+    if not is_padding(data[pos:]):
+        raise DataSetError("something behind padding (PS3.5 7.1)", pos)
+    return True
 
 
 def _explicit(data: bytes, pos: int, end: int, codec: Codec) -> tuple[str | None, int, int]:

@@ -107,13 +107,14 @@ class ElementScanner:
             A UN in ``sequences`` that is not made of items remains bytes.
         vrs: tag → VR of the wanted elements, where the data set says it.
         left_out: tag → what is wrong with a wanted element that is not in ``values``, or
-            there with its first ``kept_value`` bytes only.
+            there with its first ``kept_value`` bytes only; once the data set has ended.
     """
 
     __slots__ = (
         "_capture",
         "_carry",
         "_codec",
+        "_cut",
         "_error",
         "_inflater",
         "_limits",
@@ -141,6 +142,8 @@ class ElementScanner:
         self.values: dict[int, ScannedValue] = {}
         self.vrs: dict[int, str] = {}
         self.left_out: dict[int, DataSetError] = {}
+        #: Those of it in ``values``.
+        self._cut: dict[int, bytes] = {}
         self._codec = codec_of(encoding)
         self._wanted = wanted
         self._watched = _watched(self._codec, wanted)
@@ -214,6 +217,10 @@ class ElementScanner:
             if self._capture is not None:
                 self._capture.is_undefined = False
                 self._keep(self._capture)
+        for tag in list(self.left_out):
+            # Of a tag that comes twice the last counts, and may be well.
+            if self.values.get(tag) is not self._cut.get(tag):
+                del self.left_out[tag]
 
     def _scan(self, chunk: Buffer) -> None:
         size = len(chunk)
@@ -270,6 +277,9 @@ class ElementScanner:
         header = codec.explicit_header.unpack_from
         short_vrs = codec.short_vrs
         forgiven = self._nesting.forgiven
+        values = self.values
+        vrs = self.vrs
+        kept_value = self._limits.kept_value
         size = len(chunk)
         last = size - HEADER_LENGTH
         while pos <= last:
@@ -296,10 +306,18 @@ class ElementScanner:
                         return pos
                     continue
                 if (tag := watched(raw)) is not None:
-                    pos = self._take(tag, vr, chunk, pos, value, length)
+                    pos = self._take(tag, vr, chunk, value, length)
                     continue
             elif (tag := watched(raw)) is not None:
-                pos = self._take(tag, short_vrs[vr_key], chunk, pos, value, length)
+                vr = short_vrs[vr_key]
+                end = value + length
+                # The usual case, without a call.
+                if end <= size and length <= kept_value and tag not in _NO_ELEMENTS:
+                    values[tag] = bytes(chunk[value:end])
+                    vrs[tag] = vr
+                    pos = end
+                else:
+                    pos = self._take(tag, vr, chunk, value, length)
                 continue
             pos = value + length
         return pos
@@ -316,7 +334,7 @@ class ElementScanner:
                 if self._opened:
                     return pos
             elif (tag := watched(raw)) is not None:
-                pos = self._take(tag, None, chunk, pos, value, length)
+                pos = self._take(tag, None, chunk, value, length)
             else:
                 pos = value + length
         return pos
@@ -359,12 +377,10 @@ class ElementScanner:
             raise DataSetError("something behind padding (PS3.5 7.1)", offset)
         return len(chunk)
 
-    def _take(
-        self, tag: int, vr: str | None, chunk: Buffer, pos: int, value: int, length: int
-    ) -> int:
+    def _take(self, tag: int, vr: str | None, chunk: Buffer, value: int, length: int) -> int:
         """Keep the wanted value of *length* bytes at *value*, or begin to; where to go on."""
         if tag in _NO_ELEMENTS:
-            passed = self._pass(tag, chunk, pos)
+            passed = self._pass(tag, chunk, value - HEADER_LENGTH)
             if passed is not None:
                 return passed
             if tag not in self._wanted:
@@ -374,8 +390,6 @@ class ElementScanner:
         if not is_sequence and end <= len(chunk) and length <= self._limits.kept_value:
             self.values[tag] = bytes(chunk[value:end])
             self._set_vr(tag, vr)
-            if self.left_out:
-                self.left_out.pop(tag, None)
             return end
         codec = IMPLICIT_LITTLE_CODEC if vr == "UN" else self._codec
         kind = Kind.SEQUENCE if is_sequence else None
@@ -450,6 +464,8 @@ class ElementScanner:
         raw = bytes(capture.data)
         if capture.kind is None:
             self.values[capture.tag] = raw
+            if capture.tag in self.left_out:
+                self._cut[capture.tag] = raw
             return
         try:
             if capture.kind is Kind.FRAGMENTS:

@@ -46,8 +46,8 @@ class StrayMetaFilter:
     """
 
     __slots__ = (
-        "_codec", "_deflater", "_encoding", "_held", "_inflater", "_is_past_head", "_limits",
-        "_position", "_skip", "dropped",
+        "_codec", "_deflater", "_encoding", "_head", "_held", "_inflater", "_is_past_head",
+        "_limits", "_position", "_probe", "_skip", "dropped",
     )  # fmt: skip
 
     def __init__(self, encoding: Encoding, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -56,6 +56,9 @@ class StrayMetaFilter:
         self._codec = codec_of(encoding)
         #: What was not passed on yet: less than a header; or as it came, of a deflated one.
         self._held = b""
+        #: How a deflated one begins, inflated.
+        self._probe = zlib.decompressobj(RAW_DEFLATE) if encoding.deflated else None
+        self._head = b""
         self._skip = 0
         self._position = 0
         self._is_past_head = False
@@ -85,8 +88,9 @@ class StrayMetaFilter:
         if not self._encoding.deflated:
             return self._strip(chunk)
         if self._inflater is None:
+            since = len(self._held)
             self._held += bytes(chunk)
-            if not self._has_begun():
+            if not self._has_begun(since):
                 return []
             chunk, self._held = self._held, b""
             if self._is_past_head:
@@ -114,23 +118,23 @@ class StrayMetaFilter:
         self._inflater.finish()
         return [*self._deflater.feed(held), *self._deflater.finish()]
 
-    def _has_begun(self) -> bool:
-        """Whether enough has come to tell how the deflated data set begins."""
-        try:
-            head = zlib.decompressobj(RAW_DEFLATE).decompress(self._held, _GROUP_LENGTH)
-        except zlib.error as error:
-            # It looks at more than it is to give: what stands before the fault decides, so that
-            # the answer is the same however the data set was cut.
-            head = _before_the_fault(self._held)
-            if len(head) < _GROUP_LENGTH:
+    def _has_begun(self, since: int) -> bool:
+        """Whether enough has come to tell how the deflated data set begins; what is held is
+        looked at from byte *since* on."""
+        assert self._probe is not None
+        for at in range(since, len(self._held)):
+            # One at a time, so that a fault behind the first bytes is not met in some pieces only.
+            try:
+                self._head += self._probe.decompress(self._held[at : at + 1])
+            except zlib.error as error:
                 raise DataSetError("not a deflated data set (PS3.5 A.5)", 0) from error
-        if len(head) < _GROUP_LENGTH:
-            if len(self._held) > _LONGEST_START:
-                raise DataSetError("the deflated data set does not begin (PS3.5 A.5)", 0)
-            return False
-        if int.from_bytes(head[:_GROUP_LENGTH], "little") not in DANGEROUS_GROUPS:
-            self._is_past_head = True
-        return True
+            if len(self._head) >= _GROUP_LENGTH:
+                group = int.from_bytes(self._head[:_GROUP_LENGTH], "little")
+                self._is_past_head = group not in DANGEROUS_GROUPS
+                return True
+        if len(self._held) > _LONGEST_START:
+            raise DataSetError("the deflated data set does not begin (PS3.5 A.5)", 0)
+        return False
 
     def _strip(self, chunk: Buffer) -> list[Buffer]:
         if self._is_past_head:
@@ -187,17 +191,3 @@ class StrayMetaFilter:
             return HEADER_LENGTH + int(short_length)
         found = codec.odd_header(start, 0)
         return None if found is None else found[1] + found[2]
-
-
-def _before_the_fault(stream: bytes) -> bytes:
-    """As much of a group number as comes out of a deflate stream that is none further on."""
-    inflater = zlib.decompressobj(RAW_DEFLATE)
-    head = b""
-    try:
-        for position in range(len(stream)):
-            head += inflater.decompress(stream[position : position + 1], _GROUP_LENGTH)
-            if len(head) >= _GROUP_LENGTH:
-                break
-    except zlib.error:
-        pass
-    return head

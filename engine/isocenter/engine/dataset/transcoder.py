@@ -10,7 +10,7 @@ be written before it has come: so a first pass (*survey*) finds them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from isocenter.engine.buffers import Buffer
@@ -101,7 +101,7 @@ class _Frame:
     #: (0028,0103) of this data set or the one around it; decides between US and SS.
     is_signed: bool = False
     #: Group and block of private elements → private creator.
-    creators: dict[int, str] = field(default_factory=dict)
+    creators: dict[int, str] | None = None
     #: An item that is in no sequence: nothing of it goes on.
     is_stray: bool = False
     #: Only in a survey: it goes on as one value.
@@ -277,7 +277,7 @@ class Transcoder:
                 raise DataSetError("an item or a sequence ends within a header (PS3.5 7.5)", at)
             return -1
         start = pos + header_length
-        odd = self._odd.get(at)
+        odd = self._odd.get(at) if self._odd else None
         if odd is not None:
             self._begin_odd(frame, tag, vr, at + header_length, odd)
             return start
@@ -463,7 +463,8 @@ class Transcoder:
             block = tag & 0xFFFF
             if 0x10 <= block <= 0xFF:  # a private creator (PS3.5 7.8.1)
                 return "LO"
-            creator = frame.creators.get((tag >> 16) << 8 | block >> 8)
+            if frame.creators is not None:
+                creator = frame.creators.get((tag >> 16) << 8 | block >> 8)
             if creator is None:
                 return "UN"
         vr = self._vr_of(tag, creator)
@@ -488,6 +489,8 @@ class Transcoder:
             frame.is_signed = bool(any(value))
         else:
             creator = value.decode("ascii", "replace").strip(" \0")
+            if frame.creators is None:
+                frame.creators = {}
             frame.creators[(tag >> 16) << 8 | tag & 0xFF] = creator
 
 

@@ -66,7 +66,7 @@ log = logging.getLogger("isocenter.archive")
 
 #: Of a deflated object, what is looked at before others have their turn: when so many bytes
 #: were inflated, which is seen after so many that were not.
-_TURN_BYTES: Final = 512 << 10
+_TURN_BYTES: Final = 128 << 10
 _DEFLATED_PIECE: Final = 128
 #: Bytes of all objects on their way in that the process holds in memory.
 MEMORY_BUDGET: Final = 256 << 20
