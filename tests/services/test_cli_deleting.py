@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,18 @@ def test_what_retention_would_delete(archive: str, tmp_path: Path, capsys: Outpu
     config.write_text('[[retention]]\nname = "old"\ndays = 1\n')
     assert main(check) == 2
     assert "there is no 'days'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may chown")
+def test_what_root_makes_would_not_be_the_servers(archive: str, capsys: Output) -> None:
+    os.chown(archive, 1, 1)
+    for command in (
+        ["delete", "--study", STUDY, "--reason", "x", "--yes"],
+        ["trash", "restore", "--study", STUDY],
+        ["trash", "purge", "--all", "--yes"],
+    ):
+        assert main([*command, "--data-dir", archive]) == 2
+        assert "do it as that user: sudo -u " in capsys.readouterr().err
+    assert delete(archive, "--study", STUDY, "--dry-run") == 0
+    assert main(["trash", "list", "--data-dir", archive]) == 0
+    assert instances(archive, capsys) == 3

@@ -64,12 +64,12 @@ def examine_folder(settings: Settings) -> Examined:
     if not hasattr(os, "geteuid"):
         return Examined(what, str(folder))
     mode = stat.S_IMODE(status.st_mode)
-    owner = _user(status.st_uid)
+    owner = user_name(status.st_uid)
     findings: list[Finding] = []
     if status.st_uid != os.geteuid():
         findings.append(
             warning(
-                f"{folder} belongs to {owner}, and doctor runs as {_user(os.geteuid())}",
+                f"{folder} belongs to {owner}, and doctor runs as {user_name(os.geteuid())}",
                 meaning="it sees what its own user may see, and not whether the server may",
                 cure=f"run it as the user of the server: sudo -u {owner} isocenter doctor …",
                 side=Side.HERE,
@@ -324,7 +324,8 @@ def examine_versions() -> Examined:
     return Examined("versions", seen)
 
 
-def _user(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """As the system calls a user."""
     try:
         import pwd
 

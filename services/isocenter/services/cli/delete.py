@@ -104,7 +104,9 @@ def run(arguments: argparse.Namespace) -> int:
         query = query_of(arguments, settings)
         code = EXIT_INTERRUPTED
         with interrupts.stoppable():
-            async with opened_trash(settings, "isocenter delete") as trash:
+            async with opened_trash(
+                settings, "isocenter delete", changes=not arguments.dry_run
+            ) as trash:
                 code = await _delete(arguments, settings, trash, query, reason, terminal)
         return code
 

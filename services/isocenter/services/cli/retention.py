@@ -82,7 +82,7 @@ async def _look(settings: Settings, rule: RetentionRule, terminal: Terminal) -> 
     studies = instances = size = kept = 0
     async with (
         database(settings) as index,
-        opened_trash(settings, "isocenter retention") as trash,
+        opened_trash(settings, "isocenter retention", changes=False) as trash,
     ):
         for each in await SqliteRetention(index).candidates(rule, time.time(), limit=_MOST):
             plan = await planned(trash, each.study_instance_uid)

@@ -90,7 +90,11 @@ def run(arguments: argparse.Namespace) -> int:
         choice = TrashChoice() if arguments.action == "list" else choice_of(arguments)
         code = EXIT_INTERRUPTED
         with interrupts.stoppable():
-            async with opened_trash(settings, f"isocenter trash {arguments.action}") as trash:
+            async with opened_trash(
+                settings,
+                f"isocenter trash {arguments.action}",
+                changes=arguments.action != "list",
+            ) as trash:
                 match arguments.action:
                     case "list":
                         code = await _list(arguments, trash)
