@@ -25,7 +25,7 @@ from typing import Final, assert_never
 
 from isocenter.engine import commands, pdu
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.commands import Command
+from isocenter.engine.commands import Command, SendDataSet, SendMessage
 from isocenter.engine.dimse.fragments import PDV_OVERHEAD, MessageAssembler, encode_fragments
 from isocenter.engine.dimse.messages import CCancelRequest, encode_message
 from isocenter.engine.dimse.operations import Operations
@@ -202,10 +202,10 @@ class Association:
         """
         try:
             match command:
-                case commands.SendMessage():
+                case SendMessage():
                     self._message(command)
                     self.operations.check(command.context_id, command.message)
-                case commands.SendDataSet():
+                case SendDataSet():
                     self._part(command)
                 case _:
                     self._primitive(command)
@@ -220,18 +220,18 @@ class Association:
             LocalProtocolError: not allowed in this state (PS3.8 Table 9-10), on this
                 presentation context, or in the middle of a data set; nothing changed.
         """
+        if isinstance(command, SendMessage):  # nearly all of them are, or the next
+            buffers = self._message(command)
+            self.operations.send(command.context_id, command.message)
+            if command.has_data_set and command.data_set is None:
+                self._sending_data_set_on = command.context_id
+            return (SendBytes(tuple(buffers)),)
+        if isinstance(command, SendDataSet):
+            buffers = self._part(command)
+            if command.is_last:
+                self._sending_data_set_on = None
+            return (SendBytes(tuple(buffers)),) if buffers else ()
         match command:
-            case commands.SendMessage():
-                buffers = self._message(command)
-                self.operations.send(command.context_id, command.message)
-                if command.has_data_set and command.data_set is None:
-                    self._sending_data_set_on = command.context_id
-                return (SendBytes(tuple(buffers)),)
-            case commands.SendDataSet():
-                buffers = self._part(command)
-                if command.is_last:
-                    self._sending_data_set_on = None
-                return (SendBytes(tuple(buffers)),) if buffers else ()
             case commands.RequestAssociation():
                 stepped, given, _ = self._primitive(command)
                 self._request, self._encoded_request = command.request, given.encoded
@@ -408,7 +408,7 @@ class Association:
         if self._sending_data_set_on is not None:
             raise LocalProtocolError(f"{what} before the end of a data set (PS3.7 6.3.1)")
 
-    def _message(self, command: commands.SendMessage) -> list[Buffer]:
+    def _message(self, command: SendMessage) -> list[Buffer]:
         """The command set, and the data set that comes with it, as P-DATA-TFs."""
         context_id = command.context_id
         self._check_data_allowed(context_id)
@@ -430,7 +430,7 @@ class Association:
             )
         return buffers
 
-    def _part(self, command: commands.SendDataSet) -> list[Buffer]:
+    def _part(self, command: SendDataSet) -> list[Buffer]:
         """The next part of a data set as P-DATA-TFs."""
         context_id = command.context_id
         self._check_data_allowed(context_id)

@@ -250,7 +250,7 @@ class Operations:
 
 
 def _ends(held: Outstanding, status: int) -> bool:
-    return is_final(status) or held.kind not in _CANCELLABLE
+    return held.kind not in _CANCELLABLE or is_final(status)
 
 
 def _duplicate(request: Request) -> UnrecognizedMessage:
