@@ -269,7 +269,10 @@ DOORS: dict[str, tuple[Callable[[Any], object], bytes]] = {
     "Inflater": (lambda b: b"".join(Inflater().feed(b)), DEFLATED),
     "read_data_set": (lambda b: read_data_set(b, EXPLICIT_LITTLE), DATA_SET),
     "read_data_set, deflated": (lambda b: read_data_set(b, DEFLATED_EXPLICIT), DEFLATED),
-    "read_items": (lambda b: read_items(b, CODEC, DEFAULT_LIMITS, frozenset()), ITEM),
+    "read_items": (
+        lambda b: read_items(b, CODEC, DEFAULT_LIMITS, frozenset(), 0x00081115, is_undefined=False),
+        ITEM,
+    ),
     "read_fragments": (lambda b: read_fragments(b, CODEC, DEFAULT_LIMITS), FRAGMENTS),
     "read_file_meta": (read_file_meta, FILE),
     "guess_encoding": (guess_encoding, DATA_SET),
