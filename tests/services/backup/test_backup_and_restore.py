@@ -417,6 +417,29 @@ def test_nothing_is_restored_over_something(site: Site) -> None:
     assert site.restore(to="empty")[0] == 0
 
 
+def test_what_others_put_there_disturbs_nothing(site: Site) -> None:
+    elsewhere = site.root / "other disk"
+    (site.data_dir / "access").rename(elsewhere)
+    (site.data_dir / "access").symlink_to(elsewhere)
+    (site.data_dir / "notes.txt").write_text("kept")
+    (site.data_dir / "a\\b").write_text("a name that no list has")
+    (site.data_dir / "a\nb").write_text("another one")
+    Path(os.fsdecode(os.fsencode(site.data_dir) + b"/latin\xe4")).write_text("no UTF-8")
+    (site.data_dir / "link").symlink_to(site.data_dir)
+    os.mkfifo(site.data_dir / "certs" / "pipe")
+    code, out, err = site.call("backup", site.backups, "--data-dir", site.data_dir)
+    assert code == 0, out + err
+    assert err.count("left out, as it is no file of ours: ") == 5
+    for name in ("certs/pipe", "link", "latin\\udce4"):
+        assert f"ours: {name}" in err
+    code, out, err = site.restore()
+    assert code == 0, out + err
+    new = site.root / "new"
+    assert (new / "notes.txt").read_text() == "kept"
+    assert (new / "access" / "policy.json").is_file()
+    assert not (new / "access").is_symlink()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 def test_what_root_makes_belongs_to_the_server(site: Site) -> None:
     """Whoever runs the server must read and write what an operator's commands leave there."""

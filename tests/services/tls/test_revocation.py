@@ -20,7 +20,7 @@ from isocenter.engine.dimse.messages import CEchoResponse
 from isocenter.engine.errors import AssociationAbortedError, AssociationError
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.certificates.authority import CertificateAuthority
-from isocenter.services.certificates.profile import build_ca, build_crl, build_leaf
+from isocenter.services.certificates.profile import build_crl, build_leaf, key_pem
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, open_association
 from isocenter.services.listening import Bind
 from isocenter.services.notices import AssociationRevoked, Notice, Notices
@@ -37,27 +37,39 @@ NOW = datetime.now(UTC)
 PATIENCE = 20.0
 
 
+def _ca(
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    usage = dict.fromkeys(
+        (
+            "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+            "key_agreement", "encipher_only", "decipher_only",
+        ),
+        False,
+    )  # fmt: skip
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - timedelta(hours=1))
+        .not_valid_after(NOW + timedelta(days=100))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+
+
 class Pki:
     """A root, an intermediate CA, and a leaf of it."""
 
     def __init__(self) -> None:
         self.keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
         root_key, middle_key, leaf_key = self.keys
-        self.root = build_ca(root_key, NOW)
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Middle")])
-        identifier = x509.SubjectKeyIdentifier.from_public_key(middle_key.public_key())
-        self.middle = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self.root.subject)
-            .public_key(middle_key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - timedelta(hours=1))
-            .not_valid_after(NOW + timedelta(days=100))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(identifier, critical=False)
-            .sign(root_key, hashes.SHA256())
-        )
+        self.root = _ca("Root", root_key, "Root", root_key)
+        self.middle = _ca("Middle", middle_key, "Root", root_key)
         self.leaf = build_leaf(self.middle, middle_key, "CT1", [], leaf_key.public_key(), NOW)
 
     @property
@@ -117,12 +129,12 @@ class Serving:
         )
 
     @asynccontextmanager
-    async def running(self, crl: Path | None = None) -> AsyncIterator[Server]:
+    async def running(self, context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
         files = self.ca.ensure_server_certificate("ISOCENTER")
-        context = server_context(
-            TlsFiles(certificate=files.certificate, key=files.key, ca=files.ca, crl=crl)
+        tls = context or server_context(
+            TlsFiles(certificate=files.certificate, key=files.key, ca=files.ca)
         )
-        bind = Bind(host="127.0.0.1", port=0, tls=lambda: context)
+        bind = Bind(host="127.0.0.1", port=0, tls=lambda: tls)
         notices = Notices(self.told.append)
         async with trio.open_nursery() as nursery:
             registry = Registry((Scripted(self.perform, VERIFICATION),))
@@ -225,6 +237,32 @@ async def test_the_chain_of_a_connection_has_the_ca_in_it(tmp_path: Path) -> Non
         chain = [x509.load_der_x509_certificate(one) for one in connection.chain()]
         assert [one.subject for one in chain][1:] == [serving.ca.certificate.subject]
         assert chain[0].subject.rfc4514_string() == "CN=CT1"
+
+
+async def test_a_ca_in_between_that_is_revoked_takes_its_own_along(tmp_path: Path) -> None:
+    pki = Pki()
+    chain, key, root = tmp_path / "chain.pem", tmp_path / "ct1.key", tmp_path / "root.pem"
+    pem = Encoding.PEM
+    chain.write_bytes(pki.leaf.public_bytes(pem) + pki.middle.public_bytes(pem))
+    key.write_bytes(key_pem(pki.keys[2]))
+    key.chmod(0o600)
+    root.write_bytes(pki.root.public_bytes(pem))
+    serving = Serving(tmp_path)
+    serving.go_on.set()
+    own = serving.ca.ensure_server_certificate("ISOCENTER")
+    context = server_context(TlsFiles(certificate=own.certificate, key=own.key, ca=root))
+    client = client_context(TlsFiles(certificate=chain, key=key, ca=own.ca))
+    async with serving.running(context) as server:
+        with suppress(AssociationAbortedError):
+            async with serving.calling("CT1", client) as association:
+                await association.echo()
+                await server.end_revoked(Revocations([pki.crl(0), pki.crl(1)]).revoked_in)
+                assert await association.echo() == 0
+                lists = [pki.crl(0, pki.middle), pki.crl(1)]
+                await server.end_revoked(Revocations(lists).revoked_in)
+                await _wait_for_end(association)
+        (told,) = [one for one in serving.told if isinstance(one, AssociationRevoked)]
+        assert told.why == "the CA CN=Middle was revoked"
 
 
 @pytest.mark.slow

@@ -107,6 +107,7 @@ def is_safe_path(path: object) -> bool:
         and path != ""
         and "\0" not in path
         and "\\" not in path
+        and path.isprintable()
         and all(part not in ("", ".", "..") for part in path.split("/"))
     )
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from isocenter.services.backup.lists import is_safe_path
+
 #: Where files lie that the index knows.
 OBJECTS: Final = "objects/"
 TRASH: Final = "trash/"
@@ -17,6 +19,8 @@ TRASH: Final = "trash/"
 _APART: Final = frozenset(
     {"objects", "trash", "staging", "removed", "index-copies", "restoring.json"}
 )
+#: Folders of ours that may lie on another disk; other links lead anywhere.
+_FOLDERS: Final = frozenset({"access", "certs", "hl7-rejected"})
 _INDEX: Final = re.compile(r"index\.db(?:[-.].*)?")
 #: Locks, the server's process ID, probes, and what `private_files.write_file` has under way.
 _PASSING: Final = re.compile(r"lock|server\.pid|.*\.lock|\.health-probe\..*|\..+\.[0-9a-f]{8,32}")
@@ -143,16 +147,24 @@ def other_files(source: Source, left_out: Callable[[str], None]) -> Iterator[str
             continue
         if Path(entry.path) == source.audit:
             continue
-        yield from _below(entry, name, left_out)
+        yield from _below(entry, name, left_out, is_link_followed=name in _FOLDERS)
 
 
-def _below(entry: os.DirEntry[str], path: str, left_out: Callable[[str], None]) -> Iterator[str]:
-    if entry.is_dir(follow_symlinks=False):
+def _below(
+    entry: os.DirEntry[str],
+    path: str,
+    left_out: Callable[[str], None],
+    *,
+    is_link_followed: bool = False,
+) -> Iterator[str]:
+    if not is_safe_path(path):  # a name that no program of ours makes
+        left_out(path.encode("utf-8", "backslashreplace").decode())
+    elif entry.is_dir(follow_symlinks=is_link_followed):
         for inner in _sorted(Path(entry.path)):
             yield from _below(inner, f"{path}/{inner.name}", left_out)
     elif _PASSING.fullmatch(entry.name):
         return
-    elif entry.is_file(follow_symlinks=False):
+    elif entry.is_file(follow_symlinks=is_link_followed):
         yield path
     else:
         left_out(path)
@@ -164,7 +176,7 @@ def _sorted(folder: Path) -> list[os.DirEntry[str]]:
             # A folder's files have a slash behind its name: the order of whole paths.
             return sorted(
                 entries,
-                key=lambda one: f"{one.name}/" if one.is_dir(follow_symlinks=False) else one.name,
+                key=lambda one: f"{one.name}/" if one.is_dir() else one.name,
             )
     except FileNotFoundError:
         return []

@@ -173,8 +173,8 @@ def _tell(generation: Generation, manifest: Manifest, terminal: Terminal) -> Non
         )
     for setting, path in manifest.outside:
         terminal.note(f"not of the data directory, and not backed up: {path} ({setting})")
-    for path in manifest.left_out:
-        terminal.note(f"left out, as it is no file: {path}")
+    for path in manifest.left_out[:20]:
+        terminal.note(f"left out, as it is no file of ours: {path}")
     for name, reason in manifest.faults[:20]:
         terminal.note(f"not in the backup: {name} ({reason})")
     if manifest.faults_found:
