@@ -7,6 +7,7 @@ import tracemalloc
 import zlib
 from contextlib import suppress
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
 
 from isocenter.engine.dataset import (
     DEFLATED_LITTLE,
@@ -800,3 +802,65 @@ def test_messages_never_show_values() -> None:
     with pytest.raises(DataSetError) as caught:
         scan(header(SEQUENCE, b"SQ", UNDEFINED) + content, EXPLICIT_LITTLE)
     assert "SECRET" not in str(caught.value)
+
+
+# --- as pydicom reads it, where it does ---------------------------------------------------------
+
+
+def assert_as_pydicom(data: bytes, encoding: Encoding) -> bool:
+    """Top-level elements and their bytes are what pydicom reads; whether it does."""
+    try:
+        theirs = read_dataset(BytesIO(data), encoding.implicit_vr, not encoding.big_endian)
+        raws = {int(tag): theirs.get_item(tag) for tag in list(theirs.keys())}
+    except Exception:
+        return False
+    plain = {tag: raw for tag, raw in raws.items() if not isinstance(raw, DataElement)}
+    # A sequence of undefined length it has taken apart, and stray items are elements to it.
+    plain = {tag: raw for tag, raw in plain.items() if raw.length != UNDEFINED and tag < 0xFFFE0000}
+    scanner = scan(data, encoding, frozenset(plain))
+    for tag, raw in plain.items():
+        ours = scanner.values.get(tag)
+        if isinstance(ours, bytes):
+            assert ours == (raw.value or b""), hex(tag)
+    return True
+
+
+@pytest.mark.parametrize("encoding", [EXPLICIT_LITTLE, IMPLICIT_LITTLE])
+def test_odd_data_sets_are_read_as_pydicom_reads_them(encoding: Encoding) -> None:
+    step = write_data_set([(0x00400009, "SH", b"STEP")], encoding)
+    code = write_data_set([(0x00080100, "SH", b"CODE")], encoding)
+    length = struct.pack("<I", UNDEFINED)
+    opened = (header(SEQUENCE, b"SQ", 0) if not encoding.implicit_vr else bytes(8))[:-4]
+    opened = struct.pack("<HH", 8, 0x1140) + opened[4:] + length
+    one = item(code, undefined=False)
+    read = [
+        assert_as_pydicom(write_data_set(PLAIN, encoding) + odd + step, encoding)
+        for odd in (
+            opened + OPEN_ITEM + code + mark(0xE00D, 4) + mark(0xE0DD, 0),
+            opened + one + mark(0xE0DD, 4),
+            opened + one + mark(0xE00D, 0) + mark(0xE0DD, 0),
+            opened[:-4] + struct.pack("<I", len(one)) + one + one,
+            opened[:-4] + struct.pack("<I", len(one)) + one + mark(0xE0DD, 0),
+            opened[:-4] + struct.pack("<I", len(one) + 8) + one + mark(0xE0DD, 0),
+            b"\x08\0\x30\x10XX\4\0abcd" if not encoding.implicit_vr else b"",
+            b"\x08\0\x30\x10OB  \4\0\0\0abcd" if not encoding.implicit_vr else b"",
+            b"\x08\0\x30\x10\4\0\0\0abcd",
+        )
+    ]
+    assert sum(read) >= 7
+
+
+@given(changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=2))
+def test_changed_bytes_are_read_as_pydicom_reads_them(changes: list[tuple[int, int]]) -> None:
+    """Where both read it to the end, and no VR is in doubt."""
+    data = bytearray(write_data_set(PLAIN, EXPLICIT_LITTLE) * 3)
+    for position, value in changes:
+        data[position % len(data)] = value
+    scanner = ElementScanner(EXPLICIT_LITTLE, NOTHING)
+    try:
+        scanner.feed(data)
+        scanner.finish()
+    except DataSetError:
+        return
+    if not scanner.forgiven:
+        assert_as_pydicom(bytes(data), EXPLICIT_LITTLE)

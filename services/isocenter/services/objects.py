@@ -209,7 +209,7 @@ class DicomObject:
         survey.finish()
         if survey.odd:
             log.info(
-                "instance %s: %d elements cannot be re-encoded and go on as one value each",
+                "instance %s: %d elements cannot be re-encoded: they go on as UN or not at all",
                 self.sop_instance_uid,
                 len(survey.odd),
             )

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Self
 
 import pydicom
@@ -23,6 +24,7 @@ from isocenter.engine.dataset import (
     read_data_set,
     read_file_meta,
     write_data_set,
+    write_file_meta,
 )
 from isocenter.engine.limits import Limits
 from isocenter.engine.uid import (
@@ -318,6 +320,27 @@ async def test_odd_elements_keep_no_image_back(archive: Archive, what: str, targ
             io.BytesIO(came), syntax.is_implicit_VR, syntax.is_little_endian
         )
         assert {int(key) for key in theirs.keys()} == set(elements)  # noqa: SIM118
+
+
+@pytest.mark.interop("dcmdump")
+@pytest.mark.parametrize("what", ODD)
+@pytest.mark.parametrize("target", ENCODINGS)
+async def test_dcmtk_reads_what_is_converted(
+    archive: Archive, what: str, target: str, tmp_path: Path
+) -> None:
+    """Also where it cannot read what came (its error is then in the object that was kept)."""
+    if ENCODINGS[target] in (EXPLICIT_LITTLE, DEFLATED_LITTLE):
+        return  # as it came
+    data = with_element(ODD[what], int.from_bytes(ODD[what][2:4], "little") | 0x00080000)
+    await store(archive, data=data)
+    file = tmp_path / "converted.dcm"
+    came = await delivered(archive, 1, target)
+    file.write_bytes(write_file_meta(CT, uid(1), target) + came)
+    process = await trio.run_process(
+        ["dcmdump", "-q", file], capture_stdout=True, capture_stderr=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    assert b"(7fe0,0010)" in process.stdout
 
 
 async def test_what_cannot_be_converted_is_found_before_the_first_byte(archive: Archive) -> None:

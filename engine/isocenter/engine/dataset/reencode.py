@@ -33,7 +33,8 @@ class Survey:
     """Finds, before the first byte is re-encoded, what of a data set has to go on as one value.
 
     Those are sequences that cannot be taken apart, and fragments: they become UN with their
-    bytes as they stand (PS3.5 6.2.2), or, of native Pixel Data, one value.
+    bytes as they stand (PS3.5 6.2.2), or, of native Pixel Data, one value.  In implicit VR, where
+    the dictionary makes a sequence of it, such an element is left out.
 
     Args:
         source, target, vr_of, limits: as of the `Reencoder`.

@@ -416,6 +416,11 @@ class Transcoder:
 
     def _begin_odd(self, frame: _Frame, tag: int, vr: str | None, value: int, odd: Odd) -> None:
         """Write what does not go on as a sequence, or begin to."""
+        if odd.joined is None and frame.target.implicit_vr and self._resolve(frame, tag) == "SQ":
+            # Implicit VR cannot say that it is none: a reader would look for items, and give up
+            # the whole data set.
+            self._resume = odd.resume
+            return
         if odd.joined is None or odd.joined >= UNDEFINED_LENGTH - 1:
             length = odd.end - odd.value
             if length >= UNDEFINED_LENGTH - 1:
