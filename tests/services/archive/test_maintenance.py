@@ -33,7 +33,12 @@ from isocenter.services.archive.naming import distinct_key
 from isocenter.services.dicom_files import HEAD_BYTES
 from isocenter.services.index.attributes import Level
 from isocenter.services.index.query import Query
-from isocenter.services.ports import DuplicatePolicy, InstanceRecord, StorageError
+from isocenter.services.ports import (
+    DuplicatePolicy,
+    InstanceRecord,
+    OtherPatientPolicy,
+    StorageError,
+)
 from isocenter.services.sop_classes import MEDIA_STORAGE_DIRECTORY
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.filesystem import open_file_store
@@ -154,6 +159,22 @@ async def test_another_object_of_the_same_instance(archive: Archive, tmp_path: P
     (tmp_path / "1").write_bytes(part10(1, data_set(pixels=b"other!")))
     report = await import_directory(archive, [tmp_path])
     assert names(report.kept_other) == {"1"}
+
+
+@pytest.mark.parametrize("policy", list(OtherPatientPolicy))
+async def test_files_that_name_another_patient(policy: OtherPatientPolicy, tmp_path: Path) -> None:
+    (tmp_path / "1").write_bytes(part10(1))
+    (tmp_path / "2").write_bytes(part10(2, data_set(2, patient_id="P2")))
+    async with opened(MemoryStore(), other_patient=policy) as archive:
+        for name in ("1", "2"):
+            report = await import_directory(archive, [tmp_path / name])
+        is_refused = policy is OtherPatientPolicy.REJECT
+        assert report.imported == (0 if is_refused else 1)
+        assert names(report.failed) == ({"2"} if is_refused else set())
+        assert names(report.other_patient) == (
+            {"2"} if policy is OtherPatientPolicy.WARN else set()
+        )
+        assert len(await archive.get([uid(1), uid(2)])) == (1 if is_refused else 2)
 
 
 async def test_import_where_duplicates_are_rejected(tmp_path: Path) -> None:

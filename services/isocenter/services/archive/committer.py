@@ -28,6 +28,7 @@ from isocenter.services.archive.ingest import (
     PROCESSING_FAILURE,
     SUCCESS,
     WARNING_NOT_MATCHING,
+    OtherPatientError,
     StoreError,
 )
 from isocenter.services.archive.naming import distinct_key
@@ -416,7 +417,7 @@ class Committer:
             case Outcome.REPLACED:
                 return StoreResult(StoreOutcome.REPLACED, record, is_of_other_patient=is_of_other)
             case Outcome.OTHER_PATIENT:
-                return StoreError(
+                return OtherPatientError(
                     DATA_SET_DOES_NOT_MATCH,
                     "refused: other objects of the study name another patient",
                     (_PATIENT_ID,),

@@ -26,6 +26,7 @@ from isocenter.services.archive.ingest import (
     DUPLICATE_SOP_INSTANCE,
     OUT_OF_RESOURCES,
     PROCESSING_FAILURE,
+    OtherPatientError,
     OverLimit,
     StoreError,
 )
@@ -66,7 +67,7 @@ class ImportOutcome(Enum):
 class ImportedFile:
     """One file, as handed to *progress*; ``size`` counts the bytes of its data set, ``record`` is
     what the index has of it when it was imported, ``forgiven`` what its head has that it should
-    not have (PS3.10 7.1)."""
+    not have (PS3.10 7.1), ``is_of_other_patient`` whether it names another one than its study."""
 
     path: str
     outcome: ImportOutcome
@@ -74,6 +75,7 @@ class ImportedFile:
     size: int = 0
     record: InstanceRecord | None = field(default=None, repr=False)
     forgiven: tuple[str, ...] = ()
+    is_of_other_patient: bool = False
 
 
 @dataclass(slots=True)
@@ -83,6 +85,7 @@ class ImportReport:
     Attributes:
         size: bytes of the data sets imported.
         forgiven: those of them whose head is not as PS3.10 7.1 has it.
+        other_patient: those that name another patient than their study came with.
         stopped: why it ended early: the archive is full.  Empty when it did not.
     """
 
@@ -94,6 +97,7 @@ class ImportReport:
     damaged: Findings = field(default_factory=Findings)
     failed: Findings = field(default_factory=Findings)
     forgiven: Findings = field(default_factory=Findings)
+    other_patient: Findings = field(default_factory=Findings)
     stopped: str = ""
 
     @property
@@ -109,6 +113,8 @@ class ImportReport:
                 self.size += file.size
                 if file.forgiven:
                     self.forgiven.add(file.path, "; ".join(file.forgiven))
+                if file.is_of_other_patient:
+                    self.other_patient.add(file.path)
             case ImportOutcome.ALREADY_THERE:
                 self.already_there += 1
             case ImportOutcome.KEPT_OTHER:
@@ -239,6 +245,7 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
                     size=ingest.size,
                     record=ingest.record,
                     forgiven=identity.forgiven,
+                    is_of_other_patient=result.is_of_other_patient,
                 )
             case StoreOutcome.ALREADY_STORED:
                 return ImportedFile(path, ImportOutcome.ALREADY_THERE)
@@ -261,7 +268,7 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
 
 def _refused(path: str, error: StoreError) -> ImportedFile:
     reason = error.comment or str(error)
-    if isinstance(error, OverLimit):
+    if isinstance(error, OverLimit | OtherPatientError):
         return ImportedFile(path, ImportOutcome.FAILED, reason)
     match error.status:
         case status if status == OUT_OF_RESOURCES:

@@ -89,6 +89,10 @@ class StoreError(OperationError):
         return refusal
 
 
+class OtherPatientError(StoreError):
+    """An object names another patient than its study came with, and such are refused."""
+
+
 class OverLimit(StoreError):
     """An object takes more than a limit of ours allows; there is room for others."""
 

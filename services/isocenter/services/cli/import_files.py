@@ -74,6 +74,7 @@ def _judge(report: ImportReport, terminal: Terminal) -> int:
         terminal,
         {
             "imported as it is": report.forgiven,
+            "of another patient than its study": report.other_patient,
             "not DICOM": report.not_dicom,
             "damaged": report.damaged,
             "failed": report.failed,
