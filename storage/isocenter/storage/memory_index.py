@@ -29,7 +29,7 @@ import trio
 from isocenter.services.index.attributes import ATTRIBUTES, BY_TAG, UNIQUE_KEY, Level
 from isocenter.services.index.matching import matches, matches_combined, normalize
 from isocenter.services.index.query import CombinedRange, Criterion, Query
-from isocenter.services.index.shown import shown
+from isocenter.services.index.shown import Said, Statements
 from isocenter.services.ports import (
     Added,
     IndexStatistics,
@@ -506,13 +506,14 @@ def _answer(query: Query, tags: Collection[int], entity: _Entity) -> dict[int, s
             key = tuple(texts.values())
             known = grouped.get(key, (first, last, texts))
             grouped[key] = min(known[0], first), max(known[1], last), texts
-        said = sorted(grouped.values(), key=lambda one: preferred(one[0], one[1]))
+        ordered = sorted(grouped.values(), key=lambda one: preferred(one[0], one[1]))
         levels = _ONE[Level.PATIENT]
-        return shown([(0, s[2]) for s in said], here(levels), *_asked(query, levels))
-    own = entity.own if entity.level is Level.IMAGE else ()
+        patient = [Said(number, 0, one[2]) for number, one in enumerate(ordered)]
+        return Statements(patient, here(levels), *_asked(query, levels)).shown()
+    own = {id(statement) for statement in entity.own} if entity.level is Level.IMAGE else set()
 
-    def order(one: tuple[_Statement, dict[int, str]]) -> tuple[bool, float]:
-        return one[0] not in own, preferred(one[0].first, one[0].last)
+    def order(one: tuple[_Statement, dict[int, str]]) -> float:
+        return preferred(one[0].first, one[0].last)
 
     answer: dict[int, str] = {}
     for level in list(Level)[Level.STUDY.depth : entity.level.depth + 1]:
@@ -523,10 +524,9 @@ def _answer(query: Query, tags: Collection[int], entity: _Entity) -> dict[int, s
         else:
             levels = _ONE[level]
             statements = sorted(_of_part(part), key=order)
-        answer |= shown(
-            [(id(s.patient), texts) for s, texts in statements],
-            here(levels),
-            *_asked(query, levels),
+        said = [Said(id(s), id(s.patient), texts) for s, texts in statements]
+        answer |= Statements(said, here(levels), *_asked(query, levels)).shown(
+            next((each.number for each in said if each.number in own), None)
         )
     return {tag: answer[tag] for tag in tags}
 

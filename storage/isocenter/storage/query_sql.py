@@ -336,6 +336,13 @@ def _tables(criteria: Sequence[Criterion], combined: Sequence[CombinedRange]) ->
     return {table_of(BY_TAG[tag]) for tag in tags}
 
 
+def _groups(level: Level) -> tuple[frozenset[str], ...]:
+    """Tables of which one statement has to say all that is asked of them."""
+    if level is Level.PATIENT:
+        return (frozenset({"patient_statement"}),)
+    return frozenset({"patient_statement", "study_statement"}), frozenset({"series_statement"})
+
+
 class _Compiler:
     """Compiles one query: collects parameters and matchers in the order of the text."""
 
@@ -381,14 +388,61 @@ class _Compiler:
 
     def _matches(self) -> tuple[str, str, str]:
         """FROM and WHERE of the query, and DISTINCT where one entity may come more than once."""
-        terms = [self._criterion(c) for c in self._here]
-        terms += [self._combined(c) for c in self._combined_here]
+        base = TABLE[self._query.level]
+        tables = {base}
+        terms: list[str] = []
+        for group in _groups(self._query.level):
+            criteria = [c for c in self._here if table_of(BY_TAG[c.tag]) in group]
+            combined = [c for c in self._combined_here if _tables((), (c,)) <= group]
+            if not criteria and not combined:
+                continue
+            if STORED_IN[self._query.level] in group:
+                tables |= _tables(criteria, combined)
+                terms += self._all(criteria, combined)
+            else:
+                terms.append(self._above(group, criteria, combined))
+                tables |= (
+                    {base} if base != "instance" or "series_statement" in group else {"series"}
+                )
+        rest = [c for c in self._here if table_of(BY_TAG[c.tag]) not in _STATEMENTS]
+        tables |= _tables(rest, ())
+        terms += self._all(rest, ())
+        for both in self._combined_here:
+            # Of two groups, or of the base itself.
+            if not any(_tables((), (both,)) <= group for group in _groups(self._query.level)):
+                tables |= _tables((), (both,))
+                terms.append(self._combined(both))
         if self._below or self._combined_below:
             terms.append(self._relational())
-        tables = {TABLE[self._query.level]} | _tables(self._here, self._combined_here)
         where = f" WHERE {' AND '.join(terms)}" if terms else ""
         # The plus is for SQLite: it would look at all entities in their order to find each once.
         return _source(tables), where, "DISTINCT +" if tables & _STATEMENTS else ""
+
+    def _all(self, criteria: Sequence[Criterion], combined: Sequence[CombinedRange]) -> list[str]:
+        return [self._criterion(c) for c in criteria] + [self._combined(c) for c in combined]
+
+    def _above(
+        self,
+        group: frozenset[str],
+        criteria: Sequence[Criterion],
+        combined: Sequence[CombinedRange],
+    ) -> str:
+        """Some statement of what is above the query's level says all of this."""
+        inner, key = (
+            ("series_statement", "series_pk")
+            if "series_statement" in group
+            else ("study_statement", "study_pk")
+        )
+        outer = "instance" if key == "series_pk" else "series"
+        condition = " AND ".join(self._all(criteria, combined))
+        source = _source(_tables(criteria, combined) | {inner})
+        others = [c for c in self._here if c not in criteria]
+        if any(map(_uses_index, others)) and not any(map(_uses_index, criteria)):
+            return (
+                f"EXISTS (SELECT 1 FROM {source} WHERE {inner}.{key} = {outer}.{key} "
+                f"AND {condition})"
+            )
+        return f"{outer}.{key} IN (SELECT {inner}.{key} FROM {source} WHERE {condition})"
 
     def _relational(self) -> str:
         """Some entity below the query's level satisfies what is asked there."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from isocenter.services.index.attributes import BY_TAG, UNIQUE_KEY, Level
 from isocenter.services.index.query import CombinedRange, Criterion, Query
-from isocenter.services.index.shown import shown
+from isocenter.services.index.shown import Said, Statements
 from isocenter.storage.query_sql import TABLE, answer
 
 _LEVELS: Final = tuple(Level)
@@ -60,6 +60,10 @@ def _others(statement: str, parent: str, key: str) -> str:
     )
 
 
+#: Entities whose statements are kept from one block of answers to the next.
+_KEPT: Final = 8
+
+
 class _Group:
     """What one statement says: of a patient; of patient and study; of a series."""
 
@@ -74,17 +78,23 @@ class _Group:
         order: str,
     ) -> None:
         def is_here(tag: int) -> bool:
-            return BY_TAG[tag].level in levels
+            # What is counted of a study or series does not depend on who says what.
+            attribute = BY_TAG[tag]
+            return attribute.level in levels and (
+                not attribute.computed or attribute.level is Level.PATIENT
+            )
 
-        self.tags: Sequence[int] = [tag for tag in tags if is_here(tag)]
-        self.criteria: Sequence[Criterion] = [c for c in query.criteria if is_here(c.tag)]
-        self.combined: Sequence[CombinedRange] = [
+        self._tags: Sequence[int] = [tag for tag in tags if is_here(tag)]
+        self._criteria: Sequence[Criterion] = [c for c in query.criteria if is_here(c.tag)]
+        self._combined: Sequence[CombinedRange] = [
             c for c in query.combined if is_here(c.date_tag) and is_here(c.time_tag)
         ]
-        asked = [c.tag for c in self.criteria]
-        for both in self.combined:
+        asked = [c.tag for c in self._criteria]
+        for both in self._combined:
             asked += [both.date_tag, both.time_tag]
-        self._all_tags = tuple(dict.fromkeys([*self.tags, *asked]))
+        wanted = tuple(dict.fromkeys([*self._tags, *asked]))
+        self._said_tags = tuple(tag for tag in wanted if not BY_TAG[tag].computed)
+        self._counted_tags = tuple(tag for tag in wanted if BY_TAG[tag].computed)
         key = f"{parent}_pk"
         #: In the rows of answers: whose statements these are, which is joined, are there others.
         self.columns = (
@@ -93,24 +103,45 @@ class _Group:
             _others(statement, parent, key),
         )
         whose = "patient_statement.patient_pk" if Level.PATIENT in levels else "0"
-        values = ", ".join(answer(BY_TAG[tag]) for tag in self._all_tags)
+        values = [answer(BY_TAG[tag]) for tag in self._said_tags]
         self._select = (
-            f"SELECT {statement}.{statement}_pk, {whose}, {values} FROM {source} "
+            f"SELECT {', '.join([f'{statement}.{statement}_pk', whose, *values])} FROM {source} "
             f"WHERE {statement}.{key} = ? ORDER BY {order}, 1"
         )
-        self._known: dict[int, Sequence[tuple[int, object, Mapping[int, str]]]] = {}
+        counts = ", ".join(answer(BY_TAG[tag]) for tag in self._counted_tags)
+        self._select_counts = f"SELECT {counts} FROM patient_statement WHERE patient_pk = ? LIMIT 1"
+        self._known: dict[int, Statements] = {}
 
-    def choose(self, connection: sqlite3.Connection, parent_pk: int, own: int) -> dict[int, str]:
-        """The values of the tags; *own*: the statement that counts if it satisfies, or 0."""
+    def choose(
+        self, connection: sqlite3.Connection, parent_pk: int, own: int | None
+    ) -> dict[int, str]:
+        """The values of the tags; *own*: the statement that counts if it satisfies."""
         statements = self._known.get(parent_pk)
-        if statements is None:
-            statements = self._known[parent_pk] = [
-                (pk, whose, dict(zip(self._all_tags, values, strict=True)))
-                for pk, whose, *values in connection.execute(self._select, (parent_pk,))
-            ]
-        ordered = sorted(statements, key=lambda one: one[0] != own) if own else statements
-        said = [(whose, values) for _, whose, values in ordered]
-        return shown(said, self.tags, self.criteria, self.combined) if said else {}
+        if statements is None or (own is not None and own not in statements):
+            said = self._read(connection, parent_pk)
+            if not said:
+                return {}
+            statements = Statements(said, self._tags, self._criteria, self._combined)
+            if len(self._known) >= _KEPT:
+                del self._known[next(iter(self._known))]
+            self._known[parent_pk] = statements
+        return statements.shown(own)
+
+    def _read(self, connection: sqlite3.Connection, parent_pk: int) -> list[Said]:
+        counts: dict[int, dict[int, str]] = {}
+        said = []
+        for number, whose, *values in connection.execute(self._select, (parent_pk,)).fetchall():
+            if whose not in counts:
+                counts[whose] = self._counts(connection, whose)
+            texts = dict(zip(self._said_tags, values, strict=True)) | counts[whose]
+            said.append(Said(number, whose, texts))
+        return said
+
+    def _counts(self, connection: sqlite3.Connection, patient_pk: int) -> dict[int, str]:
+        if not self._counted_tags:
+            return {}
+        row = connection.execute(self._select_counts, (patient_pk,)).fetchone()
+        return dict(zip(self._counted_tags, row, strict=True))
 
 
 class Answers:
@@ -128,14 +159,15 @@ class Answers:
         self.tags: Final = tuple(dict.fromkeys(wanted))
         base = TABLE[level]
         columns = [answer(BY_TAG[tag]) for tag in self.tags]
-        columns += [column for group in self._groups() for column in group.columns]
+        self._groups: Final = self._make_groups()
+        columns += [column for group in self._groups for column in group.columns]
         self.select: Final = (
             f"SELECT {', '.join(columns)} FROM json_each(?) AS wanted "
             f"CROSS JOIN {base} ON {base}.{base}_pk = wanted.value {_JOINS[level]} "
             "ORDER BY wanted.key"
         )
 
-    def _groups(self) -> list[_Group]:
+    def _make_groups(self) -> list[_Group]:
         level = self._query.level
         said = "first_said" if self._query.shows_first else "last_said DESC"
         if level is Level.PATIENT:
@@ -183,17 +215,16 @@ class Answers:
 
     def fetch(self, connection: sqlite3.Connection, keys: str) -> Sequence[Mapping[int, str]]:
         """The answers of the rows that *keys* names."""
-        groups = self._groups()
         is_image = self._query.level is Level.IMAGE
         width = len(self.tags)
         answers = []
         for row in connection.execute(self.select, (keys,)).fetchall():
             found = dict(zip(self.tags, row, strict=False))
             position = width
-            for group in groups:
+            for group in self._groups:
                 parent_pk, own, has_others = row[position : position + 3]
                 position += 3
                 if has_others:
-                    found |= group.choose(connection, parent_pk, own if is_image else 0)
+                    found |= group.choose(connection, parent_pk, own if is_image else None)
             answers.append(found)
         return answers

@@ -111,12 +111,23 @@ _SELECT_PATIENT: Final = (
     "SELECT patient.patient_pk, patient_statement_pk FROM patient LEFT JOIN patient_statement "
     "ON patient_statement.patient_pk = patient.patient_pk AND fingerprint = ? WHERE identity = ?"
 )
-#: Of each of its patients how many objects name it, and since when.
+#: With its patient, and whether some of its objects say something else of whom they name.
 _SELECT_STUDY: Final = (
-    "SELECT study.study_pk, patient_pk, sum(study_statement.num_instances), min(first_said) "
-    "FROM study JOIN study_statement ON study_statement.study_pk = study.study_pk "
-    "JOIN patient_statement USING (patient_statement_pk) WHERE study_instance_uid = ? "
-    "GROUP BY study.study_pk, patient_pk"
+    "SELECT study.study_pk, num_instances, patient_pk, patient_statement_pk <> "
+    "(SELECT max(last.patient_statement_pk) FROM study_statement AS last "
+    "WHERE last.study_pk = study.study_pk) "
+    "FROM study JOIN patient_statement ON patient_statement_pk = "
+    "(SELECT min(first.patient_statement_pk) FROM study_statement AS first "
+    "WHERE first.study_pk = study.study_pk) WHERE study_instance_uid = ?"
+)
+_SELECT_PATIENT_PKS: Final = (
+    "SELECT DISTINCT patient_pk FROM (SELECT DISTINCT patient_statement_pk FROM study_statement "
+    "WHERE study_pk = ?) AS said JOIN patient_statement USING (patient_statement_pk)"
+)
+#: Of each of its patients how many objects name it, and since when.
+_SELECT_PATIENTS: Final = (
+    "SELECT patient_pk, sum(num_instances), min(first_said) FROM study_statement "
+    "JOIN patient_statement USING (patient_statement_pk) WHERE study_pk = ? GROUP BY patient_pk"
 )
 _SELECT_STUDY_STATEMENT: Final = (
     "SELECT study_statement_pk FROM study_statement "
@@ -402,10 +413,16 @@ class _Transaction:
 
     def _study(self, uid: str) -> _Study | None:
         if uid not in self._studies:
-            rows = self._connection.execute(_SELECT_STUDY, (uid,)).fetchall()
-            self._studies[uid] = (
-                _Study(rows[0][0], {row[1]: (row[2], row[3]) for row in rows}) if rows else None
-            )
+            row = self._connection.execute(_SELECT_STUDY, (uid,)).fetchone()
+            study = None
+            if row is not None:
+                study_pk, count, patient_pk, has_others = row
+                study = _Study(study_pk, {patient_pk: (count, 0)})
+                execute = self._connection.execute
+                if has_others and len(execute(_SELECT_PATIENT_PKS, (study_pk,)).fetchall()) > 1:
+                    rows = execute(_SELECT_PATIENTS, (study_pk,))
+                    study.patients = {pk: (count, since) for pk, count, since in rows}
+            self._studies[uid] = study
         return self._studies[uid]
 
     def _new_study(self, uid: str) -> _Study:
