@@ -68,7 +68,10 @@ def test_configurations_can_be_read(page: Path, tmp_path: Path) -> None:
         file = tmp_path / "isocenter.toml"
         file.write_text(block, "utf-8")
         assert tomllib.loads(block)
-        assert loading._from_file(file, "")
+        sources = loading._Sources()
+        loading._from_file(sources, file, "")
+        assert sources.given
+        assert not sources.faults
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from isocenter.services.policy.permissions import (
     permission_texts,
     union,
 )
-from isocenter.services.reloading import _EXCHANGED
+from isocenter.services.reloading import RELOADED
 from isocenter.services.rules.conditions import CALLED_AE, CALLING_AE
 from isocenter.services.rules.conditions import FIELDS as RULE_FIELDS
 from isocenter.services.settings.loading import AuditSettings
@@ -160,7 +160,7 @@ def test_every_field_of_a_rule_is_named() -> None:
 def test_what_a_reload_exchanges_is_named() -> None:
     rows = rows_of(text_of("docs/how-to/admit-a-modality.md"), "| what | when it holds |")
     (what,) = [row[0] for row in rows if "reload" in row[1]]
-    for name in (*_EXCHANGED, "tls"):
+    for name in {key.partition(".")[0] for key in RELOADED}:
         assert re.search(rf"`\[{name}\]`|\b{name}\b", what), name
 
 

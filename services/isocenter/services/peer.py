@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from isocenter.services.settings import kinds
@@ -75,12 +76,16 @@ class PeerKind:
             return Peer.parse(value)
         if not isinstance(value, dict):
             raise TypeError
-        if (
-            not value.keys() <= _PEER_KEYS.keys()
-            or not {"ae_title", "host", "port"} <= value.keys()
-        ):
-            raise ValueError
-        checked: dict[str, Any] = {k: _PEER_KEYS[k].from_toml(v) for k, v in value.items()}
+        unknown = [key for key in value if key not in _PEER_KEYS]
+        missing = [key for key in ("ae_title", "host", "port") if key not in value]
+        if unknown or missing:
+            fault = f"there is no {unknown[0]!r}" if unknown else f"{missing[0]} is missing"
+            raise kinds.ExplainedError(f"{fault}; must be {self.allowed}")
+        parts = (
+            kinds.Part(key, one, _PEER_KEYS[key].allowed, partial(_PEER_KEYS[key].from_toml, one))
+            for key, one in value.items()
+        )
+        checked: dict[str, Any] = dict(zip(value, kinds.each(parts), strict=True))
         return Peer(**checked)
 
     def from_text(self, text: str) -> Peer:

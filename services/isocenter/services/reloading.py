@@ -2,7 +2,7 @@
 that was revoked.
 
 Certificates, keys and revocation lists make new TLS contexts for connections to come.  The
-policy, the access rules, the peers and the log level take the place of the old ones.  What
+policy, the access rules, the peers and how is logged take the place of the old ones.  What
 cannot be used stays out, is told with its fault, and the old one serves on.
 """
 
@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -23,17 +23,23 @@ from isocenter.services.peer import Peer
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_of, identity_rules_of
 from isocenter.services.rules.evaluation import Rule
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.loading import SETTINGS, Settings, SettingsError
 from isocenter.services.tls.revocation import Revocations
 
 log = logging.getLogger("isocenter.server")
 
-#: Settings that hold from the next reload on; a change of others needs a restart.
-_EXCHANGED: Final = frozenset({"access", "identity", "peers", "rules"})
-_EXCHANGED_OF_TLS: Final = (
+_SECTIONS: Final = ("access", "identity", "peers", "rules", "log")
+_OF_TLS: Final = (
     "certificate", "key", "key_password", "ca", "crl", "profile", "identity",
     "client_certificates", "strict", "end_revoked",
 )  # fmt: skip
+#: The keys of settings that hold from the next reload on; a change of others needs a restart.
+RELOADED: Final = frozenset(
+    setting.key
+    for setting in SETTINGS
+    if setting.key.partition(".")[0] in _SECTIONS
+    or setting.key in {f"tls.{name}" for name in _OF_TLS}
+)
 
 
 class ReloadsCertificates(Protocol):
@@ -104,7 +110,8 @@ class Reloader:
                 return
             log.info("%s: read again, and in use", what)
         except (IsocenterError, OSError) as error:
-            fault = str(error)
+            each = error.faults if isinstance(error, SettingsError) else [error]
+            fault = "; ".join(map(str, each))
             log.error("%s: what is in use stays: %s", what, fault)
         except Exception:
             # A fault of ours, and no reason to stop serving.
@@ -141,12 +148,19 @@ class Reloader:
 
 def _exchanged(old: Settings, new: Settings) -> Settings:
     """*old* with what of *new* can be exchanged."""
-    return replace(
-        old,
-        **{name: getattr(new, name) for name in _EXCHANGED},
-        log=replace(old.log, level=new.log.level),
-        tls=replace(old.tls, **{name: getattr(new.tls, name) for name in _EXCHANGED_OF_TLS}),
-    )
+    values: dict[str, Any] = {}
+    for section in fields(Settings):
+        before, after = getattr(old, section.name), getattr(new, section.name)
+        if section.name in RELOADED:
+            values[section.name] = after
+        elif is_dataclass(before) and not isinstance(before, type):
+            changes = {
+                one.name: getattr(after, one.name)
+                for one in fields(before)
+                if f"{section.name}.{one.name}" in RELOADED
+            }
+            values[section.name] = replace(before, **changes)
+    return replace(old, **values)
 
 
 def _others(old: Settings, new: Settings) -> list[str]:

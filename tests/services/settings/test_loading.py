@@ -202,7 +202,7 @@ def test_every_option_of_serve(tmp_path: Path) -> None:
         ("[tls]\nidentity = 'CN'", "cn or any"),
         ("[tls]\ncertificate = 1", "a path"),
         ("[access]\nallow = 'A'", "access.allow = 'A' .*a list"),
-        ("[access]\nallow = ['A', 1]", "a list, each an AE title"),
+        ("[access]\nallow = ['A', 1]", "access.allow, no. 2 = 1 .*: must be an AE title"),
         ("[deadlines]\nidle = 0", "deadlines.idle = 0 .*above 0"),
         ("[deadlines]\nidle = 1" + "0" * 400, "deadlines.idle = 1000"),
         ("[server]\nport = 1" + "0" * 5000, "not TOML"),
@@ -210,8 +210,15 @@ def test_every_option_of_serve(tmp_path: Path) -> None:
         ("[deadlines]\nidle = nan", "deadlines.idle = nan"),
         ("[deadlines]\nidle = inf", "deadlines.idle = inf"),
         ("peers = ['A']", "AET@host:port"),
-        ("[[peers]]\nae_title = 'A'\nhost = 'a'", "a table with ae_title, host and port"),
-        ("[[peers]]\nae_title = 'A'\nhost = 'a'\nport = 1\ntsl = true", "a table with"),
+        (
+            "[[peers]]\nae_title = 'A'\nhost = 'a'",
+            "port is missing.*a table with ae_title, host and port",
+        ),
+        ("[[peers]]\nae_title = 'A'\nhost = 'a'\nport = 1\ntsl = true", "there is no 'tsl'"),
+        (
+            "[[peers]]\nae_title = 'A'\nhost = 'a'\nport = 1\n[[peers]]\nport = 0",
+            "peers, no. 2 .*, line 5.: ae_title is missing",
+        ),
         ("[transfer_syntaxes]\npreference = ['1.2..3']", "a UID"),
         ("peers = ['A@a:1', 'A@b:2']", "two peers have the AE title A"),
         ("[server\n", "not TOML: .*line 1"),
@@ -223,7 +230,7 @@ def test_every_option_of_serve(tmp_path: Path) -> None:
         ("[server]\nport = 2762", "need two ports"),
         ("[server]\nworkers = 2\n[storage]\ndata_dir = ':memory:'", "an archive of its own"),
         ("[worklist]\nenabled = false\nfolder = 'f'", "is not looked at while"),
-        ("[mpps]\nenabled = false\nnotify = ['A']", "hear nothing while"),
+        ("peers = ['A@a:1']\n[mpps]\nenabled = false\nnotify = ['A']", "hear nothing while"),
         (
             "[server]\nworkers = 4\n[limits]\nbytes_in_flight = 4194303",
             "leaves each of 4 workers less than 1 MiB",
@@ -244,7 +251,7 @@ def test_where_it_came_from() -> None:
         load_settings(None, {"ISOCENTER__SERVER__PROT": "1"})
     with pytest.raises(SettingsError, match=r"server\.port = 'x' \(option --port\)"):
         load_settings(None, {}, options("--port", "x"))
-    with pytest.raises(SettingsError, match=r"peers = 'nonsense' \(option --peer\)"):
+    with pytest.raises(SettingsError, match=r"peers, no. 2 = 'nonsense' \(option --peer\)"):
         load_settings(None, {}, options("--peer", "A@a:1", "--peer", "nonsense"))
     with pytest.raises(SettingsError, match="no such setting"):
         load_settings(None, {}, {"server.prot": "1"})

@@ -98,7 +98,10 @@ def parse_retention_rule(table: object) -> RetentionRule:
 class RetentionRuleKind:
     """One table of ``[[retention]]``."""
 
-    allowed: str = "a table with name, and what is past its time"
+    allowed: str = (
+        "a table [[retention]] with name, and what is past its time (study_days, arrived_days, "
+        "unused_days, keep_newest; modalities, although_promised)"
+    )
 
     def from_toml(self, value: object) -> RetentionRule:
         """A table."""

@@ -48,7 +48,7 @@ COMMANDS: Final = (
     Command("ae", "ae", "who may associate, and for what; who was turned away"),
     Command("user", "user", "users who prove who they are in the association request"),
     Command("reload", "reload", "have the running server read its configuration again"),
-    Command("config", "config", "show the effective settings"),
+    Command("config", "config", "show and explain the effective settings"),
     Command("conformance", "conformance", "print the conformance statement (PS3.2)"),
     Command("db", "db", "look after the index: stats, verify, reindex"),
     Command("backup", "backup", "back up the whole archive, beside a running server; verify"),

@@ -14,9 +14,9 @@ from isocenter.services.settings.loading import SettingsError, load_settings
 
 DESCRIPTION: Final = """\
 Have the server that runs on a data directory read again: certificates, keys and revocation
-lists, the policy, [access], [identity], rules, peers and log level.  No association is
-dropped but those by certificates that were revoked; what cannot be used is left out, with a line
-in the server's log that says why.  As SIGHUP does."""
+lists, the policy, [access], [identity], [log], rules and peers.  No association is dropped
+but those by certificates that were revoked; what cannot be used is left out, with a line in the
+server's log that says why.  As SIGHUP does."""
 EXAMPLES: Final = """\
 examples:
   isocenter reload

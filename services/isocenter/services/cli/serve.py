@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -65,13 +65,15 @@ examples:
   isocenter serve --config /etc/isocenter.toml --check-config
 
 Every option but --config and --check-config is also a key of the configuration file and an
-environment variable; see isocenter config show.
+environment variable; see isocenter config show and isocenter config explain.
 
 exit codes: 0 it was stopped, 1 wrong settings, 2 wrong arguments, or it cannot start"""
 
 #: Exit codes (SRV-5).
 EXIT_CONFIGURATION: Final = 1
 EXIT_START: Final = 2
+
+T = TypeVar("T")
 
 log = logging.getLogger("isocenter.server")
 
@@ -115,15 +117,20 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
         try:
             if not settings.storage.is_in_memory:
                 check_not_restoring(Path(settings.storage.data_dir))
-            tls = _tls(settings, stack, only_check)
-            access = access_control_of(settings)
+            faults = Faults()
+            tls = faults.found(partial(_tls, settings, stack, only_check))
+            access = faults.found(partial(access_control_of, settings))
             folder = settings.server.capture
-            capture = None if folder is None else CaptureFolder(folder, only_look=only_check)
-            record = None if capture is None else capture.record
+            capture = folder and faults.found(partial(CaptureFolder, folder, only_look=only_check))
+            record = capture.record if capture else None
             for consumer in settings.events.consumers:
-                check(consumer)
+                faults.found(partial(check, consumer))
             token_file = settings.monitoring.token_file
-            token = b"" if token_file is None else read_token(token_file)
+            token = (token_file and faults.found(partial(read_token, token_file))) or b""
+            if access is None or faults:
+                for fault in faults:
+                    print(f"isocenter serve: {_text(fault)}", file=sys.stderr)
+                return EXIT_START
             if only_check:
                 binds = composition.binds_of(settings, tls)
                 composition.order_bind_of(settings, tls)
@@ -180,6 +187,18 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
         for failure in failures:
             print(f"isocenter serve: {_text(failure)}", file=sys.stderr)
         return EXIT_START if failures else 0
+
+
+class Faults(list[Exception]):
+    """What stands in the way of a start: all of it is told, not the first only."""
+
+    def found(self, look: Callable[[], T]) -> T | None:
+        """What *look* gives, or None and one fault more."""
+        try:
+            return look()
+        except (IsocenterError, OSError) as error:
+            self.append(error)
+            return None
 
 
 async def _prepare(settings: Settings) -> None:

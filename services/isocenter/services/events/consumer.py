@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -144,14 +145,22 @@ _OWN: Final = ("kinds", "timeout", "longest_retry", "give_up_after", "concurrenc
 class ConsumersKind:
     """What the setting that holds the consumers may be; its faults name the consumer."""
 
-    allowed: str = "tables [[events.consumers]], or as text NAME=URL, separated by commas"
+    allowed: str = (
+        "tables [[events.consumers]] with name and one of webhook, command, python and "
+        "availability, or as text NAME=URL, separated by commas"
+    )
 
     def from_toml(self, value: object) -> tuple[Consumer, ...]:
         """An array of tables."""
         if not isinstance(value, list):
             # The value itself is not for the message: there may be a secret in it.
             raise WrongValueError(f"must be {self.allowed}")
-        return _distinct([_consumer(item, number) for number, item in enumerate(value, 1)])
+        return _distinct(
+            kinds.each(
+                kinds.Part(f"no. {number}", item, "a consumer", partial(_consumer, item, number))
+                for number, item in enumerate(value, 1)
+            )
+        )
 
     def from_text(self, text: str) -> tuple[Consumer, ...]:
         """Webhooks for all events, without a secret."""
@@ -260,7 +269,11 @@ class QuietKind:
             raise TypeError
         if not all(re.fullmatch(r"[A-Z0-9_ ]{1,16}", key) for key in value):
             raise ValueError
-        return {key: _SECONDS.from_toml(seconds) for key, seconds in value.items()}
+        parts = (
+            kinds.Part(key, seconds, _SECONDS.allowed, partial(_SECONDS.from_toml, seconds))
+            for key, seconds in value.items()
+        )
+        return dict(zip(value, kinds.each(parts), strict=True))
 
     def from_text(self, text: str) -> dict[str, float]:
         """``US=300,CR=30``."""

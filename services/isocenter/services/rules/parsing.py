@@ -261,7 +261,9 @@ def _tag(name: str) -> int:
 class RuleKind:
     """One table of ``[[rules]]``."""
 
-    allowed: str = "a rule: a table with name, when and what is to be done"
+    allowed: str = (
+        "a table [[rules]] with name, when, and what is to be done (forward, area, coerce, stop)"
+    )
 
     def from_toml(self, value: object) -> Rule:
         """A table."""

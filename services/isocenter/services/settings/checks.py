@@ -13,10 +13,11 @@ from isocenter.services.tls.contexts import ClientCertificates
 
 
 class Conflict(NamedTuple):
-    """The key of a setting, and what is wrong with its value beside the others."""
+    """The key of a setting, and what is wrong with its value beside those of the others."""
 
     key: str
     fault: str
+    beside: tuple[str, ...]
 
 
 def conflicts(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
@@ -35,23 +36,35 @@ def _of_serving(settings: Settings, given: Container[str]) -> Iterator[Conflict]
     """Whether and where is served, and by which certificates."""
     plain, tls, server = settings.plain, settings.tls, settings.server
     if not plain.enabled and not tls.enabled:
-        yield Conflict("tls.enabled", "neither TLS nor clear text is served; enable one of them")
+        yield Conflict(
+            "tls.enabled",
+            "neither TLS nor clear text is served; enable one of them",
+            ("plain.enabled",),
+        )
     if (tls.certificate is None) != (tls.key is None):
         missing, present = ("key", "certificate") if tls.key is None else ("certificate", "key")
-        yield Conflict(f"tls.{present}", f"goes together with tls.{missing}; set both, or neither")
+        yield Conflict(
+            f"tls.{present}",
+            f"goes together with tls.{missing}; set both, or neither",
+            (f"tls.{missing}",),
+        )
     if tls.ca is not None and tls.certificate is None:
         yield Conflict(
-            "tls.ca", "needs tls.certificate and tls.key: own files replace the private CA"
+            "tls.ca",
+            "needs tls.certificate and tls.key: own files replace the private CA",
+            ("tls.certificate", "tls.key"),
         )
     if tls.crl is not None and tls.ca is None:
-        yield Conflict("tls.crl", "needs tls.ca; the private CA keeps its own list")
+        yield Conflict("tls.crl", "needs tls.ca; the private CA keeps its own list", ("tls.ca",))
     if (
         tls.certificate is not None
         and tls.ca is None
         and tls.client_certificates is not ClientCertificates.NONE
     ):
         yield Conflict(
-            "tls.certificate", "needs tls.ca, by which the peers' certificates are verified"
+            "tls.certificate",
+            "needs tls.ca, by which the peers' certificates are verified",
+            ("tls.ca", "tls.client_certificates"),
         )
     if (
         plain.enabled
@@ -60,7 +73,11 @@ def _of_serving(settings: Settings, given: Container[str]) -> Iterator[Conflict]
         and (server.host == tls.host or {server.host, tls.host} & {"0.0.0.0", "::"})  # noqa: S104
     ):
         named, other = ("tls", "server") if "tls.port" in given else ("server", "tls")
-        yield Conflict(f"{named}.port", f"is {other}.port, too ({tls.port}); they need two ports")
+        yield Conflict(
+            f"{named}.port",
+            f"is {other}.port, too ({tls.port}); they need two ports",
+            (f"{other}.port", "server.host", "tls.host", "plain.enabled", "tls.enabled"),
+        )
 
 
 def _of_limits(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
@@ -68,6 +85,7 @@ def _of_limits(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
         yield Conflict(
             "server.workers",
             "needs a data directory: in memory each worker would have an archive of its own",
+            ("storage.data_dir",),
         )
     if settings.bytes_in_flight_of_one_worker() < MIB:
         key = "limits.bytes_in_flight" if "limits.bytes_in_flight" in given else "server.workers"
@@ -76,6 +94,7 @@ def _of_limits(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
             f"leaves each of {settings.server.workers} workers less than 1 MiB of "
             f"{settings.limits.bytes_in_flight} bytes in flight; raise limits.bytes_in_flight, or "
             "have fewer workers",
+            ("limits.bytes_in_flight", "server.workers"),
         )
 
 
@@ -86,6 +105,7 @@ def _of_identity(settings: Settings) -> Iterator[Conflict]:
             "identity.jwt_keys",
             "needs identity.jwt_issuer and identity.jwt_audience: any token "
             "of the issuer would be believed otherwise, whomever it is for",
+            ("identity.jwt_issuer", "identity.jwt_audience"),
         )
 
 
@@ -94,31 +114,49 @@ def _of_audit(settings: Settings) -> Iterator[Conflict]:
     if (audit.certificate is None) != (audit.key is None):
         missing, given = ("key", "certificate") if audit.key is None else ("certificate", "key")
         yield Conflict(
-            f"audit.{given}", f"goes together with audit.{missing}; set both, or neither"
+            f"audit.{given}",
+            f"goes together with audit.{missing}; set both, or neither",
+            (f"audit.{missing}",),
         )
     if audit.collectors and not audit.enabled:
-        yield Conflict("audit.collectors", "get nothing while audit.enabled is false")
+        yield Conflict(
+            "audit.collectors", "get nothing while audit.enabled is false", ("audit.enabled",)
+        )
     if audit.collectors and settings.storage.is_in_memory:
-        yield Conflict("audit.collectors", "need a data directory, where records wait for them")
+        yield Conflict(
+            "audit.collectors",
+            "need a data directory, where records wait for them",
+            ("storage.data_dir",),
+        )
 
 
 def _of_events(settings: Settings) -> Iterator[Conflict]:
     if settings.events.consumers and not settings.events.enabled:
-        yield Conflict("events.consumers", "get nothing while events.enabled is false")
+        yield Conflict(
+            "events.consumers", "get nothing while events.enabled is false", ("events.enabled",)
+        )
 
 
 def _of_workflow(settings: Settings) -> Iterator[Conflict]:
     if settings.worklist.folder is not None and not settings.worklist.enabled:
-        yield Conflict("worklist.folder", "is not looked at while worklist.enabled is false")
+        yield Conflict(
+            "worklist.folder",
+            "is not looked at while worklist.enabled is false",
+            ("worklist.enabled",),
+        )
     if settings.mpps.notify and not settings.mpps.enabled:
-        yield Conflict("mpps.notify", "hear nothing while mpps.enabled is false")
+        yield Conflict("mpps.notify", "hear nothing while mpps.enabled is false", ("mpps.enabled",))
 
 
 def _of_hl7(settings: Settings) -> Iterator[Conflict]:
     if settings.hl7.enabled and not settings.worklist.enabled:
-        yield Conflict("hl7.enabled", "needs worklist.enabled: orders would go where nobody asks")
+        yield Conflict(
+            "hl7.enabled",
+            "needs worklist.enabled: orders would go where nobody asks",
+            ("worklist.enabled",),
+        )
     if settings.hl7.enabled and settings.hl7.tls and not settings.tls.enabled:
-        yield Conflict("hl7.tls", "needs tls.enabled, whose certificates it uses")
+        yield Conflict("hl7.tls", "needs tls.enabled, whose certificates it uses", ("tls.enabled",))
 
 
 def _of_peers(settings: Settings) -> Iterator[Conflict]:
@@ -126,11 +164,15 @@ def _of_peers(settings: Settings) -> Iterator[Conflict]:
     seen: set[str] = set()
     for peer in settings.peers:
         if peer.ae_title in seen:
-            yield Conflict("peers", f"two peers have the AE title {peer.ae_title}; keep one")
+            yield Conflict("peers", f"two peers have the AE title {peer.ae_title}; keep one", ())
         seen.add(peer.ae_title)
     for ae_title in settings.mpps.notify:
         if ae_title not in seen:
-            yield Conflict("mpps.notify", f"{ae_title} is none of the peers; add it with --peer")
+            yield Conflict(
+                "mpps.notify",
+                f"{ae_title} is none of the peers; add it with --peer",
+                ("peers",),
+            )
     for consumer in settings.events.consumers:
         target = consumer.target
         if isinstance(target, Availability) and target.ae_title not in seen:
@@ -138,6 +180,7 @@ def _of_peers(settings: Settings) -> Iterator[Conflict]:
                 "events.consumers",
                 f"consumer {consumer.name}: {target.ae_title} is none of the peers; add it "
                 "with --peer",
+                ("peers",),
             )
     for rule in settings.rules:
         for route in rule.routes:
@@ -146,6 +189,7 @@ def _of_peers(settings: Settings) -> Iterator[Conflict]:
                     "rules",
                     f"rule {rule.name!r}: {route.destination} is none of the peers; "
                     "add it with --peer, or as one of [[peers]]",
+                    ("peers",),
                 )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from isocenter.engine.uid import is_uid
 
@@ -33,6 +34,67 @@ class WrongValueError(ValueError):
 
 class ExplainedError(ValueError):
     """A value that is not allowed, and why: where "must be …" would not help."""
+
+
+class PartFault(NamedTuple):
+    """A part of a list or a table that is not allowed.
+
+    Attributes:
+        where: ``no. 2``, or ``no. 2: port``.
+        allowed: completes "must be …".
+    """
+
+    where: str
+    value: object
+    allowed: str
+    cause: Exception
+
+
+class PartFaults(ValueError):
+    """Parts of a list or a table that are not allowed, all of them."""
+
+    def __init__(self, faults: Sequence[PartFault]) -> None:
+        super().__init__(f"{len(faults)} parts are not allowed")
+        self.faults = tuple(faults)
+
+
+class Part(NamedTuple, Generic[T]):
+    """A part that is still to be read: where it stands, its value, what it must be, how."""
+
+    where: str
+    value: object
+    allowed: str
+    read: Callable[[], T]
+
+
+def each(parts: Iterable[Part[T]]) -> list[T]:
+    """What the parts come to.
+
+    Raises:
+        PartFaults: one or more are not allowed.
+    """
+    good: list[T] = []
+    faults: list[PartFault] = []
+    for where, value, allowed, read in parts:
+        try:
+            good.append(read())
+        except PartFaults as error:
+            faults += [one._replace(where=f"{where}: {one.where}") for one in error.faults]
+        except (ValueError, TypeError) as error:
+            faults.append(PartFault(where, value, allowed, error))
+    if faults:
+        raise PartFaults(faults)
+    return good
+
+
+def items(read: Callable[[Any], T], values: Iterable[object], allowed: str) -> tuple[T, ...]:
+    """What *read* makes of each of *values*; faults count from 1."""
+    return tuple(
+        each(
+            Part(f"no. {number}", one, allowed, partial(read, one))
+            for number, one in enumerate(values, 1)
+        )
+    )
 
 
 class Kind(Protocol[T_co]):
@@ -268,11 +330,12 @@ class ListOf(Generic[T]):
         """A TOML array."""
         if not isinstance(value, list):
             raise TypeError
-        return tuple(self.kind.from_toml(item) for item in value)
+        return items(self.kind.from_toml, value, self.kind.allowed)
 
     def from_text(self, text: str) -> tuple[T, ...]:
         """Separated by commas."""
-        return tuple(self.kind.from_text(item.strip()) for item in text.split(",") if item.strip())
+        texts = [item.strip() for item in text.split(",") if item.strip()]
+        return items(self.kind.from_text, texts, self.kind.allowed)
 
     def to_toml(self, value: object) -> str:
         """A TOML array."""

@@ -14,8 +14,10 @@ import argparse
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +25,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.services.peer import Peer
 from isocenter.services.settings import kinds
 from isocenter.services.settings.checks import conflicts, warnings
+from isocenter.services.settings.lines import lines_of
 from isocenter.services.settings.table import (
     IN_MEMORY,
     PREFIX,
@@ -53,12 +56,16 @@ from isocenter.services.settings.table import (
 )
 
 __all__ = [
+    "load",
     "load_settings",
+    "Loaded",
     "show",
     "warnings",
     "add_options",
     "overrides_from",
+    "settings_named",
     "SettingsError",
+    "SettingsFaults",
     "Settings",
     "ServerSettings",
     "PlainSettings",
@@ -94,6 +101,8 @@ _FILE_SUFFIX: Final = "_FILE"
 _HIDDEN: Final = "(hidden)"
 #: Of a wrong value, as much goes into the message.
 _SHOWN_CHARACTERS: Final = 80
+#: More of them in one message help nobody.
+_MOST_FAULTS: Final = 50
 #: Nobody has a larger configuration or secret; a wrong path may lead to a disk image.
 _MAX_FILE_BYTES: Final = 1 << 20
 
@@ -110,15 +119,82 @@ class SettingsError(IsocenterError):
         source: the file, ``environment variable X`` or ``option --x``.
     """
 
-    def __init__(self, key: str, source: str, fault: str, value: str | None = None) -> None:
-        what = key if value is None else f"{key} = {value}"
+    def __init__(
+        self, key: str, source: str, fault: str, value: str | None = None, part: str = ""
+    ) -> None:
+        what = f"{key}, {part}" if part else key
+        what = what if value is None else f"{what} = {value}"
         super().__init__(f"{what} ({source}): {fault}" if key else f"{source}: {fault}")
         self.key = key
         self.source = source
 
+    @property
+    def faults(self) -> tuple[SettingsError, ...]:
+        """Each by itself."""
+        return (self,)
+
+
+class SettingsFaults(SettingsError):
+    """More than one setting that cannot be; key and source are those of the first."""
+
+    def __init__(self, faults: Sequence[SettingsError]) -> None:
+        IsocenterError.__init__(self, self._text(faults))
+        self.key, self.source = faults[0].key, faults[0].source
+        self._faults = tuple(faults)
+
+    @property
+    def faults(self) -> tuple[SettingsError, ...]:
+        """Each by itself."""
+        return self._faults
+
+    @staticmethod
+    def _text(faults: Sequence[SettingsError]) -> str:
+        lines = [f"{len(faults)} faults in the settings:", *map(str, faults[:_MOST_FAULTS])]
+        if len(faults) > _MOST_FAULTS:
+            lines.append(f"and {len(faults) - _MOST_FAULTS} more")
+        return "\n  ".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, and where they are from.
+
+    Attributes:
+        settings: what is faulty is as by default.
+        sources: by key, for what somebody set: a line of a file, a variable, an option.
+        faults: what cannot be.
+    """
+
+    settings: Settings
+    sources: Mapping[str, str]
+    faults: tuple[SettingsError, ...]
+
 
 #: Key → (value, where it came from).
 _Given = dict[str, tuple[object, str]]
+
+
+class _Sources:
+    """What was given so far, and what of it cannot be."""
+
+    def __init__(self) -> None:
+        self.given: _Given = {}
+        self.faults: list[SettingsError] = []
+
+    def take(self, key: str, source: str, read: Callable[[], object]) -> None:
+        """Note what *read* gives, or all that is wrong with it."""
+        try:
+            self.given[key] = (read(), source)
+        except SettingsError as error:
+            self.faults += error.faults
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """A fault inside is noted, and ends the block."""
+        try:
+            yield
+        except SettingsError as error:
+            self.faults += error.faults
 
 
 def load_settings(
@@ -138,21 +214,41 @@ def load_settings(
         SettingsError: an unknown key, a value that is not allowed, settings that
             contradict each other, a file that cannot be read.
     """
+    loaded = load(config_file, environ, overrides)
+    if loaded.faults:
+        raise _together(loaded.faults)
+    return loaded.settings
+
+
+def load(
+    config_file: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Loaded:
+    """The same with where each setting is from, and all faults instead of an exception."""
     environ = os.environ if environ is None else environ
-    given: _Given = {
-        "storage.data_dir": (default_data_dir(environ), "default"),
-    }
+    sources = _Sources()
     named_by = "option --config"
     if config_file is None and environ.get(CONFIG_VARIABLE):
         config_file, named_by = environ[CONFIG_VARIABLE], f"environment variable {CONFIG_VARIABLE}"
     if config_file is not None:
-        given |= _from_file(Path(config_file), named_by)
-    given |= _from_environment(environ)
-    given |= _from_overrides(overrides or {})
+        with sources.noting():
+            _from_file(sources, Path(config_file), named_by)
+    _from_environment(sources, environ)
+    _from_overrides(sources, overrides or {})
+    given = {"storage.data_dir": (default_data_dir(environ), "default")} | sources.given
     settings = _build(given)
-    for key, fault in conflicts(settings, given):
-        raise SettingsError(key, given[key][1] if key in given else "default", fault)
-    return settings
+    faulty = {fault.key for fault in sources.faults}
+    for key, fault, beside in conflicts(settings, given):
+        # Beside a value that could not be read, nobody knows whether they contradict.
+        if faulty.isdisjoint((key, *beside)):
+            source = given[key][1] if key in given else "default"
+            sources.faults.append(SettingsError(key, source, fault))
+    return Loaded(
+        settings,
+        {key: source for key, (_, source) in sources.given.items()},
+        tuple(sources.faults),
+    )
 
 
 def _build(given: _Given) -> Settings:
@@ -172,75 +268,97 @@ def _build(given: _Given) -> Settings:
     return Settings(**values)
 
 
-def _from_file(path: Path, named_by: str) -> _Given:
+def _from_file(sources: _Sources, path: Path, named_by: str) -> None:
     text = _read(path, "", named_by)
-    source = str(path)
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number, or a nesting, beyond all bounds
-        raise SettingsError("", source, f"not TOML: {error}") from error
-    given: _Given = {}
+        raise SettingsError("", str(path), f"not TOML: {error}") from error
+    lines = lines_of(text)
+
+    def source(key: str, part: str = "") -> str:
+        number = lines.get(f"{key}, {part.partition(':')[0]}", lines.get(key))
+        return str(path) if number is None else f"{path}, line {number}"
+
+    def value(key: str, raw: object) -> object:
+        read = _value(_BY_KEY[key], raw, partial(source, key))
+        if isinstance(read, Path) and str(read) != IN_MEMORY:
+            return path.absolute().parent / read
+        return read
+
     for section, content in document.items():
         if section in _BY_KEY:
-            given[section] = (_value(_BY_KEY[section], content, source), source)
+            sources.take(section, source(section), partial(value, section, content))
         elif section not in _SECTIONS:
-            raise _unknown(section, source)
+            sources.faults.append(_unknown(section, source(section)))
         elif not isinstance(content, dict):
-            raise SettingsError(section, source, f"must be a table: [{section}]", _shown(content))
+            sources.faults.append(
+                SettingsError(
+                    section, source(section), f"must be a table: [{section}]", _shown(content)
+                )
+            )
         else:
             for name, raw in content.items():
                 key = f"{section}.{name}"
-                if key not in _BY_KEY:
-                    raise _unknown(key, source)
-                value = _value(_BY_KEY[key], raw, source)
-                if isinstance(value, Path) and str(value) != IN_MEMORY:
-                    value = path.absolute().parent / value
-                given[key] = (value, source)
-    return given
+                if key in _BY_KEY:
+                    sources.take(key, source(key), partial(value, key, raw))
+                else:
+                    sources.faults.append(_unknown(key, source(key)))
 
 
-def _from_environment(environ: Mapping[str, str]) -> _Given:
-    given: _Given = {}
+def _from_environment(sources: _Sources, environ: Mapping[str, str]) -> None:
     for variable, text in environ.items():
-        if not variable.upper().startswith(PREFIX):
-            continue
-        source = f"environment variable {variable}"
-        setting = _BY_VARIABLE.get(variable.upper())
-        secret = _BY_VARIABLE.get(variable.upper().removesuffix(_FILE_SUFFIX))
-        if setting is not None:
-            given[setting.key] = (_value_of_text(setting, text, source), source)
-        elif secret is None:
-            raise _unknown(variable[len(PREFIX) :].lower().replace("__", "."), source)
-        elif not secret.is_secret:
-            raise SettingsError(
-                secret.key, source, f"only secrets are read from files; set {secret.variable}"
-            )
-        elif secret.variable in environ:
-            raise SettingsError(secret.key, source, f"{secret.variable} is set, too; set one")
-        else:
-            content = _read(Path(text), secret.key, source).removesuffix("\n").removesuffix("\r")
-            given[secret.key] = (_value_of_text(secret, content, source), source)
-    return given
+        if variable.upper().startswith(PREFIX):
+            with sources.noting():
+                _from_variable(sources, environ, variable, text)
 
 
-def _from_overrides(overrides: Mapping[str, object]) -> _Given:
-    given: _Given = {}
+def _from_variable(sources: _Sources, environ: Mapping[str, str], variable: str, text: str) -> None:
+    source = f"environment variable {variable}"
+    setting = _BY_VARIABLE.get(variable.upper())
+    secret = _BY_VARIABLE.get(variable.upper().removesuffix(_FILE_SUFFIX))
+    if setting is not None:
+        sources.take(setting.key, source, lambda: _value_of_text(setting, text, source))
+    elif secret is None:
+        raise _unknown(variable[len(PREFIX) :].lower().replace("__", "."), source)
+    elif not secret.is_secret:
+        raise SettingsError(
+            secret.key, source, f"only secrets are read from files; set {secret.variable}"
+        )
+    elif secret.variable in environ:
+        raise SettingsError(secret.key, source, f"{secret.variable} is set, too; set one")
+    else:
+        content = _read(Path(text), secret.key, source).removesuffix("\n").removesuffix("\r")
+        sources.take(secret.key, source, lambda: _value_of_text(secret, content, source))
+
+
+def _from_overrides(sources: _Sources, overrides: Mapping[str, object]) -> None:
     for key, raw in overrides.items():
         setting = _BY_KEY.get(key)
         if setting is None:
-            raise _unknown(key, "option")
+            sources.faults.append(_unknown(key, "option"))
+            continue
         source = f"option {setting.flag or setting.off_flag or key}"
-        match raw:
-            case str():
-                value = _value_of_text(setting, raw, source)
-            case list() | tuple() if isinstance(setting.kind, kinds.ListOf):
-                value = tuple(_item_of_text(setting, str(item), source) for item in raw)
-            case Path():
-                value = _value_of_text(setting, str(raw), source)
-            case _:
-                value = _value(setting, raw, source)
-        given[key] = (value, source)
-    return given
+        sources.take(key, source, partial(_value_of_option, setting, raw, source))
+
+
+def _value_of_option(setting: Setting, raw: object, source: str) -> object:
+    match raw:
+        case str():
+            return _value_of_text(setting, raw, source)
+        case list() | tuple() if isinstance(setting.kind, kinds.ListOf):
+            # One of several: the option was given more than once, and commas are its own.
+            kind: kinds.Kind[object] = setting.kind.kind
+            return _read_by(
+                setting,
+                raw,
+                lambda _: source,
+                lambda: kinds.items(lambda item: kind.from_text(str(item)), raw, kind.allowed),
+            )
+        case Path():
+            return _value_of_text(setting, str(raw), source)
+        case _:
+            return _value(setting, raw, lambda _: source)
 
 
 def _as_tuple(value: object) -> tuple[object, ...]:
@@ -248,46 +366,58 @@ def _as_tuple(value: object) -> tuple[object, ...]:
     return value
 
 
-def _value(setting: Setting, raw: object, source: str) -> object:
-    try:
-        return setting.kind.from_toml(raw)
-    except kinds.WrongValueError as error:
-        raise SettingsError(setting.key, source, str(error)) from error
-    except kinds.ExplainedError as error:
-        raise SettingsError(setting.key, source, str(error)) from error
-    except (ValueError, TypeError) as error:
-        raise _not_allowed(setting, raw, source) from error
+def _value(setting: Setting, raw: object, source: Callable[[str], str]) -> object:
+    return _read_by(setting, raw, source, lambda: setting.kind.from_toml(raw))
 
 
 def _value_of_text(setting: Setting, text: str, source: str) -> object:
+    return _read_by(setting, text, lambda _: source, lambda: setting.kind.from_text(text))
+
+
+def _read_by(
+    setting: Setting, raw: object, source: Callable[[str], str], read: Callable[[], object]
+) -> object:
+    """What *read* makes of *raw*; *source* says where it, or a part of it, came from."""
     try:
-        return setting.kind.from_text(text)
-    except kinds.WrongValueError as error:
-        raise SettingsError(setting.key, source, str(error)) from error
-    except kinds.ExplainedError as error:
-        raise SettingsError(setting.key, source, str(error)) from error
+        return read()
+    except kinds.PartFaults as error:
+        raise _together(
+            [_fault(setting, one, source(one.where)) for one in error.faults]
+        ) from error
     except (ValueError, TypeError) as error:
-        raise _not_allowed(setting, text, source) from error
+        whole = kinds.PartFault("", raw, setting.kind.allowed, error)
+        raise _fault(setting, whole, source("")) from error
 
 
-def _item_of_text(setting: Setting, text: str, source: str) -> object:
-    """One of several: the option was given more than once, and commas are its own."""
-    assert isinstance(setting.kind, kinds.ListOf)
-    kind: kinds.Kind[object] = setting.kind.kind
-    try:
-        return kind.from_text(text)
-    except (ValueError, TypeError) as error:
-        raise SettingsError(setting.key, source, f"must be {kind.allowed}", _shown(text)) from error
+def _fault(setting: Setting, part: kinds.PartFault, source: str) -> SettingsError:
+    """What is wrong with a setting, or with a part of it."""
+    if isinstance(part.cause, kinds.WrongValueError | kinds.ExplainedError):
+        return SettingsError(setting.key, source, str(part.cause), part=part.where)
+    shown = _HIDDEN if setting.is_secret else _shown(part.value)
+    return SettingsError(setting.key, source, f"must be {part.allowed}", shown, part=part.where)
 
 
-def _not_allowed(setting: Setting, raw: object, source: str) -> SettingsError:
-    shown = _HIDDEN if setting.is_secret else _shown(raw)
-    return SettingsError(setting.key, source, f"must be {setting.kind.allowed}", shown)
+def _together(faults: Sequence[SettingsError]) -> SettingsError:
+    return faults[0] if len(faults) == 1 else SettingsFaults(faults)
 
 
 def _shown(raw: object) -> str:
     text = repr(raw)
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+
+
+def settings_named(name: str) -> tuple[Setting, ...]:
+    """The setting, or all of the section, that is called *name*; empty: all.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    found = tuple(
+        setting for setting in SETTINGS if name in ("", setting.key, setting.key.partition(".")[0])
+    )
+    if not found:
+        raise _unknown(name, "argument")
+    return found
 
 
 def _unknown(key: str, source: str) -> SettingsError:
@@ -370,7 +500,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         text = setting.help.replace("%", "%%")
         if setting.off_flag:
             parser.add_argument(
-                setting.off_flag, dest=setting.key, action="store_const", const="false", help=text
+                setting.off_flag,
+                dest=setting.key,
+                action="store_const",
+                const="false",
+                help=setting.off_help.replace("%", "%%"),
             )
         elif setting.flag:
             is_list = isinstance(setting.kind, kinds.ListOf)
@@ -386,6 +520,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _default_text(setting: Setting) -> str:
     if setting.default is None:
         return ""
+    if setting.default_text:
+        return f" (default: {setting.default_text})".replace("%", "%%")
     plain = setting.kind.to_toml(setting.default).strip('"')
     return f" (default: {plain})".replace("%", "%%")
 

@@ -27,7 +27,13 @@ class TlsIdentity(Enum):
 class TlsSettings:
     """DICOM over TLS.  Without files of your own, the private CA in the data directory is used."""
 
-    enabled: bool = setting(True, kinds.Switch(), "do not serve over TLS", off_flag="--no-tls")
+    enabled: bool = setting(
+        True,
+        kinds.Switch(),
+        "serve over TLS",
+        off_flag="--no-tls",
+        off_help="do not serve over TLS",
+    )
     host: str = setting("0.0.0.0", kinds.HOST, "where to listen for TLS", "--tls-host", "H")  # noqa: S104 - mutual TLS is what may be reached from everywhere
     port: int = setting(
         2762, kinds.PORT, "port for TLS; 0: any free one, printed", "--tls-port", "N"

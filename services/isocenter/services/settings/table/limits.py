@@ -13,22 +13,34 @@ from isocenter.services.settings.table.spec import MIB, limit, seconds, setting
 class DeadlineSettings:
     """How long each wait may last; progress restarts those that measure progress."""
 
-    connect: float = seconds(10.0, "from connecting to a connection")
-    tls_handshake: float = seconds(5.0, "TLS handshake with a peer that we connect to")
+    connect: float = seconds(10.0, "until a peer that is called has taken the connection")
+    tls_handshake: float = seconds(
+        5.0, "until the TLS handshake with a peer that is called is done"
+    )
     association_request: float = seconds(
-        5.0, "from accepting a connection over TLS handshake to A-ASSOCIATE-AC; also ARTIM"
+        5.0,
+        "from a peer's connection, over its TLS handshake, to A-ASSOCIATE-AC; also ARTIM",
     )
-    association_response: float = seconds(30.0, "A-ASSOCIATE-AC from a peer")
-    idle: float = seconds(60.0, "an association on which nothing happens")
-    response: float = seconds(60.0, "a DIMSE response from a peer")
-    release: float = seconds(10.0, "A-RELEASE-RP from a peer")
-    write_blocked: float = seconds(30.0, "a peer that takes no byte")
-    suboperation: float = seconds(60.0, "a C-STORE sub-operation of C-MOVE or C-GET")
+    association_response: float = seconds(
+        30.0, "until a peer that is called answers A-ASSOCIATE-RQ"
+    )
+    idle: float = seconds(60.0, "an association on which nothing happens; then it is aborted")
+    response: float = seconds(60.0, "until a peer answers a DIMSE request")
+    release: float = seconds(10.0, "until a peer answers A-RELEASE-RQ")
+    write_blocked: float = seconds(
+        30.0, "a peer that takes no byte of what it is sent; then the association is aborted"
+    )
+    suboperation: float = seconds(
+        60.0, "until a C-STORE sub-operation of C-MOVE or C-GET is answered"
+    )
     destination: float = seconds(
-        300.0, "a C-MOVE destination with which `query.move_associations` are under way"
+        300.0,
+        "until a C-MOVE destination is free with which `query.move_associations` are under way",
     )
-    abort: float = seconds(2.0, "sending A-ABORT and closing")
-    shutdown: float = seconds(10.0, "associations that are busy when the server stops")
+    abort: float = seconds(2.0, "until A-ABORT is sent and the connection closed")
+    shutdown: float = seconds(
+        10.0, "associations that are busy when the server stops; then they are aborted"
+    )
 
 
 def default_bytes_in_flight() -> int:
@@ -48,15 +60,18 @@ class LimitSettings:
         default_bytes_in_flight,
         kinds.Integer(MIB, 1 << 40, "bytes"),
         "received and not yet written, all associations of all workers together; each worker has "
-        "an equal share (unset: a quarter of the machine's memory, at most 1 GiB)",
+        "an equal share",
+        default_text="a quarter of the machine's memory, at most 1 GiB",
     )
-    associate_pdu: int = limit("associate_pdu", 16_384, 1 << 26, "an A-ASSOCIATE PDU")
-    command_set: int = limit("command_set", 4_096, 1 << 24, "a command set")
-    identifier: int = limit("identifier", 4_096, 1 << 28, "an identifier")
+    associate_pdu: int = limit("associate_pdu", 16_384, 1 << 26, "the longest A-ASSOCIATE PDU")
+    command_set: int = limit("command_set", 4_096, 1 << 24, "the longest command set")
+    identifier: int = limit("identifier", 4_096, 1 << 28, "the longest identifier")
     identifier_elements: int = limit(
-        "identifier_elements", 1_000, 10_000_000, "elements of an identifier", ""
+        "identifier_elements", 1_000, 10_000_000, "the most elements of an identifier", ""
     )
     empty_fragments: int = limit(
-        "empty_fragments", 0, 1_000_000, "fragments without data in one message", ""
+        "empty_fragments", 0, 1_000_000, "the most fragments without data in one message", ""
     )
-    nesting: int = limit("nesting", 1, 1_000, "sequences within sequences", "")
+    nesting: int = limit(
+        "nesting", 1, 1_000, "the deepest nesting of sequences within sequences", ""
+    )

@@ -36,7 +36,7 @@ class LogSettings:
     level: LogLevel = setting(
         LogLevel.INFO,
         kinds.Choice(LogLevel),
-        "least severe lines that are written",
+        "the least severe lines that are written",
         "--log-level",
         "L",
     )
@@ -58,7 +58,13 @@ class OnAuditFailure(Enum):
 class AuditSettings:
     """The audit trail (PS3.15 A.5), in the data directory; it holds patient IDs and names."""
 
-    enabled: bool = setting(True, kinds.Switch(), "keep no audit trail", off_flag="--no-audit")
+    enabled: bool = setting(
+        True,
+        kinds.Switch(),
+        "keep an audit trail",
+        off_flag="--no-audit",
+        off_help="keep no audit trail",
+    )
     source_id: str = setting(
         "", kinds.SECRET, "Audit Source ID: how this server is called in messages (empty: AE title)"
     )
@@ -105,7 +111,13 @@ class AuditSettings:
 class MonitoringSettings:
     """Metrics and health over HTTP."""
 
-    enabled: bool = setting(True, kinds.Switch(), "answer no HTTP", off_flag="--no-monitoring")
+    enabled: bool = setting(
+        True,
+        kinds.Switch(),
+        "answer HTTP: metrics and health",
+        off_flag="--no-monitoring",
+        off_help="answer no HTTP",
+    )
     host: str = setting("127.0.0.1", kinds.HOST, "address that HTTP is answered on")
     port: int = setting(
         11180, kinds.PORT, "port for HTTP; 0 takes a free one", "--monitoring-port", "N"

@@ -75,5 +75,9 @@ class PlainSettings:
     """DICOM in the clear, on server.host and server.port."""
 
     enabled: bool = setting(
-        True, kinds.Switch(), "do not serve in the clear", off_flag="--no-plain"
+        True,
+        kinds.Switch(),
+        "serve in the clear",
+        off_flag="--no-plain",
+        off_help="do not serve in the clear",
     )

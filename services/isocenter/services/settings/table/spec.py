@@ -23,6 +23,8 @@ class Spec:
     off_flag: str = ""
     metavar: str = ""
     is_secret: bool = False
+    off_help: str = ""
+    default_text: str = ""
 
 
 def setting(
@@ -33,12 +35,22 @@ def setting(
     metavar: str = "",
     *,
     off_flag: str = "",
+    off_help: str = "",
+    default_text: str = "",
     is_secret: bool = False,
 ) -> Any:
     """A field of a section: *default*, or what makes it; what *kind* allows; *text* for ``--help``,
-    and *flag*, or for false *off_flag*, as option of ``isocenter serve``."""
+    and *flag*, or for false *off_flag* (which *off_help* explains), as option of ``isocenter
+    serve``.  *default_text* says what a default is that the machine decides."""
     spec = Spec(
-        kind=kind, help=text, flag=flag, metavar=metavar, off_flag=off_flag, is_secret=is_secret
+        kind=kind,
+        help=text,
+        flag=flag,
+        metavar=metavar,
+        off_flag=off_flag,
+        off_help=off_help,
+        default_text=default_text,
+        is_secret=is_secret,
     )
     if callable(default):
         return field(default_factory=default, metadata={"spec": spec}, repr=not is_secret)

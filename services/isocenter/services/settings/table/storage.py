@@ -62,6 +62,7 @@ class StorageSettings:
         f"where everything is kept ({IN_MEMORY}: nowhere)",
         "--data-dir",
         "DIR",
+        default_text="$XDG_DATA_HOME/isocenter, or ~/.local/share/isocenter",
     )
     accept: bool = setting(True, kinds.Switch(), "take objects from peers (C-STORE)")
     naming: NamingScheme = setting(
@@ -170,7 +171,7 @@ class TransferSyntaxSettings:
 class QuerySettings:
     """Answers to C-FIND, C-MOVE and C-GET."""
 
-    enabled: bool = setting(True, kinds.Switch(), "answer them")
+    enabled: bool = setting(True, kinds.Switch(), "answer C-FIND, C-MOVE and C-GET")
     relational: bool = setting(
         True, kinds.Switch(), "accept relational queries where a peer negotiates them"
     )
@@ -187,16 +188,16 @@ class QuerySettings:
         "was said last, or first",
     )
     max_results: int = setting(
-        0, kinds.Integer(1, 1_000_000_000, zero="no limit"), "answers to one C-FIND"
+        0, kinds.Integer(1, 1_000_000_000, zero="no limit"), "the most answers to one C-FIND"
     )
     max_suboperations: int = setting(
-        100_000, COUNT, "instances of one C-MOVE or C-GET; more get A701H"
+        100_000, COUNT, "the most instances of one C-MOVE or C-GET; more get A701H"
     )
     max_backlog: int = setting(
         500_000,
         COUNT,
-        "instances of all C-MOVE and C-GET requests together (of one worker), about 1 KiB each; "
-        "what goes beyond gets A701H",
+        "the most instances of all C-MOVE and C-GET requests together (of one worker), about 1 KiB "
+        "each; what goes beyond gets A701H",
     )
     move_associations: int = setting(
         2,

@@ -111,6 +111,8 @@ class Setting:
         default: its value when nobody sets it.
         flag: the option of ``isocenter serve`` that sets it; empty: none.
         off_flag: the option that sets it to false; empty: none.
+        off_help: what that option does.
+        default_text: what the default is where it depends on the machine.
     """
 
     key: str
@@ -121,6 +123,8 @@ class Setting:
     off_flag: str
     metavar: str
     is_secret: bool
+    off_help: str
+    default_text: str
 
     @property
     def variable(self) -> str:
@@ -150,6 +154,8 @@ def _row(key: str, spec: Spec, default: object) -> Setting:
         off_flag=spec.off_flag,
         metavar=spec.metavar,
         is_secret=spec.is_secret,
+        off_help=spec.off_help,
+        default_text=spec.default_text,
     )
 
 

@@ -50,7 +50,9 @@ class WorklistSettings:
         "what becomes of an entry whose step was discontinued",
     )
     max_results: int = setting(
-        0, kinds.Integer(1, 1_000_000_000, zero="no limit"), "answers to one worklist query"
+        0,
+        kinds.Integer(1, 1_000_000_000, zero="no limit"),
+        "the most answers to one worklist query",
     )
     keep_days: int = setting(
         30,
@@ -93,7 +95,9 @@ class Hl7Settings:
     tls: bool = setting(
         False, kinds.Switch(), "take HL7 over TLS only, with the certificates of [tls]"
     )
-    max_message_bytes: int = setting(1 << 20, kinds.Integer(1_024, 1 << 26, "bytes"), "one message")
+    max_message_bytes: int = setting(
+        1 << 20, kinds.Integer(1_024, 1 << 26, "bytes"), "the longest message of HL7"
+    )
     max_connections: int = setting(
         32, kinds.Integer(1, 10_000), "connections for HL7 at once, per worker"
     )

@@ -1,0 +1,80 @@
+"""Writes the reference page of the settings: ``reference/settings.md``.
+
+    python docs/settings_reference.py
+
+It comes from the table that settings are read by, and from what a reload exchanges; a test
+compares the page with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from isocenter.services.reloading import RELOADED
+from isocenter.services.settings.explaining import about, explain
+from isocenter.services.settings.loading import SETTINGS, Setting
+
+PAGE = Path(__file__).resolve().parent / "reference" / "settings.md"
+MAKE = "python docs/settings_reference.py"
+_HEAD = f"""\
+<!-- Made by `{MAKE}`; edit the table in the code instead. -->
+
+# The settings
+
+All that can be set. A value comes from the TOML file (`--config FILE`, or `ISOCENTER_CONFIG`), then
+from the environment, then from an option of `isocenter serve`; what comes later wins, and a list
+that is set takes the place of the one before. Paths in a file are relative to it.
+
+`isocenter config explain KEY` says the same, with what a setting is now and where that was set;
+`isocenter serve --check-config` names all faults at once. After a change, `isocenter reload` (or
+SIGHUP) suffices where it says so below, and is taken without ending an association; other settings
+need a restart.
+"""
+#: A section or setting that a page explains further.
+_PAGES = {
+    "access": "../how-to/admit-a-modality.md",
+    "audit": "../how-to/audit.md",
+    "commitment": "../how-to/storage-commitment.md",
+    "events": "../how-to/events.md",
+    "hl7": "../how-to/hl7.md",
+    "limits": "../limits.md",
+    "monitoring": "../how-to/monitor.md",
+    "mpps": "../how-to/mpps.md",
+    "retention": "../how-to/deleting.md",
+    "rules": "../how-to/rules.md",
+    "tls": "../how-to/tls-profiles.md",
+    "worklist": "../how-to/worklist.md",
+}
+_MARKUP = str.maketrans({"<": "&lt;", "*": r"\*", "_": r"\_", "|": r"\|"})
+
+
+def page() -> str:
+    """``reference/settings.md``."""
+    lines = [_HEAD]
+    for section, settings in groupby(SETTINGS, lambda setting: setting.key.partition(".")[0]):
+        lines += [f"## {section}", ""]
+        text = about(section).translate(_MARKUP)
+        more = f"[More]({_PAGES[section]})." if section in _PAGES else ""
+        if text or more:
+            lines += [" ".join(filter(None, (text, more))), ""]
+        for setting in settings:
+            lines += _entry(setting)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _entry(setting: Setting) -> Iterator[str]:
+    first, *others = explain(setting, RELOADED)
+    meaning = first.text[0].upper() + first.text[1:]
+    yield from (f"### {setting.key}", "", f"{meaning.translate(_MARKUP)}.", "")
+    for name, text in others:
+        shown = f"`{text}`" if name == "set by" else text.translate(_MARKUP)
+        if name == "default" and not setting.default_text and setting.default is not None:
+            shown = f"`{text}`"
+        yield f"- {name}: {shown}"
+    yield ""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")

@@ -1,0 +1,67 @@
+"""A setting in words: what it means, what it may be, what it is now and who set it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Container, Mapping
+from typing import NamedTuple
+
+from isocenter.services.settings.table import Setting, Settings
+
+
+class Explained(NamedTuple):
+    """One line of an explanation."""
+
+    name: str
+    text: str
+
+
+def explain(setting: Setting, reloaded: Container[str]) -> list[Explained]:
+    """What is true wherever it is set; *reloaded* are the keys that a reload takes."""
+    ways = [f"{setting.flag} {setting.metavar}"] if setting.flag else []
+    ways += [f"{setting.off_flag} (false)"] if setting.off_flag else []
+    ways.append(setting.variable)
+    if setting.is_secret:
+        ways.append(f"{setting.variable}_FILE (a file that holds it)")
+    return [
+        Explained("meaning", setting.help),
+        Explained("values", setting.kind.allowed),
+        Explained("default", default_of(setting)),
+        Explained("set by", ", ".join(ways)),
+        Explained(
+            "a change",
+            "isocenter reload suffices" if setting.key in reloaded else "needs a restart",
+        ),
+    ]
+
+
+def value_now(setting: Setting, settings: Settings, sources: Mapping[str, str]) -> Explained:
+    """What it is, and where that was set."""
+    section, _, name = setting.key.partition(".")
+    value: object = getattr(settings, section)
+    if name:
+        value = getattr(value, name)
+    return Explained("now", f"{_shown(setting, value)} ({sources.get(setting.key, 'default')})")
+
+
+def default_of(setting: Setting) -> str:
+    """The default, for people."""
+    return setting.default_text or _shown(setting, setting.default)
+
+
+def _shown(setting: Setting, value: object) -> str:
+    if value is None:
+        return "not set"
+    if setting.is_secret:
+        return "(hidden)"
+    return setting.kind.to_toml(value)
+
+
+def about(section: str) -> str:
+    """What the settings of a section are for; empty for a list of the document itself."""
+    for field in dataclasses.fields(Settings):
+        if field.name == section and inspect.isclass(field.default_factory):
+            paragraph = inspect.cleandoc(field.default_factory.__doc__ or "").partition("\n\n")[0]
+            return " ".join(paragraph.split())
+    return ""
