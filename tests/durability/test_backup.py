@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -65,6 +66,7 @@ class Load:
     ledger: Ledger
     random: Random
     is_stopped: bool = False
+    came: trio.Event = field(default_factory=trio.Event)
 
     async def run(self, studies: range) -> None:
         async with trio.open_nursery() as nursery:
@@ -92,6 +94,7 @@ class Load:
                     self.ledger.begun[item.uid] = item
                     assert await sender.store(item) == SUCCESS
                     self.ledger.acknowledged[item.uid] = item
+                    self.came.set()
         except ConnectionLost:
             pass
 
@@ -99,7 +102,8 @@ class Load:
         """So many more are acknowledged."""
         wanted = len(self.ledger.acknowledged) + number
         while len(self.ledger.acknowledged) < wanted:
-            await trio.lowlevel.checkpoint()
+            self.came = trio.Event()
+            await self.came.wait()
 
 
 class Backup:
@@ -125,13 +129,21 @@ class Backup:
 
     async def until(self, pattern: str, size: int) -> None:
         """A file of the unfinished generation has got so large, or the backup has ended."""
-        assert self.process is not None
-        while self.process.poll() is None:
+        process = self.process
+        assert process is not None
+
+        def look() -> bool:
             for path in self._folder.glob(f"generations/*.partial/{pattern}"):
                 with suppress(FileNotFoundError):
                     if path.stat().st_size >= size:
-                        return
-            await trio.to_thread.run_sync(os.sched_yield)
+                        return True
+            # There is nothing to be woken by.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.005)
+            return process.returncode is not None
+
+        while not await trio.to_thread.run_sync(look):
+            pass
 
     def wait(self) -> tuple[int, str]:
         assert self.process is not None
@@ -141,12 +153,28 @@ class Backup:
 
 def check_restored(data_dir: Path, promised: Mapping[str, Item], ledger: Ledger) -> None:
     kept = by_uid(sorted((data_dir / "objects").rglob("*.dcm")))
+    trashed = by_uid(sorted((data_dir / "trash").glob("*/*.dcm")))
+    # What was deleted meanwhile is in one of both, as of the moment of the backup.
+    assert not kept.keys() & trashed.keys()
+    kept |= trashed
     assert promised.keys() <= kept.keys(), f"{len(promised.keys() - kept.keys())} are lost"
     for uid, path in kept.items():
         last = ledger.begun[uid]
         first = promised[uid].version if uid in promised else 1
         versions = [replace(last, version=version) for version in range(first, last.version + 1)]
         assert data_set_bytes(path) in [version.data_set() for version in versions], uid
+
+
+async def delete(archive: ServedArchive, uids: Sequence[str]) -> None:
+    """As an operator does, beside server and backup."""
+    words = [word for uid in uids for word in ("--instance", uid)]
+    if words:
+        call = partial(
+            isocenter_command, "delete", *words, "--reason", "a test", "--yes", "--data-dir",
+            archive.data_dir,
+        )  # fmt: skip
+        done = await trio.to_thread.run_sync(call)
+        assert done.returncode == 0, done.stdout
 
 
 async def test_what_was_acknowledged_before_a_backup_began_is_in_it(tmp_path: Path) -> None:
@@ -166,6 +194,10 @@ async def test_what_was_acknowledged_before_a_backup_began_is_in_it(tmp_path: Pa
                 await load.until(random.randint(1, MOST_BEFORE))
                 backup.start()
                 await backup.until(*random.choice(MOMENTS))
+                if number:
+                    victims = random.sample(sorted(backup.promised), 3)
+                    ours = [uid for uid in victims if ledger.begun[uid].study < studies.start]
+                    nursery.start_soon(delete, archive, ours)
                 if victim == "server":
                     archive.process.kill()
                 elif victim == "backup" and backup.process is not None:
