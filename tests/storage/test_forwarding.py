@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from isocenter.services.archive.deletion import DeletedStudy, Deletion, DeletionCause
+from isocenter.services.archive.holds import StudyHold
 from isocenter.services.commitment.transaction import Reference
 from isocenter.services.events.completion import CompletionRules
 from isocenter.services.forwarding.queue import (
@@ -29,6 +30,7 @@ from isocenter.storage.event_desk import EventDesk, EventSelection
 from isocenter.storage.forwarding import SqliteForwards
 from isocenter.storage.forwarding_records import CLAIM, DUE_DESTINATIONS, release_forward_claims
 from isocenter.storage.migrations import migrate
+from isocenter.storage.retention import SqliteHolds
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.study_completion import EventWriter
 
@@ -440,6 +442,25 @@ async def test_what_is_promised_is_not_deleted(
         assert leaves or although_promised or requester in row.last_fault
         # Nothing is looked at again and again.
         assert await queue.delete_committed(9) == Deletion()
+
+
+@pytest.mark.parametrize("although_promised", [False, True])
+async def test_what_is_held_is_not_deleted(although_promised: bool) -> None:
+    async with open_sqlite_index(":memory:") as index:
+        queue = Queue(index, although_promised=although_promised)
+        await queue.store(1, to("A", commit=True, delete_after=True))
+        await sent(queue, 1)
+        (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
+        assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
+        study = (await index.get([uid(1)]))[uid(1)].study_instance_uid
+        holds = SqliteHolds(index)
+        await holds.add(StudyHold(study_instance_uid=study, reason="x", actor="y", at=0.0))
+        deletion = await queue.delete_committed(9)
+        assert (list(deletion.instances), list(deletion.kept)) == ([], [uid(1)])
+        assert await index.get([uid(1)])
+        row = await queue.only_row()
+        assert row.state is FAILED
+        assert "is held" in row.last_fault
 
 
 async def test_what_leaves_is_an_event_in_the_same_transaction(queue: Queue) -> None:

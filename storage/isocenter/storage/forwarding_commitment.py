@@ -57,6 +57,11 @@ _PROMISED_BACK: Final = """
 _PROMISED_BACK_FAULT: Final = (
     "not deleted: this archive has promised the destination to keep it as well"
 )
+_HELD: Final = """
+    SELECT forward_pk FROM forward JOIN study_hold USING (study_instance_uid)
+    WHERE forward_pk IN (SELECT value FROM json_each(?))
+"""
+_HELD_FAULT: Final = "not deleted: its study is held (isocenter hold list)"
 _PROMISED_FAULT: Final = "not deleted: this archive has promised {} to keep it"
 
 
@@ -191,4 +196,6 @@ def _promises(
     numbers = orjson.dumps([number for number, _ in rows]).decode()
     for (number,) in connection.execute(_PROMISED_BACK, (numbers,)):
         faults[number] = _PROMISED_BACK_FAULT
+    for (number,) in connection.execute(_HELD, (numbers,)):
+        faults[number] = _HELD_FAULT
     return faults

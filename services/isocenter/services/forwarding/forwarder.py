@@ -137,7 +137,7 @@ class Forwarder:
                 )
             if deletion.kept:
                 log.warning(
-                    "%d objects are committed elsewhere, but promised to others, and stay; "
+                    "%d objects are committed elsewhere, but promised to others or held, and stay; "
                     "see isocenter queue list --state failed",
                     len(deletion.kept),
                 )
