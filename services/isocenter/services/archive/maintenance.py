@@ -413,7 +413,8 @@ async def _scan(
     archive: Archive, reader: ObjectReader, transfer_syntax_uid: str, offset: int
 ) -> ScannedObject:
     scan = archive.scan(transfer_syntax_uid)
-    await _feed(reader.read, offset, scan.feed)
+    # A scan keeps nothing of what it is fed: pieces from the network are used again, too.
+    await _feed(reader.view, offset, scan.feed)
     return scan.finish()
 
 
