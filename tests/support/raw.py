@@ -21,6 +21,7 @@ from isocenter.engine.items import (
     UserInformation,
 )
 from isocenter.engine.limits import DEFAULT_LIMITS
+from isocenter.engine.negotiation import Acceptor, Offer, negotiate
 from isocenter.engine.pdu import (
     Abort,
     AssociateAccept,
@@ -29,7 +30,11 @@ from isocenter.engine.pdu import (
     Pdu,
     PduType,
 )
-from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from isocenter.engine.uid import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    VERIFICATION,
+)
 
 #: Seconds of real time before a test that waits for the other side fails.
 PATIENCE = 20.0
@@ -235,3 +240,45 @@ async def raw_peer(
     finally:
         with trio.CancelScope(shield=True):
             await trio.aclose_forcefully(stream)
+
+
+@asynccontextmanager
+async def raw_acceptor(patience: float = PATIENCE) -> AsyncIterator[tuple[int, RawAcceptor]]:
+    """A port of this machine, and who takes the one connection that comes to it."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    acceptor = RawAcceptor(listener, patience)
+    try:
+        yield listener.socket.getsockname()[1], acceptor
+    finally:
+        with trio.CancelScope(shield=True):
+            await listener.aclose()
+            if acceptor.stream is not None:
+                await trio.aclose_forcefully(acceptor.stream)
+
+
+class RawAcceptor:
+    """The side of a `RawPeer` that is called."""
+
+    def __init__(self, listener: trio.SocketListener, patience: float) -> None:
+        self._listener = listener
+        self._patience = patience
+        self.stream: trio.abc.Stream | None = None
+
+    async def connected(self) -> RawPeer:
+        """Who has connected, before it says a word."""
+        with trio.fail_after(self._patience):
+            self.stream = await self._listener.accept()
+        return RawPeer(self.stream, self._patience)
+
+    async def associated(self) -> RawPeer:
+        """Who has associated; everything that it proposed is accepted."""
+        peer = await self.connected()
+        request = await peer.pdu()
+        assert isinstance(request, AssociateRequest), request
+        syntaxes = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+        offer = Offer(transfer_syntaxes=syntaxes, scu_role=True, scp_role=True)
+        acceptor = Acceptor(offer=lambda _: offer, max_pdu_length=16_384)
+        answer = negotiate(request, acceptor)
+        assert isinstance(answer, AssociateAccept), answer
+        await peer.send(pdu.encode_associate_accept(answer))
+        return peer

@@ -338,6 +338,11 @@ async def open_association(
 ) -> AsyncIterator[ClientAssociation]:
     """An association with *peer*, released at the end, aborted when the body raises.
 
+    When the body raises, is cancelled or interrupted (Ctrl-C), the peer is told: C-CANCEL-RQ for
+    what is outstanding and can be cancelled, then A-ABORT.  For the end of what was cancelled, and
+    for the peer to close, it waits for `Deadlines.abort` each at most; cancellation from outside
+    does not cut that short.  What the body raised goes on as it is, in no exception group.
+
     Args:
         contexts: abstract syntaxes with their transfer syntaxes, at most 128; the same abstract
             syntax may stand several times.
@@ -375,26 +380,57 @@ async def open_association(
         transport, Role.REQUESTOR, provider=perform, deadlines=deadlines, limits=limits
     )
     client = ClientAssociation(task)
-    failure: Exception | None = None
+    failure: BaseException | None = None
+    fault: BaseException | None = None
+    finished = trio.Event()
+    # Who is cancelled still has to tell the peer, and what the peer says then has to be read: so
+    # the reader outlives the body, and ends by `reading` and nothing else.
+    reading, using = trio.CancelScope(shield=True), trio.CancelScope()
+
+    async def read() -> None:
+        nonlocal fault
+        try:
+            with reading:
+                await task.run()
+        except BaseException as error:  # a nursery would wrap it
+            fault = _alone(error)
+            using.cancel()
+        finally:
+            finished.set()
+
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(task.run)
+            nursery.start_soon(read)
             try:
-                await _establish(task, request)
-                yield client
-                await task.release()
-            except Exception as error:
-                # The nursery would wrap it: whoever opened the association sees its own.
-                failure = error
-                await task.abort()
-            with trio.move_on_after(deadlines.abort):
-                await task.closed.wait()
-            nursery.cancel_scope.cancel()
+                try:
+                    with using:
+                        await _establish(task, request)
+                        yield client
+                        await task.release()
+                except BaseException as error:
+                    failure = error
+                    await task.give_up()
+                with trio.move_on_after(deadlines.abort, shield=True):
+                    await task.closed.wait()
+            finally:
+                reading.cancel()
+            with trio.CancelScope(shield=True):
+                await finished.wait()
     finally:
         with trio.CancelScope(shield=True):
             await transport.aclose()
+    # Whoever opened the association sees its own, and not a group of it.
+    if fault is not None:
+        raise fault
     if failure is not None:
         raise failure
+
+
+def _alone(error: BaseException) -> BaseException:
+    """Of a group of one, the one: who presses Ctrl-C expects `KeyboardInterrupt`."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def _establish(task: AssociationTask, request: AssociateRequest) -> None:

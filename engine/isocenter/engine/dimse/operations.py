@@ -53,7 +53,7 @@ from isocenter.engine.errors import (
 )
 
 #: Those with pending responses and C-CANCEL (PS3.7 9.1.2 to 9.1.4).
-_CANCELLABLE: Final = frozenset({CFindRequest, CGetRequest, CMoveRequest})
+CANCELLABLE: Final = frozenset({CFindRequest, CGetRequest, CMoveRequest})
 _UNTRACKED: Final = frozenset({UnrecognizedMessage, UnrecognizedMessageResponse})
 _LAST_MESSAGE_ID: Final = 0xFFFF
 _COMMAND_FIELDS: Final = {rule.message_class: rule.command_field for rule in MESSAGES}
@@ -211,7 +211,7 @@ class Operations:
     def _cancelled(self, context_id: int, cancel: CCancelRequest) -> Outstanding:
         message_id = cancel.message_id_being_responded_to
         held = self.invoked.get(message_id)
-        if held is None or held.kind not in _CANCELLABLE or held.context_id != context_id:
+        if held is None or held.kind not in CANCELLABLE or held.context_id != context_id:
             raise LocalProtocolError(
                 f"C-CANCEL-RQ for Message ID {message_id}: nothing that can be cancelled is "
                 "outstanding (PS3.7 9.3.2.3)"
@@ -243,14 +243,14 @@ class Operations:
     def _receive_cancel(self, cancel: CCancelRequest) -> Message | None:
         message_id = cancel.message_id_being_responded_to
         held = self.performed.get(message_id)
-        if held is None or held.kind not in _CANCELLABLE:
+        if held is None or held.kind not in CANCELLABLE:
             return None
         self.performed[message_id] = Outstanding(held.context_id, held.kind, is_cancelled=True)
         return cancel
 
 
 def _ends(held: Outstanding, status: int) -> bool:
-    return held.kind not in _CANCELLABLE or is_final(status)
+    return held.kind not in CANCELLABLE or is_final(status)
 
 
 def _duplicate(request: Request) -> UnrecognizedMessage:

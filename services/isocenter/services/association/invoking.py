@@ -8,8 +8,9 @@ import trio
 
 from isocenter.engine import commands
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dimse.messages import Request
-from isocenter.engine.errors import DeadlineExceeded
+from isocenter.engine.dimse.messages import CCancelRequest, Request
+from isocenter.engine.dimse.operations import CANCELLABLE
+from isocenter.engine.errors import AssociationError, DeadlineExceeded, LocalProtocolError
 from isocenter.services.association.sending import Part, Sending
 from isocenter.services.operations import Invocation, ReceivedResponse
 
@@ -75,6 +76,37 @@ class Invoking(Sending):
                 await self._invocation_ended.wait()
         if scope.cancelled_caught:
             raise await self.no_response()
+
+    async def give_up(self) -> None:
+        """Tell the peer that nobody waits for it any more: C-CANCEL-RQ for each C-FIND, C-GET and
+        C-MOVE that is outstanding, and once they have ended, or `Deadlines.abort` has, A-ABORT.
+        It is not cut short when the caller is cancelled.
+        """
+        for invocation in tuple(self._invocations):
+            self.finish(invocation)
+        with trio.move_on_after(self.deadlines.abort, shield=True):
+            try:
+                await self._cancel_all()
+            except (AssociationError, LocalProtocolError):
+                pass  # it has ended, or this one has
+        await self.abort()
+
+    async def _cancel_all(self) -> None:
+        """C-CANCEL-RQ for what is outstanding, and wait for its end; what somebody has cancelled
+        before has had its time."""
+        invoked = self._engine.operations.invoked
+        cancelled = []
+        for message_id, held in tuple(invoked.items()):
+            if held.kind in CANCELLABLE and not held.is_cancelled and self._may_speak():
+                cancel = CCancelRequest(message_id_being_responded_to=message_id)
+                await self.send(commands.SendMessage(held.context_id, cancel))
+                cancelled.append(message_id)
+        while self._end_reason is None and any(each in invoked for each in cancelled):
+            await self._invocation_ended.wait()
+
+    def _may_speak(self) -> bool:
+        """Whether a message can be framed: nothing else is half sent."""
+        return not (self._cut or self._engine.is_sending_data_set)
 
     async def no_response(self) -> DeadlineExceeded:
         """Give the association up because the peer does not answer; what to raise."""

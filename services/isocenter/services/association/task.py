@@ -38,8 +38,8 @@ class AssociationTask(Invoking, Performing):
     async def run(self) -> None:
         """Read until the association has ended and the connection is closed.
 
-        Cancelled from outside it closes the connection without a word; call `abort` first
-        to tell the peer.
+        Cancelled from outside it sends A-ABORT, as far as that takes no longer than
+        `Deadlines.abort`, and closes the connection.
         """
         try:
             async with trio.open_nursery() as nursery:
@@ -52,8 +52,8 @@ class AssociationTask(Invoking, Performing):
                     self._nursery = None  # it may close at any time, and takes no more tasks
                 self.released = self._end_reason is None
                 self._end(AssociationError("the association was released"))
-        except Exception:
-            await self.abort()  # the peer learns that we failed
+        except BaseException:
+            await self.abort()  # the peer learns that we failed, or are not wanted any more
             raise
         finally:
             self._end(AssociationError("the association was closed here"))
