@@ -271,6 +271,7 @@ class InstancesSent:
         sent, unsent: likewise, how many were, with a warning or not, and how many failed;
             a cancel leaves others.
         completed, failed, warning: sub-operations (PS3.4 C.4.2.1.6).
+        why: the first cause of those that failed, or that ended it early, in words.
     """
 
     caller: Caller
@@ -285,6 +286,25 @@ class InstancesSent:
     status: int | None
     sent: Mapping[str, int] = field(default_factory=dict)
     unsent: Mapping[str, int] = field(default_factory=dict)
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrieveFailed:
+    """A C-GET or C-MOVE was answered with a failure before anything could be sent.
+
+    Attributes:
+        destination: AE title that was to get the instances; of a C-GET, the caller's.
+        studies: Study Instance UIDs that the identifier names.
+        why: in words, as in the log.
+    """
+
+    caller: Caller
+    command: str
+    destination: str
+    studies: tuple[str, ...]
+    status: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -424,6 +444,7 @@ Notice = (
     | QueryAnswered
     | TransferBegun
     | InstancesSent
+    | RetrieveFailed
     | PerformedStepChanged
     | CommitmentDone
     | TrashSeen

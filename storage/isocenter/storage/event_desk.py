@@ -4,10 +4,15 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from time import time
+from typing import Final
+
+import orjson
 
 from isocenter.services.events.event import StoredEvent
 from isocenter.storage.events import (
@@ -21,6 +26,12 @@ from isocenter.storage.events import (
 )
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import transaction
+
+#: Fields of events that hold an AE title.
+_AE_TITLES: Final = (
+    "source_ae_title", "calling_ae_title", "called_ae_title", "requester", "station_ae_title",
+    "destination",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +93,34 @@ class EventSelection:
 
     Attributes:
         after: the number of the last that was read.
+        ae_title: took part, in whatever part.
+        since, until: seconds since 1970; *until* is not among them.
     """
 
     after: int | None = None
     kinds: Sequence[str] = ()
     study_instance_uid: str | None = None
+    ae_title: str | None = None
+    modality: str | None = None
+    since: float | None = None
+    until: float | None = None
     limit: int = 100
+
+    def admits(self, event: StoredEvent) -> bool:
+        """Whether the fields of *event* are as wanted; the rest the database selects."""
+        fields = event.members()
+        if self.ae_title is not None and not any(
+            fields.get(name) == self.ae_title for name in _AE_TITLES
+        ):
+            return False
+        return self.modality is None or self.modality in (
+            fields.get("modality"),
+            *_listed(fields.get("modalities")),
+        )
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 class EventDesk:
@@ -151,15 +184,32 @@ def _select(connection: sqlite3.Connection, selection: EventSelection) -> list[S
         f"SELECT {EVENT_COLUMNS} FROM event WHERE event_pk > :after "
         f"AND (:kinds = '[]' OR {OF_KINDS}) "
         "AND (:study IS NULL OR study_instance_uid = :study) "
-        f"ORDER BY event_pk {order} LIMIT :limit",
+        "AND (:since IS NULL OR at >= :since) AND (:until IS NULL OR at < :until) "
+        # LIKE only spares most of the others: databases differ on the case of letters.
+        "AND (:ae_title IS NULL OR body LIKE :ae_title ESCAPE '!') "
+        "AND (:modality IS NULL OR body LIKE :modality ESCAPE '!') "
+        f"ORDER BY event_pk {order}",
         {
             "after": selection.after or 0,
             "kinds": json_list(selection.kinds),
             "study": selection.study_instance_uid,
-            "limit": selection.limit,
+            "since": selection.since,
+            "until": selection.until,
+            "ae_title": _holding(selection.ae_title),
+            "modality": _holding(selection.modality),
         },
-    ).fetchall()
-    return [stored_event(row) for row in (reversed(rows) if selection.after is None else rows)]
+    )
+    wanted = (event for row in rows if selection.admits(event := stored_event(row)))
+    found = list(islice(wanted, selection.limit))
+    return found if selection.after is not None else found[::-1]
+
+
+def _holding(value: str | None) -> str | None:
+    """The pattern of a JSON text that holds *value* as a string."""
+    if value is None:
+        return None
+    text = orjson.dumps(value).decode()
+    return "%" + re.sub("[!%_]", r"!\g<0>", text) + "%"
 
 
 def _consumers(

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from isocenter.services.events.event import AssociationRefused, Event, StoredEvent
+from isocenter.services.events.event import Event, Incident, StoredEvent
 from isocenter.services.events.outbox import Lane
 from isocenter.storage.query_sql import sound
 from isocenter.storage.sqlite_index import SqliteIndex
@@ -88,7 +88,7 @@ class SqliteOutbox:
         if not known.issuperset(consumers):
             await self._index.write(_begin, sorted(consumers))
 
-    async def write(self, events: Sequence[AssociationRefused]) -> None:
+    async def write(self, events: Sequence[Incident]) -> None:
         """See `Outbox.write`."""
         await self._index.write(_write, events, self._now())
 
@@ -243,9 +243,7 @@ def _begin(connection: sqlite3.Connection, consumers: Sequence[str]) -> None:
         )
 
 
-def _write(
-    connection: sqlite3.Connection, events: Sequence[AssociationRefused], now: float
-) -> None:
+def _write(connection: sqlite3.Connection, events: Sequence[Incident], now: float) -> None:
     with transaction(connection):
         insert_events(connection, events, now)
 

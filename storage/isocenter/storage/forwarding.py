@@ -207,10 +207,15 @@ class SqliteForwards:
     # For people.
 
     async def rows(
-        self, *, state: ForwardState | None = None, destination: str = "", limit: int
+        self,
+        *,
+        state: ForwardState | None = None,
+        unsent: bool = False,
+        destination: str = "",
+        limit: int,
     ) -> Sequence[ForwardRow]:
-        """Records, the latest first."""
-        choice = records.choice(state, destination, ())
+        """Records, the latest first; *unsent*: of what has not arrived."""
+        choice = records.choice(state, destination, (), unsent=unsent)
         return await self._index.read(records.rows, choice, limit)
 
     async def destinations(self) -> Sequence[DestinationRow]:

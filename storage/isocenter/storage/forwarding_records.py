@@ -104,7 +104,8 @@ _SHOWN: Final = (
 )
 #: Which records are meant; an empty list of numbers, or an empty text, leaves that open.
 _CHOSEN: Final = """
-    (:state = '' OR state = :state) AND (:destination = '' OR destination = :destination)
+    (:state = '' OR state = :state) AND (:unsent = 0 OR state IN ('due', 'failed'))
+    AND (:destination = '' OR destination = :destination)
     AND (:numbers = '[]' OR forward_pk IN (SELECT value FROM json_each(:numbers)))
 """
 #: So many records are forgotten, or sent anew, in one transaction: others want to write as well.
@@ -218,10 +219,15 @@ def rows(connection: sqlite3.Connection, chosen: dict[str, object], limit: int) 
 
 
 def choice(
-    state: ForwardState | None, destination: str, numbers: Sequence[int]
+    state: ForwardState | None,
+    destination: str,
+    numbers: Sequence[int],
+    *,
+    unsent: bool = False,
 ) -> dict[str, object]:
-    """Values for `_CHOSEN`."""
+    """Values for `_CHOSEN`; *unsent*: what has not arrived, with what was given up."""
     return {
+        "unsent": int(unsent),
         "state": "" if state is None else state.value,
         "destination": destination,
         "numbers": orjson.dumps(list(numbers)).decode(),

@@ -110,7 +110,7 @@ async def test_studies(where: list[str], capsys: Output) -> None:
         (["tail", "--study", "1*2"], "is no UID"),
         (["replay", "--consumer", "ris"], "--from --since is required"),
         (["replay", "--consumer", "ris", "--from", "0"], "not a whole number from 1"),
-        (["replay", "--consumer", "ris", "--since", "soon"], "is no time; write 2026-11-21"),
+        (["replay", "--consumer", "ris", "--since", "soon"], "is no time; write today"),
         (["studies", "--state", "open"], "invalid choice"),
         ([], "required: ACTION"),
     ],

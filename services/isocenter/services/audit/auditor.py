@@ -45,6 +45,7 @@ from isocenter.services.notices import (
     Notice,
     QueryAnswered,
     Refusal,
+    RetrieveFailed,
     ServerStarted,
     ServerStopped,
     TransferBegun,
@@ -69,6 +70,8 @@ AGAIN_AFTER_SECONDS: Final = 300.0
 _IDENTITY_REASONS: Final = frozenset({1, 3, 7})
 _REFUSALS: Final = frozenset({Refusal.TLS_HANDSHAKE, Refusal.WRONG_PROTOCOL, Refusal.ADDRESS})
 
+#: What is told for each study, with its patient.
+_OfStudies = TransferBegun | InstancesSent | RetrieveFailed
 #: Patients by Study Instance UID, of those that are known.
 Patients = Callable[[Sequence[str]], Awaitable[Mapping[str, Patient]]]
 
@@ -153,7 +156,7 @@ class Auditor:
         self._patients = patients
         self._received = Received(here, self.tell)
         self._alerts = Alerts(self.tell)
-        self._lookups: deque[tuple[datetime, TransferBegun | InstancesSent]] = deque()
+        self._lookups: deque[tuple[datetime, _OfStudies]] = deque()
         self._came = Broadcast()
         self._lookup_came = Broadcast()
         self._writing = threading.Lock()
@@ -178,7 +181,7 @@ class Auditor:
         if switches.query:
             handlers[QueryAnswered] = lambda notice: self.tell(events.query(self._here, notice))
         if switches.retrieve:
-            handlers |= {TransferBegun: self._look_up, InstancesSent: self._look_up}
+            handlers |= dict.fromkeys((TransferBegun, InstancesSent, RetrieveFailed), self._look_up)
         if switches.authentication:
             handlers[AssociationEstablished] = self._authenticated
         if switches.security_alerts:
@@ -260,7 +263,7 @@ class Auditor:
 
     # Patients of what is sent.
 
-    def _look_up(self, notice: TransferBegun | InstancesSent) -> None:
+    def _look_up(self, notice: _OfStudies) -> None:
         now = datetime.now(UTC)
         if len(self._lookups) >= MOST_LOOKUPS:
             self._tell_transfer(now, notice, {})
@@ -288,13 +291,16 @@ class Auditor:
     def _tell_transfer(
         self,
         time: datetime,
-        notice: TransferBegun | InstancesSent,
+        notice: _OfStudies,
         patients: Mapping[str, Patient],
     ) -> None:
-        for study in notice.studies:
+        studies = notice.studies or ([""] if isinstance(notice, RetrieveFailed) else [])
+        for study in studies:
             patient = patients.get(study, Patient())
             if isinstance(notice, TransferBegun):
                 messages = [events.begin_transferring(self._here, notice, study, patient)]
+            elif isinstance(notice, RetrieveFailed):
+                messages = [events.retrieve_failed(self._here, notice, study, patient)]
             else:
                 messages = [
                     events.instances_sent(

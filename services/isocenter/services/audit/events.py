@@ -40,6 +40,7 @@ from isocenter.services.notices import (
     InstancesDeleted,
     InstancesSent,
     QueryAnswered,
+    RetrieveFailed,
     TransferBegun,
 )
 
@@ -160,10 +161,32 @@ def instances_sent(
         event=EventId.INSTANCES_TRANSFERRED,
         action=Action.READ,
         outcome=Outcome.MINOR_FAILURE if failed else Outcome.SUCCESS,
-        description=f"{sent.command} sub-operations failed" if failed else "",
+        description=_failure(f"{sent.command} sub-operations failed", sent.why) if failed else "",
         participants=_retrieval(here, sent),
         objects=(_study(study, _of_one_class(sent.sop_classes, count)), _patient(patient)),
     )
+
+
+def retrieve_failed(
+    here: Here, failed: RetrieveFailed, study: str, patient: Patient
+) -> AuditMessage:
+    """A.5.3.7: a C-MOVE or C-GET was answered with a failure before anything was sent."""
+    objects = (_patient(patient),)
+    return AuditMessage(
+        event=EventId.INSTANCES_TRANSFERRED,
+        action=Action.READ,
+        outcome=Outcome.MINOR_FAILURE,
+        description=_failure(
+            f"{failed.command} to {failed.destination} failed, status {failed.status:04X}H",
+            failed.why,
+        ),
+        participants=_retrieval(here, failed),
+        objects=(_study(study, {"": 0}), *objects) if study else objects,
+    )
+
+
+def _failure(what: str, why: str) -> str:
+    return f"{what}: {why}"[:_LONGEST_TEXT] if why else what
 
 
 def instances_received(
@@ -454,7 +477,9 @@ def _address(address: str) -> Participant:
     return Participant(user_id=host, is_requestor=False, access_point=host)
 
 
-def _retrieval(here: Here, sent: InstancesSent | TransferBegun) -> tuple[Participant, ...]:
+def _retrieval(
+    here: Here, sent: InstancesSent | TransferBegun | RetrieveFailed
+) -> tuple[Participant, ...]:
     """Us as the source, who gets it, and of a C-MOVE who asked; what a rule sends on (C-STORE)
     nobody but we ourselves have asked for."""
     if sent.command == "C-GET":
@@ -467,7 +492,7 @@ def _retrieval(here: Here, sent: InstancesSent | TransferBegun) -> tuple[Partici
         ae_titles=(sent.destination,),
         is_requestor=False,
         role=codes.DESTINATION,
-        access_point=host_of(sent.destination_address),
+        access_point="" if isinstance(sent, RetrieveFailed) else host_of(sent.destination_address),
     )
     if sent.command == "C-STORE":
         return (here.participant(codes.SOURCE, is_requestor=True), destination)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -91,14 +91,21 @@ class Selection:
 
     Attributes:
         event: a code, or a part of a Code Meaning, of event or type.
+        patient_id: whose objects came, were sent or deleted; or that a query asked for.
     """
 
     since: datetime | None = None
     until: datetime | None = None
     event: str = ""
     ae_title: str = ""
+    patient_id: str = field(default="", repr=False)
 
     def admits(self, record: Record) -> bool:
+        return self._admits(record) and (
+            not self.patient_id or _is_about(record.entry.message, self.patient_id)
+        )
+
+    def _admits(self, record: Record) -> bool:
         entry = record.entry
         if self.ae_title and self.ae_title not in entry.ae_titles:
             return False
@@ -119,6 +126,44 @@ class Selection:
         )
 
 
+def _is_about(message: str, patient_id: str) -> bool:
+    """Whether a message names the patient, or is of a query for this Patient ID."""
+    wanted = patient_id.strip()
+    root = _parsed(message)
+    if root is None:
+        return False
+    for each in root.iter("ParticipantObjectIdentification"):
+        if each.get("ParticipantObjectTypeCodeRole") == _PATIENT_ROLE:
+            if each.get("ParticipantObjectID", "").strip() == wanted:
+                return True
+        elif (query := each.findtext("ParticipantObjectQuery")) is not None:
+            syntax = next(
+                (
+                    _decoded(detail).decode("ascii", "replace")
+                    for detail in each.iter("ParticipantObjectDetail")
+                    if detail.get("type") == "TransferSyntax"
+                ),
+                "",
+            )
+            if wanted in _asked_patients(query, syntax):
+                return True
+    return False
+
+
+def _asked_patients(query: str, transfer_syntax_uid: str) -> frozenset[str]:
+    """Patient IDs that an identifier asks for; none of one that cannot be read, or is cut."""
+    # Reads slowly and is needed seldom.
+    from isocenter.engine.dataset import DataSetError
+    from isocenter.services.query_retrieve.identifier_keys import read_identifier
+
+    try:
+        identifier = read_identifier(base64.b64decode(query), transfer_syntax_uid)
+        values = str(identifier.get("PatientID") or "")
+    except (DataSetError, ValueError, KeyError):
+        return frozenset()
+    return frozenset(value.strip() for value in values.split("\\") if value.strip())
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What a line about a record says, without patients.
@@ -137,16 +182,10 @@ _PATIENT_ROLE: Final = "1"
 
 
 def summarize(record: Record) -> Summary:
-    """What the message of *record* says, in short; nothing of a message that is not XML.
-
-    Our own messages have no document type, so that nothing in them expands.
-    """
-    if "<!" in record.entry.message:
+    """What the message of *record* says, in short; nothing of a message that is not XML."""
+    root = _parsed(record.entry.message)
+    if root is None:
         return Summary((), (), "not a message of ours")
-    try:
-        root = ET.fromstring(record.entry.message)  # noqa: S314 - no document type, see above
-    except ET.ParseError:
-        return Summary((), (), "not XML")
     participants = [_participant(each) for each in root.iter("ActiveParticipant")]
     objects = [
         _object(each)
@@ -158,6 +197,23 @@ def summarize(record: Record) -> Summary:
         tuple(objects),
         root.findtext("EventIdentification/EventOutcomeDescription", ""),
     )
+
+
+def _parsed(message: str) -> ET.Element | None:
+    """A message as XML; None: it is none of ours.
+
+    Ours have no document type, so that nothing in them expands.
+    """
+    if "<!" in message:
+        return None
+    try:
+        return ET.fromstring(message)  # noqa: S314 - no document type, see above
+    except ET.ParseError:
+        return None
+
+
+def _decoded(detail: ET.Element) -> bytes:
+    return base64.b64decode(detail.get("value", ""))
 
 
 def _participant(element: ET.Element) -> str:
@@ -174,7 +230,7 @@ def _object(element: ET.Element) -> str:
         text += f" ({sum(counts)} instances)"
     for detail in element.iter("ParticipantObjectDetail"):
         if detail.get("type") in {"Alert Description", "NumberOfMatches"}:
-            value = base64.b64decode(detail.get("value", "")).decode("utf-8", "replace")
+            value = _decoded(detail).decode("utf-8", "replace")
             text += (
                 f" ({value} matches)" if detail.get("type") == "NumberOfMatches" else f": {value}"
             )

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Final
 
@@ -23,7 +22,7 @@ from isocenter.services.audit.reading import Cursor, Selection, read_on, summari
 from isocenter.services.audit.trail import read_key, segments_of
 from isocenter.services.audit.verifying import Verdict, verify
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.common import UsageError, add_output_options
+from isocenter.services.cli.common import UsageError, add_output_options, point_in_time
 from isocenter.services.cli.db import add_archive_options, archive_settings
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
@@ -40,6 +39,7 @@ examples:
   isocenter audit verify --checkpoint 952:DIGEST
   isocenter audit show --since 2026-11-21 --event query --ae CT1
   isocenter audit show --event 110113 --json
+  isocenter audit show --patient 4711 --since yesterday
   isocenter audit tail -f
   isocenter audit export --until 2026-12-01 -o november.jsonl
 
@@ -107,8 +107,8 @@ def _add_verify_options(action: argparse.ArgumentParser) -> None:
 
 
 def _add_reading_options(action: argparse.ArgumentParser, name: str) -> None:
-    action.add_argument("--since", type=_time, metavar="TIME", help="records from then on")
-    action.add_argument("--until", type=_time, metavar="TIME", help="records before then")
+    action.add_argument("--since", type=point_in_time, metavar="TIME", help="records from then on")
+    action.add_argument("--until", type=point_in_time, metavar="TIME", help="records before then")
     action.add_argument(
         "--event",
         default="",
@@ -117,6 +117,12 @@ def _add_reading_options(action: argparse.ArgumentParser, name: str) -> None:
     )
     action.add_argument(
         "--ae", dest="ae_title", default="", metavar="AET", help="an AE title that took part"
+    )
+    action.add_argument(
+        "--patient",
+        default="",
+        metavar="ID",
+        help="a Patient ID: what was stored, sent, deleted and asked of this patient",
     )
     if name == "export":
         action.add_argument(
@@ -255,6 +261,7 @@ async def _read(arguments: argparse.Namespace, folder: Path) -> None:
         until=arguments.until,
         event=arguments.event,
         ae_title=arguments.ae_title,
+        patient_id=arguments.patient,
     )
     if arguments.action == "export":
         with _output(arguments.output) as file:
@@ -360,17 +367,6 @@ def _positive(text: str) -> int:
     if value < 1:
         raise ValueError
     return value
-
-
-def _time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no time; write 2026-11-21, or 2026-11-21T14:30, with +01:00 or Z behind "
-            "it where it is not the time of this machine"
-        ) from None
-    return time if time.tzinfo else time.astimezone()
 
 
 def _checkpoint(text: str) -> Position:

@@ -10,6 +10,7 @@ import math
 import os
 import ssl
 from collections.abc import Callable, Sequence
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -274,6 +275,24 @@ def port(text: str) -> int:
         return kinds.PEER_PORT.from_text(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not {kinds.PEER_PORT.allowed}") from None
+
+
+def point_in_time(text: str) -> datetime:
+    """A day or a moment as an argument, with the time zone of this machine if it names none."""
+    now = datetime.now().astimezone()
+    days_ago = {"today": 0, "yesterday": 1}.get(text.lower())
+    try:
+        if days_ago is not None:
+            # By its date: a day may have 23 or 25 hours.
+            day = now.date() - timedelta(days=days_ago)
+            return datetime.combine(day, time()).astimezone()
+        when = datetime.fromisoformat(text)
+        return when if when.tzinfo else when.astimezone()
+    except (ValueError, OverflowError):  # the year 1 has no local time
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time; write today, yesterday, 2026-11-21, or 2026-11-21T14:30, with "
+            "+01:00 or Z behind it where it is not the time of this machine"
+        ) from None
 
 
 def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:

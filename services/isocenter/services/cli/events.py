@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import replace
 from typing import Final, TextIO
 
 import orjson
 import trio
 
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.common import add_output_options, whole_number
+from isocenter.services.cli.common import (
+    UsageError,
+    add_output_options,
+    ae_title,
+    point_in_time,
+    whole_number,
+)
 from isocenter.services.cli.db import add_archive_options, archive_settings
 from isocenter.services.cli.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.running import Interrupts, run_task
@@ -36,6 +43,8 @@ EXAMPLES: Final = """\
 examples:
   isocenter events tail --follow
   isocenter events tail --kind study.complete --json -n 100
+  isocenter events tail --kind series.opened --ae CT1 --since today
+  isocenter events tail --kind retrieve.failed --since yesterday
   isocenter events consumers --config /etc/isocenter.toml
   isocenter events replay --config /etc/isocenter.toml --consumer ris --from 1200
   isocenter events replay --consumer ris --since 2026-11-21T08:00 --study 1.2.3
@@ -95,6 +104,23 @@ def _add_tail_options(action: argparse.ArgumentParser) -> None:
         help=f"only events of this kind (repeatable): {', '.join(kind.value for kind in Kind)}",
     )
     action.add_argument(
+        "--ae",
+        type=ae_title,
+        metavar="AET",
+        help="only those in which this AE title took part: who sent, asked, was turned away, or "
+        "was to get something",
+    )
+    action.add_argument(
+        "--modality", type=_modality, metavar="CS", help="only those of this modality"
+    )
+    action.add_argument(
+        "--since",
+        type=point_in_time,
+        metavar="TIME",
+        help="only from then on: today, yesterday, 2026-11-21, 2026-11-21T14:30",
+    )
+    action.add_argument("--until", type=point_in_time, metavar="TIME", help="only before then")
+    action.add_argument(
         "-n",
         "--lines",
         type=whole_number(1, _MOST),
@@ -116,7 +142,10 @@ def _add_replay_options(action: argparse.ArgumentParser) -> None:
         help="from this number on, as tail prints it",
     )
     start.add_argument(
-        "--since", type=_time, metavar="TIME", help="from then on: 2026-11-21, 2026-11-21T14:30"
+        "--since",
+        type=point_in_time,
+        metavar="TIME",
+        help="from then on: 2026-11-21, 2026-11-21T14:30",
     )
 
 
@@ -157,8 +186,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _tail(settings: Settings, arguments: argparse.Namespace) -> int:
     out = prepare_stdout("json" if arguments.json else "table")
+    if arguments.follow and arguments.until is not None:
+        raise UsageError("--follow waits for what is to come, and --until ends it; leave one out")
     selection = EventSelection(
-        kinds=arguments.kind, study_instance_uid=arguments.study, limit=arguments.lines
+        kinds=arguments.kind,
+        study_instance_uid=arguments.study,
+        ae_title=arguments.ae,
+        modality=arguments.modality,
+        since=arguments.since and arguments.since.timestamp(),
+        until=arguments.until and arguments.until.timestamp(),
+        limit=arguments.lines,
     )
     async with database(settings) as index:
         desk = EventDesk(index)
@@ -173,12 +210,7 @@ async def _tail(settings: Settings, arguments: argparse.Namespace) -> int:
                 return EXIT_OK
             out.flush()
             await trio.sleep(_POLL_SECONDS)
-            selection = EventSelection(
-                after=reached,
-                kinds=arguments.kind,
-                study_instance_uid=arguments.study,
-                limit=_BLOCK,
-            )
+            selection = replace(selection, after=reached, limit=_BLOCK)
 
 
 def _line(event: StoredEvent, *, as_json: bool) -> str:
@@ -372,12 +404,7 @@ def _uid(text: str) -> str:
     return text
 
 
-def _time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-        return time if time.tzinfo else time.astimezone()
-    except (ValueError, OverflowError):  # the year 1 has no local time
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no time; write 2026-11-21, or 2026-11-21T14:30, with +01:00 or Z behind "
-            "it where it is not the time of this machine"
-        ) from None
+def _modality(text: str) -> str:
+    if re.fullmatch(r"[A-Z0-9_]{1,16}", text, re.ASCII) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no modality; write CT, MR, US …")
+    return text

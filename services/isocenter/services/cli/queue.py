@@ -22,6 +22,7 @@ DESCRIPTION: Final = "Objects that rules send on to other peers, and what became
 EXAMPLES: Final = """\
 examples:
   isocenter queue list
+  isocenter queue list --unsent
   isocenter queue list --state failed --destination PACS --json
   isocenter queue summary
   isocenter queue retry --destination PACS
@@ -63,7 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--destination", default="", metavar="AET", help="only for this")
         match name:
             case "list":
-                action.add_argument("--state", choices=tuple(_STATES), help="only in this state")
+                states = action.add_mutually_exclusive_group()
+                states.add_argument("--state", choices=tuple(_STATES), help="only in this state")
+                states.add_argument(
+                    "--unsent",
+                    action="store_true",
+                    help="only what has not arrived: what is due, and what was given up",
+                )
                 action.add_argument(
                     "--limit",
                     type=whole_number(1, _MOST),
@@ -119,6 +126,7 @@ async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
     async with database(settings) as index:
         rows = await SqliteForwards(index).rows(
             state=_STATES.get(arguments.state),
+            unsent=arguments.unsent,
             destination=arguments.destination,
             limit=arguments.limit,
         )

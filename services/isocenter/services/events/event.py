@@ -36,6 +36,7 @@ class Kind(Enum):
     INSTANCES_DELETED = "instances.deleted"
     INSTANCES_RESTORED = "instances.restored"
     ASSOCIATION_REFUSED = "association.refused"
+    RETRIEVE_FAILED = "retrieve.failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +285,35 @@ class AssociationRefused:
     count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrieveFailed:
+    """A C-MOVE or C-GET has failed, wholly or in part.
+
+    Attributes:
+        study_instance_uid: of the one study that it was about; empty: of several, or unknown.
+        destination: AE title that was to get the instances.
+        status: of the final response, like ``A801``; empty: there was none.
+        completed, failed: sub-operations.
+        why: the first cause, in words, as in the log.
+        count: how often, within the few seconds that are told together.
+    """
+
+    kind: ClassVar = Kind.RETRIEVE_FAILED
+    study_instance_uid: str
+    command: str
+    address: str
+    calling_ae_title: str
+    destination: str
+    status: str
+    completed: int
+    failed: int
+    why: str
+    count: int
+
+
+#: Events that belong to no transaction of something else; their `count` says how often.
+Incident = AssociationRefused | RetrieveFailed
+
 Event = (
     InstanceStored
     | SeriesOpened
@@ -298,6 +328,7 @@ Event = (
     | InstancesDeleted
     | InstancesRestored
     | AssociationRefused
+    | RetrieveFailed
 )
 
 

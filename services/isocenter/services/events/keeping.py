@@ -1,4 +1,4 @@
-"""Events beside a server: studies declared complete, consumers served, refusals written, old
+"""Events beside a server: studies declared complete, consumers served, incidents written, old
 events forgotten."""
 
 from __future__ import annotations
@@ -6,15 +6,17 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from time import time
 from typing import Final
 
 import trio
 
+from isocenter.services import notices
 from isocenter.services.events.completion import CompletionRules
 from isocenter.services.events.consumer import Consumer
 from isocenter.services.events.delivery import ConsumerDelivery
-from isocenter.services.events.event import AssociationRefused
+from isocenter.services.events.event import AssociationRefused, Incident, RetrieveFailed
 from isocenter.services.events.outbox import OpenStudies, Outbox
 from isocenter.services.events.targets import TellAvailability, check
 from isocenter.services.notices import (
@@ -24,6 +26,7 @@ from isocenter.services.notices import (
     ConnectionRefused,
     EventDelivery,
     EventsWaiting,
+    InstancesSent,
     InstanceStored,
     Notice,
     Notices,
@@ -35,10 +38,10 @@ log = logging.getLogger("isocenter.events")
 
 #: How often open studies are looked at for what other processes changed.
 LOOK_SECONDS: Final = 1.0
-#: Refusals within this are told together, and so many different ones at the most: whoever is
+#: Incidents within this are told together, and so many different ones at the most: whoever is
 #: refused may try as often as he likes.
-_REFUSALS_SECONDS: Final = 5.0
-_MOST_REFUSALS: Final = 20
+_INCIDENTS_SECONDS: Final = 5.0
+_MOST_INCIDENTS: Final = 20
 #: The same when there were more: events are kept for days.
 _FLOOD_SECONDS: Final = 60.0
 #: How long open studies rest when the database fails.
@@ -49,8 +52,22 @@ _TRIM_SECONDS: Final = 60.0
 #: How often studies that have gone are looked for: all studies have to be.
 _FORGET_SECONDS: Final = 3_600.0
 
+_OTHERS: Final = AssociationRefused(
+    what="others",
+    address="",
+    calling_ae_title="",
+    called_ae_title="",
+    why="more than are told one by one",
+    count=0,
+)
+
 #: Waits until this process is the one on duty, then does the work to its end.
 OnDuty = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+
+
+def _host_of(address: str) -> str:
+    """Each connection has a port of its own."""
+    return address.rpartition(":")[0]
 
 
 class EventKeeping:
@@ -94,8 +111,8 @@ class EventKeeping:
             )
             for consumer in consumers
         ]
-        self._refusals: Counter[tuple[str, ...]] = Counter()
-        self._refused = trio.Event()
+        self._incidents: Counter[Incident] = Counter()
+        self._met_one = trio.Event()
 
     async def begin(self) -> None:
         """Consumers that are new get what happens from now on; before anything happens."""
@@ -126,6 +143,13 @@ class EventKeeping:
                     caller.called_ae_title,
                     f"{notice.command}: {notice.why}",
                 )
+            case InstancesSent() if notice.command != "C-STORE" and notice.why:
+                # What a rule sends on stands in its queue.
+                self._retrieve_failed(
+                    notice, tuple(notice.studies), notice.completed, notice.failed
+                )
+            case notices.RetrieveFailed():
+                self._retrieve_failed(notice, notice.studies, 0, 0)
             case _:
                 pass
 
@@ -135,19 +159,49 @@ class EventKeeping:
             delivery.look()
 
     def _refuse(self, what: str, address: str, calling: str, called: str, why: str) -> None:
-        # Each connection has a port of its own.
-        host = address.rpartition(":")[0]
-        key = (what, host, calling, called, why)
-        if key in self._refusals or len(self._refusals) < _MOST_REFUSALS:
-            self._refusals[key] += 1
+        refused = AssociationRefused(
+            what=what,
+            address=_host_of(address),
+            calling_ae_title=calling,
+            called_ae_title=called,
+            why=why,
+            count=0,
+        )
+        self._meet(refused)
+
+    def _retrieve_failed(
+        self,
+        notice: InstancesSent | notices.RetrieveFailed,
+        studies: Sequence[str],
+        completed: int,
+        failed: int,
+    ) -> None:
+        self._meet(
+            RetrieveFailed(
+                study_instance_uid=studies[0] if len(studies) == 1 else "",
+                command=notice.command,
+                address=_host_of(notice.caller.address),
+                calling_ae_title=notice.caller.calling_ae_title,
+                destination=notice.destination,
+                status="" if notice.status is None else f"{notice.status:04X}",
+                completed=completed,
+                failed=failed,
+                why=notice.why,
+                count=0,
+            )
+        )
+
+    def _meet(self, incident: Incident) -> None:
+        if incident in self._incidents or len(self._incidents) < _MOST_INCIDENTS:
+            self._incidents[incident] += 1
         else:
-            self._refusals["others", "", "", "", "more than are told one by one"] += 1
-        self._refused.set()
+            self._incidents[_OTHERS] += 1
+        self._met_one.set()
 
     async def run(self) -> None:
         """As long as the server runs."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write_refusals)
+            nursery.start_soon(self._write_incidents)
             nursery.start_soon(self._on_duty, self._keep)
 
     async def _keep(self) -> None:
@@ -159,29 +213,20 @@ class EventKeeping:
             for delivery in self._deliveries:
                 nursery.start_soon(delivery.run)
 
-    async def _write_refusals(self) -> None:
+    async def _write_incidents(self) -> None:
         while True:
-            await self._refused.wait()
-            self._refused = trio.Event()
-            refusals, self._refusals = self._refusals, Counter()
-            events = [
-                AssociationRefused(
-                    what=what,
-                    address=address,
-                    calling_ae_title=calling,
-                    called_ae_title=called,
-                    why=why,
-                    count=count,
-                )
-                for (what, address, calling, called, why), count in refusals.items()
-            ]
+            await self._met_one.wait()
+            self._met_one = trio.Event()
+            incidents, self._incidents = self._incidents, Counter()
+            events = [replace(incident, count=count) for incident, count in incidents.items()]
             try:
                 await self._outbox.write(events)
             except StorageError as error:
-                log.error("%d refusals are not among the events: %s", len(events), error)
+                log.error("%d incidents are not among the events: %s", len(events), error)
             else:
                 self.look()
-            await trio.sleep(_FLOOD_SECONDS if len(events) > _MOST_REFUSALS else _REFUSALS_SECONDS)
+            is_flood = len(events) > _MOST_INCIDENTS
+            await trio.sleep(_FLOOD_SECONDS if is_flood else _INCIDENTS_SECONDS)
 
     async def _watch_studies(self) -> None:
         while True:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from isocenter.services.events.completion import CompletionRules
-from isocenter.services.events.event import AssociationRefused, StoredEvent
+from isocenter.services.events.event import Incident, StoredEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Outbox(Protocol):
         """Consumers that are new get what happens from now on."""
         ...
 
-    async def write(self, events: Sequence[AssociationRefused]) -> None:
+    async def write(self, events: Sequence[Incident]) -> None:
         """Events that belong to no transaction of something else."""
         ...
 

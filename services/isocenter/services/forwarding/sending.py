@@ -216,6 +216,8 @@ class Visit:
             self._outcomes.append(outcome)
             is_sent = isinstance(outcome, Delivered)
             self.delivered += is_sent
+            if isinstance(outcome, Missed):
+                account.why = account.why or outcome.fault
             tally = account.sent if is_sent else account.unsent
             tally[stored.study_instance_uid] += 1
 
@@ -328,6 +330,8 @@ class _Account:
     def __init__(self, destination: str, peer: Peer, instances: Sequence[StoredInstance]) -> None:
         self.sent: Counter[str] = Counter()
         self.unsent: Counter[str] = Counter()
+        #: Why the first of those could not be sent.
+        self.why = ""
         self._is_begun = False
         self._begun = TransferBegun(
             caller=Caller(association="", address=""),
@@ -363,6 +367,7 @@ class _Account:
                 status=None,
                 sent=self.sent,
                 unsent=self.unsent,
+                why=self.why,
             )
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from isocenter.engine.dimse.messages import CGetRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.dimse.suboperations import SubOperations
+from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association import AssociationTask
@@ -20,9 +21,11 @@ from isocenter.services.query_retrieve.models import (
 )
 from isocenter.services.query_retrieve.suboperations import (
     RETRIEVE_STATUSES,
+    Asked,
     Backlog,
     Progress,
     send_instance,
+    telling_failure,
 )
 from isocenter.services.transfer import Transfer
 
@@ -55,9 +58,15 @@ class Get:
     async def perform(self, operation: Operation) -> None:
         if not isinstance(operation.request, CGetRequest):
             raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        destination = operation.association.caller.calling_ae_title
+        with telling_failure(operation, destination) as asked:
+            await self._perform(operation, asked)
+
+    async def _perform(self, operation: Operation, asked: Asked) -> None:
         root = GET_ROOTS[operation.context.abstract_syntax]
         identifier = await read_identifier(operation)
         parsed = read_query(operation, identifier, root, self._options, for_retrieve=True)
+        asked.for_query(parsed.query)
         async with self._backlog.instances_of(
             self._archive, parsed.query, self._options.max_suboperations
         ) as instances:
@@ -69,13 +78,19 @@ class Get:
 
             async def send(task: AssociationTask, instance: StoredInstance) -> None:
                 # There is no other association to go on with.
-                status = await send_instance(self._archive, task, instance, examine=True)
+                status = await send_instance(
+                    self._archive, task, instance, examine=True, blame=progress.blame
+                )
                 progress.count(instance, status)
+
+            def lose(instance: StoredInstance, error: IsocenterError) -> None:
+                progress.blame(f"instance {instance.sop_instance_uid} was not taken: {error}")
+                progress.count(instance, None)
 
             transfer = Transfer(
                 instances,
                 send=send,
-                lose=lambda instance, _: progress.count(instance, None),
+                lose=lose,
                 is_over=lambda: operation.is_cancelled,
                 after=progress.pending,
             )

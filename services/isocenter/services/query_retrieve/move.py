@@ -30,9 +30,11 @@ from isocenter.services.query_retrieve.models import (
 )
 from isocenter.services.query_retrieve.suboperations import (
     RETRIEVE_STATUSES,
+    Asked,
     Backlog,
     Progress,
     send_instance,
+    telling_failure,
 )
 from isocenter.services.registry import Statuses
 from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer
@@ -87,12 +89,17 @@ class Move:
 
     async def perform(self, operation: Operation) -> None:
         request = operation.request
-        complaints = operation.association.complaints
         if not isinstance(request, CMoveRequest):
             raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        with telling_failure(operation, request.move_destination) as asked:
+            await self._perform(operation, request, asked)
+
+    async def _perform(self, operation: Operation, request: CMoveRequest, asked: Asked) -> None:
+        complaints = operation.association.complaints
         root = MOVE_ROOTS[operation.context.abstract_syntax]
         identifier = await read_identifier(operation)
         parsed = read_query(operation, identifier, root, self._options, for_retrieve=True)
+        asked.for_query(parsed.query)
         peer = self._destination(request.move_destination)
         if peer is None:
             complaints.add(
@@ -102,6 +109,7 @@ class Move:
                 request.move_destination,
                 request.move_destination,
             )
+            asked.why = f"the destination {request.move_destination!r} is no peer of ours"
             raise OperationError(Status.MOVE_DESTINATION_UNKNOWN, "move destination unknown")
         async with self._backlog.instances_of(
             self._archive, parsed.query, self._options.max_suboperations
@@ -147,7 +155,7 @@ class Move:
                     fault,
                     len(transfer.left),
                 )
-                progress.fail_rest(transfer.left)
+                progress.fail_rest(transfer.left, str(fault))
                 await progress.pending()
         await progress.final(
             Status.CANCEL if operation.is_cancelled and progress.counters.remaining else None
@@ -162,7 +170,9 @@ class Move:
         originator: tuple[str, int],
     ) -> Transfer[StoredInstance]:
         async def send(task: AssociationTask, instance: StoredInstance) -> None:
-            status = await send_instance(self._archive, task, instance, move_originator=originator)
+            status = await send_instance(
+                self._archive, task, instance, move_originator=originator, blame=progress.blame
+            )
             progress.count(instance, status)
 
         def lose(instance: StoredInstance, error: IsocenterError) -> None:
@@ -174,6 +184,7 @@ class Move:
                 instance.sop_instance_uid,
                 error,
             )
+            progress.blame(f"instance {instance.sop_instance_uid} was not taken: {error}")
             progress.count(instance, None)
 
         return Transfer(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
@@ -23,8 +24,8 @@ from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association import AssociationTask
 from isocenter.services.errors import OperationError
-from isocenter.services.index.query import Query
-from isocenter.services.notices import InstancesSent, TransferBegun
+from isocenter.services.index.query import Query, SingleValue, ValueList
+from isocenter.services.notices import InstancesSent, RetrieveFailed, TransferBegun
 from isocenter.services.objects import DicomObject
 from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError, StoredInstance
@@ -47,6 +48,7 @@ RETRIEVE_STATUSES: Final[Statuses] = {
 }
 
 _FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
+_STUDY_INSTANCE_UID: Final = 0x0020000D
 
 
 class Progress:
@@ -58,6 +60,8 @@ class Progress:
         #: By Study Instance UID.
         self._sent: Counter[str] = Counter()
         self._unsent: Counter[str] = Counter()
+        #: The first cause of a failure.
+        self.why = ""
 
     def tell(
         self,
@@ -91,17 +95,32 @@ class Progress:
             status=operation.status,
             sent=self._sent,
             unsent=self._unsent,
+            why=self._why_it_ended(),
         )
+
+    def _why_it_ended(self) -> str:
+        if self.why or self._operation.status is not None:
+            return self.why
+        return "the association ended before the final response"
+
+    def blame(self, why: str) -> None:
+        """Take down why something failed; the first cause is told."""
+        self.why = self.why or why
 
     def count(self, instance: StoredInstance, status: int | None) -> None:
         """One sub-operation has ended; None: it could not be performed."""
         failed = self.counters.failed
         self.counters.count(instance.sop_instance_uid, status)
-        tally = self._unsent if self.counters.failed > failed else self._sent
-        tally[instance.study_instance_uid] += 1
+        if self.counters.failed > failed:
+            self._unsent[instance.study_instance_uid] += 1
+            if status is not None:
+                self.blame(f"instance {instance.sop_instance_uid} was answered {status:04X}H")
+        else:
+            self._sent[instance.study_instance_uid] += 1
 
-    def fail_rest(self, instances: Iterable[StoredInstance]) -> None:
+    def fail_rest(self, instances: Iterable[StoredInstance], why: str) -> None:
         """None of these can be sent."""
+        self.blame(why)
         for instance in instances:
             self.count(instance, None)
 
@@ -124,6 +143,50 @@ class Progress:
         request = self._operation.request
         assert isinstance(request, CMoveRequest | CGetRequest)
         await self._operation.respond(self.counters.response_to(request, status), identifier)
+
+
+@dataclass(slots=True)
+class Asked:
+    """What a retrieve request asks for, as far as it was understood.
+
+    Attributes:
+        studies: Study Instance UIDs that its identifier names.
+        why: what the log says of its failure; empty: what the response says will do.
+    """
+
+    studies: tuple[str, ...] = ()
+    why: str = ""
+
+    def for_query(self, query: Query) -> None:
+        """Take down the studies that *query* names."""
+        for criterion in query.criteria:
+            match criterion.tag, criterion.match:
+                case (tag, SingleValue(value)) if tag == _STUDY_INSTANCE_UID:
+                    self.studies = (value,)
+                case (tag, ValueList(values)) if tag == _STUDY_INSTANCE_UID:
+                    self.studies = tuple(values)
+                case _:
+                    pass
+
+
+@contextmanager
+def telling_failure(operation: Operation, destination: str) -> Iterator[Asked]:
+    """Leave word of a failure inside, where nothing could be sent at all."""
+    asked = Asked()
+    try:
+        yield asked
+    except OperationError as error:
+        if operation.account is None:
+            failed = RetrieveFailed(
+                caller=operation.association.caller,
+                command="C-MOVE" if isinstance(operation.request, CMoveRequest) else "C-GET",
+                destination=destination,
+                studies=asked.studies,
+                status=error.status,
+                why=asked.why or str(error),
+            )
+            operation.account = lambda: failed
+        raise
 
 
 class Backlog:
@@ -178,10 +241,12 @@ async def send_instance(
     *,
     move_originator: tuple[str, int] | None = None,
     examine: bool = False,
+    blame: Callable[[str], None] = lambda why: None,
 ) -> int | None:
     """Send one; the status of its response, None when it cannot be sent: the log says why.
 
     Args:
+        blame: is told why it cannot be sent.
         examine: see `isocenter.services.transfer.send_object`.
 
     Raises:
@@ -197,6 +262,7 @@ async def send_instance(
         complaints.add(
             log, logging.ERROR, "instance %s cannot be sent: %s", instance.sop_instance_uid, error
         )
+        blame(f"instance {instance.sop_instance_uid} cannot be sent: {error}")
         return None
     if response is None:
         complaints.add(
@@ -206,6 +272,10 @@ async def send_instance(
             instance.sop_instance_uid,
             name_of(instance.sop_class_uid),
             name_of(instance.transfer_syntax_uid),
+        )
+        blame(
+            f"no presentation context was accepted for {name_of(instance.sop_class_uid)} in "
+            f"{name_of(instance.transfer_syntax_uid)}"
         )
         return None
     if classify(response.status) is not StatusClass.SUCCESS:
