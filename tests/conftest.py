@@ -12,6 +12,7 @@ import pytest
 
 from support.paths import SEARCH_PATH
 from support.patients import Watch
+from support.turns import turn
 
 #: What an `interop` marker without arguments needs.
 DCMTK = ("echoscu", "storescu", "findscu", "movescu", "getscu", "dcmqrscp")
@@ -58,6 +59,19 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"must not be skipped in CI: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _in_turn(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Where tests run side by side (``-n``), those marked `alone` have no other beside them."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    of_all_workers = tmp_path_factory.getbasetemp().parent
+    with turn(of_all_workers, alone=request.node.get_closest_marker("alone") is not None):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,11 @@ import pytest
 from pydicom import dcmread
 
 from support.paths import SEARCH_PATH
+from support.ports import free_port
 from support.processes import (
     ENVIRONMENT,
     ISOCENTER,
     RUN_SECONDS,
-    free_port,
     program,
     run,
     wait_for_line,

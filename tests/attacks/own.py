@@ -9,9 +9,9 @@ from typing import Final
 
 from attacks.peer import Target
 from attacks.workflow import ENTRIES, write_entries
+from support.ports import free_port
 from support.processes import (
     ServedArchive,
-    free_port,
     isocenter_command,
     served_archive,
     wait_for_line,

@@ -23,7 +23,8 @@ from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr
 from day.proxy import Relay, relay
 from support.patients import named_in
 from support.peers import Orthanc, orthanc
-from support.processes import ENVIRONMENT, ISOCENTER, STOP_SECONDS, free_port, wait_for_line
+from support.ports import free_port
+from support.processes import ENVIRONMENT, ISOCENTER, STOP_SECONDS, wait_for_line
 
 MODALITY = "CT1"
 SECRET = "between RIS and archive"

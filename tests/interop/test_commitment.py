@@ -32,9 +32,9 @@ from isocenter.services.listening import Bind
 from isocenter.services.normalized.operations import act
 from isocenter.services.peer import Peer
 from support.peers import orthanc
+from support.ports import free_port
 from support.processes import (
     ServedArchive,
-    free_port,
     isocenter_command,
     program,
     served_archive,

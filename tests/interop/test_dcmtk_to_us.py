@@ -15,9 +15,9 @@ from support.corpus import (
     storable_files,
     syntax_of,
 )
+from support.ports import free_port
 from support.processes import (
     ServedArchive,
-    free_port,
     options_for_tls,
     program,
     run,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from support.peers import Site, dcmqrscp, orthanc, qrscp
+from support.ports import free_port
 from support.processes import (
-    free_port,
     isocenter_command,
     options_for_tls,
     program,

@@ -46,8 +46,8 @@ from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from support.corpus import DCMTK_OPTIONS, by_uid, data_set_bytes, syntax_of
 from support.peers import dcmqrscp
+from support.ports import free_port
 from support.processes import (
-    free_port,
     program,
     run,
     served_archive,

@@ -11,9 +11,9 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove
 
+from support.ports import free_port
 from support.processes import (
     ServedArchive,
-    free_port,
     isocenter_command,
     program,
     served_archive,

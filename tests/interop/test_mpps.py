@@ -24,7 +24,8 @@ from isocenter.services.client import open_association
 from isocenter.services.mpps.client import CONTEXTS, create_step, get_step, set_step
 from isocenter.services.peer import Peer
 from services.mpps.samples import begun, ended
-from support.processes import ServedArchive, free_port, isocenter_command, served_archive
+from support.ports import free_port
+from support.processes import ServedArchive, isocenter_command, served_archive
 from support.studies import write_studies
 
 pytestmark = [

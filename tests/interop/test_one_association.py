@@ -11,7 +11,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove
 
-from support.processes import ServedArchive, free_port, isocenter_command, served_archive
+from support.ports import free_port
+from support.processes import ServedArchive, isocenter_command, served_archive
 from support.studies import CT_IMAGE_STORAGE, ROOT, write_studies
 
 pytestmark = [

@@ -12,7 +12,8 @@ import pytest
 from support.corpus import by_uid, data_set_bytes, storable_files, syntax_of
 from support.five_commands import OurCommands
 from support.peers import Orthanc, orthanc
-from support.processes import ServedArchive, free_port, options_for_tls, served_archive
+from support.ports import free_port
+from support.processes import ServedArchive, options_for_tls, served_archive
 from support.studies import ROOT, write_studies
 
 pytestmark = [

@@ -30,9 +30,9 @@ from isocenter.services.query_retrieve.identifier import build_identifier
 from support.corpus import as_we_send_it, by_uid, data_set_bytes, storable_files, syntax_of
 from support.five_commands import OurCommands
 from support.peers import Names, Site, qrscp, tls_in_front_of
+from support.ports import free_port
 from support.processes import (
     ServedArchive,
-    free_port,
     options_for_tls,
     served_archive,
 )

@@ -17,8 +17,8 @@ from support.corpus import (
 )
 from support.five_commands import OurCommands
 from support.peers import Site, dcmqrscp, tls_in_front_of
+from support.ports import free_port
 from support.processes import (
-    free_port,
     isocenter_command,
     options_for_tls,
     program,

@@ -19,8 +19,8 @@ from isocenter.services.worklist.entry import EntryFault
 from isocenter.services.worklist.files import read_entries
 from services.worklist.samples import entry
 from support.peers import PeerArchive, orthanc
+from support.ports import free_port
 from support.processes import (
-    free_port,
     isocenter_command,
     program,
     run,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import ENVIRONMENT, RUN_SECONDS, free_port, program, wait_for_line
+from support.ports import free_port
+from support.processes import ENVIRONMENT, RUN_SECONDS, program, wait_for_line
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "install-as-a-service.md"

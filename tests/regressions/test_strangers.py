@@ -30,7 +30,7 @@ from isocenter.engine.pdu import (
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from support.processes import ServedArchive, served_archive
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 #: Seconds from accept to A-ASSOCIATE-AC in these tests; 5 as shipped.
 ARTIM = 1.5

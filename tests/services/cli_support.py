@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -143,14 +142,6 @@ def scripted_server(*services: Any, operations_window: int = 1) -> Any:
         yield Registry(services)
 
     return running(registry, operations_window=operations_window)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def write_object(folder: Path, number: int = 1, **options: Any) -> Path:

@@ -33,11 +33,11 @@ from services.archive_support import CT, STUDY, data_set, uid
 from services.cli_support import (
     Scripted,
     archive_server,
-    free_port,
     scripted_server,
     write_object,
 )
 from support.corpus import data_set_bytes, storable_files, syntax_of
+from support.ports import free_port
 
 Output = pytest.CaptureFixture[str]
 FIND, GET = sop_classes.STUDY_ROOT_FIND, sop_classes.STUDY_ROOT_GET

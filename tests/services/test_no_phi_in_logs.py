@@ -18,8 +18,8 @@ from isocenter.engine.dimse.messages import CFindRequest, CStoreRequest
 from isocenter.engine.pdu import encode_associate_request
 from isocenter.services import sop_classes
 from support.patients import Watch
+from support.ports import free_port
 from support.processes import (
-    free_port,
     isocenter_command,
     program,
     run,

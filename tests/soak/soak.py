@@ -20,9 +20,9 @@ from attacks.peer import Target
 from services.events.hooks import webhook
 from soak.department import CONFIGURATION_FILE, IMAGES, Department, Destination, Done, configuration
 from soak.load import Client, Ledger
+from support.ports import free_port
 from support.processes import (
     ServedArchive,
-    free_port,
     isocenter_command,
     served_archive,
     wait_for_line,

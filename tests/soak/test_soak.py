@@ -11,7 +11,8 @@ from services.events.hooks import webhook
 from soak.department import Department, Done, configuration
 from soak.load import Ledger
 from soak.soak import Report, Sample, judge_growth, judge_queues, soak, target_of
-from support.processes import free_port, served_archive
+from support.ports import free_port
+from support.processes import served_archive
 
 pytestmark = pytest.mark.slow
 MIB = 1 << 20

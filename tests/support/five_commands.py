@@ -11,7 +11,8 @@ from subprocess import CompletedProcess
 import pydicom
 
 from support.corpus import by_uid, data_set_bytes
-from support.processes import free_port, isocenter_command
+from support.ports import free_port
+from support.processes import isocenter_command
 from support.studies import ROOT
 
 _UNIQUE = {"STUDY": "0020000D", "SERIES": "0020000E", "IMAGE": "00080018"}

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from isocenter.services.certificates.authority import CertificateAuthority
-from support.processes import free_port, program, wait_for_port
+from support.ports import free_port
+from support.processes import program, wait_for_port
 
 #: Certificate, key and CA.
 Names = tuple[Path, Path, Path]

@@ -40,14 +40,6 @@ ENVIRONMENT = {
 ISOCENTER = (sys.executable, "-m", "isocenter.services.cli")
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 def run(
     *command: object, cwd: Path | None = None, seconds: float = RUN_SECONDS
 ) -> subprocess.CompletedProcess[str]:

@@ -12,8 +12,8 @@ import pytest
 
 from isocenter.services.certificates.authority import CertificateAuthority
 from services.audit.trails import numbers, parsed, records
+from support.ports import free_port
 from support.processes import (
-    free_port,
     isocenter_command,
     program,
     served_archive,

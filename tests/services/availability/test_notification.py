@@ -23,7 +23,7 @@ from isocenter.services.availability.notification import (
 from isocenter.services.client import open_association
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StoredInstance
-from support.processes import free_port
+from support.ports import free_port
 
 
 def instances(series: int, each: int) -> list[StoredInstance]:

@@ -13,10 +13,10 @@ import pytest
 from isocenter.services.checkup.health import examine_health
 from isocenter.services.cli import main
 from isocenter.services.settings.loading import load_settings
+from support.ports import free_port
 from support.processes import (
     ISOCENTER,
     ServedArchive,
-    free_port,
     isocenter_command,
     run,
     served_archive,

@@ -26,7 +26,8 @@ from isocenter.services.checkup.ports import examine_ports
 from isocenter.services.cli import main
 from isocenter.services.diagnosis import Severity
 from isocenter.services.settings.loading import load_settings
-from support.processes import ServedArchive, free_port, isocenter_command, served_archive
+from support.ports import free_port
+from support.processes import ServedArchive, isocenter_command, served_archive
 from support.studies import ROOT, write_studies
 
 NOW = datetime.now(UTC)

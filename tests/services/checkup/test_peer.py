@@ -31,7 +31,8 @@ from services.checkup.examining import (
     way_to,
     writing_in_pieces,
 )
-from support.processes import ISOCENTER, START_SECONDS, free_port, program, wait_for_line
+from support.ports import free_port
+from support.processes import ISOCENTER, START_SECONDS, program, wait_for_line
 from support.serving import Scripted, port_of, serving
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

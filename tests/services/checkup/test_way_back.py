@@ -18,7 +18,8 @@ from isocenter.services.notices import ConnectionRefused, Refusal
 from isocenter.services.operations import Operation
 from isocenter.services.sop_classes import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from services.checkup.examining import examined, way_to
-from support.processes import ServedArchive, free_port, isocenter_command, served_archive
+from support.ports import free_port
+from support.processes import ServedArchive, isocenter_command, served_archive
 from support.serving import Scripted, port_of, serving
 from support.studies import ROOT, write_studies
 

@@ -34,8 +34,9 @@ from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from services.archive_support import STUDY, uid
-from services.cli_support import archive_server, free_port, write_object
+from services.cli_support import archive_server, write_object
 from services.commitment.peers import MODALITY, opener, references
+from support.ports import free_port
 from support.serving import Scripted, port_of, serving
 
 PATIENCE = 30.0

@@ -46,7 +46,7 @@ from isocenter.storage.forwarding import SqliteForwards
 from isocenter.storage.memory_store import MemoryStore
 from isocenter.storage.sqlite_index import SqliteIndex
 from services.archive_support import CT, STUDY, data_set, keys_of, store, uid
-from support.processes import free_port
+from support.ports import free_port
 from support.serving import Scripted, port_of, serving
 
 PATIENCE = 8.0

@@ -23,9 +23,9 @@ from pydicom import dcmread
 from pynetdicom import AE, evt
 
 from support.peers import orthanc
+from support.ports import free_port
 from support.processes import (
     ServedArchive,
-    free_port,
     isocenter_command,
     program,
     run,

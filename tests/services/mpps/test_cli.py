@@ -9,9 +9,10 @@ import pytest
 
 from isocenter.services.cli import main
 from services.archive_support import SERIES, uid
-from services.cli_support import archive_server, free_port, write_object
+from services.cli_support import archive_server, write_object
 from services.mpps.samples import worklist_entry
 from services.worklist.samples import order
+from support.ports import free_port
 
 Output = pytest.CaptureFixture[str]
 
