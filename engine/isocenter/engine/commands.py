@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.messages import Message
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
-from isocenter.engine.quick import quick_init
+from isocenter.engine.quick import dataclass
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class RequestAssociation:
     """A-ASSOCIATE request (Evt1)."""
@@ -18,7 +15,6 @@ class RequestAssociation:
     request: AssociateRequest
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class AcceptAssociation:
     """A-ASSOCIATE response, accept (Evt7)."""
@@ -26,7 +22,6 @@ class AcceptAssociation:
     accept: AssociateAccept
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class RejectAssociation:
     """A-ASSOCIATE response, reject (Evt8)."""
@@ -34,7 +29,6 @@ class RejectAssociation:
     reject: AssociateReject
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class SendMessage:
     """P-DATA request with a command set (Evt9).
@@ -50,7 +44,6 @@ class SendMessage:
     has_data_set: bool = False
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class SendDataSet:
     """P-DATA request with the next part of a data set (Evt9); cut into PDVs, never copied."""
@@ -60,19 +53,16 @@ class SendDataSet:
     is_last: bool
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class RequestRelease:
     """A-RELEASE request (Evt11)."""
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class AcceptRelease:
     """A-RELEASE response (Evt14)."""
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class Abort:
     """A-ABORT request (Evt15); the peer sees source 0 (service-user)."""

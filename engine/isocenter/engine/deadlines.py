@@ -6,7 +6,6 @@ The engine has no clock: moments and deadlines are seconds by whatever clock the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from math import inf
 from operator import itemgetter
@@ -14,6 +13,7 @@ from typing import Final
 
 from isocenter.engine.association import Association
 from isocenter.engine.negotiation import Role
+from isocenter.engine.quick import dataclass
 from isocenter.engine.states import Sta
 
 

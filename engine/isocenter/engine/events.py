@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from isocenter.engine.dimse.messages import CCancelRequest, Message
 from isocenter.engine.errors import RemoteProtocolError
 from isocenter.engine.negotiation import Negotiated
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
-from isocenter.engine.quick import quick_init
+from isocenter.engine.quick import dataclass
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class AssociationRequested:
     """A-ASSOCIATE indication (AE-6)."""
@@ -19,7 +16,6 @@ class AssociationRequested:
     request: AssociateRequest
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class AssociationAccepted:
     """A-ASSOCIATE confirmation, accept (AE-3), with what both sides now hold to."""
@@ -28,7 +24,6 @@ class AssociationAccepted:
     negotiated: Negotiated
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class AssociationRejected:
     """A-ASSOCIATE confirmation, reject (AE-4); or, as acceptor, that the engine itself
@@ -38,7 +33,6 @@ class AssociationRejected:
     by_peer: bool = True
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
     """A whole command set has come; fragments of its data set follow when it has one."""
@@ -48,7 +42,6 @@ class MessageReceived:
     has_data_set: bool
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class DataSetReceived:
     """The next piece of the data set of the last message on this association.
@@ -63,7 +56,6 @@ class DataSetReceived:
     is_last: bool
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class CancelReceived:
     """C-CANCEL-RQ (PS3.7 9.3.2.3): no answer of its own, the operation ends with FE00H."""
@@ -72,7 +64,6 @@ class CancelReceived:
     message: CCancelRequest
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class ReleaseRequested:
     """A-RELEASE indication (AR-2, AR-8)."""
@@ -80,13 +71,11 @@ class ReleaseRequested:
     is_collision: bool = False
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class AssociationReleased:
     """A-RELEASE confirmation (AR-3)."""
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class AssociationAborted:
     """A-ABORT indication: the peer's service-user ended it (AA-3)."""
@@ -95,7 +84,6 @@ class AssociationAborted:
     reason: int
 
 
-@quick_init
 @dataclass(frozen=True, slots=True)
 class ProviderAborted:
     """A-P-ABORT indication (AA-3 with source 2, AA-4, AA-8).

@@ -7,9 +7,11 @@ not know are ignored.  A requestor proposes, the acceptor answers what it agrees
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, fields
 from enum import IntEnum
 from typing import Final, Self
+
+from isocenter.engine.quick import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

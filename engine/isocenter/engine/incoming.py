@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from isocenter.engine.dimse.messages import Message
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.events import DataSetReceived, MessageReceived
 from isocenter.engine.limits import DEFAULT_LIMITS
+from isocenter.engine.quick import dataclass
 
 #: Takes a part of a data set, which is good until it returns; a status: it takes no more.
 Sink = Callable[[memoryview], int | None]

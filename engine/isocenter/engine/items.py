@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from isocenter.engine.errors import (
     RemoteProtocolError,
 )
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
 
 APPLICATION_CONTEXT_ITEM: Final = 0x10

@@ -6,7 +6,7 @@ Bounds that need a clock are deadlines and belong to the driver.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from isocenter.engine.quick import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ asked here, only that both have an AE title; that is the service-user's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
@@ -29,6 +29,7 @@ from isocenter.engine.items import (
     UserInformation,
 )
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import (
     APPLICATION_CONTEXT,
     EXPLICIT_VR_LITTLE_ENDIAN,

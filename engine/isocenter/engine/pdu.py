@@ -10,7 +10,6 @@ items) and judges only form; what a proposal means is `isocenter.engine.negotiat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final
@@ -47,6 +46,7 @@ from isocenter.engine.items import (
     unexpected_item,
 )
 from isocenter.engine.limits import Limits
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import APPLICATION_CONTEXT
 
 

@@ -17,7 +17,6 @@ ARTIM belong to the driver.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from isocenter.engine import pdu
@@ -46,6 +45,7 @@ from isocenter.engine.events import (
     ReleaseRequested,
 )
 from isocenter.engine.negotiation import Role
+from isocenter.engine.quick import dataclass
 from isocenter.engine.states import EVENTS, Action, Evt, Sta
 
 _TABLE_9_10: Final = """

@@ -13,10 +13,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
-from isocenter.engine.quick import quick_init
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.deletion import DeletedStudy, DeletionCause
 
 #: Name of the association, or connection, that the task at hand works for; empty: none.
@@ -159,7 +159,6 @@ class AssociationEnded:
     operations: int = 0
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationEnded:
     """One operation got its final response, or its association ended first.

@@ -5,7 +5,6 @@ Pure functions over the first bytes of a file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from isocenter.engine.buffers import Buffer, octets
@@ -14,6 +13,7 @@ from isocenter.engine.dataset.errors import DataSetError, tag_text
 from isocenter.engine.dataset.guessing import guess_encoding, is_readable
 from isocenter.engine.dataset.vr import EXPLICIT_BIG, EXPLICIT_LITTLE, encoding_of
 from isocenter.engine.dataset.writer import write_data_set
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 #: Application bytes before the prefix (PS3.10 7.1).

@@ -16,7 +16,7 @@ Standard: PS3.5 7.1 (elements), 7.5 (sequences), A.4 (encapsulated values),
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Final
 
@@ -50,6 +50,7 @@ from isocenter.engine.dataset.reader import (
 )
 from isocenter.engine.dataset.vr import DELIMITERS, ITEM, UNDEFINED_LENGTH, Encoding
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.quick import dataclass
 
 #: An item of a wanted sequence: tag → raw value, or the items of a sequence within.
 ScannedItem = dict[int, "ScannedValue"]

@@ -10,7 +10,6 @@ be written before it has come: so a first pass (*survey*) finds them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from isocenter.engine.buffers import Buffer
@@ -44,6 +43,7 @@ from isocenter.engine.dataset.vr import (
     UNDEFINED_LENGTH,
 )
 from isocenter.engine.limits import Limits
+from isocenter.engine.quick import dataclass
 
 #: The VR of a tag: (tag, private creator or None) → VR, "UN" where it is not known.  A choice
 #: as PS3.6 prints it ("US or SS", "OB or OW") is resolved here.

@@ -7,12 +7,9 @@ tuple and None stand for an element that is not there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from isocenter.engine.quick import quick_init
+from isocenter.engine.quick import dataclass
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CEchoRequest:
     """C-ECHO-RQ (PS3.7 9.3.5.1)."""
@@ -21,7 +18,6 @@ class CEchoRequest:
     affected_sop_class_uid: str
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CEchoResponse:
     """C-ECHO-RSP (PS3.7 9.3.5.2)."""
@@ -33,7 +29,6 @@ class CEchoResponse:
     error_comment: str = ""
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CStoreRequest:
     """C-STORE-RQ (PS3.7 9.3.1.1).  Priority: 0 medium, 1 high, 2 low."""
@@ -46,7 +41,6 @@ class CStoreRequest:
     move_originator_message_id: int | None = None
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CStoreResponse:
     """C-STORE-RSP (PS3.7 9.3.1.2)."""
@@ -59,7 +53,6 @@ class CStoreResponse:
     error_comment: str = ""
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CFindRequest:
     """C-FIND-RQ (PS3.7 9.3.2.1)."""
@@ -69,7 +62,6 @@ class CFindRequest:
     priority: int = 0
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CFindResponse:
     """C-FIND-RSP (PS3.7 9.3.2.2)."""
@@ -81,7 +73,6 @@ class CFindResponse:
     error_comment: str = ""
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CGetRequest:
     """C-GET-RQ (PS3.7 9.3.3.1)."""
@@ -91,7 +82,6 @@ class CGetRequest:
     priority: int = 0
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CGetResponse:
     """C-GET-RSP (PS3.7 9.3.3.2)."""
@@ -107,7 +97,6 @@ class CGetResponse:
     number_of_warning_suboperations: int | None = None
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CMoveRequest:
     """C-MOVE-RQ (PS3.7 9.3.4.1)."""
@@ -119,7 +108,6 @@ class CMoveRequest:
     priority: int = 0
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CMoveResponse:
     """C-MOVE-RSP (PS3.7 9.3.4.2)."""
@@ -135,7 +123,6 @@ class CMoveResponse:
     number_of_warning_suboperations: int | None = None
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CCancelRequest:
     """C-CANCEL-RQ (PS3.7 9.3.2.3, 9.3.3.3, 9.3.4.3)."""
@@ -143,7 +130,6 @@ class CCancelRequest:
     message_id_being_responded_to: int
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NEventReportRequest:
     """N-EVENT-REPORT-RQ (PS3.7 10.3.1.1).  Goes from the SCP to the SCU."""
@@ -154,7 +140,6 @@ class NEventReportRequest:
     event_type_id: int
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NEventReportResponse:
     """N-EVENT-REPORT-RSP (PS3.7 10.3.1.2).  With an event reply it names the event type."""
@@ -169,7 +154,6 @@ class NEventReportResponse:
     error_id: int | None = None
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NGetRequest:
     """N-GET-RQ (PS3.7 10.3.2.1).  No attribute identifiers: all attributes are asked for."""
@@ -180,7 +164,6 @@ class NGetRequest:
     attribute_identifier_list: tuple[int, ...] = ()
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NGetResponse:
     """N-GET-RSP (PS3.7 10.3.2.2).  Attribute identifiers: those that the status is about."""
@@ -195,7 +178,6 @@ class NGetResponse:
     error_id: int | None = None
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NSetRequest:
     """N-SET-RQ (PS3.7 10.3.3.1)."""
@@ -205,7 +187,6 @@ class NSetRequest:
     requested_sop_instance_uid: str
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NSetResponse:
     """N-SET-RSP (PS3.7 10.3.3.2).  Attribute identifiers: those that the status is about."""
@@ -220,7 +201,6 @@ class NSetResponse:
     error_id: int | None = None
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NActionRequest:
     """N-ACTION-RQ (PS3.7 10.3.4.1)."""
@@ -231,7 +211,6 @@ class NActionRequest:
     action_type_id: int
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NActionResponse:
     """N-ACTION-RSP (PS3.7 10.3.4.2).  With an action reply it names the action type."""
@@ -246,7 +225,6 @@ class NActionResponse:
     error_id: int | None = None
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NCreateRequest:
     """N-CREATE-RQ (PS3.7 10.3.5.1).  Without an instance UID the performer makes one."""
@@ -256,7 +234,6 @@ class NCreateRequest:
     affected_sop_instance_uid: str = ""
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NCreateResponse:
     """N-CREATE-RSP (PS3.7 10.3.5.2).  Names the instance that the request did not name."""
@@ -271,7 +248,6 @@ class NCreateResponse:
     error_id: int | None = None
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NDeleteRequest:
     """N-DELETE-RQ (PS3.7 10.3.6.1)."""
@@ -281,7 +257,6 @@ class NDeleteRequest:
     requested_sop_instance_uid: str
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NDeleteResponse:
     """N-DELETE-RSP (PS3.7 10.3.6.2)."""
@@ -295,7 +270,6 @@ class NDeleteResponse:
     error_id: int | None = None
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnrecognizedMessage:
     """A request that can be answered but not performed.
@@ -314,7 +288,6 @@ class UnrecognizedMessage:
     affected_sop_class_uid: str = ""
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnrecognizedMessageResponse:
     """The answer to an `UnrecognizedMessage`, whatever its command field was."""

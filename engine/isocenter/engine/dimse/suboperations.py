@@ -5,7 +5,7 @@ PS3.7 9.1.3, 9.1.4; PS3.4 C.4.2.1, C.4.3.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from isocenter.engine.dimse.message_types import (
@@ -15,6 +15,7 @@ from isocenter.engine.dimse.message_types import (
     CMoveResponse,
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.engine.quick import dataclass
 
 #: The counters are of VR US (PS3.7 Table E.1-1).
 _MOST_TOLD: Final = 0xFFFF

@@ -28,6 +28,7 @@ from isocenter.services.backup import keys
 from isocenter.services.backup.folder import BackupFolder, Generation, digest_of
 from isocenter.services.backup.lists import BackupError, Entry, KeptKey, Manifest
 from isocenter.services.backup.making import INDEX_NAME, Progress
+from isocenter.services.backup.mark import RESTORING
 from isocenter.services.backup.source import OBJECTS, TRASH, IndexFile
 from isocenter.services.backup.threads import Blocks, each
 from isocenter.services.private_files import (
@@ -39,8 +40,6 @@ from isocenter.services.private_files import (
     write_file,
 )
 
-#: In a data directory: a restore into it is under way, or was cut short.
-RESTORING: Final = "restoring.json"
 _STAGING: Final = "staging"
 _PIECE: Final = 1 << 20
 #: Files that are looked at between two signs of life.
@@ -85,24 +84,6 @@ class RestoreReport:
     skipped: int = 0
     missing: Findings = field(default_factory=Findings)
     keys: list[KeptKey] = field(default_factory=list)
-
-
-def check_not_restoring(data_dir: Path) -> None:
-    """Raises:
-    BackupError: a restore into this data directory is not finished.
-    """
-    path = data_dir / RESTORING
-    try:
-        members = orjson.loads(path.read_bytes())
-        backup, generation = members["backup"], members["generation"]
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, KeyError, TypeError):
-        backup, generation = "DIR", "NAME"
-    raise BackupError(
-        f"a restore into {data_dir} is not finished; go on with isocenter restore {backup} "
-        f"--generation {generation} --data-dir {data_dir}"
-    )
 
 
 class Restoring:

@@ -13,6 +13,7 @@ in names are optional: ``store_scu``, ``store-scu`` and ``storescu`` are one com
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -116,7 +117,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser_of(command: Command) -> tuple[ModuleType, argparse.ArgumentParser]:
     """The module of a command, and what reads its arguments."""
-    module = import_module(f"isocenter.services.cli.{command.module}")
+    # All that is made while modules are read stays: the collector would look, and find nothing.
+    gc.disable()
+    try:
+        module = import_module(f"isocenter.services.cli.{command.module}")
+    finally:
+        gc.enable()
     parser = argparse.ArgumentParser(
         prog=f"isocenter {command.name}",
         description=module.DESCRIPTION,

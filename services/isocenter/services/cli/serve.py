@@ -21,7 +21,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition, logs, systemd
 from isocenter.services.audit.collector import Protocol
 from isocenter.services.audit.opening import open_audit, stop_when_failed
-from isocenter.services.backup.restoring import check_not_restoring
+from isocenter.services.backup.mark import check_not_restoring
 from isocenter.services.capture import CaptureFolder
 from isocenter.services.certificates.authority import CA_FOLDER
 from isocenter.services.certificates.expiry import renew_daily, warn, warn_daily

@@ -14,7 +14,7 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deleting import Trash
 from isocenter.services.archive.room import Room
 from isocenter.services.audit.deleting import recorder_of
-from isocenter.services.backup.restoring import check_not_restoring
+from isocenter.services.backup.mark import check_not_restoring
 from isocenter.services.forwarding.forwarder import finish_deletions
 from isocenter.services.ports import DuplicatePolicy, Index, ObjectStore, StorageError
 from isocenter.services.settings.loading import Settings

@@ -19,7 +19,6 @@ from isocenter.services.duty import on_duty
 from isocenter.services.notices import Notices
 from isocenter.services.settings.loading import Settings
 from isocenter.services.worklist.tidying import tidy
-from isocenter.services.worklist.watching import watch
 from isocenter.storage.retention import SqliteRetention
 from isocenter.storage.sqlite_index import SqliteIndex
 
@@ -60,6 +59,8 @@ async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> 
                 if settings.worklist.keep_days:
                     nursery.start_soon(tidy, worklist.remove_ended, settings.worklist.keep_days)
                 if settings.worklist.folder is not None:
+                    from isocenter.services.worklist.watching import watch
+
                     nursery.start_soon(
                         watch, worklist, settings.worklist.folder, settings.worklist.folder_seconds
                     )

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
+from typing import TYPE_CHECKING
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.availability.telling import AvailabilityTeller
@@ -21,8 +22,6 @@ from isocenter.services.forwarding.commitment import CommitmentAsker, Commitment
 from isocenter.services.forwarding.forwarder import Forwarder
 from isocenter.services.forwarding.queue import RetryPolicy as ForwardPolicy
 from isocenter.services.forwarding.sending import SendingParts, SendOptions
-from isocenter.services.hl7.listener import OrderListener
-from isocenter.services.hl7.opening import order_bind, order_listener
 from isocenter.services.listening import Bind
 from isocenter.services.mpps.service import PerformedSteps, retrieve_steps
 from isocenter.services.normalized.event_reports import Reporter, RetryPolicy
@@ -45,6 +44,9 @@ from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.study_completion import EventWriter, SqliteOpenStudies
 from isocenter.storage.worklist import Beside as BesideEntry
 from isocenter.storage.worklist import SqliteWorklist, following, tell_change
+
+if TYPE_CHECKING:
+    from isocenter.services.hl7.listener import OrderListener
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,17 @@ def _beside_worklist(settings: Settings) -> Sequence[BesideEntry]:
 
 def order_bind_of(settings: Settings, tls: TlsContexts | None) -> Bind | None:
     """Where to listen for HL7 orders; None: they are not taken."""
+    if not settings.hl7.enabled:
+        return None  # who has none needs none of the modules either
+    from isocenter.services.hl7.opening import order_bind
+
     return order_bind(settings, None if tls is None else lambda: tls.server)
 
 
 def order_listener_of(settings: Settings, archive: Archive, notices: Notices) -> OrderListener:
     """What takes HL7 orders into the worklist of the archive."""
+    from isocenter.services.hl7.opening import order_listener
+
     assert isinstance(archive.index, SqliteIndex)
     return order_listener(settings, worklist_of(settings, archive.index), notices)
 

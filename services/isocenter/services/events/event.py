@@ -8,14 +8,13 @@ UTC.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import ClassVar
 
 import orjson
 
-from isocenter.engine.quick import quick_init
+from isocenter.engine.quick import dataclass
 
 _PATIENT_ID, _PATIENT_NAME, _BIRTH_DATE = 0x00100020, 0x00100010, 0x00100030
 
@@ -61,7 +60,6 @@ class Patient:
         return "Patient(…)"
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceStored:
     """An object is durable and findable.

@@ -21,15 +21,13 @@ from isocenter.services.worklist.entry import Worklist
 REJECT_FOLDER: Final = "hl7-rejected"
 
 
-def order_bind(settings: Settings, tls: Callable[[], ssl.SSLContext] | None) -> Bind | None:
-    """Where to listen for orders; None: nowhere.
+def order_bind(settings: Settings, tls: Callable[[], ssl.SSLContext] | None) -> Bind:
+    """Where to listen for orders, which are wanted.
 
     Raises:
-        Hl7Missing: they are wanted, and the library that reads them is not installed.
+        Hl7Missing: the library that reads them is not installed.
     """
     hl7 = settings.hl7
-    if not hl7.enabled:
-        return None
     require_library()
     return Bind(host=hl7.host, port=hl7.port, tls=tls if hl7.tls else None)
 
