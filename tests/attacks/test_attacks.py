@@ -16,7 +16,7 @@ from attacks.watch import canaries, open_descriptors, under_attack
 from attacks.workflow import WORKFLOW_ATTACKS
 from support.processes import ServedArchive
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 #: Of the real attack; `python -m tests.attacks` plays them whole.
 SCALE = 0.3
