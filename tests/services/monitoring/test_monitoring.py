@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from pydicom import dcmread
 
@@ -27,7 +28,9 @@ from support.processes import ServedArchive, isocenter_command, run, served_arch
 from support.raw import associate_request, message_bytes
 from support.studies import CT_IMAGE_STORAGE, write_studies
 
-DASHBOARD = Path(__file__).parents[3] / "packaging" / "grafana" / "isocenter.json"
+PACKAGING = Path(__file__).parents[3] / "packaging"
+DASHBOARD = PACKAGING / "grafana" / "isocenter.json"
+ALERTS = PACKAGING / "prometheus" / "isocenter-alerts.yml"
 PATIENCE = 20.0
 
 
@@ -356,6 +359,55 @@ def test_a_port_in_use_does_not_stop_the_archive(tmp_path: Path) -> None:
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     with served_archive(tmp_path, "--no-monitoring") as archive:
         assert "http://" not in archive.log.read_text("utf-8")
+
+
+def test_the_alerts_use_only_what_there_is() -> None:
+    metrics = Metrics(version="1")
+    samples = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in metrics.registry.collect()
+    }
+    labels = {
+        each._name + ("_total" if each._type == "counter" else ""): set(each._labelnames)
+        for each in [*vars(metrics).values(), *metrics._kept.values()]
+        if hasattr(each, "_labelnames")
+    }
+    (group,) = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
+    names = [rule["alert"] for rule in group["rules"]]
+    assert len(set(names)) == len(names) > 5
+    for rule in group["rules"]:
+        assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+        assert rule["annotations"].keys() == {"summary", "description"}
+        used = re.findall(r"(isocenter_\w+)(?:\{([^}]*)\})?", rule["expr"])
+        assert used or rule["expr"].startswith("up{")
+        known: set[str] = {"instance"}
+        for name, matchers in used:
+            assert name in samples, rule["alert"]
+            assert set(re.findall(r"(\w+)=", matchers)) <= labels[name], rule["alert"]
+            known |= labels[name]
+        shown = re.findall(r"\$labels\.(\w+)", str(rule["annotations"]))
+        assert set(shown) <= known, rule["alert"]
+
+
+def test_what_is_kept_and_the_disk_are_on_the_page(tmp_path: Path) -> None:
+    write_studies(tmp_path / "in", studies=2, series=1, instances=2)
+    data = tmp_path / "data"
+    assert isocenter_command("import", "-q", "--data-dir", data, tmp_path / "in").returncode == 0
+    with served_archive(tmp_path) as archive:
+        address = address_of(archive) + "/metrics"
+
+        def figures() -> dict[str, float]:
+            lines = get(address)[1].decode().splitlines()
+            pairs = (line.split(" ") for line in lines if re.match(r"isocenter_\w+ \S+$", line))
+            return {name.removeprefix("isocenter_"): float(value) for name, value in pairs}
+
+        # The first look comes with the first page, or soon after it.
+        found = next(each for _ in range(1_000) if (each := figures())["instances"])
+        assert (found["studies"], found["series"], found["instances"]) == (2, 2, 4)
+        assert found["instances_bytes"] > 4_000
+        assert 0 < found["disk_free_bytes"] < found["disk_total_bytes"]
+        assert found["audit_trail_bytes"] > 1_000
 
 
 def test_every_name_follows_prometheus_rules_and_the_dashboard_uses_only_those() -> None:

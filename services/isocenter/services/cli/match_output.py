@@ -155,10 +155,10 @@ class _Columns:
 
 
 class CsvWriter:
-    """Comma-separated values (RFC 4180) with a line of keywords before them."""
+    """Comma-separated values (RFC 4180, but lines end as in other text here) below their keywords."""
 
     def __init__(self, out: TextIO, tags: Sequence[int]) -> None:
-        self._rows = csv.writer(out, lineterminator="\r\n")
+        self._rows = csv.writer(out, lineterminator="\n")
         self._columns = _Columns(tags)
         self._is_first = True
 

@@ -263,7 +263,7 @@ class _CsvWriter:
     """All fields, with a line of their names before them (RFC 4180)."""
 
     def __init__(self, out: TextIO) -> None:
-        self._rows = csv.writer(out, lineterminator="\r\n")
+        self._rows = csv.writer(out, lineterminator="\n")
         self._names = (DATE_TIME, *FIELDS, *CODES)
         self._rows.writerow(self._names)
 

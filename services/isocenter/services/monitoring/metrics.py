@@ -11,7 +11,7 @@ them up (prometheus_client's multiprocess mode, which `shared_folder` prepares).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -176,6 +176,20 @@ class Metrics:
                 ("deleted_bytes", "bytes of their files"),
             )
         }
+        #: What is kept, and where: for all processes together.
+        self._kept = {
+            name: gauge(name, text, mode="mostrecent")
+            for name, text in (
+                ("patients", "patients in the archive"),
+                ("studies", "studies in the archive"),
+                ("series", "series in the archive"),
+                ("instances", "instances in the archive"),
+                ("instances_bytes", "bytes of their files"),
+                ("disk_total_bytes", "size of the file system of the data directory"),
+                ("disk_free_bytes", "what of it is free for the server"),
+                ("audit_trail_bytes", "bytes of the files of the audit trail"),
+            )
+        }
         self._queued_before: set[tuple[str, str]] = set()
         self._budget = gauge("memory_budget_taken_bytes", "bytes of objects on their way in")
         self._budget_limit = gauge("memory_budget_limit_bytes", "the most of them")
@@ -266,6 +280,11 @@ class Metrics:
                 self._reloads.labels(notice.what, "failed" if notice.fault else "done").inc()
             case _:
                 pass  # nothing to count
+
+    def keeps(self, figures: Mapping[str, int]) -> None:
+        """What the archive and its disk hold now, by name of the metric."""
+        for name, value in figures.items():
+            self._kept[name].set(value)
 
     def committed(self, objects: int, seconds: float) -> None:
         """A round of the committer is over (`Committer.observe`)."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.audit.opening import audit_folder
+from isocenter.services.audit.trail import segments_of
 from isocenter.services.certificates.expiry import Expiry
 from isocenter.services.monitoring.health import Health
 from isocenter.services.monitoring.http import serve_http
@@ -19,6 +23,7 @@ from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.monitoring.pages import pages_of
 from isocenter.services.monitoring.tracing import tracing_of
 from isocenter.services.notices import Notices
+from isocenter.services.ports import StorageError
 from isocenter.services.server import Server
 from isocenter.services.settings.loading import Settings
 
@@ -76,11 +81,40 @@ class Monitoring:
                     nursery.start_soon(partial(serve_http, listener, pages, token=self._token))
                 while True:
                     metrics.look()
+                    metrics.keeps(await self._figures(archive))
                     await trio.sleep(_LOOK_SECONDS)
         finally:
             if self._tracing is not None:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(self._tracing.close)
+
+    async def _figures(self, archive: Archive) -> dict[str, int]:
+        """What is kept, and what the disk has; what cannot be told now is left out."""
+        figures: dict[str, int] = {}
+        with suppress(StorageError):
+            counts = await archive.statistics()
+            figures |= {
+                "patients": counts.patients,
+                "studies": counts.studies,
+                "series": counts.series,
+                "instances": counts.instances,
+                "instances_bytes": counts.size,
+            }
+        storage = self._settings.storage
+        if not storage.is_in_memory:
+            look = partial(_figures_of_disk, Path(storage.data_dir), audit_folder(self._settings))
+            with suppress(OSError):
+                figures |= await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+        return figures
+
+
+def _figures_of_disk(data_dir: Path, audit: Path) -> dict[str, int]:
+    usage = shutil.disk_usage(data_dir)
+    return {
+        "disk_total_bytes": usage.total,
+        "disk_free_bytes": usage.free,
+        "audit_trail_bytes": sum(segment.path.stat().st_size for segment in segments_of(audit)),
+    }
 
 
 def _limits(settings: Settings) -> dict[str, float]:
