@@ -323,7 +323,9 @@ def test_find_in_every_format(filled: Path, tmp_path: Path, capsys: Output) -> N
         (match,) = json.loads(capsys.readouterr().out)
         assert match["0020000D"] == {"vr": "UI", "Value": [STUDY]}
         assert main([*find, "-o", "csv"]) == 0
-        (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+        text = capsys.readouterr().out
+        assert "\r" not in text
+        (row,) = csv.DictReader(io.StringIO(text))
         assert row["PatientName"] == "Bäcker^Anna"
         assert row["NumberOfStudyRelatedInstances"] == "2"
         assert main([*find, "-o", "table"]) == 0

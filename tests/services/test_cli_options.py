@@ -11,7 +11,7 @@ import pytest
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.cli import COMMANDS, main
 from isocenter.services.cli.common import UsageError, deadlines_of, peer_of, tls_of
-from isocenter.services.cli.getscu import storage_contexts
+from isocenter.services.cli.getscu import advice_of, storage_contexts
 from isocenter.services.cli.query_options import Request, read_query_file, requests_of
 from isocenter.services.cli.transfer_syntaxes import transfer_syntaxes_of
 from isocenter.services.index.attributes import Level
@@ -261,6 +261,18 @@ def test_few_classes_get_every_syntax_apart() -> None:
     assert all(len(syntaxes) == 1 for _, syntaxes in contexts)
     assert (CT, (IMPLICIT_VR_LITTLE_ENDIAN,)) in contexts
     assert (CT, ("1.2.840.10008.1.2.4.80",)) in contexts
+
+
+def test_what_getscu_advises_fits_what_it_has_proposed() -> None:
+    assert "gone or damaged" in advice_of([CT], storage_contexts([CT], ()))
+    few = storage_contexts([CT], ((IMPLICIT_VR_LITTLE_ENDIAN,),))
+    many = tuple(f"1.2.{n}" for n in range(200))
+    for classes, contexts in (
+        ((), storage_contexts((), ())),
+        ([CT], few),
+        (many, storage_contexts(many, ())),
+    ):
+        assert "--sop-class" in advice_of(classes, contexts)
 
 
 @pytest.mark.parametrize(

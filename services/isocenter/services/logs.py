@@ -10,6 +10,7 @@ from typing import Final
 
 import orjson
 
+from isocenter.services.log_file import LogFile
 from isocenter.services.notices import association_name
 from isocenter.services.settings.loading import LogFormat, LogSettings
 
@@ -56,13 +57,24 @@ class _Json(logging.Formatter):
 
 
 def configure(settings: LogSettings) -> None:
-    """Send what the program logs to standard error."""
+    """Send what the program logs to standard error, or to a file.
+
+    Raises:
+        OSError: the file cannot be opened; everything stays as it was.
+    """
+    handler: logging.Handler = (
+        logging.StreamHandler(sys.stderr)
+        if settings.file is None
+        else LogFile(settings.file, rotate_bytes=settings.rotate, keep=settings.keep_files)
+    )
     # What no line of ours shows costs a third of making it.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if settings.format is LogFormat.JSON else _Text())
     root = logging.getLogger("isocenter")
-    root.handlers[:] = [handler]
+    before, root.handlers[:] = root.handlers[:], [handler]
+    for each in before:
+        if isinstance(each, LogFile):
+            each.close()
     root.setLevel(settings.level.value.upper())
     root.propagate = False

@@ -174,11 +174,28 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
     if client.interrupts.were_requested():
         client.terminal.note(f"cancelled; {folder.received.written} files written")
         return False
-    advice = (
-        "name the SOP classes and transfer syntaxes of what failed with --sop-class and "
-        "--transfer-syntax, or +xa"
+    return judge(result, client.terminal, folder, advice_of(classes, contexts))
+
+
+def advice_of(classes: Sequence[str], contexts: Sequence[Context]) -> str:
+    """What to do about objects that the peer did not send.
+
+    Args:
+        classes: SOP classes of what was asked for; empty: nobody knows.
+        contexts: what was proposed for them.
+    """
+    proposed = {(uid, syntax) for uid, syntaxes in contexts for syntax in syntaxes}
+    if classes and proposed.issuperset(
+        (uid, syntax) for uid in classes for syntax in _SYNTAX_ORDER
+    ):
+        return (
+            "all their SOP classes and transfer syntaxes were proposed; the peer's log says why, "
+            "such as a file that is gone or damaged there"
+        )
+    return (
+        "the peer's log says why; where no presentation context fits, name the SOP classes and "
+        "transfer syntaxes of what failed with --sop-class and --transfer-syntax, or +xa"
     )
-    return judge(result, client.terminal, folder, advice)
 
 
 def storage_contexts(classes: Sequence[str], groups: Groups) -> list[Context]:

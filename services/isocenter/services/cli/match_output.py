@@ -155,7 +155,7 @@ class _Columns:
 
 
 class CsvWriter:
-    """Comma-separated values (RFC 4180, but lines end as in other text here) below their keywords."""
+    """Comma-separated values below their keywords: RFC 4180, but lines end as other text's."""
 
     def __init__(self, out: TextIO, tags: Sequence[int]) -> None:
         self._rows = csv.writer(out, lineterminator="\n")

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -109,7 +110,12 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
         print(f"isocenter serve: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
     os.umask(0o077)
-    logs.configure(settings.log)
+    try:
+        # A check makes no file.
+        logs.configure(replace(settings.log, file=None) if only_check else settings.log)
+    except OSError as error:
+        print(f"isocenter serve: log.file {settings.log.file}: {error.strerror}", file=sys.stderr)
+        return EXIT_START
     if hasattr(signal, "SIGHUP"):
         # Until it can be obeyed; it would end the process.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -43,6 +43,19 @@ class LogSettings:
     format: LogFormat = setting(
         LogFormat.TEXT, kinds.Choice(LogFormat), "how lines look", "--log-format", "text|json"
     )
+    file: Path | None = setting(
+        None,
+        kinds.FilePath(),
+        "where lines go instead of to standard error; another program may rename it at any time",
+    )
+    rotate: int = setting(
+        64 * MIB,
+        kinds.Integer(65_536, 1 << 40, "bytes", zero="leave that to another program"),
+        "size at which log.file becomes FILE.1, and FILE.1 becomes FILE.2 …",
+    )
+    keep_files: int = setting(
+        10, kinds.Integer(1, 10_000), "how many of these are kept beside log.file"
+    )
 
 
 class OnAuditFailure(Enum):
