@@ -7,7 +7,6 @@ Identity is what the certificate says, not what the AE title claims.  A policy
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from isocenter.engine.ae import is_ae_title
@@ -16,6 +15,7 @@ from isocenter.engine.negotiation import (
     CALLING_AE_TITLE_NOT_RECOGNIZED,
 )
 from isocenter.engine.pdu import AssociateReject, AssociateRequest
+from isocenter.engine.quick import dataclass
 from isocenter.services.index.matching import wildcard_match
 from isocenter.services.tls.contexts import PeerIdentity, owns_ae_title
 

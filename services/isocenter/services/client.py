@@ -10,7 +10,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
 import pydicom
@@ -40,6 +40,7 @@ from isocenter.engine.items import (
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import MOST_CONTEXTS, PresentationContext, Role
 from isocenter.engine.pdu import AssociateRequest
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -25,6 +24,7 @@ from isocenter.engine.errors import (
 )
 from isocenter.engine.negotiation import ACCEPTANCE
 from isocenter.engine.pdu import Abort, AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.engine.quick import dataclass
 from isocenter.engine.states import Sta
 
 #: Where a message of the engine names its clause.

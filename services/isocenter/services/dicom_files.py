@@ -8,7 +8,6 @@ another object's.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from isocenter.engine.buffers import Buffer
@@ -22,6 +21,7 @@ from isocenter.engine.dataset import (
 )
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.quick import dataclass
 from isocenter.services.ports import ObjectReader, StoredInstance
 from isocenter.services.sop_classes import (
     MEDIA_STORAGE_DIRECTORY,

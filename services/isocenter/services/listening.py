@@ -10,10 +10,11 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import trio
+
+from isocenter.engine.quick import dataclass
 
 _BACKLOG: Final = 1024
 #: How long accepting rests when the process or the machine has no descriptor or memory left.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -31,6 +30,7 @@ from isocenter.engine.dataset import (
 from isocenter.engine.dataset.transcoder import Odd
 from isocenter.engine.driving import parts_of
 from isocenter.engine.negotiation import Negotiated, PresentationContext
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 import trio
@@ -21,6 +20,7 @@ from isocenter.engine.dimse.messages import CCancelRequest, Request, Response
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import PresentationContext
+from isocenter.engine.quick import dataclass
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import Notice
 

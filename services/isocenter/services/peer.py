@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.settings import kinds
 
 

@@ -11,12 +11,14 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
 
 import trio
+
+from isocenter.engine.quick import dataclass
 
 log = logging.getLogger("isocenter.server")
 

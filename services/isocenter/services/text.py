@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
 from typing import Final
@@ -18,6 +17,7 @@ from typing import Final
 from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 
 #: VRs that Specific Character Set (0008,0005) speaks of (PS3.5 6.1.2.3).
 CHARACTER_SET_VRS: Final = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])

@@ -12,7 +12,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Generic, Protocol, TypeVar
 
 import trio
@@ -25,6 +25,7 @@ from isocenter.engine.errors import (
     IsocenterError,
     LocalProtocolError,
 )
+from isocenter.engine.quick import dataclass
 from isocenter.services.association import AssociationTask
 from isocenter.services.objects import DicomObject, choose_context
 

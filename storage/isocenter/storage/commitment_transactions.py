@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import time
 from typing import Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.commitment.transaction import (
     Begun,
     Reference,

@@ -7,13 +7,13 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from time import time
 from typing import Final
 
 import orjson
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.events.event import StoredEvent
 from isocenter.storage.events import (
     EVENT_COLUMNS,

@@ -20,12 +20,13 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from time import time
 from typing import Final, TypeVar
 
 import trio
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.index.attributes import ATTRIBUTES, BY_TAG, UNIQUE_KEY, Level
 from isocenter.services.index.matching import matches, matches_combined, normalize
 from isocenter.services.index.query import CombinedRange, Criterion, Query

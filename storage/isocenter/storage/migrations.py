@@ -24,9 +24,10 @@ How the tables are read:
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+from isocenter.engine.quick import dataclass
 
 #: ``PRAGMA application_id``: "ISOC" (the file format's magic, see file(1)).
 APPLICATION_ID: Final = 0x49534F43

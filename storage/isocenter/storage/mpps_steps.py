@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import time
 from typing import Final
 
 from isocenter.engine.limits import DEFAULT_LIMITS
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.mpps.step import (
     MODALITY,

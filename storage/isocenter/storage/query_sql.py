@@ -27,12 +27,12 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, assert_never
 
 import orjson
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.index import matching
 from isocenter.services.index.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
 from isocenter.services.index.query import (

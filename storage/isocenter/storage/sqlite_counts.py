@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from isocenter.engine.quick import dataclass
 
 
 @dataclass(frozen=True, slots=True)

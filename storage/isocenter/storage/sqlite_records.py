@@ -15,13 +15,13 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import time
 from typing import Final
 
 import orjson
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.index.attributes import Attribute, Level
 from isocenter.services.index.matching import normalize
 from isocenter.services.ports import (

@@ -14,12 +14,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from typing import Final, assert_never
 
 import trio
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.alert import StorageAlert
 from isocenter.services.archive.ingest import (
     COERCION_OF_DATA_ELEMENTS,

@@ -13,7 +13,7 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from itertools import groupby
 from time import time
@@ -24,6 +24,7 @@ import trio
 
 from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, read_file_meta
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion import DeletedStudy, DeletionCause
 from isocenter.services.archive.findings import Findings

@@ -7,9 +7,10 @@ event in the transaction that deletes, an audit message, a metric.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.ports import StoredInstance
 
 

@@ -12,13 +12,14 @@ import os
 import stat
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Final, assert_never
 
 import trio
 
 from isocenter.engine.buffers import Buffer
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.committer import StoreOutcome
 from isocenter.services.archive.findings import Findings

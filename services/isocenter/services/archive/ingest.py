@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from functools import lru_cache
 from typing import Final
@@ -23,6 +23,7 @@ from isocenter.engine.dataset import (
 )
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import is_safe_uid, is_uid
 from isocenter.services.archive.naming import NamingScheme, can_be_named, object_key
 from isocenter.services.errors import OperationError

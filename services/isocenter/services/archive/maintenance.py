@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, TypeVar
 
 import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, FileMeta, read_file_meta
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.findings import Findings
 from isocenter.services.archive.importing import (

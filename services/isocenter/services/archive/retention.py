@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import time
 from typing import Final, Protocol
 
 import trio
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.deleting import Plan, Requester, Trash
 from isocenter.services.archive.deletion import DeletionCause
 from isocenter.services.archive.retention_rules import RetentionRule

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
 from typing import Any, Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.trash import Obstacles
 from isocenter.services.settings import kinds
 

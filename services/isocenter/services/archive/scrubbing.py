@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import orjson
 import trio
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.maintenance import examine
 from isocenter.services.notices import Notices, ObjectDamaged

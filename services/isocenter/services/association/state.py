@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -29,6 +28,7 @@ from isocenter.engine.incoming import Incoming
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Negotiated, Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.engine.quick import dataclass
 from isocenter.engine.states import Sta
 from isocenter.engine.waiting import Waiting
 from isocenter.services.broadcast import Broadcast

@@ -15,12 +15,12 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 
 #: What the first record names as the one before it.
 GENESIS: Final = "0" * 64

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.settings import kinds
 
 

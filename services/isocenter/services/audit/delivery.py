@@ -20,7 +20,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -28,6 +28,7 @@ import orjson
 import trio
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 from isocenter.services.audit.chain import Record
 from isocenter.services.audit.collector import Collector, Protocol
 from isocenter.services.audit.reading import Cursor, head_sequence, read_on

@@ -12,12 +12,13 @@ import hashlib
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.engine.quick import dataclass
 from isocenter.services.audit import codes
 from isocenter.services.audit.codes import Code, EventId, EventType
 from isocenter.services.audit.messages import (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.audit.events import Here, Patient, instances_received, repeated
 from isocenter.services.audit.messages import Action, AuditMessage
 from isocenter.services.notices import Caller, InstanceStored

@@ -11,11 +11,12 @@ import base64
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.audit.codes import Code, EventId, EventType
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 
 import orjson
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.audit.chain import LONGEST_LINE, Record, RecordError, read_record
 from isocenter.services.audit.trail import segments_of
 

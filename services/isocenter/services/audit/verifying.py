@@ -14,10 +14,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.audit.chain import (
     GENESIS,
     LONGEST_LINE,

@@ -27,12 +27,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 import orjson
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.backup.lists import (
     FORMAT,
     BackupError,

@@ -10,13 +10,14 @@ import heapq
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import orjson
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 from isocenter.services.private_files import PRIVATE_FILE
 
 #: Written by this program; a larger number is of a later one.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
@@ -20,6 +20,7 @@ from typing import Final
 
 import trio
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.findings import Findings
 from isocenter.services.audit.trail import HEAD_FILE, segments_of
 from isocenter.services.backup import keys

@@ -16,13 +16,14 @@ import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
 import orjson
 import trio
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.findings import Findings
 from isocenter.services.backup import keys
 from isocenter.services.backup.folder import BackupFolder, Generation, digest_of

@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.backup.lists import is_safe_path
 
 #: Where files lie that the index knows.

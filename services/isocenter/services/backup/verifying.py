@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import trio
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.findings import Findings
 from isocenter.services.backup.folder import BackupFolder, Generation, contents_of
 from isocenter.services.backup.lists import Entry, Known, read_list

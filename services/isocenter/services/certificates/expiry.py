@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -13,6 +12,7 @@ import trio
 from cryptography import x509
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 from isocenter.services.certificates.issued import is_of_private_ca
 from isocenter.services.tls.contexts import (
     TlsFiles,

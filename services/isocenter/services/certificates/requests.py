@@ -8,7 +8,6 @@ key usages are ours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.certificates.issued import CertificateError
 from isocenter.services.certificates.keys import PublicKey, weakness_of
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.diagnosis import Finding, Severity
 
 #: From the harmless to the bad.

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from isocenter.engine.quick import dataclass
 
 _PROC: Final = Path("/proc")
 #: State of a socket that listens, in ``/proc/net/tcp``.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from isocenter.engine.errors import AssociationError
+from isocenter.engine.quick import dataclass
 from isocenter.services.checkup.echoes import examine_echo
 from isocenter.services.checkup.examined import Examined, Tell
 from isocenter.services.checkup.negotiating import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.driving import associate_request
 from isocenter.engine.pdu import PduType, encode_associate_request
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.checkup.certificates import date_findings, names_of
 from isocenter.services.checkup.examined import Examined, Tell, milliseconds

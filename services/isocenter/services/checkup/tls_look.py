@@ -9,13 +9,13 @@ from __future__ import annotations
 import ssl
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 from cryptography import x509
 from OpenSSL import SSL
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.peer import Peer
 
 _READ_BYTES: Final = 16_384

@@ -5,7 +5,7 @@ We are the destination for as long as it takes, ask for one object, and see who 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from ssl import SSLContext
 from typing import ClassVar, Final
@@ -16,6 +16,7 @@ from isocenter.engine.dimse.messages import CStoreRequest, response_to
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
+from isocenter.engine.quick import dataclass
 from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
 from isocenter.services.checkup.examined import Examined, Tell, count

@@ -18,13 +18,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 
 #: What every tool of the field answers: 0 done, 1 the work failed, 2 wrong arguments or settings.
 EXIT_OK: Final = 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 from pydicom import uid as uids
 
 from isocenter.engine.driving import associate_request
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, is_uid
 from isocenter.services import sop_classes
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK

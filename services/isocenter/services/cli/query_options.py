@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +11,7 @@ import pydicom
 
 from isocenter.engine.dataset import DataSetError, NotDicomError, read_file_head
 from isocenter.engine.limits import DEFAULT_LIMITS
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
 )

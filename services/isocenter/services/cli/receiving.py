@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import IO, Final
 
@@ -22,6 +22,7 @@ from isocenter.engine.dataset import DataSetError, ElementScanner, encoding_of, 
 from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services.archive.naming import can_be_named, name_of_uid
 from isocenter.services.cli.common import UsageError

@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import trio
 
@@ -22,6 +22,7 @@ from isocenter.engine.errors import (
     TransportLostError,
 )
 from isocenter.engine.items import UserIdentity
+from isocenter.engine.quick import dataclass
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from isocenter.services.cli.common import (
     UsageError,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, assert_never
 
@@ -19,6 +18,7 @@ from isocenter.engine.dataset.codec import HEADER_LENGTH, IMPLICIT_LITTLE_CODEC,
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import ITEM, SEQUENCE_DELIMITATION, SPACE_PADDED_VRS
 from isocenter.engine.limits import Limits
+from isocenter.engine.quick import dataclass
 from isocenter.services.coercion.head import (
     ORIGINAL_ATTRIBUTES_SEQUENCE,
     CoercionError,

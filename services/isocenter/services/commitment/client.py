@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -26,6 +26,7 @@ from isocenter.engine.dimse.messages import NEventReportRequest, NEventReportRes
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
+from isocenter.engine.quick import dataclass
 from isocenter.services.access import AccessPolicy
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.commitment.transaction import (

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -20,6 +19,7 @@ from isocenter.engine.dimse.messages import NActionRequest, NActionResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import Offer, PresentationContext
+from isocenter.engine.quick import dataclass
 from isocenter.services.association import AssociationTask
 from isocenter.services.commitment.transaction import (
     REFERENCED_SOP_CLASS_UID,

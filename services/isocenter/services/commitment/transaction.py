@@ -6,12 +6,12 @@ Standard: PS3.4 J.3; PS3.3 C.14 (Storage Commitment module).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final, Protocol
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, WritableElement, write_data_set
 from isocenter.engine.dimse.status import Status
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.normalized.attribute_list import AttributeList, number_of, text_of
 from isocenter.services.normalized.reports import REPORT_LIMITS, ClaimedReport, NewReport

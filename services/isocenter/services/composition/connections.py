@@ -5,10 +5,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 from isocenter.services.client import ClientAssociation, Context, open_association
 from isocenter.services.commitment.client import CONTEXTS as COMMITMENT_CONTEXTS
 from isocenter.services.composition.tls import TlsContexts

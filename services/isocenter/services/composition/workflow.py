@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.availability.telling import AvailabilityTeller
 from isocenter.services.client import ClientAssociation

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import assert_never
+
+from isocenter.engine.quick import dataclass
 
 
 @dataclass(frozen=True, slots=True)

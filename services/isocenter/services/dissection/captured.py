@@ -6,10 +6,9 @@ A reader of captures yields these in the order in which they happened; who looks
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 
 
 class CaptureError(IsocenterError):

@@ -7,11 +7,12 @@ whatever the port.  TLS is recognised, and cannot be read.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, auto
 from typing import Final, assert_never
 
 from isocenter.engine.negotiation import Role
+from isocenter.engine.quick import dataclass
 from isocenter.services import diagnosis
 from isocenter.services.diagnosis import Finding, Severity
 from isocenter.services.dissection.captured import Captured, Carried, Closed, Ended, Missing, Opened

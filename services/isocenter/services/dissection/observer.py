@@ -16,7 +16,7 @@ Nothing here reads files; see `isocenter.services.dissection.captured` for what 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Final, assert_never
 
@@ -45,6 +45,7 @@ from isocenter.engine.framing import ControlPdu, DataHeader, Fragment
 from isocenter.engine.items import UserInformation
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import PresentationContext, Role, established
+from isocenter.engine.quick import dataclass
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLEMENTATION_CLASS_UID
 from isocenter.services import diagnosis

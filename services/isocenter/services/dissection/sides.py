@@ -6,7 +6,7 @@ in the bytes of one direction, judged by nobody.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from isocenter.engine import commands
@@ -21,6 +21,7 @@ from isocenter.engine.errors import LocalProtocolError
 from isocenter.engine.framing import Framer
 from isocenter.engine.limits import Limits
 from isocenter.engine.negotiation import Role
+from isocenter.engine.quick import dataclass
 from isocenter.engine.states import Sta
 from isocenter.services import diagnosis
 from isocenter.services.diagnosis import Finding

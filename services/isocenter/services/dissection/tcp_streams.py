@@ -11,9 +11,10 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NamedTuple
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.dissection.captured import Captured, Carried, Closed, Ended, Missing, Opened
 
 FIN: Final = 0x01

@@ -8,8 +8,10 @@ commitment of what it sent (PS3.4 J), and that nothing more has come for a while
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+
+from isocenter.engine.quick import dataclass
 
 
 class Condition(Enum):

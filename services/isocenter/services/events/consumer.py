@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.events.event import Kind
 from isocenter.services.settings import kinds
 from isocenter.services.settings.kinds import WrongValueError

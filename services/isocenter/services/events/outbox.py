@@ -9,9 +9,9 @@ the position or in a lane, whatever ends in between; so it is delivered at least
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.events.completion import CompletionRules
 from isocenter.services.events.event import Incident, StoredEvent
 

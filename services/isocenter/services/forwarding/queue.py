@@ -13,10 +13,10 @@ done again.  So an object arrives at least once.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.deletion import Deletion
 from isocenter.services.commitment.transaction import Reference
 from isocenter.services.rules.actions import ForwardPriority

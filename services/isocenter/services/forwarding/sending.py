@@ -7,7 +7,6 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 import trio
@@ -15,6 +14,7 @@ import trio
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.status import ServiceClass, StatusClass, classify, describe_status
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association import AssociationTask
 from isocenter.services.client import ClientAssociation, Connector, Context, plan_associations

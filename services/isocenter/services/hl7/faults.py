@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 
 
 @dataclass(frozen=True, slots=True)

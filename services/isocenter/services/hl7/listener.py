@@ -10,11 +10,12 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 import trio
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.complaints import Complaints
 from isocenter.services.hl7.mllp import (
     Framer,

@@ -8,8 +8,10 @@ stands between frames is no message: it is counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from isocenter.engine.quick import dataclass
 
 START_BLOCK: Final = 0x0B
 END_BLOCK: Final = 0x1C

@@ -6,10 +6,10 @@ The messages are those of IHE RAD TF-2 4.4, Procedure Scheduled, and 4.13, Proce
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.hl7.faults import (
     DATA_TYPE_ERROR,
     REQUIRED_FIELD_MISSING,

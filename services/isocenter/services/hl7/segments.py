@@ -13,11 +13,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 from isocenter.services.hl7.character_sets import codec_of_all
 from isocenter.services.hl7.faults import (
     DATA_TYPE_ERROR,

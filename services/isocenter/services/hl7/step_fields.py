@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.hl7.faults import (
     DATA_TYPE_ERROR,
     REQUIRED_FIELD_MISSING,

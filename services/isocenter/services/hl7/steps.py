@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 from uuid import UUID, uuid5
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.hl7.faults import SEGMENT_SEQUENCE_ERROR, Hl7Fault, Location
 from isocenter.services.hl7.segments import Message, Segment
 from isocenter.services.hl7.values import identifier

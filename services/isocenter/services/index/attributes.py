@@ -7,9 +7,10 @@ of the index).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+from isocenter.engine.quick import dataclass
 
 
 class Level(Enum):

@@ -8,8 +8,7 @@ All kinds of matching are those of PS3.4 C.2.2.2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from isocenter.engine.quick import dataclass
 from isocenter.services.index.attributes import Level
 
 

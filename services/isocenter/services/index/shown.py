@@ -7,8 +7,8 @@ objects that differ.
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.index.matching import matches, matches_combined
 from isocenter.services.index.query import CombinedRange, Criterion
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.ports import StorageError
 from isocenter.services.server import Server

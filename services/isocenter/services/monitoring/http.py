@@ -13,13 +13,13 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import h11
 import trio
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.listening import Shortage
 from isocenter.services.networks import is_loopback
 from isocenter.services.private_files import SecretFileError, read_secret

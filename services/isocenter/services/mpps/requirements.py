@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from functools import cache
 from typing import Final
 
 from isocenter.engine.dataset import Element
 from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.quick import dataclass
 from isocenter.services.normalized.attribute_list import items_of
 
 # fmt: off

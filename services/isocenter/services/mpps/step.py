@@ -7,7 +7,7 @@ are kept is said by `Steps`, which an adapter implements.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from functools import cached_property
 from typing import Final, Protocol
@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dimse.status import STEP_MAY_NO_LONGER_BE_UPDATED, Status
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.errors import OperationError
 from isocenter.services.mpps.requirements import Fault, Moment, Violation, violations

@@ -8,7 +8,6 @@ stay in the character set that they came in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from typing import Final, Self
@@ -35,6 +34,7 @@ from isocenter.engine.dataset import (
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.objects import vr_of
 from isocenter.services.text import (

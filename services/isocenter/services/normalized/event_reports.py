@@ -13,7 +13,6 @@ import secrets
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from time import time
 from typing import Final
 
@@ -23,6 +22,7 @@ from isocenter.engine.dimse.messages import NEventReportRequest
 from isocenter.engine.dimse.status import StatusClass, classify, describe_status, service_class_of
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import PresentationContext
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import sop_classes
 from isocenter.services.association import AssociationTask

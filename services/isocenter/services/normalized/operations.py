@@ -8,7 +8,6 @@ of ours.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -25,6 +24,7 @@ from isocenter.engine.dimse.messages import (
 )
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer, PresentationContext
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services import sop_classes
 from isocenter.services.client import ClientAssociation

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from isocenter.engine.negotiation import CALLING_AE_TITLE_NOT_RECOGNIZED
 from isocenter.engine.pdu import AssociateRequest
+from isocenter.engine.quick import dataclass
 from isocenter.services.access import NO_REASON_GIVEN, AccessPolicy, Turned
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.file import CurrentPolicy

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from isocenter.engine.dimse.messages import Request
 from isocenter.engine.items import ContextResult, RoleSelection
 from isocenter.engine.negotiation import ACCEPTANCE
 from isocenter.engine.pdu import AssociateAccept, AssociateRequest
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services.policy.permissions import (
     OPERATIONS,

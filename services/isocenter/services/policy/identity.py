@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Final, cast
@@ -27,6 +26,7 @@ import trio
 
 from isocenter.engine.items import UserIdentity
 from isocenter.engine.pdu import AssociateReject
+from isocenter.engine.quick import dataclass
 from isocenter.services.access import NO_REASON_GIVEN, TEMPORARY_CONGESTION
 from isocenter.services.policy import passwords
 from isocenter.services.policy.errors import PolicyError

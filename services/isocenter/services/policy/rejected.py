@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 import trio
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.notices import AssociationRejected, ConnectionRefused, Notice, Refusal
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.private_files import (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
 
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import is_uid
 from isocenter.services.index.matching import wildcard_match
 from isocenter.services.networks import is_network, is_within

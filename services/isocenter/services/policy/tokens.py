@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.policy.errors import PolicyError
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ Standard: PS3.4 C.2.2, C.4, C.6; VRs of PS3.6.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from operator import itemgetter
@@ -29,6 +28,7 @@ from isocenter.engine.dataset import (
 )
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.quick import dataclass
 from isocenter.services.index.attributes import BY_TAG, REQUEST_ATTRIBUTES, UNIQUE_KEY, Level
 from isocenter.services.index.matching import items_of
 from isocenter.services.index.query import (

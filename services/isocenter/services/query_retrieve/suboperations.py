@@ -11,7 +11,6 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
@@ -21,6 +20,7 @@ from isocenter.engine.dimse.messages import (
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.dimse.suboperations import SubOperations
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association import AssociationTask
 from isocenter.services.errors import OperationError

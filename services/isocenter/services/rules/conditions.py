@@ -7,9 +7,9 @@ Of several values of an attribute one suffices, and one that is missing is empty
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.index.matching import wildcard_match
 
 #: A tag, or the path to one within items of sequences (`identifier_keys.KeyPath`).

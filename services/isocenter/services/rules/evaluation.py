@@ -9,9 +9,9 @@ Conditions are about the object as it came, also where coercion changes it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.rules.actions import Route
 from isocenter.services.rules.conditions import FIELDS, Condition, Place, Sender
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.rules.actions import ForwardPriority, Route
 from isocenter.services.rules.conditions import CALLED_AE, CALLING_AE, FIELDS, Condition, Place
 from isocenter.services.rules.evaluation import LAST_OF_HEAD, Rule

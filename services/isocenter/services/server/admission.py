@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import trio
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.association import AssociationTask
 
 

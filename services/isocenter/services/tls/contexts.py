@@ -18,13 +18,14 @@ from __future__ import annotations
 import os
 import ssl
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 from isocenter.services.tls.errors import describe_tls_error
 
 if TYPE_CHECKING:

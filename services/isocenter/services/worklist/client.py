@@ -9,13 +9,13 @@ async with open_association(peer, CONTEXTS) as ris:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Self
 
 import pydicom
 
 from isocenter.engine.dataset import Element
 from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.quick import dataclass
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.query_retrieve.identifier import KeySyntaxError, build_identifier

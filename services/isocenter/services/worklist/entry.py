@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from typing import Final, Protocol
@@ -19,6 +18,7 @@ from isocenter.engine.dataset import Element, Item
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
 from isocenter.services.index.matching import is_range_comparable, normalize, values_of
 from isocenter.services.normalized.attribute_list import AttributeList, text_of

@@ -8,7 +8,7 @@ time where both are given and one is a range (remark in Table K.6-1).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from isocenter.engine.buffers import Buffer
@@ -24,6 +24,7 @@ from isocenter.engine.dataset import (
 )
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.quick import dataclass
 from isocenter.services.index.matching import matches_combined, matches_text
 from isocenter.services.index.query import CombinedRange, Match
 from isocenter.services.normalized.attribute_list import AttributeList, items_of

@@ -11,7 +11,6 @@ import logging
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from typing import Final
 import trio
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
 from isocenter.services.ports import StorageError
 from isocenter.services.worklist.entry import (
     FOLDER_SOURCE,

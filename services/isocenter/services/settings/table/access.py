@@ -1,13 +1,11 @@
 """TLS, who may associate, and how users prove who they are."""
 
-# ruff: noqa: RUF009 - `setting` makes a `dataclasses.field`, which is no shared default
-
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.policy.tokens import ALGORITHMS
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.spec import setting

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.spec import MIB, limit, seconds, setting
 

@@ -1,13 +1,11 @@
 """What is told of all this: log, audit trail, metrics."""
 
-# ruff: noqa: RUF009 - `setting` makes a `dataclasses.field`, which is no shared default
-
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.audit.collector import Collector, CollectorKind
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.spec import MIB, setting

@@ -1,13 +1,11 @@
 """Who we are, and where and with how many we speak."""
 
-# ruff: noqa: RUF009 - `setting` makes a `dataclasses.field`, which is no shared default
-
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from isocenter.engine.limits import DEFAULT_LIMITS
+from isocenter.engine.quick import dataclass
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.spec import COUNT, setting
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from isocenter.engine.limits import DEFAULT_LIMITS
+from isocenter.engine.quick import dataclass
 from isocenter.services.settings import kinds
 
 MIB: Final = 1 << 20

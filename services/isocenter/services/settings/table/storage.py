@@ -1,15 +1,13 @@
 """How objects come in, where they are kept, and how they are asked for."""
 
-# ruff: noqa: RUF009 - `setting` makes a `dataclasses.field`, which is no shared default
-
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.naming import NamingScheme
 from isocenter.services.ports import DuplicatePolicy, OtherPatientPolicy
 from isocenter.services.settings import kinds

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from isocenter.engine.limits import Limits
+from isocenter.engine.quick import dataclass
 from isocenter.services.archive.retention_rules import RetentionRule, RetentionRulesKind
 from isocenter.services.peer import Peer, PeerKind
 from isocenter.services.rules.evaluation import Rule

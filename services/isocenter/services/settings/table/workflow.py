@@ -1,16 +1,14 @@
 """The department: worklist and orders, steps, promises, events, and what is sent on."""
 
-# ruff: noqa: RUF009 - `setting` makes a `dataclasses.field`, which is no shared default
-
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Literal
 
+from isocenter.engine.quick import dataclass
 from isocenter.services.events.completion import CompletionRules, Condition
 from isocenter.services.events.consumer import Consumer, ConsumersKind, QuietKind
 from isocenter.services.hl7.character_sets import codec_of
