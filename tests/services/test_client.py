@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import pydicom
 import pytest
 import trio
 import trio.testing
@@ -44,6 +45,8 @@ from isocenter.services.access import AccessPolicy
 from isocenter.services.client import (
     BASIC_SYNTAXES,
     ClientAssociation,
+    RetrieveError,
+    RetrieveResult,
     open_association,
     plan_associations,
 )
@@ -53,10 +56,14 @@ from isocenter.services.errors import (
     OperationError,
 )
 from isocenter.services.index.query import Level
+from isocenter.services.mpps.step import MPPS
+from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.normalized.operations import create
 from isocenter.services.objects import DicomObject
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier import build_identifier
+from isocenter.services.query_retrieve.matches import Matches
 from isocenter.services.server import Bind, Server, ServerLimits
 from support.serving import Scripted, port_of, serving
 from support.studies import CT_IMAGE_STORAGE, instance
@@ -336,6 +343,91 @@ async def test_a_query_that_fails() -> None:
         assert await association.echo() == 0
 
 
+# One rule: what failed raises.
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xC000, 0x0110, 0xFE00, 0x4711])
+async def test_what_the_peer_did_not_do_is_raised(status: int) -> None:
+    async def perform(operation: Operation) -> None:
+        await operation.data_set()
+        await operation.respond(response_to(operation.request, status, error_comment="no"))
+
+    service = Scripted([FIND, GET, MOVE, CT_IMAGE_STORAGE, MPPS], perform)
+
+    async def failing_echo(operation: Operation) -> None:
+        await operation.respond(response_to(operation.request, status, error_comment="no"))
+
+    async with (
+        serving(service, Scripted([VERIFICATION], failing_echo)) as server,
+        associated(server, FIND, GET, MOVE, CT_IMAGE_STORAGE, MPPS) as association,
+    ):
+        for operation in (
+            association.echo(),
+            association.store(instance()),
+            _all(association.find(IDENTIFIER)),
+            association.get(IDENTIFIER, _refuse),
+            association.move(IDENTIFIER, "DEST"),
+            create(association, MPPS, "1.2.3", AttributeList.from_dataset(pydicom.Dataset())),
+        ):
+            with pytest.raises(OperationError) as raised:
+                await operation
+            assert (raised.value.status, raised.value.comment) == (status, "no")
+
+
+@pytest.mark.parametrize("operation", ["get", "move"])
+@pytest.mark.parametrize("status", [0x0000, 0xB000])
+async def test_objects_that_failed_are_raised_whatever_the_status_says(
+    operation: str, status: int
+) -> None:
+    failed = 1
+
+    async def perform(operation: Operation) -> None:
+        await operation.data_set()
+        response = response_to(operation.request, status)
+        await operation.respond(
+            replace(  # type: ignore[type-var]
+                response,
+                number_of_completed_suboperations=2,
+                number_of_failed_suboperations=failed,
+                number_of_warning_suboperations=0,
+            )
+        )
+
+    async with (
+        serving(Scripted([GET, MOVE], perform)) as server,
+        associated(server, GET, MOVE) as association,
+    ):
+
+        async def ask() -> RetrieveResult:
+            if operation == "get":
+                return await association.get(IDENTIFIER, _refuse)
+            return await association.move(IDENTIFIER, "DEST")
+
+        with pytest.raises(RetrieveError, match="1 objects failed") as raised:
+            await ask()
+        assert (raised.value.result.completed, raised.value.result.failed) == (2, 1)
+        failed = 0
+        assert (await ask()).status == status
+
+
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
+async def test_a_warning_is_no_failure(status: int) -> None:
+    async def perform(operation: Operation) -> None:
+        await operation.data_set()
+        await operation.respond(response_to(operation.request, status))
+
+    async with (
+        serving(Scripted([CT_IMAGE_STORAGE], perform)) as server,
+        associated(server, CT_IMAGE_STORAGE) as association,
+    ):
+        assert (await association.store(instance())).status == status
+
+
+async def _all(matches: Matches) -> None:
+    async for _ in matches:
+        pass
+
+
 async def test_more_than_128_contexts_are_refused_before_anybody_is_called() -> None:
     with pytest.raises(LocalProtocolError, match="129 presentation contexts"):
         async with open_association(
@@ -359,8 +451,9 @@ async def test_what_failed_to_move_is_listed_however_much_it_is(count: int, synt
         serving(Scripted([MOVE], perform)) as server,
         open_association(peer_of(server), [(MOVE, [syntax])]) as association,
     ):
-        result = await association.move(IDENTIFIER, "DEST", sop_class_uid=MOVE)
-    assert result.failed_uids == failed
+        with pytest.raises(RetrieveError) as raised:
+            await association.move(IDENTIFIER, "DEST", sop_class_uid=MOVE)
+    assert raised.value.result.failed_uids == failed
 
 
 # Many contexts, many operations.

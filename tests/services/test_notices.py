@@ -55,6 +55,7 @@ from isocenter.services.store import Storage
 from isocenter.services.tls.contexts import TlsFiles, server_context
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore
+from support.outcomes import outcome
 from support.raw import message_bytes, raw_peer
 from support.serving import Scripted, port_of, serving
 from support.studies import CT_IMAGE_STORAGE, ROOT, write_studies
@@ -110,7 +111,7 @@ def calling(server: Server, *contexts: Context, **options: Any) -> Any:
 
 async def store(association: ClientAssociation, paths: list[Path]) -> None:
     for path in paths:
-        response = await association.store(await DicomObject.from_file(path))
+        response = await outcome(association.store(await DicomObject.from_file(path)))
         assert response.status == 0
 
 
@@ -244,7 +245,7 @@ async def test_storing_asking_and_retrieving(tmp_path: Path) -> None:
         query = await heard.next(QueryAnswered)
         wanted = partial(build_identifier, [("StudyInstanceUID", f"{ROOT}.1")], Level.STUDY)
         async with calling(server, (sop_classes.STUDY_ROOT_MOVE, BASIC_SYNTAXES)) as association:
-            await association.move(wanted, destination="DEST")
+            await outcome(association.move(wanted, destination="DEST"))
         sent = await heard.next(InstancesSent)
     assert len(found) == query.matches == 1
     assert query.sop_class_uid == sop_classes.STUDY_ROOT_FIND
@@ -271,7 +272,7 @@ async def test_an_object_that_is_refused(tmp_path: Path) -> None:
     heard = Heard()
     async with archive_serving(heard) as (server, _), calling(server, CT) as association:
         item = await DicomObject.from_file(path)
-        response = await association.store(replace(item, sop_instance_uid="1.2.3"))
+        response = await outcome(association.store(replace(item, sop_instance_uid="1.2.3")))
         refused = await heard.next(InstanceRefused)
     assert response.status == refused.status == 0xA900
     assert refused.sop_instance_uid == "1.2.3"
@@ -294,7 +295,7 @@ async def test_more_than_may_be_retrieved_at_once_is_refused(tmp_path: Path) -> 
 
             contexts = ((sop_classes.STUDY_ROOT_GET, BASIC_SYNTAXES), CT)
             async with calling(server, *contexts) as association:
-                result = await association.get(wanted, receive)
+                result = await outcome(association.get(wanted, receive))
     assert result.status == 0xA701
     assert "more than 2 instances" in result.comment
 
@@ -316,7 +317,7 @@ async def test_all_that_is_retrieved_at_once_has_a_bound(tmp_path: Path) -> None
                 )
                 roles = [CT_IMAGE_STORAGE]
                 async with calling(server, *contexts, scp_roles=roles) as association:
-                    results[study] = await association.get(asked, receive)
+                    results[study] = await outcome(association.get(asked, receive))
 
             async def receive(operation: Operation, request: CStoreRequest) -> int:
                 if 2 not in results:

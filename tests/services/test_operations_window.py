@@ -18,6 +18,7 @@ from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.registry import Registry
 from isocenter.services.server import Server, serve
+from support.outcomes import outcome
 from support.serving import port_of, serving
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -75,7 +76,7 @@ async def store_all(association: ClientAssociation, count: int) -> dict[int, str
     answers = {}
 
     async def store(number: int) -> None:
-        response = await association.store(an_object(number))
+        response = await outcome(association.store(an_object(number)))
         answers[number] = response.error_comment
 
     async with trio.open_nursery() as nursery:
@@ -134,7 +135,7 @@ async def test_only_so_much_is_held_whole_on_one_association() -> None:
             statuses = []
 
             async def store(number: int) -> None:
-                statuses.append((await association.store(an_object(number))).status)
+                statuses.append((await outcome(association.store(an_object(number)))).status)
 
             with trio.fail_after(20):
                 for _ in range(2):  # what has ended gives back what it held

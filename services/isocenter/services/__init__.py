@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from isocenter.services.archive.archive import Archive
     from isocenter.services.client import (
         ClientAssociation,
+        Receiver,
+        RetrieveError,
         RetrieveProgress,
         RetrieveResult,
         open_association,
         plan_associations,
     )
     from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
+    from isocenter.services.index.attributes import Level
     from isocenter.services.listening import Bind
+    from isocenter.services.normalized.operations import Answer, AnswerError
     from isocenter.services.objects import DicomObject, NotDicom
     from isocenter.services.operations import Operation
     from isocenter.services.peer import Peer
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
 #: Where each name is defined: in this package, or in a module by its whole name.
 _MODULES = {
     "AccessPolicy": "access",
+    "Answer": "normalized.operations",
+    "AnswerError": "normalized.operations",
     "Archive": "archive.archive",
     "Bind": "listening",
     "ClientAssociation": "client",
@@ -51,6 +57,7 @@ _MODULES = {
     "DicomObject": "objects",
     "Find": "query_retrieve.find",
     "Get": "query_retrieve.get",
+    "Level": "index.attributes",
     "Matches": "query_retrieve.matches",
     "Move": "query_retrieve.move",
     "NoPresentationContext": "errors",
@@ -58,7 +65,9 @@ _MODULES = {
     "Operation": "operations",
     "OperationError": "errors",
     "Peer": "peer",
+    "Receiver": "client",
     "Registry": "registry",
+    "RetrieveError": "client",
     "RetrieveProgress": "client",
     "RetrieveResult": "client",
     "Server": "server",
@@ -78,6 +87,8 @@ _MODULES = {
 
 __all__ = [
     "AccessPolicy",
+    "Answer",
+    "AnswerError",
     "Archive",
     "Bind",
     "ClientAssociation",
@@ -87,6 +98,7 @@ __all__ = [
     "DicomObject",
     "Find",
     "Get",
+    "Level",
     "Matches",
     "Move",
     "NoPresentationContext",
@@ -94,7 +106,9 @@ __all__ = [
     "Operation",
     "OperationError",
     "Peer",
+    "Receiver",
     "Registry",
+    "RetrieveError",
     "RetrieveProgress",
     "RetrieveResult",
     "Server",

@@ -52,6 +52,7 @@ from isocenter.services.connecting import connect
 from isocenter.services.errors import (
     NoPresentationContext,
     OperationError,
+    has_failed,
 )
 from isocenter.services.objects import DicomObject, contexts_for
 from isocenter.services.operations import Operation, Provider
@@ -102,6 +103,19 @@ class RetrieveResult:
     comment: str = ""
 
 
+class RetrieveError(OperationError):
+    """A C-GET or C-MOVE that did not bring all that was asked for.
+
+    Attributes:
+        result: what it came to.
+    """
+
+    def __init__(self, result: RetrieveResult) -> None:
+        # Of a warning (B000H) the comment of the peer says less than the counter.
+        super().__init__(result.status, result.comment or f"{result.failed} objects failed")
+        self.result = result
+
+
 @dataclass(frozen=True, slots=True)
 class RetrieveProgress:
     """Counters of a pending response; None where the peer did not give one."""
@@ -115,8 +129,9 @@ class RetrieveProgress:
 class ClientAssociation:
     """An established association of which we are the requestor; `open_association` makes it.
 
-    All calls raise `AssociationError` when the association ends before they do, and
-    `NoPresentationContext` when the peer did not accept what they need.
+    One rule for what the peer answers: a success or a warning is returned, any other status raises
+    `OperationError`.  All calls also raise `AssociationError` when the association ends before
+    they do, and `NoPresentationContext` when the peer did not accept what they need.
     """
 
     def __init__(self, task: AssociationTask) -> None:
@@ -129,19 +144,27 @@ class ClientAssociation:
         return tuple(self.task.negotiated.contexts.values())
 
     async def echo(self) -> int:
-        """C-ECHO (PS3.7 9.1.5); the status, 0000H as a rule."""
+        """C-ECHO (PS3.7 9.1.5); the status, 0000H as a rule.
+
+        Raises:
+            OperationError: the peer answered with a failure.
+        """
         request = CEchoRequest(
             message_id=self.task.next_message_id(), affected_sop_class_uid=VERIFICATION
         )
         received = await self.task.invoke(self._context(VERIFICATION).context_id, request)
-        return received.message.status
+        status = received.message.status
+        if has_failed(status):
+            raise OperationError(status, received.message.error_comment)
+        return status
 
     async def store(
         self, item: DicomObject | pydicom.Dataset, *, priority: int = 0
     ) -> CStoreResponse:
-        """C-STORE (PS3.7 9.1.1) of one object, streamed; the response, whatever its status.
+        """C-STORE (PS3.7 9.1.1) of one object, streamed; the response, a success or a warning.
 
         Raises:
+            OperationError: the peer did not keep it.
             NoPresentationContext: none that was accepted can carry it, also not converted.
         """
         if isinstance(item, pydicom.Dataset):
@@ -152,6 +175,10 @@ class ClientAssociation:
                 f"the peer accepted no presentation context for "
                 f"{sop_classes.name_of(item.sop_class_uid)} in "
                 f"{sop_classes.name_of(item.transfer_syntax_uid)}"
+            )
+        if has_failed(response.status):
+            raise OperationError(
+                response.status, response.error_comment, response.offending_elements
             )
         return response
 
@@ -193,6 +220,9 @@ class ClientAssociation:
         The association needs contexts for their SOP classes with the SCP role (see
         `open_association`).  Cancelled, it sends C-CANCEL-RQ and lets the peer finish in
         the background.
+
+        Raises:
+            RetrieveError: the peer answered with a failure, or some objects failed.
         """
         self._refuse_second_get()
         # One that was cancelled may still bring objects, and nobody could tell whose they are.
@@ -226,6 +256,9 @@ class ClientAssociation:
         """C-MOVE (PS3.7 9.1.4): the peer sends to the AE title *destination*.
 
         Cancelled, it sends C-CANCEL-RQ and lets the peer finish in the background.
+
+        Raises:
+            RetrieveError: the peer answered with a failure, or some objects failed.
         """
         context = self._context(sop_class_uid)
         request = CMoveRequest(
@@ -271,7 +304,7 @@ class ClientAssociation:
         if received.data_set:
             listed = read_identifier(received.data_set, context.transfer_syntax)
             failed = _uids_of(listed.get("FailedSOPInstanceUIDList"))
-        return RetrieveResult(
+        result = RetrieveResult(
             status=response.status,
             completed=response.number_of_completed_suboperations or 0,
             failed=response.number_of_failed_suboperations or 0,
@@ -279,6 +312,9 @@ class ClientAssociation:
             failed_uids=failed,
             comment=response.error_comment,
         )
+        if has_failed(result.status) or result.failed:
+            raise RetrieveError(result)
+        return result
 
     def _context(self, abstract_syntax: str) -> PresentationContext:
         for context in self.task.negotiated.contexts.values():

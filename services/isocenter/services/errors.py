@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isocenter.engine.dimse.status import describe_status
+from isocenter.engine.dimse.status import StatusClass, classify, describe_status
 from isocenter.engine.errors import AssociationError, IsocenterError
 
 
@@ -25,6 +25,11 @@ class OperationError(IsocenterError):
         self.status = status
         self.comment = comment
         self.offending_elements = offending_elements
+
+
+def has_failed(status: int) -> bool:
+    """Whether a final status says that it was not done: it is neither success nor a warning."""
+    return classify(status) not in (StatusClass.SUCCESS, StatusClass.WARNING)
 
 
 class ConnectError(AssociationError):

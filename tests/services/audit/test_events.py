@@ -56,6 +56,7 @@ from services.audit.trails import (
     of_event,
     participant,
 )
+from support.outcomes import outcome
 from support.serving import Scripted, port_of, serving
 from support.studies import CT_IMAGE_STORAGE, ROOT, instance, write_studies
 
@@ -115,7 +116,7 @@ def asking(**keys: str) -> Callable[[str], bytes]:
 
 async def store(association: ClientAssociation, paths: list[Path]) -> None:
     for path in paths:
-        response = await association.store(await DicomObject.from_file(path))
+        response = await outcome(association.store(await DicomObject.from_file(path)))
         # The warnings of an archive that keeps what it has, or what names another patient.
         assert response.status in (0, 0xB000, 0xB007)
 
@@ -253,7 +254,7 @@ async def test_a_c_get(tmp_path: Path) -> None:
         async with running.calling(CT) as association:
             await store(association, files)
         async with running.calling(CT, get, scp_roles=[CT_IMAGE_STORAGE]) as association:
-            await association.get(keys, _swallow)
+            await outcome(association.get(keys, _swallow))
         (begin,) = await running.recorded("110102")
         found = await running.recorded("110104", count=3)
     transferred = next(
@@ -291,7 +292,7 @@ async def test_what_a_c_get_could_not_send_is_a_message_of_its_own(tmp_path: Pat
         (lost,) = (tmp_path / "data" / "objects").rglob(f"*{ROOT}.2.1.1*.dcm")
         lost.unlink()
         async with running.calling(CT, get, scp_roles=[CT_IMAGE_STORAGE]) as association:
-            await association.get(keys, _swallow)
+            await outcome(association.get(keys, _swallow))
         found = (await running.recorded("110104", count=5))[2:]
     told = {
         (
@@ -313,7 +314,7 @@ async def test_a_c_move(tmp_path: Path) -> None:
         async with audited(tmp_path, settings={"peers": [peer]}) as running:
             async with running.calling(CT, move) as association:
                 await store(association, files)
-                await association.move(keys, "DEST")
+                await outcome(association.move(keys, "DEST"))
             (begin,) = await running.recorded("110102")
             sent = await running.recorded("110104", count=2)
     transferred = next(

@@ -23,6 +23,7 @@ from isocenter.services.availability.notification import (
 from isocenter.services.client import open_association
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StoredInstance
+from support.outcomes import outcome
 from support.ports import free_port
 
 
@@ -103,7 +104,7 @@ async def test_pynetdicom_takes_it(status: int) -> None:
         peer = Peer(ae_title="RIS", host="127.0.0.1", port=port, tls=False)
         (attributes,) = notifications_of(instances(1, 2), retrieve_ae_title="ISOCENTER")
         async with open_association(peer, CONTEXTS, calling_ae_title="ISOCENTER") as association:
-            answer = await notify(association, attributes)
+            answer = await outcome(notify(association, attributes))
     assert answer.status == status
     ((sop_class, sop_instance, data),) = received
     assert sop_class == INSTANCE_AVAILABILITY_NOTIFICATION

@@ -40,6 +40,7 @@ from isocenter.storage.event_reports import SqliteReports
 from isocenter.storage.mpps_steps import SqliteSteps
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
 from services.mpps.samples import UID, begun, ended
+from support.outcomes import outcome
 from support.serving import port_of, serving
 
 STATUS = 0x00400252
@@ -101,11 +102,11 @@ def request(kind: Any, **values: Any) -> Any:
 @pytest.mark.parametrize("syntax", SYNTAXES)
 async def test_from_begin_to_end_in_every_encoding(syntax: str) -> None:
     async with ris(syntax=syntax) as peer:
-        assert (await create_step(peer.association, UID, begun())).status == 0
+        assert (await outcome(create_step(peer.association, UID, begun()))).status == 0
         assert await peer.state() is StepState.IN_PROGRESS
-        assert (await set_step(peer.association, UID, ended())).status == 0
+        assert (await outcome(set_step(peer.association, UID, ended()))).status == 0
         assert await peer.state() is StepState.COMPLETED
-        answer = await get_step(peer.association, UID)
+        answer = await outcome(get_step(peer.association, UID))
         assert answer.status == 0
         assert answer.attributes is not None
         expected = begun()
@@ -115,7 +116,7 @@ async def test_from_begin_to_end_in_every_encoding(syntax: str) -> None:
 
 async def test_it_is_kept_before_it_is_acknowledged(tmp_path: Path) -> None:
     async with ris(tmp_path / "index.db") as peer:
-        await create_step(peer.association, UID, begun())
+        await outcome(create_step(peer.association, UID, begun()))
         async with open_sqlite_index(tmp_path / "index.db") as other:
             kept = await SqliteSteps(other).get(UID)
             assert kept is not None
@@ -126,7 +127,7 @@ async def test_it_is_kept_before_it_is_acknowledged(tmp_path: Path) -> None:
 
 async def test_the_scp_makes_a_uid_when_there_is_none() -> None:
     async with ris() as peer:
-        answer = await create_step(peer.association, "", begun())
+        answer = await outcome(create_step(peer.association, "", begun()))
         assert answer.status == 0
         assert answer.sop_instance_uid.startswith("2.25.")
         assert await peer.state(answer.sop_instance_uid) is StepState.IN_PROGRESS
@@ -165,7 +166,7 @@ async def test_a_wrong_status_comes_back_with_its_attribute() -> None:
     async with ris() as peer:
         wrong = begun()
         wrong.PerformedProcedureStepStatus = "COMPLETED"
-        answer = await create_step(peer.association, UID, wrong)
+        answer = await outcome(create_step(peer.association, UID, wrong))
         assert (answer.status, answer.attribute_identifiers) == (0x0106, (STATUS,))
         assert answer.attributes is not None
         assert answer.attributes.text(STATUS) == "COMPLETED"
@@ -176,7 +177,7 @@ async def test_statuses_of_n_set() -> None:
     async with ris() as peer:
         response = await peer.invoke(request(NSetRequest), ended())
         assert response.status == 0x0112
-        await create_step(peer.association, UID, begun())
+        await outcome(create_step(peer.association, UID, begun()))
         assert (await peer.invoke(request(NSetRequest))).status == 0x0120
         name = Dataset()
         name.PatientName = "Other"
@@ -214,27 +215,27 @@ async def test_what_is_too_large_is_refused_and_does_no_harm() -> None:
     async with ris(limits=limits) as peer:
         large = begun()
         large.add_new(0x00191001, "UT", "x" * 5_000)
-        assert (await create_step(peer.association, UID, large)).status == 0x0213
+        assert (await outcome(create_step(peer.association, UID, large))).status == 0x0213
         deep: list[Any] = []
         for _ in range(70):
             deep = [(0x00081120, "SQ", [deep])]
         nested = write_data_set(deep, EXPLICIT_LITTLE)
         assert (await peer.invoke(request(NCreateRequest), nested)).status == 0x0213
-        assert (await create_step(peer.association, UID, begun())).status == 0
+        assert (await outcome(create_step(peer.association, UID, begun()))).status == 0
 
 
 async def test_retrieving_some_attributes() -> None:
     async with ris() as peer:
-        await create_step(peer.association, UID, begun())
-        answer = await get_step(peer.association, UID, [0x00100010, 0x00080060])
+        await outcome(create_step(peer.association, UID, begun()))
+        answer = await outcome(get_step(peer.association, UID, [0x00100010, 0x00080060]))
         assert answer.status == 0
         assert answer.attributes is not None
         # The character set comes along, or the name could not be read.
         assert list(answer.attributes.elements) == [0x00080005, 0x00080060, 0x00100010]
-        answer = await get_step(peer.association, UID, [0x00080060, 0x00400280])
+        answer = await outcome(get_step(peer.association, UID, [0x00080060, 0x00400280]))
         assert (answer.status, answer.attribute_identifiers) == (0x0001, (0x00400280,))
-        assert (await get_step(peer.association, "1.2.3")).status == 0x0112
-        assert (await get_step(peer.association, "1..3")).status == 0x0117
+        assert (await outcome(get_step(peer.association, "1.2.3"))).status == 0x0112
+        assert (await outcome(get_step(peer.association, "1..3"))).status == 0x0117
         other = request(NGetRequest, requested_sop_class_uid="1.2.3")
         assert (await peer.invoke(other)).status == 0x0122
         named_as_created = request(NGetRequest)
@@ -245,11 +246,11 @@ async def test_two_that_set_at_once_do_so_one_after_the_other(tmp_path: Path) ->
     """As two worker processes on the same database do."""
     path = tmp_path / "index.db"
     async with ris(path) as one, ris(path) as two:
-        await create_step(one.association, UID, begun())
+        await outcome(create_step(one.association, UID, begun()))
         statuses = []
 
         async def end(peer: Ris, state: StepState) -> None:
-            statuses.append((await set_step(peer.association, UID, ended(state))).status)
+            statuses.append((await outcome(set_step(peer.association, UID, ended(state)))).status)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end, one, StepState.COMPLETED)
@@ -260,9 +261,9 @@ async def test_two_that_set_at_once_do_so_one_after_the_other(tmp_path: Path) ->
 async def test_what_is_told_of_it() -> None:
     heard: list[Notice] = []
     async with ris(notices=Notices(heard.append)) as peer:
-        await create_step(peer.association, UID, begun())
-        await create_step(peer.association, UID, begun())
-        await set_step(peer.association, UID, ended())
+        await outcome(create_step(peer.association, UID, begun()))
+        await outcome(create_step(peer.association, UID, begun()))
+        await outcome(set_step(peer.association, UID, ended()))
         steps = [notice for notice in heard if isinstance(notice, PerformedStepChanged)]
     assert [(step.state, len(step.series_instance_uids)) for step in steps] == [
         ("IN PROGRESS", 0),
@@ -275,9 +276,9 @@ async def test_what_is_told_of_it() -> None:
 async def test_notifications_are_queued_in_the_same_transaction() -> None:
     woken = []
     async with ris(notify=["PACS"], on_change=lambda: woken.append(True)) as peer:
-        await create_step(peer.association, UID, begun())
-        await set_step(peer.association, UID, Dataset())
-        await set_step(peer.association, UID, ended())
+        await outcome(create_step(peer.association, UID, begun()))
+        await outcome(set_step(peer.association, UID, Dataset()))
+        await outcome(set_step(peer.association, UID, ended()))
         claimed = await SqliteReports(peer.index).claim("w", 60, 10)
         assert [each.report.event_type for each in claimed] == [1, 4, 2]
         assert {each.report.destination for each in claimed} == {"PACS"}
@@ -311,7 +312,7 @@ async def test_what_is_written_beside_a_step_is_written_with_it_or_not_at_all() 
 async def test_generic_n_get_needs_the_negotiated_class() -> None:
     async with ris() as peer:
         with pytest.raises(Exception, match="did not accept"):
-            await get_attributes(peer.association, "1.2.840.10008.5.1.1.16", UID)
+            await outcome(get_attributes(peer.association, "1.2.840.10008.5.1.1.16", UID))
 
 
 def test_a_list_reads_what_pydicom_writes() -> None:

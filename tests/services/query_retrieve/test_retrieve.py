@@ -40,6 +40,7 @@ from isocenter.services.server import Server, ServerLimits
 from isocenter.services.transfer import PATIENCE
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import CT, STUDY, data_set, opened, store, uid
+from support.outcomes import outcome
 from support.serving import Scripted, port_of, serving
 
 MOVE, GET = sop_classes.STUDY_ROOT_MOVE, sop_classes.STUDY_ROOT_GET
@@ -163,8 +164,10 @@ class Requestor:
     progress: list[RetrieveProgress] = field(default_factory=list)
 
     async def move(self) -> RetrieveResult:
-        return await self.association.move(
-            IDENTIFIER, "DEST", sop_class_uid=MOVE, progress=self.progress.append
+        return await outcome(
+            self.association.move(
+                IDENTIFIER, "DEST", sop_class_uid=MOVE, progress=self.progress.append
+            )
         )
 
 
@@ -312,7 +315,7 @@ async def test_a_destination_that_takes_no_second_association_gets_what_it_got()
                 Peer("ISOCENTER", "127.0.0.1", port_of(server)), [(MOVE, BASIC_SYNTAXES)]
             ) as association,
         ):
-            result = await association.move(IDENTIFIER, "DEST", sop_class_uid=MOVE)
+            result = await outcome(association.move(IDENTIFIER, "DEST", sop_class_uid=MOVE))
         nursery.cancel_scope.cancel()
     assert result.status == WITH_FAILURES
     assert (result.completed, result.failed) == (2, 4)
@@ -429,7 +432,9 @@ async def test_requests_share_the_places_at_a_destination() -> None:
 
         async def move() -> None:
             async with requestor.another() as association:
-                results.append(await association.move(IDENTIFIER, "DEST", sop_class_uid=MOVE))
+                results.append(
+                    await outcome(association.move(IDENTIFIER, "DEST", sop_class_uid=MOVE))
+                )
 
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
@@ -527,7 +532,7 @@ async def get(
     ):
         result: RetrieveResult | AssociationError
         try:
-            result = await association.get(IDENTIFIER, receive, sop_class_uid=GET)
+            result = await outcome(association.get(IDENTIFIER, receive, sop_class_uid=GET))
         except AssociationError as error:
             result = error
         return result, received, association.task.ended.is_set()

@@ -9,12 +9,12 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.dimse.status import StatusClass, classify, describe_status
+from isocenter.engine.dimse.status import describe_status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.services.archive.archive import Archive
 from isocenter.services.availability.notification import CONTEXTS, notifications_of, notify
 from isocenter.services.client import ClientAssociation, Context
-from isocenter.services.errors import NoPresentationContext
+from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.events.event import StoredEvent
 from isocenter.services.events.targets import DeliveryError
 from isocenter.services.index.attributes import UNIQUE_KEY, Level
@@ -79,10 +79,11 @@ class AvailabilityTeller:
             )
             async with self._connect(peer, CONTEXTS) as association:
                 for attributes in told:
-                    answer = await notify(association, attributes)
-                    if classify(answer.status) not in (StatusClass.SUCCESS, StatusClass.WARNING):
-                        meaning = describe_status(answer.status)
-                        raise DeliveryError(f"{ae_title} answered {answer.status:04X}H {meaning}")
+                    await notify(association, attributes)
+        except OperationError as error:
+            # Without the words of the peer: they could name a patient.
+            meaning = describe_status(error.status)
+            raise DeliveryError(f"{ae_title} answered {error.status:04X}H {meaning}") from None
         except _FAULTS as error:
             raise DeliveryError(str(error)) from error
         log.info("%s was told of %d instances that it can retrieve", ae_title, len(instances))

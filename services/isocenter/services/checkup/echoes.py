@@ -27,7 +27,7 @@ from isocenter.services.checkup.negotiating import associate
 from isocenter.services.checkup.reaching import Way
 from isocenter.services.client import BASIC_SYNTAXES
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
-from isocenter.services.errors import ConnectError, NoPresentationContext
+from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
 from isocenter.services.transport import SocketTransport
 
 #: Enough that the median is not an accident; delayed, they take a second.
@@ -94,7 +94,10 @@ async def examine_echo(way: Way, tell: Tell) -> bool:
                 taken = []
                 for _ in range(_ECHOES):
                     began = trio.current_time()
-                    statuses.append(await association.echo())
+                    try:
+                        statuses.append(await association.echo())
+                    except OperationError as fault:
+                        statuses.append(fault.status)
                     taken.append(trio.current_time() - began)
                 return statistics.median(taken)
 

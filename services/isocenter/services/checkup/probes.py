@@ -72,16 +72,19 @@ async def examine_store(way: Way, tell: Tell) -> None:
     syntax = str(ExplicitVRLittleEndian)
     try:
         async with associate(way, [(SECONDARY_CAPTURE, (syntax,))]) as association:
-            response = await association.store(item)
+            try:
+                status = (await association.store(item)).status
+            except OperationError as refused:
+                status = refused.status
     except IsocenterError as fault:
         tell(Examined(what, "no answer", (of_fault(what, fault),)))
         return
-    text = status_text(response.status)
+    text = status_text(status)
     findings: list[Finding] = []
-    found = diagnosis.of_status(response.status, f"the peer answered {text}")
+    found = diagnosis.of_status(status, f"the peer answered {text}")
     if found is not None:
         findings.append(found)
-    if classify(response.status) is not StatusClass.FAILURE:
+    if classify(status) is not StatusClass.FAILURE:
         findings.append(
             note(
                 f"a test object stays there: Patient ID {TEST_PATIENT_ID}, SOP Instance UID "
@@ -90,7 +93,7 @@ async def examine_store(way: Way, tell: Tell) -> None:
                 side=Side.PEER,
             )
         )
-    tell(Examined(what, text, tuple(findings), facts={"status": f"{response.status:04X}"}))
+    tell(Examined(what, text, tuple(findings), facts={"status": f"{status:04X}"}))
 
 
 def made_up_object() -> pydicom.Dataset:

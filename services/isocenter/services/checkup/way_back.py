@@ -23,7 +23,12 @@ from isocenter.services.checkup.examined import Examined, Tell, count
 from isocenter.services.checkup.negotiating import associate
 from isocenter.services.checkup.probes import find, of_fault, status_text
 from isocenter.services.checkup.reaching import Way
-from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, RetrieveResult
+from isocenter.services.client import (
+    BASIC_SYNTAXES,
+    ClientAssociation,
+    RetrieveError,
+    RetrieveResult,
+)
 from isocenter.services.diagnosis import Finding, Side, error
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.index.attributes import Level
@@ -160,9 +165,12 @@ async def _move(way: Way, destination: Destination, visits: _Visits) -> Examined
                 )
                 return Examined(_WHAT, "nothing to ask for", (finding,))
             pairs, level = tuple(keys.items()), _LEVELS[len(keys) - 1]
-            result = await association.move(
-                lambda syntax: build_identifier(pairs, level, syntax), destination.ae_title
-            )
+            try:
+                result = await association.move(
+                    lambda syntax: build_identifier(pairs, level, syntax), destination.ae_title
+                )
+            except RetrieveError as fault:
+                result = fault.result
     except NoPresentationContext as fault:
         return Examined(_WHAT, "not served", (of_fault(_WHAT, fault),))
     except IsocenterError as fault:

@@ -16,6 +16,7 @@ from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_network_options, whole_number
 from isocenter.services.cli.running import Client, run_client
+from isocenter.services.errors import OperationError
 
 DESCRIPTION: Final = "Verify a peer: associate with it and send C-ECHO."
 EXAMPLES: Final = """\
@@ -75,6 +76,8 @@ async def _echo(client: Client, repeat: int, delay: float) -> int:
                 started = trio.current_time()
                 try:
                     status = await association.echo()
+                except OperationError as error:
+                    status = error.status
                 except AssociationError as error:
                     client.terminal.error(f"C-ECHO {number}: {error}")
                     failed += repeat - number + 1

@@ -24,7 +24,7 @@ from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import add_network_options
 from isocenter.services.cli.query_options import MODELS, Request, add_query_options, requests_of
 from isocenter.services.cli.receiving import ObjectFolder, Received, add_receiving_options
-from isocenter.services.cli.retrieving import follow, judge
+from isocenter.services.cli.retrieving import follow, judge, outcome_of
 from isocenter.services.cli.running import CannotAssociate, Client, run_client
 from isocenter.services.cli.transfer_syntaxes import (
     Groups,
@@ -165,11 +165,13 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
             scp_roles=dict.fromkeys(uid for uid, _ in contexts),
         ) as association:
             with client.interrupts.stoppable():
-                result = await association.get(
-                    request.encode,
-                    folder.receive,
-                    sop_class_uid=sop_class_uid,
-                    progress=follow(advance),
+                result = await outcome_of(
+                    association.get(
+                        request.encode,
+                        folder.receive,
+                        sop_class_uid=sop_class_uid,
+                        progress=follow(advance),
+                    )
                 )
     if client.interrupts.were_requested():
         client.terminal.note(f"cancelled; {folder.received.written} files written")

@@ -21,7 +21,7 @@ from isocenter.services.cli.common import (
 )
 from isocenter.services.cli.query_options import MODELS, add_query_options, requests_of
 from isocenter.services.cli.receiving import ObjectFolder, Received, add_receiving_options
-from isocenter.services.cli.retrieving import follow, judge
+from isocenter.services.cli.retrieving import follow, judge, outcome_of
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.client import BASIC_SYNTAXES
 from isocenter.services.listening import Bind, open_listener
@@ -114,11 +114,13 @@ def run(arguments: argparse.Namespace) -> int:
                 client.interrupts.stoppable(),
             ):
                 for request in requests:
-                    result = await association.move(
-                        request.encode,
-                        destination,
-                        sop_class_uid=MODELS[request.model][1],
-                        progress=follow(advance),
+                    result = await outcome_of(
+                        association.move(
+                            request.encode,
+                            destination,
+                            sop_class_uid=MODELS[request.model][1],
+                            progress=follow(advance),
+                        )
                     )
                     good &= judge(result, client.terminal, folder, _ADVICE)
         if client.interrupts.were_requested():

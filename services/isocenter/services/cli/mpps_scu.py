@@ -44,7 +44,7 @@ from isocenter.services.mpps.client import (
 )
 from isocenter.services.mpps.step import StepState
 from isocenter.services.normalized.attribute_list import AttributeList
-from isocenter.services.normalized.operations import Answer
+from isocenter.services.normalized.operations import Answer, AnswerError
 from isocenter.services.query_retrieve.identifier import build_identifier, parse_key
 from isocenter.services.worklist.entry import EntryFault
 from isocenter.services.worklist.files import read_entries
@@ -160,6 +160,8 @@ def run(arguments: argparse.Namespace) -> int:
             with client.interrupts.stoppable():
                 try:
                     answer = await do(association)
+                except AnswerError as error:
+                    code = _judge(client, arguments, action, uid, error.answer)
                 except (AssociationError, NoPresentationContext) as error:
                     client.terminal.error(str(error))
                 else:

@@ -8,7 +8,7 @@ from typing import Final
 from isocenter.engine.dimse.status import Status, StatusClass, classify, describe_status
 from isocenter.services.cli.receiving import ObjectFolder
 from isocenter.services.cli.terminal import Advance, Terminal
-from isocenter.services.client import RetrieveProgress, RetrieveResult
+from isocenter.services.client import RetrieveError, RetrieveProgress, RetrieveResult
 
 #: Failed SOP instances that are named without ``-v``.
 _NAMED: Final = 10
@@ -25,6 +25,14 @@ def follow(advance: Advance) -> Callable[[RetrieveProgress], None]:
         advance(done, None if progress.remaining is None else done + progress.remaining)
 
     return show
+
+
+async def outcome_of(retrieval: Awaitable[RetrieveResult]) -> RetrieveResult:
+    """What a retrieval came to, for whoever tells both successes and failures."""
+    try:
+        return await retrieval
+    except RetrieveError as error:
+        return error.result
 
 
 def judge(

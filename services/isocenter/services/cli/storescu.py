@@ -23,7 +23,6 @@ import orjson
 import trio
 
 from isocenter.engine.dataset import DataSetError
-from isocenter.engine.dimse.messages import CStoreResponse
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
@@ -40,7 +39,7 @@ from isocenter.services.cli.transfer_syntaxes import (
     transfer_syntaxes_of,
 )
 from isocenter.services.client import ClientAssociation, Context, plan_associations
-from isocenter.services.errors import NoPresentationContext
+from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
 from isocenter.services.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.ports import StorageError
 from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer
@@ -375,32 +374,30 @@ class _Sender:
         """
         started = trio.current_time()
         reason = ""
-        response: CStoreResponse | None = None
+        status: int | None = None
         try:
             response = await ClientAssociation(task).store(item)
+            status = response.status
+            if classify(status) is StatusClass.WARNING:
+                reason = f"the peer answered {describe_answer(status, response.error_comment)}"
+        except OperationError as error:
+            status = error.status
+            reason = f"the peer answered {error}"
         except NoPresentationContext as error:
             reason = f"{error}; see what the peer is configured to take"
         except (StorageError, DataSetError) as error:
             reason = f"cannot be sent: {error}"
         except OSError as error:
             reason = f"cannot be read: {error.strerror or 'it changed'}"
-        self._take_down(item, response, reason, started)
+        self._take_down(item, status, reason, started)
 
     def _take_down(
-        self, item: DicomObject, response: CStoreResponse | None, reason: str, started: float
+        self, item: DicomObject, status: int | None, reason: str, started: float
     ) -> None:
         counts, terminal = self.counts, self.client.terminal
-        status = None if response is None else response.status
-        if response is not None:
-            kind = classify(response.status)
-            if kind is not StatusClass.SUCCESS:
-                answer = describe_answer(response.status, response.error_comment)
-                reason = f"the peer answered {answer}"
-            if kind is StatusClass.WARNING:
-                counts.warned += 1
-            is_stored = kind in (StatusClass.SUCCESS, StatusClass.WARNING)
-        else:
-            is_stored = False
+        is_stored = status is not None and not has_failed(status)
+        if status is not None and classify(status) is StatusClass.WARNING:
+            counts.warned += 1
         if is_stored:
             counts.sent += 1
             terminal.detail(f"sent {item.name}")

@@ -23,7 +23,7 @@ import trio
 from pydicom.uid import generate_uid
 
 from isocenter.engine.dimse.messages import NEventReportRequest, NEventReportResponse
-from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.quick import dataclass
@@ -254,15 +254,13 @@ async def request_commitment(
     try:
         until = trio.current_time() + wait
         async with open_association(results.provider) as association:
-            answer = await act(
+            await act(
                 association,
                 STORAGE_COMMITMENT,
                 WELL_KNOWN_INSTANCE,
                 REQUEST,
                 request_of(transaction_uid, references),
             )
-            if classify(answer.status) not in (StatusClass.SUCCESS, StatusClass.WARNING):
-                raise OperationError(answer.status, answer.comment)
             with trio.move_on_at(min(until, trio.current_time() + stay)):
                 await _result_or_end(results, transaction_uid, association)
         if results.has(transaction_uid) or results.is_listening:

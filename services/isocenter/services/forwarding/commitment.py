@@ -15,7 +15,7 @@ import trio
 from pydicom.uid import generate_uid
 
 from isocenter.engine.dimse.messages import NEventReportRequest, NEventReportResponse
-from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.client import ClientAssociation
@@ -92,15 +92,17 @@ class CommitmentAsker:
 
         try:
             async with self._connect(peer, provide) as association:
-                answer = await act(
-                    association,
-                    STORAGE_COMMITMENT,
-                    WELL_KNOWN_INSTANCE,
-                    REQUEST,
-                    request_of(transaction_uid, references),
-                )
-                if classify(answer.status) not in (StatusClass.SUCCESS, StatusClass.WARNING):
-                    raise OperationError(answer.status)
+                try:
+                    await act(
+                        association,
+                        STORAGE_COMMITMENT,
+                        WELL_KNOWN_INSTANCE,
+                        REQUEST,
+                        request_of(transaction_uid, references),
+                    )
+                except OperationError as error:
+                    # Without the words of the peer, which could name a patient.
+                    raise OperationError(error.status) from None
                 is_asked = True
                 with trio.move_on_after(_STAY_SECONDS):
                     await reported.wait()

@@ -28,7 +28,7 @@ from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services import sop_classes
 from isocenter.services.client import ClientAssociation
-from isocenter.services.errors import NoPresentationContext, OperationError
+from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
 from isocenter.services.normalized.attribute_list import SPECIFIC_CHARACTER_SET, AttributeList
 from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
@@ -139,7 +139,8 @@ class GetAttributes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the peer answered to a normalized operation.
+    """What the peer answered to a normalized operation: a success or a warning; a failure is that
+    of an `AnswerError`.
 
     Attributes:
         sop_instance_uid: of the instance, where the peer names it.
@@ -162,6 +163,18 @@ class Answer:
         return "; ".join(filter(None, (self.comment, tags)))
 
 
+class AnswerError(OperationError):
+    """A normalized operation that the peer answered with a failure.
+
+    Attributes:
+        answer: all that it said.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status, answer.comment, answer.attribute_identifiers)
+        self.answer = answer
+
+
 async def create(
     association: ClientAssociation,
     sop_class_uid: str,
@@ -171,6 +184,7 @@ async def create(
     """N-CREATE (PS3.7 10.1.5); without *sop_instance_uid* the peer makes one.
 
     Raises:
+        AnswerError: the peer answered with a failure.
         AssociationError: the association ended first.
         NoPresentationContext: the peer did not accept the SOP class.
     """
@@ -240,7 +254,7 @@ async def _invoke(
     data_set = None if attributes is None else attributes.encode(context.transfer_syntax)
     received = await association.task.invoke(context.context_id, request, data_set)
     message = received.message
-    return Answer(
+    answer = Answer(
         status=message.status,
         comment=message.error_comment,
         sop_instance_uid=getattr(message, "affected_sop_instance_uid", ""),
@@ -252,6 +266,9 @@ async def _invoke(
         attribute_identifiers=getattr(message, "attribute_identifier_list", ()),
         error_id=getattr(message, "error_id", None),
     )
+    if has_failed(answer.status):
+        raise AnswerError(answer)
+    return answer
 
 
 def _context(association: ClientAssociation, sop_class_uid: str) -> PresentationContext:

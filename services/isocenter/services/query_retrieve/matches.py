@@ -11,7 +11,7 @@ from isocenter.engine.dimse.messages import CFindRequest
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.negotiation import PresentationContext
 from isocenter.services.association import AssociationTask
-from isocenter.services.errors import OperationError
+from isocenter.services.errors import OperationError, has_failed
 from isocenter.services.operations import Invocation
 from isocenter.services.query_retrieve.identifier import read_identifier
 
@@ -44,7 +44,7 @@ class Matches:
         """The next match.
 
         Raises:
-            OperationError: the peer ended the query with a failure status.
+            OperationError: the peer ended the query with a failure, or with FE00H unasked.
             AssociationError: the association ended first.
         """
         data_set = await self.next_encoded()
@@ -66,7 +66,7 @@ class Matches:
             return received.data_set or b""
         self.status = status
         self._task.finish(self._invocation)
-        if classify(status) is StatusClass.FAILURE:
+        if has_failed(status):
             message = received.message
             raise OperationError(status, message.error_comment)
         return None
