@@ -17,7 +17,8 @@ from pynetdicom import AE, evt
 
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services import sop_classes
-from support.processes import STOP_SECONDS, free_port, program, wait_for_line, wait_for_port
+from support.ports import free_port
+from support.processes import STOP_SECONDS, program, wait_for_line, wait_for_port
 
 PROGRAM = """
 import sys

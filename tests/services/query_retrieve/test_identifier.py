@@ -576,3 +576,16 @@ def test_an_answer_of_a_peer_is_bounded() -> None:
         read_identifier(write_data_set(item, IMPLICIT_LITTLE), DEFAULT)
     with pytest.raises(DataSetError):
         read_identifier(bytes(2 << 20), DEFAULT)
+
+
+@pytest.mark.parametrize("level", [*Level])
+def test_the_level_may_be_text(level: Level) -> None:
+    keys = [("StudyInstanceUID", "")]
+    as_text = build_identifier(keys, level.value, EXPLICIT_VR_LITTLE_ENDIAN)
+    assert as_text == build_identifier(keys, level, EXPLICIT_VR_LITTLE_ENDIAN)
+
+
+@pytest.mark.parametrize("text", ["", "STUDIES", "study", "../../evil"])
+def test_a_level_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(KeySyntaxError, match="is no level; it is one of PATIENT, STUDY, SERIES"):
+        build_identifier([], text, EXPLICIT_VR_LITTLE_ENDIAN)

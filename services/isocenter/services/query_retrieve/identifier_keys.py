@@ -158,7 +158,7 @@ def parse_key(text: str) -> tuple[str, str]:
 
 def build_identifier(
     keys: Iterable[tuple[KeyName, str]],
-    level: Level | None,
+    level: Level | str | None,
     transfer_syntax_uid: str,
     *,
     character_set: Sequence[str] = (),
@@ -168,15 +168,16 @@ def build_identifier(
     Args:
         keys: tag, keyword or path, and value (several joined by a backslash).  The last
             one of a name counts.  A sequence alone is sent without items.
-        level: for (0008,0052), unless *keys* say it.
+        level: for (0008,0052), unless *keys* say it; as text too: ``"STUDY"``.
         character_set: for what is not ASCII; UTF-8 where it is not enough or none is given.
 
     Raises:
-        KeySyntaxError: a name that is none, or a value that its VR cannot have.
+        KeySyntaxError: a name that is none, a value that its VR cannot have, or a level that
+            is none.
     """
     root: _Node = {}
     if level is not None:
-        root[QUERY_RETRIEVE_LEVEL] = level.value
+        root[QUERY_RETRIEVE_LEVEL] = _level(level).value
     texts = []
     for name, value in keys:
         parents, tag = parse_path(name)
@@ -202,6 +203,14 @@ def build_identifier(
         root[SPECIFIC_CHARACTER_SET] = "\\".join(chosen)
     encoding = encoding_of(transfer_syntax_uid)
     return write_data_set(_elements(root, chosen, encoding), encoding)
+
+
+def _level(level: Level | str) -> Level:
+    try:
+        return Level(level)
+    except ValueError:
+        known = ", ".join(each.value for each in Level)
+        raise KeySyntaxError(f"{quoted(str(level))} is no level; it is one of {known}") from None
 
 
 def _elements(node: _Node, chosen: tuple[str, ...], encoding: Encoding) -> list[WritableElement]:
