@@ -107,7 +107,7 @@ class Delivery:
         self.collector = collector
         self.statistics = DeliveryStatistics()
         self._folder = folder
-        self._place = folder / f"collector-{collector.file_name}.json"
+        self._place = _place_of(collector, folder)
         self._written = written
         self._machine = machine
         self._tls = tls
@@ -371,18 +371,28 @@ class Delivery:
             log.error("cannot write %s: %s", self._place, error.strerror)
 
     def _load(self) -> Cursor:
-        try:
-            content = orjson.loads(self._place.read_bytes())
-            return Cursor(int(content["first"]), int(content["offset"]), int(content["sequence"]))
-        except FileNotFoundError:
-            return Cursor()
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            log.error("%s cannot be read (%s); everything is sent again", self._place, error)
-            return Cursor()
+        return delivered_to(self.collector, self._folder)
 
     async def _wait(self) -> None:
         with trio.move_on_after(POLL_SECONDS):
             await self._written.wait()
+
+
+def _place_of(collector: Collector, folder: Path) -> Path:
+    return folder / f"collector-{collector.file_name}.json"
+
+
+def delivered_to(collector: Collector, folder: Path) -> Cursor:
+    """How far *collector* has got in the trail in *folder*; the beginning where nobody knows."""
+    place = _place_of(collector, folder)
+    try:
+        content = orjson.loads(place.read_bytes())
+        return Cursor(int(content["first"]), int(content["offset"]), int(content["sequence"]))
+    except FileNotFoundError:
+        return Cursor()
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        log.error("%s cannot be read (%s); everything is sent again", place, error)
+        return Cursor()
 
 
 _T = TypeVar("_T")

@@ -47,6 +47,8 @@ ClientTls = Callable[[Peer], ssl.SSLContext]
 
 def audit_folder(settings: Settings) -> Path:
     """Where the trail of an archive lies."""
+    if settings.audit.folder is not None:
+        return settings.audit.folder
     return Path(settings.storage.data_dir) / AUDIT_FOLDER
 
 

@@ -30,6 +30,7 @@ from isocenter.services.audit.chain import (
     decode_record,
     read_record,
 )
+from isocenter.services.audit.removing import REMOVED_FILE, Removal, read_removal
 from isocenter.services.audit.trail import HEAD_FILE, LOCK_FILE, Segment, TrailError, segments_of
 from isocenter.services.private_files import locked
 
@@ -57,6 +58,7 @@ class Verdict:
     Attributes:
         first, last: numbers of the first and last record that were read.
         end: to be written down elsewhere: a later trail must still have it.
+        removed: what was removed on purpose, and sealed.
         unkeyed: records from before there was a key, or all without one.
         faults: the first `NAMED_FAULTS`; *faults_found* counts all.
     """
@@ -67,6 +69,7 @@ class Verdict:
     files: int = 0
     unkeyed: int = 0
     end: Position = field(default_factory=Position)
+    removed: Removal | None = None
     faults: list[Fault] = field(default_factory=list)
     faults_found: int = 0
 
@@ -109,7 +112,12 @@ def verify(
             position=Position(begins_at - 1, GENESIS if begins_at == 1 else ""),
             head=0 if head is None else head.sequence,
         )
+        removed = _removed(folder, seal, verdict)
+        if removed is not None and begins_at == 1:
+            state.position = removed.last
         for segment, size in zip(segments, sizes, strict=True):
+            if removed is not None and segment.first <= removed.last.sequence:
+                continue  # a crash has left it
             verdict.files += 1
             _read_segment(segment, size, seal, state, verdict, checkpoint, progress)
     except UnknownKeyError as error:
@@ -129,6 +137,22 @@ def verify(
     if checkpoint is not None and not state.met_checkpoint:
         verdict.add("checkpoint", checkpoint.sequence, "is not in the trail as it was written down")
     return verdict
+
+
+def _removed(folder: Path, seal: Seal, verdict: Verdict) -> Removal | None:
+    try:
+        found = read_removal(folder, seal)
+    except UnknownKeyError:
+        raise
+    except RecordError as error:
+        verdict.add(REMOVED_FILE, None, str(error))
+        return None
+    if found is None:
+        return None
+    verdict.removed, is_keyed = found
+    if seal.is_keyed and not is_keyed:
+        verdict.add(REMOVED_FILE, None, "the seal of the removal is without the key")
+    return verdict.removed
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Final
 
@@ -14,11 +15,13 @@ import orjson
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.audit.chain import Position, Record
-from isocenter.services.audit.events import audit_log_used
+from isocenter.services.audit.chain import Position, Record, Seal
+from isocenter.services.audit.delivery import delivered_to
+from isocenter.services.audit.events import audit_log_used, restricted_function_used
 from isocenter.services.audit.messages import Outcome
 from isocenter.services.audit.opening import audit_folder, here_of, record_now
 from isocenter.services.audit.reading import Cursor, Selection, read_on, summarize
+from isocenter.services.audit.removing import plan, remove
 from isocenter.services.audit.trail import read_key, segments_of
 from isocenter.services.audit.verifying import Verdict, verify
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
@@ -41,9 +44,10 @@ examples:
   isocenter audit show --event 110113 --json
   isocenter audit show --patient 4711 --since yesterday
   isocenter audit tail -f
+  isocenter audit remove --keep-days 3650 --yes
   isocenter audit export --until 2026-12-01 -o november.jsonl
 
-exit codes: 0 all is well, 1 verify found that something was changed, 2 arguments or settings"""
+exit codes: 0 all is well, 1 something was changed, or cannot be removed, 2 arguments or settings"""
 
 _POLL_SECONDS: Final = 0.5
 _LAST: Final = 20
@@ -66,20 +70,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("verify", "check that nothing was changed, left out, put in or cut off"),
         ("show", "print records, a line each, without patients"),
         ("tail", "print the last records, and go on with -f"),
+        ("remove", "remove the oldest files of the trail, sealed, so that the rest is verified on"),
         ("export", "write whole records, with patient IDs and names, for other programs"),
     ):
         action = actions.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
         )
         add_archive_options(action)
+        add_output_options(action)
+        action.set_defaults(prog=f"{prog} {name}", trail=None)
+        if name == "remove":
+            _add_remove_options(action)
+            continue
         action.add_argument(
             "--trail",
             type=Path,
             metavar="DIR",
-            help="a copy of the folder, instead of the one in the data directory",
+            help="a copy of the folder, instead of the one of the archive",
         )
-        add_output_options(action)
-        action.set_defaults(prog=f"{prog} {name}")
         if name == "verify":
             _add_verify_options(action)
         else:
@@ -104,6 +112,17 @@ def _add_verify_options(action: argparse.ArgumentParser) -> None:
         help="a record that verify named before and that must still be there",
     )
     action.add_argument("--json", action="store_true", help="the result as one JSON object")
+
+
+def _add_remove_options(action: argparse.ArgumentParser) -> None:
+    age = action.add_mutually_exclusive_group(required=True)
+    age.add_argument(
+        "--before", type=point_in_time, metavar="TIME", help="files with older records only"
+    )
+    age.add_argument(
+        "--keep-days", type=_positive, metavar="N", help="the same, so many days before now"
+    )
+    action.add_argument("--yes", action="store_true", help="yes, remove them")
 
 
 def _add_reading_options(action: argparse.ArgumentParser, name: str) -> None:
@@ -165,6 +184,8 @@ def run(arguments: argparse.Namespace) -> int:
         with interrupts.stoppable():
             if arguments.action == "verify":
                 code = await _verify(arguments, settings, folder, terminal)
+            elif arguments.action == "remove":
+                code = await trio.to_thread.run_sync(_remove, arguments, settings, folder, terminal)
             else:
                 if arguments.trail is None:
                     await _record_use(settings, folder, terminal)
@@ -210,6 +231,39 @@ async def _verify(
     return EXIT_OK if verdict.is_good else EXIT_FAILED
 
 
+# -- Removing ----------------------------------------------------------------------------
+
+
+def _remove(
+    arguments: argparse.Namespace, settings: Settings, folder: Path, terminal: Terminal
+) -> int:
+    before = arguments.before or datetime.now(UTC) - timedelta(days=arguments.keep_days)
+    key_file = settings.audit.hmac_key_file
+    key = None if key_file is None else read_key(key_file)
+    verdict = verify(folder, key=key)
+    if not verdict.is_good:
+        terminal.error(f"the trail is broken, and stays: {verdict.faults[0]}; see audit verify")
+        return EXIT_FAILED
+    found = plan(folder, before, Seal(key))
+    if found is None:
+        terminal.note("no file of the trail has older records only; nothing is removed")
+        return EXIT_OK
+    chosen, removal = found
+    for collector in settings.audit.collectors:
+        if delivered_to(collector, folder).sequence < removal.last.sequence:
+            terminal.error(f"the collector {collector} has not got all of them; nothing is removed")
+            return EXIT_FAILED
+    files = "1 file" if len(chosen) == 1 else f"{len(chosen)} files"
+    if not arguments.yes:
+        raise UsageError(f"this removes {files} for good ({removal}); say so with --yes")
+    here = here_of(settings, "isocenter audit")
+    text = f"the oldest records of the trail were removed: {removal}, digest {removal.last.digest}"
+    record_now(settings, here, [restricted_function_used(here, folder, text)])
+    remove(folder, chosen, removal, Seal(key))
+    terminal.note(f"{files} removed; gone are now {removal}")
+    return EXIT_OK
+
+
 def _print_verdict(verdict: Verdict, folder: Path, terminal: Terminal, *, is_keyed: bool) -> None:
     for fault in verdict.faults:
         terminal.note(str(fault))
@@ -223,6 +277,8 @@ def _print_verdict(verdict: Verdict, folder: Path, terminal: Terminal, *, is_key
         print(f"{found}: BROKEN, first at {where}")
         return
     print(f"{found}: unbroken")
+    if verdict.removed is not None:
+        terminal.note(f"removed on purpose, and sealed: {verdict.removed}")
     if is_keyed and verdict.unkeyed:
         terminal.note(f"{verdict.unkeyed} of them are from before there was a key")
     if not is_keyed:
@@ -242,6 +298,7 @@ def _verdict_as_json(verdict: Verdict) -> str:
             "records": verdict.records,
             "files": verdict.files,
             "unkeyed": verdict.unkeyed,
+            "removed_to": verdict.removed.last.sequence if verdict.removed else 0,
             "checkpoint": f"{verdict.end.sequence}:{verdict.end.digest}",
             "faults_found": verdict.faults_found,
             "faults": [

@@ -423,10 +423,11 @@ def settings_named(name: str) -> tuple[Setting, ...]:
 
 def _unknown(key: str, source: str) -> SettingsError:
     known = [*_BY_KEY, *_SECTIONS]
+    name = key.rpartition(".")[2]
+    namesakes = [k for k in known if k.rpartition(".")[2] == name]
     nearest = difflib.get_close_matches(key, known, n=1)
-    if not nearest:  # the right name in the wrong section
-        name = key.rpartition(".")[2]
-        nearest = [k for k in known if k.rpartition(".")[2] == name][:1]
+    if not nearest or len(namesakes) == 1:  # the right name in the wrong section
+        nearest = namesakes[:1]
     section = key.partition(".")[0]
     names = [k.partition(".")[2] for k in _BY_KEY if k.startswith(section + ".")]
     if nearest:

@@ -67,7 +67,7 @@ class OnAuditFailure(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditSettings:
-    """The audit trail (PS3.15 A.5), in the data directory; it holds patient IDs and names."""
+    """The audit trail (PS3.15 A.5); it holds patient IDs and names."""
 
     enabled: bool = setting(
         True,
@@ -92,10 +92,16 @@ class AuditSettings:
         kinds.Choice(OnAuditFailure),
         "when the trail cannot be written, serve on (continue), or stop",
     )
+    folder: Path | None = setting(
+        None,
+        kinds.FilePath("a directory"),
+        "where the trail lies (unset: audit in the data directory); it is not moved there",
+    )
     rotate: int = setting(
         64 * MIB,
         kinds.Integer(65_536, 1 << 40, "bytes"),
-        "size at which a file of the trail gets a successor; none is ever deleted",
+        "size at which a file of the trail gets a successor; none is deleted but by "
+        "`isocenter audit remove`",
     )
     hmac_key_file: Path | None = setting(
         None,
