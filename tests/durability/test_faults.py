@@ -45,6 +45,7 @@ from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.server import Server, serve
 from isocenter.services.settings.loading import load_settings
 from isocenter.storage import sqlite_connection
+from support.outcomes import outcome
 from support.processes import ServedArchive, isocenter_command, served_archive
 from support.serving import port_of
 from support.studies import CT_IMAGE_STORAGE
@@ -363,7 +364,7 @@ async def _get(port: int) -> tuple[set[str], int]:
         [("StudyInstanceUID", Item(STUDY, 1).study_uid)], Level.STUDY, EXPLICIT_VR_LITTLE_ENDIAN
     )
     async with open_association(peer, contexts, scp_roles=[CT_IMAGE_STORAGE]) as association:
-        result = await association.get(identifier, receive)
+        result = await outcome(association.get(identifier, receive))
     return received, result.failed
 
 

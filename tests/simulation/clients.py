@@ -27,6 +27,7 @@ from simulation.ledger import Ledger, Thing, make_thing
 from simulation.node import Node
 from simulation.wire import OWNER, End
 from simulation.world import World
+from support.outcomes import outcome
 
 SYNTAXES: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 #: How often a client finds nobody listening before it gives up, and what it waits in between.
@@ -189,12 +190,15 @@ class Client:
     # -- What it does -----------------------------------------------------------------
 
     async def _echo(self, association: ClientAssociation) -> str:
-        return f"{await association.echo():04X}H"
+        try:
+            return f"{await association.echo():04X}H"
+        except OperationError as error:
+            return f"{error.status:04X}H"
 
     async def _store(self, association: ClientAssociation) -> str:
         thing = self._next_thing()
         attempt = self._ledger.begin(thing)
-        response = await association.store(self._object_of(thing))
+        response = await outcome(association.store(self._object_of(thing)))
         self._ledger.answered(attempt, response.status)
         return f"{thing.uid}, {len(thing.data)} bytes: {response.status:04X}H"
 
@@ -267,7 +271,7 @@ class Client:
             # Cancelled in the middle of a message it ends the association for all.
             if not self._is_fair and self._world.random.random() < 0.25:
                 scope.deadline = trio.current_time() + 2 * self._world.random.random() ** 3
-            result = await association.get(_by_study(study), receive)
+            result = await outcome(association.get(_by_study(study), receive))
             self._world.check(
                 result.completed == len(received) or result.failed > 0,
                 f"{self._name}: {result.completed} were sent, {len(received)} received",
@@ -284,7 +288,7 @@ class Client:
             # Cancelled in the middle of a message it ends the association for all.
             if not self._is_fair and self._world.random.random() < 0.25:
                 scope.deadline = trio.current_time() + 2 * self._world.random.random() ** 3
-            result = await association.move(_by_study(study), self._destination)
+            result = await outcome(association.move(_by_study(study), self._destination))
             if result.status == 0x0000:
                 self._world.check(
                     len(acknowledged) <= result.completed <= len(self._ledger.sent(study)),
@@ -326,7 +330,7 @@ class Client:
                     received.append(uid)
                     return 0x0000
 
-                result = await association.get(_by_study(study), receive)
+                result = await outcome(association.get(_by_study(study), receive))
                 self._world.check(result.failed == 0, f"{study}: {result.failed} cannot be sent")
                 self._world.check(
                     sorted(received) == sorted(found), f"{study}: received is not what was found"
