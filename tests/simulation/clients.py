@@ -9,6 +9,7 @@ import trio
 
 from isocenter.engine.dimse.fragments import encode_fragments
 from isocenter.engine.dimse.messages import CCancelRequest, CStoreRequest, encode_message
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -243,10 +244,14 @@ class Client:
         enough = random.randint(0, 3) if random.random() < 0.3 else None
         found = []
         async with association.find(_images_of(study)) as matches:
-            async for match in matches:
-                found.append(str(match.SOPInstanceUID))
-                if enough is not None and len(found) > enough:
-                    break
+            try:
+                async for match in matches:
+                    found.append(str(match.SOPInstanceUID))
+                    if enough is not None and len(found) > enough:
+                        break
+            except OperationError as error:
+                if error.status != Status.CANCEL:  # a stray one may hit it
+                    raise
         if matches.status == 0x0000:
             self._ledger.found(study, found, acknowledged, f"{self._name}: find")
         if enough is not None and random.random() < 0.5:
