@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Generator, Iterator
 
 import hypothesis
@@ -32,6 +33,9 @@ def interop_is_required() -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ["PATH"] = SEARCH_PATH
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As a shell starts what it runs in the background; tests press Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

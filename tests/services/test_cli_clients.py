@@ -332,7 +332,7 @@ def test_find_in_every_format(filled: Path, tmp_path: Path, capsys: Output) -> N
         assert "│ Bäcker^Anna │" in capsys.readouterr().out
         file = tmp_path / "answer.csv"
         assert main([*find, "-o", "csv", "--output-file", str(file), "-k", "StudyDate"]) == 0
-        assert file.read_bytes() == b"StudyDate\r\n20240229\r\n"
+        assert file.read_bytes() == b"StudyDate\n20240229\n"
         assert capsys.readouterr() == ("", "")
 
 

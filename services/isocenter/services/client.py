@@ -61,6 +61,7 @@ from isocenter.services.query_retrieve.identifier import read_identifier
 from isocenter.services.query_retrieve.matches import Matches
 from isocenter.services.transfer import send_object
 from isocenter.services.transport import Transport
+from isocenter.services.uids import names_an_instance
 
 log = logging.getLogger("isocenter.client")
 
@@ -137,6 +138,7 @@ class ClientAssociation:
     def __init__(self, task: AssociationTask) -> None:
         self.task = task
         self._receiver: Receiver | None = None
+        self._takes_raw_uids = False
 
     @property
     def contexts(self) -> Sequence[PresentationContext]:
@@ -214,12 +216,18 @@ class ClientAssociation:
         sop_class_uid: str = sop_classes.STUDY_ROOT_GET,
         priority: int = 0,
         progress: Callable[[RetrieveProgress], None] | None = None,
+        takes_raw_uids: bool = False,
     ) -> RetrieveResult:
         """C-GET (PS3.7 9.1.3): objects come to *receive* on this association.
 
         The association needs contexts for their SOP classes with the SCP role (see
         `open_association`).  Cancelled, it sends C-CANCEL-RQ and lets the peer finish in
         the background.
+
+        Args:
+            receive: gets no object whose SOP Instance UID could not be the name of a file
+                (`UidRule.SAFE`; the peer has 0117H).
+            takes_raw_uids: it does, and judges them itself.
 
         Raises:
             RetrieveError: the peer answered with a failure, or some objects failed.
@@ -235,6 +243,7 @@ class ClientAssociation:
             priority=priority,
         )
         self._receiver = receive
+        self._takes_raw_uids = takes_raw_uids
         try:
             return await self._retrieve(context, request, identifier, progress)
         finally:
@@ -330,6 +339,9 @@ class ClientAssociation:
         status: int
         if self._receiver is None or not isinstance(request, CStoreRequest):
             status = Status.UNRECOGNIZED_OPERATION
+        elif not self._takes_raw_uids and not names_an_instance(request):
+            log.error("an object was refused: its SOP Instance UID is not a UID")
+            status = Status.INVALID_SOP_INSTANCE
         else:
             try:
                 status = await self._receiver(operation, request)
@@ -386,7 +398,8 @@ async def open_association(
         tls: for DICOM over TLS; see `isocenter.services.tls.contexts.client_context`.
         scp_roles: SOP classes for which we offer to be SCP (C-GET, PS3.7 D.3.3.4).
         operations_window: operations that may be outstanding at once, each way.
-        provider: performs what the peer requests; default: C-STORE for `ClientAssociation.get`.
+        provider: performs what the peer requests, as it came (`Registry.perform` looks at its
+            UIDs); default: C-STORE for `ClientAssociation.get`.
         transport: a connection with the peer that stands already and is closed at the end;
             None: one is made.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Final, Protocol, cast, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from isocenter.engine.describe import describe
 from isocenter.engine.dimse.messages import (
@@ -27,12 +27,14 @@ from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.driving import refusal_of
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import Offer, PresentationContext
+from isocenter.engine.quick import dataclass
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import AccessDenied
 from isocenter.services.operations import Operation
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.permissions import OPERATIONS
 from isocenter.services.ports import StorageError
+from isocenter.services.uids import names_an_instance
 
 log = logging.getLogger("isocenter.operation")
 
@@ -45,6 +47,7 @@ Statuses = Mapping[int, str]
 #: What any operation may be answered beside the statuses of its service (PS3.7 Annex C).
 COMMON_STATUSES: Final[Statuses] = {
     Status.PROCESSING_FAILURE: "a fault of ours, which is in the log, or the database fails",
+    Status.INVALID_SOP_INSTANCE: "the SOP Instance UID of the command is none",
     Status.SOP_CLASS_NOT_SUPPORTED: "the SOP class is not that of the presentation context",
     Status.NOT_AUTHORIZED: "the caller has no permission for it",
     Status.DUPLICATE_INVOCATION: "the Message ID is that of an operation under way",
@@ -88,6 +91,29 @@ class AnswersAtOnce(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesRawUids(Protocol):
+    """A service that judges the SOP Instance UIDs of commands by itself.
+
+    No other sees one that could not be the name of a file (`UidRule.SAFE`): 0117H.
+    """
+
+    takes_raw_uids: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Who performs what is asked on an abstract syntax, and what else it may be about."""
+
+    service: Service | None = None
+    members: frozenset[str] = frozenset()
+    at_once: AnswersAtOnce | None = None
+    takes_raw_uids: bool = False
+
+    def may_see(self, request: Request) -> bool:
+        return self.takes_raw_uids or names_an_instance(request)
+
+
 class Registry:
     """The services of one server; the first that offers an abstract syntax has it.
 
@@ -100,7 +126,6 @@ class Registry:
     ) -> None:
         self.services = tuple(services)
         self.beside = tuple(beside)
-        self._at_once = frozenset(each for each in self.services if isinstance(each, AnswersAtOnce))
         #: For each request: the services are asked once for each abstract syntax.
         self._service_of = lru_cache(_SYNTAXES_KEPT)(self._find_service)
 
@@ -112,19 +137,23 @@ class Registry:
                 return offer
         return None
 
-    def _find_service(self, abstract_syntax: str) -> tuple[Service | None, frozenset[str]]:
-        """Who performs what is asked on *abstract_syntax*, and what else it may be about."""
+    def _find_service(self, abstract_syntax: str) -> _Found:
         for service in self.services:
             offer = service.offer(abstract_syntax)
             if offer is not None:
-                return service, offer.members
-        return None, frozenset()
+                return _Found(
+                    service,
+                    offer.members,
+                    service if isinstance(service, AnswersAtOnce) else None,
+                    isinstance(service, TakesRawUids) and service.takes_raw_uids,
+                )
+        return _Found()
 
     def answer(self, context: PresentationContext, request: Request) -> Response | None:
         """The response to what can be answered at once; None: `perform` it."""
-        service, _ = self._service_of(context.abstract_syntax)
-        if service in self._at_once:
-            return cast(AnswersAtOnce, service).answer(context, request)
+        found = self._service_of(context.abstract_syntax)
+        if found.at_once is not None and found.may_see(request):
+            return found.at_once.answer(context, request)
         return None
 
     async def perform(self, operation: Operation) -> None:
@@ -133,13 +162,15 @@ class Registry:
         complaints = operation.association.complaints
         try:
             _authorize(operation)
-            service, members = self._service_of(operation.context.abstract_syntax)
-            if service is None:
+            found = self._service_of(operation.context.abstract_syntax)
+            if found.service is None:
                 raise OperationError(Status.SOP_CLASS_NOT_SUPPORTED)
-            refusal = refusal_of(operation.context, request, members)
+            refusal = refusal_of(operation.context, request, found.members)
             if refusal is not None:
                 raise OperationError(*refusal)
-            await service.perform(operation)
+            if not found.may_see(request):
+                raise OperationError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is not a UID")
+            await found.service.perform(operation)
         except OperationError as error:
             known = isinstance(error.__cause__, StorageError | PolicyError)
             cause = f" ({error.__cause__})" if known else ""

@@ -47,6 +47,8 @@ class Storage:
     """
 
     name = "storage"
+    #: The archive judges them by its own rule, and tells of what it refuses.
+    takes_raw_uids = True
     statuses: Final[Statuses] = {
         Status.SUCCESS: "it is durable and can be found, or was there already with the same bytes",
         Status.DUPLICATE_SOP_INSTANCE: "another object has its UID, and duplicates are rejected",

@@ -6,6 +6,7 @@ import re
 from enum import Enum
 from typing import Final
 
+from isocenter.engine.dimse.messages import CStoreRequest, Request, sop_instance_of
 from isocenter.engine.uid import is_safe_uid
 
 #: The longest UID (PS3.5 9.1).
@@ -38,3 +39,15 @@ class UidRule(Enum):
             and uid not in _FOLDERS
             and _SAFE.fullmatch(uid) is not None
         )
+
+
+def names_an_instance(request: Request) -> bool:
+    """Whether the SOP Instance UID of a command, where it has one, can be a name without harm.
+
+    What a service makes of it (a file, a line, a key) is not known here: the rule is `SAFE`.
+    Only a C-STORE cannot do without one.
+    """
+    uid = sop_instance_of(request)
+    if not uid:
+        return not isinstance(request, CStoreRequest)
+    return UidRule.SAFE.allows(uid)

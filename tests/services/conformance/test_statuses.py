@@ -407,4 +407,4 @@ async def test_any_operation(answered: Answered) -> None:
         caller.archive.receive = fail
         assert await caller.store(1) == 0x0110
     assert {status for seen in answered.values() for status in seen} >= {0x0110, 0x0122, 0x0211}
-    assert set(COMMON_STATUSES) == {0x0110, 0x0122, 0x0124, 0x0210, 0x0211, 0x0212}
+    assert set(COMMON_STATUSES) == {0x0110, 0x0117, 0x0122, 0x0124, 0x0210, 0x0211, 0x0212}

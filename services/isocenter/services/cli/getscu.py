@@ -171,12 +171,15 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
                         folder.receive,
                         sop_class_uid=sop_class_uid,
                         progress=follow(advance),
+                        takes_raw_uids=True,  # the folder counts what it refuses
                     )
                 )
     if client.interrupts.were_requested():
         client.terminal.note(f"cancelled; {folder.received.written} files written")
         return False
-    return judge(result, client.terminal, folder, advice_of(classes, contexts))
+    # What the user names says nothing of what there is.
+    known = () if arguments.sop_class else classes
+    return judge(result, client.terminal, folder, advice_of(known, contexts))
 
 
 def advice_of(classes: Sequence[str], contexts: Sequence[Context]) -> str:

@@ -120,6 +120,8 @@ class ObjectFolder:
     """
 
     name = "receiving"
+    #: What is refused is counted here.
+    takes_raw_uids = True
 
     def __init__(
         self,
