@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from isocenter.services.cli import main
-from support.processes import ServedArchive, free_port, isocenter_command, served_archive
+from support.ports import free_port
+from support.processes import ServedArchive, isocenter_command, served_archive
 from support.studies import ROOT, write_studies
 
 pytestmark = pytest.mark.slow
