@@ -24,6 +24,7 @@ from isocenter.services.client import open_association
 from isocenter.services.mpps.client import CONTEXTS, create_step, get_step, set_step
 from isocenter.services.peer import Peer
 from services.mpps.samples import begun, ended
+from support.outcomes import outcome
 from support.ports import free_port
 from support.processes import ServedArchive, isocenter_command, served_archive
 from support.studies import write_studies
@@ -279,7 +280,7 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, workers: in
             expected.update(half())
             expected.update(ended())
             assert got.to_dataset() == expected
-            assert (await set_step(association, UID, ended())).status == 0x0110
+            assert (await outcome(set_step(association, UID, ended()))).status == 0x0110
 
 
 def half() -> Dataset:
