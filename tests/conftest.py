@@ -80,14 +80,19 @@ def _in_turn(
 
 @pytest.fixture(autouse=True)
 def _no_patient_in_the_log() -> Iterator[None]:
-    """What is logged in this process; `support.processes.program` looks after the others."""
+    """What is logged in this process; `support.processes.program` looks after the others.
+
+    Afterwards logging is as it was: a command that a test runs in this process sets it up.
+    """
     watch, logger = Watch(), logging.getLogger("isocenter")
+    before = logger.level, logger.handlers[:], logger.propagate
+    flags = logging.logThreads, logging.logProcesses, logging.logMultiprocessing, logging._srcfile
     logger.addHandler(watch)
-    level = logger.level
     logger.setLevel(logging.DEBUG)
     yield
+    level, logger.handlers[:], logger.propagate = before
     logger.setLevel(level)
-    logger.removeHandler(watch)
+    logging.logThreads, logging.logProcesses, logging.logMultiprocessing, logging._srcfile = flags
     assert not watch.lines, "the log names patients"
 
 
