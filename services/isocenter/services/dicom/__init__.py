@@ -1,0 +1,1 @@
+"""What data sets mean, without a network and without an archive."""
