@@ -33,7 +33,7 @@ GENERATED = f"<!-- Made by `{MAKE}`; edit the tables in the code instead. -->"
 _MESSAGES_HEAD = f"""\
 {GENERATED}
 
-# The DIMSE messages
+# DIMSE messages
 
 One frozen class each, in `isocenter.engine`. This page is made from the table that encodes and
 decodes them (`isocenter.engine.dimse.MESSAGES`); the presence rules are those of PS3.7, 9.1 and
@@ -62,7 +62,7 @@ What bounds a message is on the page of [limits](limits.md).
 _LIMITS_HEAD = f"""\
 {GENERATED}
 
-# The limits of the engine
+# Engine limits
 
 What a peer can make the engine hold, and how much work it can make of a message: the fields of
 `isocenter.engine.Limits`, judged on announced lengths, before anything is kept. Lengths are in
@@ -74,7 +74,7 @@ bytes, headers excluded. Deadlines need a clock and belong to the driver.
 
 
 def messages_page() -> str:
-    """``engine.md``."""
+    """``reference/dimse-messages.md``."""
     names = " and ".join(FIELDS[name].name for name in FIELDS if name in FORGIVEN)
     head = _MESSAGES_HEAD.format(
         forgiven=f"{names} are forgiven: without them it is plain what is meant."
@@ -108,7 +108,7 @@ def _data_set(rule: MessageRule) -> str:
 
 
 def limits_page() -> str:
-    """``limits.md``."""
+    """``reference/limits.md``."""
     reasons = dict(_reasons())
     rows = (
         f"| `{field.name}` | {getattr(DEFAULT_LIMITS, field.name):,} | {reasons[field.name]} |\n"
@@ -159,12 +159,12 @@ _SHOWN_DUNDERS = frozenset({"__call__"})
 
 def engine_page() -> str:
     """``reference/engine.md``."""
-    return _api_page(isocenter.engine, "The engine's public names")
+    return _api_page(isocenter.engine, "Engine API")
 
 
 def dataset_page() -> str:
     """``reference/dataset.md``."""
-    return _api_page(isocenter.engine.dataset, "Data sets: the public names")
+    return _api_page(isocenter.engine.dataset, "Data set API")
 
 
 def groups(module: ModuleType) -> dict[str, list[str]]:
@@ -430,8 +430,8 @@ def _prose(text: str, known: frozenset[str]) -> str:
 
 #: File in ``docs`` → what it holds.
 PAGES = {
-    "engine.md": messages_page,
-    "limits.md": limits_page,
+    "reference/dimse-messages.md": messages_page,
+    "reference/limits.md": limits_page,
     "reference/engine.md": engine_page,
     "reference/dataset.md": dataset_page,
 }

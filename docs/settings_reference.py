@@ -21,7 +21,7 @@ MAKE = "python docs/settings_reference.py"
 _HEAD = f"""\
 <!-- Made by `{MAKE}`; edit the table in the code instead. -->
 
-# The settings
+# Settings
 
 All that can be set. A value comes from the TOML file (`--config FILE`, or `ISOCENTER_CONFIG`), then
 from the environment, then from an option of `isocenter serve`; what comes later wins, and a list
@@ -34,12 +34,12 @@ need a restart.
 """
 #: A section or setting that a page explains further.
 _PAGES = {
-    "access": "../how-to/admit-a-modality.md",
+    "access": "../how-to/access-control.md",
     "audit": "../how-to/audit.md",
     "commitment": "../how-to/storage-commitment.md",
     "events": "../how-to/events.md",
     "hl7": "../how-to/hl7.md",
-    "limits": "../limits.md",
+    "limits": "limits.md",
     "monitoring": "../how-to/monitor.md",
     "mpps": "../how-to/mpps.md",
     "retention": "../how-to/deleting.md",

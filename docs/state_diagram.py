@@ -2,7 +2,7 @@
 
     python docs/state_diagram.py
 
-writes ``docs/how-to/state-diagram.svg``.  Every transition is found by asking
+writes ``docs/reference/state-diagram.svg``.  Every transition is found by asking
 `isocenter.engine.upper_layer.step`; only where the boxes stand and how arrows run is written
 here.  A test fails when the committed drawing is not what the table gives.
 """
@@ -22,7 +22,7 @@ from isocenter.engine.pdu import Abort
 from isocenter.engine.states import EVENTS, STATES, Action, Evt, Sta
 from isocenter.engine.upper_layer import TABLE_9_10, Given, UpperLayerState, step
 
-DRAWING = Path(__file__).parent / "how-to" / "state-diagram.svg"
+DRAWING = Path(__file__).parent / "reference" / "state-diagram.svg"
 
 
 class Transition(NamedTuple):

@@ -85,7 +85,7 @@ def test_every_audit_message_has_its_row_with_its_switch() -> None:
 
 
 def test_the_roles_may_what_the_page_says() -> None:
-    page = text_of("docs/how-to/admit-a-modality.md")
+    page = text_of("docs/how-to/access-control.md")
     said = {}
     for names, may in rows_of(page, "| role | may ask for |"):
         everything = set(NEEDS) - NOT_PERFORMED - {"C-ECHO"}
@@ -124,7 +124,7 @@ def test_every_key_of_a_consumer_has_its_row() -> None:
 
 
 def test_every_operation_says_what_it_needs() -> None:
-    page = text_of("docs/how-to/admit-a-modality.md")
+    page = text_of("docs/how-to/access-control.md")
     said = {
         operation: parse_permission(text.strip("`"))
         for row, text in rows_of(page, "| operation | needs |")
@@ -158,7 +158,7 @@ def test_every_field_of_a_rule_is_named() -> None:
 
 
 def test_what_a_reload_exchanges_is_named() -> None:
-    rows = rows_of(text_of("docs/how-to/admit-a-modality.md"), "| what | when it holds |")
+    rows = rows_of(text_of("docs/how-to/access-control.md"), "| what | when it holds |")
     (what,) = [row[0] for row in rows if "reload" in row[1]]
     for name in {key.partition(".")[0] for key in RELOADED}:
         assert re.search(rf"`\[{name}\]`|\b{name}\b", what), name

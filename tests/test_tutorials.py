@@ -44,7 +44,7 @@ def blocks_of(page: str) -> tuple[list[str], dict[str, str]]:
 
 def test_five_minutes(tmp_path: Path) -> None:
     """But for pip, on ports of this test, and with a viewer of DCMTK."""
-    blocks = blocks_of("tutorial.md")[0]
+    blocks = blocks_of("tutorial/getting-started.md")[0]
     (first, _printed, echo, store, find, get, serve, move, issue, secure, withdraw) = blocks
     files = write_studies(tmp_path / "in", studies=1)
     study = str(dcmread(files[0]).StudyInstanceUID)
@@ -100,8 +100,8 @@ def test_five_minutes(tmp_path: Path) -> None:
 
 
 def test_the_day_of_a_modality(tmp_path: Path) -> None:
-    serve, *commands = blocks_of("tutorial-modality.md")[0]
-    scripts = blocks_of("tutorial-modality.md")[1]
+    serve, *commands = blocks_of("tutorial/modality.md")[0]
+    scripts = blocks_of("tutorial/modality.md")[1]
     assert len(commands) == 10
     assert set(scripts) == {"acquire.py"}
     port = str(free_port())

@@ -67,7 +67,7 @@ from isocenter.engine.pdu import AssociateAccept
 from isocenter.engine.states import Sta
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-PAGE: Final = ROOT / "docs" / "threats.md"
+PAGE: Final = ROOT / "docs" / "explanation" / "denial-of-service.md"
 KIBIBYTE: Final = 1 << 10
 MEBIBYTE: Final = 1 << 20
 #: What a driver reads at once; what one call may be given.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "security.md"
+PAGE = ROOT / "docs" / "explanation" / "threat-model.md"
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 COMPONENTS = {
     "Listener", "TLS", "Engine", "DIMSE services", "Index", "Object store",
@@ -75,5 +75,5 @@ def test_each_question_is_asked_somewhere_and_each_component_answers_several() -
 
 
 def test_the_page_of_limits_is_linked_and_not_repeated() -> None:
-    assert "](threats.md)" in PAGE.read_text()
+    assert "](denial-of-service.md)" in PAGE.read_text()
     assert "Limits." not in PAGE.read_text()
