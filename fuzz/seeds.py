@@ -19,6 +19,7 @@ SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
     "acceptor": protocol.acceptor,
     "entries": worklist.entries,
     "file_meta": data_sets.file_meta,
+    "frames": data_sets.frames,
     "framing": protocol.framing,
     "identifiers": data_sets.identifiers,
     "messages": protocol.messages,

@@ -288,6 +288,40 @@ def stray_meta() -> Seeds:
     }
 
 
+def frames() -> Seeds:
+    """Encapsulated images, whose fragments are told apart in each way that there is."""
+    jpeg = [b"\xff\xd8\xff" + bytes([letter]) * 5 + b"\xff\xd9" for letter in b"abc"]
+    pieces = [half for each in jpeg for half in (each[:4], each[4:])]
+    offsets = [sum(8 + len(each) for each in pieces[:index]) for index in (0, 2, 4)]
+    table = struct.pack("<3I", *offsets)
+    extended: list[WritableElement] = [
+        (0x7FE0_0001, "OV", struct.pack("<3Q", *offsets)),
+        (0x7FE0_0002, "OV", struct.pack("<3Q", *(9, 9, 9))),
+    ]
+    head: list[WritableElement] = [(0x0028_0008, "IS", b"3 "), (0x0028_0010, "US", b"\1\0")]
+    images = {
+        "one-each": (head, [b"", *jpeg]),
+        "basic-table": (head, [table, *pieces]),
+        "extended-table": (head + extended, [b"", *pieces]),
+        "wrong-table": (head, [struct.pack("<3I", 0, 5, 9), *pieces]),
+        "marks": (head, [b"", *pieces]),
+        "odd": (head, [b"", b"12345", *jpeg]),
+    }
+    number = 1 | 3 << 2  # explicit little endian, three frames
+    made = {
+        name: bytes((cut, number))
+        + write_data_set([*elements, (0x7FE0_0010, "OB", Fragments(values))], EXPLICIT_LITTLE)
+        for cut, (name, (elements, values)) in enumerate(images.items())
+    }
+    native = write_data_set([*head, (0x7FE0_0010, "OW", bytes(36))], EXPLICIT_LITTLE)
+    return made | {
+        "not-delimited": made["marks"][:-8],
+        "cut": made["marks"][:-14],
+        "native": bytes((3, number | 1 << 6)) + native,
+        "bits": bytes((3, number)) + native,
+    }
+
+
 def records() -> Seeds:
     return {name: bytes((number,)) + data for name, (number, data) in _data_sets().items()}
 

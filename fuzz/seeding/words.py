@@ -115,6 +115,7 @@ _WORDS: Final[Mapping[str, Callable[[], set[bytes]]]] = {
         | {struct.pack("<HH", 2, element) for element in (0, 1, 2, 3, 0x10, 0x12, 0x13, 0x16)}
         | {vr.encode() for vr in LONG_VRS | SHORT_VRS}
     ),
+    "frames": lambda: _data_set_words() | {b"\xff\xd8\xff", b"\xff\xd9", b"\xe0\x7f\1\0"},
     "framing": lambda: _pdu_words() | {struct.pack(">IBB", 2, 1, n) for n in range(4)},
     "identifiers": lambda: _data_set_words() | _attribute_words() | _text_words(),
     "messages": _command_words,

@@ -12,8 +12,17 @@ from isocenter.engine.dataset.file_meta import (
     read_file_meta,
     write_file_meta,
 )
+from isocenter.engine.dataset.frame_index import Frame, FrameIndex, index_frames
 from isocenter.engine.dataset.guessing import guess_encoding
 from isocenter.engine.dataset.inflate import Inflater
+from isocenter.engine.dataset.pixel_data import (
+    FragmentTable,
+    PixelDataElement,
+    PixelDataMap,
+    Span,
+    map_of,
+    map_pixel_data,
+)
 from isocenter.engine.dataset.reader import Element, Fragments, Item, Value, read_data_set
 from isocenter.engine.dataset.reencode import Reencoder, Survey
 from isocenter.engine.dataset.scanner import ElementScanner, ScannedItem, ScannedValue
@@ -49,13 +58,19 @@ __all__ = [
     "Encoding",
     "FileHead",
     "FileMeta",
+    "FragmentTable",
     "Fragments",
+    "Frame",
+    "FrameIndex",
     "Inflater",
     "Item",
     "NotDicomError",
     "Reencoder",
+    "PixelDataElement",
+    "PixelDataMap",
     "ScannedItem",
     "ScannedValue",
+    "Span",
     "StrayMetaFilter",
     "Survey",
     "Value",
@@ -65,6 +80,9 @@ __all__ = [
     "WritableValue",
     "encoding_of",
     "guess_encoding",
+    "index_frames",
+    "map_of",
+    "map_pixel_data",
     "read_data_set",
     "read_file_head",
     "read_file_meta",
