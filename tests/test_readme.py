@@ -13,17 +13,24 @@ from support.processes import run, served_archive
 README = Path(__file__).parent.parent / "README.md"
 
 
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+
+
+def test_the_receiver_is_the_one_of_the_examples() -> None:
+    example = README.with_name("examples").joinpath("receiving_scp.py").read_text("utf-8")
+    assert example in python_blocks(README)
+    assert example in python_blocks(README.with_name("docs") / "how-to" / "receive-objects.md")
+
+
 @pytest.mark.slow
 def test_the_example_in_python(tmp_path: Path) -> None:
-
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
-    assert blocks
+    block = python_blocks(README)[0]
     with served_archive(tmp_path) as archive:
-        for number, block in enumerate(blocks):
-            script = tmp_path / f"example{number}.py"
-            script.write_text(block.replace("11112", str(archive.port)), "utf-8")
-            done = run(sys.executable, script)
-            assert (done.returncode, done.stdout) == (0, "0000\n"), done.stdout
+        script = tmp_path / "example.py"
+        script.write_text(block.replace("11112", str(archive.port)), "utf-8")
+        done = run(sys.executable, script)
+        assert (done.returncode, done.stdout) == (0, "0000\n"), done.stdout
 
 
 def test_its_two_commands_are_the_ones_that_ci_runs() -> None:

@@ -13,10 +13,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from isocenter.engine.deadlines import Deadlines
-    from isocenter.engine.errors import DeadlineExceeded
+    from isocenter.engine.dimse.status import Status
+    from isocenter.engine.errors import (
+        AssociationError,
+        AssociationRejectedError,
+        DeadlineExceeded,
+        IsocenterError,
+        LocalProtocolError,
+    )
+    from isocenter.engine.negotiation import Offer
+    from isocenter.engine.uid import VERIFICATION
     from isocenter.services.access import AccessPolicy
     from isocenter.services.archive.archive import Archive
     from isocenter.services.client import (
+        BASIC_SYNTAXES,
         ClientAssociation,
         Receiver,
         RetrieveError,
@@ -39,6 +49,25 @@ if TYPE_CHECKING:
     from isocenter.services.query_retrieve.move import Move
     from isocenter.services.registry import Registry, Service
     from isocenter.services.server import Server, ServerLimits, serve
+    from isocenter.services.service_classes.storage.object_folder import (
+        ObjectFolder,
+        ReceivedCounts,
+    )
+    from isocenter.services.service_classes.storage.object_receiver import (
+        ObjectHandler,
+        ObjectReceiver,
+        ReceivedObject,
+    )
+    from isocenter.services.sop_classes import (
+        PATIENT_ROOT_FIND,
+        PATIENT_ROOT_GET,
+        PATIENT_ROOT_MOVE,
+        STORAGE_SOP_CLASSES,
+        STUDY_ROOT_FIND,
+        STUDY_ROOT_GET,
+        STUDY_ROOT_MOVE,
+        TRANSFER_SYNTAXES,
+    )
     from isocenter.services.store import Storage
     from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
     from isocenter.services.verification import Verification
@@ -49,6 +78,9 @@ _MODULES = {
     "Answer": "normalized.operations",
     "AnswerError": "normalized.operations",
     "Archive": "archive.archive",
+    "AssociationError": "isocenter.engine.errors",
+    "AssociationRejectedError": "isocenter.engine.errors",
+    "BASIC_SYNTAXES": "client",
     "Bind": "listening",
     "ClientAssociation": "client",
     "ConnectError": "errors",
@@ -57,24 +89,42 @@ _MODULES = {
     "DicomObject": "objects",
     "Find": "query_retrieve.find",
     "Get": "query_retrieve.get",
+    "IsocenterError": "isocenter.engine.errors",
     "Level": "index.attributes",
+    "LocalProtocolError": "isocenter.engine.errors",
     "Matches": "query_retrieve.matches",
     "Move": "query_retrieve.move",
     "NoPresentationContext": "errors",
     "NotDicom": "objects",
+    "ObjectFolder": "service_classes.storage.object_folder",
+    "ObjectHandler": "service_classes.storage.object_receiver",
+    "ObjectReceiver": "service_classes.storage.object_receiver",
+    "Offer": "isocenter.engine.negotiation",
     "Operation": "operations",
     "OperationError": "errors",
+    "PATIENT_ROOT_FIND": "sop_classes",
+    "PATIENT_ROOT_GET": "sop_classes",
+    "PATIENT_ROOT_MOVE": "sop_classes",
     "Peer": "peer",
+    "ReceivedCounts": "service_classes.storage.object_folder",
+    "ReceivedObject": "service_classes.storage.object_receiver",
     "Receiver": "client",
     "Registry": "registry",
     "RetrieveError": "client",
     "RetrieveProgress": "client",
     "RetrieveResult": "client",
+    "STORAGE_SOP_CLASSES": "sop_classes",
+    "STUDY_ROOT_FIND": "sop_classes",
+    "STUDY_ROOT_GET": "sop_classes",
+    "STUDY_ROOT_MOVE": "sop_classes",
     "Server": "server",
     "ServerLimits": "server",
     "Service": "registry",
+    "Status": "isocenter.engine.dimse.status",
     "Storage": "store",
+    "TRANSFER_SYNTAXES": "sop_classes",
     "TlsFiles": "tls.contexts",
+    "VERIFICATION": "isocenter.engine.uid",
     "Verification": "verification",
     "build_identifier": "query_retrieve.identifier",
     "client_context": "tls.contexts",
@@ -90,6 +140,9 @@ __all__ = [
     "Answer",
     "AnswerError",
     "Archive",
+    "AssociationError",
+    "AssociationRejectedError",
+    "BASIC_SYNTAXES",
     "Bind",
     "ClientAssociation",
     "ConnectError",
@@ -98,24 +151,42 @@ __all__ = [
     "DicomObject",
     "Find",
     "Get",
+    "IsocenterError",
     "Level",
+    "LocalProtocolError",
     "Matches",
     "Move",
     "NoPresentationContext",
     "NotDicom",
+    "ObjectFolder",
+    "ObjectHandler",
+    "ObjectReceiver",
+    "Offer",
     "Operation",
     "OperationError",
+    "PATIENT_ROOT_FIND",
+    "PATIENT_ROOT_GET",
+    "PATIENT_ROOT_MOVE",
     "Peer",
+    "ReceivedCounts",
+    "ReceivedObject",
     "Receiver",
     "Registry",
     "RetrieveError",
     "RetrieveProgress",
     "RetrieveResult",
+    "STORAGE_SOP_CLASSES",
+    "STUDY_ROOT_FIND",
+    "STUDY_ROOT_GET",
+    "STUDY_ROOT_MOVE",
     "Server",
     "ServerLimits",
     "Service",
+    "Status",
     "Storage",
+    "TRANSFER_SYNTAXES",
     "TlsFiles",
+    "VERIFICATION",
     "Verification",
     "build_identifier",
     "client_context",

@@ -23,7 +23,7 @@ from isocenter.engine.uid import (
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import add_network_options
 from isocenter.services.cli.query_options import MODELS, Request, add_query_options, requests_of
-from isocenter.services.cli.receiving import ObjectFolder, Received, add_receiving_options
+from isocenter.services.cli.receiving import add_receiving_options, folder_of
 from isocenter.services.cli.retrieving import follow, judge, outcome_of
 from isocenter.services.cli.running import CannotAssociate, Client, run_client
 from isocenter.services.cli.transfer_syntaxes import (
@@ -36,6 +36,7 @@ from isocenter.services.cli.transfer_syntaxes import (
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
 from isocenter.services.index.attributes import UNIQUE_KEY, Level
+from isocenter.services.service_classes.storage.object_folder import ReceivedCounts
 from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 
 DESCRIPTION: Final = """\
@@ -150,10 +151,10 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
     sop_class_uid = MODELS[request.model][2]
     with client.terminal.progress("retrieving", wanted=arguments.progress) as advance:
 
-        def received(so_far: Received) -> None:
+        def received(so_far: ReceivedCounts) -> None:
             client.terminal.detail(f"{so_far.written + so_far.kept + so_far.failed} objects came")
 
-        folder = ObjectFolder.of(arguments, received)
+        folder = folder_of(arguments, received)
         classes: Sequence[str] = arguments.sop_class
         if not classes and not arguments.no_query:
             classes = await _ask_for_classes(client, request)
@@ -175,7 +176,7 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
                     )
                 )
     if client.interrupts.were_requested():
-        client.terminal.note(f"cancelled; {folder.received.written} files written")
+        client.terminal.note(f"cancelled; {folder.counts.written} files written")
         return False
     # What the user names says nothing of what there is.
     known = () if arguments.sop_class else classes

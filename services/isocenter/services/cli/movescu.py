@@ -20,13 +20,14 @@ from isocenter.services.cli.common import (
     receiving_tls_of,
 )
 from isocenter.services.cli.query_options import MODELS, add_query_options, requests_of
-from isocenter.services.cli.receiving import ObjectFolder, Received, add_receiving_options
+from isocenter.services.cli.receiving import add_receiving_options, folder_of
 from isocenter.services.cli.retrieving import follow, judge, outcome_of
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.client import BASIC_SYNTAXES
 from isocenter.services.listening import Bind, open_listener
 from isocenter.services.registry import Registry
 from isocenter.services.server import Server, serve_on
+from isocenter.services.service_classes.storage.object_folder import ObjectFolder, ReceivedCounts
 from isocenter.services.verification import Verification
 
 DESCRIPTION: Final = """\
@@ -132,10 +133,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _folder(client: Client, arguments: argparse.Namespace) -> ObjectFolder:
-    def received(so_far: Received) -> None:
+    def received(so_far: ReceivedCounts) -> None:
         client.terminal.detail(f"{so_far.written + so_far.kept + so_far.failed} objects came")
 
-    return ObjectFolder.of(arguments, received)
+    return folder_of(arguments, received)
 
 
 @asynccontextmanager

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from isocenter.engine.dimse.status import Status, StatusClass, classify, describe_status
-from isocenter.services.cli.receiving import ObjectFolder
 from isocenter.services.cli.terminal import Advance, Terminal
 from isocenter.services.client import RetrieveError, RetrieveProgress, RetrieveResult
+from isocenter.services.service_classes.storage.object_folder import ObjectFolder
 
 #: Failed SOP instances that are named without ``-v``.
 _NAMED: Final = 10
@@ -44,7 +44,7 @@ def judge(
         if count:
             text += f", {count} {what}"
     if folder is not None:
-        received = folder.received
+        received = folder.counts
         text += f"; {received.written} files written"
         if received.kept:
             text += f", {received.kept} were there already (--overwrite replaces them)"

@@ -1,0 +1,1 @@
+"""Service classes of PS3.4, SCP and SCU side by side."""

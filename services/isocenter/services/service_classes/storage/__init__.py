@@ -1,0 +1,1 @@
+"""Storage service class (PS3.4 Annex B)."""
