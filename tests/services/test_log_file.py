@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.log_file import LogFile
+from isocenter.services.system.log_file import LogFile
 from support.processes import isocenter_command, served_archive
 
 LINES = 1_500

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
-from isocenter.services import logs
 from isocenter.services.notices import association_name
 from isocenter.services.settings.loading import LogFormat, LogSettings
+from isocenter.services.system import log_format as logs
 
 FORGED = "x\n2026-01-01T00:00:00.000+00:00 info    isocenter.server: all is well\r\x1b[2J\u2028"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.private_files import (
+from isocenter.services.system.private_files import (
     PRIVATE_FILE,
     locked,
     make_private_directory,

@@ -11,7 +11,7 @@ from support.processes import ENVIRONMENT, RUN_SECONDS
 #: SIGTERM comes in the middle of starting a worker.
 TOLD_WHILE_FORKING = """
 import os, signal, sys
-from isocenter.services.cli.workers import run_workers
+from isocenter.services.system.worker_processes import run_workers
 
 fork, forks = os.fork, []
 

@@ -15,8 +15,8 @@ from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Acceptor
 from isocenter.services.access import AccessPolicy
 from isocenter.services.archive.archive import Archive
-from isocenter.services.broadcast import Broadcast
 from isocenter.services.composition import deadlines_of, registry_of
+from isocenter.services.concurrency import Broadcast
 from isocenter.services.listening import Bind
 from isocenter.services.peer import Peer
 from isocenter.services.ports import DuplicatePolicy

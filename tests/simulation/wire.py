@@ -18,7 +18,7 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.deadlines import Deadlines
-from isocenter.services.broadcast import Broadcast
+from isocenter.services.concurrency import Broadcast
 from isocenter.services.errors import ConnectError
 from isocenter.services.peer import Peer
 from simulation.world import World

@@ -47,7 +47,7 @@ from isocenter.services.dissection.captured import (
     Ended,
     Opened,
 )
-from isocenter.services.private_files import PRIVATE_FILE, make_private_directory
+from isocenter.services.system.private_files import PRIVATE_FILE, make_private_directory
 from isocenter.services.tls.contexts import PeerIdentity
 from isocenter.services.transport import Transport
 

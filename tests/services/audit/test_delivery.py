@@ -16,8 +16,8 @@ from isocenter.services.audit import delivery as delivery_module
 from isocenter.services.audit.collector import Collector, Protocol
 from isocenter.services.audit.delivery import Delivery
 from isocenter.services.audit.trail import Trail
-from isocenter.services.broadcast import Broadcast
 from isocenter.services.certificates.authority import CertificateAuthority
+from isocenter.services.concurrency import Broadcast
 from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
 from services.audit.trails import entry, trail
 

@@ -11,7 +11,6 @@ import trio
 import trio.testing
 
 from isocenter.services import composition
-from isocenter.services.duty import on_duty
 from isocenter.services.events import keeping as keeping_module
 from isocenter.services.events.completion import CompletionRules
 from isocenter.services.events.consumer import Consumer, PythonFunction, Webhook
@@ -31,6 +30,7 @@ from isocenter.services.notices import (
     Refusal,
 )
 from isocenter.services.settings.loading import load_settings
+from isocenter.services.system.exclusive_task import on_duty
 from isocenter.storage.event_desk import EventDesk, EventSelection
 from isocenter.storage.events import SqliteOutbox
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
@@ -207,7 +207,7 @@ async def until_told(heard: list[Notice], notice: Notice) -> None:
 async def test_one_process_delivers_and_another_takes_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("isocenter.services.duty.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("isocenter.services.system.exclusive_task.LOOK_SECONDS", 0.01)
     path, clock = tmp_path / "index.db", Clock()
 
     async def duty(work: Callable[[], Awaitable[None]]) -> None:

@@ -20,12 +20,12 @@ from isocenter.services.certificates.expiry import Expiry, expiries_of, renew_da
 from isocenter.services.cli.serve import _watch_certificates
 from isocenter.services.composition import TlsContexts
 from isocenter.services.notices import ConfigurationReloaded
-from isocenter.services.pid_file import PidFile, pid_of_server
 from isocenter.services.policy.file import ACCESS_FOLDER, PolicyFile
 from isocenter.services.policy.opening import access_control_of
 from isocenter.services.policy.table import ApplicationEntity
 from isocenter.services.reloading import Reloader
 from isocenter.services.settings.loading import Settings, SettingsError, load_settings
+from isocenter.services.system.pid_file import PidFile, pid_of_server
 from isocenter.services.tls.contexts import TlsFileError, TlsFiles, client_context, server_context
 from services.policy.policy_support import entities, heard
 from support.clocks import patient_clock
@@ -119,7 +119,7 @@ async def test_a_configuration_at_fault_changes_nothing(setup: Setup) -> None:
 async def test_what_needs_a_restart_is_named(
     setup: Setup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("isocenter.services.logs.configure", lambda _: None)
+    monkeypatch.setattr("isocenter.services.system.log_format.configure", lambda _: None)
     setup.write('[server]\nport = 1104\nae_title = "OTHER"\n[access]\nallow = ["CT1"]\n')
     assert await setup.reload() == NO_FAULT
     assert "after a restart only: server.ae_title, server.port" in caplog.text

@@ -21,7 +21,7 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.maintenance import examine
 from isocenter.services.notices import Notices, ObjectDamaged
 from isocenter.services.ports import StorageError
-from isocenter.services.private_files import PRIVATE_FILE, write_file
+from isocenter.services.system.private_files import PRIVATE_FILE, write_file
 
 log = logging.getLogger("isocenter.storage")
 

@@ -31,8 +31,8 @@ from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequ
 from isocenter.engine.quick import dataclass
 from isocenter.engine.states import Sta
 from isocenter.engine.waiting import Waiting
-from isocenter.services.broadcast import Broadcast
 from isocenter.services.complaints import Complaints
+from isocenter.services.concurrency import Broadcast
 from isocenter.services.notices import Caller, Ending, Notices, OperationEnded
 from isocenter.services.operations import Answer, Invocation, Operation, Provider
 from isocenter.services.policy.grants import Grant

@@ -31,7 +31,7 @@ from isocenter.services.audit.events import Here, Patient
 from isocenter.services.audit.gathering import Alerts, Received
 from isocenter.services.audit.messages import AuditMessage, AuditSource, timestamp, to_xml
 from isocenter.services.audit.trail import Trail
-from isocenter.services.broadcast import Broadcast
+from isocenter.services.concurrency import Broadcast
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,

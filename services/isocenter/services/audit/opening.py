@@ -24,7 +24,7 @@ from isocenter.services.audit.delivery import Delivery, TlsContext
 from isocenter.services.audit.events import Here, Patient
 from isocenter.services.audit.messages import AuditMessage, AuditSource
 from isocenter.services.audit.trail import Trail, TrailError, read_key
-from isocenter.services.broadcast import Broadcast
+from isocenter.services.concurrency import Broadcast
 from isocenter.services.index.attributes import Level
 from isocenter.services.index.query import Criterion, Query, ValueList
 from isocenter.services.notices import Notices

@@ -18,7 +18,7 @@ import orjson
 
 from isocenter.services.audit.chain import Position, Record, RecordError, Seal, read_record
 from isocenter.services.audit.trail import Segment, segments_of
-from isocenter.services.private_files import PRIVATE_FILE, locked, sync_directory, write_file
+from isocenter.services.system.private_files import PRIVATE_FILE, locked, sync_directory, write_file
 
 REMOVED_FILE: Final = "removed.json"
 

@@ -41,7 +41,7 @@ from isocenter.services.audit.chain import (
     encode_head,
     encode_record,
 )
-from isocenter.services.private_files import (
+from isocenter.services.system.private_files import (
     PRIVATE_DIRECTORY,
     PRIVATE_FILE,
     give_to_owner_of,

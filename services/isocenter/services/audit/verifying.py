@@ -32,7 +32,7 @@ from isocenter.services.audit.chain import (
 )
 from isocenter.services.audit.removing import REMOVED_FILE, Removal, read_removal
 from isocenter.services.audit.trail import HEAD_FILE, LOCK_FILE, Segment, TrailError, segments_of
-from isocenter.services.private_files import locked
+from isocenter.services.system.private_files import locked
 
 #: Faults that are named; one change makes one or two.
 NAMED_FAULTS: Final = 100

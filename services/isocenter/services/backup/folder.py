@@ -42,7 +42,7 @@ from isocenter.services.backup.lists import (
     read_list,
     read_manifest,
 )
-from isocenter.services.private_files import PRIVATE_DIRECTORY, PRIVATE_FILE, sync_directory
+from isocenter.services.system.private_files import PRIVATE_DIRECTORY, PRIVATE_FILE, sync_directory
 
 try:
     import fcntl

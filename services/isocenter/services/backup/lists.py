@@ -18,7 +18,7 @@ import orjson
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
-from isocenter.services.private_files import PRIVATE_FILE
+from isocenter.services.system.private_files import PRIVATE_FILE
 
 #: Written by this program; a larger number is of a later one.
 FORMAT: Final = 1

@@ -44,7 +44,7 @@ from isocenter.services.backup.source import (
     other_files,
 )
 from isocenter.services.backup.threads import Blocks, each
-from isocenter.services.private_files import PRIVATE_DIRECTORY, locked
+from isocenter.services.system.private_files import PRIVATE_DIRECTORY, locked
 
 INDEX_NAME: Final = "index.db"
 #: In each folder of the trash.

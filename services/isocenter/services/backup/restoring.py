@@ -32,7 +32,7 @@ from isocenter.services.backup.making import INDEX_NAME, Progress
 from isocenter.services.backup.mark import RESTORING
 from isocenter.services.backup.source import OBJECTS, TRASH, IndexFile
 from isocenter.services.backup.threads import Blocks, each
-from isocenter.services.private_files import (
+from isocenter.services.system.private_files import (
     PRIVATE_DIRECTORY,
     PRIVATE_FILE,
     give_to_owner_of,

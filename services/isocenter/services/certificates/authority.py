@@ -60,7 +60,8 @@ from isocenter.services.certificates.profile import (
     names_in,
 )
 from isocenter.services.certificates.requests import Request
-from isocenter.services.private_files import (
+from isocenter.services.settings.kinds import is_ae_title
+from isocenter.services.system.private_files import (
     PRIVATE_FILE,
     PUBLIC_FILE,
     locked,
@@ -68,7 +69,6 @@ from isocenter.services.private_files import (
     sync_directory,
     write_file,
 )
-from isocenter.services.settings.kinds import is_ae_title
 from isocenter.services.tls.contexts import TlsFileError, TlsFiles, check_private
 
 __all__ = [

@@ -11,7 +11,7 @@ import orjson
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
-from isocenter.services.private_files import PRIVATE_FILE, write_file
+from isocenter.services.system.private_files import PRIVATE_FILE, write_file
 
 _RECORD: Final = "issued.json"
 

@@ -29,8 +29,8 @@ from isocenter.services.cli.common import UsageError, add_output_options, point_
 from isocenter.services.cli.db import add_archive_options, archive_settings
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
-from isocenter.services.logs import escape
 from isocenter.services.settings.loading import Settings
+from isocenter.services.system.log_format import escape
 
 DESCRIPTION: Final = """\
 Look after the audit trail of the archive (PS3.15 A.5): who stored, asked and fetched what, and

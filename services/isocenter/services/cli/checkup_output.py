@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from isocenter.services.checkup.examined import Examined, count
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.diagnosis import Finding, Severity
-from isocenter.services.logs import escape
+from isocenter.services.system.log_format import escape
 
 _RESET: Final = "\033[0m"
 _COLOURS: Final = {

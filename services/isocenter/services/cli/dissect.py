@@ -20,7 +20,7 @@ from isocenter.services.dissection.dissector import Dissector, Tally
 from isocenter.services.dissection.observer import Kind, Line
 from isocenter.services.dissection.pcap import MAGICS, read_segments
 from isocenter.services.dissection.tcp_streams import Reassembler
-from isocenter.services.logs import escape
+from isocenter.services.system.log_format import escape
 
 DESCRIPTION: Final = """\
 Read what two peers said to each other from a capture, and say what went wrong: PDUs, DIMSE

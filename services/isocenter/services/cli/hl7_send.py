@@ -23,8 +23,8 @@ from isocenter.services.cli.common import (
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.hl7.client import open_sender
-from isocenter.services.logs import escape
 from isocenter.services.peer import Peer
+from isocenter.services.system.log_format import escape
 
 DESCRIPTION: Final = """\
 Send HL7 v2 messages over MLLP, one after the other, and print their acknowledgements.

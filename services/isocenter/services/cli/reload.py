@@ -9,8 +9,8 @@ import sys
 from typing import Final
 
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
-from isocenter.services.pid_file import pid_of_server
 from isocenter.services.settings.loading import SettingsError, load_settings
+from isocenter.services.system.pid_file import pid_of_server
 
 DESCRIPTION: Final = """\
 Have the server that runs on a data directory read again: certificates, keys and revocation

@@ -34,8 +34,8 @@ from isocenter.services.cli.db import (
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.composition.backup import IndexFile, locked_for_restore, restore_place_of
-from isocenter.services.pid_file import pid_of_server
 from isocenter.services.settings.loading import Settings
+from isocenter.services.system.pid_file import pid_of_server
 
 DESCRIPTION: Final = """\
 Bring an archive back from a backup into a new data directory.  Everything that can be checked is

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services import composition, logs, systemd
+from isocenter.services import composition
 from isocenter.services.audit.collector import Protocol
 from isocenter.services.audit.opening import open_audit, stop_when_failed
 from isocenter.services.backup.mark import check_not_restoring
@@ -27,18 +27,14 @@ from isocenter.services.capture import CaptureFolder
 from isocenter.services.certificates.authority import CA_FOLDER
 from isocenter.services.certificates.expiry import renew_daily, warn, warn_daily
 from isocenter.services.cli import program_version
-from isocenter.services.cli.workers import run_workers
-from isocenter.services.duty import on_duty
 from isocenter.services.events.targets import check
 from isocenter.services.listening import Bind, open_listener, open_listeners
 from isocenter.services.monitoring.http import read_token
 from isocenter.services.monitoring.metrics import shared_folder
 from isocenter.services.monitoring.running import Monitoring
 from isocenter.services.notices import ConfigurationReloaded, Notices
-from isocenter.services.pid_file import PidFile
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_control_of, rejected_callers_of
-from isocenter.services.private_files import make_private_directory
 from isocenter.services.reloading import Reloader
 from isocenter.services.rules.evaluation import Rules
 from isocenter.services.server import Record, Server, serve_on
@@ -50,6 +46,12 @@ from isocenter.services.settings.loading import (
     overrides_from,
     warnings,
 )
+from isocenter.services.system import log_format as logs
+from isocenter.services.system import systemd
+from isocenter.services.system.exclusive_task import on_duty
+from isocenter.services.system.pid_file import PidFile
+from isocenter.services.system.private_files import make_private_directory
+from isocenter.services.system.worker_processes import run_workers
 from isocenter.services.tls.contexts import PROFILES, TlsFiles
 from isocenter.services.tls.facts import describe_profile
 from isocenter.services.transport import format_address

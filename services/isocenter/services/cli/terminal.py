@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
-from isocenter.services.logs import escape
+from isocenter.services.system.log_format import escape
 
 _LOGGER: Final = "isocenter"
 _SILENT: Final = logging.CRITICAL + 1

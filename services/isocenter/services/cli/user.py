@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.cli import EXIT_OK
-from isocenter.services.logs import escape
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.file import PolicyFile
 from isocenter.services.policy.opening import access_folder
 from isocenter.services.policy.passwords import MOST_BYTES, hash_passcode
 from isocenter.services.policy.table import Policy, User
 from isocenter.services.settings.loading import SettingsError, load_settings
+from isocenter.services.system.log_format import escape
 
 DESCRIPTION: Final = """\
 Users whom the user identity item of an association request can prove (PS3.7 D.3.3.7): by name

@@ -15,9 +15,9 @@ from isocenter.services.archive.scrubbing import scrub
 from isocenter.services.archive.use import UseRecorder
 from isocenter.services.composition.archive import trash_of
 from isocenter.services.composition.workflow import worklist_of
-from isocenter.services.duty import on_duty
 from isocenter.services.notices import Notices
 from isocenter.services.settings.loading import Settings
+from isocenter.services.system.exclusive_task import on_duty
 from isocenter.services.worklist.tidying import tidy
 from isocenter.storage.retention import SqliteRetention
 from isocenter.storage.sqlite_index import SqliteIndex

@@ -17,7 +17,6 @@ from isocenter.services.commitment.service import StorageCommitment
 from isocenter.services.commitment.verifying import Verifier
 from isocenter.services.composition.connections import Connections
 from isocenter.services.composition.tls import TlsContexts
-from isocenter.services.duty import on_duty
 from isocenter.services.events.keeping import EventKeeping
 from isocenter.services.forwarding.commitment import CommitmentAsker, CommitmentReports
 from isocenter.services.forwarding.forwarder import Forwarder
@@ -34,6 +33,7 @@ from isocenter.services.registry import Service
 from isocenter.services.rules.evaluation import Rules
 from isocenter.services.settings.loading import Settings
 from isocenter.services.store import Storage
+from isocenter.services.system.exclusive_task import on_duty
 from isocenter.services.worklist.service import WorklistQuery
 from isocenter.storage.commitment_transactions import SqliteCommitments
 from isocenter.storage.event_reports import SqliteReports

@@ -18,7 +18,7 @@ from isocenter.engine.dataset.reader import Fragments, Item, read_data_set
 from isocenter.engine.dataset.vr import encoding_of
 from isocenter.engine.items import ContextResult, ProposedContext
 from isocenter.services.diagnosis import CONTEXT_RESULTS
-from isocenter.services.logs import escape
+from isocenter.services.system.log_format import escape
 from isocenter.services.text import (
     NUMBER_VRS,
     CharacterSetError,

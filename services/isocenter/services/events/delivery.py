@@ -1,6 +1,6 @@
 """Events to their consumers: at least once each, in their order for each study.
 
-One process of a server delivers (`isocenter.services.duty`).  For each consumer what is new is
+One process of a server delivers (`isocenter.services.system.exclusive_task`).  For each consumer what is new is
 put into lanes, one for each study; some lanes are worked on at once.  A lane whose event fails
 waits, ever longer, and the others go on.
 """

@@ -74,7 +74,7 @@ class EventKeeping:
     """What one server does about events, in every process and in the one on duty.
 
     Args:
-        on_duty: see `isocenter.services.duty`.
+        on_duty: see `isocenter.services.system.exclusive_task`.
         tell_availability: see `targets.opened`.
         now: seconds since 1970.
 

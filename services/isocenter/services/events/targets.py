@@ -30,8 +30,8 @@ from isocenter.services.events.consumer import (
     Webhook,
 )
 from isocenter.services.events.event import StoredEvent
-from isocenter.services.private_files import SecretFileError, read_secret
 from isocenter.services.settings.table import PREFIX
+from isocenter.services.system.private_files import SecretFileError, read_secret
 from isocenter.services.tls.errors import describe_tls_error
 
 if TYPE_CHECKING:

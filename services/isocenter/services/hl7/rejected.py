@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.private_files import PRIVATE_FILE, make_private_directory, write_file
+from isocenter.services.system.private_files import PRIVATE_FILE, make_private_directory, write_file
 
 #: What somebody can still look through; the oldest goes first.
 MOST_MESSAGES: Final = 500

@@ -22,7 +22,7 @@ import trio
 from isocenter.engine.quick import dataclass
 from isocenter.services.listening import Shortage
 from isocenter.services.networks import is_loopback
-from isocenter.services.private_files import SecretFileError, read_secret
+from isocenter.services.system.private_files import SecretFileError, read_secret
 
 log = logging.getLogger("isocenter.http")
 

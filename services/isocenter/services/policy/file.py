@@ -14,7 +14,7 @@ from typing import Final
 
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.table import Policy, from_text, to_text
-from isocenter.services.private_files import (
+from isocenter.services.system.private_files import (
     PRIVATE_FILE,
     give_to_owner_of,
     locked,

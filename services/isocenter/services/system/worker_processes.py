@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Self
 
-from isocenter.services import systemd
 from isocenter.services.monitoring.metrics import forget_process
+from isocenter.services.system import systemd
 
 log = logging.getLogger("isocenter.server")
 

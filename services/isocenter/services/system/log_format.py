@@ -10,9 +10,9 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.log_file import LogFile
 from isocenter.services.notices import association_name
 from isocenter.services.settings.loading import LogFormat, LogSettings
+from isocenter.services.system.log_file import LogFile
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: No message of ours needs more; a traceback keeps its lines.

@@ -1,0 +1,1 @@
+"""system: one sentence to be written."""
