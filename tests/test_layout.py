@@ -35,7 +35,7 @@ FOR_STORAGE = {
     "isocenter.services.archive.retention",
     "isocenter.services.archive.retention_rules",
     "isocenter.services.backup.source",
-    "isocenter.services.normalized.attribute_list",
+    "isocenter.services.dicom.attribute_list",
     "isocenter.services.index.attributes",
     "isocenter.services.commitment.transaction",
     "isocenter.services.events.completion",

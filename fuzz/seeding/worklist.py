@@ -12,7 +12,7 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.query_retrieve.identifier_keys import build_identifier
 from isocenter.services.worklist.client import worklist_keys
 from isocenter.services.worklist.order import entry_of_order

@@ -17,7 +17,7 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.worklist.entry import Entry, EntryFault, entry_of
 from isocenter.services.worklist.files import entries_in
 from isocenter.services.worklist.order import order_of

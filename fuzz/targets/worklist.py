@@ -16,7 +16,7 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.normalized.attribute_list import AttributeList, items_of
+from isocenter.services.dicom.attribute_list import AttributeList, items_of
 from isocenter.services.query_retrieve.identifier_keys import build_identifier
 from isocenter.services.query_retrieve.key_values import (
     DOES_NOT_MATCH_SOP_CLASS,

@@ -46,8 +46,8 @@ from isocenter.engine.dimse.messages import (
 )
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.commitment.transaction import WELL_KNOWN_INSTANCE
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.mpps.client import new_step
-from isocenter.services.normalized.attribute_list import AttributeList
 from services.events.hooks import webhook
 from services.hl7.samples import OMI, ORM, changed
 

@@ -35,8 +35,9 @@ from durability.workload import (
 )
 from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services import composition, sop_classes
+from isocenter.services import composition
 from isocenter.services.client import BASIC_SYNTAXES, open_association
+from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.index.query import Level
 from isocenter.services.listening import Bind
 from isocenter.services.operations import Operation

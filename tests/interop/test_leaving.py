@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
 from isocenter.engine.uid import VERIFICATION
-from isocenter.services import sop_classes
+from isocenter.services.dicom import uid_registry as sop_classes
 from support.ports import free_port
 from support.processes import STOP_SECONDS, program, wait_for_line, wait_for_port
 

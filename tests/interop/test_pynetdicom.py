@@ -20,10 +20,10 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
-from isocenter.services import sop_classes
 from isocenter.services.client import BASIC_SYNTAXES, open_association
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.objects import DicomObject, contexts_for
 from isocenter.services.index.query import Level
-from isocenter.services.objects import DicomObject, contexts_for
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier import build_identifier

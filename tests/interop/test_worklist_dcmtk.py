@@ -13,8 +13,8 @@ import pytest
 
 from isocenter.engine.dataset import Element, Fragments, read_file_meta
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.normalized.attribute_list import AttributeList
-from isocenter.services.worklist.dump import read_dump
+from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.text_dump import read_dump
 from isocenter.services.worklist.entry import EntryFault
 from isocenter.services.worklist.files import read_entries
 from services.worklist.samples import entry

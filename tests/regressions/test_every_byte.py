@@ -28,10 +28,10 @@ from isocenter.engine.uid import (
 from isocenter.services import transport
 from isocenter.services.archive.archive import Archive
 from isocenter.services.client import open_association
+from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.get import Get
-from isocenter.services.sop_classes import STUDY_ROOT_GET
 from isocenter.services.store import Storage
 from isocenter.storage.filesystem import Durability, open_file_store
 from services.archive_support import CT, STUDY, data_set, data_set_of, opened, uid

@@ -11,7 +11,7 @@ import trio
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set
 from isocenter.engine.dimse.messages import CGetRequest, CStoreRequest, encode_message
 from isocenter.engine.items import RoleSelection
-from isocenter.services.sop_classes import STUDY_ROOT_GET
+from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
 from regressions.test_strangers import echo_seconds, resident_bytes
 from services.archive_support import CT, STUDY, data_set, uid
 from support.processes import ServedArchive, served_archive

@@ -20,7 +20,7 @@ from isocenter.engine.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import transport
 from isocenter.services.client import open_association
-from isocenter.services.objects import PART_BYTES, DicomObject
+from isocenter.services.dicom.objects import PART_BYTES, DicomObject
 from isocenter.services.peer import Peer
 from isocenter.services.store import Storage
 from isocenter.services.transport import SocketTransport

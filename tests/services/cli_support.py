@@ -17,12 +17,12 @@ from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
 from isocenter.services.access import AccessPolicy
+from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
 from isocenter.services.listening import Bind
 from isocenter.services.operations import Operation
 from isocenter.services.registry import Registry
 from isocenter.services.server import Server, serve
 from isocenter.services.settings.loading import load_settings
-from isocenter.services.sop_classes import TRANSFER_SYNTAXES
 from services.archive_support import CT, data_set, uid
 
 AE_TITLE = "ISOCENTER"

@@ -24,9 +24,9 @@ from isocenter.engine.dimse.messages import (
     response_to,
 )
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services import sop_classes
 from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.cli import main
+from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.operations import Operation
 from isocenter.services.tls.contexts import TlsFiles, server_context
 from services.archive_support import CT, STUDY, data_set, uid

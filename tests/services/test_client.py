@@ -40,7 +40,6 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
-from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
 from isocenter.services.client import (
     BASIC_SYNTAXES,
@@ -50,6 +49,9 @@ from isocenter.services.client import (
     open_association,
     plan_associations,
 )
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.errors import (
     ConnectError,
     NoPresentationContext,
@@ -57,9 +59,7 @@ from isocenter.services.errors import (
 )
 from isocenter.services.index.query import Level
 from isocenter.services.mpps.step import MPPS
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.normalized.operations import create
-from isocenter.services.objects import DicomObject
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier import build_identifier

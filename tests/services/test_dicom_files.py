@@ -11,8 +11,8 @@ from isocenter.engine.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding,
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.maintenance import import_directory, reindex
 from isocenter.services.cli import main
-from isocenter.services.dicom_files import HEAD_BYTES, DamagedFile, NotDicom, identify
-from isocenter.services.objects import DicomObject
+from isocenter.services.dicom.file_recognition import HEAD_BYTES, DamagedFile, NotDicom, identify
+from isocenter.services.dicom.objects import DicomObject
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import CT, data_set, data_set_of, opened, uid

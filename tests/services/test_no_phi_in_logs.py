@@ -16,7 +16,7 @@ from pydicom import dcmread
 
 from isocenter.engine.dimse.messages import CFindRequest, CStoreRequest
 from isocenter.engine.pdu import encode_associate_request
-from isocenter.services import sop_classes
+from isocenter.services.dicom import uid_registry as sop_classes
 from support.patients import Watch
 from support.ports import free_port
 from support.processes import (

@@ -18,11 +18,12 @@ from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
-from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
 from isocenter.services.archive.archive import Archive
 from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context, open_association
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.index.query import Level
 from isocenter.services.notices import (
     AssociationEnded,
@@ -41,7 +42,6 @@ from isocenter.services.notices import (
     ServerStarted,
     ServerStopped,
 )
-from isocenter.services.objects import DicomObject
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.find import Find

@@ -14,7 +14,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from isocenter.services.objects import DicomObject, MemoryReader
+from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from isocenter.services.ports import ObjectReader
 from support.studies import instance
 

@@ -29,9 +29,9 @@ from isocenter.engine.dimse.messages import (
 from isocenter.engine.items import AsynchronousOperationsWindow
 from isocenter.engine.pdu import Abort, AssociateAccept, AssociateReject, ReleaseResponse
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
-from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
 from isocenter.services.certificates.authority import CertificateAuthority
+from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.index.query import Level
 from isocenter.services.notices import AssociationRejected, Notice, Notices
 from isocenter.services.operations import Operation

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.services.text import (
+from isocenter.services.dicom.element_values import (
     NUMBER_VRS,
     CharacterSetError,
     character_set_of,

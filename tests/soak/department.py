@@ -49,9 +49,9 @@ from isocenter.services.commitment.transaction import (
     Reference,
     request_of,
 )
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.mpps.client import final_step, new_step, performed_series
 from isocenter.services.mpps.step import StepState
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.query_retrieve.identifier_keys import build_identifier
 from isocenter.services.worklist.client import worklist_keys
 from services.events.hooks import Hook

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.mpps.step import PerformedStep, StepState
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.query_retrieve.identifier_keys import build_identifier
 from isocenter.services.worklist.entry import (
     Entry,

@@ -35,11 +35,21 @@ if TYPE_CHECKING:
         open_association,
         plan_associations,
     )
+    from isocenter.services.dicom.objects import DicomObject, NotDicom
+    from isocenter.services.dicom.uid_registry import (
+        PATIENT_ROOT_FIND,
+        PATIENT_ROOT_GET,
+        PATIENT_ROOT_MOVE,
+        STORAGE_SOP_CLASSES,
+        STUDY_ROOT_FIND,
+        STUDY_ROOT_GET,
+        STUDY_ROOT_MOVE,
+        TRANSFER_SYNTAXES,
+    )
     from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
     from isocenter.services.index.attributes import Level
     from isocenter.services.listening import Bind
     from isocenter.services.normalized.operations import Answer, AnswerError
-    from isocenter.services.objects import DicomObject, NotDicom
     from isocenter.services.operations import Operation
     from isocenter.services.peer import Peer
     from isocenter.services.query_retrieve.find import Find
@@ -57,16 +67,6 @@ if TYPE_CHECKING:
         ObjectHandler,
         ObjectReceiver,
         ReceivedObject,
-    )
-    from isocenter.services.sop_classes import (
-        PATIENT_ROOT_FIND,
-        PATIENT_ROOT_GET,
-        PATIENT_ROOT_MOVE,
-        STORAGE_SOP_CLASSES,
-        STUDY_ROOT_FIND,
-        STUDY_ROOT_GET,
-        STUDY_ROOT_MOVE,
-        TRANSFER_SYNTAXES,
     )
     from isocenter.services.store import Storage
     from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
@@ -86,7 +86,7 @@ _MODULES = {
     "ConnectError": "errors",
     "DeadlineExceeded": "isocenter.engine.errors",
     "Deadlines": "isocenter.engine.deadlines",
-    "DicomObject": "objects",
+    "DicomObject": "dicom.objects",
     "Find": "query_retrieve.find",
     "Get": "query_retrieve.get",
     "IsocenterError": "isocenter.engine.errors",
@@ -95,16 +95,16 @@ _MODULES = {
     "Matches": "query_retrieve.matches",
     "Move": "query_retrieve.move",
     "NoPresentationContext": "errors",
-    "NotDicom": "objects",
+    "NotDicom": "dicom.objects",
     "ObjectFolder": "service_classes.storage.object_folder",
     "ObjectHandler": "service_classes.storage.object_receiver",
     "ObjectReceiver": "service_classes.storage.object_receiver",
     "Offer": "isocenter.engine.negotiation",
     "Operation": "operations",
     "OperationError": "errors",
-    "PATIENT_ROOT_FIND": "sop_classes",
-    "PATIENT_ROOT_GET": "sop_classes",
-    "PATIENT_ROOT_MOVE": "sop_classes",
+    "PATIENT_ROOT_FIND": "dicom.uid_registry",
+    "PATIENT_ROOT_GET": "dicom.uid_registry",
+    "PATIENT_ROOT_MOVE": "dicom.uid_registry",
     "Peer": "peer",
     "ReceivedCounts": "service_classes.storage.object_folder",
     "ReceivedObject": "service_classes.storage.object_receiver",
@@ -113,16 +113,16 @@ _MODULES = {
     "RetrieveError": "client",
     "RetrieveProgress": "client",
     "RetrieveResult": "client",
-    "STORAGE_SOP_CLASSES": "sop_classes",
-    "STUDY_ROOT_FIND": "sop_classes",
-    "STUDY_ROOT_GET": "sop_classes",
-    "STUDY_ROOT_MOVE": "sop_classes",
+    "STORAGE_SOP_CLASSES": "dicom.uid_registry",
+    "STUDY_ROOT_FIND": "dicom.uid_registry",
+    "STUDY_ROOT_GET": "dicom.uid_registry",
+    "STUDY_ROOT_MOVE": "dicom.uid_registry",
     "Server": "server",
     "ServerLimits": "server",
     "Service": "registry",
     "Status": "isocenter.engine.dimse.status",
     "Storage": "store",
-    "TRANSFER_SYNTAXES": "sop_classes",
+    "TRANSFER_SYNTAXES": "dicom.uid_registry",
     "TlsFiles": "tls.contexts",
     "VERIFICATION": "isocenter.engine.uid",
     "Verification": "verification",

@@ -46,22 +46,22 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
-from isocenter.services import sop_classes
 from isocenter.services.association import AssociationTask
 from isocenter.services.connecting import connect
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.objects import DicomObject, contexts_for
+from isocenter.services.dicom.uids import names_an_instance
 from isocenter.services.errors import (
     NoPresentationContext,
     OperationError,
     has_failed,
 )
-from isocenter.services.objects import DicomObject, contexts_for
 from isocenter.services.operations import Operation, Provider
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier import read_identifier
 from isocenter.services.query_retrieve.matches import Matches
 from isocenter.services.transfer import send_object
 from isocenter.services.transport import Transport
-from isocenter.services.uids import names_an_instance
 
 log = logging.getLogger("isocenter.client")
 

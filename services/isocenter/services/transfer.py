@@ -27,7 +27,7 @@ from isocenter.engine.errors import (
 )
 from isocenter.engine.quick import dataclass
 from isocenter.services.association import AssociationTask
-from isocenter.services.objects import DicomObject, choose_context
+from isocenter.services.dicom.objects import DicomObject, choose_context
 
 #: Objects on their way at once on one association, if the peer agrees (PS3.7 D.3.3.3).
 OPERATIONS_WINDOW: Final = 16

@@ -18,6 +18,7 @@ from typing import Final
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.mpps.step import (
     MODALITY,
     MPPS_NOTIFICATION,
@@ -29,7 +30,6 @@ from isocenter.services.mpps.step import (
     StepState,
     event_of,
 )
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.normalized.reports import NewReport
 from isocenter.storage.event_reports import insert_report
 from isocenter.storage.sqlite_index import SqliteIndex

@@ -20,11 +20,11 @@ import orjson
 
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.events.event import WorklistChanged
 from isocenter.services.index.matching import is_wild, normalize, range_bounds
 from isocenter.services.index.query import Match, Range, SingleValue
 from isocenter.services.mpps.step import PerformedStep, StepState
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.worklist.entry import (
     ACCESSION_NUMBER,
     FOLDER_SOURCE,

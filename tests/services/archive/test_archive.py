@@ -37,8 +37,8 @@ from isocenter.services.archive.archive import (
     StoreResult,
 )
 from isocenter.services.archive.naming import NamingScheme, distinct_key
+from isocenter.services.dicom.uids import UidRule
 from isocenter.services.ports import DuplicatePolicy, StorageError
-from isocenter.services.uids import UidRule
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import (

@@ -30,7 +30,8 @@ from isocenter.services.archive.maintenance import (
     verify,
 )
 from isocenter.services.archive.naming import distinct_key
-from isocenter.services.dicom_files import HEAD_BYTES
+from isocenter.services.dicom.file_recognition import HEAD_BYTES
+from isocenter.services.dicom.uid_registry import MEDIA_STORAGE_DIRECTORY
 from isocenter.services.index.attributes import Level
 from isocenter.services.index.query import Query
 from isocenter.services.ports import (
@@ -39,7 +40,6 @@ from isocenter.services.ports import (
     OtherPatientPolicy,
     StorageError,
 )
-from isocenter.services.sop_classes import MEDIA_STORAGE_DIRECTORY
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_index import MemoryIndex

@@ -18,7 +18,7 @@ import trio
 from isocenter.engine.dimse.messages import CEchoRequest, CStoreRequest, CStoreResponse
 from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
-from isocenter.services import composition, sop_classes
+from isocenter.services import composition
 from isocenter.services.access import AccessPolicy
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion import DeletedStudy, DeletionCause
@@ -28,6 +28,8 @@ from isocenter.services.audit.opening import audit_folder, open_audit
 from isocenter.services.audit.verifying import verify
 from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context, open_association
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.errors import OperationError
 from isocenter.services.index.query import Level
 from isocenter.services.notices import (
@@ -42,7 +44,6 @@ from isocenter.services.notices import (
     Notices,
     Refusal,
 )
-from isocenter.services.objects import DicomObject
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier_keys import build_identifier

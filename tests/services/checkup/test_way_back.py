@@ -14,9 +14,9 @@ from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import Peer, open_association
 from isocenter.services.checkup.examined import Examined
 from isocenter.services.checkup.way_back import Destination, _about_visits, _Visits
+from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from isocenter.services.notices import ConnectionRefused, Refusal
 from isocenter.services.operations import Operation
-from isocenter.services.sop_classes import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from services.checkup.examining import examined, way_to
 from support.ports import free_port
 from support.processes import ServedArchive, isocenter_command, served_archive

@@ -28,9 +28,9 @@ from isocenter.services.commitment.transaction import (
     TransactionState,
     result_of,
 )
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.listening import Bind
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from services.archive_support import STUDY, uid

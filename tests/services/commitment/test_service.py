@@ -31,7 +31,7 @@ from isocenter.services.commitment.transaction import (
     request_of,
     result_of,
 )
-from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.normalized.event_reports import (
     CLAIM_SECONDS,
     FIRST_RETRY_SECONDS,

@@ -29,16 +29,17 @@ from isocenter.engine.dimse.messages import (
 )
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
-from isocenter.services import composition, sop_classes
+from isocenter.services import composition
 from isocenter.services.client import ClientAssociation, open_association
 from isocenter.services.commitment.transaction import (
     REQUEST,
     STORAGE_COMMITMENT,
     WELL_KNOWN_INSTANCE,
 )
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.index.query import Level
 from isocenter.services.mpps.step import MPPS, MPPS_RETRIEVE
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.ports import StorageError

@@ -18,9 +18,10 @@ import trio.testing
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.messages import CStoreRequest, response_to
 from isocenter.engine.driving import parts_of
-from isocenter.services import composition, objects
+from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
 from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
+from isocenter.services.dicom import objects
 from isocenter.services.errors import ConnectError
 from isocenter.services.forwarding import commitment, sending
 from isocenter.services.forwarding.forwarder import finish_deletions

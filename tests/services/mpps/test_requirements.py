@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.mpps.requirements import (
     Fault,
     Moment,
@@ -17,7 +18,6 @@ from isocenter.services.mpps.requirements import (
     requirements,
     violations,
 )
-from isocenter.services.normalized.attribute_list import AttributeList
 from services.mpps.samples import begun, ended
 
 #: Type 1 attributes outside of sequences, typed in from the standard a second time.

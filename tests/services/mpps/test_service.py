@@ -29,10 +29,10 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.client import ClientAssociation, open_association
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.mpps.client import CONTEXTS, create_step, get_step, set_step
 from isocenter.services.mpps.service import PerformedSteps, retrieve_steps
 from isocenter.services.mpps.step import MPPS, MPPS_RETRIEVE, PerformedStep, StepState
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.normalized.operations import get_attributes
 from isocenter.services.notices import Notice, Notices, PerformedStepChanged
 from isocenter.services.peer import Peer

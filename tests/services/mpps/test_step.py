@@ -8,6 +8,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from isocenter.engine.limits import DEFAULT_LIMITS
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.mpps.client import empty_series
 from isocenter.services.mpps.step import (
     NO_LONGER,
@@ -20,7 +21,6 @@ from isocenter.services.mpps.step import (
     created,
     event_of,
 )
-from isocenter.services.normalized.attribute_list import AttributeList
 from services.mpps.samples import UID, begun, ended
 from support.studies import CT_IMAGE_STORAGE, instance
 

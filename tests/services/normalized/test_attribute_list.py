@@ -15,7 +15,7 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.normalized.attribute_list import AttributeList, number_of, text_of
+from isocenter.services.dicom.attribute_list import AttributeList, number_of, text_of
 from services.mpps.samples import begun, ended
 
 SYNTAXES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from isocenter.engine.dimse.messages import CStoreRequest, NActionRequest
-from isocenter.services import sop_classes
+from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.policy.permissions import (
     ALL_PERMISSIONS,
     FULL,

@@ -19,7 +19,6 @@ from isocenter.engine.dimse.messages import CMoveRequest, CStoreRequest, respons
 from isocenter.engine.errors import AssociationAbortedError, AssociationError
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services import sop_classes
 from isocenter.services.archive.archive import Archive
 from isocenter.services.client import (
     BASIC_SYNTAXES,
@@ -28,6 +27,7 @@ from isocenter.services.client import (
     RetrieveResult,
     open_association,
 )
+from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.index.query import Level
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from isocenter.engine.limits import Limits
-from isocenter.services.worklist.dump import is_dump, read_dump
+from isocenter.services.dicom.text_dump import is_dump, read_dump
 from isocenter.services.worklist.entry import EntryFault, entry_of
 
 ENTRY = b"""\

@@ -9,7 +9,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.query_retrieve.identifier_keys import build_identifier
 from isocenter.services.query_retrieve.key_values import IdentifierError
 from isocenter.services.worklist.keys import Keys, parse_keys

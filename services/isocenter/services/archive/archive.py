@@ -40,6 +40,7 @@ from isocenter.services.archive.ingest import (
 )
 from isocenter.services.archive.naming import NamingScheme, sop_instance_uid_of
 from isocenter.services.archive.room import Room
+from isocenter.services.dicom.uids import UidRule
 from isocenter.services.index.query import Query
 from isocenter.services.ports import (
     DuplicatePolicy,
@@ -55,7 +56,6 @@ from isocenter.services.ports import (
 )
 from isocenter.services.rules.conditions import Place, Sender
 from isocenter.services.rules.evaluation import NO_RULES, NOTHING_DECIDED
-from isocenter.services.uids import UidRule
 
 if TYPE_CHECKING:
     from isocenter.services.rules.coercing import Coercion

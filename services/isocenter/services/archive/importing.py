@@ -31,7 +31,7 @@ from isocenter.services.archive.ingest import (
     OverLimit,
     StoreError,
 )
-from isocenter.services.dicom_files import (
+from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,
     CompressionWatch,
     DamagedFile,

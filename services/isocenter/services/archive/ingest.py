@@ -26,6 +26,7 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import is_safe_uid, is_uid
 from isocenter.services.archive.naming import NamingScheme, can_be_named, object_key
+from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import OperationError
 from isocenter.services.index.record import (
     SCANNED_SEQUENCES,
@@ -36,7 +37,6 @@ from isocenter.services.index.record import (
 from isocenter.services.ports import InstanceRecord, StorageError
 from isocenter.services.rules.actions import Route
 from isocenter.services.rules.conditions import Place
-from isocenter.services.uids import UidRule
 
 SOP_CLASS_UID: Final = 0x00080016
 SOP_INSTANCE_UID: Final = 0x00080018

@@ -32,7 +32,7 @@ from isocenter.services.archive.ingest import (
     StoreError,
 )
 from isocenter.services.archive.naming import is_distinct, sop_instance_uid_of
-from isocenter.services.dicom_files import has_header_of
+from isocenter.services.dicom.file_recognition import has_header_of
 from isocenter.services.index.attributes import ATTRIBUTES
 from isocenter.services.ports import (
     Index,

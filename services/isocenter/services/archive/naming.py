@@ -4,7 +4,7 @@ A key is ``/``-separated and ends in ``<SOP Instance UID>.dcm``.  It is found on
 the object is stored, and kept in the index; changing the scheme leaves old objects
 where they are.
 
-A UID of PS3.5 9.1 is its own name.  Others (`isocenter.services.uids`) are written so that
+A UID of PS3.5 9.1 is its own name.  Others (`isocenter.services.dicom.uids`) are written so that
 no two have the same name, also where a file system makes no difference between capital and
 small letters, and that no name means anything to a file system: digits, small letters, dots and
 hyphens stand as they are; ``_`` before a letter exchanges capital and small letters from there
@@ -20,7 +20,7 @@ from enum import Enum
 from typing import Final
 
 from isocenter.engine.uid import is_safe_uid
-from isocenter.services.uids import MAX_UID_LENGTH, UidRule
+from isocenter.services.dicom.uids import MAX_UID_LENGTH, UidRule
 
 _SUFFIX: Final = ".dcm"
 #: What stands as it is in the name of a UID that breaks PS3.5 9.1, beside letters.

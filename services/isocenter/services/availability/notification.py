@@ -16,8 +16,8 @@ from pydicom.uid import generate_uid
 from isocenter.engine.dataset import EXPLICIT_LITTLE, WritableElement, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.mpps.step import MPPS
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.normalized.operations import Answer, create
 from isocenter.services.normalized.reports import REPORT_LIMITS
 from isocenter.services.ports import StoredInstance

@@ -21,7 +21,7 @@ from isocenter.engine.negotiation import ACCEPTANCE, MOST_CONTEXTS
 from isocenter.engine.pdu import Abort, AssociateAccept, AssociateReject
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
-from isocenter.services import diagnosis, sop_classes
+from isocenter.services import diagnosis
 from isocenter.services.checkup.examined import Examined, Tell, count
 from isocenter.services.checkup.reaching import Way
 from isocenter.services.checkup.tls_look import look_at_tls
@@ -32,8 +32,9 @@ from isocenter.services.client import (
     open_association,
 )
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, name_of
 from isocenter.services.errors import ConnectError
-from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, name_of
 from isocenter.services.transport import Transport
 
 #: A peer that takes less in one P-DATA-TF makes 16 KiB of data set two messages of the network.

@@ -17,7 +17,6 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.quick import dataclass
-from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
 from isocenter.services.checkup.examined import Examined, Tell, count
 from isocenter.services.checkup.negotiating import associate
@@ -30,6 +29,7 @@ from isocenter.services.client import (
     RetrieveResult,
 )
 from isocenter.services.diagnosis import Finding, Side, error
+from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.index.attributes import Level
 from isocenter.services.listening import Bind, open_listener

@@ -14,8 +14,8 @@ from pydicom import uid as uids
 from isocenter.engine.driving import associate_request
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, is_uid
-from isocenter.services import sop_classes
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
+from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.policy.control import AccessControl, Arrival
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.file import CurrentPolicy, PolicyFile

@@ -10,7 +10,6 @@ from typing import Final
 import orjson
 
 from isocenter.engine.errors import AssociationError
-from isocenter.services import sop_classes
 from isocenter.services.access import AccessPolicy
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import (
@@ -33,12 +32,13 @@ from isocenter.services.commitment.client import (
     request_commitment,
 )
 from isocenter.services.commitment.transaction import REASONS, Reference
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
+from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.index.attributes import Level
 from isocenter.services.listening import Bind
-from isocenter.services.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.query_retrieve.identifier import build_identifier
-from isocenter.services.uids import UidRule
 
 DESCRIPTION: Final = """\
 Ask a peer to commit to the safekeeping of objects, and wait for its answer: storage commitment

@@ -16,6 +16,7 @@ from isocenter.services.cli.db import add_archive_options, archive_settings, siz
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.trashing import counted, opened_trash, shown_until
+from isocenter.services.dicom.uids import UidRule
 from isocenter.services.index.attributes import Level
 from isocenter.services.index.query import Query
 from isocenter.services.query_retrieve.identifier import (
@@ -26,7 +27,6 @@ from isocenter.services.query_retrieve.identifier import (
     parse_query,
 )
 from isocenter.services.settings.loading import Settings
-from isocenter.services.uids import UidRule
 
 DESCRIPTION: Final = """\
 Delete from the archive.  What is deleted is not found, sent or promised any more, at once; its

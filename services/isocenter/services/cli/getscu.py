@@ -34,10 +34,10 @@ from isocenter.services.cli.transfer_syntaxes import (
     transfer_syntaxes_of,
 )
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
+from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
 from isocenter.services.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.service_classes.storage.object_folder import ReceivedCounts
-from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 
 DESCRIPTION: Final = """\
 Retrieve objects from a peer (C-GET) into files.  No listening port is needed.  What comes

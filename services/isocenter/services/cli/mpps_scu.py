@@ -30,6 +30,7 @@ from isocenter.services.cli.match_output import prepare_stdout, shown, writer_of
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.cli.storescu import files_below
 from isocenter.services.client import ClientAssociation
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.errors import NoPresentationContext
 from isocenter.services.mpps.client import (
     CONTEXTS,
@@ -43,7 +44,6 @@ from isocenter.services.mpps.client import (
     set_step,
 )
 from isocenter.services.mpps.step import StepState
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.normalized.operations import Answer, AnswerError
 from isocenter.services.query_retrieve.identifier import build_identifier, parse_key
 from isocenter.services.worklist.entry import EntryFault

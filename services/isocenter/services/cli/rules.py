@@ -15,8 +15,8 @@ from isocenter.services.cli.common import UsageError, add_output_options, ae_tit
 from isocenter.services.cli.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
+from isocenter.services.dicom.objects import DicomObject, NotDicom
 from isocenter.services.errors import OperationError
-from isocenter.services.objects import DicomObject, NotDicom
 from isocenter.services.rules.coercing import Coercion
 from isocenter.services.rules.conditions import Sender
 from isocenter.services.rules.evaluation import Decision, Rule, Rules

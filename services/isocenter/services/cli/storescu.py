@@ -39,8 +39,8 @@ from isocenter.services.cli.transfer_syntaxes import (
     transfer_syntaxes_of,
 )
 from isocenter.services.client import ClientAssociation, Context, plan_associations
+from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
-from isocenter.services.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.ports import StorageError
 from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer
 

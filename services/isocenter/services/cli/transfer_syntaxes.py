@@ -15,7 +15,7 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     is_uid,
 )
-from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, name_of
+from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, name_of
 
 _JPEG: Final = "1.2.840.10008.1.2.4."
 #: Letter → transfer syntax beside the uncompressed ones; DCMTK's and features' long names.

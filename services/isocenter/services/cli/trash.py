@@ -25,8 +25,8 @@ from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.trashing import counted, opened_trash
 from isocenter.services.cli.workflow import moment
+from isocenter.services.dicom.uids import UidRule
 from isocenter.services.settings.loading import Settings
-from isocenter.services.uids import UidRule
 
 DESCRIPTION: Final = """\
 What was deleted and is not gone yet: list it, put it back as it was, or remove it for good.

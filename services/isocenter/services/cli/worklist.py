@@ -20,7 +20,8 @@ from isocenter.services.cli.match_output import prepare_stdout, print_table, sho
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.workflow import database, moment
-from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.element_values import UTF_8
 from isocenter.services.query_retrieve.identifier import KeySyntaxError, parse_key
 from isocenter.services.query_retrieve.identifier_keys import (
     SPECIFIC_CHARACTER_SET,
@@ -29,7 +30,6 @@ from isocenter.services.query_retrieve.identifier_keys import (
 )
 from isocenter.services.query_retrieve.key_values import IdentifierError
 from isocenter.services.settings.loading import Settings
-from isocenter.services.text import UTF_8
 from isocenter.services.worklist.entry import (
     Entry,
     EntryFault,

@@ -49,8 +49,8 @@ from isocenter.services.coercion.head import (
     HeadScanner,
     head_too_long,
 )
+from isocenter.services.dicom.objects import vr_of as vr_with_creator
 from isocenter.services.index.record import SPECIFIC_CHARACTER_SET
-from isocenter.services.objects import vr_of as vr_with_creator
 
 __all__ = [
     "MAX_HEAD",

@@ -25,10 +25,7 @@ from isocenter.services.coercion.head import (
     Head,
     HeadElement,
 )
-from isocenter.services.index.record import MAX_TEXT_LENGTH, SPECIFIC_CHARACTER_SET, clean_text
-from isocenter.services.objects import vr_of as vr_with_creator
-from isocenter.services.query_retrieve.identifier_keys import vr_of
-from isocenter.services.text import (
+from isocenter.services.dicom.element_values import (
     NUMBER_VRS,
     UTF_8,
     character_set_of,
@@ -38,6 +35,9 @@ from isocenter.services.text import (
     encode_text,
     strip_padding,
 )
+from isocenter.services.dicom.objects import vr_of as vr_with_creator
+from isocenter.services.index.record import MAX_TEXT_LENGTH, SPECIFIC_CHARACTER_SET, clean_text
+from isocenter.services.query_retrieve.identifier_keys import vr_of
 
 MODIFIED_ATTRIBUTES_SEQUENCE: Final = 0x04000550
 ATTRIBUTE_MODIFICATION_DATETIME: Final = 0x04000562

@@ -39,8 +39,9 @@ from isocenter.services.commitment.transaction import (
     result_of,
 )
 from isocenter.services.commitment.verifying import Verifier
+from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import OperationError
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.normalized.event_reports import CLAIM_SECONDS, LOOK_SECONDS, Reporter
 from isocenter.services.normalized.operations import read_attribute_list
 from isocenter.services.normalized.reports import ClaimedReport, NewReport
@@ -49,7 +50,6 @@ from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
 from isocenter.services.registry import Statuses
-from isocenter.services.uids import UidRule
 
 log = logging.getLogger("isocenter.commitment")
 

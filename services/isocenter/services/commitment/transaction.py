@@ -13,7 +13,7 @@ from isocenter.engine.dataset import EXPLICIT_LITTLE, WritableElement, write_dat
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.normalized.attribute_list import AttributeList, number_of, text_of
+from isocenter.services.dicom.attribute_list import AttributeList, number_of, text_of
 from isocenter.services.normalized.reports import REPORT_LIMITS, ClaimedReport, NewReport
 
 STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"

@@ -9,6 +9,7 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.composition.connections import Connections
 from isocenter.services.composition.tls import TlsContexts
 from isocenter.services.composition.workflow import Events, workflow_of
+from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
 from isocenter.services.listening import Bind
 from isocenter.services.notices import Notices
 from isocenter.services.peer import Peer
@@ -21,7 +22,6 @@ from isocenter.services.query_retrieve.suboperations import Backlog
 from isocenter.services.registry import Registry, Service
 from isocenter.services.server import ServerLimits
 from isocenter.services.settings.loading import Settings
-from isocenter.services.sop_classes import TRANSFER_SYNTAXES
 from isocenter.services.store import Storage
 from isocenter.services.verification import Verification
 

@@ -30,6 +30,7 @@ from isocenter.engine.uid import (
 from isocenter.services.availability.notification import INSTANCE_AVAILABILITY_NOTIFICATION
 from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
+from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, name_of
 from isocenter.services.events.consumer import Availability
 from isocenter.services.index.attributes import ATTRIBUTES, Level
 from isocenter.services.mpps.step import MPPS, MPPS_NOTIFICATION, MPPS_RETRIEVE
@@ -38,7 +39,6 @@ from isocenter.services.query_retrieve.models import FIND_ROOTS, GET_ROOTS, MOVE
 from isocenter.services.registry import COMMON_STATUSES, Registry, Statuses
 from isocenter.services.rules.evaluation import Rules
 from isocenter.services.settings.loading import Settings
-from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, name_of
 from isocenter.services.worklist.entry import (
     ACCESSION_NUMBER,
     MODALITY_WORKLIST_FIND,

@@ -18,14 +18,14 @@ from isocenter.engine.dataset.reader import Fragments, Item, read_data_set
 from isocenter.engine.dataset.vr import encoding_of
 from isocenter.engine.items import ContextResult, ProposedContext
 from isocenter.services.diagnosis import CONTEXT_RESULTS
-from isocenter.services.system.log_format import escape
-from isocenter.services.text import (
+from isocenter.services.dicom.element_values import (
     NUMBER_VRS,
     CharacterSetError,
     character_set_of,
     decode_numbers,
     decode_text,
 )
+from isocenter.services.system.log_format import escape
 
 #: Of one data set, as many elements are shown.
 _MOST_ELEMENTS: Final = 500

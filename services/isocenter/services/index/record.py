@@ -12,10 +12,15 @@ from typing import Final, TypeGuard
 import orjson
 
 from isocenter.engine.dataset import ElementScanner, Encoding, Fragments, ScannedItem, ScannedValue
+from isocenter.services.dicom.element_values import (
+    NUMBER_VRS,
+    character_set_of,
+    decode_numbers,
+    decode_text,
+)
 from isocenter.services.index.attributes import ATTRIBUTES, REQUEST_ATTRIBUTES, STORED_TAGS
 from isocenter.services.query_retrieve.identifier_keys import vr_of
 from isocenter.services.rules.conditions import Place
-from isocenter.services.text import NUMBER_VRS, character_set_of, decode_numbers, decode_text
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 REQUEST_ATTRIBUTES_SEQUENCE: Final = 0x00400275

@@ -17,10 +17,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
+from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.mpps.step import MPPS, MPPS_RETRIEVE, StepState
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.normalized.operations import Answer, create, get_attributes, set_attributes
-from isocenter.services.sop_classes import name_of
 
 #: What is proposed to create and set steps, and to get them.
 CONTEXTS: Final[Sequence[Context]] = ((MPPS, BASIC_SYNTAXES), (MPPS_RETRIEVE, BASIC_SYNTAXES))

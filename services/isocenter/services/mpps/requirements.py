@@ -20,7 +20,7 @@ from typing import Final
 from isocenter.engine.dataset import Element
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.quick import dataclass
-from isocenter.services.normalized.attribute_list import items_of
+from isocenter.services.dicom.attribute_list import items_of
 
 # fmt: off
 TABLE: Final = """

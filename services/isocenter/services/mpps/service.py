@@ -24,6 +24,7 @@ from isocenter.engine.dimse.messages import (
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import is_safe_uid
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.errors import OperationError
 from isocenter.services.mpps.step import (
     MPPS,
@@ -34,7 +35,6 @@ from isocenter.services.mpps.step import (
     changed,
     created,
 )
-from isocenter.services.normalized.attribute_list import AttributeList
 from isocenter.services.normalized.operations import GetAttributes, read_attribute_list
 from isocenter.services.notices import PerformedStepChanged
 from isocenter.services.operations import Operation

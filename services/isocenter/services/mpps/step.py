@@ -17,14 +17,14 @@ from isocenter.engine.dimse.status import STEP_MAY_NO_LONGER_BE_UPDATED, Status
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.errors import OperationError
-from isocenter.services.mpps.requirements import Fault, Moment, Violation, violations
-from isocenter.services.normalized.attribute_list import (
+from isocenter.services.dicom.attribute_list import (
     AttributeList,
     items_of,
     text_of,
 )
-from isocenter.services.uids import UidRule
+from isocenter.services.dicom.uids import UidRule
+from isocenter.services.errors import OperationError
+from isocenter.services.mpps.requirements import Fault, Moment, Violation, violations
 
 MPPS: Final = "1.2.840.10008.3.1.2.3.3"
 MPPS_RETRIEVE: Final = "1.2.840.10008.3.1.2.3.4"

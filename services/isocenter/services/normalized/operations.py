@@ -26,10 +26,10 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import is_safe_uid
-from isocenter.services import sop_classes
 from isocenter.services.client import ClientAssociation
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.attribute_list import SPECIFIC_CHARACTER_SET, AttributeList
 from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
-from isocenter.services.normalized.attribute_list import SPECIFIC_CHARACTER_SET, AttributeList
 from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
 from isocenter.services.registry import Statuses

@@ -15,7 +15,7 @@ from typing import Final
 from isocenter.engine.dimse.message_table import NAMES
 from isocenter.engine.dimse.messages import UnrecognizedMessage
 from isocenter.engine.uid import VERIFICATION
-from isocenter.services.sop_classes import name_of
+from isocenter.services.dicom.uid_registry import name_of
 
 
 class Resource(Enum):

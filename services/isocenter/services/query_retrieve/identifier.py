@@ -29,6 +29,12 @@ from isocenter.engine.dataset import (
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.quick import dataclass
+from isocenter.services.dicom.element_values import (
+    NUMBER_VRS,
+    character_set_of,
+    choose_character_set,
+    decode_text,
+)
 from isocenter.services.index.attributes import BY_TAG, REQUEST_ATTRIBUTES, UNIQUE_KEY, Level
 from isocenter.services.index.matching import items_of
 from isocenter.services.index.query import (
@@ -60,12 +66,6 @@ from isocenter.services.query_retrieve.key_values import (
     encode_foreign,
     encode_number,
     match_of,
-)
-from isocenter.services.text import (
-    NUMBER_VRS,
-    character_set_of,
-    choose_character_set,
-    decode_text,
 )
 
 __all__ = [

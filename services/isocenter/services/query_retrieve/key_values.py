@@ -14,6 +14,13 @@ from isocenter.engine.dataset import Element, Encoding
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
 from isocenter.engine.errors import IsocenterError
+from isocenter.services.dicom.element_values import (
+    NUMBER_VRS,
+    decode_numbers,
+    decode_text,
+    encode_text,
+)
+from isocenter.services.dicom.element_values import encode_numbers as _encode_numbers
 from isocenter.services.index.matching import (
     RANGE_VRS,
     is_range_comparable,
@@ -32,8 +39,6 @@ from isocenter.services.index.query import (
     WildCard,
 )
 from isocenter.services.query_retrieve.identifier_keys import SPECIFIC_CHARACTER_SET, vr_of
-from isocenter.services.text import NUMBER_VRS, decode_numbers, decode_text, encode_text
-from isocenter.services.text import encode_numbers as _encode_numbers
 
 #: Identifier does not match SOP Class (PS3.4 Tables C.4-1 to C.4-3, K.4-1).
 DOES_NOT_MATCH_SOP_CLASS: Final = 0xA900

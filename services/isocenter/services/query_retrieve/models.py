@@ -15,7 +15,7 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services import sop_classes
+from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.identifier import (

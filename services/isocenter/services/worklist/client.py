@@ -17,7 +17,7 @@ from isocenter.engine.dataset import Element
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.quick import dataclass
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
-from isocenter.services.normalized.attribute_list import AttributeList
+from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.query_retrieve.identifier import KeySyntaxError, build_identifier
 from isocenter.services.query_retrieve.identifier_keys import quoted
 from isocenter.services.query_retrieve.matches import Matches

@@ -5,7 +5,7 @@ What a file is shows in how it begins, not in its name:
 - JSON: an object as `isocenter.services.worklist.order` has it, a list of them, ``{"data": […]}``,
   or an object on each line; objects of the DICOM JSON model (PS3.18 Annex F) likewise;
 - DICOM: a Part 10 file, or a data set alone, is one entry (``*.wl`` of DCMTK's ``wlmscpfs``);
-- a text dump (`isocenter.services.worklist.dump`) is one entry.
+- a text dump (`isocenter.services.dicom.text_dump`) is one entry.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import orjson
 import pydicom
 
 from isocenter.engine.dataset import DataSetError, NotDicomError, read_file_head
-from isocenter.services.normalized.attribute_list import AttributeList, text_of
-from isocenter.services.worklist.dump import is_dump, read_dump
+from isocenter.services.dicom.attribute_list import AttributeList, text_of
+from isocenter.services.dicom.text_dump import is_dump, read_dump
 from isocenter.services.worklist.entry import Entry, EntryFault, EntryKey, EntryState, entry_of
 from isocenter.services.worklist.keys import SCHEDULED_STEPS, STEP_STATUS
 from isocenter.services.worklist.order import entry_of_fields

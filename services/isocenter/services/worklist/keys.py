@@ -25,9 +25,16 @@ from isocenter.engine.dataset import (
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.quick import dataclass
+from isocenter.services.dicom.attribute_list import AttributeList, items_of
+from isocenter.services.dicom.element_values import (
+    CHARACTER_SET_VRS,
+    NUMBER_VRS,
+    character_set_of,
+    decode_numbers,
+    decode_text,
+)
 from isocenter.services.index.matching import matches_combined, matches_text
 from isocenter.services.index.query import CombinedRange, Match
-from isocenter.services.normalized.attribute_list import AttributeList, items_of
 from isocenter.services.query_retrieve.identifier_keys import (
     DICTIONARY_SEQUENCES,
     SPECIFIC_CHARACTER_SET,
@@ -44,13 +51,6 @@ from isocenter.services.query_retrieve.key_values import (
     combined_range,
     does_not_match,
     match_of,
-)
-from isocenter.services.text import (
-    CHARACTER_SET_VRS,
-    NUMBER_VRS,
-    character_set_of,
-    decode_numbers,
-    decode_text,
 )
 
 SCHEDULED_STEPS: Final = 0x00400100

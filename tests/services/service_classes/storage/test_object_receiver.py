@@ -19,10 +19,10 @@ import trio
 from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services import sop_classes
 from isocenter.services.client import ClientAssociation, RetrieveError, open_association
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.errors import OperationError
-from isocenter.services.objects import DicomObject
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.registry import Service

@@ -21,11 +21,11 @@ from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.quick import dataclass
+from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
 from isocenter.services.errors import OperationError
 from isocenter.services.operations import Operation
 from isocenter.services.registry import Statuses
 from isocenter.services.service_classes.storage.staged_object import StagedObject, peer_ae_title
-from isocenter.services.sop_classes import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
 
 if TYPE_CHECKING:
     import pydicom

@@ -9,10 +9,10 @@ from typing import Final, Literal
 
 from isocenter.engine.quick import dataclass
 from isocenter.services.archive.naming import NamingScheme
+from isocenter.services.dicom.uids import UidRule
 from isocenter.services.ports import DuplicatePolicy, OtherPatientPolicy
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.spec import COUNT, MIB, setting
-from isocenter.services.uids import UidRule
 
 #: ``--data-dir :memory:`` keeps nothing.
 IN_MEMORY: Final = ":memory:"
@@ -45,7 +45,9 @@ def default_data_dir(environ: Mapping[str, str] | None = None) -> Path:
 def _is_character_set(text: str) -> bool:
     if not text:
         return True
-    from isocenter.services.text import is_character_set  # takes long, and few need it
+    from isocenter.services.dicom.element_values import (
+        is_character_set,  # takes long, and few need it
+    )
 
     return is_character_set(text)
 
@@ -143,7 +145,9 @@ class StorageSettings:
         """The character set of text for which none is declared; empty: ISO_IR 100."""
         if not self.default_character_set:
             return ()
-        from isocenter.services.text import character_set_of  # takes long, and few need it
+        from isocenter.services.dicom.element_values import (
+            character_set_of,  # takes long, and few need it
+        )
 
         return character_set_of(self.default_character_set.encode())
 

@@ -36,9 +36,9 @@ from isocenter.engine.dataset.vr import (
 )
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.normalized.attribute_list import AttributeList, items_of
+from isocenter.services.dicom.attribute_list import AttributeList, items_of
+from isocenter.services.dicom.element_values import NUMBER_VRS, encode_numbers
 from isocenter.services.query_retrieve.identifier_keys import vr_of
-from isocenter.services.text import NUMBER_VRS, encode_numbers
 from isocenter.services.worklist.entry import EntryFault
 
 #: Tag, VR and the rest.  A VR ends where letters and digits do.

@@ -36,8 +36,7 @@ from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.objects import vr_of
-from isocenter.services.text import (
+from isocenter.services.dicom.element_values import (
     CHARACTER_SET_VRS,
     NUMBER_VRS,
     UTF_8,
@@ -47,6 +46,7 @@ from isocenter.services.text import (
     decode_text,
     encode_text,
 )
+from isocenter.services.dicom.objects import vr_of
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 #: What is re-encoded at once: of a deflated data set, no more than 1,032 times this is held

@@ -38,7 +38,7 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     UNCOMPRESSED,
 )
-from isocenter.services.dicom_files import (
+from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,
     CompressionWatch,
     DamagedFile,
