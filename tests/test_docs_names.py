@@ -22,7 +22,8 @@ from isocenter.services.events.consumer import Consumer
 from isocenter.services.events.event import Kind
 from isocenter.services.forwarding import sending
 from isocenter.services.hl7 import listener, rejected, segments
-from isocenter.services.monitoring import health, http, running
+from isocenter.services.monitoring import health, running
+from isocenter.services.net.http import server as http
 from isocenter.services.policy import identity
 from isocenter.services.policy import rejected as callers
 from isocenter.services.settings import loading

@@ -11,6 +11,7 @@ from isocenter.services.audit.codes import EventId
 from isocenter.services.events.consumer import Consumer, Webhook
 from isocenter.services.events.event import Event, Kind
 from isocenter.services.monitoring.metrics import Metrics
+from isocenter.services.net.tls.contexts import PROFILES
 from isocenter.services.policy.permissions import (
     NEEDS,
     NOT_PERFORMED,
@@ -24,7 +25,6 @@ from isocenter.services.reloading import RELOADED
 from isocenter.services.rules.conditions import CALLED_AE, CALLING_AE
 from isocenter.services.rules.conditions import FIELDS as RULE_FIELDS
 from isocenter.services.settings.loading import AuditSettings
-from isocenter.services.tls.contexts import PROFILES
 from isocenter.services.worklist.order import ATTRIBUTES, CODES, DATE_TIME, FIELDS, STEP_STATUS
 from support.pages import PAGES, ROOT, name_of, prose, rows_of, text_of
 

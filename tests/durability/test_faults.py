@@ -39,7 +39,7 @@ from isocenter.services import composition
 from isocenter.services.client import BASIC_SYNTAXES, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.index.query import Level
-from isocenter.services.listening import Bind
+from isocenter.services.net.listeners import Bind
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier import build_identifier

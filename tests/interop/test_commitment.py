@@ -28,7 +28,7 @@ from isocenter.services.commitment.transaction import (
     Reference,
     request_of,
 )
-from isocenter.services.listening import Bind
+from isocenter.services.net.listeners import Bind
 from isocenter.services.normalized.operations import act
 from isocenter.services.peer import Peer
 from support.peers import orthanc

@@ -18,7 +18,7 @@ from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import Peer, open_association
 from isocenter.services.errors import ConnectError
-from isocenter.services.listening import Bind, open_listeners
+from isocenter.services.net.listeners import Bind, open_listeners
 from isocenter.services.system import systemd
 from support.processes import STOP_SECONDS, program, wait_for_line
 from support.systemd import Notices, launched, listening_socket, notices

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services import listening
+from isocenter.services.net import listeners as listening
 from isocenter.services.settings.loading import load_settings
 from support.processes import ISOCENTER, program, run, wait_for_line
 

@@ -25,10 +25,10 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services import transport
 from isocenter.services.archive.archive import Archive
 from isocenter.services.client import open_association
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
+from isocenter.services.net import transport
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.get import Get

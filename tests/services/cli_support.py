@@ -18,7 +18,7 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
 from isocenter.services.access import AccessPolicy
 from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
-from isocenter.services.listening import Bind
+from isocenter.services.net.listeners import Bind
 from isocenter.services.operations import Operation
 from isocenter.services.registry import Registry
 from isocenter.services.server import Server, serve

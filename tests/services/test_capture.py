@@ -31,10 +31,10 @@ from isocenter.services.dissection.captured import (
     Ended,
     Opened,
 )
-from isocenter.services.listening import Bind
+from isocenter.services.net.listeners import Bind
+from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.net.transport import StreamTransport
 from isocenter.services.settings.loading import load_settings, warnings
-from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
-from isocenter.services.transport import StreamTransport
 from support.raw import raw_peer
 from support.serving import port_of, serving
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from isocenter.services.complaints import Complaints
+from isocenter.services.net.peer_log import Complaints
 
 log = logging.getLogger("isocenter.association")
 

@@ -17,8 +17,8 @@ from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Acceptor
 from isocenter.services.access import AccessPolicy
 from isocenter.services.hl7.listener import OrderListener
-from isocenter.services.listening import Bind
-from isocenter.services.monitoring.http import serve_http
+from isocenter.services.net.http.server import serve_http
+from isocenter.services.net.listeners import Bind
 from isocenter.services.registry import Registry
 from isocenter.services.server import Server, ServerLimits
 

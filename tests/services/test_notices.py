@@ -25,6 +25,7 @@ from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.index.query import Level
+from isocenter.services.net.tls.contexts import TlsFiles, server_context
 from isocenter.services.notices import (
     AssociationEnded,
     AssociationEstablished,
@@ -52,7 +53,6 @@ from isocenter.services.query_retrieve.move import Move
 from isocenter.services.query_retrieve.suboperations import Backlog
 from isocenter.services.server import Bind, Server
 from isocenter.services.store import Storage
-from isocenter.services.tls.contexts import TlsFiles, server_context
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore
 from support.outcomes import outcome

@@ -13,7 +13,7 @@ from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.client import ClientAssociation, open_association
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
-from isocenter.services.listening import Bind
+from isocenter.services.net.listeners import Bind
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from isocenter.services.registry import Registry

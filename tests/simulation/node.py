@@ -17,13 +17,13 @@ from isocenter.services.access import AccessPolicy
 from isocenter.services.archive.archive import Archive
 from isocenter.services.composition import deadlines_of, registry_of
 from isocenter.services.concurrency import Broadcast
-from isocenter.services.listening import Bind
+from isocenter.services.net.listeners import Bind
+from isocenter.services.net.transport import Transport
 from isocenter.services.peer import Peer
 from isocenter.services.ports import DuplicatePolicy
 from isocenter.services.server import Server, ServerLimits
 from isocenter.services.server.admission import Connection
 from isocenter.services.settings.loading import ServerSettings, Settings
-from isocenter.services.transport import Transport
 from simulation.disk import Disk
 from simulation.wire import OWNER, Door, End, Network
 from simulation.world import World

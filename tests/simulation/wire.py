@@ -2,7 +2,7 @@
 
 Each direction is a `_Pipe` with room for so many bytes, as the buffers of two kernels and
 the network between them have; whoever fills it waits.  An `End` is a transport as
-`isocenter.services.transport` describes it.
+`isocenter.services.net.transport` describes it.
 """
 
 from __future__ import annotations
@@ -270,7 +270,7 @@ class Network:
         self._serial = 0
 
     async def connect(self, peer: Peer, tls: ssl.SSLContext | None, deadlines: Deadlines) -> End:
-        """Stands in for `isocenter.services.connecting.connect`."""
+        """Stands in for `isocenter.services.net.connect.connect`."""
         assert tls is None
         await trio.sleep(0 if self._world.calm else self._weather.latency)
         door = self.doors.get((peer.host, peer.port))

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     )
     from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
     from isocenter.services.index.attributes import Level
-    from isocenter.services.listening import Bind
+    from isocenter.services.net.listeners import Bind
+    from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
     from isocenter.services.normalized.operations import Answer, AnswerError
     from isocenter.services.operations import Operation
     from isocenter.services.peer import Peer
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
         ReceivedObject,
     )
     from isocenter.services.store import Storage
-    from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
     from isocenter.services.verification import Verification
 
 #: Where each name is defined: in this package, or in a module by its whole name.
@@ -81,7 +81,7 @@ _MODULES = {
     "AssociationError": "isocenter.engine.errors",
     "AssociationRejectedError": "isocenter.engine.errors",
     "BASIC_SYNTAXES": "client",
-    "Bind": "listening",
+    "Bind": "net.listeners",
     "ClientAssociation": "client",
     "ConnectError": "errors",
     "DeadlineExceeded": "isocenter.engine.errors",
@@ -123,16 +123,16 @@ _MODULES = {
     "Status": "isocenter.engine.dimse.status",
     "Storage": "store",
     "TRANSFER_SYNTAXES": "dicom.uid_registry",
-    "TlsFiles": "tls.contexts",
+    "TlsFiles": "net.tls.contexts",
     "VERIFICATION": "isocenter.engine.uid",
     "Verification": "verification",
     "build_identifier": "query_retrieve.identifier",
-    "client_context": "tls.contexts",
+    "client_context": "net.tls.contexts",
     "open_association": "client",
     "plan_associations": "client",
     "read_identifier": "query_retrieve.identifier",
     "serve": "server",
-    "server_context": "tls.contexts",
+    "server_context": "net.tls.contexts",
 }
 
 __all__ = [

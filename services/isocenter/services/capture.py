@@ -47,9 +47,9 @@ from isocenter.services.dissection.captured import (
     Ended,
     Opened,
 )
+from isocenter.services.net.tls.contexts import PeerIdentity
+from isocenter.services.net.transport import Transport
 from isocenter.services.system.private_files import PRIVATE_FILE, make_private_directory
-from isocenter.services.tls.contexts import PeerIdentity
-from isocenter.services.transport import Transport
 
 log = logging.getLogger("isocenter.capture")
 

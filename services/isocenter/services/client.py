@@ -47,7 +47,6 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services.association import AssociationTask
-from isocenter.services.connecting import connect
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject, contexts_for
 from isocenter.services.dicom.uids import names_an_instance
@@ -56,12 +55,13 @@ from isocenter.services.errors import (
     OperationError,
     has_failed,
 )
+from isocenter.services.net.connect import connect
+from isocenter.services.net.transport import Transport
 from isocenter.services.operations import Operation, Provider
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier import read_identifier
 from isocenter.services.query_retrieve.matches import Matches
 from isocenter.services.transfer import send_object
-from isocenter.services.transport import Transport
 
 log = logging.getLogger("isocenter.client")
 
@@ -395,7 +395,7 @@ async def open_association(
     Args:
         contexts: abstract syntaxes with their transfer syntaxes, at most 128; the same abstract
             syntax may stand several times.
-        tls: for DICOM over TLS; see `isocenter.services.tls.contexts.client_context`.
+        tls: for DICOM over TLS; see `isocenter.services.net.tls.contexts.client_context`.
         scp_roles: SOP classes for which we offer to be SCP (C-GET, PS3.7 D.3.3.4).
         operations_window: operations that may be outstanding at once, each way.
         provider: performs what the peer requests, as it came (`Registry.perform` looks at its

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.peer import Peer
 from isocenter.services.policy.control import AccessControl
@@ -24,7 +25,6 @@ from isocenter.services.policy.opening import access_of, identity_rules_of
 from isocenter.services.rules.evaluation import Rule
 from isocenter.services.settings.loading import SETTINGS, Settings, SettingsError
 from isocenter.services.system import log_format as logs
-from isocenter.services.tls.revocation import Revocations
 
 log = logging.getLogger("isocenter.server")
 

@@ -18,7 +18,7 @@ from isocenter.services.audit.delivery import Delivery
 from isocenter.services.audit.trail import Trail
 from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.concurrency import Broadcast
-from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from services.audit.trails import entry, trail
 
 DEADLINE = 20

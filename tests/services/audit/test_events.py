@@ -32,6 +32,7 @@ from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.errors import OperationError
 from isocenter.services.index.query import Level
+from isocenter.services.net.tls.contexts import TlsFiles, server_context
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -49,7 +50,6 @@ from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier_keys import build_identifier
 from isocenter.services.server import Bind, Server
 from isocenter.services.settings.loading import Settings, load_settings
-from isocenter.services.tls.contexts import TlsFiles, server_context
 from services.audit.trails import (
     audited_object,
     detail,

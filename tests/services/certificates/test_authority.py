@@ -21,7 +21,7 @@ from isocenter.services.certificates.authority import (
 )
 from isocenter.services.certificates.profile import CA_LIFETIME, LIFETIME
 from isocenter.services.cli import main
-from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)

@@ -21,8 +21,8 @@ from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.checkup.echoes import _slowness
 from isocenter.services.diagnosis import Severity, Side
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND
-from isocenter.services.listening import Bind
-from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.net.listeners import Bind
+from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from services.checkup.examining import (
     IMPATIENT,
     Found,

@@ -30,7 +30,7 @@ from isocenter.services.commitment.transaction import (
 )
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.listening import Bind
+from isocenter.services.net.listeners import Bind
 from isocenter.services.operations import Operation
 from isocenter.services.peer import Peer
 from services.archive_support import STUDY, uid

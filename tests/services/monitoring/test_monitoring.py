@@ -21,9 +21,9 @@ from pydicom import dcmread
 
 from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.pdu import encode_associate_request
-from isocenter.services.monitoring import http
 from isocenter.services.monitoring.metrics import Metrics
-from isocenter.services.networks import is_loopback
+from isocenter.services.net.addresses import is_loopback
+from isocenter.services.net.http import server as http
 from support.processes import ServedArchive, isocenter_command, run, served_archive
 from support.raw import associate_request, message_bytes
 from support.studies import CT_IMAGE_STORAGE, write_studies

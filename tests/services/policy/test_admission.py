@@ -25,6 +25,12 @@ from isocenter.engine.pdu import AssociateAccept, AssociateReject
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services.access import AccessPolicy
 from isocenter.services.certificates.authority import CertificateAuthority
+from isocenter.services.net.tls.contexts import (
+    TlsFiles,
+    client_context,
+    identity_of_file,
+    server_context,
+)
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEstablished,
@@ -36,12 +42,6 @@ from isocenter.services.policy.file import PolicyFile
 from isocenter.services.policy.permissions import parse_permission
 from isocenter.services.policy.table import ApplicationEntity, CertificateRule
 from isocenter.services.server import Bind, Server
-from isocenter.services.tls.contexts import (
-    TlsFiles,
-    client_context,
-    identity_of_file,
-    server_context,
-)
 from services.policy.policy_support import CT, FIND, GET, MR, control, entities, heard
 from support.clocks import patient_clock
 from support.raw import associate_request, raw_peer

@@ -19,6 +19,12 @@ from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.certificates.expiry import Expiry, expiries_of, renew_daily, warn_daily
 from isocenter.services.cli.serve import _watch_certificates
 from isocenter.services.composition import TlsContexts
+from isocenter.services.net.tls.contexts import (
+    TlsFileError,
+    TlsFiles,
+    client_context,
+    server_context,
+)
 from isocenter.services.notices import ConfigurationReloaded
 from isocenter.services.policy.file import ACCESS_FOLDER, PolicyFile
 from isocenter.services.policy.opening import access_control_of
@@ -26,7 +32,6 @@ from isocenter.services.policy.table import ApplicationEntity
 from isocenter.services.reloading import Reloader
 from isocenter.services.settings.loading import Settings, SettingsError, load_settings
 from isocenter.services.system.pid_file import PidFile, pid_of_server
-from isocenter.services.tls.contexts import TlsFileError, TlsFiles, client_context, server_context
 from services.policy.policy_support import entities, heard
 from support.clocks import patient_clock
 

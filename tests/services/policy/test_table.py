@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isocenter.services.net.tls.contexts import PeerIdentity
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.file import CurrentPolicy, PolicyFile
 from isocenter.services.policy.permissions import (
@@ -27,7 +28,6 @@ from isocenter.services.policy.table import (
     from_text,
     to_text,
 )
-from isocenter.services.tls.contexts import PeerIdentity
 from services.policy.policy_support import CT, entities
 
 IDENTITY = PeerIdentity(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.services.archive.naming import NamingScheme
 from isocenter.services.composition import server_limits_of
+from isocenter.services.net.tls.contexts import ClientCertificates
 from isocenter.services.ports import DuplicatePolicy
 from isocenter.services.settings.loading import (
     SETTINGS,
@@ -30,7 +31,6 @@ from isocenter.services.settings.loading import (
     show,
     warnings,
 )
-from isocenter.services.tls.contexts import ClientCertificates
 
 NOWHERE: dict[str, str] = {"XDG_DATA_HOME": "/data"}
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from isocenter.services.certificates.authority import CertificateAuthority
-from isocenter.services.tls.contexts import (
+from isocenter.services.net.tls.contexts import (
     PROFILES,
     TLS_1_3_SUITES,
     ClientCertificates,

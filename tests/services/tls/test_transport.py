@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from isocenter.services.certificates.authority import CertificateAuthority
-from isocenter.services.tls.contexts import TlsFiles, client_context, server_context
-from isocenter.services.tls.transport import TlsTransport, tls_transport
+from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.net.tls.transport import TlsTransport, tls_transport
 
 PATIENCE = 20.0
 

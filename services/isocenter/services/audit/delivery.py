@@ -35,8 +35,8 @@ from isocenter.services.audit.reading import Cursor, head_sequence, read_on
 from isocenter.services.audit.syslog import LONGEST_DATAGRAM, counted, syslog_message
 from isocenter.services.audit.trail import HEAD_FILE
 from isocenter.services.concurrency import Broadcast
+from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.system.private_files import PRIVATE_FILE, write_file
-from isocenter.services.tls.errors import describe_tls_error
 
 try:
     import fcntl

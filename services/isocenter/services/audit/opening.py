@@ -27,10 +27,10 @@ from isocenter.services.audit.trail import Trail, TrailError, read_key
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.index.attributes import Level
 from isocenter.services.index.query import Criterion, Query, ValueList
+from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
 from isocenter.services.peer import Peer
 from isocenter.services.settings.loading import OnAuditFailure, Settings
-from isocenter.services.tls.contexts import TlsFiles, client_context
 
 #: Below the data directory.
 AUDIT_FOLDER: Final = "audit"

@@ -60,6 +60,7 @@ from isocenter.services.certificates.profile import (
     names_in,
 )
 from isocenter.services.certificates.requests import Request
+from isocenter.services.net.tls.contexts import TlsFileError, TlsFiles, check_private
 from isocenter.services.settings.kinds import is_ae_title
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
@@ -69,7 +70,6 @@ from isocenter.services.system.private_files import (
     sync_directory,
     write_file,
 )
-from isocenter.services.tls.contexts import TlsFileError, TlsFiles, check_private
 
 __all__ = [
     "CertificateAuthority",

@@ -21,9 +21,7 @@ from isocenter.services.certificates.expiry import renewal_of
 from isocenter.services.certificates.issued import CertificateError
 from isocenter.services.checkup.examined import Examined, count
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
-from isocenter.services.settings.loading import Settings
-from isocenter.services.settings.table import TlsIdentity
-from isocenter.services.tls.contexts import (
+from isocenter.services.net.tls.contexts import (
     ClientCertificates,
     TlsFileError,
     TlsFiles,
@@ -32,6 +30,8 @@ from isocenter.services.tls.contexts import (
     owns_ae_title,
     server_context,
 )
+from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.table import TlsIdentity
 
 #: What ends sooner is told.
 SOON: Final = timedelta(days=30)

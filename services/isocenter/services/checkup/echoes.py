@@ -28,7 +28,7 @@ from isocenter.services.checkup.reaching import Way
 from isocenter.services.client import BASIC_SYNTAXES
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
 from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
-from isocenter.services.transport import SocketTransport
+from isocenter.services.net.transport import SocketTransport
 
 #: Enough that the median is not an accident; delayed, they take a second.
 _ECHOES: Final = 5

@@ -10,10 +10,10 @@ import orjson
 
 from isocenter.services.checkup.examined import Examined
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.net.transport import format_address
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.pid_file import pid_of_server
 from isocenter.services.system.private_files import SecretFileError, read_secret
-from isocenter.services.transport import format_address
 
 #: A look at the index and one at the disk, of 5 s each, and what is between us.
 SECONDS: Final = 12.0

@@ -35,7 +35,7 @@ from isocenter.services.diagnosis import Finding, Side, error, note, warning
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, name_of
 from isocenter.services.errors import ConnectError
-from isocenter.services.transport import Transport
+from isocenter.services.net.transport import Transport
 
 #: A peer that takes less in one P-DATA-TF makes 16 KiB of data set two messages of the network.
 _SMALL_PDU: Final = 16_384

@@ -8,7 +8,7 @@ from pathlib import Path
 from isocenter.services.checkup.examined import Examined
 from isocenter.services.checkup.holders import Holder, is_locked, lock_holders, port_holders
 from isocenter.services.diagnosis import Finding, Side, error, note
-from isocenter.services.listening import Bind, open_listener
+from isocenter.services.net.listeners import Bind, open_listener
 from isocenter.services.settings.loading import Settings
 
 

@@ -27,17 +27,17 @@ from isocenter.services.checkup.tls_look import (
     look_at_tls,
     look_of,
 )
-from isocenter.services.connecting import connect
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
 from isocenter.services.errors import ConnectError
-from isocenter.services.peer import Peer
-from isocenter.services.tls.contexts import identity_of, owns_ae_title
-from isocenter.services.tls.errors import describe_tls_error
-from isocenter.services.tls.transport import TlsTransport, tls_transport
-from isocenter.services.transport import (
+from isocenter.services.net.connect import connect
+from isocenter.services.net.tls.contexts import identity_of, owns_ae_title
+from isocenter.services.net.tls.errors import describe_tls_error
+from isocenter.services.net.tls.transport import TlsTransport, tls_transport
+from isocenter.services.net.transport import (
     SocketTransport,
     Transport,
 )
+from isocenter.services.peer import Peer
 
 #: A handshake of TCP within one building takes less.
 _SLOW_CONNECT_SECONDS: Final = 0.2

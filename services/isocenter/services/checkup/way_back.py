@@ -32,7 +32,7 @@ from isocenter.services.diagnosis import Finding, Side, error
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.index.attributes import Level
-from isocenter.services.listening import Bind, open_listener
+from isocenter.services.net.listeners import Bind, open_listener
 from isocenter.services.notices import (
     AssociationEstablished,
     AssociationRejected,

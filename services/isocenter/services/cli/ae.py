@@ -16,6 +16,7 @@ from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, is_uid
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.net.tls.contexts import PeerIdentity, identity_of_file
 from isocenter.services.policy.control import AccessControl, Arrival
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.file import CurrentPolicy, PolicyFile
@@ -38,7 +39,6 @@ from isocenter.services.policy.table import (
 )
 from isocenter.services.settings.loading import Settings, SettingsError, load_settings
 from isocenter.services.system.log_format import escape
-from isocenter.services.tls.contexts import PeerIdentity, identity_of_file
 
 DESCRIPTION: Final = """\
 Which application entities may associate with the archive, by which certificates, from where,

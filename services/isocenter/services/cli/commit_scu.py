@@ -37,7 +37,7 @@ from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.index.attributes import Level
-from isocenter.services.listening import Bind
+from isocenter.services.net.listeners import Bind
 from isocenter.services.query_retrieve.identifier import build_identifier
 
 DESCRIPTION: Final = """\

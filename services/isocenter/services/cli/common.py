@@ -17,9 +17,7 @@ from typing import Final
 from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.items import UserIdentity
-from isocenter.services.peer import Peer
-from isocenter.services.settings import kinds
-from isocenter.services.tls.contexts import (
+from isocenter.services.net.tls.contexts import (
     DEFAULT_PROFILE,
     PROFILES,
     TlsFileError,
@@ -27,6 +25,8 @@ from isocenter.services.tls.contexts import (
     client_context,
     server_context,
 )
+from isocenter.services.peer import Peer
+from isocenter.services.settings import kinds
 
 ANY_CALLED_AE_TITLE: Final = "ANY-SCP"
 #: What DCMTK's tools take; larger P-DATA-TFs gain nothing that can be measured.

@@ -16,6 +16,8 @@ from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE, program_version
 from isocenter.services.conformance.document import html, markdown
 from isocenter.services.conformance.statement import statement
+from isocenter.services.net.tls.contexts import PROFILES
+from isocenter.services.net.tls.inspection import describe_profile
 from isocenter.services.settings.loading import (
     IN_MEMORY,
     Settings,
@@ -24,8 +26,6 @@ from isocenter.services.settings.loading import (
     load_settings,
     overrides_from,
 )
-from isocenter.services.tls.contexts import PROFILES
-from isocenter.services.tls.facts import describe_profile
 
 DESCRIPTION: Final = """\
 Print the DICOM conformance statement (PS3.2) of a server with these settings: made from the

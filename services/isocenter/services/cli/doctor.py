@@ -38,6 +38,7 @@ from isocenter.services.cli.db import add_archive_options
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.diagnosis import Side, error
+from isocenter.services.net.tls.contexts import TlsFileError
 from isocenter.services.peer import Peer
 from isocenter.services.settings.loading import (
     Settings,
@@ -45,7 +46,6 @@ from isocenter.services.settings.loading import (
     load_settings,
     overrides_from,
 )
-from isocenter.services.tls.contexts import TlsFileError
 from isocenter.storage.looking import look, look_at_room
 
 DESCRIPTION: Final = """\

@@ -24,7 +24,7 @@ from isocenter.services.cli.receiving import add_receiving_options, folder_of
 from isocenter.services.cli.retrieving import follow, judge, outcome_of
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.client import BASIC_SYNTAXES
-from isocenter.services.listening import Bind, open_listener
+from isocenter.services.net.listeners import Bind, open_listener
 from isocenter.services.registry import Registry
 from isocenter.services.server import Server, serve_on
 from isocenter.services.service_classes.storage.object_folder import ObjectFolder, ReceivedCounts

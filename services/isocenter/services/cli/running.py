@@ -33,10 +33,10 @@ from isocenter.services.cli.common import (
 )
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.client import ClientAssociation, Context, open_association
+from isocenter.services.net.tls.contexts import TlsFileError
 from isocenter.services.operations import Provider
 from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier import KeySyntaxError
-from isocenter.services.tls.contexts import TlsFileError
 
 
 class CannotAssociate(IsocenterError):

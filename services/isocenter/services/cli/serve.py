@@ -28,10 +28,13 @@ from isocenter.services.certificates.authority import CA_FOLDER
 from isocenter.services.certificates.expiry import renew_daily, warn, warn_daily
 from isocenter.services.cli import program_version
 from isocenter.services.events.targets import check
-from isocenter.services.listening import Bind, open_listener, open_listeners
-from isocenter.services.monitoring.http import read_token
 from isocenter.services.monitoring.metrics import shared_folder
 from isocenter.services.monitoring.running import Monitoring
+from isocenter.services.net.http.server import read_token
+from isocenter.services.net.listeners import Bind, open_listener, open_listeners
+from isocenter.services.net.tls.contexts import PROFILES, TlsFiles
+from isocenter.services.net.tls.inspection import describe_profile
+from isocenter.services.net.transport import format_address
 from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_control_of, rejected_callers_of
@@ -52,9 +55,6 @@ from isocenter.services.system.exclusive_task import on_duty
 from isocenter.services.system.pid_file import PidFile
 from isocenter.services.system.private_files import make_private_directory
 from isocenter.services.system.worker_processes import run_workers
-from isocenter.services.tls.contexts import PROFILES, TlsFiles
-from isocenter.services.tls.facts import describe_profile
-from isocenter.services.transport import format_address
 
 DESCRIPTION = """\
 Run the archive: store, find, get and move, in the clear on this machine and over

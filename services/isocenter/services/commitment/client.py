@@ -43,7 +43,7 @@ from isocenter.services.commitment.transaction import (
     request_of,
 )
 from isocenter.services.errors import OperationError
-from isocenter.services.listening import Bind, open_listener
+from isocenter.services.net.listeners import Bind, open_listener
 from isocenter.services.normalized.operations import act, read_attribute_list
 from isocenter.services.operations import Operation, Provider
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES

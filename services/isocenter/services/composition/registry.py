@@ -10,7 +10,7 @@ from isocenter.services.composition.connections import Connections
 from isocenter.services.composition.tls import TlsContexts
 from isocenter.services.composition.workflow import Events, workflow_of
 from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
-from isocenter.services.listening import Bind
+from isocenter.services.net.listeners import Bind
 from isocenter.services.notices import Notices
 from isocenter.services.peer import Peer
 from isocenter.services.places import Places

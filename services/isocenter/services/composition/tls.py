@@ -20,16 +20,16 @@ from isocenter.services.certificates.authority import (
     ensure_server_certificate,
 )
 from isocenter.services.certificates.expiry import Expiry, expiries_of
-from isocenter.services.peer import Peer
-from isocenter.services.settings.loading import Settings
-from isocenter.services.tls.contexts import (
+from isocenter.services.net.tls.contexts import (
     TlsFileError,
     TlsFiles,
     client_context,
     files_in,
     server_context,
 )
-from isocenter.services.tls.revocation import Revocations
+from isocenter.services.net.tls.revocation import Revocations
+from isocenter.services.peer import Peer
+from isocenter.services.settings.loading import Settings
 
 #: OpenSSL keeps each session of TLS 1.2 for two hours, in case its peer takes it up again: 11 KiB
 #: with the certificate.  Python's `ssl` cannot switch that off; a new context has none.

@@ -22,8 +22,8 @@ from isocenter.services.forwarding.commitment import CommitmentAsker, Commitment
 from isocenter.services.forwarding.forwarder import Forwarder
 from isocenter.services.forwarding.queue import RetryPolicy as ForwardPolicy
 from isocenter.services.forwarding.sending import SendingParts, SendOptions
-from isocenter.services.listening import Bind
 from isocenter.services.mpps.service import PerformedSteps, retrieve_steps
+from isocenter.services.net.listeners import Bind
 from isocenter.services.normalized.event_reports import Reporter, RetryPolicy
 from isocenter.services.notices import Notices
 from isocenter.services.operations import Provider

@@ -30,9 +30,9 @@ from isocenter.services.events.consumer import (
     Webhook,
 )
 from isocenter.services.events.event import StoredEvent
+from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.settings.table import PREFIX
 from isocenter.services.system.private_files import SecretFileError, read_secret
-from isocenter.services.tls.errors import describe_tls_error
 
 if TYPE_CHECKING:
     import httpx

@@ -13,7 +13,6 @@ from typing import Final
 
 import trio
 
-from isocenter.services.complaints import Complaints
 from isocenter.services.hl7.acknowledgement import Outcome, acknowledgement
 from isocenter.services.hl7.faults import (
     APPLICATION_INTERNAL_ERROR,
@@ -34,6 +33,7 @@ from isocenter.services.hl7.orders import (
 from isocenter.services.hl7.rejected import RejectFolder, name_of
 from isocenter.services.hl7.segments import Message, header_of, read_message
 from isocenter.services.hl7.step_fields import OrderRules
+from isocenter.services.net.peer_log import Complaints
 from isocenter.services.notices import Notices, OrderMessageAnswered
 from isocenter.services.ports import StorageError
 from isocenter.services.worklist.entry import (

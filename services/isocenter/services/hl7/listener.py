@@ -16,7 +16,6 @@ from typing import Final
 import trio
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.complaints import Complaints
 from isocenter.services.hl7.mllp import (
     Framer,
     MessageReceived,
@@ -24,17 +23,18 @@ from isocenter.services.hl7.mllp import (
     MessageUnfinished,
     frame,
 )
-from isocenter.services.listening import Bind, Shortage
-from isocenter.services.networks import is_within
-from isocenter.services.notices import ConnectionRefused, Notices, Refusal
-from isocenter.services.tls.errors import describe_tls_error
-from isocenter.services.tls.transport import tls_transport
-from isocenter.services.transport import (
+from isocenter.services.net.addresses import is_within
+from isocenter.services.net.listeners import Bind, Shortage
+from isocenter.services.net.peer_log import Complaints
+from isocenter.services.net.tls.errors import describe_tls_error
+from isocenter.services.net.tls.transport import tls_transport
+from isocenter.services.net.transport import (
     SocketTransport,
     Transport,
     format_address,
     prepare_socket,
 )
+from isocenter.services.notices import ConnectionRefused, Notices, Refusal
 
 log = logging.getLogger("isocenter.hl7")
 

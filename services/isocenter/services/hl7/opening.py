@@ -12,7 +12,7 @@ from isocenter.services.hl7.listener import ListenerLimits, OrderListener
 from isocenter.services.hl7.rejected import RejectFolder
 from isocenter.services.hl7.segments import require_library
 from isocenter.services.hl7.step_fields import OrderRules
-from isocenter.services.listening import Bind
+from isocenter.services.net.listeners import Bind
 from isocenter.services.notices import Notices
 from isocenter.services.settings.loading import Settings
 from isocenter.services.worklist.entry import Worklist

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import orjson
 
 from isocenter.services.monitoring.health import Health, Level, Report
-from isocenter.services.monitoring.http import Answer, Page
 from isocenter.services.monitoring.metrics import Metrics
+from isocenter.services.net.http.server import Answer, Page
 
 _JSON = "application/json"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"

@@ -18,10 +18,10 @@ from isocenter.services.audit.opening import audit_folder
 from isocenter.services.audit.trail import segments_of
 from isocenter.services.certificates.expiry import Expiry
 from isocenter.services.monitoring.health import Health
-from isocenter.services.monitoring.http import serve_http
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.monitoring.pages import pages_of
 from isocenter.services.monitoring.tracing import tracing_of
+from isocenter.services.net.http.server import serve_http
 from isocenter.services.notices import Notices
 from isocenter.services.ports import StorageError
 from isocenter.services.server import Server

@@ -16,12 +16,12 @@ from isocenter.engine.negotiation import CALLING_AE_TITLE_NOT_RECOGNIZED
 from isocenter.engine.pdu import AssociateRequest
 from isocenter.engine.quick import dataclass
 from isocenter.services.access import NO_REASON_GIVEN, AccessPolicy, Turned
+from isocenter.services.net.tls.contexts import PeerIdentity, owns_ae_title
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.file import CurrentPolicy
 from isocenter.services.policy.grants import Grant, Rights, command
 from isocenter.services.policy.identity import Identified, NotIdentified, UserIdentities
 from isocenter.services.policy.table import ApplicationEntity, Policy, User
-from isocenter.services.tls.contexts import PeerIdentity, owns_ae_title
 
 log = logging.getLogger("isocenter.access")
 

@@ -13,7 +13,8 @@ import orjson
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import is_uid
 from isocenter.services.index.matching import wildcard_match
-from isocenter.services.networks import is_network, is_within
+from isocenter.services.net.addresses import is_network, is_within
+from isocenter.services.net.tls.contexts import PeerIdentity
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.permissions import (
     DEFAULT_ROLE,
@@ -26,7 +27,6 @@ from isocenter.services.policy.permissions import (
     without,
 )
 from isocenter.services.settings.kinds import AE_TITLE_PATTERN
-from isocenter.services.tls.contexts import PeerIdentity
 
 _FORMAT: Final = 1
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")

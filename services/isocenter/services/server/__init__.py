@@ -13,7 +13,7 @@ A-ASSOCIATE-RQ, `connection` carries one connection from accept to close, and `s
 listens, starts and stops.
 """
 
-from isocenter.services.listening import Bind
+from isocenter.services.net.listeners import Bind
 from isocenter.services.server.admission import ServerLimits
 from isocenter.services.server.connection import Record
 from isocenter.services.server.serving import DEFAULT_GRACE_SECONDS, Server, serve, serve_on

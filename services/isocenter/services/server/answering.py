@@ -10,6 +10,7 @@ from isocenter.engine.negotiation import Acceptor, negotiate
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.services.access import LOCAL_LIMIT_EXCEEDED, Turned
 from isocenter.services.association import AssociationTask
+from isocenter.services.net.transport import Transport
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEstablished,
@@ -21,7 +22,6 @@ from isocenter.services.policy.control import AccessControl, Admitted, Arrival
 from isocenter.services.policy.grants import summary
 from isocenter.services.server.admission import Admission, Connection
 from isocenter.services.server.statistics import Statistics
-from isocenter.services.transport import Transport
 
 log = logging.getLogger("isocenter.server")
 

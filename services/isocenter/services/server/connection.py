@@ -15,7 +15,10 @@ from isocenter.engine.limits import Limits
 from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.services.association import AssociationTask
-from isocenter.services.listening import Bind
+from isocenter.services.net.listeners import Bind
+from isocenter.services.net.tls.errors import describe_tls_error
+from isocenter.services.net.tls.transport import tls_transport
+from isocenter.services.net.transport import SocketTransport, Transport
 from isocenter.services.notices import (
     AssociationEnded,
     Caller,
@@ -28,9 +31,6 @@ from isocenter.services.registry import Registry
 from isocenter.services.server.admission import Admission, Connection
 from isocenter.services.server.answering import Answering
 from isocenter.services.server.statistics import Statistics
-from isocenter.services.tls.errors import describe_tls_error
-from isocenter.services.tls.transport import tls_transport
-from isocenter.services.transport import SocketTransport, Transport
 
 log = logging.getLogger("isocenter.server")
 

@@ -16,7 +16,8 @@ from isocenter.engine.errors import AssociationError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Acceptor
 from isocenter.services.access import AccessPolicy
-from isocenter.services.listening import Bind, Shortage, open_listener
+from isocenter.services.net.listeners import Bind, Shortage, open_listener
+from isocenter.services.net.transport import format_address, prepare_socket
 from isocenter.services.notices import (
     AssociationRevoked,
     Notices,
@@ -29,7 +30,6 @@ from isocenter.services.server.admission import Admission, Connection, ServerLim
 from isocenter.services.server.answering import Answering
 from isocenter.services.server.connection import Carrier, Record
 from isocenter.services.server.statistics import Statistics
-from isocenter.services.transport import format_address, prepare_socket
 
 log = logging.getLogger("isocenter.server")
 

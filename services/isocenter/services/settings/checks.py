@@ -6,10 +6,10 @@ from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from isocenter.services.events.consumer import Availability, Webhook
-from isocenter.services.networks import is_loopback
+from isocenter.services.net.addresses import is_loopback
+from isocenter.services.net.tls.contexts import ClientCertificates
 from isocenter.services.settings.table import Settings, TlsIdentity
 from isocenter.services.settings.table.spec import MIB
-from isocenter.services.tls.contexts import ClientCertificates
 
 
 class Conflict(NamedTuple):

@@ -12,7 +12,7 @@ from isocenter.engine.quick import dataclass
 from isocenter.services.events.completion import CompletionRules, Condition
 from isocenter.services.events.consumer import Consumer, ConsumersKind, QuietKind
 from isocenter.services.hl7.character_sets import codec_of
-from isocenter.services.networks import is_network
+from isocenter.services.net.addresses import is_network
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.spec import seconds, setting
 from isocenter.services.worklist.state import EntryState

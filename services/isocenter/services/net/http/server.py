@@ -20,8 +20,8 @@ import h11
 import trio
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.listening import Shortage
-from isocenter.services.networks import is_loopback
+from isocenter.services.net.addresses import is_loopback
+from isocenter.services.net.listeners import Shortage
 from isocenter.services.system.private_files import SecretFileError, read_secret
 
 log = logging.getLogger("isocenter.http")

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
-from isocenter.services.tls.errors import describe_tls_error
+from isocenter.services.net.tls.errors import describe_tls_error
 
 if TYPE_CHECKING:
     import trio

@@ -15,8 +15,8 @@ from typing import Any, Final
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.tls.contexts import peer_identity
-from isocenter.services.transport import RECEIVE_BYTES, SocketTransport
+from isocenter.services.net.tls.contexts import peer_identity
+from isocenter.services.net.transport import RECEIVE_BYTES, SocketTransport
 
 #: Plain text that is encrypted at once: progress of a slow peer is seen at least this often.
 _PIECE: Final = 128 << 10

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from struct import iter_unpack, unpack_from
 from typing import Final
 
-from isocenter.services.tls.contexts import TlsProfile, bare_context
+from isocenter.services.net.tls.contexts import TlsProfile, bare_context
 
 _SUPPORTED_GROUPS: Final = 10
 _SIGNATURE_ALGORITHMS: Final = 13
