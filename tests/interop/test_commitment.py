@@ -20,6 +20,7 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from isocenter.engine.errors import AssociationError
+from isocenter.services.association.peer import Peer
 from isocenter.services.client import open_association
 from isocenter.services.commitment.client import CONTEXTS, CommitmentResults
 from isocenter.services.commitment.transaction import (
@@ -30,7 +31,6 @@ from isocenter.services.commitment.transaction import (
 )
 from isocenter.services.net.listeners import Bind
 from isocenter.services.normalized.operations import act
-from isocenter.services.peer import Peer
 from support.peers import orthanc
 from support.ports import free_port
 from support.processes import (

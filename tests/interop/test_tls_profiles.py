@@ -23,10 +23,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from isocenter.services.association.server import Bind
 from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.net.tls.contexts import PROFILES, TlsFiles, server_context
 from isocenter.services.net.tls.inspection import offered
-from isocenter.services.server import Bind
 from support.processes import isocenter_command
 from support.serving import serving
 

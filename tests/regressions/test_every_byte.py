@@ -26,11 +26,11 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.peer import Peer
 from isocenter.services.client import open_association
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
 from isocenter.services.net import transport
-from isocenter.services.operations import Operation
-from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.get import Get
 from isocenter.services.store import Storage
 from isocenter.storage.filesystem import Durability, open_file_store

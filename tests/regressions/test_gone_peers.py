@@ -9,8 +9,8 @@ import trio
 import trio.testing
 
 from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
+from isocenter.services.association.operation import Operation
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND as FIND
-from isocenter.services.operations import Operation
 from support.raw import message_bytes, raw_peer
 from support.serving import Scripted, port_of, serving
 

@@ -16,12 +16,12 @@ from isocenter.engine.dataset import write_file_meta
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
-from isocenter.services.access import AccessPolicy
+from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.server import Server, serve
+from isocenter.services.association.service_registry import Registry
 from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
 from isocenter.services.net.listeners import Bind
-from isocenter.services.operations import Operation
-from isocenter.services.registry import Registry
-from isocenter.services.server import Server, serve
 from isocenter.services.settings.loading import load_settings
 from services.archive_support import CT, data_set, uid
 

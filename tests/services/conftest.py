@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from isocenter.services.operations import Operation
-from isocenter.services.registry import COMMON_STATUSES, Registry
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import COMMON_STATUSES, Registry
 
 Answered = dict[str, set[int]]
 

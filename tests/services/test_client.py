@@ -40,7 +40,10 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
-from isocenter.services.access import AccessPolicy
+from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.server import Bind, Server, ServerLimits
 from isocenter.services.client import (
     BASIC_SYNTAXES,
     ClientAssociation,
@@ -60,11 +63,8 @@ from isocenter.services.errors import (
 from isocenter.services.index.query import Level
 from isocenter.services.mpps.step import MPPS
 from isocenter.services.normalized.operations import create
-from isocenter.services.operations import Operation
-from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.query_retrieve.matches import Matches
-from isocenter.services.server import Bind, Server, ServerLimits
 from support.serving import Scripted, port_of, serving
 from support.studies import CT_IMAGE_STORAGE, instance
 

@@ -15,12 +15,12 @@ import trio.testing
 from isocenter.engine.deadlines import DEFAULT_DEADLINES
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Acceptor
-from isocenter.services.access import AccessPolicy
+from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.server import Server, ServerLimits
+from isocenter.services.association.service_registry import Registry
 from isocenter.services.hl7.listener import OrderListener
 from isocenter.services.net.http.server import serve_http
 from isocenter.services.net.listeners import Bind
-from isocenter.services.registry import Registry
-from isocenter.services.server import Server, ServerLimits
 
 BIND = Bind(host="127.0.0.1", port=0)
 SECONDS = 100

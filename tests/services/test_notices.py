@@ -18,8 +18,11 @@ from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
-from isocenter.services.access import AccessPolicy
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.server import Bind, Server
 from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
@@ -43,15 +46,12 @@ from isocenter.services.notices import (
     ServerStarted,
     ServerStopped,
 )
-from isocenter.services.operations import Operation
-from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.find import Find
 from isocenter.services.query_retrieve.get import Get
 from isocenter.services.query_retrieve.identifier_keys import build_identifier
 from isocenter.services.query_retrieve.models import QueryOptions
 from isocenter.services.query_retrieve.move import Move
 from isocenter.services.query_retrieve.suboperations import Backlog
-from isocenter.services.server import Bind, Server
 from isocenter.services.store import Storage
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore

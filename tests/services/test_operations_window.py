@@ -11,13 +11,13 @@ from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.server import Server, serve
+from isocenter.services.association.service_registry import Registry
 from isocenter.services.client import ClientAssociation, open_association
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from isocenter.services.net.listeners import Bind
-from isocenter.services.operations import Operation
-from isocenter.services.peer import Peer
-from isocenter.services.registry import Registry
-from isocenter.services.server import Server, serve
 from support.outcomes import outcome
 from support.serving import port_of, serving
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.places import Places
+from isocenter.services.association.destination_slots import Places
 from support.processes import ENVIRONMENT
 
 PATIENCE = 8.0
@@ -107,7 +107,7 @@ async def test_two_of_one_folder_share(tmp_path: Path) -> None:
 HOLDER = """
 import sys, trio
 from pathlib import Path
-from isocenter.services.places import Places
+from isocenter.services.association.destination_slots import Places
 async def main():
     place = await Places(1, Path(sys.argv[1])).take("A")
     print("taken", flush=True)

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import isocenter.services
+from isocenter.services.association.server import serve
 from isocenter.services.client import open_association
-from isocenter.services.server import serve
 from support.processes import ENVIRONMENT
 
 

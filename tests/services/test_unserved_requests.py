@@ -21,8 +21,8 @@ from isocenter.engine.dimse.messages import (
 )
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import VERIFICATION
+from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.find import Find
 from isocenter.services.query_retrieve.get import Get
 from isocenter.services.query_retrieve.move import Move

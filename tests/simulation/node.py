@@ -13,16 +13,16 @@ import trio
 
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Acceptor
-from isocenter.services.access import AccessPolicy
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.server import Server, ServerLimits
+from isocenter.services.association.server.admission import Connection
 from isocenter.services.composition import deadlines_of, registry_of
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.listeners import Bind
 from isocenter.services.net.transport import Transport
-from isocenter.services.peer import Peer
 from isocenter.services.ports import DuplicatePolicy
-from isocenter.services.server import Server, ServerLimits
-from isocenter.services.server.admission import Connection
 from isocenter.services.settings.loading import ServerSettings, Settings
 from simulation.disk import Disk
 from simulation.wire import OWNER, Door, End, Network

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import trio
 
-from isocenter.services.peer import Peer
+from isocenter.services.association.peer import Peer
 from isocenter.services.ports import DuplicatePolicy
 from simulation.clients import Client
 from simulation.disk import Disk, FileDisk, Machine, MemoryDisk

@@ -18,9 +18,9 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.deadlines import Deadlines
+from isocenter.services.association.peer import Peer
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.errors import ConnectError
-from isocenter.services.peer import Peer
 from simulation.world import World
 
 #: Receptions that need not wait before others get their turn, as of a real socket.

@@ -10,9 +10,9 @@ import trio
 
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.operations import Operation
-from isocenter.services.registry import Registry, Service
-from isocenter.services.server import Bind, Server, serve
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.server import Bind, Server, serve
+from isocenter.services.association.service_registry import Registry, Service
 from isocenter.services.verification import Verification
 
 

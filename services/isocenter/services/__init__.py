@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     )
     from isocenter.engine.negotiation import Offer
     from isocenter.engine.uid import VERIFICATION
-    from isocenter.services.access import AccessPolicy
     from isocenter.services.archive.archive import Archive
+    from isocenter.services.association.access import AccessPolicy
+    from isocenter.services.association.operation import Operation
+    from isocenter.services.association.peer import Peer
+    from isocenter.services.association.server import Server, ServerLimits, serve
+    from isocenter.services.association.service_registry import Registry, Service
     from isocenter.services.client import (
         BASIC_SYNTAXES,
         ClientAssociation,
@@ -51,15 +55,11 @@ if TYPE_CHECKING:
     from isocenter.services.net.listeners import Bind
     from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
     from isocenter.services.normalized.operations import Answer, AnswerError
-    from isocenter.services.operations import Operation
-    from isocenter.services.peer import Peer
     from isocenter.services.query_retrieve.find import Find
     from isocenter.services.query_retrieve.get import Get
     from isocenter.services.query_retrieve.identifier import build_identifier, read_identifier
     from isocenter.services.query_retrieve.matches import Matches
     from isocenter.services.query_retrieve.move import Move
-    from isocenter.services.registry import Registry, Service
-    from isocenter.services.server import Server, ServerLimits, serve
     from isocenter.services.service_classes.storage.object_folder import (
         ObjectFolder,
         ReceivedCounts,
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 
 #: Where each name is defined: in this package, or in a module by its whole name.
 _MODULES = {
-    "AccessPolicy": "access",
+    "AccessPolicy": "association.access",
     "Answer": "normalized.operations",
     "AnswerError": "normalized.operations",
     "Archive": "archive.archive",
@@ -100,16 +100,16 @@ _MODULES = {
     "ObjectHandler": "service_classes.storage.object_receiver",
     "ObjectReceiver": "service_classes.storage.object_receiver",
     "Offer": "isocenter.engine.negotiation",
-    "Operation": "operations",
+    "Operation": "association.operation",
     "OperationError": "errors",
     "PATIENT_ROOT_FIND": "dicom.uid_registry",
     "PATIENT_ROOT_GET": "dicom.uid_registry",
     "PATIENT_ROOT_MOVE": "dicom.uid_registry",
-    "Peer": "peer",
+    "Peer": "association.peer",
     "ReceivedCounts": "service_classes.storage.object_folder",
     "ReceivedObject": "service_classes.storage.object_receiver",
     "Receiver": "client",
-    "Registry": "registry",
+    "Registry": "association.service_registry",
     "RetrieveError": "client",
     "RetrieveProgress": "client",
     "RetrieveResult": "client",
@@ -117,9 +117,9 @@ _MODULES = {
     "STUDY_ROOT_FIND": "dicom.uid_registry",
     "STUDY_ROOT_GET": "dicom.uid_registry",
     "STUDY_ROOT_MOVE": "dicom.uid_registry",
-    "Server": "server",
-    "ServerLimits": "server",
-    "Service": "registry",
+    "Server": "association.server",
+    "ServerLimits": "association.server",
+    "Service": "association.service_registry",
     "Status": "isocenter.engine.dimse.status",
     "Storage": "store",
     "TRANSFER_SYNTAXES": "dicom.uid_registry",
@@ -131,7 +131,7 @@ _MODULES = {
     "open_association": "client",
     "plan_associations": "client",
     "read_identifier": "query_retrieve.identifier",
-    "serve": "server",
+    "serve": "association.server",
     "server_context": "net.tls.contexts",
 }
 

@@ -47,6 +47,8 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services.association import AssociationTask
+from isocenter.services.association.operation import Operation, Provider
+from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject, contexts_for
 from isocenter.services.dicom.uids import names_an_instance
@@ -57,8 +59,6 @@ from isocenter.services.errors import (
 )
 from isocenter.services.net.connect import connect
 from isocenter.services.net.transport import Transport
-from isocenter.services.operations import Operation, Provider
-from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier import read_identifier
 from isocenter.services.query_retrieve.matches import Matches
 from isocenter.services.transfer import send_object

@@ -17,9 +17,9 @@ from typing import Any, Final, Protocol
 import trio
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.services.association.peer import Peer
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import ConfigurationReloaded, Notices
-from isocenter.services.peer import Peer
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_of, identity_rules_of
 from isocenter.services.rules.evaluation import Rule

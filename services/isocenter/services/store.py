@@ -15,11 +15,11 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.extended import ElementCoercion, SignatureLevel, StorageLevel, StorageSupport
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import InstanceRefused, InstanceStored
-from isocenter.services.operations import Operation
-from isocenter.services.registry import Statuses
 
 log = logging.getLogger("isocenter.storage")
 

@@ -14,9 +14,9 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import Statuses
 from isocenter.services.errors import OperationError
-from isocenter.services.operations import Operation
-from isocenter.services.registry import Statuses
 
 #: C-ECHO carries no data set; any syntax will do.
 _OFFER: Final = Offer(

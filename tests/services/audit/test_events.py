@@ -19,9 +19,12 @@ from isocenter.engine.dimse.messages import CEchoRequest, CStoreRequest, CStoreR
 from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import composition
-from isocenter.services.access import AccessPolicy
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion import DeletedStudy, DeletionCause
+from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.server import Bind, Server
 from isocenter.services.audit.auditor import Auditor
 from isocenter.services.audit.events import LONGEST_QUERY
 from isocenter.services.audit.opening import audit_folder, open_audit
@@ -45,10 +48,7 @@ from isocenter.services.notices import (
     Notices,
     Refusal,
 )
-from isocenter.services.operations import Operation
-from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier_keys import build_identifier
-from isocenter.services.server import Bind, Server
 from isocenter.services.settings.loading import Settings, load_settings
 from services.audit.trails import (
     audited_object,

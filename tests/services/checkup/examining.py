@@ -11,11 +11,11 @@ from typing import Any
 import trio
 
 from isocenter.engine.deadlines import Deadlines
+from isocenter.services.association.peer import Peer
 from isocenter.services.checkup.examined import Examined
 from isocenter.services.checkup.peer import Wishes, examine_peer
 from isocenter.services.checkup.reaching import Way
 from isocenter.services.diagnosis import Finding
-from isocenter.services.peer import Peer
 
 #: Short where a peer says nothing on purpose.
 DEADLINES = Deadlines(

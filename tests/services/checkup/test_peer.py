@@ -16,7 +16,7 @@ import trio
 
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.access import AccessPolicy
+from isocenter.services.association.access import AccessPolicy
 from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.checkup.echoes import _slowness
 from isocenter.services.diagnosis import Severity, Side

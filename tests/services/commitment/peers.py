@@ -11,6 +11,8 @@ import trio
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.server import Bind, Server
 from isocenter.services.client import open_association
 from isocenter.services.commitment.client import CONTEXTS, CommitmentResults
 from isocenter.services.commitment.service import StorageCommitment
@@ -18,8 +20,6 @@ from isocenter.services.commitment.transaction import Reference
 from isocenter.services.commitment.verifying import Verifier
 from isocenter.services.normalized.event_reports import Reporter, RetryPolicy
 from isocenter.services.notices import Notices
-from isocenter.services.peer import Peer
-from isocenter.services.server import Bind, Server
 from isocenter.storage.commitment_transactions import SqliteCommitments
 from isocenter.storage.event_reports import SqliteReports
 from isocenter.storage.sqlite_index import SqliteIndex

@@ -13,6 +13,8 @@ import trio
 
 from isocenter.engine.dimse.messages import NActionRequest, NEventReportRequest, response_to
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.peer import Peer
 from isocenter.services.cli import main
 from isocenter.services.client import open_association
 from isocenter.services.commitment.client import (
@@ -31,8 +33,6 @@ from isocenter.services.commitment.transaction import (
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.net.listeners import Bind
-from isocenter.services.operations import Operation
-from isocenter.services.peer import Peer
 from services.archive_support import STUDY, uid
 from services.cli_support import archive_server, write_object
 from services.commitment.peers import MODALITY, opener, references

@@ -20,6 +20,9 @@ from isocenter.engine.dimse.messages import CStoreRequest, response_to
 from isocenter.engine.driving import parts_of
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association.destination_slots import Places
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.peer import Peer
 from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.dicom import objects
 from isocenter.services.errors import ConnectError
@@ -35,9 +38,6 @@ from isocenter.services.notices import (
     Notices,
     TransferBegun,
 )
-from isocenter.services.operations import Operation
-from isocenter.services.peer import Peer
-from isocenter.services.places import Places
 from isocenter.services.ports import InstanceRecord, ObjectReader, StorageError, StoredInstance
 from isocenter.services.rules.actions import Route
 from isocenter.services.rules.evaluation import Rules

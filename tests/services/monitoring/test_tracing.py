@@ -11,10 +11,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from isocenter.engine.uid import VERIFICATION
+from isocenter.services.association.peer import Peer
 from isocenter.services.client import BASIC_SYNTAXES, open_association
 from isocenter.services.monitoring.tracing import Tracing, tracing_of
 from isocenter.services.notices import AssociationEnded, Notice, Notices
-from isocenter.services.peer import Peer
 from support.processes import ENVIRONMENT
 from support.raw import raw_peer
 from support.serving import port_of, serving

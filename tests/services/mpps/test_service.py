@@ -28,6 +28,7 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from isocenter.services.association.peer import Peer
 from isocenter.services.client import ClientAssociation, open_association
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.mpps.client import CONTEXTS, create_step, get_step, set_step
@@ -35,7 +36,6 @@ from isocenter.services.mpps.service import PerformedSteps, retrieve_steps
 from isocenter.services.mpps.step import MPPS, MPPS_RETRIEVE, PerformedStep, StepState
 from isocenter.services.normalized.operations import get_attributes
 from isocenter.services.notices import Notice, Notices, PerformedStepChanged
-from isocenter.services.peer import Peer
 from isocenter.storage.event_reports import SqliteReports
 from isocenter.storage.mpps_steps import SqliteSteps
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from isocenter.services.access import AccessPolicy
+from isocenter.services.association.access import AccessPolicy
 from isocenter.services.notices import Notice, Notices
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.file import CurrentPolicy, PolicyFile

@@ -23,7 +23,9 @@ from isocenter.engine.dimse.messages import (
 from isocenter.engine.items import RoleSelection
 from isocenter.engine.pdu import AssociateAccept, AssociateReject
 from isocenter.engine.uid import VERIFICATION
-from isocenter.services.access import AccessPolicy
+from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.server import Bind, Server
 from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.net.tls.contexts import (
     TlsFiles,
@@ -37,11 +39,9 @@ from isocenter.services.notices import (
     AssociationRejected,
     Notice,
 )
-from isocenter.services.operations import Operation
 from isocenter.services.policy.file import PolicyFile
 from isocenter.services.policy.permissions import parse_permission
 from isocenter.services.policy.table import ApplicationEntity, CertificateRule
-from isocenter.services.server import Bind, Server
 from services.policy.policy_support import CT, FIND, GET, MR, control, entities, heard
 from support.clocks import patient_clock
 from support.raw import associate_request, raw_peer

@@ -21,7 +21,7 @@ from joserfc import jwk, jwt
 from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.items import UserIdentity
 from isocenter.engine.pdu import AssociateAccept, AssociateReject
-from isocenter.services.access import AccessPolicy, Turned
+from isocenter.services.association.access import AccessPolicy, Turned
 from isocenter.services.notices import AssociationEstablished, AssociationRejected
 from isocenter.services.policy import passwords
 from isocenter.services.policy.control import Admitted, Arrival

@@ -20,6 +20,10 @@ from isocenter.engine.errors import AssociationAbortedError, AssociationError
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association.destination_slots import Places
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.server import Server, ServerLimits
 from isocenter.services.client import (
     BASIC_SYNTAXES,
     ClientAssociation,
@@ -29,14 +33,10 @@ from isocenter.services.client import (
 )
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.index.query import Level
-from isocenter.services.operations import Operation
-from isocenter.services.peer import Peer
-from isocenter.services.places import Places
 from isocenter.services.ports import ObjectReader, StorageError, StoredInstance
 from isocenter.services.query_retrieve.get import Get
 from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.query_retrieve.move import Move
-from isocenter.services.server import Server, ServerLimits
 from isocenter.services.transfer import PATIENCE
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import CT, STUDY, data_set, opened, store, uid

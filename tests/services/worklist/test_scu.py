@@ -18,9 +18,9 @@ from pydicom.dataset import Dataset
 from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import Peer, open_association
+from isocenter.services.association.operation import Operation
 from isocenter.services.cli import main
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.identifier import KeySyntaxError, read_identifier
 from isocenter.services.worklist.client import (
     CONTEXTS,

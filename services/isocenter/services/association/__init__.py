@@ -23,7 +23,7 @@ how it ends (`state`), what is sent (`sending`), what we ask (`invoking`), what 
 every message passes through all of them, and nothing is handed on between.
 """
 
+from isocenter.services.association.driver import AssociationTask
 from isocenter.services.association.state import Decide, Traffic
-from isocenter.services.association.task import AssociationTask
 
 __all__ = ["AssociationTask", "Decide", "Traffic"]

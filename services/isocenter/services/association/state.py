@@ -31,11 +31,11 @@ from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequ
 from isocenter.engine.quick import dataclass
 from isocenter.engine.states import Sta
 from isocenter.engine.waiting import Waiting
+from isocenter.services.association.operation import Answer, Invocation, Operation, Provider
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.net.transport import Transport
 from isocenter.services.notices import Caller, Ending, Notices, OperationEnded
-from isocenter.services.operations import Answer, Invocation, Operation, Provider
 from isocenter.services.policy.grants import Grant
 
 log = logging.getLogger("isocenter.association")

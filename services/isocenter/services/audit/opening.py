@@ -11,6 +11,7 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association.peer import Peer
 from isocenter.services.audit.auditor import (
     Auditor,
     Patients,
@@ -29,7 +30,6 @@ from isocenter.services.index.attributes import Level
 from isocenter.services.index.query import Criterion, Query, ValueList
 from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
-from isocenter.services.peer import Peer
 from isocenter.services.settings.loading import OnAuditFailure, Settings
 
 #: Below the data directory.

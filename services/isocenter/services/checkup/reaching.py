@@ -18,6 +18,7 @@ from isocenter.engine.driving import associate_request
 from isocenter.engine.pdu import PduType, encode_associate_request
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from isocenter.services.association.peer import Peer
 from isocenter.services.checkup.certificates import date_findings, names_of
 from isocenter.services.checkup.examined import Examined, Tell, milliseconds
 from isocenter.services.checkup.tls_look import (
@@ -37,7 +38,6 @@ from isocenter.services.net.transport import (
     SocketTransport,
     Transport,
 )
-from isocenter.services.peer import Peer
 
 #: A handshake of TCP within one building takes less.
 _SLOW_CONNECT_SECONDS: Final = 0.2

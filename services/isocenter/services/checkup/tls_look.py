@@ -16,7 +16,7 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.peer import Peer
+from isocenter.services.association.peer import Peer
 
 _READ_BYTES: Final = 16_384
 #: Old versions need suites and keys that OpenSSL has otherwise switched off.

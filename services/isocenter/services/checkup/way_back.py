@@ -17,7 +17,10 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.quick import dataclass
-from isocenter.services.access import AccessPolicy
+from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.server import serve_on
+from isocenter.services.association.service_registry import Registry, Statuses
 from isocenter.services.checkup.examined import Examined, Tell, count
 from isocenter.services.checkup.negotiating import associate
 from isocenter.services.checkup.probes import find, of_fault, status_text
@@ -40,10 +43,7 @@ from isocenter.services.notices import (
     Notice,
     Notices,
 )
-from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.identifier import build_identifier
-from isocenter.services.registry import Registry, Statuses
-from isocenter.services.server import serve_on
 from isocenter.services.verification import Verification
 
 _WHAT: Final = "C-MOVE"

@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 from isocenter.engine.errors import AssociationError
-from isocenter.services.access import AccessPolicy
+from isocenter.services.association.access import AccessPolicy
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import (
     UsageError,

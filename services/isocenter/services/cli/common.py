@@ -17,6 +17,7 @@ from typing import Final
 from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.items import UserIdentity
+from isocenter.services.association.peer import Peer
 from isocenter.services.net.tls.contexts import (
     DEFAULT_PROFILE,
     PROFILES,
@@ -25,7 +26,6 @@ from isocenter.services.net.tls.contexts import (
     client_context,
     server_context,
 )
-from isocenter.services.peer import Peer
 from isocenter.services.settings import kinds
 
 ANY_CALLED_AE_TITLE: Final = "ANY-SCP"

@@ -14,6 +14,7 @@ import trio
 
 from isocenter.services import composition
 from isocenter.services.archive.maintenance import Progress, verify
+from isocenter.services.association.peer import Peer
 from isocenter.services.checkup.archive import judge_look, judge_report
 from isocenter.services.checkup.examined import Examined
 from isocenter.services.checkup.health import examine_health, server_of
@@ -39,7 +40,6 @@ from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.diagnosis import Side, error
 from isocenter.services.net.tls.contexts import TlsFileError
-from isocenter.services.peer import Peer
 from isocenter.services.settings.loading import (
     Settings,
     SettingsError,

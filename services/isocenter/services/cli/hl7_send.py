@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.engine.deadlines import DEFAULT_DEADLINES
+from isocenter.services.association.peer import Peer
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.common import (
     UsageError,
@@ -23,7 +24,6 @@ from isocenter.services.cli.common import (
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.hl7.client import open_sender
-from isocenter.services.peer import Peer
 from isocenter.services.system.log_format import escape
 
 DESCRIPTION: Final = """\

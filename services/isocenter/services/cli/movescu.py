@@ -10,7 +10,9 @@ from typing import Final
 
 import trio
 
-from isocenter.services.access import AccessPolicy
+from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.server import Server, serve_on
+from isocenter.services.association.service_registry import Registry
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import (
     UsageError,
@@ -25,8 +27,6 @@ from isocenter.services.cli.retrieving import follow, judge, outcome_of
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.client import BASIC_SYNTAXES
 from isocenter.services.net.listeners import Bind, open_listener
-from isocenter.services.registry import Registry
-from isocenter.services.server import Server, serve_on
 from isocenter.services.service_classes.storage.object_folder import ObjectFolder, ReceivedCounts
 from isocenter.services.verification import Verification
 

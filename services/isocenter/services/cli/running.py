@@ -23,6 +23,8 @@ from isocenter.engine.errors import (
 )
 from isocenter.engine.items import UserIdentity
 from isocenter.engine.quick import dataclass
+from isocenter.services.association.operation import Provider
+from isocenter.services.association.peer import Peer
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from isocenter.services.cli.common import (
     UsageError,
@@ -34,8 +36,6 @@ from isocenter.services.cli.common import (
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.client import ClientAssociation, Context, open_association
 from isocenter.services.net.tls.contexts import TlsFileError
-from isocenter.services.operations import Provider
-from isocenter.services.peer import Peer
 from isocenter.services.query_retrieve.identifier import KeySyntaxError
 
 

@@ -20,6 +20,7 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition
+from isocenter.services.association.server import Record, Server, serve_on
 from isocenter.services.audit.collector import Protocol
 from isocenter.services.audit.opening import open_audit, stop_when_failed
 from isocenter.services.backup.mark import check_not_restoring
@@ -40,7 +41,6 @@ from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_control_of, rejected_callers_of
 from isocenter.services.reloading import Reloader
 from isocenter.services.rules.evaluation import Rules
-from isocenter.services.server import Record, Server, serve_on
 from isocenter.services.settings.loading import (
     Settings,
     SettingsError,

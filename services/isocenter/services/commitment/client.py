@@ -27,7 +27,10 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.quick import dataclass
-from isocenter.services.access import AccessPolicy
+from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.operation import Operation, Provider
+from isocenter.services.association.server import Server, serve_on
+from isocenter.services.association.service_registry import Registry, Statuses
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.commitment.transaction import (
     FAILED_SOP_SEQUENCE,
@@ -45,10 +48,7 @@ from isocenter.services.commitment.transaction import (
 from isocenter.services.errors import OperationError
 from isocenter.services.net.listeners import Bind, open_listener
 from isocenter.services.normalized.operations import act, read_attribute_list
-from isocenter.services.operations import Operation, Provider
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
-from isocenter.services.registry import Registry, Statuses
-from isocenter.services.server import Server, serve_on
 from isocenter.services.verification import Verification
 
 #: What is proposed to ask for commitment.

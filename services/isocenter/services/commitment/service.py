@@ -21,6 +21,8 @@ from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.engine.quick import dataclass
 from isocenter.services.association import AssociationTask
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import Statuses
 from isocenter.services.commitment.transaction import (
     REFERENCED_SOP_CLASS_UID,
     REFERENCED_SOP_INSTANCE_UID,
@@ -46,10 +48,8 @@ from isocenter.services.normalized.event_reports import CLAIM_SECONDS, LOOK_SECO
 from isocenter.services.normalized.operations import read_attribute_list
 from isocenter.services.normalized.reports import ClaimedReport, NewReport
 from isocenter.services.notices import CommitmentDone, Notices
-from isocenter.services.operations import Operation
 from isocenter.services.ports import StorageError
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
-from isocenter.services.registry import Statuses
 
 log = logging.getLogger("isocenter.commitment")
 

@@ -10,11 +10,11 @@ from dataclasses import fields, replace
 from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
+from isocenter.services.association.operation import Provider
+from isocenter.services.association.peer import Peer
 from isocenter.services.client import ClientAssociation, Context, open_association
 from isocenter.services.commitment.client import CONTEXTS as COMMITMENT_CONTEXTS
 from isocenter.services.composition.tls import TlsContexts
-from isocenter.services.operations import Provider
-from isocenter.services.peer import Peer
 from isocenter.services.settings.loading import Settings
 
 _Connecting = AbstractAsyncContextManager[ClientAssociation]

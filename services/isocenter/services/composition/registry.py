@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association.destination_slots import Places
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.server import ServerLimits
+from isocenter.services.association.service_registry import Registry, Service
 from isocenter.services.composition.connections import Connections
 from isocenter.services.composition.tls import TlsContexts
 from isocenter.services.composition.workflow import Events, workflow_of
 from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
 from isocenter.services.net.listeners import Bind
 from isocenter.services.notices import Notices
-from isocenter.services.peer import Peer
-from isocenter.services.places import Places
 from isocenter.services.query_retrieve.find import Find
 from isocenter.services.query_retrieve.get import Get
 from isocenter.services.query_retrieve.models import QueryOptions
 from isocenter.services.query_retrieve.move import Move
 from isocenter.services.query_retrieve.suboperations import Backlog
-from isocenter.services.registry import Registry, Service
-from isocenter.services.server import ServerLimits
 from isocenter.services.settings.loading import Settings
 from isocenter.services.store import Storage
 from isocenter.services.verification import Verification

@@ -12,6 +12,7 @@ from weakref import WeakSet
 
 import trio
 
+from isocenter.services.association.peer import Peer
 from isocenter.services.certificates.authority import (
     RENEW_WITHIN,
     SERVER_NAME,
@@ -28,7 +29,6 @@ from isocenter.services.net.tls.contexts import (
     server_context,
 )
 from isocenter.services.net.tls.revocation import Revocations
-from isocenter.services.peer import Peer
 from isocenter.services.settings.loading import Settings
 
 #: OpenSSL keeps each session of TLS 1.2 for two hours, in case its peer takes it up again: 11 KiB

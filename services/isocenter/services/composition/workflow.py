@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 
 from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association.destination_slots import Places
+from isocenter.services.association.operation import Provider
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.service_registry import Service
 from isocenter.services.availability.telling import AvailabilityTeller
 from isocenter.services.client import ClientAssociation
 from isocenter.services.commitment.service import StorageCommitment
@@ -26,10 +30,6 @@ from isocenter.services.mpps.service import PerformedSteps, retrieve_steps
 from isocenter.services.net.listeners import Bind
 from isocenter.services.normalized.event_reports import Reporter, RetryPolicy
 from isocenter.services.notices import Notices
-from isocenter.services.operations import Provider
-from isocenter.services.peer import Peer
-from isocenter.services.places import Places
-from isocenter.services.registry import Service
 from isocenter.services.rules.evaluation import Rules
 from isocenter.services.settings.loading import Settings
 from isocenter.services.store import Storage

@@ -18,6 +18,9 @@ from isocenter.engine.dimse.messages import NEventReportRequest, NEventReportRes
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, IsocenterError
 from isocenter.engine.negotiation import Offer
+from isocenter.services.association.operation import Operation, Provider
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.service_registry import Service, Statuses
 from isocenter.services.client import ClientAssociation
 from isocenter.services.commitment.client import REPORT_OFFER, RESULT_STATUSES, read_result
 from isocenter.services.commitment.transaction import (
@@ -29,10 +32,7 @@ from isocenter.services.commitment.transaction import (
 from isocenter.services.errors import OperationError
 from isocenter.services.forwarding.queue import ForwardQueue, RetryPolicy
 from isocenter.services.normalized.operations import act
-from isocenter.services.operations import Operation, Provider
-from isocenter.services.peer import Peer
 from isocenter.services.ports import StorageError
-from isocenter.services.registry import Service, Statuses
 
 log = logging.getLogger("isocenter.forward")
 

@@ -17,11 +17,11 @@ import trio
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion import DeletionCause
+from isocenter.services.association.peer import Peer
 from isocenter.services.forwarding.commitment import CommitmentAsker
 from isocenter.services.forwarding.queue import ForwardQueue
 from isocenter.services.forwarding.sending import SendingParts, Visit
 from isocenter.services.notices import ForwardQueueSeen, InstancesDeleted
-from isocenter.services.peer import Peer
 from isocenter.services.ports import StorageError
 
 log = logging.getLogger("isocenter.forward")

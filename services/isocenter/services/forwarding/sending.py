@@ -17,6 +17,8 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association import AssociationTask
+from isocenter.services.association.destination_slots import Place, Places
+from isocenter.services.association.peer import Peer
 from isocenter.services.client import ClientAssociation, Connector, Context, plan_associations
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.uid_registry import name_of
@@ -37,8 +39,6 @@ from isocenter.services.notices import (
     Notices,
     TransferBegun,
 )
-from isocenter.services.peer import Peer
-from isocenter.services.places import Place, Places
 from isocenter.services.ports import StorageError, StoredInstance
 from isocenter.services.rules.actions import ForwardPriority
 from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer, send_object

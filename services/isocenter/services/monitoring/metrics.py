@@ -42,7 +42,7 @@ from isocenter.services.notices import (
 
 if TYPE_CHECKING:
     from isocenter.services.archive.archive import Archive
-    from isocenter.services.server import Server
+    from isocenter.services.association.server import Server
 
 #: Where prometheus_client looks for the files of all processes, when it is imported.
 _FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"

@@ -24,6 +24,8 @@ from isocenter.engine.dimse.messages import (
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import is_safe_uid
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.errors import OperationError
 from isocenter.services.mpps.step import (
@@ -37,9 +39,7 @@ from isocenter.services.mpps.step import (
 )
 from isocenter.services.normalized.operations import GetAttributes, read_attribute_list
 from isocenter.services.notices import PerformedStepChanged
-from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
-from isocenter.services.registry import Statuses
 
 log = logging.getLogger("isocenter.operation")
 

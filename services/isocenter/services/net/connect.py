@@ -8,11 +8,11 @@ import ssl
 import trio
 
 from isocenter.engine.deadlines import Deadlines
+from isocenter.services.association.peer import Peer
 from isocenter.services.errors import ConnectError
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.net.tls.transport import tls_transport
 from isocenter.services.net.transport import SocketTransport, Transport
-from isocenter.services.peer import Peer
 
 
 async def connect(peer: Peer, tls: ssl.SSLContext | None, deadlines: Deadlines) -> Transport:

@@ -26,13 +26,13 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import is_safe_uid
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import Statuses
 from isocenter.services.client import ClientAssociation
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import SPECIFIC_CHARACTER_SET, AttributeList
 from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
-from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
-from isocenter.services.registry import Statuses
 
 #: What is read at once; longer lists take so long (70 ms for 5,000 references) that others
 #: would have to wait.

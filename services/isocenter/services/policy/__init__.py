@@ -1,5 +1,5 @@
 """Who may do what: application entities, certificates, users, roles, and who was turned away.
 
 Without any application entity in the table everything is as the settings say
-(`isocenter.services.access`).  With one, an AE title that is not in it is rejected.
+(`isocenter.services.association.access`).  With one, an AE title that is not in it is rejected.
 """

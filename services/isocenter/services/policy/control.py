@@ -15,7 +15,7 @@ import trio
 from isocenter.engine.negotiation import CALLING_AE_TITLE_NOT_RECOGNIZED
 from isocenter.engine.pdu import AssociateRequest
 from isocenter.engine.quick import dataclass
-from isocenter.services.access import NO_REASON_GIVEN, AccessPolicy, Turned
+from isocenter.services.association.access import NO_REASON_GIVEN, AccessPolicy, Turned
 from isocenter.services.net.tls.contexts import PeerIdentity, owns_ae_title
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.file import CurrentPolicy

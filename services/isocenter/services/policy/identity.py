@@ -27,7 +27,7 @@ import trio
 from isocenter.engine.items import UserIdentity
 from isocenter.engine.pdu import AssociateReject
 from isocenter.engine.quick import dataclass
-from isocenter.services.access import NO_REASON_GIVEN, TEMPORARY_CONGESTION
+from isocenter.services.association.access import NO_REASON_GIVEN, TEMPORARY_CONGESTION
 from isocenter.services.policy import passwords
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.table import Policy, User

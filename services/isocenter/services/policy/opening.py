@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isocenter.services.access import AccessPolicy
+from isocenter.services.association.access import AccessPolicy
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.file import ACCESS_FOLDER, CurrentPolicy, PolicyFile
 from isocenter.services.policy.identity import IdentityRules, UserIdentities

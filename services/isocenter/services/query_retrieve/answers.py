@@ -11,11 +11,11 @@ import trio
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
 from isocenter.engine.dimse.status import Status
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import Statuses
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import QueryAnswered
-from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.models import read_identifier
-from isocenter.services.registry import Statuses
 
 log = logging.getLogger("isocenter.operation")
 

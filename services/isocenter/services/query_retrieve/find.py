@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
-from isocenter.services.operations import Operation
+from isocenter.services.association.operation import Operation
 from isocenter.services.query_retrieve.answers import FIND_STATUSES, Answers
 from isocenter.services.query_retrieve.identifier import encode_match
 from isocenter.services.query_retrieve.models import (

@@ -9,8 +9,8 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association import AssociationTask
+from isocenter.services.association.operation import Operation
 from isocenter.services.errors import OperationError
-from isocenter.services.operations import Operation
 from isocenter.services.ports import StoredInstance
 from isocenter.services.query_retrieve.models import (
     GET_ROOTS,

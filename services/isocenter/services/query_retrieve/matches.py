@@ -11,8 +11,8 @@ from isocenter.engine.dimse.messages import CFindRequest
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.negotiation import PresentationContext
 from isocenter.services.association import AssociationTask
+from isocenter.services.association.operation import Invocation
 from isocenter.services.errors import OperationError, has_failed
-from isocenter.services.operations import Invocation
 from isocenter.services.query_retrieve.identifier import read_identifier
 
 

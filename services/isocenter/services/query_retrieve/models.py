@@ -15,16 +15,16 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import out_of_resources
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.errors import OperationError
-from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.identifier import (
     IdentifierError,
     ParsedQuery,
     Root,
     parse_query,
 )
-from isocenter.services.registry import out_of_resources
 
 #: Identifiers are small: every encoding that we read and write is accepted.
 IDENTIFIER_SYNTAXES: Final = (

@@ -15,11 +15,12 @@ from isocenter.engine.errors import AssociationError, IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association import AssociationTask
+from isocenter.services.association.destination_slots import LOOK_SECONDS, Place, Places
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.service_registry import Statuses
 from isocenter.services.client import Connector, Context, plan_associations
 from isocenter.services.errors import OperationError
-from isocenter.services.operations import Operation
-from isocenter.services.peer import Peer
-from isocenter.services.places import LOOK_SECONDS, Place, Places
 from isocenter.services.ports import StoredInstance
 from isocenter.services.query_retrieve.models import (
     MOVE_ROOTS,
@@ -36,7 +37,6 @@ from isocenter.services.query_retrieve.suboperations import (
     send_instance,
     telling_failure,
 )
-from isocenter.services.registry import Statuses
 from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer
 
 log = logging.getLogger("isocenter.retrieve")

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
-from isocenter.services.peer import Peer
+from isocenter.services.association.peer import Peer
 from isocenter.services.settings import kinds
 from isocenter.services.settings.checks import conflicts, warnings
 from isocenter.services.settings.lines import lines_of

@@ -7,8 +7,8 @@ from typing import Final
 
 from isocenter.engine.extended import FindFlags
 from isocenter.engine.negotiation import Offer
+from isocenter.services.association.operation import Operation
 from isocenter.services.errors import OperationError
-from isocenter.services.operations import Operation
 from isocenter.services.query_retrieve.answers import FIND_STATUSES, Answers
 from isocenter.services.query_retrieve.key_values import IdentifierError
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES

@@ -10,7 +10,7 @@ A context is never changed once it serves.  New certificates, keys and revocatio
 make a new context for the associations to come; those that exist keep theirs.
 
 Not in here: making certificates (`isocenter.services.certificates.authority`), and whose AE title
-is admitted (`isocenter.services.access`).
+is admitted (`isocenter.services.association.access`).
 """
 
 from __future__ import annotations

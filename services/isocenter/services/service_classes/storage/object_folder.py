@@ -14,8 +14,8 @@ from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.quick import dataclass
 from isocenter.services.archive.naming import name_of_uid
+from isocenter.services.association.operation import Operation
 from isocenter.services.errors import OperationError, has_failed
-from isocenter.services.operations import Operation
 from isocenter.services.service_classes.storage.object_receiver import (
     ObjectHandler,
     ObjectReceiver,

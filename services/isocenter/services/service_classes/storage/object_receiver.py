@@ -21,10 +21,10 @@ from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.quick import dataclass
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
 from isocenter.services.errors import OperationError
-from isocenter.services.operations import Operation
-from isocenter.services.registry import Statuses
 from isocenter.services.service_classes.storage.staged_object import StagedObject, peer_ae_title
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Role
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services.archive.naming import can_be_named, name_of_uid
+from isocenter.services.association.operation import Operation
 from isocenter.services.errors import OperationError
-from isocenter.services.operations import Operation
 
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018

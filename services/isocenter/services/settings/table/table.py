@@ -10,7 +10,7 @@ from typing import Final
 from isocenter.engine.limits import Limits
 from isocenter.engine.quick import dataclass
 from isocenter.services.archive.retention_rules import RetentionRule, RetentionRulesKind
-from isocenter.services.peer import Peer, PeerKind
+from isocenter.services.association.peer import Peer, PeerKind
 from isocenter.services.rules.evaluation import Rule
 from isocenter.services.rules.parsing import RulesKind
 from isocenter.services.settings import kinds

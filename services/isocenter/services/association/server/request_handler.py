@@ -8,8 +8,10 @@ from dataclasses import replace
 from isocenter.engine.ae import printable_ae_title
 from isocenter.engine.negotiation import Acceptor, negotiate
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
-from isocenter.services.access import LOCAL_LIMIT_EXCEEDED, Turned
 from isocenter.services.association import AssociationTask
+from isocenter.services.association.access import LOCAL_LIMIT_EXCEEDED, Turned
+from isocenter.services.association.server.admission import Admission, Connection
+from isocenter.services.association.server.statistics import Statistics
 from isocenter.services.net.transport import Transport
 from isocenter.services.notices import (
     AccessDenied,
@@ -20,8 +22,6 @@ from isocenter.services.notices import (
 )
 from isocenter.services.policy.control import AccessControl, Admitted, Arrival
 from isocenter.services.policy.grants import summary
-from isocenter.services.server.admission import Admission, Connection
-from isocenter.services.server.statistics import Statistics
 
 log = logging.getLogger("isocenter.server")
 

@@ -17,9 +17,9 @@ from isocenter.engine.effects import Effect
 from isocenter.engine.errors import AssociationError, AssociationRejectedError, DeadlineExceeded
 from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import AssociateReject, AssociateRequest
-from isocenter.services.association.invoking import Invoking
-from isocenter.services.association.performing import Performing
-from isocenter.services.operations import ReceivedResponse
+from isocenter.services.association.invoker import Invoking
+from isocenter.services.association.operation import ReceivedResponse
+from isocenter.services.association.performer import Performing
 
 #: Fragments shorter than this on average are no longer a peer's way of sending data.
 _CRUMB_BYTES: Final = 64

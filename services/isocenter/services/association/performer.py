@@ -11,11 +11,11 @@ from isocenter.engine import commands
 from isocenter.engine.dimse.messages import Request, Response
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.events import MessageReceived
-from isocenter.services.association.sending import Sending
-from isocenter.services.operations import Operation
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.sender import Sending
 
 if TYPE_CHECKING:
-    from isocenter.services.association.task import AssociationTask
+    from isocenter.services.association.driver import AssociationTask
 
 log = logging.getLogger("isocenter.association")
 

@@ -15,7 +15,12 @@ from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Acceptor
-from isocenter.services.access import AccessPolicy
+from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.server.admission import Admission, Connection, ServerLimits
+from isocenter.services.association.server.connection import Carrier, Record
+from isocenter.services.association.server.request_handler import Answering
+from isocenter.services.association.server.statistics import Statistics
+from isocenter.services.association.service_registry import Registry
 from isocenter.services.net.listeners import Bind, Shortage, open_listener
 from isocenter.services.net.transport import format_address, prepare_socket
 from isocenter.services.notices import (
@@ -25,11 +30,6 @@ from isocenter.services.notices import (
     ServerStopped,
 )
 from isocenter.services.policy.control import AccessControl
-from isocenter.services.registry import Registry
-from isocenter.services.server.admission import Admission, Connection, ServerLimits
-from isocenter.services.server.answering import Answering
-from isocenter.services.server.connection import Carrier, Record
-from isocenter.services.server.statistics import Statistics
 
 log = logging.getLogger("isocenter.server")
 

@@ -13,11 +13,16 @@ A-ASSOCIATE-RQ, `connection` carries one connection from accept to close, and `s
 listens, starts and stops.
 """
 
+from isocenter.services.association.server.admission import ServerLimits
+from isocenter.services.association.server.connection import Record
+from isocenter.services.association.server.server import (
+    DEFAULT_GRACE_SECONDS,
+    Server,
+    serve,
+    serve_on,
+)
+from isocenter.services.association.server.statistics import Statistics
 from isocenter.services.net.listeners import Bind
-from isocenter.services.server.admission import ServerLimits
-from isocenter.services.server.connection import Record
-from isocenter.services.server.serving import DEFAULT_GRACE_SECONDS, Server, serve, serve_on
-from isocenter.services.server.statistics import Statistics
 
 __all__ = [
     "DEFAULT_GRACE_SECONDS",

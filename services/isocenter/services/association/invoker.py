@@ -11,8 +11,8 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.messages import CCancelRequest, Request
 from isocenter.engine.dimse.operations import CANCELLABLE
 from isocenter.engine.errors import AssociationError, DeadlineExceeded, LocalProtocolError
-from isocenter.services.association.sending import Part, Sending
-from isocenter.services.operations import Invocation, ReceivedResponse
+from isocenter.services.association.operation import Invocation, ReceivedResponse
+from isocenter.services.association.sender import Part, Sending
 
 
 class Invoking(Sending):

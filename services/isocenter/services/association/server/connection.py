@@ -15,6 +15,10 @@ from isocenter.engine.limits import Limits
 from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.services.association import AssociationTask
+from isocenter.services.association.server.admission import Admission, Connection
+from isocenter.services.association.server.request_handler import Answering
+from isocenter.services.association.server.statistics import Statistics
+from isocenter.services.association.service_registry import Registry
 from isocenter.services.net.listeners import Bind
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.net.tls.transport import tls_transport
@@ -27,10 +31,6 @@ from isocenter.services.notices import (
     Refusal,
     association_name,
 )
-from isocenter.services.registry import Registry
-from isocenter.services.server.admission import Admission, Connection
-from isocenter.services.server.answering import Answering
-from isocenter.services.server.statistics import Statistics
 
 log = logging.getLogger("isocenter.server")
 

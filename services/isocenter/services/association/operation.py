@@ -26,7 +26,7 @@ from isocenter.services.notices import Notice
 
 if TYPE_CHECKING:
     from isocenter.services.association import AssociationTask
-    from isocenter.services.association.invoking import Invoking
+    from isocenter.services.association.invoker import Invoking
 
 #: Responses of one invocation that may wait for their reader before the socket does.
 _RESPONSE_LOOKAHEAD: Final = 64
