@@ -49,7 +49,11 @@ from isocenter.engine import (
 from isocenter.engine.dataset import ElementScanner, encoding_of, read_file_meta
 from isocenter.engine.dimse.fragments import encode_fragments
 from isocenter.engine.dimse.messages import decode_message, encode_message
-from isocenter.services.index.record import SCANNED_SEQUENCES, SCANNED_TAGS, attributes_of
+from isocenter.services.archive.index.extraction import (
+    SCANNED_SEQUENCES,
+    SCANNED_TAGS,
+    attributes_of,
+)
 
 Call = Callable[[], object]
 

@@ -40,7 +40,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import negotiate_as_acceptor, negotiate_as_requestor
 
-from isocenter.services.index.record import SCANNED_TAGS
+from isocenter.services.archive.index.extraction import SCANNED_TAGS
 
 Call = Callable[[], object]
 

@@ -21,9 +21,9 @@ from statistics import median
 
 import trio
 
-from isocenter.services.index.attributes import Level
-from isocenter.services.index.query import Criterion, Query, Range, SingleValue, WildCard
-from isocenter.services.ports import InstanceRecord
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import Criterion, Query, Range, SingleValue, WildCard
+from isocenter.services.archive.ports import InstanceRecord
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
 
 SERIES_OF_STUDY = 4

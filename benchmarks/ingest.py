@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT / room) for room in ("engine", "services", "storage")]
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set  # noqa: E402
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN  # noqa: E402
 from isocenter.services.archive.archive import Archive  # noqa: E402
-from isocenter.services.ports import Added, Index, InstanceRecord  # noqa: E402
+from isocenter.services.archive.ports import Added, Index, InstanceRecord  # noqa: E402
 from isocenter.storage.filesystem import Durability, open_file_store  # noqa: E402
 from isocenter.storage.sqlite_index import open_sqlite_index  # noqa: E402
 

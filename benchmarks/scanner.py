@@ -31,7 +31,7 @@ from isocenter.engine.dataset import (
     write_data_set,
 )
 from isocenter.engine.limits import Limits
-from isocenter.services.index.attributes import ATTRIBUTES, STORED_TAGS
+from isocenter.services.archive.index.attributes import ATTRIBUTES, STORED_TAGS
 
 SEQUENCES = frozenset(a.tag for a in ATTRIBUTES if a.vr == "SQ")
 FRAGMENT = 16 << 10

@@ -6,7 +6,9 @@ import re
 from dataclasses import fields
 from typing import get_args
 
-from isocenter.services.archive.deletion import DeletionCause
+from isocenter.services.archive.deletion.records import DeletionCause
+from isocenter.services.archive.rules.conditions import CALLED_AE, CALLING_AE
+from isocenter.services.archive.rules.conditions import FIELDS as RULE_FIELDS
 from isocenter.services.audit.codes import EventId
 from isocenter.services.events.consumer import Consumer, Webhook
 from isocenter.services.events.event import Event, Kind
@@ -22,8 +24,6 @@ from isocenter.services.policy.permissions import (
     union,
 )
 from isocenter.services.reloading import RELOADED
-from isocenter.services.rules.conditions import CALLED_AE, CALLING_AE
-from isocenter.services.rules.conditions import FIELDS as RULE_FIELDS
 from isocenter.services.settings.loading import AuditSettings
 from isocenter.services.worklist.order import ATTRIBUTES, CODES, DATE_TIME, FIELDS, STEP_STATUS
 from support.pages import PAGES, ROOT, name_of, prose, rows_of, text_of

@@ -29,24 +29,24 @@ COMPOSITION_ROOT = ("isocenter.services.composition", "isocenter.services.cli")
 
 #: What adapters may know of the services: values and ports.
 FOR_STORAGE = {
-    "isocenter.services.archive.deletion",
-    "isocenter.services.archive.trash",
-    "isocenter.services.archive.holds",
-    "isocenter.services.archive.retention",
-    "isocenter.services.archive.retention_rules",
-    "isocenter.services.backup.source",
+    "isocenter.services.archive.deletion.records",
+    "isocenter.services.archive.deletion.ports",
+    "isocenter.services.archive.deletion.holds",
+    "isocenter.services.archive.retention.service",
+    "isocenter.services.archive.retention.rules",
+    "isocenter.services.archive.backup.source",
     "isocenter.services.dicom.attribute_list",
-    "isocenter.services.index.attributes",
+    "isocenter.services.archive.index.attributes",
     "isocenter.services.commitment.transaction",
     "isocenter.services.events.completion",
     "isocenter.services.events.event",
     "isocenter.services.events.outbox",
     "isocenter.services.forwarding.queue",
-    "isocenter.services.index.matching",
+    "isocenter.services.archive.index.matching",
     "isocenter.services.mpps.step",
-    "isocenter.services.ports",
-    "isocenter.services.index.query",
-    "isocenter.services.index.shown",
+    "isocenter.services.archive.ports",
+    "isocenter.services.archive.index.query",
+    "isocenter.services.archive.index.shown_values",
     "isocenter.services.normalized.reports",
     "isocenter.services.rules.actions",
     "isocenter.services.worklist.entry",
@@ -199,9 +199,9 @@ def test_nothing_is_star_imported_or_unexported(path: Path) -> None:
 
 def test_an_installed_wheel_holds_what_the_checkout_holds() -> None:
     """A left-over ``build/`` puts modules into the wheel that are no longer in the checkout."""
-    import isocenter.services.ports
+    import isocenter.services.archive.ports
 
-    home = Path(isocenter.services.ports.__file__).resolve()
+    home = Path(isocenter.services.archive.ports.__file__).resolve()
     if home.is_relative_to(ROOT / "services"):
         pytest.skip("not installed: the checkout itself is what is imported")
     installed = {

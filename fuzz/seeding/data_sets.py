@@ -28,7 +28,7 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.index.attributes import Level
+from isocenter.services.archive.index.attributes import Level
 from isocenter.services.query_retrieve.identifier import Root, build_identifier
 
 _SYNTAXES: Final = (

@@ -21,7 +21,7 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
-from isocenter.services.index.attributes import ATTRIBUTES, REQUEST_ATTRIBUTES, Level
+from isocenter.services.archive.index.attributes import ATTRIBUTES, REQUEST_ATTRIBUTES, Level
 from isocenter.services.worklist.order import FIELDS as FIELDS_OF_ORDERS
 
 _SYNTAXES: Final = (

@@ -18,9 +18,9 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.index.attributes import BY_TAG
-from isocenter.services.index.matching import matches, matches_combined
-from isocenter.services.index.query import (
+from isocenter.services.archive.index.attributes import BY_TAG
+from isocenter.services.archive.index.matching import matches, matches_combined
+from isocenter.services.archive.index.query import (
     Criterion,
     EmptyValue,
     Query,

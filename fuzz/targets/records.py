@@ -15,15 +15,15 @@ from isocenter.engine.dataset import (
     DataSetError,
     ElementScanner,
 )
-from isocenter.services.index.attributes import BY_TAG, REQUEST_ATTRIBUTES
-from isocenter.services.index.matching import items_of, matches, normalize, values_of
-from isocenter.services.index.query import Criterion, SingleValue
-from isocenter.services.index.record import (
+from isocenter.services.archive.index.attributes import BY_TAG, REQUEST_ATTRIBUTES
+from isocenter.services.archive.index.extraction import (
     MAX_TEXT_LENGTH,
     SCANNED_SEQUENCES,
     SCANNED_TAGS,
     attributes_of,
 )
+from isocenter.services.archive.index.matching import items_of, matches, normalize, values_of
+from isocenter.services.archive.index.query import Criterion, SingleValue
 
 _ENCODINGS: Final = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE)
 _ALLOWED_CONTROLS: Final = frozenset("\t\n\f\r")

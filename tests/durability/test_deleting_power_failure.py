@@ -20,9 +20,9 @@ from durability.disk import Disk, Model
 from durability.journal import Begin, End, read_journal, strace
 from durability.workload import Item
 from isocenter.services import composition
-from isocenter.services.archive.deleting import Requester
-from isocenter.services.archive.maintenance import verify
-from isocenter.services.archive.trash import TrashChoice
+from isocenter.services.archive.deletion.ports import TrashChoice
+from isocenter.services.archive.deletion.service import Requester
+from isocenter.services.archive.verification import verify
 from isocenter.services.settings.loading import load_settings
 from support.processes import program
 

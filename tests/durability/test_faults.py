@@ -36,12 +36,12 @@ from durability.workload import (
 from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
+from isocenter.services.archive.index.query import Level
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
 from isocenter.services.client import BASIC_SYNTAXES, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.index.query import Level
 from isocenter.services.net.listeners import Bind
 from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.settings.loading import load_settings

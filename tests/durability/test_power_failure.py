@@ -34,8 +34,8 @@ from durability.workload import (
 )
 from isocenter.engine.pdu import PduType
 from isocenter.services import composition
-from isocenter.services.archive.maintenance import verify
-from isocenter.services.index.query import Level, Query
+from isocenter.services.archive.index.query import Level, Query
+from isocenter.services.archive.verification import verify
 from isocenter.services.settings.loading import load_settings
 from support.processes import served_archive
 from support.raw import raw_peer

@@ -18,10 +18,10 @@ import trio
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set, write_file_meta
 from isocenter.engine.dimse.messages import CEchoRequest, CStoreRequest, CStoreResponse
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from isocenter.services.archive.index.query import Level
 from isocenter.services.association.peer import Peer
 from isocenter.services.client import BASIC_SYNTAXES, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.index.query import Level
 from isocenter.services.query_retrieve.identifier import build_identifier
 from support.raw import Data, RawPeer, message_bytes, raw_peer
 from support.studies import CT_IMAGE_STORAGE

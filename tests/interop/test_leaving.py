@@ -25,7 +25,7 @@ import sys
 import trio
 from isocenter.services import Peer, build_identifier, open_association
 from isocenter.services.client import BASIC_SYNTAXES
-from isocenter.services.index.attributes import Level
+from isocenter.services.archive.index.attributes import Level
 
 SOP_CLASS = sys.argv[2]
 

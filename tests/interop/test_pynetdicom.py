@@ -20,12 +20,12 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
+from isocenter.services.archive.index.query import Level
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.client import BASIC_SYNTAXES, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject, contexts_for
-from isocenter.services.index.query import Level
 from isocenter.services.query_retrieve.identifier import build_identifier
 from support.corpus import as_we_send_it, by_uid, data_set_bytes, storable_files, syntax_of
 from support.five_commands import OurCommands

@@ -12,7 +12,7 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import EXPLICIT_LITTLE, Encoding, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive, Ingest, StoreResult
-from isocenter.services.ports import Added, InstanceRecord, StorageError, StoredInstance
+from isocenter.services.archive.ports import Added, InstanceRecord, StorageError, StoredInstance
 from isocenter.storage.memory_index import MemoryIndex
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -35,8 +35,8 @@ from isocenter.engine.dimse.messages import (
 )
 from isocenter.engine.pdu import Abort
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from isocenter.services.archive.index.query import Level
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.index.query import Level
 from isocenter.services.query_retrieve.identifier import build_identifier
 from support.processes import ServedArchive, isocenter_command, served_archive
 from support.raw import (

@@ -40,6 +40,7 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
+from isocenter.services.archive.index.query import Level
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
@@ -60,7 +61,6 @@ from isocenter.services.errors import (
     NoPresentationContext,
     OperationError,
 )
-from isocenter.services.index.query import Level
 from isocenter.services.mpps.step import MPPS
 from isocenter.services.normalized.operations import create
 from isocenter.services.query_retrieve.identifier import build_identifier

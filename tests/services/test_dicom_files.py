@@ -9,7 +9,7 @@ import pytest
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.archive.maintenance import import_directory, reindex
+from isocenter.services.archive.verification import import_directory, reindex
 from isocenter.services.cli import main
 from isocenter.services.dicom.file_recognition import HEAD_BYTES, DamagedFile, NotDicom, identify
 from isocenter.services.dicom.objects import DicomObject

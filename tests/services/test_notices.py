@@ -19,6 +19,7 @@ from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.index.query import Level
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
@@ -27,7 +28,6 @@ from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
-from isocenter.services.index.query import Level
 from isocenter.services.net.tls.contexts import TlsFiles, server_context
 from isocenter.services.notices import (
     AssociationEnded,

@@ -14,8 +14,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from isocenter.services.archive.ports import ObjectReader
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
-from isocenter.services.ports import ObjectReader
 from support.studies import instance
 
 SYNTAXES = [

@@ -9,7 +9,7 @@ import pytest
 
 from isocenter.engine.dataset import read_file_meta, write_file_meta
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.archive.naming import name_of_uid
+from isocenter.services.archive.object_keys import name_of_uid
 from isocenter.services.cli import main
 from services.archive_support import CT, ODD_UIDS, data_set
 from services.cli_support import archive_server, write_object

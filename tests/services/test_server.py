@@ -29,12 +29,12 @@ from isocenter.engine.dimse.messages import (
 from isocenter.engine.items import AsynchronousOperationsWindow
 from isocenter.engine.pdu import Abort, AssociateAccept, AssociateReject, ReleaseResponse
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from isocenter.services.archive.index.query import Level
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import Bind, ServerLimits
 from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.index.query import Level
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.notices import AssociationRejected, Notice, Notices
 from isocenter.services.query_retrieve.find import Find

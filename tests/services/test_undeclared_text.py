@@ -9,12 +9,12 @@ import pytest
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set, write_file_meta
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.maintenance import reindex
+from isocenter.services.archive.index.query import Level, Query
+from isocenter.services.archive.verification import reindex
 from isocenter.services.association.peer import Peer
 from isocenter.services.cli import main
 from isocenter.services.client import open_association
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.index.query import Level, Query
 from isocenter.services.query_retrieve.find import Find
 from isocenter.services.query_retrieve.models import QueryOptions
 from isocenter.services.settings.loading import SettingsError, load_settings

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.index.query import Query
-from isocenter.services.ports import (
+from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.ports import (
     Added,
     Index,
     IndexStatistics,

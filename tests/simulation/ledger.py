@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from isocenter.engine.dataset import encoding_of
 from isocenter.services.archive.archive import Archive
-from isocenter.services.ports import DuplicatePolicy
+from isocenter.services.archive.ports import DuplicatePolicy
 from services.archive_support import data_set
 from simulation.world import World
 

@@ -14,6 +14,7 @@ import trio
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Acceptor
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, ServerLimits
@@ -22,7 +23,6 @@ from isocenter.services.composition import deadlines_of, registry_of
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.listeners import Bind
 from isocenter.services.net.transport import Transport
-from isocenter.services.ports import DuplicatePolicy
 from isocenter.services.settings.loading import ServerSettings, Settings
 from simulation.disk import Disk
 from simulation.wire import OWNER, Door, End, Network

@@ -10,8 +10,8 @@ from unittest.mock import patch
 
 import trio
 
+from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.association.peer import Peer
-from isocenter.services.ports import DuplicatePolicy
 from simulation.clients import Client
 from simulation.disk import Disk, FileDisk, Machine, MemoryDisk
 from simulation.ledger import Ledger

@@ -12,15 +12,15 @@ from isocenter.engine.dataset import IMPLICIT_LITTLE
 from isocenter.engine.dimse.messages import CGetRequest, CStoreRequest, response_to
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.archive.ingest import StoreError
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.object_scan import StoreError
+from isocenter.services.archive.ports import DuplicatePolicy, StorageError
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server
 from isocenter.services.client import BASIC_SYNTAXES, open_association
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
-from isocenter.services.index.attributes import Level
-from isocenter.services.ports import DuplicatePolicy, StorageError
 from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryReader as StoredReader

@@ -23,9 +23,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from isocenter.services.index.attributes import ATTRIBUTES, BY_KEYWORD, BY_TAG, UNIQUE_KEY, Level
-from isocenter.services.index.matching import matches, matches_combined
-from isocenter.services.index.query import (
+from isocenter.services.archive.index.attributes import (
+    ATTRIBUTES,
+    BY_KEYWORD,
+    BY_TAG,
+    UNIQUE_KEY,
+    Level,
+)
+from isocenter.services.archive.index.matching import matches, matches_combined
+from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
     EmptyValue,
@@ -37,7 +43,7 @@ from isocenter.services.index.query import (
     ValueList,
     WildCard,
 )
-from isocenter.services.ports import (
+from isocenter.services.archive.ports import (
     Added,
     Index,
     IndexStatistics,

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.ports import ObjectStore, StagedObject
+from isocenter.services.archive.ports import ObjectStore, StagedObject
 
 KEY = "1.2.3/1.2.3.4/1.2.3.4.5.dcm"
 

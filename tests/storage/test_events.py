@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.archive.ports import InstanceRecord, StorageError
 from isocenter.services.commitment.transaction import Reference, Transaction, result_of
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.events.completion import CompletionRules
@@ -23,7 +24,6 @@ from isocenter.services.events.event import (
 )
 from isocenter.services.events.outbox import Lane
 from isocenter.services.mpps.step import changed, created
-from isocenter.services.ports import InstanceRecord, StorageError
 from isocenter.storage import events as events_module
 from isocenter.storage import study_completion as study_completion_module
 from isocenter.storage.commitment_transactions import SqliteCommitments

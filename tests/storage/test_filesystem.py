@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from isocenter.services.ports import ObjectStore, StorageError
+from isocenter.services.archive.ports import ObjectStore, StorageError
 from isocenter.storage.files import SystemFiles
 from isocenter.storage.filesystem import FileStore, open_file_store
 from isocenter.storage.staging import StagedFile

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.archive.deletion import DeletedStudy, Deletion, DeletionCause
-from isocenter.services.archive.holds import StudyHold
+from isocenter.services.archive.deletion.holds import StudyHold
+from isocenter.services.archive.deletion.records import DeletedStudy, Deletion, DeletionCause
+from isocenter.services.archive.ports import Added, InstanceRecord, StorageError
 from isocenter.services.commitment.transaction import Reference
 from isocenter.services.events.completion import CompletionRules
 from isocenter.services.forwarding.queue import (
@@ -22,7 +23,6 @@ from isocenter.services.forwarding.queue import (
     Released,
     RetryPolicy,
 )
-from isocenter.services.ports import Added, InstanceRecord, StorageError
 from isocenter.services.rules.actions import ForwardPriority, Route
 from isocenter.storage import forwarding_records as records
 from isocenter.storage import open_sqlite_index

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.ports import StorageError
+from isocenter.services.archive.ports import StorageError
 from isocenter.storage.files import SystemFiles
 from isocenter.storage.filesystem import Durability, FileStore, open_file_store
 from isocenter.storage.held import BLOCK_BYTES, BUFFER_BYTES, SMALL_BYTES, BufferPool, Held

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from isocenter.services.ports import Index
+from isocenter.services.archive.ports import Index
 from isocenter.storage.memory_index import MemoryIndex
 from storage.index_contract import IndexContract, IndexFactory
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from isocenter.services.ports import ObjectStore, StorageError
+from isocenter.services.archive.ports import ObjectStore, StorageError
 from isocenter.storage.memory_store import MemoryStore
 from storage.store_contract import KEY, StoreContract, all_keys, content, put
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.index.attributes import Level
-from isocenter.services.index.query import Criterion, Match, Query, SingleValue, WildCard
-from isocenter.services.ports import IndexStatistics
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import Criterion, Match, Query, SingleValue, WildCard
+from isocenter.services.archive.ports import IndexStatistics
 from isocenter.storage import migrations, open_sqlite_index
 from isocenter.storage.query_sql import is_irregular, key_text
 from isocenter.storage.sqlite_index import SqliteIndex

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.index.attributes import Level
-from isocenter.services.index.query import (
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import (
     Criterion,
     Match,
     Query,

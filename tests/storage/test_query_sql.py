@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isocenter.services.index.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
-from isocenter.services.index.matching import RANGE_VRS, WILD_CARD_VRS
-from isocenter.services.index.query import (
+from isocenter.services.archive.index.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
+from isocenter.services.archive.index.matching import RANGE_VRS, WILD_CARD_VRS
+from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
     EmptyValue,
@@ -23,7 +23,7 @@ from isocenter.services.index.query import (
     ValueList,
     WildCard,
 )
-from isocenter.services.ports import Added, Index, InstanceRecord
+from isocenter.services.archive.ports import Added, Index, InstanceRecord
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.query_sql import (

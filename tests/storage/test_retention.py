@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.archive.holds import StudyHold
-from isocenter.services.archive.retention_rules import RetentionRule
-from isocenter.services.ports import InstanceRecord
+from isocenter.services.archive.deletion.holds import StudyHold
+from isocenter.services.archive.ports import InstanceRecord
+from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.storage.retention import SqliteHolds, SqliteRetention
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
 

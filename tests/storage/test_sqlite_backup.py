@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.ports import StorageError
+from isocenter.services.archive.ports import StorageError
 from isocenter.storage.migrations import LATEST_VERSION
 from isocenter.storage.sqlite_backup import IndexFile
 from isocenter.storage.sqlite_connection import connect, create_database

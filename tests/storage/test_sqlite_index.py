@@ -19,9 +19,21 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.index.attributes import Level
-from isocenter.services.index.query import Criterion, Query, SingleValue, ValueList, WildCard
-from isocenter.services.ports import Index, InstanceRecord, Outcome, StorageError, StoredInstance
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import (
+    Criterion,
+    Query,
+    SingleValue,
+    ValueList,
+    WildCard,
+)
+from isocenter.services.archive.ports import (
+    Index,
+    InstanceRecord,
+    Outcome,
+    StorageError,
+    StoredInstance,
+)
 from isocenter.storage import migrations, open_sqlite_index
 from isocenter.storage.query_sql import STATED, STORED_IN, key_column
 from isocenter.storage.sqlite_connection import connect
@@ -521,7 +533,7 @@ async def test_many_tasks_add_and_ask_at_once(tmp_path: Path) -> None:
 OTHER_PROCESS = """
 import sys, trio
 from pathlib import Path
-from isocenter.services.ports import InstanceRecord
+from isocenter.services.archive.ports import InstanceRecord
 from isocenter.storage import open_sqlite_index
 
 async def main():

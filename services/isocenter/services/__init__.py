@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from isocenter.engine.negotiation import Offer
     from isocenter.engine.uid import VERIFICATION
     from isocenter.services.archive.archive import Archive
+    from isocenter.services.archive.index.attributes import Level
     from isocenter.services.association.access import AccessPolicy
     from isocenter.services.association.operation import Operation
     from isocenter.services.association.peer import Peer
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
         TRANSFER_SYNTAXES,
     )
     from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
-    from isocenter.services.index.attributes import Level
     from isocenter.services.net.listeners import Bind
     from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
     from isocenter.services.normalized.operations import Answer, AnswerError
@@ -90,7 +90,7 @@ _MODULES = {
     "Find": "query_retrieve.find",
     "Get": "query_retrieve.get",
     "IsocenterError": "isocenter.engine.errors",
-    "Level": "index.attributes",
+    "Level": "archive.index.attributes",
     "LocalProtocolError": "isocenter.engine.errors",
     "Matches": "query_retrieve.matches",
     "Move": "query_retrieve.move",

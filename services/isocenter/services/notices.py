@@ -17,7 +17,7 @@ from dataclasses import field
 from enum import Enum
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.archive.deletion import DeletedStudy, DeletionCause
+from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
 
 #: Name of the association, or connection, that the task at hand works for; empty: none.
 association_name: ContextVar[str] = ContextVar("association_name", default="")

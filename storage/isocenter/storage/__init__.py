@@ -1,4 +1,4 @@
-"""Where objects and their index are kept: adapters for the ports of `isocenter.services.ports`."""
+"""Where objects and their index are kept: adapters for the ports of `isocenter.services.archive.ports`."""
 
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.archive.deletion import DeletedStudy, Deletion, DeletionCause
+from isocenter.services.archive.deletion.records import DeletedStudy, Deletion, DeletionCause
 from isocenter.storage.sqlite_records import STUDY_AS_SAID_LAST, remove_within
 
 #: Called within the transaction that deletes, with what it has deleted.

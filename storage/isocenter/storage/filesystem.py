@@ -35,7 +35,7 @@ from typing import Final, Literal
 
 import trio
 
-from isocenter.services.ports import StagedObject, StorageError
+from isocenter.services.archive.ports import StagedObject, StorageError
 from isocenter.storage.files import Files, SystemFiles
 from isocenter.storage.folder import prepare_folder
 from isocenter.storage.held import BufferPool

@@ -7,7 +7,7 @@ import os
 import secrets
 from contextlib import suppress
 
-from isocenter.services.ports import StorageError
+from isocenter.services.archive.ports import StorageError
 from isocenter.storage.files import FOLDER_MODE, NO_LINKS, OUT_OF_RESOURCES, SystemFiles
 
 

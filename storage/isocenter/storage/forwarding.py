@@ -9,7 +9,8 @@ from time import time
 
 import orjson
 
-from isocenter.services.archive.deletion import Deletion
+from isocenter.services.archive.deletion.records import Deletion
+from isocenter.services.archive.ports import Added, InstanceRecord
 from isocenter.services.commitment.transaction import Reference
 from isocenter.services.forwarding.queue import (
     ClaimedForward,
@@ -20,7 +21,6 @@ from isocenter.services.forwarding.queue import (
     Outcome,
     RetryPolicy,
 )
-from isocenter.services.ports import Added, InstanceRecord
 from isocenter.storage import forwarding_commitment as commitment
 from isocenter.storage import forwarding_records as records
 from isocenter.storage.deletion import BesideDelete

@@ -13,7 +13,7 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.archive.deletion import Deletion, DeletionCause
+from isocenter.services.archive.deletion.records import Deletion, DeletionCause
 from isocenter.services.commitment.transaction import Reference
 from isocenter.services.forwarding.queue import ForwardState, RetryPolicy
 from isocenter.storage.deletion import BesideDelete, delete_within, promised_to

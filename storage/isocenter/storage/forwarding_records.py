@@ -14,6 +14,8 @@ from typing import Any, Final, assert_never
 
 import orjson
 
+from isocenter.services.archive.ports import Added, InstanceRecord
+from isocenter.services.archive.ports import Outcome as AddOutcome
 from isocenter.services.forwarding.queue import (
     ClaimedForward,
     Delivered,
@@ -25,8 +27,6 @@ from isocenter.services.forwarding.queue import (
     Released,
     RetryPolicy,
 )
-from isocenter.services.ports import Added, InstanceRecord
-from isocenter.services.ports import Outcome as AddOutcome
 from isocenter.services.rules.actions import ForwardPriority
 from isocenter.storage.sqlite_records import transaction
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.ports import StorageError
+from isocenter.services.archive.ports import StorageError
 from isocenter.storage.migrations import LATEST_VERSION, NewerIndexError
 from isocenter.storage.sqlite_backup import IndexFile
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from isocenter.services.archive.retention_rules import RetentionRule
-from isocenter.services.ports import IndexLook, RoomLook
+from isocenter.services.archive.ports import IndexLook, RoomLook
+from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.storage.keys import is_object_key
 from isocenter.storage.migrations import LATEST_VERSION, WrongFileError, schema_version
 from isocenter.storage.retention import find_candidates

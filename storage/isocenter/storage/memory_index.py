@@ -1,7 +1,7 @@
 """An index in plain dictionaries: for tests, and for an archive that nobody wants to keep.
 
 It is the reference for what every index answers: entities in a tree, what their objects say
-of them, and criteria judged one by one with `isocenter.services.index.matching`.  Faster is
+of them, and criteria judged one by one with `isocenter.services.archive.index.matching`.  Faster is
 not its business.
 """
 
@@ -27,11 +27,11 @@ from typing import Final, TypeVar
 import trio
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.index.attributes import ATTRIBUTES, BY_TAG, UNIQUE_KEY, Level
-from isocenter.services.index.matching import matches, matches_combined, normalize
-from isocenter.services.index.query import CombinedRange, Criterion, Query
-from isocenter.services.index.shown import Said, Statements
-from isocenter.services.ports import (
+from isocenter.services.archive.index.attributes import ATTRIBUTES, BY_TAG, UNIQUE_KEY, Level
+from isocenter.services.archive.index.matching import matches, matches_combined, normalize
+from isocenter.services.archive.index.query import CombinedRange, Criterion, Query
+from isocenter.services.archive.index.shown_values import Said, Statements
+from isocenter.services.archive.ports import (
     Added,
     IndexStatistics,
     InstanceRecord,
@@ -148,7 +148,7 @@ def _stored_instance(record: InstanceRecord) -> StoredInstance:
 
 
 class MemoryIndex:
-    """An `isocenter.services.ports.Index` that lasts as long as the process.
+    """An `isocenter.services.archive.ports.Index` that lasts as long as the process.
 
     No method awaits anything between its first and its last change.
 

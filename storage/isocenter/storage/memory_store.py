@@ -10,7 +10,7 @@ from typing import Final, Self
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.ports import StagedObject, StorageError
+from isocenter.services.archive.ports import StagedObject, StorageError
 from isocenter.storage.keys import check_object_key
 
 _KEYS_PER_BLOCK: Final = 1000

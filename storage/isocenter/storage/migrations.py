@@ -2,7 +2,7 @@
 
 A change of the schema is a new `Migration` at the end of `MIGRATIONS`; each runs
 in a transaction of its own and leaves a line in ``schema_version``.  The text is
-written out, not generated from `isocenter.services.index.attributes`: what an old file
+written out, not generated from `isocenter.services.archive.index.attributes`: what an old file
 holds must not depend on what the program knows today.
 
 How the tables are read:
@@ -10,7 +10,7 @@ How the tables are read:
 * A missing value is ``''``; all DICOM values are text, several joined by a backslash.
 * ``irregular`` is 1 where some value of the row cannot be compared as it stands (see
   `isocenter.storage.query_sql`); such rows are few and have an index of their own.
-* ``patient_name_key`` and its like hold the name as `isocenter.services.index.matching`
+* ``patient_name_key`` and its like hold the name as `isocenter.services.archive.index.matching`
   compares it.
 * One Series Instance UID in two studies is two series: an instance stays in the study that
   its data set names.

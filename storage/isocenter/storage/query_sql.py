@@ -1,9 +1,9 @@
-"""`isocenter.services.index.query.Query` as SQL for the tables of `isocenter.storage.migrations`.
+"""`isocenter.services.archive.index.query.Query` as SQL for the tables of `isocenter.storage.migrations`.
 
 An entity (patient, study, series) has statements, one for each set of values that differs
 (`isocenter.storage.migrations`); it matches when one of them does, which `DISTINCT` tells once.
 
-What a query means is said once, in plain Python, by `isocenter.services.index.matching`; this
+What a query means is said once, in plain Python, by `isocenter.services.archive.index.matching`; this
 module only makes it fast, and hands to Python what SQL cannot compare.  A row whose
 values all look the way `matching.normalize` leaves them is *regular*: equality, ranges
 and GLOB on its columns give the reference's answers, and use an index.  Any other row
@@ -33,9 +33,9 @@ from typing import Any, Final, assert_never
 import orjson
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.index import matching
-from isocenter.services.index.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
-from isocenter.services.index.query import (
+from isocenter.services.archive.index import matching
+from isocenter.services.archive.index.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
+from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
     EmptyValue,

@@ -10,7 +10,7 @@ from typing import Final, Self
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.ports import StorageError
+from isocenter.services.archive.ports import StorageError
 from isocenter.storage.held import BUFFER_BYTES, BufferPool
 
 #: Linux: take only what is in the page cache, never wait for the disk.
@@ -57,13 +57,13 @@ class FileReader:
         return cls(descriptor, size, limiter, pool)
 
     async def read(self, offset: int, length: int) -> bytes:
-        """See `isocenter.services.ports.ObjectReader.read`."""
+        """See `isocenter.services.archive.ports.ObjectReader.read`."""
         piece = bytearray(self._length(offset, length))
         count = await self._fill(memoryview(piece), offset)
         return bytes(piece) if count == len(piece) else bytes(piece[:count])
 
     async def view(self, offset: int, length: int) -> Buffer:
-        """See `isocenter.services.ports.ObjectReader.view`; at most `BUFFER_BYTES` at once.
+        """See `isocenter.services.archive.ports.ObjectReader.view`; at most `BUFFER_BYTES` at once.
 
         Fresh memory costs more than reading what is cached: the buffer is used again.
         """

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from isocenter.services.archive.holds import StudyHold
-from isocenter.services.archive.retention import Candidate
-from isocenter.services.archive.retention_rules import RetentionRule
+from isocenter.services.archive.deletion.holds import StudyHold
+from isocenter.services.archive.retention.rules import RetentionRule
+from isocenter.services.archive.retention.service import Candidate
 from isocenter.storage.query_sql import sound
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import transaction
@@ -70,7 +70,7 @@ _CANDIDATES: Final = """
 
 
 class SqliteRetention:
-    """See `isocenter.services.archive.retention.RetentionBook`."""
+    """See `isocenter.services.archive.retention.service.RetentionBook`."""
 
     def __init__(self, index: SqliteIndex) -> None:
         self._index = index
@@ -87,7 +87,7 @@ class SqliteRetention:
 
 
 class SqliteHolds:
-    """See `isocenter.services.archive.holds.Holds`."""
+    """See `isocenter.services.archive.deletion.holds.Holds`."""
 
     def __init__(self, index: SqliteIndex) -> None:
         self._index = index

@@ -1,7 +1,7 @@
 """Fetching the answers to a query: what is shown of entities whose objects say different things.
 
 Nearly every patient, study and series has one statement: then an answer is one row.  Where
-there are more, all of them are read and `isocenter.services.index.shown` takes its choice.
+there are more, all of them are read and `isocenter.services.archive.index.shown_values` takes its choice.
 """
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
@@ -12,9 +12,9 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from isocenter.services.index.attributes import BY_TAG, UNIQUE_KEY, Level
-from isocenter.services.index.query import CombinedRange, Criterion, Query
-from isocenter.services.index.shown import Said, Statements
+from isocenter.services.archive.index.attributes import BY_TAG, UNIQUE_KEY, Level
+from isocenter.services.archive.index.query import CombinedRange, Criterion, Query
+from isocenter.services.archive.index.shown_values import Said, Statements
 from isocenter.storage.query_sql import TABLE, answer
 
 _LEVELS: Final = tuple(Level)

@@ -15,8 +15,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.backup.source import OBJECTS, TRASH, IndexedFile
-from isocenter.services.ports import StorageError
+from isocenter.services.archive.backup.source import OBJECTS, TRASH, IndexedFile
+from isocenter.services.archive.ports import StorageError
 from isocenter.storage.migrations import LATEST_VERSION, WrongFileError, schema_version
 from isocenter.storage.sqlite_connection import BUSY_TIMEOUT_SECONDS, storage_error
 
@@ -31,7 +31,7 @@ _IN_TRASH: Final = "FROM trash WHERE state IN ('leaving', 'kept', 'returning')"
 
 
 class IndexFile:
-    """The index in one SQLite file, for `isocenter.services.backup`; every method blocks."""
+    """The index in one SQLite file, for `isocenter.services.archive.backup`; every method blocks."""
 
     latest_version = LATEST_VERSION
 

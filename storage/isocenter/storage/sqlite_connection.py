@@ -20,7 +20,7 @@ import aiosqlite
 import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
-from isocenter.services.ports import StorageError
+from isocenter.services.archive.ports import StorageError
 from isocenter.storage.migrations import WrongFileError, migrate, schema_version
 from isocenter.storage.plan_statistics import write_statistics
 

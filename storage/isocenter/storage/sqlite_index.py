@@ -1,4 +1,4 @@
-"""The index in one SQLite file: `isocenter.services.ports.Index` over aiosqlite and trio-asyncio.
+"""The index in one SQLite file: `isocenter.services.archive.ports.Index` over aiosqlite and trio-asyncio.
 
 One connection writes, a few read; in WAL mode neither waits for the other.  A find
 first gathers the row numbers of all its matches, eight bytes each, and then fetches
@@ -27,8 +27,8 @@ import orjson
 import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
-from isocenter.services.index.query import Query
-from isocenter.services.ports import (
+from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.ports import (
     Added,
     Index,
     IndexStatistics,
@@ -113,7 +113,7 @@ class _Pool:
 
 
 class SqliteIndex:
-    """See `isocenter.services.ports.Index`; made by `open_sqlite_index`.
+    """See `isocenter.services.archive.ports.Index`; made by `open_sqlite_index`.
 
     Cancelling `add`, `remove` or `clear` while it waits for its turn does nothing; once
     its transaction has begun it is brought to its end, which takes milliseconds.
@@ -141,40 +141,40 @@ class SqliteIndex:
         replace: bool = False,
         one_patient: bool = False,
     ) -> Sequence[Added]:
-        """See `isocenter.services.ports.Index.add`; one hop, one transaction."""
+        """See `isocenter.services.archive.ports.Index.add`; one hop, one transaction."""
         return await self.write(add_records, records, replace, self.beside_add, one_patient)
 
     async def remove(self, sop_instance_uids: Sequence[str]) -> None:
-        """See `isocenter.services.ports.Index.remove`; one hop, one transaction."""
+        """See `isocenter.services.archive.ports.Index.remove`; one hop, one transaction."""
         await self.write(remove_records, sop_instance_uids)
 
     async def get(self, sop_instance_uids: Sequence[str]) -> Mapping[str, StoredInstance]:
-        """See `isocenter.services.ports.Index.get`."""
+        """See `isocenter.services.archive.ports.Index.get`."""
         return await self.read(get_records, sop_instance_uids)
 
     async def records(self, sop_instance_uids: Sequence[str]) -> Mapping[str, InstanceRecord]:
-        """See `isocenter.services.ports.Index.records`."""
+        """See `isocenter.services.archive.ports.Index.records`."""
         return await self.read(get_whole_records, sop_instance_uids)
 
     @asynccontextmanager
     async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
-        """See `isocenter.services.ports.Index.find`."""
+        """See `isocenter.services.archive.ports.Index.find`."""
         yield _Blocks(self._readers, compile_keys(query), Answers(query).fetch)
 
     @asynccontextmanager
     async def instances(
         self, query: Query | None = None
     ) -> AsyncIterator[AsyncIterator[Sequence[StoredInstance]]]:
-        """See `isocenter.services.ports.Index.instances`."""
+        """See `isocenter.services.archive.ports.Index.instances`."""
         keys = ALL_INSTANCE_KEYS if query is None else compile_instance_keys(query)
         yield _Blocks(self._readers, keys, _fetch_instances)
 
     async def statistics(self) -> IndexStatistics:
-        """See `isocenter.services.ports.Index.statistics`; takes the same time for any size."""
+        """See `isocenter.services.archive.ports.Index.statistics`; takes the same time for any size."""
         return await self.read(read_statistics)
 
     async def probe(self) -> None:
-        """See `isocenter.services.ports.Index.probe`."""
+        """See `isocenter.services.archive.ports.Index.probe`."""
         await self.write(probe_records)
 
     async def check(self) -> list[str]:
@@ -194,7 +194,7 @@ class SqliteIndex:
 
     @asynccontextmanager
     async def rebuilding(self) -> AsyncIterator[Index]:
-        """See `isocenter.services.ports.Index.rebuilding`.
+        """See `isocenter.services.archive.ports.Index.rebuilding`.
 
         What is built lies beside this one as ``….rebuilding`` until it is taken over, in one
         transaction; other tables of the database are left alone.

@@ -22,9 +22,9 @@ from typing import Final
 import orjson
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.index.attributes import Attribute, Level
-from isocenter.services.index.matching import normalize
-from isocenter.services.ports import (
+from isocenter.services.archive.index.attributes import Attribute, Level
+from isocenter.services.archive.index.matching import normalize
+from isocenter.services.archive.ports import (
     Added,
     IndexStatistics,
     InstanceRecord,
@@ -522,7 +522,7 @@ def add_records(
     beside: Sequence[BesideAdd] = (),
     one_patient: bool = False,
 ) -> list[Added]:
-    """`isocenter.services.ports.Index.add`, as one transaction."""
+    """`isocenter.services.archive.ports.Index.add`, as one transaction."""
     with transaction(connection):
         known = _places(connection, [record.sop_instance_uid for record in records])
         work = _Transaction(connection)
@@ -573,7 +573,7 @@ def _forget(connection: sqlite3.Connection, row: _Row, differences: Differences)
 
 
 def remove_records(connection: sqlite3.Connection, uids: Sequence[str]) -> None:
-    """`isocenter.services.ports.Index.remove`, as one transaction."""
+    """`isocenter.services.archive.ports.Index.remove`, as one transaction."""
     with transaction(connection):
         remove_within(connection, uids)
 
@@ -590,7 +590,7 @@ def remove_within(connection: sqlite3.Connection, uids: Sequence[str]) -> list[S
 
 
 def get_records(connection: sqlite3.Connection, uids: Sequence[str]) -> dict[str, StoredInstance]:
-    """`isocenter.services.ports.Index.get`."""
+    """`isocenter.services.archive.ports.Index.get`."""
     rows = _rows(connection, _SELECT_INSTANCES, uids)
     return {uid: stored_instance(row) for uid, row in rows.items()}
 
@@ -598,12 +598,12 @@ def get_records(connection: sqlite3.Connection, uids: Sequence[str]) -> dict[str
 def get_whole_records(
     connection: sqlite3.Connection, uids: Sequence[str]
 ) -> dict[str, InstanceRecord]:
-    """`isocenter.services.ports.Index.records`."""
+    """`isocenter.services.archive.ports.Index.records`."""
     return {uid: _record(row) for uid, row in _rows(connection, _SELECT_RECORDS, uids).items()}
 
 
 def read_statistics(connection: sqlite3.Connection) -> IndexStatistics:
-    """`isocenter.services.ports.Index.statistics`.
+    """`isocenter.services.archive.ports.Index.statistics`.
 
     Raises:
         StorageError: the one row is gone.
@@ -634,7 +634,7 @@ RECORD_TABLES: Final = (
 
 
 def probe_records(connection: sqlite3.Connection) -> None:
-    """`isocenter.services.ports.Index.probe`: a page is written, with what was in it."""
+    """`isocenter.services.archive.ports.Index.probe`: a page is written, with what was in it."""
     with transaction(connection):
         connection.execute("UPDATE totals SET size = size")
 

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.ports import StorageError
+from isocenter.services.archive.ports import StorageError
 from isocenter.storage.files import OUT_OF_RESOURCES, Files
 from isocenter.storage.held import BLOCK_BYTES, BufferPool, Held
 from isocenter.storage.keys import is_object_key

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import Final
 
-from isocenter.services.archive.deletion import DeletedStudy, DeletionCause
+from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
+from isocenter.services.archive.ports import Added, InstanceRecord, Outcome
 from isocenter.services.events.completion import (
     Complete,
     CompletionRules,
@@ -40,7 +41,6 @@ from isocenter.services.events.event import (
 )
 from isocenter.services.mpps.step import MODALITY as STEP_MODALITY
 from isocenter.services.mpps.step import STATION_AE_TITLE, PerformedStep, StepState
-from isocenter.services.ports import Added, InstanceRecord, Outcome
 from isocenter.storage.events import insert_event, insert_events
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import STUDY_AS_SAID_LAST, transaction

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import time
 from typing import Any, Final
 
-from isocenter.services.archive.deletion import DeletionCause
-from isocenter.services.archive.trash import (
+from isocenter.services.archive.deletion.ports import (
     DeletionRecord,
     DeletionRefusedError,
     DeletionRow,
@@ -21,8 +20,9 @@ from isocenter.services.archive.trash import (
     TrashState,
     TrashStatistics,
 )
+from isocenter.services.archive.deletion.records import DeletionCause
+from isocenter.services.archive.ports import Added, InstanceRecord, StoredInstance
 from isocenter.services.events.event import InstancesRestored
-from isocenter.services.ports import Added, InstanceRecord, StoredInstance
 from isocenter.storage.deletion import BesideDelete, delete_within
 from isocenter.storage.events import insert_events
 from isocenter.storage.query_sql import sound
@@ -59,7 +59,7 @@ _GIVEN_UP: Final = "it was deleted before it was sent"
 
 
 class SqliteTrash:
-    """See `isocenter.services.archive.trash.TrashBook`.
+    """See `isocenter.services.archive.deletion.ports.TrashBook`.
 
     Args:
         beside_delete: called in the transactions that delete, with what they have deleted.

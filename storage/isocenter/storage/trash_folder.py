@@ -1,4 +1,4 @@
-"""Deleted objects as files: `isocenter.services.archive.trash.TrashFiles`.
+"""Deleted objects as files: `isocenter.services.archive.deletion.ports.TrashFiles`.
 
 One folder for each deletion, beside that of the objects and on the same file system::
 
@@ -29,7 +29,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from isocenter.services.archive.trash import TrashContent
+from isocenter.services.archive.deletion.ports import TrashContent
 from isocenter.storage.files import FILE_MODE
 from isocenter.storage.filesystem import KEYS_PER_BLOCK, FileStore
 from isocenter.storage.keys import check_object_key, is_key_part, is_object_key
@@ -48,7 +48,7 @@ _T = TypeVar("_T")
 
 
 class TrashFolder:
-    """See `isocenter.services.archive.trash.TrashFiles`; *store* has the objects."""
+    """See `isocenter.services.archive.deletion.ports.TrashFiles`; *store* has the objects."""
 
     def __init__(self, store: FileStore) -> None:
         self._store = store

@@ -20,10 +20,10 @@ import orjson
 
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.archive.index.matching import is_wild, normalize, range_bounds
+from isocenter.services.archive.index.query import Match, Range, SingleValue
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.events.event import WorklistChanged
-from isocenter.services.index.matching import is_wild, normalize, range_bounds
-from isocenter.services.index.query import Match, Range, SingleValue
 from isocenter.services.mpps.step import PerformedStep, StepState
 from isocenter.services.worklist.entry import (
     ACCESSION_NUMBER,

@@ -36,9 +36,9 @@ from isocenter.services.archive.archive import (
     StoreOutcome,
     StoreResult,
 )
-from isocenter.services.archive.naming import NamingScheme, distinct_key
+from isocenter.services.archive.object_keys import NamingScheme, distinct_key
+from isocenter.services.archive.ports import DuplicatePolicy, StorageError
 from isocenter.services.dicom.uids import UidRule
-from isocenter.services.ports import DuplicatePolicy, StorageError
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import (

@@ -13,21 +13,21 @@ import pytest
 import trio
 
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.deleting import (
+from isocenter.services.archive.deletion.ports import DeletionRefusedError, Obstacles, TrashChoice
+from isocenter.services.archive.deletion.service import (
     Happened,
     NotPermittedError,
     Requester,
     Trash,
     What,
 )
-from isocenter.services.archive.maintenance import reindex, verify
-from isocenter.services.archive.trash import DeletionRefusedError, Obstacles, TrashChoice
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import Criterion, Query, SingleValue
+from isocenter.services.archive.ports import DuplicatePolicy
+from isocenter.services.archive.verification import reindex, verify
 from isocenter.services.commitment.transaction import Reference
 from isocenter.services.events.completion import CompletionRules
-from isocenter.services.index.attributes import Level
-from isocenter.services.index.query import Criterion, Query, SingleValue
 from isocenter.services.policy.permissions import Action, Resource
-from isocenter.services.ports import DuplicatePolicy
 from isocenter.storage.commitment_transactions import SqliteCommitments
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index

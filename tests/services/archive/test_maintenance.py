@@ -18,7 +18,16 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.maintenance import (
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.object_keys import distinct_key
+from isocenter.services.archive.ports import (
+    DuplicatePolicy,
+    InstanceRecord,
+    OtherPatientPolicy,
+    StorageError,
+)
+from isocenter.services.archive.verification import (
     Findings,
     ImportedFile,
     ImportOutcome,
@@ -29,17 +38,8 @@ from isocenter.services.archive.maintenance import (
     reindex,
     verify,
 )
-from isocenter.services.archive.naming import distinct_key
 from isocenter.services.dicom.file_recognition import HEAD_BYTES
 from isocenter.services.dicom.uid_registry import MEDIA_STORAGE_DIRECTORY
-from isocenter.services.index.attributes import Level
-from isocenter.services.index.query import Query
-from isocenter.services.ports import (
-    DuplicatePolicy,
-    InstanceRecord,
-    OtherPatientPolicy,
-    StorageError,
-)
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_index import MemoryIndex

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.services.archive.naming import (
+from isocenter.services.archive.object_keys import (
     NamingScheme,
     can_be_named,
     distinct_key,

@@ -9,9 +9,9 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from isocenter.services.archive.archive import Archive, StoreError
-from isocenter.services.index.attributes import Level
-from isocenter.services.index.query import Criterion, Query, SingleValue
-from isocenter.services.ports import DuplicatePolicy, Index, OtherPatientPolicy
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import Criterion, Query, SingleValue
+from isocenter.services.archive.ports import DuplicatePolicy, Index, OtherPatientPolicy
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore

@@ -10,15 +10,15 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.archive.deletion import DeletionCause
-from isocenter.services.archive.retention import keep_to
-from isocenter.services.archive.retention_rules import (
+from isocenter.services.archive.deletion.records import DeletionCause
+from isocenter.services.archive.retention.last_use import WRITE_SECONDS, UseRecorder
+from isocenter.services.archive.retention.rules import (
     RetentionFault,
     RetentionRule,
     RetentionRulesKind,
     parse_retention_rule,
 )
-from isocenter.services.archive.use import WRITE_SECONDS, UseRecorder
+from isocenter.services.archive.retention.service import keep_to
 from isocenter.services.notices import Caller, InstancesSent
 from isocenter.storage.retention import SqliteRetention
 from services.archive.test_deleting import ask_for_commitment, events, place, queue, write

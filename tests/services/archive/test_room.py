@@ -12,9 +12,9 @@ import trio
 import trio.testing
 
 from isocenter.services.archive.archive import ROOM_BYTES, Archive, StoreError
-from isocenter.services.archive.ingest import OUT_OF_RESOURCES
-from isocenter.services.archive.room import Room, warn_early
-from isocenter.services.ports import StorageError
+from isocenter.services.archive.capacity import Room, warn_early
+from isocenter.services.archive.object_scan import OUT_OF_RESOURCES
+from isocenter.services.archive.ports import StorageError
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import data_set, keys_of, receive, store

@@ -12,8 +12,8 @@ import trio
 import trio.testing
 
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.importing import import_directory
-from isocenter.services.archive.scrubbing import SECONDS_A_DAY, Pass, scrub
+from isocenter.services.archive.file_import import import_directory
+from isocenter.services.archive.scrubber import SECONDS_A_DAY, Pass, scrub
 from isocenter.services.notices import Notice, Notices, ObjectDamaged
 from isocenter.services.system.exclusive_task import LOOK_SECONDS, on_duty
 from isocenter.storage.filesystem import open_file_store

@@ -9,8 +9,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.archive.deleting import Happened, What
-from isocenter.services.archive.deletion import DeletedStudy, DeletionCause
+from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
+from isocenter.services.archive.deletion.service import Happened, What
 from isocenter.services.audit.deleting import objects_deleted, recorder_of
 from isocenter.services.audit.events import Here
 from isocenter.services.audit.messages import AuditSource, to_xml

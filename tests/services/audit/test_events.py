@@ -20,7 +20,8 @@ from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.deletion import DeletedStudy, DeletionCause
+from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
+from isocenter.services.archive.index.query import Level
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
@@ -34,7 +35,6 @@ from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.errors import OperationError
-from isocenter.services.index.query import Level
 from isocenter.services.net.tls.contexts import TlsFiles, server_context
 from isocenter.services.notices import (
     AccessDenied,

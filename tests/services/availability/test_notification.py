@@ -13,6 +13,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     InstanceAvailabilityNotification,
 )
 
+from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.association.peer import Peer
 from isocenter.services.availability.notification import (
     CONTEXTS,
@@ -22,7 +23,6 @@ from isocenter.services.availability.notification import (
     notify,
 )
 from isocenter.services.client import open_association
-from isocenter.services.ports import StoredInstance
 from support.outcomes import outcome
 from support.ports import free_port
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from isocenter.services.archive.backup.repository import BackupFolder, Generation
+from isocenter.services.archive.backup.restoration import Restoring
 from isocenter.services.audit.verifying import verify as verify_trail
-from isocenter.services.backup.folder import BackupFolder, Generation
-from isocenter.services.backup.restoring import Restoring
 from isocenter.services.cli import main
 from services.archive_support import uid
 from services.cli_support import write_object

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from isocenter.services.archive.retention_rules import RetentionRule
+from isocenter.services.archive.ports import RoomLook
+from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.checkup.room import judge_room
 from isocenter.services.diagnosis import Severity
-from isocenter.services.ports import RoomLook
 from isocenter.services.settings.loading import Settings, load_settings
 from isocenter.storage.looking import look_at_room
 from isocenter.storage.sqlite_index import open_sqlite_index

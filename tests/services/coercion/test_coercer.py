@@ -34,8 +34,8 @@ from isocenter.engine.dataset import (
     write_file_meta,
 )
 from isocenter.engine.limits import Limits
-from isocenter.services.coercion import head as coercion_head
-from isocenter.services.coercion.coercer import (
+from isocenter.services.archive.coercion import head as coercion_head
+from isocenter.services.archive.coercion.coercer import (
     MAX_HEAD,
     Coercer,
     CoercionError,
@@ -45,7 +45,7 @@ from isocenter.services.coercion.coercer import (
     SetValue,
     check_edit,
 )
-from isocenter.services.index.record import MAX_TEXT_LENGTH
+from isocenter.services.archive.index.extraction import MAX_TEXT_LENGTH
 
 # What pydicom has to say of its own test files.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")

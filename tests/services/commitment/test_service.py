@@ -19,6 +19,7 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.client import open_association
@@ -42,7 +43,6 @@ from isocenter.services.normalized.event_reports import (
 from isocenter.services.normalized.operations import act
 from isocenter.services.normalized.reports import ClaimedReport, NewReport
 from isocenter.services.notices import CommitmentDone, Notice, Notices
-from isocenter.services.ports import StorageError
 from isocenter.storage.commitment_transactions import SqliteCommitments
 from isocenter.storage.event_reports import SqliteReports, release_claims
 from isocenter.storage.filesystem import open_file_store

@@ -13,8 +13,8 @@ from pydicom._uid_dict import UID_dictionary
 from isocenter.engine.items import ProposedContext, RoleSelection, UserInformation
 from isocenter.engine.pdu import AssociateRequest
 from isocenter.services import composition
+from isocenter.services.archive.index.attributes import ATTRIBUTES
 from isocenter.services.association.service_registry import COMMON_STATUSES, Service
-from isocenter.services.index.attributes import ATTRIBUTES
 from isocenter.services.settings.loading import load_settings
 from support.processes import isocenter_command
 from support.raw import raw_peer

@@ -30,6 +30,9 @@ from isocenter.engine.dimse.messages import (
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import composition
+from isocenter.services.archive.index.query import Level
+from isocenter.services.archive.ports import StorageError
+from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import COMMON_STATUSES, Registry
@@ -41,11 +44,8 @@ from isocenter.services.commitment.transaction import (
 )
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.index.query import Level
 from isocenter.services.mpps.step import MPPS, MPPS_RETRIEVE
-from isocenter.services.ports import StorageError
 from isocenter.services.query_retrieve.identifier import build_identifier
-from isocenter.services.rules.evaluation import Rules
 from isocenter.services.rules.parsing import parse_rule
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.worklist.entry import MODALITY_WORKLIST_FIND

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trio
 
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.events import delivery as delivery_module
 from isocenter.services.events.consumer import Consumer, PythonFunction, Webhook
 from isocenter.services.events.delivery import (
@@ -23,7 +24,6 @@ from isocenter.services.events.delivery import (
     retry_in,
 )
 from isocenter.services.events.event import Event, Kind
-from isocenter.services.ports import StorageError
 from isocenter.storage.event_desk import EventDesk
 from isocenter.storage.events import SqliteOutbox, insert_events
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index

@@ -20,6 +20,13 @@ from isocenter.engine.dimse.messages import CStoreRequest, response_to
 from isocenter.engine.driving import parts_of
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import (
+    InstanceRecord,
+    ObjectReader,
+    StorageError,
+    StoredInstance,
+)
+from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
@@ -38,9 +45,7 @@ from isocenter.services.notices import (
     Notices,
     TransferBegun,
 )
-from isocenter.services.ports import InstanceRecord, ObjectReader, StorageError, StoredInstance
 from isocenter.services.rules.actions import Route
-from isocenter.services.rules.evaluation import Rules
 from isocenter.services.settings.loading import load_settings
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.forwarding import SqliteForwards

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.hl7 import rejected as rejected_module
 from isocenter.services.hl7.intake import OrderIntake
 from isocenter.services.hl7.mllp import MessageReceived, MessageTooLong
@@ -18,7 +19,6 @@ from isocenter.services.hl7.rejected import RejectFolder, name_of
 from isocenter.services.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.notices import Notice, Notices, OrderMessageAnswered
-from isocenter.services.ports import StorageError
 from isocenter.services.worklist.entry import EntryKey, EntryState, Put, StoredEntry, Worklist
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
 from isocenter.storage.worklist import SqliteWorklist

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.services.index.matching import (
+from isocenter.services.archive.index.matching import (
     is_wild,
     matches,
     matches_combined,
@@ -18,7 +18,7 @@ from isocenter.services.index.matching import (
     values_of,
     wildcard_match,
 )
-from isocenter.services.index.query import (
+from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
     EmptyValue,

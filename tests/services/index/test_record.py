@@ -14,8 +14,8 @@ from isocenter.engine.dataset import (
     ScannedValue,
     write_data_set,
 )
-from isocenter.services.index.attributes import STORED_TAGS
-from isocenter.services.index.record import (
+from isocenter.services.archive.index.attributes import STORED_TAGS
+from isocenter.services.archive.index.extraction import (
     MAX_ITEMS,
     MAX_TEXT_LENGTH,
     SCANNED_SEQUENCES,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from isocenter.services.index.query import CombinedRange, Criterion, EmptyValue, SingleValue
-from isocenter.services.index.shown import Said, Statements
+from isocenter.services.archive.index.query import CombinedRange, Criterion, EmptyValue, SingleValue
+from isocenter.services.archive.index.shown_values import Said, Statements
 
 NAME, BIRTH_DATE, BIRTH_TIME = 0x00100010, 0x00100030, 0x00100032
 

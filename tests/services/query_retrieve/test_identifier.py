@@ -14,9 +14,9 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.index.attributes import Level
-from isocenter.services.index.matching import matches
-from isocenter.services.index.query import (
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.matching import matches
+from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
     EmptyValue,

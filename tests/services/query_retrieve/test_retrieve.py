@@ -20,6 +20,8 @@ from isocenter.engine.errors import AssociationAbortedError, AssociationError
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.index.query import Level
+from isocenter.services.archive.ports import ObjectReader, StorageError, StoredInstance
 from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
@@ -32,8 +34,6 @@ from isocenter.services.client import (
     open_association,
 )
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.index.query import Level
-from isocenter.services.ports import ObjectReader, StorageError, StoredInstance
 from isocenter.services.query_retrieve.get import Get
 from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.query_retrieve.move import Move

@@ -30,10 +30,10 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive.archive import Archive, StoreError
-from isocenter.services.archive.maintenance import reindex, verify
-from isocenter.services.archive.naming import NamingScheme
-from isocenter.services.ports import Added, DuplicatePolicy, InstanceRecord
-from isocenter.services.rules.evaluation import Rules
+from isocenter.services.archive.object_keys import NamingScheme
+from isocenter.services.archive.ports import Added, DuplicatePolicy, InstanceRecord
+from isocenter.services.archive.rules.evaluation import Rules
+from isocenter.services.archive.verification import reindex, verify
 from isocenter.services.rules.parsing import parse_rule
 from isocenter.services.store import Storage
 from isocenter.storage.filesystem import open_file_store

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.services.coercion.coercer import MapValue, RemoveAttribute, SetValue
+from isocenter.services.archive.coercion.coercer import MapValue, RemoveAttribute, SetValue
+from isocenter.services.archive.rules.conditions import Condition, Sender
+from isocenter.services.archive.rules.evaluation import Decision, Rules
 from isocenter.services.rules.actions import ForwardPriority, Route
-from isocenter.services.rules.conditions import Condition, Sender
-from isocenter.services.rules.evaluation import Decision, Rules
 from isocenter.services.rules.parsing import RuleFault, RuleKind, RulesKind, parse_rule
 from isocenter.services.settings.loading import SettingsError, load_settings, show
 

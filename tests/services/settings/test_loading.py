@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocenter.engine.limits import DEFAULT_LIMITS
-from isocenter.services.archive.naming import NamingScheme
+from isocenter.services.archive.object_keys import NamingScheme
+from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.composition import server_limits_of
 from isocenter.services.net.tls.contexts import ClientCertificates
-from isocenter.services.ports import DuplicatePolicy
 from isocenter.services.settings.loading import (
     SETTINGS,
     LogLevel,

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.ports import StorageError
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.worklist import watching
 from isocenter.services.worklist.entry import Entry, EntryState, Put
 from isocenter.services.worklist.keys import Keys

@@ -27,10 +27,12 @@ from isocenter.engine.dataset import (
     write_file_meta,
 )
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.services.archive.alert import StorageAlert
-from isocenter.services.archive.budget import MemoryBudget
+from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.committer import Committer, StoreOutcome, StoreResult
-from isocenter.services.archive.ingest import (
+from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.memory_budget import MemoryBudget
+from isocenter.services.archive.object_keys import NamingScheme, sop_instance_uid_of
+from isocenter.services.archive.object_scan import (
     CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,
     ObjectScan,
@@ -38,11 +40,7 @@ from isocenter.services.archive.ingest import (
     breaks_the_rules,
     check_command,
 )
-from isocenter.services.archive.naming import NamingScheme, sop_instance_uid_of
-from isocenter.services.archive.room import Room
-from isocenter.services.dicom.uids import UidRule
-from isocenter.services.index.query import Query
-from isocenter.services.ports import (
+from isocenter.services.archive.ports import (
     DuplicatePolicy,
     Index,
     IndexStatistics,
@@ -54,11 +52,13 @@ from isocenter.services.ports import (
     StorageError,
     StoredInstance,
 )
-from isocenter.services.rules.conditions import Place, Sender
-from isocenter.services.rules.evaluation import NO_RULES, NOTHING_DECIDED
+from isocenter.services.archive.rules.conditions import Place, Sender
+from isocenter.services.archive.rules.evaluation import NO_RULES, NOTHING_DECIDED
+from isocenter.services.archive.storage_alert import StorageAlert
+from isocenter.services.dicom.uids import UidRule
 
 if TYPE_CHECKING:
-    from isocenter.services.rules.coercing import Coercion
+    from isocenter.services.archive.rules.arrival_coercion import Coercion
 
 __all__ = ["Archive", "Ingest", "StoreError", "StoreOutcome", "StoreResult"]
 
@@ -333,7 +333,7 @@ class Ingest:
         self._coercion: Coercion | None = None
         if self._rules.may_coerce(sender, sop_class_uid):
             # Coercion takes long to import, and few need it.
-            from isocenter.services.rules.coercing import Coercion
+            from isocenter.services.archive.rules.arrival_coercion import Coercion
 
             self._coercion = Coercion(
                 self._rules,

@@ -21,8 +21,8 @@ from typing import Final, assert_never
 import trio
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.archive.alert import StorageAlert
-from isocenter.services.archive.ingest import (
+from isocenter.services.archive.object_keys import distinct_key
+from isocenter.services.archive.object_scan import (
     COERCION_OF_DATA_ELEMENTS,
     DATA_SET_DOES_NOT_MATCH,
     DUPLICATE_SOP_INSTANCE,
@@ -32,8 +32,7 @@ from isocenter.services.archive.ingest import (
     OtherPatientError,
     StoreError,
 )
-from isocenter.services.archive.naming import distinct_key
-from isocenter.services.ports import (
+from isocenter.services.archive.ports import (
     Added,
     DuplicatePolicy,
     Index,
@@ -46,6 +45,7 @@ from isocenter.services.ports import (
     StorageError,
     StoredInstance,
 )
+from isocenter.services.archive.storage_alert import StorageAlert
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from isocenter.engine.negotiation import (
 )
 from isocenter.engine.pdu import AssociateReject, AssociateRequest
 from isocenter.engine.quick import dataclass
-from isocenter.services.index.matching import wildcard_match
+from isocenter.services.archive.index.matching import wildcard_match
 from isocenter.services.net.tls.contexts import PeerIdentity, owns_ae_title
 
 NO_REASON_GIVEN: Final = AssociateReject(1, 1, 1)

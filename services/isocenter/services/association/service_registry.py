@@ -28,13 +28,13 @@ from isocenter.engine.driving import refusal_of
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.engine.quick import dataclass
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.operation import Operation
 from isocenter.services.dicom.uids import names_an_instance
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import AccessDenied
 from isocenter.services.policy.errors import PolicyError
 from isocenter.services.policy.permissions import OPERATIONS
-from isocenter.services.ports import StorageError
 
 log = logging.getLogger("isocenter.operation")
 

@@ -15,7 +15,7 @@ from typing import assert_never
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.archive.deleting import Happened, Recorder, What
+from isocenter.services.archive.deletion.service import Happened, Recorder, What
 from isocenter.services.audit.codes import EventId
 from isocenter.services.audit.events import Here, instances_deleted
 from isocenter.services.audit.messages import Action, AuditMessage

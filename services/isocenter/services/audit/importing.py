@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.archive.importing import ImportedFile
+from isocenter.services.archive.file_import import ImportedFile
 from isocenter.services.audit.events import Patient, instances_imported
 from isocenter.services.audit.opening import PATIENT_ID, PATIENT_NAME, here_of, record_now
 from isocenter.services.settings.loading import Settings

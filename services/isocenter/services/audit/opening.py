@@ -11,6 +11,8 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import Criterion, Query, ValueList
 from isocenter.services.association.peer import Peer
 from isocenter.services.audit.auditor import (
     Auditor,
@@ -26,8 +28,6 @@ from isocenter.services.audit.events import Here, Patient
 from isocenter.services.audit.messages import AuditMessage, AuditSource
 from isocenter.services.audit.trail import Trail, TrailError, read_key
 from isocenter.services.concurrency import Broadcast
-from isocenter.services.index.attributes import Level
-from isocenter.services.index.query import Criterion, Query, ValueList
 from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
 from isocenter.services.settings.loading import OnAuditFailure, Settings

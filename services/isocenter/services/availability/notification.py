@@ -15,12 +15,12 @@ from pydicom.uid import generate_uid
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, WritableElement, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.mpps.step import MPPS
 from isocenter.services.normalized.operations import Answer, create
 from isocenter.services.normalized.reports import REPORT_LIMITS
-from isocenter.services.ports import StoredInstance
 
 INSTANCE_AVAILABILITY_NOTIFICATION: Final = "1.2.840.10008.5.1.4.33"
 

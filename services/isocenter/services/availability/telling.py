@@ -12,15 +12,15 @@ import trio
 from isocenter.engine.dimse.status import describe_status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
+from isocenter.services.archive.index.query import Criterion, Query, SingleValue
+from isocenter.services.archive.ports import StorageError, StoredInstance
 from isocenter.services.association.peer import Peer
 from isocenter.services.availability.notification import CONTEXTS, notifications_of, notify
 from isocenter.services.client import ClientAssociation, Context
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.events.event import StoredEvent
 from isocenter.services.events.targets import DeliveryError
-from isocenter.services.index.attributes import UNIQUE_KEY, Level
-from isocenter.services.index.query import Criterion, Query, SingleValue
-from isocenter.services.ports import StorageError, StoredInstance
 
 log = logging.getLogger("isocenter.events")
 

@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from isocenter.engine.dimse.status import StatusClass, classify, describe_status
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import diagnosis
+from isocenter.services.archive.index.attributes import Level
 from isocenter.services.checkup.examined import Examined, Tell
 from isocenter.services.checkup.negotiating import associate
 from isocenter.services.checkup.reaching import Way
@@ -19,7 +20,6 @@ from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.index.attributes import Level
 from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.query_retrieve.matches import Matches
 

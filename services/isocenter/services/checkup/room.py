@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.archive.room import reserve_of
+from isocenter.services.archive.capacity import reserve_of
+from isocenter.services.archive.ports import RoomLook
 from isocenter.services.checkup.examined import Examined
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
-from isocenter.services.ports import RoomLook
 from isocenter.services.settings.loading import Settings
 
 #: So early it is said that the disk fills.

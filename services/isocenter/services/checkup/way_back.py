@@ -17,6 +17,7 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.quick import dataclass
+from isocenter.services.archive.index.attributes import Level
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import serve_on
@@ -34,7 +35,6 @@ from isocenter.services.client import (
 from isocenter.services.diagnosis import Finding, Side, error
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.index.attributes import Level
 from isocenter.services.net.listeners import Bind, open_listener
 from isocenter.services.notices import (
     AssociationEstablished,

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.services.archive.backup.creation import make_backup
+from isocenter.services.archive.backup.manifest import BackupError, Manifest
+from isocenter.services.archive.backup.private_keys import read_passphrase
+from isocenter.services.archive.backup.repository import BackupFolder, Generation
+from isocenter.services.archive.backup.verification import verify_backup
 from isocenter.services.audit.events import restricted_function_used
 from isocenter.services.audit.opening import here_of, record_now
-from isocenter.services.backup.folder import BackupFolder, Generation
-from isocenter.services.backup.keys import read_passphrase
-from isocenter.services.backup.lists import BackupError, Manifest
-from isocenter.services.backup.making import make_backup
-from isocenter.services.backup.verifying import verify_backup
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, program_version
 from isocenter.services.cli.common import UsageError, add_output_options, whole_number
 from isocenter.services.cli.db import (

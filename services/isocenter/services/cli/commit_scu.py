@@ -10,6 +10,7 @@ from typing import Final
 import orjson
 
 from isocenter.engine.errors import AssociationError
+from isocenter.services.archive.index.attributes import Level
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import (
@@ -36,7 +37,6 @@ from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.index.attributes import Level
 from isocenter.services.net.listeners import Bind
 from isocenter.services.query_retrieve.identifier import build_identifier
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.deleting import Adopted
-from isocenter.services.archive.maintenance import (
+from isocenter.services.archive.deletion.service import Adopted
+from isocenter.services.archive.verification import (
     Findings,
     Progress,
     VerifyReport,

@@ -6,8 +6,10 @@ import argparse
 from typing import Final
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.archive.deleting import Plan, Requester, Trash
-from isocenter.services.archive.trash import DeletionRefusedError
+from isocenter.services.archive.deletion.ports import DeletionRefusedError
+from isocenter.services.archive.deletion.service import Plan, Requester, Trash
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import Query
 from isocenter.services.audit.opening import here_of
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.asking import is_confirmed
@@ -17,8 +19,6 @@ from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.trashing import counted, opened_trash, shown_until
 from isocenter.services.dicom.uids import UidRule
-from isocenter.services.index.attributes import Level
-from isocenter.services.index.query import Query
 from isocenter.services.query_retrieve.identifier import (
     IdentifierError,
     Root,

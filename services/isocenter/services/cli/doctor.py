@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from isocenter.services import composition
-from isocenter.services.archive.maintenance import Progress, verify
+from isocenter.services.archive.verification import Progress, verify
 from isocenter.services.association.peer import Peer
 from isocenter.services.checkup.archive import judge_look, judge_report
 from isocenter.services.checkup.examined import Examined

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.engine.dataset import DataSetError
+from isocenter.services.archive.index.attributes import BY_KEYWORD, Level
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_network_options, whole_number
 from isocenter.services.cli.match_output import MatchWriter, extract, output_to, writer_of
@@ -15,7 +16,6 @@ from isocenter.services.cli.query_options import Request, add_query_options, req
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation
 from isocenter.services.errors import OperationError
-from isocenter.services.index.attributes import BY_KEYWORD, Level
 from isocenter.services.query_retrieve.identifier import read_identifier
 from isocenter.services.worklist.client import RETURN_KEYS
 

@@ -20,6 +20,7 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     is_safe_uid,
 )
+from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import add_network_options
 from isocenter.services.cli.query_options import MODELS, Request, add_query_options, requests_of
@@ -36,7 +37,6 @@ from isocenter.services.cli.transfer_syntaxes import (
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
-from isocenter.services.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.service_classes.storage.object_folder import ReceivedCounts
 
 DESCRIPTION: Final = """\

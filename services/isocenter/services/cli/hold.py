@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.archive.holds import StudyHold
+from isocenter.services.archive.deletion.holds import StudyHold
 from isocenter.services.audit.opening import here_of
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_output_options

@@ -6,7 +6,7 @@ import argparse
 from typing import Final
 
 from isocenter.services import composition
-from isocenter.services.archive.maintenance import ImportedFile, ImportReport, import_directory
+from isocenter.services.archive.verification import ImportedFile, ImportReport, import_directory
 from isocenter.services.audit.importing import ImportAudit
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import add_output_options, check_paths

@@ -15,9 +15,9 @@ from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
 )
+from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.cli.common import UsageError
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.query_retrieve.identifier import (
     KeySyntaxError,
     build_identifier,

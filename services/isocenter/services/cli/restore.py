@@ -13,15 +13,20 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition
-from isocenter.services.archive.maintenance import verify
+from isocenter.services.archive.backup.manifest import BackupError
+from isocenter.services.archive.backup.private_keys import read_passphrase
+from isocenter.services.archive.backup.repository import BackupFolder, Generation
+from isocenter.services.archive.backup.restoration import (
+    Place,
+    RestoreReport,
+    Restoring,
+    move_aside,
+)
+from isocenter.services.archive.verification import verify
 from isocenter.services.audit.events import restricted_function_used
 from isocenter.services.audit.opening import here_of, is_kept, record_now
 from isocenter.services.audit.trail import TrailError, read_key
 from isocenter.services.audit.verifying import verify as verify_trail
-from isocenter.services.backup.folder import BackupFolder, Generation
-from isocenter.services.backup.keys import read_passphrase
-from isocenter.services.backup.lists import BackupError
-from isocenter.services.backup.restoring import Place, RestoreReport, Restoring, move_aside
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.backup import Shown
 from isocenter.services.cli.common import UsageError, add_output_options

@@ -8,8 +8,8 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.archive.retention import planned
-from isocenter.services.archive.retention_rules import RetentionRule
+from isocenter.services.archive.retention.rules import RetentionRule
+from isocenter.services.archive.retention.service import planned
 from isocenter.services.cli import EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_output_options
 from isocenter.services.cli.db import add_archive_options, archive_settings, size_text

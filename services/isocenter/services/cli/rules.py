@@ -9,7 +9,10 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.archive.ingest import ObjectScan
+from isocenter.services.archive.object_scan import ObjectScan
+from isocenter.services.archive.rules.arrival_coercion import Coercion
+from isocenter.services.archive.rules.conditions import Sender
+from isocenter.services.archive.rules.evaluation import Decision, Rule, Rules
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_output_options, ae_title
 from isocenter.services.cli.match_output import prepare_stdout, print_table, shown
@@ -17,9 +20,6 @@ from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.dicom.objects import DicomObject, NotDicom
 from isocenter.services.errors import OperationError
-from isocenter.services.rules.coercing import Coercion
-from isocenter.services.rules.conditions import Sender
-from isocenter.services.rules.evaluation import Decision, Rule, Rules
 from isocenter.services.rules.parsing import table_of_edit
 from isocenter.services.settings.loading import Settings, SettingsError, load_settings
 

@@ -20,10 +20,11 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition
+from isocenter.services.archive.backup.restore_mark import check_not_restoring
+from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.server import Record, Server, serve_on
 from isocenter.services.audit.collector import Protocol
 from isocenter.services.audit.opening import open_audit, stop_when_failed
-from isocenter.services.backup.mark import check_not_restoring
 from isocenter.services.capture import CaptureFolder
 from isocenter.services.certificates.authority import CA_FOLDER
 from isocenter.services.certificates.expiry import renew_daily, warn, warn_daily
@@ -40,7 +41,6 @@ from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_control_of, rejected_callers_of
 from isocenter.services.reloading import Reloader
-from isocenter.services.rules.evaluation import Rules
 from isocenter.services.settings.loading import (
     Settings,
     SettingsError,

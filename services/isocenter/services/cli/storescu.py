@@ -26,6 +26,7 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.association import AssociationTask
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_network_options, check_paths
@@ -41,7 +42,6 @@ from isocenter.services.cli.transfer_syntaxes import (
 from isocenter.services.client import ClientAssociation, Context, plan_associations
 from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
-from isocenter.services.ports import StorageError
 from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer
 
 DESCRIPTION: Final = """\

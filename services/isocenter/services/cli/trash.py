@@ -8,8 +8,8 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.archive.deleting import Requester, Restored, Trash
-from isocenter.services.archive.trash import DeletionRow, TrashChoice
+from isocenter.services.archive.deletion.ports import DeletionRow, TrashChoice
+from isocenter.services.archive.deletion.service import Requester, Restored, Trash
 from isocenter.services.audit.opening import here_of
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.asking import is_confirmed

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from isocenter.services import composition
-from isocenter.services.archive.deleting import Trash
+from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.checkup.machine import user_name
 from isocenter.services.cli.common import UsageError
 from isocenter.services.settings.loading import Settings

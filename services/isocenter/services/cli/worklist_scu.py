@@ -14,6 +14,7 @@ import orjson
 
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.archive.index.matching import is_range_comparable, normalize
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_network_options, ae_title, whole_number
 from isocenter.services.cli.match_output import (
@@ -26,7 +27,6 @@ from isocenter.services.cli.match_output import (
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.client import ClientAssociation
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.index.matching import is_range_comparable, normalize
 from isocenter.services.query_retrieve.identifier import build_identifier, parse_key
 from isocenter.services.worklist.client import (
     CONTEXTS,

@@ -20,6 +20,7 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.engine.quick import dataclass
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
@@ -48,7 +49,6 @@ from isocenter.services.normalized.event_reports import CLAIM_SECONDS, LOOK_SECO
 from isocenter.services.normalized.operations import read_attribute_list
 from isocenter.services.normalized.reports import ClaimedReport, NewReport
 from isocenter.services.notices import CommitmentDone, Notices
-from isocenter.services.ports import StorageError
 from isocenter.services.query_retrieve.models import IDENTIFIER_SYNTAXES
 
 log = logging.getLogger("isocenter.commitment")

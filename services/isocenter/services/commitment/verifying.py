@@ -14,8 +14,8 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import StorageError, StoredInstance
 from isocenter.services.commitment.transaction import FailureReason, Reference
-from isocenter.services.ports import StorageError, StoredInstance
 
 log = logging.getLogger("isocenter.commitment")
 

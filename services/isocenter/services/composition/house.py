@@ -8,11 +8,11 @@ from pathlib import Path
 import trio
 
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.emptying import look_after
-from isocenter.services.archive.retention import keep_to
-from isocenter.services.archive.room import warn_early
-from isocenter.services.archive.scrubbing import scrub
-from isocenter.services.archive.use import UseRecorder
+from isocenter.services.archive.capacity import warn_early
+from isocenter.services.archive.deletion.trash_upkeep import look_after
+from isocenter.services.archive.retention.last_use import UseRecorder
+from isocenter.services.archive.retention.service import keep_to
+from isocenter.services.archive.scrubber import scrub
 from isocenter.services.composition.archive import trash_of
 from isocenter.services.composition.workflow import worklist_of
 from isocenter.services.notices import Notices

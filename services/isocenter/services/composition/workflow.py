@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
@@ -30,7 +31,6 @@ from isocenter.services.mpps.service import PerformedSteps, retrieve_steps
 from isocenter.services.net.listeners import Bind
 from isocenter.services.normalized.event_reports import Reporter, RetryPolicy
 from isocenter.services.notices import Notices
-from isocenter.services.rules.evaluation import Rules
 from isocenter.services.settings.loading import Settings
 from isocenter.services.store import Storage
 from isocenter.services.system.exclusive_task import on_duty

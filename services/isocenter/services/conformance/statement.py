@@ -27,17 +27,17 @@ from isocenter.engine.uid import (
     IMPLEMENTATION_VERSION_NAME,
     VERIFICATION,
 )
+from isocenter.services.archive.index.attributes import ATTRIBUTES, Level
+from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.service_registry import COMMON_STATUSES, Registry, Statuses
 from isocenter.services.availability.notification import INSTANCE_AVAILABILITY_NOTIFICATION
 from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, name_of
 from isocenter.services.events.consumer import Availability
-from isocenter.services.index.attributes import ATTRIBUTES, Level
 from isocenter.services.mpps.step import MPPS, MPPS_NOTIFICATION, MPPS_RETRIEVE
 from isocenter.services.query_retrieve.identifier_keys import vr_of
 from isocenter.services.query_retrieve.models import FIND_ROOTS, GET_ROOTS, MOVE_ROOTS
-from isocenter.services.rules.evaluation import Rules
 from isocenter.services.settings.loading import Settings
 from isocenter.services.worklist.entry import (
     ACCESSION_NUMBER,

@@ -22,12 +22,12 @@ from isocenter.engine.dataset import (
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.quick import dataclass
+from isocenter.services.archive.ports import ObjectReader, StoredInstance
 from isocenter.services.dicom.uid_registry import (
     MEDIA_STORAGE_DIRECTORY,
     is_known_for_no_objects,
     name_of,
 )
-from isocenter.services.ports import ObjectReader, StoredInstance
 
 #: What is read first, to learn what a file is: the File Meta Information, and the data set up
 #: to the SOP Instance UID, have less than a tenth of it in real files.  Most CT and MR

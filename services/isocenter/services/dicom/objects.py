@@ -38,6 +38,7 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     UNCOMPRESSED,
 )
+from isocenter.services.archive.ports import ObjectReader, StoredInstance
 from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,
     CompressionWatch,
@@ -47,7 +48,6 @@ from isocenter.services.dicom.file_recognition import (
     has_header_of,
     identify,
 )
-from isocenter.services.ports import ObjectReader, StoredInstance
 
 log = logging.getLogger("isocenter.objects")
 

@@ -15,6 +15,7 @@ from typing import Final
 
 import trio
 
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.events.consumer import Consumer
 from isocenter.services.events.event import StoredEvent
 from isocenter.services.events.outbox import Lane, Outbox
@@ -25,7 +26,6 @@ from isocenter.services.events.targets import (
     TellAvailability,
     opened,
 )
-from isocenter.services.ports import StorageError
 
 log = logging.getLogger("isocenter.events")
 

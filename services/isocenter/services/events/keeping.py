@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from isocenter.services import notices
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.events.completion import CompletionRules
 from isocenter.services.events.consumer import Consumer
 from isocenter.services.events.delivery import ConsumerDelivery
@@ -32,7 +33,6 @@ from isocenter.services.notices import (
     Notices,
     PerformedStepChanged,
 )
-from isocenter.services.ports import StorageError
 
 log = logging.getLogger("isocenter.events")
 

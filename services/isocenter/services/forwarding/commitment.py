@@ -18,6 +18,7 @@ from isocenter.engine.dimse.messages import NEventReportRequest, NEventReportRes
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, IsocenterError
 from isocenter.engine.negotiation import Offer
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.operation import Operation, Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service, Statuses
@@ -32,7 +33,6 @@ from isocenter.services.commitment.transaction import (
 from isocenter.services.errors import OperationError
 from isocenter.services.forwarding.queue import ForwardQueue, RetryPolicy
 from isocenter.services.normalized.operations import act
-from isocenter.services.ports import StorageError
 
 log = logging.getLogger("isocenter.forward")
 

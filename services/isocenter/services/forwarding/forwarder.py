@@ -16,13 +16,13 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.deletion import DeletionCause
+from isocenter.services.archive.deletion.records import DeletionCause
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.peer import Peer
 from isocenter.services.forwarding.commitment import CommitmentAsker
 from isocenter.services.forwarding.queue import ForwardQueue
 from isocenter.services.forwarding.sending import SendingParts, Visit
 from isocenter.services.notices import ForwardQueueSeen, InstancesDeleted
-from isocenter.services.ports import StorageError
 
 log = logging.getLogger("isocenter.forward")
 

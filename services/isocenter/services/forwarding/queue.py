@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.archive.deletion import Deletion
+from isocenter.services.archive.deletion.records import Deletion
 from isocenter.services.commitment.transaction import Reference
 from isocenter.services.rules.actions import ForwardPriority
 

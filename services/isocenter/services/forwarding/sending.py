@@ -16,6 +16,7 @@ from isocenter.engine.dimse.status import ServiceClass, StatusClass, classify, d
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import StorageError, StoredInstance
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.destination_slots import Place, Places
 from isocenter.services.association.peer import Peer
@@ -39,7 +40,6 @@ from isocenter.services.notices import (
     Notices,
     TransferBegun,
 )
-from isocenter.services.ports import StorageError, StoredInstance
 from isocenter.services.rules.actions import ForwardPriority
 from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer, send_object
 

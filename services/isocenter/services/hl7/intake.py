@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.hl7.acknowledgement import Outcome, acknowledgement
 from isocenter.services.hl7.faults import (
     APPLICATION_INTERNAL_ERROR,
@@ -35,7 +36,6 @@ from isocenter.services.hl7.segments import Message, header_of, read_message
 from isocenter.services.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.notices import Notices, OrderMessageAnswered
-from isocenter.services.ports import StorageError
 from isocenter.services.worklist.entry import (
     Entry,
     EntryKey,

@@ -24,13 +24,13 @@ from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.negotiation import PresentationContext
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.peer import Peer
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.normalized.reports import REPORT_LIMITS, ClaimedReport, ReportQueue
-from isocenter.services.ports import StorageError
 
 log = logging.getLogger("isocenter.reports")
 

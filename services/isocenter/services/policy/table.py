@@ -12,7 +12,7 @@ import orjson
 
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import is_uid
-from isocenter.services.index.matching import wildcard_match
+from isocenter.services.archive.index.matching import wildcard_match
 from isocenter.services.net.addresses import is_network, is_within
 from isocenter.services.net.tls.contexts import PeerIdentity
 from isocenter.services.policy.errors import PolicyError

@@ -8,10 +8,10 @@ from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.operation import Operation
 from isocenter.services.errors import OperationError
-from isocenter.services.ports import StoredInstance
 from isocenter.services.query_retrieve.models import (
     GET_ROOTS,
     QueryOptions,

@@ -29,15 +29,18 @@ from isocenter.engine.dataset import (
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.quick import dataclass
-from isocenter.services.dicom.element_values import (
-    NUMBER_VRS,
-    character_set_of,
-    choose_character_set,
-    decode_text,
+from isocenter.services.archive.index.attributes import (
+    BY_TAG,
+    REQUEST_ATTRIBUTES,
+    UNIQUE_KEY,
+    Level,
 )
-from isocenter.services.index.attributes import BY_TAG, REQUEST_ATTRIBUTES, UNIQUE_KEY, Level
-from isocenter.services.index.matching import items_of
-from isocenter.services.index.query import (
+from isocenter.services.archive.index.extraction import (
+    REQUEST_ATTRIBUTES_SEQUENCE,
+    SCANNED_SEQUENCES,
+)
+from isocenter.services.archive.index.matching import items_of
+from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
     Match,
@@ -46,7 +49,12 @@ from isocenter.services.index.query import (
     SingleValue,
     ValueList,
 )
-from isocenter.services.index.record import REQUEST_ATTRIBUTES_SEQUENCE, SCANNED_SEQUENCES
+from isocenter.services.dicom.element_values import (
+    NUMBER_VRS,
+    character_set_of,
+    choose_character_set,
+    decode_text,
+)
 from isocenter.services.query_retrieve.identifier_keys import (
     SPECIFIC_CHARACTER_SET,
     KeySyntaxError,

@@ -37,6 +37,7 @@ from isocenter.engine.dataset.inflate import Inflater
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.services.archive.index.attributes import Level
 from isocenter.services.dicom.element_values import (
     CHARACTER_SET_VRS,
     NUMBER_VRS,
@@ -44,7 +45,6 @@ from isocenter.services.dicom.element_values import (
     encode_numbers,
     encode_text,
 )
-from isocenter.services.index.attributes import Level
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052

@@ -14,14 +14,7 @@ from isocenter.engine.dataset import Element, Encoding
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.dicom.element_values import (
-    NUMBER_VRS,
-    decode_numbers,
-    decode_text,
-    encode_text,
-)
-from isocenter.services.dicom.element_values import encode_numbers as _encode_numbers
-from isocenter.services.index.matching import (
+from isocenter.services.archive.index.matching import (
     RANGE_VRS,
     is_range_comparable,
     is_wild,
@@ -29,7 +22,7 @@ from isocenter.services.index.matching import (
     range_bounds,
     values_of,
 )
-from isocenter.services.index.query import (
+from isocenter.services.archive.index.query import (
     CombinedRange,
     EmptyValue,
     Match,
@@ -38,6 +31,13 @@ from isocenter.services.index.query import (
     ValueList,
     WildCard,
 )
+from isocenter.services.dicom.element_values import (
+    NUMBER_VRS,
+    decode_numbers,
+    decode_text,
+    encode_text,
+)
+from isocenter.services.dicom.element_values import encode_numbers as _encode_numbers
 from isocenter.services.query_retrieve.identifier_keys import SPECIFIC_CHARACTER_SET, vr_of
 
 #: Identifier does not match SOP Class (PS3.4 Tables C.4-1 to C.4-3, K.4-1).

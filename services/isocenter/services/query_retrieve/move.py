@@ -14,6 +14,7 @@ from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.errors import AssociationError, IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.destination_slots import LOOK_SECONDS, Place, Places
 from isocenter.services.association.operation import Operation
@@ -21,7 +22,6 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.client import Connector, Context, plan_associations
 from isocenter.services.errors import OperationError
-from isocenter.services.ports import StoredInstance
 from isocenter.services.query_retrieve.models import (
     MOVE_ROOTS,
     QueryOptions,

@@ -22,15 +22,15 @@ from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.quick import dataclass
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.index.query import Query, SingleValue, ValueList
+from isocenter.services.archive.ports import StorageError, StoredInstance
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import OperationError
-from isocenter.services.index.query import Query, SingleValue, ValueList
 from isocenter.services.notices import InstancesSent, RetrieveFailed, TransferBegun
-from isocenter.services.ports import StorageError, StoredInstance
 from isocenter.services.transfer import send_object
 
 log = logging.getLogger("isocenter.retrieve")

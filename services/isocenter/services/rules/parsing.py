@@ -11,13 +11,19 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.quick import dataclass
+from isocenter.services.archive.rules.conditions import (
+    CALLED_AE,
+    CALLING_AE,
+    FIELDS,
+    Condition,
+    Place,
+)
+from isocenter.services.archive.rules.evaluation import LAST_OF_HEAD, Rule
 from isocenter.services.rules.actions import ForwardPriority, Route
-from isocenter.services.rules.conditions import CALLED_AE, CALLING_AE, FIELDS, Condition, Place
-from isocenter.services.rules.evaluation import LAST_OF_HEAD, Rule
 from isocenter.services.settings import kinds
 
 if TYPE_CHECKING:
-    from isocenter.services.coercion.edits import Edit
+    from isocenter.services.archive.coercion.edits import Edit
 
 #: Rules of one configuration: each is looked at for each object.
 MAX_RULES: Final = 100
@@ -213,7 +219,7 @@ def _edits(raw: object, fault: Callable[[str], RuleFault]) -> tuple[Edit, ...]:
         return ()
     if not isinstance(raw, list):
         raise fault('coerce must be a list of tables: [{ set = "0008,0080", value = "X" }]')
-    from isocenter.services.coercion.edits import check_edit
+    from isocenter.services.archive.coercion.edits import check_edit
 
     edits = []
     for number, table in enumerate(raw, 1):
@@ -227,7 +233,7 @@ def _edits(raw: object, fault: Callable[[str], RuleFault]) -> tuple[Edit, ...]:
 
 
 def _edit(table: object) -> Edit:
-    from isocenter.services.coercion.edits import MapValue, RemoveAttribute, SetValue
+    from isocenter.services.archive.coercion.edits import MapValue, RemoveAttribute, SetValue
 
     match table:
         case {"set": str(name), "value": str(value), **rest} if not rest:
@@ -336,7 +342,7 @@ def _table_of(rule: Rule) -> dict[str, object]:
 
 def table_of_edit(edit: Edit) -> dict[str, object]:
     """As ``coerce`` has it; the first pair says what is done to which attribute."""
-    from isocenter.services.coercion.edits import RemoveAttribute, SetValue
+    from isocenter.services.archive.coercion.edits import RemoveAttribute, SetValue
 
     tag = f"{edit.tag >> 16:04x},{edit.tag & 0xFFFF:04x}"
     if isinstance(edit, SetValue):

@@ -20,8 +20,8 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
+from isocenter.services.archive.index.matching import is_range_comparable, normalize, values_of
 from isocenter.services.dicom.attribute_list import AttributeList, text_of
-from isocenter.services.index.matching import is_range_comparable, normalize, values_of
 from isocenter.services.settings.kinds import is_ae_title
 from isocenter.services.worklist.keys import (
     SCHEDULED_STEPS,

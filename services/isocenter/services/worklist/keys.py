@@ -1,7 +1,7 @@
 """The identifier of a worklist query as keys, and what they mean for an entry (PS3.4 K.2.2, K.4).
 
 Every attribute may be a matching key, at any depth; how each is compared is said by
-`isocenter.services.index.matching`.  Scheduled Procedure Step Start Date and Time are one point in
+`isocenter.services.archive.index.matching`.  Scheduled Procedure Step Start Date and Time are one point in
 time where both are given and one is a range (remark in Table K.6-1).
 """
 
@@ -25,6 +25,8 @@ from isocenter.engine.dataset import (
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.quick import dataclass
+from isocenter.services.archive.index.matching import matches_combined, matches_text
+from isocenter.services.archive.index.query import CombinedRange, Match
 from isocenter.services.dicom.attribute_list import AttributeList, items_of
 from isocenter.services.dicom.element_values import (
     CHARACTER_SET_VRS,
@@ -33,8 +35,6 @@ from isocenter.services.dicom.element_values import (
     decode_numbers,
     decode_text,
 )
-from isocenter.services.index.matching import matches_combined, matches_text
-from isocenter.services.index.query import CombinedRange, Match
 from isocenter.services.query_retrieve.identifier_keys import (
     DICTIONARY_SEQUENCES,
     SPECIFIC_CHARACTER_SET,

@@ -16,8 +16,8 @@ from uuid import UUID, uuid5
 
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.archive.index.matching import normalize
 from isocenter.services.dicom.attribute_list import AttributeList, items_of, text_of
-from isocenter.services.index.matching import normalize
 from isocenter.services.query_retrieve.identifier_keys import (
     KeySyntaxError,
     build_identifier,

@@ -19,7 +19,7 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
-from isocenter.services.ports import StorageError
+from isocenter.services.archive.ports import StorageError
 from isocenter.services.worklist.entry import (
     FOLDER_SOURCE,
     Entry,

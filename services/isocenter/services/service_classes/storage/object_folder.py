@@ -13,7 +13,7 @@ from typing import Final
 from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.quick import dataclass
-from isocenter.services.archive.naming import name_of_uid
+from isocenter.services.archive.object_keys import name_of_uid
 from isocenter.services.association.operation import Operation
 from isocenter.services.errors import OperationError, has_failed
 from isocenter.services.service_classes.storage.object_receiver import (

@@ -20,7 +20,7 @@ from isocenter.engine.dimse.messages import CStoreRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Role
 from isocenter.engine.uid import is_safe_uid
-from isocenter.services.archive.naming import can_be_named, name_of_uid
+from isocenter.services.archive.object_keys import can_be_named, name_of_uid
 from isocenter.services.association.operation import Operation
 from isocenter.services.errors import OperationError
 

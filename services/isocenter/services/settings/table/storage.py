@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.archive.naming import NamingScheme
+from isocenter.services.archive.object_keys import NamingScheme
+from isocenter.services.archive.ports import DuplicatePolicy, OtherPatientPolicy
 from isocenter.services.dicom.uids import UidRule
-from isocenter.services.ports import DuplicatePolicy, OtherPatientPolicy
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.spec import COUNT, MIB, setting
 

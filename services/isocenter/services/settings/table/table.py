@@ -9,9 +9,9 @@ from typing import Final
 
 from isocenter.engine.limits import Limits
 from isocenter.engine.quick import dataclass
-from isocenter.services.archive.retention_rules import RetentionRule, RetentionRulesKind
+from isocenter.services.archive.retention.rules import RetentionRule, RetentionRulesKind
+from isocenter.services.archive.rules.evaluation import Rule
 from isocenter.services.association.peer import Peer, PeerKind
-from isocenter.services.rules.evaluation import Rule
 from isocenter.services.rules.parsing import RulesKind
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.access import AccessSettings, IdentitySettings, TlsSettings

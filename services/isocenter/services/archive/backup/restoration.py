@@ -1,0 +1,363 @@
+"""Bringing an archive back from a backup, into a folder where nothing is.
+
+Nothing is touched before everything that can be known is known: that the backup is whole by its
+sums and sizes, that this program can use it, that there is room, that the passphrase opens the
+keys.  A file gets its name when its bytes are those of the backup and on stable storage; the
+index comes last.  Until then a mark in the folder keeps servers out, and the same restore goes on
+where it was cut short.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import field
+from pathlib import Path
+from typing import Final
+
+import orjson
+import trio
+
+from isocenter.engine.quick import dataclass
+from isocenter.services.archive.backup import private_keys as keys
+from isocenter.services.archive.backup.creation import INDEX_NAME, Progress
+from isocenter.services.archive.backup.manifest import BackupError, Entry, KeptKey, Manifest
+from isocenter.services.archive.backup.parallel import Blocks, each
+from isocenter.services.archive.backup.repository import BackupFolder, Generation, digest_of
+from isocenter.services.archive.backup.restore_mark import RESTORING
+from isocenter.services.archive.backup.source import OBJECTS, TRASH, IndexFile
+from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.system.private_files import (
+    PRIVATE_DIRECTORY,
+    PRIVATE_FILE,
+    give_to_owner_of,
+    make_private_directory,
+    sync_directory,
+    write_file,
+)
+
+_STAGING: Final = "staging"
+_PIECE: Final = 1 << 20
+#: Files that are looked at between two signs of life.
+_LOOKS: Final = 512
+#: Left free, so that the archive can start.
+_SPARE_BYTES: Final = 64 << 20
+#: Where nothing of an archive lies; file systems make such folders by themselves.
+_NOTHING: Final = frozenset({"lost+found", "lock"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an archive is restored to.
+
+    Attributes:
+        data_dir: its data directory.
+        audit: where its audit trail belongs.
+    """
+
+    data_dir: Path
+    audit: Path
+
+    def of(self, path: str) -> Path:
+        """Where a file of the backup belongs."""
+        first, _, rest = path.partition("/")
+        return self.audit / rest if first == "audit" else self.data_dir / path
+
+
+@dataclass(slots=True)
+class RestoreReport:
+    """What was done.
+
+    Attributes:
+        files, size: that were written.
+        skipped: that were there from before the restore was cut short.
+        missing: what the backup has lost (with *is_incomplete* only).
+        keys: private keys that are to be put back by hand.
+    """
+
+    files: int = 0
+    size: int = 0
+    skipped: int = 0
+    missing: Findings = field(default_factory=Findings)
+    keys: list[KeptKey] = field(default_factory=list)
+
+
+class Restoring:
+    """One restore, in steps: `check`, which changes nothing, and `run`.
+
+    Args:
+        index: opens an index file.
+        passphrase: opens the keys in the backup; None: they stay there.
+        is_incomplete: go on without what the backup has lost.
+        may_replace: what is there does not matter; the caller moves it aside before `run`.
+    """
+
+    def __init__(
+        self,
+        folder: BackupFolder,
+        generation: Generation,
+        place: Place,
+        *,
+        index: Callable[[Path], IndexFile],
+        passphrase: bytes | None = None,
+        is_incomplete: bool = False,
+        may_replace: bool = False,
+        progress: Progress = lambda what, done, total: None,
+    ) -> None:
+        self._folder = folder
+        self._generation = generation
+        self._place = place
+        self._index = index
+        self._passphrase = passphrase
+        self._is_incomplete = is_incomplete
+        self._may_replace = may_replace
+        self._progress = progress
+        self._report = RestoreReport()
+        self._keys: list[tuple[str, bytes]] = []
+
+    async def check(self) -> Manifest:
+        """Everything that can be known before.
+
+        Raises:
+            BackupError: it cannot be restored, or not there; nothing was touched.
+        """
+        return await trio.to_thread.run_sync(self._check)
+
+    def _check(self) -> Manifest:
+        generation = self._generation
+        faults = generation.check_own_files()
+        if faults:
+            raise BackupError(
+                f"the backup {generation.name} is damaged: {faults[0]} (isocenter backup --verify "
+                "names everything); choose another one with --generation NAME"
+            )
+        manifest = generation.manifest()
+        latest = self._index(generation.index).latest_version
+        if manifest.schema_version > latest:
+            raise BackupError(
+                f"the backup is of a newer Isocenter ({manifest.program}, schema version "
+                f"{manifest.schema_version}; this program knows {latest}); use that version"
+            )
+        self._check_empty()
+        self._check_contents(manifest)
+        self._open_keys(manifest)
+        return manifest
+
+    @property
+    def _is_continued(self) -> bool:
+        try:
+            members = orjson.loads((self._place.data_dir / RESTORING).read_bytes())
+            return bool(members["generation"] == self._generation.name)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def _check_empty(self) -> None:
+        root = self._folder.root.resolve()
+        for place in {self._place.data_dir, self._place.audit}:
+            real = place.resolve()
+            if real == root or root in real.parents or real in root.parents:
+                raise BackupError(f"{place} and the backup {root} lie within each other")
+        if self._may_replace or self._is_continued:
+            return
+        for place in {self._place.data_dir, self._place.audit}:
+            try:
+                names = set(os.listdir(place)) - _NOTHING
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise BackupError(f"{place}: {error.strerror}") from error
+            if names:
+                raise BackupError(
+                    f"{place} is not empty ({min(names)!r}); restore into a new folder, or have "
+                    "what is there moved aside first with --replace"
+                )
+
+    def _check_contents(self, manifest: Manifest) -> None:
+        missing, first, needed = 0, "", manifest.index_size
+        for number, entry in enumerate(self._generation.entries()):
+            needed += entry.size
+            if not self._folder.has(entry):
+                missing += 1
+                first = first or entry.path
+            if number % _LOOKS == 0:
+                trio.from_thread.check_cancelled()
+                total = manifest.instances + manifest.trashed + manifest.files
+                trio.from_thread.run_sync(self._progress, "checking", number, total)
+        if missing and not self._is_incomplete:
+            raise BackupError(
+                f"{missing} files are missing in the backup, or are of wrong size (the first: "
+                f"{first}); choose another one with --generation NAME, or take what there is with "
+                "--incomplete"
+            )
+        if self._is_continued:
+            return  # some of it is there
+        free = shutil.disk_usage(_existing(self._place.data_dir)).free
+        if needed + _SPARE_BYTES > free:
+            raise BackupError(
+                f"no room: {self._place.data_dir} would need {needed} bytes, and {free} are free"
+            )
+
+    def _open_keys(self, manifest: Manifest) -> None:
+        for key in manifest.keys:
+            if key.kept != "encrypted" or self._passphrase is None:
+                self._report.keys.append(key)
+                continue
+            path = self._generation.keys / key.path
+            self._keys.append(
+                (key.path, keys.decrypted(key.path, path.read_bytes(), self._passphrase))
+            )
+
+    async def run(self) -> RestoreReport:
+        """Write everything; the caller holds the lock of the data directory.
+
+        Raises:
+            BackupError, OSError: it could not be finished; the same restore goes on later.
+        """
+        await trio.to_thread.run_sync(self._begin)
+        manifest = self._generation.manifest()
+        total = manifest.instances + manifest.trashed + manifest.files
+        done = 0
+        async for block in Blocks(self._generation.entries()):
+            await each(self._restore, block)
+            await trio.to_thread.run_sync(self._sync_folders, block)
+            done += len(block)
+            self._progress("restoring", done, total)
+        await trio.to_thread.run_sync(self._finish)
+        return self._report
+
+    def _begin(self) -> None:
+        data_dir = self._place.data_dir
+        for folder in (data_dir, self._place.audit, data_dir / "objects", data_dir / _STAGING):
+            make_private_directory(folder)
+            if folder != data_dir:
+                give_to_owner_of(data_dir, folder)
+        if (data_dir / "lock").exists():
+            give_to_owner_of(data_dir, data_dir / "lock")
+        mark = {"backup": str(self._folder.root), "generation": self._generation.name}
+        write_file(data_dir / RESTORING, orjson.dumps(mark), PRIVATE_FILE, replace=True)
+        for name in os.listdir(data_dir / _STAGING):  # of a restore that was cut short
+            with suppress(OSError):
+                (data_dir / _STAGING / name).unlink()
+
+    def _restore(self, entry: Entry) -> None:
+        target = self._place.of(entry.path)
+        with suppress(FileNotFoundError):
+            # Files of the archive change; those that were restored have not.
+            if entry.path.startswith((OBJECTS, TRASH)) and target.stat().st_size == entry.size:
+                self._report.skipped += 1
+                return
+        source = self._folder.path_of(entry.sha256)
+        if self._is_incomplete and not self._folder.has(entry):
+            self._report.missing.add(entry.path, "is not in the backup")
+            return
+        if not self._copy(source, target, entry.sha256):
+            if not self._is_incomplete:
+                raise BackupError(
+                    f"{entry.path} is damaged in the backup; choose another one with --generation "
+                    "NAME, or go on without it with --incomplete"
+                )
+            self._report.missing.add(entry.path, "is damaged in the backup")
+            return
+        self._report.files += 1
+        self._report.size += entry.size
+
+    def _copy(self, source: Path, target: Path, sha256: str) -> bool:
+        """Whether the content is what it should be; only then it has its name."""
+        # Renamed within one file system: the audit trail may lie on another one.
+        is_here = self._place.data_dir in target.parents
+        folder = self._place.data_dir / _STAGING if is_here else self._place.audit
+        staged = folder / f".restoring-{secrets.token_hex(8)}"
+        digest = hashlib.sha256()
+        try:
+            with source.open("rb", buffering=0) as file, staged.open("xb", buffering=0) as new:
+                os.chmod(staged, PRIVATE_FILE)
+                give_to_owner_of(self._place.data_dir, new.fileno())
+                while piece := file.read(_PIECE):
+                    digest.update(piece)
+                    view = memoryview(piece)
+                    while view:
+                        view = view[new.write(view) :]
+                os.fsync(new.fileno())
+            if digest.hexdigest() != sha256:
+                return False
+            self._make_folder(target.parent)
+            staged.replace(target)
+        except OSError as error:
+            what = "no room" if error.errno == errno.ENOSPC else error.strerror
+            raise BackupError(
+                f"{self._place.data_dir}: {what}; the same command goes on where it stopped"
+            ) from error
+        finally:
+            with suppress(FileNotFoundError):
+                staged.unlink()
+        return True
+
+    def _make_folder(self, folder: Path) -> None:
+        """And those above; an operator may be root, and the server somebody else."""
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            with suppress(FileExistsError):
+                folder.mkdir(mode=PRIVATE_DIRECTORY)
+                give_to_owner_of(self._place.data_dir, folder)
+
+    def _sync_folders(self, entries: Sequence[Entry]) -> None:
+        folders: set[Path] = set()
+        for entry in entries:
+            folder = self._place.of(entry.path).parent
+            while folder not in folders and folder.is_dir():
+                folders.add(folder)
+                if folder in (self._place.data_dir, self._place.audit):
+                    break
+                folder = folder.parent
+        for folder in sorted(folders):
+            sync_directory(folder)
+
+    def _finish(self) -> None:
+        data_dir = self._place.data_dir
+        for path, content in self._keys:
+            target = self._place.of(path)
+            self._make_folder(target.parent)
+            write_file(target, content, PRIVATE_FILE, replace=True)
+        index = self._generation.index
+        for name in (f"{INDEX_NAME}-wal", f"{INDEX_NAME}-shm"):
+            (data_dir / name).unlink(missing_ok=True)
+        if not self._copy(index, data_dir / INDEX_NAME, digest_of(index)):
+            raise BackupError(f"{index} changes while it is read")
+        sync_directory(data_dir)
+        (data_dir / RESTORING).unlink()
+        sync_directory(data_dir)
+
+
+def move_aside(place: Path, suffix: str) -> Path | None:
+    """Give what is at *place* another name; None: nothing is there.
+
+    Raises:
+        BackupError: it cannot be moved.
+    """
+    if not place.exists():
+        return None
+    aside = place.with_name(f"{place.name}.{suffix}")
+    try:
+        owner = place.stat()
+        place.rename(aside)
+        # What comes in its place belongs to whom it did.
+        place.mkdir(mode=PRIVATE_DIRECTORY)
+        if os.name == "posix" and os.geteuid() == 0:
+            os.chown(place, owner.st_uid, owner.st_gid)
+    except OSError as error:
+        raise BackupError(
+            f"{place} cannot be moved to {aside} ({error.strerror}); where it is a file system of "
+            "its own, move what is in it yourself"
+        ) from error
+    return aside
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,373 @@
+"""Edits of attributes, and what they make of the head of a data set.
+
+Standard: PS3.3 C.12.1.1.9 (Original Attributes Sequence), PS3.5 6.1, 6.2 (values).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final, assert_never
+
+from pydicom.config import RAISE
+from pydicom.valuerep import validate_value
+
+from isocenter.engine.dataset import IMPLICIT_LITTLE, Encoding, Reencoder, write_data_set
+from isocenter.engine.dataset.codec import HEADER_LENGTH, IMPLICIT_LITTLE_CODEC, codec_of
+from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.dataset.vr import ITEM, SEQUENCE_DELIMITATION, SPACE_PADDED_VRS
+from isocenter.engine.limits import Limits
+from isocenter.engine.quick import dataclass
+from isocenter.services.archive.coercion.head import (
+    ORIGINAL_ATTRIBUTES_SEQUENCE,
+    CoercionError,
+    Head,
+    HeadElement,
+)
+from isocenter.services.archive.index.extraction import (
+    MAX_TEXT_LENGTH,
+    SPECIFIC_CHARACTER_SET,
+    clean_text,
+)
+from isocenter.services.dicom.element_values import (
+    NUMBER_VRS,
+    UTF_8,
+    character_set_of,
+    decode_numbers,
+    decode_text,
+    encode_numbers,
+    encode_text,
+    strip_padding,
+)
+from isocenter.services.dicom.objects import vr_of as vr_with_creator
+from isocenter.services.query_retrieve.identifier_keys import vr_of
+
+MODIFIED_ATTRIBUTES_SEQUENCE: Final = 0x04000550
+ATTRIBUTE_MODIFICATION_DATETIME: Final = 0x04000562
+MODIFYING_SYSTEM: Final = 0x04000563
+SOURCE_OF_PREVIOUS_VALUES: Final = 0x04000564
+REASON_FOR_THE_ATTRIBUTE_MODIFICATION: Final = 0x04000565
+_COERCE: Final = b"COERCE"
+_TAG_LENGTH: Final = 4
+
+#: With another of these it would be another object, or its text would mean something else.
+_FIXED: Final = frozenset(
+    [
+        SPECIFIC_CHARACTER_SET,
+        0x00080016,  # SOP Class UID
+        0x00080018,  # SOP Instance UID
+        0x0020000D,  # Study Instance UID
+        0x0020000E,  # Series Instance UID
+        ORIGINAL_ATTRIBUTES_SEQUENCE,
+    ]
+)
+#: Before it are command sets, File Meta Information and directories (PS3.7, PS3.10).
+_FIRST_GROUP: Final = 0x0008
+_TEXT_VRS: Final = SPACE_PADDED_VRS | {"UI"}
+#: A backslash is a character there.
+_ONE_VALUE_VRS: Final = frozenset(["LT", "ST", "UT", "UR"])
+#: Control characters, and those that may be in text of these (PS3.5 6.1.3).
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LINE_CONTROLS: Final = dict.fromkeys(map(ord, "\t\n\f\r"))
+
+
+@dataclass(frozen=True, slots=True)
+class SetValue:
+    """The attribute has this value (several joined by a backslash), even if it was not there."""
+
+    tag: int
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAttribute:
+    """The attribute is not there."""
+
+    tag: int
+
+
+@dataclass(frozen=True, slots=True)
+class MapValue:
+    """The attribute has what the table makes of its value, of several joined by a backslash.
+
+    Without a value it stays as it is.
+
+    Attributes:
+        default: for a value that is not in the table; None, and it stays.
+    """
+
+    tag: int
+    table: Mapping[str, str]
+    default: str | None
+
+
+Edit = SetValue | RemoveAttribute | MapValue
+
+
+def check_edit(edit: Edit) -> None:
+    """Refuse, before any object comes, an edit that could be applied to none.
+
+    Raises:
+        ValueError: a tag that may not be edited, or a value that its VR cannot have.
+    """
+    _check_tag(edit.tag)
+    match edit:
+        case SetValue():
+            values = [edit.value]
+        case MapValue():
+            values = [*edit.table.values(), edit.default or ""]
+        case RemoveAttribute():
+            return
+        case _:
+            assert_never(edit)
+    vr = vr_of(edit.tag)
+    if vr == "UN":
+        return  # the data set may say what it is
+    if not _is_text_or_number(vr):
+        raise ValueError(f"{tag_text(edit.tag)} has VR {vr}, which is no text and no number")
+    for value in values:
+        try:
+            _encode(value, vr, UTF_8, big_endian=False)
+            _check_text(value, vr)
+        except ValueError as error:
+            raise ValueError(f"{tag_text(edit.tag)}: {error}") from error
+
+
+def _check_text(text: str, vr: str) -> None:
+    if vr in NUMBER_VRS:
+        return
+    is_one = vr in _ONE_VALUE_VRS
+    for value in [text] if is_one else text.split("\\"):
+        try:
+            validate_value(vr, value, RAISE)
+            is_good = not _CONTROLS.search(value.translate(_LINE_CONTROLS) if is_one else value)
+        except ValueError:
+            is_good = False
+        if not is_good:
+            # Without the value, which may be of a patient.
+            raise ValueError(f"a new value is none of VR {vr} (PS3.5 6.2)")
+
+
+def _check_tag(tag: int) -> None:
+    if tag in _FIXED or tag >> 16 < _FIRST_GROUP or not tag & 0xFFFF:
+        raise ValueError(f"{tag_text(tag)} may not be changed on arrival")
+    check_wanted(tag)
+
+
+def check_wanted(tag: int) -> None:
+    """Raises:
+    ValueError: what has this tag is not in the head.
+    """
+    if tag > ORIGINAL_ATTRIBUTES_SEQUENCE:
+        raise ValueError(
+            f"{tag_text(tag)} comes behind {tag_text(ORIGINAL_ATTRIBUTES_SEQUENCE)}: attributes "
+            "up to there can be looked at and changed on arrival"
+        )
+
+
+class HeadAttributes:
+    """What the elements of a head mean, and others that mean something else."""
+
+    __slots__ = ("_character_set", "_codec", "_encoding", "_readable", "head")
+
+    def __init__(self, head: Head, encoding: Encoding, undeclared: tuple[str, ...] = ()) -> None:
+        self.head = head
+        elements = head.last.values()
+        if elements and not encoding.big_endian and all(e.vr is None for e in elements):
+            # Some files have no VRs though their transfer syntax says they do; a few elements
+            # with one among them would be too much for those who can read them.
+            encoding = IMPLICIT_LITTLE
+        self._encoding = encoding
+        self._codec = codec_of(encoding)
+        character_set = head.last.get(SPECIFIC_CHARACTER_SET)
+        self._character_set = (
+            () if character_set is None else character_set_of(head.raw(character_set))
+        )
+        #: In what text is read; what is written has to be declared.
+        self._readable = self._character_set or undeclared
+
+    def texts(self, wanted: frozenset[int]) -> dict[int, str]:
+        """Tag → text of those of *wanted* that have a value."""
+        last = self.head.last
+        texts = {tag: self._text(last[tag]) for tag in wanted if tag in last}
+        return {tag: text for tag, text in texts.items() if text}
+
+    def _text(self, element: HeadElement) -> str:
+        vr = _vr_of_value(element.tag, element.vr)
+        if element.has_undefined_length or not _is_text_or_number(vr):
+            return ""
+        raw = self.head.raw(element)
+        if vr in NUMBER_VRS:
+            big_endian = self._is_big_endian(element.vr)
+            return decode_numbers(raw[:MAX_TEXT_LENGTH], vr, big_endian=big_endian)
+        return clean_text(raw, vr, self._readable)
+
+    def _is_big_endian(self, vr: str | None) -> bool:
+        # A UN is little endian everywhere (PS3.5 6.2.2).
+        return self._encoding.big_endian and vr != "UN"
+
+    def edited(self, edits: Sequence[Edit]) -> dict[int, bytes]:
+        """Tag → whole element of what really changes, nothing for what is removed.
+
+        Raises:
+            CoercionError: a value that cannot be written into this data set.
+            ValueError: an edit of what may not be edited.
+        """
+        last = self.head.last
+        values: dict[int, str | None] = {}
+        for edit in edits:
+            tag = edit.tag
+            _check_tag(tag)
+            match edit:
+                case SetValue():
+                    values[tag] = edit.value
+                case RemoveAttribute():
+                    values[tag] = None
+                case MapValue():
+                    if tag in values:
+                        value = values[tag]
+                    else:
+                        value = self._text(last[tag]) if tag in last else None
+                    if value:
+                        mapped = edit.table.get(value, edit.default)
+                        if mapped is not None:
+                            values[tag] = mapped
+                case _:
+                    assert_never(edit)
+        anew = {}
+        for tag, value in values.items():
+            if value is not None:
+                element = self._element(tag, value)
+                if element is not None:
+                    anew[tag] = element
+            elif tag in last:
+                anew[tag] = b""
+        return anew
+
+    def _element(self, tag: int, value: str) -> bytes | None:
+        """The element with another value; None when it has that value already."""
+        old = self.head.last.get(tag)
+        said = None if old is None else old.vr
+        vr = _vr_of_value(tag, said)
+        if not _is_text_or_number(vr) or (old is not None and old.has_undefined_length):
+            raise CoercionError(f"{tag_text(tag)} with VR {vr} is no text and no number here")
+        try:
+            raw = _encode(value, vr, self._character_set, big_endian=self._is_big_endian(said))
+        except ValueError as error:
+            raise CoercionError(f"{tag_text(tag)}: {error}") from error
+        if old is not None:
+            before = self.head.raw(old)
+            if before == raw:
+                return None
+            if vr in _TEXT_VRS and decode_text(before, vr, self._readable) == strip_padding(
+                value, vr
+            ):
+                return None
+        return write_data_set([(tag, said or vr, raw)], self._encoding)
+
+    def original_attributes(
+        self, changed: Sequence[int], now: datetime, system: str, source: str, limits: Limits
+    ) -> bytes:
+        """The Original Attributes Sequence (0400,0561), its items and one more.
+
+        The item holds the elements *changed* as they are in the head, and one of zero length
+        for each that is not.
+
+        Raises:
+            CoercionError: the names do not fit the character set, or there is such an element
+                already, and it is no sequence.
+        """
+        last = self.head.last
+        values = b"".join(
+            self.head.whole(last[tag])
+            if tag in last
+            else write_data_set([(tag, vr_of(tag), b"")], self._encoding)
+            for tag in sorted({*changed, *self._private_creators(changed)})
+        )
+        try:
+            item = write_data_set(
+                [
+                    (
+                        MODIFIED_ATTRIBUTES_SEQUENCE,
+                        "SQ",
+                        self._codec.item_mark(ITEM, len(values)) + values,
+                    ),
+                    (
+                        ATTRIBUTE_MODIFICATION_DATETIME,
+                        "DT",
+                        f"{now:%Y%m%d%H%M%S.%f%z}".encode("ascii"),
+                    ),
+                    (MODIFYING_SYSTEM, "LO", encode_text(system, "LO", self._character_set)),
+                    (
+                        SOURCE_OF_PREVIOUS_VALUES,
+                        "LO",
+                        encode_text(source, "LO", self._character_set),
+                    ),
+                    (REASON_FOR_THE_ATTRIBUTE_MODIFICATION, "CS", _COERCE),
+                ],
+                self._encoding,
+            )
+        except ValueError as error:
+            raise CoercionError(
+                f"the modifying system or the source of the data set: {error}"
+            ) from error
+        old = last.get(ORIGINAL_ATTRIBUTES_SEQUENCE)
+        codec = self._codec
+        if old is not None and old.vr == "UN":
+            codec = IMPLICIT_LITTLE_CODEC
+            item = _in_implicit_vr(item, self._encoding, limits)
+        item = codec.item_mark(ITEM, len(item)) + item
+        if old is None:
+            return write_data_set([(ORIGINAL_ATTRIBUTES_SEQUENCE, "SQ", item)], self._encoding)
+        items = self.head.raw(old)
+        marks = tuple(
+            codec.item_mark(tag, 0)[:_TAG_LENGTH] for tag in (ITEM, SEQUENCE_DELIMITATION)
+        )
+        if old.vr not in ("SQ", "UN", None) or (items and not items.startswith(marks)):
+            raise CoercionError(f"{tag_text(ORIGINAL_ATTRIBUTES_SEQUENCE)} is no sequence here")
+        header = self.head.whole(old)[: old.value - old.start]
+        if old.has_undefined_length:
+            end = len(items) - HEADER_LENGTH
+            if items[end : end + _TAG_LENGTH] != marks[-1]:
+                raise CoercionError(
+                    f"{tag_text(ORIGINAL_ATTRIBUTES_SEQUENCE)} is not delimited here"
+                )
+            return header + items[:end] + item + items[end:]
+        # Whatever is before it, the length is the last thing in the header.
+        length = self._codec.length
+        return header[: -length.size] + length.pack(len(items) + len(item)) + items + item
+
+    def _private_creators(self, tags: Sequence[int]) -> Iterator[int]:
+        """The tags of those without which private elements mean nothing (PS3.5 7.8.1)."""
+        for tag in tags:
+            creator = tag & 0xFFFF0000 | (tag & 0xFFFF) >> 8
+            if tag >> 16 & 1 and creator in self.head.last:
+                yield creator
+
+
+def _in_implicit_vr(item: bytes, encoding: Encoding, limits: Limits) -> bytes:
+    """What stands in a UN (PS3.5 6.2.2)."""
+    reencoder = Reencoder(encoding, IMPLICIT_LITTLE, vr_with_creator, limits)
+    return b"".join([*reencoder.feed(item), *reencoder.finish()])
+
+
+def _vr_of_value(tag: int, said: str | None) -> str:
+    """The VR by which a value is read: of the data set, or of the dictionary where it says none."""
+    return vr_of(tag) if said is None or said == "UN" else said
+
+
+def _is_text_or_number(vr: str) -> bool:
+    return vr in _TEXT_VRS or vr in NUMBER_VRS
+
+
+def _encode(text: str, vr: str, character_set: tuple[str, ...], *, big_endian: bool) -> bytes:
+    """The bytes of a value, padded (PS3.5 6.2); ValueError when it cannot be one."""
+    if vr in NUMBER_VRS:
+        try:
+            return encode_numbers(text, vr, big_endian=big_endian)
+        except ValueError:
+            # Without its cause, which may show the value.
+            raise ValueError(f"the new value is none of VR {vr}") from None
+    raw = encode_text(text, vr, character_set)
+    return raw + (b" " if vr in SPACE_PADDED_VRS else b"\0") * (len(raw) & 1)

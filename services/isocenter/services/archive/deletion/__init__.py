@@ -1,0 +1,1 @@
+"""deletion: one sentence to be written."""

@@ -1,0 +1,43 @@
+"""Looking after the trash: what is over goes, what a killed command has left is finished."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import time
+from typing import Final
+
+import trio
+
+from isocenter.engine.errors import IsocenterError
+from isocenter.services.archive.deletion.ports import TrashChoice
+from isocenter.services.archive.deletion.service import Requester, Trash
+from isocenter.services.notices import Notices, TrashSeen
+
+log = logging.getLogger("isocenter.storage")
+
+LOOK_SECONDS: Final = 30.0
+#: In whose name what is over is removed.
+_BY_ITSELF: Final = Requester(name="isocenter")
+
+
+async def look_after(trash: Trash, notices: Notices, *, now: Callable[[], float] = time) -> None:
+    """Do it every `LOOK_SECONDS`, until cancelled; *now*: seconds since 1970."""
+    while True:
+        try:
+            await trash.finish()
+            purged = await trash.purge(TrashChoice(expired_at=now()), _BY_ITSELF)
+            if purged:
+                log.info("%d deleted objects were removed from the trash for good", purged)
+            seen = await trash.book.statistics()
+            notices.tell(
+                TrashSeen(
+                    instances=seen.instances,
+                    size=seen.size,
+                    deleted=seen.deleted,
+                    deleted_size=seen.deleted_size,
+                )
+            )
+        except IsocenterError as error:
+            log.error("the trash cannot be looked after: %s", error)
+        await trio.sleep(LOOK_SECONDS)

@@ -1,0 +1,368 @@
+"""What an object store and an index must offer to the services.
+
+Adapters live in `isocenter.storage` (or in anybody's package) and are handed in
+where the server is put together; nothing in the services imports one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import field
+from enum import Enum
+from typing import Protocol, Self
+
+from isocenter.engine.buffers import Buffer
+from isocenter.engine.errors import IsocenterError
+from isocenter.engine.quick import dataclass
+from isocenter.services.archive.index.query import Query
+from isocenter.services.rules.actions import Route
+
+
+class StorageError(IsocenterError):
+    """An adapter could not keep its promise.
+
+    Attributes:
+        out_of_resources: True when space or a quota is used up (a C-STORE answers A700H
+            and the peer may try again later), False for any other failure (0110H).
+    """
+
+    def __init__(self, message: str, *, out_of_resources: bool = False) -> None:
+        super().__init__(message)
+        self.out_of_resources = out_of_resources
+
+
+class DuplicatePolicy(Enum):
+    """What happens to an object whose SOP Instance UID the archive has already."""
+
+    IGNORE = "ignore"
+    REPLACE = "replace"
+    REJECT = "reject"
+
+
+class OtherPatientPolicy(Enum):
+    """What happens to an object that names another patient than its study came with."""
+
+    #: Kept, and found under both.
+    ACCEPT = "accept"
+    #: The same, and whoever sent it is told (B000H).
+    WARN = "warn"
+    #: Refused (A900H).
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredInstance:
+    """One object of the archive, as needed to find its bytes and to send them."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    #: Where the object store keeps it: ``/``-separated, relative, made of validated parts.
+    object_key: str
+    #: Bytes of the whole Part 10 file.
+    size: int
+    #: Where in the file the data set starts; the bytes from there on are what came over the wire.
+    data_set_offset: int
+    #: SHA-256 of the data set bytes, 64 hexadecimal digits.
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRecord(StoredInstance):
+    """What the index keeps of one object: a stored instance and its attributes.
+
+    ``attributes`` maps a tag (0xggggeeee) to its decoded text, several values joined by
+    a backslash, without padding; only tags of `isocenter.services.archive.index.attributes` are kept.
+    ``source_ae_title`` is who sent it, and ``routes`` is where rules send it, for what is
+    written beside the index (events, what is to be forwarded); the index does not keep them.
+    ``stored_at`` (seconds since 1970) is when it was stored, where that is not now.
+    """
+
+    attributes: Mapping[int, str] = field(default_factory=dict)
+    source_ae_title: str = ""
+    routes: tuple[Route, ...] = ()
+    stored_at: float | None = None
+
+
+class Outcome(Enum):
+    """What became of one record handed to `Index.add`."""
+
+    ADDED = "added"
+    REPLACED = "replaced"
+    DUPLICATE = "duplicate"
+    #: The study is another patient's, and that was not to be; nothing was added.
+    OTHER_PATIENT = "other patient"
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPatient:
+    """A record names another patient than its study came with.
+
+    Attributes:
+        sop_instance_uid: an object of the study that names the patient it came with.
+        is_first: no object of the study named this patient before.
+    """
+
+    sop_instance_uid: str
+    is_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The answer for one record; ``previous`` is the object that was there before, if any."""
+
+    outcome: Outcome
+    previous: StoredInstance | None = None
+    other_patient: OtherPatient | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatistics:
+    """Counts of what the index holds; ``size`` in bytes of Part 10 files."""
+
+    patients: int
+    studies: int
+    series: int
+    instances: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexLook:
+    """What a short look at an index showed; nothing was changed for it.
+
+    Attributes:
+        fault: why it could not be looked at; empty: it could.
+        schema_version: what wrote it.
+        latest_version: what this program writes.
+        damage: what SQLite finds wrong in the file, a line each.
+        was_checked: whether all of the file was looked at in the time there was.
+        instances: rows; 0 where it could not be looked at.
+        sampled: rows that were compared with their files.
+        missing, wrong_size, changed: of those, SOP Instance UIDs whose file is gone, or
+            is not what was stored.
+    """
+
+    fault: str = ""
+    schema_version: int = 0
+    latest_version: int = 0
+    damage: tuple[str, ...] = ()
+    was_checked: bool = True
+    instances: int = 0
+    sampled: int = 0
+    missing: tuple[str, ...] = ()
+    wrong_size: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomLook:
+    """What takes room, and what could go; in bytes of Part 10 files.
+
+    Attributes:
+        size: all objects.
+        bytes_a_day: that came, on the average of the last week.
+        trash_size: of deleted objects.
+        retention_size: of studies that are past their time by rules of retention.
+        committed_size: of objects that other peers have committed for us (rules).
+    """
+
+    size: int
+    bytes_a_day: float
+    trash_size: int
+    retention_size: int
+    committed_size: int
+
+
+class Index(Protocol):
+    """Knows what the archive holds, and finds it.
+
+    Every method may be called from several tasks at once.  Failures are `StorageError`.
+
+    What all adapters agree on (``tests/storage/index_contract.py`` holds them to it):
+
+    * What an object says of its patient, study and series is kept as it says it, for as long
+      as the object is there.  Of objects that differ none is right: each is findable by its own.
+    * Patients are told apart by Patient ID and Issuer of Patient ID; where the ID is empty,
+      also by name and birth date.
+    * A study belongs to every patient that one of its objects names, as a whole.  A series is
+      one of its study, so the same Series Instance UID in two studies makes two series.
+    * A patient matches when one of its objects says all that is asked of the patient, a study
+      when one of its objects says all that is asked of patient and study, a series when one
+      of its objects says what is asked of the series and its study matches; and so on.
+    * An answer shows what was said last (first: `Query.shows_first`) among what matches; for an
+      instance what it says itself, if that matches.  What that leaves empty, and was not
+      asked for, is filled from the other objects that name the same patient
+      (`isocenter.services.archive.index.shown_values`).
+    * Counts, Modalities in Study and SOP Classes in Study (both sorted) are computed.
+    * An entity that is empty at the end of a call is gone.
+    * What matches is what `isocenter.services.archive.index.matching` says.  Criteria below the query's
+      level have to be satisfied along one path of entities.
+    * Matches come in no order that means anything: those that are found first come first.
+    """
+
+    async def add(
+        self,
+        records: Sequence[InstanceRecord],
+        *,
+        replace: bool = False,
+        one_patient: bool = False,
+    ) -> Sequence[Added]:
+        """Make *records* findable, all in one transaction, durable on return.
+
+        A record whose SOP Instance UID is known is left out (DUPLICATE) or, with
+        *replace*, takes the place of the old one (REPLACED); both say what was there.
+        With *one_patient* a record whose study came with another patient is left out
+        (OTHER_PATIENT).  The SOP Instance UIDs in one call are distinct.  When it raises,
+        nothing was added.
+        """
+        ...
+
+    async def remove(self, sop_instance_uids: Sequence[str]) -> None:
+        """Forget instances, and series, studies and patients that are then empty."""
+        ...
+
+    async def get(self, sop_instance_uids: Sequence[str]) -> Mapping[str, StoredInstance]:
+        """Those of the instances that are known."""
+        ...
+
+    async def records(self, sop_instance_uids: Sequence[str]) -> Mapping[str, InstanceRecord]:
+        """The same with all that the index keeps of them."""
+        ...
+
+    def find(
+        self, query: Query
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Mapping[int, str]]]]:
+        """Matches of *query* in blocks, as they come from the database.
+
+        Each match maps the tags that were asked for, and the unique keys down to the query's
+        level, to decoded text (several values joined by a backslash); numbers are decimal.
+        A block is never empty.  Leaving the context ends the cursor.
+        """
+        ...
+
+    def instances(
+        self, query: Query | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StoredInstance]]]:
+        """The instances below all matches of *query* (None: every instance), in blocks,
+        ordered by study, series and instance number (one without a number stands at 0)."""
+        ...
+
+    async def statistics(self) -> IndexStatistics: ...
+
+    def rebuilding(self) -> AbstractAsyncContextManager[Index]:
+        """An empty index that takes the place of what this one knows of objects, in one step,
+        when the context is left without an exception; with one, everything stays as it was.
+
+        Until then this one can be asked, and must not be written.
+        """
+        ...
+
+    async def probe(self) -> None:
+        """Try whether something could be added now: write, durably, and change nothing."""
+        ...
+
+    async def check(self) -> Sequence[str]:
+        """What is wrong in the index itself, a line each, without attribute values.
+
+        Reads all of it.
+        """
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class StagedObject(Protocol):
+    """An object on its way in: written in pieces, then published or discarded."""
+
+    async def write(self, buffers: Sequence[Buffer]) -> None:
+        """Append; the buffers are not used after return."""
+        ...
+
+    async def spill(self) -> bool:
+        """Memory is short: hold nothing of it there any more; False when that cannot be."""
+        ...
+
+    async def finish(self) -> None:
+        """All is written: do now what would keep other objects of a batch waiting (optional)."""
+        ...
+
+    async def discard(self) -> None:
+        """Leave no trace; allowed at any time, more than once, also when cancelled."""
+        ...
+
+
+class ObjectReader(Protocol):
+    """Reads one object; closing is the caller's duty (it is an async context manager)."""
+
+    @property
+    def size(self) -> int: ...
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Exactly *length* bytes from *offset* on, fewer only at the end of the object."""
+        ...
+
+    async def view(self, offset: int, length: int) -> Buffer:
+        """As `read`; what it gives is good until the next call, or until the reader is closed."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+class ObjectStore(Protocol):
+    """Keeps whole objects under keys.  Failures are `StorageError`; a missing key is `KeyError`."""
+
+    @property
+    def memory_per_object(self) -> int | None:
+        """The most bytes of one staged object that are held in memory; None: all of it."""
+        ...
+
+    async def stage(self, size_hint: int | None = None) -> StagedObject:
+        """Begin an object that nobody can see yet."""
+        ...
+
+    async def publish(
+        self, staged: Sequence[tuple[StagedObject, str]]
+    ) -> Sequence[StorageError | FileExistsError | None]:
+        """Make objects durable under their keys, the whole batch in one round.
+
+        None: durable and visible.  FileExistsError: the key is taken, nothing was changed, and
+        the staged object may be published under another key.  StorageError: it is discarded.
+        Until `settle`, a crash lets `recover` undo what the index does not know.
+        """
+        ...
+
+    async def settle(self, staged: Sequence[StagedObject]) -> None:
+        """The index knows them: forget that they were staged."""
+        ...
+
+    async def recover(
+        self, is_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]]
+    ) -> int:
+        """After a restart: remove what was staged and never indexed; how many there were.
+
+        *is_indexed* tells for object keys whether the index knows them.  Must run before the
+        first `stage` and with no other process on the same store.
+        """
+        ...
+
+    async def open(self, key: str) -> ObjectReader: ...
+
+    async def stored_at(self, key: str) -> float:
+        """When an object was written, in seconds since 1970."""
+        ...
+
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects; a missing one is no error."""
+        ...
+
+    def keys(self) -> AbstractAsyncContextManager[AsyncIterator[Sequence[str]]]:
+        """All published keys, in blocks."""
+        ...
+
+    async def aclose(self) -> None: ...

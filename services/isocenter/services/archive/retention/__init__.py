@@ -1,0 +1,1 @@
+"""retention: one sentence to be written."""
