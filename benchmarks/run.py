@@ -29,7 +29,7 @@ from peers.servers import KINDS, Kind, Place
 from peers.table import Cell
 from peers.wire import Address, Certificates, Failed
 
-from isocenter.services.certificates.authority import CertificateAuthority
+from isocenter.services.security.certificates.authority import CertificateAuthority
 
 
 def main() -> int:

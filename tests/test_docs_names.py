@@ -13,10 +13,6 @@ import pytest
 
 from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.limits import Limits
-from isocenter.services.audit import auditor, delivery, gathering
-from isocenter.services.audit.events import LONGEST_QUERY
-from isocenter.services.certificates.authority import RENEW_WITHIN
-from isocenter.services.certificates.expiry import WARN_WITHIN
 from isocenter.services.events import keeping
 from isocenter.services.events.consumer import Consumer
 from isocenter.services.events.event import Kind
@@ -24,8 +20,14 @@ from isocenter.services.forwarding import sending
 from isocenter.services.hl7 import listener, rejected, segments
 from isocenter.services.monitoring import health, running
 from isocenter.services.net.http import server as http
-from isocenter.services.policy import identity
-from isocenter.services.policy import rejected as callers
+from isocenter.services.security.access import rejected_callers as callers
+from isocenter.services.security.access import user_identity as identity
+from isocenter.services.security.audit import aggregation as gathering
+from isocenter.services.security.audit import recorder as auditor
+from isocenter.services.security.audit import syslog_delivery as delivery
+from isocenter.services.security.audit.message_builder import LONGEST_QUERY
+from isocenter.services.security.certificates.authority import RENEW_WITHIN
+from isocenter.services.security.certificates.expiry import WARN_WITHIN
 from isocenter.services.settings import loading
 from isocenter.services.settings.loading import SETTINGS
 from isocenter.services.worklist import files, watching

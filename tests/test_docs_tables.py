@@ -9,12 +9,12 @@ from typing import get_args
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.rules.conditions import CALLED_AE, CALLING_AE
 from isocenter.services.archive.rules.conditions import FIELDS as RULE_FIELDS
-from isocenter.services.audit.codes import EventId
 from isocenter.services.events.consumer import Consumer, Webhook
 from isocenter.services.events.event import Event, Kind
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.net.tls.contexts import PROFILES
-from isocenter.services.policy.permissions import (
+from isocenter.services.reloading import RELOADED
+from isocenter.services.security.access.permissions import (
     NEEDS,
     NOT_PERFORMED,
     ROLES,
@@ -23,7 +23,7 @@ from isocenter.services.policy.permissions import (
     permission_texts,
     union,
 )
-from isocenter.services.reloading import RELOADED
+from isocenter.services.security.audit.codes import EventId
 from isocenter.services.settings.loading import AuditSettings
 from isocenter.services.worklist.order import ATTRIBUTES, CODES, DATE_TIME, FIELDS, STEP_STATUS
 from support.pages import PAGES, ROOT, name_of, prose, rows_of, text_of

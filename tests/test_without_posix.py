@@ -51,7 +51,7 @@ print(len(COMMANDS))
 """
 IDENTITY = """
 import os
-from isocenter.services.audit.events import Here
+from isocenter.services.security.audit.message_builder import Here
 here = Here(ae_titles=("A",))
 assert here.user and here.machine
 """

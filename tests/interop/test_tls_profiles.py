@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from isocenter.services.association.server import Bind
-from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.net.tls.contexts import PROFILES, TlsFiles, server_context
 from isocenter.services.net.tls.inspection import offered
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from support.processes import isocenter_command
 from support.serving import serving
 

@@ -21,7 +21,6 @@ from isocenter.engine.pdu import Abort
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services import capture
 from isocenter.services.capture import CaptureFolder, Recorder, read_capture
-from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.cli import main
 from isocenter.services.dissection.captured import (
     Captured,
@@ -34,6 +33,7 @@ from isocenter.services.dissection.captured import (
 from isocenter.services.net.listeners import Bind
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.net.transport import StreamTransport
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.settings.loading import load_settings, warnings
 from support.raw import raw_peer
 from support.serving import port_of, serving

@@ -25,10 +25,10 @@ from isocenter.engine.dimse.messages import (
 )
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.operation import Operation
-from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.cli import main
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.net.tls.contexts import TlsFiles, server_context
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from services.archive_support import CT, STUDY, data_set, uid
 from services.cli_support import (
     Scripted,

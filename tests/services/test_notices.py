@@ -24,7 +24,6 @@ from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Bind, Server
-from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
@@ -52,6 +51,7 @@ from isocenter.services.query_retrieve.identifier_keys import build_identifier
 from isocenter.services.query_retrieve.models import QueryOptions
 from isocenter.services.query_retrieve.move import Move
 from isocenter.services.query_retrieve.suboperations import Backlog
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.store import Storage
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore

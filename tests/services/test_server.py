@@ -33,12 +33,12 @@ from isocenter.services.archive.index.query import Level
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import Bind, ServerLimits
-from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.notices import AssociationRejected, Notice, Notices
 from isocenter.services.query_retrieve.find import Find
 from isocenter.services.query_retrieve.identifier import build_identifier
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from support.processes import served_archive
 from support.raw import (
     RawPeer,

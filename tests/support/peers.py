@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from isocenter.services.certificates.authority import CertificateAuthority
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from support.ports import free_port
 from support.processes import program, wait_for_port
 

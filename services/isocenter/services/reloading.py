@@ -21,8 +21,8 @@ from isocenter.services.archive.rules.evaluation import Rule
 from isocenter.services.association.peer import Peer
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import ConfigurationReloaded, Notices
-from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_of, identity_rules_of
+from isocenter.services.security.access.access_control import AccessControl
 from isocenter.services.settings.loading import SETTINGS, Settings, SettingsError
 from isocenter.services.system import log_format as logs
 

@@ -27,7 +27,7 @@ from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.archive.verification import reindex, verify
 from isocenter.services.commitment.transaction import Reference
 from isocenter.services.events.completion import CompletionRules
-from isocenter.services.policy.permissions import Action, Resource
+from isocenter.services.security.access.permissions import Action, Resource
 from isocenter.storage.commitment_transactions import SqliteCommitments
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index

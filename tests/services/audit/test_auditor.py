@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from isocenter.services.audit import auditor as auditor_module
-from isocenter.services.audit.auditor import Auditor, running, trail_of
-from isocenter.services.audit.chain import Entry
-from isocenter.services.audit.events import Here, Patient, audit_log_used
-from isocenter.services.audit.messages import AuditMessage, AuditSource
-from isocenter.services.audit.verifying import verify
 from isocenter.services.notices import Caller, InstancesSent, ServerStarted, TransferBegun
+from isocenter.services.security.audit import recorder as auditor_module
+from isocenter.services.security.audit.hash_chain import Entry
+from isocenter.services.security.audit.message_builder import Here, Patient, audit_log_used
+from isocenter.services.security.audit.messages import AuditMessage, AuditSource
+from isocenter.services.security.audit.recorder import Auditor, running, trail_of
+from isocenter.services.security.audit.trail_verification import verify
 from services.audit.trails import audited_object, messages, of_event, records
 
 HERE = Here(ae_titles=("US",), machine="vm", user="root", process_id=7)

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from isocenter.services.audit.auditor import Auditor, trail_of
-from isocenter.services.audit.events import Here, Patient
-from isocenter.services.audit.messages import AuditSource
 from isocenter.services.audit.opening import open_trail, record_now, stop_when_failed
-from isocenter.services.audit.trail import HEAD_FILE
-from isocenter.services.audit.verifying import verify
 from isocenter.services.cli import main
+from isocenter.services.security.audit.message_builder import Here, Patient
+from isocenter.services.security.audit.messages import AuditSource
+from isocenter.services.security.audit.recorder import Auditor, trail_of
+from isocenter.services.security.audit.trail import HEAD_FILE
+from isocenter.services.security.audit.trail_verification import verify
 from isocenter.services.settings.loading import SettingsError, load_settings
 from services.audit.trails import (
     KEY,

@@ -11,9 +11,9 @@ import pytest
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
 from isocenter.services.archive.deletion.service import Happened, What
-from isocenter.services.audit.deleting import objects_deleted, recorder_of
-from isocenter.services.audit.events import Here
-from isocenter.services.audit.messages import AuditSource, to_xml
+from isocenter.services.security.audit.deletion_messages import objects_deleted, recorder_of
+from isocenter.services.security.audit.message_builder import Here
+from isocenter.services.security.audit.messages import AuditSource, to_xml
 from isocenter.services.settings.loading import load_settings
 
 HERE = Here(ae_titles=("ISOCENTER",), process_id=7, machine="archive", user="root")

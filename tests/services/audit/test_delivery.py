@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from isocenter.services.audit import delivery as delivery_module
-from isocenter.services.audit.collector import Collector, Protocol
-from isocenter.services.audit.delivery import Delivery
-from isocenter.services.audit.trail import Trail
-from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.security.audit import syslog_delivery as delivery_module
+from isocenter.services.security.audit.repository import Collector, Protocol
+from isocenter.services.security.audit.syslog_delivery import Delivery
+from isocenter.services.security.audit.trail import Trail
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from services.audit.trails import entry, trail
 
 DEADLINE = 20

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from isocenter.services.audit import gathering
-from isocenter.services.audit.events import Here, association_rejected
-from isocenter.services.audit.gathering import (
+from isocenter.services.notices import AssociationRejected, Caller, InstanceStored
+from isocenter.services.security.audit import aggregation as gathering
+from isocenter.services.security.audit.aggregation import (
     ALERT_SECONDS,
     LONGEST_SECONDS,
     MOST_ADDRESSES,
@@ -18,8 +18,8 @@ from isocenter.services.audit.gathering import (
     Alerts,
     Received,
 )
-from isocenter.services.audit.messages import AuditMessage, AuditSource, to_xml
-from isocenter.services.notices import AssociationRejected, Caller, InstanceStored
+from isocenter.services.security.audit.message_builder import Here, association_rejected
+from isocenter.services.security.audit.messages import AuditMessage, AuditSource, to_xml
 from services.audit.trails import parsed
 
 HERE = Here(ae_titles=("US",), machine="vm", user="root", process_id=7)

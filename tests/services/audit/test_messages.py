@@ -8,11 +8,16 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.services.audit import codes
-from isocenter.services.audit.auditor import entry_of
-from isocenter.services.audit.chain import Position, Record, Seal, decode_record, encode_record
-from isocenter.services.audit.codes import EventId, EventType
-from isocenter.services.audit.messages import (
+from isocenter.services.security.audit import codes
+from isocenter.services.security.audit.codes import EventId, EventType
+from isocenter.services.security.audit.hash_chain import (
+    Position,
+    Record,
+    Seal,
+    decode_record,
+    encode_record,
+)
+from isocenter.services.security.audit.messages import (
     Action,
     AuditMessage,
     AuditSource,
@@ -23,7 +28,8 @@ from isocenter.services.audit.messages import (
     timestamp,
     to_xml,
 )
-from isocenter.services.audit.syslog import counted, syslog_message
+from isocenter.services.security.audit.recorder import entry_of
+from isocenter.services.security.audit.syslog_format import counted, syslog_message
 from services.audit.trails import parsed
 
 SOURCE = AuditSource(source_id="ARCHIVE", site_id="Hospital")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from isocenter.services.audit.chain import Seal
-from isocenter.services.audit.reading import read_all
-from isocenter.services.audit.removing import REMOVED_FILE, plan, remove
-from isocenter.services.audit.trail import segments_of
-from isocenter.services.audit.verifying import verify
 from isocenter.services.cli import main
+from isocenter.services.security.audit.hash_chain import Seal
+from isocenter.services.security.audit.trail import segments_of
+from isocenter.services.security.audit.trail_reader import read_all
+from isocenter.services.security.audit.trail_removal import REMOVED_FILE, plan, remove
+from isocenter.services.security.audit.trail_verification import verify
 from services.audit.trails import KEY, entry, filled, of_event, parsed, trail
 from support.studies import write_studies
 

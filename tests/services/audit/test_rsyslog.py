@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.certificates.authority import CertificateAuthority
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from services.audit.trails import numbers, parsed, records
 from support.ports import free_port
 from support.processes import (

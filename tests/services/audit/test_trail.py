@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from isocenter.services.audit import trail as trail_module
-from isocenter.services.audit.chain import GENESIS, Position, Seal, encode_record
-from isocenter.services.audit.reading import Cursor, read_on
-from isocenter.services.audit.trail import HEAD_FILE, Trail, TrailError, read_key
-from isocenter.services.audit.verifying import Verdict, verify
+from isocenter.services.security.audit import trail as trail_module
+from isocenter.services.security.audit.hash_chain import GENESIS, Position, Seal, encode_record
+from isocenter.services.security.audit.trail import HEAD_FILE, Trail, TrailError, read_key
+from isocenter.services.security.audit.trail_reader import Cursor, read_on
+from isocenter.services.security.audit.trail_verification import Verdict, verify
 from services.audit.trails import KEY, entry, filled, notes, numbers, records, trail
 from support.processes import ENVIRONMENT
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from lxml import etree
 
-from isocenter.services.audit.chain import Entry, Record
-from isocenter.services.audit.reading import read_all
-from isocenter.services.audit.trail import Trail
+from isocenter.services.security.audit.hash_chain import Entry, Record
+from isocenter.services.security.audit.trail import Trail
+from isocenter.services.security.audit.trail_reader import read_all
 
 SCHEMA = etree.RelaxNG(etree.parse(Path(__file__).with_name("audit_message.rng")))
 KEY = b"0123456789abcdef0123456789abcdef"

@@ -15,8 +15,8 @@ import trio
 
 from isocenter.services.archive.backup.repository import BackupFolder, Generation
 from isocenter.services.archive.backup.restoration import Restoring
-from isocenter.services.audit.verifying import verify as verify_trail
 from isocenter.services.cli import main
+from isocenter.services.security.audit.trail_verification import verify as verify_trail
 from services.archive_support import uid
 from services.cli_support import write_object
 from support.processes import isocenter_command

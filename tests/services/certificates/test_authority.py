@@ -12,16 +12,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from isocenter.services.certificates.authority import (
+from isocenter.services.cli import main
+from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.security.certificates.authority import (
     RENEW_WITHIN,
     CertificateAuthority,
     CertificateError,
     ensure_ca,
     ensure_server_certificate,
 )
-from isocenter.services.certificates.profile import CA_LIFETIME, LIFETIME
-from isocenter.services.cli import main
-from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.security.certificates.profile import CA_LIFETIME, LIFETIME
 
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)

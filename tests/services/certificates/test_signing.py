@@ -10,10 +10,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from isocenter.services.certificates.issued import CertificateError
-from isocenter.services.certificates.keys import weakness_of
-from isocenter.services.certificates.requests import read_request
 from isocenter.services.cli import main
+from isocenter.services.security.certificates.issued import CertificateError
+from isocenter.services.security.certificates.keys import weakness_of
+from isocenter.services.security.certificates.signing_requests import read_request
 from support.processes import isocenter_command, run, served_archive
 
 Output = pytest.CaptureFixture[str]

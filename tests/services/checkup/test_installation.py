@@ -15,16 +15,16 @@ from typing import Any
 
 import pytest
 
-from isocenter.services.certificates.authority import (
-    CertificateAuthority,
-    ensure_server_certificate,
-)
 from isocenter.services.checkup import machine
 from isocenter.services.checkup.certificates import examine_certificates
 from isocenter.services.checkup.examined import Examined
 from isocenter.services.checkup.ports import examine_ports
 from isocenter.services.cli import main
 from isocenter.services.diagnosis import Severity
+from isocenter.services.security.certificates.authority import (
+    CertificateAuthority,
+    ensure_server_certificate,
+)
 from isocenter.services.settings.loading import load_settings
 from support.ports import free_port
 from support.processes import ServedArchive, isocenter_command, served_archive

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import trio
 
-from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.events import targets as targets_module
 from isocenter.services.events.consumer import (
     Command,
@@ -30,6 +29,7 @@ from isocenter.services.events.consumer import (
 )
 from isocenter.services.events.event import StoredEvent
 from isocenter.services.events.targets import ConsumerError, DeliveryError, check, opened
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from services.events.hooks import SECRET, webhook
 
 EVENT = StoredEvent(

@@ -14,7 +14,6 @@ import trio
 import trio.testing
 
 from isocenter.services.association.peer import Peer
-from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.errors import ConnectError
 from isocenter.services.hl7.client import SendError, open_sender
 from isocenter.services.hl7.intake import OrderIntake
@@ -25,6 +24,7 @@ from isocenter.services.net.listeners import Bind, open_listener
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.notices import ConnectionRefused, Notice, Notices, Refusal
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.storage.sqlite_index import open_sqlite_index
 from isocenter.storage.worklist import SqliteWorklist
 from services.hl7.samples import OMI, ORM, changed

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.notices import Notice, Notices
-from isocenter.services.policy.control import AccessControl
-from isocenter.services.policy.file import CurrentPolicy, PolicyFile
-from isocenter.services.policy.identity import IdentityRules, UserIdentities
-from isocenter.services.policy.table import ApplicationEntity, Policy, User
+from isocenter.services.security.access.access_control import AccessControl
+from isocenter.services.security.access.policy import ApplicationEntity, Policy, User
+from isocenter.services.security.access.policy_file import CurrentPolicy, PolicyFile
+from isocenter.services.security.access.user_identity import IdentityRules, UserIdentities
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"

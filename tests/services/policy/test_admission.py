@@ -26,7 +26,6 @@ from isocenter.engine.uid import VERIFICATION
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import Bind, Server
-from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.net.tls.contexts import (
     TlsFiles,
     client_context,
@@ -39,9 +38,10 @@ from isocenter.services.notices import (
     AssociationRejected,
     Notice,
 )
-from isocenter.services.policy.file import PolicyFile
-from isocenter.services.policy.permissions import parse_permission
-from isocenter.services.policy.table import ApplicationEntity, CertificateRule
+from isocenter.services.security.access.permissions import parse_permission
+from isocenter.services.security.access.policy import ApplicationEntity, CertificateRule
+from isocenter.services.security.access.policy_file import PolicyFile
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from services.policy.policy_support import CT, FIND, GET, MR, control, entities, heard
 from support.clocks import patient_clock
 from support.raw import associate_request, raw_peer

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.cli import main
-from isocenter.services.policy import passwords
-from isocenter.services.policy.file import ACCESS_FOLDER, PolicyFile
-from isocenter.services.policy.rejected import RejectedFile
+from isocenter.services.security.access import passwords
+from isocenter.services.security.access.policy_file import ACCESS_FOLDER, PolicyFile
+from isocenter.services.security.access.rejected_callers import RejectedFile
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from services.policy.policy_support import CT
 from services.policy.test_rejected import caller
 

@@ -23,19 +23,19 @@ from isocenter.engine.items import UserIdentity
 from isocenter.engine.pdu import AssociateAccept, AssociateReject
 from isocenter.services.association.access import AccessPolicy, Turned
 from isocenter.services.notices import AssociationEstablished, AssociationRejected
-from isocenter.services.policy import passwords
-from isocenter.services.policy.control import Admitted, Arrival
-from isocenter.services.policy.errors import PolicyError
-from isocenter.services.policy.file import PolicyFile
-from isocenter.services.policy.identity import (
+from isocenter.services.security.access import passwords
+from isocenter.services.security.access.access_control import Admitted, Arrival
+from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.policy import ApplicationEntity, Policy, User
+from isocenter.services.security.access.policy_file import PolicyFile
+from isocenter.services.security.access.tokens import TokenRules, TokenVerifier
+from isocenter.services.security.access.user_identity import (
     Identified,
     IdentityRules,
     NotIdentified,
     UserIdentities,
     installed_hooks,
 )
-from isocenter.services.policy.table import ApplicationEntity, Policy, User
-from isocenter.services.policy.tokens import TokenRules, TokenVerifier
 from services.policy.policy_support import CT, FIND, control, entities, heard, users
 from support.raw import associate_request, raw_peer
 from support.serving import Scripted, port_of, serving

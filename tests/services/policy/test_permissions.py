@@ -6,7 +6,7 @@ import pytest
 
 from isocenter.engine.dimse.messages import CStoreRequest, NActionRequest
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.policy.permissions import (
+from isocenter.services.security.access.permissions import (
     ALL_PERMISSIONS,
     FULL,
     NEEDS,

@@ -15,8 +15,8 @@ from isocenter.services.notices import (
     Refusal,
     ServerStopped,
 )
-from isocenter.services.policy.errors import PolicyError
-from isocenter.services.policy.rejected import (
+from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.rejected_callers import (
     MOST_CALLERS,
     MOST_OF_ADDRESS,
     RejectedCaller,

@@ -15,8 +15,6 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.certificates.authority import CertificateAuthority
-from isocenter.services.certificates.expiry import Expiry, expiries_of, renew_daily, warn_daily
 from isocenter.services.cli.serve import _watch_certificates
 from isocenter.services.composition import TlsContexts
 from isocenter.services.net.tls.contexts import (
@@ -26,10 +24,17 @@ from isocenter.services.net.tls.contexts import (
     server_context,
 )
 from isocenter.services.notices import ConfigurationReloaded
-from isocenter.services.policy.file import ACCESS_FOLDER, PolicyFile
 from isocenter.services.policy.opening import access_control_of
-from isocenter.services.policy.table import ApplicationEntity
 from isocenter.services.reloading import Reloader
+from isocenter.services.security.access.policy import ApplicationEntity
+from isocenter.services.security.access.policy_file import ACCESS_FOLDER, PolicyFile
+from isocenter.services.security.certificates.authority import CertificateAuthority
+from isocenter.services.security.certificates.expiry import (
+    Expiry,
+    expiries_of,
+    renew_daily,
+    warn_daily,
+)
 from isocenter.services.settings.loading import Settings, SettingsError, load_settings
 from isocenter.services.system.pid_file import PidFile, pid_of_server
 from services.policy.policy_support import entities, heard

@@ -11,16 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocenter.services.net.tls.contexts import PeerIdentity
-from isocenter.services.policy.errors import PolicyError
-from isocenter.services.policy.file import CurrentPolicy, PolicyFile
-from isocenter.services.policy.permissions import (
+from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.permissions import (
     ROLES,
     Action,
     Resource,
     operations,
     parse_permission,
 )
-from isocenter.services.policy.table import (
+from isocenter.services.security.access.policy import (
     ApplicationEntity,
     CertificateRule,
     Policy,
@@ -28,6 +27,7 @@ from isocenter.services.policy.table import (
     from_text,
     to_text,
 )
+from isocenter.services.security.access.policy_file import CurrentPolicy, PolicyFile
 from services.policy.policy_support import CT, entities
 
 IDENTITY = PeerIdentity(

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.net.tls.contexts import (
     PROFILES,
     TLS_1_3_SUITES,
@@ -33,6 +32,7 @@ from isocenter.services.net.tls.contexts import (
     peer_identity,
     server_context,
 )
+from isocenter.services.security.certificates.authority import CertificateAuthority
 
 HOST = "localhost"
 NOW = datetime.now(UTC)

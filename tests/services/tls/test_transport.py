@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from isocenter.services.certificates.authority import CertificateAuthority
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.net.tls.transport import TlsTransport, tls_transport
+from isocenter.services.security.certificates.authority import CertificateAuthority
 
 PATIENCE = 20.0
 

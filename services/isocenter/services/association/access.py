@@ -2,7 +2,7 @@
 (PS3.8 Table 9-21).
 
 Identity is what the certificate says, not what the AE title claims.  A policy
-(`isocenter.services.policy`) goes further.
+(`isocenter.services.security.access`) goes further.
 """
 
 from __future__ import annotations

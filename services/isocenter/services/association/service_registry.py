@@ -33,8 +33,8 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.dicom.uids import names_an_instance
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import AccessDenied
-from isocenter.services.policy.errors import PolicyError
-from isocenter.services.policy.permissions import OPERATIONS
+from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.permissions import OPERATIONS
 
 log = logging.getLogger("isocenter.operation")
 

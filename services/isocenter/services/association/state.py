@@ -36,7 +36,7 @@ from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.net.transport import Transport
 from isocenter.services.notices import Caller, Ending, Notices, OperationEnded
-from isocenter.services.policy.grants import Grant
+from isocenter.services.security.access.grants import Grant
 
 log = logging.getLogger("isocenter.association")
 

@@ -12,8 +12,8 @@ from typing import Final, Self
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.file_import import ImportedFile
-from isocenter.services.audit.events import Patient, instances_imported
 from isocenter.services.audit.opening import PATIENT_ID, PATIENT_NAME, here_of, record_now
+from isocenter.services.security.audit.message_builder import Patient, instances_imported
 from isocenter.services.settings.loading import Settings
 
 log = logging.getLogger("isocenter.audit")

@@ -14,7 +14,12 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
 from isocenter.services.association.peer import Peer
-from isocenter.services.audit.auditor import (
+from isocenter.services.concurrency import Broadcast
+from isocenter.services.net.tls.contexts import TlsFiles, client_context
+from isocenter.services.notices import Notices
+from isocenter.services.security.audit.message_builder import Here, Patient
+from isocenter.services.security.audit.messages import AuditMessage, AuditSource
+from isocenter.services.security.audit.recorder import (
     Auditor,
     Patients,
     Switches,
@@ -22,14 +27,9 @@ from isocenter.services.audit.auditor import (
     running,
     trail_of,
 )
-from isocenter.services.audit.collector import Collector, Protocol
-from isocenter.services.audit.delivery import Delivery, TlsContext
-from isocenter.services.audit.events import Here, Patient
-from isocenter.services.audit.messages import AuditMessage, AuditSource
-from isocenter.services.audit.trail import Trail, TrailError, read_key
-from isocenter.services.concurrency import Broadcast
-from isocenter.services.net.tls.contexts import TlsFiles, client_context
-from isocenter.services.notices import Notices
+from isocenter.services.security.audit.repository import Collector, Protocol
+from isocenter.services.security.audit.syslog_delivery import Delivery, TlsContext
+from isocenter.services.security.audit.trail import Trail, TrailError, read_key
 from isocenter.services.settings.loading import OnAuditFailure, Settings
 
 #: Below the data directory.

@@ -16,9 +16,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from isocenter.services.certificates.authority import CA_FOLDER, SERVER_NAME, CertificateAuthority
-from isocenter.services.certificates.expiry import renewal_of
-from isocenter.services.certificates.issued import CertificateError
 from isocenter.services.checkup.examined import Examined, count
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
 from isocenter.services.net.tls.contexts import (
@@ -30,6 +27,13 @@ from isocenter.services.net.tls.contexts import (
     owns_ae_title,
     server_context,
 )
+from isocenter.services.security.certificates.authority import (
+    CA_FOLDER,
+    SERVER_NAME,
+    CertificateAuthority,
+)
+from isocenter.services.security.certificates.expiry import renewal_of
+from isocenter.services.security.certificates.issued import CertificateError
 from isocenter.services.settings.loading import Settings
 from isocenter.services.settings.table import TlsIdentity
 

@@ -17,11 +17,10 @@ from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, is_uid
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.net.tls.contexts import PeerIdentity, identity_of_file
-from isocenter.services.policy.control import AccessControl, Arrival
-from isocenter.services.policy.errors import PolicyError
-from isocenter.services.policy.file import CurrentPolicy, PolicyFile
 from isocenter.services.policy.opening import access_folder, access_of
-from isocenter.services.policy.permissions import (
+from isocenter.services.security.access.access_control import AccessControl, Arrival
+from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.permissions import (
     DEFAULT_ROLE,
     Permissions,
     operations,
@@ -30,13 +29,14 @@ from isocenter.services.policy.permissions import (
     union,
     without,
 )
-from isocenter.services.policy.rejected import RejectedCaller, RejectedFile
-from isocenter.services.policy.table import (
+from isocenter.services.security.access.policy import (
     ApplicationEntity,
     CertificateRule,
     Policy,
     with_entity,
 )
+from isocenter.services.security.access.policy_file import CurrentPolicy, PolicyFile
+from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
 from isocenter.services.settings.loading import Settings, SettingsError, load_settings
 from isocenter.services.system.log_format import escape
 

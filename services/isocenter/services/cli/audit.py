@@ -15,20 +15,23 @@ import orjson
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.audit.chain import Position, Record, Seal
-from isocenter.services.audit.delivery import delivered_to
-from isocenter.services.audit.events import audit_log_used, restricted_function_used
-from isocenter.services.audit.messages import Outcome
 from isocenter.services.audit.opening import audit_folder, here_of, record_now
-from isocenter.services.audit.reading import Cursor, Selection, read_on, summarize
-from isocenter.services.audit.removing import plan, remove
-from isocenter.services.audit.trail import read_key, segments_of
-from isocenter.services.audit.verifying import Verdict, verify
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_output_options, point_in_time
 from isocenter.services.cli.db import add_archive_options, archive_settings
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
+from isocenter.services.security.audit.hash_chain import Position, Record, Seal
+from isocenter.services.security.audit.message_builder import (
+    audit_log_used,
+    restricted_function_used,
+)
+from isocenter.services.security.audit.messages import Outcome
+from isocenter.services.security.audit.syslog_delivery import delivered_to
+from isocenter.services.security.audit.trail import read_key, segments_of
+from isocenter.services.security.audit.trail_reader import Cursor, Selection, read_on, summarize
+from isocenter.services.security.audit.trail_removal import plan, remove
+from isocenter.services.security.audit.trail_verification import Verdict, verify
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.log_format import escape
 

@@ -15,7 +15,6 @@ from isocenter.services.archive.backup.manifest import BackupError, Manifest
 from isocenter.services.archive.backup.private_keys import read_passphrase
 from isocenter.services.archive.backup.repository import BackupFolder, Generation
 from isocenter.services.archive.backup.verification import verify_backup
-from isocenter.services.audit.events import restricted_function_used
 from isocenter.services.audit.opening import here_of, record_now
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, program_version
 from isocenter.services.cli.common import UsageError, add_output_options, whole_number
@@ -28,6 +27,7 @@ from isocenter.services.cli.db import (
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Advance, Terminal
 from isocenter.services.composition.backup import IndexFile, backup_source_of
+from isocenter.services.security.audit.message_builder import restricted_function_used
 from isocenter.services.settings.loading import CONFIG_VARIABLE, Settings
 
 DESCRIPTION: Final = """\

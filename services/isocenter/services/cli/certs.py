@@ -9,14 +9,19 @@ from getpass import getpass
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.certificates.authority import (
+from isocenter.services.security.certificates.authority import (
     CA_FOLDER,
     CertificateAuthority,
     CertificateError,
     Issued,
 )
-from isocenter.services.certificates.keys import DEFAULT_KEY, KeyKind, Pkcs12, check_passphrase
-from isocenter.services.certificates.requests import read_request
+from isocenter.services.security.certificates.keys import (
+    DEFAULT_KEY,
+    KeyKind,
+    Pkcs12,
+    check_passphrase,
+)
+from isocenter.services.security.certificates.signing_requests import read_request
 from isocenter.services.settings.loading import SettingsError, load_settings
 
 DESCRIPTION: Final = """\

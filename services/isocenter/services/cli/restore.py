@@ -23,10 +23,7 @@ from isocenter.services.archive.backup.restoration import (
     move_aside,
 )
 from isocenter.services.archive.verification import verify
-from isocenter.services.audit.events import restricted_function_used
 from isocenter.services.audit.opening import here_of, is_kept, record_now
-from isocenter.services.audit.trail import TrailError, read_key
-from isocenter.services.audit.verifying import verify as verify_trail
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.backup import Shown
 from isocenter.services.cli.common import UsageError, add_output_options
@@ -39,6 +36,9 @@ from isocenter.services.cli.db import (
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.composition.backup import IndexFile, locked_for_restore, restore_place_of
+from isocenter.services.security.audit.message_builder import restricted_function_used
+from isocenter.services.security.audit.trail import TrailError, read_key
+from isocenter.services.security.audit.trail_verification import verify as verify_trail
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.pid_file import pid_of_server
 

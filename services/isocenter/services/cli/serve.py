@@ -23,11 +23,8 @@ from isocenter.services import composition
 from isocenter.services.archive.backup.restore_mark import check_not_restoring
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.server import Record, Server, serve_on
-from isocenter.services.audit.collector import Protocol
 from isocenter.services.audit.opening import open_audit, stop_when_failed
 from isocenter.services.capture import CaptureFolder
-from isocenter.services.certificates.authority import CA_FOLDER
-from isocenter.services.certificates.expiry import renew_daily, warn, warn_daily
 from isocenter.services.cli import program_version
 from isocenter.services.events.targets import check
 from isocenter.services.monitoring.metrics import shared_folder
@@ -38,9 +35,12 @@ from isocenter.services.net.tls.contexts import PROFILES, TlsFiles
 from isocenter.services.net.tls.inspection import describe_profile
 from isocenter.services.net.transport import format_address
 from isocenter.services.notices import ConfigurationReloaded, Notices
-from isocenter.services.policy.control import AccessControl
 from isocenter.services.policy.opening import access_control_of, rejected_callers_of
 from isocenter.services.reloading import Reloader
+from isocenter.services.security.access.access_control import AccessControl
+from isocenter.services.security.audit.repository import Protocol
+from isocenter.services.security.certificates.authority import CA_FOLDER
+from isocenter.services.security.certificates.expiry import renew_daily, warn, warn_daily
 from isocenter.services.settings.loading import (
     Settings,
     SettingsError,

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.cli import EXIT_OK
-from isocenter.services.policy.errors import PolicyError
-from isocenter.services.policy.file import PolicyFile
 from isocenter.services.policy.opening import access_folder
-from isocenter.services.policy.passwords import MOST_BYTES, hash_passcode
-from isocenter.services.policy.table import Policy, User
+from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.passwords import MOST_BYTES, hash_passcode
+from isocenter.services.security.access.policy import Policy, User
+from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.settings.loading import SettingsError, load_settings
 from isocenter.services.system.log_format import escape
 

@@ -13,14 +13,6 @@ from weakref import WeakSet
 import trio
 
 from isocenter.services.association.peer import Peer
-from isocenter.services.certificates.authority import (
-    RENEW_WITHIN,
-    SERVER_NAME,
-    CertificateAuthority,
-    ensure_ca,
-    ensure_server_certificate,
-)
-from isocenter.services.certificates.expiry import Expiry, expiries_of
 from isocenter.services.net.tls.contexts import (
     TlsFileError,
     TlsFiles,
@@ -29,6 +21,14 @@ from isocenter.services.net.tls.contexts import (
     server_context,
 )
 from isocenter.services.net.tls.revocation import Revocations
+from isocenter.services.security.certificates.authority import (
+    RENEW_WITHIN,
+    SERVER_NAME,
+    CertificateAuthority,
+    ensure_ca,
+    ensure_server_certificate,
+)
+from isocenter.services.security.certificates.expiry import Expiry, expiries_of
 from isocenter.services.settings.loading import Settings
 
 #: OpenSSL keeps each session of TLS 1.2 for two hours, in case its peer takes it up again: 11 KiB

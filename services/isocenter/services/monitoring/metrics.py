@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.dimse.status import StatusClass, classify
-from isocenter.services.certificates.expiry import Expiry
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -39,6 +38,7 @@ from isocenter.services.notices import (
     QueryAnswered,
     TrashSeen,
 )
+from isocenter.services.security.certificates.expiry import Expiry
 
 if TYPE_CHECKING:
     from isocenter.services.archive.archive import Archive

@@ -17,14 +17,14 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.server import Server
 from isocenter.services.audit.opening import audit_folder
-from isocenter.services.audit.trail import segments_of
-from isocenter.services.certificates.expiry import Expiry
 from isocenter.services.monitoring.health import Health
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.monitoring.pages import pages_of
 from isocenter.services.monitoring.tracing import tracing_of
 from isocenter.services.net.http.server import serve_http
 from isocenter.services.notices import Notices
+from isocenter.services.security.audit.trail import segments_of
+from isocenter.services.security.certificates.expiry import Expiry
 from isocenter.services.settings.loading import Settings
 
 #: How often a process that nobody asks brings its numbers up to date for the one that is asked.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from isocenter.services.association.access import AccessPolicy
-from isocenter.services.policy.control import AccessControl
-from isocenter.services.policy.file import ACCESS_FOLDER, CurrentPolicy, PolicyFile
-from isocenter.services.policy.identity import IdentityRules, UserIdentities
-from isocenter.services.policy.rejected import RejectedCallers, RejectedFile
-from isocenter.services.policy.tokens import TokenRules
+from isocenter.services.security.access.access_control import AccessControl
+from isocenter.services.security.access.policy_file import ACCESS_FOLDER, CurrentPolicy, PolicyFile
+from isocenter.services.security.access.rejected_callers import RejectedCallers, RejectedFile
+from isocenter.services.security.access.tokens import TokenRules
+from isocenter.services.security.access.user_identity import IdentityRules, UserIdentities
 from isocenter.services.settings.loading import Settings, TlsIdentity
 
 

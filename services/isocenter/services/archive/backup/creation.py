@@ -48,7 +48,7 @@ from isocenter.services.archive.backup.source import (
     other_files,
 )
 from isocenter.services.archive.counted_findings import Findings
-from isocenter.services.audit.trail import HEAD_FILE, segments_of
+from isocenter.services.security.audit.trail import HEAD_FILE, segments_of
 from isocenter.services.system.private_files import PRIVATE_DIRECTORY, locked
 
 INDEX_NAME: Final = "index.db"

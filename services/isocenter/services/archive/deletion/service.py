@@ -44,7 +44,12 @@ from isocenter.services.archive.object_keys import distinct_key
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import InstanceRecord, StorageError, StoredInstance
 from isocenter.services.archive.verification import scan_object
-from isocenter.services.policy.permissions import Action, Permissions, Resource, permission_texts
+from isocenter.services.security.access.permissions import (
+    Action,
+    Permissions,
+    Resource,
+    permission_texts,
+)
 
 log = logging.getLogger("isocenter.storage")
 

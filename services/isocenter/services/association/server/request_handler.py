@@ -20,8 +20,8 @@ from isocenter.services.notices import (
     Caller,
     Notices,
 )
-from isocenter.services.policy.control import AccessControl, Admitted, Arrival
-from isocenter.services.policy.grants import summary
+from isocenter.services.security.access.access_control import AccessControl, Admitted, Arrival
+from isocenter.services.security.access.grants import summary
 
 log = logging.getLogger("isocenter.server")
 

@@ -29,7 +29,7 @@ from isocenter.services.notices import (
     ServerStarted,
     ServerStopped,
 )
-from isocenter.services.policy.control import AccessControl
+from isocenter.services.security.access.access_control import AccessControl
 
 log = logging.getLogger("isocenter.server")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from isocenter.engine.quick import dataclass
 from isocenter.services.net.tls.contexts import DEFAULT_PROFILE, PROFILES, ClientCertificates
-from isocenter.services.policy.tokens import ALGORITHMS
+from isocenter.services.security.access.tokens import ALGORITHMS
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.spec import setting
 

@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.audit.collector import Collector, CollectorKind
+from isocenter.services.security.audit.repository import Collector, CollectorKind
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.spec import MIB, setting
 

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Final
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.audit.codes import Code, EventId, EventType
+from isocenter.services.security.audit.codes import Code, EventId, EventType
 
 
 class Action(Enum):

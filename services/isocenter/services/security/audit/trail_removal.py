@@ -16,8 +16,14 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.audit.chain import Position, Record, RecordError, Seal, read_record
-from isocenter.services.audit.trail import Segment, segments_of
+from isocenter.services.security.audit.hash_chain import (
+    Position,
+    Record,
+    RecordError,
+    Seal,
+    read_record,
+)
+from isocenter.services.security.audit.trail import Segment, segments_of
 from isocenter.services.system.private_files import PRIVATE_FILE, locked, sync_directory, write_file
 
 REMOVED_FILE: Final = "removed.json"

@@ -32,14 +32,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.certificates.issued import (
+from isocenter.services.net.tls.contexts import TlsFileError, TlsFiles, check_private
+from isocenter.services.security.certificates.issued import (
     CertificateError,
     Issued,
     read_record,
     unusable,
     write_record,
 )
-from isocenter.services.certificates.keys import (
+from isocenter.services.security.certificates.keys import (
     DEFAULT_KEY,
     KeyKind,
     Pkcs12,
@@ -51,7 +52,7 @@ from isocenter.services.certificates.keys import (
     open_pkcs12,
     pkcs12_of,
 )
-from isocenter.services.certificates.profile import (
+from isocenter.services.security.certificates.profile import (
     alternative_names,
     build_ca,
     build_crl,
@@ -59,8 +60,7 @@ from isocenter.services.certificates.profile import (
     key_pem,
     names_in,
 )
-from isocenter.services.certificates.requests import Request
-from isocenter.services.net.tls.contexts import TlsFileError, TlsFiles, check_private
+from isocenter.services.security.certificates.signing_requests import Request
 from isocenter.services.settings.kinds import is_ae_title
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,

@@ -16,8 +16,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.certificates.issued import CertificateError
-from isocenter.services.certificates.keys import PublicKey, weakness_of
+from isocenter.services.security.certificates.issued import CertificateError
+from isocenter.services.security.certificates.keys import PublicKey, weakness_of
 
 _MOST_BYTES: Final = 64 << 10
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from isocenter.services.certificates.issued import CertificateError
+from isocenter.services.security.certificates.issued import CertificateError
 
 #: What TLS profiles of PS3.15 Annex B can use.
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey

@@ -15,8 +15,8 @@ from isocenter.engine.uid import is_uid
 from isocenter.services.archive.index.matching import wildcard_match
 from isocenter.services.net.addresses import is_network, is_within
 from isocenter.services.net.tls.contexts import PeerIdentity
-from isocenter.services.policy.errors import PolicyError
-from isocenter.services.policy.permissions import (
+from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.permissions import (
     DEFAULT_ROLE,
     NO_PERMISSIONS,
     ROLES,

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from isocenter.services.certificates.keys import PrivateKey, hash_for
+from isocenter.services.security.certificates.keys import PrivateKey, hash_for
 
 #: Longer than the machines live that trust it: exchanging a CA means visiting all of them.
 CA_LIFETIME: Final = timedelta(days=20 * 365)

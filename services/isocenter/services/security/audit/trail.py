@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.audit.chain import (
+from isocenter.services.security.audit.hash_chain import (
     LONGEST_LINE,
     Entry,
     Position,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.audit.chain import (
+from isocenter.services.security.audit.hash_chain import (
     GENESIS,
     LONGEST_LINE,
     Position,
@@ -30,8 +30,14 @@ from isocenter.services.audit.chain import (
     decode_record,
     read_record,
 )
-from isocenter.services.audit.removing import REMOVED_FILE, Removal, read_removal
-from isocenter.services.audit.trail import HEAD_FILE, LOCK_FILE, Segment, TrailError, segments_of
+from isocenter.services.security.audit.trail import (
+    HEAD_FILE,
+    LOCK_FILE,
+    Segment,
+    TrailError,
+    segments_of,
+)
+from isocenter.services.security.audit.trail_removal import REMOVED_FILE, Removal, read_removal
 from isocenter.services.system.private_files import locked
 
 #: Faults that are named; one change makes one or two.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from isocenter.services.policy.errors import PolicyError
+from isocenter.services.security.access.errors import PolicyError
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher

@@ -24,13 +24,6 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
-from isocenter.services.audit import events
-from isocenter.services.audit.chain import Entry
-from isocenter.services.audit.delivery import FINISH_SECONDS, Delivery
-from isocenter.services.audit.events import Here, Patient
-from isocenter.services.audit.gathering import Alerts, Received
-from isocenter.services.audit.messages import AuditMessage, AuditSource, timestamp, to_xml
-from isocenter.services.audit.trail import Trail
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.notices import (
     AccessDenied,
@@ -51,6 +44,13 @@ from isocenter.services.notices import (
     ServerStopped,
     TransferBegun,
 )
+from isocenter.services.security.audit import message_builder as events
+from isocenter.services.security.audit.aggregation import Alerts, Received
+from isocenter.services.security.audit.hash_chain import Entry
+from isocenter.services.security.audit.message_builder import Here, Patient
+from isocenter.services.security.audit.messages import AuditMessage, AuditSource, timestamp, to_xml
+from isocenter.services.security.audit.syslog_delivery import FINISH_SECONDS, Delivery
+from isocenter.services.security.audit.trail import Trail
 
 log = logging.getLogger("isocenter.audit")
 

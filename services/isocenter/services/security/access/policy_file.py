@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.policy.errors import PolicyError
-from isocenter.services.policy.table import Policy, from_text, to_text
+from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.policy import Policy, from_text, to_text
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
     give_to_owner_of,

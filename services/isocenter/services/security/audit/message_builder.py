@@ -19,16 +19,6 @@ from urllib.parse import quote
 
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.quick import dataclass
-from isocenter.services.audit import codes
-from isocenter.services.audit.codes import Code, EventId, EventType
-from isocenter.services.audit.messages import (
-    Action,
-    AuditMessage,
-    ObjectKind,
-    Outcome,
-    Participant,
-    ParticipantObject,
-)
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -43,6 +33,16 @@ from isocenter.services.notices import (
     QueryAnswered,
     RetrieveFailed,
     TransferBegun,
+)
+from isocenter.services.security.audit import codes
+from isocenter.services.security.audit.codes import Code, EventId, EventType
+from isocenter.services.security.audit.messages import (
+    Action,
+    AuditMessage,
+    ObjectKind,
+    Outcome,
+    Participant,
+    ParticipantObject,
 )
 
 #: As much of an identifier is in its message: with it, a collector that takes 128 KiB takes

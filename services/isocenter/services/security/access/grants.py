@@ -13,7 +13,7 @@ from isocenter.engine.negotiation import ACCEPTANCE
 from isocenter.engine.pdu import AssociateAccept, AssociateRequest
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import VERIFICATION
-from isocenter.services.policy.permissions import (
+from isocenter.services.security.access.permissions import (
     OPERATIONS,
     Permissions,
     asked_on,

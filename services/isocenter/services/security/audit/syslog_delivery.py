@@ -29,13 +29,17 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
-from isocenter.services.audit.chain import Record
-from isocenter.services.audit.collector import Collector, Protocol
-from isocenter.services.audit.reading import Cursor, head_sequence, read_on
-from isocenter.services.audit.syslog import LONGEST_DATAGRAM, counted, syslog_message
-from isocenter.services.audit.trail import HEAD_FILE
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.tls.errors import describe_tls_error
+from isocenter.services.security.audit.hash_chain import Record
+from isocenter.services.security.audit.repository import Collector, Protocol
+from isocenter.services.security.audit.syslog_format import (
+    LONGEST_DATAGRAM,
+    counted,
+    syslog_message,
+)
+from isocenter.services.security.audit.trail import HEAD_FILE
+from isocenter.services.security.audit.trail_reader import Cursor, head_sequence, read_on
 from isocenter.services.system.private_files import PRIVATE_FILE, write_file
 
 try:

@@ -8,9 +8,14 @@ from dataclasses import field
 from typing import Final
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.audit.events import Here, Patient, instances_received, repeated
-from isocenter.services.audit.messages import Action, AuditMessage
 from isocenter.services.notices import Caller, InstanceStored
+from isocenter.services.security.audit.message_builder import (
+    Here,
+    Patient,
+    instances_received,
+    repeated,
+)
+from isocenter.services.security.audit.messages import Action, AuditMessage
 
 #: Instances after which their message is not put off any longer.
 MOST_INSTANCES: Final = 1_000

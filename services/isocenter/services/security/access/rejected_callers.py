@@ -20,7 +20,7 @@ import trio
 
 from isocenter.engine.quick import dataclass
 from isocenter.services.notices import AssociationRejected, ConnectionRefused, Notice, Refusal
-from isocenter.services.policy.errors import PolicyError
+from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
     give_to_owner_of,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.policy.errors import PolicyError
+from isocenter.services.security.access.errors import PolicyError
 
 if TYPE_CHECKING:
     from joserfc.jwk import KeySet

@@ -16,11 +16,11 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.deletion.service import Happened, Recorder, What
-from isocenter.services.audit.codes import EventId
-from isocenter.services.audit.events import Here, instances_deleted
-from isocenter.services.audit.messages import Action, AuditMessage
 from isocenter.services.audit.opening import here_of, record_now
 from isocenter.services.notices import InstancesDeleted
+from isocenter.services.security.audit.codes import EventId
+from isocenter.services.security.audit.message_builder import Here, instances_deleted
+from isocenter.services.security.audit.messages import Action, AuditMessage
 from isocenter.services.settings.loading import OnAuditFailure, Settings
 
 log = logging.getLogger("isocenter.audit")

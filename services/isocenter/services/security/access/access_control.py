@@ -17,11 +17,15 @@ from isocenter.engine.pdu import AssociateRequest
 from isocenter.engine.quick import dataclass
 from isocenter.services.association.access import NO_REASON_GIVEN, AccessPolicy, Turned
 from isocenter.services.net.tls.contexts import PeerIdentity, owns_ae_title
-from isocenter.services.policy.errors import PolicyError
-from isocenter.services.policy.file import CurrentPolicy
-from isocenter.services.policy.grants import Grant, Rights, command
-from isocenter.services.policy.identity import Identified, NotIdentified, UserIdentities
-from isocenter.services.policy.table import ApplicationEntity, Policy, User
+from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.grants import Grant, Rights, command
+from isocenter.services.security.access.policy import ApplicationEntity, Policy, User
+from isocenter.services.security.access.policy_file import CurrentPolicy
+from isocenter.services.security.access.user_identity import (
+    Identified,
+    NotIdentified,
+    UserIdentities,
+)
 
 log = logging.getLogger("isocenter.access")
 

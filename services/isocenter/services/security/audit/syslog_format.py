@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from isocenter.services.audit.chain import Record
-from isocenter.services.audit.messages import Outcome
+from isocenter.services.security.audit.hash_chain import Record
+from isocenter.services.security.audit.messages import Outcome
 
 #: Security and authorization messages.
 _FACILITY: Final = 10

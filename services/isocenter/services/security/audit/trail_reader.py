@@ -16,8 +16,13 @@ from xml.etree import ElementTree as ET
 import orjson
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.audit.chain import LONGEST_LINE, Record, RecordError, read_record
-from isocenter.services.audit.trail import segments_of
+from isocenter.services.security.audit.hash_chain import (
+    LONGEST_LINE,
+    Record,
+    RecordError,
+    read_record,
+)
+from isocenter.services.security.audit.trail import segments_of
 
 _BATCH: Final = 200
 

@@ -28,10 +28,10 @@ from isocenter.engine.items import UserIdentity
 from isocenter.engine.pdu import AssociateReject
 from isocenter.engine.quick import dataclass
 from isocenter.services.association.access import NO_REASON_GIVEN, TEMPORARY_CONGESTION
-from isocenter.services.policy import passwords
-from isocenter.services.policy.errors import PolicyError
-from isocenter.services.policy.table import Policy, User
-from isocenter.services.policy.tokens import TokenRules, TokenVerifier
+from isocenter.services.security.access import passwords
+from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.policy import Policy, User
+from isocenter.services.security.access.tokens import TokenRules, TokenVerifier
 
 log = logging.getLogger("isocenter.access")
 

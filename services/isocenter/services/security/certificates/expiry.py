@@ -13,13 +13,13 @@ from cryptography import x509
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
-from isocenter.services.certificates.issued import is_of_private_ca
 from isocenter.services.net.tls.contexts import (
     TlsFiles,
     certificates_in,
     files_in,
     revocation_lists_in,
 )
+from isocenter.services.security.certificates.issued import is_of_private_ca
 
 log = logging.getLogger("isocenter.tls")
 
