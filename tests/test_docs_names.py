@@ -28,9 +28,10 @@ from isocenter.services.security.audit import syslog_delivery as delivery
 from isocenter.services.security.audit.message_builder import LONGEST_QUERY
 from isocenter.services.security.certificates.authority import RENEW_WITHIN
 from isocenter.services.security.certificates.expiry import WARN_WITHIN
+from isocenter.services.service_classes.worklist import entry_files as files
+from isocenter.services.service_classes.worklist import watched_folder as watching
 from isocenter.services.settings import loading
 from isocenter.services.settings.loading import SETTINGS
-from isocenter.services.worklist import files, watching
 from support.pages import PAGES, ROOT, code_in, fenced, name_of, text_of
 
 BY_KEY = {setting.key: setting for setting in SETTINGS}

@@ -24,8 +24,14 @@ from isocenter.services.security.access.permissions import (
     union,
 )
 from isocenter.services.security.audit.codes import EventId
+from isocenter.services.service_classes.worklist.order_fields import (
+    ATTRIBUTES,
+    CODES,
+    DATE_TIME,
+    FIELDS,
+    STEP_STATUS,
+)
 from isocenter.services.settings.loading import AuditSettings
-from isocenter.services.worklist.order import ATTRIBUTES, CODES, DATE_TIME, FIELDS, STEP_STATUS
 from support.pages import PAGES, ROOT, name_of, prose, rows_of, text_of
 
 

@@ -22,7 +22,7 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services.archive.index.attributes import ATTRIBUTES, REQUEST_ATTRIBUTES, Level
-from isocenter.services.worklist.order import FIELDS as FIELDS_OF_ORDERS
+from isocenter.services.service_classes.worklist.order_fields import FIELDS as FIELDS_OF_ORDERS
 
 _SYNTAXES: Final = (
     IMPLICIT_VR_LITTLE_ENDIAN,

@@ -13,9 +13,9 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.query_retrieve.identifier_keys import build_identifier
-from isocenter.services.worklist.client import worklist_keys
-from isocenter.services.worklist.order import entry_of_order
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.worklist.order_fields import entry_of_order
+from isocenter.services.service_classes.worklist.scu import worklist_keys
 
 _SYNTAXES: Final = {
     "implicit": IMPLICIT_VR_LITTLE_ENDIAN,

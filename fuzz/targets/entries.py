@@ -18,9 +18,9 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.worklist.entry import Entry, EntryFault, entry_of
-from isocenter.services.worklist.files import entries_in
-from isocenter.services.worklist.order import order_of
+from isocenter.services.service_classes.worklist.entry import Entry, EntryFault, entry_of
+from isocenter.services.service_classes.worklist.entry_files import entries_in
+from isocenter.services.service_classes.worklist.order_fields import order_of
 
 _PLACE: Final = "a file"
 #: In which an entry says its VRs; some say others than the data dictionary.

@@ -28,7 +28,7 @@ from isocenter.services.archive.index.query import (
     SingleValue,
     WildCard,
 )
-from isocenter.services.query_retrieve.identifier import (
+from isocenter.services.service_classes.query_retrieve.identifier import (
     IdentifierError,
     ParsedQuery,
     Root,
@@ -36,7 +36,7 @@ from isocenter.services.query_retrieve.identifier import (
     parse_query,
     read_identifier,
 )
-from isocenter.services.query_retrieve.key_values import (
+from isocenter.services.service_classes.query_retrieve.matching_keys import (
     DOES_NOT_MATCH_SOP_CLASS,
     QUERY_RETRIEVE_LEVEL,
     UNABLE_TO_PROCESS,

@@ -17,14 +17,14 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.dicom.attribute_list import AttributeList, items_of
-from isocenter.services.query_retrieve.identifier_keys import build_identifier
-from isocenter.services.query_retrieve.key_values import (
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.query_retrieve.matching_keys import (
     DOES_NOT_MATCH_SOP_CLASS,
     UNABLE_TO_PROCESS,
     IdentifierError,
 )
-from isocenter.services.worklist.entry import Entry, entry_of
-from isocenter.services.worklist.keys import Key, parse_keys
+from isocenter.services.service_classes.worklist.entry import Entry, entry_of
+from isocenter.services.service_classes.worklist.query_keys import Key, parse_keys
 
 _SYNTAXES: Final = (
     IMPLICIT_VR_LITTLE_ENDIAN,

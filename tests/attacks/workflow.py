@@ -45,9 +45,9 @@ from isocenter.engine.dimse.messages import (
     NSetRequest,
 )
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.commitment.transaction import WELL_KNOWN_INSTANCE
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.mpps.client import new_step
+from isocenter.services.service_classes.commitment.transaction import WELL_KNOWN_INSTANCE
+from isocenter.services.service_classes.mpps.scu import new_step
 from services.events.hooks import webhook
 from services.hl7.samples import OMI, ORM, changed
 

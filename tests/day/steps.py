@@ -25,8 +25,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from day.department import MODALITY, WAIT_SECONDS, Department
 from day.proxy import Relay
-from isocenter.services.mpps.client import final_step, new_step, performed_series
-from isocenter.services.mpps.step import StepState
+from isocenter.services.service_classes.mpps.performed_step import StepState
+from isocenter.services.service_classes.mpps.scu import final_step, new_step, performed_series
 from services.mpps.samples import BEGAN, ENDED
 from support.processes import isocenter_command, run
 from support.studies import CT_IMAGE_STORAGE, ROOT, instance

@@ -40,10 +40,10 @@ from isocenter.services.archive.index.query import Level
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
-from isocenter.services.client import BASIC_SYNTAXES, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.net.listeners import Bind
-from isocenter.services.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 from isocenter.services.settings.loading import load_settings
 from isocenter.storage import sqlite_connection
 from support.outcomes import outcome

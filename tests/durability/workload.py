@@ -20,9 +20,9 @@ from isocenter.engine.dimse.messages import CEchoRequest, CStoreRequest, CStoreR
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.archive.index.query import Level
 from isocenter.services.association.peer import Peer
-from isocenter.services.client import BASIC_SYNTAXES, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 from support.raw import Data, RawPeer, message_bytes, raw_peer
 from support.studies import CT_IMAGE_STORAGE
 

@@ -21,16 +21,16 @@ from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr
 
 from isocenter.engine.errors import AssociationError
 from isocenter.services.association.peer import Peer
-from isocenter.services.client import open_association
-from isocenter.services.commitment.client import CONTEXTS, CommitmentResults
-from isocenter.services.commitment.transaction import (
+from isocenter.services.net.listeners import Bind
+from isocenter.services.service_classes.client import open_association
+from isocenter.services.service_classes.commitment.scu import CONTEXTS, CommitmentResults
+from isocenter.services.service_classes.commitment.transaction import (
     STORAGE_COMMITMENT,
     WELL_KNOWN_INSTANCE,
     Reference,
     request_of,
 )
-from isocenter.services.net.listeners import Bind
-from isocenter.services.normalized.operations import act
+from isocenter.services.service_classes.normalized.operations import act
 from support.peers import orthanc
 from support.ports import free_port
 from support.processes import (

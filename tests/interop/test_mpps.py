@@ -21,8 +21,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from isocenter.engine.errors import AssociationError
 from isocenter.services.association.peer import Peer
-from isocenter.services.client import open_association
-from isocenter.services.mpps.client import CONTEXTS, create_step, get_step, set_step
+from isocenter.services.service_classes.client import open_association
+from isocenter.services.service_classes.mpps.scu import CONTEXTS, create_step, get_step, set_step
 from services.mpps.samples import begun, ended
 from support.outcomes import outcome
 from support.ports import free_port

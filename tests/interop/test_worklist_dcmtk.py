@@ -15,8 +15,8 @@ from isocenter.engine.dataset import Element, Fragments, read_file_meta
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.text_dump import read_dump
-from isocenter.services.worklist.entry import EntryFault
-from isocenter.services.worklist.files import read_entries
+from isocenter.services.service_classes.worklist.entry import EntryFault
+from isocenter.services.service_classes.worklist.entry_files import read_entries
 from services.worklist.samples import entry
 from support.peers import PeerArchive, orthanc
 from support.ports import free_port

@@ -28,11 +28,11 @@ from isocenter.engine.uid import (
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
-from isocenter.services.client import open_association
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
 from isocenter.services.net import transport
-from isocenter.services.query_retrieve.get import Get
-from isocenter.services.store import Storage
+from isocenter.services.service_classes.client import open_association
+from isocenter.services.service_classes.query_retrieve.get_scp import Get
+from isocenter.services.service_classes.storage.scp import Storage
 from isocenter.storage.filesystem import Durability, open_file_store
 from services.archive_support import CT, STUDY, data_set, data_set_of, opened, uid
 from support.raw import associate_request, p_data, pdv, raw_peer

@@ -19,11 +19,11 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.peer import Peer
-from isocenter.services.client import open_association
 from isocenter.services.dicom.objects import PART_BYTES, DicomObject
 from isocenter.services.net import transport
 from isocenter.services.net.transport import SocketTransport
-from isocenter.services.store import Storage
+from isocenter.services.service_classes.client import open_association
+from isocenter.services.service_classes.storage.scp import Storage
 from isocenter.storage import reader
 from isocenter.storage.filesystem import open_file_store
 from services.archive_support import CT, data_set, data_set_of, opened, store, uid

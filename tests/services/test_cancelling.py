@@ -30,9 +30,13 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.archive.index.query import Level
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
-from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.client import (
+    BASIC_SYNTAXES,
+    ClientAssociation,
+    open_association,
+)
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 from support.raw import Data, RawAcceptor, RawPeer, message_bytes, raw_acceptor, raw_peer
 from support.serving import Scripted, port_of, serving
 from support.studies import CT_IMAGE_STORAGE, instance

@@ -45,14 +45,6 @@ from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Bind, Server, ServerLimits
-from isocenter.services.client import (
-    BASIC_SYNTAXES,
-    ClientAssociation,
-    RetrieveError,
-    RetrieveResult,
-    open_association,
-    plan_associations,
-)
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.objects import DicomObject
@@ -61,10 +53,18 @@ from isocenter.services.errors import (
     NoPresentationContext,
     OperationError,
 )
-from isocenter.services.mpps.step import MPPS
-from isocenter.services.normalized.operations import create
-from isocenter.services.query_retrieve.identifier import build_identifier
-from isocenter.services.query_retrieve.matches import Matches
+from isocenter.services.service_classes.client import (
+    BASIC_SYNTAXES,
+    ClientAssociation,
+    RetrieveError,
+    RetrieveResult,
+    open_association,
+    plan_associations,
+)
+from isocenter.services.service_classes.mpps.performed_step import MPPS
+from isocenter.services.service_classes.normalized.operations import create
+from isocenter.services.service_classes.query_retrieve.find_scu import Matches
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 from support.serving import Scripted, port_of, serving
 from support.studies import CT_IMAGE_STORAGE, instance
 

@@ -24,7 +24,6 @@ from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Bind, Server
-from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.net.tls.contexts import TlsFiles, server_context
@@ -45,14 +44,20 @@ from isocenter.services.notices import (
     ServerStarted,
     ServerStopped,
 )
-from isocenter.services.query_retrieve.find import Find
-from isocenter.services.query_retrieve.get import Get
-from isocenter.services.query_retrieve.identifier_keys import build_identifier
-from isocenter.services.query_retrieve.models import QueryOptions
-from isocenter.services.query_retrieve.move import Move
-from isocenter.services.query_retrieve.suboperations import Backlog
 from isocenter.services.security.certificates.authority import CertificateAuthority
-from isocenter.services.store import Storage
+from isocenter.services.service_classes.client import (
+    BASIC_SYNTAXES,
+    ClientAssociation,
+    Context,
+    open_association,
+)
+from isocenter.services.service_classes.query_retrieve.find_scp import Find
+from isocenter.services.service_classes.query_retrieve.get_scp import Get
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.query_retrieve.information_models import QueryOptions
+from isocenter.services.service_classes.query_retrieve.move_scp import Move
+from isocenter.services.service_classes.query_retrieve.suboperations import Backlog
+from isocenter.services.service_classes.storage.scp import Storage
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore
 from support.outcomes import outcome

@@ -15,9 +15,9 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
 from isocenter.services.association.service_registry import Registry
-from isocenter.services.client import ClientAssociation, open_association
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from isocenter.services.net.listeners import Bind
+from isocenter.services.service_classes.client import ClientAssociation, open_association
 from support.outcomes import outcome
 from support.serving import port_of, serving
 

@@ -9,7 +9,7 @@ import pytest
 
 import isocenter.services
 from isocenter.services.association.server import serve
-from isocenter.services.client import open_association
+from isocenter.services.service_classes.client import open_association
 from support.processes import ENVIRONMENT
 
 

@@ -36,9 +36,9 @@ from isocenter.services.association.server import Bind, ServerLimits
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.notices import AssociationRejected, Notice, Notices
-from isocenter.services.query_retrieve.find import Find
-from isocenter.services.query_retrieve.identifier import build_identifier
 from isocenter.services.security.certificates.authority import CertificateAuthority
+from isocenter.services.service_classes.query_retrieve.find_scp import Find
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 from support.processes import served_archive
 from support.raw import (
     RawPeer,

@@ -19,9 +19,9 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
-from isocenter.services.client import open_association
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uids import names_an_instance
+from isocenter.services.service_classes.client import open_association
 from services.archive_support import CT
 from support.raw import raw_peer
 from support.serving import Scripted, port_of, serving

@@ -13,13 +13,13 @@ from isocenter.services.archive.index.query import Level, Query
 from isocenter.services.archive.verification import reindex
 from isocenter.services.association.peer import Peer
 from isocenter.services.cli import main
-from isocenter.services.client import open_association
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.query_retrieve.find import Find
-from isocenter.services.query_retrieve.models import QueryOptions
+from isocenter.services.service_classes.client import open_association
+from isocenter.services.service_classes.query_retrieve.find_scp import Find
+from isocenter.services.service_classes.query_retrieve.information_models import QueryOptions
+from isocenter.services.service_classes.storage.scp import Storage
+from isocenter.services.service_classes.worklist.query_keys import parse_keys
 from isocenter.services.settings.loading import SettingsError, load_settings
-from isocenter.services.store import Storage
-from isocenter.services.worklist.keys import parse_keys
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore

@@ -23,10 +23,10 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.query_retrieve.find import Find
-from isocenter.services.query_retrieve.get import Get
-from isocenter.services.query_retrieve.move import Move
-from isocenter.services.store import Storage
+from isocenter.services.service_classes.query_retrieve.find_scp import Find
+from isocenter.services.service_classes.query_retrieve.get_scp import Get
+from isocenter.services.service_classes.query_retrieve.move_scp import Move
+from isocenter.services.service_classes.storage.scp import Storage
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import CT, opened
 from support.raw import RawPeer, raw_peer

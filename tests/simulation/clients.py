@@ -18,11 +18,15 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.association.operation import Operation
-from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from isocenter.services.errors import ConnectError, OperationError
-from isocenter.services.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.client import (
+    BASIC_SYNTAXES,
+    ClientAssociation,
+    open_association,
+)
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 from services.archive_support import CT
 from simulation.ledger import Ledger, Thing, make_thing
 from simulation.node import Node

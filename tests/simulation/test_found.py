@@ -18,10 +18,10 @@ from isocenter.services.archive.ports import DuplicatePolicy, StorageError
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server
-from isocenter.services.client import BASIC_SYNTAXES, open_association
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
-from isocenter.services.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryReader as StoredReader
 from isocenter.storage.memory_store import MemoryStore

@@ -43,17 +43,17 @@ from isocenter.engine.dimse.messages import (
     encode_message,
 )
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.commitment.transaction import (
+from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.service_classes.commitment.transaction import (
     WELL_KNOWN_INSTANCE,
     CommitmentEvent,
     Reference,
     request_of,
 )
-from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.mpps.client import final_step, new_step, performed_series
-from isocenter.services.mpps.step import StepState
-from isocenter.services.query_retrieve.identifier_keys import build_identifier
-from isocenter.services.worklist.client import worklist_keys
+from isocenter.services.service_classes.mpps.performed_step import StepState
+from isocenter.services.service_classes.mpps.scu import final_step, new_step, performed_series
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.worklist.scu import worklist_keys
 from services.events.hooks import Hook
 from services.hl7.samples import ORM, changed
 from soak.load import ROOT, Client, object_of

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.mpps.step import PerformedStep, StepState
-from isocenter.services.query_retrieve.identifier_keys import build_identifier
-from isocenter.services.worklist.entry import (
+from isocenter.services.service_classes.mpps.performed_step import PerformedStep, StepState
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.worklist.entry import (
     Entry,
     EntryFault,
     EntryKey,
@@ -24,8 +24,8 @@ from isocenter.services.worklist.entry import (
     StoredEntry,
     with_state,
 )
-from isocenter.services.worklist.keys import Keys, parse_keys
-from isocenter.services.worklist.tidying import tidy
+from isocenter.services.service_classes.worklist.query_keys import Keys, parse_keys
+from isocenter.services.service_classes.worklist.retention import tidy
 from isocenter.storage import worklist as worklist_module
 from isocenter.storage.mpps_steps import SqliteSteps
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index

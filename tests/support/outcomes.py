@@ -6,9 +6,9 @@ from collections.abc import Awaitable
 from typing import Any
 
 from isocenter.engine.dimse.messages import CStoreResponse
-from isocenter.services.client import RetrieveError
 from isocenter.services.errors import OperationError
-from isocenter.services.normalized.operations import AnswerError
+from isocenter.services.service_classes.client import RetrieveError
+from isocenter.services.service_classes.normalized.operations import AnswerError
 
 
 async def outcome(operation: Awaitable[Any]) -> Any:

@@ -13,7 +13,7 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_E
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import Bind, Server, serve
 from isocenter.services.association.service_registry import Registry, Service
-from isocenter.services.verification import Verification
+from isocenter.services.service_classes.verification import Verification
 
 
 class Scripted:

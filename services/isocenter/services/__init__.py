@@ -30,16 +30,6 @@ if TYPE_CHECKING:
     from isocenter.services.association.peer import Peer
     from isocenter.services.association.server import Server, ServerLimits, serve
     from isocenter.services.association.service_registry import Registry, Service
-    from isocenter.services.client import (
-        BASIC_SYNTAXES,
-        ClientAssociation,
-        Receiver,
-        RetrieveError,
-        RetrieveProgress,
-        RetrieveResult,
-        open_association,
-        plan_associations,
-    )
     from isocenter.services.dicom.objects import DicomObject, NotDicom
     from isocenter.services.dicom.uid_registry import (
         PATIENT_ROOT_FIND,
@@ -54,12 +44,25 @@ if TYPE_CHECKING:
     from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
     from isocenter.services.net.listeners import Bind
     from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
-    from isocenter.services.normalized.operations import Answer, AnswerError
-    from isocenter.services.query_retrieve.find import Find
-    from isocenter.services.query_retrieve.get import Get
-    from isocenter.services.query_retrieve.identifier import build_identifier, read_identifier
-    from isocenter.services.query_retrieve.matches import Matches
-    from isocenter.services.query_retrieve.move import Move
+    from isocenter.services.service_classes.client import (
+        BASIC_SYNTAXES,
+        ClientAssociation,
+        Receiver,
+        RetrieveError,
+        RetrieveProgress,
+        RetrieveResult,
+        open_association,
+        plan_associations,
+    )
+    from isocenter.services.service_classes.normalized.operations import Answer, AnswerError
+    from isocenter.services.service_classes.query_retrieve.find_scp import Find
+    from isocenter.services.service_classes.query_retrieve.find_scu import Matches
+    from isocenter.services.service_classes.query_retrieve.get_scp import Get
+    from isocenter.services.service_classes.query_retrieve.identifier import (
+        build_identifier,
+        read_identifier,
+    )
+    from isocenter.services.service_classes.query_retrieve.move_scp import Move
     from isocenter.services.service_classes.storage.object_folder import (
         ObjectFolder,
         ReceivedCounts,
@@ -69,31 +72,31 @@ if TYPE_CHECKING:
         ObjectReceiver,
         ReceivedObject,
     )
-    from isocenter.services.store import Storage
-    from isocenter.services.verification import Verification
+    from isocenter.services.service_classes.storage.scp import Storage
+    from isocenter.services.service_classes.verification import Verification
 
 #: Where each name is defined: in this package, or in a module by its whole name.
 _MODULES = {
     "AccessPolicy": "association.access",
-    "Answer": "normalized.operations",
-    "AnswerError": "normalized.operations",
+    "Answer": "service_classes.normalized.operations",
+    "AnswerError": "service_classes.normalized.operations",
     "Archive": "archive.archive",
     "AssociationError": "isocenter.engine.errors",
     "AssociationRejectedError": "isocenter.engine.errors",
-    "BASIC_SYNTAXES": "client",
+    "BASIC_SYNTAXES": "service_classes.client",
     "Bind": "net.listeners",
-    "ClientAssociation": "client",
+    "ClientAssociation": "service_classes.client",
     "ConnectError": "errors",
     "DeadlineExceeded": "isocenter.engine.errors",
     "Deadlines": "isocenter.engine.deadlines",
     "DicomObject": "dicom.objects",
-    "Find": "query_retrieve.find",
-    "Get": "query_retrieve.get",
+    "Find": "service_classes.query_retrieve.find_scp",
+    "Get": "service_classes.query_retrieve.get_scp",
     "IsocenterError": "isocenter.engine.errors",
     "Level": "archive.index.attributes",
     "LocalProtocolError": "isocenter.engine.errors",
-    "Matches": "query_retrieve.matches",
-    "Move": "query_retrieve.move",
+    "Matches": "service_classes.query_retrieve.find_scu",
+    "Move": "service_classes.query_retrieve.move_scp",
     "NoPresentationContext": "errors",
     "NotDicom": "dicom.objects",
     "ObjectFolder": "service_classes.storage.object_folder",
@@ -108,11 +111,11 @@ _MODULES = {
     "Peer": "association.peer",
     "ReceivedCounts": "service_classes.storage.object_folder",
     "ReceivedObject": "service_classes.storage.object_receiver",
-    "Receiver": "client",
+    "Receiver": "service_classes.client",
     "Registry": "association.service_registry",
-    "RetrieveError": "client",
-    "RetrieveProgress": "client",
-    "RetrieveResult": "client",
+    "RetrieveError": "service_classes.client",
+    "RetrieveProgress": "service_classes.client",
+    "RetrieveResult": "service_classes.client",
     "STORAGE_SOP_CLASSES": "dicom.uid_registry",
     "STUDY_ROOT_FIND": "dicom.uid_registry",
     "STUDY_ROOT_GET": "dicom.uid_registry",
@@ -121,16 +124,16 @@ _MODULES = {
     "ServerLimits": "association.server",
     "Service": "association.service_registry",
     "Status": "isocenter.engine.dimse.status",
-    "Storage": "store",
+    "Storage": "service_classes.storage.scp",
     "TRANSFER_SYNTAXES": "dicom.uid_registry",
     "TlsFiles": "net.tls.contexts",
     "VERIFICATION": "isocenter.engine.uid",
-    "Verification": "verification",
-    "build_identifier": "query_retrieve.identifier",
+    "Verification": "service_classes.verification",
+    "build_identifier": "service_classes.query_retrieve.identifier",
     "client_context": "net.tls.contexts",
-    "open_association": "client",
-    "plan_associations": "client",
-    "read_identifier": "query_retrieve.identifier",
+    "open_association": "service_classes.client",
+    "plan_associations": "service_classes.client",
+    "read_identifier": "service_classes.query_retrieve.identifier",
     "serve": "association.server",
     "server_context": "net.tls.contexts",
 }

@@ -10,14 +10,14 @@ from time import time
 from typing import Final
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.commitment.transaction import (
+from isocenter.services.service_classes.commitment.transaction import (
     Begun,
     Reference,
     Transaction,
     TransactionState,
     state_of,
 )
-from isocenter.services.normalized.reports import ClaimedReport, NewReport
+from isocenter.services.service_classes.normalized.ports import ClaimedReport, NewReport
 from isocenter.storage.event_reports import insert_report
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import transaction
@@ -53,7 +53,7 @@ Beside = Callable[[sqlite3.Connection, int], None]
 
 
 class SqliteCommitments:
-    """See `isocenter.services.commitment.transaction.Commitments`.
+    """See `isocenter.services.service_classes.commitment.transaction.Commitments`.
 
     Args:
         beside: what else is written when a transaction is begun, and when it is complete.

@@ -1,4 +1,4 @@
-"""Event reports in the index database: `isocenter.services.normalized.reports.ReportQueue`."""
+"""Event reports in the index database: `isocenter.services.service_classes.normalized.ports.ReportQueue`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.normalized.reports import ClaimedReport, NewReport
+from isocenter.services.service_classes.normalized.ports import ClaimedReport, NewReport
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import transaction
 
@@ -61,7 +61,7 @@ def release_claims(connection: sqlite3.Connection) -> None:
 
 
 class SqliteReports:
-    """See `isocenter.services.normalized.reports.ReportQueue`.
+    """See `isocenter.services.service_classes.normalized.ports.ReportQueue`.
 
     Args:
         now: seconds since 1970.

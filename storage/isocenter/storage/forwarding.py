@@ -11,7 +11,6 @@ import orjson
 
 from isocenter.services.archive.deletion.records import Deletion
 from isocenter.services.archive.ports import Added, InstanceRecord
-from isocenter.services.commitment.transaction import Reference
 from isocenter.services.forwarding.queue import (
     ClaimedForward,
     Clock,
@@ -21,6 +20,7 @@ from isocenter.services.forwarding.queue import (
     Outcome,
     RetryPolicy,
 )
+from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.storage import forwarding_commitment as commitment
 from isocenter.storage import forwarding_records as records
 from isocenter.storage.deletion import BesideDelete

@@ -1,4 +1,4 @@
-"""Performed procedure steps in the index database: `isocenter.services.mpps.step.Steps`.
+"""Performed procedure steps in the index database: `isocenter.services.service_classes.mpps.performed_step.Steps`.
 
 The data set is the truth; the columns and the tables beside it are made of it with each
 change, so that a step is found by its study, its series, and the instances that it names.
@@ -19,7 +19,7 @@ from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.mpps.step import (
+from isocenter.services.service_classes.mpps.performed_step import (
     MODALITY,
     MPPS_NOTIFICATION,
     PERFORMED_STEP_ID,
@@ -30,7 +30,7 @@ from isocenter.services.mpps.step import (
     StepState,
     event_of,
 )
-from isocenter.services.normalized.reports import NewReport
+from isocenter.services.service_classes.normalized.ports import NewReport
 from isocenter.storage.event_reports import insert_report
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import transaction
@@ -73,7 +73,7 @@ class StepRow:
 
 
 class SqliteSteps:
-    """See `isocenter.services.mpps.step.Steps`.
+    """See `isocenter.services.service_classes.mpps.performed_step.Steps`.
 
     Args:
         beside: what else is written in the transaction of each change.

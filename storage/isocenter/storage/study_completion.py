@@ -39,8 +39,12 @@ from isocenter.services.events.event import (
     StudyReopened,
     moment,
 )
-from isocenter.services.mpps.step import MODALITY as STEP_MODALITY
-from isocenter.services.mpps.step import STATION_AE_TITLE, PerformedStep, StepState
+from isocenter.services.service_classes.mpps.performed_step import MODALITY as STEP_MODALITY
+from isocenter.services.service_classes.mpps.performed_step import (
+    STATION_AE_TITLE,
+    PerformedStep,
+    StepState,
+)
 from isocenter.storage.events import insert_event, insert_events
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import STUDY_AS_SAID_LAST, transaction

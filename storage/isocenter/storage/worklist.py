@@ -1,7 +1,7 @@
-"""The worklist in the index database: `isocenter.services.worklist.entry.Worklist`.
+"""The worklist in the index database: `isocenter.services.service_classes.worklist.entry.Worklist`.
 
 The data set is the truth.  The columns beside it narrow a question down by index; what is
-left is judged by `isocenter.services.worklist.keys.Keys.fits`, entry by entry.
+left is judged by `isocenter.services.service_classes.worklist.query_keys.Keys.fits`, entry by entry.
 """
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
@@ -24,8 +24,8 @@ from isocenter.services.archive.index.matching import is_wild, normalize, range_
 from isocenter.services.archive.index.query import Match, Range, SingleValue
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.events.event import WorklistChanged
-from isocenter.services.mpps.step import PerformedStep, StepState
-from isocenter.services.worklist.entry import (
+from isocenter.services.service_classes.mpps.performed_step import PerformedStep, StepState
+from isocenter.services.service_classes.worklist.entry import (
     ACCESSION_NUMBER,
     FOLDER_SOURCE,
     MODALITY,
@@ -41,7 +41,12 @@ from isocenter.services.worklist.entry import (
     StoredEntry,
     with_state,
 )
-from isocenter.services.worklist.keys import SCHEDULED_STEPS, START_DATE, START_TIME, Keys
+from isocenter.services.service_classes.worklist.query_keys import (
+    SCHEDULED_STEPS,
+    START_DATE,
+    START_TIME,
+    Keys,
+)
 from isocenter.storage.events import insert_event
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import transaction
@@ -73,7 +78,7 @@ _NARROWING: Final = {
 
 
 class SqliteWorklist:
-    """See `isocenter.services.worklist.entry.Worklist`.
+    """See `isocenter.services.service_classes.worklist.entry.Worklist`.
 
     Args:
         beside: what else is written in the transaction of each change of an entry.

@@ -27,7 +27,6 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Bind, Server
 from isocenter.services.audit.opening import audit_folder, open_audit
-from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.errors import OperationError
@@ -44,11 +43,17 @@ from isocenter.services.notices import (
     Notices,
     Refusal,
 )
-from isocenter.services.query_retrieve.identifier_keys import build_identifier
 from isocenter.services.security.audit.message_builder import LONGEST_QUERY
 from isocenter.services.security.audit.recorder import Auditor
 from isocenter.services.security.audit.trail_verification import verify
 from isocenter.services.security.certificates.authority import CertificateAuthority
+from isocenter.services.service_classes.client import (
+    BASIC_SYNTAXES,
+    ClientAssociation,
+    Context,
+    open_association,
+)
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.settings.loading import Settings, load_settings
 from services.audit.trails import (
     audited_object,

@@ -15,14 +15,14 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.association.peer import Peer
-from isocenter.services.availability.notification import (
+from isocenter.services.service_classes.availability.scu import (
     CONTEXTS,
     INSTANCE_AVAILABILITY_NOTIFICATION,
     MOST_INSTANCES,
     notifications_of,
     notify,
 )
-from isocenter.services.client import open_association
+from isocenter.services.service_classes.client import open_association
 from support.outcomes import outcome
 from support.ports import free_port
 

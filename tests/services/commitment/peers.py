@@ -13,13 +13,13 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_E
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Bind, Server
-from isocenter.services.client import open_association
-from isocenter.services.commitment.client import CONTEXTS, CommitmentResults
-from isocenter.services.commitment.service import StorageCommitment
-from isocenter.services.commitment.transaction import Reference
-from isocenter.services.commitment.verifying import Verifier
-from isocenter.services.normalized.event_reports import Reporter, RetryPolicy
 from isocenter.services.notices import Notices
+from isocenter.services.service_classes.client import open_association
+from isocenter.services.service_classes.commitment.instance_check import Verifier
+from isocenter.services.service_classes.commitment.scp import StorageCommitment
+from isocenter.services.service_classes.commitment.scu import CONTEXTS, CommitmentResults
+from isocenter.services.service_classes.commitment.transaction import Reference
+from isocenter.services.service_classes.normalized.report_delivery import Reporter, RetryPolicy
 from isocenter.storage.commitment_transactions import SqliteCommitments
 from isocenter.storage.event_reports import SqliteReports
 from isocenter.storage.sqlite_index import SqliteIndex

@@ -16,13 +16,16 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.cli import main
-from isocenter.services.client import open_association
-from isocenter.services.commitment.client import (
+from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.errors import NoPresentationContext, OperationError
+from isocenter.services.net.listeners import Bind
+from isocenter.services.service_classes.client import open_association
+from isocenter.services.service_classes.commitment.scu import (
     CommitmentResults,
     NoReport,
     request_commitment,
 )
-from isocenter.services.commitment.transaction import (
+from isocenter.services.service_classes.commitment.transaction import (
     STORAGE_COMMITMENT,
     TRANSACTION_UID,
     WELL_KNOWN_INSTANCE,
@@ -30,9 +33,6 @@ from isocenter.services.commitment.transaction import (
     TransactionState,
     result_of,
 )
-from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.net.listeners import Bind
 from services.archive_support import STUDY, uid
 from services.cli_support import archive_server, write_object
 from services.commitment.peers import MODALITY, opener, references

@@ -22,9 +22,15 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
-from isocenter.services.client import open_association
-from isocenter.services.commitment.client import CONTEXTS, CommitmentResults, request_commitment
-from isocenter.services.commitment.transaction import (
+from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.notices import CommitmentDone, Notice, Notices
+from isocenter.services.service_classes.client import open_association
+from isocenter.services.service_classes.commitment.scu import (
+    CONTEXTS,
+    CommitmentResults,
+    request_commitment,
+)
+from isocenter.services.service_classes.commitment.transaction import (
     STORAGE_COMMITMENT,
     WELL_KNOWN_INSTANCE,
     Reference,
@@ -34,15 +40,13 @@ from isocenter.services.commitment.transaction import (
     request_of,
     result_of,
 )
-from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.normalized.event_reports import (
+from isocenter.services.service_classes.normalized.operations import act
+from isocenter.services.service_classes.normalized.ports import ClaimedReport, NewReport
+from isocenter.services.service_classes.normalized.report_delivery import (
     CLAIM_SECONDS,
     FIRST_RETRY_SECONDS,
     RetryPolicy,
 )
-from isocenter.services.normalized.operations import act
-from isocenter.services.normalized.reports import ClaimedReport, NewReport
-from isocenter.services.notices import CommitmentDone, Notice, Notices
 from isocenter.storage.commitment_transactions import SqliteCommitments
 from isocenter.storage.event_reports import SqliteReports, release_claims
 from isocenter.storage.filesystem import open_file_store

@@ -30,7 +30,6 @@ from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
-from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.dicom import objects
 from isocenter.services.errors import ConnectError
 from isocenter.services.forwarding import commitment, sending
@@ -46,6 +45,7 @@ from isocenter.services.notices import (
     TransferBegun,
 )
 from isocenter.services.rules.actions import Route
+from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.settings.loading import load_settings
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.forwarding import SqliteForwards

@@ -19,7 +19,13 @@ from isocenter.services.hl7.rejected import RejectFolder, name_of
 from isocenter.services.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.notices import Notice, Notices, OrderMessageAnswered
-from isocenter.services.worklist.entry import EntryKey, EntryState, Put, StoredEntry, Worklist
+from isocenter.services.service_classes.worklist.entry import (
+    EntryKey,
+    EntryState,
+    Put,
+    StoredEntry,
+    Worklist,
+)
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
 from isocenter.storage.worklist import SqliteWorklist
 from services.hl7.samples import OMI, ORM, changed, without

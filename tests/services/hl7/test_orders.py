@@ -18,8 +18,8 @@ from isocenter.services.hl7.orders import (
 from isocenter.services.hl7.segments import Segment, read_message
 from isocenter.services.hl7.step_fields import OrderRules
 from isocenter.services.hl7.steps import MOST_STEPS
-from isocenter.services.worklist.entry import Entry, EntryState
-from isocenter.services.worklist.order import order_of
+from isocenter.services.service_classes.worklist.entry import Entry, EntryState
+from isocenter.services.service_classes.worklist.order_fields import order_of
 from services.hl7.samples import OMI, ORM, changed, without
 
 RULES = OrderRules()

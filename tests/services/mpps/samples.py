@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from pydicom.dataset import Dataset
 
-from isocenter.services.mpps.client import final_step, new_step, performed_series
-from isocenter.services.mpps.step import StepState
+from isocenter.services.service_classes.mpps.performed_step import StepState
+from isocenter.services.service_classes.mpps.scu import final_step, new_step, performed_series
 from support.studies import instance
 
 UID = "1.2.826.0.1.3680043.10.999.77"

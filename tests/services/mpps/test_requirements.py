@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.mpps.requirements import (
+from isocenter.services.service_classes.mpps.requirements import (
     Fault,
     Moment,
     Requirement,

@@ -29,13 +29,18 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.association.peer import Peer
-from isocenter.services.client import ClientAssociation, open_association
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.mpps.client import CONTEXTS, create_step, get_step, set_step
-from isocenter.services.mpps.service import PerformedSteps, retrieve_steps
-from isocenter.services.mpps.step import MPPS, MPPS_RETRIEVE, PerformedStep, StepState
-from isocenter.services.normalized.operations import get_attributes
 from isocenter.services.notices import Notice, Notices, PerformedStepChanged
+from isocenter.services.service_classes.client import ClientAssociation, open_association
+from isocenter.services.service_classes.mpps.performed_step import (
+    MPPS,
+    MPPS_RETRIEVE,
+    PerformedStep,
+    StepState,
+)
+from isocenter.services.service_classes.mpps.scp import PerformedSteps, retrieve_steps
+from isocenter.services.service_classes.mpps.scu import CONTEXTS, create_step, get_step, set_step
+from isocenter.services.service_classes.normalized.operations import get_attributes
 from isocenter.storage.event_reports import SqliteReports
 from isocenter.storage.mpps_steps import SqliteSteps
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index

@@ -9,8 +9,7 @@ from pydicom.dataset import Dataset
 
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.mpps.client import empty_series
-from isocenter.services.mpps.step import (
+from isocenter.services.service_classes.mpps.performed_step import (
     NO_LONGER,
     PerformedStep,
     ScheduledStep,
@@ -21,6 +20,7 @@ from isocenter.services.mpps.step import (
     created,
     event_of,
 )
+from isocenter.services.service_classes.mpps.scu import empty_series
 from services.mpps.samples import UID, begun, ended
 from support.studies import CT_IMAGE_STORAGE, instance
 

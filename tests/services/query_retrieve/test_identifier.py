@@ -27,7 +27,7 @@ from isocenter.services.archive.index.query import (
     ValueList,
     WildCard,
 )
-from isocenter.services.query_retrieve.identifier import (
+from isocenter.services.service_classes.query_retrieve.identifier import (
     IdentifierError,
     KeySyntaxError,
     ParsedQuery,
@@ -38,7 +38,11 @@ from isocenter.services.query_retrieve.identifier import (
     parse_query,
     read_identifier,
 )
-from isocenter.services.query_retrieve.key_values import MAX_KEYS, MAX_LISTED_VALUES, MAX_STARS
+from isocenter.services.service_classes.query_retrieve.matching_keys import (
+    MAX_KEYS,
+    MAX_LISTED_VALUES,
+    MAX_STARS,
+)
 
 SYNTAXES = [
     EXPLICIT_VR_LITTLE_ENDIAN,

@@ -26,18 +26,18 @@ from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, ServerLimits
-from isocenter.services.client import (
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.service_classes.client import (
     BASIC_SYNTAXES,
     ClientAssociation,
     RetrieveProgress,
     RetrieveResult,
     open_association,
 )
-from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.query_retrieve.get import Get
-from isocenter.services.query_retrieve.identifier import build_identifier
-from isocenter.services.query_retrieve.move import Move
-from isocenter.services.transfer import PATIENCE
+from isocenter.services.service_classes.query_retrieve.get_scp import Get
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.move_scp import Move
+from isocenter.services.service_classes.storage.scu import PATIENCE
 from isocenter.storage.memory_store import MemoryStore
 from services.archive_support import CT, STUDY, data_set, opened, store, uid
 from support.outcomes import outcome

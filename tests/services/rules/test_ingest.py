@@ -35,7 +35,7 @@ from isocenter.services.archive.ports import Added, DuplicatePolicy, InstanceRec
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.archive.verification import reindex, verify
 from isocenter.services.rules.parsing import parse_rule
-from isocenter.services.store import Storage
+from isocenter.services.service_classes.storage.scp import Storage
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore

@@ -23,13 +23,17 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
 from isocenter.services.association.service_registry import Registry
-from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, open_association
 from isocenter.services.net.listeners import Bind
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import AssociationRevoked, Notice, Notices
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.security.certificates.profile import build_crl, build_leaf, key_pem
+from isocenter.services.service_classes.client import (
+    BASIC_SYNTAXES,
+    ClientAssociation,
+    open_association,
+)
 from services.cli_support import Scripted
 from support.processes import isocenter_command, served_archive
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from isocenter.services.worklist.entry import Entry
-from isocenter.services.worklist.order import entry_of_order
+from isocenter.services.service_classes.worklist.entry import Entry
+from isocenter.services.service_classes.worklist.order_fields import entry_of_order
 
 
 def order(number: int = 1, **changes: object) -> dict[str, object]:

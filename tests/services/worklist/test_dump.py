@@ -6,7 +6,7 @@ import pytest
 
 from isocenter.engine.limits import Limits
 from isocenter.services.dicom.text_dump import is_dump, read_dump
-from isocenter.services.worklist.entry import EntryFault, entry_of
+from isocenter.services.service_classes.worklist.entry import EntryFault, entry_of
 
 ENTRY = b"""\
 # Dicom-Data-Set

@@ -17,10 +17,20 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.worklist import files
-from isocenter.services.worklist.entry import MODALITY_WORKLIST_FIND, EntryFault, EntryState
-from isocenter.services.worklist.files import entries_in, read_entries
-from isocenter.services.worklist.order import ATTRIBUTES, CODES, DATE_TIME, FIELDS, STEP_STATUS
+from isocenter.services.service_classes.worklist import entry_files as files
+from isocenter.services.service_classes.worklist.entry import (
+    MODALITY_WORKLIST_FIND,
+    EntryFault,
+    EntryState,
+)
+from isocenter.services.service_classes.worklist.entry_files import entries_in, read_entries
+from isocenter.services.service_classes.worklist.order_fields import (
+    ATTRIBUTES,
+    CODES,
+    DATE_TIME,
+    FIELDS,
+    STEP_STATUS,
+)
 from services.worklist.samples import entry, order
 from services.worklist.test_dump import ENTRY
 

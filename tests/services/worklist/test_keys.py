@@ -10,9 +10,9 @@ from pydicom.sequence import Sequence
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.query_retrieve.identifier_keys import build_identifier
-from isocenter.services.query_retrieve.key_values import IdentifierError
-from isocenter.services.worklist.keys import Keys, parse_keys
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
+from isocenter.services.service_classes.worklist.query_keys import Keys, parse_keys
 from services.worklist.samples import entry
 
 STEP = "(0040,0100)[0]."

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from isocenter.engine.uid import is_safe_uid
-from isocenter.services.worklist.entry import EntryFault, EntryKey, EntryState
-from isocenter.services.worklist.order import (
+from isocenter.services.service_classes.worklist.entry import EntryFault, EntryKey, EntryState
+from isocenter.services.service_classes.worklist.order_fields import (
     FIELDS,
     entry_of_fields,
     entry_of_order,

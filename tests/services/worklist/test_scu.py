@@ -21,17 +21,20 @@ from isocenter.services import Peer, open_association
 from isocenter.services.association.operation import Operation
 from isocenter.services.cli import main
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.query_retrieve.identifier import KeySyntaxError, read_identifier
-from isocenter.services.worklist.client import (
+from isocenter.services.service_classes.query_retrieve.identifier import (
+    KeySyntaxError,
+    read_identifier,
+)
+from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND
+from isocenter.services.service_classes.worklist.entry_files import read_entries
+from isocenter.services.service_classes.worklist.order_fields import CODES, FIELDS
+from isocenter.services.service_classes.worklist.scu import (
     CONTEXTS,
     RETURN_KEYS,
     find_items,
     item_of,
     worklist_keys,
 )
-from isocenter.services.worklist.entry import MODALITY_WORKLIST_FIND
-from isocenter.services.worklist.files import read_entries
-from isocenter.services.worklist.order import CODES, FIELDS
 from services.cli_support import RunningServer, Scripted, archive_server, scripted_server
 from services.worklist.samples import entry, order
 

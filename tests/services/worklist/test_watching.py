@@ -13,10 +13,10 @@ import trio
 import trio.testing
 
 from isocenter.services.archive.ports import StorageError
-from isocenter.services.worklist import watching
-from isocenter.services.worklist.entry import Entry, EntryState, Put
-from isocenter.services.worklist.keys import Keys
-from isocenter.services.worklist.watching import WatchedFolder, watch
+from isocenter.services.service_classes.worklist import watched_folder as watching
+from isocenter.services.service_classes.worklist.entry import Entry, EntryState, Put
+from isocenter.services.service_classes.worklist.query_keys import Keys
+from isocenter.services.service_classes.worklist.watched_folder import WatchedFolder, watch
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
 from isocenter.storage.worklist import SqliteWorklist
 from services.worklist.samples import entry, order

@@ -25,10 +25,10 @@ from isocenter.engine.uid import VERIFICATION
 from isocenter.services.checkup.examined import Examined, Tell, milliseconds
 from isocenter.services.checkup.negotiating import associate
 from isocenter.services.checkup.reaching import Way
-from isocenter.services.client import BASIC_SYNTAXES
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
 from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
 from isocenter.services.net.transport import SocketTransport
+from isocenter.services.service_classes.client import BASIC_SYNTAXES
 
 #: Enough that the median is not an accident; delayed, they take a second.
 _ECHOES: Final = 5

@@ -25,17 +25,17 @@ from isocenter.services import diagnosis
 from isocenter.services.checkup.examined import Examined, Tell, count
 from isocenter.services.checkup.reaching import Way
 from isocenter.services.checkup.tls_look import look_at_tls
-from isocenter.services.client import (
-    BASIC_SYNTAXES,
-    ClientAssociation,
-    Context,
-    open_association,
-)
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, name_of
 from isocenter.services.errors import ConnectError
 from isocenter.services.net.transport import Transport
+from isocenter.services.service_classes.client import (
+    BASIC_SYNTAXES,
+    ClientAssociation,
+    Context,
+    open_association,
+)
 
 #: A peer that takes less in one P-DATA-TF makes 16 KiB of data set two messages of the network.
 _SMALL_PDU: Final = 16_384

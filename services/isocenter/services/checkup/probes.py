@@ -16,12 +16,12 @@ from isocenter.services.archive.index.attributes import Level
 from isocenter.services.checkup.examined import Examined, Tell
 from isocenter.services.checkup.negotiating import associate
 from isocenter.services.checkup.reaching import Way
-from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation
 from isocenter.services.diagnosis import Finding, Side, error, note, warning
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.query_retrieve.identifier import build_identifier
-from isocenter.services.query_retrieve.matches import Matches
+from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation
+from isocenter.services.service_classes.query_retrieve.find_scu import Matches
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 
 SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 #: Nobody can mistake it for a patient.

@@ -26,12 +26,6 @@ from isocenter.services.checkup.examined import Examined, Tell, count
 from isocenter.services.checkup.negotiating import associate
 from isocenter.services.checkup.probes import find, of_fault, status_text
 from isocenter.services.checkup.reaching import Way
-from isocenter.services.client import (
-    BASIC_SYNTAXES,
-    ClientAssociation,
-    RetrieveError,
-    RetrieveResult,
-)
 from isocenter.services.diagnosis import Finding, Side, error
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.errors import NoPresentationContext, OperationError
@@ -43,8 +37,14 @@ from isocenter.services.notices import (
     Notice,
     Notices,
 )
-from isocenter.services.query_retrieve.identifier import build_identifier
-from isocenter.services.verification import Verification
+from isocenter.services.service_classes.client import (
+    BASIC_SYNTAXES,
+    ClientAssociation,
+    RetrieveError,
+    RetrieveResult,
+)
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.verification import Verification
 
 _WHAT: Final = "C-MOVE"
 #: From study to instance.

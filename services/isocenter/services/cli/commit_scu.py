@@ -24,21 +24,21 @@ from isocenter.services.cli.common import (
 from isocenter.services.cli.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.cli.storescu import files_below
-from isocenter.services.client import BASIC_SYNTAXES
-from isocenter.services.commitment.client import (
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
+from isocenter.services.dicom.uids import UidRule
+from isocenter.services.errors import NoPresentationContext, OperationError
+from isocenter.services.net.listeners import Bind
+from isocenter.services.service_classes.client import BASIC_SYNTAXES
+from isocenter.services.service_classes.commitment.scu import (
     CONTEXTS,
     CommitmentResult,
     CommitmentResults,
     NoReport,
     request_commitment,
 )
-from isocenter.services.commitment.transaction import REASONS, Reference
-from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
-from isocenter.services.dicom.uids import UidRule
-from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.net.listeners import Bind
-from isocenter.services.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.commitment.transaction import REASONS, Reference
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 
 DESCRIPTION: Final = """\
 Ask a peer to commit to the safekeeping of objects, and wait for its answer: storage commitment

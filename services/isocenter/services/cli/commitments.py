@@ -15,7 +15,7 @@ from isocenter.services.cli.match_output import prepare_stdout, print_table, sho
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.workflow import database, moment
-from isocenter.services.commitment.transaction import (
+from isocenter.services.service_classes.commitment.transaction import (
     REASONS,
     Transaction,
     TransactionState,

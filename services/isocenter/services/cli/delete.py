@@ -19,7 +19,7 @@ from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.trashing import counted, opened_trash, shown_until
 from isocenter.services.dicom.uids import UidRule
-from isocenter.services.query_retrieve.identifier import (
+from isocenter.services.service_classes.query_retrieve.identifier import (
     IdentifierError,
     Root,
     build_identifier,

@@ -14,10 +14,10 @@ from isocenter.services.cli.common import UsageError, add_network_options, whole
 from isocenter.services.cli.match_output import MatchWriter, extract, output_to, writer_of
 from isocenter.services.cli.query_options import Request, add_query_options, requests_of
 from isocenter.services.cli.running import Client, run_client
-from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation
 from isocenter.services.errors import OperationError
-from isocenter.services.query_retrieve.identifier import read_identifier
-from isocenter.services.worklist.client import RETURN_KEYS
+from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation
+from isocenter.services.service_classes.query_retrieve.identifier import read_identifier
+from isocenter.services.service_classes.worklist.scu import RETURN_KEYS
 
 DESCRIPTION: Final = """\
 Query a peer (C-FIND).  Matches go to standard output as they come.  Without -k and -f the

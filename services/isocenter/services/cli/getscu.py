@@ -34,9 +34,9 @@ from isocenter.services.cli.transfer_syntaxes import (
     sop_class,
     transfer_syntaxes_of,
 )
-from isocenter.services.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
+from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.service_classes.storage.object_folder import ReceivedCounts
 
 DESCRIPTION: Final = """\

@@ -25,10 +25,10 @@ from isocenter.services.cli.query_options import MODELS, add_query_options, requ
 from isocenter.services.cli.receiving import add_receiving_options, folder_of
 from isocenter.services.cli.retrieving import follow, judge, outcome_of
 from isocenter.services.cli.running import Client, run_client
-from isocenter.services.client import BASIC_SYNTAXES
 from isocenter.services.net.listeners import Bind, open_listener
+from isocenter.services.service_classes.client import BASIC_SYNTAXES
 from isocenter.services.service_classes.storage.object_folder import ObjectFolder, ReceivedCounts
-from isocenter.services.verification import Verification
+from isocenter.services.service_classes.verification import Verification
 
 DESCRIPTION: Final = """\
 Have a peer send objects to a destination that it knows by its AE title (C-MOVE).  With

@@ -15,7 +15,7 @@ from isocenter.services.cli.match_output import prepare_stdout, print_table, sho
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.workflow import database, moment
-from isocenter.services.mpps.step import StepState
+from isocenter.services.service_classes.mpps.performed_step import StepState
 from isocenter.services.settings.loading import Settings
 from isocenter.storage.mpps_steps import SqliteSteps, StepRow
 

@@ -29,10 +29,11 @@ from isocenter.services.cli.common import UsageError, add_network_options, ae_ti
 from isocenter.services.cli.match_output import prepare_stdout, shown, writer_of
 from isocenter.services.cli.running import Client, run_client
 from isocenter.services.cli.storescu import files_below
-from isocenter.services.client import ClientAssociation
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.errors import NoPresentationContext
-from isocenter.services.mpps.client import (
+from isocenter.services.service_classes.client import ClientAssociation
+from isocenter.services.service_classes.mpps.performed_step import StepState
+from isocenter.services.service_classes.mpps.scu import (
     CONTEXTS,
     code_item,
     create_step,
@@ -43,11 +44,10 @@ from isocenter.services.mpps.client import (
     performed_series,
     set_step,
 )
-from isocenter.services.mpps.step import StepState
-from isocenter.services.normalized.operations import Answer, AnswerError
-from isocenter.services.query_retrieve.identifier import build_identifier, parse_key
-from isocenter.services.worklist.entry import EntryFault
-from isocenter.services.worklist.files import read_entries
+from isocenter.services.service_classes.normalized.operations import Answer, AnswerError
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier, parse_key
+from isocenter.services.service_classes.worklist.entry import EntryFault
+from isocenter.services.service_classes.worklist.entry_files import read_entries
 
 DESCRIPTION: Final = """\
 Modality performed procedure step as SCU.  ACTION is one of

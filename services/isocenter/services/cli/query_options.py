@@ -18,14 +18,14 @@ from isocenter.engine.uid import (
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.cli.common import UsageError
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.query_retrieve.identifier import (
+from isocenter.services.service_classes.query_retrieve.identifier import (
     KeySyntaxError,
     build_identifier,
     parse_key,
     read_identifier,
 )
-from isocenter.services.query_retrieve.identifier_keys import parse_path
-from isocenter.services.worklist.entry import MODALITY_WORKLIST_FIND
+from isocenter.services.service_classes.query_retrieve.identifier_builder import parse_path
+from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND
 
 _QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 #: Nobody nests a query deeper; a data set that does is not one.

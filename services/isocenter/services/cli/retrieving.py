@@ -7,7 +7,11 @@ from typing import Final
 
 from isocenter.engine.dimse.status import Status, StatusClass, classify, describe_status
 from isocenter.services.cli.terminal import Advance, Terminal
-from isocenter.services.client import RetrieveError, RetrieveProgress, RetrieveResult
+from isocenter.services.service_classes.client import (
+    RetrieveError,
+    RetrieveProgress,
+    RetrieveResult,
+)
 from isocenter.services.service_classes.storage.object_folder import ObjectFolder
 
 #: Failed SOP instances that are named without ``-v``.

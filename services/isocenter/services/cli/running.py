@@ -34,9 +34,9 @@ from isocenter.services.cli.common import (
     user_identity_of,
 )
 from isocenter.services.cli.terminal import Terminal
-from isocenter.services.client import ClientAssociation, Context, open_association
 from isocenter.services.net.tls.contexts import TlsFileError
-from isocenter.services.query_retrieve.identifier import KeySyntaxError
+from isocenter.services.service_classes.client import ClientAssociation, Context, open_association
+from isocenter.services.service_classes.query_retrieve.identifier import KeySyntaxError
 
 
 class CannotAssociate(IsocenterError):

@@ -39,10 +39,10 @@ from isocenter.services.cli.transfer_syntaxes import (
     contexts_of,
     transfer_syntaxes_of,
 )
-from isocenter.services.client import ClientAssociation, Context, plan_associations
 from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
-from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer
+from isocenter.services.service_classes.client import ClientAssociation, Context, plan_associations
+from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer
 
 DESCRIPTION: Final = """\
 Send files, and all files below folders, to a peer (C-STORE).  What is not DICOM is named

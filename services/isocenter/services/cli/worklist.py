@@ -22,15 +22,14 @@ from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.workflow import database, moment
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.element_values import UTF_8
-from isocenter.services.query_retrieve.identifier import KeySyntaxError, parse_key
-from isocenter.services.query_retrieve.identifier_keys import (
+from isocenter.services.service_classes.query_retrieve.identifier import KeySyntaxError, parse_key
+from isocenter.services.service_classes.query_retrieve.identifier_builder import (
     SPECIFIC_CHARACTER_SET,
     build_identifier,
     parse_path,
 )
-from isocenter.services.query_retrieve.key_values import IdentifierError
-from isocenter.services.settings.loading import Settings
-from isocenter.services.worklist.entry import (
+from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
+from isocenter.services.service_classes.worklist.entry import (
     Entry,
     EntryFault,
     EntryKey,
@@ -38,9 +37,8 @@ from isocenter.services.worklist.entry import (
     StoredEntry,
     entry_of,
 )
-from isocenter.services.worklist.files import read_entries
-from isocenter.services.worklist.keys import SCHEDULED_STEPS, START_DATE, START_TIME, parse_keys
-from isocenter.services.worklist.order import (
+from isocenter.services.service_classes.worklist.entry_files import read_entries
+from isocenter.services.service_classes.worklist.order_fields import (
     ATTRIBUTES,
     CODES,
     DATE_TIME,
@@ -50,6 +48,13 @@ from isocenter.services.worklist.order import (
     order_of,
     state_of,
 )
+from isocenter.services.service_classes.worklist.query_keys import (
+    SCHEDULED_STEPS,
+    START_DATE,
+    START_TIME,
+    parse_keys,
+)
+from isocenter.services.settings.loading import Settings
 
 DESCRIPTION: Final = "The modality worklist: list, add, import, update and remove its entries."
 EXAMPLES: Final = """\

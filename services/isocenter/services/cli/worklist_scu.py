@@ -25,17 +25,17 @@ from isocenter.services.cli.match_output import (
     shown,
 )
 from isocenter.services.cli.running import Client, run_client
-from isocenter.services.client import ClientAssociation
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.query_retrieve.identifier import build_identifier, parse_key
-from isocenter.services.worklist.client import (
+from isocenter.services.service_classes.client import ClientAssociation
+from isocenter.services.service_classes.query_retrieve.identifier import build_identifier, parse_key
+from isocenter.services.service_classes.worklist.order_fields import CODES, DATE_TIME, FIELDS
+from isocenter.services.service_classes.worklist.scu import (
     CONTEXTS,
     Items,
     WorklistItem,
     find_items,
     worklist_keys,
 )
-from isocenter.services.worklist.order import CODES, DATE_TIME, FIELDS
 
 DESCRIPTION: Final = """\
 Ask a peer what is scheduled (modality worklist).  Everything that PS3.4 Table K.6-1
@@ -275,7 +275,7 @@ class _CsvWriter:
 
 
 class _FieldsWriter:
-    """A list of objects as `isocenter.services.worklist.order` has them."""
+    """A list of objects as `isocenter.services.service_classes.worklist.order_fields` has them."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out

@@ -16,9 +16,9 @@ from isocenter.services.archive.scrubber import scrub
 from isocenter.services.composition.archive import trash_of
 from isocenter.services.composition.workflow import worklist_of
 from isocenter.services.notices import Notices
+from isocenter.services.service_classes.worklist.retention import tidy
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.exclusive_task import on_duty
-from isocenter.services.worklist.tidying import tidy
 from isocenter.storage.retention import SqliteRetention
 from isocenter.storage.sqlite_index import SqliteIndex
 
@@ -59,7 +59,7 @@ async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> 
                 if settings.worklist.keep_days:
                     nursery.start_soon(tidy, worklist.remove_ended, settings.worklist.keep_days)
                 if settings.worklist.folder is not None:
-                    from isocenter.services.worklist.watching import watch
+                    from isocenter.services.service_classes.worklist.watched_folder import watch
 
                     nursery.start_soon(
                         watch, worklist, settings.worklist.folder, settings.worklist.folder_seconds

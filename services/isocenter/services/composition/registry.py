@@ -16,14 +16,14 @@ from isocenter.services.composition.workflow import Events, workflow_of
 from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
 from isocenter.services.net.listeners import Bind
 from isocenter.services.notices import Notices
-from isocenter.services.query_retrieve.find import Find
-from isocenter.services.query_retrieve.get import Get
-from isocenter.services.query_retrieve.models import QueryOptions
-from isocenter.services.query_retrieve.move import Move
-from isocenter.services.query_retrieve.suboperations import Backlog
+from isocenter.services.service_classes.query_retrieve.find_scp import Find
+from isocenter.services.service_classes.query_retrieve.get_scp import Get
+from isocenter.services.service_classes.query_retrieve.information_models import QueryOptions
+from isocenter.services.service_classes.query_retrieve.move_scp import Move
+from isocenter.services.service_classes.query_retrieve.suboperations import Backlog
+from isocenter.services.service_classes.storage.scp import Storage
+from isocenter.services.service_classes.verification import Verification
 from isocenter.services.settings.loading import Settings
-from isocenter.services.store import Storage
-from isocenter.services.verification import Verification
 
 
 def server_limits_of(settings: Settings) -> ServerLimits:

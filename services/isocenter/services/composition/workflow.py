@@ -17,9 +17,6 @@ from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service
 from isocenter.services.availability.telling import AvailabilityTeller
-from isocenter.services.client import ClientAssociation
-from isocenter.services.commitment.service import StorageCommitment
-from isocenter.services.commitment.verifying import Verifier
 from isocenter.services.composition.connections import Connections
 from isocenter.services.composition.tls import TlsContexts
 from isocenter.services.events.keeping import EventKeeping
@@ -27,14 +24,17 @@ from isocenter.services.forwarding.commitment import CommitmentAsker, Commitment
 from isocenter.services.forwarding.forwarder import Forwarder
 from isocenter.services.forwarding.queue import RetryPolicy as ForwardPolicy
 from isocenter.services.forwarding.sending import SendingParts, SendOptions
-from isocenter.services.mpps.service import PerformedSteps, retrieve_steps
 from isocenter.services.net.listeners import Bind
-from isocenter.services.normalized.event_reports import Reporter, RetryPolicy
 from isocenter.services.notices import Notices
+from isocenter.services.service_classes.client import ClientAssociation
+from isocenter.services.service_classes.commitment.instance_check import Verifier
+from isocenter.services.service_classes.commitment.scp import StorageCommitment
+from isocenter.services.service_classes.mpps.scp import PerformedSteps, retrieve_steps
+from isocenter.services.service_classes.normalized.report_delivery import Reporter, RetryPolicy
+from isocenter.services.service_classes.storage.scp import Storage
+from isocenter.services.service_classes.worklist.scp import WorklistQuery
 from isocenter.services.settings.loading import Settings
-from isocenter.services.store import Storage
 from isocenter.services.system.exclusive_task import on_duty
-from isocenter.services.worklist.service import WorklistQuery
 from isocenter.storage.commitment_transactions import SqliteCommitments
 from isocenter.storage.event_reports import SqliteReports
 from isocenter.storage.events import SqliteOutbox

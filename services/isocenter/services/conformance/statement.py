@@ -30,22 +30,30 @@ from isocenter.engine.uid import (
 from isocenter.services.archive.index.attributes import ATTRIBUTES, Level
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.service_registry import COMMON_STATUSES, Registry, Statuses
-from isocenter.services.availability.notification import INSTANCE_AVAILABILITY_NOTIFICATION
-from isocenter.services.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, name_of
 from isocenter.services.events.consumer import Availability
-from isocenter.services.mpps.step import MPPS, MPPS_NOTIFICATION, MPPS_RETRIEVE
-from isocenter.services.query_retrieve.identifier_keys import vr_of
-from isocenter.services.query_retrieve.models import FIND_ROOTS, GET_ROOTS, MOVE_ROOTS
-from isocenter.services.settings.loading import Settings
-from isocenter.services.worklist.entry import (
+from isocenter.services.service_classes.availability.scu import INSTANCE_AVAILABILITY_NOTIFICATION
+from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
+from isocenter.services.service_classes.mpps.performed_step import (
+    MPPS,
+    MPPS_NOTIFICATION,
+    MPPS_RETRIEVE,
+)
+from isocenter.services.service_classes.query_retrieve.identifier_builder import vr_of
+from isocenter.services.service_classes.query_retrieve.information_models import (
+    FIND_ROOTS,
+    GET_ROOTS,
+    MOVE_ROOTS,
+)
+from isocenter.services.service_classes.worklist.entry import (
     ACCESSION_NUMBER,
     MODALITY_WORKLIST_FIND,
     NEEDS,
     STEP_NEEDS,
 )
-from isocenter.services.worklist.keys import STEP_STATUS
+from isocenter.services.service_classes.worklist.query_keys import STEP_STATUS
+from isocenter.services.settings.loading import Settings
 
 _SOP_CLASSES: Final = ("SOP Class", "Meta SOP Class")
 #: By `Service.name`: whose words its statuses are read in; others in those of PS3.7 Annex C.

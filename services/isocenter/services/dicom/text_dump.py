@@ -38,8 +38,8 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList, items_of
 from isocenter.services.dicom.element_values import NUMBER_VRS, encode_numbers
-from isocenter.services.query_retrieve.identifier_keys import vr_of
-from isocenter.services.worklist.entry import EntryFault
+from isocenter.services.service_classes.query_retrieve.identifier_builder import vr_of
+from isocenter.services.service_classes.worklist.entry import EntryFault
 
 #: Tag, VR and the rest.  A VR ends where letters and digits do.
 _LINE: Final = re.compile(

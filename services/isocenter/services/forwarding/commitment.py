@@ -22,17 +22,21 @@ from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.operation import Operation, Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service, Statuses
-from isocenter.services.client import ClientAssociation
-from isocenter.services.commitment.client import REPORT_OFFER, RESULT_STATUSES, read_result
-from isocenter.services.commitment.transaction import (
+from isocenter.services.errors import OperationError
+from isocenter.services.forwarding.queue import ForwardQueue, RetryPolicy
+from isocenter.services.service_classes.client import ClientAssociation
+from isocenter.services.service_classes.commitment.scu import (
+    REPORT_OFFER,
+    RESULT_STATUSES,
+    read_result,
+)
+from isocenter.services.service_classes.commitment.transaction import (
     REQUEST,
     STORAGE_COMMITMENT,
     WELL_KNOWN_INSTANCE,
     request_of,
 )
-from isocenter.services.errors import OperationError
-from isocenter.services.forwarding.queue import ForwardQueue, RetryPolicy
-from isocenter.services.normalized.operations import act
+from isocenter.services.service_classes.normalized.operations import act
 
 log = logging.getLogger("isocenter.forward")
 

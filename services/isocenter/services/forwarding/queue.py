@@ -18,8 +18,8 @@ from typing import Final, Protocol
 
 from isocenter.engine.quick import dataclass
 from isocenter.services.archive.deletion.records import Deletion
-from isocenter.services.commitment.transaction import Reference
 from isocenter.services.rules.actions import ForwardPriority
+from isocenter.services.service_classes.commitment.transaction import Reference
 
 #: Before a power of two could pass every float.
 _MOST_DOUBLINGS: Final = 32

@@ -20,7 +20,6 @@ from isocenter.services.archive.ports import StorageError, StoredInstance
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.destination_slots import Place, Places
 from isocenter.services.association.peer import Peer
-from isocenter.services.client import ClientAssociation, Connector, Context, plan_associations
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.forwarding.queue import (
@@ -41,7 +40,13 @@ from isocenter.services.notices import (
     TransferBegun,
 )
 from isocenter.services.rules.actions import ForwardPriority
-from isocenter.services.transfer import OPERATIONS_WINDOW, Transfer, send_object
+from isocenter.services.service_classes.client import (
+    ClientAssociation,
+    Connector,
+    Context,
+    plan_associations,
+)
+from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer, send_object
 
 log = logging.getLogger("isocenter.forward")
 

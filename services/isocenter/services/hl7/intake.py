@@ -36,7 +36,7 @@ from isocenter.services.hl7.segments import Message, header_of, read_message
 from isocenter.services.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.notices import Notices, OrderMessageAnswered
-from isocenter.services.worklist.entry import (
+from isocenter.services.service_classes.worklist.entry import (
     Entry,
     EntryKey,
     EntryMoved,

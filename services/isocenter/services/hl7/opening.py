@@ -14,8 +14,8 @@ from isocenter.services.hl7.segments import require_library
 from isocenter.services.hl7.step_fields import OrderRules
 from isocenter.services.net.listeners import Bind
 from isocenter.services.notices import Notices
+from isocenter.services.service_classes.worklist.entry import Worklist
 from isocenter.services.settings.loading import Settings
-from isocenter.services.worklist.entry import Worklist
 
 #: In the data directory, unless hl7.reject_folder names another place.
 REJECT_FOLDER: Final = "hl7-rejected"

@@ -25,8 +25,12 @@ from isocenter.services.hl7.patient import measures, patient_fields, visit_field
 from isocenter.services.hl7.segments import Message
 from isocenter.services.hl7.step_fields import OrderRules, step_fields
 from isocenter.services.hl7.steps import Ids, Step, steps_of
-from isocenter.services.worklist.entry import Entry, EntryFault, EntryState
-from isocenter.services.worklist.order import ATTRIBUTES, FIELD_OF_TAG, entry_of_order
+from isocenter.services.service_classes.worklist.entry import Entry, EntryFault, EntryState
+from isocenter.services.service_classes.worklist.order_fields import (
+    ATTRIBUTES,
+    FIELD_OF_TAG,
+    entry_of_order,
+)
 
 #: Type → trigger event.
 MESSAGE_TYPES: Final = {"ORM": "O01", "OMI": "O23", "OMG": "O19"}

@@ -23,7 +23,7 @@ from isocenter.services.hl7.faults import (
 from isocenter.services.hl7.segments import Segment
 from isocenter.services.hl7.steps import Ids, Step
 from isocenter.services.hl7.values import code, fitted, identifier, person_of_provider
-from isocenter.services.worklist.order import DATE_TIME
+from isocenter.services.service_classes.worklist.order_fields import DATE_TIME
 
 #: Lengths of SH, LO and LT (PS3.5 6.2).
 _SHORT_STRING: Final = 16

@@ -11,7 +11,7 @@ from isocenter.engine.quick import dataclass
 from isocenter.services.hl7.faults import SEGMENT_SEQUENCE_ERROR, Hl7Fault, Location
 from isocenter.services.hl7.segments import Message, Segment
 from isocenter.services.hl7.values import identifier
-from isocenter.services.worklist.order import DATE_TIME
+from isocenter.services.service_classes.worklist.order_fields import DATE_TIME
 
 #: Each costs about a millisecond; no request has so many.
 MOST_STEPS: Final = 200

@@ -154,7 +154,11 @@ def _place(field: str, fault: Callable[[str], RuleFault]) -> Place:
     if field in FIELDS:
         return FIELDS[field]
     # The data dictionary takes a while to load; most configurations need it for nothing.
-    from isocenter.services.query_retrieve.identifier_keys import KeySyntaxError, parse_path, vr_of
+    from isocenter.services.service_classes.query_retrieve.identifier_builder import (
+        KeySyntaxError,
+        parse_path,
+        vr_of,
+    )
 
     try:
         path = parse_path(field)
@@ -252,7 +256,7 @@ def _edit(table: object) -> Edit:
 
 
 def _tag(name: str) -> int:
-    from isocenter.services.query_retrieve.identifier_keys import parse_path
+    from isocenter.services.service_classes.query_retrieve.identifier_builder import parse_path
 
     sequences, tag = parse_path(name)
     if sequences:

@@ -22,10 +22,14 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service
-from isocenter.services.client import ClientAssociation, RetrieveError, open_association
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.errors import OperationError
+from isocenter.services.service_classes.client import (
+    ClientAssociation,
+    RetrieveError,
+    open_association,
+)
 from isocenter.services.service_classes.storage.object_folder import ObjectFolder
 from isocenter.services.service_classes.storage.object_receiver import (
     ObjectReceiver,

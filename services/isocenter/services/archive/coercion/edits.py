@@ -41,7 +41,7 @@ from isocenter.services.dicom.element_values import (
     strip_padding,
 )
 from isocenter.services.dicom.objects import vr_of as vr_with_creator
-from isocenter.services.query_retrieve.identifier_keys import vr_of
+from isocenter.services.service_classes.query_retrieve.identifier_builder import vr_of
 
 MODIFIED_ATTRIBUTES_SEQUENCE: Final = 0x04000550
 ATTRIBUTE_MODIFICATION_DATETIME: Final = 0x04000562

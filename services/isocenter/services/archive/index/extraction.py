@@ -20,7 +20,7 @@ from isocenter.services.dicom.element_values import (
     decode_numbers,
     decode_text,
 )
-from isocenter.services.query_retrieve.identifier_keys import vr_of
+from isocenter.services.service_classes.query_retrieve.identifier_builder import vr_of
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 REQUEST_ATTRIBUTES_SEQUENCE: Final = 0x00400275

@@ -13,9 +13,9 @@ from isocenter.services.events.completion import CompletionRules, Condition
 from isocenter.services.events.consumer import Consumer, ConsumersKind, QuietKind
 from isocenter.services.hl7.character_sets import codec_of
 from isocenter.services.net.addresses import is_network
+from isocenter.services.service_classes.worklist.entry_state import EntryState
 from isocenter.services.settings import kinds
 from isocenter.services.settings.table.spec import seconds, setting
-from isocenter.services.worklist.state import EntryState
 
 
 class DiscontinuedSteps(Enum):

@@ -1,0 +1,219 @@
+"""Modality performed procedure step as SCP (PS3.4 F.7): N-CREATE and N-SET.
+
+The response leaves when the step is durable; notifications of it are queued in the same
+transaction (`isocenter.services.service_classes.normalized.report_delivery`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from time import time
+from typing import Final
+
+from pydicom.uid import generate_uid
+
+from isocenter.engine.describe import describe
+from isocenter.engine.dimse.messages import (
+    NCreateRequest,
+    NCreateResponse,
+    NSetRequest,
+    NSetResponse,
+    Response,
+)
+from isocenter.engine.dimse.status import Status
+from isocenter.engine.negotiation import Offer
+from isocenter.engine.uid import is_safe_uid
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import Statuses
+from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.errors import OperationError
+from isocenter.services.notices import PerformedStepChanged
+from isocenter.services.service_classes.mpps.performed_step import (
+    MPPS,
+    MPPS_RETRIEVE,
+    PerformedStep,
+    StepFault,
+    Steps,
+    changed,
+    created,
+)
+from isocenter.services.service_classes.normalized.operations import (
+    GetAttributes,
+    read_attribute_list,
+)
+from isocenter.services.service_classes.query_retrieve.information_models import IDENTIFIER_SYNTAXES
+
+log = logging.getLogger("isocenter.operation")
+
+_OFFER: Final = Offer(transfer_syntaxes=IDENTIFIER_SYNTAXES)
+
+
+class PerformedSteps:
+    """Performs N-CREATE and N-SET of modality performed procedure steps.
+
+    Args:
+        strict: refuse steps also for type 2 attributes that are missing.
+        notify: AE titles that get N-EVENT-REPORTs of the notification SOP class.
+        on_change: called when a notification is due.
+        now: seconds since 1970.
+    """
+
+    name = "performed procedure steps"
+    statuses: Final[Statuses] = {
+        Status.SUCCESS: "it is durable",
+        Status.NO_SUCH_ATTRIBUTE: "an attribute may not be set, or not any more",
+        Status.INVALID_ATTRIBUTE_VALUE: "a value that the attribute may not have",
+        Status.PROCESSING_FAILURE: "the step is final (Error ID A710H), or the data set cannot be "
+        "read, or as for all",
+        Status.DUPLICATE_SOP_INSTANCE: "there is such a step already",
+        Status.NO_SUCH_SOP_INSTANCE: "there is no such step",
+        Status.INVALID_SOP_INSTANCE: "the SOP Instance UID is none",
+        Status.MISSING_ATTRIBUTE: "there is no data set, or an attribute is not in it",
+        Status.MISSING_ATTRIBUTE_VALUE: "an attribute has no value",
+        Status.RESOURCE_LIMITATION: "the step, or the data set, is over a limit",
+    }
+
+    def __init__(
+        self,
+        steps: Steps,
+        *,
+        strict: bool = False,
+        notify: Sequence[str] = (),
+        on_change: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time,
+    ) -> None:
+        self._steps = steps
+        self._strict = strict
+        self._notify = tuple(notify)
+        self._on_change = on_change
+        self._now = now
+
+    def offer(self, abstract_syntax: str) -> Offer | None:
+        return _OFFER if abstract_syntax == MPPS else None
+
+    async def perform(self, operation: Operation) -> None:
+        request = operation.request
+        if not isinstance(request, NCreateRequest | NSetRequest):
+            raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        attributes = await read_attribute_list(operation)
+        try:
+            if isinstance(request, NCreateRequest):
+                response = await self._create(operation, request, attributes)
+            else:
+                response = await self._set(operation, request, attributes)
+        except StepFault as fault:
+            operation.association.complaints.add(
+                log, logging.WARNING, "%s: %s", describe(request), fault
+            )
+            is_value = fault.status == Status.INVALID_ATTRIBUTE_VALUE
+            wrong = attributes.only(fault.attributes) if is_value else None
+            await operation.respond(
+                _refusal(request, fault),
+                # The attributes whose values are wrong, as they came (F.7.2.1.3).
+                wrong.encode(operation.context.transfer_syntax)
+                if wrong is not None and wrong.elements
+                else None,
+            )
+        else:
+            await operation.respond(response)
+
+    async def _create(
+        self, operation: Operation, request: NCreateRequest, attributes: AttributeList
+    ) -> Response:
+        uid = _checked(request.affected_sop_instance_uid or generate_uid(prefix=None))
+        step = created(
+            uid,
+            attributes,
+            source_ae_title=operation.association.negotiated.calling_ae_title,
+            now=self._now(),
+            strict=self._strict,
+            limits=operation.association.limits,
+        )
+        is_new = await self._steps.create(
+            step,
+            notify=self._notify,
+            as_ae_title=operation.association.negotiated.called_ae_title,
+        )
+        if not is_new:
+            raise OperationError(Status.DUPLICATE_SOP_INSTANCE)
+        self._tell(operation, step)
+        return NCreateResponse(
+            message_id_being_responded_to=request.message_id,
+            status=Status.SUCCESS,
+            affected_sop_class_uid=MPPS,
+            affected_sop_instance_uid=uid,
+        )
+
+    async def _set(
+        self, operation: Operation, request: NSetRequest, changes: AttributeList
+    ) -> Response:
+        uid = _checked(request.requested_sop_instance_uid)
+        limits, now = operation.association.limits, self._now()
+
+        def change(step: PerformedStep) -> PerformedStep:
+            return changed(step, changes, now=now, strict=self._strict, limits=limits)
+
+        try:
+            step = await self._steps.change(
+                uid,
+                change,
+                notify=self._notify,
+                as_ae_title=operation.association.negotiated.called_ae_title,
+            )
+        except KeyError:
+            raise OperationError(Status.NO_SUCH_SOP_INSTANCE) from None
+        self._tell(operation, step)
+        return NSetResponse(
+            message_id_being_responded_to=request.message_id,
+            status=Status.SUCCESS,
+            affected_sop_class_uid=MPPS,
+            affected_sop_instance_uid=uid,
+        )
+
+    def _tell(self, operation: Operation, step: PerformedStep) -> None:
+        log.info("performed procedure step %s: %s", step.sop_instance_uid, step.state.value)
+        operation.account = lambda: PerformedStepChanged(
+            caller=operation.association.caller,
+            sop_instance_uid=step.sop_instance_uid,
+            state=step.state.value,
+            study_instance_uids=tuple(
+                dict.fromkeys(each.study_instance_uid for each in step.scheduled)
+            ),
+            series_instance_uids=tuple(each.series_instance_uid for each in step.series),
+        )
+        if self._notify:
+            self._on_change()
+
+
+def _checked(sop_instance_uid: str) -> str:
+    if not is_safe_uid(sop_instance_uid):
+        raise OperationError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is no UID")
+    return sop_instance_uid
+
+
+def _refusal(request: NCreateRequest | NSetRequest, fault: StepFault) -> Response:
+    """The response to a request that breaks a rule of F.7.2."""
+    kind = NCreateResponse if isinstance(request, NCreateRequest) else NSetResponse
+    return kind(
+        message_id_being_responded_to=request.message_id,
+        status=fault.status,
+        affected_sop_class_uid=MPPS,
+        affected_sop_instance_uid=request.affected_sop_instance_uid
+        if isinstance(request, NCreateRequest)
+        else request.requested_sop_instance_uid,
+        attribute_identifier_list=fault.attributes,
+        error_comment=fault.comment,
+        error_id=fault.error_id,
+    )
+
+
+def retrieve_steps(steps: Steps) -> GetAttributes:
+    """The N-GET of the retrieve SOP class (F.8) on *steps*."""
+
+    async def attributes_of(sop_instance_uid: str) -> AttributeList | None:
+        step = await steps.get(sop_instance_uid)
+        return None if step is None else step.attributes
+
+    # Some SCUs name the SOP class that the instance was created with.
+    return GetAttributes({MPPS_RETRIEVE: attributes_of}, members={MPPS_RETRIEVE: [MPPS]})

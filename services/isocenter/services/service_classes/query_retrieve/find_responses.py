@@ -1,0 +1,136 @@
+"""The responses of one C-FIND as SCP (PS3.7 9.1.2): matches while they are found, then the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import trio
+
+from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
+from isocenter.engine.dimse.status import Status
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import Statuses
+from isocenter.services.errors import OperationError
+from isocenter.services.notices import QueryAnswered
+from isocenter.services.service_classes.query_retrieve.information_models import read_identifier
+
+log = logging.getLogger("isocenter.operation")
+
+#: Matches in one write at most: about what fits into one segment buffer of the kernel, and
+#: what may still leave when a C-CANCEL-RQ has come.
+_MOST_TOGETHER: Final = 32
+
+
+#: Of every C-FIND (PS3.4 Tables C.4-1 and K.4-1).
+FIND_STATUSES: Final[Statuses] = {
+    Status.SUCCESS: "the end of the matches",
+    Status.OUT_OF_RESOURCES: "more matches, or a longer identifier, than is allowed",
+    Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the identifier does not fit the model or the level, "
+    "or a key its VR",
+    Status.CANNOT_UNDERSTAND: "the identifier cannot be read",
+    Status.CANCEL: "cancelled",
+    Status.PENDING: "a match",
+    Status.PENDING_WARNING: "a match, and a key that is not matched as it asks",
+}
+
+
+class Answers:
+    """What a C-FIND is answered, in few writes; made by `begin`.
+
+    Attributes:
+        identifier: what was asked, encoded.
+        limit: matches of one C-FIND; 0: no limit.
+        pending: the status of each match: FF00H, or FF01H where keys are not supported.
+    """
+
+    def __init__(self, operation: Operation, request: CFindRequest, identifier: bytes) -> None:
+        self.identifier = identifier
+        self.limit = 0
+        self.pending = Status.PENDING
+        self._operation = operation
+        self._request = request
+        self._found = 0
+        self._waiting: list[bytes] = []
+        # The first goes out at once, those that follow in ever larger groups.
+        self._together = 1
+
+    @classmethod
+    async def begin(cls, operation: Operation) -> Answers:
+        """Take the identifier; from now on the operation can tell what became of it.
+
+        Raises:
+            OperationError: 0211H no C-FIND, A900H no identifier, A700H it is too long.
+        """
+        request = operation.request
+        if not isinstance(request, CFindRequest):
+            raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        answers = cls(operation, request, await read_identifier(operation))
+        operation.account = answers._account
+        return answers
+
+    def leave_out(self, keys: Sequence[int]) -> None:
+        """These are not matched as they ask: each match says so."""
+        if keys:
+            self.pending = Status.PENDING_WARNING
+            tags = ", ".join(map(tag_text, keys))
+            log.debug(
+                "%s: not matched: %s", self._operation.association.complaints.peer_address, tags
+            )
+
+    async def add(self, matches: Iterable[bytes]) -> bool:
+        """Send matches as they are encoded; False: a C-CANCEL-RQ has come, no more are wanted.
+
+        Raises:
+            OperationError: A700H, there are more than `limit`; those have left.
+        """
+        operation = self._operation
+        for match in matches:
+            if self.limit and self._found >= self.limit:
+                await self._send()
+                raise OperationError(
+                    Status.OUT_OF_RESOURCES, f"more than {self.limit} matches; narrow the query"
+                )
+            self._found += 1
+            self._waiting.append(match)
+            if len(self._waiting) >= self._together:
+                await self._send()
+                self._together = min(2 * self._together, _MOST_TOGETHER)
+                await trio.lowlevel.checkpoint()  # a C-CANCEL-RQ may have come
+            if operation.is_cancelled:
+                break
+        return not operation.is_cancelled
+
+    async def finish(self) -> None:
+        """What still waits, and the final response."""
+        is_cancelled = self._operation.is_cancelled
+        if not is_cancelled:
+            await self._send()
+        await self._operation.respond(
+            self._response(Status.CANCEL if is_cancelled else Status.SUCCESS)
+        )
+
+    async def _send(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            await self._operation.respond_pending(self._response(self.pending), waiting)
+
+    def _response(self, status: Status) -> CFindResponse:
+        return CFindResponse(
+            message_id_being_responded_to=self._request.message_id,
+            status=status,
+            affected_sop_class_uid=self._request.affected_sop_class_uid,
+        )
+
+    def _account(self) -> QueryAnswered:
+        operation = self._operation
+        return QueryAnswered(
+            caller=operation.association.caller,
+            sop_class_uid=operation.context.abstract_syntax,
+            transfer_syntax_uid=operation.context.transfer_syntax,
+            identifier=self.identifier,
+            matches=self._found,
+            status=operation.status,
+        )

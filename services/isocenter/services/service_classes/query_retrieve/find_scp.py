@@ -1,0 +1,56 @@
+"""Query as SCP (PS3.4 C.4.1): C-FIND, matches streamed from the index."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from isocenter.engine.negotiation import Offer
+from isocenter.services.archive.archive import Archive
+from isocenter.services.association.operation import Operation
+from isocenter.services.service_classes.query_retrieve.find_responses import FIND_STATUSES, Answers
+from isocenter.services.service_classes.query_retrieve.identifier import encode_match
+from isocenter.services.service_classes.query_retrieve.information_models import (
+    FIND_ROOTS,
+    QueryOptions,
+    find_offer,
+    read_query,
+)
+
+
+class Find:
+    """Performs C-FIND over an archive.
+
+    Args:
+        ae_title: what answers name as Retrieve AE Title (0008,0054).
+    """
+
+    name = "query"
+    statuses = FIND_STATUSES
+
+    def __init__(
+        self, archive: Archive, *, ae_title: str, options: QueryOptions | None = None
+    ) -> None:
+        self._archive = archive
+        self._ae_title = ae_title
+        self._options = options or QueryOptions()
+        self._offer = find_offer(self._options)
+
+    def offer(self, abstract_syntax: str) -> Offer | None:
+        return self._offer if abstract_syntax in FIND_ROOTS else None
+
+    async def perform(self, operation: Operation) -> None:
+        root = FIND_ROOTS[operation.context.abstract_syntax]
+        syntax = operation.context.transfer_syntax
+        answers = await Answers.begin(operation)
+        parsed = read_query(operation, answers.identifier, root, self._options, for_retrieve=False)
+        answers.limit = self._options.max_results
+        answers.leave_out(parsed.unsupported)
+        query = replace(parsed.query, shows_first=self._options.shows_first)
+        async with self._archive.find(query) as blocks:
+            async for block in blocks:
+                if not await answers.add(
+                    encode_match(parsed, match, syntax, retrieve_ae_title=self._ae_title)
+                    for match in block
+                ):
+                    break
+        await answers.finish()

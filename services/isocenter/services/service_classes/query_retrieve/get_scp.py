@@ -1,0 +1,100 @@
+"""Retrieve as SCP by C-GET (PS3.4 C.4.3): sub-operations on the same association."""
+
+from __future__ import annotations
+
+from isocenter.engine.dimse.messages import CGetRequest
+from isocenter.engine.dimse.status import Status
+from isocenter.engine.dimse.suboperations import SubOperations
+from isocenter.engine.errors import IsocenterError
+from isocenter.engine.negotiation import Offer
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.association import AssociationTask
+from isocenter.services.association.operation import Operation
+from isocenter.services.errors import OperationError
+from isocenter.services.service_classes.query_retrieve.information_models import (
+    GET_ROOTS,
+    QueryOptions,
+    read_identifier,
+    read_query,
+    retrieve_offer,
+)
+from isocenter.services.service_classes.query_retrieve.suboperations import (
+    RETRIEVE_STATUSES,
+    Asked,
+    Backlog,
+    Progress,
+    send_instance,
+    telling_failure,
+)
+from isocenter.services.service_classes.storage.scu import Transfer
+
+
+class Get:
+    """Performs C-GET over an archive; the requestor has to take the SCP role for what it wants.
+
+    Args:
+        backlog: of all retrieve services of the process.
+    """
+
+    name = "get"
+    statuses = RETRIEVE_STATUSES
+
+    def __init__(
+        self,
+        archive: Archive,
+        *,
+        options: QueryOptions | None = None,
+        backlog: Backlog | None = None,
+    ) -> None:
+        self._archive = archive
+        self._backlog = backlog or Backlog()
+        self._options = options or QueryOptions()
+        self._offer = retrieve_offer(self._options)
+
+    def offer(self, abstract_syntax: str) -> Offer | None:
+        return self._offer if abstract_syntax in GET_ROOTS else None
+
+    async def perform(self, operation: Operation) -> None:
+        if not isinstance(operation.request, CGetRequest):
+            raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        destination = operation.association.caller.calling_ae_title
+        with telling_failure(operation, destination) as asked:
+            await self._perform(operation, asked)
+
+    async def _perform(self, operation: Operation, asked: Asked) -> None:
+        root = GET_ROOTS[operation.context.abstract_syntax]
+        identifier = await read_identifier(operation)
+        parsed = read_query(operation, identifier, root, self._options, for_retrieve=True)
+        asked.for_query(parsed.query)
+        async with self._backlog.instances_of(
+            self._archive, parsed.query, self._options.max_suboperations
+        ) as instances:
+            progress = Progress(operation, SubOperations(len(instances)))
+            caller = operation.association.caller
+            progress.tell(
+                instances, destination=caller.calling_ae_title, destination_address=caller.address
+            )
+
+            async def send(task: AssociationTask, instance: StoredInstance) -> None:
+                # There is no other association to go on with.
+                status = await send_instance(
+                    self._archive, task, instance, examine=True, blame=progress.blame
+                )
+                progress.count(instance, status)
+
+            def lose(instance: StoredInstance, error: IsocenterError) -> None:
+                progress.blame(f"instance {instance.sop_instance_uid} was not taken: {error}")
+                progress.count(instance, None)
+
+            transfer = Transfer(
+                instances,
+                send=send,
+                lose=lose,
+                is_over=lambda: operation.is_cancelled,
+                after=progress.pending,
+            )
+            _, ended = await transfer.over(operation.association)
+            if ended is not None:
+                raise ended
+            await progress.final(Status.CANCEL if transfer.left else None)

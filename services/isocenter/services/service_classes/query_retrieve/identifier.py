@@ -1,0 +1,453 @@
+"""Identifiers of C-FIND, C-MOVE and C-GET as queries, and matches as identifiers.
+
+Bytes in, values out: no object model of data sets.  What a requestor needs
+(`build_identifier`, `read_identifier`) is in `isocenter.services.service_classes.query_retrieve.identifier_builder`
+and can be had from here.
+
+Standard: PS3.4 C.2.2, C.4, C.6; VRs of PS3.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from functools import lru_cache
+from operator import itemgetter
+from typing import Final
+
+from isocenter.engine.buffers import Buffer
+from isocenter.engine.dataset import (
+    DataSetError,
+    Element,
+    Encoding,
+    Fragments,
+    WritableElement,
+    encoding_of,
+    read_data_set,
+    write_data_set,
+)
+from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.quick import dataclass
+from isocenter.services.archive.index.attributes import (
+    BY_TAG,
+    REQUEST_ATTRIBUTES,
+    UNIQUE_KEY,
+    Level,
+)
+from isocenter.services.archive.index.extraction import (
+    REQUEST_ATTRIBUTES_SEQUENCE,
+    SCANNED_SEQUENCES,
+)
+from isocenter.services.archive.index.matching import items_of
+from isocenter.services.archive.index.query import (
+    CombinedRange,
+    Criterion,
+    Match,
+    Query,
+    SequenceMatch,
+    SingleValue,
+    ValueList,
+)
+from isocenter.services.dicom.element_values import (
+    NUMBER_VRS,
+    character_set_of,
+    choose_character_set,
+    decode_text,
+)
+from isocenter.services.service_classes.query_retrieve.identifier_builder import (
+    SPECIFIC_CHARACTER_SET,
+    KeySyntaxError,
+    build_identifier,
+    parse_key,
+    read_identifier,
+)
+from isocenter.services.service_classes.query_retrieve.matching_keys import (
+    CONTROL_TAGS,
+    MAX_KEYS,
+    QUERY_RETRIEVE_LEVEL,
+    TIMEZONE_OFFSET,
+    UNABLE_TO_PROCESS,
+    IdentifierError,
+    combined_range,
+    does_not_match,
+    encode_foreign,
+    encode_number,
+    match_of,
+)
+
+__all__ = [
+    "IdentifierError",
+    "KeySyntaxError",
+    "ParsedQuery",
+    "Root",
+    "build_identifier",
+    "encode_match",
+    "parse_key",
+    "parse_query",
+    "read_identifier",
+]
+
+RETRIEVE_AE_TITLE: Final = 0x00080054
+INSTANCE_AVAILABILITY: Final = 0x00080056
+
+#: Date and time that are one point in time (PS3.4 C.2.2.2.5.3).
+_DATE_TIMES: Final = (
+    (0x00080020, 0x00080030),
+    (0x00080021, 0x00080031),
+    (0x00080022, 0x00080032),
+    (0x00080023, 0x00080033),
+    (0x00100030, 0x00100032),
+    (0x00400244, 0x00400245),
+)
+#: No attributes of what is found: what a key asks of them is not looked at.
+_NOT_MATCHED: Final = frozenset({RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY, TIMEZONE_OFFSET})
+#: A series has it.  Asked of a study, as many do, it means Modalities in Study.
+_MODALITY: Final = 0x00080060
+_MODALITIES_IN_STUDY: Final = 0x00080061
+_UNIQUE_KEYS: Final = frozenset(UNIQUE_KEY.values())
+
+
+class Root(Enum):
+    """The query/retrieve information models (PS3.4 C.6)."""
+
+    PATIENT = "Patient Root"
+    STUDY = "Study Root"
+    PATIENT_STUDY_ONLY = "Patient/Study Only"
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """From the top; in Study Root the attributes of the patient are the study's (C.6.2.1)."""
+        return _LEVELS[self]
+
+
+_LEVELS: Final = {
+    Root.PATIENT: tuple(Level),
+    Root.STUDY: (Level.STUDY, Level.SERIES, Level.IMAGE),
+    Root.PATIENT_STUDY_ONLY: (Level.PATIENT, Level.STUDY),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedQuery:
+    """An identifier as understood.
+
+    Attributes:
+        requested: tag and VR of every key that is supported, in order; what an answer
+            consists of.
+        requested_item: the same of the item of (0040,0275); None: all that is known.
+        unsupported: keys that are not matched as they ask (status FF01H), and not answered
+            (PS3.4 C.2.2.1.3): the index does not know them, or they are below the level.
+        character_set: of the identifier; answers use it where it suffices.
+    """
+
+    query: Query
+    level: Level
+    requested: tuple[tuple[int, str], ...]
+    requested_item: tuple[tuple[int, str], ...] | None = None
+    unsupported: tuple[int, ...] = ()
+    character_set: tuple[str, ...] = ()
+
+    @property
+    def shows_study_modality(self) -> bool:
+        """Whether studies are asked for Modality (0008,0060)."""
+        return self.level is Level.STUDY and (_MODALITY, "CS") in self.requested
+
+
+def parse_query(
+    identifier: Buffer,
+    transfer_syntax_uid: str,
+    *,
+    root: Root,
+    relational: bool = False,
+    combined_date_time: bool = False,
+    for_retrieve: bool = False,
+    undeclared: tuple[str, ...] = (),
+    limits: Limits = DEFAULT_LIMITS,
+) -> ParsedQuery:
+    """The query that an identifier means.
+
+    Keys of levels below the query's are not supported unless *relational*, but for Modality of
+    a study; a retrieve looks at unique keys only.
+
+    Args:
+        relational: relational queries (or retrievals) were negotiated: no unique keys of the
+            levels above are needed (PS3.4 C.4.1.2.2).
+        combined_date_time: combined date-time matching was negotiated (C.5.1.1.1).
+        for_retrieve: the identifier is that of a C-MOVE or C-GET (C.4.2.1.4).
+        undeclared: its character set if it declares none.
+
+    Raises:
+        IdentifierError: A900H: level missing, unknown or not in *root*; a unique key missing,
+            or not a single value where it has to be; a value in a unique key below the level; a
+            key that its VR does not allow, or over a bound.  C000H: not a data set.
+    """
+    encoding = encoding_of(transfer_syntax_uid)
+    try:
+        elements = read_data_set(identifier, encoding, limits, SCANNED_SEQUENCES)
+    except DataSetError as error:
+        raise IdentifierError(UNABLE_TO_PROCESS, f"identifier cannot be read: {error}") from error
+    if len(elements) > MAX_KEYS:
+        raise does_not_match(f"more than {MAX_KEYS} keys")
+    character_set = character_set_of(_bytes_of(elements.get(SPECIFIC_CHARACTER_SET)), undeclared)
+    level = _level_of(elements.get(QUERY_RETRIEVE_LEVEL), root)
+    parser = _KeyParser(encoding, character_set)
+    if for_retrieve:
+        criteria = _retrieve_criteria(parser, elements, root, level, relational)
+        return ParsedQuery(
+            query=Query(level=level, criteria=criteria),
+            level=level,
+            requested=(),
+            character_set=character_set,
+        )
+    if not relational:
+        _check_hierarchy(parser, elements, root, level)
+    requested: list[tuple[int, str]] = []
+    unsupported: list[int] = []
+    matches: dict[int, Match] = {}
+    of_study: Match | None = None
+    for tag, element in elements.items():
+        if tag in _NOT_MATCHED:
+            if _bytes_of(element).strip(b" \0"):
+                unsupported.append(tag)
+            continue
+        if tag in CONTROL_TAGS or not tag & 0xFFFF:
+            continue
+        attribute = BY_TAG.get(tag)
+        if attribute is None:
+            unsupported.append(tag)
+        elif relational or attribute.level.depth <= level.depth:
+            requested.append((tag, attribute.vr))
+            match = parser.match(attribute.vr, element)
+            if match is not None:
+                matches[tag] = match
+        elif tag == _MODALITY and level is Level.STUDY:
+            requested.append((tag, attribute.vr))
+            of_study = parser.match(attribute.vr, element)
+        elif tag in _UNIQUE_KEYS and parser.match(attribute.vr, element) is not None:
+            raise does_not_match(
+                f"{tag_text(tag)} has a value at level {level.value}, which is above its own "
+                "(relational queries were not negotiated)",
+                tag,
+            )
+        else:
+            unsupported.append(tag)
+    if parser.unsupported_in_item:
+        unsupported.append(REQUEST_ATTRIBUTES_SEQUENCE)
+    combined = _take_combined(matches) if combined_date_time else ()
+    wanted = [Criterion(tag, match) for tag, match in matches.items()]
+    if of_study is not None:
+        wanted.append(Criterion(_MODALITIES_IN_STUDY, of_study))
+    return_tags = dict.fromkeys(tag for tag, _ in requested)
+    if _MODALITY in return_tags and level is Level.STUDY:
+        return_tags[_MODALITIES_IN_STUDY] = None
+    return ParsedQuery(
+        query=Query(
+            level=level,
+            criteria=tuple(wanted),
+            combined=combined,
+            return_tags=tuple(return_tags),
+        ),
+        level=level,
+        requested=tuple(requested),
+        requested_item=parser.requested_item,
+        unsupported=tuple(unsupported),
+        character_set=character_set,
+    )
+
+
+def _bytes_of(element: Element | None) -> bytes:
+    if element is None or isinstance(element.value, tuple):
+        return b""
+    return element.value
+
+
+def _level_of(element: Element | None, root: Root) -> Level:
+    if element is None:
+        raise does_not_match("Query/Retrieve Level (0008,0052) is missing", QUERY_RETRIEVE_LEVEL)
+    text = decode_text(_bytes_of(element), "CS")
+    allowed = ", ".join(level.value for level in root.levels)
+    for level in root.levels:
+        if level.value == text:
+            return level
+    raise does_not_match(
+        f"Query/Retrieve Level (0008,0052) is none of {allowed} ({root.value})",
+        QUERY_RETRIEVE_LEVEL,
+    )
+
+
+def _levels_above(root: Root, level: Level) -> tuple[Level, ...]:
+    return tuple(above for above in root.levels if above.depth < level.depth)
+
+
+def _check_hierarchy(
+    parser: _KeyParser, elements: Mapping[int, Element], root: Root, level: Level
+) -> None:
+    """Hierarchical search: one entity of each level above is named (PS3.4 C.4.1.2.1)."""
+    for above in _levels_above(root, level):
+        tag = UNIQUE_KEY[above]
+        match = parser.match(BY_TAG[tag].vr, elements[tag]) if tag in elements else None
+        if not isinstance(match, SingleValue):
+            raise does_not_match(
+                f"{tag_text(tag)} must be a single value at level {level.value} "
+                "(relational queries were not negotiated)",
+                tag,
+            )
+
+
+def _retrieve_criteria(
+    parser: _KeyParser,
+    elements: Mapping[int, Element],
+    root: Root,
+    level: Level,
+    relational: bool,
+) -> tuple[Criterion, ...]:
+    """Unique keys, and nothing else, say what is retrieved (PS3.4 C.4.2.1.4, C.4.3.1.3)."""
+    criteria = []
+    for at in (*_levels_above(root, level), level):
+        tag = UNIQUE_KEY[at]
+        match = parser.match(BY_TAG[tag].vr, elements[tag]) if tag in elements else None
+        if match is None and relational and at is not level:
+            continue
+        allowed = (
+            (SingleValue, ValueList) if at is level and at is not Level.PATIENT else SingleValue
+        )
+        if not isinstance(match, allowed):
+            what = "a UID or a list of UID" if isinstance(allowed, tuple) else "a single value"
+            raise does_not_match(f"{tag_text(tag)} must be {what} to retrieve", tag)
+        criteria.append(Criterion(tag, match))
+    return tuple(criteria)
+
+
+class _KeyParser:
+    """Keys as matches, for one identifier.
+
+    Attributes:
+        requested_item: tag and VR of what the item of (0040,0275) asked for.
+        unsupported_in_item: something in it is not known to the index.
+    """
+
+    def __init__(self, encoding: Encoding, character_set: tuple[str, ...]) -> None:
+        self._encoding = encoding
+        self._character_set = character_set
+        self.requested_item: tuple[tuple[int, str], ...] | None = None
+        self.unsupported_in_item = False
+
+    def match(self, vr: str, element: Element) -> Match | None:
+        """What a key asks for; None: nothing (universal matching, PS3.4 C.2.2.2.3).
+
+        Raises:
+            IdentifierError: A900H.
+        """
+        if vr == "SQ":
+            return self._sequence(element)
+        return match_of(vr, element, self._encoding, self._character_set)
+
+    def _sequence(self, element: Element) -> Match | None:
+        tag, items = element.tag, element.value
+        if isinstance(items, Fragments) or (isinstance(items, bytes) and items):
+            raise does_not_match(f"{tag_text(tag)} is no sequence", tag)
+        if isinstance(items, bytes) or not items:
+            return None
+        if len(items) > 1:
+            raise does_not_match(f"{tag_text(tag)} has more than one item (PS3.4 C.2.2.2.6)", tag)
+        criteria = []
+        requested = []
+        for key in items[0].values():
+            if key.tag in CONTROL_TAGS or not key.tag & 0xFFFF:
+                continue
+            vr = REQUEST_ATTRIBUTES.get(key.tag)
+            if vr is None:
+                self.unsupported_in_item = True
+                continue
+            requested.append((key.tag, vr))
+            match = self.match(vr, key)
+            if match is not None:
+                criteria.append(Criterion(key.tag, match))
+        if items[0]:
+            self.requested_item = tuple(requested)
+        return SequenceMatch(tuple(criteria)) if criteria else None
+
+
+def _take_combined(matches: dict[int, Match]) -> tuple[CombinedRange, ...]:
+    """Replace date and time keys, where one is a range, by their combination (C.2.2.2.5.3)."""
+    combined = []
+    for date_tag, time_tag in _DATE_TIMES:
+        both = combined_range(date_tag, matches.get(date_tag), time_tag, matches.get(time_tag))
+        if both is not None:
+            del matches[date_tag], matches[time_tag]
+            combined.append(both)
+    return tuple(combined)
+
+
+@lru_cache(maxsize=64)
+def _answer_plan(
+    parsed_keys: tuple[tuple[int, str], ...], level: Level
+) -> tuple[tuple[int, str], ...]:
+    """Tag and VR of all elements of an answer in order, (0008,0005) not among them."""
+    plan = dict(parsed_keys)
+    plan |= {UNIQUE_KEY[at]: BY_TAG[UNIQUE_KEY[at]].vr for at in Level if at.depth <= level.depth}
+    plan |= {QUERY_RETRIEVE_LEVEL: "CS", RETRIEVE_AE_TITLE: "AE", INSTANCE_AVAILABILITY: "CS"}
+    return tuple(sorted(plan.items()))
+
+
+def encode_match(
+    parsed: ParsedQuery,
+    match: Mapping[int, str],
+    transfer_syntax_uid: str,
+    *,
+    retrieve_ae_title: str,
+) -> bytes:
+    """The identifier of one pending C-FIND response.
+
+    It has all requested keys, zero-length where there is no value; the unique keys down to
+    the level; (0008,0052), (0008,0054), (0008,0056); and (0008,0005) when it is needed.
+    Modality of a study is that of its series where they have but one, which is all that an
+    attribute of one value can say.
+
+    Args:
+        match: as `Index.find` gives it.
+    """
+    encoding = encoding_of(transfer_syntax_uid)
+    texts = dict(match)
+    texts[QUERY_RETRIEVE_LEVEL] = parsed.level.value
+    texts[RETRIEVE_AE_TITLE] = retrieve_ae_title
+    texts[INSTANCE_AVAILABILITY] = "ONLINE"
+    if parsed.shows_study_modality:
+        modalities = match.get(_MODALITIES_IN_STUDY, "")
+        texts[_MODALITY] = "" if "\\" in modalities else modalities
+    character_set: tuple[str, ...] = ()
+    if not "".join(texts.values()).isascii():
+        character_set = choose_character_set(texts.values(), parsed.character_set)
+    get = texts.get
+    elements: list[WritableElement] = []
+    for tag, vr in _answer_plan(parsed.requested, parsed.level):
+        text = get(tag, "")
+        if not text:
+            elements.append((tag, vr, b""))
+        elif vr == "SQ":
+            elements.append((tag, vr, _encode_items(parsed, text, character_set)))
+        elif vr in NUMBER_VRS:
+            elements.append((tag, vr, encode_number(text, vr, encoding)))
+        elif text.isascii():
+            elements.append((tag, vr, text.encode()))
+        else:
+            elements.append((tag, vr, encode_foreign(text, vr, character_set)))
+    if character_set:
+        elements.append((SPECIFIC_CHARACTER_SET, "CS", "\\".join(character_set).encode()))
+        elements.sort(key=itemgetter(0))  # a key may have a lower tag
+    return write_data_set(elements, encoding)
+
+
+def _encode_items(
+    parsed: ParsedQuery, text: str, character_set: tuple[str, ...]
+) -> list[Iterable[WritableElement]]:
+    asked = parsed.requested_item
+    keys = sorted(REQUEST_ATTRIBUTES.items() if asked is None else dict(asked).items())
+    return [
+        [
+            (tag, vr, encode_foreign(item.get(f"{tag:08X}", ""), vr, character_set))
+            for tag, vr in keys
+        ]
+        for item in items_of(text)
+    ]

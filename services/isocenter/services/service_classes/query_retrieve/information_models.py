@@ -1,0 +1,150 @@
+"""The query/retrieve information models: what FIND, MOVE and GET have in common (PS3.4 C)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from isocenter.engine.dimse.status import Status
+from isocenter.engine.extended import FindFlags, RetrieveFlags
+from isocenter.engine.negotiation import Offer
+from isocenter.engine.quick import dataclass
+from isocenter.engine.uid import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import out_of_resources
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.errors import OperationError
+from isocenter.services.service_classes.query_retrieve.identifier import (
+    IdentifierError,
+    ParsedQuery,
+    Root,
+    parse_query,
+)
+
+#: Identifiers are small: every encoding that we read and write is accepted.
+IDENTIFIER_SYNTAXES: Final = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+)
+
+FIND_ROOTS: Final = {
+    sop_classes.PATIENT_ROOT_FIND: Root.PATIENT,
+    sop_classes.STUDY_ROOT_FIND: Root.STUDY,
+    sop_classes.PATIENT_STUDY_ONLY_FIND: Root.PATIENT_STUDY_ONLY,
+}
+MOVE_ROOTS: Final = {
+    sop_classes.PATIENT_ROOT_MOVE: Root.PATIENT,
+    sop_classes.STUDY_ROOT_MOVE: Root.STUDY,
+    sop_classes.PATIENT_STUDY_ONLY_MOVE: Root.PATIENT_STUDY_ONLY,
+}
+GET_ROOTS: Final = {
+    sop_classes.PATIENT_ROOT_GET: Root.PATIENT,
+    sop_classes.STUDY_ROOT_GET: Root.STUDY,
+    sop_classes.PATIENT_STUDY_ONLY_GET: Root.PATIENT_STUDY_ONLY,
+}
+
+#: What FIND says yes to when it is asked: no fuzzy names, time zones or enhanced views.
+_FIND_SUPPORTS: Final = FindFlags(
+    relational=True,
+    combined_date_time=True,
+    empty_value_matching=True,
+    multiple_value_matching=True,
+)
+_RETRIEVE_SUPPORTS: Final = RetrieveFlags(relational=True)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryOptions:
+    """How queries are understood.
+
+    Attributes:
+        relational: agree to relational queries and retrieval when a peer asks for them.
+        always_relational: do without the unique keys above the level even when relational
+            queries were not negotiated (many clients count on it; the standard refuses).
+        shows_first: where objects say different things, answers show what was said first, not
+            last.
+        max_results: matches of one C-FIND; 0: no limit.
+        max_suboperations: instances of one C-MOVE or C-GET; 0: no limit.
+        undeclared: the character set of identifiers that declare none.
+    """
+
+    relational: bool = True
+    always_relational: bool = False
+    shows_first: bool = False
+    max_results: int = 0
+    max_suboperations: int = 0
+    undeclared: tuple[str, ...] = ()
+
+
+def find_offer(options: QueryOptions) -> Offer:
+    """What is offered for FIND, with its extended negotiation (PS3.4 C.5.1.1)."""
+    supported = replace(_FIND_SUPPORTS, relational=options.relational)
+    return Offer(
+        transfer_syntaxes=IDENTIFIER_SYNTAXES,
+        extended=lambda asked: supported.both(FindFlags.decode(asked)).encode(),
+    )
+
+
+def retrieve_offer(options: QueryOptions) -> Offer:
+    """What is offered for MOVE and GET, with extended negotiation (PS3.4 C.5.2.1, C.5.3.1)."""
+    supported = replace(_RETRIEVE_SUPPORTS, relational=options.relational)
+    return Offer(
+        transfer_syntaxes=IDENTIFIER_SYNTAXES,
+        extended=lambda asked: supported.both(RetrieveFlags.decode(asked)).encode(),
+    )
+
+
+async def read_identifier(operation: Operation) -> bytes:
+    """The identifier of an operation, as it comes.
+
+    Raises:
+        OperationError: A900H, there is none; A700H, of a retrieval A702H, it is too long.
+    """
+    if not operation.has_data_set:
+        raise OperationError(
+            Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "request without an identifier"
+        )
+    try:
+        return await operation.data_set()
+    except OperationError as error:
+        raise OperationError(out_of_resources(operation.request), error.comment) from error
+
+
+def read_query(
+    operation: Operation,
+    identifier: bytes,
+    root: Root,
+    options: QueryOptions,
+    *,
+    for_retrieve: bool,
+) -> ParsedQuery:
+    """The identifier of an operation as a query.
+
+    Raises:
+        OperationError: A900H, C000H: what PS3.4 C.4 says of an identifier that does not fit.
+    """
+    # A retrieval has the first flag in common, and none of the others.
+    agreed = FindFlags.decode(
+        operation.association.negotiated.extended_negotiations.get(
+            operation.context.abstract_syntax, b""
+        )
+    )
+    try:
+        return parse_query(
+            identifier,
+            operation.context.transfer_syntax,
+            root=root,
+            relational=options.always_relational or agreed.relational,
+            combined_date_time=not for_retrieve and agreed.combined_date_time,
+            for_retrieve=for_retrieve,
+            undeclared=options.undeclared,
+        )
+    except IdentifierError as error:
+        raise OperationError(error.status, str(error), error.offending) from error

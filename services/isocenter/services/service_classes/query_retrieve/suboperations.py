@@ -1,0 +1,289 @@
+"""C-STORE sub-operations of C-MOVE and C-GET: sending, counting, and what the answers say.
+
+PS3.4 C.4.2.2.1, C.4.3.2.1 and their state tables: a pending response with counters
+after each sub-operation, a cancel honoured between any two, and a final response
+whose identifier lists the instances that failed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
+from isocenter.engine.dimse.messages import (
+    CGetRequest,
+    CMoveRequest,
+)
+from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.engine.dimse.suboperations import SubOperations
+from isocenter.engine.quick import dataclass
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.index.query import Query, SingleValue, ValueList
+from isocenter.services.archive.ports import StorageError, StoredInstance
+from isocenter.services.association import AssociationTask
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import Statuses
+from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.uid_registry import name_of
+from isocenter.services.errors import OperationError
+from isocenter.services.notices import InstancesSent, RetrieveFailed, TransferBegun
+from isocenter.services.service_classes.storage.scu import send_object
+
+log = logging.getLogger("isocenter.retrieve")
+
+#: Of C-MOVE and C-GET (PS3.4 Tables C.4-2 and C.4-3).
+RETRIEVE_STATUSES: Final[Statuses] = {
+    Status.SUCCESS: "all was sent",
+    Status.UNABLE_TO_CALCULATE_MATCHES: "more than one request, or all together, may ask for",
+    Status.UNABLE_TO_PERFORM_SUBOPERATIONS: "nothing was sent, or the identifier is over its limit",
+    Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the identifier does not fit the model or the level",
+    Status.SUBOPERATIONS_WITH_FAILURES: "some were not sent, or were answered with a warning",
+    Status.CANNOT_UNDERSTAND: "the identifier cannot be read",
+    Status.CANCEL: "cancelled before all was sent",
+    Status.PENDING: "after each sub-operation, and while a C-MOVE waits for its destination",
+}
+
+_FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
+_STUDY_INSTANCE_UID: Final = 0x0020000D
+
+
+class Progress:
+    """Answers one C-MOVE or C-GET as its sub-operations go on."""
+
+    def __init__(self, operation: Operation, counters: SubOperations) -> None:
+        self.counters = counters
+        self._operation = operation
+        #: By Study Instance UID.
+        self._sent: Counter[str] = Counter()
+        self._unsent: Counter[str] = Counter()
+        #: The first cause of a failure.
+        self.why = ""
+
+    def tell(
+        self,
+        instances: Iterable[StoredInstance],
+        *,
+        destination: str,
+        destination_address: str,
+    ) -> None:
+        """Tell that these are about to be sent, and leave word of what came of it."""
+        instances = tuple(instances)
+        operation, counters = self._operation, self.counters
+        begun = TransferBegun(
+            caller=operation.association.caller,
+            command="C-MOVE" if isinstance(operation.request, CMoveRequest) else "C-GET",
+            destination=destination,
+            destination_address=destination_address,
+            studies=Counter(instance.study_instance_uid for instance in instances),
+            sop_classes=frozenset(instance.sop_class_uid for instance in instances),
+        )
+        operation.association.notices.tell(begun)
+        operation.account = lambda: InstancesSent(
+            caller=operation.association.caller,
+            command=begun.command,
+            destination=destination,
+            destination_address=destination_address,
+            studies=begun.studies,
+            sop_classes=begun.sop_classes,
+            completed=counters.completed,
+            failed=counters.failed,
+            warning=counters.warning,
+            status=operation.status,
+            sent=self._sent,
+            unsent=self._unsent,
+            why=self._why_it_ended(),
+        )
+
+    def _why_it_ended(self) -> str:
+        if self.why or self._operation.status is not None:
+            return self.why
+        return "the association ended before the final response"
+
+    def blame(self, why: str) -> None:
+        """Take down why something failed; the first cause is told."""
+        self.why = self.why or why
+
+    def count(self, instance: StoredInstance, status: int | None) -> None:
+        """One sub-operation has ended; None: it could not be performed."""
+        failed = self.counters.failed
+        self.counters.count(instance.sop_instance_uid, status)
+        if self.counters.failed > failed:
+            self._unsent[instance.study_instance_uid] += 1
+            if status is not None:
+                self.blame(f"instance {instance.sop_instance_uid} was answered {status:04X}H")
+        else:
+            self._sent[instance.study_instance_uid] += 1
+
+    def fail_rest(self, instances: Iterable[StoredInstance], why: str) -> None:
+        """None of these can be sent."""
+        self.blame(why)
+        for instance in instances:
+            self.count(instance, None)
+
+    async def pending(self) -> None:
+        """A pending response with the counters; the last word is left to `final`."""
+        if self.counters.remaining:
+            await self._respond(Status.PENDING, None)
+
+    async def final(self, status: int | None = None) -> None:
+        """The final response, with the list of failed instances if there are any."""
+        failed = self.counters.failed_uids
+        identifier = None
+        if failed:
+            encoding = encoding_of(self._operation.context.transfer_syntax)
+            value = "\\".join(failed).encode("ascii")
+            identifier = write_data_set([(_FAILED_SOP_INSTANCE_UID_LIST, "UI", value)], encoding)
+        await self._respond(status, identifier)
+
+    async def _respond(self, status: int | None, identifier: bytes | None) -> None:
+        request = self._operation.request
+        assert isinstance(request, CMoveRequest | CGetRequest)
+        await self._operation.respond(self.counters.response_to(request, status), identifier)
+
+
+@dataclass(slots=True)
+class Asked:
+    """What a retrieve request asks for, as far as it was understood.
+
+    Attributes:
+        studies: Study Instance UIDs that its identifier names.
+        why: what the log says of its failure; empty: what the response says will do.
+    """
+
+    studies: tuple[str, ...] = ()
+    why: str = ""
+
+    def for_query(self, query: Query) -> None:
+        """Take down the studies that *query* names."""
+        for criterion in query.criteria:
+            match criterion.tag, criterion.match:
+                case (tag, SingleValue(value)) if tag == _STUDY_INSTANCE_UID:
+                    self.studies = (value,)
+                case (tag, ValueList(values)) if tag == _STUDY_INSTANCE_UID:
+                    self.studies = tuple(values)
+                case _:
+                    pass
+
+
+@contextmanager
+def telling_failure(operation: Operation, destination: str) -> Iterator[Asked]:
+    """Leave word of a failure inside, where nothing could be sent at all."""
+    asked = Asked()
+    try:
+        yield asked
+    except OperationError as error:
+        if operation.account is None:
+            failed = RetrieveFailed(
+                caller=operation.association.caller,
+                command="C-MOVE" if isinstance(operation.request, CMoveRequest) else "C-GET",
+                destination=destination,
+                studies=asked.studies,
+                status=error.status,
+                why=asked.why or str(error),
+            )
+            operation.account = lambda: failed
+        raise
+
+
+class Backlog:
+    """What all retrieve requests of a process have yet to send.
+
+    Args:
+        limit: instances; 0: no bound.
+    """
+
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
+        #: Instances now, those of requests that have not ended yet.
+        self.count = 0
+
+    @asynccontextmanager
+    async def instances_of(
+        self, archive: Archive, query: Query, most: int = 0
+    ) -> AsyncIterator[list[StoredInstance]]:
+        """Everything that a retrieve request stands for: the counters need the total.
+
+        Args:
+            most: more than that are refused; 0: no bound.
+
+        Raises:
+            OperationError: A701H, there are too many.
+        """
+        found: list[StoredInstance] = []
+        try:
+            async with archive.instances(query) as blocks:
+                async for block in blocks:
+                    found += block
+                    self.count += len(block)
+                    if most and len(found) > most:
+                        raise OperationError(
+                            Status.UNABLE_TO_CALCULATE_MATCHES,
+                            f"more than {most} instances; ask for less at once",
+                        )
+                    if self.limit and self.count > self.limit:
+                        raise OperationError(
+                            Status.UNABLE_TO_CALCULATE_MATCHES,
+                            "too much is being retrieved; ask again later",
+                        )
+            yield found
+        finally:
+            self.count -= len(found)
+
+
+async def send_instance(
+    archive: Archive,
+    association: AssociationTask,
+    instance: StoredInstance,
+    *,
+    move_originator: tuple[str, int] | None = None,
+    examine: bool = False,
+    blame: Callable[[str], None] = lambda why: None,
+) -> int | None:
+    """Send one; the status of its response, None when it cannot be sent: the log says why.
+
+    Args:
+        blame: is told why it cannot be sent.
+        examine: see `isocenter.services.service_classes.storage.scu.send_object`.
+
+    Raises:
+        AssociationError: *association* has ended.
+    """
+    complaints = association.complaints
+    item = DicomObject.from_stored(instance, archive.open)
+    try:
+        response = await send_object(
+            association, item, move_originator=move_originator, examine=examine
+        )
+    except (StorageError, KeyError, DataSetError, OSError) as error:
+        complaints.add(
+            log, logging.ERROR, "instance %s cannot be sent: %s", instance.sop_instance_uid, error
+        )
+        blame(f"instance {instance.sop_instance_uid} cannot be sent: {error}")
+        return None
+    if response is None:
+        complaints.add(
+            log,
+            logging.WARNING,
+            "instance %s is not sent: the peer accepted no presentation context for %s in %s",
+            instance.sop_instance_uid,
+            name_of(instance.sop_class_uid),
+            name_of(instance.transfer_syntax_uid),
+        )
+        blame(
+            f"no presentation context was accepted for {name_of(instance.sop_class_uid)} in "
+            f"{name_of(instance.transfer_syntax_uid)}"
+        )
+        return None
+    if classify(response.status) is not StatusClass.SUCCESS:
+        complaints.add(
+            log,
+            logging.WARNING,
+            "instance %s: the peer answered %04XH",
+            instance.sop_instance_uid,
+            response.status,
+        )
+    return response.status
