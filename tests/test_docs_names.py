@@ -13,11 +13,9 @@ import pytest
 
 from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.limits import Limits
-from isocenter.services.events import keeping
-from isocenter.services.events.consumer import Consumer
-from isocenter.services.events.event import Kind
-from isocenter.services.forwarding import sending
-from isocenter.services.hl7 import listener, rejected, segments
+from isocenter.services.integration.hl7 import listener
+from isocenter.services.integration.hl7 import message as segments
+from isocenter.services.integration.hl7 import rejected_messages as rejected
 from isocenter.services.monitoring import health, running
 from isocenter.services.net.http import server as http
 from isocenter.services.security.access import rejected_callers as callers
@@ -32,6 +30,10 @@ from isocenter.services.service_classes.worklist import entry_files as files
 from isocenter.services.service_classes.worklist import watched_folder as watching
 from isocenter.services.settings import loading
 from isocenter.services.settings.loading import SETTINGS
+from isocenter.services.workflow.events import service as keeping
+from isocenter.services.workflow.events.consumer import Consumer
+from isocenter.services.workflow.events.event import Kind
+from isocenter.services.workflow.forwarding import batch as sending
 from support.pages import PAGES, ROOT, code_in, fenced, name_of, text_of
 
 BY_KEY = {setting.key: setting for setting in SETTINGS}

@@ -9,8 +9,6 @@ from typing import get_args
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.rules.conditions import CALLED_AE, CALLING_AE
 from isocenter.services.archive.rules.conditions import FIELDS as RULE_FIELDS
-from isocenter.services.events.consumer import Consumer, Webhook
-from isocenter.services.events.event import Event, Kind
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.net.tls.contexts import PROFILES
 from isocenter.services.reloading import RELOADED
@@ -32,6 +30,8 @@ from isocenter.services.service_classes.worklist.order_fields import (
     STEP_STATUS,
 )
 from isocenter.services.settings.loading import AuditSettings
+from isocenter.services.workflow.events.consumer import Consumer, Webhook
+from isocenter.services.workflow.events.event import Event, Kind
 from support.pages import PAGES, ROOT, name_of, prose, rows_of, text_of
 
 

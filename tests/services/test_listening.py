@@ -18,7 +18,7 @@ from isocenter.engine.negotiation import Acceptor
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.server import Server, ServerLimits
 from isocenter.services.association.service_registry import Registry
-from isocenter.services.hl7.listener import OrderListener
+from isocenter.services.integration.hl7.listener import OrderListener
 from isocenter.services.net.http.server import serve_http
 from isocenter.services.net.listeners import Bind
 

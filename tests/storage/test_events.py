@@ -15,19 +15,19 @@ import pytest
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.ports import InstanceRecord, StorageError
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.events.completion import CompletionRules
-from isocenter.services.events.event import (
-    AssociationRefused,
-    StoredEvent,
-    WorklistChanged,
-)
-from isocenter.services.events.outbox import Lane
 from isocenter.services.service_classes.commitment.transaction import (
     Reference,
     Transaction,
     result_of,
 )
 from isocenter.services.service_classes.mpps.performed_step import changed, created
+from isocenter.services.workflow.events.event import (
+    AssociationRefused,
+    StoredEvent,
+    WorklistChanged,
+)
+from isocenter.services.workflow.events.ports import Lane
+from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.storage import events as events_module
 from isocenter.storage import study_completion as study_completion_module
 from isocenter.storage.commitment_transactions import SqliteCommitments

@@ -12,8 +12,10 @@ import pytest
 from isocenter.services.archive.deletion.holds import StudyHold
 from isocenter.services.archive.deletion.records import DeletedStudy, Deletion, DeletionCause
 from isocenter.services.archive.ports import Added, InstanceRecord, StorageError
-from isocenter.services.events.completion import CompletionRules
-from isocenter.services.forwarding.queue import (
+from isocenter.services.rules.actions import ForwardPriority, Route
+from isocenter.services.service_classes.commitment.transaction import Reference
+from isocenter.services.workflow.events.study_completion import CompletionRules
+from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
     Delivered,
     ForwardRow,
@@ -22,8 +24,6 @@ from isocenter.services.forwarding.queue import (
     Released,
     RetryPolicy,
 )
-from isocenter.services.rules.actions import ForwardPriority, Route
-from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.storage import forwarding_records as records
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.event_desk import EventDesk, EventSelection

@@ -14,7 +14,7 @@ from typing import Final
 import orjson
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.events.event import StoredEvent
+from isocenter.services.workflow.events.event import StoredEvent
 from isocenter.storage.events import (
     EVENT_COLUMNS,
     MOST_COUNTED,

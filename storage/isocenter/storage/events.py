@@ -1,7 +1,7 @@
 """Events in the index database: written beside what they tell, and read for their consumers.
 
 `insert_events` is for whoever writes something that others are to hear of: it takes part in the
-caller's transaction.  `SqliteOutbox` is the port of `isocenter.services.events.outbox`.
+caller's transaction.  `SqliteOutbox` is the port of `isocenter.services.workflow.events.ports`.
 """
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import orjson
 
-from isocenter.services.events.event import Event, Incident, StoredEvent
-from isocenter.services.events.outbox import Lane
+from isocenter.services.workflow.events.event import Event, Incident, StoredEvent
+from isocenter.services.workflow.events.ports import Lane
 from isocenter.storage.query_sql import sound
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import transaction
@@ -72,7 +72,7 @@ def _sound(value: Any) -> Any:
 
 
 class SqliteOutbox:
-    """See `isocenter.services.events.outbox.Outbox`.
+    """See `isocenter.services.workflow.events.ports.Outbox`.
 
     Args:
         now: seconds since 1970.

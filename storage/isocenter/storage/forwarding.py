@@ -1,4 +1,4 @@
-"""Objects to be forwarded, in the index database: `isocenter.services.forwarding.queue`."""
+"""Objects to be forwarded, in the index database: `isocenter.services.workflow.forwarding.ports`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import orjson
 
 from isocenter.services.archive.deletion.records import Deletion
 from isocenter.services.archive.ports import Added, InstanceRecord
-from isocenter.services.forwarding.queue import (
+from isocenter.services.service_classes.commitment.transaction import Reference
+from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
     Clock,
     DestinationRow,
@@ -20,7 +21,6 @@ from isocenter.services.forwarding.queue import (
     Outcome,
     RetryPolicy,
 )
-from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.storage import forwarding_commitment as commitment
 from isocenter.storage import forwarding_records as records
 from isocenter.storage.deletion import BesideDelete
@@ -28,7 +28,7 @@ from isocenter.storage.sqlite_index import SqliteIndex
 
 
 class SqliteForwards:
-    """See `isocenter.services.forwarding.queue.ForwardQueue`.
+    """See `isocenter.services.workflow.forwarding.ports.ForwardQueue`.
 
     Args:
         beside_delete: called in the transactions that delete, with what they have deleted.

@@ -14,8 +14,8 @@ from typing import Final
 import orjson
 
 from isocenter.services.archive.deletion.records import Deletion, DeletionCause
-from isocenter.services.forwarding.queue import ForwardState, RetryPolicy
 from isocenter.services.service_classes.commitment.transaction import Reference
+from isocenter.services.workflow.forwarding.ports import ForwardState, RetryPolicy
 from isocenter.storage.deletion import BesideDelete, delete_within, promised_to
 from isocenter.storage.sqlite_records import transaction
 

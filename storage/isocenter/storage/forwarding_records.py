@@ -16,7 +16,8 @@ import orjson
 
 from isocenter.services.archive.ports import Added, InstanceRecord
 from isocenter.services.archive.ports import Outcome as AddOutcome
-from isocenter.services.forwarding.queue import (
+from isocenter.services.rules.actions import ForwardPriority
+from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
     Delivered,
     DestinationRow,
@@ -27,7 +28,6 @@ from isocenter.services.forwarding.queue import (
     Released,
     RetryPolicy,
 )
-from isocenter.services.rules.actions import ForwardPriority
 from isocenter.storage.sqlite_records import transaction
 
 #: A fault is a line of text; peers' words are in it.

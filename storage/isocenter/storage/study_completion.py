@@ -16,15 +16,13 @@ from typing import Final
 
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
 from isocenter.services.archive.ports import Added, InstanceRecord, Outcome
-from isocenter.services.events.completion import (
-    Complete,
-    CompletionRules,
-    Receiving,
-    StepFacts,
-    StudyFacts,
-    judge,
+from isocenter.services.service_classes.mpps.performed_step import MODALITY as STEP_MODALITY
+from isocenter.services.service_classes.mpps.performed_step import (
+    STATION_AE_TITLE,
+    PerformedStep,
+    StepState,
 )
-from isocenter.services.events.event import (
+from isocenter.services.workflow.events.event import (
     CommitmentAsked,
     CommitmentDone,
     Event,
@@ -39,11 +37,13 @@ from isocenter.services.events.event import (
     StudyReopened,
     moment,
 )
-from isocenter.services.service_classes.mpps.performed_step import MODALITY as STEP_MODALITY
-from isocenter.services.service_classes.mpps.performed_step import (
-    STATION_AE_TITLE,
-    PerformedStep,
-    StepState,
+from isocenter.services.workflow.events.study_completion import (
+    Complete,
+    CompletionRules,
+    Receiving,
+    StepFacts,
+    StudyFacts,
+    judge,
 )
 from isocenter.storage.events import insert_event, insert_events
 from isocenter.storage.sqlite_index import SqliteIndex
@@ -302,7 +302,7 @@ def _new_in(added: Sequence[tuple[InstanceRecord, Added]]) -> Counter[tuple[str,
 
 
 class SqliteOpenStudies:
-    """See `isocenter.services.events.outbox.OpenStudies`.
+    """See `isocenter.services.workflow.events.ports.OpenStudies`.
 
     Args:
         include_patient: as of `EventWriter`.

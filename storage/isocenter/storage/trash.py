@@ -22,7 +22,7 @@ from isocenter.services.archive.deletion.ports import (
 )
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.ports import Added, InstanceRecord, StoredInstance
-from isocenter.services.events.event import InstancesRestored
+from isocenter.services.workflow.events.event import InstancesRestored
 from isocenter.storage.deletion import BesideDelete, delete_within
 from isocenter.storage.events import insert_events
 from isocenter.storage.query_sql import sound

@@ -23,7 +23,6 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.index.matching import is_wild, normalize, range_bounds
 from isocenter.services.archive.index.query import Match, Range, SingleValue
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.events.event import WorklistChanged
 from isocenter.services.service_classes.mpps.performed_step import PerformedStep, StepState
 from isocenter.services.service_classes.worklist.entry import (
     ACCESSION_NUMBER,
@@ -47,6 +46,7 @@ from isocenter.services.service_classes.worklist.query_keys import (
     START_TIME,
     Keys,
 )
+from isocenter.services.workflow.events.event import WorklistChanged
 from isocenter.storage.events import insert_event
 from isocenter.storage.sqlite_index import SqliteIndex
 from isocenter.storage.sqlite_records import transaction

@@ -25,9 +25,9 @@ from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.archive.verification import reindex, verify
-from isocenter.services.events.completion import CompletionRules
 from isocenter.services.security.access.permissions import Action, Resource
 from isocenter.services.service_classes.commitment.transaction import Reference
+from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.storage.commitment_transactions import SqliteCommitments
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isocenter.services.events.event import StudyComplete, StudyOpened
+from isocenter.services.workflow.events.event import StudyComplete, StudyOpened
 
 
 def opened_study(study: str) -> StudyOpened:

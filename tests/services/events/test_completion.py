@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from isocenter.services.events.completion import (
+from isocenter.services.workflow.events.study_completion import (
     LONGEST_WAIT,
     Complete,
     CompletionRules,

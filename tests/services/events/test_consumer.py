@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.events.consumer import Command, Consumer, PythonFunction, Webhook
-from isocenter.services.events.event import Kind
 from isocenter.services.settings.loading import (
     Settings,
     SettingsError,
@@ -16,6 +14,8 @@ from isocenter.services.settings.loading import (
     show,
     warnings,
 )
+from isocenter.services.workflow.events.consumer import Command, Consumer, PythonFunction, Webhook
+from isocenter.services.workflow.events.event import Kind
 
 SECRET = "correct horse battery staple"
 

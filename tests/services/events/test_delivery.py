@@ -16,14 +16,14 @@ import pytest
 import trio
 
 from isocenter.services.archive.ports import StorageError
-from isocenter.services.events import delivery as delivery_module
-from isocenter.services.events.consumer import Consumer, PythonFunction, Webhook
-from isocenter.services.events.delivery import (
+from isocenter.services.workflow.events import delivery as delivery_module
+from isocenter.services.workflow.events.consumer import Consumer, PythonFunction, Webhook
+from isocenter.services.workflow.events.delivery import (
     FIRST_RETRY_SECONDS,
     ConsumerDelivery,
     retry_in,
 )
-from isocenter.services.events.event import Event, Kind
+from isocenter.services.workflow.events.event import Event, Kind
 from isocenter.storage.event_desk import EventDesk
 from isocenter.storage.events import SqliteOutbox, insert_events
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index

@@ -11,12 +11,6 @@ import trio
 import trio.testing
 
 from isocenter.services import composition
-from isocenter.services.events import keeping as keeping_module
-from isocenter.services.events.completion import CompletionRules
-from isocenter.services.events.consumer import Consumer, PythonFunction, Webhook
-from isocenter.services.events.event import StoredEvent
-from isocenter.services.events.keeping import EventKeeping
-from isocenter.services.events.targets import ConsumerError
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.notices import (
     AccessDenied,
@@ -31,6 +25,12 @@ from isocenter.services.notices import (
 )
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.system.exclusive_task import on_duty
+from isocenter.services.workflow.events import service as keeping_module
+from isocenter.services.workflow.events.consumer import Consumer, PythonFunction, Webhook
+from isocenter.services.workflow.events.event import StoredEvent
+from isocenter.services.workflow.events.service import EventKeeping
+from isocenter.services.workflow.events.study_completion import CompletionRules
+from isocenter.services.workflow.events.targets import ConsumerError
 from isocenter.storage.event_desk import EventDesk, EventSelection
 from isocenter.storage.events import SqliteOutbox
 from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index

@@ -19,17 +19,17 @@ from typing import Any
 import pytest
 import trio
 
-from isocenter.services.events import targets as targets_module
-from isocenter.services.events.consumer import (
+from isocenter.services.security.certificates.authority import CertificateAuthority
+from isocenter.services.workflow.events import targets as targets_module
+from isocenter.services.workflow.events.consumer import (
     Command,
     Consumer,
     PythonFunction,
     Target,
     Webhook,
 )
-from isocenter.services.events.event import StoredEvent
-from isocenter.services.events.targets import ConsumerError, DeliveryError, check, opened
-from isocenter.services.security.certificates.authority import CertificateAuthority
+from isocenter.services.workflow.events.event import StoredEvent
+from isocenter.services.workflow.events.targets import ConsumerError, DeliveryError, check, opened
 from services.events.hooks import SECRET, webhook
 
 EVENT = StoredEvent(

@@ -32,10 +32,6 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import objects
 from isocenter.services.errors import ConnectError
-from isocenter.services.forwarding import commitment, sending
-from isocenter.services.forwarding.forwarder import finish_deletions
-from isocenter.services.forwarding.queue import ForwardRow, RetryPolicy
-from isocenter.services.forwarding.sending import SendingParts, SendOptions, Visit
 from isocenter.services.notices import (
     ForwardAttempted,
     ForwardQueueSeen,
@@ -47,6 +43,11 @@ from isocenter.services.notices import (
 from isocenter.services.rules.actions import Route
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.settings.loading import load_settings
+from isocenter.services.workflow.forwarding import batch as sending
+from isocenter.services.workflow.forwarding import commitment
+from isocenter.services.workflow.forwarding.batch import SendingParts, SendOptions, Visit
+from isocenter.services.workflow.forwarding.forwarder import finish_deletions
+from isocenter.services.workflow.forwarding.ports import ForwardRow, RetryPolicy
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.forwarding import SqliteForwards
 from isocenter.storage.memory_store import MemoryStore

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from isocenter.services.archive.ports import StorageError
-from isocenter.services.hl7 import rejected as rejected_module
-from isocenter.services.hl7.intake import OrderIntake
-from isocenter.services.hl7.mllp import MessageReceived, MessageTooLong
-from isocenter.services.hl7.rejected import RejectFolder, name_of
-from isocenter.services.hl7.step_fields import OrderRules
+from isocenter.services.integration.hl7 import rejected_messages as rejected_module
+from isocenter.services.integration.hl7.mllp import MessageReceived, MessageTooLong
+from isocenter.services.integration.hl7.order_service import OrderIntake
+from isocenter.services.integration.hl7.rejected_messages import RejectFolder, name_of
+from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.notices import Notice, Notices, OrderMessageAnswered
 from isocenter.services.service_classes.worklist.entry import (

@@ -15,11 +15,11 @@ import trio.testing
 
 from isocenter.services.association.peer import Peer
 from isocenter.services.errors import ConnectError
-from isocenter.services.hl7.client import SendError, open_sender
-from isocenter.services.hl7.intake import OrderIntake
-from isocenter.services.hl7.listener import ListenerLimits, OrderListener
-from isocenter.services.hl7.mllp import MessageReceived, MessageTooLong, frame
-from isocenter.services.hl7.step_fields import OrderRules
+from isocenter.services.integration.hl7.listener import ListenerLimits, OrderListener
+from isocenter.services.integration.hl7.mllp import MessageReceived, MessageTooLong, frame
+from isocenter.services.integration.hl7.order_service import OrderIntake
+from isocenter.services.integration.hl7.sender import SendError, open_sender
+from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.listeners import Bind, open_listener
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.services.hl7.mllp import (
+from isocenter.services.integration.hl7.mllp import (
     FrameEvent,
     Framer,
     MessageReceived,

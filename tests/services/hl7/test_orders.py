@@ -8,16 +8,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from isocenter.services.hl7.faults import Hl7Fault
-from isocenter.services.hl7.orders import (
+from isocenter.services.integration.hl7.errors import Hl7Fault
+from isocenter.services.integration.hl7.message import Segment, read_message
+from isocenter.services.integration.hl7.orders import (
     Control,
     Order,
     check_header,
     read_orders,
 )
-from isocenter.services.hl7.segments import Segment, read_message
-from isocenter.services.hl7.step_fields import OrderRules
-from isocenter.services.hl7.steps import MOST_STEPS
+from isocenter.services.integration.hl7.procedure_steps import MOST_STEPS
+from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.service_classes.worklist.entry import Entry, EntryState
 from isocenter.services.service_classes.worklist.order_fields import order_of
 from services.hl7.samples import OMI, ORM, changed, without

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.services.hl7.character_sets import codec_of, codec_of_all
-from isocenter.services.hl7.faults import Hl7Fault, Location
-from isocenter.services.hl7.segments import (
+from isocenter.services.integration.hl7.character_sets import codec_of, codec_of_all
+from isocenter.services.integration.hl7.errors import Hl7Fault, Location
+from isocenter.services.integration.hl7.message import (
     MOST_DELIMITERS,
     Delimiters,
     Message,

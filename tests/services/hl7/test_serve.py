@@ -16,7 +16,7 @@ import hl7
 import pytest
 from hl7.client import MLLPClient
 
-from isocenter.services.hl7.mllp import frame
+from isocenter.services.integration.hl7.mllp import frame
 from services.hl7.samples import OMI, ORM, changed
 from support.processes import (
     ENVIRONMENT,

@@ -26,8 +26,8 @@ from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.workflow import database, moment
 from isocenter.services.dicom.uids import UidRule
-from isocenter.services.events.event import Kind, StoredEvent
 from isocenter.services.settings.loading import Settings
+from isocenter.services.workflow.events.event import Kind, StoredEvent
 from isocenter.storage.event_desk import (
     ConsumerRow,
     EventDesk,

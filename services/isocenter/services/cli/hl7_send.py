@@ -23,7 +23,7 @@ from isocenter.services.cli.common import (
 )
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
-from isocenter.services.hl7.client import open_sender
+from isocenter.services.integration.hl7.sender import open_sender
 from isocenter.services.system.log_format import escape
 
 DESCRIPTION: Final = """\

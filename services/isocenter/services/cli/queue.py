@@ -14,8 +14,8 @@ from isocenter.services.cli.match_output import prepare_stdout, print_table, sho
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
 from isocenter.services.cli.workflow import database, moment
-from isocenter.services.forwarding.queue import DestinationRow, ForwardRow, ForwardState
 from isocenter.services.settings.loading import Settings
+from isocenter.services.workflow.forwarding.ports import DestinationRow, ForwardRow, ForwardState
 from isocenter.storage.forwarding import SqliteForwards
 
 DESCRIPTION: Final = "Objects that rules send on to other peers, and what became of them."

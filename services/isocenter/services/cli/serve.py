@@ -26,7 +26,6 @@ from isocenter.services.association.server import Record, Server, serve_on
 from isocenter.services.audit.opening import open_audit, stop_when_failed
 from isocenter.services.capture import CaptureFolder
 from isocenter.services.cli import program_version
-from isocenter.services.events.targets import check
 from isocenter.services.monitoring.metrics import shared_folder
 from isocenter.services.monitoring.running import Monitoring
 from isocenter.services.net.http.server import read_token
@@ -55,6 +54,7 @@ from isocenter.services.system.exclusive_task import on_duty
 from isocenter.services.system.pid_file import PidFile
 from isocenter.services.system.private_files import make_private_directory
 from isocenter.services.system.worker_processes import run_workers
+from isocenter.services.workflow.events.targets import check
 
 DESCRIPTION = """\
 Run the archive: store, find, get and move, in the clear on this machine and over

@@ -15,9 +15,9 @@ from isocenter.services.archive.backup.restore_mark import check_not_restoring
 from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.ports import DuplicatePolicy, Index, ObjectStore, StorageError
-from isocenter.services.forwarding.forwarder import finish_deletions
 from isocenter.services.security.audit.deletion_messages import recorder_of
 from isocenter.services.settings.loading import Settings
+from isocenter.services.workflow.forwarding.forwarder import finish_deletions
 from isocenter.storage.event_reports import release_claims
 from isocenter.storage.filesystem import FileStore, open_file_store
 from isocenter.storage.forwarding import SqliteForwards

@@ -16,14 +16,8 @@ from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service
-from isocenter.services.availability.telling import AvailabilityTeller
 from isocenter.services.composition.connections import Connections
 from isocenter.services.composition.tls import TlsContexts
-from isocenter.services.events.keeping import EventKeeping
-from isocenter.services.forwarding.commitment import CommitmentAsker, CommitmentReports
-from isocenter.services.forwarding.forwarder import Forwarder
-from isocenter.services.forwarding.queue import RetryPolicy as ForwardPolicy
-from isocenter.services.forwarding.sending import SendingParts, SendOptions
 from isocenter.services.net.listeners import Bind
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.client import ClientAssociation
@@ -35,6 +29,12 @@ from isocenter.services.service_classes.storage.scp import Storage
 from isocenter.services.service_classes.worklist.scp import WorklistQuery
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.exclusive_task import on_duty
+from isocenter.services.workflow.events.availability_target import AvailabilityTeller
+from isocenter.services.workflow.events.service import EventKeeping
+from isocenter.services.workflow.forwarding.batch import SendingParts, SendOptions
+from isocenter.services.workflow.forwarding.commitment import CommitmentAsker, CommitmentReports
+from isocenter.services.workflow.forwarding.forwarder import Forwarder
+from isocenter.services.workflow.forwarding.ports import RetryPolicy as ForwardPolicy
 from isocenter.storage.commitment_transactions import SqliteCommitments
 from isocenter.storage.event_reports import SqliteReports
 from isocenter.storage.events import SqliteOutbox
@@ -47,7 +47,7 @@ from isocenter.storage.worklist import Beside as BesideEntry
 from isocenter.storage.worklist import SqliteWorklist, following, tell_change
 
 if TYPE_CHECKING:
-    from isocenter.services.hl7.listener import OrderListener
+    from isocenter.services.integration.hl7.listener import OrderListener
 
 
 @dataclass(frozen=True, slots=True)

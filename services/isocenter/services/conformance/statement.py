@@ -32,7 +32,6 @@ from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.service_registry import COMMON_STATUSES, Registry, Statuses
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, name_of
-from isocenter.services.events.consumer import Availability
 from isocenter.services.service_classes.availability.scu import INSTANCE_AVAILABILITY_NOTIFICATION
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.service_classes.mpps.performed_step import (
@@ -54,6 +53,7 @@ from isocenter.services.service_classes.worklist.entry import (
 )
 from isocenter.services.service_classes.worklist.query_keys import STEP_STATUS
 from isocenter.services.settings.loading import Settings
+from isocenter.services.workflow.events.consumer import Availability
 
 _SOP_CLASSES: Final = ("SOP Class", "Meta SOP Class")
 #: By `Service.name`: whose words its statuses are read in; others in those of PS3.7 Annex C.

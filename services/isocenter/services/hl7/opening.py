@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.hl7.intake import OrderIntake
-from isocenter.services.hl7.listener import ListenerLimits, OrderListener
-from isocenter.services.hl7.rejected import RejectFolder
-from isocenter.services.hl7.segments import require_library
-from isocenter.services.hl7.step_fields import OrderRules
+from isocenter.services.integration.hl7.listener import ListenerLimits, OrderListener
+from isocenter.services.integration.hl7.message import require_library
+from isocenter.services.integration.hl7.order_service import OrderIntake
+from isocenter.services.integration.hl7.rejected_messages import RejectFolder
+from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.listeners import Bind
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.worklist.entry import Worklist

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
-from isocenter.services.events.consumer import Availability, Webhook
 from isocenter.services.net.addresses import is_loopback
 from isocenter.services.net.tls.contexts import ClientCertificates
 from isocenter.services.settings.table import Settings, TlsIdentity
 from isocenter.services.settings.table.spec import MIB
+from isocenter.services.workflow.events.consumer import Availability, Webhook
 
 
 class Conflict(NamedTuple):

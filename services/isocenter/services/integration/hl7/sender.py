@@ -12,7 +12,7 @@ import trio
 from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.association.peer import Peer
-from isocenter.services.hl7.mllp import Framer, MessageReceived, frame
+from isocenter.services.integration.hl7.mllp import Framer, MessageReceived, frame
 from isocenter.services.net.connect import connect
 from isocenter.services.net.transport import Transport
 

@@ -16,10 +16,10 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.ports import StorageError
-from isocenter.services.events.consumer import Consumer
-from isocenter.services.events.event import StoredEvent
-from isocenter.services.events.outbox import Lane, Outbox
-from isocenter.services.events.targets import (
+from isocenter.services.workflow.events.consumer import Consumer
+from isocenter.services.workflow.events.event import StoredEvent
+from isocenter.services.workflow.events.ports import Lane, Outbox
+from isocenter.services.workflow.events.targets import (
     ConsumerError,
     Deliver,
     DeliveryError,

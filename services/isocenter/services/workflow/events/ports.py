@@ -12,8 +12,8 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.events.completion import CompletionRules
-from isocenter.services.events.event import Incident, StoredEvent
+from isocenter.services.workflow.events.event import Incident, StoredEvent
+from isocenter.services.workflow.events.study_completion import CompletionRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

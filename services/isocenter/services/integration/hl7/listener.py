@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.hl7.mllp import (
+from isocenter.services.integration.hl7.mllp import (
     Framer,
     MessageReceived,
     MessageTooLong,

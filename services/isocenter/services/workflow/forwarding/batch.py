@@ -22,16 +22,6 @@ from isocenter.services.association.destination_slots import Place, Places
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.uid_registry import name_of
-from isocenter.services.forwarding.queue import (
-    ClaimedForward,
-    Clock,
-    Delivered,
-    ForwardQueue,
-    Missed,
-    Outcome,
-    Released,
-    RetryPolicy,
-)
 from isocenter.services.notices import (
     Caller,
     ForwardAttempted,
@@ -47,6 +37,16 @@ from isocenter.services.service_classes.client import (
     plan_associations,
 )
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer, send_object
+from isocenter.services.workflow.forwarding.ports import (
+    ClaimedForward,
+    Clock,
+    Delivered,
+    ForwardQueue,
+    Missed,
+    Outcome,
+    Released,
+    RetryPolicy,
+)
 
 log = logging.getLogger("isocenter.forward")
 

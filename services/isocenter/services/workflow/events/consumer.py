@@ -11,9 +11,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.events.event import Kind
 from isocenter.services.settings import kinds
 from isocenter.services.settings.kinds import WrongValueError
+from isocenter.services.workflow.events.event import Kind
 
 #: What `config show` prints in the place of a secret.
 HIDDEN: Final = "(hidden)"

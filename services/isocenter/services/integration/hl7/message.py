@@ -18,8 +18,8 @@ from typing import Final
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
-from isocenter.services.hl7.character_sets import codec_of_all
-from isocenter.services.hl7.faults import (
+from isocenter.services.integration.hl7.character_sets import codec_of_all
+from isocenter.services.integration.hl7.errors import (
     DATA_TYPE_ERROR,
     SEGMENT_SEQUENCE_ERROR,
     Hl7Fault,

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
-from isocenter.services.hl7.faults import Hl7Fault
-from isocenter.services.hl7.segments import Delimiters, Message
+from isocenter.services.integration.hl7.errors import Hl7Fault
+from isocenter.services.integration.hl7.message import Delimiters, Message
 
 _DEFAULT_VERSION: Final = "2.5.1"
 _VERSION: Final = re.compile(r"2\.[0-9](\.[0-9]{1,2})?", re.ASCII)

@@ -14,12 +14,6 @@ import trio
 
 from isocenter.services import notices
 from isocenter.services.archive.ports import StorageError
-from isocenter.services.events.completion import CompletionRules
-from isocenter.services.events.consumer import Consumer
-from isocenter.services.events.delivery import ConsumerDelivery
-from isocenter.services.events.event import AssociationRefused, Incident, RetrieveFailed
-from isocenter.services.events.outbox import OpenStudies, Outbox
-from isocenter.services.events.targets import TellAvailability, check
 from isocenter.services.notices import (
     AccessDenied,
     AssociationRejected,
@@ -33,6 +27,12 @@ from isocenter.services.notices import (
     Notices,
     PerformedStepChanged,
 )
+from isocenter.services.workflow.events.consumer import Consumer
+from isocenter.services.workflow.events.delivery import ConsumerDelivery
+from isocenter.services.workflow.events.event import AssociationRefused, Incident, RetrieveFailed
+from isocenter.services.workflow.events.ports import OpenStudies, Outbox
+from isocenter.services.workflow.events.study_completion import CompletionRules
+from isocenter.services.workflow.events.targets import TellAvailability, check
 
 log = logging.getLogger("isocenter.events")
 

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.hl7.faults import (
+from isocenter.services.integration.hl7.errors import (
     DATA_TYPE_ERROR,
     REQUIRED_FIELD_MISSING,
     TABLE_VALUE_NOT_FOUND,
@@ -21,10 +21,10 @@ from isocenter.services.hl7.faults import (
     Hl7Fault,
     Location,
 )
-from isocenter.services.hl7.patient import measures, patient_fields, visit_fields
-from isocenter.services.hl7.segments import Message
-from isocenter.services.hl7.step_fields import OrderRules, step_fields
-from isocenter.services.hl7.steps import Ids, Step, steps_of
+from isocenter.services.integration.hl7.message import Message
+from isocenter.services.integration.hl7.patient import measures, patient_fields, visit_fields
+from isocenter.services.integration.hl7.procedure_steps import Ids, Step, steps_of
+from isocenter.services.integration.hl7.step_fields import OrderRules, step_fields
 from isocenter.services.service_classes.worklist.entry import Entry, EntryFault, EntryState
 from isocenter.services.service_classes.worklist.order_fields import (
     ATTRIBUTES,

@@ -14,15 +14,20 @@ from datetime import datetime
 from typing import Final
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.hl7.faults import (
+from isocenter.services.integration.hl7.data_types import (
+    code,
+    fitted,
+    identifier,
+    person_of_provider,
+)
+from isocenter.services.integration.hl7.errors import (
     DATA_TYPE_ERROR,
     REQUIRED_FIELD_MISSING,
     Hl7Fault,
     Location,
 )
-from isocenter.services.hl7.segments import Segment
-from isocenter.services.hl7.steps import Ids, Step
-from isocenter.services.hl7.values import code, fitted, identifier, person_of_provider
+from isocenter.services.integration.hl7.message import Segment
+from isocenter.services.integration.hl7.procedure_steps import Ids, Step
 from isocenter.services.service_classes.worklist.order_fields import DATE_TIME
 
 #: Lengths of SH, LO and LT (PS3.5 6.2).

@@ -17,10 +17,10 @@ from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import StorageError, StoredInstance
 from isocenter.services.association.peer import Peer
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.events.event import StoredEvent
-from isocenter.services.events.targets import DeliveryError
 from isocenter.services.service_classes.availability.scu import CONTEXTS, notifications_of, notify
 from isocenter.services.service_classes.client import ClientAssociation, Context
+from isocenter.services.workflow.events.event import StoredEvent
+from isocenter.services.workflow.events.targets import DeliveryError
 
 log = logging.getLogger("isocenter.events")
 

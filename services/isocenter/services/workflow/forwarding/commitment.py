@@ -23,7 +23,6 @@ from isocenter.services.association.operation import Operation, Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service, Statuses
 from isocenter.services.errors import OperationError
-from isocenter.services.forwarding.queue import ForwardQueue, RetryPolicy
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.commitment.scu import (
     REPORT_OFFER,
@@ -37,6 +36,7 @@ from isocenter.services.service_classes.commitment.transaction import (
     request_of,
 )
 from isocenter.services.service_classes.normalized.operations import act
+from isocenter.services.workflow.forwarding.ports import ForwardQueue, RetryPolicy
 
 log = logging.getLogger("isocenter.forward")
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from isocenter.services.hl7.faults import (
+from isocenter.services.integration.hl7.data_types import (
+    fitted,
+    identifier,
+    person_of_patient,
+    person_of_provider,
+)
+from isocenter.services.integration.hl7.errors import (
     DATA_TYPE_ERROR,
     SEGMENT_SEQUENCE_ERROR,
     Hl7Fault,
     Location,
 )
-from isocenter.services.hl7.segments import Message, Segment
-from isocenter.services.hl7.values import fitted, identifier, person_of_patient, person_of_provider
+from isocenter.services.integration.hl7.message import Message, Segment
 
 #: HL7 Table 0001 → (0010,0040); all else is unknown, and left empty.
 _SEXES: Final = {"M": "M", "F": "F", "O": "O", "A": "O"}

@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.events.consumer import (
+from isocenter.services.net.tls.errors import describe_tls_error
+from isocenter.services.settings.table import PREFIX
+from isocenter.services.system.private_files import SecretFileError, read_secret
+from isocenter.services.workflow.events.consumer import (
     Availability,
     Command,
     Consumer,
     PythonFunction,
     Webhook,
 )
-from isocenter.services.events.event import StoredEvent
-from isocenter.services.net.tls.errors import describe_tls_error
-from isocenter.services.settings.table import PREFIX
-from isocenter.services.system.private_files import SecretFileError, read_secret
+from isocenter.services.workflow.events.event import StoredEvent
 
 if TYPE_CHECKING:
     import httpx

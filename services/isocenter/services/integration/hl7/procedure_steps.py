@@ -8,9 +8,9 @@ from typing import Final
 from uuid import UUID, uuid5
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.hl7.faults import SEGMENT_SEQUENCE_ERROR, Hl7Fault, Location
-from isocenter.services.hl7.segments import Message, Segment
-from isocenter.services.hl7.values import identifier
+from isocenter.services.integration.hl7.data_types import identifier
+from isocenter.services.integration.hl7.errors import SEGMENT_SEQUENCE_ERROR, Hl7Fault, Location
+from isocenter.services.integration.hl7.message import Message, Segment
 from isocenter.services.service_classes.worklist.order_fields import DATE_TIME
 
 #: Each costs about a millisecond; no request has so many.

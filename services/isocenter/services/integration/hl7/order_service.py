@@ -14,8 +14,8 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.ports import StorageError
-from isocenter.services.hl7.acknowledgement import Outcome, acknowledgement
-from isocenter.services.hl7.faults import (
+from isocenter.services.integration.hl7.acknowledgement import Outcome, acknowledgement
+from isocenter.services.integration.hl7.errors import (
     APPLICATION_INTERNAL_ERROR,
     DUPLICATE_KEY_IDENTIFIER,
     RECORD_LOCKED,
@@ -23,17 +23,17 @@ from isocenter.services.hl7.faults import (
     Hl7Fault,
     Location,
 )
-from isocenter.services.hl7.mllp import MessageReceived, MessageTooLong
-from isocenter.services.hl7.orders import (
+from isocenter.services.integration.hl7.message import Message, header_of, read_message
+from isocenter.services.integration.hl7.mllp import MessageReceived, MessageTooLong
+from isocenter.services.integration.hl7.orders import (
     MESSAGE_TYPES,
     Control,
     Order,
     check_header,
     read_orders,
 )
-from isocenter.services.hl7.rejected import RejectFolder, name_of
-from isocenter.services.hl7.segments import Message, header_of, read_message
-from isocenter.services.hl7.step_fields import OrderRules
+from isocenter.services.integration.hl7.rejected_messages import RejectFolder, name_of
+from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.notices import Notices, OrderMessageAnswered
 from isocenter.services.service_classes.worklist.entry import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from isocenter.services.hl7.faults import DATA_TYPE_ERROR, Hl7Fault, Location
-from isocenter.services.hl7.segments import Segment
+from isocenter.services.integration.hl7.errors import DATA_TYPE_ERROR, Hl7Fault, Location
+from isocenter.services.integration.hl7.message import Segment
 
 #: What separates in a PN, or in a code as `worklist.order` takes it.
 _SEPARATORS: Final = str.maketrans("^=", "  ")

@@ -19,10 +19,10 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.peer import Peer
-from isocenter.services.forwarding.commitment import CommitmentAsker
-from isocenter.services.forwarding.queue import ForwardQueue
-from isocenter.services.forwarding.sending import SendingParts, Visit
 from isocenter.services.notices import ForwardQueueSeen, InstancesDeleted
+from isocenter.services.workflow.forwarding.batch import SendingParts, Visit
+from isocenter.services.workflow.forwarding.commitment import CommitmentAsker
+from isocenter.services.workflow.forwarding.ports import ForwardQueue
 
 log = logging.getLogger("isocenter.forward")
 

@@ -1,0 +1,1 @@
+"""integration: one sentence to be written."""

@@ -1,0 +1,1 @@
+"""workflow: one sentence to be written."""
