@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from isocenter.services.reloading import RELOADED
-from isocenter.services.settings.explaining import about, explain
+from isocenter.services.settings.explanation import about, explain
 from isocenter.services.settings.loading import SETTINGS, Setting
 
 PAGE = Path(__file__).resolve().parent / "reference" / "settings.md"

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from isocenter.services.reloading import RELOADED, _exchanged, _others
-from isocenter.services.settings.explaining import about, explain
-from isocenter.services.settings.lines import lines_of
+from isocenter.services.settings.explanation import about, explain
 from isocenter.services.settings.loading import (
     SETTINGS,
     Setting,
@@ -24,6 +23,7 @@ from isocenter.services.settings.loading import (
     load,
     load_settings,
 )
+from isocenter.services.settings.toml_lines import lines_of
 from support.processes import isocenter_command
 
 SCRIPT = Path(__file__).resolve().parents[3] / "docs" / "settings_reference.py"

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.settings import kinds
+from isocenter.services.settings import value_types as kinds
 
 
 @dataclass(frozen=True, slots=True)

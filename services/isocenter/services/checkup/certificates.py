@@ -35,7 +35,7 @@ from isocenter.services.security.certificates.authority import (
 from isocenter.services.security.certificates.expiry import renewal_of
 from isocenter.services.security.certificates.issued import CertificateError
 from isocenter.services.settings.loading import Settings
-from isocenter.services.settings.table import TlsIdentity
+from isocenter.services.settings.sections import TlsIdentity
 
 #: What ends sooner is told.
 SOON: Final = timedelta(days=30)

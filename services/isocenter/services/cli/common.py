@@ -26,7 +26,7 @@ from isocenter.services.net.tls.contexts import (
     client_context,
     server_context,
 )
-from isocenter.services.settings import kinds
+from isocenter.services.settings import value_types as kinds
 
 ANY_CALLED_AE_TITLE: Final = "ANY-SCP"
 #: What DCMTK's tools take; larger P-DATA-TFs gain nothing that can be measured.

@@ -10,7 +10,7 @@ from typing import Final
 
 from isocenter.services.cli import EXIT_OK, EXIT_USAGE
 from isocenter.services.reloading import RELOADED
-from isocenter.services.settings.explaining import about, explain, value_now
+from isocenter.services.settings.explanation import about, explain, value_now
 from isocenter.services.settings.loading import (
     Loaded,
     Setting,

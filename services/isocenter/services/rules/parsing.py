@@ -20,7 +20,7 @@ from isocenter.services.archive.rules.conditions import (
 )
 from isocenter.services.archive.rules.evaluation import LAST_OF_HEAD, Rule
 from isocenter.services.rules.actions import ForwardPriority, Route
-from isocenter.services.settings import kinds
+from isocenter.services.settings import value_types as kinds
 
 if TYPE_CHECKING:
     from isocenter.services.archive.coercion.edits import Edit

@@ -2,7 +2,7 @@
 
 What is set later wins: defaults, then the TOML file (``--config`` or
 ``ISOCENTER_CONFIG``), then ``ISOCENTER__SECTION__KEY``, then options.  A list that is set
-replaces the one before.  What there is to set stands in `isocenter.services.settings.table`.
+replaces the one before.  What there is to set stands in `isocenter.services.settings.sections`.
 
 Nothing here opens a file that a setting names, except the configuration itself and
 secrets given as ``ISOCENTER__SECTION__KEY_FILE``.
@@ -24,10 +24,9 @@ from typing import Any, Final
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
 from isocenter.services.association.peer import Peer
-from isocenter.services.settings import kinds
-from isocenter.services.settings.checks import conflicts, warnings
-from isocenter.services.settings.lines import lines_of
-from isocenter.services.settings.table import (
+from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.consistency import conflicts, warnings
+from isocenter.services.settings.sections import (
     IN_MEMORY,
     PREFIX,
     SETTINGS,
@@ -55,6 +54,7 @@ from isocenter.services.settings.table import (
     TransferSyntaxSettings,
     default_data_dir,
 )
+from isocenter.services.settings.toml_lines import lines_of
 
 __all__ = [
     "load",

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from isocenter.engine.quick import dataclass
 from isocenter.services.archive.deletion.ports import Obstacles
-from isocenter.services.settings import kinds
+from isocenter.services.settings import value_types as kinds
 
 MAX_RULES: Final = 100
 _MOST_DAYS: Final = 36_500

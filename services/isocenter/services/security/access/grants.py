@@ -19,7 +19,7 @@ from isocenter.services.security.access.permissions import (
     asked_on,
     missing,
 )
-from isocenter.services.settings.kinds import is_ae_title
+from isocenter.services.settings.value_types import is_ae_title
 
 #: Result of a presentation context (PS3.8 Table 9-18).
 USER_REJECTION: Final = 1

@@ -26,7 +26,7 @@ from isocenter.services.security.access.permissions import (
     union,
     without,
 )
-from isocenter.services.settings.kinds import AE_TITLE_PATTERN
+from isocenter.services.settings.value_types import AE_TITLE_PATTERN
 
 _FORMAT: Final = 1
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Final
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.settings import kinds
+from isocenter.services.settings import value_types as kinds
 
 
 class Protocol(Enum):

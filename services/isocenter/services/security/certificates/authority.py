@@ -61,7 +61,7 @@ from isocenter.services.security.certificates.profile import (
     names_in,
 )
 from isocenter.services.security.certificates.signing_requests import Request
-from isocenter.services.settings.kinds import is_ae_title
+from isocenter.services.settings.value_types import is_ae_title
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
     PUBLIC_FILE,

@@ -30,7 +30,7 @@ from isocenter.services.service_classes.worklist.query_keys import (
     STEP_STATUS,
     Keys,
 )
-from isocenter.services.settings.kinds import is_ae_title
+from isocenter.services.settings.value_types import is_ae_title
 
 __all__ = [
     "Entry",

@@ -11,8 +11,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.settings import kinds
-from isocenter.services.settings.kinds import WrongValueError
+from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.value_types import WrongValueError
 from isocenter.services.workflow.events.event import Kind
 
 #: What `config show` prints in the place of a secret.

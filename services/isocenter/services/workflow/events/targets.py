@@ -23,7 +23,7 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.net.tls.errors import describe_tls_error
-from isocenter.services.settings.table import PREFIX
+from isocenter.services.settings.sections import PREFIX
 from isocenter.services.system.private_files import SecretFileError, read_secret
 from isocenter.services.workflow.events.consumer import (
     Availability,

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from isocenter.services.net.addresses import is_loopback
 from isocenter.services.net.tls.contexts import ClientCertificates
-from isocenter.services.settings.table import Settings, TlsIdentity
-from isocenter.services.settings.table.spec import MIB
+from isocenter.services.settings.field import MIB
+from isocenter.services.settings.sections import Settings, TlsIdentity
 from isocenter.services.workflow.events.consumer import Availability, Webhook
 
 

@@ -12,8 +12,8 @@ from isocenter.engine.quick import dataclass
 from isocenter.services.integration.hl7.character_sets import codec_of
 from isocenter.services.net.addresses import is_network
 from isocenter.services.service_classes.worklist.entry_state import EntryState
-from isocenter.services.settings import kinds
-from isocenter.services.settings.table.spec import seconds, setting
+from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.field import seconds, setting
 from isocenter.services.workflow.events.consumer import Consumer, ConsumersKind, QuietKind
 from isocenter.services.workflow.events.study_completion import CompletionRules, Condition
 

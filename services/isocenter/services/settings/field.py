@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.quick import dataclass
-from isocenter.services.settings import kinds
+from isocenter.services.settings import value_types as kinds
 
 MIB: Final = 1 << 20
 #: How many of something at once.

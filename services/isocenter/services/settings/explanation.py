@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Container, Mapping
 from typing import NamedTuple
 
-from isocenter.services.settings.table import Setting, Settings
+from isocenter.services.settings.sections import Setting, Settings
 
 
 class Explained(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.settings import kinds
-from isocenter.services.settings.table.spec import MIB, limit, seconds, setting
+from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.field import MIB, limit, seconds, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

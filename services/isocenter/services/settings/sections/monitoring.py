@@ -7,8 +7,8 @@ from pathlib import Path
 
 from isocenter.engine.quick import dataclass
 from isocenter.services.security.audit.repository import Collector, CollectorKind
-from isocenter.services.settings import kinds
-from isocenter.services.settings.table.spec import MIB, setting
+from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.field import MIB, setting
 
 
 class LogLevel(Enum):

@@ -11,8 +11,8 @@ from isocenter.engine.quick import dataclass
 from isocenter.services.archive.object_keys import NamingScheme
 from isocenter.services.archive.ports import DuplicatePolicy, OtherPatientPolicy
 from isocenter.services.dicom.uids import UidRule
-from isocenter.services.settings import kinds
-from isocenter.services.settings.table.spec import COUNT, MIB, setting
+from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.field import COUNT, MIB, setting
 
 #: ``--data-dir :memory:`` keeps nothing.
 IN_MEMORY: Final = ":memory:"

@@ -8,18 +8,18 @@ Each module holds the sections of one area; `table` joins them, and `spec` says 
 is written down.
 """
 
-from isocenter.services.settings.table.access import (
+from isocenter.services.settings.sections.access import (
     AccessSettings,
     IdentitySettings,
     TlsIdentity,
     TlsSettings,
 )
-from isocenter.services.settings.table.limits import (
+from isocenter.services.settings.sections.limits import (
     DeadlineSettings,
     LimitSettings,
     default_bytes_in_flight,
 )
-from isocenter.services.settings.table.monitoring import (
+from isocenter.services.settings.sections.monitoring import (
     AuditSettings,
     LogFormat,
     LogLevel,
@@ -27,8 +27,8 @@ from isocenter.services.settings.table.monitoring import (
     MonitoringSettings,
     OnAuditFailure,
 )
-from isocenter.services.settings.table.network import PlainSettings, ServerSettings
-from isocenter.services.settings.table.storage import (
+from isocenter.services.settings.sections.network import PlainSettings, ServerSettings
+from isocenter.services.settings.sections.storage import (
     IN_MEMORY,
     Durability,
     QuerySettings,
@@ -36,8 +36,7 @@ from isocenter.services.settings.table.storage import (
     TransferSyntaxSettings,
     default_data_dir,
 )
-from isocenter.services.settings.table.table import PREFIX, SETTINGS, Setting, Settings
-from isocenter.services.settings.table.workflow import (
+from isocenter.services.settings.sections.workflow import (
     CommitmentSettings,
     DiscontinuedSteps,
     EventSettings,
@@ -46,6 +45,7 @@ from isocenter.services.settings.table.workflow import (
     MppsSettings,
     WorklistSettings,
 )
+from isocenter.services.settings.settings import PREFIX, SETTINGS, Setting, Settings
 
 __all__ = [
     "AccessSettings",

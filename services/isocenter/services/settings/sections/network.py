@@ -6,8 +6,8 @@ from pathlib import Path
 
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.quick import dataclass
-from isocenter.services.settings import kinds
-from isocenter.services.settings.table.spec import COUNT, setting
+from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.field import COUNT, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

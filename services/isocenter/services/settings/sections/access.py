@@ -8,8 +8,8 @@ from pathlib import Path
 from isocenter.engine.quick import dataclass
 from isocenter.services.net.tls.contexts import DEFAULT_PROFILE, PROFILES, ClientCertificates
 from isocenter.services.security.access.tokens import ALGORITHMS
-from isocenter.services.settings import kinds
-from isocenter.services.settings.table.spec import setting
+from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.field import setting
 
 
 class TlsIdentity(Enum):

@@ -13,22 +13,26 @@ from isocenter.services.archive.retention.rules import RetentionRule, RetentionR
 from isocenter.services.archive.rules.evaluation import Rule
 from isocenter.services.association.peer import Peer, PeerKind
 from isocenter.services.rules.parsing import RulesKind
-from isocenter.services.settings import kinds
-from isocenter.services.settings.table.access import AccessSettings, IdentitySettings, TlsSettings
-from isocenter.services.settings.table.limits import DeadlineSettings, LimitSettings
-from isocenter.services.settings.table.monitoring import (
+from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.field import Spec, setting
+from isocenter.services.settings.sections.access import (
+    AccessSettings,
+    IdentitySettings,
+    TlsSettings,
+)
+from isocenter.services.settings.sections.limits import DeadlineSettings, LimitSettings
+from isocenter.services.settings.sections.monitoring import (
     AuditSettings,
     LogSettings,
     MonitoringSettings,
 )
-from isocenter.services.settings.table.network import PlainSettings, ServerSettings
-from isocenter.services.settings.table.spec import Spec, setting
-from isocenter.services.settings.table.storage import (
+from isocenter.services.settings.sections.network import PlainSettings, ServerSettings
+from isocenter.services.settings.sections.storage import (
     QuerySettings,
     StorageSettings,
     TransferSyntaxSettings,
 )
-from isocenter.services.settings.table.workflow import (
+from isocenter.services.settings.sections.workflow import (
     CommitmentSettings,
     EventSettings,
     ForwardingSettings,
