@@ -41,7 +41,7 @@ from isocenter.engine.framing import Framer
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Role
 from isocenter.engine.uid import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.dissection.observer import Observer
+from isocenter.services.diagnostics.dissect.observer import Observer
 
 STORE = CStoreRequest(message_id=7, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2.3")
 #: What Python casts to, by the length of an item.

@@ -19,10 +19,10 @@ from isocenter.engine.dimse.messages import CEchoRequest, CEchoResponse
 from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import Abort
 from isocenter.engine.uid import VERIFICATION
-from isocenter.services import capture
-from isocenter.services.capture import CaptureFolder, Recorder, read_capture
 from isocenter.services.cli import main
-from isocenter.services.dissection.captured import (
+from isocenter.services.diagnostics import capture
+from isocenter.services.diagnostics.capture import CaptureFolder, Recorder, read_capture
+from isocenter.services.diagnostics.dissect.capture_events import (
     Captured,
     CaptureError,
     Carried,

@@ -61,11 +61,10 @@ from isocenter.engine.items import AsynchronousOperationsWindow, ContextResult, 
 from isocenter.engine.negotiation import Acceptor, Offer, Role, negotiate
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
-from isocenter.services import diagnosis
-from isocenter.services.capture import Recorder
 from isocenter.services.cli import main
-from isocenter.services.diagnosis import Finding, Severity
-from isocenter.services.dissection.captured import (
+from isocenter.services.diagnostics import findings as diagnosis
+from isocenter.services.diagnostics.capture import Recorder
+from isocenter.services.diagnostics.dissect.capture_events import (
     Captured,
     Carried,
     Closed,
@@ -73,8 +72,16 @@ from isocenter.services.dissection.captured import (
     Missing,
     Opened,
 )
-from isocenter.services.dissection.observer import Kind, Line, Observer
-from isocenter.services.dissection.tcp_streams import ACK, FIN, RST, SYN, Reassembler, Segment
+from isocenter.services.diagnostics.dissect.observer import Kind, Line, Observer
+from isocenter.services.diagnostics.dissect.tcp_reassembly import (
+    ACK,
+    FIN,
+    RST,
+    SYN,
+    Reassembler,
+    Segment,
+)
+from isocenter.services.diagnostics.findings import Finding, Severity
 from support.processes import run, served_archive
 from support.studies import write_studies
 
@@ -965,7 +972,7 @@ def test_what_began_before_the_capture_says_so() -> None:
 
 
 def test_what_waits_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    from isocenter.services.dissection import tcp_streams
+    from isocenter.services.diagnostics.dissect import tcp_reassembly as tcp_streams
 
     monkeypatch.setattr(tcp_streams, "_MOST_WAITING", 1000)
     one = Talk()

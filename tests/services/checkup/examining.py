@@ -12,10 +12,10 @@ import trio
 
 from isocenter.engine.deadlines import Deadlines
 from isocenter.services.association.peer import Peer
-from isocenter.services.checkup.examined import Examined
-from isocenter.services.checkup.peer import Wishes, examine_peer
-from isocenter.services.checkup.reaching import Way
-from isocenter.services.diagnosis import Finding
+from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.connectivity import Way
+from isocenter.services.diagnostics.doctor.peer import Wishes, examine_peer
+from isocenter.services.diagnostics.findings import Finding
 
 #: Short where a peer says nothing on purpose.
 DEADLINES = Deadlines(

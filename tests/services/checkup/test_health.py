@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.checkup.health import examine_health
 from isocenter.services.cli import main
+from isocenter.services.diagnostics.doctor.server_health import examine_health
 from isocenter.services.settings.loading import load_settings
 from support.ports import free_port
 from support.processes import (

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from isocenter.services.checkup import machine
-from isocenter.services.checkup.certificates import examine_certificates
-from isocenter.services.checkup.examined import Examined
-from isocenter.services.checkup.ports import examine_ports
 from isocenter.services.cli import main
-from isocenter.services.diagnosis import Severity
+from isocenter.services.diagnostics.doctor import host as machine
+from isocenter.services.diagnostics.doctor.certificates import examine_certificates
+from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.listening_ports import examine_ports
+from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.security.certificates.authority import (
     CertificateAuthority,
     ensure_server_certificate,

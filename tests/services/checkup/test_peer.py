@@ -17,8 +17,8 @@ import trio
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.access import AccessPolicy
-from isocenter.services.checkup.echoes import _slowness
-from isocenter.services.diagnosis import Severity, Side
+from isocenter.services.diagnostics.doctor.echo_latency import _slowness
+from isocenter.services.diagnostics.findings import Severity, Side
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND
 from isocenter.services.net.listeners import Bind
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context

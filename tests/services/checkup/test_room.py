@@ -13,8 +13,8 @@ import pytest
 
 from isocenter.services.archive.ports import RoomLook
 from isocenter.services.archive.retention.rules import RetentionRule
-from isocenter.services.checkup.room import judge_room
-from isocenter.services.diagnosis import Severity
+from isocenter.services.diagnostics.doctor.capacity import judge_room
+from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.settings.loading import Settings, load_settings
 from isocenter.storage.looking import look_at_room
 from isocenter.storage.sqlite_index import open_sqlite_index

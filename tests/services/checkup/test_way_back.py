@@ -13,8 +13,12 @@ from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import Peer, open_association
 from isocenter.services.association.operation import Operation
-from isocenter.services.checkup.examined import Examined
-from isocenter.services.checkup.way_back import Destination, _about_visits, _Visits
+from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.move_destination import (
+    Destination,
+    _about_visits,
+    _Visits,
+)
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from isocenter.services.notices import ConnectionRefused, Refusal
 from services.checkup.examining import examined, way_to

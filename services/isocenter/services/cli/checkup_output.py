@@ -7,9 +7,9 @@ import os
 import sys
 from typing import Final, Protocol
 
-from isocenter.services.checkup.examined import Examined, count
 from isocenter.services.cli.terminal import Terminal
-from isocenter.services.diagnosis import Finding, Severity
+from isocenter.services.diagnostics.doctor.check import Examined, count
+from isocenter.services.diagnostics.findings import Finding, Severity
 from isocenter.services.system.log_format import escape
 
 _RESET: Final = "\033[0m"

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol, TextIO
 
 from isocenter.engine.negotiation import Role
-from isocenter.services.capture import MAGIC, read_capture
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from isocenter.services.cli.common import port, whole_number
 from isocenter.services.cli.match_output import prepare_stdout
-from isocenter.services.diagnosis import Severity
-from isocenter.services.dissection.captured import Captured, CaptureError
-from isocenter.services.dissection.dissector import Dissector, Tally
-from isocenter.services.dissection.observer import Kind, Line
-from isocenter.services.dissection.pcap import MAGICS, read_segments
-from isocenter.services.dissection.tcp_streams import Reassembler
+from isocenter.services.diagnostics.capture import MAGIC, read_capture
+from isocenter.services.diagnostics.dissect.capture_events import Captured, CaptureError
+from isocenter.services.diagnostics.dissect.dissector import Dissector, Tally
+from isocenter.services.diagnostics.dissect.observer import Kind, Line
+from isocenter.services.diagnostics.dissect.pcap import MAGICS, read_segments
+from isocenter.services.diagnostics.dissect.tcp_reassembly import Reassembler
+from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.system.log_format import escape
 
 DESCRIPTION: Final = """\

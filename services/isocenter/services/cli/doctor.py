@@ -15,14 +15,6 @@ import trio
 from isocenter.services import composition
 from isocenter.services.archive.verification import Progress, verify
 from isocenter.services.association.peer import Peer
-from isocenter.services.checkup.archive import judge_look, judge_report
-from isocenter.services.checkup.examined import Examined
-from isocenter.services.checkup.health import examine_health, server_of
-from isocenter.services.checkup.installation import examine_installation
-from isocenter.services.checkup.peer import Wishes, examine_peer
-from isocenter.services.checkup.reaching import Way
-from isocenter.services.checkup.room import judge_room
-from isocenter.services.checkup.way_back import Destination
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.checkup_output import JsonOutput, Output, TextOutput
 from isocenter.services.cli.common import (
@@ -38,7 +30,15 @@ from isocenter.services.cli.common import (
 from isocenter.services.cli.db import add_archive_options
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
-from isocenter.services.diagnosis import Side, error
+from isocenter.services.diagnostics.doctor.archive import judge_look, judge_report
+from isocenter.services.diagnostics.doctor.capacity import judge_room
+from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.connectivity import Way
+from isocenter.services.diagnostics.doctor.installation import examine_installation
+from isocenter.services.diagnostics.doctor.move_destination import Destination
+from isocenter.services.diagnostics.doctor.peer import Wishes, examine_peer
+from isocenter.services.diagnostics.doctor.server_health import examine_health, server_of
+from isocenter.services.diagnostics.findings import Side, error
 from isocenter.services.net.tls.contexts import TlsFileError
 from isocenter.services.settings.loading import (
     Settings,

@@ -8,14 +8,14 @@ from typing import Final
 
 import trio
 
-from isocenter.services.checkup.examined import Examined
-from isocenter.services.checkup.health import SECONDS, examine_health
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.common import UsageError, add_output_options
 from isocenter.services.cli.db import add_archive_options
 from isocenter.services.cli.running import Interrupts, run_task
 from isocenter.services.cli.terminal import Terminal
-from isocenter.services.diagnosis import Severity
+from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.server_health import SECONDS, examine_health
+from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.settings.loading import SettingsError, load_settings, overrides_from
 
 DESCRIPTION: Final = """\

@@ -24,8 +24,8 @@ from isocenter.services.archive.backup.restore_mark import check_not_restoring
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.server import Record, Server, serve_on
 from isocenter.services.audit.opening import open_audit, stop_when_failed
-from isocenter.services.capture import CaptureFolder
 from isocenter.services.cli import program_version
+from isocenter.services.diagnostics.capture import CaptureFolder
 from isocenter.services.monitoring.metrics import shared_folder
 from isocenter.services.monitoring.running import Monitoring
 from isocenter.services.net.http.server import read_token

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from isocenter.services import composition
 from isocenter.services.archive.deletion.service import Trash
-from isocenter.services.checkup.machine import user_name
 from isocenter.services.cli.common import UsageError
+from isocenter.services.diagnostics.doctor.host import user_name
 from isocenter.services.settings.loading import Settings
 
 

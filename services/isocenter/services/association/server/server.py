@@ -273,7 +273,7 @@ async def serve(
         operations_window: operations that a peer may have outstanding at once on one association.
         grace: seconds that a stop waits for operations under way.
         record: puts something between each association and its connection that sees all
-            bytes (`isocenter.services.capture.CaptureFolder.record`); None: nothing.
+            bytes (`isocenter.services.diagnostics.capture.CaptureFolder.record`); None: nothing.
         notices: hears what happens.
 
     Raises:

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.checkup.examined import Examined
-from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.settings.loading import Settings
 
 _FOR_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO

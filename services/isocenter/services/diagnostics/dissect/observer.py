@@ -10,7 +10,7 @@ parser; `Framer` and `MessageAssembler` are used once more to see what stands on
 Where a real peer goes on although the engine in its place would have aborted, that side is
 followed no further: its state is unknown (None), and what it sends is shown unjudged.
 
-Nothing here reads files; see `isocenter.services.dissection.captured` for what comes in.
+Nothing here reads files; see `isocenter.services.diagnostics.dissect.capture_events` for what comes in.
 """
 
 from __future__ import annotations
@@ -48,10 +48,22 @@ from isocenter.engine.negotiation import PresentationContext, Role, established
 from isocenter.engine.quick import dataclass
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLEMENTATION_CLASS_UID
-from isocenter.services import diagnosis
-from isocenter.services.diagnosis import Finding
-from isocenter.services.dissection.showing import show_context, show_data_set, show_result, uid_name
-from isocenter.services.dissection.sides import LENIENT, DataSet, Side, Stream, name_of, other
+from isocenter.services.diagnostics import findings as diagnosis
+from isocenter.services.diagnostics.dissect.formatting import (
+    show_context,
+    show_data_set,
+    show_result,
+    uid_name,
+)
+from isocenter.services.diagnostics.dissect.sides import (
+    LENIENT,
+    DataSet,
+    Side,
+    Stream,
+    name_of,
+    other,
+)
+from isocenter.services.diagnostics.findings import Finding
 
 #: Missing bytes of a data set are stood in for by pieces of this size.
 _STAND_IN: Final = bytes(64 << 10)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.quick import dataclass
-from isocenter.services.checkup.echoes import examine_echo
-from isocenter.services.checkup.examined import Examined, Tell
-from isocenter.services.checkup.negotiating import (
+from isocenter.services.diagnostics.doctor.check import Examined, Tell
+from isocenter.services.diagnostics.doctor.connectivity import Way, examine_connection
+from isocenter.services.diagnostics.doctor.echo_latency import examine_echo
+from isocenter.services.diagnostics.doctor.move_destination import Destination, examine_way_back
+from isocenter.services.diagnostics.doctor.negotiation import (
     examine_association,
     examine_services,
     examine_storage,
 )
-from isocenter.services.checkup.probes import examine_find, examine_store
-from isocenter.services.checkup.reaching import Way, examine_connection
-from isocenter.services.checkup.way_back import Destination, examine_way_back
-from isocenter.services.diagnosis import Side, warning
+from isocenter.services.diagnostics.doctor.query_store import examine_find, examine_store
+from isocenter.services.diagnostics.findings import Side, warning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

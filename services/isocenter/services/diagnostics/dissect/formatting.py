@@ -17,7 +17,7 @@ from isocenter.engine.dataset.errors import DataSetError, tag_text
 from isocenter.engine.dataset.reader import Fragments, Item, read_data_set
 from isocenter.engine.dataset.vr import encoding_of
 from isocenter.engine.items import ContextResult, ProposedContext
-from isocenter.services.diagnosis import CONTEXT_RESULTS
+from isocenter.services.diagnostics.findings import CONTEXT_RESULTS
 from isocenter.services.dicom.element_values import (
     NUMBER_VRS,
     CharacterSetError,

@@ -1,7 +1,7 @@
 """What a capture knows of connections, whatever file it comes from.
 
 A reader of captures yields these in the order in which they happened; who looks at them
-(`isocenter.services.dissection`) needs to know no file format.
+(`isocenter.services.diagnostics.dissect`) needs to know no file format.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What two peers said to each other, from a capture: read, observed by the engine, shown.
 
-`pcap` and `isocenter.services.capture` read files; both yield what `captured` names.
+`pcap` and `isocenter.services.diagnostics.capture` read files; both yield what `captured` names.
 `dissector` finds the associations in it and gives each an `observer`, in which two engines
 play the two `sides`.
 """

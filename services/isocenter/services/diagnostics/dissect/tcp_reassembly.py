@@ -15,7 +15,14 @@ from dataclasses import field
 from typing import Final, NamedTuple
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.dissection.captured import Captured, Carried, Closed, Ended, Missing, Opened
+from isocenter.services.diagnostics.dissect.capture_events import (
+    Captured,
+    Carried,
+    Closed,
+    Ended,
+    Missing,
+    Opened,
+)
 
 FIN: Final = 0x01
 SYN: Final = 0x02

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import trio
 
-from isocenter.services.checkup import archive, machine
-from isocenter.services.checkup.certificates import examine_certificates
-from isocenter.services.checkup.examined import Examined, Tell
-from isocenter.services.checkup.health import examine_health, server_of
-from isocenter.services.checkup.ports import examine_ports
-from isocenter.services.diagnosis import Side, warning
+from isocenter.services.diagnostics.doctor import archive
+from isocenter.services.diagnostics.doctor import host as machine
+from isocenter.services.diagnostics.doctor.certificates import examine_certificates
+from isocenter.services.diagnostics.doctor.check import Examined, Tell
+from isocenter.services.diagnostics.doctor.listening_ports import examine_ports
+from isocenter.services.diagnostics.doctor.server_health import examine_health, server_of
+from isocenter.services.diagnostics.findings import Side, warning
 from isocenter.services.settings.loading import Settings, warnings
 
 

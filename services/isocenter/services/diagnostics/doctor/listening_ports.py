@@ -5,9 +5,14 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from isocenter.services.checkup.examined import Examined
-from isocenter.services.checkup.holders import Holder, is_locked, lock_holders, port_holders
-from isocenter.services.diagnosis import Finding, Side, error, note
+from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.lock_holders import (
+    Holder,
+    is_locked,
+    lock_holders,
+    port_holders,
+)
+from isocenter.services.diagnostics.findings import Finding, Side, error, note
 from isocenter.services.net.listeners import Bind, open_listener
 from isocenter.services.settings.loading import Settings
 

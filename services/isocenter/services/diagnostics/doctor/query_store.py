@@ -11,12 +11,12 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from isocenter.engine.dimse.status import StatusClass, classify, describe_status
 from isocenter.engine.errors import IsocenterError
-from isocenter.services import diagnosis
 from isocenter.services.archive.index.attributes import Level
-from isocenter.services.checkup.examined import Examined, Tell
-from isocenter.services.checkup.negotiating import associate
-from isocenter.services.checkup.reaching import Way
-from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.diagnostics import findings as diagnosis
+from isocenter.services.diagnostics.doctor.check import Examined, Tell
+from isocenter.services.diagnostics.doctor.connectivity import Way
+from isocenter.services.diagnostics.doctor.negotiation import associate
+from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Final
 
 from isocenter.engine.quick import dataclass
-from isocenter.services.diagnosis import Finding, Severity
+from isocenter.services.diagnostics.findings import Finding, Severity
 
 #: From the harmless to the bad.
 _ORDER: Final = (None, Severity.NOTE, Severity.WARNING, Severity.ERROR)

@@ -19,16 +19,16 @@ from isocenter.engine.pdu import PduType, encode_associate_request
 from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.association.peer import Peer
-from isocenter.services.checkup.certificates import date_findings, names_of
-from isocenter.services.checkup.examined import Examined, Tell, milliseconds
-from isocenter.services.checkup.tls_look import (
+from isocenter.services.diagnostics.doctor.certificates import date_findings, names_of
+from isocenter.services.diagnostics.doctor.check import Examined, Tell, milliseconds
+from isocenter.services.diagnostics.doctor.tls_probe import (
     SAFE_VERSIONS,
     VERSIONS,
     TlsLook,
     look_at_tls,
     look_of,
 )
-from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.errors import ConnectError
 from isocenter.services.net.connect import connect
 from isocenter.services.net.tls.contexts import identity_of, owns_ae_title

@@ -13,10 +13,17 @@ from typing import Final, assert_never
 
 from isocenter.engine.negotiation import Role
 from isocenter.engine.quick import dataclass
-from isocenter.services import diagnosis
-from isocenter.services.diagnosis import Finding, Severity
-from isocenter.services.dissection.captured import Captured, Carried, Closed, Ended, Missing, Opened
-from isocenter.services.dissection.observer import Kind, Line, Observer
+from isocenter.services.diagnostics import findings as diagnosis
+from isocenter.services.diagnostics.dissect.capture_events import (
+    Captured,
+    Carried,
+    Closed,
+    Ended,
+    Missing,
+    Opened,
+)
+from isocenter.services.diagnostics.dissect.observer import Kind, Line, Observer
+from isocenter.services.diagnostics.findings import Finding, Severity
 
 #: A PDU header (PS3.8 9.3.1).
 _HEADER_LENGTH: Final = 6

@@ -8,8 +8,8 @@ from typing import Final
 import httpx
 import orjson
 
-from isocenter.services.checkup.examined import Examined
-from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.net.transport import format_address
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.pid_file import pid_of_server

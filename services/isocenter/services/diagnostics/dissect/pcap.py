@@ -15,8 +15,8 @@ from importlib import import_module
 from ipaddress import ip_address
 from typing import Any, BinaryIO, Final
 
-from isocenter.services.dissection.captured import CaptureError
-from isocenter.services.dissection.tcp_streams import Segment
+from isocenter.services.diagnostics.dissect.capture_events import CaptureError
+from isocenter.services.diagnostics.dissect.tcp_reassembly import Segment
 
 #: What a capture file begins with: pcap in both byte orders, with micro- and nanoseconds, and
 #: as Kuznetsov wrote it; pcapng.

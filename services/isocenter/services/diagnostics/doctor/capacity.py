@@ -10,8 +10,8 @@ from typing import Final
 
 from isocenter.services.archive.capacity import reserve_of
 from isocenter.services.archive.ports import RoomLook
-from isocenter.services.checkup.examined import Examined
-from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.settings.loading import Settings
 
 #: So early it is said that the disk fills.

@@ -22,10 +22,10 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import VERIFICATION
-from isocenter.services.checkup.examined import Examined, Tell, milliseconds
-from isocenter.services.checkup.negotiating import associate
-from isocenter.services.checkup.reaching import Way
-from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.diagnostics.doctor.check import Examined, Tell, milliseconds
+from isocenter.services.diagnostics.doctor.connectivity import Way
+from isocenter.services.diagnostics.doctor.negotiation import associate
+from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
 from isocenter.services.net.transport import SocketTransport
 from isocenter.services.service_classes.client import BASIC_SYNTAXES

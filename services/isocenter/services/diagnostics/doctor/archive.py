@@ -9,9 +9,9 @@ from typing import Final
 from isocenter.services.archive.counted_findings import Findings
 from isocenter.services.archive.ports import IndexLook
 from isocenter.services.archive.verification import VerifyReport
-from isocenter.services.checkup.examined import Examined, count
-from isocenter.services.checkup.holders import is_locked, lock_holders
-from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.diagnostics.doctor.check import Examined, count
+from isocenter.services.diagnostics.doctor.lock_holders import is_locked, lock_holders
+from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.settings.loading import Settings
 
 _SHOWN: Final = 3

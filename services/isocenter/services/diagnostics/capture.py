@@ -39,7 +39,7 @@ from typing import BinaryIO, Final
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.negotiation import Role
-from isocenter.services.dissection.captured import (
+from isocenter.services.diagnostics.dissect.capture_events import (
     Captured,
     CaptureError,
     Carried,

@@ -21,11 +21,11 @@ from isocenter.engine.negotiation import ACCEPTANCE, MOST_CONTEXTS
 from isocenter.engine.pdu import Abort, AssociateAccept, AssociateReject
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
-from isocenter.services import diagnosis
-from isocenter.services.checkup.examined import Examined, Tell, count
-from isocenter.services.checkup.reaching import Way
-from isocenter.services.checkup.tls_look import look_at_tls
-from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.diagnostics import findings as diagnosis
+from isocenter.services.diagnostics.doctor.check import Examined, Tell, count
+from isocenter.services.diagnostics.doctor.connectivity import Way
+from isocenter.services.diagnostics.doctor.tls_probe import look_at_tls
+from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, name_of
 from isocenter.services.errors import ConnectError

@@ -23,8 +23,8 @@ from isocenter.engine.limits import Limits
 from isocenter.engine.negotiation import Role
 from isocenter.engine.quick import dataclass
 from isocenter.engine.states import Sta
-from isocenter.services import diagnosis
-from isocenter.services.diagnosis import Finding
+from isocenter.services.diagnostics import findings as diagnosis
+from isocenter.services.diagnostics.findings import Finding
 
 #: What is read of a stream whatever was announced: an observer is patient, yet bounded.
 LENIENT: Final = Limits(max_pdu_length=0, command_set=1 << 20, empty_fragments=1_000_000)

@@ -22,11 +22,11 @@ from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import serve_on
 from isocenter.services.association.service_registry import Registry, Statuses
-from isocenter.services.checkup.examined import Examined, Tell, count
-from isocenter.services.checkup.negotiating import associate
-from isocenter.services.checkup.probes import find, of_fault, status_text
-from isocenter.services.checkup.reaching import Way
-from isocenter.services.diagnosis import Finding, Side, error
+from isocenter.services.diagnostics.doctor.check import Examined, Tell, count
+from isocenter.services.diagnostics.doctor.connectivity import Way
+from isocenter.services.diagnostics.doctor.negotiation import associate
+from isocenter.services.diagnostics.doctor.query_store import find, of_fault, status_text
+from isocenter.services.diagnostics.findings import Finding, Side, error
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.net.listeners import Bind, open_listener

@@ -16,8 +16,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from isocenter.services.checkup.examined import Examined, count
-from isocenter.services.diagnosis import Finding, Side, error, note, warning
+from isocenter.services.diagnostics.doctor.check import Examined, count
+from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.net.tls.contexts import (
     ClientCertificates,
     TlsFileError,

@@ -1,0 +1,1 @@
+"""diagnostics: one sentence to be written."""
