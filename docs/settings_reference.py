@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from isocenter.services.reloading import RELOADED
+from isocenter.services.composition.reloading import RELOADED
 from isocenter.services.settings.explanation import about, explain
 from isocenter.services.settings.loading import SETTINGS, Setting
 

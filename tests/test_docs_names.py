@@ -13,10 +13,11 @@ import pytest
 
 from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.limits import Limits
+from isocenter.services.composition import monitoring as running
 from isocenter.services.integration.hl7 import listener
 from isocenter.services.integration.hl7 import message as segments
 from isocenter.services.integration.hl7 import rejected_messages as rejected
-from isocenter.services.monitoring import health, running
+from isocenter.services.monitoring import health
 from isocenter.services.net.http import server as http
 from isocenter.services.security.access import rejected_callers as callers
 from isocenter.services.security.access import user_identity as identity

@@ -9,9 +9,9 @@ from typing import get_args
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.rules.conditions import CALLED_AE, CALLING_AE
 from isocenter.services.archive.rules.conditions import FIELDS as RULE_FIELDS
+from isocenter.services.composition.reloading import RELOADED
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.net.tls.contexts import PROFILES
-from isocenter.services.reloading import RELOADED
 from isocenter.services.security.access.permissions import (
     NEEDS,
     NOT_PERFORMED,

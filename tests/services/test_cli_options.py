@@ -12,10 +12,10 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_E
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.association.peer import Peer
 from isocenter.services.cli import COMMANDS, main
-from isocenter.services.cli.common import UsageError, deadlines_of, peer_of, tls_of
-from isocenter.services.cli.getscu import advice_of, storage_contexts
-from isocenter.services.cli.query_options import Request, read_query_file, requests_of
-from isocenter.services.cli.transfer_syntaxes import transfer_syntaxes_of
+from isocenter.services.cli.scu.getscu import advice_of, storage_contexts
+from isocenter.services.cli.support.options import UsageError, deadlines_of, peer_of, tls_of
+from isocenter.services.cli.support.query_options import Request, read_query_file, requests_of
+from isocenter.services.cli.support.transfer_syntaxes import transfer_syntaxes_of
 from isocenter.services.service_classes.query_retrieve.identifier import read_identifier
 from services.archive_support import CT
 from services.cli_support import write_object

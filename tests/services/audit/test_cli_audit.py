@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from isocenter.services.audit.opening import open_trail, record_now, stop_when_failed
 from isocenter.services.cli import main
+from isocenter.services.composition.audit import open_trail, record_now, stop_when_failed
 from isocenter.services.security.audit.message_builder import Here, Patient
 from isocenter.services.security.audit.messages import AuditSource
 from isocenter.services.security.audit.recorder import Auditor, trail_of

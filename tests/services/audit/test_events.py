@@ -26,7 +26,7 @@ from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Bind, Server
-from isocenter.services.audit.opening import audit_folder, open_audit
+from isocenter.services.composition.audit import audit_folder, open_audit
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.errors import OperationError

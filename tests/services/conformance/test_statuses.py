@@ -38,7 +38,6 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import COMMON_STATUSES, Registry
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.rules.parsing import parse_rule
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.commitment.transaction import (
     REQUEST,
@@ -49,6 +48,7 @@ from isocenter.services.service_classes.mpps.performed_step import MPPS, MPPS_RE
 from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND
 from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.rules import parse_rule
 from services.archive_support import CT, STUDY, data_set, store, uid
 from services.conftest import Answered
 from services.mpps.samples import begun, ended

@@ -15,8 +15,10 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.cli.serve import _watch_certificates
+from isocenter.services.cli.server.serve import _watch_certificates
 from isocenter.services.composition import TlsContexts
+from isocenter.services.composition.access import access_control_of
+from isocenter.services.composition.reloading import Reloader
 from isocenter.services.net.tls.contexts import (
     TlsFileError,
     TlsFiles,
@@ -24,8 +26,6 @@ from isocenter.services.net.tls.contexts import (
     server_context,
 )
 from isocenter.services.notices import ConfigurationReloaded
-from isocenter.services.policy.opening import access_control_of
-from isocenter.services.reloading import Reloader
 from isocenter.services.security.access.policy import ApplicationEntity
 from isocenter.services.security.access.policy_file import ACCESS_FOLDER, PolicyFile
 from isocenter.services.security.certificates.authority import CertificateAuthority
@@ -231,7 +231,7 @@ def clock() -> Iterator[trio.testing.MockClock]:
 async def test_sessions_of_peers_that_are_gone_are_few(
     setup: Setup, clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("isocenter.services.composition.tls._MOST_SESSIONS", 8)
+    monkeypatch.setattr("isocenter.services.composition.tls_contexts._MOST_SESSIONS", 8)
     CertificateAuthority(setup.folder / "certs").issue("CT1", folder=setup.folder)
     client = client_context(
         TlsFiles(

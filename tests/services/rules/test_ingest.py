@@ -34,8 +34,8 @@ from isocenter.services.archive.object_keys import NamingScheme
 from isocenter.services.archive.ports import Added, DuplicatePolicy, InstanceRecord
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.archive.verification import reindex, verify
-from isocenter.services.rules.parsing import parse_rule
 from isocenter.services.service_classes.storage.scp import Storage
+from isocenter.services.settings.rules import parse_rule
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.memory_index import MemoryIndex
 from isocenter.storage.memory_store import MemoryStore

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from isocenter.services.reloading import RELOADED, _exchanged, _others
+from isocenter.services.composition.reloading import RELOADED, _exchanged, _others
 from isocenter.services.settings.explanation import about, explain
 from isocenter.services.settings.loading import (
     SETTINGS,

@@ -44,42 +44,52 @@ class Command:
 
 
 COMMANDS: Final = (
-    Command("serve", "serve", "run the archive"),
-    Command("certs", "certs", "issue, sign, list, renew and revoke certificates"),
-    Command("ae", "ae", "who may associate, and for what; who was turned away"),
-    Command("user", "user", "users who prove who they are in the association request"),
-    Command("reload", "reload", "have the running server read its configuration again"),
-    Command("config", "config", "show and explain the effective settings"),
-    Command("conformance", "conformance", "print the conformance statement (PS3.2)"),
-    Command("db", "db", "look after the index: stats, verify, reindex"),
-    Command("backup", "backup", "back up the whole archive, beside a running server; verify"),
-    Command("restore", "restore", "bring an archive back from a backup"),
-    Command("audit", "audit", "verify, show, follow and export the audit trail"),
-    Command("import", "import_files", "take a folder of DICOM files into the archive"),
-    Command("delete", "delete", "delete studies, series or instances from the archive"),
-    Command("hold", "hold", "studies that nobody deletes: add, remove, list"),
-    Command("retention", "retention", "what rules of retention would delete"),
-    Command("trash", "trash", "what was deleted: list, restore, purge"),
-    Command("echoscu", "echoscu", "verify a peer (C-ECHO)"),
-    Command("storescu", "storescu", "send files and folders to a peer (C-STORE)"),
-    Command("findscu", "findscu", "query a peer (C-FIND)"),
-    Command("movescu", "movescu", "have a peer send objects somewhere (C-MOVE)"),
-    Command("getscu", "getscu", "fetch objects from a peer (C-GET)"),
-    Command("worklistscu", "worklist_scu", "ask a peer what is scheduled (modality worklist)"),
-    Command("mppsscu", "mpps_scu", "tell a peer what was begun or done (MPPS)"),
-    Command("commitscu", "commit_scu", "ask a peer to promise that it keeps objects"),
-    Command("hl7send", "hl7_send", "send HL7 messages over MLLP, and show their acknowledgements"),
-    Command("worklist", "worklist", "list, add, import, update and remove what is scheduled"),
-    Command("worklistscp", "worklist_scp", "offer a folder of files as a worklist"),
-    Command("mppsscp", "mpps_scp", "take performed procedure steps, and nothing else"),
-    Command("mpps", "mpps", "list and show the archive's performed procedure steps"),
-    Command("commitments", "commitments", "list and show the archive's storage commitments"),
-    Command("events", "events", "what happened, who has heard of it, which studies are complete"),
-    Command("queue", "queue", "what is to be forwarded: list, retry, purge"),
-    Command("rules", "rules", "list the rules, and test what they would do with a file"),
-    Command("dissect", "dissect", "read what two peers said to each other from a capture"),
-    Command("health", "health", "ask the server here whether it is well"),
-    Command("doctor", "doctor", "find out what is wrong here, or with a peer"),
+    Command("serve", "server.serve", "run the archive"),
+    Command("certs", "security.certs", "issue, sign, list, renew and revoke certificates"),
+    Command("ae", "security.ae", "who may associate, and for what; who was turned away"),
+    Command("user", "security.user", "users who prove who they are in the association request"),
+    Command("reload", "server.reload", "have the running server read its configuration again"),
+    Command("config", "server.config", "show and explain the effective settings"),
+    Command("conformance", "server.conformance", "print the conformance statement (PS3.2)"),
+    Command("db", "archive.db", "look after the index: stats, verify, reindex"),
+    Command(
+        "backup", "archive.backup", "back up the whole archive, beside a running server; verify"
+    ),
+    Command("restore", "archive.restore", "bring an archive back from a backup"),
+    Command("audit", "security.audit", "verify, show, follow and export the audit trail"),
+    Command("import", "archive.import_files", "take a folder of DICOM files into the archive"),
+    Command("delete", "archive.delete", "delete studies, series or instances from the archive"),
+    Command("hold", "archive.hold", "studies that nobody deletes: add, remove, list"),
+    Command("retention", "archive.retention", "what rules of retention would delete"),
+    Command("trash", "archive.trash", "what was deleted: list, restore, purge"),
+    Command("echoscu", "scu.echoscu", "verify a peer (C-ECHO)"),
+    Command("storescu", "scu.storescu", "send files and folders to a peer (C-STORE)"),
+    Command("findscu", "scu.findscu", "query a peer (C-FIND)"),
+    Command("movescu", "scu.movescu", "have a peer send objects somewhere (C-MOVE)"),
+    Command("getscu", "scu.getscu", "fetch objects from a peer (C-GET)"),
+    Command("worklistscu", "scu.worklist_scu", "ask a peer what is scheduled (modality worklist)"),
+    Command("mppsscu", "scu.mpps_scu", "tell a peer what was begun or done (MPPS)"),
+    Command("commitscu", "scu.commit_scu", "ask a peer to promise that it keeps objects"),
+    Command(
+        "hl7send", "scu.hl7_send", "send HL7 messages over MLLP, and show their acknowledgements"
+    ),
+    Command(
+        "worklist", "archive.worklist", "list, add, import, update and remove what is scheduled"
+    ),
+    Command("worklistscp", "server.worklist_scp", "offer a folder of files as a worklist"),
+    Command("mppsscp", "server.mpps_scp", "take performed procedure steps, and nothing else"),
+    Command("mpps", "archive.mpps", "list and show the archive's performed procedure steps"),
+    Command(
+        "commitments", "archive.commitments", "list and show the archive's storage commitments"
+    ),
+    Command(
+        "events", "archive.events", "what happened, who has heard of it, which studies are complete"
+    ),
+    Command("queue", "archive.queue", "what is to be forwarded: list, retry, purge"),
+    Command("rules", "archive.rules", "list the rules, and test what they would do with a file"),
+    Command("dissect", "diagnose.dissect", "read what two peers said to each other from a capture"),
+    Command("health", "server.health", "ask the server here whether it is well"),
+    Command("doctor", "diagnose.doctor", "find out what is wrong here, or with a peer"),
 )
 
 

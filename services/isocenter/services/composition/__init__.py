@@ -4,10 +4,10 @@ The only package beside the command line that knows the adapters of `isocenter.s
 """
 
 from isocenter.services.composition.archive import INDEX_FILE, open_archive, trash_of
-from isocenter.services.composition.connections import StartError, deadlines_of
-from isocenter.services.composition.house import keep_house
-from isocenter.services.composition.registry import binds_of, registry_of, server_limits_of
-from isocenter.services.composition.tls import TlsContexts, files_of_private_ca
+from isocenter.services.composition.background_tasks import keep_house
+from isocenter.services.composition.outgoing_associations import StartError, deadlines_of
+from isocenter.services.composition.services import binds_of, registry_of, server_limits_of
+from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
 from isocenter.services.composition.workflow import (
     Events,
     events_of,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from isocenter.services.archive.backup.manifest import BackupError
 from isocenter.services.archive.backup.restoration import Place
 from isocenter.services.archive.backup.source import Source
-from isocenter.services.audit.opening import audit_folder
+from isocenter.services.composition.audit import audit_folder
 from isocenter.services.settings.loading import SETTINGS, Settings, show
 from isocenter.storage.filesystem import open_file_store
 from isocenter.storage.removal_hold import RemovalHold

@@ -16,8 +16,8 @@ from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service
-from isocenter.services.composition.connections import Connections
-from isocenter.services.composition.tls import TlsContexts
+from isocenter.services.composition.outgoing_associations import Connections
+from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.net.listeners import Bind
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.client import ClientAssociation
@@ -120,14 +120,14 @@ def order_bind_of(settings: Settings, tls: TlsContexts | None) -> Bind | None:
     """Where to listen for HL7 orders; None: they are not taken."""
     if not settings.hl7.enabled:
         return None  # who has none needs none of the modules either
-    from isocenter.services.hl7.opening import order_bind
+    from isocenter.services.composition.hl7 import order_bind
 
     return order_bind(settings, None if tls is None else lambda: tls.server)
 
 
 def order_listener_of(settings: Settings, archive: Archive, notices: Notices) -> OrderListener:
     """What takes HL7 orders into the worklist of the archive."""
-    from isocenter.services.hl7.opening import order_listener
+    from isocenter.services.composition.hl7 import order_listener
 
     assert isinstance(archive.index, SqliteIndex)
     return order_listener(settings, worklist_of(settings, archive.index), notices)

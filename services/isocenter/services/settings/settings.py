@@ -12,9 +12,9 @@ from isocenter.engine.quick import dataclass
 from isocenter.services.archive.retention.rules import RetentionRule, RetentionRulesKind
 from isocenter.services.archive.rules.evaluation import Rule
 from isocenter.services.association.peer import Peer, PeerKind
-from isocenter.services.rules.parsing import RulesKind
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.field import Spec, setting
+from isocenter.services.settings.rules import RulesKind
 from isocenter.services.settings.sections.access import (
     AccessSettings,
     IdentitySettings,

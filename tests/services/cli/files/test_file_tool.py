@@ -13,7 +13,6 @@ from typing import IO
 
 import pytest
 
-from isocenter.services.cli.common import UsageError
 from isocenter.services.cli.files.file_tool import (
     EXIT_ARGUMENTS,
     EXIT_INVALID,
@@ -27,7 +26,8 @@ from isocenter.services.cli.files.file_tool import (
     plan,
     run_file_tool,
 )
-from isocenter.services.cli.terminal import Terminal
+from isocenter.services.cli.support.options import UsageError
+from isocenter.services.cli.support.terminal import Terminal
 
 
 def parsed(*words: str) -> argparse.Namespace:

@@ -27,8 +27,8 @@ from typing import IO, Final, NamedTuple, NoReturn
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.quick import dataclass
 from isocenter.services.cli import EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.common import UsageError, add_output_options
-from isocenter.services.cli.terminal import Terminal
+from isocenter.services.cli.support.options import UsageError, add_output_options
+from isocenter.services.cli.support.terminal import Terminal
 
 #: The exit codes of the file tools, which are not those of the network commands.
 EXIT_ARGUMENTS: Final = 1

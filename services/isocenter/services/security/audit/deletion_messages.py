@@ -16,7 +16,7 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.deletion.service import Happened, Recorder, What
-from isocenter.services.audit.opening import here_of, record_now
+from isocenter.services.composition.audit import here_of, record_now
 from isocenter.services.notices import InstancesDeleted
 from isocenter.services.security.audit.codes import EventId
 from isocenter.services.security.audit.message_builder import Here, instances_deleted

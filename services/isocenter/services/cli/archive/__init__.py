@@ -1,0 +1,1 @@
+"""archive: one sentence to be written."""

@@ -1,0 +1,203 @@
+"""``isocenter commitments``: what the archive has promised to keep, and to whom."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+import orjson
+
+from isocenter.engine.uid import is_safe_uid
+from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.archive.database import database, moment
+from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
+from isocenter.services.cli.support.options import UsageError, add_output_options, whole_number
+from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.service_classes.commitment.transaction import (
+    REASONS,
+    Transaction,
+    TransactionState,
+    result_of,
+)
+from isocenter.services.settings.loading import Settings
+from isocenter.storage.commitment_transactions import SqliteCommitments, TransactionRow
+
+DESCRIPTION: Final = "The storage commitments that the archive was asked for."
+EXAMPLES: Final = """\
+examples:
+  isocenter commitments list
+  isocenter commitments list --state failed --format json
+  isocenter commitments show 2.25.17
+  isocenter commitments retry 2.25.17
+
+list and show may run while the server does, and so may retry: it makes the server report the
+outcome once more, now, also when it had given up.
+
+exit codes: 0 done, 1 there is no such transaction, 2 arguments or settings"""
+
+_MOST: Final = 100_000
+_STATES: Final = {state.value: state for state in TransactionState}
+_HEAD: Final = (
+    "Transaction UID", "requester", "state", "asked", "instances", "failed", "report", "attempts",
+    "last fault",
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions of commitments."""
+    prog = parser.prog
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in (
+        ("list", "list transactions, the latest first"),
+        ("show", "print one transaction with its instances"),
+        ("retry", "report the outcome of a transaction once more"),
+    ):
+        action = actions.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+        )
+        add_archive_options(action)
+        add_output_options(action)
+        action.set_defaults(prog=f"{prog} {name}")
+        if name == "list":
+            action.add_argument("--state", choices=tuple(_STATES), help="only those in this state")
+            action.add_argument(
+                "--limit",
+                type=whole_number(1, _MOST),
+                default=100,
+                metavar="N",
+                help="at most so many (default: %(default)s)",
+            )
+        else:
+            action.add_argument("uid", metavar="UID", help="Transaction UID")
+        if name != "retry":
+            action.add_argument(
+                "--format", choices=("table", "json"), default="table", help="(default: table)"
+            )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; the exit code."""
+    terminal = Terminal.of(arguments)
+
+    async def work(interrupts: Interrupts) -> int:
+        settings = archive_settings(arguments, must_exist=True)
+        if arguments.action != "list" and not is_safe_uid(arguments.uid):
+            raise UsageError(f"{arguments.uid!r} is no UID")
+        code = EXIT_INTERRUPTED
+        with interrupts.stoppable():
+            match arguments.action:
+                case "list":
+                    code = await _list(settings, arguments)
+                case "show":
+                    code = await _show(settings, arguments, terminal)
+                case _:
+                    code = await _retry(settings, arguments.uid, terminal)
+        return code
+
+    return run_task(terminal, work)
+
+
+async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
+    async with database(settings) as index:
+        rows = await SqliteCommitments(index).rows(
+            state=_STATES.get(arguments.state), limit=arguments.limit
+        )
+    out = prepare_stdout(arguments.format)
+    if arguments.format == "json":
+        out.write(orjson.dumps([_json(row) for row in rows]).decode() + "\n")
+    elif rows:
+        print_table(out, _HEAD, [_line(row) for row in rows])
+    return EXIT_OK
+
+
+def _line(row: TransactionRow) -> tuple[str, ...]:
+    texts = (
+        row.transaction_uid, row.requester, row.state.value, moment(row.requested_at),
+        str(row.references), str(row.failed), row.report, str(row.report_attempts),
+        row.report_fault,
+    )  # fmt: skip
+    return tuple(map(shown, texts))
+
+
+def _json(row: TransactionRow) -> dict[str, object]:
+    return {
+        "transaction_uid": row.transaction_uid,
+        "requester": row.requester,
+        "state": row.state.value,
+        "requested_at": moment(row.requested_at),
+        "completed_at": moment(row.completed_at),
+        "instances": row.references,
+        "failed": row.failed,
+        "report": row.report,
+        "report_attempts": row.report_attempts,
+        "report_fault": row.report_fault,
+    }
+
+
+async def _show(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    async with database(settings) as index:
+        transaction = await SqliteCommitments(index).get(arguments.uid)
+    if transaction is None:
+        return _unknown(arguments.uid, terminal)
+    out = prepare_stdout(arguments.format)
+    failures = transaction.failures or (None,) * len(transaction.references)
+    outcomes = [(r, _outcome(f)) for r, f in zip(transaction.references, failures, strict=True)]
+    if arguments.format == "json":
+        described = _described(transaction) | {
+            "instances": [
+                {
+                    "sop_class_uid": reference.sop_class_uid,
+                    "sop_instance_uid": reference.sop_instance_uid,
+                    "outcome": outcome,
+                }
+                for reference, outcome in outcomes
+            ]
+        }
+        out.write(orjson.dumps(described).decode() + "\n")
+    else:
+        for name, value in _described(transaction).items():
+            out.write(f"{name:<16} {shown(value)}\n")
+        rows = [(shown(each.sop_instance_uid), outcome) for each, outcome in outcomes]
+        print_table(out, ("SOP Instance UID", "outcome"), rows)
+    return EXIT_OK
+
+
+def _described(transaction: Transaction) -> dict[str, str]:
+    return {
+        "transaction_uid": transaction.transaction_uid,
+        "requester": transaction.requester,
+        "called_ae_title": transaction.called_ae_title,
+        "state": transaction.state.value,
+        "requested_at": moment(transaction.requested_at),
+        "completed_at": moment(transaction.completed_at),
+    }
+
+
+def _outcome(failure: int | None) -> str:
+    if failure is None:
+        return "pending"
+    return f"{failure:04X}H {REASONS.get(failure, '')}".strip() if failure else "committed"
+
+
+async def _retry(settings: Settings, uid: str, terminal: Terminal) -> int:
+    async with database(settings) as index:
+        commitments = SqliteCommitments(index)
+        transaction = await commitments.get(uid)
+        if transaction is None:
+            return _unknown(uid, terminal)
+        if transaction.failures is None:
+            terminal.error(f"{uid} is pending: there is no outcome to report yet")
+            return EXIT_FAILED
+        report = result_of(
+            transaction, transaction.failures, retrieve_ae_title=settings.server.ae_title
+        )
+        await commitments.report(report, "", claim_seconds=0.0)
+    terminal.note("the server reports it within seconds, or when it is started")
+    return EXIT_OK
+
+
+def _unknown(uid: str, terminal: Terminal) -> int:
+    terminal.error(f"there is no transaction {uid}; isocenter commitments list names them")
+    return EXIT_FAILED

@@ -1,0 +1,273 @@
+"""``isocenter db``: look after the archive's index."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Final
+
+from isocenter.services import composition
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deletion.service import Adopted
+from isocenter.services.archive.verification import (
+    Findings,
+    Progress,
+    VerifyReport,
+    reindex,
+    verify,
+)
+from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.options import UsageError, add_output_options
+from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.settings.loading import (
+    Settings,
+    SettingsError,
+    load_settings,
+    overrides_from,
+)
+
+DESCRIPTION: Final = (
+    "Look after the archive: what it holds, whether all of it is well, a new index."
+)
+EXAMPLES: Final = """\
+examples:
+  isocenter db stats
+  isocenter db verify --data-dir /srv/isocenter
+  isocenter db verify --no-checksums
+  isocenter db reindex --config /etc/isocenter.toml
+
+stats and verify may run while the server does; reindex may not.
+
+exit codes: 0 all is well, 1 verify or reindex found damage, 2 arguments or settings"""
+
+#: Findings of one kind that are named without ``-v``.
+_NAMED: Final = 20
+_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+_UNIT: Final = 1024
+
+
+def add_archive_options(parser: argparse.ArgumentParser) -> None:
+    """Which archive: ``--config`` and ``--data-dir``, as for serve."""
+    group = parser.add_argument_group("archive")
+    group.add_argument("--config", metavar="FILE", help="TOML file with settings")
+    group.add_argument(
+        "--data-dir", dest="storage.data_dir", metavar="DIR", help="data directory of the archive"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions of db."""
+    prog = parser.prog
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in (
+        ("stats", "count patients, studies, series, instances and bytes"),
+        ("verify", "compare files and index both ways, attributes too, and files with checksums"),
+        ("reindex", "make the index again from the files alone"),
+    ):
+        action = actions.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+        )
+        add_archive_options(action)
+        add_output_options(action)
+        action.set_defaults(prog=f"{prog} {name}")
+        if name == "verify":
+            action.add_argument(
+                "--no-checksums",
+                dest="checksums",
+                action="store_false",
+                help="compare sizes only, without reading the objects: no attributes either",
+            )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; the exit code."""
+    terminal = Terminal.of(arguments)
+
+    async def work(interrupts: Interrupts) -> int:
+        settings = archive_settings(arguments, must_exist=True)
+        code = EXIT_INTERRUPTED
+        with interrupts.stoppable():
+            match arguments.action:
+                case "stats":
+                    code = await _stats(settings)
+                case "verify":
+                    code = await _verify(settings, terminal, checksums=arguments.checksums)
+                case _:
+                    code = await _reindex(settings, terminal)
+        return code
+
+    return run_task(terminal, work)
+
+
+def archive_settings(arguments: argparse.Namespace, *, must_exist: bool) -> Settings:
+    """The settings of the archive that the options name.
+
+    Raises:
+        UsageError: a setting cannot be, or there is no archive.
+    """
+    try:
+        settings = load_settings(arguments.config, overrides=overrides_from(arguments))
+    except SettingsError as error:
+        raise UsageError(str(error)) from error
+    if settings.storage.is_in_memory:
+        raise UsageError("an archive in memory ends with its server; give --data-dir DIR")
+    data_dir = Path(settings.storage.data_dir)
+    if (
+        must_exist
+        and not (data_dir / composition.INDEX_FILE).exists()
+        and not (data_dir / "objects").is_dir()
+    ):
+        raise UsageError(f"{data_dir}: no archive is there; give its directory with --data-dir")
+    return settings
+
+
+@asynccontextmanager
+async def _beside_the_server(settings: Settings) -> AsyncIterator[Archive]:
+    """The archive for reading; a server may be at work on it."""
+    async with composition.open_archive(settings, lock=False, recover=False) as archive:
+        yield archive
+
+
+async def _stats(settings: Settings) -> int:
+    async with _beside_the_server(settings) as archive:
+        statistics = await archive.statistics()
+    for name, count in (
+        ("patients", statistics.patients),
+        ("studies", statistics.studies),
+        ("series", statistics.series),
+        ("instances", statistics.instances),
+        ("bytes", statistics.size),
+    ):
+        print(f"{name:<10} {count:>16}")
+    return EXIT_OK
+
+
+async def _verify(settings: Settings, terminal: Terminal, *, checksums: bool) -> int:
+    with terminal.progress("verifying") as advance:
+
+        def show(progress: Progress) -> None:
+            advance(progress.done, progress.total)
+
+        async with _beside_the_server(settings) as archive:
+            report = await verify(archive, progress=show, checksums=checksums)
+            trash = composition.trash_of(settings, archive, "isocenter db verify")
+            lost = Findings() if trash is None else await trash.verify()
+    is_good = print_report(report, terminal)
+    print_findings(terminal, {"in the trash": lost})
+    if lost.count:
+        terminal.error(f"{lost.count} deleted objects could not be restored; see the lines above")
+    return EXIT_OK if is_good and not lost.count else EXIT_FAILED
+
+
+def print_report(report: VerifyReport, terminal: Terminal) -> bool:
+    """What a comparison of files and index found; whether all is well."""
+    print_findings(
+        terminal,
+        {
+            "missing": report.missing,
+            "wrong size": report.wrong_size,
+            "changed": report.wrong_digest,
+            "unreadable": report.unreadable,
+            "differs from the index": report.differing,
+            "orphan": report.orphans,
+            "index": report.index,
+        },
+    )
+    print(
+        f"{report.instances} instances, {report.objects} objects, {size_text(report.size)} read: "
+        f"{report.missing.count} missing, {report.wrong_size.count} of wrong size, "
+        f"{report.wrong_digest.count} changed, {report.unreadable.count} unreadable, "
+        f"{report.differing.count} differing from the index, "
+        f"{report.orphans.count} not in the index"
+    )
+    if report.index.count:
+        terminal.error(
+            f"the index is damaged ({report.index.count} findings); stop the server and run "
+            "isocenter db reindex; if that fails, move index.db and those named like it with -wal "
+            "and -shm away before"
+        )
+    elif report.has_damage:
+        terminal.error(
+            "objects are damaged; restore them from a backup into their places, or "
+            "isocenter db reindex makes the index forget those that are missing"
+        )
+    if report.differing.count:
+        terminal.error(
+            f"the index says of {report.differing.count} objects what they do not say; stop the "
+            "server, and isocenter db reindex makes it from them again"
+        )
+    if not report.is_good:
+        return False
+    if report.orphans.count:
+        terminal.note("isocenter db reindex takes into the index what is not in it")
+    return True
+
+
+async def _reindex(settings: Settings, terminal: Terminal) -> int:
+    with terminal.progress("reindexing") as advance:
+
+        def show(progress: Progress) -> None:
+            advance(progress.done, progress.total)
+
+        async with composition.open_archive(settings, rebuild=True) as archive:
+            trash = composition.trash_of(settings, archive, "isocenter db reindex")
+            # What was deleted must not come back, nor what is deleted meanwhile.
+            async with nullcontext() if trash is None else trash.resting():
+                report = await reindex(archive, show)
+            adopted = Adopted() if trash is None else await trash.adopt()
+    print_findings(
+        terminal,
+        {
+            "damaged": report.damaged,
+            "not named by the archive": report.foreign,
+            "superseded": report.superseded,
+            "forgotten": report.forgotten,
+            "left as it was in the index": report.carried,
+            "damaged in the trash": adopted.damaged,
+        },
+    )
+    print(
+        f"{report.objects} objects, {size_text(report.size)} read: {report.indexed} instances "
+        f"in the index; {report.damaged.count} damaged, {report.foreign.count} not named by "
+        f"the archive, {report.superseded.count} superseded, {report.forgotten.count} forgotten"
+    )
+    if adopted.instances:
+        terminal.note(
+            f"{adopted.instances} deleted instances are in the trash; see isocenter trash list"
+        )
+    if report.foreign.count:
+        terminal.note("isocenter import takes files that the archive did not name")
+    if report.damaged.count or report.forgotten.count:
+        terminal.error("not every object is well; see the lines above, and your backup")
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def print_findings(terminal: Terminal, findings: Mapping[str, Findings]) -> None:
+    """A line for each finding; of many, the first ones unless ``-v``."""
+    for kind, found in findings.items():
+        named = found.named if terminal.is_verbose else found.named[:_NAMED]
+        for name, reason in named:
+            terminal.note(f"{kind}: {name}" + (f" ({reason})" if reason else ""))
+        if found.count > len(named):
+            rest = "" if terminal.is_verbose else "; -v names more"
+            terminal.note(f"{kind}: {found.count - len(named)} more{rest}")
+
+
+def size_text(size: int) -> str:
+    """Bytes for people."""
+    value = float(size)
+    unit = _UNITS[0]
+    for unit in _units_up_to(size):
+        value = value / _UNIT if unit != _UNITS[0] else value
+    return f"{size} bytes" if unit == _UNITS[0] else f"{value:.1f} {unit}"
+
+
+def _units_up_to(size: int) -> Iterable[str]:
+    for power, unit in enumerate(_UNITS):
+        if power and size < _UNIT**power:
+            return
+        yield unit

@@ -1,0 +1,147 @@
+"""``isocenter mpps``: the performed procedure steps that the archive knows."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+import orjson
+
+from isocenter.engine.uid import is_safe_uid
+from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.archive.database import database, moment
+from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.match_output import (
+    prepare_stdout,
+    print_table,
+    shown,
+    writer_of,
+)
+from isocenter.services.cli.support.options import UsageError, add_output_options, whole_number
+from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.service_classes.mpps.performed_step import StepState
+from isocenter.services.settings.loading import Settings
+from isocenter.storage.mpps_steps import SqliteSteps, StepRow
+
+DESCRIPTION: Final = "The modality performed procedure steps that the archive was told of."
+EXAMPLES: Final = """\
+examples:
+  isocenter mpps list
+  isocenter mpps list --state in-progress --data-dir /srv/isocenter
+  isocenter mpps list --study 1.2.3 --format json
+  isocenter mpps show 2.25.17
+
+Both may run while the server does.  show prints what the modality sent: it holds PHI.
+
+exit codes: 0 done, 1 there is no such step, 2 arguments or settings"""
+
+_MOST: Final = 100_000
+_STATES: Final = {state.value.lower().replace(" ", "-"): state for state in StepState}
+_HEAD: Final = (
+    "SOP Instance UID", "state", "station", "modality", "step ID", "started", "series",
+    "instances", "arrived",
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions of mpps."""
+    prog = parser.prog
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in (("list", "list steps, the latest first"), ("show", "print one step")):
+        action = actions.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+        )
+        add_archive_options(action)
+        add_output_options(action)
+        action.set_defaults(prog=f"{prog} {name}")
+        if name == "show":
+            action.add_argument("uid", metavar="UID", help="SOP Instance UID of the step")
+            formats, default = ("text", "json"), "text"
+        else:
+            action.add_argument("--state", choices=tuple(_STATES), help="only steps in this state")
+            action.add_argument("--study", metavar="UID", help="only steps for this study")
+            action.add_argument(
+                "--limit",
+                type=whole_number(1, _MOST),
+                default=100,
+                metavar="N",
+                help="at most so many (default: %(default)s)",
+            )
+            formats, default = ("table", "json"), "table"
+        action.add_argument(
+            "--format", choices=formats, default=default, help="(default: %(default)s)"
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; the exit code."""
+    terminal = Terminal.of(arguments)
+
+    async def work(interrupts: Interrupts) -> int:
+        settings = archive_settings(arguments, must_exist=True)
+        code = EXIT_INTERRUPTED
+        with interrupts.stoppable():
+            if arguments.action == "list":
+                code = await _list(settings, arguments)
+            else:
+                code = await _show(settings, arguments, terminal)
+        return code
+
+    return run_task(terminal, work)
+
+
+async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
+    async with database(settings) as index:
+        rows = await SqliteSteps(index).rows(
+            state=_STATES.get(arguments.state),
+            study_instance_uid=arguments.study,
+            limit=arguments.limit,
+        )
+    out = prepare_stdout(arguments.format)
+    if arguments.format == "json":
+        out.write(orjson.dumps([_json(row) for row in rows]).decode() + "\n")
+    elif rows:
+        print_table(out, _HEAD, [_line(row) for row in rows])
+    return EXIT_OK
+
+
+def _line(row: StepRow) -> tuple[str, ...]:
+    texts = (
+        row.sop_instance_uid, row.state.value, row.station_ae_title, row.modality,
+        row.performed_step_id, f"{row.start_date} {row.start_time}", str(row.series),
+        str(row.instances), str(row.arrived),
+    )  # fmt: skip
+    return tuple(map(shown, texts))
+
+
+def _json(row: StepRow) -> dict[str, object]:
+    return {
+        "sop_instance_uid": row.sop_instance_uid,
+        "state": row.state.value,
+        "source_ae_title": row.source_ae_title,
+        "station_ae_title": row.station_ae_title,
+        "modality": row.modality,
+        "performed_step_id": row.performed_step_id,
+        "start_date": row.start_date,
+        "start_time": row.start_time,
+        "changed_at": moment(row.changed_at),
+        "study_instance_uids": row.studies,
+        "series": row.series,
+        "instances": row.instances,
+        "arrived": row.arrived,
+    }
+
+
+async def _show(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    if not is_safe_uid(arguments.uid):
+        raise UsageError(f"{arguments.uid!r} is no UID")
+    async with database(settings) as index:
+        step = await SqliteSteps(index).get(arguments.uid)
+    if step is None:
+        terminal.error(f"there is no step {arguments.uid}; isocenter mpps list names them")
+        return EXIT_FAILED
+    writer = writer_of(arguments.format, prepare_stdout(arguments.format), ())
+    writer.write(step.attributes.to_dataset())
+    writer.finish()
+    return EXIT_OK

@@ -1,0 +1,214 @@
+"""``isocenter queue``: what rules have queued for other peers, and what became of it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+import orjson
+
+from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.archive.database import database, moment
+from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
+from isocenter.services.cli.support.options import UsageError, add_output_options, whole_number
+from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.settings.loading import Settings
+from isocenter.services.workflow.forwarding.ports import DestinationRow, ForwardRow, ForwardState
+from isocenter.storage.forwarding import SqliteForwards
+
+DESCRIPTION: Final = "Objects that rules send on to other peers, and what became of them."
+EXAMPLES: Final = """\
+examples:
+  isocenter queue list
+  isocenter queue list --unsent
+  isocenter queue list --state failed --destination PACS --json
+  isocenter queue summary
+  isocenter queue retry --destination PACS
+  isocenter queue retry 17 18
+  isocenter queue purge --state failed --destination OLDPACS --yes
+
+All of them may run while the server does.  retry has what was given up, and what waits for its
+next attempt, sent now.  purge forgets records; the objects stay in the archive.
+
+exit codes: 0 done, 1 there is no such record, 2 arguments or settings"""
+
+_MOST: Final = 100_000
+_MOST_NUMBER: Final = 2**63 - 1
+_STATES: Final = {state.value: state for state in ForwardState}
+_HEAD: Final = (
+    "number", "destination", "state", "priority", "attempts", "queued", "next attempt",
+    "SOP Instance UID", "rule", "last fault",
+)  # fmt: skip
+_SUMMARY_HEAD: Final = ("destination", *_STATES, "failures", "left alone until", "last fault")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions of queue."""
+    prog = parser.prog
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in (
+        ("list", "list records, the latest first"),
+        ("summary", "count records by destination, and say how each destination does"),
+        ("retry", "have what failed sent now"),
+        ("purge", "forget records"),
+    ):
+        action = actions.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+        )
+        add_archive_options(action)
+        add_output_options(action)
+        action.set_defaults(prog=f"{prog} {name}")
+        if name != "summary":
+            action.add_argument("--destination", default="", metavar="AET", help="only for this")
+        match name:
+            case "list":
+                states = action.add_mutually_exclusive_group()
+                states.add_argument("--state", choices=tuple(_STATES), help="only in this state")
+                states.add_argument(
+                    "--unsent",
+                    action="store_true",
+                    help="only what has not arrived: what is due, and what was given up",
+                )
+                action.add_argument(
+                    "--limit",
+                    type=whole_number(1, _MOST),
+                    default=100,
+                    metavar="N",
+                    help="at most so many (default: %(default)s)",
+                )
+            case "purge":
+                action.add_argument(
+                    "--state", choices=tuple(_STATES), required=True, help="those in this state"
+                )
+                action.add_argument("--yes", action="store_true", help="yes, forget them")
+        if name in ("list", "summary"):
+            action.add_argument("--json", action="store_true", help="for programs")
+        else:
+            action.add_argument(
+                "numbers",
+                nargs="*",
+                type=whole_number(1, _MOST_NUMBER),
+                metavar="NUMBER",
+                help="only these records",
+            )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; the exit code."""
+    terminal = Terminal.of(arguments)
+
+    async def work(interrupts: Interrupts) -> int:
+        settings = archive_settings(arguments, must_exist=True)
+        if arguments.action == "purge" and not arguments.yes:
+            raise UsageError(
+                f"purge forgets all records that are {arguments.state}: nobody will send these "
+                "objects then; say so with --yes"
+            )
+        code = EXIT_INTERRUPTED
+        with interrupts.stoppable():
+            match arguments.action:
+                case "list":
+                    code = await _list(settings, arguments)
+                case "summary":
+                    code = await _summary(settings, arguments)
+                case "retry":
+                    code = await _retry(settings, arguments, terminal)
+                case _:
+                    code = await _purge(settings, arguments, terminal)
+        return code
+
+    return run_task(terminal, work)
+
+
+async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
+    async with database(settings) as index:
+        rows = await SqliteForwards(index).rows(
+            state=_STATES.get(arguments.state),
+            unsent=arguments.unsent,
+            destination=arguments.destination,
+            limit=arguments.limit,
+        )
+    out = prepare_stdout("json" if arguments.json else "table")
+    if arguments.json:
+        out.write(orjson.dumps([_json(row) for row in rows]).decode() + "\n")
+    elif rows:
+        print_table(out, _HEAD, [_line(row) for row in rows])
+    return EXIT_OK
+
+
+def _line(row: ForwardRow) -> tuple[str, ...]:
+    is_open = row.state in (ForwardState.DUE, ForwardState.SENT, ForwardState.COMMITTING)
+    texts = (
+        str(row.number), row.destination, row.state.value, row.priority.name.lower(),
+        str(row.attempts), moment(row.created_at), moment(row.due_at) if is_open else "",
+        row.sop_instance_uid, row.rule, row.last_fault,
+    )  # fmt: skip
+    return tuple(map(shown, texts))
+
+
+def _json(row: ForwardRow) -> dict[str, object]:
+    return {
+        "number": row.number,
+        "destination": row.destination,
+        "state": row.state.value,
+        "priority": row.priority.name.lower(),
+        "attempts": row.attempts,
+        "created_at": moment(row.created_at),
+        "due_at": moment(row.due_at),
+        "ended_at": moment(row.ended_at),
+        "sop_instance_uid": row.sop_instance_uid,
+        "study_instance_uid": row.study_instance_uid,
+        "rule": row.rule,
+        "last_fault": row.last_fault,
+    }
+
+
+async def _summary(settings: Settings, arguments: argparse.Namespace) -> int:
+    async with database(settings) as index:
+        rows = await SqliteForwards(index).destinations()
+    out = prepare_stdout("json" if arguments.json else "table")
+    if arguments.json:
+        out.write(orjson.dumps([_json_of_destination(row) for row in rows]).decode() + "\n")
+    elif rows:
+        print_table(out, _SUMMARY_HEAD, [_line_of_destination(row) for row in rows])
+    return EXIT_OK
+
+
+def _line_of_destination(row: DestinationRow) -> tuple[str, ...]:
+    counts = (str(row.counts.get(state, 0)) for state in ForwardState)
+    until = moment(row.retry_at) if row.failures else ""
+    texts = (row.destination, *counts, str(row.failures), until, row.last_fault)
+    return tuple(map(shown, texts))
+
+
+def _json_of_destination(row: DestinationRow) -> dict[str, object]:
+    return {
+        "destination": row.destination,
+        "counts": {state.value: row.counts.get(state, 0) for state in ForwardState},
+        "failures": row.failures,
+        "retry_at": moment(row.retry_at) if row.failures else "",
+        "last_fault": row.last_fault,
+    }
+
+
+async def _retry(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    async with database(settings) as index:
+        count = await SqliteForwards(index).retry(
+            arguments.numbers, destination=arguments.destination
+        )
+    if not count and (arguments.numbers or arguments.destination):
+        terminal.error("nothing of that failed; isocenter queue list shows what there is")
+        return EXIT_FAILED
+    terminal.note(f"{count} to be sent within seconds, or when the server is started")
+    return EXIT_OK
+
+
+async def _purge(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    async with database(settings) as index:
+        count = await SqliteForwards(index).purge(
+            _STATES[arguments.state], arguments.numbers, destination=arguments.destination
+        )
+    terminal.note(f"{count} records forgotten")
+    return EXIT_OK if count or not arguments.numbers else EXIT_FAILED

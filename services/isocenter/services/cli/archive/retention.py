@@ -1,0 +1,116 @@
+"""``isocenter retention``: what rules of retention would delete now."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Final
+
+import orjson
+
+from isocenter.services.archive.retention.rules import RetentionRule
+from isocenter.services.archive.retention.service import planned
+from isocenter.services.cli import EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.archive.database import database
+from isocenter.services.cli.archive.db import add_archive_options, archive_settings, size_text
+from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.deletion_output import opened_trash
+from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
+from isocenter.services.cli.support.options import UsageError, add_output_options
+from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.settings.loading import Settings
+from isocenter.storage.retention import SqliteRetention
+
+DESCRIPTION: Final = """\
+Rules of retention ([[retention]] in the configuration): which studies are past their time now,
+and would be deleted by a server that runs with these settings.  Nothing is changed."""
+EXAMPLES: Final = """\
+examples:
+  isocenter retention check --config /etc/isocenter.toml
+  isocenter retention check --config /etc/isocenter.toml -v
+  isocenter retention check --config /etc/isocenter.toml --json
+
+exit codes: 0 done, 2 arguments or settings, or there are no rules"""
+
+_MOST: Final = 1_000_000
+_HEAD: Final = ("rule", "studies", "instances", "size", "studies that stay")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The action of retention."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    text = "count what each rule would delete; -v names the studies"
+    action = actions.add_parser(
+        "check", help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+    )
+    action.set_defaults(prog=f"{parser.prog} check")
+    add_archive_options(action)
+    add_output_options(action)
+    action.add_argument("--json", action="store_true", help="for programs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; the exit code."""
+    terminal = Terminal.of(arguments)
+
+    async def work(interrupts: Interrupts) -> int:
+        settings = archive_settings(arguments, must_exist=True)
+        if not settings.retention:
+            raise UsageError(
+                "there are no rules of retention: nothing is deleted by age; add [[retention]] to "
+                "the configuration, and name it with --config"
+            )
+        code = EXIT_INTERRUPTED
+        with interrupts.stoppable():
+            code = await _check(arguments, settings, terminal)
+        return code  # noqa: RET504 - when interrupted, the one from before
+
+    return run_task(terminal, work)
+
+
+async def _check(arguments: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
+    rows = [await _look(settings, rule, terminal) for rule in settings.retention]
+    out = prepare_stdout("json" if arguments.json else "table")
+    if arguments.json:
+        out.write(orjson.dumps(rows).decode() + "\n")
+    else:
+        print_table(out, _HEAD, [_line(row) for row in rows])
+    return EXIT_OK
+
+
+async def _look(settings: Settings, rule: RetentionRule, terminal: Terminal) -> dict[str, object]:
+    studies = instances = size = kept = 0
+    async with (
+        database(settings) as index,
+        opened_trash(settings, "isocenter retention", changes=False) as trash,
+    ):
+        for each in await SqliteRetention(index).candidates(rule, time.time(), limit=_MOST):
+            plan = await planned(trash, each.study_instance_uid)
+            if not rule.may_delete(plan.obstacles):
+                kept += 1
+                terminal.detail(
+                    f"{rule.name}: {each.study_instance_uid} stays: "
+                    + "; ".join(plan.obstacles.texts())
+                )
+                continue
+            terminal.detail(f"{rule.name}: {each.study_instance_uid}")
+            studies += 1
+            instances += each.instances
+            size += each.size
+    return {
+        "rule": rule.name,
+        "studies": studies,
+        "instances": instances,
+        "bytes": size,
+        "studies_that_stay": kept,
+    }
+
+
+def _line(row: dict[str, object]) -> tuple[str, ...]:
+    size = row["bytes"]
+    assert isinstance(size, int)
+    texts = (
+        str(row["rule"]), str(row["studies"]), str(row["instances"]), size_text(size),
+        str(row["studies_that_stay"]),
+    )  # fmt: skip
+    return tuple(map(shown, texts))

@@ -1,0 +1,210 @@
+"""``isocenter rules``: the rules of a configuration, and what they would do with a file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from isocenter.services.archive.object_scan import ObjectScan
+from isocenter.services.archive.rules.arrival_coercion import Coercion
+from isocenter.services.archive.rules.conditions import Sender
+from isocenter.services.archive.rules.evaluation import Decision, Rule, Rules
+from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
+from isocenter.services.cli.support.options import UsageError, add_output_options, ae_title
+from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.dicom.objects import DicomObject, NotDicom
+from isocenter.services.errors import OperationError
+from isocenter.services.settings.loading import Settings, SettingsError, load_settings
+from isocenter.services.settings.rules import table_of_edit
+
+DESCRIPTION: Final = "Rules for what is stored: show them, and test them without storing anything."
+EXAMPLES: Final = """\
+examples:
+  isocenter rules list --config /etc/isocenter.toml
+  isocenter rules test --config /etc/isocenter.toml --calling-ae CT1 image.dcm
+  isocenter rules test --config /etc/isocenter.toml --json images/
+
+exit codes: 0 done, 1 a file is no DICOM object, 2 arguments or settings"""
+
+_HEAD: Final = ("order", "rule", "enabled", "looks at", "forward", "area", "coerces", "stop")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions of rules."""
+    prog = parser.prog
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in (
+        ("list", "list the rules in the order in which they are looked at"),
+        ("test", "say which rules match a file, and what they would do"),
+    ):
+        action = actions.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+        )
+        action.add_argument("--config", metavar="FILE", help="TOML file with settings")
+        add_output_options(action)
+        action.add_argument("--json", action="store_true", help="for programs")
+        action.set_defaults(prog=f"{prog} {name}")
+        if name == "test":
+            for flag, text in (
+                ("--calling-ae", "as if it came from this AE title"),
+                ("--called-ae", "as if it was sent to this AE title (default: ours)"),
+            ):
+                action.add_argument(flag, type=ae_title, metavar="AET", help=text)
+            action.add_argument("paths", nargs="+", metavar="FILE", help="files and folders")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; the exit code."""
+    terminal = Terminal.of(arguments)
+
+    async def work(interrupts: Interrupts) -> int:
+        try:
+            settings = load_settings(arguments.config)
+        except SettingsError as error:
+            raise UsageError(str(error)) from error
+        if not settings.rules:
+            raise UsageError("the configuration has no rules; add [[rules]], see docs/how-to/rules")
+        code = EXIT_INTERRUPTED
+        with interrupts.stoppable():
+            if arguments.action == "list":
+                code = _list(settings, arguments)
+            else:
+                code = await _test(settings, arguments, terminal)
+        return code
+
+    return run_task(terminal, work)
+
+
+def _list(settings: Settings, arguments: argparse.Namespace) -> int:
+    rules = sorted(settings.rules, key=lambda rule: -rule.priority)
+    out = prepare_stdout("json" if arguments.json else "table")
+    if arguments.json:
+        out.write(orjson.dumps([rule.name for rule in rules]).decode() + "\n")
+    else:
+        print_table(out, _HEAD, [_line(number, rule) for number, rule in enumerate(rules, 1)])
+    return EXIT_OK
+
+
+def _line(number: int, rule: Rule) -> tuple[str, ...]:
+    texts = (
+        str(number),
+        rule.name,
+        "yes" if rule.enabled else "no",
+        ", ".join(condition.field for condition in rule.conditions) or "everything",
+        ", ".join(route.destination for route in rule.routes),
+        rule.area,
+        str(len(rule.edits) or ""),
+        "yes" if rule.stop else "",
+    )
+    return tuple(map(shown, texts))
+
+
+async def _test(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    rules = Rules(settings.rules)
+    sender = Sender(
+        calling_ae_title=arguments.calling_ae or "",
+        called_ae_title=arguments.called_ae or settings.server.ae_title,
+    )
+    out = prepare_stdout("json" if arguments.json else "table")
+    results = []
+    code = EXIT_OK
+    for path in _files(arguments.paths):
+        try:
+            decision = await _decide(path, rules, sender, settings)
+        except (NotDicom, OperationError, OSError) as error:
+            terminal.error(_fault(path, error))
+            code = EXIT_FAILED
+            continue
+        if arguments.json:
+            results.append({"file": str(path)} | _described(decision))
+        else:
+            out.write("\n".join((shown(str(path)), *_lines(decision))) + "\n")
+    if arguments.json:
+        out.write(orjson.dumps(results).decode() + "\n")
+    return code
+
+
+def _fault(path: Path, error: Exception) -> str:
+    match error:
+        case NotDicom():
+            return str(error)
+        case OSError():
+            return f"{path}: {error.strerror or 'cannot be read'}"
+        case _:
+            return f"{path}: would be refused with {error}"
+
+
+async def _decide(path: Path, rules: Rules, sender: Sender, settings: Settings) -> Decision:
+    """What is done with a file; `OperationError` as its sender would get it."""
+    item = await DicomObject.from_file(path)
+    limits = settings.engine_limits()
+    undeclared = settings.storage.undeclared
+    scan = ObjectScan(item.transfer_syntax_uid, limits, rules.places, undeclared)
+    async for part, _ in item.parts():
+        scan.feed(part)
+    decision = rules.evaluate(sender, scan.finish().places)
+    if decision.edits:
+        # Whether an edit fits an object is seen when it is made.
+        coercion = Coercion(
+            rules,
+            sender,
+            item.transfer_syntax_uid,
+            system=settings.server.ae_title,
+            limits=limits,
+            undeclared=undeclared,
+        )
+        async for part, _ in item.parts():
+            coercion.feed([part])
+        coercion.finish()
+    return decision
+
+
+def _files(paths: list[str]) -> Iterator[Path]:
+    for text in paths:
+        path = Path(text)
+        if path.is_dir():
+            yield from sorted(each for each in path.rglob("*") if each.is_file())
+        else:
+            yield path
+
+
+def _lines(decision: Decision) -> list[str]:
+    """What is done, a line each; no values of attributes."""
+    lines = [f"  matches   {', '.join(map(shown, decision.rules)) or 'no rule'}"]
+    if decision.area:
+        lines.append(f"  area      {decision.area}")
+    for route in decision.routes:
+        words = [f"  forward   to {route.destination}, priority {route.priority.name.lower()}"]
+        words += [f"after {route.delay / 60:g} minutes"] if route.delay else []
+        words += ["then ask for storage commitment"] if route.commit else []
+        words += ["then delete it here"] if route.delete_after else []
+        lines.append(", ".join([*words, f"by rule {shown(route.rule)}"]))
+    for edit in decision.edits:
+        ((what, tag), *_) = table_of_edit(edit).items()
+        lines.append(f"  {what:<9} ({tag})")
+    return lines
+
+
+def _described(decision: Decision) -> dict[str, object]:
+    return {
+        "rules": decision.rules,
+        "area": decision.area,
+        "forward": [
+            {
+                "destination": route.destination,
+                "rule": route.rule,
+                "priority": route.priority.name.lower(),
+                "delay_minutes": route.delay / 60,
+                "commit": route.commit,
+                "delete_after": route.delete_after,
+            }
+            for route in decision.routes
+        ],
+        "coerce": [table_of_edit(edit) for edit in decision.edits],
+    }

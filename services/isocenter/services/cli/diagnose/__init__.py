@@ -1,0 +1,1 @@
+"""diagnose: one sentence to be written."""

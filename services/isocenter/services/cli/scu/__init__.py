@@ -1,0 +1,1 @@
+"""scu: one sentence to be written."""

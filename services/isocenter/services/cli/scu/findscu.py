@@ -1,0 +1,201 @@
+"""``isocenter findscu``: what a peer has (PS3.4 C.4.1)."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from isocenter.engine.dataset import DataSetError
+from isocenter.services.archive.index.attributes import BY_KEYWORD, Level
+from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.client_command import Client, run_client
+from isocenter.services.cli.support.match_output import MatchWriter, extract, output_to, writer_of
+from isocenter.services.cli.support.options import UsageError, add_network_options, whole_number
+from isocenter.services.cli.support.query_options import Request, add_query_options, requests_of
+from isocenter.services.errors import OperationError
+from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation
+from isocenter.services.service_classes.query_retrieve.identifier import read_identifier
+from isocenter.services.service_classes.worklist.scu import RETURN_KEYS
+
+DESCRIPTION: Final = """\
+Query a peer (C-FIND).  Matches go to standard output as they come.  Without -k and -f the
+usual attributes of the level are asked for, otherwise those that are named."""
+EXAMPLES: Final = """\
+examples:
+  isocenter findscu ISOCENTER@localhost:11112 --patient-name 'DOE*' -o table
+  isocenter findscu ISOCENTER@localhost:11112 --study-date 20240101- --modality CT -o json
+  isocenter findscu -S -L SERIES -k StudyInstanceUID=1.2.3 -k Modality -k 0008,103e \\
+                    -aec ISOCENTER archive 11112
+  isocenter findscu -S -k '(0008,0052)=STUDY' -k 'RequestAttributesSequence[0].0040,1001=RP1' \\
+                    -k StudyInstanceUID -aec ISOCENTER archive 11112
+  isocenter findscu -W -k PatientName -k '(0040,0100)[0].Modality=CT' \\
+                    -k '(0040,0100)[0].(0040,0002)=20261124' -aec RIS ris 104
+  isocenter findscu ISOCENTER@localhost:11112 -f query.txt -o csv --output-file answer.csv
+
+exit codes: 0 there are matches, 1 none or the query failed, 2 arguments or no association"""
+
+_MOST_RESULTS: Final = 1_000_000_000
+
+#: What is asked for when nobody names keys.
+_USUAL_KEYS: Final = {
+    Level.PATIENT: ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    Level.STUDY: (
+        "PatientID",
+        "PatientName",
+        "StudyDate",
+        "StudyTime",
+        "AccessionNumber",
+        "ModalitiesInStudy",
+        "StudyDescription",
+        "NumberOfStudyRelatedInstances",
+        "StudyInstanceUID",
+    ),
+    Level.SERIES: (
+        "SeriesNumber",
+        "Modality",
+        "SeriesDescription",
+        "BodyPartExamined",
+        "NumberOfSeriesRelatedInstances",
+        "SeriesInstanceUID",
+    ),
+    Level.IMAGE: ("InstanceNumber", "SOPClassUID", "SOPInstanceUID"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of findscu."""
+    add_network_options(parser, calling="FINDSCU", timeout=30, what_follows="QUERY-FILE …")
+    add_query_options(parser, has_worklist=True)
+    group = parser.add_argument_group("matches")
+    group.add_argument(
+        "-o",
+        "--output",
+        "--format",
+        choices=("text", "json", "csv", "table"),
+        default="text",
+        help="how they are written; json is the DICOM JSON model (default: %(default)s)",
+    )
+    group.add_argument(
+        "--output-file", metavar="F", default="-", help="where to (default: standard output)"
+    )
+    group.add_argument(
+        "-X", "--extract", action="store_true", help="also each as a DICOM file, rsp00001.dcm …"
+    )
+    group.add_argument(
+        "-od",
+        "--output-directory",
+        "--output-dir",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where those files go (default: .)",
+    )
+    group.add_argument(
+        "--max-results",
+        "--cancel",
+        type=whole_number(0, _MOST_RESULTS),
+        default=0,
+        metavar="N",
+        help="cancel the query after N matches; 0: never (default)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Query the peer; the exit code."""
+
+    async def work(client: Client, rest: list[str]) -> int:
+        requests = [
+            _completed(arguments, one) for one in requests_of(arguments, rest, retrieve=False)
+        ]
+        if arguments.extract and not arguments.output_directory.is_dir():
+            raise UsageError(f"{arguments.output_directory}: no such folder")
+        with output_to(arguments.output_file, arguments.output) as out:
+            tags = list(requests[0].top_level)
+            finder = _Finder(client, writer_of(arguments.output, out, tags), arguments)
+            return await finder.find_all(requests)
+
+    return run_client(arguments, work)
+
+
+def _completed(arguments: argparse.Namespace, request: Request) -> Request:
+    if arguments.key or arguments.query_file or len(arguments.peer) > 2:
+        return request
+    if request.level is None:
+        return replace(request, keys=(*RETURN_KEYS, *request.keys))
+    named = set(request.top_level)
+    usual = tuple(
+        (keyword, "")
+        for keyword in _USUAL_KEYS[request.level]
+        if BY_KEYWORD[keyword].tag not in named
+    )
+    return replace(request, keys=request.keys + usual)
+
+
+class _Finder:
+    def __init__(self, client: Client, writer: MatchWriter, arguments: argparse.Namespace) -> None:
+        self._client = client
+        self._writer = writer
+        self._most: int = arguments.max_results
+        self._folder: Path | None = arguments.output_directory if arguments.extract else None
+        self._count = 0
+
+    async def find_all(self, requests: list[Request]) -> int:
+        client = self._client
+        contexts = [
+            (uid, BASIC_SYNTAXES)
+            for uid in dict.fromkeys(request.find_sop_class_uid for request in requests)
+        ]
+        failed = False
+        async with client.associate(contexts) as association:
+            with client.interrupts.stoppable():
+                for request in requests:
+                    failed |= not await self._find(association, request)
+        self._writer.finish()
+        client.terminal.detail(f"{self._count} matches")
+        if client.interrupts.were_requested():
+            return EXIT_INTERRUPTED
+        if not self._count and not failed:
+            client.terminal.note("no match")
+        return EXIT_OK if self._count and not failed else EXIT_FAILED
+
+    async def _find(self, association: ClientAssociation, request: Request) -> bool:
+        sop_class_uid = request.find_sop_class_uid
+        found = 0
+        try:
+            async with association.find(request.encode, sop_class_uid=sop_class_uid) as matches:
+                while (encoded := await matches.next_encoded()) is not None:
+                    self._take(encoded, sop_class_uid, matches.transfer_syntax)
+                    found += 1
+                    if self._most and found >= self._most:
+                        self._client.terminal.detail(f"cancelled after {found} matches")
+                        break
+        except OperationError as error:
+            self._client.terminal.error(f"the peer refused the query: {error}{_advice(request)}")
+            return False
+        return True
+
+    def _take(self, encoded: bytes, sop_class_uid: str, transfer_syntax_uid: str) -> None:
+        self._count += 1
+        if self._folder is not None:
+            try:
+                extract(self._folder, self._count, encoded, sop_class_uid, transfer_syntax_uid)
+            except FileExistsError as error:
+                raise UsageError(
+                    f"{error.filename} is there already; choose another folder with -od"
+                ) from error
+        try:
+            match = read_identifier(encoded, transfer_syntax_uid)
+        except DataSetError as error:
+            self._client.terminal.error(f"match {self._count} cannot be read: {error}")
+            return
+        self._writer.write(match)
+
+
+def _advice(request: Request) -> str:
+    if request.level is Level.STUDY and request.model == "patient":
+        return "; at this level Patient Root needs --patient-id, Study Root (-S) does not"
+    if request.level in (Level.SERIES, Level.IMAGE):
+        return "; name the entities above with --study-uid and --series-uid"
+    return ""

@@ -1,0 +1,1 @@
+"""security: one sentence to be written."""

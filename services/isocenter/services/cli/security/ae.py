@@ -1,0 +1,465 @@
+"""``isocenter ae``: who may associate, and for what; who was turned away."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydicom import uid as uids
+
+from isocenter.engine.driving import associate_request
+from isocenter.engine.quick import dataclass
+from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, is_uid
+from isocenter.services.cli import EXIT_FAILED, EXIT_OK
+from isocenter.services.composition.access import access_folder, access_of
+from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.net.tls.contexts import PeerIdentity, identity_of_file
+from isocenter.services.security.access.access_control import AccessControl, Arrival
+from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.permissions import (
+    DEFAULT_ROLE,
+    Permissions,
+    operations,
+    parse_permission,
+    permission_texts,
+    union,
+    without,
+)
+from isocenter.services.security.access.policy import (
+    ApplicationEntity,
+    CertificateRule,
+    Policy,
+    with_entity,
+)
+from isocenter.services.security.access.policy_file import CurrentPolicy, PolicyFile
+from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
+from isocenter.services.settings.loading import Settings, SettingsError, load_settings
+from isocenter.services.system.log_format import escape
+
+DESCRIPTION: Final = """\
+Which application entities may associate with the archive, by which certificates, from where,
+and for what.  As long as there is none, everybody is admitted as the settings say (--allow,
+tls.identity); from the first on, only those that stand here are.  A server that runs obeys
+at once, also for associations that stand."""
+
+EXAMPLES: Final = """\
+examples:
+  isocenter ae rejected                          who was turned away, and what would admit them
+  isocenter ae add CT1 --certificate CT1.crt     a modality, by its certificate
+  isocenter ae add WS7 --role Radiologist --address 10.1.7.0/24 --tls
+  isocenter ae add 'MR*' --issuer 'CN=MR vendor CA' --sop-class MRImageStorage
+  isocenter ae allow WS7 C-MOVE                  also what that operation needs
+  isocenter ae deny WS7 study:delete             whatever its roles say
+  isocenter ae deny CT1                          turn it away, and keep what was said of it
+  isocenter ae role Reader C-FIND C-GET          make a role, or replace one
+  isocenter ae test CT1 --certificate CT1.crt    what the server would answer
+  isocenter ae list
+
+roles: Viewer, Modality, Technologist, Radiologist, Administrator, System
+permissions: RESOURCE:ACTION, as study:write or study:read+export, or an operation, as C-STORE
+
+exit codes: 0 done (test: admitted), 1 not (test: rejected), 2 wrong arguments or settings"""
+
+T = TypeVar("T")
+
+#: Where ``test`` lets the caller come from when nobody says.
+_LOOPBACK: Final = "127.0.0.1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions and their options."""
+    where = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    where.add_argument(
+        "--data-dir", dest="storage.data_dir", metavar="DIR", help="data directory of the archive"
+    )
+    where.add_argument("--config", metavar="FILE", help="settings of the archive (TOML)")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def action(name: str, text: str, title: bool = True) -> argparse.ArgumentParser:
+        made = actions.add_parser(
+            name, help=text, description=text, parents=[where], allow_abbrev=False
+        )
+        if title:
+            made.add_argument("ae_title", metavar="AET", help="calling AE title (* and ? allowed)")
+        return made
+
+    add = action("add", "admit an application entity")
+    _add_facts(add)
+    add.add_argument(
+        "--role",
+        action="append",
+        metavar="ROLE",
+        help=f"what it may do (repeatable; default: {DEFAULT_ROLE})",
+    )
+    add.add_argument("--tls", action="store_true", help="over TLS only")
+    add.add_argument("--description", default="", metavar="TEXT", help="for whoever reads it later")
+    allow = action("allow", "admit it again, or allow more: permissions, certificates, addresses")
+    _add_facts(allow)
+    allow.add_argument("permission", nargs="*", metavar="PERMISSION")
+    allow.add_argument("--role", action="append", default=[], metavar="ROLE", help="a role more")
+    deny = action("deny", "turn it away, or take something from it")
+    _add_facts(deny)
+    deny.add_argument("permission", nargs="*", metavar="PERMISSION")
+    deny.add_argument("--role", action="append", default=[], metavar="ROLE", help="a role less")
+    action("show", "everything about one")
+    action("remove", "forget it")
+    action("list", "all of them", title=False)
+    test = action("test", "what the server would answer, and what it would allow")
+    test.add_argument("--called", metavar="AET", help="called AE title (default: ours)")
+    test.add_argument("--certificate", type=Path, metavar="FILE", help="that it shows (PEM)")
+    test.add_argument("--address", default=_LOOPBACK, metavar="A", help="it calls from")
+    test.add_argument("--tls", action="store_true", help="over TLS, without a certificate")
+    test.add_argument("--user", default="", metavar="NAME", help="who has proven to be this user")
+    role = action("role", "what roles may do; or replace, or make, one", title=False)
+    role.add_argument("role_name", nargs="?", metavar="ROLE")
+    role.add_argument("permission", nargs="*", metavar="PERMISSION")
+    rejected = action("rejected", "who was turned away, and what would admit them", title=False)
+    rejected.add_argument("--clear", action="store_true", help="forget all of them")
+
+
+def _add_facts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--certificate", type=Path, metavar="FILE", help="its certificate (PEM): by fingerprint"
+    )
+    parser.add_argument("--fingerprint", metavar="HEX", help="SHA-256 of its certificate")
+    parser.add_argument("--subject", metavar="DN", help="subject of its certificate (RFC 4514)")
+    parser.add_argument("--name", metavar="NAME", help="common name or alternative name in it")
+    parser.add_argument("--issuer", metavar="DN", help="the CA that issued it (RFC 4514)")
+    parser.add_argument(
+        "--address", action="append", default=[], metavar="NET", help="it calls from (repeatable)"
+    )
+    parser.add_argument(
+        "--sop-class",
+        action="append",
+        default=[],
+        metavar="UID",
+        help="SOP class that it may use, as UID or keyword (repeatable; none: all)",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the options say of an application entity."""
+
+    certificates: tuple[CertificateRule, ...]
+    addresses: tuple[str, ...]
+    sop_classes: frozenset[str]
+    roles: tuple[str, ...]
+    permissions: Permissions
+
+    def __bool__(self) -> bool:
+        return any(
+            (self.certificates, self.addresses, self.sop_classes, self.roles, self.permissions)
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it, and say what was done.
+
+    Raises:
+        PolicyError, SettingsError, TlsFileError: why not, and what would help.
+    """
+    data_dir = getattr(arguments, "storage.data_dir")
+    overrides = {} if data_dir is None else {"storage.data_dir": data_dir}
+    settings = load_settings(arguments.config, overrides=overrides)
+    folder = access_folder(settings)
+    if folder is None:
+        raise SettingsError("storage.data_dir", "ae", "is in memory, where no policy lasts")
+    file = PolicyFile(folder)
+    match arguments.action:
+        case "rejected":
+            return _rejected(RejectedFile(folder), arguments.clear)
+        case "list":
+            _print_list(file.read())
+        case "show":
+            policy = file.read()
+            _print_entity(policy, _known(policy, arguments.ae_title))
+        case "test":
+            return _test(settings, file, arguments)
+        case "role":
+            _role(file, arguments.role_name, _permissions_of(arguments))
+        case "remove":
+            _remove(file, arguments.ae_title)
+        case _:
+            _change(file, arguments)
+    return EXIT_OK
+
+
+def _facts_of(arguments: argparse.Namespace) -> _Facts:
+    fingerprint = (arguments.fingerprint or "").replace(":", "").lower()
+    if arguments.certificate is not None:
+        fingerprint = identity_of_file(arguments.certificate).fingerprint
+    named = (fingerprint, arguments.subject, arguments.name, arguments.issuer)
+    rules: tuple[CertificateRule, ...] = ()
+    if any(named):
+        given = dict(zip(("fingerprint", "subject", "name", "issuer"), named, strict=True))
+        rules = (CertificateRule(**{name: value or "" for name, value in given.items()}),)
+    return _Facts(
+        certificates=rules,
+        addresses=tuple(arguments.address),
+        sop_classes=frozenset(_sop_class(text) for text in arguments.sop_class),
+        roles=tuple(arguments.role or ()),
+        permissions=_permissions_of(arguments),
+    )
+
+
+def _permissions_of(arguments: argparse.Namespace) -> Permissions:
+    try:
+        return union(parse_permission(text) for text in getattr(arguments, "permission", ()))
+    except ValueError as error:
+        raise PolicyError(str(error)) from None
+
+
+def _sop_class(text: str) -> str:
+    known = getattr(uids, text, text)
+    if not isinstance(known, str) or not is_uid(known):
+        raise PolicyError(f"{text!r} is no SOP class: give its UID, or a keyword as CTImageStorage")
+    return str(known)
+
+
+def _change(file: PolicyFile, arguments: argparse.Namespace) -> None:
+    title, facts = arguments.ae_title, _facts_of(arguments)
+    edits: dict[str, Callable[[Policy], ApplicationEntity]] = {
+        "add": lambda policy: _added(policy, title, facts, arguments),
+        "allow": lambda policy: _allowed(_known(policy, title), facts),
+        "deny": lambda policy: _denied(_known(policy, title), facts),
+    }
+    was_first = False
+
+    def edit(policy: Policy) -> Policy:
+        nonlocal was_first
+        was_first = not policy.entities
+        return replace(policy, entities=with_entity(policy, edits[arguments.action](policy)))
+
+    policy = file.change(edit)
+    entity = _known(policy, title)
+    if not entity.active:
+        print(f"{title} is turned away from now on")
+        return
+    print(f"{title} may: {' '.join(operations(policy.permissions(entity, None)))}")
+    if was_first:
+        print(
+            "the policy is enforced from now on: any other AE title is rejected "
+            "(isocenter ae rejected shows who)"
+        )
+
+
+def _added(
+    policy: Policy, title: str, facts: _Facts, arguments: argparse.Namespace
+) -> ApplicationEntity:
+    if any(one.ae_title == title for one in policy.entities):
+        raise PolicyError(
+            f"{title} is there already; change it with isocenter ae allow or deny, or remove it"
+        )
+    return ApplicationEntity(
+        ae_title=title,
+        certificates=facts.certificates,
+        addresses=facts.addresses,
+        sop_classes=facts.sop_classes,
+        tls=arguments.tls,
+        roles=facts.roles or (DEFAULT_ROLE,),
+        description=arguments.description,
+    )
+
+
+def _allowed(entity: ApplicationEntity, facts: _Facts) -> ApplicationEntity:
+    return replace(
+        entity,
+        active=True,
+        certificates=_joined(entity.certificates, facts.certificates),
+        addresses=_joined(entity.addresses, facts.addresses),
+        sop_classes=entity.sop_classes | facts.sop_classes,
+        roles=_joined(entity.roles, facts.roles),
+        allowed=union([entity.allowed, facts.permissions]),
+        denied=without(entity.denied, facts.permissions),
+    )
+
+
+def _denied(entity: ApplicationEntity, facts: _Facts) -> ApplicationEntity:
+    if not facts:
+        return replace(entity, active=False)
+    left = replace(
+        entity,
+        certificates=tuple(one for one in entity.certificates if one not in facts.certificates),
+        addresses=tuple(one for one in entity.addresses if one not in facts.addresses),
+        sop_classes=entity.sop_classes - facts.sop_classes,
+        roles=tuple(one for one in entity.roles if one not in facts.roles),
+        allowed=without(entity.allowed, facts.permissions),
+        denied=union([entity.denied, facts.permissions]),
+    )
+    # Without the last of them everything would be allowed, which nobody means by "deny".
+    for what, before, after in (
+        ("certificate", entity.certificates, left.certificates),
+        ("address", entity.addresses, left.addresses),
+        ("SOP class", entity.sop_classes, left.sop_classes),
+    ):
+        if before and not after:
+            raise PolicyError(
+                f"{entity.ae_title} has no other {what}, and without any it may use all; allow "
+                f"another first, or turn it away (isocenter ae deny {entity.ae_title})"
+            )
+    return left
+
+
+def _joined(known: Iterable[T], new: Iterable[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys((*known, *new)))
+
+
+def _known(policy: Policy, title: str) -> ApplicationEntity:
+    for one in policy.entities:
+        if one.ae_title == title:
+            return one
+    raise PolicyError(f"{title} is not in the policy; admit it with isocenter ae add {title}")
+
+
+def _role(file: PolicyFile, name: str | None, permissions: Permissions) -> None:
+    """Show all roles, or let *name* have these permissions from now on."""
+
+    def edit(policy: Policy) -> Policy:
+        return replace(policy, roles={**policy.roles, str(name): permissions})
+
+    policy = file.read() if name is None or not permissions else file.change(edit)
+    if name is not None and name not in policy.all_roles:
+        raise PolicyError(f"there is no role {name!r}; make it with isocenter ae role {name} ...")
+    for role, allowed in policy.all_roles.items():
+        if name in (None, role):
+            print(escape(f"{role:<14} {' '.join(permission_texts(allowed))}"))
+
+
+def _remove(file: PolicyFile, title: str) -> None:
+    def edit(policy: Policy) -> Policy:
+        gone = _known(policy, title)
+        return replace(policy, entities=tuple(one for one in policy.entities if one != gone))
+
+    policy = file.change(edit)
+    print(f"{title} is removed")
+    if not policy.entities:
+        print(
+            "it was the last one: no policy is enforced any more, and everybody is admitted as "
+            "the settings say",
+            file=sys.stderr,
+        )
+
+
+def _test(settings: Settings, file: PolicyFile, arguments: argparse.Namespace) -> int:
+    identity: PeerIdentity | None = None
+    if arguments.certificate is not None:
+        identity = identity_of_file(arguments.certificate)
+    control = AccessControl(access_of(settings), CurrentPolicy(file))
+    request = associate_request(
+        arguments.called or settings.server.ae_title,
+        arguments.ae_title,
+        [(VERIFICATION, [IMPLICIT_VR_LITTLE_ENDIAN])],
+    )
+    arrival = Arrival(
+        host=arguments.address, is_tls=arguments.tls or identity is not None, identity=identity
+    )
+    turned = control.judge(request, arrival)
+    if turned is not None:
+        reject = turned.reject
+        print(f"rejected ({reject.result}/{reject.source}/{reject.reason}): {turned.why}")
+        if turned.cure:
+            print(f"to admit it: {turned.cure}")
+        return EXIT_FAILED
+    policy = file.read()
+    rights = control.rights(request, arrival, arguments.user, policy)
+    if rights is None:
+        print("admitted, for everything (no policy is enforced)")
+        return EXIT_OK
+    if rights.turned_away:
+        print(f"rejected: {rights.turned_away}")
+        return EXIT_FAILED
+    print(f"admitted, for {' '.join(operations(rights.permissions))}")
+    if rights.sop_classes:
+        print(f"on {_names(rights.sop_classes)}")
+    return EXIT_OK
+
+
+# Showing.
+
+
+def _print_list(policy: Policy) -> None:
+    if not policy.entities:
+        print("no policy is enforced: everybody is admitted as the settings say")
+        return
+    _print_table(
+        ("AE TITLE", "STATE", "BY", "FROM", "ROLES"),
+        (
+            (
+                one.ae_title,
+                "admitted" if one.active else "denied",
+                _by(one),
+                " ".join(one.addresses) or "anywhere",
+                " ".join(one.roles),
+            )
+            for one in policy.entities
+        ),
+    )
+
+
+def _by(entity: ApplicationEntity) -> str:
+    if not entity.certificates:
+        return "TLS" if entity.tls else "AE title"
+    count = len(entity.certificates)
+    return "certificate" if count == 1 else f"{count} certificates"
+
+
+def _print_entity(policy: Policy, entity: ApplicationEntity) -> None:
+    rights = policy.permissions(entity, None)
+    rows = [
+        ("AE title", entity.ae_title),
+        ("state", "admitted" if entity.active else "denied"),
+        *(("certificate", str(rule)) for rule in entity.certificates),
+        ("over TLS only", "yes" if entity.needs_tls else "no"),
+        ("from", " ".join(entity.addresses) or "anywhere"),
+        ("roles", " ".join(entity.roles) or "none"),
+        ("allowed", " ".join(permission_texts(entity.allowed)) or "-"),
+        ("denied", " ".join(permission_texts(entity.denied)) or "-"),
+        ("SOP classes", _names(entity.sop_classes) or "all"),
+        ("may", " ".join(operations(rights))),
+        ("description", entity.description or "-"),
+    ]
+    for name, value in rows:
+        print(f"{name:<14} {escape(value)}")
+
+
+def _names(some: Iterable[str]) -> str:
+    return ", ".join(sorted(sop_classes.name_of(uid) for uid in some))
+
+
+def _rejected(file: RejectedFile, is_to_clear: bool) -> int:
+    if is_to_clear:
+        print(f"forgot {file.clear()} callers")
+        return EXIT_OK
+    callers = file.read()
+    if not callers:
+        print("nobody was turned away")
+    for caller in callers:
+        print(_rejected_lines(caller))
+    return EXIT_OK
+
+
+def _rejected_lines(caller: RejectedCaller) -> str:
+    who = caller.calling_ae_title or "(no AE title)"
+    called = f" calling {caller.called_ae_title}" if caller.called_ae_title else ""
+    certificate = f", certificate {caller.certificate}" if caller.certificate else ""
+    times = "once" if caller.count == 1 else f"{caller.count} times since {caller.first}"
+    lines = [
+        (f"{who} at {caller.address}{called}{certificate}: {times}, last {caller.last}"),
+        f"    {caller.why}",
+    ]
+    if caller.cure:
+        lines.append(f"    {caller.cure}")
+    return "\n".join(map(escape, lines))
+
+
+def _print_table(head: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> None:
+    rows = [head, *body]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        print(escape("  ".join(cells).rstrip()))

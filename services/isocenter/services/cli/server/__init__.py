@@ -1,0 +1,1 @@
+"""server: one sentence to be written."""

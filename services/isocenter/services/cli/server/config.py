@@ -1,0 +1,116 @@
+"""``isocenter config``: what the settings come to, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from itertools import groupby
+from typing import Final
+
+from isocenter.services.cli import EXIT_OK, EXIT_USAGE
+from isocenter.services.composition.reloading import RELOADED
+from isocenter.services.settings.explanation import about, explain, value_now
+from isocenter.services.settings.loading import (
+    Loaded,
+    Setting,
+    SettingsError,
+    add_options,
+    load,
+    load_settings,
+    overrides_from,
+    settings_named,
+    show,
+    warnings,
+)
+
+DESCRIPTION: Final = (
+    "Show the effective settings as TOML that can be loaded again, or explain them; secrets hidden."
+)
+EXAMPLES: Final = """\
+examples:
+  isocenter config show
+  isocenter config show --config /etc/isocenter.toml
+  isocenter config show --data-dir /srv/isocenter --port 104 > isocenter.toml
+  isocenter config explain tls.profile
+  isocenter config explain monitoring --config /etc/isocenter.toml
+  isocenter config explain | less
+
+Settings come from the file, then the environment (ISOCENTER__SECTION__KEY), then options.
+
+exit codes: 0 shown, 2 wrong arguments or settings"""
+_WIDTH: Final = 100
+_INDENT: Final = 12
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of config."""
+    parser.set_defaults(prog=parser.prog)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    text = "print the effective settings"
+    add_options(actions.add_parser("show", help=text, description=text, allow_abbrev=False))
+    text = (
+        "say what a setting means, what it may be, its default, what it is now and where that was "
+        "set, and whether a change needs a restart"
+    )
+    explaining = actions.add_parser("explain", help=text, description=text, allow_abbrev=False)
+    explaining.add_argument(
+        "key",
+        nargs="?",
+        default="",
+        metavar="KEY",
+        help="a setting (tls.port) or a section (tls); none: all",
+    )
+    add_options(explaining)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the settings, or what they mean; the exit code."""
+    try:
+        if arguments.action == "explain":
+            return _explain(arguments)
+        settings = load_settings(arguments.config, overrides=overrides_from(arguments))
+    except SettingsError as error:
+        print(f"{arguments.prog}: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    print(show(settings), end="")
+    for text in warnings(settings):
+        print(f"warning: {text}", file=sys.stderr)
+    return EXIT_OK
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    """Also where settings are faulty: then they need it most."""
+    wanted = settings_named(arguments.key)
+    loaded = load(arguments.config, overrides=overrides_from(arguments))
+    blocks: list[str] = []
+    for section, settings in groupby(wanted, lambda setting: setting.key.partition(".")[0]):
+        if text := about(section):
+            blocks.append(textwrap.fill(f"[{section}] {text}", _WIDTH))
+        blocks += [_block(setting, loaded) for setting in settings]
+    print("\n\n".join(blocks))
+    for fault in loaded.faults:
+        print(f"{arguments.prog}: {fault}", file=sys.stderr)
+    return EXIT_USAGE if loaded.faults else EXIT_OK
+
+
+def _block(setting: Setting, loaded: Loaded) -> str:
+    lines = explain(setting, RELOADED)
+    if setting.key not in {fault.key for fault in loaded.faults}:
+        lines.append(value_now(setting, loaded.settings, loaded.sources))
+    return "\n".join(
+        (
+            setting.key,
+            *(
+                textwrap.fill(
+                    text,
+                    _WIDTH,
+                    initial_indent=f"  {name:<{_INDENT - 2}}",
+                    subsequent_indent=" " * _INDENT,
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+                for name, text in lines
+            ),
+        )
+    )

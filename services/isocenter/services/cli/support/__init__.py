@@ -1,0 +1,1 @@
+"""support: one sentence to be written."""

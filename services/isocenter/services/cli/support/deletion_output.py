@@ -1,0 +1,63 @@
+"""What the commands that delete and restore have in common."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from isocenter.services import composition
+from isocenter.services.archive.deletion.service import Trash
+from isocenter.services.cli.support.options import UsageError
+from isocenter.services.diagnostics.doctor.host import user_name
+from isocenter.services.settings.loading import Settings
+
+
+@asynccontextmanager
+async def opened_trash(
+    settings: Settings, process_name: str, *, changes: bool = True
+) -> AsyncIterator[Trash]:
+    """The trash of an archive; a server may be at work on it.
+
+    Args:
+        changes: something may be deleted or restored.
+
+    Raises:
+        UsageError: there is none, or what is made there would not be the server's.
+    """
+    if changes:
+        _check_owner(Path(settings.storage.data_dir))
+    async with composition.open_archive(settings, lock=False, recover=False) as archive:
+        trash = composition.trash_of(settings, archive, process_name)
+        if trash is None:
+            raise UsageError("this archive has no trash")
+        yield trash
+
+
+def _check_owner(data_dir: Path) -> None:
+    """Folders that root makes are root's alone: the server could not read what lies in them."""
+    if os.name != "posix":
+        return
+    owner = data_dir.stat().st_uid
+    if owner != os.geteuid():
+        raise UsageError(
+            f"{data_dir} belongs to {user_name(owner)}; do it as that user: sudo -u "
+            f"{user_name(owner)} isocenter …"
+        )
+
+
+def shown_until(settings: Settings, deletion_id: str) -> str:
+    """What can be done about a deletion, and for how long."""
+    days = settings.storage.trash_days
+    if not days:
+        return "they are gone for good (storage.trash_days is 0)"
+    return (
+        f"isocenter trash restore {deletion_id} brings them back for {days} days; isocenter trash "
+        f"purge {deletion_id} makes room at once"
+    )
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun."""
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,80 @@
+"""Options for objects that come back from a peer, as Part 10 files in a folder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from isocenter.services.cli.support.options import UsageError
+from isocenter.services.service_classes.storage.object_folder import (
+    FLAT,
+    HIERARCHICAL,
+    ObjectFolder,
+    ReceivedCounts,
+    check_pattern,
+)
+
+STRUCTURES: Final = {"hierarchical": HIERARCHICAL, "flat": FLAT}
+
+
+def add_receiving_options(parser: argparse.ArgumentParser) -> None:
+    """``-od`` and how files are named."""
+    group = parser.add_argument_group("files")
+    group.add_argument(
+        "-od",
+        "--output-directory",
+        "--output-dir",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where objects go; it is made when it is missing (default: .)",
+    )
+    group.add_argument(
+        "--structure",
+        choices=tuple(STRUCTURES),
+        default="hierarchical",
+        help="a folder for each study and series, or none (default: %(default)s)",
+    )
+    group.add_argument(
+        "--output-format",
+        type=_pattern,
+        metavar="P",
+        help="names of files from {study}, {series}, {instance} and {class}, which are UIDs "
+        "(default: " + STRUCTURES["hierarchical"] + ")",
+    )
+    group.add_argument(
+        "--overwrite", action="store_true", help="replace files that are there (default: keep them)"
+    )
+    group.add_argument(
+        "+B", "--bit-preserving", action="store_true", help="data sets as they come (always so)"
+    )
+
+
+def _pattern(text: str) -> str:
+    try:
+        check_pattern(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def folder_of(
+    arguments: argparse.Namespace, on_progress: Callable[[ReceivedCounts], None]
+) -> ObjectFolder:
+    """What takes the objects, as the options say.
+
+    Raises:
+        UsageError: the folder cannot be made or written.
+    """
+    folder = arguments.output_directory
+    try:
+        return ObjectFolder(
+            folder,
+            arguments.output_format or STRUCTURES[arguments.structure],
+            overwrite=arguments.overwrite,
+            on_progress=on_progress,
+        )
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror}; choose another folder with -od") from error

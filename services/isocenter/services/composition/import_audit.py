@@ -1,0 +1,71 @@
+"""What an import tells the audit trail (PS3.15 A.5.3.5): a message for each study."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from isocenter.engine.errors import IsocenterError
+from isocenter.services.archive.file_import import ImportedFile
+from isocenter.services.composition.audit import PATIENT_ID, PATIENT_NAME, here_of, record_now
+from isocenter.services.security.audit.message_builder import Patient, instances_imported
+from isocenter.services.settings.loading import Settings
+
+log = logging.getLogger("isocenter.audit")
+
+#: Instances after which messages are not put off any longer.
+_MOST_INSTANCES: Final = 1_000
+
+
+class ImportAudit:
+    """Gathers what is imported; a context manager that has the rest recorded at its end."""
+
+    def __init__(self, settings: Settings, paths: Sequence[str]) -> None:
+        self._settings = settings
+        self._here = here_of(settings, "isocenter import")
+        self._media = Path(os.path.commonpath([os.path.abspath(path) for path in paths]))
+        self._studies: dict[tuple[str, str], tuple[Patient, Counter[str]]] = {}
+        self._count = 0
+
+    def add(self, file: ImportedFile) -> None:
+        """One more file; what was not imported is passed over."""
+        record = file.record
+        if record is None or not self._settings.audit.storage:
+            return
+        patient = Patient(
+            record.attributes.get(PATIENT_ID, ""), record.attributes.get(PATIENT_NAME, "")
+        )
+        key = record.study_instance_uid, patient.id
+        _, sop_classes = self._studies.setdefault(key, (patient, Counter()))
+        sop_classes[record.sop_class_uid] += 1
+        self._count += 1
+        if self._count >= _MOST_INSTANCES:
+            self._record()
+
+    def _record(self) -> None:
+        messages = [
+            instances_imported(self._here, self._media, study, sop_classes, patient)
+            for (study, _), (patient, sop_classes) in self._studies.items()
+        ]
+        self._studies.clear()
+        self._count = 0
+        try:
+            record_now(self._settings, self._here, messages)
+        except (OSError, IsocenterError) as error:
+            log.error("the import could not be recorded in the audit trail: %s", error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._record()

@@ -1,0 +1,144 @@
+"""Monitoring beside a server: listeners joined, pages answered."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import StorageError
+from isocenter.services.association.server import Server
+from isocenter.services.composition.audit import audit_folder
+from isocenter.services.monitoring.health import Health
+from isocenter.services.monitoring.metrics import Metrics
+from isocenter.services.monitoring.pages import pages_of
+from isocenter.services.monitoring.tracing import tracing_of
+from isocenter.services.net.http.server import serve_http
+from isocenter.services.notices import Notices
+from isocenter.services.security.audit.trail import segments_of
+from isocenter.services.security.certificates.expiry import Expiry
+from isocenter.services.settings.loading import Settings
+
+#: How often a process that nobody asks brings its numbers up to date for the one that is asked.
+_LOOK_SECONDS: Final = 5.0
+
+
+class Monitoring:
+    """Counts from the beginning; answers once there is a server.
+
+    Args:
+        listeners: sockets that listen for HTTP; empty: nobody may ask.
+        token: as of `serve_http`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        notices: Notices,
+        listeners: Sequence[socket.socket],
+        *,
+        version: str,
+        token: bytes = b"",
+        expiries: Callable[[], Iterable[Expiry]] = tuple,
+    ) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._version = version
+        self._token = token
+        self.metrics = Metrics(version=version, limits=_limits(settings), expiries=expiries)
+        self._tracing = tracing_of()
+        notices.subscribe(self.metrics.hear)
+        if self._tracing is not None:
+            notices.subscribe(self._tracing.hear)
+
+    async def run(self, server: Server, archive: Archive) -> None:
+        """Answer until cancelled."""
+        metrics, settings = self.metrics, self._settings
+        metrics.server, metrics.archive = server, archive
+        archive.committer.observe = metrics.committed
+        archive.committer.observe_other_patient = metrics.met_other_patient
+        storage = settings.storage
+        health = Health(
+            archive,
+            server,
+            folder=None if storage.is_in_memory else Path(storage.data_dir),
+            version=self._version,
+            warning=settings.monitoring.disk_warning,
+            critical=settings.monitoring.disk_critical,
+        )
+        pages = pages_of(health, metrics, lambda: not server.is_stopping)
+        try:
+            async with trio.open_nursery() as nursery:
+                for listener in self._listeners:
+                    nursery.start_soon(partial(serve_http, listener, pages, token=self._token))
+                while True:
+                    metrics.look()
+                    metrics.keeps(await self._figures(archive))
+                    await trio.sleep(_LOOK_SECONDS)
+        finally:
+            if self._tracing is not None:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self._tracing.close)
+
+    async def _figures(self, archive: Archive) -> dict[str, int]:
+        """What is kept, and what the disk has; what cannot be told now is left out."""
+        figures: dict[str, int] = {}
+        with suppress(StorageError):
+            counts = await archive.statistics()
+            figures |= {
+                "patients": counts.patients,
+                "studies": counts.studies,
+                "series": counts.series,
+                "instances": counts.instances,
+                "instances_bytes": counts.size,
+            }
+        storage = self._settings.storage
+        if not storage.is_in_memory:
+            look = partial(_figures_of_disk, Path(storage.data_dir), audit_folder(self._settings))
+            with suppress(OSError):
+                figures |= await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+        return figures
+
+
+def _figures_of_disk(data_dir: Path, audit: Path) -> dict[str, int]:
+    usage = shutil.disk_usage(data_dir)
+    return {
+        "disk_total_bytes": usage.total,
+        "disk_free_bytes": usage.free,
+        "audit_trail_bytes": sum(segment.path.stat().st_size for segment in segments_of(audit)),
+    }
+
+
+def _limits(settings: Settings) -> dict[str, float]:
+    server = settings.server
+    bounds: dict[str, float] = {
+        name.removeprefix("max_"): getattr(server, name)
+        for name in (
+            "max_connections", "max_handshakes", "max_associations",
+            "max_associations_per_address", "max_associations_per_ae_title",
+        )
+    }  # fmt: skip
+    bounds |= {
+        field.name: getattr(settings.limits, field.name)
+        for field in fields(settings.limits)
+        if isinstance(getattr(settings.limits, field.name), int | float)
+    }
+    # What the workers share is a little less than what was set where that cannot be divided.
+    bounds["bytes_in_flight"] = settings.bytes_in_flight_of_one_worker() * server.workers
+    bounds |= {
+        "operations_window": server.operations_window,
+        "query_results": settings.query.max_results,
+        "suboperations": settings.query.max_suboperations,
+        "backlog": settings.query.max_backlog,
+        "hl7_connections": settings.hl7.max_connections,
+        "hl7_message_bytes": settings.hl7.max_message_bytes,
+    }
+    return bounds

@@ -1,0 +1,107 @@
+"""The services of the archive, and the bounds within which a server offers them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from isocenter.services.archive.archive import Archive
+from isocenter.services.association.destination_slots import Places
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.server import ServerLimits
+from isocenter.services.association.service_registry import Registry, Service
+from isocenter.services.composition.outgoing_associations import Connections
+from isocenter.services.composition.tls_contexts import TlsContexts
+from isocenter.services.composition.workflow import Events, workflow_of
+from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
+from isocenter.services.net.listeners import Bind
+from isocenter.services.notices import Notices
+from isocenter.services.service_classes.query_retrieve.find_scp import Find
+from isocenter.services.service_classes.query_retrieve.get_scp import Get
+from isocenter.services.service_classes.query_retrieve.information_models import QueryOptions
+from isocenter.services.service_classes.query_retrieve.move_scp import Move
+from isocenter.services.service_classes.query_retrieve.suboperations import Backlog
+from isocenter.services.service_classes.storage.scp import Storage
+from isocenter.services.service_classes.verification import Verification
+from isocenter.services.settings.loading import Settings
+
+
+def server_limits_of(settings: Settings) -> ServerLimits:
+    """What strangers may take together; 0 in a setting is no limit."""
+    server = settings.server
+    unlimited = 1 << 30
+    return ServerLimits(
+        connections=server.max_connections or unlimited,
+        handshakes=server.max_handshakes or unlimited,
+        # Each has a connection, and those that are associated are not closed for others.
+        associations=min(server.max_associations or unlimited, server.max_connections or unlimited),
+        associations_per_address=server.max_associations_per_address or unlimited,
+        associations_per_ae_title=server.max_associations_per_ae_title or unlimited,
+    )
+
+
+def binds_of(settings: Settings, tls: TlsContexts | None) -> list[Bind]:
+    """Where to listen: the clear first."""
+    binds = []
+    if settings.plain.enabled:
+        binds.append(Bind(host=settings.server.host, port=settings.server.port))
+    if settings.tls.enabled and tls is not None:
+        binds.append(Bind(host=settings.tls.host, port=settings.tls.port, tls=lambda: tls.server))
+    return binds
+
+
+def registry_of(
+    settings: Settings,
+    archive: Archive,
+    tls: TlsContexts | None,
+    notices: Notices | None = None,
+    peers: Mapping[str, Peer] | None = None,
+    events: Events | None = None,
+) -> Registry:
+    """The services of the archive.  A service class more is a line more.
+
+    *peers*: by AE title, looked at whenever one is needed; None: those of the settings.
+    """
+    ae_title = settings.server.ae_title
+    options = QueryOptions(
+        relational=settings.query.relational,
+        always_relational=settings.query.always_relational,
+        shows_first=settings.query.differing == "first",
+        max_results=settings.query.max_results,
+        max_suboperations=settings.query.max_suboperations,
+        undeclared=settings.storage.undeclared,
+    )
+    if peers is None:
+        peers = {peer.ae_title: peer for peer in settings.peers}
+    connections = Connections(settings, tls)
+    preferred = settings.transfer_syntaxes.preference
+    storage = Storage(
+        archive,
+        transfer_syntaxes=tuple(dict.fromkeys((*preferred, *TRANSFER_SYNTAXES))),
+        private_sop_classes=settings.storage.private_sop_classes,
+    )
+    places = Places(
+        settings.query.move_associations,
+        None if settings.storage.is_in_memory else Path(settings.storage.data_dir) / "destinations",
+    )
+    workflow = workflow_of(settings, archive, storage, connections, places, peers, notices, events)
+    services: list[Service] = [Verification()]
+    if settings.storage.accept:
+        services.append(storage)
+    services += workflow.services
+    if settings.query.enabled:
+        backlog = Backlog(settings.query.max_backlog)
+        services += [
+            Find(archive, ae_title=ae_title, options=options),
+            Get(archive, options=options, backlog=backlog),
+            Move(
+                archive,
+                destination=peers.get,
+                connect=connections.to_store,
+                options=options,
+                backlog=backlog,
+                places=places,
+                place_seconds=settings.deadlines.destination,
+            ),
+        ]
+    return Registry(services, beside=workflow.beside)
