@@ -47,8 +47,8 @@ from isocenter.engine import (
     response_to,
 )
 from isocenter.engine.dataset import ElementScanner, encoding_of, read_file_meta
-from isocenter.engine.dimse.fragments import encode_fragments
-from isocenter.engine.dimse.messages import decode_message, encode_message
+from isocenter.engine.dimse.message_codec import decode_message, encode_message
+from isocenter.engine.pdv import encode_fragments
 from isocenter.services.archive.index.extraction import (
     SCANNED_SEQUENCES,
     SCANNED_TAGS,

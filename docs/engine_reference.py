@@ -24,7 +24,7 @@ import isocenter.engine
 import isocenter.engine.dataset
 from isocenter.engine import DEFAULT_LIMITS, Limits, limits
 from isocenter.engine.dimse import FIELDS, MESSAGES, MessageRule, Presence
-from isocenter.engine.dimse.message_table import FORGIVEN
+from isocenter.engine.dimse.message_fields import FORGIVEN
 
 DOCS = Path(__file__).resolve().parent
 MAKE = "python docs/engine_reference.py"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from isocenter.engine import commands, effects, events
 from isocenter.engine.association import Association
 from isocenter.engine.commands import Command
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CEchoRequest,
     CEchoResponse,
     CStoreRequest,

@@ -25,8 +25,7 @@ from isocenter.engine.commands import (
     SendDataSet,
     SendMessage,
 )
-from isocenter.engine.dimse.fragments import MessageAssembler
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CCancelRequest,
     CEchoRequest,
     CFindRequest,
@@ -70,6 +69,7 @@ from isocenter.engine.items import (
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import ANY, Acceptor, Offer, Role, negotiate
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.engine.pdv import MessageAssembler
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,

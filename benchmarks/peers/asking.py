@@ -19,7 +19,7 @@ from isocenter.engine import (
     response_to,
 )
 from isocenter.engine.dataset import encoding_of, write_data_set
-from isocenter.engine.dimse.messages import decode_message
+from isocenter.engine.dimse.message_codec import decode_message
 from peers.load import Done
 from peers.objects import CT, EXPLICIT
 from peers.wire import Accepted, Connection, Failed, Wire, pdus

@@ -22,8 +22,8 @@ from pydicom.uid import (
 
 from isocenter.engine import CStoreRequest
 from isocenter.engine.dataset import read_file_meta
-from isocenter.engine.dimse.fragments import encode_fragments
-from isocenter.engine.dimse.messages import encode_message
+from isocenter.engine.dimse.message_codec import encode_message
+from isocenter.engine.pdv import encode_fragments
 
 CT: Final = str(CTImageStorage)
 MULTI_FRAME: Final = str(MultiFrameGrayscaleWordSecondaryCaptureImageStorage)

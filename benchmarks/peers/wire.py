@@ -29,8 +29,7 @@ from isocenter.engine import (
     describe,
     negotiate,
 )
-from isocenter.engine.dimse.fragments import encode_fragments
-from isocenter.engine.dimse.messages import encode_message
+from isocenter.engine.dimse.message_codec import encode_message
 from isocenter.engine.pdu import (
     PduType,
     decode_pdu,
@@ -39,6 +38,7 @@ from isocenter.engine.pdu import (
     encode_release_request,
     encode_release_response,
 )
+from isocenter.engine.pdv import encode_fragments
 
 CALLED: Final = "ISOCENTER"
 CALLING: Final = "BENCH"

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Final
 
 from isocenter.engine import CEchoRequest
-from isocenter.engine.dimse.fragments import PDV_OVERHEAD, encode_fragments
+from isocenter.engine.pdv import PDV_OVERHEAD, encode_fragments
 from peers import objects
 from peers.load import Done
 from peers.objects import CT, EXPLICIT, FRAME_BYTES, MULTI_FRAME, StoreMessage, Template

@@ -23,8 +23,8 @@ from playing import (
 )
 
 from isocenter.engine import pdu
-from isocenter.engine.dimse.message_table import FIELDS, MESSAGES, MessageRule, Presence
-from isocenter.engine.dimse.messages import Message, NGetRequest, encode_message
+from isocenter.engine.dimse.message_codec import Message, NGetRequest, encode_message
+from isocenter.engine.dimse.message_fields import FIELDS, MESSAGES, MessageRule, Presence
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,

@@ -10,7 +10,7 @@ from corpora import write_words
 from playing import FIND
 
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
-from isocenter.engine.dimse.message_table import FIELDS, MESSAGES
+from isocenter.engine.dimse.message_fields import FIELDS, MESSAGES
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.pdu import PduType
 from isocenter.engine.uid import (

@@ -19,7 +19,7 @@ from isocenter.engine.dataset import (
     read_file_meta,
     write_file_meta,
 )
-from isocenter.engine.dataset.guessing import proven_transfer_syntax
+from isocenter.engine.dataset.encoding_detection import proven_transfer_syntax
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,

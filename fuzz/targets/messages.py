@@ -9,9 +9,9 @@ from typing import Final
 
 from wording import check_fault, check_line
 
-from isocenter.engine.dimse import messages
-from isocenter.engine.dimse.layouts import Layouts
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse import message_codec as messages
+from isocenter.engine.dimse.command_set_cache import Layouts
+from isocenter.engine.dimse.message_codec import (
     Message,
     UnrecognizedMessage,
     UnrecognizedMessageResponse,

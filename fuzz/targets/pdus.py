@@ -12,7 +12,7 @@ from wording import check_fault, check_line
 from isocenter.engine import pdu
 from isocenter.engine.ae import is_ae_title
 from isocenter.engine.errors import LocalProtocolError, RemoteProtocolError
-from isocenter.engine.extended import FindFlags, RetrieveFlags, StorageSupport
+from isocenter.engine.extended_negotiation import FindFlags, RetrieveFlags, StorageSupport
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import ANY, Acceptor, Offer, Role, established, negotiate
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest

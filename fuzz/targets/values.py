@@ -23,14 +23,14 @@ from isocenter.engine.dataset import (
     write_data_set,
 )
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
-from isocenter.engine.dimse.message_table import FIELDS, MESSAGES
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CGetRequest,
     CMoveRequest,
     Message,
     decode_message,
     encode_message,
 )
+from isocenter.engine.dimse.message_fields import FIELDS, MESSAGES
 from isocenter.engine.dimse.status import ServiceClass, describe_status, is_final
 from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.driving import associate_request, context_for

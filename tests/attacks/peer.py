@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CEchoRequest,
     CFindRequest,
     CStoreRequest,

@@ -38,7 +38,7 @@ from attacks.peer import (
     store,
     summed_up,
 )
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CFindRequest,
     NActionRequest,
     NCreateRequest,

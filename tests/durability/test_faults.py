@@ -33,7 +33,7 @@ from durability.workload import (
     staged,
     store_one,
 )
-from isocenter.engine.dimse.messages import CStoreRequest
+from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
 from isocenter.services.archive.index.query import Level

@@ -16,7 +16,7 @@ from random import Random
 import trio
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set, write_file_meta
-from isocenter.engine.dimse.messages import CEchoRequest, CStoreRequest, CStoreResponse
+from isocenter.engine.dimse.message_codec import CEchoRequest, CStoreRequest, CStoreResponse
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.archive.index.query import Level
 from isocenter.services.association.peer import Peer
@@ -152,7 +152,7 @@ class Sender:
 
 def response_in(command_set: bytes) -> CStoreResponse | None:
     """The C-STORE-RSP that a command set is, if it is one."""
-    from isocenter.engine.dimse.messages import decode_message
+    from isocenter.engine.dimse.message_codec import decode_message
 
     message, _ = decode_message(command_set)
     return message if isinstance(message, CStoreResponse) else None

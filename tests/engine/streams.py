@@ -16,7 +16,7 @@ from engine.wire import (
     p_data,
     pdv,
 )
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CCancelRequest,
     CFindRequest,
     CStoreRequest,

@@ -40,7 +40,7 @@ from isocenter.engine.commands import (
     SendDataSet,
     SendMessage,
 )
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CCancelRequest,
     CEchoRequest,
     CEchoResponse,

@@ -33,7 +33,7 @@ from isocenter.engine.dataset import (
 )
 from isocenter.engine.dataset.reader import read_fragments, read_items
 from isocenter.engine.dimse import decode_message
-from isocenter.engine.dimse.messages import CStoreRequest
+from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.effects import SendBytes
 from isocenter.engine.errors import LocalProtocolError
 from isocenter.engine.events import DataSetReceived

@@ -19,7 +19,7 @@ from engine.wire import (
 from isocenter.engine.association import Association
 from isocenter.engine.commands import SendMessage
 from isocenter.engine.deadlines import Clock, Deadlines, Moments, next_deadline
-from isocenter.engine.dimse.messages import CStoreRequest, encode_message
+from isocenter.engine.dimse.message_codec import CStoreRequest, encode_message
 from isocenter.engine.negotiation import Role
 from isocenter.engine.states import Sta
 

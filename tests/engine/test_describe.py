@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from isocenter.engine import commands, effects, events, pdu
 from isocenter.engine.describe import MAX_LENGTH, describe
-from isocenter.engine.dimse import messages as dimse
-from isocenter.engine.dimse.message_table import MESSAGES
+from isocenter.engine.dimse import message_codec as dimse
+from isocenter.engine.dimse.message_fields import MESSAGES
 from isocenter.engine.errors import LimitExceeded, RemoteProtocolError
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,

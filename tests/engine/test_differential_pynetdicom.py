@@ -16,7 +16,7 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ, P_DATA_TF
 
 from engine.wire import CT, REQUEST, Wire, joined, sent
 from isocenter.engine.commands import RequestAssociation, SendMessage
-from isocenter.engine.dimse.messages import CFindRequest, CFindResponse, CStoreRequest
+from isocenter.engine.dimse.message_codec import CFindRequest, CFindResponse, CStoreRequest
 from isocenter.engine.events import MessageReceived
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pynetdicom.pdu_primitives import P_DATA
 
-from isocenter.engine.dimse.message_table import FIELDS, FORGIVEN, MESSAGES, MessageRule, Presence
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     COMMAND_FIELDS,
     CCancelRequest,
     CEchoRequest,
@@ -44,6 +43,7 @@ from isocenter.engine.dimse.messages import (
     sop_class_of,
     sop_instance_of,
 )
+from isocenter.engine.dimse.message_fields import FIELDS, FORGIVEN, MESSAGES, MessageRule, Presence
 from isocenter.engine.dimse.status import STEP_MAY_NO_LONGER_BE_UPDATED, Status
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,

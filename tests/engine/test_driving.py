@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocenter.engine import pdu
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CEchoRequest,
     CStoreRequest,
     NEventReportRequest,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.engine.extended import (
+from isocenter.engine.extended_negotiation import (
     ElementCoercion,
     FindFlags,
     RetrieveFlags,

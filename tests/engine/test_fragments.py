@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.wire import C_ECHO, C_ECHO_COMMAND, CT
-from isocenter.engine.dimse.fragments import PDV_OVERHEAD, MessageAssembler, encode_fragments
-from isocenter.engine.dimse.messages import CEchoRequest, CFindRequest, encode_message
+from isocenter.engine.dimse.message_codec import CEchoRequest, CFindRequest, encode_message
 from isocenter.engine.errors import LimitExceeded, RemoteProtocolError
 from isocenter.engine.events import DataSetReceived, MessageReceived
 from isocenter.engine.framing import DataHeader, Fragment, Framer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.pdv import PDV_OVERHEAD, MessageAssembler, encode_fragments
 from isocenter.engine.uid import VERIFICATION
 from vectors.reader import read_vector
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.wire import CT, established
-from isocenter.engine.dimse.messages import CStoreRequest
+from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.events import DataSetReceived, MessageReceived
 from isocenter.engine.incoming import Arrived, Incoming
@@ -100,7 +100,7 @@ def test_one_message_knows_nothing_of_the_last() -> None:
 
 def test_an_engine_tells_that_a_data_set_is_not_complete() -> None:
     from engine.wire import STORE_CONTEXT, p_data, pdv
-    from isocenter.engine.dimse.messages import encode_message
+    from isocenter.engine.dimse.message_codec import encode_message
 
     end = established()
     end.receive_data(p_data(pdv(STORE_CONTEXT, 3, encode_message(REQUEST, True))))

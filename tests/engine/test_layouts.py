@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.test_message_faults import COMPLETE
-from isocenter.engine.dimse import layouts, messages
-from isocenter.engine.dimse.layouts import Layouts
-from isocenter.engine.dimse.messages import CEchoRequest, Message, encode_message
+from isocenter.engine.dimse import command_set_cache as layouts
+from isocenter.engine.dimse import message_codec as messages
+from isocenter.engine.dimse.command_set_cache import Layouts
+from isocenter.engine.dimse.message_codec import CEchoRequest, Message, encode_message
 from isocenter.engine.errors import RemoteProtocolError
 
 

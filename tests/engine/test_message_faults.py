@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dimse import messages as dimse
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse import message_codec as dimse
+from isocenter.engine.dimse.message_codec import (
     COMMAND_FIELDS,
     CCancelRequest,
     CEchoRequest,

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pynetdicom.pdu_primitives import P_DATA
 
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     COMMAND_FIELDS,
     CCancelRequest,
     CEchoRequest,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.engine.dimse.messages import CEchoRequest, NActionRequest, NEventReportRequest
+from isocenter.engine.dimse.message_codec import CEchoRequest, NActionRequest, NEventReportRequest
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
     LocalProtocolError,

@@ -18,7 +18,7 @@ from engine.wire import (
     pdv,
 )
 from isocenter.engine.commands import SendMessage
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CCancelRequest,
     CEchoRequest,
     CEchoResponse,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from isocenter.engine import quick
+from isocenter.engine import fast_init as quick
 
 #: The shapes that are in use; the same body is made by both.
 SHAPES: dict[str, dict[str, bool]] = {

@@ -47,8 +47,9 @@ from isocenter.engine.dataset import (
     ElementScanner,
     read_data_set,
 )
-from isocenter.engine.dimse import layouts, messages
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse import command_set_cache as layouts
+from isocenter.engine.dimse import message_codec as messages
+from isocenter.engine.dimse.message_codec import (
     CEchoRequest,
     CFindRequest,
     CFindResponse,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.wire import ECHO_CONTEXT, REQUEST, established, p_data, pdv
 from isocenter.engine.association import Association
 from isocenter.engine.commands import SendMessage
-from isocenter.engine.dimse.messages import CEchoRequest, CEchoResponse, encode_message
+from isocenter.engine.dimse.message_codec import CEchoRequest, CEchoResponse, encode_message
 from isocenter.engine.dimse.operations import Operations
 from isocenter.engine.errors import LocalProtocolError
 from isocenter.engine.events import MessageReceived

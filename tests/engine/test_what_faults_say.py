@@ -40,7 +40,7 @@ from isocenter.engine.commands import (
     SendDataSet,
     SendMessage,
 )
-from isocenter.engine.dimse.messages import CStoreRequest
+from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from isocenter.engine.items import ContextResult
 from isocenter.engine.limits import DEFAULT_LIMITS

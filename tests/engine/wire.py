@@ -19,7 +19,7 @@ from isocenter.engine.commands import (
     RequestRelease,
     SendMessage,
 )
-from isocenter.engine.dimse.messages import CEchoRequest, encode_message
+from isocenter.engine.dimse.message_codec import CEchoRequest, encode_message
 from isocenter.engine.effects import (
     CloseTransport,
     Effect,

@@ -27,8 +27,7 @@ from pynetdicom import (
 
 from isocenter.engine import commands, pdu
 from isocenter.engine.dataset import read_file_meta, write_file_meta
-from isocenter.engine.dimse.fragments import encode_fragments
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CEchoRequest,
     CEchoResponse,
     CFindRequest,
@@ -42,6 +41,7 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.driving import associate_request
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Acceptor, Offer, Role, established, negotiate
+from isocenter.engine.pdv import encode_fragments
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from support.corpus import DCMTK_OPTIONS, by_uid, data_set_bytes, syntax_of

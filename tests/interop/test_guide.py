@@ -18,7 +18,7 @@ from interop.test_example_drivers import BAD_PEERS, example_scp, read_to_the_end
 from isocenter.engine import commands, events
 from isocenter.engine.association import Association
 from isocenter.engine.deadlines import Deadlines, next_deadline
-from isocenter.engine.dimse.messages import CStoreRequest, encode_message, is_request
+from isocenter.engine.dimse.message_codec import CStoreRequest, encode_message, is_request
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.pdu import AssociateAccept
 

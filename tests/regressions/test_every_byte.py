@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, encoding_of, write_data_set
-from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse, encode_message
+from isocenter.engine.dimse.message_codec import CStoreRequest, CStoreResponse, encode_message
 from isocenter.engine.items import AsynchronousOperationsWindow, ProposedContext
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,

@@ -8,7 +8,7 @@ import struct
 import trio
 import trio.testing
 
-from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
+from isocenter.engine.dimse.message_codec import CFindRequest, CFindResponse
 from isocenter.services.association.operation import Operation
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND as FIND
 from support.raw import message_bytes, raw_peer

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set
-from isocenter.engine.dimse.messages import CGetRequest, CStoreRequest, encode_message
+from isocenter.engine.dimse.message_codec import CGetRequest, CStoreRequest, encode_message
 from isocenter.engine.items import RoleSelection
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
 from regressions.test_strangers import echo_seconds, resident_bytes

@@ -39,7 +39,7 @@ from engine.wire import (
     sent,
 )
 from isocenter.engine.commands import Abort, AcceptRelease, RequestRelease
-from isocenter.engine.dimse.messages import CFindRequest, CStoreRequest, encode_message
+from isocenter.engine.dimse.message_codec import CFindRequest, CStoreRequest, encode_message
 from isocenter.engine.effects import CloseTransport, PeerFault, SendBytes, StartArtim, StopArtim
 from isocenter.engine.errors import LocalProtocolError
 from isocenter.engine.events import (

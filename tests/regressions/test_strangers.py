@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.engine.dimse.fragments import encode_fragments
-from isocenter.engine.dimse.messages import CEchoRequest, encode_message
+from isocenter.engine.dimse.message_codec import CEchoRequest, encode_message
 from isocenter.engine.items import ProposedContext, UserInformation
 from isocenter.engine.pdu import (
     Abort,
@@ -27,6 +26,7 @@ from isocenter.engine.pdu import (
     encode_associate_request,
     encode_release_request,
 )
+from isocenter.engine.pdv import encode_fragments
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from support.processes import ServedArchive, served_archive
 

@@ -21,7 +21,7 @@ import trio
 
 from isocenter.engine import pdu
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CEchoRequest,
     CEchoResponse,
     CFindRequest,

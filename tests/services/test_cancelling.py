@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from isocenter.engine.deadlines import DEFAULT_DEADLINES
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CCancelRequest,
     CFindRequest,
     CGetRequest,

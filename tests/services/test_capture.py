@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.engine.dimse.messages import CEchoRequest, CEchoResponse
+from isocenter.engine.dimse.message_codec import CEchoRequest, CEchoResponse
 from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import Abort
 from isocenter.engine.uid import VERIFICATION

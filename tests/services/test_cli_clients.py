@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CFindResponse,
     CGetRequest,
     CGetResponse,

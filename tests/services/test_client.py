@@ -16,7 +16,7 @@ import trio.testing
 
 from isocenter.engine.dataset import encoding_of, write_data_set
 from isocenter.engine.deadlines import DEFAULT_DEADLINES
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CEchoRequest,
     CEchoResponse,
     CFindRequest,

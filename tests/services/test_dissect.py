@@ -43,8 +43,7 @@ from engine.wire import (
 from isocenter.engine import pdu
 from isocenter.engine.commands import Abort, AcceptRelease, RequestRelease, SendMessage
 from isocenter.engine.dataset import EXPLICIT_LITTLE, Element, write_data_set
-from isocenter.engine.dimse.fragments import encode_fragments
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CCancelRequest,
     CEchoRequest,
     CEchoResponse,
@@ -59,6 +58,7 @@ from isocenter.engine.effects import Effect, SendBytes
 from isocenter.engine.errors import LocalProtocolError
 from isocenter.engine.items import AsynchronousOperationsWindow, ContextResult, ProposedContext
 from isocenter.engine.negotiation import Acceptor, Offer, Role, negotiate
+from isocenter.engine.pdv import encode_fragments
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.cli import main

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from isocenter.engine.dimse.messages import CFindRequest, CStoreRequest
+from isocenter.engine.dimse.message_codec import CFindRequest, CStoreRequest
 from isocenter.engine.pdu import encode_associate_request
 from isocenter.services.dicom import uid_registry as sop_classes
 from support.patients import Watch

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from isocenter.engine import pdu
-from isocenter.engine.dimse.messages import CStoreRequest
+from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION

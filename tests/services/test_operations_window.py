@@ -7,7 +7,7 @@ from dataclasses import replace
 import trio
 import trio.testing
 
-from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
+from isocenter.engine.dimse.message_codec import CStoreRequest, CStoreResponse
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN

@@ -16,7 +16,7 @@ import trio.testing
 
 from isocenter.engine import pdu
 from isocenter.engine.deadlines import DEFAULT_DEADLINES
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CCancelRequest,
     CEchoRequest,
     CEchoResponse,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 import trio
 
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CStoreRequest,
     NCreateRequest,
     NGetRequest,

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from isocenter.engine.dimse.message_table import MESSAGES, MessageRule, Presence
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     COMMAND_FIELDS,
     RESPONSE_BIT,
     CEchoRequest,
@@ -19,6 +18,7 @@ from isocenter.engine.dimse.messages import (
     NSetRequest,
     is_request,
 )
+from isocenter.engine.dimse.message_fields import MESSAGES, MessageRule, Presence
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services.association.peer import Peer

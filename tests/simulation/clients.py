@@ -7,10 +7,10 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.dimse.fragments import encode_fragments
-from isocenter.engine.dimse.messages import CCancelRequest, CStoreRequest, encode_message
+from isocenter.engine.dimse.message_codec import CCancelRequest, CStoreRequest, encode_message
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.pdv import encode_fragments
 from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,

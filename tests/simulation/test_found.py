@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from isocenter.engine.dataset import IMPLICIT_LITTLE
-from isocenter.engine.dimse.messages import CGetRequest, CStoreRequest, response_to
+from isocenter.engine.dimse.message_codec import CGetRequest, CStoreRequest, response_to
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.index.attributes import Level

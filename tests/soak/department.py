@@ -33,7 +33,7 @@ from attacks.peer import (
     pdv,
     store,
 )
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CFindRequest,
     NActionRequest,
     NCreateRequest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-from isocenter.engine.dimse.messages import CStoreResponse
+from isocenter.engine.dimse.message_codec import CStoreResponse
 from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.client import RetrieveError
 from isocenter.services.service_classes.normalized.operations import AnswerError

@@ -12,7 +12,7 @@ import trio
 
 from isocenter.engine import pdu
 from isocenter.engine.dimse.command_set import decode_command_set
-from isocenter.engine.dimse.messages import Message, decode_message, encode_message
+from isocenter.engine.dimse.message_codec import Message, decode_message, encode_message
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
     ExtendedNegotiation,

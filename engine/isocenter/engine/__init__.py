@@ -118,7 +118,7 @@ from isocenter.engine.events import (
     ProviderAborted,
     ReleaseRequested,
 )
-from isocenter.engine.extended import (
+from isocenter.engine.extended_negotiation import (
     ElementCoercion,
     FindFlags,
     RetrieveFlags,

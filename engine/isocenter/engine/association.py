@@ -26,8 +26,7 @@ from typing import Final, assert_never
 from isocenter.engine import commands, pdu
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.commands import Command, SendDataSet, SendMessage
-from isocenter.engine.dimse.fragments import PDV_OVERHEAD, MessageAssembler, encode_fragments
-from isocenter.engine.dimse.messages import CCancelRequest, encode_message
+from isocenter.engine.dimse.message_codec import CCancelRequest, encode_message
 from isocenter.engine.dimse.operations import Operations
 from isocenter.engine.effects import CloseTransport, Effect, SendBytes
 from isocenter.engine.errors import (
@@ -45,6 +44,7 @@ from isocenter.engine.events import (
 from isocenter.engine.framing import ControlPdu, DataHeader, Fragment, Framer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Negotiated, Role, established, refuse
+from isocenter.engine.pdv import PDV_OVERHEAD, MessageAssembler, encode_fragments
 from isocenter.engine.states import STATES, Evt, Sta
 from isocenter.engine.upper_layer import (
     NOTHING_GIVEN,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dimse.messages import Message
+from isocenter.engine.dimse.message_codec import Message
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
-from isocenter.engine.quick import dataclass
 
 
 @dataclass(frozen=True, slots=True)

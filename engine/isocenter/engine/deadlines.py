@@ -12,8 +12,8 @@ from operator import itemgetter
 from typing import Final
 
 from isocenter.engine.association import Association
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Role
-from isocenter.engine.quick import dataclass
 from isocenter.engine.states import Sta
 
 

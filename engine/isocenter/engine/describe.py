@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Final, assert_never
 
 from isocenter.engine import commands, effects, events, pdu
-from isocenter.engine.dimse import messages as dimse
-from isocenter.engine.dimse.message_table import MESSAGES, NAMES
+from isocenter.engine.dimse import message_codec as dimse
+from isocenter.engine.dimse.message_fields import MESSAGES, NAMES
 from isocenter.engine.dimse.status import ServiceClass, describe_status, service_class_of
 from isocenter.engine.errors import (
     ABORT_REASONS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from isocenter.engine.dimse.messages import Request, UnrecognizedMessage, sop_class_of
+from isocenter.engine.dimse.message_codec import Request, UnrecognizedMessage, sop_class_of
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import (
     AssociationAbortedError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.errors import RemoteProtocolError
 from isocenter.engine.events import Event
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from isocenter.engine.dimse.messages import CCancelRequest, Message
+from isocenter.engine.dimse.message_codec import CCancelRequest, Message
 from isocenter.engine.errors import RemoteProtocolError
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Negotiated
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
-from isocenter.engine.quick import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from isocenter.engine.dimse.messages import Message
+from isocenter.engine.dimse.message_codec import Message
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.events import DataSetReceived, MessageReceived
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS
-from isocenter.engine.quick import dataclass
 
 #: Takes a part of a data set, which is good until it returns; a status: it takes no more.
 Sink = Callable[[memoryview], int | None]

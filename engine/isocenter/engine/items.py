@@ -13,8 +13,8 @@ from isocenter.engine.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
 
 APPLICATION_CONTEXT_ITEM: Final = 0x10

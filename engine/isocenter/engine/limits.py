@@ -6,7 +6,7 @@ Bounds that need a clock are deadlines and belong to the driver.
 
 from __future__ import annotations
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,13 @@ from types import MappingProxyType
 from typing import Final
 
 from isocenter.engine.ae import is_ae_title
-from isocenter.engine.dimse.message_types import NEventReportRequest, Request
+from isocenter.engine.dimse.messages import NEventReportRequest, Request
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
     LocalProtocolError,
     RemoteProtocolError,
 )
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
     ContextResult,
@@ -29,7 +30,6 @@ from isocenter.engine.items import (
     UserInformation,
 )
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import (
     APPLICATION_CONTEXT,
     EXPLICIT_VR_LITTLE_ENDIAN,

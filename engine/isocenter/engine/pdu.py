@@ -26,6 +26,7 @@ from isocenter.engine.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import (
     APPLICATION_CONTEXT_ITEM,
     USER_INFORMATION_ITEM,
@@ -46,7 +47,6 @@ from isocenter.engine.items import (
     unexpected_item,
 )
 from isocenter.engine.limits import Limits
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import APPLICATION_CONTEXT
 
 

@@ -44,8 +44,8 @@ from isocenter.engine.events import (
     ProviderAborted,
     ReleaseRequested,
 )
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Role
-from isocenter.engine.quick import dataclass
 from isocenter.engine.states import EVENTS, Action, Evt, Sta
 
 _TABLE_9_10: Final = """

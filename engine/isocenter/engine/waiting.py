@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from isocenter.engine.dimse.messages import Response
+from isocenter.engine.dimse.message_codec import Response
 from isocenter.engine.dimse.operations import Operations
 
 Waiter = TypeVar("Waiter")

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import field
 from enum import Enum
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
 
 #: Name of the association, or connection, that the task at hand works for; empty: none.

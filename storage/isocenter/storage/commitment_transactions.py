@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.service_classes.commitment.transaction import (
     Begun,
     Reference,

@@ -13,7 +13,7 @@ from typing import Final
 
 import orjson
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.workflow.events.event import StoredEvent
 from isocenter.storage.events import (
     EVENT_COLUMNS,

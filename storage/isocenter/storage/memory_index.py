@@ -26,7 +26,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.attributes import ATTRIBUTES, BY_TAG, UNIQUE_KEY, Level
 from isocenter.services.archive.index.matching import matches, matches_combined, normalize
 from isocenter.services.archive.index.query import CombinedRange, Criterion, Query

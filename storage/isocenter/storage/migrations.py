@@ -27,7 +27,7 @@ import sqlite3
 from datetime import UTC, datetime
 from typing import Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 #: ``PRAGMA application_id``: "ISOC" (the file format's magic, see file(1)).
 APPLICATION_ID: Final = 0x49534F43

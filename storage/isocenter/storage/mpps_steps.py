@@ -15,8 +15,8 @@ from functools import partial
 from time import time
 from typing import Final
 
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.service_classes.mpps.performed_step import (

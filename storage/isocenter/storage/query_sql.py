@@ -32,7 +32,7 @@ from typing import Any, Final, assert_never
 
 import orjson
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index import matching
 from isocenter.services.archive.index.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
 from isocenter.services.archive.index.query import (

@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import field
 from typing import Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 
 @dataclass(frozen=True, slots=True)

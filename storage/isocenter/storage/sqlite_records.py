@@ -21,7 +21,7 @@ from typing import Final
 
 import orjson
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.attributes import Attribute, Level
 from isocenter.services.archive.index.matching import normalize
 from isocenter.services.archive.ports import (

@@ -15,7 +15,7 @@ import pydicom
 import pytest
 import trio
 
-from isocenter.engine.dimse.messages import CEchoRequest, CStoreRequest, CStoreResponse
+from isocenter.engine.dimse.message_codec import CEchoRequest, CStoreRequest, CStoreResponse
 from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import composition

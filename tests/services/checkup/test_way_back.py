@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.engine.dimse.messages import response_to
+from isocenter.engine.dimse.message_codec import response_to
 from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import Peer, open_association

@@ -11,7 +11,7 @@ import orjson
 import pytest
 import trio
 
-from isocenter.engine.dimse.messages import NActionRequest, NEventReportRequest, response_to
+from isocenter.engine.dimse.message_codec import NActionRequest, NEventReportRequest, response_to
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer

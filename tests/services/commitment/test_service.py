@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set
-from isocenter.engine.dimse.messages import NActionRequest, NCreateRequest, response_to
+from isocenter.engine.dimse.message_codec import NActionRequest, NCreateRequest, response_to
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dimse.messages import CStoreRequest, response_to
+from isocenter.engine.dimse.message_codec import CStoreRequest, response_to
 from isocenter.engine.driving import parts_of
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive

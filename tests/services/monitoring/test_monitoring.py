@@ -19,7 +19,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from pydicom import dcmread
 
-from isocenter.engine.dimse.messages import CStoreRequest
+from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.pdu import encode_associate_request
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.net.addresses import is_loopback

@@ -13,7 +13,7 @@ import trio
 from pydicom.dataset import Dataset
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CEchoRequest,
     NActionRequest,
     NCreateRequest,

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CEchoRequest,
     CFindRequest,
     CStoreRequest,

@@ -18,7 +18,7 @@ import trio
 import trio.testing
 from joserfc import jwk, jwt
 
-from isocenter.engine.dimse.messages import CStoreRequest
+from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.items import UserIdentity
 from isocenter.engine.pdu import AssociateAccept, AssociateReject
 from isocenter.services.association.access import AccessPolicy, Turned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from isocenter.engine.dimse.messages import CStoreRequest, NActionRequest
+from isocenter.engine.dimse.message_codec import CStoreRequest, NActionRequest
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.security.access.permissions import (
     ALL_PERMISSIONS,

@@ -15,7 +15,7 @@ import trio.testing
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.deadlines import Deadlines
-from isocenter.engine.dimse.messages import CMoveRequest, CStoreRequest, response_to
+from isocenter.engine.dimse.message_codec import CMoveRequest, CStoreRequest, response_to
 from isocenter.engine.errors import AssociationAbortedError, AssociationError
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN

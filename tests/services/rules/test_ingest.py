@@ -18,7 +18,7 @@ from isocenter.engine.dataset import (
     WritableElement,
     write_data_set,
 )
-from isocenter.engine.extended import (
+from isocenter.engine.extended_negotiation import (
     ElementCoercion,
     SignatureLevel,
     StorageLevel,

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from isocenter.engine.dimse.messages import CEchoResponse
+from isocenter.engine.dimse.message_codec import CEchoResponse
 from isocenter.engine.errors import AssociationAbortedError, AssociationError
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.association.operation import Operation

@@ -15,7 +15,7 @@ import trio
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
-from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
+from isocenter.engine.dimse.message_codec import CFindRequest, CFindResponse
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import Peer, open_association
 from isocenter.services.association.operation import Operation

@@ -4,6 +4,7 @@ Standard library only, and no I/O.  pydicom is what users of Isocenter get to wo
 with; this package is what the server itself needs, on its hot paths, of a data set.
 """
 
+from isocenter.engine.dataset.encoding_detection import guess_encoding
 from isocenter.engine.dataset.errors import DataSetError, DataSetLimitError
 from isocenter.engine.dataset.file_head import FileHead, NotDicomError, read_file_head
 from isocenter.engine.dataset.file_meta import (
@@ -13,7 +14,6 @@ from isocenter.engine.dataset.file_meta import (
     write_file_meta,
 )
 from isocenter.engine.dataset.frame_index import Frame, FrameIndex, index_frames
-from isocenter.engine.dataset.guessing import guess_encoding
 from isocenter.engine.dataset.inflate import Inflater
 from isocenter.engine.dataset.pixel_data import (
     FragmentTable,

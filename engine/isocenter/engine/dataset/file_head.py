@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from isocenter.engine.buffers import Buffer, octets
+from isocenter.engine.dataset.encoding_detection import (
+    guess_transfer_syntax,
+    proven_transfer_syntax,
+)
 from isocenter.engine.dataset.errors import DataSetError
 from isocenter.engine.dataset.file_meta import FileMeta, read_file_meta, start_of_file_meta
-from isocenter.engine.dataset.guessing import guess_transfer_syntax, proven_transfer_syntax
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import is_safe_uid
 
 

@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 
 from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.dataset.codec import HEADER_LENGTH, LONG_HEADER_LENGTH, Codec, codec_of
+from isocenter.engine.dataset.encoding_detection import guess_encoding, is_readable
 from isocenter.engine.dataset.errors import DataSetError, tag_text
-from isocenter.engine.dataset.guessing import guess_encoding, is_readable
 from isocenter.engine.dataset.vr import EXPLICIT_BIG, EXPLICIT_LITTLE, encoding_of
 from isocenter.engine.dataset.writer import write_data_set
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 #: Application bytes before the prefix (PS3.10 7.1).

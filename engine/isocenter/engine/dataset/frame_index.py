@@ -24,7 +24,7 @@ from isocenter.engine.dataset.pixel_data import (
     Span,
     read_offsets,
 )
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 _ITEM_HEADER_LENGTH: Final = 8
 _EXTENDED_OFFSET_LENGTH: Final = 8

@@ -40,8 +40,8 @@ from isocenter.engine.dataset.vr import (
     UNDEFINED_LENGTH,
     Encoding,
 )
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.quick import dataclass
 
 FLOAT_PIXEL_DATA: Final = 0x7FE00008
 DOUBLE_FLOAT_PIXEL_DATA: Final = 0x7FE00009

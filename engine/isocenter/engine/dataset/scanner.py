@@ -49,8 +49,8 @@ from isocenter.engine.dataset.reader import (
     read_items,
 )
 from isocenter.engine.dataset.vr import DELIMITERS, ITEM, UNDEFINED_LENGTH, Encoding
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.quick import dataclass
 
 #: An item of a wanted sequence: tag → raw value, or the items of a sequence within.
 ScannedItem = dict[int, "ScannedValue"]

@@ -42,8 +42,8 @@ from isocenter.engine.dataset.vr import (
     SWAP_WIDTH,
     UNDEFINED_LENGTH,
 )
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import Limits
-from isocenter.engine.quick import dataclass
 
 #: The VR of a tag: (tag, private creator or None) → VR, "UN" where it is not known.  A choice
 #: as PS3.6 prints it ("US or SS", "OB or OW") is resolved here.

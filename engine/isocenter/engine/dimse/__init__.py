@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from isocenter.engine.dimse.message_table import FIELDS, MESSAGES, Field, MessageRule, Presence
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     COMMAND_FIELDS,
     RESPONSE_BIT,
     CCancelRequest,
@@ -46,6 +45,7 @@ from isocenter.engine.dimse.messages import (
     sop_class_of,
     sop_instance_of,
 )
+from isocenter.engine.dimse.message_fields import FIELDS, MESSAGES, Field, MessageRule, Presence
 from isocenter.engine.dimse.operations import Operations, Outstanding
 from isocenter.engine.dimse.status import (
     ServiceClass,

@@ -32,8 +32,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from isocenter.engine.dimse.message_table import MESSAGES, NAMES, RESPONSES
-from isocenter.engine.dimse.message_types import (
+from isocenter.engine.dimse.message_codec import sop_class_of
+from isocenter.engine.dimse.message_fields import MESSAGES, NAMES, RESPONSES
+from isocenter.engine.dimse.messages import (
     CCancelRequest,
     CFindRequest,
     CGetRequest,
@@ -44,7 +45,6 @@ from isocenter.engine.dimse.message_types import (
     UnrecognizedMessage,
     UnrecognizedMessageResponse,
 )
-from isocenter.engine.dimse.messages import sop_class_of
 from isocenter.engine.dimse.status import Status, is_final
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,

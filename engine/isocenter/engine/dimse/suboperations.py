@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Final
 
-from isocenter.engine.dimse.message_types import (
+from isocenter.engine.dimse.messages import (
     CGetRequest,
     CGetResponse,
     CMoveRequest,
     CMoveResponse,
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 #: The counters are of VR US (PS3.7 Table E.1-1).
 _MOST_TOLD: Final = 0xFFFF

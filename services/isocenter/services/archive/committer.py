@@ -20,7 +20,7 @@ from typing import Final, assert_never
 
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.object_keys import distinct_key
 from isocenter.services.archive.object_scan import (
     COERCION_OF_DATA_ELEMENTS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 #: Findings of one kind that a report names; it counts all of them.
 NAMED_FINDINGS: Final = 10_000

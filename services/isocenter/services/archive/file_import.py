@@ -19,7 +19,7 @@ from typing import Final, assert_never
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.committer import StoreOutcome
 from isocenter.services.archive.counted_findings import Findings

@@ -22,8 +22,8 @@ from isocenter.engine.dataset import (
     encoding_of,
 )
 from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import is_safe_uid, is_uid
 from isocenter.services.archive.index.extraction import (
     SCANNED_SEQUENCES,

@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.query import Query
 from isocenter.services.rules.actions import Route
 

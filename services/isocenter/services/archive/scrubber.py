@@ -16,7 +16,7 @@ from typing import Final
 import orjson
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StorageError
 from isocenter.services.archive.verification import examine

@@ -15,7 +15,7 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, FileMeta, read_file_meta
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.counted_findings import Findings
 from isocenter.services.archive.file_import import (

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Final
 
 from isocenter.engine.ae import is_ae_title
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     CALLING_AE_TITLE_NOT_RECOGNIZED,
 )
 from isocenter.engine.pdu import AssociateReject, AssociateRequest
-from isocenter.engine.quick import dataclass
 from isocenter.services.archive.index.matching import wildcard_match
 from isocenter.services.net.tls.contexts import PeerIdentity, owns_ae_title
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 log = logging.getLogger("isocenter.server")
 

@@ -11,7 +11,7 @@ import trio
 from isocenter.engine import commands, effects, events
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.deadlines import Clock
-from isocenter.engine.dimse.messages import is_request, is_response
+from isocenter.engine.dimse.message_codec import is_request, is_response
 from isocenter.engine.driving import end_reason
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import AssociationError, AssociationRejectedError, DeadlineExceeded

@@ -8,7 +8,7 @@ import trio
 
 from isocenter.engine import commands
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dimse.messages import CCancelRequest, Request
+from isocenter.engine.dimse.message_codec import CCancelRequest, Request
 from isocenter.engine.dimse.operations import CANCELLABLE
 from isocenter.engine.errors import AssociationError, DeadlineExceeded, LocalProtocolError
 from isocenter.services.association.operation import Invocation, ReceivedResponse

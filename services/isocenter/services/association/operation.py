@@ -16,11 +16,11 @@ import trio
 
 from isocenter.engine import commands
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dimse.messages import CCancelRequest, Request, Response
+from isocenter.engine.dimse.message_codec import CCancelRequest, Request, Response
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import PresentationContext
-from isocenter.engine.quick import dataclass
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import Notice
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 from isocenter.engine import commands
-from isocenter.engine.dimse.messages import Request, Response
+from isocenter.engine.dimse.message_codec import Request, Response
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.events import MessageReceived
 from isocenter.services.association.operation import Operation

@@ -12,7 +12,7 @@ import trio
 from isocenter.engine import commands, effects
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.commands import Command
-from isocenter.engine.dimse.messages import Message, Request
+from isocenter.engine.dimse.message_codec import Message, Request
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import AssociationError, DeadlineExceeded, LocalProtocolError
 from isocenter.engine.states import Sta

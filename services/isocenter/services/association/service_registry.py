@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final, Protocol, runtime_checkable
 
 from isocenter.engine.describe import describe
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CFindRequest,
     CGetRequest,
     CMoveRequest,
@@ -26,8 +26,8 @@ from isocenter.engine.dimse.messages import (
 from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.driving import refusal_of
 from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer, PresentationContext
-from isocenter.engine.quick import dataclass
 from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.operation import Operation
 from isocenter.services.dicom.uids import names_an_instance

@@ -13,8 +13,8 @@ from isocenter.engine.association import Association
 from isocenter.engine.commands import Command
 from isocenter.engine.deadlines import DEFAULT_DEADLINES, Clock, Deadlines, Moments, next_deadline
 from isocenter.engine.describe import describe
-from isocenter.engine.dimse.message_table import NAMES
-from isocenter.engine.dimse.messages import Request, UnrecognizedMessage, sop_class_of
+from isocenter.engine.dimse.message_codec import Request, UnrecognizedMessage, sop_class_of
+from isocenter.engine.dimse.message_fields import NAMES
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import (
     AssociationAbortedError,
@@ -24,11 +24,11 @@ from isocenter.engine.errors import (
     RemoteProtocolError,
     TransportLostError,
 )
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.incoming import Incoming
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Negotiated, Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
-from isocenter.engine.quick import dataclass
 from isocenter.engine.states import Sta
 from isocenter.engine.waiting import Waiting
 from isocenter.services.association.operation import Answer, Invocation, Operation, Provider

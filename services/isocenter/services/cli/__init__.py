@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 #: What every tool of the field answers: 0 done, 1 the work failed, 2 wrong arguments or settings.
 EXIT_OK: Final = 0

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 
 from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.composition.tls_contexts import TlsContexts

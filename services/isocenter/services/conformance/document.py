@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import assert_never
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 
 @dataclass(frozen=True, slots=True)

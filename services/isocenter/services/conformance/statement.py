@@ -14,7 +14,7 @@ from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_keyword
 
 from isocenter.engine.dimse.status import ServiceClass, describe_status
-from isocenter.engine.extended import (
+from isocenter.engine.extended_negotiation import (
     ElementCoercion,
     FindFlags,
     RetrieveFlags,

@@ -22,9 +22,9 @@ from isocenter.engine.errors import (
     LimitExceeded,
     RemoteProtocolError,
 )
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import ACCEPTANCE
 from isocenter.engine.pdu import Abort, AssociateAccept, AssociateReject, AssociateRequest
-from isocenter.engine.quick import dataclass
 from isocenter.engine.states import Sta
 
 #: Where a message of the engine names its clause.

@@ -33,8 +33,8 @@ from isocenter.engine.dataset import (
 )
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.element_values import (
     CHARACTER_SET_VRS,

@@ -17,7 +17,7 @@ from typing import Final
 from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 #: VRs that Specific Character Set (0008,0005) speaks of (PS3.5 6.1.2.3).
 CHARACTER_SET_VRS: Final = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])

@@ -20,8 +20,8 @@ from isocenter.engine.dataset import (
     read_file_meta,
 )
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.quick import dataclass
 from isocenter.services.archive.ports import ObjectReader, StoredInstance
 from isocenter.services.dicom.uid_registry import (
     MEDIA_STORAGE_DIRECTORY,

@@ -29,8 +29,8 @@ from isocenter.engine.dataset import (
 )
 from isocenter.engine.dataset.transcoder import Odd
 from isocenter.engine.driving import parts_of
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Negotiated, PresentationContext
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,

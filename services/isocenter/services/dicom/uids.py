@@ -6,7 +6,7 @@ import re
 from enum import Enum
 from typing import Final
 
-from isocenter.engine.dimse.messages import CStoreRequest, Request, sop_instance_of
+from isocenter.engine.dimse.message_codec import CStoreRequest, Request, sop_instance_of
 from isocenter.engine.uid import is_safe_uid
 
 #: The longest UID (PS3.5 9.1).

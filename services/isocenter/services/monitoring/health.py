@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.server import Server

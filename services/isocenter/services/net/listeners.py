@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 _BACKLOG: Final = 1024
 #: How long accepting rests when the process or the machine has no descriptor or memory left.

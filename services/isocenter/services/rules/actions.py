@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 
 class ForwardPriority(IntEnum):

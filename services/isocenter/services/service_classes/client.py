@@ -17,7 +17,7 @@ import pydicom
 import trio
 
 from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CEchoRequest,
     CFindRequest,
     CGetRequest,
@@ -31,6 +31,7 @@ from isocenter.engine.dimse.messages import (
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.driving import associate_request
 from isocenter.engine.errors import DeadlineExceeded, LocalProtocolError
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
     ExtendedNegotiation,
@@ -40,7 +41,6 @@ from isocenter.engine.items import (
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import MOST_CONTEXTS, PresentationContext, Role
 from isocenter.engine.pdu import AssociateRequest
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from isocenter.engine.dimse.messages import CEchoRequest, Request, Response, response_to
+from isocenter.engine.dimse.message_codec import CEchoRequest, Request, Response, response_to
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.driving import refusal_of
 from isocenter.engine.negotiation import Offer, PresentationContext

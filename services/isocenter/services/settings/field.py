@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, Final
 
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS
-from isocenter.engine.quick import dataclass
 from isocenter.services.settings import value_types as kinds
 
 MIB: Final = 1 << 20

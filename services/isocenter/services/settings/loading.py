@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.association.peer import Peer
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.consistency import conflicts, warnings

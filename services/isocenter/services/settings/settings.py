@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import field
 from typing import Final
 
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import Limits
-from isocenter.engine.quick import dataclass
 from isocenter.services.archive.retention.rules import RetentionRule, RetentionRulesKind
 from isocenter.services.archive.rules.evaluation import Rule
 from isocenter.services.association.peer import Peer, PeerKind

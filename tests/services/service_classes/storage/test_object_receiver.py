@@ -16,7 +16,7 @@ import pydicom
 import pytest
 import trio
 
-from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
+from isocenter.engine.dimse.message_codec import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.operation import Operation
@@ -359,7 +359,7 @@ def test_what_is_offered(tmp_path: Path) -> None:
 
 
 async def test_what_is_no_store_is_no_operation_of_it(tmp_path: Path) -> None:
-    from isocenter.engine.dimse.messages import NGetRequest
+    from isocenter.engine.dimse.message_codec import NGetRequest
 
     async with sending_to(ObjectFolder(tmp_path)) as association:
         request = NGetRequest(
@@ -459,7 +459,7 @@ async def test_the_same_function_serves_a_retrieval(
 @asynccontextmanager
 async def _get_server(numbers: list[int]) -> AsyncIterator[Peer]:
     """Answers any C-GET with these objects."""
-    from isocenter.engine.dimse.messages import CGetRequest, CGetResponse
+    from isocenter.engine.dimse.message_codec import CGetRequest, CGetResponse
 
     async def perform(operation: Operation) -> None:
         request, task = operation.request, operation.association

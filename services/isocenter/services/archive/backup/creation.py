@@ -20,7 +20,7 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.backup import private_keys as keys
 from isocenter.services.archive.backup.manifest import (
     BackupError,

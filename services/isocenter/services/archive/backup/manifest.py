@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final
 import orjson
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.system.private_files import PRIVATE_FILE
 
 #: Written by this program; a larger number is of a later one.

@@ -32,7 +32,7 @@ from typing import IO, Final
 
 import orjson
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.backup.manifest import (
     FORMAT,
     BackupError,

@@ -23,7 +23,7 @@ from typing import Final
 import orjson
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.backup import private_keys as keys
 from isocenter.services.archive.backup.creation import INDEX_NAME, Progress
 from isocenter.services.archive.backup.manifest import BackupError, Entry, KeptKey, Manifest

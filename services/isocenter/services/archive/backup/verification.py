@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.backup.creation import Progress
 from isocenter.services.archive.backup.manifest import Entry, Known, read_list
 from isocenter.services.archive.backup.parallel import Blocks, each

@@ -17,8 +17,8 @@ from isocenter.engine.dataset import IMPLICIT_LITTLE, Encoding, Reencoder, write
 from isocenter.engine.dataset.codec import HEADER_LENGTH, IMPLICIT_LITTLE_CODEC, codec_of
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import ITEM, SEQUENCE_DELIMITATION, SPACE_PADDED_VRS
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import Limits
-from isocenter.engine.quick import dataclass
 from isocenter.services.archive.coercion.head import (
     ORIGINAL_ATTRIBUTES_SEQUENCE,
     CoercionError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

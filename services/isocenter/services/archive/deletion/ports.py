@@ -23,7 +23,7 @@ from enum import Enum
 from typing import Protocol
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.ports import InstanceRecord, ObjectReader, StoredInstance
 

@@ -24,7 +24,7 @@ import trio
 
 from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, read_file_meta
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.counted_findings import Findings
 from isocenter.services.archive.deletion.ports import (

@@ -8,7 +8,7 @@ All kinds of matching are those of PS3.4 C.2.2.2.
 
 from __future__ import annotations
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.attributes import Level
 
 

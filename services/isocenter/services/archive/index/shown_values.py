@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.matching import matches, matches_combined
 from isocenter.services.archive.index.query import CombinedRange, Criterion
 

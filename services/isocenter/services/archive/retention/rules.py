@@ -6,7 +6,7 @@ import re
 import tomllib
 from typing import Any, Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.ports import Obstacles
 from isocenter.services.settings import value_types as kinds
 

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.ports import Obstacles
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.deletion.service import Plan, Requester, Trash

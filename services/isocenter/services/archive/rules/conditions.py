@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.matching import wildcard_match
 
 #: A tag, or the path to one within items of sequences (`identifier_keys.KeyPath`).

@@ -8,7 +8,7 @@ from dataclasses import field
 
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.association import AssociationTask
 
 

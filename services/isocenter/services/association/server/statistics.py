@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple, NoReturn
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.cli import EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal

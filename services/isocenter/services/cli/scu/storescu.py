@@ -25,7 +25,7 @@ import trio
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.ports import StorageError
 from isocenter.services.association import AssociationTask
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from pydicom import uid as uids
 
 from isocenter.engine.driving import associate_request
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, is_uid
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.composition.access import access_folder, access_of

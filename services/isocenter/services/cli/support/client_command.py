@@ -21,8 +21,8 @@ from isocenter.engine.errors import (
     LocalProtocolError,
     TransportLostError,
 )
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import UserIdentity
-from isocenter.engine.quick import dataclass
 from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE

@@ -10,8 +10,8 @@ from typing import Final
 import pydicom
 
 from isocenter.engine.dataset import DataSetError, NotDicomError, read_file_head
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
 )

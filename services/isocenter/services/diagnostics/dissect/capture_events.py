@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 
 class CaptureError(IsocenterError):

@@ -11,8 +11,8 @@ from dataclasses import field
 from enum import Enum, auto
 from typing import Final, assert_never
 
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Role
-from isocenter.engine.quick import dataclass
 from isocenter.services.diagnostics import findings as diagnosis
 from isocenter.services.diagnostics.dissect.capture_events import (
     Captured,

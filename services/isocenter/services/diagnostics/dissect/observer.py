@@ -24,14 +24,13 @@ from isocenter.engine import commands, pdu
 from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.commands import Command
 from isocenter.engine.describe import describe
-from isocenter.engine.dimse.fragments import MessageAssembler
-from isocenter.engine.dimse.message_table import NAMES
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CStoreRequest,
     Message,
     Response,
     UnrecognizedMessage,
 )
+from isocenter.engine.dimse.message_fields import NAMES
 from isocenter.engine.effects import Effect, PeerFault
 from isocenter.engine.errors import ProtocolError, RemoteProtocolError
 from isocenter.engine.events import (
@@ -41,11 +40,12 @@ from isocenter.engine.events import (
     MessageReceived,
     ProviderAborted,
 )
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.framing import ControlPdu, DataHeader, Fragment
 from isocenter.engine.items import UserInformation
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import PresentationContext, Role, established
-from isocenter.engine.quick import dataclass
+from isocenter.engine.pdv import MessageAssembler
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLEMENTATION_CLASS_UID
 from isocenter.services.diagnostics import findings as diagnosis

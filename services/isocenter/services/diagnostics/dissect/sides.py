@@ -14,14 +14,14 @@ from isocenter.engine.association import Association
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.commands import Command
 from isocenter.engine.describe import describe
-from isocenter.engine.dimse.fragments import MessageAssembler
-from isocenter.engine.dimse.messages import CCancelRequest, Message, is_request
+from isocenter.engine.dimse.message_codec import CCancelRequest, Message, is_request
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import LocalProtocolError
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.framing import Framer
 from isocenter.engine.limits import Limits
 from isocenter.engine.negotiation import Role
-from isocenter.engine.quick import dataclass
+from isocenter.engine.pdv import MessageAssembler
 from isocenter.engine.states import Sta
 from isocenter.services.diagnostics import findings as diagnosis
 from isocenter.services.diagnostics.findings import Finding

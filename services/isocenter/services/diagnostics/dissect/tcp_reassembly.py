@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import field
 from typing import Final, NamedTuple
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.diagnostics.dissect.capture_events import (
     Captured,
     Carried,

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.driving import associate_request
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.pdu import PduType, encode_associate_request
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.association.peer import Peer
 from isocenter.services.diagnostics.doctor.certificates import date_findings, names_of

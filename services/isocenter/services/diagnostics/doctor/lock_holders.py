@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 _PROC: Final = Path("/proc")
 #: State of a socket that listens, in ``/proc/net/tcp``.

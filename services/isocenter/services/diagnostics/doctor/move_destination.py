@@ -12,11 +12,11 @@ from typing import ClassVar, Final
 
 import trio
 
-from isocenter.engine.dimse.messages import CStoreRequest, response_to
+from isocenter.engine.dimse.message_codec import CStoreRequest, response_to
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
-from isocenter.engine.quick import dataclass
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation

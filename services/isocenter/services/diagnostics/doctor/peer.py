@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isocenter.engine.errors import AssociationError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.diagnostics.doctor.check import Examined, Tell
 from isocenter.services.diagnostics.doctor.connectivity import Way, examine_connection
 from isocenter.services.diagnostics.doctor.echo_latency import examine_echo

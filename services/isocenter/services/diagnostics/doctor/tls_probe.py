@@ -15,7 +15,7 @@ import trio
 from cryptography import x509
 from OpenSSL import SSL
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.association.peer import Peer
 
 _READ_BYTES: Final = 16_384

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.integration.hl7.mllp import (
     Framer,
     MessageReceived,

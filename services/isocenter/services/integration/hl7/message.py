@@ -17,7 +17,7 @@ from dataclasses import field as dataclass_field
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.integration.hl7.character_sets import codec_of_all
 from isocenter.services.integration.hl7.errors import (
     DATA_TYPE_ERROR,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 START_BLOCK: Final = 0x0B
 END_BLOCK: Final = 0x1C

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Final
 from uuid import UUID, uuid5
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.integration.hl7.data_types import identifier
 from isocenter.services.integration.hl7.errors import SEGMENT_SEQUENCE_ERROR, Hl7Fault, Location
 from isocenter.services.integration.hl7.message import Message, Segment

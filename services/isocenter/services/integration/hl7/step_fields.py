@@ -13,7 +13,7 @@ from dataclasses import field
 from datetime import datetime
 from typing import Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.integration.hl7.data_types import (
     code,
     fitted,

@@ -19,7 +19,7 @@ from typing import Final
 import h11
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.addresses import is_loopback
 from isocenter.services.net.listeners import Shortage
 from isocenter.services.system.private_files import SecretFileError, read_secret

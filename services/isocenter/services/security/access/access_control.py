@@ -12,9 +12,9 @@ from typing import Final
 
 import trio
 
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import CALLING_AE_TITLE_NOT_RECOGNIZED
 from isocenter.engine.pdu import AssociateRequest
-from isocenter.engine.quick import dataclass
 from isocenter.services.association.access import NO_REASON_GIVEN, AccessPolicy, Turned
 from isocenter.services.net.tls.contexts import PeerIdentity, owns_ae_title
 from isocenter.services.security.access.errors import PolicyError

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from isocenter.engine.dimse.messages import Request
+from isocenter.engine.dimse.message_codec import Request
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import ContextResult, RoleSelection
 from isocenter.engine.negotiation import ACCEPTANCE
 from isocenter.engine.pdu import AssociateAccept, AssociateRequest
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services.security.access.permissions import (
     OPERATIONS,

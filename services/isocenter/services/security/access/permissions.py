@@ -12,8 +12,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-from isocenter.engine.dimse.message_table import NAMES
-from isocenter.engine.dimse.messages import UnrecognizedMessage
+from isocenter.engine.dimse.message_codec import UnrecognizedMessage
+from isocenter.engine.dimse.message_fields import NAMES
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services.dicom.uid_registry import name_of
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import is_uid
 from isocenter.services.archive.index.matching import wildcard_match
 from isocenter.services.net.addresses import is_network, is_within

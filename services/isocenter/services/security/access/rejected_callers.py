@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.notices import AssociationRejected, ConnectionRefused, Notice, Refusal
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.system.private_files import (

@@ -24,9 +24,9 @@ from typing import Final, cast
 
 import trio
 
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import UserIdentity
 from isocenter.engine.pdu import AssociateReject
-from isocenter.engine.quick import dataclass
 from isocenter.services.association.access import NO_REASON_GIVEN, TEMPORARY_CONGESTION
 from isocenter.services.security.access import passwords
 from isocenter.services.security.access.errors import PolicyError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 
 @dataclass(frozen=True, slots=True)

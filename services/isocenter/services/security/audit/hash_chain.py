@@ -20,7 +20,7 @@ from typing import Any, Final
 import orjson
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 #: What the first record names as the one before it.
 GENESIS: Final = "0" * 64

@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import quote
 
 from isocenter.engine.dimse.status import Status, StatusClass, classify
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,

@@ -23,7 +23,7 @@ from typing import Any, Final
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.notices import (
     AccessDenied,

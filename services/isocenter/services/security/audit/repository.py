@@ -7,7 +7,7 @@ import re
 from enum import Enum
 from typing import Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.settings import value_types as kinds
 
 

@@ -28,7 +28,7 @@ import orjson
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.security.audit.hash_chain import Record

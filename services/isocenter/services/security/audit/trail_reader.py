@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 
 import orjson
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.security.audit.hash_chain import (
     LONGEST_LINE,
     Record,

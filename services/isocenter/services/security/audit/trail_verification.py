@@ -18,7 +18,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.security.audit.hash_chain import (
     GENESIS,
     LONGEST_LINE,

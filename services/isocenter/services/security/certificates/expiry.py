@@ -12,7 +12,7 @@ import trio
 from cryptography import x509
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.tls.contexts import (
     TlsFiles,
     certificates_in,

@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.system.private_files import PRIVATE_FILE, write_file
 
 _RECORD: Final = "issued.json"

@@ -15,11 +15,11 @@ from typing import Final
 import trio
 
 from isocenter.engine.dataset.errors import tag_text
-from isocenter.engine.dimse.messages import NActionRequest, NActionResponse
+from isocenter.engine.dimse.message_codec import NActionRequest, NActionResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer, PresentationContext
-from isocenter.engine.quick import dataclass
 from isocenter.services.archive.ports import StorageError
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.operation import Operation

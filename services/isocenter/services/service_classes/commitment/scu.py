@@ -22,11 +22,11 @@ from typing import Final
 import trio
 from pydicom.uid import generate_uid
 
-from isocenter.engine.dimse.messages import NEventReportRequest, NEventReportResponse
+from isocenter.engine.dimse.message_codec import NEventReportRequest, NEventReportResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
-from isocenter.engine.quick import dataclass
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation, Provider
 from isocenter.services.association.server import Server, serve_on

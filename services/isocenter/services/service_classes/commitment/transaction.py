@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, WritableElement, write_data_set
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList, number_of, text_of
 from isocenter.services.service_classes.normalized.ports import (

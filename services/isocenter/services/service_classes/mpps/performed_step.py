@@ -14,8 +14,8 @@ from typing import Final, Protocol
 
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dimse.status import STEP_MAY_NO_LONGER_BE_UPDATED, Status
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import (
     AttributeList,

@@ -19,7 +19,7 @@ from typing import Final
 
 from isocenter.engine.dataset import Element
 from isocenter.engine.dataset.errors import tag_text
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.attribute_list import items_of
 
 # fmt: off

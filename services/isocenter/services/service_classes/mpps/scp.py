@@ -14,7 +14,7 @@ from typing import Final
 from pydicom.uid import generate_uid
 
 from isocenter.engine.describe import describe
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     NCreateRequest,
     NCreateResponse,
     NSetRequest,

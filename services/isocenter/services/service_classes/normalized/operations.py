@@ -14,7 +14,7 @@ import trio
 
 from isocenter.engine.dataset import DataSetError, DataSetLimitError
 from isocenter.engine.dataset.errors import tag_text
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     NActionRequest,
     NCreateRequest,
     NGetRequest,
@@ -23,8 +23,8 @@ from isocenter.engine.dimse.messages import (
     Request,
 )
 from isocenter.engine.dimse.status import Status
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer, PresentationContext
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses

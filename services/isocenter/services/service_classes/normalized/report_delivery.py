@@ -18,11 +18,11 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.dimse.messages import NEventReportRequest
+from isocenter.engine.dimse.message_codec import NEventReportRequest
 from isocenter.engine.dimse.status import StatusClass, classify, describe_status, service_class_of
 from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import PresentationContext
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.ports import StorageError
 from isocenter.services.association import AssociationTask

@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from isocenter.engine.dataset.errors import tag_text
-from isocenter.engine.dimse.messages import CFindRequest, CFindResponse
+from isocenter.engine.dimse.message_codec import CFindRequest, CFindResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses

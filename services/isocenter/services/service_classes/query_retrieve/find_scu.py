@@ -7,7 +7,7 @@ from typing import Self
 import pydicom
 import trio
 
-from isocenter.engine.dimse.messages import CFindRequest
+from isocenter.engine.dimse.message_codec import CFindRequest
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.negotiation import PresentationContext
 from isocenter.services.association import AssociationTask

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isocenter.engine.dimse.messages import CGetRequest
+from isocenter.engine.dimse.message_codec import CGetRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.errors import IsocenterError

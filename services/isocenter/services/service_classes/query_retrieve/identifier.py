@@ -27,8 +27,8 @@ from isocenter.engine.dataset import (
     write_data_set,
 )
 from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.quick import dataclass
 from isocenter.services.archive.index.attributes import (
     BY_TAG,
     REQUEST_ATTRIBUTES,

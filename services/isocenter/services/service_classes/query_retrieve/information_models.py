@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Final
 
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.extended import FindFlags, RetrieveFlags
+from isocenter.engine.extended_negotiation import FindFlags, RetrieveFlags
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,

@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.dimse.messages import CMoveRequest
+from isocenter.engine.dimse.message_codec import CMoveRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.errors import AssociationError, IsocenterError

@@ -14,13 +14,13 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
-from isocenter.engine.dimse.messages import (
+from isocenter.engine.dimse.message_codec import (
     CGetRequest,
     CMoveRequest,
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.dimse.suboperations import SubOperations
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.query import Query, SingleValue, ValueList
 from isocenter.services.archive.ports import StorageError, StoredInstance

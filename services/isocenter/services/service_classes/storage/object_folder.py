@@ -10,9 +10,9 @@ from dataclasses import field
 from pathlib import Path
 from typing import Final
 
-from isocenter.engine.dimse.messages import CStoreRequest
+from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.object_keys import name_of_uid
 from isocenter.services.association.operation import Operation
 from isocenter.services.errors import OperationError, has_failed

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
+from isocenter.engine.dimse.message_codec import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
-from isocenter.engine.quick import dataclass
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private

@@ -10,9 +10,14 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
+from isocenter.engine.dimse.message_codec import CStoreRequest, CStoreResponse
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.extended import ElementCoercion, SignatureLevel, StorageLevel, StorageSupport
+from isocenter.engine.extended_negotiation import (
+    ElementCoercion,
+    SignatureLevel,
+    StorageLevel,
+    StorageSupport,
+)
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association.operation import Operation

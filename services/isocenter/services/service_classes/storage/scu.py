@@ -17,7 +17,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import trio
 
-from isocenter.engine.dimse.messages import CStoreRequest, CStoreResponse
+from isocenter.engine.dimse.message_codec import CStoreRequest, CStoreResponse
 from isocenter.engine.errors import (
     AssociationError,
     AssociationRejectedError,
@@ -25,7 +25,7 @@ from isocenter.engine.errors import (
     IsocenterError,
     LocalProtocolError,
 )
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.association import AssociationTask
 from isocenter.services.dicom.objects import DicomObject, choose_context
 

@@ -16,7 +16,7 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import DataSetError, ElementScanner, encoding_of, write_file_meta
-from isocenter.engine.dimse.messages import CStoreRequest
+from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Role
 from isocenter.engine.uid import is_safe_uid

@@ -17,8 +17,8 @@ from typing import Final, Protocol
 from isocenter.engine.dataset import Element, Item
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.quick import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
 from isocenter.services.archive.index.matching import is_range_comparable, normalize, values_of
 from isocenter.services.dicom.attribute_list import AttributeList, text_of

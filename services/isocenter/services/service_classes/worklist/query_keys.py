@@ -23,8 +23,8 @@ from isocenter.engine.dataset import (
     read_data_set,
 )
 from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.quick import dataclass
 from isocenter.services.archive.index.matching import matches_combined, matches_text
 from isocenter.services.archive.index.query import CombinedRange, Match
 from isocenter.services.dicom.attribute_list import AttributeList, items_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from isocenter.engine.extended import FindFlags
+from isocenter.engine.extended_negotiation import FindFlags
 from isocenter.engine.negotiation import Offer
 from isocenter.services.association.operation import Operation
 from isocenter.services.errors import OperationError

@@ -15,7 +15,7 @@ import pydicom
 
 from isocenter.engine.dataset import Element
 from isocenter.engine.dataset.errors import tag_text
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.service_classes.query_retrieve.find_scu import Matches

@@ -18,7 +18,7 @@ from typing import Final
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.ports import StorageError
 from isocenter.services.service_classes.worklist.entry import (
     FOLDER_SOURCE,

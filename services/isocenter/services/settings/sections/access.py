@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.tls.contexts import DEFAULT_PROFILE, PROFILES, ClientCertificates
 from isocenter.services.security.access.tokens import ALGORITHMS
 from isocenter.services.settings import value_types as kinds

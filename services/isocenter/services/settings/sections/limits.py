@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.field import MIB, limit, seconds, setting
 

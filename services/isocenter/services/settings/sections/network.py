@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS
-from isocenter.engine.quick import dataclass
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.field import COUNT, setting
 

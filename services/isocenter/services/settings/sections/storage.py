@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.object_keys import NamingScheme
 from isocenter.services.archive.ports import DuplicatePolicy, OtherPatientPolicy
 from isocenter.services.dicom.uids import UidRule

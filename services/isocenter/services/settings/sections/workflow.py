@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.integration.hl7.character_sets import codec_of
 from isocenter.services.net.addresses import is_network
 from isocenter.services.service_classes.worklist.entry_state import EntryState

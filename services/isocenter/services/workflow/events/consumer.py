@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.value_types import WrongValueError
 from isocenter.services.workflow.events.event import Kind

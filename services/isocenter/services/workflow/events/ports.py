@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.workflow.events.event import Incident, StoredEvent
 from isocenter.services.workflow.events.study_completion import CompletionRules
 

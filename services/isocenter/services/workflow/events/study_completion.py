@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field
 from enum import Enum
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 
 class Condition(Enum):

@@ -14,7 +14,7 @@ import trio
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.status import ServiceClass, StatusClass, classify, describe_status
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StorageError, StoredInstance
 from isocenter.services.association import AssociationTask

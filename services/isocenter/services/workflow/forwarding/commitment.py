@@ -14,7 +14,7 @@ from typing import Final
 import trio
 from pydicom.uid import generate_uid
 
-from isocenter.engine.dimse.messages import NEventReportRequest, NEventReportResponse
+from isocenter.engine.dimse.message_codec import NEventReportRequest, NEventReportResponse
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, IsocenterError
 from isocenter.engine.negotiation import Offer

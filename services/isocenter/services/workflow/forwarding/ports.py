@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from typing import Final, Protocol
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import Deletion
 from isocenter.services.rules.actions import ForwardPriority
 from isocenter.services.service_classes.commitment.transaction import Reference

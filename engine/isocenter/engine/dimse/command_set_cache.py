@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse import command_set as cs
-from isocenter.engine.dimse.message_types import Message
+from isocenter.engine.dimse.messages import Message
 
 #: A command set that is longer is rare: it holds a list of attributes or a long comment.
 _LONGEST: Final = 512

@@ -11,7 +11,7 @@ from dataclasses import astuple, fields
 from enum import IntEnum
 from typing import Final, Self
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from isocenter.engine.dimse import command_set as cs
-from isocenter.engine.dimse import message_types as types
+from isocenter.engine.dimse import messages as types
 
 
 class Presence(Enum):

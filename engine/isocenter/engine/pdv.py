@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Final
 
 from isocenter.engine.buffers import Buffer, octets
-from isocenter.engine.dimse.messages import CCancelRequest, message_of
+from isocenter.engine.dimse.message_codec import CCancelRequest, message_of
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
     LimitExceeded,
