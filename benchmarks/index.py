@@ -24,7 +24,7 @@ import trio
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, Range, SingleValue, WildCard
 from isocenter.services.archive.ports import InstanceRecord
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
 
 SERIES_OF_STUDY = 4
 INSTANCES_OF_SERIES = 25

@@ -26,8 +26,8 @@ from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set  # noqa: E4
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN  # noqa: E402
 from isocenter.services.archive.archive import Archive  # noqa: E402
 from isocenter.services.archive.ports import Added, Index, InstanceRecord  # noqa: E402
-from isocenter.storage.filesystem import Durability, open_file_store  # noqa: E402
-from isocenter.storage.sqlite_index import open_sqlite_index  # noqa: E402
+from isocenter.storage.database.index.index import open_sqlite_index  # noqa: E402
+from isocenter.storage.objects.files.store import Durability, open_file_store  # noqa: E402
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SIZES = {"12 KB": 12_000, "512 KB": 512 << 10}

@@ -41,8 +41,12 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     QUERY_RETRIEVE_LEVEL,
     UNABLE_TO_PROCESS,
 )
-from isocenter.storage.query_sql import MatchingConnection, compile_instance_keys, compile_keys
-from isocenter.storage.sqlite_connection import connect
+from isocenter.storage.database.index.query import (
+    MatchingConnection,
+    compile_instance_keys,
+    compile_keys,
+)
+from isocenter.storage.database.sqlite.connection import connect
 
 _SYNTAXES: Final = (
     IMPLICIT_VR_LITTLE_ENDIAN,

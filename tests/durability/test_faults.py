@@ -45,7 +45,7 @@ from isocenter.services.net.listeners import Bind
 from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
 from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 from isocenter.services.settings.loading import load_settings
-from isocenter.storage import sqlite_connection
+from isocenter.storage.database.sqlite import connection as sqlite_connection
 from support.outcomes import outcome
 from support.processes import ServedArchive, isocenter_command, served_archive
 from support.serving import port_of

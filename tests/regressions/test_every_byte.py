@@ -33,7 +33,7 @@ from isocenter.services.net import transport
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.query_retrieve.get_scp import Get
 from isocenter.services.service_classes.storage.scp import Storage
-from isocenter.storage.filesystem import Durability, open_file_store
+from isocenter.storage.objects.files.store import Durability, open_file_store
 from services.archive_support import CT, STUDY, data_set, data_set_of, opened, uid
 from support.raw import associate_request, p_data, pdv, raw_peer
 from support.serving import port_of, serving

@@ -24,8 +24,8 @@ from isocenter.services.net import transport
 from isocenter.services.net.transport import SocketTransport
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.storage.scp import Storage
-from isocenter.storage import reader
-from isocenter.storage.filesystem import open_file_store
+from isocenter.storage.objects.files import reader
+from isocenter.storage.objects.files.store import open_file_store
 from services.archive_support import CT, data_set, data_set_of, opened, store, uid
 from support.serving import port_of, serving
 

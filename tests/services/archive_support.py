@@ -13,7 +13,7 @@ from isocenter.engine.dataset import EXPLICIT_LITTLE, Encoding, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive, Ingest, StoreResult
 from isocenter.services.archive.ports import Added, InstanceRecord, StorageError, StoredInstance
-from isocenter.storage.memory_index import MemoryIndex
+from isocenter.storage.database.index.memory import MemoryIndex
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 STUDY, SERIES = "1.2.3", "1.2.3.4"

@@ -13,8 +13,8 @@ from isocenter.services.archive.verification import import_directory, reindex
 from isocenter.services.cli import main
 from isocenter.services.dicom.file_recognition import HEAD_BYTES, DamagedFile, NotDicom, identify
 from isocenter.services.dicom.objects import DicomObject
-from isocenter.storage.filesystem import open_file_store
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.objects.files.store import open_file_store
+from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, data_set, data_set_of, opened, uid
 from services.cli_support import archive_server
 from support.odd_files import (

@@ -58,8 +58,8 @@ from isocenter.services.service_classes.query_retrieve.information_models import
 from isocenter.services.service_classes.query_retrieve.move_scp import Move
 from isocenter.services.service_classes.query_retrieve.suboperations import Backlog
 from isocenter.services.service_classes.storage.scp import Storage
-from isocenter.storage.memory_index import MemoryIndex
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.objects.memory import MemoryStore
 from support.outcomes import outcome
 from support.raw import message_bytes, raw_peer
 from support.serving import Scripted, port_of, serving

@@ -20,9 +20,9 @@ from isocenter.services.service_classes.query_retrieve.information_models import
 from isocenter.services.service_classes.storage.scp import Storage
 from isocenter.services.service_classes.worklist.query_keys import parse_keys
 from isocenter.services.settings.loading import SettingsError, load_settings
-from isocenter.storage.filesystem import open_file_store
-from isocenter.storage.memory_index import MemoryIndex
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.objects.files.store import open_file_store
+from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, data_set_of, opened, store, uid
 from support.serving import port_of, serving
 

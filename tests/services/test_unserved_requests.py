@@ -27,7 +27,7 @@ from isocenter.services.service_classes.query_retrieve.find_scp import Find
 from isocenter.services.service_classes.query_retrieve.get_scp import Get
 from isocenter.services.service_classes.query_retrieve.move_scp import Move
 from isocenter.services.service_classes.storage.scp import Storage
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, opened
 from support.raw import RawPeer, raw_peer
 from support.serving import port_of, serving

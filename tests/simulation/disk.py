@@ -29,9 +29,9 @@ from isocenter.services.archive.ports import (
     StorageError,
     StoredInstance,
 )
-from isocenter.storage.filesystem import open_file_store
-from isocenter.storage.memory_index import MemoryIndex
-from isocenter.storage.memory_store import MemoryStagedObject, MemoryStore
+from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.objects.files.store import open_file_store
+from isocenter.storage.objects.memory import MemoryStagedObject, MemoryStore
 from simulation.world import World
 from storage.power_model import Crash, ModelFiles
 

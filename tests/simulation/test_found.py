@@ -22,9 +22,9 @@ from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
 from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
 from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
-from isocenter.storage.memory_index import MemoryIndex
-from isocenter.storage.memory_store import MemoryReader as StoredReader
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.objects.memory import MemoryReader as StoredReader
+from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, data_set, opened, receive, store, uid
 from support.serving import Scripted, port_of, serving
 

@@ -26,7 +26,7 @@ import trio
 import trio.testing
 from trio._core import _run as trio_run
 
-from isocenter.storage import staging
+from isocenter.storage.objects.files import staging
 
 #: Lines kept for the report of a failure.
 _LAST_LINES: Final = 60

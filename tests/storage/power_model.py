@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from isocenter.engine.buffers import Buffer
-from isocenter.storage.files import SystemFiles
+from isocenter.storage.objects.files.file_system import SystemFiles
 
 
 class Crash(BaseException):

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from isocenter.services.cli import main
-from isocenter.storage import index_copies, migrations
-from isocenter.storage.index_copies import (
+from isocenter.storage.database.sqlite import index_copies
+from isocenter.storage.database.sqlite import schema as migrations
+from isocenter.storage.database.sqlite.backup import IndexFile
+from isocenter.storage.database.sqlite.index_copies import (
     copy_before_migration,
     hint_for_older_program,
     remove_old_copies,
 )
-from isocenter.storage.migrations import LATEST_VERSION
-from isocenter.storage.sqlite_backup import IndexFile
+from isocenter.storage.database.sqlite.schema import LATEST_VERSION
 from support.processes import isocenter_command, served_archive
 
 RELEASES = sorted((Path(__file__).parent / "data").glob("*.tar.xz"))

@@ -28,15 +28,15 @@ from isocenter.services.workflow.events.event import (
 )
 from isocenter.services.workflow.events.ports import Lane
 from isocenter.services.workflow.events.study_completion import CompletionRules
-from isocenter.storage import events as events_module
-from isocenter.storage import study_completion as study_completion_module
-from isocenter.storage.commitment_transactions import SqliteCommitments
-from isocenter.storage.event_desk import EventDesk, EventSelection
-from isocenter.storage.events import SqliteOutbox, insert_event
-from isocenter.storage.mpps_steps import SqliteSteps
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
-from isocenter.storage.sqlite_records import transaction
-from isocenter.storage.study_completion import EventWriter, SqliteOpenStudies
+from isocenter.storage.database.commitments import SqliteCommitments
+from isocenter.storage.database.events import open_studies as study_completion_module
+from isocenter.storage.database.events import outbox as events_module
+from isocenter.storage.database.events.event_log import EventDesk, EventSelection
+from isocenter.storage.database.events.open_studies import EventWriter, SqliteOpenStudies
+from isocenter.storage.database.events.outbox import SqliteOutbox, insert_event
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.index.records import transaction
+from isocenter.storage.database.performed_steps import SqliteSteps
 from services.commitment.peers import Clock
 from services.mpps.samples import begun, ended
 from support.studies import CT_IMAGE_STORAGE, ROOT

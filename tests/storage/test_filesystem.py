@@ -12,9 +12,9 @@ import pytest
 import trio
 
 from isocenter.services.archive.ports import ObjectStore, StorageError
-from isocenter.storage.files import SystemFiles
-from isocenter.storage.filesystem import FileStore, open_file_store
-from isocenter.storage.staging import StagedFile
+from isocenter.storage.objects.files.file_system import SystemFiles
+from isocenter.storage.objects.files.staging import StagedFile
+from isocenter.storage.objects.files.store import FileStore, open_file_store
 from storage.power_model import Crash, ModelFiles, failing
 from storage.store_contract import (
     KEY,

@@ -24,15 +24,19 @@ from isocenter.services.workflow.forwarding.ports import (
     Released,
     RetryPolicy,
 )
-from isocenter.storage import forwarding_records as records
 from isocenter.storage import open_sqlite_index
-from isocenter.storage.event_desk import EventDesk, EventSelection
-from isocenter.storage.forwarding import SqliteForwards
-from isocenter.storage.forwarding_records import CLAIM, DUE_DESTINATIONS, release_forward_claims
-from isocenter.storage.migrations import migrate
-from isocenter.storage.retention import SqliteHolds
-from isocenter.storage.sqlite_index import SqliteIndex
-from isocenter.storage.study_completion import EventWriter
+from isocenter.storage.database.events.event_log import EventDesk, EventSelection
+from isocenter.storage.database.events.open_studies import EventWriter
+from isocenter.storage.database.forwarding import records
+from isocenter.storage.database.forwarding.queue import SqliteForwards
+from isocenter.storage.database.forwarding.records import (
+    CLAIM,
+    DUE_DESTINATIONS,
+    release_forward_claims,
+)
+from isocenter.storage.database.index.index import SqliteIndex
+from isocenter.storage.database.retention import SqliteHolds
+from isocenter.storage.database.sqlite.schema import migrate
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 DUE, SENT, COMMITTING = ForwardState.DUE, ForwardState.SENT, ForwardState.COMMITTING

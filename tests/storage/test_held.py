@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.archive.ports import StorageError
-from isocenter.storage.files import SystemFiles
-from isocenter.storage.filesystem import Durability, FileStore, open_file_store
-from isocenter.storage.held import BLOCK_BYTES, BUFFER_BYTES, SMALL_BYTES, BufferPool, Held
+from isocenter.storage.objects.files.buffers import (
+    BLOCK_BYTES,
+    BUFFER_BYTES,
+    SMALL_BYTES,
+    BufferPool,
+    Held,
+)
+from isocenter.storage.objects.files.file_system import SystemFiles
+from isocenter.storage.objects.files.store import Durability, FileStore, open_file_store
 
 KEY = "study/series/instance"
 #: Each border, and one byte to both sides.

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from isocenter.services.archive.ports import Index
-from isocenter.storage.memory_index import MemoryIndex
+from isocenter.storage.database.index.memory import MemoryIndex
 from storage.index_contract import IndexContract, IndexFactory
 
 

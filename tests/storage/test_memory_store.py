@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from isocenter.services.archive.ports import ObjectStore, StorageError
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.objects.memory import MemoryStore
 from storage.store_contract import KEY, StoreContract, all_keys, content, put
 
 

@@ -10,9 +10,10 @@ import pytest
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Match, Query, SingleValue, WildCard
 from isocenter.services.archive.ports import IndexStatistics
-from isocenter.storage import migrations, open_sqlite_index
-from isocenter.storage.query_sql import is_irregular, key_text
-from isocenter.storage.sqlite_index import SqliteIndex
+from isocenter.storage import open_sqlite_index
+from isocenter.storage.database.index.index import SqliteIndex
+from isocenter.storage.database.index.query import is_irregular, key_text
+from isocenter.storage.database.sqlite import schema as migrations
 from storage.index_contract import BY_KEYWORD, find, found, instances, make_record, query, tag
 
 #: Before statements were kept apart from what they are about.

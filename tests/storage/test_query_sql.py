@@ -25,8 +25,9 @@ from isocenter.services.archive.index.query import (
 )
 from isocenter.services.archive.ports import Added, Index, InstanceRecord
 from isocenter.storage import open_sqlite_index
-from isocenter.storage.memory_index import MemoryIndex
-from isocenter.storage.query_sql import (
+from isocenter.storage.database.index.answers import Answers
+from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.database.index.query import (
     MARK,
     MAX_GLOB_STARS,
     MatchingConnection,
@@ -36,8 +37,7 @@ from isocenter.storage.query_sql import (
     is_irregular,
     key_text,
 )
-from isocenter.storage.sqlite_answers import Answers
-from isocenter.storage.sqlite_connection import connect
+from isocenter.storage.database.sqlite.connection import connect
 
 PATIENT_ID, PATIENT_NAME = BY_TAG[0x00100020], BY_TAG[0x00100010]
 STUDY_UID, STUDY_DATE, STUDY_TIME = BY_TAG[0x0020000D], BY_TAG[0x00080020], BY_TAG[0x00080030]

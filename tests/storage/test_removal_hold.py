@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isocenter.storage.filesystem import open_file_store
-from isocenter.storage.removal_hold import RemovalHold
+from isocenter.storage.objects.files.removal_hold import RemovalHold
+from isocenter.storage.objects.files.store import open_file_store
 
 KEY = "1.2/1.2.3/1.2.3.4.dcm"
 

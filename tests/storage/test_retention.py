@@ -12,8 +12,8 @@ import pytest
 from isocenter.services.archive.deletion.holds import StudyHold
 from isocenter.services.archive.ports import InstanceRecord
 from isocenter.services.archive.retention.rules import RetentionRule
-from isocenter.storage.retention import SqliteHolds, SqliteRetention
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.retention import SqliteHolds, SqliteRetention
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()
 DAY = 86_400.0

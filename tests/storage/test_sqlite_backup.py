@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from isocenter.services.archive.ports import StorageError
-from isocenter.storage.migrations import LATEST_VERSION
-from isocenter.storage.sqlite_backup import IndexFile
-from isocenter.storage.sqlite_connection import connect, create_database
+from isocenter.storage.database.sqlite.backup import IndexFile
+from isocenter.storage.database.sqlite.connection import connect, create_database
+from isocenter.storage.database.sqlite.schema import LATEST_VERSION
 
 COLUMNS = """sop_instance_uid, series_pk, irregular, sop_class_uid, instance_number, image_type,
 acquisition_date, acquisition_time, content_date, content_time, number_of_frames, "rows",

@@ -34,10 +34,11 @@ from isocenter.services.archive.ports import (
     StorageError,
     StoredInstance,
 )
-from isocenter.storage import migrations, open_sqlite_index
-from isocenter.storage.query_sql import STATED, STORED_IN, key_column
-from isocenter.storage.sqlite_connection import connect
-from isocenter.storage.sqlite_index import BLOCK_ROWS, SqliteIndex
+from isocenter.storage import open_sqlite_index
+from isocenter.storage.database.index.index import BLOCK_ROWS, SqliteIndex
+from isocenter.storage.database.index.query import STATED, STORED_IN, key_column
+from isocenter.storage.database.sqlite import schema as migrations
+from isocenter.storage.database.sqlite.connection import connect
 from storage.index_contract import IndexContract, IndexFactory
 
 #: Nothing here takes a second; what takes this long hangs.

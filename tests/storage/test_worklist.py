@@ -26,10 +26,10 @@ from isocenter.services.service_classes.worklist.entry import (
 )
 from isocenter.services.service_classes.worklist.query_keys import Keys, parse_keys
 from isocenter.services.service_classes.worklist.retention import tidy
-from isocenter.storage import worklist as worklist_module
-from isocenter.storage.mpps_steps import SqliteSteps
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
-from isocenter.storage.worklist import SqliteWorklist, following
+from isocenter.storage.database import worklist as worklist_module
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.performed_steps import SqliteSteps
+from isocenter.storage.database.worklist import SqliteWorklist, following
 from services.worklist.samples import entry
 
 ALL = tuple(EntryState)

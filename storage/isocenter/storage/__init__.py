@@ -1,5 +1,5 @@
 """Where objects and their index are kept: adapters for the ports of `isocenter.services.archive.ports`."""
 
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
 
 __all__ = ["SqliteIndex", "open_sqlite_index"]

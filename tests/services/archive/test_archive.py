@@ -39,8 +39,8 @@ from isocenter.services.archive.archive import (
 from isocenter.services.archive.object_keys import NamingScheme, distinct_key
 from isocenter.services.archive.ports import DuplicatePolicy, StorageError
 from isocenter.services.dicom.uids import UidRule
-from isocenter.storage.filesystem import open_file_store
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.objects.files.store import open_file_store
+from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import (
     BAD_UIDS,
     CT,

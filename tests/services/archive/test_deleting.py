@@ -28,12 +28,12 @@ from isocenter.services.archive.verification import reindex, verify
 from isocenter.services.security.access.permissions import Action, Resource
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.events.study_completion import CompletionRules
-from isocenter.storage.commitment_transactions import SqliteCommitments
-from isocenter.storage.filesystem import open_file_store
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
-from isocenter.storage.study_completion import EventWriter
-from isocenter.storage.trash import SqliteTrash
-from isocenter.storage.trash_folder import TrashFolder
+from isocenter.storage.database.commitments import SqliteCommitments
+from isocenter.storage.database.events.open_studies import EventWriter
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.trash import SqliteTrash
+from isocenter.storage.objects.files.store import open_file_store
+from isocenter.storage.objects.files.trash import TrashFolder
 from services.archive_support import (
     CT,
     STUDY,

@@ -41,9 +41,9 @@ from isocenter.services.archive.verification import (
 from isocenter.services.dicom.file_recognition import HEAD_BYTES
 from isocenter.services.dicom.uid_registry import MEDIA_STORAGE_DIRECTORY
 from isocenter.storage import open_sqlite_index
-from isocenter.storage.filesystem import open_file_store
-from isocenter.storage.memory_index import MemoryIndex
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.objects.files.store import open_file_store
+from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import (
     CT,
     SERIES,

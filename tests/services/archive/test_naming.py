@@ -15,7 +15,7 @@ from isocenter.services.archive.object_keys import (
     object_key,
     sop_instance_uid_of,
 )
-from isocenter.storage.keys import check_object_key
+from isocenter.storage.objects.keys import check_object_key
 from services.archive_support import BAD_UIDS, ODD_UIDS
 
 

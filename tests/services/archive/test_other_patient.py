@@ -13,8 +13,8 @@ from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import DuplicatePolicy, Index, OtherPatientPolicy
 from isocenter.storage import open_sqlite_index
-from isocenter.storage.memory_index import MemoryIndex
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import STUDY, data_set, keys_of, opened, store, uid
 
 ACCEPT, WARN, REJECT = OtherPatientPolicy

@@ -20,7 +20,7 @@ from isocenter.services.archive.retention.rules import (
 )
 from isocenter.services.archive.retention.service import keep_to
 from isocenter.services.notices import Caller, InstancesSent
-from isocenter.storage.retention import SqliteRetention
+from isocenter.storage.database.retention import SqliteRetention
 from services.archive.test_deleting import ask_for_commitment, events, place, queue, write
 from services.archive_support import data_set, store, uid
 from support.clocks import patient_clock

@@ -16,8 +16,8 @@ from isocenter.services.archive.file_import import import_directory
 from isocenter.services.archive.scrubber import SECONDS_A_DAY, Pass, scrub
 from isocenter.services.notices import Notice, Notices, ObjectDamaged
 from isocenter.services.system.exclusive_task import LOOK_SECONDS, on_duty
-from isocenter.storage.filesystem import open_file_store
-from isocenter.storage.memory_index import MemoryIndex
+from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.objects.files.store import open_file_store
 from support.clocks import patient_clock
 from support.studies import write_studies
 

@@ -36,7 +36,7 @@ from isocenter.engine.uid import (
 from isocenter.services.archive.archive import Archive, StoreError
 from isocenter.services.archive.verification import reindex, verify
 from isocenter.services.dicom.objects import DicomObject
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, SERIES, STUDY, data_set, data_set_of, opened, store, uid
 
 ENCODINGS = {

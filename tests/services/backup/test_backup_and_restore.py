@@ -502,7 +502,7 @@ def test_what_is_deleted_and_purged_while_a_backup_is_made_is_in_it(
 ) -> None:
     where = ("--data-dir", str(site.data_dir))
     assert site.call("delete", "--instance", uid(1), "--reason", "before", "--yes", *where)[0] == 0
-    from isocenter.storage.sqlite_backup import IndexFile
+    from isocenter.storage.database.sqlite.backup import IndexFile
 
     copied = IndexFile.copy_to
 

@@ -16,8 +16,8 @@ from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.diagnostics.doctor.capacity import judge_room
 from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.settings.loading import Settings, load_settings
-from isocenter.storage.looking import look_at_room
-from isocenter.storage.sqlite_index import open_sqlite_index
+from isocenter.storage.database.index.index import open_sqlite_index
+from isocenter.storage.inspection import look_at_room
 from storage.test_retention import DAY, NOW, add
 
 GIB = 1 << 30

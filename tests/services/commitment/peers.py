@@ -20,9 +20,9 @@ from isocenter.services.service_classes.commitment.scp import StorageCommitment
 from isocenter.services.service_classes.commitment.scu import CONTEXTS, CommitmentResults
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.service_classes.normalized.report_delivery import Reporter, RetryPolicy
-from isocenter.storage.commitment_transactions import SqliteCommitments
-from isocenter.storage.event_reports import SqliteReports
-from isocenter.storage.sqlite_index import SqliteIndex
+from isocenter.storage.database.commitments import SqliteCommitments
+from isocenter.storage.database.event_reports import SqliteReports
+from isocenter.storage.database.index.index import SqliteIndex
 from services.archive_support import CT, uid
 from support.serving import port_of, serving
 

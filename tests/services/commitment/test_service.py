@@ -47,11 +47,11 @@ from isocenter.services.service_classes.normalized.report_delivery import (
     FIRST_RETRY_SECONDS,
     RetryPolicy,
 )
-from isocenter.storage.commitment_transactions import SqliteCommitments
-from isocenter.storage.event_reports import SqliteReports, release_claims
-from isocenter.storage.filesystem import open_file_store
-from isocenter.storage.memory_store import MemoryStore
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.commitments import SqliteCommitments
+from isocenter.storage.database.event_reports import SqliteReports, release_claims
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.objects.files.store import open_file_store
+from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, opened, store, uid
 from services.commitment.peers import (
     MODALITY,

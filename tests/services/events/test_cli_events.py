@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from isocenter.services.cli import main
-from isocenter.storage.sqlite_index import open_sqlite_index
-from isocenter.storage.study_completion import EventWriter
+from isocenter.storage.database.events.open_studies import EventWriter
+from isocenter.storage.database.index.index import open_sqlite_index
 from services.events.test_delivery import KINDS, Site
 from storage.test_events import RULES, STUDY, record
 

@@ -24,10 +24,10 @@ from isocenter.services.workflow.events.delivery import (
     retry_in,
 )
 from isocenter.services.workflow.events.event import Event, Kind
-from isocenter.storage.event_desk import EventDesk
-from isocenter.storage.events import SqliteOutbox, insert_events
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
-from isocenter.storage.sqlite_records import transaction
+from isocenter.storage.database.events.event_log import EventDesk
+from isocenter.storage.database.events.outbox import SqliteOutbox, insert_events
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.index.records import transaction
 from services.commitment.peers import Clock
 from services.events.hooks import Hook, webhook
 from services.events.samples import complete_study, opened_study

@@ -31,10 +31,10 @@ from isocenter.services.workflow.events.event import StoredEvent
 from isocenter.services.workflow.events.service import EventKeeping
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.events.targets import ConsumerError
-from isocenter.storage.event_desk import EventDesk, EventSelection
-from isocenter.storage.events import SqliteOutbox
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
-from isocenter.storage.study_completion import EventWriter, SqliteOpenStudies
+from isocenter.storage.database.events.event_log import EventDesk, EventSelection
+from isocenter.storage.database.events.open_studies import EventWriter, SqliteOpenStudies
+from isocenter.storage.database.events.outbox import SqliteOutbox
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
 from services.commitment.peers import Clock
 from services.events.hooks import webhook
 from storage.test_events import record

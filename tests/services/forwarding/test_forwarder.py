@@ -49,9 +49,9 @@ from isocenter.services.workflow.forwarding.batch import SendingParts, SendOptio
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
 from isocenter.services.workflow.forwarding.ports import ForwardRow, RetryPolicy
 from isocenter.storage import open_sqlite_index
-from isocenter.storage.forwarding import SqliteForwards
-from isocenter.storage.memory_store import MemoryStore
-from isocenter.storage.sqlite_index import SqliteIndex
+from isocenter.storage.database.forwarding.queue import SqliteForwards
+from isocenter.storage.database.index.index import SqliteIndex
+from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, STUDY, data_set, keys_of, store, uid
 from support.ports import free_port
 from support.serving import Scripted, port_of, serving

@@ -26,8 +26,8 @@ from isocenter.services.service_classes.worklist.entry import (
     StoredEntry,
     Worklist,
 )
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
-from isocenter.storage.worklist import SqliteWorklist
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.worklist import SqliteWorklist
 from services.hl7.samples import OMI, ORM, changed, without
 
 CT = EntryKey("SPS1", "A1001")

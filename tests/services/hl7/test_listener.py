@@ -25,8 +25,8 @@ from isocenter.services.net.peer_log import Complaints
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.notices import ConnectionRefused, Notice, Notices, Refusal
 from isocenter.services.security.certificates.authority import CertificateAuthority
-from isocenter.storage.sqlite_index import open_sqlite_index
-from isocenter.storage.worklist import SqliteWorklist
+from isocenter.storage.database.index.index import open_sqlite_index
+from isocenter.storage.database.worklist import SqliteWorklist
 from services.hl7.samples import OMI, ORM, changed
 
 #: Of a wait that a test expects to end.

@@ -15,8 +15,8 @@ import trio.testing
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import IndexStatistics, StorageError
 from isocenter.services.monitoring.health import CACHE_SECONDS, LOOK_SECONDS, Health, Level
-from isocenter.storage.memory_index import MemoryIndex
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.objects.memory import MemoryStore
 from support.clocks import patient_clock
 from support.serving import serving
 

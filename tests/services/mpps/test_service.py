@@ -41,9 +41,9 @@ from isocenter.services.service_classes.mpps.performed_step import (
 from isocenter.services.service_classes.mpps.scp import PerformedSteps, retrieve_steps
 from isocenter.services.service_classes.mpps.scu import CONTEXTS, create_step, get_step, set_step
 from isocenter.services.service_classes.normalized.operations import get_attributes
-from isocenter.storage.event_reports import SqliteReports
-from isocenter.storage.mpps_steps import SqliteSteps
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.event_reports import SqliteReports
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.performed_steps import SqliteSteps
 from services.mpps.samples import UID, begun, ended
 from support.outcomes import outcome
 from support.serving import port_of, serving

@@ -38,7 +38,7 @@ from isocenter.services.service_classes.query_retrieve.get_scp import Get
 from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 from isocenter.services.service_classes.query_retrieve.move_scp import Move
 from isocenter.services.service_classes.storage.scu import PATIENCE
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, STUDY, data_set, opened, store, uid
 from support.outcomes import outcome
 from support.serving import Scripted, port_of, serving

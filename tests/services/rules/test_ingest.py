@@ -36,9 +36,9 @@ from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.archive.verification import reindex, verify
 from isocenter.services.service_classes.storage.scp import Storage
 from isocenter.services.settings.rules import parse_rule
-from isocenter.storage.filesystem import open_file_store
-from isocenter.storage.memory_index import MemoryIndex
-from isocenter.storage.memory_store import MemoryStore
+from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.objects.files.store import open_file_store
+from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import (
     CT,
     SERIES,

@@ -17,8 +17,8 @@ from isocenter.services.service_classes.worklist import watched_folder as watchi
 from isocenter.services.service_classes.worklist.entry import Entry, EntryState, Put
 from isocenter.services.service_classes.worklist.query_keys import Keys
 from isocenter.services.service_classes.worklist.watched_folder import WatchedFolder, watch
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
-from isocenter.storage.worklist import SqliteWorklist
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.worklist import SqliteWorklist
 from services.worklist.samples import entry, order
 from services.worklist.test_dump import ENTRY
 

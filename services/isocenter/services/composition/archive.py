@@ -18,21 +18,21 @@ from isocenter.services.archive.ports import DuplicatePolicy, Index, ObjectStore
 from isocenter.services.security.audit.deletion_messages import recorder_of
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
-from isocenter.storage.event_reports import release_claims
-from isocenter.storage.filesystem import FileStore, open_file_store
-from isocenter.storage.forwarding import SqliteForwards
-from isocenter.storage.forwarding_records import release_forward_claims
-from isocenter.storage.index_copies import (
+from isocenter.storage.database.event_reports import release_claims
+from isocenter.storage.database.events.open_studies import EventWriter
+from isocenter.storage.database.forwarding.queue import SqliteForwards
+from isocenter.storage.database.forwarding.records import release_forward_claims
+from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.sqlite.index_copies import (
     copy_before_migration,
     hint_for_older_program,
     remove_old_copies,
 )
-from isocenter.storage.memory_store import MemoryStore
-from isocenter.storage.migrations import NewerIndexError
-from isocenter.storage.sqlite_index import SqliteIndex, open_sqlite_index
-from isocenter.storage.study_completion import EventWriter
-from isocenter.storage.trash import SqliteTrash
-from isocenter.storage.trash_folder import TrashFolder
+from isocenter.storage.database.sqlite.schema import NewerIndexError
+from isocenter.storage.database.trash import SqliteTrash
+from isocenter.storage.objects.files.store import FileStore, open_file_store
+from isocenter.storage.objects.files.trash import TrashFolder
+from isocenter.storage.objects.memory import MemoryStore
 
 log = logging.getLogger("isocenter.server")
 

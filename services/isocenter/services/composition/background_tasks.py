@@ -19,8 +19,8 @@ from isocenter.services.notices import Notices
 from isocenter.services.service_classes.worklist.retention import tidy
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.exclusive_task import on_duty
-from isocenter.storage.retention import SqliteRetention
-from isocenter.storage.sqlite_index import SqliteIndex
+from isocenter.storage.database.index.index import SqliteIndex
+from isocenter.storage.database.retention import SqliteRetention
 
 
 async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> None:

@@ -12,9 +12,9 @@ from isocenter.services.archive.backup.restoration import Place
 from isocenter.services.archive.backup.source import Source
 from isocenter.services.composition.audit import audit_folder
 from isocenter.services.settings.loading import SETTINGS, Settings, show
-from isocenter.storage.filesystem import open_file_store
-from isocenter.storage.removal_hold import RemovalHold
-from isocenter.storage.sqlite_backup import IndexFile
+from isocenter.storage.database.sqlite.backup import IndexFile
+from isocenter.storage.objects.files.removal_hold import RemovalHold
+from isocenter.storage.objects.files.store import open_file_store
 
 __all__ = ["IndexFile", "backup_source_of", "locked_for_restore", "restore_place_of"]
 

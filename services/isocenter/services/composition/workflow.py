@@ -35,16 +35,16 @@ from isocenter.services.workflow.forwarding.batch import SendingParts, SendOptio
 from isocenter.services.workflow.forwarding.commitment import CommitmentAsker, CommitmentReports
 from isocenter.services.workflow.forwarding.forwarder import Forwarder
 from isocenter.services.workflow.forwarding.ports import RetryPolicy as ForwardPolicy
-from isocenter.storage.commitment_transactions import SqliteCommitments
-from isocenter.storage.event_reports import SqliteReports
-from isocenter.storage.events import SqliteOutbox
-from isocenter.storage.forwarding import SqliteForwards
-from isocenter.storage.mpps_steps import Beside as BesideStep
-from isocenter.storage.mpps_steps import SqliteSteps
-from isocenter.storage.sqlite_index import SqliteIndex
-from isocenter.storage.study_completion import EventWriter, SqliteOpenStudies
-from isocenter.storage.worklist import Beside as BesideEntry
-from isocenter.storage.worklist import SqliteWorklist, following, tell_change
+from isocenter.storage.database.commitments import SqliteCommitments
+from isocenter.storage.database.event_reports import SqliteReports
+from isocenter.storage.database.events.open_studies import EventWriter, SqliteOpenStudies
+from isocenter.storage.database.events.outbox import SqliteOutbox
+from isocenter.storage.database.forwarding.queue import SqliteForwards
+from isocenter.storage.database.index.index import SqliteIndex
+from isocenter.storage.database.performed_steps import Beside as BesideStep
+from isocenter.storage.database.performed_steps import SqliteSteps
+from isocenter.storage.database.worklist import Beside as BesideEntry
+from isocenter.storage.database.worklist import SqliteWorklist, following, tell_change
 
 if TYPE_CHECKING:
     from isocenter.services.integration.hl7.listener import OrderListener

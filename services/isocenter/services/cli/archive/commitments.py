@@ -22,7 +22,7 @@ from isocenter.services.service_classes.commitment.transaction import (
     result_of,
 )
 from isocenter.services.settings.loading import Settings
-from isocenter.storage.commitment_transactions import SqliteCommitments, TransactionRow
+from isocenter.storage.database.commitments import SqliteCommitments, TransactionRow
 
 DESCRIPTION: Final = "The storage commitments that the archive was asked for."
 EXAMPLES: Final = """\

@@ -9,7 +9,7 @@ from datetime import datetime
 from isocenter.services import composition
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.settings.loading import Settings
-from isocenter.storage.sqlite_index import SqliteIndex
+from isocenter.storage.database.index.index import SqliteIndex
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.events.event import Kind, StoredEvent
-from isocenter.storage.event_desk import (
+from isocenter.storage.database.events.event_log import (
     ConsumerRow,
     EventDesk,
     EventSelection,

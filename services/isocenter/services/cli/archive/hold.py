@@ -19,7 +19,7 @@ from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import here_of
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.settings.loading import Settings
-from isocenter.storage.retention import SqliteHolds
+from isocenter.storage.database.retention import SqliteHolds
 
 DESCRIPTION: Final = """\
 Hold studies: neither isocenter delete, not even with --force, nor a rule of retention deletes any

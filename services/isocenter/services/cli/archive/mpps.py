@@ -22,7 +22,7 @@ from isocenter.services.cli.support.options import UsageError, add_output_option
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.service_classes.mpps.performed_step import StepState
 from isocenter.services.settings.loading import Settings
-from isocenter.storage.mpps_steps import SqliteSteps, StepRow
+from isocenter.storage.database.performed_steps import SqliteSteps, StepRow
 
 DESCRIPTION: Final = "The modality performed procedure steps that the archive was told of."
 EXAMPLES: Final = """\

@@ -16,7 +16,7 @@ from isocenter.services.cli.support.options import UsageError, add_output_option
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.forwarding.ports import DestinationRow, ForwardRow, ForwardState
-from isocenter.storage.forwarding import SqliteForwards
+from isocenter.storage.database.forwarding.queue import SqliteForwards
 
 DESCRIPTION: Final = "Objects that rules send on to other peers, and what became of them."
 EXAMPLES: Final = """\

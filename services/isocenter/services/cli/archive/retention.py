@@ -19,7 +19,7 @@ from isocenter.services.cli.support.match_output import prepare_stdout, print_ta
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.settings.loading import Settings
-from isocenter.storage.retention import SqliteRetention
+from isocenter.storage.database.retention import SqliteRetention
 
 DESCRIPTION: Final = """\
 Rules of retention ([[retention]] in the configuration): which studies are past their time now,

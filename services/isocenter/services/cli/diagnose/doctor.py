@@ -46,7 +46,7 @@ from isocenter.services.settings.loading import (
     load_settings,
     overrides_from,
 )
-from isocenter.storage.looking import look, look_at_room
+from isocenter.storage.inspection import look, look_at_room
 
 DESCRIPTION: Final = """\
 Find out what is wrong.  Without a peer: the installation of the archive here, from its

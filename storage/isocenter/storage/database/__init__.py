@@ -1,0 +1,1 @@
+"""database: one sentence to be written."""

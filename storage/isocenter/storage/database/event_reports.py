@@ -1,0 +1,159 @@
+"""Event reports in the index database: `isocenter.services.service_classes.normalized.ports.ReportQueue`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from time import time
+from typing import Final
+
+import orjson
+
+from isocenter.services.service_classes.normalized.ports import ClaimedReport, NewReport
+from isocenter.storage.database.index.index import SqliteIndex
+from isocenter.storage.database.index.records import transaction
+
+_DUE: Final = """
+    FROM event_report
+    WHERE state = 'due' AND due_at <= :now AND claimed_until <= :now
+      AND destination NOT IN (SELECT value FROM json_each(:not_for))
+"""
+#: A fault is a line of text; peers' words are in it.
+_FAULT_LENGTH: Final = 500
+
+
+def insert_report(
+    connection: sqlite3.Connection,
+    report: NewReport,
+    now: float,
+    *,
+    worker: str = "",
+    claim_seconds: float = 0.0,
+) -> ClaimedReport:
+    """Queue *report* within the caller's transaction, claimed by *worker* if it wants it."""
+    cursor = connection.execute(
+        "INSERT INTO event_report (destination, calling_ae_title, sop_class_uid, "
+        "sop_instance_uid, event_type, transaction_uid, data_set, state, created_at, due_at, "
+        "claimed_by, claimed_until) VALUES (?, ?, ?, ?, ?, ?, ?, 'due', ?, ?, ?, ?)",
+        (
+            report.destination,
+            report.calling_ae_title,
+            report.sop_class_uid,
+            report.sop_instance_uid,
+            report.event_type,
+            report.transaction_uid,
+            report.data_set,
+            now,
+            now,
+            worker,
+            now + claim_seconds,
+        ),
+    )
+    assert cursor.lastrowid is not None
+    return ClaimedReport(number=cursor.lastrowid, report=report, attempts=0, created_at=now)
+
+
+def release_claims(connection: sqlite3.Connection) -> None:
+    """No process works on the database: what earlier ones had claimed is free."""
+    with transaction(connection):
+        connection.execute("UPDATE event_report SET claimed_until = 0 WHERE state = 'due'")
+        connection.execute("UPDATE commitment SET claimed_until = 0 WHERE state = 'pending'")
+
+
+class SqliteReports:
+    """See `isocenter.services.service_classes.normalized.ports.ReportQueue`.
+
+    Args:
+        now: seconds since 1970.
+    """
+
+    def __init__(self, index: SqliteIndex, *, now: Callable[[], float] = time) -> None:
+        self._index = index
+        self._now = now
+
+    async def claim(
+        self, worker: str, seconds: float, limit: int, *, not_for: Collection[str] = ()
+    ) -> Sequence[ClaimedReport]:
+        """See `ReportQueue.claim`; costs no write when nothing is due."""
+        values = {
+            "now": self._now(),
+            "not_for": orjson.dumps(list(not_for)).decode(),
+            "limit": limit,
+            "worker": worker,
+            "seconds": seconds,
+        }
+        if not await self._index.read(_is_due, values):
+            return ()
+        return await self._index.write(_claim, values)
+
+    async def delivered(self, number: int) -> None:
+        """See `ReportQueue.delivered`; the data set is not needed any more."""
+        await self._index.write(
+            _execute,
+            "UPDATE event_report SET state = 'delivered', ended_at = ?, attempts = attempts + 1, "
+            "last_fault = '', data_set = x'' WHERE report_pk = ? AND state = 'due'",
+            (self._now(), number),
+        )
+
+    async def failed(self, number: int, fault: str, retry_in: float | None) -> None:
+        """See `ReportQueue.failed`."""
+        now = self._now()
+        if retry_in is None:
+            state, ended_at, due_at = "given up", now, now
+        else:
+            state, ended_at, due_at = "due", None, now + retry_in
+        await self._index.write(
+            _execute,
+            "UPDATE event_report SET state = ?, ended_at = ?, due_at = ?, claimed_until = 0, "
+            "attempts = attempts + 1, last_fault = ? WHERE report_pk = ? AND state = 'due'",
+            (state, ended_at, due_at, fault[:_FAULT_LENGTH], number),
+        )
+
+    async def release(self, number: int) -> None:
+        """See `ReportQueue.release`."""
+        await self._index.write(
+            _execute,
+            "UPDATE event_report SET claimed_until = 0 WHERE report_pk = ? AND state = 'due'",
+            (number,),
+        )
+
+
+def _is_due(connection: sqlite3.Connection, values: dict[str, object]) -> bool:
+    return connection.execute(f"SELECT 1 {_DUE} LIMIT 1", values).fetchone() is not None
+
+
+def _claim(connection: sqlite3.Connection, values: dict[str, object]) -> list[ClaimedReport]:
+    with transaction(connection):
+        rows = connection.execute(
+            f"SELECT report_pk, destination, calling_ae_title, sop_class_uid, sop_instance_uid, "
+            f"event_type, transaction_uid, data_set, attempts, created_at {_DUE} "
+            "ORDER BY report_pk LIMIT :limit",
+            values,
+        ).fetchall()
+        connection.execute(
+            "UPDATE event_report SET claimed_by = :worker, claimed_until = :now + :seconds "
+            "WHERE report_pk IN (SELECT value FROM json_each(:keys))",
+            values | {"keys": orjson.dumps([row[0] for row in rows]).decode()},
+        )
+    return [
+        ClaimedReport(
+            number=row[0],
+            report=NewReport(
+                destination=row[1],
+                calling_ae_title=row[2],
+                sop_class_uid=row[3],
+                sop_instance_uid=row[4],
+                event_type=row[5],
+                transaction_uid=row[6],
+                data_set=row[7],
+            ),
+            attempts=row[8],
+            created_at=row[9],
+        )
+        for row in rows
+    ]
+
+
+def _execute(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> None:
+    with transaction(connection):
+        connection.execute(statement, values)

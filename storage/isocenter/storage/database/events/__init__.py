@@ -1,0 +1,1 @@
+"""events: one sentence to be written."""

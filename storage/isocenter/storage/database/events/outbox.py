@@ -1,0 +1,446 @@
+"""Events in the index database: written beside what they tell, and read for their consumers.
+
+`insert_events` is for whoever writes something that others are to hear of: it takes part in the
+caller's transaction.  `SqliteOutbox` is the port of `isocenter.services.workflow.events.ports`.
+"""
+
+# ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import asdict
+from time import time
+from typing import Any, Final
+
+import orjson
+
+from isocenter.services.workflow.events.event import Event, Incident, StoredEvent
+from isocenter.services.workflow.events.ports import Lane
+from isocenter.storage.database.index.index import SqliteIndex
+from isocenter.storage.database.index.query import sound
+from isocenter.storage.database.index.records import transaction
+
+#: Events that are put into lanes in one transaction.
+_ROUTED: Final = 2_000
+#: A backlog is counted up to this.
+MOST_COUNTED: Final = 10_000
+#: Events that are forgotten in one transaction.
+_TRIMMED: Final = 1_000
+#: More than any `Consumer.longest_retry`.
+_LONGEST_RETRY_SECONDS: Final = 2 * 86_400.0
+#: A fault is a line of text.
+_FAULT_LENGTH: Final = 500
+
+EVENT_COLUMNS: Final = "event_pk, kind, at, study_instance_uid, body"
+OF_KINDS: Final = "kind IN (SELECT value FROM json_each(:kinds))"
+_POSITION: Final = "(SELECT position FROM event_consumer WHERE name = :consumer)"
+
+
+def insert_event(connection: sqlite3.Connection, event: Event, now: float) -> None:
+    """Write *event* in the caller's transaction; *now*: seconds since 1970."""
+    insert_events(connection, (event,), now)
+
+
+def insert_events(connection: sqlite3.Connection, events: Iterable[Event], now: float) -> None:
+    """Write *events*, in their order, in the caller's transaction."""
+    connection.executemany(
+        "INSERT INTO event (kind, at, study_instance_uid, body) VALUES (?, ?, ?, ?)",
+        [(each.kind.value, now, each.study_instance_uid, _body(each)) for each in events],
+    )
+
+
+def _body(event: Event) -> str:
+    try:
+        return orjson.dumps(event).decode()
+    except TypeError:
+        # A lone surrogate in a text of a peer: it must not keep an object from being stored.
+        return orjson.dumps(_sound(asdict(event))).decode()
+
+
+def _sound(value: Any) -> Any:
+    match value:
+        case str():
+            return sound(value)
+        case dict():
+            return {key: _sound(item) for key, item in value.items()}
+        case tuple():
+            return [_sound(item) for item in value]
+        case _:
+            return value
+
+
+class SqliteOutbox:
+    """See `isocenter.services.workflow.events.ports.Outbox`.
+
+    Args:
+        now: seconds since 1970.
+    """
+
+    def __init__(self, index: SqliteIndex, *, now: Callable[[], float] = time) -> None:
+        self._index = index
+        self._now = now
+
+    async def begin(self, consumers: Collection[str]) -> None:
+        """See `Outbox.begin`."""
+        known = await self._index.read(_known_consumers)
+        if not known.issuperset(consumers):
+            await self._index.write(_begin, sorted(consumers))
+
+    async def write(self, events: Sequence[Incident]) -> None:
+        """See `Outbox.write`."""
+        await self._index.write(_write, events, self._now())
+
+    async def route(self, consumer: str, kinds: Sequence[str], position: int) -> int:
+        """See `Outbox.route`; costs no write when there is nothing for the consumer."""
+        reached, is_wanted = await self._index.read(_look_behind, position, json_list(kinds))
+        if not is_wanted:
+            return reached
+        values = {"consumer": consumer, "kinds": json_list(kinds), "now": self._now()}
+        return await self._index.write(_route, values)
+
+    async def position(self, consumer: str) -> int:
+        """See `Outbox.position`."""
+        return await self._index.read(_position, consumer)
+
+    async def settle(self, consumer: str, position: int) -> None:
+        """See `Outbox.settle`."""
+        await self._index.write(
+            _execute,
+            "UPDATE event_consumer SET position = max(position, ?) WHERE name = ?",
+            (position, consumer),
+        )
+
+    async def lanes(
+        self, consumer: str, limit: int, *, failing: bool, not_for: Collection[str]
+    ) -> Sequence[Lane]:
+        """See `Outbox.lanes`."""
+        values = {
+            "consumer": consumer,
+            "now": self._now(),
+            "not_for": json_list(not_for),
+            "limit": limit,
+        }
+        return await self._index.read(_lanes, values, failing)
+
+    async def waiting(
+        self, consumer: str, kinds: Sequence[str], lane: Lane, limit: int
+    ) -> Sequence[StoredEvent]:
+        """See `Outbox.waiting`."""
+        values = {
+            "consumer": consumer,
+            "kinds": json_list(kinds),
+            "study": lane.study_instance_uid,
+            "from_event": lane.from_event,
+            "limit": limit,
+        }
+        return await self._index.read(_waiting, values)
+
+    async def advance(
+        self, consumer: str, kinds: Sequence[str], lane: Lane, from_event: int, delivered: int
+    ) -> None:
+        """See `Outbox.advance`."""
+        values = {
+            "consumer": consumer,
+            "kinds": json_list(kinds),
+            "study": lane.study_instance_uid,
+            "expected": lane.from_event,
+            "from_event": from_event,
+            "delivered": delivered,
+            "now": self._now(),
+        }
+        await self._index.write(_advance, values)
+
+    async def failed(
+        self,
+        consumer: str,
+        lane: Lane,
+        event: StoredEvent,
+        fault: str,
+        retry_in: float | None,
+        delivered: int,
+    ) -> None:
+        """See `Outbox.failed`."""
+        attempts = 1 + (lane.attempts if event.number == lane.from_event else 0)
+        values = {
+            "consumer": consumer,
+            "study": lane.study_instance_uid,
+            "expected": lane.from_event,
+            "event": event.number,
+            "kind": event.kind,
+            "attempts": attempts,
+            "fault": fault[:_FAULT_LENGTH],
+            "delivered": delivered,
+            "now": self._now(),
+            "due_at": self._now() + (retry_in or 0.0),
+        }
+        await self._index.write(_failed if retry_in is not None else _gave_up, values)
+
+    async def mend_times(self, consumers: Collection[str]) -> None:
+        """See `Outbox.mend_times`; costs no write when there is nothing to mend."""
+        now = self._now()
+        values = {
+            "consumers": json_list(consumers),
+            "now": now,
+            "ahead": now + _LONGEST_RETRY_SECONDS,
+        }
+        if await self._index.read(_are_ahead, values):
+            await self._index.write(_mend, values)
+
+    async def backlog(self, consumer: str, kinds: Sequence[str]) -> int:
+        """See `Outbox.backlog`."""
+        values = {"consumer": consumer, "kinds": json_list(kinds), "limit": MOST_COUNTED}
+        return await self._index.read(count_backlog, values)
+
+    async def trim(self, consumers: Collection[str], keep_seconds: float) -> int:
+        """See `Outbox.trim`."""
+        values = {
+            "consumers": json_list(consumers),
+            "before": self._now() - keep_seconds,
+            "limit": _TRIMMED,
+        }
+        if not await self._index.read(_is_old, values):
+            return 0
+        # Behind a consumer that takes nothing there may be millions that have to stay.
+        old = await self._index.read(_trimmable, values)
+        return await self._index.write(_trim, {**values, "old": orjson.dumps(old).decode()})
+
+
+def json_list(texts: Collection[str]) -> str:
+    """For ``IN (SELECT value FROM json_each(…))``."""
+    return orjson.dumps(list(texts)).decode()
+
+
+def stored_event(row: tuple[int, str, float, str, str]) -> StoredEvent:
+    """A row of `EVENT_COLUMNS`."""
+    return StoredEvent(
+        number=row[0], kind=row[1], at=row[2], study_instance_uid=row[3], body=row[4]
+    )
+
+
+def _execute(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> None:
+    with transaction(connection):
+        connection.execute(statement, values)
+
+
+def _known_consumers(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM event_consumer")}
+
+
+def last_number(connection: sqlite3.Connection) -> int:
+    """Of the events that there are or were: those that were trimmed count, too."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _begin(connection: sqlite3.Connection, consumers: Sequence[str]) -> None:
+    with transaction(connection):
+        last = last_number(connection)
+        connection.executemany(
+            "INSERT OR IGNORE INTO event_consumer (name, position) VALUES (?, ?)",
+            [(name, last) for name in consumers],
+        )
+
+
+def _write(connection: sqlite3.Connection, events: Sequence[Incident], now: float) -> None:
+    with transaction(connection):
+        insert_events(connection, events, now)
+
+
+def _position(connection: sqlite3.Connection, consumer: str) -> int:
+    row = connection.execute(
+        "SELECT position FROM event_consumer WHERE name = ?", (consumer,)
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _look_behind(connection: sqlite3.Connection, position: int, kinds: str) -> tuple[int, bool]:
+    last = last_number(connection)
+    if last == position:
+        return position, False
+    found = connection.execute(
+        f"SELECT 1 FROM event WHERE event_pk > :position AND event_pk <= :last "
+        f"AND {OF_KINDS} LIMIT 1",
+        {"position": position, "last": last, "kinds": kinds},
+    ).fetchone()
+    return last, found is not None
+
+
+def _route(connection: sqlite3.Connection, values: dict[str, object]) -> int:
+    with transaction(connection):
+        found = connection.execute(
+            f"SELECT event_pk, study_instance_uid FROM event "
+            f"WHERE event_pk > {_POSITION} AND {OF_KINDS} ORDER BY event_pk LIMIT {_ROUTED}",
+            values,
+        ).fetchall()
+        first_of: dict[str, int] = {}
+        for number, study in found:
+            first_of.setdefault(study, number)
+        connection.executemany(
+            "INSERT OR IGNORE INTO event_lane (consumer, study_instance_uid, from_event, due_at) "
+            "VALUES (?, ?, ?, ?)",
+            [(values["consumer"], study, n, values["now"]) for study, n in first_of.items()],
+        )
+        position = found[-1][0] if len(found) == _ROUTED else last_number(connection)
+        connection.execute(
+            "UPDATE event_consumer SET position = max(position, ?) WHERE name = ?",
+            (position, values["consumer"]),
+        )
+    return int(position)
+
+
+def _lanes(connection: sqlite3.Connection, values: dict[str, object], failing: bool) -> list[Lane]:
+    rows = connection.execute(
+        "SELECT study_instance_uid, from_event, attempts, failing_since FROM event_lane "
+        "WHERE consumer = :consumer AND due_at <= :now "
+        "AND study_instance_uid NOT IN (SELECT value FROM json_each(:not_for)) "
+        f"AND attempts {'>' if failing else '='} 0 ORDER BY due_at LIMIT :limit",
+        values,
+    ).fetchall()
+    return [
+        Lane(study_instance_uid=row[0], from_event=row[1], attempts=row[2], failing_since=row[3])
+        for row in rows
+    ]
+
+
+def _waiting(connection: sqlite3.Connection, values: dict[str, object]) -> list[StoredEvent]:
+    rows = connection.execute(
+        f"SELECT {EVENT_COLUMNS} FROM event WHERE study_instance_uid = :study "
+        f"AND event_pk >= :from_event AND event_pk <= {_POSITION} AND {OF_KINDS} "
+        "ORDER BY event_pk LIMIT :limit",
+        values,
+    ).fetchall()
+    return [stored_event(row) for row in rows]
+
+
+#: A lane as whoever worked on it had found it.
+_EXPECTED: Final = "consumer = :consumer AND study_instance_uid = :study AND from_event = :expected"
+_COUNT_DELIVERED: Final = (
+    "UPDATE event_consumer SET delivered = delivered + :delivered, "
+    "delivered_at = CASE WHEN :delivered THEN :now ELSE delivered_at END WHERE name = :consumer"
+)
+
+
+def _advance(connection: sqlite3.Connection, values: dict[str, object]) -> None:
+    with transaction(connection):
+        connection.execute(_COUNT_DELIVERED, values)
+        connection.execute(
+            f"DELETE FROM event_lane WHERE {_EXPECTED} AND NOT EXISTS (SELECT 1 FROM event "
+            f"WHERE study_instance_uid = :study AND event_pk >= :from_event "
+            f"AND event_pk <= {_POSITION} AND {OF_KINDS})",
+            values,
+        )
+        connection.execute(
+            "UPDATE event_lane SET from_event = :from_event, attempts = 0, failing_since = NULL, "
+            f"due_at = :now, last_fault = '' WHERE {_EXPECTED}",
+            values,
+        )
+
+
+def _failed(connection: sqlite3.Connection, values: dict[str, object]) -> None:
+    with transaction(connection):
+        connection.execute(_COUNT_DELIVERED, values)
+        connection.execute(
+            "UPDATE event_lane SET from_event = :event, attempts = :attempts, "
+            "failing_since = CASE WHEN :delivered OR failing_since IS NULL THEN :now "
+            "ELSE failing_since END, "
+            f"due_at = :due_at, last_fault = :fault WHERE {_EXPECTED}",
+            values,
+        )
+        _keep_fault(connection, values)
+
+
+def _gave_up(connection: sqlite3.Connection, values: dict[str, object]) -> None:
+    with transaction(connection):
+        connection.execute(_COUNT_DELIVERED, values)
+        # Should nothing be left behind it, the next look at the lane removes it.
+        moved = connection.execute(
+            "UPDATE event_lane SET from_event = :event + 1, attempts = 0, due_at = :now, "
+            f"last_fault = '' WHERE {_EXPECTED}",
+            values,
+        )
+        if moved.rowcount:
+            connection.execute(
+                "INSERT INTO event_dead (consumer, event_pk, kind, study_instance_uid, attempts, "
+                "given_up_at, fault) VALUES (:consumer, :event, :kind, :study, :attempts, :now, "
+                ":fault)",
+                values,
+            )
+        _keep_fault(connection, values)
+
+
+def _keep_fault(connection: sqlite3.Connection, values: dict[str, object]) -> None:
+    connection.execute(
+        "UPDATE event_consumer SET last_fault = :fault, last_fault_at = :now "
+        "WHERE name = :consumer",
+        values,
+    )
+
+
+#: In a lane that no setting makes wait for so long.
+_AHEAD: Final = "consumer IN (SELECT value FROM json_each(:consumers)) AND due_at > :ahead"
+
+
+def _are_ahead(connection: sqlite3.Connection, values: dict[str, object]) -> bool:
+    row = connection.execute(f"SELECT 1 FROM event_lane WHERE {_AHEAD} LIMIT 1", values)
+    return row.fetchone() is not None
+
+
+def _mend(connection: sqlite3.Connection, values: dict[str, object]) -> None:
+    with transaction(connection):
+        connection.execute(f"UPDATE event_lane SET due_at = :now WHERE {_AHEAD}", values)
+
+
+def count_backlog(connection: sqlite3.Connection, values: dict[str, object]) -> int:
+    """`Outbox.backlog`."""
+    (behind,) = connection.execute(
+        f"SELECT count(*) FROM (SELECT 1 FROM event WHERE event_pk > {_POSITION} AND {OF_KINDS} "
+        "LIMIT :limit)",
+        values,
+    ).fetchone()
+    (in_lanes,) = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM event_lane l JOIN event e "
+        "ON e.study_instance_uid = l.study_instance_uid AND event_pk >= from_event "
+        f"WHERE consumer = :consumer AND event_pk <= {_POSITION} AND {OF_KINDS} LIMIT :limit)",
+        values,
+    ).fetchone()
+    return int(behind + in_lanes)
+
+
+_OLD: Final = "at < :before"
+#: Behind somebody's position, or in somebody's lane.
+_STILL_WANTED: Final = """
+    event_pk > (SELECT coalesce(min(position), event_pk) FROM event_consumer
+                WHERE name IN (SELECT value FROM json_each(:consumers)))
+    OR EXISTS (SELECT 1 FROM event_lane l WHERE l.study_instance_uid = event.study_instance_uid
+               AND l.from_event <= event_pk
+               AND l.consumer IN (SELECT value FROM json_each(:consumers)))
+"""
+
+
+def _is_old(connection: sqlite3.Connection, values: dict[str, object]) -> bool:
+    """The events are in the order of their time, near enough to look at the first alone."""
+    row = connection.execute("SELECT at < :before FROM event ORDER BY event_pk LIMIT 1", values)
+    return bool((row.fetchone() or (0,))[0])
+
+
+def _trimmable(connection: sqlite3.Connection, values: dict[str, object]) -> list[int]:
+    rows = connection.execute(
+        f"SELECT event_pk FROM event WHERE {_OLD} AND NOT ({_STILL_WANTED}) "
+        "ORDER BY event_pk LIMIT :limit",
+        values,
+    )
+    return [number for (number,) in rows]
+
+
+def _trim(connection: sqlite3.Connection, values: dict[str, object]) -> int:
+    with transaction(connection):
+        # Somebody may have asked for a replay since they were looked for.
+        cursor = connection.execute(
+            "DELETE FROM event WHERE event_pk IN (SELECT value FROM json_each(:old)) "
+            f"AND NOT ({_STILL_WANTED})",
+            values,
+        )
+        connection.execute("DELETE FROM event_dead WHERE given_up_at < :before", values)
+    return cursor.rowcount

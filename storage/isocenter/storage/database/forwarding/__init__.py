@@ -1,0 +1,1 @@
+"""forwarding: one sentence to be written."""

@@ -1,0 +1,201 @@
+"""What was forwarded and is to be committed elsewhere (PS3.4 Annex J), and then leaves: what one
+transaction does, as plain functions on a `sqlite3.Connection`.
+
+`isocenter.storage.database.forwarding.queue` calls them on the thread of its index.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import orjson
+
+from isocenter.services.archive.deletion.records import Deletion, DeletionCause
+from isocenter.services.service_classes.commitment.transaction import Reference
+from isocenter.services.workflow.forwarding.ports import ForwardState, RetryPolicy
+from isocenter.storage.database.deletion import BesideDelete, delete_within, promised_to
+from isocenter.storage.database.index.records import transaction
+
+#: What was sent, and what was asked for without an answer; each has an index of its own.
+_TO_BE_COMMITTED: Final = """
+    SELECT forward_pk, sop_class_uid, sop_instance_uid FROM (
+        SELECT * FROM forward INDEXED BY forward_sent
+        WHERE state = 'sent' AND destination = :destination AND due_at <= :now
+        UNION ALL
+        SELECT * FROM forward INDEXED BY forward_asked
+        WHERE state = 'committing' AND destination = :destination AND due_at <= :now
+    ) ORDER BY forward_pk LIMIT :limit
+"""
+GIVE_UP_ASKING: Final = """
+    UPDATE forward SET state = 'failed', ended_at = :now, transaction_uid = '',
+        last_fault = 'the destination has never said whether it commits it'
+    WHERE state = 'committing' AND destination = :destination
+      AND due_at <= :now AND since <= :before
+"""
+#: What nobody else waits for: a dead letter might still be sent.
+DELETABLE: Final = """
+    SELECT forward_pk, sop_instance_uid FROM forward
+    WHERE state = 'deleting' AND NOT EXISTS (
+        SELECT 1 FROM forward AS other WHERE other.sop_instance_uid = forward.sop_instance_uid
+          AND other.state IN ('due', 'sent', 'committing', 'failed'))
+    LIMIT ?
+"""
+#: Whoever promises what we rely on must not rely on us: not the destination, and not ourselves,
+#: should the destination be this archive under another name.
+_PROMISED_BACK: Final = """
+    SELECT forward_pk FROM forward
+    WHERE forward_pk IN (SELECT value FROM json_each(?)) AND EXISTS (
+        SELECT 1 FROM commitment_reference AS promised JOIN commitment USING (commitment_pk)
+        WHERE promised.sop_instance_uid = forward.sop_instance_uid
+          AND ifnull(promised.failure_reason, 0) = 0
+          AND (commitment.requester = forward.destination
+               OR commitment.transaction_uid = forward.transaction_uid))
+"""
+_PROMISED_BACK_FAULT: Final = (
+    "not deleted: this archive has promised the destination to keep it as well"
+)
+_HELD: Final = """
+    SELECT forward_pk FROM forward JOIN study_hold USING (study_instance_uid)
+    WHERE forward_pk IN (SELECT value FROM json_each(?))
+"""
+_HELD_FAULT: Final = "not deleted: its study is held (isocenter hold list)"
+_PROMISED_FAULT: Final = "not deleted: this archive has promised {} to keep it"
+
+
+def begin_commitment(connection: sqlite3.Connection, values: dict[str, object]) -> list[Reference]:
+    """See `ForwardQueue.begin_commitment`."""
+    with transaction(connection):
+        rows = connection.execute(
+            _TO_BE_COMMITTED,
+            values,
+        ).fetchall()
+        connection.execute(
+            "UPDATE forward SET state = 'committing', transaction_uid = :transaction_uid, "
+            "due_at = :now + :wait WHERE forward_pk IN (SELECT value FROM json_each(:keys))",
+            values | {"keys": orjson.dumps([row[0] for row in rows]).decode()},
+        )
+    return [Reference(row[1], row[2]) for row in rows]
+
+
+def _under_transaction(
+    connection: sqlite3.Connection, transaction_uid: str
+) -> list[tuple[int, str, str, int, float]]:
+    """Number, SOP Instance UID, destination, attempts and since of what is asked for."""
+    return connection.execute(
+        "SELECT forward_pk, sop_instance_uid, destination, attempts, since FROM forward "
+        "WHERE transaction_uid = ? AND transaction_uid <> '' AND state = 'committing'",
+        (transaction_uid,),
+    ).fetchall()
+
+
+def _postpone(
+    connection: sqlite3.Connection,
+    row: tuple[int, str, str, int, float],
+    state: ForwardState,
+    fault: str,
+    policy: RetryPolicy,
+    now: float,
+) -> None:
+    """Go back to *state*, later; or give up."""
+    number, _, _, attempts, since = row
+    is_over = now - since >= policy.give_up_after
+    connection.execute(
+        "UPDATE forward SET state = ?, due_at = ?, ended_at = ?, attempts = attempts + 1, "
+        "last_fault = ?, transaction_uid = '', claimed_until = 0 WHERE forward_pk = ?",
+        (
+            ForwardState.FAILED.value if is_over else state.value,
+            now if is_over else now + policy.interval(attempts + 1),
+            now if is_over else None,
+            fault,
+            number,
+        ),
+    )
+
+
+def commitment_not_asked(
+    connection: sqlite3.Connection, uid: str, fault: str, policy: RetryPolicy, now: float
+) -> None:
+    """See `ForwardQueue.commitment_not_asked`."""
+    with transaction(connection):
+        for row in _under_transaction(connection, uid):
+            _postpone(connection, row, ForwardState.SENT, fault, policy, now)
+
+
+def commitment_reported(
+    connection: sqlite3.Connection,
+    uid: str,
+    reporter: str,
+    committed: Sequence[str],
+    faults: Mapping[str, str],
+    policy: RetryPolicy,
+    now: float,
+) -> bool:
+    """See `ForwardQueue.commitment_reported`."""
+    with transaction(connection):
+        rows = [row for row in _under_transaction(connection, uid) if row[2] == reporter]
+        # What is said to be both is not kept.
+        kept = frozenset(committed) - faults.keys()
+        for row in rows:
+            if row[1] in kept:
+                connection.execute(
+                    "UPDATE forward SET state = iif(delete_after, 'deleting', 'done'), "
+                    "ended_at = iif(delete_after, NULL, ?), last_fault = '' WHERE forward_pk = ?",
+                    (now, row[0]),
+                )
+            else:
+                fault = faults.get(row[1], "the destination says nothing of it in its report")
+                _postpone(connection, row, ForwardState.DUE, fault, policy, now)
+    return bool(rows)
+
+
+def delete_committed(
+    connection: sqlite3.Connection,
+    limit: int,
+    *,
+    although_promised: bool,
+    beside: Sequence[BesideDelete],
+    now: float,
+) -> Deletion:
+    """See `ForwardQueue.delete_committed`; the keys stand in ``leaving`` from then on."""
+    with transaction(connection):
+        rows = connection.execute(DELETABLE, (limit,)).fetchall()
+        faults = _promises(connection, rows, although_promised=although_promised)
+        connection.executemany(
+            "UPDATE forward SET state = 'failed', ended_at = ?, last_fault = ? "
+            "WHERE forward_pk = ?",
+            [(now, fault, number) for number, fault in faults.items()],
+        )
+        kept = [row[1] for row in rows if row[0] in faults]
+        rows = [row for row in rows if row[0] not in faults]
+        deletion = delete_within(
+            connection, [row[1] for row in rows], DeletionCause.COMMITTED_ELSEWHERE, beside
+        )
+        keys = {stored.sop_instance_uid: stored.object_key for stored in deletion.instances}
+        connection.executemany(
+            "UPDATE forward SET state = 'done', ended_at = ?, leaving = ? WHERE forward_pk = ?",
+            [(now, keys.get(row[1], ""), row[0]) for row in rows],
+        )
+    return replace(deletion, kept=kept)
+
+
+def _promises(
+    connection: sqlite3.Connection, rows: Sequence[tuple[int, str]], *, although_promised: bool
+) -> dict[int, str]:
+    """Why records of *rows* (number, SOP Instance UID) do not have their object deleted."""
+    faults: dict[int, str] = {}
+    if not although_promised:
+        promised = promised_to(connection, [uid for _, uid in rows])
+        faults = {
+            number: _PROMISED_FAULT.format(", ".join(promised[uid]))
+            for number, uid in rows
+            if uid in promised
+        }
+    numbers = orjson.dumps([number for number, _ in rows]).decode()
+    for (number,) in connection.execute(_PROMISED_BACK, (numbers,)):
+        faults[number] = _PROMISED_BACK_FAULT
+    for (number,) in connection.execute(_HELD, (numbers,)):
+        faults[number] = _HELD_FAULT
+    return faults

@@ -1,0 +1,246 @@
+"""Objects to be forwarded, in the index database: `isocenter.services.workflow.forwarding.ports`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from time import time
+
+import orjson
+
+from isocenter.services.archive.deletion.records import Deletion
+from isocenter.services.archive.ports import Added, InstanceRecord
+from isocenter.services.service_classes.commitment.transaction import Reference
+from isocenter.services.workflow.forwarding.ports import (
+    ClaimedForward,
+    Clock,
+    DestinationRow,
+    ForwardRow,
+    ForwardState,
+    Outcome,
+    RetryPolicy,
+)
+from isocenter.storage.database.deletion import BesideDelete
+from isocenter.storage.database.forwarding import commitment, records
+from isocenter.storage.database.index.index import SqliteIndex
+
+
+class SqliteForwards:
+    """See `isocenter.services.workflow.forwarding.ports.ForwardQueue`.
+
+    Args:
+        beside_delete: called in the transactions that delete, with what they have deleted.
+        although_promised: delete also what this archive has promised others to keep.
+        now: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        index: SqliteIndex,
+        *,
+        beside_delete: Sequence[BesideDelete] = (),
+        although_promised: bool = False,
+        now: Clock = time,
+    ) -> None:
+        self._index = index
+        self._beside_delete = beside_delete
+        self._although_promised = although_promised
+        self._now = now
+
+    def beside_add(
+        self, connection: sqlite3.Connection, added: Sequence[tuple[InstanceRecord, Added]]
+    ) -> None:
+        """For `SqliteIndex.beside_add`: queue what is added, within the transaction that does."""
+        records.queue_added(connection, added, self._now())
+
+    async def due(self, *, not_for: Collection[str] = ()) -> Sequence[str]:
+        """See `ForwardQueue.due`."""
+        return await self._index.read(
+            records.due, self._now(), orjson.dumps(list(not_for)).decode()
+        )
+
+    async def claim(
+        self, worker: str, destination: str, seconds: float, limit: int
+    ) -> Sequence[ClaimedForward]:
+        """See `ForwardQueue.claim`."""
+        values = {
+            "now": self._now(),
+            "destination": destination,
+            "worker": worker,
+            "seconds": seconds,
+        }
+        return await self._index.write(records.claim, values, limit)
+
+    async def renew(self, worker: str, seconds: float) -> None:
+        """See `ForwardQueue.renew`."""
+        now = self._now()
+        await self._index.write(
+            records.execute,
+            "UPDATE forward SET claimed_until = ? "
+            "WHERE state = 'due' AND claimed_by = ? AND claimed_until > 0 AND claimed_until > ?",
+            (now + seconds, worker, now),
+        )
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """See `ForwardQueue.settle`."""
+        await self._index.write(records.settle, outcomes, self._now())
+
+    async def destination_failed(
+        self, destination: str, fault: str, policy: RetryPolicy
+    ) -> tuple[float, int]:
+        """See `ForwardQueue.destination_failed`."""
+        return await self._index.write(
+            records.destination_failed,
+            destination,
+            fault[: records.FAULT_LENGTH],
+            policy,
+            self._now(),
+        )
+
+    async def destination_works(self, destination: str) -> None:
+        """See `ForwardQueue.destination_works`."""
+        await self._index.write(
+            records.execute, "DELETE FROM forward_destination WHERE destination = ?", (destination,)
+        )
+
+    async def begin_commitment(
+        self, destination: str, transaction_uid: str, *, wait: float, limit: int
+    ) -> Sequence[Reference]:
+        """See `ForwardQueue.begin_commitment`."""
+        values = {
+            "now": self._now(),
+            "destination": destination,
+            "transaction_uid": transaction_uid,
+            "wait": wait,
+            "limit": limit,
+        }
+        return await self._index.write(commitment.begin_commitment, values)
+
+    async def give_up_asking(self, destination: str, policy: RetryPolicy) -> int:
+        """See `ForwardQueue.give_up_asking`."""
+        now = self._now()
+        return await self._index.write(
+            records.execute,
+            commitment.GIVE_UP_ASKING,
+            {"now": now, "before": now - policy.give_up_after, "destination": destination},
+        )
+
+    async def commitment_not_asked(
+        self, transaction_uid: str, fault: str, policy: RetryPolicy
+    ) -> None:
+        """See `ForwardQueue.commitment_not_asked`."""
+        await self._index.write(
+            commitment.commitment_not_asked,
+            transaction_uid,
+            fault[: records.FAULT_LENGTH],
+            policy,
+            self._now(),
+        )
+
+    async def commitment_reported(
+        self,
+        transaction_uid: str,
+        reporter: str,
+        committed: Sequence[Reference],
+        failed: Sequence[tuple[Reference, int]],
+        policy: RetryPolicy,
+    ) -> bool:
+        """See `ForwardQueue.commitment_reported`."""
+        faults = {
+            reference.sop_instance_uid: f"the destination does not commit it: {reason:04X}H"
+            for reference, reason in failed
+        }
+        return await self._index.write(
+            commitment.commitment_reported,
+            transaction_uid,
+            reporter,
+            [reference.sop_instance_uid for reference in committed],
+            faults,
+            policy,
+            self._now(),
+        )
+
+    async def delete_committed(self, limit: int) -> Deletion:
+        """See `ForwardQueue.delete_committed`; costs no write when there is nothing."""
+        if not await self._index.read(records.fetch, commitment.DELETABLE, (1,)):
+            return Deletion()
+        delete = partial(
+            commitment.delete_committed,
+            although_promised=self._although_promised,
+            beside=self._beside_delete,
+            now=self._now(),
+        )
+        return await self._index.write(delete, limit)
+
+    async def deleted(self, object_keys: Sequence[str]) -> None:
+        """See `ForwardQueue.deleted`."""
+        await self._index.write(
+            records.execute,
+            "UPDATE forward SET leaving = '' WHERE leaving <> '' "
+            "AND leaving IN (SELECT value FROM json_each(?))",
+            (orjson.dumps(list(object_keys)).decode(),),
+        )
+
+    async def leaving(self) -> Sequence[str]:
+        """See `ForwardQueue.leaving`."""
+        rows = await self._index.read(
+            records.fetch, "SELECT DISTINCT leaving FROM forward WHERE leaving <> ''", ()
+        )
+        return [row[0] for row in rows]
+
+    async def purge_done(self, before: float) -> int:
+        """See `ForwardQueue.purge_done`."""
+        return await self._change_all(records.DELETE_DONE, {"before": before})
+
+    async def counts(self) -> Mapping[tuple[str, ForwardState], int]:
+        """See `ForwardQueue.counts`."""
+        rows = await self._index.read(
+            records.fetch,
+            "SELECT destination, state, count(*) FROM forward WHERE state <> 'done' "
+            "GROUP BY state, destination",
+            (),
+        )
+        return {(row[0], ForwardState(row[1])): row[2] for row in rows}
+
+    # For people.
+
+    async def rows(
+        self,
+        *,
+        state: ForwardState | None = None,
+        unsent: bool = False,
+        destination: str = "",
+        limit: int,
+    ) -> Sequence[ForwardRow]:
+        """Records, the latest first; *unsent*: of what has not arrived."""
+        choice = records.choice(state, destination, (), unsent=unsent)
+        return await self._index.read(records.rows, choice, limit)
+
+    async def destinations(self) -> Sequence[DestinationRow]:
+        """All that have records, and how each of them does."""
+        return await self._index.read(records.destinations)
+
+    async def retry(self, numbers: Sequence[int] = (), *, destination: str = "") -> int:
+        """Have dead letters, and what waits for its next attempt, sent now; how many records."""
+        values = records.choice(None, destination, numbers) | {"now": self._now()}
+        changed = await self._change_all(records.RETRY_SENDING, values)
+        changed += await self._change_all(records.RETRY_ASKING, values)
+        # The destination is tried now as well.
+        tried = await self._index.write(records.execute, records.RETRY_DESTINATIONS, values)
+        return changed or tried
+
+    async def purge(
+        self, state: ForwardState, numbers: Sequence[int] = (), *, destination: str = ""
+    ) -> int:
+        """Forget records; how many."""
+        return await self._change_all(records.DELETE, records.choice(state, destination, numbers))
+
+    async def _change_all(self, statement: str, values: dict[str, object]) -> int:
+        """In one transaction after the other; how many records."""
+        total = after = 0
+        while True:
+            count, after = await self._index.write(records.change_some, statement, values, after)
+            if not count:
+                return total
+            total += count

@@ -1,0 +1,1 @@
+"""index: one sentence to be written."""

@@ -1,0 +1,669 @@
+"""Writing the index: what one transaction does, as plain functions on a `sqlite3.Connection`.
+
+They run on the thread of `isocenter.storage.database.sqlite.connection.SqliteConnection`; all
+statements of one `add` or `remove` are one transaction.  Counts are carried along as
+differences (`isocenter.storage.database.index.counts`) and written once per touched row at the end,
+where what has become empty also goes.
+"""
+
+# ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from time import time
+from typing import Final
+
+import orjson
+
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.index.attributes import Attribute, Level
+from isocenter.services.archive.index.matching import normalize
+from isocenter.services.archive.ports import (
+    Added,
+    IndexStatistics,
+    InstanceRecord,
+    OtherPatient,
+    Outcome,
+    StorageError,
+    StoredInstance,
+)
+from isocenter.storage.database.index.counts import Differences, Place
+from isocenter.storage.database.index.query import (
+    STATED,
+    STORED_IN,
+    is_irregular,
+    key_column,
+    key_text,
+    sound,
+)
+
+_PATIENT_ID, _ISSUER, _PATIENT_NAME, _BIRTH_DATE = 0x00100020, 0x00100021, 0x00100010, 0x00100030
+_STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
+_SOP_UID, _SOP_CLASS, _INSTANCE_NUMBER = 0x00080018, 0x00080016, 0x00200013
+
+#: What an INTEGER column holds.
+_LARGEST_INTEGER: Final = 2**63 - 1
+_MICROSECONDS: Final = 1_000_000
+
+
+def _keys(level: Level) -> tuple[Attribute, ...]:
+    return tuple(a for a in STATED[level] if key_column(a) is not None)
+
+
+def _insert(level: Level, leading: Sequence[str], trailing: Sequence[str] = ()) -> str:
+    names = [
+        *leading,
+        "irregular",
+        *(f'"{a.column}"' for a in STATED[level]),
+        *(f"{key_column(a)}" for a in _keys(level)),
+        *trailing,
+    ]
+    table = STORED_IN[level]
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+
+
+def _select(level: Level) -> str:
+    return ", ".join(f'{STORED_IN[level]}."{a.column}"' for a in STATED[level])
+
+
+_INSERT_PATIENT: Final = (
+    "INSERT INTO patient (identity, patient_id, issuer_of_patient_id) VALUES (?, ?, ?) "
+    "RETURNING patient_pk"
+)
+_INSERT_PATIENT_STATEMENT: Final = (
+    _insert(Level.PATIENT, ["patient_pk", "fingerprint"]) + " RETURNING patient_statement_pk"
+)
+_INSERT_STUDY: Final = "INSERT INTO study (study_instance_uid) VALUES (?) RETURNING study_pk"
+_INSERT_STUDY_STATEMENT: Final = (
+    _insert(
+        Level.STUDY,
+        ["study_pk", "patient_statement_pk", "fingerprint", "first_said", "last_said"],
+    )
+    + " RETURNING study_statement_pk"
+)
+_INSERT_SERIES: Final = (
+    "INSERT INTO series (study_pk, series_instance_uid) VALUES (?, ?) RETURNING series_pk"
+)
+_INSERT_SERIES_STATEMENT: Final = (
+    _insert(Level.SERIES, ["series_pk", "study_pk", "fingerprint", "first_said", "last_said"])
+    + " RETURNING series_statement_pk"
+)
+_INSERT_INSTANCE: Final = _insert(
+    Level.IMAGE,
+    ["series_pk", "study_statement_pk", "series_statement_pk"],
+    [
+        "transfer_syntax_uid",
+        "object_key",
+        "size",
+        "data_set_offset",
+        "digest",
+        "created_at",
+        "instance_order",
+    ],
+)
+_SELECT_PATIENT: Final = (
+    "SELECT patient.patient_pk, patient_statement_pk FROM patient LEFT JOIN patient_statement "
+    "ON patient_statement.patient_pk = patient.patient_pk AND fingerprint = ? WHERE identity = ?"
+)
+#: With its patient, and whether some of its objects say something else of whom they name.
+_SELECT_STUDY: Final = (
+    "SELECT study.study_pk, num_instances, patient_pk, patient_statement_pk <> "
+    "(SELECT max(last.patient_statement_pk) FROM study_statement AS last "
+    "WHERE last.study_pk = study.study_pk) "
+    "FROM study JOIN patient_statement ON patient_statement_pk = "
+    "(SELECT min(first.patient_statement_pk) FROM study_statement AS first "
+    "WHERE first.study_pk = study.study_pk) WHERE study_instance_uid = ?"
+)
+_SELECT_PATIENT_PKS: Final = (
+    "SELECT DISTINCT patient_pk FROM (SELECT DISTINCT patient_statement_pk FROM study_statement "
+    "WHERE study_pk = ?) AS said JOIN patient_statement USING (patient_statement_pk)"
+)
+#: Of each of its patients how many objects name it, and since when.
+_SELECT_PATIENTS: Final = (
+    "SELECT patient_pk, sum(num_instances), min(first_said) FROM study_statement "
+    "JOIN patient_statement USING (patient_statement_pk) WHERE study_pk = ? GROUP BY patient_pk"
+)
+_SELECT_STUDY_STATEMENT: Final = (
+    "SELECT study_statement_pk FROM study_statement "
+    "WHERE study_pk = ? AND patient_statement_pk = ? AND fingerprint = ?"
+)
+_SELECT_SERIES: Final = (
+    "SELECT series.series_pk, series_statement_pk FROM series LEFT JOIN series_statement "
+    "ON series_statement.series_pk = series.series_pk AND fingerprint = ? "
+    "WHERE series_instance_uid = ? AND series.study_pk = ?"
+)
+#: Another object of a study that names a patient.
+_SELECT_OF_PATIENT: Final = (
+    "SELECT sop_instance_uid FROM series JOIN instance USING (series_pk) "
+    "JOIN study_statement USING (study_statement_pk) "
+    "JOIN patient_statement USING (patient_statement_pk) "
+    "WHERE series.study_pk = ? AND patient_pk = ? AND sop_instance_uid <> ? LIMIT 1"
+)
+
+STORED_INSTANCE_COLUMNS: Final = (
+    "instance.sop_instance_uid, instance.sop_class_uid, study.study_instance_uid, "
+    "series.series_instance_uid, instance.transfer_syntax_uid, instance.object_key, "
+    "instance.size, instance.data_set_offset, instance.digest"
+)
+#: One parameter, a JSON list of row numbers; rows come in that order.
+SELECT_STORED_INSTANCES: Final = (
+    f"SELECT {STORED_INSTANCE_COLUMNS} FROM json_each(?) AS wanted "
+    "CROSS JOIN instance ON instance_pk = wanted.value "
+    "JOIN series USING (series_pk) JOIN study USING (study_pk) ORDER BY wanted.key"
+)
+_FROM_INSTANCES: Final = (
+    "FROM instance JOIN series ON series.series_pk = instance.series_pk "
+    "JOIN study ON study.study_pk = series.study_pk"
+)
+_WITH_STATEMENTS: Final = (
+    "JOIN study_statement ON study_statement.study_statement_pk = instance.study_statement_pk "
+    "JOIN patient_statement "
+    "ON patient_statement.patient_statement_pk = study_statement.patient_statement_pk"
+)
+_WHERE_UIDS: Final = "WHERE sop_instance_uid IN (SELECT value FROM json_each(?))"
+_SELECT_INSTANCES: Final = f"SELECT {STORED_INSTANCE_COLUMNS} {_FROM_INSTANCES} {_WHERE_UIDS}"
+_SELECT_PLACES: Final = (
+    f"SELECT {STORED_INSTANCE_COLUMNS}, instance_pk, instance.series_pk, series.study_pk, "
+    "patient_pk, instance.series_statement_pk, instance.study_statement_pk "
+    f"{_FROM_INSTANCES} {_WITH_STATEMENTS} {_WHERE_UIDS}"
+)
+_SELECT_RECORDS: Final = (
+    f"SELECT {STORED_INSTANCE_COLUMNS}, {', '.join(map(_select, Level))} "
+    f"{_FROM_INSTANCES} {_WITH_STATEMENTS} JOIN series_statement "
+    f"ON series_statement.series_statement_pk = instance.series_statement_pk {_WHERE_UIDS}"
+)
+#: FROM: studies, each with what was said last of it and of its patient.
+STUDY_AS_SAID_LAST: Final = (
+    "study JOIN study_statement ON study_statement.study_statement_pk = "
+    "(SELECT said.study_statement_pk FROM study_statement AS said "
+    "WHERE said.study_pk = study.study_pk ORDER BY said.last_said DESC LIMIT 1) "
+    "JOIN patient_statement "
+    "ON patient_statement.patient_statement_pk = study_statement.patient_statement_pk"
+)
+_RECORD_TAGS: Final = tuple(a.tag for level in Level for a in STATED[level])
+_STORED_INSTANCE_WIDTH: Final = 9
+
+
+def stored_instance(row: Sequence[str | int]) -> StoredInstance:
+    """A row of `STORED_INSTANCE_COLUMNS` (more columns after them do no harm)."""
+    return StoredInstance(
+        sop_instance_uid=str(row[0]),
+        sop_class_uid=str(row[1]),
+        study_instance_uid=str(row[2]),
+        series_instance_uid=str(row[3]),
+        transfer_syntax_uid=str(row[4]),
+        object_key=str(row[5]),
+        size=int(row[6]),
+        data_set_offset=int(row[7]),
+        digest=str(row[8]),
+    )
+
+
+def _record(row: Sequence[str | int]) -> InstanceRecord:
+    """A row of `_SELECT_RECORDS`."""
+    texts = zip(_RECORD_TAGS, row[_STORED_INSTANCE_WIDTH:], strict=True)
+    attributes = {tag: str(text) for tag, text in texts if text}
+    attributes[_STUDY_UID], attributes[_SERIES_UID] = str(row[2]), str(row[3])
+    stored = stored_instance(row)
+    return InstanceRecord(
+        **{name: getattr(stored, name) for name in StoredInstance.__dataclass_fields__},
+        attributes=attributes,
+    )
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """BEGIN IMMEDIATE … COMMIT; rolled back when anything raises, also the COMMIT itself."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+#: What an object says of one level, in the order of `STATED`.
+_Values = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Study:
+    """A study of this transaction."""
+
+    pk: int
+    #: Of each patient: how many objects named it before the transaction, and since when.
+    patients: dict[int, tuple[int, int]]
+
+
+class _Transaction:
+    """What one call of `add_records` has seen, and does."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        #: By UIDs of study and series, and what is said of all above the instance.
+        self._places: dict[tuple[str, str, _Values], Place] = {}
+        #: Patient and statement; None: it is not there yet.
+        self._patients: dict[_Values, tuple[int, int | None]] = {}
+        self._studies: dict[str, _Study | None] = {}
+        #: By study and patient: objects that came or went, and one of those that came.
+        self._changes: dict[tuple[int, int], int] = defaultdict(int)
+        self._examples: dict[tuple[int, int], str] = {}
+        self._differences = Differences()
+        self._rows: list[list[str | int]] = []
+        self._now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        row = connection.execute("SELECT last_said FROM totals").fetchone()
+        if row is None:
+            raise _no_totals()
+        self._last_said = max(int(row[0]), int(time() * _MICROSECONDS) - 1)
+
+    def put(self, record: InstanceRecord, known: _Row | None, one_patient: bool) -> Added:
+        """Add *record*, in the place of *known*; unless it names another patient than its study
+        came with, and there shall be one."""
+        attributes = {
+            **record.attributes,
+            _STUDY_UID: record.study_instance_uid,
+            _SERIES_UID: record.series_instance_uid,
+            _SOP_UID: record.sop_instance_uid,
+            _SOP_CLASS: record.sop_class_uid,
+        }
+        get = attributes.get
+        above = tuple([get(tag, "") for tag in _TAGS_ABOVE])
+        key = (record.study_instance_uid, record.series_instance_uid, above)
+        place = self._places.get(key)
+        previous = None if known is None else stored_instance(known)
+        other = None
+        study = self._study(record.study_instance_uid)
+        if study is not None and (place is None or len(study.patients) > 1):
+            other = self._other_patient(study, record, above[_OF_PATIENT], known)
+            if other is not None and one_patient:
+                return Added(Outcome.OTHER_PATIENT, previous, other)
+        if known is not None:
+            gone = _forget(self._connection, known, self._differences)
+            self._changes[gone.study_pk, gone.patient_pk] -= 1
+        said = self._said(record.stored_at)
+        if place is None:
+            place = self._places[key] = self._make_place(*key, said)
+        self._changes[place.study_pk, place.patient_pk] += 1
+        self._examples[place.study_pk, place.patient_pk] = record.sop_instance_uid
+        self._rows.append(
+            [
+                place.series_pk,
+                place.study_statement_pk,
+                place.series_statement_pk,
+                *_values(Level.IMAGE, [get(tag, "") for tag in _IMAGE_TAGS]),
+                record.transfer_syntax_uid,
+                sound(record.object_key),
+                record.size,
+                record.data_set_offset,
+                record.digest,
+                self._now,
+                _instance_order(record.attributes.get(_INSTANCE_NUMBER, "")),
+            ]
+        )
+        self._differences.added(place, record.sop_class_uid, record.size, said)
+        if known is None and other is None:
+            return _ADDED
+        return Added(Outcome.ADDED if known is None else Outcome.REPLACED, previous, other)
+
+    def write(self) -> bool:
+        """Write what there is to be written; whether there is anything."""
+        if self._rows:
+            self._connection.executemany(_INSERT_INSTANCE, self._rows)
+            self._differences.write(self._connection, self._last_said)
+        return bool(self._rows)
+
+    def _other_patient(
+        self, study: _Study, record: InstanceRecord, of_patient: _Values, known: _Row | None
+    ) -> OtherPatient | None:
+        patient = self._patient(of_patient)
+        patient_pk = None if patient is None else patient[0]
+        counts = {
+            pk: count + self._changes[study.pk, pk] for pk, (count, _) in study.patients.items()
+        }
+        if known is not None and (previous := _place(known)).study_pk == study.pk:
+            counts[previous.patient_pk] -= 1
+        there = [pk for pk, count in counts.items() if count > 0]
+        if not there:
+            return None
+        first = min(there, key=lambda pk: study.patients[pk][1])
+        if first == patient_pk:
+            return None
+        return OtherPatient(
+            self._example(study.pk, first, record.sop_instance_uid),
+            is_first=patient_pk not in there,
+        )
+
+    def _example(self, study_pk: int, patient_pk: int, but: str) -> str:
+        uid = self._examples.get((study_pk, patient_pk))
+        if uid is None or uid == but:
+            row = self._connection.execute(
+                _SELECT_OF_PATIENT, (study_pk, patient_pk, but)
+            ).fetchone()
+            uid = "" if row is None else str(row[0])
+            self._examples[study_pk, patient_pk] = uid
+        return uid
+
+    def _make_place(self, study_uid: str, series_uid: str, above: _Values, said: int) -> Place:
+        patient_pk, patient_statement_pk = self._new_patient(above[_OF_PATIENT])
+        study = self._study(study_uid) or self._new_study(study_uid)
+        if patient_pk not in study.patients:
+            study.patients[patient_pk] = (0, said)
+        study_statement_pk = self._new_study_statement(
+            study.pk, patient_statement_pk, above[_OF_STUDY], said
+        )
+        series_pk, series_statement_pk = self._new_series(
+            study.pk, series_uid, above[_OF_SERIES], said
+        )
+        return Place(
+            series_pk=series_pk,
+            study_pk=study.pk,
+            patient_pk=patient_pk,
+            series_statement_pk=series_statement_pk,
+            study_statement_pk=study_statement_pk,
+        )
+
+    def _said(self, stored_at: float | None) -> int:
+        """When a record says what it says: one after the other, unless it is one of before."""
+        if stored_at is None:
+            self._last_said += 1
+            return self._last_said
+        said = int(stored_at * _MICROSECONDS)
+        self._last_said = max(self._last_said, said)
+        return said
+
+    def _patient(self, values: _Values) -> tuple[int, int | None] | None:
+        """The patient that *values* name, and the statement that says just this, if it is there."""
+        known = self._patients.get(values)
+        if known is None:
+            known = self._connection.execute(
+                _SELECT_PATIENT, (_fingerprint(values), _identity(values))
+            ).fetchone()
+            if known is not None:
+                self._patients[values] = known
+        return known
+
+    def _new_patient(self, values: _Values) -> tuple[int, int]:
+        """The same, made where they are not there."""
+        known = self._patient(values)
+        if known is None:
+            texts = dict(zip(_PATIENT_TAGS, map(sound, values), strict=True))
+            (patient_pk,) = self._connection.execute(
+                _INSERT_PATIENT, (_identity(values), texts[_PATIENT_ID], texts[_ISSUER])
+            ).fetchone()
+            self._differences.patients += 1
+            statement_pk = None
+        else:
+            patient_pk, statement_pk = known
+        if statement_pk is None:
+            (statement_pk,) = self._connection.execute(
+                _INSERT_PATIENT_STATEMENT,
+                (patient_pk, _fingerprint(values), *_values(Level.PATIENT, values)),
+            ).fetchone()
+            self._patients[values] = patient_pk, statement_pk
+        assert statement_pk is not None
+        return patient_pk, statement_pk
+
+    def _study(self, uid: str) -> _Study | None:
+        if uid not in self._studies:
+            row = self._connection.execute(_SELECT_STUDY, (uid,)).fetchone()
+            study = None
+            if row is not None:
+                study_pk, count, patient_pk, has_others = row
+                study = _Study(study_pk, {patient_pk: (count, 0)})
+                execute = self._connection.execute
+                if has_others and len(execute(_SELECT_PATIENT_PKS, (study_pk,)).fetchall()) > 1:
+                    rows = execute(_SELECT_PATIENTS, (study_pk,))
+                    study.patients = {pk: (count, since) for pk, count, since in rows}
+            self._studies[uid] = study
+        return self._studies[uid]
+
+    def _new_study(self, uid: str) -> _Study:
+        (pk,) = self._connection.execute(_INSERT_STUDY, (uid,)).fetchone()
+        self._differences.studies += 1
+        study = self._studies[uid] = _Study(pk, {})
+        return study
+
+    def _new_study_statement(
+        self, study_pk: int, patient_statement_pk: int, values: _Values, said: int
+    ) -> int:
+        """The statement, made where it is not there."""
+        key = (study_pk, patient_statement_pk, _fingerprint(values))
+        row = self._connection.execute(_SELECT_STUDY_STATEMENT, key).fetchone()
+        if row is None:
+            row = self._connection.execute(
+                _INSERT_STUDY_STATEMENT, (*key, said, said, *_values(Level.STUDY, values))
+            ).fetchone()
+        return int(row[0])
+
+    def _new_series(self, study_pk: int, uid: str, values: _Values, said: int) -> tuple[int, int]:
+        """The series and the statement, made where they are not there."""
+        fingerprint = _fingerprint(values)
+        row = self._connection.execute(_SELECT_SERIES, (fingerprint, uid, study_pk)).fetchone()
+        series_pk, statement_pk = (None, None) if row is None else row
+        if series_pk is None:
+            (series_pk,) = self._connection.execute(_INSERT_SERIES, (study_pk, uid)).fetchone()
+            self._differences.new_series(study_pk)
+        if statement_pk is None:
+            (statement_pk,) = self._connection.execute(
+                _INSERT_SERIES_STATEMENT,
+                (series_pk, study_pk, fingerprint, said, said, *_values(Level.SERIES, values)),
+            ).fetchone()
+        return int(series_pk), int(statement_pk)
+
+
+_PATIENT_TAGS: Final = tuple(a.tag for a in STATED[Level.PATIENT])
+_IMAGE_TAGS: Final = tuple(a.tag for a in STATED[Level.IMAGE])
+_STUDY_ENDS: Final = len(_PATIENT_TAGS) + len(STATED[Level.STUDY])
+#: What an object says of all above it, and where in it is what.
+_TAGS_ABOVE: Final = tuple(
+    a.tag for level in Level if level is not Level.IMAGE for a in STATED[level]
+)
+_OF_PATIENT: Final = slice(len(_PATIENT_TAGS))
+_OF_STUDY: Final = slice(len(_PATIENT_TAGS), _STUDY_ENDS)
+_OF_SERIES: Final = slice(_STUDY_ENDS, None)
+
+
+def _fingerprint(values: _Values) -> str:
+    """The same for the same values, and for no others."""
+    return hashlib.sha256(ascii(values).encode()).hexdigest()[:32]
+
+
+def _instance_order(text: str) -> int:
+    """Instance Number as a number to sort by, 0 where it is none."""
+    number = normalize("IS", text)
+    if number.isascii() and number.lstrip("-").isdecimal():
+        return max(-_LARGEST_INTEGER, min(int(number), _LARGEST_INTEGER))
+    return 0
+
+
+def _identity(values: _Values) -> str:
+    """What tells patients apart: ID and issuer; without an ID also name and birth date."""
+    get = dict(zip(_PATIENT_TAGS, values, strict=True)).__getitem__
+    identity = [get(_PATIENT_ID), get(_ISSUER)]
+    if not identity[0]:
+        identity += [get(_PATIENT_NAME), get(_BIRTH_DATE)]
+    return orjson.dumps([sound(text) for text in identity]).decode()
+
+
+def _values(level: Level, texts: Sequence[str]) -> list[str | int]:
+    """The values for `_insert` from ``irregular`` on, up to its trailing columns."""
+    values: list[str | int] = [0]
+    keys = []
+    for attribute, text in zip(STATED[level], texts, strict=True):
+        if text:
+            if not text.isascii():
+                text = sound(text)
+            if not values[0] and is_irregular(attribute, text):
+                values[0] = 1
+        values.append(text)
+        if key_column(attribute) is not None:
+            keys.append(key_text(attribute, text))
+    values.extend(keys)
+    return values
+
+
+#: What else the transaction of an `add` writes: given the records that it added, or put in the
+#: place of others, with what became of each.
+BesideAdd = Callable[[sqlite3.Connection, Sequence[tuple[InstanceRecord, Added]]], None]
+
+
+def add_records(
+    connection: sqlite3.Connection,
+    records: Sequence[InstanceRecord],
+    replace: bool,
+    beside: Sequence[BesideAdd] = (),
+    one_patient: bool = False,
+) -> list[Added]:
+    """`isocenter.services.archive.ports.Index.add`, as one transaction."""
+    with transaction(connection):
+        known = _places(connection, [record.sop_instance_uid for record in records])
+        work = _Transaction(connection)
+        outcomes = []
+        for record in records:
+            row = known.get(record.sop_instance_uid)
+            if row is not None and not replace:
+                outcomes.append(Added(Outcome.DUPLICATE, stored_instance(row)))
+            else:
+                outcomes.append(work.put(record, row, one_patient))
+        if work.write() and beside:
+            added = [
+                (record, outcome)
+                for record, outcome in zip(records, outcomes, strict=True)
+                if outcome.outcome in _PUT
+            ]
+            for each in beside:
+                each(connection, added)
+    return outcomes
+
+
+_ADDED: Final = Added(Outcome.ADDED)
+_PUT: Final = frozenset({Outcome.ADDED, Outcome.REPLACED})
+
+
+_Row = tuple[str | int, ...]
+
+
+def _rows(connection: sqlite3.Connection, select: str, uids: Sequence[str]) -> dict[str, _Row]:
+    # Whatever a peer asks for: what is not ASCII is no UID, and is not known.
+    plain = [uid for uid in uids if uid.isascii()]
+    return {row[0]: row for row in connection.execute(select, (orjson.dumps(plain).decode(),))}
+
+
+def _places(connection: sqlite3.Connection, uids: Sequence[str]) -> dict[str, _Row]:
+    return _rows(connection, _SELECT_PLACES, uids)
+
+
+def _place(row: _Row) -> Place:
+    return Place(*map(int, row[_STORED_INSTANCE_WIDTH + 1 :]))
+
+
+def _forget(connection: sqlite3.Connection, row: _Row, differences: Differences) -> Place:
+    connection.execute("DELETE FROM instance WHERE instance_pk = ?", (row[_STORED_INSTANCE_WIDTH],))
+    place = _place(row)
+    differences.removed(place, str(row[1]), int(row[6]))
+    return place
+
+
+def remove_records(connection: sqlite3.Connection, uids: Sequence[str]) -> None:
+    """`isocenter.services.archive.ports.Index.remove`, as one transaction."""
+    with transaction(connection):
+        remove_within(connection, uids)
+
+
+def remove_within(connection: sqlite3.Connection, uids: Sequence[str]) -> list[StoredInstance]:
+    """Forget instances within the caller's transaction; those that there were."""
+    differences = Differences()
+    rows = _places(connection, uids)
+    for row in rows.values():
+        _forget(connection, row, differences)
+    if rows:
+        differences.write(connection)
+    return [stored_instance(row) for row in rows.values()]
+
+
+def get_records(connection: sqlite3.Connection, uids: Sequence[str]) -> dict[str, StoredInstance]:
+    """`isocenter.services.archive.ports.Index.get`."""
+    rows = _rows(connection, _SELECT_INSTANCES, uids)
+    return {uid: stored_instance(row) for uid, row in rows.items()}
+
+
+def get_whole_records(
+    connection: sqlite3.Connection, uids: Sequence[str]
+) -> dict[str, InstanceRecord]:
+    """`isocenter.services.archive.ports.Index.records`."""
+    return {uid: _record(row) for uid, row in _rows(connection, _SELECT_RECORDS, uids).items()}
+
+
+def read_statistics(connection: sqlite3.Connection) -> IndexStatistics:
+    """`isocenter.services.archive.ports.Index.statistics`.
+
+    Raises:
+        StorageError: the one row is gone.
+    """
+    row = connection.execute(
+        "SELECT patients, studies, series, instances, size FROM totals"
+    ).fetchone()
+    if row is None:
+        raise _no_totals()
+    return IndexStatistics(*row)
+
+
+def _no_totals() -> StorageError:
+    return StorageError("the index has lost its totals; run `isocenter db reindex`")
+
+
+#: What is made from objects, parents last.
+RECORD_TABLES: Final = (
+    "instance",
+    "series_statement",
+    "series",
+    "study_sop_class",
+    "study_statement",
+    "study",
+    "patient_statement",
+    "patient",
+)
+
+
+def probe_records(connection: sqlite3.Connection) -> None:
+    """`isocenter.services.archive.ports.Index.probe`: a page is written, with what was in it."""
+    with transaction(connection):
+        connection.execute("UPDATE totals SET size = size")
+
+
+def clear_records(connection: sqlite3.Connection) -> None:
+    """Forget everything, in one transaction."""
+    with transaction(connection):
+        clear_within(connection)
+
+
+def clear_within(connection: sqlite3.Connection) -> None:
+    """The same within the caller's transaction."""
+    for table in (*RECORD_TABLES, "totals"):
+        connection.execute(f"DELETE FROM {table}")
+    connection.execute("INSERT INTO totals VALUES (0, 0, 0, 0, 0, 0)")
+
+
+#: Rows that are carried over at once.
+_ROWS_AT_ONCE: Final = 1_000
+
+
+def take_over_records(connection: sqlite3.Connection, source: sqlite3.Connection) -> None:
+    """Forget everything and know what *source* knows, in one transaction."""
+    with transaction(connection):
+        clear_within(connection)
+        connection.execute("DELETE FROM totals")
+        for table in reversed(("totals", *RECORD_TABLES)):
+            rows = source.execute(f"SELECT * FROM {table}")
+            names = ", ".join(f'"{column[0]}"' for column in rows.description)
+            marks = ", ".join("?" * len(rows.description))
+            while block := rows.fetchmany(_ROWS_AT_ONCE):
+                connection.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", block)

@@ -1,0 +1,181 @@
+"""When studies came and were used, and which are held: in the index database."""
+
+# ruff: noqa: S608  (what is put together are constants, values are bound)
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from isocenter.services.archive.deletion.holds import StudyHold
+from isocenter.services.archive.retention.rules import RetentionRule
+from isocenter.services.archive.retention.service import Candidate
+from isocenter.storage.database.index.index import SqliteIndex
+from isocenter.storage.database.index.query import sound
+from isocenter.storage.database.index.records import transaction
+
+_DAY_SECONDS: Final = 86_400.0
+#: Of `study_access`: when it began to be recorded at all.
+_RECORDED: Final = ""
+#: A date as it can be compared; what is none is not within these.
+_DATE: Final = "replace(study_date, '.', '')"
+_EARLIEST, _LATEST = "18500101", "99991231"
+
+_NOT_HELD: Final = """
+    NOT EXISTS (SELECT 1 FROM study_hold h
+                WHERE h.study_instance_uid = study.study_instance_uid)
+"""
+_MODALITIES: Final = """
+    EXISTS (SELECT 1 FROM series_statement m WHERE m.study_pk = study.study_pk)
+    AND NOT EXISTS (SELECT 1 FROM series_statement m WHERE m.study_pk = study.study_pk
+                    AND m.modality NOT IN ({marks}))
+"""
+_DATED: Final = f"""
+    EXISTS (SELECT 1 FROM study_statement s WHERE s.study_pk = study.study_pk)
+    AND NOT EXISTS (SELECT 1 FROM study_statement s WHERE s.study_pk = study.study_pk
+                    AND NOT (length({_DATE}) = 8 AND {_DATE} BETWEEN ? AND ?))
+"""
+_ARRIVED: Final = """
+    NOT EXISTS (SELECT 1 FROM series JOIN instance i ON i.series_pk = series.series_pk
+                WHERE series.study_pk = study.study_pk AND i.created_at >= ?)
+"""
+_UNUSED: Final = """
+    EXISTS (SELECT 1 FROM study_access WHERE study_instance_uid = '' AND last_day < ?)
+    AND NOT EXISTS (SELECT 1 FROM study_access a
+                    WHERE a.study_instance_uid = study.study_instance_uid AND a.last_day >= ?)
+"""
+#: A study of several patients is kept when it is among the newest of any of them.
+_NEWEST: Final = f"""
+    study_pk NOT IN (
+        SELECT study_pk FROM (
+            SELECT study_pk, row_number() OVER (
+                PARTITION BY patient_pk ORDER BY newest DESC, study_pk DESC) AS place
+            FROM (
+                SELECT p.patient_pk, study.study_pk, max({_DATE}) AS newest
+                FROM study JOIN study_statement s ON s.study_pk = study.study_pk
+                JOIN patient_statement p USING (patient_statement_pk)
+                WHERE {{concerned}} GROUP BY p.patient_pk, study.study_pk
+            ) AS dated
+        ) AS ranked WHERE place <= ?
+    )
+"""
+_CANDIDATES: Final = """
+    SELECT study_instance_uid, num_instances,
+        (SELECT coalesce(sum(i.size), 0) FROM series JOIN instance i USING (series_pk)
+         WHERE series.study_pk = study.study_pk)
+    FROM study WHERE {conditions} LIMIT ?
+"""
+
+
+class SqliteRetention:
+    """See `isocenter.services.archive.retention.service.RetentionBook`."""
+
+    def __init__(self, index: SqliteIndex) -> None:
+        self._index = index
+
+    async def candidates(
+        self, rule: RetentionRule, now: float, *, limit: int
+    ) -> Sequence[Candidate]:
+        """See `RetentionBook.candidates`."""
+        return await self._index.read(find_candidates, rule, now, limit)
+
+    async def note_use(self, study_instance_uids: Sequence[str], now: float) -> None:
+        """See `RetentionBook.note_use`."""
+        await self._index.write(_note_use, study_instance_uids, int(now // _DAY_SECONDS))
+
+
+class SqliteHolds:
+    """See `isocenter.services.archive.deletion.holds.Holds`."""
+
+    def __init__(self, index: SqliteIndex) -> None:
+        self._index = index
+
+    async def add(self, hold: StudyHold) -> bool:
+        """See `Holds.add`."""
+        return await self._index.write(
+            _change,
+            "INSERT INTO study_hold (study_instance_uid, reason, actor, at) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (study_instance_uid) DO NOTHING",
+            (hold.study_instance_uid, sound(hold.reason), sound(hold.actor), hold.at),
+        )
+
+    async def remove(self, study_instance_uid: str) -> bool:
+        """See `Holds.remove`."""
+        return await self._index.write(
+            _change, "DELETE FROM study_hold WHERE study_instance_uid = ?", (study_instance_uid,)
+        )
+
+    async def all(self) -> Sequence[StudyHold]:
+        """See `Holds.all`."""
+        return await self._index.read(_holds)
+
+
+def _change(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> bool:
+    with transaction(connection):
+        return bool(connection.execute(statement, values).rowcount)
+
+
+def _holds(connection: sqlite3.Connection) -> list[StudyHold]:
+    rows = connection.execute(
+        "SELECT study_instance_uid, reason, actor, at, EXISTS (SELECT 1 FROM study "
+        "WHERE study.study_instance_uid = study_hold.study_instance_uid) "
+        "FROM study_hold ORDER BY at, study_instance_uid"
+    )
+    return [
+        StudyHold(
+            study_instance_uid=row[0], reason=row[1], actor=row[2], at=row[3], is_here=bool(row[4])
+        )
+        for row in rows
+    ]
+
+
+def _note_use(connection: sqlite3.Connection, studies: Sequence[str], day: int) -> None:
+    with transaction(connection):
+        connection.execute(
+            "INSERT INTO study_access (study_instance_uid, last_day) VALUES (?, ?) "
+            "ON CONFLICT (study_instance_uid) DO NOTHING",
+            (_RECORDED, day),
+        )
+        connection.executemany(
+            "INSERT INTO study_access (study_instance_uid, last_day) VALUES (?, ?) "
+            "ON CONFLICT (study_instance_uid) DO UPDATE SET last_day = excluded.last_day "
+            "WHERE excluded.last_day > study_access.last_day",
+            [(sound(study), day) for study in studies if study],
+        )
+
+
+def find_candidates(
+    connection: sqlite3.Connection, rule: RetentionRule, now: float, limit: int
+) -> list[Candidate]:
+    """`RetentionBook.candidates`."""
+    today = datetime.fromtimestamp(now, UTC)
+    conditions = [_NOT_HELD]
+    values: list[object] = []
+    concerned, concerned_values = "1 = 1", list[object]()
+    if rule.modalities:
+        concerned = _MODALITIES.format(marks=", ".join("?" * len(rule.modalities)))
+        concerned_values += rule.modalities
+        conditions.append(concerned)
+        values += rule.modalities
+    if rule.study_days or rule.keep_newest:
+        conditions.append(_DATED)
+        before = today - timedelta(days=rule.study_days + 1)
+        values += [_EARLIEST, before.strftime("%Y%m%d") if rule.study_days else _LATEST]
+    quiet = max(rule.arrived_days, rule.unused_days)
+    if quiet:
+        conditions.append(_ARRIVED)
+        values.append((today - timedelta(days=quiet)).isoformat(timespec="milliseconds"))
+    if rule.unused_days:
+        conditions.append(_UNUSED)
+        day = int(now // _DAY_SECONDS) - rule.unused_days
+        values += [day, day]
+    if rule.keep_newest:
+        conditions.append(_NEWEST.format(concerned=concerned))
+        values += [*concerned_values, rule.keep_newest]
+    rows = connection.execute(
+        _CANDIDATES.format(conditions=" AND ".join(f"({each})" for each in conditions)),
+        (*values, limit),
+    )
+    return [Candidate(study_instance_uid=row[0], instances=row[1], size=row[2]) for row in rows]

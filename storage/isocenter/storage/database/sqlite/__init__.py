@@ -1,0 +1,1 @@
+"""sqlite: one sentence to be written."""

@@ -1,0 +1,451 @@
+"""Records of deleted objects in the index database: `services.archive.trash.TrashBook`."""
+
+# ruff: noqa: S608  (what is put together are constants, values are bound)
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import time
+from typing import Any, Final
+
+from isocenter.services.archive.deletion.ports import (
+    DeletionRecord,
+    DeletionRefusedError,
+    DeletionRow,
+    Obstacles,
+    TrashChoice,
+    TrashedInstance,
+    TrashState,
+    TrashStatistics,
+)
+from isocenter.services.archive.deletion.records import DeletionCause
+from isocenter.services.archive.ports import Added, InstanceRecord, StoredInstance
+from isocenter.services.workflow.events.event import InstancesRestored
+from isocenter.storage.database.deletion import BesideDelete, delete_within
+from isocenter.storage.database.events.outbox import insert_events
+from isocenter.storage.database.index.index import SqliteIndex
+from isocenter.storage.database.index.query import sound
+from isocenter.storage.database.index.records import (
+    add_records,
+    get_records,
+    transaction,
+)
+
+#: Values in one statement.
+_BOUND_AT_ONCE: Final = 500
+
+_COLUMNS: Final = (
+    "sop_instance_uid, sop_class_uid, study_instance_uid, series_instance_uid, "
+    "transfer_syntax_uid, object_key, size, data_set_offset, digest"
+)
+_SELECT: Final = (
+    "SELECT trash_pk, deletion_id, state, remaining, target_key, trash.actor, reason, "
+    "patient_id, patient_name, cause, "
+    f"{', '.join(f'trash.{name}' for name in _COLUMNS.split(', '))} "
+    "FROM trash JOIN deletion USING (deletion_id)"
+)
+_INSERT: Final = (
+    f"INSERT INTO trash (deletion_id, state, remaining, actor, patient_id, patient_name, "
+    f"{_COLUMNS}) VALUES ({', '.join('?' * 15)}) ON CONFLICT (deletion_id, object_key) DO NOTHING"
+)
+_INSERT_DELETION: Final = """
+    INSERT INTO deletion (deletion_id, cause, at, purge_at, actor, reason, num_instances, size)
+    VALUES (?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT (deletion_id) DO NOTHING
+"""
+_PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
+_GIVEN_UP: Final = "it was deleted before it was sent"
+
+
+class SqliteTrash:
+    """See `isocenter.services.archive.deletion.ports.TrashBook`.
+
+    Args:
+        beside_delete: called in the transactions that delete, with what they have deleted.
+        tells: whether what is restored is an event, too.
+        now: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        index: SqliteIndex,
+        *,
+        beside_delete: Sequence[BesideDelete] = (),
+        tells: bool = True,
+        now: Callable[[], float] = time,
+    ) -> None:
+        self._index = index
+        self._beside_delete = beside_delete
+        self._tells = tells
+        self._now = now
+
+    async def obstacles(self, instances: Sequence[StoredInstance]) -> Obstacles:
+        """See `TrashBook.obstacles`."""
+        return await self._index.read(find_obstacles, instances)
+
+    async def take(
+        self, deletion: DeletionRecord, instances: Sequence[StoredInstance], *, overrule: bool
+    ) -> int:
+        """See `TrashBook.take`."""
+        return await self._index.write(
+            _take, deletion, instances, overrule, self._beside_delete, self._now()
+        )
+
+    async def unfinished(self, limit: int) -> Sequence[TrashedInstance]:
+        """See `TrashBook.unfinished`."""
+        return await self._index.read(
+            _rows, f"{_SELECT} WHERE state <> 'kept' ORDER BY trash_pk LIMIT ?", (limit,)
+        )
+
+    async def chosen(
+        self, choice: TrashChoice, *, after: int = 0, limit: int
+    ) -> Sequence[TrashedInstance]:
+        """See `TrashBook.chosen`."""
+        condition, values = _condition(choice)
+        return await self._index.read(
+            _rows,
+            f"{_SELECT} WHERE state = 'kept' AND trash_pk > ?{condition} ORDER BY trash_pk LIMIT ?",
+            (after, *values, limit),
+        )
+
+    async def purge(self, numbers: Sequence[int], actor: str) -> None:
+        """See `TrashBook.purge`."""
+        await self._index.write(
+            _change, "UPDATE trash SET state = 'purging', actor = ? WHERE", (actor,), numbers
+        )
+
+    async def begin_return(self, targets: Mapping[int, str], actor: str) -> None:
+        """See `TrashBook.begin_return`."""
+        rows = [(target, actor, number) for number, target in targets.items()]
+        await self._index.write(_begin_return, rows)
+
+    async def give_back(self, records: Mapping[int, InstanceRecord]) -> Sequence[int]:
+        """See `TrashBook.give_back`."""
+        numbers = {record.sop_instance_uid: number for number, record in records.items()}
+        returned: list[int] = []
+
+        def beside(
+            connection: sqlite3.Connection, added: Sequence[tuple[InstanceRecord, Added]]
+        ) -> None:
+            returned.extend(numbers[record.sop_instance_uid] for record, _ in added)
+            _returned(connection, returned, self._tells, self._now())
+
+        await self._index.write(add_records, list(records.values()), False, [beside])
+        return returned
+
+    async def settle(self, numbers: Sequence[int]) -> None:
+        """See `TrashBook.settle`."""
+        await self._index.write(
+            _change, "UPDATE trash SET state = 'kept', target_key = '' WHERE", (), numbers
+        )
+
+    async def forget(self, numbers: Sequence[int]) -> Sequence[str]:
+        """See `TrashBook.forget`."""
+        return await self._index.write(_forget, numbers)
+
+    async def adopt(self, deletion: DeletionRecord, records: Sequence[InstanceRecord]) -> int:
+        """See `TrashBook.adopt`."""
+        return await self._index.write(_adopt, deletion, records)
+
+    async def rows(self) -> Sequence[DeletionRow]:
+        """See `TrashBook.rows`."""
+        return await self._index.read(_deletion_rows)
+
+    async def statistics(self) -> TrashStatistics:
+        """See `TrashBook.statistics`."""
+        return await self._index.read(_statistics)
+
+
+def find_obstacles(
+    connection: sqlite3.Connection, instances: Sequence[StoredInstance]
+) -> Obstacles:
+    """What is against deleting instances; for a transaction of whoever deletes."""
+    uids = [stored.sop_instance_uid for stored in instances]
+    by_study: dict[str, int] = defaultdict(int)
+    for stored in instances:
+        by_study[stored.study_instance_uid] += 1
+    held = _selected(
+        connection,
+        "SELECT study_instance_uid FROM study_hold WHERE study_instance_uid IN",
+        list(by_study),
+    )
+
+    def count(statement: str) -> int:
+        return len(set(_selected(connection, statement, uids)))
+
+    return Obstacles(
+        held=sum(by_study[study] for study in held),
+        asked=count(
+            "SELECT sop_instance_uid FROM commitment_reference JOIN commitment "
+            "USING (commitment_pk) WHERE state = 'pending' AND sop_instance_uid IN"
+        ),
+        promised=count(
+            "SELECT sop_instance_uid FROM commitment_reference "
+            "WHERE failure_reason = 0 AND sop_instance_uid IN"
+        ),
+        queued=count(
+            "SELECT sop_instance_uid FROM forward "
+            "WHERE state IN ('due', 'sent', 'committing', 'failed') AND sop_instance_uid IN"
+        ),
+    )
+
+
+def _selected(connection: sqlite3.Connection, statement: str, values: Sequence[Any]) -> list[Any]:
+    """The first column of *statement*, which ends with IN, for all of *values*."""
+    found: list[Any] = []
+    for some in _some(values):
+        rows = connection.execute(f"{statement} ({_marks(some)})", some)
+        found += [row[0] for row in rows]
+    return found
+
+
+def _some(values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """*values*, as many at once as a statement takes."""
+    for start in range(0, len(values), _BOUND_AT_ONCE):
+        yield tuple(values[start : start + _BOUND_AT_ONCE])
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _take(
+    connection: sqlite3.Connection,
+    deletion: DeletionRecord,
+    instances: Sequence[StoredInstance],
+    overrule: bool,
+    beside: Sequence[BesideDelete],
+    now: float,
+) -> int:
+    with transaction(connection):
+        obstacles = find_obstacles(connection, instances)
+        if obstacles.forbid(overrule=overrule):
+            raise DeletionRefusedError(obstacles)
+        known = get_records(connection, [each.sop_instance_uid for each in instances])
+        going = [each for each in instances if _is_same(known, each)]
+        if not going:
+            return 0
+        uids = [each.sop_instance_uid for each in going]
+        deleted = delete_within(connection, uids, deletion.cause, beside)
+        studies = {study.study_instance_uid: study for study in deleted.studies}
+        _insert(
+            connection,
+            deletion,
+            "leaving",
+            [
+                (
+                    each,
+                    studies[each.study_instance_uid].remaining,
+                    studies[each.study_instance_uid].patient_id,
+                    studies[each.study_instance_uid].patient_name,
+                )
+                for each in going
+            ],
+        )
+        for some in _some(uids):
+            connection.execute(
+                "UPDATE forward SET state = 'failed', ended_at = ?, last_fault = ?, "
+                "claimed_until = 0 WHERE state = 'due' AND sop_instance_uid IN "
+                f"({_marks(some)})",
+                (now, _GIVEN_UP, *some),
+            )
+    return len(going)
+
+
+def _is_same(known: Mapping[str, StoredInstance], planned: StoredInstance) -> bool:
+    now = known.get(planned.sop_instance_uid)
+    return now is not None and (now.object_key, now.digest) == (planned.object_key, planned.digest)
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    deletion: DeletionRecord,
+    state: str,
+    rows: Sequence[tuple[StoredInstance, int, str, str]],
+) -> int:
+    """Write records of instances, with what remains of the study, patient ID and name; how many
+    are new."""
+    connection.execute(
+        _INSERT_DELETION,
+        (
+            deletion.deletion_id,
+            deletion.cause.value,
+            deletion.at,
+            deletion.purge_at,
+            sound(deletion.actor),
+            sound(deletion.reason),
+        ),
+    )
+    new = size = 0
+    for stored, remaining, patient_id, patient_name in rows:
+        values = (
+            deletion.deletion_id, state, remaining, sound(deletion.actor), sound(patient_id),
+            sound(patient_name), stored.sop_instance_uid, stored.sop_class_uid,
+            stored.study_instance_uid, stored.series_instance_uid, stored.transfer_syntax_uid,
+            stored.object_key, stored.size, stored.data_set_offset, stored.digest,
+        )  # fmt: skip
+        if connection.execute(_INSERT, values).rowcount:
+            new += 1
+            size += stored.size
+    connection.execute(
+        "UPDATE deletion SET num_instances = num_instances + ?, size = size + ? "
+        "WHERE deletion_id = ?",
+        (new, size, deletion.deletion_id),
+    )
+    return new
+
+
+def _rows(
+    connection: sqlite3.Connection, statement: str, values: tuple[object, ...]
+) -> list[TrashedInstance]:
+    return [
+        TrashedInstance(
+            number=row[0],
+            deletion_id=row[1],
+            state=TrashState(row[2]),
+            remaining=row[3],
+            target_key=row[4],
+            actor=row[5],
+            reason=row[6],
+            patient_id=row[7],
+            patient_name=row[8],
+            cause=DeletionCause(row[9]),
+            stored=StoredInstance(
+                sop_instance_uid=row[10],
+                sop_class_uid=row[11],
+                study_instance_uid=row[12],
+                series_instance_uid=row[13],
+                transfer_syntax_uid=row[14],
+                object_key=row[15],
+                size=row[16],
+                data_set_offset=row[17],
+                digest=row[18],
+            ),
+        )
+        for row in connection.execute(statement, values)
+    ]
+
+
+def _condition(choice: TrashChoice) -> tuple[str, list[object]]:
+    """What has to be true of a record beside others, and the values of it."""
+    text, values = "", list[object]()
+    for column, chosen in (
+        ("trash.deletion_id", choice.deletion_ids),
+        ("study_instance_uid", choice.study_instance_uids),
+        ("sop_instance_uid", choice.sop_instance_uids),
+    ):
+        if chosen:
+            text += f" AND {column} IN ({_marks(chosen)})"
+            values += chosen
+    if choice.expired_at is not None:
+        text += " AND purge_at <= ?"
+        values.append(choice.expired_at)
+    return text, values
+
+
+def _change(
+    connection: sqlite3.Connection,
+    statement: str,
+    values: tuple[object, ...],
+    numbers: Sequence[int],
+) -> None:
+    with transaction(connection):
+        for some in _some(numbers):
+            connection.execute(f"{statement} trash_pk IN ({_marks(some)})", (*values, *some))
+
+
+def _begin_return(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, int]]) -> None:
+    with transaction(connection):
+        connection.executemany(
+            "UPDATE trash SET state = 'returning', target_key = ?, actor = ? "
+            "WHERE trash_pk = ? AND state = 'kept'",
+            rows,
+        )
+
+
+def _returned(
+    connection: sqlite3.Connection, numbers: Sequence[int], tells: bool, now: float
+) -> None:
+    counts: Counter[str] = Counter()
+    for some in _some(numbers):
+        rows = connection.execute(
+            f"UPDATE trash SET state = 'returned' WHERE trash_pk IN ({_marks(some)}) "
+            "RETURNING study_instance_uid",
+            some,
+        )
+        counts.update(row[0] for row in rows)
+    if tells:
+        events = [
+            InstancesRestored(study_instance_uid=study, instances=number)
+            for study, number in counts.items()
+        ]
+        insert_events(connection, events, now)
+
+
+def _forget(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[str]:
+    touched: set[str] = set()
+    with transaction(connection):
+        for some in _some(numbers):
+            rows = connection.execute(
+                f"DELETE FROM trash WHERE trash_pk IN ({_marks(some)}) RETURNING deletion_id", some
+            ).fetchall()
+            touched.update(row[0] for row in rows)
+        left = _selected(
+            connection, "SELECT deletion_id FROM trash WHERE deletion_id IN", sorted(touched)
+        )
+    return sorted(touched - set(left))
+
+
+def _adopt(
+    connection: sqlite3.Connection, deletion: DeletionRecord, records: Sequence[InstanceRecord]
+) -> int:
+    rows = [
+        (
+            record,
+            0,
+            record.attributes.get(_PATIENT_ID, ""),
+            record.attributes.get(_PATIENT_NAME, ""),
+        )
+        for record in records
+    ]
+    with transaction(connection):
+        return _insert(connection, deletion, "kept", rows)
+
+
+def _deletion_rows(connection: sqlite3.Connection) -> list[DeletionRow]:
+    return [
+        DeletionRow(
+            deletion=DeletionRecord(
+                deletion_id=row[0],
+                at=row[1],
+                purge_at=row[2],
+                actor=row[3],
+                reason=row[4],
+                cause=DeletionCause(row[9]),
+            ),
+            studies=row[5],
+            series=row[6],
+            instances=row[7],
+            size=row[8],
+        )
+        for row in connection.execute(
+            "SELECT deletion_id, at, purge_at, d.actor, reason, "
+            "count(DISTINCT study_instance_uid), count(DISTINCT series_instance_uid), count(*), "
+            "sum(t.size), cause FROM trash t JOIN deletion d USING (deletion_id) "
+            "GROUP BY deletion_id, at, purge_at, d.actor, reason, cause "
+            "ORDER BY at DESC, deletion_id"
+        )
+    ]
+
+
+def _statistics(connection: sqlite3.Connection) -> TrashStatistics:
+    instances, size = connection.execute(
+        "SELECT count(*), coalesce(sum(size), 0) FROM trash"
+    ).fetchone()
+    deleted, deleted_size = connection.execute(
+        "SELECT coalesce(sum(num_instances), 0), coalesce(sum(size), 0) FROM deletion"
+    ).fetchone()
+    return TrashStatistics(
+        instances=instances, size=size, deleted=deleted, deleted_size=deleted_size
+    )

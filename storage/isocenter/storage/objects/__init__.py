@@ -1,0 +1,1 @@
+"""objects: one sentence to be written."""

@@ -1,0 +1,1 @@
+"""files: one sentence to be written."""

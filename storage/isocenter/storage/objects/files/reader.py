@@ -1,0 +1,136 @@
+"""Reading one object's file, a piece at a time."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from typing import Final, Self
+
+import trio
+
+from isocenter.engine.buffers import Buffer
+from isocenter.services.archive.ports import StorageError
+from isocenter.storage.objects.files.buffers import BUFFER_BYTES, BufferPool
+
+#: Linux: take only what is in the page cache, never wait for the disk.
+_NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)
+#: Where a read cannot say from where on (Windows), one after the other moves and reads.
+_ONE_POSITION: Final = threading.Lock()
+
+
+class FileReader:
+    """Reads one object; it stays readable when the object is removed meanwhile.
+
+    What the page cache holds is taken at once, the rest in a worker thread: sending a small
+    object that was just stored, or one that was read before, needs no thread at all.
+    """
+
+    __slots__ = ("_buffer", "_descriptor", "_limiter", "_pool", "size")
+
+    def __init__(
+        self, descriptor: int, size: int, limiter: trio.CapacityLimiter, pool: BufferPool
+    ) -> None:
+        self._descriptor: int | None = descriptor
+        self._limiter = limiter
+        self._pool = pool
+        #: Of `view`, from the pool.
+        self._buffer: mmap.mmap | None = None
+        self.size = size
+
+    @classmethod
+    def open(cls, path: str, limiter: trio.CapacityLimiter, pool: BufferPool) -> FileReader:
+        """Blocks; for a worker thread.
+
+        Raises:
+            KeyError: there is no such file.
+            StorageError: it cannot be opened.
+        """
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            descriptor = os.open(path, flags)
+            size = os.fstat(descriptor).st_size
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise KeyError("no such object") from error
+        except OSError as error:
+            raise StorageError(f"cannot open an object: {error.strerror}") from error
+        return cls(descriptor, size, limiter, pool)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """See `isocenter.services.archive.ports.ObjectReader.read`."""
+        piece = bytearray(self._length(offset, length))
+        count = await self._fill(memoryview(piece), offset)
+        return bytes(piece) if count == len(piece) else bytes(piece[:count])
+
+    async def view(self, offset: int, length: int) -> Buffer:
+        """See `isocenter.services.archive.ports.ObjectReader.view`; at most `BUFFER_BYTES` at once.
+
+        Fresh memory costs more than reading what is cached: the buffer is used again.
+        """
+        length = min(self._length(offset, length), BUFFER_BYTES)
+        if self._buffer is None:
+            self._buffer = self._pool.take()
+        view = memoryview(self._buffer)[:length]
+        return view[: await self._fill(view, offset)]
+
+    def _length(self, offset: int, length: int) -> int:
+        if offset < 0 or length < 0:
+            raise ValueError("offset and length are not negative")
+        return max(min(length, self.size - offset), 0)
+
+    async def _fill(self, buffer: memoryview, offset: int) -> int:
+        """How many bytes there were; fewer than there is room for when the file was cut short."""
+        descriptor = self._descriptor
+        if descriptor is None:
+            raise ValueError("the reader is closed")
+        cached = _read_cached(descriptor, buffer, offset)
+        if cached == len(buffer):
+            await trio.lowlevel.checkpoint()
+            return cached
+        try:
+            return cached + await trio.to_thread.run_sync(
+                _read_all, descriptor, buffer[cached:], offset + cached, limiter=self._limiter
+            )
+        except OSError as error:
+            raise StorageError(f"cannot read an object: {error.strerror}") from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+        if self._buffer is not None:
+            buffer, self._buffer = self._buffer, None
+            self._pool.give(buffer)
+
+
+def _read_cached(descriptor: int, buffer: memoryview, offset: int) -> int:
+    if _NO_WAIT is None or not buffer:
+        return 0
+    try:
+        return os.preadv(descriptor, [buffer], offset, _NO_WAIT)
+    except OSError:
+        return 0  # not in the cache, or a file system that cannot tell
+
+
+def _read_all(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """How many bytes; fewer than there is room for when the file was cut short."""
+    done = 0
+    while done < len(buffer):
+        count = _read_some(descriptor, buffer[done:], offset + done)
+        if not count:
+            break
+        done += count
+    return done
+
+
+def _read_some(descriptor: int, buffer: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [buffer], offset)
+    with _ONE_POSITION:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        piece = os.read(descriptor, len(buffer))
+    buffer[: len(piece)] = piece
+    return len(piece)

@@ -1,0 +1,109 @@
+"""Objects that were removed while a backup is made: kept aside until it has ended.
+
+A backup copies the index as of one moment, and then the files that its rows point to.  A row goes
+before its file does; so whoever removes a file of such a row finds the backup at work, and puts
+the file aside instead.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from isocenter.storage.objects.files.file_system import FOLDER_MODE
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+#: Held, shared, by whoever makes a backup.
+_LOCK: Final = "backup.lock"
+_FOLDER: Final = "removed"
+#: Absent on Windows.
+_FLAGS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+#: Stand for a slash of the key, and before what tells two files of one key apart; in no key.
+_SLASH: Final = ","
+_TOKEN: Final = "+"  # noqa: S105 -- not that kind of token
+
+
+class RemovalHold:
+    """What is put aside below *root*, the data directory.  Every method blocks."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = os.fspath(root)
+        self._folder = os.path.join(self._root, _FOLDER)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """While it lasts, what is removed is put aside; what nobody needs any more then goes.
+
+        Raises:
+            OSError: the lock cannot be taken.
+        """
+        path = os.path.join(self._root, _LOCK)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        try:
+            if os.name == "posix" and os.geteuid() == 0:  # the server has to open it, too
+                owner = os.stat(self._root)
+                os.chown(descriptor, owner.st_uid, owner.st_gid)
+            if fcntl is not None:
+                # Nobody holds it otherwise for longer than a look.
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(descriptor)
+            self.clear()
+
+    def is_taken(self) -> bool:
+        """Whether a backup is being made."""
+        try:
+            descriptor = os.open(os.path.join(self._root, _LOCK), os.O_RDONLY | _FLAGS)
+        except FileNotFoundError:
+            return False
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def put_aside(self, key: str, path: str) -> None:
+        """Take the object's name away, and keep its bytes.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            OSError: it cannot be.
+        """
+        name = f"{key.replace('/', _SLASH)}{_TOKEN}{secrets.token_hex(4)}"
+        target = os.path.join(self._folder, name)
+        try:
+            os.rename(path, target)
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                os.mkdir(self._folder, FOLDER_MODE)
+            os.rename(path, target)
+
+    def files_of(self, key: str) -> Sequence[str]:
+        """What was put aside under that key."""
+        start = key.replace("/", _SLASH) + _TOKEN
+        try:
+            names = [name for name in os.listdir(self._folder) if name.startswith(start)]
+        except FileNotFoundError:
+            return []
+        return [os.path.join(self._folder, name) for name in names]
+
+    def clear(self) -> None:
+        """Remove what was put aside, unless a backup is being made; also after one was killed."""
+        if not os.path.isdir(self._folder) or self.is_taken():
+            return
+        with suppress(OSError):
+            for name in os.listdir(self._folder):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self._folder, name))
+            os.rmdir(self._folder)
