@@ -75,7 +75,7 @@ def _open() -> MatchingConnection:
 
 
 #: Empty: that the question can be asked is what counts; answers are compared by
-#: ``tests/storage/test_query_sql.py``.
+#: ``tests/storage/database/index/test_query.py``.
 _INDEX: Final = _open()
 
 

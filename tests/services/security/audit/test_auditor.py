@@ -1,0 +1,191 @@
+"""The queue between the server and the disk: bounds, a disk that is full, stopping."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+from services.audit.trails import audited_object, messages, of_event, records
+
+from isocenter.services.notices import Caller, InstancesSent, ServerStarted, TransferBegun
+from isocenter.services.security.audit import recorder as auditor_module
+from isocenter.services.security.audit.hash_chain import Entry
+from isocenter.services.security.audit.message_builder import Here, Patient, audit_log_used
+from isocenter.services.security.audit.messages import AuditMessage, AuditSource
+from isocenter.services.security.audit.recorder import Auditor, running, trail_of
+from isocenter.services.security.audit.trail_verification import verify
+
+HERE = Here(ae_titles=("US",), machine="vm", user="root", process_id=7)
+SOURCE = AuditSource(source_id="US")
+
+
+class Disk:
+    """A trail on a disk that can be full."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "audit"
+        self.trail = trail_of(self.folder, HERE, SOURCE, rotate_bytes=1 << 20, key=None)
+        self.is_full = False
+        self.batches: list[int] = []
+        self._append = self.trail.append
+        self.trail.append = self.append  # type: ignore[method-assign]
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        self.batches.append(len(entries))
+        if self.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._append(entries)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path)
+
+
+async def nobody(studies: Sequence[str]) -> dict[str, Patient]:
+    return {}
+
+
+def auditor_on(disk: Disk, **options: object) -> Auditor:
+    return Auditor(disk.trail, HERE, SOURCE, patients=nobody, **options)  # type: ignore[arg-type]
+
+
+def message() -> AuditMessage:
+    return audit_log_used(HERE, Path("/trail"))
+
+
+async def test_what_comes_together_is_written_together(disk: Disk) -> None:
+    auditor = auditor_on(disk)
+    with trio.fail_after(10):
+        async with running(auditor):
+            for _ in range(50):
+                auditor.tell(message())
+            await auditor.written.wait()
+    assert disk.batches == [50]
+    assert auditor.statistics.recorded == len(records(disk.folder)) == 50
+
+
+async def test_what_is_in_memory_is_written_at_the_end(disk: Disk) -> None:
+    auditor = auditor_on(disk)
+    async with running(auditor):
+        auditor.tell(message())
+    assert len(records(disk.folder)) == 1
+
+
+async def test_what_is_in_memory_is_written_when_everything_is_cancelled(disk: Disk) -> None:
+    auditor = auditor_on(disk)
+    with trio.CancelScope() as scope:
+        async with running(auditor):
+            auditor.tell(message())
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert len(records(disk.folder)) == 1
+
+
+async def test_a_full_queue_is_written_by_who_fills_it(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditor_module, "MOST_WAITING", 5)
+    auditor = auditor_on(disk)
+    for _ in range(12):
+        auditor.tell(message())
+    assert disk.batches == [5, 5]
+    assert auditor.statistics.lost == 0
+    await auditor.close()
+    assert len(records(disk.folder)) == 12
+
+
+async def test_a_full_disk_loses_nothing_up_to_the_bound_and_says_what_it_lost_beyond(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(auditor_module, "MOST_WAITING", 5)
+    monkeypatch.setattr(auditor_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(auditor_module, "LINGER_SECONDS", 0.01)
+    caplog.set_level(logging.WARNING, "isocenter.audit")
+    monkeypatch.setattr(logging.getLogger("isocenter"), "propagate", True)
+    auditor = auditor_on(disk)
+    disk.is_full = True
+    with trio.fail_after(20):
+        async with running(auditor):
+            for _ in range(8):
+                auditor.tell(message())
+            await auditor.failed.wait()
+            assert auditor.statistics.lost == 3
+            disk.is_full = False
+            await auditor.written.wait()
+            auditor.tell(message())
+    assert verify(disk.folder).is_good
+    found = messages(disk.folder)
+    assert len(of_event(found, "110101")) == 6
+    (outage,) = of_event(found, "110113", "110134")
+    text = base64.b64decode(
+        audited_object(outage, "12").find("ParticipantObjectDetail").get("value")
+    )
+    assert b"No space left on device; 3 messages are missing" in text
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert "cannot be written: No space left on device" in errors[0].getMessage()
+    assert "written again" in caplog.records[-1].getMessage()
+
+
+async def test_a_retrieval_is_told_with_its_patients_in_order(disk: Disk) -> None:
+    async def patients(studies: Sequence[str]) -> dict[str, Patient]:
+        await trio.lowlevel.checkpoint()
+        return {study: Patient(f"ID-{study}", "Name") for study in studies if study != "2"}
+
+    auditor = Auditor(disk.trail, HERE, SOURCE, patients=patients)
+    begun, sent = retrieval({"1": 2, "2": 1})
+    async with running(auditor):
+        auditor.hear(ServerStarted(addresses=()))
+        auditor.hear(begun)
+        auditor.hear(sent)
+    codes = [
+        root.find("EventIdentification/EventID").get("csd-code") for root in messages(disk.folder)
+    ]
+    assert codes == ["110100", "110102", "110102", "110104", "110104"]
+    ids = [
+        audited_object(root, "2").get("ParticipantObjectID") for root in messages(disk.folder)[1:]
+    ]
+    assert ids == ["ID-1", "", "ID-1", ""]
+
+
+async def test_lookups_have_a_bound(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auditor_module, "MOST_LOOKUPS", 2)
+    auditor = auditor_on(disk)
+    begun, _ = retrieval({"1": 2})
+    for _ in range(5):
+        auditor.hear(begun)
+    await auditor.close()
+    assert len(records(disk.folder)) == 5
+
+
+def retrieval(studies: dict[str, int]) -> tuple[TransferBegun, InstancesSent]:
+    caller = Caller(association="a", address="10.0.0.1:104", calling_ae_title="WS")
+    begun = TransferBegun(
+        caller=caller,
+        command="C-MOVE",
+        destination="WS",
+        destination_address="ws:104",
+        studies=studies,
+        sop_classes=frozenset({"1.2", "1.3"}),
+    )
+    sent = InstancesSent(
+        caller=caller,
+        command="C-MOVE",
+        destination="WS",
+        destination_address="ws:104",
+        studies=studies,
+        sop_classes=begun.sop_classes,
+        completed=3,
+        failed=0,
+        warning=0,
+        status=0,
+        sent=studies,
+    )
+    return begun, sent

@@ -1,0 +1,160 @@
+"""What is told together, by a clock that the test turns."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+import pytest
+from services.audit.trails import parsed
+
+from isocenter.services.notices import AssociationRejected, Caller, InstanceStored
+from isocenter.services.security.audit import aggregation as gathering
+from isocenter.services.security.audit.aggregation import (
+    ALERT_SECONDS,
+    LONGEST_SECONDS,
+    MOST_ADDRESSES,
+    MOST_INSTANCES,
+    QUIET_SECONDS,
+    Alerts,
+    Received,
+)
+from isocenter.services.security.audit.message_builder import Here, association_rejected
+from isocenter.services.security.audit.messages import AuditMessage, AuditSource, to_xml
+
+HERE = Here(ae_titles=("US",), machine="vm", user="root", process_id=7)
+
+
+def stored(
+    number: int = 1, *, association: str = "a", study: str = "1", outcome: str = "stored"
+) -> InstanceStored:
+    return InstanceStored(
+        caller=Caller(association=association, address="10.0.0.1:104", calling_ae_title="CT"),
+        study_instance_uid=study,
+        series_instance_uid="1.1",
+        sop_class_uid="1.2.3",
+        sop_instance_uid=f"1.1.{number}",
+        size=1,
+        outcome=outcome,
+        patient_id="P",
+        patient_name="N",
+    )
+
+
+def counts(told: list[AuditMessage]) -> list[tuple[str, int]]:
+    return [
+        (each.objects[0].id, count)
+        for each in told
+        for count in each.objects[0].sop_classes.values()
+    ]
+
+
+@pytest.fixture
+def told() -> list[AuditMessage]:
+    return []
+
+
+def test_the_end_of_an_association_tells_of_its_instances_only(told: list[AuditMessage]) -> None:
+    received = Received(HERE, told.append)
+    for number in range(3):
+        received.add(stored(number), 0)
+        received.add(stored(number, association="b"), 0)
+    received.end("a")
+    assert counts(told) == [("1", 3)]
+    received.end("a")
+    received.end("b")
+    assert counts(told) == [("1", 3), ("1", 3)]
+
+
+def test_quiet_is_told(told: list[AuditMessage]) -> None:
+    received = Received(HERE, told.append)
+    received.add(stored(), 0)
+    received.add(stored(), QUIET_SECONDS - 1)
+    received.tick(QUIET_SECONDS)
+    assert told == []
+    received.tick(2 * QUIET_SECONDS - 1)
+    assert counts(told) == [("1", 2)]
+
+
+def test_what_never_is_quiet_is_told_now_and_then(told: list[AuditMessage]) -> None:
+    received = Received(HERE, told.append)
+    for second in range(int(LONGEST_SECONDS)):
+        received.add(stored(second), second)
+        received.tick(second)
+    assert told == []
+    received.tick(LONGEST_SECONDS)
+    assert counts(told) == [("1", int(LONGEST_SECONDS))]
+
+
+def test_many_instances_are_told_before_the_end(told: list[AuditMessage]) -> None:
+    received = Received(HERE, told.append)
+    for number in range(MOST_INSTANCES + 1):
+        received.add(stored(number), 0)
+    assert counts(told) == [("1", MOST_INSTANCES)]
+    received.flush()
+    assert counts(told) == [("1", MOST_INSTANCES), ("1", 1)]
+
+
+def test_ever_new_studies_take_no_more_than_so_much_memory(
+    told: list[AuditMessage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "MOST_GROUPS", 3)
+    received = Received(HERE, told.append)
+    for number in range(10):
+        received.add(stored(study=f"{number}"), 0)
+    assert counts(told) == [(f"{number}", 1) for number in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "action"),
+    [("stored", "C"), ("replaced", "U"), ("already stored", "R"), ("kept other", "R")],
+)
+def test_what_became_of_an_instance_is_the_action(
+    told: list[AuditMessage], outcome: str, action: str
+) -> None:
+    received = Received(HERE, told.append)
+    received.add(stored(outcome=outcome), 0)
+    received.flush()
+    assert told[0].action.value == action
+
+
+def rejected(address: str) -> AuditMessage:
+    caller = Caller(association="a", address=f"{address}:104", calling_ae_title="X")
+    return association_rejected(
+        HERE, AssociationRejected(caller=caller, result=1, source=1, reason=3, why="who?")
+    )
+
+
+def add(alerts: Alerts) -> Callable[[str, float], None]:
+    return lambda address, now: alerts.add(rejected(address), "rejected", address, now)
+
+
+def test_an_alert_that_comes_again_is_counted(told: list[AuditMessage]) -> None:
+    alerts = Alerts(told.append)
+    for second in range(50):
+        add(alerts)("10.0.0.1", second)
+    add(alerts)("10.0.0.2", 50)
+    assert [each.objects[0].id for each in told] == ["10.0.0.1", "10.0.0.2"]
+    alerts.tick(ALERT_SECONDS)
+    alerts.tick(2 * ALERT_SECONDS)
+    assert len(told) == 3
+    root = parsed(to_xml(told[-1], AuditSource(source_id="x")))
+    node = root.find("ParticipantObjectIdentification")
+    assert node.get("ParticipantObjectID") == "10.0.0.1"
+    values = [base64.b64decode(each.get("value")) for each in node.iter("ParticipantObjectDetail")]
+    assert values == [b"49 more like the one before", b"49"]
+    add(alerts)("10.0.0.1", 3 * ALERT_SECONDS)
+    assert len(told) == 4
+
+
+def test_any_number_of_strangers_is_a_bounded_number_of_records(told: list[AuditMessage]) -> None:
+    alerts = Alerts(told.append)
+    for number in range(10_000):
+        add(alerts)(f"2001:db8::{number:x}", 0)
+    assert len(told) == MOST_ADDRESSES + 1
+    alerts.tick(ALERT_SECONDS)
+    assert len(told) == MOST_ADDRESSES + 2
+    others = told[-1]
+    assert others.objects[0].id == "others"
+    assert others.objects[0].details["Occurrences"] == str(9_999 - MOST_ADDRESSES).encode()
+    assert len(others.participants) == 1
