@@ -48,8 +48,8 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.service_classes.commitment.transaction import WELL_KNOWN_INSTANCE
 from isocenter.services.service_classes.mpps.scu import new_step
-from services.events.hooks import webhook
-from services.hl7.samples import OMI, ORM, changed
+from services.integration.hl7.samples import OMI, ORM, changed
+from services.workflow.events.hooks import webhook
 
 _MIB: Final = 1 << 20
 ENTRIES: Final = 10_000

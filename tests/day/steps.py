@@ -27,7 +27,7 @@ from day.department import MODALITY, WAIT_SECONDS, Department
 from day.proxy import Relay
 from isocenter.services.service_classes.mpps.performed_step import StepState
 from isocenter.services.service_classes.mpps.scu import final_step, new_step, performed_series
-from services.mpps.samples import BEGAN, ENDED
+from services.service_classes.mpps.samples import BEGAN, ENDED
 from support.processes import isocenter_command, run
 from support.studies import CT_IMAGE_STORAGE, ROOT, instance
 

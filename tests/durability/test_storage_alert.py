@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.archive.storage_alert import AGAIN_AFTER_SECONDS, StorageAlert
+from isocenter.services.errors import StorageError
 
 FULL = StorageError("cannot write an object: No space left on device", out_of_resources=True)
 

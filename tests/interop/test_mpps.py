@@ -23,7 +23,7 @@ from isocenter.engine.errors import AssociationError
 from isocenter.services.association.peer import Peer
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.mpps.scu import CONTEXTS, create_step, get_step, set_step
-from services.mpps.samples import begun, ended
+from services.service_classes.mpps.samples import begun, ended
 from support.outcomes import outcome
 from support.ports import free_port
 from support.processes import ServedArchive, isocenter_command, served_archive

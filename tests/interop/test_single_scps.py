@@ -13,8 +13,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
-from services.mpps.samples import begun, ended
-from services.worklist.samples import order
+from services.service_classes.mpps.samples import begun, ended
+from services.service_classes.worklist.samples import order
 from support.processes import ISOCENTER, isocenter_command, program, run, wait_for_line
 
 pytestmark = [

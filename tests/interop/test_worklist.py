@@ -15,8 +15,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
 )
 
-from services.mpps.samples import begun, ended
-from services.worklist.samples import order
+from services.service_classes.mpps.samples import begun, ended
+from services.service_classes.worklist.samples import order
 from support.processes import ServedArchive, isocenter_command, run, served_archive
 
 pytestmark = [

@@ -17,7 +17,7 @@ from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.text_dump import read_dump
 from isocenter.services.service_classes.worklist.entry import EntryFault
 from isocenter.services.service_classes.worklist.entry_files import read_entries
-from services.worklist.samples import entry
+from services.service_classes.worklist.samples import entry
 from support.peers import PeerArchive, orthanc
 from support.ports import free_port
 from support.processes import (

@@ -12,7 +12,8 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import EXPLICIT_LITTLE, Encoding, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive, Ingest, StoreResult
-from isocenter.services.archive.ports import Added, InstanceRecord, StorageError, StoredInstance
+from isocenter.services.archive.ports import Added, InstanceRecord, StoredInstance
+from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.memory import MemoryIndex
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

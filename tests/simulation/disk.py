@@ -26,9 +26,9 @@ from isocenter.services.archive.ports import (
     ObjectReader,
     ObjectStore,
     StagedObject,
-    StorageError,
     StoredInstance,
 )
+from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.memory import MemoryStagedObject, MemoryStore

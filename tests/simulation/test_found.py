@@ -14,12 +14,13 @@ from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.object_scan import StoreError
-from isocenter.services.archive.ports import DuplicatePolicy, StorageError
+from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
+from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
 from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
 from isocenter.storage.database.index.memory import MemoryIndex

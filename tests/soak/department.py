@@ -54,8 +54,8 @@ from isocenter.services.service_classes.mpps.performed_step import StepState
 from isocenter.services.service_classes.mpps.scu import final_step, new_step, performed_series
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.scu import worklist_keys
-from services.events.hooks import Hook
-from services.hl7.samples import ORM, changed
+from services.integration.hl7.samples import ORM, changed
+from services.workflow.events.hooks import Hook
 from soak.load import ROOT, Client, object_of
 from support.processes import program, wait_for_port
 

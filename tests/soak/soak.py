@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attacks.peer import Target
-from services.events.hooks import webhook
+from services.workflow.events.hooks import webhook
 from soak.department import CONFIGURATION_FILE, IMAGES, Department, Destination, Done, configuration
 from soak.load import Client, Ledger
 from support.ports import free_port

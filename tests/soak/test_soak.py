@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.events.hooks import webhook
+from services.workflow.events.hooks import webhook
 from soak.department import Department, Done, configuration
 from soak.load import Ledger
 from soak.soak import Report, Sample, judge_growth, judge_queues, soak, target_of

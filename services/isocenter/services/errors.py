@@ -32,6 +32,19 @@ def has_failed(status: int) -> bool:
     return classify(status) not in (StatusClass.SUCCESS, StatusClass.WARNING)
 
 
+class StorageError(IsocenterError):
+    """An adapter could not keep its promise.
+
+    Attributes:
+        out_of_resources: True when space or a quota is used up (a C-STORE answers A700H
+            and the peer may try again later), False for any other failure (0110H).
+    """
+
+    def __init__(self, message: str, *, out_of_resources: bool = False) -> None:
+        super().__init__(message)
+        self.out_of_resources = out_of_resources
+
+
 class ConnectError(AssociationError):
     """No connection to the peer: nobody listens, no route, TLS failed, or too slow."""
 

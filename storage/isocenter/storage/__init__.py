@@ -1,4 +1,4 @@
-"""Where objects and their index are kept: adapters for the ports of `isocenter.services.archive.ports`."""
+"""Adapters of the ports that need storage: objects as files, and everything kept in a database."""
 
 from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
 

@@ -37,8 +37,9 @@ from isocenter.services.archive.archive import (
     StoreResult,
 )
 from isocenter.services.archive.object_keys import NamingScheme, distinct_key
-from isocenter.services.archive.ports import DuplicatePolicy, StorageError
+from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.dicom.uids import UidRule
+from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import (

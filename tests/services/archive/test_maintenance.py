@@ -25,7 +25,6 @@ from isocenter.services.archive.ports import (
     DuplicatePolicy,
     InstanceRecord,
     OtherPatientPolicy,
-    StorageError,
 )
 from isocenter.services.archive.verification import (
     Findings,
@@ -40,6 +39,7 @@ from isocenter.services.archive.verification import (
 )
 from isocenter.services.dicom.file_recognition import HEAD_BYTES
 from isocenter.services.dicom.uid_registry import MEDIA_STORAGE_DIRECTORY
+from isocenter.services.errors import StorageError
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.files.store import open_file_store

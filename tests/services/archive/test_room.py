@@ -14,7 +14,7 @@ import trio.testing
 from isocenter.services.archive.archive import ROOM_BYTES, Archive, StoreError
 from isocenter.services.archive.capacity import Room, warn_early
 from isocenter.services.archive.object_scan import OUT_OF_RESOURCES
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import data_set, keys_of, receive, store

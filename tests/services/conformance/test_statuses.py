@@ -31,13 +31,13 @@ from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import composition
 from isocenter.services.archive.index.query import Level
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import COMMON_STATUSES, Registry
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.commitment.transaction import (
     REQUEST,
@@ -51,8 +51,8 @@ from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.rules import parse_rule
 from services.archive_support import CT, STUDY, data_set, store, uid
 from services.conftest import Answered
-from services.mpps.samples import begun, ended
-from services.worklist.samples import entry
+from services.service_classes.mpps.samples import begun, ended
+from services.service_classes.worklist.samples import entry
 from support.serving import Scripted, port_of, serving
 
 FIND, GET, MOVE = (

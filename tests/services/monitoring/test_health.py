@@ -13,7 +13,8 @@ import trio
 import trio.testing
 
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.ports import IndexStatistics, StorageError
+from isocenter.services.archive.ports import IndexStatistics
+from isocenter.services.errors import StorageError
 from isocenter.services.monitoring.health import CACHE_SECONDS, LOOK_SECONDS, Health, Level
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore

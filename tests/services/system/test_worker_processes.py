@@ -28,7 +28,14 @@ def work(ready, beat, parent_end):
     os.read(parent_end, 1)
 
 os.fork = fork_and_be_told
-code = run_workers(2, prepare=lambda: None, work=work, announce=lambda: None)
+code = run_workers(
+    2,
+    prepare=lambda: None,
+    work=work,
+    announce=lambda: None,
+    say=print,
+    on_worker_exit=lambda pid: None,
+)
 print(len(forks))
 sys.exit(code)
 """

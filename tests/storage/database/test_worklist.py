@@ -9,7 +9,6 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from services.worklist.samples import entry
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList
@@ -31,6 +30,7 @@ from isocenter.storage.database import worklist as worklist_module
 from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
 from isocenter.storage.database.performed_steps import SqliteSteps
 from isocenter.storage.database.worklist import SqliteWorklist, following
+from services.service_classes.worklist.samples import entry
 
 ALL = tuple(EntryState)
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from isocenter.services.archive.ports import ObjectStore, StorageError
+from isocenter.services.archive.ports import ObjectStore
+from isocenter.services.errors import StorageError
 from isocenter.storage.objects.memory import MemoryStore
 from storage.store_contract import KEY, StoreContract, all_keys, content, put
 

@@ -49,13 +49,13 @@ from isocenter.services.archive.ports import (
     ObjectStore,
     OtherPatientPolicy,
     StagedObject,
-    StorageError,
     StoredInstance,
 )
 from isocenter.services.archive.rules.conditions import Place, Sender
 from isocenter.services.archive.rules.evaluation import NO_RULES, NOTHING_DECIDED
 from isocenter.services.archive.storage_alert import StorageAlert
 from isocenter.services.dicom.uids import UidRule
+from isocenter.services.errors import StorageError
 
 if TYPE_CHECKING:
     from isocenter.services.archive.rules.arrival_coercion import Coercion

@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 
 log = logging.getLogger("isocenter.storage")
 

@@ -42,12 +42,12 @@ from isocenter.services.archive.ports import (
     OtherPatientPolicy,
     Outcome,
     StagedObject,
-    StorageError,
     StoredInstance,
 )
 from isocenter.services.archive.storage_alert import StorageAlert
+from isocenter.services.errors import StorageError
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("isocenter.storage")
 
 _PATIENT_ID: Final = 0x00100020
 

@@ -74,7 +74,7 @@ def object_key(
         if not can_be_named(uid):
             raise ValueError("a UID that is not valid cannot be part of an object key")
     name = name_of_uid(sop_instance_uid)
-    # What a long name takes, its folders leave: a key has a bound (`isocenter.storage.objects.keys`).
+    # What a long name takes, its folders leave: a key has a bound (`storage.objects.keys`).
     longest = MAX_UID_LENGTH if len(name) <= MAX_UID_LENGTH else _DIGEST_LENGTH
     study = _folder(study_instance_uid, longest)
     match scheme:

@@ -32,11 +32,10 @@ from isocenter.services.archive.index.extraction import (
     places_of,
 )
 from isocenter.services.archive.object_keys import NamingScheme, can_be_named, object_key
-from isocenter.services.archive.ports import InstanceRecord, StorageError
+from isocenter.services.archive.ports import InstanceRecord, Route
 from isocenter.services.archive.rules.conditions import Place
 from isocenter.services.dicom.uids import UidRule
-from isocenter.services.errors import OperationError
-from isocenter.services.rules.actions import Route
+from isocenter.services.errors import OperationError, StorageError
 
 SOP_CLASS_UID: Final = 0x00080016
 SOP_INSTANCE_UID: Final = 0x00080018

@@ -9,27 +9,43 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import field
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Protocol, Self
 
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.query import Query
-from isocenter.services.rules.actions import Route
+from isocenter.services.errors import StorageError
 
 
-class StorageError(IsocenterError):
-    """An adapter could not keep its promise.
+class ForwardPriority(IntEnum):
+    """Which objects of a destination leave first."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+    URGENT = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """An object is to be sent to one peer.
 
     Attributes:
-        out_of_resources: True when space or a quota is used up (a C-STORE answers A700H
-            and the peer may try again later), False for any other failure (0110H).
+        destination: AE title of one of the peers.
+        rule: the name of the rule that says so.
+        delay: seconds from storing to the first attempt.
+        commit: ask the peer for storage commitment afterwards.
+        delete_after: once it has committed, and no other peer waits for it, the object leaves
+            this archive.
     """
 
-    def __init__(self, message: str, *, out_of_resources: bool = False) -> None:
-        super().__init__(message)
-        self.out_of_resources = out_of_resources
+    destination: str
+    rule: str
+    delay: float = 0.0
+    priority: ForwardPriority = ForwardPriority.NORMAL
+    commit: bool = False
+    delete_after: bool = False
 
 
 class DuplicatePolicy(Enum):
@@ -75,8 +91,8 @@ class InstanceRecord(StoredInstance):
     """What the index keeps of one object: a stored instance and its attributes.
 
     ``attributes`` maps a tag (0xggggeeee) to its decoded text, several values joined by
-    a backslash, without padding; only tags of `isocenter.services.archive.index.attributes` are kept.
-    ``source_ae_title`` is who sent it, and ``routes`` is where rules send it, for what is
+    a backslash, without padding; only tags of `isocenter.services.archive.index.attributes` are
+    kept. ``source_ae_title`` is who sent it, and ``routes`` is where rules send it, for what is
     written beside the index (events, what is to be forwarded); the index does not keep them.
     ``stored_at`` (seconds since 1970) is when it was stored, where that is not now.
     """
@@ -199,8 +215,8 @@ class Index(Protocol):
       (`isocenter.services.archive.index.shown_values`).
     * Counts, Modalities in Study and SOP Classes in Study (both sorted) are computed.
     * An entity that is empty at the end of a call is gone.
-    * What matches is what `isocenter.services.archive.index.matching` says.  Criteria below the query's
-      level have to be satisfied along one path of entities.
+    * What matches is what `isocenter.services.archive.index.matching` says.  Criteria below the
+      query's level have to be satisfied along one path of entities.
     * Matches come in no order that means anything: those that are found first come first.
     """
 

@@ -18,8 +18,8 @@ import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.archive.verification import examine
+from isocenter.services.errors import StorageError
 from isocenter.services.notices import Notices, ObjectDamaged
 from isocenter.services.system.private_files import PRIVATE_FILE, write_file
 

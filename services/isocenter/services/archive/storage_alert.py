@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 
 _log = logging.getLogger("isocenter.storage")
 

@@ -37,10 +37,10 @@ from isocenter.services.archive.ports import (
     Index,
     InstanceRecord,
     ObjectReader,
-    StorageError,
     StoredInstance,
 )
 from isocenter.services.dicom.file_recognition import has_header_of
+from isocenter.services.errors import StorageError
 
 __all__ = [
     "Findings",

@@ -28,10 +28,9 @@ from isocenter.engine.driving import refusal_of
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer, PresentationContext
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.operation import Operation
 from isocenter.services.dicom.uids import names_an_instance
-from isocenter.services.errors import OperationError
+from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.notices import AccessDenied
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.permissions import OPERATIONS

@@ -14,7 +14,8 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.backup.restore_mark import check_not_restoring
 from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.deletion.service import Trash
-from isocenter.services.archive.ports import DuplicatePolicy, Index, ObjectStore, StorageError
+from isocenter.services.archive.ports import DuplicatePolicy, Index, ObjectStore
+from isocenter.services.errors import StorageError
 from isocenter.services.security.audit.deletion_messages import recorder_of
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions

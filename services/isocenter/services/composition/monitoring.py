@@ -14,9 +14,9 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.server import Server
 from isocenter.services.composition.audit import audit_folder
+from isocenter.services.errors import StorageError
 from isocenter.services.monitoring.health import Health
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.monitoring.pages import pages_of

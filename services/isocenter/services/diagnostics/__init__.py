@@ -1,1 +1,1 @@
-"""diagnostics: one sentence to be written."""
+"""Finding out what is wrong: findings, doctor, captures and their dissection."""

@@ -1,1 +1,1 @@
-"""What data sets mean, without a network and without an archive."""
+"""What data sets mean, without network or archive: values, dictionary, UIDs, objects, files."""

@@ -1,1 +1,1 @@
-"""integration: one sentence to be written."""
+"""Systems that do not speak DIMSE."""

@@ -17,8 +17,8 @@ import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.server import Server
+from isocenter.services.errors import StorageError
 
 #: The same answer serves everybody who asks within so many seconds.
 CACHE_SECONDS: Final = 5.0

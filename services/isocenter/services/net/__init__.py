@@ -1,1 +1,1 @@
-"""net: one sentence to be written."""
+"""Bytes: TCP and TLS transports, listeners, connecting, addresses, who a peer is."""

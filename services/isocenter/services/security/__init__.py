@@ -1,1 +1,1 @@
-"""security: one sentence to be written."""
+"""Who may do what, and the record of it."""

@@ -1,1 +1,1 @@
-"""Service classes of PS3.4, SCP and SCU side by side."""
+"""DICOM service classes (PS3.4), one folder each, with its SCP and SCU side by side."""

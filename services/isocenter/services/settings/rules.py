@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.ports import ForwardPriority, Route
 from isocenter.services.archive.rules.conditions import (
     CALLED_AE,
     CALLING_AE,
@@ -19,7 +20,6 @@ from isocenter.services.archive.rules.conditions import (
     Place,
 )
 from isocenter.services.archive.rules.evaluation import LAST_OF_HEAD, Rule
-from isocenter.services.rules.actions import ForwardPriority, Route
 from isocenter.services.settings import value_types as kinds
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""system: one sentence to be written."""
+"""The operating system: private files, locks, systemd, processes, log format."""

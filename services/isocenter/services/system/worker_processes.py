@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Self
 
-from isocenter.services.monitoring.metrics import forget_process
 from isocenter.services.system import systemd
 
 log = logging.getLogger("isocenter.server")
@@ -41,6 +40,8 @@ def run_workers(
     prepare: Callable[[], None],
     work: Callable[[Callable[[], None], Callable[[], None], int], object],
     announce: Callable[[], None],
+    say: Callable[[str], None],
+    on_worker_exit: Callable[[int], None],
 ) -> int:
     """Keep *count* workers until SIGTERM or SIGINT; the exit code.
 
@@ -50,14 +51,13 @@ def run_workers(
             a sign of life, and ends when the third, a descriptor, becomes readable: the
             parent is gone.
         announce: called in the parent when the first worker accepts.
+        say: called with each line that a person at the terminal has to read.
+        on_worker_exit: called in the parent with the process id of a worker that has ended.
     """
     if not hasattr(os, "fork"):
-        print(
-            f"isocenter serve: {count} workers need a system with fork (POSIX); set --workers 1",
-            file=sys.stderr,
-        )
+        say(f"{count} workers need a system with fork (POSIX); set --workers 1")
         return 2
-    code = _wait(_fork(prepare))
+    code = _wait(_fork(prepare, say))
     if code:
         return code
     stopping = False
@@ -92,7 +92,7 @@ def run_workers(
         while True:
             while len(workers) < count and not stopping:
                 with _signals_held():  # `stop` and `reload` have to know of each worker
-                    pid = _fork(lambda: work(ready, alive.beat, parent_end), parent_life)
+                    pid = _fork(lambda: work(ready, alive.beat, parent_end), say, parent_life)
                     workers[pid] = time.monotonic()
                 alive.watch(workers)
             if (
@@ -108,7 +108,7 @@ def run_workers(
                 return 0 if stopping else 2
             except InterruptedError:
                 continue
-            forget_process(pid)
+            on_worker_exit(pid)
             started = workers.pop(pid, 0.0)
             if stopping:
                 continue
@@ -116,7 +116,7 @@ def run_workers(
             if time.monotonic() - started < _START_SECONDS:
                 failed_starts += 1
                 if failed_starts >= _MOST_FAILED_STARTS:
-                    print("isocenter serve: workers do not start; see the log", file=sys.stderr)
+                    say("workers do not start; see the log")
                     stop()
                     announced = True
                     while workers:
@@ -181,7 +181,7 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
-def _fork(work: Callable[[], object], *not_inherited: int) -> int:
+def _fork(work: Callable[[], object], say: Callable[[str], None], *not_inherited: int) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -199,11 +199,11 @@ def _fork(work: Callable[[], object], *not_inherited: int) -> int:
         work()
         code = 0
     except BaseExceptionGroup as group:
-        print(f"isocenter serve: {group.exceptions[0]}", file=sys.stderr)
+        say(str(group.exceptions[0]))
     except KeyboardInterrupt:
         code = 130
     except Exception as error:  # the process ends here; the parent sees the code
-        print(f"isocenter serve: {error}", file=sys.stderr)
+        say(str(error))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

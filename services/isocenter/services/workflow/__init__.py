@@ -1,1 +1,1 @@
-"""workflow: one sentence to be written."""
+"""What goes on by itself once objects are stored: events and forwarding."""

@@ -1,1 +1,1 @@
-"""database: one sentence to be written."""
+"""Adapters of the ports that need a database."""

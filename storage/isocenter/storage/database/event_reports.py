@@ -1,4 +1,4 @@
-"""Event reports in the index database: `isocenter.services.service_classes.normalized.ports.ReportQueue`."""
+"""Event reports in the database: adapter of the port `ReportQueue`."""
 
 from __future__ import annotations
 

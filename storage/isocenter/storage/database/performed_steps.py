@@ -1,4 +1,4 @@
-"""Performed procedure steps in the index database: `isocenter.services.service_classes.mpps.performed_step.Steps`.
+"""Performed procedure steps in the database: adapter of the port `Steps`.
 
 The data set is the truth; the columns and the tables beside it are made of it with each
 change, so that a step is found by its study, its series, and the instances that it names.

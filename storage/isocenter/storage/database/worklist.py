@@ -1,7 +1,8 @@
 """The worklist in the index database: `isocenter.services.service_classes.worklist.entry.Worklist`.
 
 The data set is the truth.  The columns beside it narrow a question down by index; what is
-left is judged by `isocenter.services.service_classes.worklist.query_keys.Keys.fits`, entry by entry.
+left is judged by `isocenter.services.service_classes.worklist.query_keys.Keys.fits`, entry by
+entry.
 """
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)

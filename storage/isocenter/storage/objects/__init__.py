@@ -1,1 +1,1 @@
-"""objects: one sentence to be written."""
+"""Adapters of the port `ObjectStore`."""

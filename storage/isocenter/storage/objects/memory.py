@@ -10,7 +10,8 @@ from typing import Final, Self
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.archive.ports import StagedObject, StorageError
+from isocenter.services.archive.ports import StagedObject
+from isocenter.services.errors import StorageError
 from isocenter.storage.objects.keys import check_object_key
 
 _KEYS_PER_BLOCK: Final = 1000

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocenter.services.archive.coercion.coercer import MapValue, RemoveAttribute, SetValue
+from isocenter.services.archive.ports import ForwardPriority, Route
 from isocenter.services.archive.rules.conditions import Condition, Sender
 from isocenter.services.archive.rules.evaluation import Decision, Rules
-from isocenter.services.rules.actions import ForwardPriority, Route
 from isocenter.services.settings.loading import SettingsError, load_settings, show
 from isocenter.services.settings.rules import RuleFault, RuleKind, RulesKind, parse_rule
 

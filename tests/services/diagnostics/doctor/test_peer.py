@@ -13,14 +13,6 @@ from pathlib import Path
 
 import pytest
 import trio
-from services.checkup.examining import (
-    IMPATIENT,
-    Found,
-    examined,
-    listening,
-    way_to,
-    writing_in_pieces,
-)
 
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN
@@ -31,6 +23,14 @@ from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND
 from isocenter.services.net.listeners import Bind
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.security.certificates.authority import CertificateAuthority
+from services.diagnostics.doctor.examining import (
+    IMPATIENT,
+    Found,
+    examined,
+    listening,
+    way_to,
+    writing_in_pieces,
+)
 from support.ports import free_port
 from support.processes import ISOCENTER, START_SECONDS, program, wait_for_line
 from support.serving import Scripted, port_of, serving

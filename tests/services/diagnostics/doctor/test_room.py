@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from storage.test_retention import DAY, NOW, add
 
 from isocenter.services.archive.ports import RoomLook
 from isocenter.services.archive.retention.rules import RetentionRule
@@ -19,6 +18,7 @@ from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.settings.loading import Settings, load_settings
 from isocenter.storage.database.index.index import open_sqlite_index
 from isocenter.storage.inspection import look_at_room
+from storage.database.test_retention import DAY, NOW, add
 
 GIB = 1 << 30
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from services.checkup.examining import examined, way_to
 
 from isocenter.engine.dimse.message_codec import response_to
 from isocenter.engine.errors import AssociationRejectedError
@@ -22,6 +21,7 @@ from isocenter.services.diagnostics.doctor.move_destination import (
 )
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from isocenter.services.notices import ConnectionRefused, Refusal
+from services.diagnostics.doctor.examining import examined, way_to
 from support.ports import free_port
 from support.processes import ServedArchive, isocenter_command, served_archive
 from support.serving import Scripted, port_of, serving

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from services.hl7.samples import OMI, ORM, changed, without
 
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.services.integration.hl7 import rejected_messages as rejected_module
 from isocenter.services.integration.hl7.mllp import MessageReceived, MessageTooLong
 from isocenter.services.integration.hl7.order_service import OrderIntake
@@ -29,6 +28,7 @@ from isocenter.services.service_classes.worklist.entry import (
 )
 from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
 from isocenter.storage.database.worklist import SqliteWorklist
+from services.integration.hl7.samples import OMI, ORM, changed, without
 
 CT = EntryKey("SPS1", "A1001")
 SENDER = "10.0.0.7:50000"

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from services.hl7.samples import OMI, ORM, changed
 
 from isocenter.services.association.peer import Peer
 from isocenter.services.errors import ConnectError
@@ -28,6 +27,7 @@ from isocenter.services.notices import ConnectionRefused, Notice, Notices, Refus
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.storage.database.index.index import open_sqlite_index
 from isocenter.storage.database.worklist import SqliteWorklist
+from services.integration.hl7.samples import OMI, ORM, changed
 
 #: Of a wait that a test expects to end.
 SOON = 10.0

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from services.hl7.samples import OMI, ORM, changed, without
 
 from isocenter.services.integration.hl7.errors import Hl7Fault
 from isocenter.services.integration.hl7.message import Segment, read_message
@@ -21,6 +20,7 @@ from isocenter.services.integration.hl7.procedure_steps import MOST_STEPS
 from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.service_classes.worklist.entry import Entry, EntryState
 from isocenter.services.service_classes.worklist.order_fields import order_of
+from services.integration.hl7.samples import OMI, ORM, changed, without
 
 RULES = OrderRules()
 

@@ -7,7 +7,6 @@ import logging
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from services.hl7.samples import ORM, changed
 
 from isocenter.services.integration.hl7.character_sets import codec_of, codec_of_all
 from isocenter.services.integration.hl7.errors import Hl7Fault, Location
@@ -18,6 +17,7 @@ from isocenter.services.integration.hl7.message import (
     header_of,
     read_message,
 )
+from services.integration.hl7.samples import ORM, changed
 
 HEAD = "MSH|^~\\&|A|B|C|D|2026||ORM^O01|7|P|2.5\r"
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import hl7
 import pytest
 from hl7.client import MLLPClient
-from services.hl7.samples import OMI, ORM, changed
 
 from isocenter.services.integration.hl7.mllp import frame
+from services.integration.hl7.samples import OMI, ORM, changed
 from support.processes import (
     ENVIRONMENT,
     ISOCENTER,

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from services.policy.policy_support import CT, FIND, GET, MR, control, entities, heard
 
 from isocenter.engine.dimse.message_codec import (
     CEchoRequest,
@@ -43,6 +42,7 @@ from isocenter.services.security.access.permissions import parse_permission
 from isocenter.services.security.access.policy import ApplicationEntity, CertificateRule
 from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.security.certificates.authority import CertificateAuthority
+from services.security.access.policy_support import CT, FIND, GET, MR, control, entities, heard
 from support.clocks import patient_clock
 from support.raw import associate_request, raw_peer
 from support.serving import Scripted, port_of, serving

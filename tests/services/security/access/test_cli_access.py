@@ -7,14 +7,14 @@ import shlex
 from pathlib import Path
 
 import pytest
-from services.policy.policy_support import CT
-from services.policy.test_rejected import caller
 
 from isocenter.services.cli import main
 from isocenter.services.security.access import passwords
 from isocenter.services.security.access.policy_file import ACCESS_FOLDER, PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.security.certificates.authority import CertificateAuthority
+from services.security.access.policy_support import CT
+from services.security.access.test_rejected import caller
 
 #: The user ID that owns nothing.
 NOBODY = 65_534

@@ -17,7 +17,6 @@ import pytest
 import trio
 import trio.testing
 from joserfc import jwk, jwt
-from services.policy.policy_support import CT, FIND, control, entities, heard, users
 
 from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.items import UserIdentity
@@ -37,6 +36,7 @@ from isocenter.services.security.access.user_identity import (
     UserIdentities,
     installed_hooks,
 )
+from services.security.access.policy_support import CT, FIND, control, entities, heard, users
 from support.raw import associate_request, raw_peer
 from support.serving import Scripted, port_of, serving
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from services.policy.policy_support import entities, heard
 
 from isocenter.services.cli.server.serve import _watch_certificates
 from isocenter.services.composition import TlsContexts
@@ -38,6 +37,7 @@ from isocenter.services.security.certificates.expiry import (
 )
 from isocenter.services.settings.loading import Settings, SettingsError, load_settings
 from isocenter.services.system.pid_file import PidFile, pid_of_server
+from services.security.access.policy_support import entities, heard
 from support.clocks import patient_clock
 
 

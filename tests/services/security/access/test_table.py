@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from services.policy.policy_support import CT, entities
 
 from isocenter.services.net.tls.contexts import PeerIdentity
 from isocenter.services.security.access.errors import PolicyError
@@ -29,6 +28,7 @@ from isocenter.services.security.access.policy import (
     to_text,
 )
 from isocenter.services.security.access.policy_file import CurrentPolicy, PolicyFile
+from services.security.access.policy_support import CT, entities
 
 IDENTITY = PeerIdentity(
     common_name="CT1",

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import trio
-from services.audit.trails import audited_object, messages, of_event, records
 
 from isocenter.services.notices import Caller, InstancesSent, ServerStarted, TransferBegun
 from isocenter.services.security.audit import recorder as auditor_module
@@ -20,6 +19,7 @@ from isocenter.services.security.audit.message_builder import Here, Patient, aud
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource
 from isocenter.services.security.audit.recorder import Auditor, running, trail_of
 from isocenter.services.security.audit.trail_verification import verify
+from services.security.audit.trails import audited_object, messages, of_event, records
 
 HERE = Here(ae_titles=("US",), machine="vm", user="root", process_id=7)
 SOURCE = AuditSource(source_id="US")

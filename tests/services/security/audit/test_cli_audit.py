@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 import trio
-from services.audit.trails import (
+
+from isocenter.services.cli import main
+from isocenter.services.composition.audit import open_trail, record_now, stop_when_failed
+from isocenter.services.security.audit.message_builder import Here, Patient
+from isocenter.services.security.audit.messages import AuditSource
+from isocenter.services.security.audit.recorder import Auditor, trail_of
+from isocenter.services.security.audit.trail import HEAD_FILE
+from isocenter.services.security.audit.trail_verification import verify
+from isocenter.services.settings.loading import SettingsError, load_settings
+from services.security.audit.trails import (
     KEY,
     audited_object,
     filled,
@@ -24,15 +33,6 @@ from services.audit.trails import (
     participant,
     records,
 )
-
-from isocenter.services.cli import main
-from isocenter.services.composition.audit import open_trail, record_now, stop_when_failed
-from isocenter.services.security.audit.message_builder import Here, Patient
-from isocenter.services.security.audit.messages import AuditSource
-from isocenter.services.security.audit.recorder import Auditor, trail_of
-from isocenter.services.security.audit.trail import HEAD_FILE
-from isocenter.services.security.audit.trail_verification import verify
-from isocenter.services.settings.loading import SettingsError, load_settings
 from support.processes import (
     ISOCENTER,
     isocenter_command,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import trio
-from services.audit.trails import entry, trail
 
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
@@ -20,6 +19,7 @@ from isocenter.services.security.audit.repository import Collector, Protocol
 from isocenter.services.security.audit.syslog_delivery import Delivery
 from isocenter.services.security.audit.trail import Trail
 from isocenter.services.security.certificates.authority import CertificateAuthority
+from services.security.audit.trails import entry, trail
 
 DEADLINE = 20
 

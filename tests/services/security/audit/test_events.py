@@ -14,13 +14,6 @@ from typing import Any
 import pydicom
 import pytest
 import trio
-from services.audit.trails import (
-    audited_object,
-    detail,
-    messages,
-    of_event,
-    participant,
-)
 
 from isocenter.engine.dimse.message_codec import CEchoRequest, CStoreRequest, CStoreResponse
 from isocenter.engine.errors import AssociationRejectedError
@@ -62,6 +55,13 @@ from isocenter.services.service_classes.client import (
 )
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.settings.loading import Settings, load_settings
+from services.security.audit.trails import (
+    audited_object,
+    detail,
+    messages,
+    of_event,
+    participant,
+)
 from support.outcomes import outcome
 from support.serving import Scripted, port_of, serving
 from support.studies import CT_IMAGE_STORAGE, ROOT, instance, write_studies

@@ -6,7 +6,6 @@ import base64
 from collections.abc import Callable
 
 import pytest
-from services.audit.trails import parsed
 
 from isocenter.services.notices import AssociationRejected, Caller, InstanceStored
 from isocenter.services.security.audit import aggregation as gathering
@@ -21,6 +20,7 @@ from isocenter.services.security.audit.aggregation import (
 )
 from isocenter.services.security.audit.message_builder import Here, association_rejected
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource, to_xml
+from services.security.audit.trails import parsed
 
 HERE = Here(ae_titles=("US",), machine="vm", user="root", process_id=7)
 

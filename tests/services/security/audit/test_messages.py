@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import given
 from hypothesis import strategies as st
-from services.audit.trails import parsed
 
 from isocenter.services.security.audit import codes
 from isocenter.services.security.audit.codes import EventId, EventType
@@ -31,6 +30,7 @@ from isocenter.services.security.audit.messages import (
 )
 from isocenter.services.security.audit.recorder import entry_of
 from isocenter.services.security.audit.syslog_format import counted, syslog_message
+from services.security.audit.trails import parsed
 
 SOURCE = AuditSource(source_id="ARCHIVE", site_id="Hospital")
 

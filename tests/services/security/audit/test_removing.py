@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.audit.trails import KEY, entry, filled, of_event, parsed, trail
 
 from isocenter.services.cli import main
 from isocenter.services.security.audit.hash_chain import Seal
@@ -15,6 +14,7 @@ from isocenter.services.security.audit.trail import segments_of
 from isocenter.services.security.audit.trail_reader import read_all
 from isocenter.services.security.audit.trail_removal import REMOVED_FILE, plan, remove
 from isocenter.services.security.audit.trail_verification import verify
+from services.security.audit.trails import KEY, entry, filled, of_event, parsed, trail
 from support.studies import write_studies
 
 LATER = datetime(2026, 11, 22, tzinfo=UTC)

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from services.audit.trails import numbers, parsed, records
 
 from isocenter.services.security.certificates.authority import CertificateAuthority
+from services.security.audit.trails import numbers, parsed, records
 from support.ports import free_port
 from support.processes import (
     isocenter_command,

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from services.audit.trails import KEY, entry, filled, notes, numbers, records, trail
 
 from isocenter.services.security.audit import trail as trail_module
 from isocenter.services.security.audit.hash_chain import GENESIS, Position, Seal, encode_record
 from isocenter.services.security.audit.trail import HEAD_FILE, Trail, TrailError, read_key
 from isocenter.services.security.audit.trail_reader import Cursor, read_on
 from isocenter.services.security.audit.trail_verification import Verdict, verify
+from services.security.audit.trails import KEY, entry, filled, notes, numbers, records, trail
 from support.processes import ENVIRONMENT
 
 
@@ -62,7 +62,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 sys.path[:0] = sys.argv[3].split(":")
-from services.audit.trails import entry, trail
+from services.security.audit.trails import entry, trail
 made = trail(Path(sys.argv[1]), rotate_bytes=20_000)
 print("ready", flush=True)
 for number in range(int(sys.argv[2])):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
-from services.availability.test_notification import ris, told
 
 from isocenter.services.settings.loading import SettingsError, load_settings
+from services.service_classes.availability.test_notification import ris, told
 from support.processes import isocenter_command, served_archive
 from support.studies import ROOT, write_studies
 

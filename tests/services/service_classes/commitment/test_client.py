@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 import pytest
 import trio
-from services.commitment.peers import MODALITY, opener, references
 
 from isocenter.engine.dimse.message_codec import NActionRequest, NEventReportRequest, response_to
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
@@ -36,6 +35,7 @@ from isocenter.services.service_classes.commitment.transaction import (
 )
 from services.archive_support import STUDY, uid
 from services.cli_support import archive_server, write_object
+from services.service_classes.commitment.peers import MODALITY, opener, references
 from support.ports import free_port
 from support.serving import Scripted, port_of, serving
 

@@ -9,14 +9,6 @@ from typing import Any
 
 import pytest
 import trio
-from services.commitment.peers import (
-    MODALITY,
-    Clock,
-    modality,
-    opener,
-    process,
-    references,
-)
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set
 from isocenter.engine.dimse.message_codec import NActionRequest, NCreateRequest, response_to
@@ -27,10 +19,10 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.errors import StorageError
 from isocenter.services.notices import CommitmentDone, Notice, Notices
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.commitment.scu import (
@@ -61,6 +53,14 @@ from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_inde
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, opened, store, uid
+from services.service_classes.commitment.peers import (
+    MODALITY,
+    Clock,
+    modality,
+    opener,
+    process,
+    references,
+)
 
 TRANSACTION = "1.2.826.0.1.3680043.10.999.88"
 #: Longer than anything here takes in real time.

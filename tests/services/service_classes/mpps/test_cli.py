@@ -6,12 +6,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from services.mpps.samples import worklist_entry
-from services.worklist.samples import order
 
 from isocenter.services.cli import main
 from services.archive_support import SERIES, uid
 from services.cli_support import archive_server, write_object
+from services.service_classes.mpps.samples import worklist_entry
+from services.service_classes.worklist.samples import order
 from support.ports import free_port
 
 Output = pytest.CaptureFixture[str]

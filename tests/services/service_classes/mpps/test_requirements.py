@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from services.mpps.samples import begun, ended
 
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.service_classes.mpps.requirements import (
@@ -19,6 +18,7 @@ from isocenter.services.service_classes.mpps.requirements import (
     requirements,
     violations,
 )
+from services.service_classes.mpps.samples import begun, ended
 
 #: Type 1 attributes outside of sequences, typed in from the standard a second time.
 TYPE_1_AT_CREATION = {

@@ -11,7 +11,6 @@ import pydicom
 import pytest
 import trio
 from pydicom.dataset import Dataset
-from services.mpps.samples import UID, begun, ended
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set
 from isocenter.engine.dimse.message_codec import (
@@ -45,6 +44,7 @@ from isocenter.services.service_classes.normalized.operations import get_attribu
 from isocenter.storage.database.event_reports import SqliteReports
 from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
 from isocenter.storage.database.performed_steps import SqliteSteps
+from services.service_classes.mpps.samples import UID, begun, ended
 from support.outcomes import outcome
 from support.serving import port_of, serving
 

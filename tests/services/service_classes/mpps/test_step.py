@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 from pydicom.dataset import Dataset
-from services.mpps.samples import UID, begun, ended
 
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.services.dicom.attribute_list import AttributeList
@@ -22,6 +21,7 @@ from isocenter.services.service_classes.mpps.performed_step import (
     event_of,
 )
 from isocenter.services.service_classes.mpps.scu import empty_series
+from services.service_classes.mpps.samples import UID, begun, ended
 from support.studies import CT_IMAGE_STORAGE, instance
 
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from services.mpps.samples import begun, ended
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, DataSetError, Element, write_data_set
 from isocenter.engine.limits import Limits
@@ -17,6 +16,7 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.dicom.attribute_list import AttributeList, number_of, text_of
+from services.service_classes.mpps.samples import begun, ended
 
 SYNTAXES = (
     IMPLICIT_VR_LITTLE_ENDIAN,

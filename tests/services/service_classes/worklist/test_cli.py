@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 import pytest
-from services.worklist.samples import order
 
 from isocenter.services.cli import main
+from services.service_classes.worklist.samples import order
 
 Output = pytest.CaptureFixture[str]
 ENTRY = ("SPS1", "A1")

@@ -9,8 +9,6 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from services.worklist.samples import entry, order
-from services.worklist.test_dump import ENTRY
 
 from isocenter.engine.dataset import write_file_meta
 from isocenter.engine.uid import (
@@ -33,6 +31,8 @@ from isocenter.services.service_classes.worklist.order_fields import (
     FIELDS,
     STEP_STATUS,
 )
+from services.service_classes.worklist.samples import entry, order
+from services.service_classes.worklist.test_dump import ENTRY
 
 SYNTAXES = (
     EXPLICIT_VR_LITTLE_ENDIAN,

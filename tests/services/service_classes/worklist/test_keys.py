@@ -7,13 +7,13 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
-from services.worklist.samples import entry
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
 from isocenter.services.service_classes.worklist.query_keys import Keys, parse_keys
+from services.service_classes.worklist.samples import entry
 
 STEP = "(0040,0100)[0]."
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from services.worklist.samples import entry, order
 
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services.service_classes.worklist.entry import EntryFault, EntryKey, EntryState
@@ -13,6 +12,7 @@ from isocenter.services.service_classes.worklist.order_fields import (
     entry_of_order,
     order_of,
 )
+from services.service_classes.worklist.samples import entry, order
 
 
 def test_each_field_becomes_its_attribute() -> None:

@@ -14,7 +14,6 @@ import pytest
 import trio
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from services.worklist.samples import entry, order
 
 from isocenter.engine.dimse.message_codec import CFindRequest, CFindResponse
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
@@ -37,6 +36,7 @@ from isocenter.services.service_classes.worklist.scu import (
     worklist_keys,
 )
 from services.cli_support import RunningServer, Scripted, archive_server, scripted_server
+from services.service_classes.worklist.samples import entry, order
 
 Output = pytest.CaptureFixture[str]
 

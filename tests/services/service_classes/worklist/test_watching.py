@@ -11,16 +11,16 @@ import orjson
 import pytest
 import trio
 import trio.testing
-from services.worklist.samples import entry, order
-from services.worklist.test_dump import ENTRY
 
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.worklist import watched_folder as watching
 from isocenter.services.service_classes.worklist.entry import Entry, EntryState, Put
 from isocenter.services.service_classes.worklist.query_keys import Keys
 from isocenter.services.service_classes.worklist.watched_folder import WatchedFolder, watch
 from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
 from isocenter.storage.database.worklist import SqliteWorklist
+from services.service_classes.worklist.samples import entry, order
+from services.service_classes.worklist.test_dump import ENTRY
 
 SCHEDULED = "SCHEDULED"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import orjson
 import pytest
 import trio
-from services.events.test_delivery import KINDS, Site
-from storage.test_events import RULES, STUDY, record
 
 from isocenter.services.cli import main
 from isocenter.storage.database.events.open_studies import EventWriter
 from isocenter.storage.database.index.index import open_sqlite_index
+from services.workflow.events.test_delivery import KINDS, Site
+from storage.database.events.test_events import RULES, STUDY, record
 
 Output = pytest.CaptureFixture[str]
 

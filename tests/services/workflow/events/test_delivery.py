@@ -14,11 +14,8 @@ from typing import Any
 
 import pytest
 import trio
-from services.commitment.peers import Clock
-from services.events.hooks import Hook, webhook
-from services.events.samples import complete_study, opened_study
 
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.services.workflow.events import delivery as delivery_module
 from isocenter.services.workflow.events.consumer import Consumer, PythonFunction, Webhook
 from isocenter.services.workflow.events.delivery import (
@@ -31,6 +28,9 @@ from isocenter.storage.database.events.event_log import EventDesk
 from isocenter.storage.database.events.outbox import SqliteOutbox, insert_events
 from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
 from isocenter.storage.database.index.records import transaction
+from services.service_classes.commitment.peers import Clock
+from services.workflow.events.hooks import Hook, webhook
+from services.workflow.events.samples import complete_study, opened_study
 
 KINDS = tuple(kind.value for kind in Kind)
 SECONDS = 30.0

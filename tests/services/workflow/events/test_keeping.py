@@ -9,9 +9,6 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from services.commitment.peers import Clock
-from services.events.hooks import webhook
-from storage.test_events import record
 
 from isocenter.services import composition
 from isocenter.services.monitoring.metrics import Metrics
@@ -38,6 +35,9 @@ from isocenter.storage.database.events.event_log import EventDesk, EventSelectio
 from isocenter.storage.database.events.open_studies import EventWriter, SqliteOpenStudies
 from isocenter.storage.database.events.outbox import SqliteOutbox
 from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from services.service_classes.commitment.peers import Clock
+from services.workflow.events.hooks import webhook
+from storage.database.events.test_events import record
 
 RULES = CompletionRules(quiet_seconds=60, settle_seconds=5)
 SECONDS = 30.0

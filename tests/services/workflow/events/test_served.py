@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 import pytest
-from services.events.hooks import SECRET, Hook, webhook
-from services.mpps.samples import worklist_entry
 
+from services.service_classes.mpps.samples import worklist_entry
+from services.workflow.events.hooks import SECRET, Hook, webhook
 from support.processes import (
     ISOCENTER,
     ServedArchive,

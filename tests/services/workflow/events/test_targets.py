@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 import trio
-from services.events.hooks import SECRET, webhook
 
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.workflow.events import targets as targets_module
@@ -31,6 +30,7 @@ from isocenter.services.workflow.events.consumer import (
 )
 from isocenter.services.workflow.events.event import StoredEvent
 from isocenter.services.workflow.events.targets import ConsumerError, DeliveryError, check, opened
+from services.workflow.events.hooks import SECRET, webhook
 
 EVENT = StoredEvent(
     number=17,

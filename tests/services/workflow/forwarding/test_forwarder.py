@@ -23,7 +23,7 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import (
     InstanceRecord,
     ObjectReader,
-    StorageError,
+    Route,
     StoredInstance,
 )
 from isocenter.services.archive.rules.evaluation import Rules
@@ -31,7 +31,7 @@ from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import objects
-from isocenter.services.errors import ConnectError
+from isocenter.services.errors import ConnectError, StorageError
 from isocenter.services.notices import (
     ForwardAttempted,
     ForwardQueueSeen,
@@ -40,7 +40,6 @@ from isocenter.services.notices import (
     Notices,
     TransferBegun,
 )
-from isocenter.services.rules.actions import Route
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.workflow.forwarding import batch as sending

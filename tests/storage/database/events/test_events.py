@@ -11,12 +11,11 @@ from typing import Any
 
 import orjson
 import pytest
-from services.commitment.peers import Clock
-from services.mpps.samples import begun, ended
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.archive.ports import InstanceRecord, StorageError
+from isocenter.services.archive.ports import InstanceRecord
 from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.commitment.transaction import (
     Reference,
     Transaction,
@@ -39,6 +38,8 @@ from isocenter.storage.database.events.outbox import SqliteOutbox, insert_event
 from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
 from isocenter.storage.database.index.records import transaction
 from isocenter.storage.database.performed_steps import SqliteSteps
+from services.service_classes.commitment.peers import Clock
+from services.service_classes.mpps.samples import begun, ended
 from support.studies import CT_IMAGE_STORAGE, ROOT
 
 RULES = CompletionRules(quiet_seconds=60, settle_seconds=5, longest_wait_seconds=1_000)

@@ -11,8 +11,8 @@ import pytest
 
 from isocenter.services.archive.deletion.holds import StudyHold
 from isocenter.services.archive.deletion.records import DeletedStudy, Deletion, DeletionCause
-from isocenter.services.archive.ports import Added, InstanceRecord, StorageError
-from isocenter.services.rules.actions import ForwardPriority, Route
+from isocenter.services.archive.ports import Added, ForwardPriority, InstanceRecord, Route
+from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.forwarding.ports import (

@@ -31,9 +31,9 @@ from isocenter.services.archive.ports import (
     Index,
     InstanceRecord,
     Outcome,
-    StorageError,
     StoredInstance,
 )
+from isocenter.services.errors import StorageError
 from isocenter.storage import open_sqlite_index
 from isocenter.storage.database.index.index import BLOCK_ROWS, SqliteIndex
 from isocenter.storage.database.index.query import STATED, STORED_IN, key_column

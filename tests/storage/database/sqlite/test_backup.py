@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.storage.database.sqlite.backup import IndexFile
 from isocenter.storage.database.sqlite.connection import connect, create_database
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION

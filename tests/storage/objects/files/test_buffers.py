@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files.buffers import (
     BLOCK_BYTES,
     BUFFER_BYTES,

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import trio
 
-from isocenter.services.archive.ports import ObjectStore, StorageError
+from isocenter.services.archive.ports import ObjectStore
+from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files.file_system import SystemFiles
 from isocenter.storage.objects.files.staging import StagedFile
 from isocenter.storage.objects.files.store import FileStore, open_file_store

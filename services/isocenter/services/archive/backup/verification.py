@@ -16,7 +16,7 @@ from isocenter.services.archive.backup.parallel import Blocks, each
 from isocenter.services.archive.backup.repository import BackupFolder, Generation, contents_of
 from isocenter.services.archive.backup.source import IndexFile
 from isocenter.services.archive.counted_findings import Findings
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 
 
 @dataclass(slots=True)

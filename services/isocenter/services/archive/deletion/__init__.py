@@ -1,1 +1,1 @@
-"""deletion: one sentence to be written."""
+"""Deleting, the trash, restoring, and legal holds."""

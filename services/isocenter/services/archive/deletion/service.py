@@ -42,8 +42,9 @@ from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
 from isocenter.services.archive.object_keys import distinct_key
 from isocenter.services.archive.object_scan import StoreError
-from isocenter.services.archive.ports import InstanceRecord, StorageError, StoredInstance
+from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 from isocenter.services.archive.verification import scan_object
+from isocenter.services.errors import StorageError
 from isocenter.services.security.access.permissions import (
     Action,
     Permissions,

@@ -1,9 +1,9 @@
 """What can be asked of an index: one model for C-FIND, C-MOVE, C-GET and whatever asks next.
 
-A query is a value.  `isocenter.services.service_classes.query_retrieve.identifier` makes it from an identifier,
-`isocenter.services.archive.index.matching` says in plain Python what it means, and an index
-adapter may compile it to something faster that gives the same answers.
-All kinds of matching are those of PS3.4 C.2.2.2.
+A query is a value.  `isocenter.services.service_classes.query_retrieve.identifier` makes it from an
+identifier, `isocenter.services.archive.index.matching` says in plain Python what it means, and an
+index adapter may compile it to something faster that gives the same answers. All kinds of matching
+are those of PS3.4 C.2.2.2.
 """
 
 from __future__ import annotations

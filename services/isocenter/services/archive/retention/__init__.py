@@ -1,1 +1,1 @@
-"""retention: one sentence to be written."""
+"""For how long studies are kept, and what carries the rules out."""

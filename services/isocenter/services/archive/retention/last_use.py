@@ -9,8 +9,8 @@ from typing import Final
 
 import trio
 
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.archive.retention.service import RetentionBook
+from isocenter.services.errors import StorageError
 from isocenter.services.notices import InstancesSent, Notice
 
 log = logging.getLogger("isocenter.storage")

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.ports import Route
 from isocenter.services.archive.rules.conditions import FIELDS, Condition, Place, Sender
-from isocenter.services.rules.actions import Route
 
 if TYPE_CHECKING:
     from isocenter.services.archive.coercion.edits import Edit

@@ -1,1 +1,1 @@
-"""archive: one sentence to be written."""
+"""Commands that look after an archive and what it keeps."""

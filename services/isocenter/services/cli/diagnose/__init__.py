@@ -1,1 +1,1 @@
-"""diagnose: one sentence to be written."""
+"""Commands that find out what is wrong."""

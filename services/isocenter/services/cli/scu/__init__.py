@@ -1,1 +1,1 @@
-"""scu: one sentence to be written."""
+"""Commands that ask a peer for something (service class users)."""

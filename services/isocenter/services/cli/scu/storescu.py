@@ -26,7 +26,6 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.association import AssociationTask
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.client_command import CannotAssociate, Client, run_client
@@ -40,7 +39,12 @@ from isocenter.services.cli.support.transfer_syntaxes import (
     transfer_syntaxes_of,
 )
 from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
-from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
+from isocenter.services.errors import (
+    NoPresentationContext,
+    OperationError,
+    StorageError,
+    has_failed,
+)
 from isocenter.services.service_classes.client import ClientAssociation, Context, plan_associations
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer
 

@@ -1,1 +1,1 @@
-"""security: one sentence to be written."""
+"""Commands for access, certificates and the audit trail."""

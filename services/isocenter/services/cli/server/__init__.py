@@ -1,1 +1,1 @@
-"""server: one sentence to be written."""
+"""Commands that run a server, or ask a running one."""

@@ -29,7 +29,7 @@ from isocenter.services.composition.audit import open_audit, stop_when_failed
 from isocenter.services.composition.monitoring import Monitoring
 from isocenter.services.composition.reloading import Reloader
 from isocenter.services.diagnostics.capture import CaptureFolder
-from isocenter.services.monitoring.metrics import shared_folder
+from isocenter.services.monitoring.metrics import forget_process, shared_folder
 from isocenter.services.net.http.server import read_token
 from isocenter.services.net.listeners import Bind, open_listener, open_listeners
 from isocenter.services.net.tls.contexts import PROFILES, TlsFiles
@@ -188,6 +188,8 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
                     prepare=lambda: trio.run(_prepare, settings),
                     work=partial(trio.run, serve),
                     announce=announce,
+                    say=lambda text: print(f"isocenter serve: {text}", file=sys.stderr),
+                    on_worker_exit=forget_process,
                 )
             trio.run(serve, announce, systemd.notify_alive, None)
         except* (IsocenterError, OSError) as group:

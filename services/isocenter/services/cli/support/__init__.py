@@ -1,1 +1,1 @@
-"""support: one sentence to be written."""
+"""Options, output and endings that several commands share."""

@@ -10,7 +10,8 @@ parser; `Framer` and `MessageAssembler` are used once more to see what stands on
 Where a real peer goes on although the engine in its place would have aborted, that side is
 followed no further: its state is unknown (None), and what it sends is shown unjudged.
 
-Nothing here reads files; see `isocenter.services.diagnostics.dissect.capture_events` for what comes in.
+Nothing here reads files; see `isocenter.services.diagnostics.dissect.capture_events` for what comes
+in.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What `isocenter doctor` looks at: the own installation, and another peer.
 
 `installation` and `peer` are the two ways in.  Everything that was looked at is told as
-one `Examined`, with its findings (`isocenter.services.diagnostics.findings`) as values.  Nothing here
-prints, repairs or migrates anything.
+one `Examined`, with its findings (`isocenter.services.diagnostics.findings`) as values.  Nothing
+here prints, repairs or migrates anything.
 """

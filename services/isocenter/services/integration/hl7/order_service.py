@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.services.integration.hl7.acknowledgement import Outcome, acknowledgement
 from isocenter.services.integration.hl7.errors import (
     APPLICATION_INTERNAL_ERROR,

@@ -1,1 +1,1 @@
-"""http: one sentence to be written."""
+"""HTTP on listeners of our own."""

@@ -9,8 +9,8 @@ stream without close_notify is an error.
 A context is never changed once it serves.  New certificates, keys and revocation lists
 make a new context for the associations to come; those that exist keep theirs.
 
-Not in here: making certificates (`isocenter.services.security.certificates.authority`), and whose AE title
-is admitted (`isocenter.services.association.access`).
+Not in here: making certificates (`isocenter.services.security.certificates.authority`), and whose
+AE title is admitted (`isocenter.services.association.access`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.ports import StorageError, StoredInstance
+from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.commitment.transaction import FailureReason, Reference
 
 log = logging.getLogger("isocenter.commitment")

@@ -20,13 +20,12 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer, PresentationContext
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.uids import UidRule
-from isocenter.services.errors import OperationError
+from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.notices import CommitmentDone, Notices
 from isocenter.services.service_classes.commitment.instance_check import Verifier
 from isocenter.services.service_classes.commitment.transaction import (

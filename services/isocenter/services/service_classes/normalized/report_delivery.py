@@ -24,11 +24,11 @@ from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import PresentationContext
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.service_classes.normalized.ports import (
     REPORT_LIMITS,

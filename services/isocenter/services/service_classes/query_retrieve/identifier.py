@@ -1,8 +1,8 @@
 """Identifiers of C-FIND, C-MOVE and C-GET as queries, and matches as identifiers.
 
 Bytes in, values out: no object model of data sets.  What a requestor needs
-(`build_identifier`, `read_identifier`) is in `isocenter.services.service_classes.query_retrieve.identifier_builder`
-and can be had from here.
+(`build_identifier`, `read_identifier`) is in
+`isocenter.services.service_classes.query_retrieve.identifier_builder` and can be had from here.
 
 Standard: PS3.4 C.2.2, C.4, C.6; VRs of PS3.6.
 """

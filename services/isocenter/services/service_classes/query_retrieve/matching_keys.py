@@ -1,7 +1,8 @@
 """One key of an identifier as what it asks for, and one value of an answer as bytes.
 
 What all information models of C-FIND have in common: query/retrieve
-(`isocenter.services.service_classes.query_retrieve.identifier`) and worklist (`isocenter.services.service_classes.worklist.query_keys`).
+(`isocenter.services.service_classes.query_retrieve.identifier`) and worklist
+(`isocenter.services.service_classes.worklist.query_keys`).
 
 Standard: PS3.4 C.2.2.2; VRs of PS3.5 6.2.
 """

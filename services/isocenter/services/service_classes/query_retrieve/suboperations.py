@@ -23,13 +23,13 @@ from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.query import Query, SingleValue, ValueList
-from isocenter.services.archive.ports import StorageError, StoredInstance
+from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.uid_registry import name_of
-from isocenter.services.errors import OperationError
+from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.notices import InstancesSent, RetrieveFailed, TransferBegun
 from isocenter.services.service_classes.storage.scu import send_object
 

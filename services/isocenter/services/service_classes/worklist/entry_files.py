@@ -2,8 +2,9 @@
 
 What a file is shows in how it begins, not in its name:
 
-- JSON: an object as `isocenter.services.service_classes.worklist.order_fields` has it, a list of them, ``{"data": […]}``,
-  or an object on each line; objects of the DICOM JSON model (PS3.18 Annex F) likewise;
+- JSON: an object as `isocenter.services.service_classes.worklist.order_fields` has it, a list of
+  them, ``{"data": […]}``, or an object on each line; objects of the DICOM JSON model (PS3.18 Annex
+  F) likewise;
 - DICOM: a Part 10 file, or a data set alone, is one entry (``*.wl`` of DCMTK's ``wlmscpfs``);
 - a text dump (`isocenter.services.dicom.text_dump`) is one entry.
 """

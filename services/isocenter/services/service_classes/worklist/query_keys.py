@@ -1,8 +1,8 @@
 """The identifier of a worklist query as keys, and what they mean for an entry (PS3.4 K.2.2, K.4).
 
 Every attribute may be a matching key, at any depth; how each is compared is said by
-`isocenter.services.archive.index.matching`.  Scheduled Procedure Step Start Date and Time are one point in
-time where both are given and one is a range (remark in Table K.6-1).
+`isocenter.services.archive.index.matching`.  Scheduled Procedure Step Start Date and Time are one
+point in time where both are given and one is a range (remark in Table K.6-1).
 """
 
 from __future__ import annotations

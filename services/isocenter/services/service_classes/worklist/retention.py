@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 
 log = logging.getLogger("isocenter.worklist")
 

@@ -83,8 +83,8 @@ class WorklistItem:
     """One scheduled procedure step.
 
     Attributes:
-        fields: name of a field, as in `isocenter.services.service_classes.worklist.order_fields` → text; those that
-            have a value.
+        fields: name of a field, as in `isocenter.services.service_classes.worklist.order_fields` →
+            text; those that have a value.
         dataset: all that the peer sent.
     """
 

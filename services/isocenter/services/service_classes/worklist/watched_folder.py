@@ -19,7 +19,7 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.worklist.entry import (
     FOLDER_SOURCE,
     Entry,

@@ -1,8 +1,8 @@
 """Events to their consumers: at least once each, in their order for each study.
 
-One process of a server delivers (`isocenter.services.system.exclusive_task`).  For each consumer what is new is
-put into lanes, one for each study; some lanes are worked on at once.  A lane whose event fails
-waits, ever longer, and the others go on.
+One process of a server delivers (`isocenter.services.system.exclusive_task`).  For each consumer
+what is new is put into lanes, one for each study; some lanes are worked on at once.  A lane whose
+event fails waits, ever longer, and the others go on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.services.workflow.events.consumer import Consumer
 from isocenter.services.workflow.events.event import StoredEvent
 from isocenter.services.workflow.events.ports import Lane, Outbox

@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from isocenter.services import notices
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.services.notices import (
     AccessDenied,
     AssociationRejected,

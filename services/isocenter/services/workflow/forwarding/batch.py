@@ -16,12 +16,13 @@ from isocenter.engine.dimse.status import ServiceClass, StatusClass, classify, d
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.ports import StorageError, StoredInstance
+from isocenter.services.archive.ports import ForwardPriority, StoredInstance
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.destination_slots import Place, Places
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.uid_registry import name_of
+from isocenter.services.errors import StorageError
 from isocenter.services.notices import (
     Caller,
     ForwardAttempted,
@@ -29,7 +30,6 @@ from isocenter.services.notices import (
     Notices,
     TransferBegun,
 )
-from isocenter.services.rules.actions import ForwardPriority
 from isocenter.services.service_classes.client import (
     ClientAssociation,
     Connector,

@@ -18,11 +18,10 @@ from isocenter.engine.dimse.message_codec import NEventReportRequest, NEventRepo
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, IsocenterError
 from isocenter.engine.negotiation import Offer
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.operation import Operation, Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service, Statuses
-from isocenter.services.errors import OperationError
+from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.commitment.scu import (
     REPORT_OFFER,

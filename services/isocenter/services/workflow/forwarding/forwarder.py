@@ -17,8 +17,8 @@ import trio
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion.records import DeletionCause
-from isocenter.services.archive.ports import StorageError
 from isocenter.services.association.peer import Peer
+from isocenter.services.errors import StorageError
 from isocenter.services.notices import ForwardQueueSeen, InstancesDeleted
 from isocenter.services.workflow.forwarding.batch import SendingParts, Visit
 from isocenter.services.workflow.forwarding.commitment import CommitmentAsker

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import Deletion
-from isocenter.services.rules.actions import ForwardPriority
+from isocenter.services.archive.ports import ForwardPriority
 from isocenter.services.service_classes.commitment.transaction import Reference
 
 #: Before a power of two could pass every float.

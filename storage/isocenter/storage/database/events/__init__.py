@@ -1,1 +1,1 @@
-"""events: one sentence to be written."""
+"""Adapters of the ports of events."""

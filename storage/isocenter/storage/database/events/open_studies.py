@@ -192,7 +192,7 @@ class EventWriter:
     def step_changed(
         self, connection: sqlite3.Connection, _before: PerformedStep | None, step: PerformedStep
     ) -> None:
-        """Beside performed procedure steps (`isocenter.storage.database.performed_steps.Beside`)."""
+        """Beside performed procedure steps (`database.performed_steps.Beside`)."""
         now = self._now()
         for study in dict.fromkeys(each.study_instance_uid for each in step.scheduled):
             scheduled = [each for each in step.scheduled if each.study_instance_uid == study]

@@ -1,1 +1,1 @@
-"""forwarding: one sentence to be written."""
+"""Adapters of the ports of forwarding."""

@@ -1,4 +1,4 @@
-"""Objects to be forwarded, in the index database: `isocenter.services.workflow.forwarding.ports`."""
+"""Objects to be forwarded, in the database: adapter of the ports of forwarding."""
 
 from __future__ import annotations
 

@@ -14,9 +14,8 @@ from typing import Any, Final, assert_never
 
 import orjson
 
-from isocenter.services.archive.ports import Added, InstanceRecord
+from isocenter.services.archive.ports import Added, ForwardPriority, InstanceRecord
 from isocenter.services.archive.ports import Outcome as AddOutcome
-from isocenter.services.rules.actions import ForwardPriority
 from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
     Delivered,

@@ -1,1 +1,1 @@
-"""index: one sentence to be written."""
+"""Adapters of the port `Index`."""

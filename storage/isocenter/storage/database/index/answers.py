@@ -1,7 +1,8 @@
 """Fetching the answers to a query: what is shown of entities whose objects say different things.
 
 Nearly every patient, study and series has one statement: then an answer is one row.  Where
-there are more, all of them are read and `isocenter.services.archive.index.shown_values` takes its choice.
+there are more, all of them are read and `isocenter.services.archive.index.shown_values` takes its
+choice.
 """
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)

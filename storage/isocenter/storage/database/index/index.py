@@ -1,4 +1,4 @@
-"""The index in one SQLite file: `isocenter.services.archive.ports.Index` over aiosqlite and trio-asyncio.
+"""The index in one SQLite file: adapter of the port `Index` over aiosqlite and trio-asyncio.
 
 One connection writes, a few read; in WAL mode neither waits for the other.  A find
 first gathers the row numbers of all its matches, eight bytes each, and then fetches
@@ -33,9 +33,9 @@ from isocenter.services.archive.ports import (
     Index,
     IndexStatistics,
     InstanceRecord,
-    StorageError,
     StoredInstance,
 )
+from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.answers import Answers
 from isocenter.storage.database.index.query import (
     ALL_INSTANCE_KEYS,
@@ -170,7 +170,7 @@ class SqliteIndex:
         yield _Blocks(self._readers, keys, _fetch_instances)
 
     async def statistics(self) -> IndexStatistics:
-        """See `isocenter.services.archive.ports.Index.statistics`; takes the same time for any size."""
+        """See `Index.statistics` of the port; takes the same time for any size."""
         return await self.read(read_statistics)
 
     async def probe(self) -> None:

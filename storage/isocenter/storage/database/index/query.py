@@ -1,15 +1,15 @@
-"""`isocenter.services.archive.index.query.Query` as SQL for the tables of `isocenter.storage.database.sqlite.schema`.
+"""Queries of the index as SQL for the tables of `isocenter.storage.database.sqlite.schema`.
 
 An entity (patient, study, series) has statements, one for each set of values that differs
-(`isocenter.storage.database.sqlite.schema`); it matches when one of them does, which `DISTINCT` tells once.
+(`isocenter.storage.database.sqlite.schema`); it matches when one of them does, which `DISTINCT`
+tells once.
 
-What a query means is said once, in plain Python, by `isocenter.services.archive.index.matching`; this
-module only makes it fast, and hands to Python what SQL cannot compare.  A row whose
-values all look the way `matching.normalize` leaves them is *regular*: equality, ranges
-and GLOB on its columns give the reference's answers, and use an index.  Any other row
-(several values where the standard allows one, old date formats, …) carries
-``irregular = 1`` and is given to the reference matcher, as a function in the database.
-So each criterion becomes
+What a query means is said once, in plain Python, by `isocenter.services.archive.index.matching`;
+this module only makes it fast, and hands to Python what SQL cannot compare.  A row whose values all
+look the way `matching.normalize` leaves them is *regular*: equality, ranges and GLOB on its columns
+give the reference's answers, and use an index.  Any other row (several values where the standard
+allows one, old date formats, …) carries ``irregular = 1`` and is given to the reference matcher, as
+a function in the database. So each criterion becomes
 
     (irregular = 0 AND column = ?) OR (irregular = 1 AND dicom_matches(…, column))
 

@@ -30,9 +30,9 @@ from isocenter.services.archive.ports import (
     InstanceRecord,
     OtherPatient,
     Outcome,
-    StorageError,
     StoredInstance,
 )
+from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.counts import Differences, Place
 from isocenter.storage.database.index.query import (
     STATED,

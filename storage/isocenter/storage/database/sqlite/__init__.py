@@ -1,1 +1,1 @@
-"""sqlite: one sentence to be written."""
+"""SQLite: connection, schema, functions, statistics, checks, copies."""

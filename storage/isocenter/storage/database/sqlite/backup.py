@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.archive.backup.source import OBJECTS, TRASH, IndexedFile
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.storage.database.sqlite.connection import BUSY_TIMEOUT_SECONDS, storage_error
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION, WrongFileError, schema_version
 
@@ -31,7 +31,7 @@ _IN_TRASH: Final = "FROM trash WHERE state IN ('leaving', 'kept', 'returning')"
 
 
 class IndexFile:
-    """The index in one SQLite file, for `isocenter.services.archive.backup`; every method blocks."""
+    """The index in one SQLite file, for `archive.backup`; every method blocks."""
 
     latest_version = LATEST_VERSION
 

@@ -20,7 +20,7 @@ import aiosqlite
 import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.storage.database.sqlite.planner_statistics import write_statistics
 from isocenter.storage.database.sqlite.schema import WrongFileError, migrate, schema_version
 

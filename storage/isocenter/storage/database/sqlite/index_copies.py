@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.storage.database.sqlite.backup import IndexFile
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION, NewerIndexError
 

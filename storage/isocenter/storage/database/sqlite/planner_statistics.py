@@ -3,8 +3,8 @@
 Without statistics it takes all tables for equally large, and may look at every instance to
 find those of one patient.  Statistics of its own (``ANALYZE``) would depend on when they
 were taken.  These are fixed, so a question has one plan for ever, which tests look at
-(`tests/storage/database/index/test_query_plans.py`): 50,000 patients, two studies each, four series of a
-study, 100 instances of a series, which all say the same.
+(`tests/storage/database/index/test_query_plans.py`): 50,000 patients, two studies each, four series
+of a study, 100 instances of a series, which all say the same.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""files: one sentence to be written."""
+"""Objects as files: staged, synced, linked under their name."""

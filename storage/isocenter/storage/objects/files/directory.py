@@ -7,7 +7,7 @@ import os
 import secrets
 from contextlib import suppress
 
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files.file_system import (
     FOLDER_MODE,
     NO_LINKS,

@@ -10,7 +10,7 @@ from typing import Final, Self
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files.buffers import BUFFER_BYTES, BufferPool
 
 #: Linux: take only what is in the page cache, never wait for the disk.

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.archive.ports import StorageError
+from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files.buffers import BLOCK_BYTES, BufferPool, Held
 from isocenter.storage.objects.files.file_system import OUT_OF_RESOURCES, Files
 from isocenter.storage.objects.files.threads import in_thread

@@ -35,7 +35,8 @@ from typing import Final, Literal
 
 import trio
 
-from isocenter.services.archive.ports import StagedObject, StorageError
+from isocenter.services.archive.ports import StagedObject
+from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files.buffers import BufferPool
 from isocenter.storage.objects.files.directory import prepare_folder
 from isocenter.storage.objects.files.file_system import Files, SystemFiles
