@@ -25,7 +25,7 @@ CLIENTS = ("echoscu", "storescu", "findscu", "movescu", "getscu")
 
 
 def parsed(command: str, *arguments: str) -> argparse.Namespace:
-    module = import_module(f"isocenter.services.cli.{command}")
+    module = import_module(f"isocenter.services.cli.scu.{command}")
     parser = argparse.ArgumentParser(prog=command, prefix_chars="-+", allow_abbrev=False)
     module.add_arguments(parser)
     return parser.parse_args(arguments)

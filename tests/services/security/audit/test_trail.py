@@ -71,7 +71,7 @@ for number in range(int(sys.argv[2])):
 
 
 def writer(folder: Path, count: int) -> subprocess.Popen[bytes]:
-    tests = Path(__file__).parents[2]
+    tests = Path(__file__).parents[3]
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, str(folder), str(count), str(tests)],
         stdout=subprocess.PIPE,

@@ -140,7 +140,7 @@ def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         read_entries(path, "a")
 
 
-_PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "worklist.md"
+_PAGE = Path(__file__).parents[4] / "docs" / "how-to" / "worklist.md"
 
 
 def test_the_examples_of_the_documentation_are_entries() -> None:
