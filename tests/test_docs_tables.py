@@ -52,7 +52,7 @@ def test_every_metric_has_its_row_with_its_labels() -> None:
         for each in metrics
         if hasattr(each, "_labelnames")
     }
-    page = text_of("docs/how-to/monitor.md")
+    page = text_of("docs/reference/metrics.md")
     named: set[str] = set()
     for names, shown, _ in rows_of(page, "| name | labels |"):
         stems = [name.removesuffix("_total") for name in re.findall(r"`(\w+)`", names)]
@@ -72,7 +72,7 @@ def test_every_metric_has_its_row_with_its_labels() -> None:
 
 def test_every_event_has_its_row_with_its_fields() -> None:
     classes = {each.kind.value: {field.name for field in fields(each)} for each in get_args(Event)}
-    rows = rows_of(text_of("docs/how-to/events.md"), "| kind | when |")
+    rows = rows_of(text_of("docs/reference/events.md"), "| kind | when |")
     assert set().union(*(names_in(row[0]) for row in rows)) == {kind.value for kind in Kind}
     known: set[str] = set().union(*classes.values())
     for kinds, _, shown in rows:
@@ -84,7 +84,7 @@ def test_every_event_has_its_row_with_its_fields() -> None:
 
 
 def test_every_audit_message_has_its_row_with_its_switch() -> None:
-    rows = rows_of(text_of("docs/how-to/audit.md"), "| event | when |")
+    rows = rows_of(text_of("docs/reference/audit-messages.md"), "| event | when |")
     assert {row[0].partition(",")[0] for row in rows} == {each.value.meaning for each in EventId}
     switches = {switch for row in rows for switch in re.findall(r"`(\w+)`", row[2])}
     assert switches <= {field.name for field in fields(AuditSettings)}
@@ -115,7 +115,7 @@ def test_every_fuzz_target_has_its_rows() -> None:
 
 
 def test_the_causes_of_a_deletion_are_named() -> None:
-    rows = rows_of(text_of("docs/how-to/events.md"), "| kind | when |")
+    rows = rows_of(text_of("docs/reference/events.md"), "| kind | when |")
     (told,) = [row[2] for row in rows if row[0] == "`instances.deleted`"]
     assert {cause.value for cause in DeletionCause} <= names_in(told)
 
@@ -149,7 +149,9 @@ def test_every_operation_says_what_it_needs() -> None:
 def test_every_field_of_the_worklist_has_its_row() -> None:
     paths = FIELDS | CODES
     told: set[str] = set()
-    for names, attribute, _ in rows_of(text_of("docs/how-to/worklist.md"), "| field | attribute |"):
+    for names, attribute, _ in rows_of(
+        text_of("docs/reference/worklist-fields.md"), "| field | attribute |"
+    ):
         tags = re.findall(r"\([0-9A-F]{4},[0-9A-F]{4}\)", attribute)
         listed = re.findall(r"`(\w+)`", names)
         told |= set(listed)

@@ -1,4 +1,4 @@
-"""The code of docs/how-to/write-a-driver.md, as it stands there."""
+"""The code of the guide to drivers and of the driver contract, as it stands there."""
 
 from __future__ import annotations
 
@@ -22,8 +22,14 @@ from isocenter.engine.dimse.message_codec import CStoreRequest, encode_message, 
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.pdu import AssociateAccept
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "write-a-driver.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+GUIDE = DOCS / "how-to" / "write-a-driver.md"
+CONTRACT = DOCS / "reference" / "driver-contract.md"
+BLOCKS = [
+    block
+    for page in (GUIDE, CONTRACT)
+    for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+]
 WAIT_SECONDS = 20.0
 #: Short, for peers that let it come to that.
 SHORT = Deadlines(
@@ -40,7 +46,7 @@ def block(beginning: str) -> str:
 def guide() -> dict[str, Any]:
     """The names that the driver of the guide defines."""
     names: dict[str, Any] = {}
-    exec(compile(block("class Driver"), str(PAGE), "exec"), names)
+    exec(compile(block("class Driver"), str(GUIDE), "exec"), names)
     return names
 
 
