@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,20 @@ def test_every_public_name_is_there() -> None:
     assert isocenter.services.open_association is open_association
     assert sorted(isocenter.services._MODULES) == sorted(isocenter.services.__all__)
     assert dir(isocenter.services) == sorted(isocenter.services.__all__)
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    source = Path(isocenter.services.__file__).read_text("utf-8")
+    imported = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.col_offset
+        for alias in node.names
+    }
+    assert imported == {
+        name: module if module.startswith("isocenter.") else f"isocenter.services.{module}"
+        for name, module in isocenter.services._MODULES.items()
+    }
 
 
 def test_a_name_that_is_not_there() -> None:

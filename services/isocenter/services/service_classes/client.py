@@ -195,7 +195,7 @@ class ClientAssociation:
 
         Args:
             identifier: encoded in the context's transfer syntax, or a function that
-                encodes it for a transfer syntax UID (see `identifier.build_identifier`).
+                encodes it for a transfer syntax UID (see `build_identifier`).
 
         Leaving the loop, or the context when used with ``async with``, sends C-CANCEL-RQ
         if the peer is not done.
@@ -395,7 +395,7 @@ async def open_association(
     Args:
         contexts: abstract syntaxes with their transfer syntaxes, at most 128; the same abstract
             syntax may stand several times.
-        tls: for DICOM over TLS; see `isocenter.services.net.tls.contexts.client_context`.
+        tls: for DICOM over TLS, made by `client_context`; None: in the clear.
         scp_roles: SOP classes for which we offer to be SCP (C-GET, PS3.7 D.3.3.4).
         operations_window: operations that may be outstanding at once, each way.
         provider: performs what the peer requests, as it came (`Registry.perform` looks at its

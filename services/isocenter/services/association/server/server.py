@@ -272,8 +272,8 @@ async def serve(
         max_pdu_length: announced to peers, in bytes; default `Limits.max_pdu_length`.
         operations_window: operations that a peer may have outstanding at once on one association.
         grace: seconds that a stop waits for operations under way.
-        record: puts something between each association and its connection that sees all
-            bytes (`isocenter.services.diagnostics.capture.CaptureFolder.record`); None: nothing.
+        record: puts something that sees all bytes between each association and its connection
+            (`CaptureFolder.record` of `isocenter.services.diagnostics.capture`); None: nothing.
         notices: hears what happens.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The reference pages in the documentation are what the tables that run give."""
+"""The reference pages in the documentation are what tables and docstrings give."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import pytest
 
 import isocenter.engine
 import isocenter.engine.dataset
+import isocenter.services
 from isocenter.engine import Limits
 from isocenter.engine.dimse import MESSAGES
 
-SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "engine_reference.py"
+SCRIPT = Path(__file__).resolve().parents[1] / "docs" / "api_reference.py"
 
 
 def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("engine_reference", SCRIPT)
+    spec = importlib.util.spec_from_file_location("api_reference", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -55,7 +56,7 @@ def test_every_limit_has_a_reason() -> None:
         assert len(reason.split()) > 3
 
 
-@pytest.mark.parametrize("module", [isocenter.engine, isocenter.engine.dataset])
+@pytest.mark.parametrize("module", [isocenter.engine, isocenter.engine.dataset, isocenter.services])
 def test_every_public_name_is_explained(module: ModuleType) -> None:
     page = reference.PAGES[f"reference/{module.__name__.rpartition('.')[2]}.md"]()
     sections = {section.partition("\n")[0]: section for section in re.split(r"(?m)^##+ ", page)[1:]}
@@ -75,3 +76,14 @@ def test_names_are_links_to_their_sections() -> None:
             text = page()
             headings = {line.lstrip("# ").lower() for line in re.findall(r"(?m)^##+ .*", text)}
             assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= headings
+
+
+def test_what_is_called_looks_so() -> None:
+    page = reference.services_page()
+    assert "async with open_association(\n" in page
+    assert ") -> ClientAssociation\n" in page
+    assert "\nawait ClientAssociation.echo() -> int\n" in page
+    assert "\nawait DicomObject.from_file(path: str | Path) -> DicomObject\n" in page
+    assert "\nDicomObject.from_dataset(dataset: pydicom.Dataset) -> DicomObject\n" in page
+    # Nothing that is another with each run.
+    assert " at 0x" not in page

@@ -1,6 +1,6 @@
-"""Writes the reference pages of the engine: DIMSE messages, limits, and the public names.
+"""Writes the reference pages that come from code: DIMSE messages, limits, and the public names.
 
-    python docs/engine_reference.py
+    python docs/api_reference.py
 
 They come from the tables that the code runs on and from its docstrings; a test compares the
 pages with them.
@@ -12,7 +12,8 @@ import ast
 import importlib
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from enum import Enum, IntEnum
 from functools import cache
@@ -22,12 +23,13 @@ from types import ModuleType
 
 import isocenter.engine
 import isocenter.engine.dataset
+import isocenter.services
 from isocenter.engine import DEFAULT_LIMITS, Limits, limits
 from isocenter.engine.dimse import FIELDS, MESSAGES, MessageRule, Presence
 from isocenter.engine.dimse.message_fields import FORGIVEN
 
 DOCS = Path(__file__).resolve().parent
-MAKE = "python docs/engine_reference.py"
+MAKE = "python docs/api_reference.py"
 GENERATED = f"<!-- Made by `{MAKE}`; edit the tables in the code instead. -->"
 
 _MESSAGES_HEAD = f"""\
@@ -153,6 +155,13 @@ _SECTION = re.compile(rf"({'|'.join(_SECTIONS)}):\s*(.*)")
 _ENTRY = re.compile(r"([\w*, ]+): (.*)")
 _CODE = re.compile(r"(`+)([^`]+)\1")
 _MARKUP = str.maketrans({"_": r"\_", "<": "&lt;", "|": r"\|"})
+_WIDTH = 96
+_PLAIN = (bool, int, float, str, tuple, type(None))
+_LONGEST_DEFAULT = 60
+_STARS: dict[object, str] = {
+    inspect.Parameter.VAR_POSITIONAL: "*",
+    inspect.Parameter.VAR_KEYWORD: "**",
+}
 #: Dunder methods that are part of what a user sees.
 _SHOWN_DUNDERS = frozenset({"__call__"})
 
@@ -160,6 +169,11 @@ _SHOWN_DUNDERS = frozenset({"__call__"})
 def engine_page() -> str:
     """``reference/engine.md``."""
     return _api_page(isocenter.engine, "Engine API")
+
+
+def services_page() -> str:
+    """``reference/services.md``."""
+    return _api_page(isocenter.services, "Services API")
 
 
 def dataset_page() -> str:
@@ -188,11 +202,11 @@ def groups(module: ModuleType) -> dict[str, list[str]]:
 
 
 def _api_page(module: ModuleType, title: str) -> str:
-    about = _prose(inspect.getdoc(module) or "", frozenset())
+    known = frozenset(module.__all__)
+    about = "\n".join(_doc(module, known)).strip()
     lines = [
         _API_HEAD.format(generated=GENERATED, title=title, about=f"`{module.__name__}`: {about}")
     ]
-    known = frozenset(module.__all__)
     for group, names in groups(module).items():
         if group:
             lines += [f"## {group[0].upper()}{group[1:]}", ""]
@@ -215,7 +229,7 @@ def _entry(module: ModuleType, name: str, known: frozenset[str]) -> Iterator[str
         for member_name, member in vars(value).items():
             yield from _member(name, member_name, member, known)
     elif inspect.isfunction(value):
-        yield from _code(f"{name}{_signature(value)}")
+        yield from _code(_call(name, value))
         yield from _doc(value, known)
     else:
         definition, comment = _assignment(module, name)
@@ -232,10 +246,10 @@ def _member(owner: str, name: str, member: object, known: frozenset[str]) -> Ite
         yield from ("", *_code(f"{owner}.{name}: {_annotation(returns)}"))
         yield from _doc(member, known)
     elif isinstance(member, classmethod | staticmethod):
-        yield from ("", *_code(f"{owner}.{name}{_signature(member.__func__, bound=True)}"))
+        yield from ("", *_code(_call(f"{owner}.{name}", member.__func__, bound=True)))
         yield from _doc(member.__func__, known)
     elif inspect.isfunction(member):
-        yield from ("", *_code(f"{owner}.{name}{_signature(member, bound=True)}"))
+        yield from ("", *_code(_call(f"{owner}.{name}", member, bound=True)))
         yield from _doc(member, known)
 
 
@@ -256,7 +270,7 @@ def _code(*lines: str) -> Iterator[str]:
 def _wrapped(line: str) -> Iterator[str]:
     name, parenthesis, rest = line.partition("(")
     arguments, _, tail = rest.rpartition(")")
-    if len(line) > 96 and parenthesis and arguments:
+    if len(line) > _WIDTH and parenthesis and arguments:
         yield f"{name}("
         yield from (f"    {argument}," for argument in _split(arguments))
         yield f"){tail}"
@@ -275,23 +289,55 @@ def _split(arguments: str) -> Iterator[str]:
     yield arguments[start:].strip()
 
 
+def _call(name: str, function: Callable[..., object], bound: bool = False) -> str:
+    """How a function is called: awaited, entered, or just so."""
+    signature = _signature(function, bound)
+    wrapped = inspect.unwrap(function)
+    if inspect.isasyncgenfunction(wrapped) and wrapped is not function:
+        # What `as` gives is what its iterator has.
+        parameters, _, iterated = signature.rpartition("AsyncIterator[")
+        return f"async with {name}{parameters}{iterated.removesuffix(']')}"
+    return f"{'await ' * inspect.iscoroutinefunction(function)}{name}{signature}"
+
+
 def _signature(function: object, bound: bool = False) -> str:
     signature = inspect.signature(function)  # type: ignore[arg-type]
+    written = _written_defaults(function)
     parts: list[str] = []
     marked = False
     for parameter in list(signature.parameters.values())[bound:]:
         if parameter.kind is parameter.KEYWORD_ONLY and not marked:
             parts.append("*")
             marked = True
-        text = parameter.name
+        text = _STARS.get(parameter.kind, "") + parameter.name
         if parameter.annotation is not parameter.empty:
             text += f": {_annotation(parameter.annotation)}"
         if parameter.default is not parameter.empty:
-            text += f" = {_default(parameter.default)}"
+            text += f" = {_default(parameter.default, written.get(parameter.name, '...'))}"
         parts.append(text)
     returns = signature.return_annotation
     shows = not (inspect.isclass(function) or returns in (signature.empty, "None", None))
     return f"({', '.join(parts)})" + (f" -> {_annotation(returns)}" if shows else "")
+
+
+def _written_defaults(function: object) -> dict[str, str]:
+    """Defaults as the source has them, which says more than their values do."""
+    if inspect.isclass(function):
+        function = vars(function).get("__init__")
+    code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
+    if code is None or not Path(code.co_filename).is_file():
+        return {}  # that of a dataclass was never written
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(code))).body
+    assert isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef)
+    arguments = definition.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults = [
+        *zip(
+            positional[len(positional) - len(arguments.defaults) :], arguments.defaults, strict=True
+        ),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    return {argument.arg: ast.unparse(value) for argument, value in defaults if value is not None}
 
 
 def _annotation(annotation: object) -> str:
@@ -300,17 +346,25 @@ def _annotation(annotation: object) -> str:
     return getattr(annotation, "__forward_arg__", None) or str(annotation)
 
 
-def _default(value: object) -> str:
+def _default(value: object, written: str) -> str:
+    """A number or a text as it is; of what is larger, what stands in the source."""
+    if isinstance(value, Enum):
+        return str(value)
+    if isinstance(value, _PLAIN) and len(repr(value)) < _LONGEST_DEFAULT:
+        return repr(value)
     if value is DEFAULT_LIMITS:
         return "DEFAULT_LIMITS"
-    return str(value) if isinstance(value, Enum) else repr(value)
+    return repr(value) if written == "..." and not repr(value).startswith("<") else written
 
 
 def _made_or_based(value: type) -> str:
     """How a value is made; what it is, for errors and for what is made as its base is."""
+    if getattr(value, "_is_protocol", False):
+        return "(Protocol)"
     if not issubclass(value, Exception) and vars(value).keys() & {"__init__", "__new__"}:
         return _signature(value)
     bases = vars(value).get("__orig_bases__", value.__bases__)
+    bases = () if bases == (object,) else bases
     names = (base.__name__ if type(base) is type else str(base) for base in bases)
     return f"({', '.join(names)})"
 
@@ -329,7 +383,7 @@ def _imported_from(module: ModuleType) -> dict[str, str]:
     """Name → the module that the package imports it from."""
     return {
         alias.name: node.module
-        for node in ast.parse(inspect.getsource(module)).body
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.ImportFrom) and node.module is not None
         for alias in node.names
     }
@@ -343,7 +397,12 @@ def _assignment(module: ModuleType, name: str) -> tuple[str, str]:
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
             if ast.unparse(target) == name and node.value is not None:
                 comment = _comment_before(source.splitlines(), node.lineno)
-                return f"{name} = {ast.unparse(node.value)}", comment
+                definition = f"{name} = {ast.unparse(node.value)}"
+                kind = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else ""
+                if kind.startswith("Final[") and len(definition) > _WIDTH:
+                    # What it is; how it comes about is nobody's business.
+                    definition = f"{name}: {kind.removeprefix('Final[').removesuffix(']')}"
+                return definition, comment
     return _assignment(importlib.import_module(_imported_from(module)[name]), name)
 
 
@@ -354,20 +413,26 @@ def _doc(value: object, known: frozenset[str]) -> Iterator[str]:
     yield ""
     for block in _blocks(text.splitlines()):
         section = _SECTION.fullmatch(block[0])
-        if section is None:
+        if all(line.startswith("    ") for line in block):
+            yield from ("```python", textwrap.dedent("\n".join(block)), "```", "")
+        elif section is None:
             yield from (_prose("\n".join(block), known), "")
-            continue
-        title, rest = section.groups()
-        inside = ([rest] if rest else []) + [line.strip() for line in block[1:]]
-        entries = list(_entries(inside, block[1:]))
-        if len(entries) == 1 and not entries[0][0]:
-            yield from (f"*{title}*: {_prose(entries[0][1], known)}", "")
         else:
-            yield from (f"*{title}*", "")
-            for names, meaning in entries:
-                of = _prose(f"`{names}`", known)
-                yield f"- {of}: {_prose(meaning, known)}" if names else f"- {meaning}"
-            yield ""
+            yield from _section(section, block, known)
+
+
+def _section(section: re.Match[str], block: Sequence[str], known: frozenset[str]) -> Iterator[str]:
+    title, rest = section.groups()
+    inside = ([rest] if rest else []) + [line.strip() for line in block[1:]]
+    entries = list(_entries(inside, block[1:]))
+    if len(entries) == 1 and not entries[0][0]:
+        yield from (f"*{title}*: {_prose(entries[0][1], known)}", "")
+    else:
+        yield from (f"*{title}*", "")
+        for names, meaning in entries:
+            of = _prose(f"`{names}`", known)
+            yield f"- {of}: {_prose(meaning, known)}" if names else f"- {meaning}"
+        yield ""
 
 
 def _class_doc(value: type) -> str:
@@ -434,6 +499,7 @@ PAGES = {
     "reference/limits.md": limits_page,
     "reference/engine.md": engine_page,
     "reference/dataset.md": dataset_page,
+    "reference/services.md": services_page,
 }
 
 
