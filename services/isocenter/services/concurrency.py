@@ -1,4 +1,4 @@
-"""A condition that several tasks wait for, without a lock: trio's tasks change state atomically."""
+"""Small things that trio does not have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import trio
 
 
 class Broadcast:
-    """Wakes everybody who waits now.
+    """Wakes everybody who waits now, without a lock: trio's tasks change state atomically.
 
     Whoever waits looks at the state first, then waits, then looks again; between the look
     and the wait nothing can change.
@@ -25,3 +25,10 @@ class Broadcast:
         """Wake all who wait; who comes later waits for the next."""
         event, self._event = self._event, trio.Event()
         event.set()
+
+
+def alone(error: BaseException) -> BaseException:
+    """Of a group of one, the one: who presses Ctrl-C expects `KeyboardInterrupt`."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -30,13 +30,17 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.archive.index.query import Level
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
+from isocenter.services.association.server import Server, serve
+from isocenter.services.association.service_registry import Registry
 from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.net.listeners import Bind
 from isocenter.services.service_classes.client import (
     BASIC_SYNTAXES,
     ClientAssociation,
     open_association,
 )
 from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.verification import Verification
 from support.raw import Data, RawAcceptor, RawPeer, message_bytes, raw_acceptor, raw_peer
 from support.serving import Scripted, port_of, serving
 from support.studies import CT_IMAGE_STORAGE, instance
@@ -317,6 +321,19 @@ def test_ctrl_c_cancels_and_aborts_and_is_no_group(ask: Ask) -> None:
     assert raised.group_contains(KeyboardInterrupt)
     assert [type(each) for each in came if not isinstance(each, type)] == [CCancelRequest, Abort]
     assert KeyboardInterrupt in came
+
+
+def test_ctrl_c_ends_a_server_and_is_no_group() -> None:
+    class Pressing:
+        def started(self, server: Server) -> None:
+            press_ctrl_c()
+
+    async def main() -> None:
+        binds = [Bind(host="127.0.0.1", port=0)]
+        await serve(Registry([Verification()]), binds, task_status=Pressing())  # type: ignore[arg-type]
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
 
 
 async def test_an_exception_in_the_middle_of_a_query_cancels_it_too() -> None:

@@ -49,6 +49,7 @@ from isocenter.engine.uid import (
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.operation import Operation, Provider
 from isocenter.services.association.peer import Peer
+from isocenter.services.concurrency import alone
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject, contexts_for
 from isocenter.services.dicom.uids import names_an_instance
@@ -443,7 +444,7 @@ async def open_association(
             with reading:
                 await task.run()
         except BaseException as error:  # a nursery would wrap it
-            fault = _alone(error)
+            fault = alone(error)
             using.cancel()
         finally:
             finished.set()
@@ -474,13 +475,6 @@ async def open_association(
         raise fault
     if failure is not None:
         raise failure
-
-
-def _alone(error: BaseException) -> BaseException:
-    """Of a group of one, the one: who presses Ctrl-C expects `KeyboardInterrupt`."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 async def _establish(task: AssociationTask, request: AssociateRequest) -> None:

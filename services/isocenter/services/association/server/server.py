@@ -21,6 +21,7 @@ from isocenter.services.association.server.connection import Carrier, Record
 from isocenter.services.association.server.request_handler import Answering
 from isocenter.services.association.server.statistics import Statistics
 from isocenter.services.association.service_registry import Registry
+from isocenter.services.concurrency import alone
 from isocenter.services.net.listeners import Bind, Shortage, open_listener
 from isocenter.services.net.transport import format_address, prepare_socket
 from isocenter.services.notices import (
@@ -279,6 +280,9 @@ async def serve(
     Raises:
         OSError: an address cannot be bound; the message names fault and cure.
 
+    Cancelled, or interrupted (Ctrl-C), it aborts its associations, and raises what was raised, in no
+    exception group.
+
     ``await nursery.start(serve, …)`` returns the `Server` once it listens.
     """
     listeners: list[tuple[socket.socket, Bind]] = []
@@ -340,4 +344,7 @@ async def serve_on(
     for sock, bind in listeners:
         host, port = sock.getsockname()[:2]
         server.addresses.append((host, port, bind.tls is not None))
-    await server.run(listeners, lambda: task_status.started(server))
+    try:
+        await server.run(listeners, lambda: task_status.started(server))
+    except BaseExceptionGroup as group:
+        raise alone(group) from None
