@@ -280,7 +280,7 @@ async def serve(
     Raises:
         OSError: an address cannot be bound; the message names fault and cure.
 
-    Cancelled, or interrupted (Ctrl-C), it aborts its associations, and raises what was raised, in no
+    Cancelled, or interrupted (Ctrl-C), it aborts its associations; what it raises is in no
     exception group.
 
     ``await nursery.start(serve, …)`` returns the `Server` once it listens.
