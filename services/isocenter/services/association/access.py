@@ -17,7 +17,7 @@ from isocenter.engine.negotiation import (
 )
 from isocenter.engine.pdu import AssociateReject, AssociateRequest
 from isocenter.services.archive.index.matching import wildcard_match
-from isocenter.services.net.tls.contexts import PeerIdentity, owns_ae_title
+from isocenter.services.net.peer_identity import PeerIdentity, owns_ae_title
 
 NO_REASON_GIVEN: Final = AssociateReject(1, 1, 1)
 TEMPORARY_CONGESTION: Final = AssociateReject(2, 3, 1)

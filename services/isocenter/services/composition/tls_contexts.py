@@ -13,13 +13,9 @@ from weakref import WeakSet
 import trio
 
 from isocenter.services.association.peer import Peer
-from isocenter.services.net.tls.contexts import (
-    TlsFileError,
-    TlsFiles,
-    client_context,
-    files_in,
-    server_context,
-)
+from isocenter.services.net.tls.certificates import files_in
+from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.security.certificates.authority import (
     RENEW_WITHIN,

@@ -47,7 +47,7 @@ from isocenter.services.diagnostics.dissect.capture_events import (
     Ended,
     Opened,
 )
-from isocenter.services.net.tls.contexts import PeerIdentity
+from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.net.transport import Transport
 from isocenter.services.system.private_files import PRIVATE_FILE, make_private_directory
 

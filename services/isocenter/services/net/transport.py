@@ -22,7 +22,7 @@ from typing import Final, Protocol
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.net.tls.contexts import PeerIdentity
+from isocenter.services.net.peer_identity import PeerIdentity
 
 #: One read: enough for a whole maximum PDU of 128 KiB with its headers and the next command.
 RECEIVE_BYTES: Final = 256 << 10

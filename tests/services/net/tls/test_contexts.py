@@ -17,21 +17,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from isocenter.services.net.peer_identity import owns_ae_title
+from isocenter.services.net.tls.certificates import peer_identity
 from isocenter.services.net.tls.contexts import (
     PROFILES,
     TLS_1_3_SUITES,
     ClientCertificates,
-    PeerIdentity,
-    TlsFileError,
     TlsFiles,
     client_context,
-    describe_tls_error,
-    identity_of,
     looks_like_tls,
-    owns_ae_title,
-    peer_identity,
     server_context,
 )
+from isocenter.services.net.tls.errors import TlsFileError, describe_tls_error
 from isocenter.services.security.certificates.authority import CertificateAuthority
 
 HOST = "localhost"
@@ -469,32 +466,6 @@ async def test_over_trio_a_cut_is_no_end(site: Site) -> None:
     await theirs.aclose()  # without close_notify
     with pytest.raises(trio.BrokenResourceError):
         await server.receive_some()
-
-
-def test_identity_of_a_certificate(tmp_path: Path) -> None:
-    ca = CertificateAuthority.create(tmp_path / "ca")
-    issued = ca.issue("ws7", ae_title="WS 7", hosts=["ws7.example.org", "fe80::1"])
-    der = ssl.PEM_cert_to_DER_cert(issued.pem)
-    identity = identity_of(der)
-    assert identity == PeerIdentity(
-        common_name="WS 7",
-        subject="CN=WS 7",
-        subject_alternative_names=("ws7.example.org", "fe80::1"),
-        fingerprint=x509.load_der_x509_certificate(der).fingerprint(hashes.SHA256()).hex(),
-        serial_number=issued.serial_number,
-        issuer=ca.certificate.subject.rfc4514_string(),
-    )
-    assert owns_ae_title(identity, " WS 7 ")
-    assert owns_ae_title(identity, "ws7.example.org")
-    for ae_title in ("ws 7", "WS", "", " ", "ws7", "CN=WS 7"):
-        assert not owns_ae_title(identity, ae_title)
-
-
-def test_a_certificate_that_cannot_be_read_owns_nothing() -> None:
-    identity = identity_of(b"\x30\x03\x02\x01\x00")
-    assert identity.common_name is None
-    assert len(identity.fingerprint) == 64
-    assert not owns_ae_title(identity, "CT1")
 
 
 def encrypted(path: Path) -> None:

@@ -26,12 +26,8 @@ from isocenter.engine.uid import VERIFICATION
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import Bind, Server
-from isocenter.services.net.tls.contexts import (
-    TlsFiles,
-    client_context,
-    identity_of_file,
-    server_context,
-)
+from isocenter.services.net.tls.certificates import identity_of_file
+from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEstablished,

@@ -19,12 +19,8 @@ from isocenter.services.cli.server.serve import _watch_certificates
 from isocenter.services.composition import TlsContexts
 from isocenter.services.composition.access import access_control_of
 from isocenter.services.composition.reloading import Reloader
-from isocenter.services.net.tls.contexts import (
-    TlsFileError,
-    TlsFiles,
-    client_context,
-    server_context,
-)
+from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.notices import ConfigurationReloaded
 from isocenter.services.security.access.policy import ApplicationEntity
 from isocenter.services.security.access.policy_file import ACCESS_FOLDER, PolicyFile

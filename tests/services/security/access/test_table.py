@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.services.net.tls.contexts import PeerIdentity
+from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.permissions import (
     ROLES,

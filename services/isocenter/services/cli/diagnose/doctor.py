@@ -39,7 +39,7 @@ from isocenter.services.diagnostics.doctor.move_destination import Destination
 from isocenter.services.diagnostics.doctor.peer import Wishes, examine_peer
 from isocenter.services.diagnostics.doctor.server_health import examine_health, server_of
 from isocenter.services.diagnostics.findings import Side, error
-from isocenter.services.net.tls.contexts import TlsFileError
+from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.settings.loading import (
     Settings,
     SettingsError,

@@ -17,7 +17,8 @@ from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, is_uid
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.composition.access import access_folder, access_of
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.net.tls.contexts import PeerIdentity, identity_of_file
+from isocenter.services.net.peer_identity import PeerIdentity
+from isocenter.services.net.tls.certificates import identity_of_file
 from isocenter.services.security.access.access_control import AccessControl, Arrival
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.permissions import (

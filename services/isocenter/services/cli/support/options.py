@@ -21,11 +21,11 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.net.tls.contexts import (
     DEFAULT_PROFILE,
     PROFILES,
-    TlsFileError,
     TlsFiles,
     client_context,
     server_context,
 )
+from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.settings import value_types as kinds
 
 ANY_CALLED_AE_TITLE: Final = "ANY-SCP"

@@ -18,15 +18,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from isocenter.services.diagnostics.doctor.check import Examined, count
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
+from isocenter.services.net.peer_identity import owns_ae_title
+from isocenter.services.net.tls.certificates import identity_of
 from isocenter.services.net.tls.contexts import (
     ClientCertificates,
-    TlsFileError,
     TlsFiles,
     client_context,
-    identity_of,
-    owns_ae_title,
     server_context,
 )
+from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.security.certificates.authority import (
     CA_FOLDER,
     SERVER_NAME,

@@ -31,7 +31,8 @@ from isocenter.services.diagnostics.doctor.tls_probe import (
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.errors import ConnectError
 from isocenter.services.net.connect import connect
-from isocenter.services.net.tls.contexts import identity_of, owns_ae_title
+from isocenter.services.net.peer_identity import owns_ae_title
+from isocenter.services.net.tls.certificates import identity_of
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.net.tls.transport import TlsTransport, tls_transport
 from isocenter.services.net.transport import (

@@ -1,4 +1,4 @@
-"""Contexts for mutual TLS, and who the peer's certificate says it is (PS3.15 Annex B).
+"""TLS contexts by the secure transport connection profiles of PS3.15 Annex B.
 
 The profiles are those of PS3.15 by name.  What every context here has, whatever the
 profile: TLS 1.2 at least; ephemeral elliptic-curve keys only, at OpenSSL's security
@@ -9,8 +9,9 @@ stream without close_notify is an error.
 A context is never changed once it serves.  New certificates, keys and revocation lists
 make a new context for the associations to come; those that exist keep theirs.
 
-Not in here: making certificates (`isocenter.services.security.certificates.authority`), and whose
-AE title is admitted (`isocenter.services.association.access`).
+Not in here: reading certificates and the identities in them
+(`isocenter.services.net.tls.certificates`), and making them
+(`isocenter.services.security.certificates.authority`).
 """
 
 from __future__ import annotations
@@ -19,41 +20,22 @@ import os
 import ssl
 import stat
 from dataclasses import field
-from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.net.tls.errors import describe_tls_error
-
-if TYPE_CHECKING:
-    import trio
-    from cryptography.x509 import Certificate, CertificateRevocationList
-
-__all__ = [
-    "server_context",
-    "client_context",
-    "TlsFiles",
-    "TlsFileError",
-    "ClientCertificates",
-    "TlsProfile",
-    "PROFILES",
-    "DEFAULT_PROFILE",
-    "TLS_1_3_SUITES",
-    "check_private",
-    "PeerIdentity",
-    "peer_identity",
-    "identity_of",
-    "owns_ae_title",
-    "looks_like_tls",
-    "describe_tls_error",
-]
+from isocenter.services.net.tls.certificates import (
+    certificates_in,
+    check_readable,
+    check_validity,
+    files_in,
+    revocation_lists_in,
+)
+from isocenter.services.net.tls.errors import TlsFileError
 
 #: Somebody else than the owner may do something with the file.
 _FOR_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-_CRL_BEGIN: Final = b"-----BEGIN X509 CRL-----"
 
 _GCM: Final = (
     "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -71,17 +53,6 @@ TLS_1_3_SUITES: Final = (
     "TLS_CHACHA20_POLY1305_SHA256",
     "TLS_AES_128_GCM_SHA256",
 )
-
-
-class TlsFileError(IsocenterError):
-    """A certificate, key or revocation list that cannot be used: which, why, and what to do."""
-
-    def __init__(self, path: Path | None, fault: str, cure: str) -> None:
-        where = f"{path}: " if path is not None else ""
-        super().__init__(f"{where}{fault}; {cure}")
-        self.path = path
-        self.fault = fault
-        self.cure = cure
 
 
 class ClientCertificates(Enum):
@@ -246,9 +217,9 @@ def _load_own(context: ssl.SSLContext, files: TlsFiles) -> None:
         raise TlsFileError(
             certificate or key, "a certificate and its key go together", "give both, or neither"
         )
-    _check_readable(certificate)
+    check_readable(certificate)
     check_private(key)
-    _check_validity(certificate)
+    check_validity(certificate)
     password_asked = False
 
     def password() -> str:
@@ -303,74 +274,12 @@ def _load_trust(context: ssl.SSLContext, files: TlsFiles, strict: bool) -> None:
         )
 
 
-def certificates_in(path: Path) -> list[Certificate]:
-    """All certificates of a file.
-
-    Raises:
-        TlsFileError: it cannot be read, or holds some that only OpenSSL can read.
-    """
-    from cryptography import x509
-
-    _check_readable(path)
-    try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
-    except ValueError as error:
-        raise TlsFileError(
-            path, "holds a certificate in another form than CERTIFICATE in PEM", "convert it to PEM"
-        ) from error
-
-
-def revocation_lists_in(path: Path) -> list[CertificateRevocationList]:
-    """All revocation lists of a file; raises as `certificates_in`."""
-    from cryptography import x509
-
-    _check_readable(path)
-    blocks = path.read_bytes().split(_CRL_BEGIN)[1:]
-    try:
-        return [x509.load_pem_x509_crl(_CRL_BEGIN + block) for block in blocks]
-    except ValueError as error:
-        raise TlsFileError(
-            path, "holds a revocation list in another form than X509 CRL in PEM", "convert it"
-        ) from error
-
-
-def files_in(path: Path) -> tuple[Path, ...]:
-    """The files of a folder in a fixed order, without those whose names begin with a dot;
-    of anything else, itself.
-
-    Raises:
-        TlsFileError: the folder cannot be read.
-    """
-    if not path.is_dir():
-        return (path,)
-    try:
-        return tuple(
-            sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
-        )
-    except OSError as error:
-        raise TlsFileError(
-            path, f"cannot be read ({error.strerror})", "let the user who serves read it"
-        ) from error
-
-
 def _load_verify(context: ssl.SSLContext, path: Path, what: str) -> None:
-    _check_readable(path)
+    check_readable(path)
     try:
         context.load_verify_locations(path)
     except ssl.SSLError as error:
         raise TlsFileError(path, f"holds no {what} in PEM", "convert it to PEM") from error
-
-
-def _check_readable(path: Path) -> None:
-    try:
-        with path.open("rb"):
-            pass
-    except FileNotFoundError as error:
-        raise TlsFileError(path, "no such file", "check the path") from error
-    except OSError as error:
-        raise TlsFileError(
-            path, f"cannot be read ({error.strerror})", "let the user who serves read it"
-        ) from error
 
 
 def check_private(key: Path) -> None:
@@ -381,133 +290,9 @@ def check_private(key: Path) -> None:
 
     Windows has no such mode bits; there only readability is checked.
     """
-    _check_readable(key)
+    check_readable(key)
     if os.name == "posix" and key.stat().st_mode & _FOR_OTHERS:
         raise TlsFileError(key, "the private key is open to others", f"chmod 600 {key}")
-
-
-def _check_validity(path: Path) -> None:
-    from cryptography import x509
-
-    try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except ValueError as error:
-        raise TlsFileError(path, "holds no certificate in PEM", "convert it to PEM") from error
-    now = datetime.now(UTC)
-    if certificate.not_valid_after_utc < now:
-        end = certificate.not_valid_after_utc.date()
-        raise TlsFileError(
-            path, f"the certificate expired on {end}", "renew it (isocenter certs renew)"
-        )
-    if certificate.not_valid_before_utc > now:
-        start = certificate.not_valid_before_utc.date()
-        raise TlsFileError(
-            path, f"the certificate is not valid before {start}", "check the clock of this machine"
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerIdentity:
-    """Who a verified certificate says the peer is.
-
-    Attributes:
-        common_name: of the subject, the most specific one; None: it has none.
-        subject: as RFC 4514 writes it.
-        subject_alternative_names: DNS names, addresses, URIs, e-mail addresses, as text.
-        fingerprint: SHA-256 of the certificate, 64 lower-case hexadecimal digits.
-        serial_number: as its issuer counts.
-        issuer: the subject of the CA that signed it, as RFC 4514 writes it.
-    """
-
-    common_name: str | None
-    subject: str
-    subject_alternative_names: tuple[str, ...]
-    fingerprint: str
-    serial_number: int
-    issuer: str = ""
-
-
-def peer_identity(
-    connection: ssl.SSLObject | ssl.SSLSocket | trio.SSLStream[Any],
-) -> PeerIdentity | None:
-    """Whose certificate was verified in the handshake; None: none was shown or asked for.
-
-    A certificate that OpenSSL accepts and that cannot be read here gives an identity
-    without names: it owns no AE title.
-    """
-    if connection.context.verify_mode == ssl.CERT_NONE:
-        return None
-    certificate: bytes | None = connection.getpeercert(binary_form=True)
-    return identity_of(certificate) if certificate else None
-
-
-def identity_of(certificate: bytes) -> PeerIdentity:
-    """The identity in a certificate, in DER, that somebody else has verified."""
-    import hashlib
-
-    from cryptography import x509
-    from cryptography.x509.oid import NameOID
-
-    fingerprint = hashlib.sha256(certificate).hexdigest()
-    try:
-        parsed = x509.load_der_x509_certificate(certificate)
-        names = [
-            str(attribute.value)
-            for attribute in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        ]
-        return PeerIdentity(
-            common_name=names[-1] if names else None,
-            subject=parsed.subject.rfc4514_string(),
-            subject_alternative_names=_alternative_names(parsed),
-            fingerprint=fingerprint,
-            serial_number=parsed.serial_number,
-            issuer=parsed.issuer.rfc4514_string(),
-        )
-    except (ValueError, TypeError, x509.DuplicateExtension):
-        return PeerIdentity(
-            common_name=None,
-            subject="",
-            subject_alternative_names=(),
-            fingerprint=fingerprint,
-            serial_number=0,
-        )
-
-
-def identity_of_file(path: Path) -> PeerIdentity:
-    """The identity in a certificate file (PEM), the first in it.
-
-    Raises:
-        TlsFileError: there is none in it.
-    """
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    _check_readable(path)
-    try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except ValueError as error:
-        raise TlsFileError(path, "holds no certificate in PEM", "convert it to PEM") from error
-    return identity_of(certificate.public_bytes(Encoding.DER))
-
-
-def _alternative_names(certificate: Certificate) -> tuple[str, ...]:
-    from cryptography import x509
-
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    textual = (x509.DNSName, x509.IPAddress, x509.RFC822Name, x509.UniformResourceIdentifier)
-    return tuple(str(name.value) for name in names if isinstance(name, textual))
-
-
-def owns_ae_title(identity: PeerIdentity, ae_title: str) -> bool:
-    """Whether the certificate was issued to *ae_title*: its common name, or an alternative
-    name, is the same text.  Case counts (PS3.5 6.2), spaces around an AE title do not."""
-    wanted = ae_title.strip(" ")
-    return wanted != "" and (
-        identity.common_name == wanted or wanted in identity.subject_alternative_names
-    )
 
 
 #: The first byte of a TLS handshake record, and the first of its version (RFC 8446 5.1).

@@ -1,13 +1,16 @@
-"""What went wrong in a TLS handshake, in one line with its cure.
+"""Errors of TLS, each in one line with its cure: files, and handshakes.
 
-OpenSSL's reasons and X.509 verification codes stand in two tables; whatever is not in
-them is named as OpenSSL names it.
+OpenSSL's reasons for a failed handshake and X.509 verification codes stand in two tables;
+whatever is not in them is named as OpenSSL names it.
 """
 
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 from typing import Final
+
+from isocenter.engine.errors import IsocenterError
 
 #: How far an error may lie below the one that was raised (trio wraps once).
 _CAUSES: Final = 4
@@ -98,6 +101,17 @@ _VERIFY_CODES: Final = {
     67: ("the key of its CA is too short", "use RSA with 2048 bits, or an elliptic curve"),
     68: ("it is signed with a digest that is not safe", "sign with SHA-256"),
 }
+
+
+class TlsFileError(IsocenterError):
+    """A certificate, key or revocation list that cannot be used: which, why, and what to do."""
+
+    def __init__(self, path: Path | None, fault: str, cure: str) -> None:
+        where = f"{path}: " if path is not None else ""
+        super().__init__(f"{where}{fault}; {cure}")
+        self.path = path
+        self.fault = fault
+        self.cure = cure
 
 
 def describe_tls_error(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from isocenter.services.net.tls.contexts import files_in, revocation_lists_in
+from isocenter.services.net.tls.certificates import files_in, revocation_lists_in
 
 
 class Revocations:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.net.tls.contexts import peer_identity
+from isocenter.services.net.tls.certificates import peer_identity
 from isocenter.services.net.transport import RECEIVE_BYTES, SocketTransport
 
 #: Plain text that is encrypted at once: progress of a slow peer is seen at least this often.

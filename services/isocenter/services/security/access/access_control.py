@@ -16,7 +16,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import CALLING_AE_TITLE_NOT_RECOGNIZED
 from isocenter.engine.pdu import AssociateRequest
 from isocenter.services.association.access import NO_REASON_GIVEN, AccessPolicy, Turned
-from isocenter.services.net.tls.contexts import PeerIdentity, owns_ae_title
+from isocenter.services.net.peer_identity import PeerIdentity, owns_ae_title
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.grants import Grant, Rights, command
 from isocenter.services.security.access.policy import ApplicationEntity, Policy, User

@@ -14,7 +14,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import is_uid
 from isocenter.services.archive.index.matching import wildcard_match
 from isocenter.services.net.addresses import is_network, is_within
-from isocenter.services.net.tls.contexts import PeerIdentity
+from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.permissions import (
     DEFAULT_ROLE,

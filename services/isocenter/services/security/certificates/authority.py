@@ -32,7 +32,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.net.tls.contexts import TlsFileError, TlsFiles, check_private
+from isocenter.services.net.tls.contexts import TlsFiles, check_private
+from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.security.certificates.issued import (
     CertificateError,
     Issued,

@@ -13,12 +13,8 @@ from cryptography import x509
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.net.tls.contexts import (
-    TlsFiles,
-    certificates_in,
-    files_in,
-    revocation_lists_in,
-)
+from isocenter.services.net.tls.certificates import certificates_in, files_in, revocation_lists_in
+from isocenter.services.net.tls.contexts import TlsFiles
 from isocenter.services.security.certificates.issued import is_of_private_ca
 
 log = logging.getLogger("isocenter.tls")
