@@ -29,7 +29,8 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive.index.attributes import Level
-from isocenter.services.service_classes.query_retrieve.identifier import Root, build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier import Root
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 
 _SYNTAXES: Final = (
     IMPLICIT_VR_LITTLE_ENDIAN,

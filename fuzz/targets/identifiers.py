@@ -28,18 +28,18 @@ from isocenter.services.archive.index.query import (
     SingleValue,
     WildCard,
 )
+from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.service_classes.query_retrieve.identifier import (
-    IdentifierError,
     ParsedQuery,
     Root,
     encode_match,
     parse_query,
-    read_identifier,
 )
 from isocenter.services.service_classes.query_retrieve.matching_keys import (
     DOES_NOT_MATCH_SOP_CLASS,
     QUERY_RETRIEVE_LEVEL,
     UNABLE_TO_PROCESS,
+    IdentifierError,
 )
 from isocenter.storage.database.index.query import (
     MatchingConnection,

@@ -22,7 +22,7 @@ from isocenter.services.archive.index.query import Level
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from support.raw import Data, RawPeer, message_bytes, raw_peer
 from support.studies import CT_IMAGE_STORAGE
 

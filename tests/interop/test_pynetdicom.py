@@ -26,7 +26,7 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject, contexts_for
 from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from support.corpus import as_we_send_it, by_uid, data_set_bytes, storable_files, syntax_of
 from support.five_commands import OurCommands
 from support.peers import Names, Site, qrscp, tls_in_front_of

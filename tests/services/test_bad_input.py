@@ -37,7 +37,7 @@ from isocenter.engine.pdu import Abort
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.archive.index.query import Level
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from support.processes import ServedArchive, isocenter_command, served_archive
 from support.raw import (
     RawPeer,

@@ -26,7 +26,7 @@ from isocenter.services.service_classes.client import (
     ClientAssociation,
     open_association,
 )
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from services.archive_support import CT
 from simulation.ledger import Ledger, Thing, make_thing
 from simulation.node import Node

@@ -22,7 +22,7 @@ from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryReader as StoredReader
 from isocenter.storage.objects.memory import MemoryStore

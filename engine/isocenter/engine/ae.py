@@ -14,9 +14,13 @@ _AE_TITLE: Final = re.compile(r"[ -\[\]-~]{1,16}")
 
 
 def is_ae_title(text: str) -> bool:
-    """Whether *text*, without its padding, is an AE title."""
-    stripped = text.strip(" ")
-    return bool(stripped) and _AE_TITLE.fullmatch(stripped) is not None
+    """Whether *text* is an AE title without padding: 1 to 16 characters, no space at its ends."""
+    return _AE_TITLE.fullmatch(text) is not None and text == text.strip(" ")
+
+
+def is_padded_ae_title(text: str) -> bool:
+    """Whether *text* is an AE title in spaces or without them, as the field of a PDU has it."""
+    return is_ae_title(text.strip(" "))
 
 
 def ae_title_of(field: bytes) -> str:
@@ -31,7 +35,7 @@ def ae_title_of(field: bytes) -> str:
 def printable_ae_title(text: str) -> str:
     """What a peer sent as an AE title, for people and logs: as it is if it is one, else with
     whatever an AE title cannot have escaped."""
-    if is_ae_title(text):
+    if is_padded_ae_title(text):
         return text
     return text.encode("unicode_escape").decode("ascii")
 

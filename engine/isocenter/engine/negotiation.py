@@ -12,7 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-from isocenter.engine.ae import is_ae_title
+from isocenter.engine.ae import is_padded_ae_title
 from isocenter.engine.dimse.messages import NEventReportRequest, Request
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
@@ -189,9 +189,9 @@ def negotiate(request: AssociateRequest, acceptor: Acceptor) -> AssociateAccept 
     reject = refuse(request)
     if reject is not None:
         return reject
-    if not is_ae_title(request.called_ae_title):
+    if not is_padded_ae_title(request.called_ae_title):
         return CALLED_AE_TITLE_NOT_RECOGNIZED
-    if not is_ae_title(request.calling_ae_title):
+    if not is_padded_ae_title(request.calling_ae_title):
         return CALLING_AE_TITLE_NOT_RECOGNIZED
     info = request.user_information
     window = info.asynchronous_operations_window

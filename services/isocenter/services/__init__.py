@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from isocenter.services.dicom.file_recognition import DamagedFile
     from isocenter.services.dicom.objects import DicomObject, NotDicom
+    from isocenter.services.dicom.pydicom_datasets import read_identifier
     from isocenter.services.dicom.uid_registry import (
         PATIENT_ROOT_FIND,
         PATIENT_ROOT_GET,
@@ -65,9 +66,8 @@ if TYPE_CHECKING:
     from isocenter.services.service_classes.query_retrieve.find_scp import Find
     from isocenter.services.service_classes.query_retrieve.find_scu import Matches
     from isocenter.services.service_classes.query_retrieve.get_scp import Get
-    from isocenter.services.service_classes.query_retrieve.identifier import (
+    from isocenter.services.service_classes.query_retrieve.identifier_builder import (
         build_identifier,
-        read_identifier,
     )
     from isocenter.services.service_classes.query_retrieve.move_scp import Move
     from isocenter.services.service_classes.storage.object_folder import (
@@ -90,8 +90,8 @@ _MODULES = {
     "Context": "service_classes.client",
     "BASIC_SYNTAXES": "service_classes.client",
     "plan_associations": "service_classes.client",
-    "build_identifier": "service_classes.query_retrieve.identifier",
-    "read_identifier": "service_classes.query_retrieve.identifier",
+    "build_identifier_builder": "service_classes.query_retrieve.identifier",
+    "read_identifier": "dicom.pydicom_datasets",
     "Level": "archive.index.attributes",
     "Matches": "service_classes.query_retrieve.find_scu",
     "RetrieveResult": "service_classes.client",

@@ -39,7 +39,7 @@ from isocenter.services.service_classes.client import (
     ClientAssociation,
     open_association,
 )
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.verification import Verification
 from support.raw import Data, RawAcceptor, RawPeer, message_bytes, raw_acceptor, raw_peer
 from support.serving import Scripted, port_of, serving

@@ -38,7 +38,7 @@ from isocenter.services.net.tls.contexts import TlsFiles, client_context, server
 from isocenter.services.notices import AssociationRejected, Notice, Notices
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.service_classes.query_retrieve.find_scp import Find
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from support.processes import served_archive
 from support.raw import (
     RawPeer,

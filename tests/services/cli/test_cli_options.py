@@ -16,7 +16,7 @@ from isocenter.services.cli.scu.getscu import advice_of, storage_contexts
 from isocenter.services.cli.support.options import UsageError, deadlines_of, peer_of, tls_of
 from isocenter.services.cli.support.query_options import Request, read_query_file, requests_of
 from isocenter.services.cli.support.transfer_syntaxes import transfer_syntaxes_of
-from isocenter.services.service_classes.query_retrieve.identifier import read_identifier
+from isocenter.services.dicom.pydicom_datasets import read_identifier
 from services.archive_support import CT
 from services.cli_support import write_object
 

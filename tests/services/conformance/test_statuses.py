@@ -45,7 +45,7 @@ from isocenter.services.service_classes.commitment.transaction import (
     WELL_KNOWN_INSTANCE,
 )
 from isocenter.services.service_classes.mpps.performed_step import MPPS, MPPS_RETRIEVE
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.rules import parse_rule

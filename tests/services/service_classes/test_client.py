@@ -64,7 +64,7 @@ from isocenter.services.service_classes.client import (
 from isocenter.services.service_classes.mpps.performed_step import MPPS
 from isocenter.services.service_classes.normalized.operations import create
 from isocenter.services.service_classes.query_retrieve.find_scu import Matches
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from support.serving import Scripted, port_of, serving
 from support.studies import CT_IMAGE_STORAGE, instance
 

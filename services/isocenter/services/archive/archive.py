@@ -51,9 +51,10 @@ from isocenter.services.archive.ports import (
     StagedObject,
     StoredInstance,
 )
-from isocenter.services.archive.rules.conditions import Place, Sender
+from isocenter.services.archive.rules.conditions import Sender
 from isocenter.services.archive.rules.evaluation import NO_RULES, NOTHING_DECIDED
 from isocenter.services.archive.storage_alert import StorageAlert
+from isocenter.services.dicom.attribute_path import TagOrPath
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import StorageError
 
@@ -187,7 +188,9 @@ class Archive:
             for uid, key in zip(uids, keys, strict=True)
         ]
 
-    def scan(self, transfer_syntax_uid: str, places: frozenset[Place] = frozenset()) -> ObjectScan:
+    def scan(
+        self, transfer_syntax_uid: str, places: frozenset[TagOrPath] = frozenset()
+    ) -> ObjectScan:
         """What looks at an object for this archive; *places*: for rules."""
         return ObjectScan(transfer_syntax_uid, self.limits, places, self.undeclared)
 

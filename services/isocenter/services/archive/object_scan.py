@@ -33,7 +33,7 @@ from isocenter.services.archive.index.extraction import (
 )
 from isocenter.services.archive.object_keys import NamingScheme, can_be_named, object_key
 from isocenter.services.archive.ports import InstanceRecord, Route
-from isocenter.services.archive.rules.conditions import Place
+from isocenter.services.dicom.attribute_path import TagOrPath
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import OperationError, StorageError
 
@@ -110,7 +110,7 @@ class ScannedObject:
     attributes: dict[int, str]
     size: int
     digest: str
-    places: Mapping[Place, str] = field(default_factory=dict)
+    places: Mapping[TagOrPath, str] = field(default_factory=dict)
     forgiven: tuple[str, ...] = ()
 
     def check_identity(
@@ -189,7 +189,7 @@ class ObjectScan:
         self,
         transfer_syntax_uid: str,
         limits: Limits = DEFAULT_LIMITS,
-        places: frozenset[Place] = frozenset(),
+        places: frozenset[TagOrPath] = frozenset(),
         undeclared: tuple[str, ...] = (),
     ) -> None:
         """*places*: what rules look at beside what the index keeps; *undeclared*: the character
@@ -243,7 +243,7 @@ class ObjectScan:
             # What is only the beginning of a value names nothing.
             for tag in _IDENTITY & self._scanner.left_out.keys():
                 attributes.pop(tag, None)
-            places: Mapping[Place, str] = {}
+            places: Mapping[TagOrPath, str] = {}
             if self._places:
                 places = places_of(
                     self._scanner, self._encoding, self._places, attributes, self._undeclared
@@ -263,7 +263,7 @@ class ObjectScan:
 
 
 @lru_cache(maxsize=8)
-def _scanned_for(places: frozenset[Place]) -> tuple[frozenset[int], frozenset[int]]:
+def _scanned_for(places: frozenset[TagOrPath]) -> tuple[frozenset[int], frozenset[int]]:
     """What the scanner takes, and which of it, and within it, are sequences."""
     top = {place if isinstance(place, int) else place[0][0][0] for place in places}
     steps = {step for place in places if not isinstance(place, int) for step, _ in place[0]}

@@ -16,7 +16,7 @@ from isocenter.engine.negotiation import (
     CALLING_AE_TITLE_NOT_RECOGNIZED,
 )
 from isocenter.engine.pdu import AssociateReject, AssociateRequest
-from isocenter.services.archive.index.matching import wildcard_match
+from isocenter.services.dicom.wildcards import wildcard_match
 from isocenter.services.net.peer_identity import PeerIdentity, owns_ae_title
 
 NO_REASON_GIVEN: Final = AssociateReject(1, 1, 1)

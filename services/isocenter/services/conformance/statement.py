@@ -31,6 +31,7 @@ from isocenter.services.archive.index.attributes import ATTRIBUTES, Level
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.service_registry import COMMON_STATUSES, Registry, Statuses
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
+from isocenter.services.dicom.data_dictionary import dictionary_vr
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, name_of
 from isocenter.services.service_classes.availability.scu import INSTANCE_AVAILABILITY_NOTIFICATION
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
@@ -39,7 +40,6 @@ from isocenter.services.service_classes.mpps.performed_step import (
     MPPS_NOTIFICATION,
     MPPS_RETRIEVE,
 )
-from isocenter.services.service_classes.query_retrieve.identifier_builder import vr_of
 from isocenter.services.service_classes.query_retrieve.information_models import (
     FIND_ROOTS,
     GET_ROOTS,
@@ -375,7 +375,7 @@ def _worklist(settings: Settings) -> Iterator[Block]:
     yield Table(
         ("In", "Attribute", "Tag", "VR"),
         [
-            (where, dictionary_keyword(tag), _tag(tag), vr_of(tag))
+            (where, dictionary_keyword(tag), _tag(tag), dictionary_vr(tag))
             for where, tags in (
                 ("Scheduled Procedure Step Sequence (0040,0100)", (*STEP_NEEDS, STEP_STATUS)),
                 ("", (*NEEDS, ACCESSION_NUMBER)),

@@ -36,6 +36,7 @@ from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.dicom.data_dictionary import dictionary_vr_choice
 from isocenter.services.dicom.element_values import (
     CHARACTER_SET_VRS,
     NUMBER_VRS,
@@ -46,7 +47,6 @@ from isocenter.services.dicom.element_values import (
     decode_text,
     encode_text,
 )
-from isocenter.services.dicom.objects import vr_of
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 #: What is re-encoded at once: of a deflated data set, no more than 1,032 times this is held
@@ -204,7 +204,7 @@ def items_of(item: Mapping[int, Element], tag: int) -> tuple[Item, ...]:
 def _reencoded(data: Buffer, source: Encoding, target: Encoding, limits: Limits | None) -> bytes:
     if source == target:
         return bytes(data)
-    reencoder = Reencoder(source, target, vr_of, limits or DEFAULT_LIMITS)
+    reencoder = Reencoder(source, target, dictionary_vr_choice, limits or DEFAULT_LIMITS)
     parts: list[bytes] = []
     length = 0
 
@@ -249,7 +249,7 @@ def _sorted(item: Mapping[int, Element]) -> dict[int, Element]:
 
 def _plain_vr(tag: int, said: str | None) -> str:
     """The VR of a value that is no sequence; UN for what is not in PS3.5 6.2."""
-    vr = said or vr_of(tag)
+    vr = said or dictionary_vr_choice(tag)
     return vr if vr in _PLAIN_VRS else "UN"
 
 

@@ -16,7 +16,6 @@ from typing import Final, Self
 
 import pydicom
 import trio
-from pydicom.datadict import dictionary_VR, private_dictionary_VR
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
@@ -39,6 +38,7 @@ from isocenter.engine.uid import (
     UNCOMPRESSED,
 )
 from isocenter.services.archive.ports import ObjectReader, StoredInstance
+from isocenter.services.dicom.data_dictionary import dictionary_vr_choice
 from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,
     CompressionWatch,
@@ -174,8 +174,10 @@ class DicomObject:
             odd: Mapping[int, Odd] = {}
             if Survey.is_needed(source, wanted):
                 # Before the first byte leaves: then it is too late to find that it cannot be.
-                odd = await self._surveyed(reader, Survey(source, wanted, vr_of), step)
-            reencoder = Reencoder(source, wanted, vr_of, odd=odd)
+                odd = await self._surveyed(
+                    reader, Survey(source, wanted, dictionary_vr_choice), step
+                )
+            reencoder = Reencoder(source, wanted, dictionary_vr_choice, odd=odd)
             for start, length, _ in parts_of(self.data_set_offset, reader.size, step):
                 # The reencoder keeps some of it for a while.
                 part = await _part(reader.read, start, length)
@@ -289,16 +291,6 @@ def contexts_for(
     return list(proposals)
 
 
-def vr_of(tag: int, private_creator: str | None = None) -> str:
-    """The VR of the dictionary (PS3.6), UN when it is not known."""
-    try:
-        if private_creator is not None:
-            return private_dictionary_VR(tag, private_creator)
-        return dictionary_VR(tag)
-    except KeyError:
-        return "UN"
-
-
 def _deflated(data_set: bytes) -> bytes:
     """A raw deflate stream of even length (PS3.5 A.5)."""
     compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
@@ -393,5 +385,4 @@ __all__ = [
     "NotDicom",
     "choose_context",
     "contexts_for",
-    "vr_of",
 ]

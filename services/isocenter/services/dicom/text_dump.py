@@ -37,8 +37,8 @@ from isocenter.engine.dataset.vr import (
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList, items_of
+from isocenter.services.dicom.data_dictionary import dictionary_vr
 from isocenter.services.dicom.element_values import NUMBER_VRS, encode_numbers
-from isocenter.services.service_classes.query_retrieve.identifier_builder import vr_of
 from isocenter.services.service_classes.worklist.entry import EntryFault
 
 #: Tag, VR and the rest.  A VR ends where letters and digits do.
@@ -157,7 +157,7 @@ class _Reader:
             raise EntryFault(f"{place} is no attribute of a data set", tag)
         if not letters and rest[:2].decode("latin-1") in _VRS and rest[2:3].isalnum():
             raise EntryFault(f"{place}: is {rest[:2].decode()} the VR? Put a space behind it", tag)
-        vr = letters or vr_of(tag)
+        vr = letters or dictionary_vr(tag)
         if vr not in _VRS:
             raise EntryFault(f"{place}: {vr} is no VR (PS3.5 6.2)", tag)
         if not letters and vr == "UN":

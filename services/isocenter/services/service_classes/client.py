@@ -52,6 +52,7 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.concurrency import alone
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject, contexts_for
+from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.dicom.uids import names_an_instance
 from isocenter.services.errors import (
     NoPresentationContext,
@@ -61,7 +62,6 @@ from isocenter.services.errors import (
 from isocenter.services.net.connect import connect
 from isocenter.services.net.transport import Transport
 from isocenter.services.service_classes.query_retrieve.find_scu import Matches
-from isocenter.services.service_classes.query_retrieve.identifier import read_identifier
 from isocenter.services.service_classes.storage.scu import send_object
 
 log = logging.getLogger("isocenter.client")

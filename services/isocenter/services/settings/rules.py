@@ -10,16 +10,12 @@ import tomllib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.ports import ForwardPriority, Route
-from isocenter.services.archive.rules.conditions import (
-    CALLED_AE,
-    CALLING_AE,
-    FIELDS,
-    Condition,
-    Place,
-)
+from isocenter.services.archive.rules.conditions import CALLED_AE, CALLING_AE, FIELDS, Condition
 from isocenter.services.archive.rules.evaluation import LAST_OF_HEAD, Rule
+from isocenter.services.dicom.attribute_path import TagOrPath
 from isocenter.services.settings import value_types as kinds
 
 if TYPE_CHECKING:
@@ -150,26 +146,25 @@ def _condition(
     )
 
 
-def _place(field: str, fault: Callable[[str], RuleFault]) -> Place:
+def _place(field: str, fault: Callable[[str], RuleFault]) -> TagOrPath:
     if field in FIELDS:
         return FIELDS[field]
     # The data dictionary takes a while to load; most configurations need it for nothing.
-    from isocenter.services.service_classes.query_retrieve.identifier_builder import (
-        KeySyntaxError,
-        parse_path,
-        vr_of,
-    )
+    from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_attribute_path
+    from isocenter.services.dicom.data_dictionary import dictionary_vr
 
     try:
-        path = parse_path(field)
+        path = parse_attribute_path(field)
     except KeySyntaxError as error:
         names = ", ".join((*FIELDS, CALLING_AE, CALLED_AE))
         raise fault(
             f"when.{field}: {error}; or one of {names} (in quotes where it has a comma or a dot)"
         ) from error
     sequences, tag = path
-    if vr_of(tag) not in _SHORT_VRS:
-        raise fault(f"when.{field}: a {vr_of(tag)} is not looked at; take a short text or number")
+    if dictionary_vr(tag) not in _SHORT_VRS:
+        raise fault(
+            f"when.{field}: a {dictionary_vr(tag)} is not looked at; take a short text or number"
+        )
     if any(step >> 16 == _FUNCTIONAL_GROUPS for step, _ in sequences):
         raise fault(f"when.{field}: functional groups are too large to be looked at")
     return path if sequences else tag
@@ -192,7 +187,7 @@ def _routes(name: str, get: _Getter, fault: Callable[[str], RuleFault]) -> tuple
             if key in get.table_:
                 raise fault(f'{key} is about sending; add forward = ["AET"], a peer')
     for peer in peers:
-        if not isinstance(peer, str) or not kinds.is_ae_title(peer):
+        if not isinstance(peer, str) or not is_ae_title(peer):
             raise fault('forward must be a list of AE titles of peers: ["PACS"]')
     return tuple(
         Route(
@@ -256,9 +251,9 @@ def _edit(table: object) -> Edit:
 
 
 def _tag(name: str) -> int:
-    from isocenter.services.service_classes.query_retrieve.identifier_builder import parse_path
+    from isocenter.services.dicom.attribute_path import parse_attribute_path
 
-    sequences, tag = parse_path(name)
+    sequences, tag = parse_attribute_path(name)
     if sequences:
         raise RuleFault(f"{name!r}: items of sequences are not changed")
     return tag

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
+from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import is_uid
 
@@ -22,8 +23,6 @@ T_co = TypeVar("T_co", covariant=True)
 E = TypeVar("E", bound=Enum)
 
 _PORT_MAX: Final = 65_535
-#: Default character repertoire without backslash and control characters (PS3.5 6.2, AE).
-_AE_TITLE: Final = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 
@@ -145,11 +144,6 @@ class Text:
     def to_toml(self, value: object) -> str:
         """Quoted."""
         return quote(str(value))
-
-
-def is_ae_title(text: str) -> bool:
-    """Whether *text* can be an AE title (PS3.5 6.2): 1 to 16 characters, not only spaces."""
-    return _AE_TITLE.fullmatch(text) is not None and text == text.strip(" ")
 
 
 def _is_host(text: str) -> bool:

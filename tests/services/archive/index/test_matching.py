@@ -16,7 +16,6 @@ from isocenter.services.archive.index.matching import (
     range_bounds,
     split_groups,
     values_of,
-    wildcard_match,
 )
 from isocenter.services.archive.index.query import (
     CombinedRange,
@@ -29,6 +28,7 @@ from isocenter.services.archive.index.query import (
     ValueList,
     WildCard,
 )
+from isocenter.services.dicom.wildcards import wildcard_match
 
 
 @pytest.mark.parametrize(

@@ -27,21 +27,20 @@ from isocenter.services.archive.index.query import (
     ValueList,
     WildCard,
 )
+from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_key
+from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.service_classes.query_retrieve.identifier import (
-    IdentifierError,
-    KeySyntaxError,
     ParsedQuery,
     Root,
-    build_identifier,
     encode_match,
-    parse_key,
     parse_query,
-    read_identifier,
 )
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.query_retrieve.matching_keys import (
     MAX_KEYS,
     MAX_LISTED_VALUES,
     MAX_STARS,
+    IdentifierError,
 )
 
 SYNTAXES = [

@@ -36,7 +36,7 @@ from isocenter.services.service_classes.client import (
     open_association,
 )
 from isocenter.services.service_classes.query_retrieve.get_scp import Get
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.query_retrieve.move_scp import Move
 from isocenter.services.service_classes.storage.scu import PATIENCE
 from isocenter.storage.objects.memory import MemoryStore

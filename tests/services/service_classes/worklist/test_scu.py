@@ -21,10 +21,8 @@ from isocenter.services import Peer, open_association
 from isocenter.services.association.operation import Operation
 from isocenter.services.cli import main
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.service_classes.query_retrieve.identifier import (
-    KeySyntaxError,
-    read_identifier,
-)
+from isocenter.services.dicom.attribute_path import KeySyntaxError
+from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND
 from isocenter.services.service_classes.worklist.entry_files import read_entries
 from isocenter.services.service_classes.worklist.order_fields import CODES, FIELDS

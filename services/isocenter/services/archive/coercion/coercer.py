@@ -50,7 +50,7 @@ from isocenter.services.archive.coercion.head import (
     head_too_long,
 )
 from isocenter.services.archive.index.extraction import SPECIFIC_CHARACTER_SET
-from isocenter.services.dicom.objects import vr_of as vr_with_creator
+from isocenter.services.dicom.data_dictionary import dictionary_vr_choice as vr_with_creator
 
 __all__ = [
     "MAX_HEAD",

@@ -30,6 +30,8 @@ from isocenter.services.archive.index.extraction import (
     SPECIFIC_CHARACTER_SET,
     clean_text,
 )
+from isocenter.services.dicom.data_dictionary import dictionary_vr
+from isocenter.services.dicom.data_dictionary import dictionary_vr_choice as vr_with_creator
 from isocenter.services.dicom.element_values import (
     NUMBER_VRS,
     UTF_8,
@@ -40,8 +42,6 @@ from isocenter.services.dicom.element_values import (
     encode_text,
     strip_padding,
 )
-from isocenter.services.dicom.objects import vr_of as vr_with_creator
-from isocenter.services.service_classes.query_retrieve.identifier_builder import vr_of
 
 MODIFIED_ATTRIBUTES_SEQUENCE: Final = 0x04000550
 ATTRIBUTE_MODIFICATION_DATETIME: Final = 0x04000562
@@ -121,7 +121,7 @@ def check_edit(edit: Edit) -> None:
             return
         case _:
             assert_never(edit)
-    vr = vr_of(edit.tag)
+    vr = dictionary_vr(edit.tag)
     if vr == "UN":
         return  # the data set may say what it is
     if not _is_text_or_number(vr):
@@ -282,7 +282,7 @@ class HeadAttributes:
         values = b"".join(
             self.head.whole(last[tag])
             if tag in last
-            else write_data_set([(tag, vr_of(tag), b"")], self._encoding)
+            else write_data_set([(tag, dictionary_vr(tag), b"")], self._encoding)
             for tag in sorted({*changed, *self._private_creators(changed)})
         )
         try:
@@ -354,7 +354,7 @@ def _in_implicit_vr(item: bytes, encoding: Encoding, limits: Limits) -> bytes:
 
 def _vr_of_value(tag: int, said: str | None) -> str:
     """The VR by which a value is read: of the data set, or of the dictionary where it says none."""
-    return vr_of(tag) if said is None or said == "UN" else said
+    return dictionary_vr(tag) if said is None or said == "UN" else said
 
 
 def _is_text_or_number(vr: str) -> bool:

@@ -13,14 +13,14 @@ import orjson
 
 from isocenter.engine.dataset import ElementScanner, Encoding, Fragments, ScannedItem, ScannedValue
 from isocenter.services.archive.index.attributes import ATTRIBUTES, REQUEST_ATTRIBUTES, STORED_TAGS
-from isocenter.services.archive.rules.conditions import Place
+from isocenter.services.dicom.attribute_path import TagOrPath
+from isocenter.services.dicom.data_dictionary import dictionary_vr
 from isocenter.services.dicom.element_values import (
     NUMBER_VRS,
     character_set_of,
     decode_numbers,
     decode_text,
 )
-from isocenter.services.service_classes.query_retrieve.identifier_builder import vr_of
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 REQUEST_ATTRIBUTES_SEQUENCE: Final = 0x00400275
@@ -89,21 +89,21 @@ def attributes_of(
 def places_of(
     scanner: ElementScanner,
     encoding: Encoding,
-    places: Iterable[Place],
+    places: Iterable[TagOrPath],
     attributes: Mapping[int, str],
     undeclared: tuple[str, ...] = (),
-) -> dict[Place, str]:
+) -> dict[TagOrPath, str]:
     """What rules look at, as text: like `attributes_of`, and as `attributes` has it already."""
     values = scanner.values
     raw_set = values.get(SPECIFIC_CHARACTER_SET)
     declared = raw_set if isinstance(raw_set, bytes) else None
     character_set = character_set_of(declared, undeclared)
-    found: dict[Place, str] = {}
+    found: dict[TagOrPath, str] = {}
     for place in places:
         if isinstance(place, int):
             text = attributes.get(place)
             if text is None:
-                vr = scanner.vrs.get(place) or vr_of(place)
+                vr = scanner.vrs.get(place) or dictionary_vr(place)
                 text = _text_of(values.get(place), vr, character_set, encoding)
         else:
             steps, tag = place
@@ -114,7 +114,9 @@ def places_of(
                 item = items[number] if _is_items(items) and number < len(items) else None
                 own = None if item is None else item.get(SPECIFIC_CHARACTER_SET)
                 terms = character_set_of(own, undeclared) if isinstance(own, bytes) else terms
-            text = "" if item is None else _text_of(item.get(tag), vr_of(tag), terms, encoding)
+            text = (
+                "" if item is None else _text_of(item.get(tag), dictionary_vr(tag), terms, encoding)
+            )
         if text:
             found[place] = text
     return found

@@ -10,8 +10,9 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.engine.limits import Limits
 from isocenter.services.archive.coercion.coercer import Coercer, CoercionError, Edit
 from isocenter.services.archive.object_scan import CANNOT_UNDERSTAND, StoreError
-from isocenter.services.archive.rules.conditions import Place, Sender
+from isocenter.services.archive.rules.conditions import Sender
 from isocenter.services.archive.rules.evaluation import Rules
+from isocenter.services.dicom.attribute_path import TagOrPath
 
 
 class Coercion:
@@ -78,7 +79,7 @@ class Coercion:
         except CoercionError as error:
             raise StoreError(CANNOT_UNDERSTAND, str(error)) from error
 
-    def as_they_came(self, places: Mapping[Place, str]) -> Mapping[Place, str]:
+    def as_they_came(self, places: Mapping[TagOrPath, str]) -> Mapping[TagOrPath, str]:
         """What rules look at: *places* are of the object as it is now."""
         head_tags = self._rules.head_tags
         came = {place: text for place, text in places.items() if place not in head_tags}

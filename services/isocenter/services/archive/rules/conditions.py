@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.index.matching import wildcard_match
-
-#: A tag, or the path to one within items of sequences (`identifier_keys.KeyPath`).
-Place = int | tuple[tuple[tuple[int, int], ...], int]
+from isocenter.services.dicom.attribute_path import TagOrPath
+from isocenter.services.dicom.wildcards import wildcard_match
 
 #: Names for what rules look at most.
 FIELDS: Final[Mapping[str, int]] = {
@@ -52,11 +50,11 @@ class Condition:
     """
 
     field: str
-    place: Place | None
+    place: TagOrPath | None
     patterns: tuple[str, ...]
     case_sensitive: bool = False
 
-    def holds(self, sender: Sender, attributes: Mapping[Place, str]) -> bool:
+    def holds(self, sender: Sender, attributes: Mapping[TagOrPath, str]) -> bool:
         """Whether an object is meant.
 
         Args:

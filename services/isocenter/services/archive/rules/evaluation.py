@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.ports import Route
-from isocenter.services.archive.rules.conditions import FIELDS, Condition, Place, Sender
+from isocenter.services.archive.rules.conditions import FIELDS, Condition, Sender
+from isocenter.services.dicom.attribute_path import TagOrPath
 
 if TYPE_CHECKING:
     from isocenter.services.archive.coercion.edits import Edit
@@ -44,7 +45,7 @@ class Rule:
     edits: tuple[Edit, ...] = ()
     stop: bool = False
 
-    def matches(self, sender: Sender, attributes: Mapping[Place, str]) -> bool:
+    def matches(self, sender: Sender, attributes: Mapping[TagOrPath, str]) -> bool:
         """Whether an object is meant; *attributes* as for `Condition.holds`."""
         return all(condition.holds(sender, attributes) for condition in self.conditions)
 
@@ -80,7 +81,7 @@ class Rules:
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         # Sorting is stable: of equal ones the first in the configuration comes first.
         self._rules = sorted((r for r in rules if r.enabled), key=lambda rule: -rule.priority)
-        self.places: frozenset[Place] = frozenset(
+        self.places: frozenset[TagOrPath] = frozenset(
             condition.place
             for rule in self._rules
             for condition in rule.conditions
@@ -100,7 +101,7 @@ class Rules:
         """Whether there is any that changes objects."""
         return any(rule.edits for rule in self._rules)
 
-    def evaluate(self, sender: Sender, attributes: Mapping[Place, str]) -> Decision:
+    def evaluate(self, sender: Sender, attributes: Mapping[TagOrPath, str]) -> Decision:
         """What is done with an object of these attributes.
 
         An object is never sent to the AE title that it came from.
@@ -118,14 +119,14 @@ class Rules:
             edits=_edits_of(matched),
         )
 
-    def _matching(self, sender: Sender, attributes: Mapping[Place, str]) -> Iterator[Rule]:
+    def _matching(self, sender: Sender, attributes: Mapping[TagOrPath, str]) -> Iterator[Rule]:
         for rule in self._rules:
             if rule.matches(sender, attributes):
                 yield rule
                 if rule.stop:
                     return
 
-    def edits(self, sender: Sender, head: Mapping[Place, str]) -> tuple[Edit, ...]:
+    def edits(self, sender: Sender, head: Mapping[TagOrPath, str]) -> tuple[Edit, ...]:
         """What is changed of an object; *head* has the attributes of `head_tags`.
 
         The same as `Decision.edits`: rules with edits, and those that stop, look at no others.
@@ -134,7 +135,7 @@ class Rules:
 
     def may_coerce(self, sender: Sender, sop_class_uid: str) -> bool:
         """Whether an object could be changed, by what is known before its first byte."""
-        known: Mapping[Place, str] = {_SOP_CLASS_UID: sop_class_uid}
+        known: Mapping[TagOrPath, str] = {_SOP_CLASS_UID: sop_class_uid}
         return any(
             rule.edits
             and all(

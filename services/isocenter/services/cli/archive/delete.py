@@ -18,14 +18,11 @@ from isocenter.services.cli.support.deletion_output import counted, opened_trash
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import here_of
+from isocenter.services.dicom.attribute_path import parse_key
 from isocenter.services.dicom.uids import UidRule
-from isocenter.services.service_classes.query_retrieve.identifier import (
-    IdentifierError,
-    Root,
-    build_identifier,
-    parse_key,
-    parse_query,
-)
+from isocenter.services.service_classes.query_retrieve.identifier import Root, parse_query
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
 from isocenter.services.settings.loading import Settings
 
 DESCRIPTION: Final = """\

@@ -21,12 +21,11 @@ from isocenter.services.cli.support.match_output import prepare_stdout, print_ta
 from isocenter.services.cli.support.options import UsageError, add_output_options, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_attribute_path, parse_key
 from isocenter.services.dicom.element_values import UTF_8
-from isocenter.services.service_classes.query_retrieve.identifier import KeySyntaxError, parse_key
 from isocenter.services.service_classes.query_retrieve.identifier_builder import (
     SPECIFIC_CHARACTER_SET,
     build_identifier,
-    parse_path,
 )
 from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
 from isocenter.services.service_classes.worklist.entry import (
@@ -240,7 +239,7 @@ def _tags_of(order: Mapping[str, object]) -> tuple[set[int], set[int]]:
     names = {**FIELDS, **CODES}
     of_step, others = set(), {SPECIFIC_CHARACTER_SET}
     for path in [*(names[name] for name in order if name in names), *more]:
-        sequences, last = parse_path(path)
+        sequences, last = parse_attribute_path(path)
         first, *rest = [*(tag for tag, _ in sequences), last]
         if first == SCHEDULED_STEPS and rest:
             of_step.add(rest[0])

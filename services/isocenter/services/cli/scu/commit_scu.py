@@ -38,7 +38,7 @@ from isocenter.services.service_classes.commitment.scu import (
     request_commitment,
 )
 from isocenter.services.service_classes.commitment.transaction import REASONS, Reference
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 
 DESCRIPTION: Final = """\
 Ask a peer to commit to the safekeeping of objects, and wait for its answer: storage commitment

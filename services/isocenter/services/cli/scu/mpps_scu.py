@@ -35,6 +35,7 @@ from isocenter.services.cli.support.options import (
     check_paths,
 )
 from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.attribute_path import parse_key
 from isocenter.services.errors import NoPresentationContext
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.mpps.performed_step import StepState
@@ -50,7 +51,7 @@ from isocenter.services.service_classes.mpps.scu import (
     set_step,
 )
 from isocenter.services.service_classes.normalized.operations import Answer, AnswerError
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier, parse_key
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import EntryFault
 from isocenter.services.service_classes.worklist.entry_files import read_entries
 

@@ -30,9 +30,10 @@ from isocenter.services.cli.support.options import (
     ae_title,
     whole_number,
 )
+from isocenter.services.dicom.attribute_path import parse_key
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.service_classes.client import ClientAssociation
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier, parse_key
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.order_fields import CODES, DATE_TIME, FIELDS
 from isocenter.services.service_classes.worklist.scu import (
     CONTEXTS,

@@ -34,9 +34,9 @@ from isocenter.services.cli.support.options import (
     user_identity_of,
 )
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.dicom.attribute_path import KeySyntaxError
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.service_classes.client import ClientAssociation, Context, open_association
-from isocenter.services.service_classes.query_retrieve.identifier import KeySyntaxError
 
 
 class CannotAssociate(IsocenterError):

@@ -18,13 +18,9 @@ from isocenter.engine.uid import (
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.service_classes.query_retrieve.identifier import (
-    KeySyntaxError,
-    build_identifier,
-    parse_key,
-    read_identifier,
-)
-from isocenter.services.service_classes.query_retrieve.identifier_builder import parse_path
+from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_attribute_path, parse_key
+from isocenter.services.dicom.pydicom_datasets import read_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND
 
 _QUERY_RETRIEVE_LEVEL: Final = 0x00080052
@@ -174,7 +170,7 @@ class Request:
 
 def _paths(keys: Sequence[tuple[str, str]]) -> Iterator[tuple[bool, int, str]]:
     for name, value in keys:
-        path, tag = parse_path(name)
+        path, tag = parse_attribute_path(name)
         yield bool(path), path[0][0] if path else tag, value
 
 
@@ -223,7 +219,9 @@ def _request(arguments: argparse.Namespace, keys: list[tuple[str, str]], retriev
     if level is None:
         level = _implied_level(values, retrieve)
     keys = [
-        (name, value) for name, value in keys if parse_path(name) != ((), _QUERY_RETRIEVE_LEVEL)
+        (name, value)
+        for name, value in keys
+        if parse_attribute_path(name) != ((), _QUERY_RETRIEVE_LEVEL)
     ]
     patient_id = values.get(UNIQUE_KEY[Level.PATIENT], "")
     is_single = bool(patient_id) and not any(character in patient_id for character in "*?\\")

@@ -43,7 +43,7 @@ from isocenter.services.service_classes.client import (
     RetrieveError,
     RetrieveResult,
 )
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.verification import Verification
 
 _WHAT: Final = "C-MOVE"

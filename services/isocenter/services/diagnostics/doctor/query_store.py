@@ -21,7 +21,7 @@ from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation
 from isocenter.services.service_classes.query_retrieve.find_scu import Matches
-from isocenter.services.service_classes.query_retrieve.identifier import build_identifier
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 
 SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 #: Nobody can mistake it for a patient.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from isocenter.engine.ae import is_ae_title
 from isocenter.engine.dimse.message_codec import Request
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import ContextResult, RoleSelection
@@ -19,7 +20,6 @@ from isocenter.services.security.access.permissions import (
     asked_on,
     missing,
 )
-from isocenter.services.settings.value_types import is_ae_title
 
 #: Result of a presentation context (PS3.8 Table 9-18).
 USER_REJECTION: Final = 1

@@ -12,7 +12,7 @@ import orjson
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import is_uid
-from isocenter.services.archive.index.matching import wildcard_match
+from isocenter.services.dicom.wildcards import wildcard_match
 from isocenter.services.net.addresses import is_network, is_within
 from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.security.access.errors import PolicyError

@@ -160,7 +160,7 @@ def _asked_patients(query: str, transfer_syntax_uid: str) -> frozenset[str]:
     """Patient IDs that an identifier asks for; none of one that cannot be read, or is cut."""
     # Reads slowly and is needed seldom.
     from isocenter.engine.dataset import DataSetError
-    from isocenter.services.service_classes.query_retrieve.identifier_builder import read_identifier
+    from isocenter.services.dicom.pydicom_datasets import read_identifier
 
     try:
         identifier = read_identifier(base64.b64decode(query), transfer_syntax_uid)

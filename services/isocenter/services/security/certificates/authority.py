@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
+from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.tls.contexts import TlsFiles, check_private
 from isocenter.services.net.tls.errors import TlsFileError
@@ -62,7 +63,6 @@ from isocenter.services.security.certificates.profile import (
     names_in,
 )
 from isocenter.services.security.certificates.signing_requests import Request
-from isocenter.services.settings.value_types import is_ae_title
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
     PUBLIC_FILE,

@@ -12,8 +12,8 @@ from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.negotiation import PresentationContext
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.operation import Invocation
+from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.errors import OperationError, has_failed
-from isocenter.services.service_classes.query_retrieve.identifier import read_identifier
 
 
 class Matches:

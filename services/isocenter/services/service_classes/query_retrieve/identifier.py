@@ -1,8 +1,7 @@
 """Identifiers of C-FIND, C-MOVE and C-GET as queries, and matches as identifiers.
 
-Bytes in, values out: no object model of data sets.  What a requestor needs
-(`build_identifier`, `read_identifier`) is in
-`isocenter.services.service_classes.query_retrieve.identifier_builder` and can be had from here.
+Bytes in, values out: no object model of data sets.  What a requestor needs is in
+`isocenter.services.service_classes.query_retrieve.identifier_builder`.
 
 Standard: PS3.4 C.2.2, C.4, C.6; VRs of PS3.6.
 """
@@ -57,10 +56,6 @@ from isocenter.services.dicom.element_values import (
 )
 from isocenter.services.service_classes.query_retrieve.identifier_builder import (
     SPECIFIC_CHARACTER_SET,
-    KeySyntaxError,
-    build_identifier,
-    parse_key,
-    read_identifier,
 )
 from isocenter.services.service_classes.query_retrieve.matching_keys import (
     CONTROL_TAGS,
@@ -75,18 +70,6 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     encode_number,
     match_of,
 )
-
-__all__ = [
-    "IdentifierError",
-    "KeySyntaxError",
-    "ParsedQuery",
-    "Root",
-    "build_identifier",
-    "encode_match",
-    "parse_key",
-    "parse_query",
-    "read_identifier",
-]
 
 RETRIEVE_AE_TITLE: Final = 0x00080054
 INSTANCE_AVAILABILITY: Final = 0x00080056

@@ -20,11 +20,11 @@ from isocenter.services.association.service_registry import out_of_resources
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.identifier import (
-    IdentifierError,
     ParsedQuery,
     Root,
     parse_query,
 )
+from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
 
 #: Identifiers are small: every encoding that we read and write is accepted.
 IDENTIFIER_SYNTAXES: Final = (

@@ -32,6 +32,7 @@ from isocenter.services.archive.index.query import (
     ValueList,
     WildCard,
 )
+from isocenter.services.dicom.data_dictionary import dictionary_vr
 from isocenter.services.dicom.element_values import (
     NUMBER_VRS,
     decode_numbers,
@@ -41,7 +42,6 @@ from isocenter.services.dicom.element_values import (
 from isocenter.services.dicom.element_values import encode_numbers as _encode_numbers
 from isocenter.services.service_classes.query_retrieve.identifier_builder import (
     SPECIFIC_CHARACTER_SET,
-    vr_of,
 )
 
 #: Identifier does not match SOP Class (PS3.4 Tables C.4-1 to C.4-3, K.4-1).
@@ -203,7 +203,7 @@ def answer_vr(element: Element) -> str:
     if element.vr in SHORT_VRS or element.vr in LONG_VRS:
         assert element.vr is not None
         return element.vr
-    return vr_of(element.tag)
+    return dictionary_vr(element.tag)
 
 
 def encode_foreign(text: str, vr: str, character_set: tuple[str, ...]) -> bytes:

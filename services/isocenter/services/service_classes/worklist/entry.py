@@ -14,6 +14,7 @@ from datetime import date
 from functools import cached_property
 from typing import Final, Protocol
 
+from isocenter.engine.ae import is_ae_title
 from isocenter.engine.dataset import Element, Item
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.errors import IsocenterError
@@ -30,7 +31,6 @@ from isocenter.services.service_classes.worklist.query_keys import (
     STEP_STATUS,
     Keys,
 )
-from isocenter.services.settings.value_types import is_ae_title
 
 __all__ = [
     "Entry",

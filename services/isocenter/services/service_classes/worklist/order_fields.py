@@ -18,12 +18,8 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.index.matching import normalize
 from isocenter.services.dicom.attribute_list import AttributeList, items_of, text_of
-from isocenter.services.service_classes.query_retrieve.identifier_builder import (
-    KeySyntaxError,
-    build_identifier,
-    parse_path,
-    quoted,
-)
+from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_attribute_path, quoted
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import (
     Entry,
     EntryFault,
@@ -96,7 +92,7 @@ _START_TIME: Final = "(0040,0100)[0].(0040,0003)"
 #: Of a time, as `normalize` writes it.
 _NO_FRACTION: Final = ".000000"
 #: Which field a fault is about.
-FIELD_OF_TAG: Final = {parse_path(path)[1]: name for name, path in FIELDS.items()} | {
+FIELD_OF_TAG: Final = {parse_attribute_path(path)[1]: name for name, path in FIELDS.items()} | {
     START_DATE: DATE_TIME,
     START_TIME: DATE_TIME,
 }
@@ -160,7 +156,7 @@ def order_of(entry: Entry) -> dict[str, str]:
     """The flat fields of *entry*, those that have a value; of several codes the first."""
     order: dict[str, str] = {}
     for name, path in FIELDS.items():
-        sequences, tag = parse_path(path)
+        sequences, tag = parse_attribute_path(path)
         text = entry.step_text(tag) if sequences else entry.text(tag)
         if text:
             order[name] = text
@@ -169,7 +165,7 @@ def order_of(entry: Entry) -> dict[str, str]:
         "TM", entry.step_text(START_TIME)
     ).removesuffix(_NO_FRACTION)
     for name, path in CODES.items():
-        sequences, tag = parse_path(path)
+        sequences, tag = parse_attribute_path(path)
         around = entry.step if sequences else entry.attributes.elements
         for code in items_of(around, tag)[:1]:
             parts = [text_of(code, each, entry.attributes.character_set) for each in CODE_TAGS]

@@ -28,6 +28,7 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.index.matching import matches_combined, matches_text
 from isocenter.services.archive.index.query import CombinedRange, Match
 from isocenter.services.dicom.attribute_list import AttributeList, items_of
+from isocenter.services.dicom.data_dictionary import DICTIONARY_SEQUENCES, dictionary_vr
 from isocenter.services.dicom.element_values import (
     CHARACTER_SET_VRS,
     NUMBER_VRS,
@@ -36,9 +37,7 @@ from isocenter.services.dicom.element_values import (
     decode_text,
 )
 from isocenter.services.service_classes.query_retrieve.identifier_builder import (
-    DICTIONARY_SEQUENCES,
     SPECIFIC_CHARACTER_SET,
-    vr_of,
 )
 from isocenter.services.service_classes.query_retrieve.matching_keys import (
     CONTROL_TAGS,
@@ -182,7 +181,7 @@ def _keys(
             if tag in _NOT_MATCHED and element.value:
                 unsupported.append(tag)
             continue
-        known = vr_of(tag)
+        known = dictionary_vr(tag)
         vr = answer_vr(element) if known == "UN" else known
         if vr != "SQ":
             match = None

@@ -17,13 +17,10 @@ from isocenter.engine.dataset import Element
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.attribute_path import KeySyntaxError, quoted
 from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation, Context
 from isocenter.services.service_classes.query_retrieve.find_scu import Matches
-from isocenter.services.service_classes.query_retrieve.identifier import (
-    KeySyntaxError,
-    build_identifier,
-)
-from isocenter.services.service_classes.query_retrieve.identifier_builder import quoted
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND, Entry
 from isocenter.services.service_classes.worklist.order_fields import (
     CODE_TAGS,

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
+from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.integration.hl7.character_sets import codec_of
 from isocenter.services.net.addresses import is_network
@@ -67,7 +68,7 @@ class WorklistSettings:
 
 def _is_row_of_stations(text: str) -> bool:
     name, _, value = text.partition("=")
-    return bool(name.strip()) and kinds.is_ae_title(value)
+    return bool(name.strip()) and is_ae_title(value)
 
 
 def _is_row_of_modalities(text: str) -> bool:
