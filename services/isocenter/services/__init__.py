@@ -90,7 +90,7 @@ _MODULES = {
     "Context": "service_classes.client",
     "BASIC_SYNTAXES": "service_classes.client",
     "plan_associations": "service_classes.client",
-    "build_identifier_builder": "service_classes.query_retrieve.identifier",
+    "build_identifier": "service_classes.query_retrieve.identifier_builder",
     "read_identifier": "dicom.pydicom_datasets",
     "Level": "archive.index.attributes",
     "Matches": "service_classes.query_retrieve.find_scu",
