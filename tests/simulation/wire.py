@@ -18,7 +18,6 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.deadlines import Deadlines
-from isocenter.services.association.peer import Peer
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.errors import ConnectError
 from simulation.world import World
@@ -269,14 +268,16 @@ class Network:
         self._weather = weather
         self._serial = 0
 
-    async def connect(self, peer: Peer, tls: ssl.SSLContext | None, deadlines: Deadlines) -> End:
+    async def connect(
+        self, host: str, port: int, tls: ssl.SSLContext | None, deadlines: Deadlines
+    ) -> End:
         """Stands in for `isocenter.services.net.connect.connect`."""
         assert tls is None
         await trio.sleep(0 if self._world.calm else self._weather.latency)
-        door = self.doors.get((peer.host, peer.port))
+        door = self.doors.get((host, port))
         if door is None:
-            raise ConnectError(f"cannot connect to {peer.host}:{peer.port}: refused")
-        return self._join(OWNER.get(), peer.host, door)
+            raise ConnectError(f"cannot connect to {host}:{port}: refused")
+        return self._join(OWNER.get(), host, door)
 
     def _join(self, owner: str, host: str, door: Door) -> End:
         world, weather = self._world, self._weather

@@ -13,7 +13,6 @@ import trio
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
-from isocenter.services.association.peer import Peer
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
@@ -40,9 +39,6 @@ PATIENT_ID: Final = 0x00100020
 _STUDY_INSTANCE_UID: Final = 0x0020000D
 #: Studies in one question to the index.
 _STUDIES_AT_ONCE: Final = 500
-
-#: Our certificate for a peer; None: TLS is off.
-ClientTls = Callable[[Peer], ssl.SSLContext]
 
 
 def audit_folder(settings: Settings) -> Path:
@@ -93,11 +89,15 @@ def record_now(settings: Settings, here: Here, messages: Sequence[AuditMessage])
 
 @asynccontextmanager
 async def open_audit(
-    settings: Settings, archive: Archive, notices: Notices, client_tls: ClientTls | None
+    settings: Settings, archive: Archive, notices: Notices, client_tls: TlsContext | None
 ) -> AsyncIterator[Auditor | None]:
     """Record what *notices* tell while the context lasts, and send it to the collectors.
 
     None: the settings want no trail.
+
+    Args:
+        client_tls: with our own certificate, for collectors that the settings name none for;
+            None: TLS is off.
 
     Raises:
         TrailError: the key is missing or wrong, or TLS for a collector; with ``stop`` on
@@ -180,7 +180,7 @@ def patients_of(archive: Archive) -> Patients:
 
 
 def _tls_for(
-    collector: Collector, settings: Settings, client_tls: ClientTls | None
+    collector: Collector, settings: Settings, client_tls: TlsContext | None
 ) -> TlsContext | None:
     if collector.protocol is not Protocol.TLS:
         return None
@@ -191,8 +191,7 @@ def _tls_for(
                 f"the collector {collector} wants TLS, which is switched off here; set audit.ca, "
                 "audit.certificate and audit.key"
             )
-        peer = Peer("COLLECTOR", collector.host, collector.port, tls=True)
-        return lambda: client_tls(peer)
+        return client_tls
     files = TlsFiles(certificate=audit.certificate, key=audit.key, ca=audit.ca)
 
     def context() -> ssl.SSLContext:

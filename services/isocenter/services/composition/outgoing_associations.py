@@ -95,4 +95,4 @@ class Connections:
             return None
         if self.tls is None:
             raise StartError(f"{peer} wants TLS, which is switched off here")
-        return self.tls.client(peer)
+        return self.tls.client(verify_host=peer.verify_host)

@@ -12,7 +12,6 @@ from weakref import WeakSet
 
 import trio
 
-from isocenter.services.association.peer import Peer
 from isocenter.services.net.tls.certificates import files_in
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.net.tls.errors import TlsFileError
@@ -130,9 +129,13 @@ class TlsContexts:
             await trio.sleep(_LOOK_SECONDS)
             await trio.to_thread.run_sync(self.forget_sessions)
 
-    def client(self, peer: Peer) -> ssl.SSLContext:
-        """For connecting to *peer*, with our own certificate."""
-        return self._client if peer.verify_host else self._client_any_host
+    def client(self, *, verify_host: bool = True) -> ssl.SSLContext:
+        """For connecting to others, with our own certificate.
+
+        Args:
+            verify_host: whether theirs must be for the host that we connect to.
+        """
+        return self._client if verify_host else self._client_any_host
 
 
 def files_of_private_ca(directory: Path, ae_title: str) -> TlsFiles | None:

@@ -1,4 +1,4 @@
-"""Connections to peers, with or without TLS, and what to say when there is none."""
+"""Outgoing connections, with or without TLS, and clear errors when there is none."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import ssl
 import trio
 
 from isocenter.engine.deadlines import Deadlines
-from isocenter.services.association.peer import Peer
 from isocenter.services.errors import ConnectError
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.net.tls.transport import tls_transport
 from isocenter.services.net.transport import SocketTransport, Transport
 
 
-async def connect(peer: Peer, tls: ssl.SSLContext | None, deadlines: Deadlines) -> Transport:
+async def connect(
+    host: str, port: int, tls: ssl.SSLContext | None, deadlines: Deadlines
+) -> Transport:
     """A connection that stands, after the TLS handshake if there is to be one.
 
     Raises:
         ConnectError: the message says what failed and what may help.
     """
-    where = f"{peer.host}:{peer.port}"
+    where = f"{host}:{port}"
     try:
         with trio.fail_after(deadlines.connect):
-            stream = await trio.open_tcp_stream(peer.host, peer.port)
+            stream = await trio.open_tcp_stream(host, port)
     except trio.TooSlowError:
         raise ConnectError(
             f"cannot connect to {where}: no answer within {deadlines.connect:g} s; "
@@ -37,7 +38,7 @@ async def connect(peer: Peer, tls: ssl.SSLContext | None, deadlines: Deadlines) 
         return SocketTransport(sock)
     try:
         with trio.fail_after(deadlines.tls_handshake):
-            return await tls_transport(sock, tls, server_side=False, server_hostname=peer.host)
+            return await tls_transport(sock, tls, server_side=False, server_hostname=host)
     except trio.TooSlowError:
         raise ConnectError(
             f"{where}: no TLS handshake within {deadlines.tls_handshake:g} s; "

@@ -421,7 +421,7 @@ async def open_association(
         max_pdu_length=limits.max_pdu_length if max_pdu_length is None else max_pdu_length,
     )
     if transport is None:
-        transport = await connect(peer, tls, deadlines)
+        transport = await connect(peer.host, peer.port, tls, deadlines)
     client: ClientAssociation
 
     async def perform(operation: Operation) -> None:

@@ -13,7 +13,6 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.association.peer import Peer
 from isocenter.services.errors import ConnectError
 from isocenter.services.integration.hl7.listener import ListenerLimits, OrderListener
 from isocenter.services.integration.hl7.mllp import MessageReceived, MessageTooLong, frame
@@ -47,10 +46,6 @@ class Listening:
 
     async def connect(self) -> trio.SocketStream:
         return await trio.open_tcp_stream("127.0.0.1", self.port)
-
-    @property
-    def peer(self) -> Peer:
-        return Peer("HL7", "127.0.0.1", self.port)
 
 
 @asynccontextmanager
@@ -335,7 +330,7 @@ async def test_a_slow_sender_has_a_deadline_for_the_whole_message(
 
 
 async def test_our_sender_gets_acknowledgements() -> None:
-    async with taking_orders() as where, open_sender(where.peer) as sender:
+    async with taking_orders() as where, open_sender("127.0.0.1", where.port) as sender:
         assert b"MSA|AA|MSG0001" in await sender.send(ORM.encode())
         assert b"MSA|AA|MSG0002" in await sender.send(OMI.encode())
 
@@ -344,14 +339,14 @@ async def test_our_sender_tells_of_silence(autojump_clock: trio.testing.MockCloc
     async def take(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
         return None
 
-    async with listening(take) as where, open_sender(where.peer) as sender:
+    async with listening(take) as where, open_sender("127.0.0.1", where.port) as sender:
         with pytest.raises(SendError, match="no acknowledgement within"):
             await sender.send(b"a")
 
 
 async def test_our_sender_tells_of_an_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        async with open_sender(Peer("HL7", "127.0.0.1", server.getsockname()[1])) as sender:
+        async with open_sender("127.0.0.1", server.getsockname()[1]) as sender:
             accepted, _ = await trio.to_thread.run_sync(server.accept)
             accepted.close()
             with pytest.raises(SendError, match="closed the connection"):
@@ -372,7 +367,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 async def test_over_TLS_with_a_certificate(files: TlsFiles) -> None:
     async with (
         listening(echo, tls=server_context(files)) as where,
-        open_sender(where.peer, client_context(files)) as sender,
+        open_sender("127.0.0.1", where.port, client_context(files)) as sender,
     ):
         assert await sender.send(b"a") == b"a"
 
@@ -381,7 +376,7 @@ async def test_over_TLS_nobody_without_a_certificate(files: TlsFiles) -> None:
     async with listening(echo, tls=server_context(files)) as where:
         anonymous = client_context(TlsFiles(ca=files.ca))
         with pytest.raises((SendError, ConnectError)):  # TLS 1.3 tells the client afterwards
-            async with open_sender(where.peer, anonymous) as sender:
+            async with open_sender("127.0.0.1", where.port, anonymous) as sender:
                 await sender.send(b"a")
         async with await where.connect() as stream:
             await stream.send_all(frame(ORM.encode()))

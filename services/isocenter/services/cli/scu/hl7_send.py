@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.engine.deadlines import DEFAULT_DEADLINES
-from isocenter.services.association.peer import Peer
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import (
@@ -70,9 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     async def work(interrupts: Interrupts) -> int:
         tls = tls_of(arguments)
         messages = [message for name in arguments.files for message in _messages_of(name)]
-        peer = Peer("HL7", arguments.host, arguments.port, tls is not None)
         refused = 0
-        async with open_sender(peer, tls, deadlines) as sender:
+        async with open_sender(arguments.host, arguments.port, tls, deadlines) as sender:
             with interrupts.stoppable():
                 for message in messages:
                     answer = await sender.send(message)

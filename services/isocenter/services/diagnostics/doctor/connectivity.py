@@ -73,7 +73,7 @@ class Way:
             ConnectError: there is none.
         """
         if transport is SocketTransport:
-            return await connect(self.peer, self.tls, self.deadlines)
+            return await connect(self.peer.host, self.peer.port, self.tls, self.deadlines)
         plain = transport(await self._connect())
         if self.tls is None:
             return plain
@@ -127,7 +127,7 @@ async def _examine_tcp(way: Way, tell: Tell) -> bool:
     where = f"{peer.host}:{peer.port}"
     began = trio.current_time()
     try:
-        transport = await connect(peer, None, way.deadlines)
+        transport = await connect(peer.host, peer.port, None, way.deadlines)
     except ConnectError as fault:
         tell(Examined("TCP", where, (_tcp_finding(fault),)))
         return False
@@ -175,7 +175,7 @@ async def _examine_tls(way: Way, tell: Tell) -> bool:
     peer = way.peer
     began = trio.current_time()
     try:
-        transport = await connect(peer, way.tls, way.deadlines)
+        transport = await connect(peer.host, peer.port, way.tls, way.deadlines)
     except ConnectError as fault:
         await _explain_handshake(way, fault, tell)
         return False

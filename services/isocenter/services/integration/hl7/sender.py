@@ -11,7 +11,6 @@ import trio
 
 from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.association.peer import Peer
 from isocenter.services.integration.hl7.mllp import Framer, MessageReceived, frame
 from isocenter.services.net.connect import connect
 from isocenter.services.net.transport import Transport
@@ -65,14 +64,17 @@ _ENDED: Final = "the receiver closed the connection and acknowledged nothing; se
 
 @asynccontextmanager
 async def open_sender(
-    peer: Peer, tls: ssl.SSLContext | None = None, deadlines: Deadlines = DEFAULT_DEADLINES
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
 ) -> AsyncIterator[Sender]:
-    """A connection to *peer* (its AE title does not matter).
+    """A connection to the receiver at *host* and *port*.
 
     Raises:
         ConnectError: there is none to be had.
     """
-    transport = await connect(peer, tls, deadlines)
+    transport = await connect(host, port, tls, deadlines)
     try:
         yield Sender(transport, deadlines)
     finally:
