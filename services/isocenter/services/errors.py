@@ -1,4 +1,4 @@
-"""What goes wrong above the protocol: an operation whose status is not success."""
+"""Errors of more than one wing: DIMSE statuses, storage, connections."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ class OperationError(IsocenterError):
         status: PS3.7 Annex C and the service class's own.
         comment: goes into Error Comment (0000,0902), at most 64 characters; no patient data.
         offending_elements: tags for (0000,0901).
+        log_detail: for our log only: what failed here, which is none of the peer's business.
     """
 
     def __init__(
-        self, status: int, comment: str = "", offending_elements: tuple[int, ...] = ()
+        self,
+        status: int,
+        comment: str = "",
+        offending_elements: tuple[int, ...] = (),
+        *,
+        log_detail: str = "",
     ) -> None:
         text = f"{status:04X}H {describe_status(status)}"
         super().__init__(f"{text}: {comment}" if comment else text)
         self.status = status
         self.comment = comment
         self.offending_elements = offending_elements
+        self.log_detail = log_detail
 
 
 def has_failed(status: int) -> bool:

@@ -204,6 +204,16 @@ COMMAND_FIELDS: Final[dict[int, type[types.Message]]] = {
 }
 #: Class → its name in the standard.
 NAMES: Final[dict[type[object], str]] = {rule.message_class: rule.name for rule in MESSAGES}
+_OPERATIONS: Final[dict[type[object], str]] = {
+    kind: name.removesuffix("-RQ") for kind, name in NAMES.items()
+} | {types.UnrecognizedMessage: "unrecognized"}
+
+
+def operation_name(request: type[types.Message]) -> str:
+    """The operation that a class of requests asks for: ``C-STORE``."""
+    return _OPERATIONS[request]
+
+
 #: Class of each request → class of its response.
 RESPONSES: Final[dict[type[types.Message], type[types.Message]]] = {
     rule.message_class: COMMAND_FIELDS[rule.command_field | RESPONSE_BIT]

@@ -71,10 +71,9 @@ class StoreError(OperationError):
     def of_storage(cls, error: StorageError) -> StoreError:
         """What a C-STORE answers when an adapter fails."""
         if error.out_of_resources:
-            refusal = cls(OUT_OF_RESOURCES, "no room to keep it")
+            refusal = cls(OUT_OF_RESOURCES, "no room to keep it", log_detail=str(error))
         else:
-            refusal = cls(PROCESSING_FAILURE, "cannot be kept")
-        # What failed where is for the log, not for the peer.
+            refusal = cls(PROCESSING_FAILURE, "cannot be kept", log_detail=str(error))
         refusal.__cause__ = error
         return refusal
 

@@ -23,6 +23,7 @@ from isocenter.engine.dimse.message_codec import (
     response_to,
     sop_class_of,
 )
+from isocenter.engine.dimse.message_fields import operation_name
 from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.driving import refusal_of
 from isocenter.engine.errors import AssociationError, LocalProtocolError
@@ -32,8 +33,6 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.dicom.uids import names_an_instance
 from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.notices import AccessDenied
-from isocenter.services.security.access.errors import PolicyError
-from isocenter.services.security.access.permissions import OPERATIONS
 
 log = logging.getLogger("isocenter.operation")
 
@@ -171,16 +170,8 @@ class Registry:
                 raise OperationError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is not a UID")
             await found.service.perform(operation)
         except OperationError as error:
-            known = isinstance(error.__cause__, StorageError | PolicyError)
-            cause = f" ({error.__cause__})" if known else ""
-            complaints.add(
-                log,
-                logging.WARNING,
-                "%s: %s%s",
-                describe(request),
-                error,
-                cause,
-            )
+            detail = f" ({error.log_detail})" if error.log_detail else ""
+            complaints.add(log, logging.WARNING, "%s: %s%s", describe(request), error, detail)
             await self._fail(operation, error.status, error.comment, error.offending_elements)
         except StorageError as error:
             status = Status.PROCESSING_FAILURE
@@ -225,9 +216,9 @@ def _authorize(operation: Operation) -> None:
         association.notices.tell(
             AccessDenied(
                 caller=association.caller,
-                command=OPERATIONS[type(request)],
+                command=operation_name(type(request)),
                 sop_class_uid=sop_class_of(request),
                 why=why,
             )
         )
-        raise OperationError(Status.NOT_AUTHORIZED) from PolicyError(why)
+        raise OperationError(Status.NOT_AUTHORIZED, log_detail=why)

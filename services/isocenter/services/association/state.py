@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 import trio
 
@@ -13,8 +12,8 @@ from isocenter.engine.association import Association
 from isocenter.engine.commands import Command
 from isocenter.engine.deadlines import DEFAULT_DEADLINES, Clock, Deadlines, Moments, next_deadline
 from isocenter.engine.describe import describe
-from isocenter.engine.dimse.message_codec import Request, UnrecognizedMessage, sop_class_of
-from isocenter.engine.dimse.message_fields import NAMES
+from isocenter.engine.dimse.message_codec import Request, sop_class_of
+from isocenter.engine.dimse.message_fields import operation_name
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import (
     AssociationAbortedError,
@@ -39,11 +38,6 @@ from isocenter.services.notices import Caller, Ending, Notices, OperationEnded
 from isocenter.services.security.access.grants import Grant
 
 log = logging.getLogger("isocenter.association")
-
-#: Class of each request → what it asks for.
-_COMMANDS: Final = {kind: name.removesuffix("-RQ") for kind, name in NAMES.items()} | {
-    UnrecognizedMessage: "unrecognized"
-}
 
 #: Answers an A-ASSOCIATE indication.
 Decide = Callable[[AssociateRequest], Awaitable[AssociateAccept | AssociateReject]]
@@ -224,7 +218,7 @@ class AssociationState:
             self.notices.tell(
                 OperationEnded(
                     caller=self.caller,
-                    command=_COMMANDS[type(request)],
+                    command=operation_name(type(request)),
                     sop_class_uid=sop_class_of(request),
                     status=status,
                     seconds=trio.current_time() - began,

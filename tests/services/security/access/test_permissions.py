@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from isocenter.engine.dimse.message_codec import CStoreRequest, NActionRequest
+from isocenter.engine.dimse.message_codec import CStoreRequest, NActionRequest, UnrecognizedMessage
+from isocenter.engine.dimse.message_fields import RESPONSES, operation_name
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.security.access.permissions import (
     ALL_PERMISSIONS,
     FULL,
     NEEDS,
     NOT_PERFORMED,
-    OPERATIONS,
     ROLES,
     Action,
     Resource,
@@ -42,9 +42,10 @@ def test_what_a_role_may(role: str) -> None:
 
 
 def test_every_request_has_its_operation() -> None:
-    assert set(OPERATIONS.values()) == set(NEEDS)
-    assert OPERATIONS[CStoreRequest] == "C-STORE"
-    assert OPERATIONS[NActionRequest] == "N-ACTION"
+    assert {operation_name(kind) for kind in RESPONSES} == set(NEEDS)
+    assert operation_name(CStoreRequest) == "C-STORE"
+    assert operation_name(NActionRequest) == "N-ACTION"
+    assert operation_name(UnrecognizedMessage) not in NEEDS
 
 
 def test_c_get_needs_to_read_and_to_export() -> None:

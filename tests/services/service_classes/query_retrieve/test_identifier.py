@@ -154,7 +154,7 @@ def test_kinds_of_matching(key: str, value: str, match: Match | None) -> None:
 def test_keys_that_cannot_be_matched(key: str, value: str) -> None:
     error = refused({key: value}, relational=True)
     assert error.status == 0xA900
-    assert len(error.offending) == 1
+    assert len(error.offending_elements) == 1
     assert "2020" not in str(error)
 
 
@@ -167,17 +167,19 @@ def test_the_level() -> None:
         ({}, Level.SERIES, Root.PATIENT_STUDY_ONLY),
     ]:
         error = refused(keys, level, root)
-        assert (error.status, error.offending) == (0xA900, (0x00080052,))
+        assert (error.status, error.offending_elements) == (0xA900, (0x00080052,))
     assert parse({}, Level.PATIENT, Root.PATIENT).query.criteria == ()
 
 
 def test_hierarchical_search_needs_the_keys_above() -> None:
-    assert refused({}, Level.STUDY, Root.PATIENT).offending == (0x00100020,)
-    assert refused({"PatientID": "P*"}, Level.STUDY, Root.PATIENT).offending == (0x00100020,)
+    assert refused({}, Level.STUDY, Root.PATIENT).offending_elements == (0x00100020,)
+    assert refused({"PatientID": "P*"}, Level.STUDY, Root.PATIENT).offending_elements == (
+        0x00100020,
+    )
     uid_list = {"StudyInstanceUID": "1.2\\1.3"}
-    assert refused(uid_list, Level.SERIES).offending == (0x0020000D,)
+    assert refused(uid_list, Level.SERIES).offending_elements == (0x0020000D,)
     keys = {"StudyInstanceUID": "1.2"}
-    assert refused(keys, Level.IMAGE).offending == (0x0020000E,)
+    assert refused(keys, Level.IMAGE).offending_elements == (0x0020000E,)
     assert parse(keys, Level.SERIES).query.criteria == (Criterion(0x0020000D, SingleValue("1.2")),)
     assert parse({}, Level.IMAGE, relational=True).query.criteria == ()
 
@@ -233,7 +235,7 @@ def test_a_value_in_a_unique_key_below_the_level_is_refused(
     keys = {"StudyInstanceUID": "1.2"} if level is Level.SERIES else {}
     error = refused(keys | {key: value}, level, root)
     assert error.status == 0xA900
-    assert len(error.offending) == 1
+    assert len(error.offending_elements) == 1
     if value != "\\":
         assert parse({key: value}, level, root, relational=True).query.criteria
 
@@ -302,7 +304,7 @@ _LISTED = [
 @pytest.mark.parametrize("key", _LISTED)
 def test_a_list_of_nothing_is_no_universal_key(key: str, value: str) -> None:
     error = refused({key: value}, relational=True)
-    assert (error.status, len(error.offending)) == (0xA900, 1)
+    assert (error.status, len(error.offending_elements)) == (0xA900, 1)
 
 
 def test_components_without_a_value_are_left_out_of_a_list() -> None:

@@ -139,7 +139,7 @@ def query_of(arguments: argparse.Namespace, settings: Settings) -> Query:
             limits=settings.engine_limits(),
         )
     except IdentifierError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(error.comment) from error
     if parsed.unsupported:
         names = ", ".join(f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in parsed.unsupported)
         raise UsageError(f"the index does not know {names}; leave it out")

@@ -289,8 +289,10 @@ async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
             map(parse_key, arguments.key), None, EXPLICIT_VR_LITTLE_ENDIAN
         )
         keys = parse_keys(identifier, EXPLICIT_VR_LITTLE_ENDIAN)
-    except (KeySyntaxError, IdentifierError) as error:
+    except KeySyntaxError as error:
         raise UsageError(str(error)) from error
+    except IdentifierError as error:
+        raise UsageError(error.comment) from error
     states = tuple(EntryState) if arguments.state == "all" else (_STATES[arguments.state],)
     found: list[StoredEntry] = []
     async with (

@@ -9,13 +9,14 @@ from typing import Final
 
 from isocenter.engine.ae import is_ae_title
 from isocenter.engine.dimse.message_codec import Request
+from isocenter.engine.dimse.message_fields import operation_name
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import ContextResult, RoleSelection
 from isocenter.engine.negotiation import ACCEPTANCE
 from isocenter.engine.pdu import AssociateAccept, AssociateRequest
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services.security.access.permissions import (
-    OPERATIONS,
+    NEEDS,
     Permissions,
     asked_on,
     missing,
@@ -99,9 +100,9 @@ class Grant:
         key = type(request), abstract_syntax
         refusal = self._judged.get(key)
         if refusal is None:
-            operation = OPERATIONS.get(type(request))
+            operation = operation_name(type(request))
             # What is unrecognized gets a status of its own.
-            refusal = rights.refusal(operation, abstract_syntax) if operation else ""
+            refusal = rights.refusal(operation, abstract_syntax) if operation in NEEDS else ""
             self._judged[key] = refusal
         return refusal
 

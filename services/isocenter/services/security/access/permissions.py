@@ -12,8 +12,6 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-from isocenter.engine.dimse.message_codec import UnrecognizedMessage
-from isocenter.engine.dimse.message_fields import NAMES
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services.dicom.uid_registry import name_of
 
@@ -74,12 +72,6 @@ NEEDS: Final[Mapping[str, tuple[tuple[Resource, Action], ...]]] = MappingProxyTy
 )
 #: On no SOP class of ours; who asks is answered by the permission first, and then 0211H.
 NOT_PERFORMED: Final = frozenset({"N-DELETE"})
-#: Class of each request → its operation.
-OPERATIONS: Final[Mapping[type[object], str]] = {
-    kind: name.removesuffix("-RQ")
-    for kind, name in NAMES.items()
-    if name.removesuffix("-RQ") in NEEDS and kind is not UnrecognizedMessage
-}
 
 
 def _role(study: Action, metadata: Action) -> Permissions:

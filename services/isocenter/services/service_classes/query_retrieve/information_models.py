@@ -24,7 +24,6 @@ from isocenter.services.service_classes.query_retrieve.identifier import (
     Root,
     parse_query,
 )
-from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
 
 #: Identifiers are small: every encoding that we read and write is accepted.
 IDENTIFIER_SYNTAXES: Final = (
@@ -128,7 +127,7 @@ def read_query(
     """The identifier of an operation as a query.
 
     Raises:
-        OperationError: A900H, C000H: what PS3.4 C.4 says of an identifier that does not fit.
+        IdentifierError: A900H, C000H: what PS3.4 C.4 says of an identifier that does not fit.
     """
     # A retrieval has the first flag in common, and none of the others.
     agreed = FindFlags.decode(
@@ -136,15 +135,12 @@ def read_query(
             operation.context.abstract_syntax, b""
         )
     )
-    try:
-        return parse_query(
-            identifier,
-            operation.context.transfer_syntax,
-            root=root,
-            relational=options.always_relational or agreed.relational,
-            combined_date_time=not for_retrieve and agreed.combined_date_time,
-            for_retrieve=for_retrieve,
-            undeclared=options.undeclared,
-        )
-    except IdentifierError as error:
-        raise OperationError(error.status, str(error), error.offending) from error
+    return parse_query(
+        identifier,
+        operation.context.transfer_syntax,
+        root=root,
+        relational=options.always_relational or agreed.relational,
+        combined_date_time=not for_retrieve and agreed.combined_date_time,
+        for_retrieve=for_retrieve,
+        undeclared=options.undeclared,
+    )

@@ -14,7 +14,6 @@ from typing import Final
 from isocenter.engine.dataset import Element, Encoding
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
-from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.index.matching import (
     RANGE_VRS,
     is_range_comparable,
@@ -40,6 +39,7 @@ from isocenter.services.dicom.element_values import (
     encode_text,
 )
 from isocenter.services.dicom.element_values import encode_numbers as _encode_numbers
+from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.identifier_builder import (
     SPECIFIC_CHARACTER_SET,
 )
@@ -73,19 +73,12 @@ _DAY_BEGINS: Final = "000000.000000"
 _DAY_ENDS: Final = "235959.999999"
 
 
-class IdentifierError(IsocenterError):
-    """An identifier that cannot be answered; the message names tags, never values.
+class IdentifierError(OperationError):
+    """An identifier that cannot be answered; the comment names tags, never values.
 
-    Attributes:
-        status: of the response: A900H (identifier does not match SOP class), C000H (unable
-            to process: it cannot be read).
-        offending: tags for Offending Element (0000,0901).
+    Its status is A900H (identifier does not match SOP class) or C000H (unable to process: it
+    cannot be read).
     """
-
-    def __init__(self, status: int, message: str, offending: tuple[int, ...] = ()) -> None:
-        super().__init__(message)
-        self.status = status
-        self.offending = offending
 
 
 def does_not_match(message: str, *offending: int) -> IdentifierError:

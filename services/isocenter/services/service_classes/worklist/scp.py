@@ -8,10 +8,8 @@ from typing import Final
 from isocenter.engine.extended_negotiation import FindFlags
 from isocenter.engine.negotiation import Offer
 from isocenter.services.association.operation import Operation
-from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.find_responses import FIND_STATUSES, Answers
 from isocenter.services.service_classes.query_retrieve.information_models import IDENTIFIER_SYNTAXES
-from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
 from isocenter.services.service_classes.worklist.entry import (
     MODALITY_WORKLIST_FIND,
     EntryState,
@@ -61,10 +59,7 @@ class WorklistQuery:
         syntax = operation.context.transfer_syntax
         answers = await Answers.begin(operation)
         answers.limit = self._max_results
-        try:
-            keys = parse_keys(answers.identifier, syntax, undeclared=self._undeclared)
-        except IdentifierError as error:
-            raise OperationError(error.status, str(error), error.offending) from error
+        keys = parse_keys(answers.identifier, syntax, undeclared=self._undeclared)
         answers.leave_out(keys.unsupported)
         async with self._worklist.find(keys, self._offered(keys)) as blocks:
             async for block in blocks:

@@ -1,0 +1,81 @@
+"""What a service raises becomes a response, and a line of the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import pytest
+import trio
+
+from isocenter.engine.dimse.message_codec import CEchoRequest
+from isocenter.engine.dimse.status import Status
+from isocenter.engine.negotiation import Offer
+from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import Statuses
+from isocenter.services.errors import OperationError, StorageError
+from support.raw import raw_peer
+from support.serving import port_of, serving
+
+
+class Failing:
+    """Verification that raises what it is given."""
+
+    name = "failing"
+    statuses: Final[Statuses] = {0xA700: "here", Status.RESOURCE_LIMITATION: "here"}
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def offer(self, abstract_syntax: str) -> Offer | None:
+        if abstract_syntax != VERIFICATION:
+            return None
+        return Offer(transfer_syntaxes=(EXPLICIT_VR_LITTLE_ENDIAN,))
+
+    async def perform(self, operation: Operation) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "comment", "logged"),
+    [
+        (
+            OperationError(0xA700, "no room to keep it", log_detail="quota of /srv is used up"),
+            0xA700,
+            "no room to keep it",
+            "no room to keep it (quota of /srv is used up)",
+        ),
+        (
+            OperationError(0x0122),
+            0x0122,
+            "",
+            "C-ECHO-RQ 7: SOP class 1.2.840.10008.1.1: 0122H SOP class not supported\n",
+        ),
+        (StorageError("/srv: read-only"), 0x0110, "processing failure", "/srv: read-only"),
+        (
+            StorageError("/srv: full", out_of_resources=True),
+            Status.RESOURCE_LIMITATION,
+            "resource limitation",
+            "/srv: full",
+        ),
+        (ZeroDivisionError("of ours"), 0x0110, "internal error", "an operation failed"),
+    ],
+)
+async def test_what_is_raised_is_answered_and_logged(
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    status: int,
+    comment: str,
+    logged: str,
+) -> None:
+    caplog.set_level(logging.WARNING, "isocenter")
+    with trio.fail_after(20):
+        async with serving(Failing(error)) as server, raw_peer(port_of(server)) as peer:
+            await peer.associate(VERIFICATION)
+            request = CEchoRequest(message_id=7, affected_sop_class_uid=VERIFICATION)
+            response, _ = await peer.exchange(1, request)
+            await peer.release()
+    assert response.status == status  # type: ignore[union-attr]
+    assert response.error_comment.lower() == comment  # type: ignore[union-attr]
+    assert logged in caplog.text
