@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from isocenter.services.cli import main
-from isocenter.services.cli.archive.db import size_text
+from isocenter.services.diagnostics.doctor.check import size_text
 from services.archive_support import STUDY, uid
 from services.cli_support import archive_server, write_object
 

@@ -16,7 +16,11 @@ from isocenter.services.archive.index.query import Criterion, Query, ValueList
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
-from isocenter.services.security.audit.message_builder import Here, Patient
+from isocenter.services.security.audit.message_builder import (
+    Here,
+    Patient,
+    restricted_function_used,
+)
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource
 from isocenter.services.security.audit.recorder import (
     Auditor,
@@ -29,6 +33,8 @@ from isocenter.services.security.audit.recorder import (
 from isocenter.services.security.audit.repository import Collector, Protocol
 from isocenter.services.security.audit.syslog_delivery import Delivery, TlsContext
 from isocenter.services.security.audit.trail import Trail, TrailError, read_key
+from isocenter.services.security.audit.trail_removal import RemovalPlan
+from isocenter.services.security.audit.trail_upkeep import Keeping, RecordRemoval
 from isocenter.services.settings.loading import OnAuditFailure, Settings
 
 #: Below the data directory.
@@ -66,9 +72,47 @@ def open_trail(settings: Settings, here: Here) -> tuple[Trail, AuditSource]:
     source = AuditSource(
         source_id=audit.source_id or settings.server.ae_title, site_id=audit.site_id
     )
-    key = None if audit.hmac_key_file is None else read_key(audit.hmac_key_file)
-    trail = trail_of(audit_folder(settings), here, source, rotate_bytes=audit.rotate, key=key)
+    trail = trail_of(
+        audit_folder(settings), here, source, rotate_bytes=audit.rotate, key=key_of(settings)
+    )
     return trail, source
+
+
+def key_of(settings: Settings) -> bytes | None:
+    """The key of the trail; None: it has none.
+
+    Raises:
+        TrailError: the key file cannot be used.
+    """
+    file = settings.audit.hmac_key_file
+    return None if file is None else read_key(file)
+
+
+def keeping_of(settings: Settings) -> Keeping:
+    """How the trail is kept.
+
+    Raises:
+        TrailError: the key file cannot be used.
+    """
+    audit = settings.audit
+    return Keeping(
+        compress=audit.compress,
+        keep_days=audit.keep_days,
+        key=key_of(settings),
+        collectors=audit.collectors,
+    )
+
+
+def removal_recorder(settings: Settings, process_name: str) -> RecordRemoval:
+    """Has it recorded that the oldest files of the trail are removed."""
+    here = here_of(settings, process_name)
+
+    def record(plan: RemovalPlan) -> None:
+        last = plan.removal.last
+        text = f"the oldest records of the trail were removed: {plan.removal}, digest {last.digest}"
+        record_now(settings, here, [restricted_function_used(here, audit_folder(settings), text)])
+
+    return record
 
 
 def is_kept(settings: Settings) -> bool:

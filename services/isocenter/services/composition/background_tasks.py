@@ -14,8 +14,10 @@ from isocenter.services.archive.retention.last_use import UseRecorder
 from isocenter.services.archive.retention.service import keep_to
 from isocenter.services.archive.scrubber import scrub
 from isocenter.services.composition.archive import trash_of
+from isocenter.services.composition.audit import audit_folder, is_kept, keeping_of, removal_recorder
 from isocenter.services.composition.workflow import worklist_of
 from isocenter.services.notices import Notices
+from isocenter.services.security.audit.trail_upkeep import look_after_trail
 from isocenter.services.service_classes.worklist.retention import tidy
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.exclusive_task import on_duty
@@ -54,6 +56,13 @@ async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> 
                             studies_per_minute=storage.retention_rate,
                         )
                     )
+            if is_kept(settings):
+                nursery.start_soon(
+                    look_after_trail,
+                    audit_folder(settings),
+                    keeping_of(settings),
+                    removal_recorder(settings, "isocenter serve"),
+                )
             if settings.worklist.enabled and isinstance(archive.index, SqliteIndex):
                 worklist = worklist_of(settings, archive.index)
                 if settings.worklist.keep_days:

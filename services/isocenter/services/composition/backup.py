@@ -18,6 +18,8 @@ from isocenter.storage.objects.files.store import open_file_store
 
 __all__ = ["IndexFile", "backup_source_of", "locked_for_restore", "restore_place_of"]
 
+#: Settings that name what is backed up, wherever it lies.
+_TAKEN_ALONG: Final = frozenset({"storage.data_dir", "audit.folder"})
 #: Settings that name files which nobody else may have.
 _SECRETS: Final = frozenset({"tls.key", "audit.key", "audit.hmac_key_file"})
 
@@ -76,7 +78,7 @@ async def locked_for_restore(place: Place) -> AsyncIterator[None]:
 
 def _paths(settings: Settings) -> Iterator[tuple[str, Path]]:
     for setting in SETTINGS:
-        if setting.key in ("storage.data_dir", "server.capture"):
+        if setting.key in _TAKEN_ALONG or setting.key == "server.capture":
             continue
         value: Any = settings
         for name in setting.key.split("."):

@@ -23,7 +23,7 @@ from isocenter.services.monitoring.pages import pages_of
 from isocenter.services.monitoring.tracing import tracing_of
 from isocenter.services.net.http.server import serve_http
 from isocenter.services.notices import Notices
-from isocenter.services.security.audit.trail import segments_of
+from isocenter.services.security.audit.trail_growth import trail_size
 from isocenter.services.security.certificates.expiry import Expiry
 from isocenter.services.settings.loading import Settings
 
@@ -113,7 +113,7 @@ def _figures_of_disk(data_dir: Path, audit: Path) -> dict[str, int]:
     return {
         "disk_total_bytes": usage.total,
         "disk_free_bytes": usage.free,
-        "audit_trail_bytes": sum(segment.path.stat().st_size for segment in segments_of(audit)),
+        "audit_trail_bytes": trail_size(audit),
     }
 
 

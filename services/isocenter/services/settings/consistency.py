@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from isocenter.services.net.addresses import is_loopback
 from isocenter.services.net.tls.contexts import ClientCertificates
 from isocenter.services.settings.field import MIB
 from isocenter.services.settings.sections import Settings, TlsIdentity
 from isocenter.services.workflow.events.consumer import Availability, Webhook
+
+#: Folders of the data directory that are made for something else.
+_TAKEN: Final = frozenset(
+    (name,)
+    for name in ("access", "certs", "index-copies", "objects", "removed", "staging", "trash")
+)
 
 
 class Conflict(NamedTuple):
@@ -118,6 +125,15 @@ def _of_audit(settings: Settings) -> Iterator[Conflict]:
             f"goes together with audit.{missing}; set both, or neither",
             (f"audit.{missing}",),
         )
+    if audit.folder is not None and not settings.storage.is_in_memory:
+        folder, data_dir = audit.folder.absolute(), Path(settings.storage.data_dir).absolute()
+        inside = folder.relative_to(data_dir).parts if data_dir in folder.parents else ()
+        if folder == data_dir or folder in data_dir.parents or inside[:1] in _TAKEN:
+            yield Conflict(
+                "audit.folder",
+                "must be a folder for the trail alone, beside what the archive itself makes",
+                ("storage.data_dir",),
+            )
     if audit.collectors and not audit.enabled:
         yield Conflict(
             "audit.collectors", "get nothing while audit.enabled is false", ("audit.enabled",)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -16,9 +18,11 @@ import trio
 from isocenter.services.archive.backup.repository import BackupFolder, Generation
 from isocenter.services.archive.backup.restoration import Restoring
 from isocenter.services.cli import main
+from isocenter.services.security.audit.trail_compression import compress_closed
 from isocenter.services.security.audit.trail_verification import verify as verify_trail
 from services.archive_support import uid
 from services.cli_support import write_object
+from services.security.audit.trails import filled
 from support.processes import isocenter_command
 
 Output = pytest.CaptureFixture[str]
@@ -631,3 +635,98 @@ def test_bad_input_changes_nothing(site: Site) -> None:
     assert "within each other" in err
     with pytest.raises(SystemExit, match="2"):
         site.call("backup", site.backups, "--keep", "0")
+
+
+# -- The audit trail ---------------------------------------------------------------------
+
+
+def test_compressed_files_of_the_trail_come_back(site: Site) -> None:
+    folder = site.data_dir / "audit"
+    filled(folder, 12, rotate_bytes=1)
+    first = site.back_up()
+    assert compress_closed(folder).files >= 12
+    checkpoint = verify_trail(folder).end
+    second = site.back_up()
+    names = {entry.path for entry in second.entries() if ".jsonl" in entry.path}
+    assert sum(name.endswith(".gz") for name in names) >= 12
+    for generation, to in ((first, "one"), (second, "two")):
+        code, out, err = site.restore("--generation", generation.name, to=to)
+        assert code == 0, out + err
+        restored = site.root / to / "audit"
+        assert verify_trail(restored).is_good
+        compress_closed(restored)
+        assert verify_trail(restored).is_good
+    assert verify_trail(site.root / "two" / "audit", checkpoint=checkpoint).is_good
+
+
+def test_a_backup_goes_on_when_files_of_the_trail_are_compressed_meanwhile(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = site.data_dir / "audit"
+    filled(folder, 5, rotate_bytes=1)
+    put, compressed = BackupFolder.put, []
+
+    def compressing(self: BackupFolder, place: Path, **options: Any) -> Any:
+        if place.name.startswith("audit-") and not compressed:
+            compressed.append(compress_closed(folder))
+        return put(self, place, **options)
+
+    monkeypatch.setattr(BackupFolder, "put", compressing)
+    site.back_up()
+    assert compressed
+    assert site.restore()[0] == 0
+    assert verify_trail(site.root / "new" / "audit").is_good
+
+
+@pytest.mark.parametrize("folder", ["trail", "data/logs/trail"])
+def test_a_trail_in_a_folder_of_its_own_comes_back_there(site: Site, folder: str) -> None:
+    shutil.move(site.data_dir / "audit", site.root / "moved")
+    config = site.root / "isocenter.toml"
+    config.write_text(f"[storage]\ndata_dir = 'data'\n[audit]\nfolder = '{folder}'\n")
+    trail = site.root / folder
+    shutil.copytree(site.root / "moved", trail)
+    code, out, err = site.call("backup", site.backups, "--config", config)
+    assert code == 0, out + err
+    assert "not backed up" not in err
+    checkpoint = verify_trail(trail).end
+    generation = BackupFolder.open(site.backups).generations()[-1]
+    paths = [entry.path for entry in generation.entries()]
+    assert len([path for path in paths if "audit-0" in path]) == 1, "once"
+    # Elsewhere, where the settings want it in another place.
+    (site.root / "elsewhere").mkdir()
+    other = site.root / "elsewhere" / "isocenter.toml"
+    other.write_text("[storage]\ndata_dir = 'archive'\n[audit]\nfolder = 'log'\n")
+    code, out, err = site.call("restore", site.backups, "--config", other)
+    assert code == 0, out + err
+    assert verify_trail(site.root / "elsewhere" / "log", checkpoint=checkpoint).is_good
+    assert not (site.root / "elsewhere" / "archive" / "audit").exists()
+    # What is there already is not mixed with it.
+    code, _, err = site.call(
+        "restore", site.backups, "--config", other, "--data-dir", site.root / "third"
+    )
+    assert code == 1
+    assert "log is not empty" in err
+    # And without settings, in the data directory.
+    code, out, err = site.restore()
+    assert code == 0, out + err
+    assert verify_trail(site.root / "new" / "audit", checkpoint=checkpoint).is_good
+
+
+def test_a_trail_that_is_used_no_more_is_told(site: Site) -> None:
+    config = site.root / "isocenter.toml"
+    config.write_text("[storage]\ndata_dir = 'data'\n[audit]\nfolder = 'trail'\n")
+    filled(site.root / "trail", 2)
+    code, out, err = site.call("backup", site.backups, "--config", config)
+    assert code == 0, out + err
+    assert "left out, as it is no file of ours: audit" in err
+    assert site.restore()[0] == 0
+    assert verify_trail(site.root / "new" / "audit").records >= 2
+
+
+def test_a_backup_into_the_folder_of_the_trail_is_refused(site: Site) -> None:
+    config = site.root / "isocenter.toml"
+    config.write_text("[storage]\ndata_dir = 'data'\n[audit]\nfolder = 'trail'\n")
+    filled(site.root / "trail", 2)
+    code, _, err = site.call("backup", site.root / "trail" / "backups", "--config", config)
+    assert code != 0
+    assert "lie within each other" in err

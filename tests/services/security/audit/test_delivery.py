@@ -18,6 +18,7 @@ from isocenter.services.security.audit import syslog_delivery as delivery_module
 from isocenter.services.security.audit.repository import Collector, Protocol
 from isocenter.services.security.audit.syslog_delivery import Delivery
 from isocenter.services.security.audit.trail import Trail
+from isocenter.services.security.audit.trail_compression import compress_closed
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from services.security.audit.trails import entry, trail
 
@@ -148,6 +149,24 @@ async def test_what_is_recorded_arrives_as_it_comes_and_once(tmp_path: Path) -> 
     assert sink.messages[0].startswith(
         b"<85>1 2026-11-21T04:20:22.340942Z vm isocenter 7 DICOM+RFC3881 - <"
     )
+
+
+async def test_compressed_files_arrive_from_any_place_on(tmp_path: Path) -> None:
+    made = trail(tmp_path, rotate_bytes=2_000)
+    append(made, *(f"{number}" for number in range(1, 4)))
+    async with Sink().listening() as sink:
+        async with delivering(tmp_path, tcp(sink.port)):
+            await sink.has(3)
+        for number in range(4, 31):
+            append(made, f"{number}")
+        assert compress_closed(tmp_path).files == 4
+        async with delivering(tmp_path, tcp(sink.port)):
+            await sink.has(20)
+            for number in range(31, 51):
+                append(made, f"{number}")
+                compress_closed(tmp_path)
+            await sink.has(50)
+    assert list(dict.fromkeys(texts(sink))) == [str(number) for number in range(1, 51)]
 
 
 async def test_the_last_record_before_the_end_arrives(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,16 @@ from typing import Any
 import pytest
 
 from isocenter.services.cli import main
-from isocenter.services.security.audit.hash_chain import Seal
-from isocenter.services.security.audit.trail import segments_of
+from isocenter.services.security.audit.removal_seal import REMOVED_FILE
+from isocenter.services.security.audit.trail_compression import compress_closed
 from isocenter.services.security.audit.trail_reader import read_all
-from isocenter.services.security.audit.trail_removal import REMOVED_FILE, plan, remove
+from isocenter.services.security.audit.trail_removal import (
+    RemovalPlan,
+    RemovalRefusedError,
+    plan_removal,
+    remove,
+)
+from isocenter.services.security.audit.trail_segments import segments_of
 from isocenter.services.security.audit.trail_verification import verify
 from services.security.audit.trails import KEY, entry, filled, of_event, parsed, trail
 from support.studies import write_studies
@@ -22,43 +29,45 @@ EARLIER = datetime(2026, 11, 21, tzinfo=UTC)
 Output = pytest.CaptureFixture[str]
 
 
+def planned(folder: Path, key: bytes | None) -> RemovalPlan:
+    plan = plan_removal(folder, LATER, key=key)
+    assert plan is not None
+    return plan
+
+
+@pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("key", [None, KEY])
-def test_what_is_left_is_verified(tmp_path: Path, key: bytes | None) -> None:
+def test_what_is_left_is_verified(tmp_path: Path, key: bytes | None, compressed: bool) -> None:
     filled(tmp_path, 9, key=key, rotate_bytes=400)
-    seal = Seal(key)
+    if compressed:
+        compress_closed(tmp_path)
     before = segments_of(tmp_path)
     assert len(before) > 3
-    assert plan(tmp_path, EARLIER, seal) is None
-    found = plan(tmp_path, LATER, seal)
-    assert found is not None
-    chosen, removal = found
-    assert chosen == before[:-1], "the last file stays"
-    remove(tmp_path, chosen, removal, seal)
+    assert plan_removal(tmp_path, EARLIER, key=key) is None
+    plan = planned(tmp_path, key)
+    assert plan.segments == tuple(before[:-1]), "the last file stays"
+    remove(tmp_path, plan, key=key)
     assert segments_of(tmp_path) == before[-1:]
     verdict = verify(tmp_path, key=key)
     assert verdict.is_good, verdict.faults
-    assert verdict.removed == removal
-    assert removal.last.sequence == removal.records == before[-1].first - 1
+    assert verdict.removed == plan.removal
+    assert plan.removal.last.sequence == plan.removal.records == before[-1].first - 1
     # It goes on, and once more is removed.
     made = trail(tmp_path, key=key, rotate_bytes=400)
     for number in range(9):
         made.append([entry(f"more {number}")])
-    again = plan(tmp_path, LATER, seal)
-    assert again is not None
-    remove(tmp_path, *again, seal)
-    assert again[1].records == again[1].last.sequence > removal.records
+    again = planned(tmp_path, key)
+    remove(tmp_path, again, key=key)
+    assert again.removal.records == again.removal.last.sequence > plan.removal.records
     assert verify(tmp_path, key=key).is_good
 
 
 @pytest.mark.parametrize("key", [None, KEY])
 def test_nothing_more_may_be_missing(tmp_path: Path, key: bytes | None) -> None:
     filled(tmp_path, 9, key=key, rotate_bytes=400)
-    found = plan(tmp_path, LATER, Seal(key))
-    assert found is not None
-    chosen, removal = found
-    assert len(chosen) > 2
-    one_less = chosen[:-1]
-    remove(tmp_path, one_less, removal, Seal(key))
+    plan = planned(tmp_path, key)
+    assert len(plan.segments) > 2
+    remove(tmp_path, replace(plan, segments=plan.segments[:-1]), key=key)
     assert verify(tmp_path, key=key).is_good, "what a crash has left is passed over"
     segments_of(tmp_path)[-1].path.unlink()
     assert not verify(tmp_path, key=key).is_good
@@ -67,19 +76,32 @@ def test_nothing_more_may_be_missing(tmp_path: Path, key: bytes | None) -> None:
 @pytest.mark.parametrize("key", [None, KEY])
 def test_a_seal_that_was_changed_or_taken_is_told(tmp_path: Path, key: bytes | None) -> None:
     filled(tmp_path, 9, key=key, rotate_bytes=400)
-    found = plan(tmp_path, LATER, Seal(key))
-    assert found is not None
-    remove(tmp_path, *found, Seal(key))
+    plan = planned(tmp_path, key)
+    remove(tmp_path, plan, key=key)
     seal = tmp_path / REMOVED_FILE
     content = seal.read_bytes()
     seal.write_bytes(content.replace(b'"records":', b'"records":1'))
     verdict = verify(tmp_path, key=key)
     assert verdict.faults[0].place == REMOVED_FILE
+    with pytest.raises(RemovalRefusedError, match="broken"):
+        plan_removal(tmp_path, LATER, key=key)
     seal.unlink()
     assert not verify(tmp_path, key=key).is_good
     # Whoever has no key can make no seal for a trail with one.
-    remove(tmp_path, [], found[1], Seal())
+    remove(tmp_path, replace(plan, segments=()), key=None)
     assert verify(tmp_path, key=key).is_good == (key is None)
+
+
+def test_what_goes_must_be_unbroken_and_followed(tmp_path: Path) -> None:
+    filled(tmp_path, 9, rotate_bytes=400)
+    last = segments_of(tmp_path)[-1].path
+    content = last.read_bytes()
+    # What stays does not follow what goes.
+    last.write_bytes(content.replace(b'"previous":"', b'"previous":"0'))
+    with pytest.raises(RemovalRefusedError, match="broken"):
+        plan_removal(tmp_path, LATER, key=None)
+    last.write_bytes(content)
+    assert planned(tmp_path, None)
 
 
 def test_the_command_removes_and_records_it(tmp_path: Path, capsys: Output) -> None:
@@ -139,3 +161,13 @@ def test_what_a_collector_has_not_got_stays(tmp_path: Path, capsys: Output) -> N
     words = ["--data-dir", str(tmp_path / "data"), "--config", str(config)]
     assert main(["audit", "remove", *words, "--before", "2026-11-22", "--yes"]) == 1
     assert "has not got all of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["data", ".", "data/objects/trail", "data/certs", "data/trash"])
+def test_the_folder_of_the_trail_is_nothing_else(
+    tmp_path: Path, capsys: Output, folder: str
+) -> None:
+    config = tmp_path / "isocenter.toml"
+    config.write_text(f"[storage]\ndata_dir = 'data'\n[audit]\nfolder = '{folder}'\n")
+    assert main(["serve", "--config", str(config), "--check-config"]) == 1
+    assert "audit.folder" in capsys.readouterr().err

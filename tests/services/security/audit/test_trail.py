@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from isocenter.services.security.audit import trail as trail_module
 from isocenter.services.security.audit.hash_chain import GENESIS, Position, Seal, encode_record
 from isocenter.services.security.audit.trail import HEAD_FILE, Trail, TrailError, read_key
-from isocenter.services.security.audit.trail_reader import Cursor, read_on
+from isocenter.services.security.audit.trail_reader import Cursor, TrailReader
 from isocenter.services.security.audit.trail_verification import Verdict, verify
 from services.security.audit.trails import KEY, entry, filled, notes, numbers, records, trail
 from support.processes import ENVIRONMENT
@@ -465,13 +465,14 @@ def test_reading_goes_on_where_it_was(tmp_path: Path) -> None:
     filled(tmp_path, 7, rotate_bytes=900)
     seen: list[int] = []
     cursor = Cursor()
+    reader = TrailReader(tmp_path)
     while True:
-        found, cursor = read_on(tmp_path, cursor, upto=6, most=2)
+        found, cursor = reader.read_on(cursor, upto=6, most=2)
         if not found:
             break
         seen += [record.sequence for record in found]
     assert seen == [1, 2, 3, 4, 5, 6]
-    assert [record.sequence for record in read_on(tmp_path, cursor)[0]] == [7]
+    assert [record.sequence for record in reader.read_on(cursor)[0]] == [7]
 
 
 def test_the_first_record_follows_nothing(tmp_path: Path) -> None:

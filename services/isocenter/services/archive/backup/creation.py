@@ -41,6 +41,7 @@ from isocenter.services.archive.backup.repository import (
     write_synced,
 )
 from isocenter.services.archive.backup.source import (
+    AUDIT,
     TRASH,
     IndexedFile,
     IndexFile,
@@ -48,7 +49,8 @@ from isocenter.services.archive.backup.source import (
     other_files,
 )
 from isocenter.services.archive.counted_findings import Findings
-from isocenter.services.security.audit.trail import HEAD_FILE, segments_of
+from isocenter.services.security.audit.trail import HEAD_FILE
+from isocenter.services.security.audit.trail_segments import segments_of
 from isocenter.services.system.private_files import PRIVATE_DIRECTORY, locked
 
 INDEX_NAME: Final = "index.db"
@@ -341,7 +343,7 @@ class _Backup:
             }
             entries = []
             if (folder / HEAD_FILE).exists():
-                entries.append(self._put(f"audit/{HEAD_FILE}", known=None))
+                entries.append(self._put(f"{AUDIT}/{HEAD_FILE}", known=None))
         # Where the collectors are, and whatever else lasts.
         others = {
             path.name
@@ -350,7 +352,7 @@ class _Backup:
         }
         others -= {segment.path.name for segment in segments_of(folder)}
         entries += [
-            self._put(f"audit/{name}", known=known, most=sizes.get(name))
+            self._put(f"{AUDIT}/{name}", known=known, most=sizes.get(name))
             for name in sorted(sizes.keys() | others)
         ]
         return entries
@@ -412,11 +414,15 @@ def _check_places(source: Source, root: Path) -> None:
         data_dir, target = source.data_dir.resolve(strict=True), root.resolve(strict=True)
     except OSError as error:
         raise BackupError(f"{error.filename}: {error.strerror}") from error
-    if target == data_dir or data_dir in target.parents or target in data_dir.parents:
-        raise BackupError(
-            f"{root} and the data directory {source.data_dir} lie within each other; back up to "
-            "another disk, or another folder at least"
-        )
+    for what, place in (
+        (f"the data directory {source.data_dir}", data_dir),
+        (f"the folder of the audit trail {source.audit}", source.audit.resolve()),
+    ):
+        if target == place or place in target.parents or target in place.parents:
+            raise BackupError(
+                f"{root} and {what} lie within each other; back up to another disk, or another "
+                "folder at least"
+            )
 
 
 def _text(moment: datetime) -> str:

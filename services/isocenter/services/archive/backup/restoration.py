@@ -14,7 +14,8 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
@@ -30,7 +31,7 @@ from isocenter.services.archive.backup.manifest import BackupError, Entry, KeptK
 from isocenter.services.archive.backup.parallel import Blocks, each
 from isocenter.services.archive.backup.repository import BackupFolder, Generation, digest_of
 from isocenter.services.archive.backup.restore_mark import RESTORING
-from isocenter.services.archive.backup.source import OBJECTS, TRASH, IndexFile
+from isocenter.services.archive.backup.source import AUDIT, OBJECTS, TRASH, IndexFile
 from isocenter.services.archive.counted_findings import Findings
 from isocenter.services.system.private_files import (
     PRIVATE_DIRECTORY,
@@ -66,7 +67,7 @@ class Place:
     def of(self, path: str) -> Path:
         """Where a file of the backup belongs."""
         first, _, rest = path.partition("/")
-        return self.audit / rest if first == "audit" else self.data_dir / path
+        return self.audit / rest if first == AUDIT else self.data_dir / path
 
 
 @dataclass(slots=True)
@@ -178,9 +179,11 @@ class Restoring:
                 )
 
     def _check_contents(self, manifest: Manifest) -> None:
-        missing, first, needed = 0, "", manifest.index_size
+        missing, first = 0, ""
+        needed = Counter({self._place.data_dir: manifest.index_size})
         for number, entry in enumerate(self._generation.entries()):
-            needed += entry.size
+            is_trail = entry.path.startswith(f"{AUDIT}/")
+            needed[self._place.audit if is_trail else self._place.data_dir] += entry.size
             if not self._folder.has(entry):
                 missing += 1
                 first = first or entry.path
@@ -196,11 +199,7 @@ class Restoring:
             )
         if self._is_continued:
             return  # some of it is there
-        free = shutil.disk_usage(_existing(self._place.data_dir)).free
-        if needed + _SPARE_BYTES > free:
-            raise BackupError(
-                f"no room: {self._place.data_dir} would need {needed} bytes, and {free} are free"
-            )
+        _check_room(needed)
 
     def _open_keys(self, manifest: Manifest) -> None:
         for key in manifest.keys:
@@ -355,6 +354,19 @@ def move_aside(place: Path, suffix: str) -> Path | None:
             "its own, move what is in it yourself"
         ) from error
     return aside
+
+
+def _check_room(needed: Mapping[Path, int]) -> None:
+    """The audit trail may have a disk of its own."""
+    together: dict[int, list[Path]] = defaultdict(list)
+    for place in needed:
+        together[_existing(place).stat().st_dev].append(place)
+    for places in together.values():
+        size = sum(needed[place] for place in places)
+        free = shutil.disk_usage(_existing(places[0])).free
+        if size + _SPARE_BYTES > free:
+            names = " and ".join(map(str, places))
+            raise BackupError(f"no room: {names} would need {size} bytes, and {free} are free")
 
 
 def _existing(path: Path) -> Path:

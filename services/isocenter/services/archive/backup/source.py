@@ -15,6 +15,8 @@ from isocenter.services.archive.backup.manifest import is_safe_path
 #: Where files lie that the index knows.
 OBJECTS: Final = "objects/"
 TRASH: Final = "trash/"
+#: What the folder of the audit trail is called in a backup.
+AUDIT: Final = "audit"
 #: The index and its files have ways of their own; what is staged was never acknowledged.
 _APART: Final = frozenset(
     {"objects", "trash", "staging", "removed", "index-copies", "restoring.json"}
@@ -121,7 +123,7 @@ class Source:
     def place_of(self, path: str) -> Path:
         """Where a file of the archive lies."""
         first, _, rest = path.partition("/")
-        return self.audit / rest if first == "audit" else self.data_dir / path
+        return self.audit / rest if first == AUDIT else self.data_dir / path
 
     def places_of(self, file: IndexedFile) -> Iterator[Path]:
         """Where a file that the index knows may lie: in its place, on its way to the trash, or put
@@ -143,11 +145,15 @@ def other_files(source: Source, left_out: Callable[[str], None]) -> Iterator[str
     """
     for entry in _sorted(source.data_dir):
         name = entry.name
-        if name in _APART or name == "audit" or _INDEX.fullmatch(name):
+        if name in _APART or _INDEX.fullmatch(name):
             continue
-        if Path(entry.path) == source.audit:
+        if name == AUDIT and Path(entry.path) != source.audit:
+            # A trail that lies elsewhere now has this name in a backup.
+            left_out(name)
             continue
-        yield from _below(entry, name, left_out, is_link_followed=name in _FOLDERS)
+        yield from _below(
+            entry, name, left_out, without=source.audit, is_link_followed=name in _FOLDERS
+        )
 
 
 def _below(
@@ -155,13 +161,16 @@ def _below(
     path: str,
     left_out: Callable[[str], None],
     *,
+    without: Path,
     is_link_followed: bool = False,
 ) -> Iterator[str]:
+    if Path(entry.path) == without:
+        return
     if not is_safe_path(path):  # a name that no program of ours makes
         left_out(path.encode("utf-8", "backslashreplace").decode())
     elif entry.is_dir(follow_symlinks=is_link_followed):
         for inner in _sorted(Path(entry.path)):
-            yield from _below(inner, f"{path}/{inner.name}", left_out)
+            yield from _below(inner, f"{path}/{inner.name}", left_out, without=without)
     elif _PASSING.fullmatch(entry.name):
         return
     elif entry.is_file(follow_symlinks=is_link_followed):

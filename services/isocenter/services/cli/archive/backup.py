@@ -20,13 +20,13 @@ from isocenter.services.cli.archive.db import (
     add_archive_options,
     archive_settings,
     print_findings,
-    size_text,
 )
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, add_output_options, whole_number
 from isocenter.services.cli.support.terminal import Advance, Terminal
 from isocenter.services.composition.audit import here_of, record_now
 from isocenter.services.composition.backup import IndexFile, backup_source_of
+from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.security.audit.message_builder import restricted_function_used
 from isocenter.services.settings.loading import CONFIG_VARIABLE, Settings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.settings.loading import (
     Settings,
     SettingsError,
@@ -45,8 +46,6 @@ exit codes: 0 all is well, 1 verify or reindex found damage, 2 arguments or sett
 
 #: Findings of one kind that are named without ``-v``.
 _NAMED: Final = 20
-_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
-_UNIT: Final = 1024
 
 
 def add_archive_options(parser: argparse.ArgumentParser) -> None:
@@ -255,19 +254,3 @@ def print_findings(terminal: Terminal, findings: Mapping[str, Findings]) -> None
         if found.count > len(named):
             rest = "" if terminal.is_verbose else "; -v names more"
             terminal.note(f"{kind}: {found.count - len(named)} more{rest}")
-
-
-def size_text(size: int) -> str:
-    """Bytes for people."""
-    value = float(size)
-    unit = _UNITS[0]
-    for unit in _units_up_to(size):
-        value = value / _UNIT if unit != _UNITS[0] else value
-    return f"{size} bytes" if unit == _UNITS[0] else f"{value:.1f} {unit}"
-
-
-def _units_up_to(size: int) -> Iterable[str]:
-    for power, unit in enumerate(_UNITS):
-        if power and size < _UNIT**power:
-            return
-        yield unit

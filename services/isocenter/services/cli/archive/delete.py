@@ -11,13 +11,14 @@ from isocenter.services.archive.deletion.service import Plan, Requester, Trash
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Query
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import add_archive_options, archive_settings, size_text
+from isocenter.services.cli.archive.db import add_archive_options, archive_settings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.confirmation import is_confirmed
 from isocenter.services.cli.support.deletion_output import counted, opened_trash, shown_until
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import here_of
+from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.dicom.attribute_path import parse_key
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.service_classes.query_retrieve.identifier import Root, parse_query

@@ -12,12 +12,12 @@ from isocenter.services.cli.archive.db import (
     add_archive_options,
     archive_settings,
     print_findings,
-    size_text,
 )
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import add_output_options, check_paths
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.import_audit import ImportAudit
+from isocenter.services.diagnostics.doctor.check import size_text
 
 DESCRIPTION: Final = """\
 Copy DICOM files, and all files below folders, into the archive.  The server must not run:

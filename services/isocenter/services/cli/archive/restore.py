@@ -29,13 +29,13 @@ from isocenter.services.cli.archive.db import (
     add_archive_options,
     archive_settings,
     print_report,
-    size_text,
 )
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import here_of, is_kept, record_now
 from isocenter.services.composition.backup import IndexFile, locked_for_restore, restore_place_of
+from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.security.audit.message_builder import restricted_function_used
 from isocenter.services.security.audit.trail import TrailError, read_key
 from isocenter.services.security.audit.trail_verification import verify as verify_trail

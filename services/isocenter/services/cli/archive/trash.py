@@ -16,7 +16,6 @@ from isocenter.services.cli.archive.db import (
     add_archive_options,
     archive_settings,
     print_findings,
-    size_text,
 )
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.confirmation import is_confirmed
@@ -25,6 +24,7 @@ from isocenter.services.cli.support.match_output import prepare_stdout, print_ta
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import here_of
+from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.settings.loading import Settings
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from time import time
@@ -30,7 +31,9 @@ from isocenter.services.cli.support.options import (
     tls_of,
 )
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.composition.audit import audit_folder, is_kept, keeping_of
 from isocenter.services.diagnostics.doctor.archive import judge_look, judge_report
+from isocenter.services.diagnostics.doctor.audit_trail import examine_audit_trail
 from isocenter.services.diagnostics.doctor.capacity import judge_room
 from isocenter.services.diagnostics.doctor.check import Examined
 from isocenter.services.diagnostics.doctor.connectivity import Way
@@ -147,6 +150,10 @@ async def _examine_here(arguments: argparse.Namespace, terminal: Terminal, outpu
     await examine_installation(settings, output.tell)
     if settings.storage.is_in_memory:
         return
+    trail = audit_folder(settings) if is_kept(settings) else None
+    output.tell(
+        await trio.to_thread.run_sync(examine_audit_trail, trail, partial(keeping_of, settings))
+    )
     data_dir = Path(settings.storage.data_dir)
     if not (data_dir / "objects").is_dir():
         return

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import deque
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Final
@@ -20,17 +21,26 @@ from isocenter.services.cli.archive.db import add_archive_options, archive_setti
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, add_output_options, point_in_time
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.composition.audit import audit_folder, here_of, record_now
-from isocenter.services.security.audit.hash_chain import Position, Record, Seal
-from isocenter.services.security.audit.message_builder import (
-    audit_log_used,
-    restricted_function_used,
+from isocenter.services.composition.audit import (
+    audit_folder,
+    here_of,
+    key_of,
+    record_now,
+    removal_recorder,
 )
+from isocenter.services.diagnostics.doctor.audit_trail import growth_facts, growth_lines
+from isocenter.services.security.audit.hash_chain import Position, Record
+from isocenter.services.security.audit.message_builder import audit_log_used
 from isocenter.services.security.audit.messages import Outcome
-from isocenter.services.security.audit.syslog_delivery import delivered_to
-from isocenter.services.security.audit.trail import read_key, segments_of
-from isocenter.services.security.audit.trail_reader import Cursor, Selection, read_on, summarize
-from isocenter.services.security.audit.trail_removal import plan, remove
+from isocenter.services.security.audit.trail import read_key
+from isocenter.services.security.audit.trail_growth import growth_of
+from isocenter.services.security.audit.trail_reader import Cursor, Selection, TrailReader, summarize
+from isocenter.services.security.audit.trail_removal import (
+    RemovalRefusedError,
+    plan_removal,
+    remove,
+)
+from isocenter.services.security.audit.trail_segments import segments_of
 from isocenter.services.security.audit.trail_verification import Verdict, verify
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.log_format import escape
@@ -47,6 +57,7 @@ examples:
   isocenter audit show --event 110113 --json
   isocenter audit show --patient 4711 --since yesterday
   isocenter audit tail -f
+  isocenter audit size
   isocenter audit remove --keep-days 3650 --yes
   isocenter audit export --until 2026-12-01 -o november.jsonl
 
@@ -73,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("verify", "check that nothing was changed, left out, put in or cut off"),
         ("show", "print records, a line each, without patients"),
         ("tail", "print the last records, and go on with -f"),
+        ("size", "how large it is, how much comes a day, and when the disk is full"),
         ("remove", "remove the oldest files of the trail, sealed, so that the rest is verified on"),
         ("export", "write whole records, with patient IDs and names, for other programs"),
     ):
@@ -93,6 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         if name == "verify":
             _add_verify_options(action)
+        elif name == "size":
+            action.add_argument("--json", action="store_true", help="one JSON object")
         else:
             _add_reading_options(action, name)
 
@@ -187,6 +201,8 @@ def run(arguments: argparse.Namespace) -> int:
         with interrupts.stoppable():
             if arguments.action == "verify":
                 code = await _verify(arguments, settings, folder, terminal)
+            elif arguments.action == "size":
+                code = await trio.to_thread.run_sync(_show_growth, arguments, settings, folder)
             elif arguments.action == "remove":
                 code = await trio.to_thread.run_sync(_remove, arguments, settings, folder, terminal)
             else:
@@ -241,29 +257,36 @@ def _remove(
     arguments: argparse.Namespace, settings: Settings, folder: Path, terminal: Terminal
 ) -> int:
     before = arguments.before or datetime.now(UTC) - timedelta(days=arguments.keep_days)
-    key_file = settings.audit.hmac_key_file
-    key = None if key_file is None else read_key(key_file)
-    verdict = verify(folder, key=key)
-    if not verdict.is_good:
-        terminal.error(f"the trail is broken, and stays: {verdict.faults[0]}; see audit verify")
+    key = key_of(settings)
+    try:
+        plan = plan_removal(folder, before, key=key, collectors=settings.audit.collectors)
+    except RemovalRefusedError as error:
+        terminal.error(f"{error}; nothing is removed (see isocenter audit verify)")
         return EXIT_FAILED
-    found = plan(folder, before, Seal(key))
-    if found is None:
+    if plan is None:
         terminal.note("no file of the trail has older records only; nothing is removed")
         return EXIT_OK
-    chosen, removal = found
-    for collector in settings.audit.collectors:
-        if delivered_to(collector, folder).sequence < removal.last.sequence:
-            terminal.error(f"the collector {collector} has not got all of them; nothing is removed")
-            return EXIT_FAILED
-    files = "1 file" if len(chosen) == 1 else f"{len(chosen)} files"
     if not arguments.yes:
-        raise UsageError(f"this removes {files} for good ({removal}); say so with --yes")
-    here = here_of(settings, "isocenter audit")
-    text = f"the oldest records of the trail were removed: {removal}, digest {removal.last.digest}"
-    record_now(settings, here, [restricted_function_used(here, folder, text)])
-    remove(folder, chosen, removal, Seal(key))
-    terminal.note(f"{files} removed; gone are now {removal}")
+        raise UsageError(f"this removes {plan.files} for good ({plan.removal}); say so with --yes")
+    removal_recorder(settings, "isocenter audit")(plan)
+    remove(folder, plan, key=key)
+    terminal.note(f"{plan.files} removed; gone are now {plan.removal}")
+    return EXIT_OK
+
+
+# -- Size --------------------------------------------------------------------------------
+
+
+def _show_growth(arguments: argparse.Namespace, settings: Settings, folder: Path) -> int:
+    audit = settings.audit
+    growth = growth_of(
+        folder, compress=audit.compress, keep_days=audit.keep_days, now=datetime.now(UTC)
+    )
+    if arguments.json:
+        print(orjson.dumps(growth_facts(growth)).decode())
+    else:
+        for line in growth_lines(growth):
+            print(line)
     return EXIT_OK
 
 
@@ -323,35 +346,31 @@ async def _read(arguments: argparse.Namespace, folder: Path) -> None:
         ae_title=arguments.ae_title,
         patient_id=arguments.patient,
     )
-    if arguments.action == "export":
-        with _output(arguments.output) as file:
-            await _each(folder, selection, _exporter(arguments.format, file))
-        return
-    write = _shower(as_json=arguments.json, show_phi=arguments.show_phi)
-    if arguments.action == "show":
-        await _each(folder, selection, write)
-        return
-    last: list[Record] = []
-
-    def keep(record: Record) -> None:
-        last.append(record)
-        del last[: -arguments.lines]
-
-    cursor = await _each(folder, selection, keep)
-    for record in last:
-        write(record)
-    while arguments.follow:
-        sys.stdout.flush()
-        await trio.sleep(_POLL_SECONDS)
-        cursor = await _each(folder, selection, write, cursor)
+    with closing(TrailReader(folder)) as reader:
+        if arguments.action == "export":
+            with _output(arguments.output) as file:
+                await _each(reader, selection, _exporter(arguments.format, file))
+            return
+        write = _shower(as_json=arguments.json, show_phi=arguments.show_phi)
+        if arguments.action == "show":
+            await _each(reader, selection, write)
+            return
+        last: deque[Record] = deque(maxlen=arguments.lines)
+        cursor = await _each(reader, selection, last.append)
+        for record in last:
+            write(record)
+        while arguments.follow:
+            sys.stdout.flush()
+            await trio.sleep(_POLL_SECONDS)
+            cursor = await _each(reader, selection, write, cursor)
 
 
 async def _each(
-    folder: Path, selection: Selection, write: _Write, cursor: Cursor = _BEGINNING
+    reader: TrailReader, selection: Selection, write: _Write, cursor: Cursor = _BEGINNING
 ) -> Cursor:
     """*write* every record behind *cursor* that is wanted; the place behind the last."""
     while True:
-        records, cursor = await trio.to_thread.run_sync(read_on, folder, cursor)
+        records, cursor = await trio.to_thread.run_sync(reader.read_on, cursor)
         if not records:
             return cursor
         for record in records:

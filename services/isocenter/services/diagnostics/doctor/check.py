@@ -11,6 +11,8 @@ from isocenter.services.diagnostics.findings import Finding, Severity
 
 #: From the harmless to the bad.
 _ORDER: Final = (None, Severity.NOTE, Severity.WARNING, Severity.ERROR)
+_UNIT: Final = 1024
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,14 @@ Tell = Callable[[Examined], None]
 def count(number: int, noun: str, plural: str = "") -> str:
     """``1 study``, ``2 studies``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def size_text(size: float) -> str:
+    """Bytes, for people."""
+    for power, unit in reversed(tuple(enumerate(_UNITS, 1))):
+        if size >= _UNIT**power:
+            return f"{size / _UNIT**power:.1f} {unit}"
+    return f"{size:.0f} bytes"
 
 
 def milliseconds(seconds: float) -> str:

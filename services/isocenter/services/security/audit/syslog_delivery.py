@@ -19,7 +19,7 @@ import struct
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, TypeVar
@@ -39,7 +39,7 @@ from isocenter.services.security.audit.syslog_format import (
     syslog_message,
 )
 from isocenter.services.security.audit.trail import HEAD_FILE
-from isocenter.services.security.audit.trail_reader import Cursor, head_sequence, read_on
+from isocenter.services.security.audit.trail_reader import Cursor, TrailReader, head_sequence
 from isocenter.services.system.private_files import PRIVATE_FILE, write_file
 
 try:
@@ -115,6 +115,7 @@ class Delivery:
         self._written = written
         self._machine = machine
         self._tls = tls
+        self._reader = TrailReader(folder)
         self._cursor = Cursor()
         self._confirmed = Cursor()
         self._unconfirmed: deque[tuple[float, Cursor]] = deque()
@@ -131,7 +132,8 @@ class Delivery:
             with _try_lock(self._place.with_suffix(".lock")) as ours:
                 if ours:
                     self._confirmed = self._cursor = await _in_thread(self._load)
-                    await self._serve()
+                    with closing(self._reader):
+                        await self._serve()
                     return
             await self._wait()
 
@@ -350,7 +352,7 @@ class Delivery:
                 return [], self._cursor
             if upto <= self._cursor.sequence:
                 return [], self._cursor
-            return read_on(self._folder, self._cursor, upto=upto)
+            return self._reader.read_on(self._cursor, upto=upto)
 
         try:
             records, cursor = await _in_thread(read)

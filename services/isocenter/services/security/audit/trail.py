@@ -2,10 +2,10 @@
 
 Below one folder, all of it for its owner only::
 
-    audit-000000000001.jsonl    records; the name says the number of the first one
-    audit-000000000952.jsonl    … and so on, when a file has become large
-    head.json                   the last record that is on stable storage
-    .lock                       one process writes at a time
+    audit-000000000001.jsonl.gz  records; the name says the number of the first one
+    audit-000000000952.jsonl     … and so on, when a file has become large
+    head.json                    the last record that is on stable storage
+    .lock                        one process writes at a time
 
 There is one chain, however many processes write: a batch takes the lock, looks where the chain
 ends, appends, syncs, and moves the head.  A batch that cannot be written leaves nothing.
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -41,6 +40,12 @@ from isocenter.services.security.audit.hash_chain import (
     encode_head,
     encode_record,
 )
+from isocenter.services.security.audit.trail_segments import (
+    DamagedSegmentError,
+    Segment,
+    SegmentReader,
+    segments_of,
+)
 from isocenter.services.system.private_files import (
     PRIVATE_DIRECTORY,
     PRIVATE_FILE,
@@ -55,7 +60,6 @@ log = logging.getLogger("isocenter.audit")
 HEAD_FILE: Final = "head.json"
 #: Of `private_files.locked`.
 LOCK_FILE: Final = ".lock"
-_SEGMENT: Final = re.compile(r"audit-([0-9]{12})\.jsonl")
 _BLOCK: Final = 64 << 10
 #: Shorter keys can be guessed.
 SHORTEST_KEY: Final = 16
@@ -64,28 +68,6 @@ LONGEST_KEY: Final = 4_096
 
 class TrailError(IsocenterError):
     """The trail cannot be written as the settings stand; the message says what to do."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Segment:
-    """One file of the trail; *first* is the number of its first record."""
-
-    first: int
-    path: Path
-
-    @classmethod
-    def starting_at(cls, first: int, folder: Path) -> Segment:
-        return cls(first, folder / f"audit-{first:012}.jsonl")
-
-
-def segments_of(folder: Path) -> list[Segment]:
-    """The files of a trail, in order; none when there is no such folder."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return []
-    found = [(match, name) for name in names if (match := _SEGMENT.fullmatch(name))]
-    return sorted(Segment(int(match[1]), folder / name) for match, name in found)
 
 
 def read_key(path: Path) -> bytes:
@@ -237,7 +219,11 @@ class Trail:
         notes: list[str] = []
         head = self._head(notes)
         size = 0
-        while segments and not (size := self._mend(segments[-1].path, notes)):
+        while (
+            segments
+            and not segments[-1].is_compressed
+            and not (size := self._mend(segments[-1].path, notes))
+        ):
             segments.pop().path.unlink()  # made, and nothing finished in it
         if not segments:
             if head.sequence:
@@ -246,12 +232,14 @@ class Trail:
         last = segments[-1]
         record = self._last_record(last, size, notes)
         if record is not None and record.sequence >= head.sequence:
+            if last.is_compressed:  # the one that followed it is gone, with nothing in it
+                last, size = Segment.starting_at(record.sequence + 1, self.folder), 0
             return _End(last, size, record.position), notes
         if record is not None:
             notes.append(f"the records {record.sequence + 1} to {head.sequence} are gone")
         after = head
         if head.sequence < last.first:
-            after = Position(last.first - 1 + _lines(last.path))
+            after = Position(last.first - 1 + max(_lines(last), 1))
         return _End(Segment.starting_at(after.sequence + 1, self.folder), 0, after), notes
 
     def _head(self, notes: list[str]) -> Position:
@@ -295,13 +283,16 @@ class Trail:
         return whole
 
     def _last_record(self, segment: Segment, size: int, notes: list[str]) -> Record | None:
-        with segment.path.open("rb") as file:
-            start = _end_of_last_line(file, size - 1)
-            file.seek(start)
-            line = file.read(min(size - start, LONGEST_LINE + 1))
         try:
+            if segment.is_compressed:
+                line = _last_line(segment)
+            else:
+                with segment.path.open("rb") as file:
+                    start = _end_of_last_line(file, size - 1)
+                    file.seek(start)
+                    line = file.read(min(size - start, LONGEST_LINE + 1))
             return decode_record(line, self._seal)
-        except RecordError as error:
+        except (RecordError, DamagedSegmentError) as error:
             notes.append(f"the last record of {segment.path.name} is damaged: {error}")
             return None
 
@@ -324,6 +315,17 @@ def _end_of_last_line(file: BinaryIO, size: int) -> int:
     return 0
 
 
-def _lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
+def _last_line(segment: Segment) -> bytes:
+    last = b""
+    with SegmentReader(segment) as reader:
+        for line in reader.lines():
+            last = line
+    return last
+
+
+def _lines(segment: Segment) -> int:
+    count = 0
+    with SegmentReader(segment) as reader, suppress(DamagedSegmentError):
+        for line in reader.lines():
+            count += line.endswith(b"\n")
+    return count

@@ -1,12 +1,14 @@
 """Records in their order, from any place on: for showing, following and sending them.
 
-Nothing is checked here; `verifying` does that.  A line that is no record is passed over.
+Nothing is checked here; `verifying` does that.  A line that is no record is passed over, and so is
+what cannot be decompressed.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import field
 from datetime import datetime
 from pathlib import Path
@@ -16,13 +18,13 @@ from xml.etree import ElementTree as ET
 import orjson
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.security.audit.hash_chain import (
-    LONGEST_LINE,
-    Record,
-    RecordError,
-    read_record,
+from isocenter.services.security.audit.hash_chain import Record, RecordError, read_record
+from isocenter.services.security.audit.trail_segments import (
+    DamagedSegmentError,
+    Segment,
+    SegmentReader,
+    segments_of,
 )
-from isocenter.services.security.audit.trail import segments_of
 
 _BATCH: Final = 200
 
@@ -36,50 +38,87 @@ class Cursor:
     sequence: int = 0
 
 
-def read_on(
-    folder: Path, cursor: Cursor, *, upto: int | None = None, most: int = _BATCH
-) -> tuple[list[Record], Cursor]:
-    """The next records behind *cursor*, at most *most*, and the place behind them.
+class TrailReader:
+    """Reads a trail on, from any place; for one thread at a time.
 
-    Args:
-        upto: number of the last record that may be read; None: what is there.
-
-    Raises:
-        OSError: a file cannot be read.
+    A compressed file stays open between two calls: to go to a place in it is to read up to there.
     """
-    records: list[Record] = []
-    for segment in segments_of(folder):
-        if segment.first < cursor.first:
-            continue
-        offset = cursor.offset if segment.first == cursor.first else 0
-        with segment.path.open("rb") as file:
-            file.seek(offset)
-            while len(records) < most:
-                line = file.readline(LONGEST_LINE + 1)
-                if not line.endswith(b"\n"):
-                    break
-                offset += len(line)
-                try:
-                    record = read_record(line)
-                except RecordError:
-                    continue
-                if upto is not None and record.sequence > upto:
-                    return records, cursor
-                records.append(record)
-                cursor = Cursor(segment.first, offset, record.sequence)
-        if len(records) >= most:
-            break
-    return records, cursor
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: SegmentReader | None = None
+
+    def read_on(
+        self, cursor: Cursor, *, upto: int | None = None, most: int = _BATCH
+    ) -> tuple[list[Record], Cursor]:
+        """The next records behind *cursor*, at most *most*, and the place behind them.
+
+        Args:
+            upto: number of the last record that may be read; None: what is there.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        records: list[Record] = []
+        for segment in segments_of(self._folder):
+            if segment.first < cursor.first:
+                continue
+            offset = cursor.offset if segment.first == cursor.first else 0
+            try:
+                with self._reader(segment) as reader:
+                    reader.seek(offset)
+                    while len(records) < most:
+                        line = reader.line()
+                        if not line.endswith(b"\n"):
+                            break
+                        offset += len(line)
+                        try:
+                            record = read_record(line)
+                        except RecordError:
+                            continue
+                        if upto is not None and record.sequence > upto:
+                            return records, cursor
+                        records.append(record)
+                        cursor = Cursor(segment.first, offset, record.sequence)
+            except FileNotFoundError:
+                continue  # removed just now
+            except DamagedSegmentError:
+                self.close()
+            if len(records) >= most:
+                break
+        return records, cursor
+
+    @contextmanager
+    def _reader(self, segment: Segment) -> Iterator[SegmentReader]:
+        """The last file is opened anew each time: somebody may have mended it."""
+        if self._open is not None and self._open.segment.first == segment.first:
+            yield self._open
+            return
+        self.close()
+        reader = SegmentReader(segment)
+        if reader.segment.is_compressed:
+            self._open = reader
+            yield reader
+        else:
+            with reader:
+                yield reader
+
+    def close(self) -> None:
+        """Give back what is open; reading on opens it again."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
 
 def read_all(folder: Path) -> Iterator[Record]:
     """Every record there is now."""
     cursor = Cursor()
-    while True:
-        records, cursor = read_on(folder, cursor)
-        if not records:
-            return
-        yield from records
+    with closing(TrailReader(folder)) as reader:
+        while True:
+            records, cursor = reader.read_on(cursor)
+            if not records:
+                return
+            yield from records
 
 
 def head_sequence(line: bytes) -> int:

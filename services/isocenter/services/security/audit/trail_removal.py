@@ -1,9 +1,8 @@
 """The oldest files of a trail removed on purpose, so that the rest can still be verified.
 
-What was removed is sealed in ``removed.json``: the last record with its digest, which the first
-record that is left has to follow, how many there were, and from when to when.  Only whole files go,
-and never the last one.  The seal is durable before a file goes: after a crash `verify` passes over
-what the seal covers, and the next removal takes it along.
+Only whole files go, and never the last one; what is to go must be unbroken, and every collector
+must have it.  The seal (`removal`) is durable before a file goes: after a crash `verify` passes
+over what the seal covers, and the next removal takes it along.
 """
 
 from __future__ import annotations
@@ -12,68 +11,75 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
-import orjson
-
+from isocenter.engine.errors import IsocenterError
 from isocenter.services.security.audit.hash_chain import (
-    Position,
     Record,
     RecordError,
     Seal,
     read_record,
 )
-from isocenter.services.security.audit.trail import Segment, segments_of
+from isocenter.services.security.audit.removal_seal import (
+    REMOVED_FILE,
+    Removal,
+    encode_removal,
+    read_removal,
+)
+from isocenter.services.security.audit.repository import Collector
+from isocenter.services.security.audit.syslog_delivery import delivered_to
+from isocenter.services.security.audit.trail_segments import (
+    DamagedSegmentError,
+    Segment,
+    SegmentReader,
+    segments_of,
+)
+from isocenter.services.security.audit.trail_verification import verify
 from isocenter.services.system.private_files import PRIVATE_FILE, locked, sync_directory, write_file
 
-REMOVED_FILE: Final = "removed.json"
+
+class RemovalRefusedError(IsocenterError):
+    """What is old enough may not go; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Removal:
-    """What was removed, all in all.
+class RemovalPlan:
+    """The files that go, and the seal for them."""
 
-    Attributes:
-        last: the last record of it.
-        since, until: when the first and the last of them were made.
-    """
+    segments: tuple[Segment, ...]
+    removal: Removal
 
-    last: Position
-    records: int
-    since: str
-    until: str
-
-    def __str__(self) -> str:
-        return f"{self.records} records up to {self.last.sequence}, {self.since} to {self.until}"
+    @property
+    def files(self) -> str:
+        count = len(self.segments)
+        return "1 file" if count == 1 else f"{count} files"
 
 
-def read_removal(folder: Path, seal: Seal) -> tuple[Removal, bool] | None:
-    """What the seal says, and whether it is keyed; None: nothing was ever removed.
+def plan_removal(
+    folder: Path, before: datetime, *, key: bytes | None, collectors: Sequence[Collector] = ()
+) -> RemovalPlan | None:
+    """The files all of whose records are older than *before*; None: there are none.
 
     Raises:
-        RecordError: it was changed, or is none; see `Seal.open`.
+        RemovalRefusedError: they may not go.
+        OSError: a file cannot be read.
     """
     try:
-        line = (folder / REMOVED_FILE).read_bytes()
-    except FileNotFoundError:
+        plan = _old_files(folder, before, Seal(key))
+    except (RecordError, DamagedSegmentError) as error:
+        raise RemovalRefusedError(f"the trail is broken, and stays: {error}") from error
+    if plan is None:
         return None
-    members, _, is_keyed = seal.open(line)
-    match members:
-        case {
-            "removed": int(sequence), "digest": str(digest), "records": int(records),
-            "since": str(since), "until": str(until),
-        }:  # fmt: skip
-            return Removal(Position(sequence, digest), records, since, until), is_keyed
-        case _:
-            raise RecordError("not the seal of a removal")
+    last = plan.removal.last.sequence
+    verdict = verify(folder, key=key, through=last)
+    if not verdict.is_good:
+        raise RemovalRefusedError(f"the trail is broken, and stays: {verdict.faults[0]}")
+    for collector in collectors:
+        if delivered_to(collector, folder).sequence < last:
+            raise RemovalRefusedError(f"the collector {collector} has not got all of them")
+    return plan
 
 
-def plan(folder: Path, before: datetime, seal: Seal) -> tuple[list[Segment], Removal] | None:
-    """The files all of whose records are older than *before*, and the seal for them; None: none.
-
-    Raises:
-        RecordError: the seal of an earlier removal cannot be trusted.
-    """
+def _old_files(folder: Path, before: datetime, seal: Seal) -> RemovalPlan | None:
     known = read_removal(folder, seal)
     removal = None if known is None else known[0]
     chosen: list[Segment] = []
@@ -91,31 +97,29 @@ def plan(folder: Path, before: datetime, seal: Seal) -> tuple[list[Segment], Rem
             removal.since if removal else first.entry.time,
             last.entry.time,
         )
-    return (chosen, removal) if chosen and removal is not None else None
+    return RemovalPlan(tuple(chosen), removal) if chosen and removal is not None else None
 
 
 def _ends_of(segment: Segment) -> tuple[Record, Record, int]:
-    with segment.path.open("rb") as file:
-        lines = file.readlines()
-    return read_record(lines[0]), read_record(lines[-1]), len(lines)
+    first = last = b""
+    count = 0
+    with SegmentReader(segment) as reader:
+        for last in reader.lines():
+            first = first or last
+            count += 1
+    return read_record(first), read_record(last), count
 
 
-def remove(folder: Path, chosen: Sequence[Segment], removal: Removal, seal: Seal) -> None:
+def remove(folder: Path, plan: RemovalPlan, *, key: bytes | None) -> None:
     """Seal the removal, then remove the files.
 
     Raises:
         OSError: the seal could not be written, and nothing was removed; or a file could not be.
     """
-    members = {
-        "removed": removal.last.sequence,
-        "digest": removal.last.digest,
-        "records": removal.records,
-        "since": removal.since,
-        "until": removal.until,
-    }
-    line, _ = seal.close(orjson.dumps(members)[:-1])
+    line = encode_removal(plan.removal, Seal(key))
     with locked(folder):
         write_file(folder / REMOVED_FILE, line, PRIVATE_FILE, replace=True)
-        for segment in chosen:
-            segment.path.unlink(missing_ok=True)
+        for segment in plan.segments:
+            for each in {segment, segment.compressed}:
+                each.path.unlink(missing_ok=True)
         sync_directory(folder)

@@ -12,7 +12,7 @@ written down (``--checkpoint``), or what a syslog collector has.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
@@ -30,18 +30,20 @@ from isocenter.services.security.audit.hash_chain import (
     decode_record,
     read_record,
 )
-from isocenter.services.security.audit.trail import (
-    HEAD_FILE,
-    LOCK_FILE,
+from isocenter.services.security.audit.removal_seal import REMOVED_FILE, Removal, read_removal
+from isocenter.services.security.audit.trail import HEAD_FILE, LOCK_FILE, TrailError
+from isocenter.services.security.audit.trail_segments import (
+    DamagedSegmentError,
     Segment,
-    TrailError,
+    SegmentReader,
     segments_of,
 )
-from isocenter.services.security.audit.trail_removal import REMOVED_FILE, Removal, read_removal
 from isocenter.services.system.private_files import locked
 
 #: Faults that are named; one change makes one or two.
 NAMED_FAULTS: Final = 100
+#: Looks at a trail of which files are removed meanwhile.
+_MOST_LOOKS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +97,38 @@ def verify(
     key: bytes | None = None,
     begins_at: int = 1,
     checkpoint: Position | None = None,
+    through: int | None = None,
     progress: Callable[[int], None] = lambda records: None,
 ) -> Verdict:
-    """Read the whole trail; a server may write meanwhile.
+    """Read the whole trail; a server may write, compress and remove files meanwhile.
 
     Args:
         key: None: the trail must be without.
         begins_at: records before that one were removed on purpose, with their files.
         checkpoint: a record that must be in it as it was.
+        through: read no more than the files up to that record, and whether the next one follows.
         progress: called now and then with how many records were read.
 
     Raises:
         TrailError: it is kept with a key, and there is none.
         OSError: a file cannot be read.
     """
+    for _ in range(_MOST_LOOKS - 1):
+        try:
+            return _verify(folder, key, begins_at, checkpoint, through, progress)
+        except FileNotFoundError:
+            continue  # a file was removed just now: what is left begins elsewhere
+    return _verify(folder, key, begins_at, checkpoint, through, progress)
+
+
+def _verify(
+    folder: Path,
+    key: bytes | None,
+    begins_at: int,
+    checkpoint: Position | None,
+    through: int | None,
+    progress: Callable[[int], None],
+) -> Verdict:
     verdict = Verdict()
     segments, sizes, head_line = _snapshot(folder)
     seal = Seal(key)
@@ -124,15 +144,20 @@ def verify(
         for segment, size in zip(segments, sizes, strict=True):
             if removed is not None and segment.first <= removed.last.sequence:
                 continue  # a crash has left it
+            is_beyond = through is not None and segment.first > through
             verdict.files += 1
-            _read_segment(segment, size, seal, state, verdict, checkpoint, progress)
+            with SegmentReader(segment) as reader:
+                most = 1 if is_beyond else None
+                _read_segment(reader, size, most, seal, state, verdict, checkpoint, progress)
+            if is_beyond:
+                break
     except UnknownKeyError as error:
         raise TrailError(
             f"the audit trail in {folder} is kept with a key; give it with --key-file"
         ) from error
     verdict.last = state.position.sequence if verdict.records else 0
     verdict.end = state.position if verdict.records else Position()
-    if head is not None:
+    if head is not None and through is None:
         if state.position.sequence < head.sequence:
             gone = f"the records {state.position.sequence + 1} to {head.sequence} are gone"
             verdict.add(HEAD_FILE, None, f"{gone}: they were cut off at the end")
@@ -172,15 +197,21 @@ class _State:
     met_checkpoint: bool = False
 
 
-def _snapshot(folder: Path) -> tuple[list[Segment], list[int], bytes | None]:
-    """What there is at one moment: nobody is in the middle of writing."""
+def _snapshot(folder: Path) -> tuple[list[Segment], list[int | None], bytes | None]:
+    """What there is at one moment: nobody is in the middle of writing.
 
-    def look() -> tuple[list[Segment], list[int], bytes | None]:
+    Sizes are those of the lines; None: of a compressed file, to which nothing is added.
+    """
+
+    def look() -> tuple[list[Segment], list[int | None], bytes | None]:
         segments = segments_of(folder)
         head = None
         with suppress(FileNotFoundError):
             head = (folder / HEAD_FILE).read_bytes()[: LONGEST_LINE + 1]
-        return segments, [segment.path.stat().st_size for segment in segments], head
+        sizes = [
+            None if segment.is_compressed else segment.path.stat().st_size for segment in segments
+        ]
+        return segments, sizes, head
 
     # A copy has no lock, as a rule, and nobody writes there.
     if not os.access(folder / LOCK_FILE, os.W_OK):
@@ -206,55 +237,78 @@ def _head(
 
 
 def _read_segment(
-    segment: Segment,
-    size: int,
+    reader: SegmentReader,
+    size: int | None,
+    most: int | None,
     seal: Seal,
     state: _State,
     verdict: Verdict,
     checkpoint: Position | None,
     progress: Callable[[int], None],
 ) -> None:
-    number = 0
-    for number, line in enumerate(_lines(segment.path, size), 1):
-        place = f"{segment.path.name}:{number}"
-        expected = state.position.sequence + 1
-        if not line.endswith(b"\n"):
-            too_long = len(line) > LONGEST_LINE
-            text = "is too long" if too_long else "is not finished: a crash, or it was cut off"
-            verdict.add(place, expected, text)
-            if too_long:
+    segment, number = reader.segment, 0
+    try:
+        for number, line in enumerate(reader.lines(size), 1):
+            place = f"{segment.path.name}:{number}"
+            is_record = _read_line(line, place, segment, number == 1, seal, state, verdict)
+            if not is_record:
+                if len(line) > LONGEST_LINE:
+                    return
+                continue
+            if checkpoint is not None and state.position == checkpoint:
+                state.met_checkpoint = True
+            if verdict.records % 1_000 == 0:
+                progress(verdict.records)
+            if number == most:
                 return
-            continue
-        try:
-            record = decode_record(line, seal)
-        except UnknownKeyError:
-            raise
-        except RecordError as error:
-            verdict.add(place, expected, str(error))
-            # What it says of itself counts for nothing but that the next one must follow it.
-            digest = ""
-            with suppress(RecordError):
-                digest = read_record(line).digest
-            state.position = Position(expected, digest)
-            continue
-        _judge(record.sequence, record.previous, expected, place, state, verdict)
-        if number == 1 and record.sequence != segment.first:
-            verdict.add(place, record.sequence, f"the file is named for record {segment.first}")
-        if seal.is_keyed and state.is_keyed and not record.is_keyed:
-            verdict.add(place, record.sequence, "is without the key, and those before had it")
-        state.is_keyed |= record.is_keyed
-        verdict.unkeyed += not record.is_keyed
-        verdict.first = verdict.first or record.sequence
-        verdict.records += 1
-        state.position = record.position
-        if record.sequence == state.head:
-            state.at_head = record.digest
-        if checkpoint is not None and record.position == checkpoint:
-            state.met_checkpoint = True
-        if verdict.records % 1_000 == 0:
-            progress(verdict.records)
+    except DamagedSegmentError as error:
+        verdict.add(f"{segment.path.name}:{number + 1}", state.position.sequence + 1, str(error))
+        return
     if number == 0:
         verdict.add(segment.path.name, None, "is empty")
+
+
+def _read_line(
+    line: bytes,
+    place: str,
+    segment: Segment,
+    is_first: bool,
+    seal: Seal,
+    state: _State,
+    verdict: Verdict,
+) -> bool:
+    """Judge a line; whether it is a record that was not changed."""
+    expected = state.position.sequence + 1
+    if not line.endswith(b"\n"):
+        too_long = len(line) > LONGEST_LINE
+        text = "is too long" if too_long else "is not finished: a crash, or it was cut off"
+        verdict.add(place, expected, text)
+        return False
+    try:
+        record = decode_record(line, seal)
+    except UnknownKeyError:
+        raise
+    except RecordError as error:
+        verdict.add(place, expected, str(error))
+        # What it says of itself counts for nothing but that the next one must follow it.
+        digest = ""
+        with suppress(RecordError):
+            digest = read_record(line).digest
+        state.position = Position(expected, digest)
+        return False
+    _judge(record.sequence, record.previous, expected, place, state, verdict)
+    if is_first and record.sequence != segment.first:
+        verdict.add(place, record.sequence, f"the file is named for record {segment.first}")
+    if seal.is_keyed and state.is_keyed and not record.is_keyed:
+        verdict.add(place, record.sequence, "is without the key, and those before had it")
+    state.is_keyed |= record.is_keyed
+    verdict.unkeyed += not record.is_keyed
+    verdict.first = verdict.first or record.sequence
+    verdict.records += 1
+    state.position = record.position
+    if record.sequence == state.head:
+        state.at_head = record.digest
+    return True
 
 
 def _judge(
@@ -267,13 +321,3 @@ def _judge(
     # A damaged record before says nothing that could be compared with.
     elif state.position.digest and previous != state.position.digest:
         verdict.add(place, sequence, "does not follow the one before: the chain is broken")
-
-
-def _lines(path: Path, size: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while size > 0:
-            line = file.readline(min(size, LONGEST_LINE + 1))
-            if not line:
-                return
-            size -= len(line)
-            yield line

@@ -100,8 +100,15 @@ class AuditSettings:
     rotate: int = setting(
         64 * MIB,
         kinds.Integer(65_536, 1 << 40, "bytes"),
-        "size at which a file of the trail gets a successor; none is deleted but by "
-        "`isocenter audit remove`",
+        "size at which a file of the trail gets a successor, and does not change any more",
+    )
+    compress: bool = setting(
+        True, kinds.Switch(), "compress files of the trail that do not change any more (gzip)"
+    )
+    keep_days: int = setting(
+        0,
+        kinds.Integer(1, 36_500, zero="for ever"),
+        "days after which files of the trail are removed, sealed, so that the rest is verified on",
     )
     hmac_key_file: Path | None = setting(
         None,
