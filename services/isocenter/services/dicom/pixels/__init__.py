@@ -1,0 +1,1 @@
+"""Pixels of images: transfer syntaxes, decoding, encoding and transcoding, frame by frame."""
