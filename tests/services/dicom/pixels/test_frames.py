@@ -14,11 +14,11 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless
 
 from isocenter.engine.dataset import DataSetError, read_file_head
+from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from isocenter.services.dicom.pixels.encoding import encode_frame
 from isocenter.services.dicom.pixels.errors import ImageError
 from isocenter.services.dicom.pixels.frames import ImageObject, open_image
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
-from isocenter.services.objects import DicomObject, MemoryReader
 from support.images import dataset_of, describe, file_of, pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")

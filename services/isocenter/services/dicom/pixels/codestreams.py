@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.pixels.errors import ImageError
 from isocenter.services.dicom.pixels.image import ImageDescription
 from isocenter.services.dicom.pixels.transfer_syntaxes import Codec

@@ -13,7 +13,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.dataset.inflate import RAW_DEFLATE
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.pixels.errors import ImageError
 from isocenter.services.dicom.pixels.image import ImageDescription
 from isocenter.services.dicom.pixels.transfer_syntaxes import (

@@ -12,7 +12,7 @@ from isocenter.engine.dataset.pixel_data import (
     FLOAT_PIXEL_DATA,
     PIXEL_DATA_TAGS,
 )
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.pixels.errors import ImageError
 
 SAMPLES_PER_PIXEL: Final = 0x00280002

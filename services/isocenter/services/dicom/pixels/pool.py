@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final, Self
 
 import trio
 
-from isocenter.engine.quick import dataclass
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.pixels.encoding import EncodingOptions
 from isocenter.services.dicom.pixels.errors import CodecFailedError, ImageError, PixelError
 from isocenter.services.dicom.pixels.image import ImageDescription
