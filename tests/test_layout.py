@@ -41,6 +41,7 @@ FOR_STORAGE = {
     "isocenter.services.archive.retention.rules",
     "isocenter.services.archive.retention.service",
     "isocenter.services.dicom.attribute_list",
+    "isocenter.services.dicom.object_reader",
     "isocenter.services.errors",
     "isocenter.services.service_classes.commitment.transaction",
     "isocenter.services.service_classes.mpps.performed_step",

@@ -14,8 +14,7 @@ import pytest
 from isocenter.engine.dataset import Element, Fragments, read_file_meta
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.dicom.text_dump import read_dump
-from isocenter.services.service_classes.worklist.entry import EntryFault
+from isocenter.services.dicom.text_dump import DumpSyntaxError, read_dump
 from isocenter.services.service_classes.worklist.entry_files import read_entries
 from services.service_classes.worklist.samples import entry
 from support.peers import PeerArchive, orthanc
@@ -159,7 +158,7 @@ def test_a_dump_means_what_it_means_to_dump2dcm(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_dump2dcm_refuses_is_a_fault(name: str, tmp_path: Path) -> None:
     assert by_dump2dcm(REFUSED[name], tmp_path) is None
-    with pytest.raises(EntryFault):
+    with pytest.raises(DumpSyntaxError):
         read_dump(REFUSED[name], name)
 
 

@@ -18,8 +18,9 @@ import trio
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.association.peer import Peer
-from isocenter.services.dicom.objects import PART_BYTES, DicomObject
+from isocenter.services.dicom.objects import PART_BYTES
 from isocenter.services.net import transport
 from isocenter.services.net.transport import SocketTransport
 from isocenter.services.service_classes.client import open_association
@@ -55,7 +56,7 @@ async def test_an_object_of_several_parts_arrives_as_it_is(
         open_association(Peer("X", "127.0.0.1", port_of(server)), [(CT, [syntax])]) as association,
     ):
         stored = (await store(archive, data=data_set(pixels=pixels))).instance
-        response = await association.store(DicomObject.from_stored(stored, archive.open))
+        response = await association.store(stored_object(stored, archive.open))
         assert response.status == 0x0000
         arrived = (await destination.get([uid(1)]))[uid(1)]
         # Converted where the destination takes the other syntax only.
@@ -104,7 +105,7 @@ async def test_what_a_slow_peer_has_not_taken_yet_is_not_overwritten(tmp_path: P
                 [(CT, [EXPLICIT_VR_LITTLE_ENDIAN])],
                 transport=connection,
             ) as association:
-                item = DicomObject.from_stored(stored[number], archive.open)
+                item = stored_object(stored[number], archive.open)
                 assert (await association.store(item)).status == 0x0000
 
         def connect() -> socket.socket:

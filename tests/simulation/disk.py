@@ -23,11 +23,11 @@ from isocenter.services.archive.ports import (
     Index,
     IndexStatistics,
     InstanceRecord,
-    ObjectReader,
     ObjectStore,
     StagedObject,
     StoredInstance,
 )
+from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.files.store import open_file_store

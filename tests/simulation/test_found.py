@@ -15,6 +15,7 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_E
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import DuplicatePolicy
+from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server
@@ -82,9 +83,9 @@ async def test_an_object_that_took_the_place_of_another_is_not_sent_as_that_one(
         assert new.instance.object_key == old.instance.object_key
 
         with pytest.raises(KeyError):
-            async for _ in DicomObject.from_stored(old.instance, archive.open).parts():
+            async for _ in stored_object(old.instance, archive.open).parts():
                 pass
-        item = DicomObject.from_stored(new.instance, archive.open)
+        item = stored_object(new.instance, archive.open)
         sent = [bytes(part) async for part, _ in item.parts()]
         assert b"".join(sent) == data_set(1, pixels=bytes(200))
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from isocenter.engine.uid import VERIFICATION
     from isocenter.services.archive.archive import Archive
     from isocenter.services.archive.index.attributes import Level
+    from isocenter.services.archive.stored_objects import stored_object
     from isocenter.services.association.access import AccessPolicy
     from isocenter.services.association.operation import Operation
     from isocenter.services.association.peer import Peer
@@ -121,6 +122,7 @@ _MODULES = {
     "Offer": "isocenter.engine.negotiation",
     "Verification": "service_classes.verification",
     "Archive": "archive.archive",
+    "stored_object": "archive.stored_objects",
     "Storage": "service_classes.storage.scp",
     "Find": "service_classes.query_retrieve.find_scp",
     "Get": "service_classes.query_retrieve.get_scp",
@@ -192,6 +194,7 @@ __all__ = [
     "Verification",
     # an archive
     "Archive",
+    "stored_object",
     "Storage",
     "Find",
     "Get",

@@ -17,7 +17,6 @@ from dataclasses import field
 from enum import Enum
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
 
 #: Name of the association, or connection, that the task at hand works for; empty: none.
 association_name: ContextVar[str] = ContextVar("association_name", default="")
@@ -352,19 +351,6 @@ class ForwardAttempted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstancesDeleted:
-    """Objects of a study have left the archive.
-
-    Attributes:
-        person: who has deleted them; empty: a rule.
-    """
-
-    study: DeletedStudy
-    cause: DeletionCause
-    person: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardQueueSeen:
     """How many objects wait to be forwarded, in all processes: by destination and state
     (`forwarding.queue.ForwardState`)."""
@@ -426,6 +412,12 @@ class OrderMessageAnswered:
     acknowledgement: str
 
 
+class WingNotice:
+    """Base of the notices that a wing declares beside what they tell of."""
+
+    __slots__ = ()
+
+
 Notice = (
     ServerStarted
     | ServerStopped
@@ -451,7 +443,7 @@ Notice = (
     | EventsWaiting
     | ForwardAttempted
     | ForwardQueueSeen
-    | InstancesDeleted
+    | WingNotice
     | OrderMessageAnswered
 )
 

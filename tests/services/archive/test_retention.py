@@ -12,14 +12,14 @@ import trio.testing
 
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.retention.last_use import WRITE_SECONDS, UseRecorder
-from isocenter.services.archive.retention.rules import (
+from isocenter.services.archive.retention.rules import RetentionRule
+from isocenter.services.archive.retention.service import keep_to
+from isocenter.services.notices import Caller, InstancesSent
+from isocenter.services.settings.retention_rules import (
     RetentionFault,
-    RetentionRule,
     RetentionRulesKind,
     parse_retention_rule,
 )
-from isocenter.services.archive.retention.service import keep_to
-from isocenter.services.notices import Caller, InstancesSent
 from isocenter.storage.database.retention import SqliteRetention
 from services.archive.test_deleting import ask_for_commitment, events, place, queue, write
 from services.archive_support import data_set, store, uid

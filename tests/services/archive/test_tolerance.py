@@ -34,8 +34,8 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive.archive import Archive, StoreError
+from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.archive.verification import reindex, verify
-from isocenter.services.dicom.objects import DicomObject
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, SERIES, STUDY, data_set, data_set_of, opened, store, uid
 
@@ -100,7 +100,7 @@ def with_element(element: bytes, tag: int, number: int = 1) -> bytes:
 
 async def delivered(archive: Archive, number: int, target: str) -> bytes:
     stored = (await archive.get([uid(number)]))[uid(number)]
-    parts = DicomObject.from_stored(stored, archive.open).parts(target)
+    parts = stored_object(stored, archive.open).parts(target)
     return b"".join([bytes(part) async for part, _ in parts])
 
 
@@ -241,7 +241,7 @@ async def test_frames_beyond_number_are_kept_and_delivered(archive: Archive) -> 
     data = data_set()[:-16] + explicit(0x52009230, b"SQ", frame * 60_000 + END, UNDEFINED)
     result = await store(archive, data=data)
     assert result.status == 0
-    stored = DicomObject.from_stored(result.instance, archive.open)
+    stored = stored_object(result.instance, archive.open)
     size = 0
     async for part, _ in stored.parts(IMPLICIT_VR_LITTLE_ENDIAN):
         assert len(part) < 4 << 20
@@ -363,7 +363,7 @@ async def test_what_cannot_be_converted_is_found_before_the_first_byte(archive: 
         async def __aexit__(self, *exc: object) -> None:
             pass
 
-    item_ = DicomObject.from_stored(result.instance, archive.open)
+    item_ = stored_object(result.instance, archive.open)
 
     async def open_cut() -> Cut:
         return Cut(await archive.open(result.instance))

@@ -9,6 +9,7 @@ import pytest
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.archive.verification import import_directory, reindex
 from isocenter.services.cli import main
 from isocenter.services.dicom.file_recognition import HEAD_BYTES, DamagedFile, NotDicom, identify
@@ -74,7 +75,7 @@ async def test_odd_files_are_imported_byte_for_byte_and_can_be_reindexed(tmp_pat
                 assert stored.transfer_syntax_uid == file.transfer_syntax_uid, name
                 assert await data_set_of(archive, stored) == file.data_set
                 # It can be opened to be sent: file and index agree.
-                await (await DicomObject.from_stored(stored, archive.open).open()).__aexit__()
+                await (await stored_object(stored, archive.open).open()).__aexit__()
             if not again:
                 rebuilt = await reindex(archive)
                 assert (rebuilt.indexed, rebuilt.damaged.count) == (len(MANY), 0)

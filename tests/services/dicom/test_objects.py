@@ -14,7 +14,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from isocenter.services.archive.ports import ObjectReader
+from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from support.studies import instance
 

@@ -45,7 +45,6 @@ from isocenter.services.archive.ports import (
     Index,
     IndexStatistics,
     InstanceRecord,
-    ObjectReader,
     ObjectStore,
     OtherPatientPolicy,
     StagedObject,
@@ -55,6 +54,7 @@ from isocenter.services.archive.rules.conditions import Sender
 from isocenter.services.archive.rules.evaluation import NO_RULES, NOTHING_DECIDED
 from isocenter.services.archive.storage_alert import StorageAlert
 from isocenter.services.dicom.attribute_path import TagOrPath
+from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import StorageError
 

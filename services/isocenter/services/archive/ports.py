@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import field
 from enum import Enum, IntEnum
-from typing import Protocol, Self
+from typing import Protocol
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.query import Query
+from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import StorageError
 
 
@@ -309,25 +310,6 @@ class StagedObject(Protocol):
     async def discard(self) -> None:
         """Leave no trace; allowed at any time, more than once, also when cancelled."""
         ...
-
-
-class ObjectReader(Protocol):
-    """Reads one object; closing is the caller's duty (it is an async context manager)."""
-
-    @property
-    def size(self) -> int: ...
-
-    async def read(self, offset: int, length: int) -> bytes:
-        """Exactly *length* bytes from *offset* on, fewer only at the end of the object."""
-        ...
-
-    async def view(self, offset: int, length: int) -> Buffer:
-        """As `read`; what it gives is good until the next call, or until the reader is closed."""
-        ...
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(self, *exc: object) -> None: ...
 
 
 class ObjectStore(Protocol):

@@ -33,13 +33,9 @@ from isocenter.services.archive.object_scan import (
     ScannedObject,
     StoreError,
 )
-from isocenter.services.archive.ports import (
-    Index,
-    InstanceRecord,
-    ObjectReader,
-    StoredInstance,
-)
-from isocenter.services.dicom.file_recognition import has_header_of
+from isocenter.services.archive.ports import Index, InstanceRecord, StoredInstance
+from isocenter.services.archive.stored_objects import has_header_of
+from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import StorageError
 
 __all__ = [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
+from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.settings import value_types as kinds
+from isocenter.services.net.addresses import is_host
+
+_PORT_MAX: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,59 +42,11 @@ class Peer:
         match = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})", address)
         if match is None:
             raise ValueError("a peer is AET@host:port or AET:host:port")
-        return cls(
-            kinds.AE_TITLE.from_text(ae_title.strip(" ")),
-            kinds.HOST.from_text(match[1] or match[2]),
-            kinds.PEER_PORT.from_text(match[3]),
-        )
+        ae_title, host, port = ae_title.strip(" "), match[1] or match[2], int(match[3])
+        if not is_ae_title(ae_title) or not is_host(host) or not 1 <= port <= _PORT_MAX:
+            raise ValueError("a peer has an AE title, a host and a port from 1 to 65535")
+        return cls(ae_title, host, port)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.ae_title}@{host}:{self.port}"
-
-
-_PEER_KEYS: Final[Mapping[str, kinds.Kind[object]]] = {
-    "ae_title": kinds.AE_TITLE,
-    "host": kinds.HOST,
-    "port": kinds.PEER_PORT,
-    "tls": kinds.Switch(),
-    "verify_host": kinds.Switch(),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class PeerKind:
-    """What a setting that holds a peer may be: a table in TOML, ``AET@host:port`` as text."""
-
-    allowed: str = (
-        "AET@host:port, or in a file a table with ae_title, host and port, "
-        "and tls and verify_host if wanted"
-    )
-
-    def from_toml(self, value: object) -> Peer:
-        """A table, or text."""
-        if isinstance(value, str):
-            return Peer.parse(value)
-        if not isinstance(value, dict):
-            raise TypeError
-        unknown = [key for key in value if key not in _PEER_KEYS]
-        missing = [key for key in ("ae_title", "host", "port") if key not in value]
-        if unknown or missing:
-            fault = f"there is no {unknown[0]!r}" if unknown else f"{missing[0]} is missing"
-            raise kinds.ExplainedError(f"{fault}; must be {self.allowed}")
-        parts = (
-            kinds.Part(key, one, _PEER_KEYS[key].allowed, partial(_PEER_KEYS[key].from_toml, one))
-            for key, one in value.items()
-        )
-        checked: dict[str, Any] = dict(zip(value, kinds.each(parts), strict=True))
-        return Peer(**checked)
-
-    def from_text(self, text: str) -> Peer:
-        """`Peer.parse`."""
-        return Peer.parse(text)
-
-    def to_toml(self, value: object) -> str:
-        """An inline table."""
-        assert isinstance(value, Peer)
-        pairs = (f"{key} = {kind.to_toml(getattr(value, key))}" for key, kind in _PEER_KEYS.items())
-        return f"{{ {', '.join(pairs)} }}"

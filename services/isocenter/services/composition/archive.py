@@ -15,8 +15,8 @@ from isocenter.services.archive.backup.restore_mark import check_not_restoring
 from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.ports import DuplicatePolicy, Index, ObjectStore
+from isocenter.services.composition.audit import deletion_recorder
 from isocenter.services.errors import StorageError
-from isocenter.services.security.audit.deletion_messages import recorder_of
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
 from isocenter.storage.database.event_reports import release_claims
@@ -146,7 +146,7 @@ def trash_of(settings: Settings, archive: Archive, process_name: str) -> Trash |
         SqliteTrash(index, beside_delete=beside_delete, tells=settings.events.enabled),
         TrashFolder(store),
         keep_days=settings.storage.trash_days,
-        record=recorder_of(settings, process_name),
+        record=deletion_recorder(settings, process_name),
     )
 
 

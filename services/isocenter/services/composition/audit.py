@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,12 +11,15 @@ from typing import Final
 
 import trio
 
+from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deletion.service import Happened, Recorder
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
+from isocenter.services.security.audit.deletion_messages import objects_deleted
 from isocenter.services.security.audit.message_builder import (
     Here,
     Patient,
@@ -36,6 +40,8 @@ from isocenter.services.security.audit.trail import Trail, TrailError, read_key
 from isocenter.services.security.audit.trail_removal import RemovalPlan
 from isocenter.services.security.audit.trail_upkeep import Keeping, RecordRemoval
 from isocenter.services.settings.loading import OnAuditFailure, Settings
+
+log = logging.getLogger("isocenter.audit")
 
 #: Below the data directory.
 AUDIT_FOLDER: Final = "audit"
@@ -243,3 +249,26 @@ def _tls_for(
 
     context()  # a fault in the files is told at the start
     return context
+
+
+def deletion_recorder(settings: Settings, process_name: str) -> Recorder:
+    """Records in the trail of the archive, before anything goes on.
+
+    Should that fail, and the settings want the server to stop for it, what happened is told of
+    again later; otherwise it stands in the log alone.
+    """
+    here = here_of(settings, process_name)
+
+    async def record(happened: Sequence[Happened]) -> None:
+        messages = [objects_deleted(here, one) for one in happened]
+        try:
+            await trio.to_thread.run_sync(record_now, settings, here, messages)
+        except (OSError, IsocenterError) as error:
+            if settings.audit.on_failure is OnAuditFailure.STOP:
+                raise IsocenterError(
+                    f"the audit trail cannot be written: {error}; what was deleted, restored or "
+                    "purged is brought to its end when it can"
+                ) from error
+            log.error("the audit trail cannot be written: %s", error)
+
+    return record

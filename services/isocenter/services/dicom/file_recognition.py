@@ -17,12 +17,10 @@ from isocenter.engine.dataset import (
     NotDicomError,
     encoding_of,
     read_file_head,
-    read_file_meta,
 )
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.services.archive.ports import ObjectReader, StoredInstance
 from isocenter.services.dicom.uid_registry import (
     MEDIA_STORAGE_DIRECTORY,
     is_known_for_no_objects,
@@ -35,8 +33,6 @@ from isocenter.services.dicom.uid_registry import (
 HEAD_BYTES: Final = 640 << 10
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018
-#: More than two File Meta Informations of ours can differ in length: two UIDs and an AE title.
-_META_MARGIN: Final = 160
 #: Pixel Data of undefined length in little endian, and its first item (PS3.5 A.4).
 _COMPRESSED_PIXELS: Final = re.compile(
     rb"\xe0\x7f\x10\x00(?:[A-Z][A-Z]\x00\x00)?\xff\xff\xff\xff\xfe\xff\x00\xe0"
@@ -168,25 +164,3 @@ class CompressionWatch:
 def _uid(scanner: ElementScanner, tag: int) -> str:
     value = scanner.values.get(tag, b"")
     return value.rstrip(b"\0 ").decode("ascii", "replace") if isinstance(value, bytes) else ""
-
-
-async def has_header_of(reader: ObjectReader, stored: StoredInstance) -> bool:
-    """Whether an object of the archive begins with what the index says of *stored*.
-
-    Raises:
-        DataSetError: it begins with no File Meta Information.
-        StorageError: it cannot be read.
-    """
-    # A little more than the File Meta Information of *stored*: longer ones are seen.
-    meta = read_file_meta(await reader.read(0, stored.data_set_offset + _META_MARGIN))
-    return (
-        meta.transfer_syntax_uid,
-        meta.data_set_offset,
-        meta.media_storage_sop_class_uid,
-        meta.media_storage_sop_instance_uid,
-    ) == (
-        stored.transfer_syntax_uid,
-        stored.data_set_offset,
-        stored.sop_class_uid,
-        stored.sop_instance_uid,
-    )

@@ -37,7 +37,6 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     UNCOMPRESSED,
 )
-from isocenter.services.archive.ports import ObjectReader, StoredInstance
 from isocenter.services.dicom.data_dictionary import dictionary_vr_choice
 from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,
@@ -45,9 +44,9 @@ from isocenter.services.dicom.file_recognition import (
     DamagedFile,
     FileIdentity,
     NotDicom,
-    has_header_of,
     identify,
 )
+from isocenter.services.dicom.object_reader import ObjectReader
 
 log = logging.getLogger("isocenter.objects")
 
@@ -75,32 +74,6 @@ class DicomObject:
     data_set_offset: int = 0
     name: str = ""
     part_length: int = PART_BYTES
-
-    @classmethod
-    def from_stored(
-        cls,
-        stored: StoredInstance,
-        open_stored: Callable[[StoredInstance], Awaitable[ObjectReader]],
-    ) -> DicomObject:
-        """An object of an archive."""
-
-        async def open_object() -> ObjectReader:
-            reader = await open_stored(stored)
-            try:
-                await _check_same(reader, stored)
-            except BaseException:
-                await reader.__aexit__(None, None, None)
-                raise
-            return reader
-
-        return cls(
-            sop_class_uid=stored.sop_class_uid,
-            sop_instance_uid=stored.sop_instance_uid,
-            transfer_syntax_uid=stored.transfer_syntax_uid,
-            open=open_object,
-            data_set_offset=stored.data_set_offset,
-            name=stored.sop_instance_uid,
-        )
 
     @classmethod
     async def from_file(cls, path: str | Path) -> DicomObject:
@@ -225,18 +198,6 @@ async def _part(
     if len(part) != length:
         raise DataSetError("the object is shorter than it was", position)
     return part
-
-
-async def _check_same(reader: ObjectReader, stored: StoredInstance) -> None:
-    """Another object may have taken the place of the one that was found, under its very key.
-
-    Raises:
-        KeyError: so it is; its data set would be sent in the wrong transfer syntax or cut wrong.
-    """
-    if stored.data_set_offset and not (
-        reader.size == stored.size and await has_header_of(reader, stored)
-    ):
-        raise KeyError("another object has taken its place")
 
 
 def choose_context(

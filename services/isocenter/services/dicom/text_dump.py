@@ -34,12 +34,12 @@ from isocenter.engine.dataset.vr import (
     SEQUENCE_DELIMITATION,
     SHORT_VRS,
 )
+from isocenter.engine.errors import IsocenterError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList, items_of
 from isocenter.services.dicom.data_dictionary import dictionary_vr
 from isocenter.services.dicom.element_values import NUMBER_VRS, encode_numbers
-from isocenter.services.service_classes.worklist.entry import EntryFault
 
 #: Tag, VR and the rest.  A VR ends where letters and digits do.
 _LINE: Final = re.compile(
@@ -60,6 +60,18 @@ _TRAILING_PADDING: Final = 0xFFFCFFFC
 _Elements = dict[int, Element]
 
 
+class DumpSyntaxError(IsocenterError, ValueError):
+    """A line of a dump that cannot be understood; the message names its place, and no value.
+
+    Attributes:
+        tag: the element that is wrong; 0: no single one.
+    """
+
+    def __init__(self, message: str, tag: int = 0) -> None:
+        super().__init__(message)
+        self.tag = tag
+
+
 def is_dump(content: bytes) -> bool:
     """Whether *content* begins like a dump: with a tag or a comment."""
     return content.lstrip()[:1] in (b"(", b"#")
@@ -74,7 +86,7 @@ def read_dump(content: bytes, place: str, limits: Limits = DEFAULT_LIMITS) -> At
         place: for messages: the file.
 
     Raises:
-        EntryFault: a line that cannot be understood; its number, and its tag.
+        DumpSyntaxError: a line that cannot be understood; its number, and its tag.
     """
     reader = _Reader(place, limits)
     for number, line in enumerate(BytesIO(content), 1):
@@ -85,7 +97,7 @@ def read_dump(content: bytes, place: str, limits: Limits = DEFAULT_LIMITS) -> At
         data_set = write_data_set(_sorted(reader.finish()), EXPLICIT_LITTLE)
         return AttributeList.read(data_set, EXPLICIT_VR_LITTLE_ENDIAN, limits)
     except DataSetError as error:
-        raise EntryFault(f"{place}: {error}") from error
+        raise DumpSyntaxError(f"{place}: {error}") from error
 
 
 class _Reader:
@@ -104,7 +116,7 @@ class _Reader:
         """One line."""
         found = _LINE.fullmatch(line)
         if found is None:
-            raise EntryFault(f"{self._place}, line {number}: no tag (gggg,eeee)")
+            raise DumpSyntaxError(f"{self._place}, line {number}: no tag (gggg,eeee)")
         group, element, letters, rest = found.groups()
         tag = int(group + element, 16)
         place = f"{self._place}, line {number}: {tag_text(tag)}"
@@ -121,7 +133,7 @@ class _Reader:
         """All of it."""
         if self._sequences:
             tag = self._sequences[-1][1]
-            raise EntryFault(
+            raise DumpSyntaxError(
                 f"{self._place}: {tag_text(tag)} is not ended: (fffe,e00d) ends an item, "
                 "(fffe,e0dd) a sequence",
                 tag,
@@ -130,43 +142,47 @@ class _Reader:
 
     def _begin_item(self, tag: int, place: str) -> None:
         if self._open is not None:
-            raise EntryFault(f"{place} begins an item outside of a sequence", tag)
+            raise DumpSyntaxError(f"{place} begins an item outside of a sequence", tag)
         self._open = {}
         self._sequences[-1][2].append(self._open)
 
     def _end_item(self, tag: int, place: str) -> None:
         if self._open is None or not self._sequences:
-            raise EntryFault(f"{place} ends an item, and none is open", tag)
+            raise DumpSyntaxError(f"{place} ends an item, and none is open", tag)
         self._open = None
 
     def _end_sequence(self, tag: int, place: str) -> None:
         if self._open is not None:
             what = "an item is open still" if self._sequences else "none is open"
-            raise EntryFault(f"{place} ends a sequence, and {what}", tag)
+            raise DumpSyntaxError(f"{place} ends a sequence, and {what}", tag)
         around, sequence, items = self._sequences.pop()
         around.setdefault(sequence, Element(sequence, "SQ", tuple(items)))
         self._open = around
 
     def _element(self, tag: int, letters: str, rest: bytes, place: str) -> None:
         if self._open is None:
-            raise EntryFault(f"{place} stands in a sequence, but in none of its items", tag)
+            raise DumpSyntaxError(f"{place} stands in a sequence, but in none of its items", tag)
         group = tag >> 16
         if group == _META_GROUP and not self._sequences:
             return
         if group < _FIRST_GROUP:
-            raise EntryFault(f"{place} is no attribute of a data set", tag)
+            raise DumpSyntaxError(f"{place} is no attribute of a data set", tag)
         if not letters and rest[:2].decode("latin-1") in _VRS and rest[2:3].isalnum():
-            raise EntryFault(f"{place}: is {rest[:2].decode()} the VR? Put a space behind it", tag)
+            raise DumpSyntaxError(
+                f"{place}: is {rest[:2].decode()} the VR? Put a space behind it", tag
+            )
         vr = letters or dictionary_vr(tag)
         if vr not in _VRS:
-            raise EntryFault(f"{place}: {vr} is no VR (PS3.5 6.2)", tag)
+            raise DumpSyntaxError(f"{place}: {vr} is no VR (PS3.5 6.2)", tag)
         if not letters and vr == "UN":
-            raise EntryFault(f"{place} is not in the data dictionary: say its VR", tag)
+            raise DumpSyntaxError(f"{place} is not in the data dictionary: say its VR", tag)
         if vr == "SQ":
             if rest and not rest.startswith((b"#", b"(", b"-")):
-                raise EntryFault(f"{place} is a sequence: its items go on lines of their own", tag)
+                raise DumpSyntaxError(
+                    f"{place} is a sequence: its items go on lines of their own", tag
+                )
             if len(self._sequences) >= self._limits.nesting:
-                raise EntryFault(f"{place} is nested deeper than {self._limits.nesting}", tag)
+                raise DumpSyntaxError(f"{place} is nested deeper than {self._limits.nesting}", tag)
             self._sequences.append((self._open, tag, []))
             self._open = None
             return
@@ -189,13 +205,13 @@ def _value(vr: str, rest: bytes, tag: int, place: str) -> bytes:
             words = [int(part, 16) for part in written.split(b"\\")]
             return b"".join(word.to_bytes(2, "little") for word in words)
     except (ValueError, OverflowError) as error:
-        raise EntryFault(f"{place}: the value is none of VR {vr}", tag) from error
+        raise DumpSyntaxError(f"{place}: the value is none of VR {vr}", tag) from error
     if vr in _OTHER_VRS:
-        raise EntryFault(f"{place}: values of VR {vr} are not read from dumps", tag)
+        raise DumpSyntaxError(f"{place}: values of VR {vr} are not read from dumps", tag)
     if vr == "UI" and written.startswith(b"="):
         uid = _uids_by_keyword().get(written[1:].decode("latin-1"))
         if uid is None:
-            raise EntryFault(f"{place}: no UID is called that; write the UID itself", tag)
+            raise DumpSyntaxError(f"{place}: no UID is called that; write the UID itself", tag)
         return uid.encode("ascii")
     return written
 
@@ -206,7 +222,7 @@ def _written(rest: bytes, tag: int, place: str) -> bytes:
         case b"[":
             end = rest.rfind(b"]")
             if end < 0:
-                raise EntryFault(
+                raise DumpSyntaxError(
                     f"{place}: the value has no ] at its end; dcmdump cuts long values "
                     "unless it gets +L",
                     tag,
@@ -215,7 +231,7 @@ def _written(rest: bytes, tag: int, place: str) -> bytes:
         case b"(":  # "(no value available)"
             return b""
         case b"<":
-            raise EntryFault(f"{place}: a value that begins with < needs [ and ]", tag)
+            raise DumpSyntaxError(f"{place}: a value that begins with < needs [ and ]", tag)
         case _:
             return rest.partition(b"#")[0].rstrip()
 
@@ -229,7 +245,7 @@ def _tags(rest: bytes, tag: int, place: str) -> bytes:
     packed = b""
     for value in values:
         if value is None:
-            raise EntryFault(f"{place}: the value is none of VR AT: (gggg,eeee)", tag)
+            raise DumpSyntaxError(f"{place}: the value is none of VR AT: (gggg,eeee)", tag)
         packed += int(value[1], 16).to_bytes(2, "little") + int(value[2], 16).to_bytes(2, "little")
     return packed
 

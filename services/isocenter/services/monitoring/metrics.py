@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.dimse.status import StatusClass, classify
+from isocenter.services.archive.deletion.records import InstancesDeleted
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -28,7 +29,6 @@ from isocenter.services.notices import (
     EventsWaiting,
     ForwardAttempted,
     ForwardQueueSeen,
-    InstancesDeleted,
     InstancesSent,
     InstanceStored,
     Notice,

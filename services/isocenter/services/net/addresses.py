@@ -6,6 +6,11 @@ import ipaddress
 from collections.abc import Iterable
 
 
+def is_host(text: str) -> bool:
+    """Whether it can be the name or the address of a machine; nobody is asked whether it is."""
+    return text != "" and text.isprintable() and not any(c.isspace() or c in "/@" for c in text)
+
+
 def is_network(text: str) -> bool:
     """Whether it is an address or a network: ``10.1.0.7``, ``10.1.0.0/16``, ``fd00::/8``."""
     try:

@@ -28,7 +28,6 @@ from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.consistency import conflicts, warnings
 from isocenter.services.settings.sections import (
     IN_MEMORY,
-    PREFIX,
     SETTINGS,
     AccessSettings,
     AuditSettings,
@@ -55,6 +54,7 @@ from isocenter.services.settings.sections import (
     default_data_dir,
 )
 from isocenter.services.settings.toml_lines import lines_of
+from isocenter.services.system.environment import PREFIX
 
 __all__ = [
     "load",
@@ -392,7 +392,7 @@ def _read_by(
 
 def _fault(setting: Setting, part: kinds.PartFault, source: str) -> SettingsError:
     """What is wrong with a setting, or with a part of it."""
-    if isinstance(part.cause, kinds.WrongValueError | kinds.ExplainedError):
+    if isinstance(part.cause, kinds.InvalidValueError):
         return SettingsError(setting.key, source, str(part.cause), part=part.where)
     shown = _HIDDEN if setting.is_secret else _shown(part.value)
     return SettingsError(setting.key, source, f"must be {part.allowed}", shown, part=part.where)

@@ -52,7 +52,7 @@ _KEYS: Final = frozenset(
 _BARE_KEY: Final = re.compile(r"[0-9A-Za-z_-]+")
 
 
-class RuleFault(kinds.ExplainedError):
+class RuleFault(kinds.InvalidValueError):
     """A rule that cannot be; the message says which, and why."""
 
 

@@ -9,11 +9,13 @@ from typing import Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import Limits
-from isocenter.services.archive.retention.rules import RetentionRule, RetentionRulesKind
+from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.archive.rules.evaluation import Rule
-from isocenter.services.association.peer import Peer, PeerKind
+from isocenter.services.association.peer import Peer
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.field import Spec, setting
+from isocenter.services.settings.peers import PeerKind
+from isocenter.services.settings.retention_rules import RetentionRulesKind
 from isocenter.services.settings.rules import RulesKind
 from isocenter.services.settings.sections.access import (
     AccessSettings,
@@ -40,8 +42,7 @@ from isocenter.services.settings.sections.workflow import (
     MppsSettings,
     WorklistSettings,
 )
-
-PREFIX: Final = "ISOCENTER__"
+from isocenter.services.system.environment import PREFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

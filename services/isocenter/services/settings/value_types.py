@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import is_uid
+from isocenter.services.net.addresses import is_host
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -27,12 +28,8 @@ _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 
 
-class WrongValueError(ValueError):
-    """A value that is not allowed, whose message says all: the value itself is not shown."""
-
-
-class ExplainedError(ValueError):
-    """A value that is not allowed, and why: where "must be …" would not help."""
+class InvalidValueError(ValueError):
+    """A value that is not allowed, whose message says all: neither it nor "must be …" is shown."""
 
 
 class PartFault(NamedTuple):
@@ -146,15 +143,11 @@ class Text:
         return quote(str(value))
 
 
-def _is_host(text: str) -> bool:
-    return text != "" and text.isprintable() and not any(c.isspace() or c in "/@" for c in text)
-
-
 AE_TITLE: Final = Text("an AE title: 1 to 16 characters, without backslash", is_ae_title)
 AE_TITLE_PATTERN: Final = Text(
     "an AE title, with * for any characters and ? for one, up to 16 characters", is_ae_title
 )
-HOST: Final = Text("a host name or an address", _is_host)
+HOST: Final = Text("a host name or an address", is_host)
 UID: Final = Text("a UID", is_uid)
 SECRET: Final = Text("text", lambda _: True)
 

@@ -11,7 +11,8 @@ import pytest
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
 from isocenter.services.archive.deletion.service import Happened, What
-from isocenter.services.security.audit.deletion_messages import objects_deleted, recorder_of
+from isocenter.services.composition.audit import deletion_recorder
+from isocenter.services.security.audit.deletion_messages import objects_deleted
 from isocenter.services.security.audit.message_builder import Here
 from isocenter.services.security.audit.messages import AuditSource, to_xml
 from isocenter.services.settings.loading import load_settings
@@ -78,7 +79,7 @@ async def test_a_trail_that_cannot_be_written(tmp_path: Path, on_failure: str) -
         environ={},
         overrides={"storage.data_dir": str(tmp_path), "audit.on_failure": on_failure},
     )
-    record = recorder_of(settings, "isocenter delete")
+    record = deletion_recorder(settings, "isocenter delete")
     if on_failure == "continue":
         await record([happened(What.DELETED)])
         return

@@ -20,7 +20,11 @@ from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
+from isocenter.services.archive.deletion.records import (
+    DeletedStudy,
+    DeletionCause,
+    InstancesDeleted,
+)
 from isocenter.services.archive.index.query import Level
 from isocenter.services.association.access import AccessPolicy
 from isocenter.services.association.operation import Operation
@@ -39,7 +43,6 @@ from isocenter.services.notices import (
     ConfigurationReloaded,
     ConnectionRefused,
     Ending,
-    InstancesDeleted,
     Notices,
     Refusal,
 )

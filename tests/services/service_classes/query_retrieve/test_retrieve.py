@@ -21,12 +21,13 @@ from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.query import Level
-from isocenter.services.archive.ports import ObjectReader, StoredInstance
+from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, ServerLimits
 from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.client import (
     BASIC_SYNTAXES,

@@ -31,8 +31,8 @@ from isocenter.services.service_classes.worklist.order_fields import (
     FIELDS,
     STEP_STATUS,
 )
+from services.dicom.test_text_dump import ENTRY
 from services.service_classes.worklist.samples import entry, order
-from services.service_classes.worklist.test_dump import ENTRY
 
 SYNTAXES = (
     EXPLICIT_VR_LITTLE_ENDIAN,

@@ -19,8 +19,8 @@ from isocenter.services.service_classes.worklist.query_keys import Keys
 from isocenter.services.service_classes.worklist.watched_folder import WatchedFolder, watch
 from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
 from isocenter.storage.database.worklist import SqliteWorklist
+from services.dicom.test_text_dump import ENTRY
 from services.service_classes.worklist.samples import entry, order
-from services.service_classes.worklist.test_dump import ENTRY
 
 SCHEDULED = "SCHEDULED"
 

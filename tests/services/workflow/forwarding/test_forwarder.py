@@ -20,17 +20,13 @@ from isocenter.engine.dimse.message_codec import CStoreRequest, response_to
 from isocenter.engine.driving import parts_of
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.ports import (
-    InstanceRecord,
-    ObjectReader,
-    Route,
-    StoredInstance,
-)
+from isocenter.services.archive.ports import InstanceRecord, Route, StoredInstance
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import objects
+from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import ConnectError, StorageError
 from isocenter.services.notices import (
     ForwardAttempted,

@@ -25,7 +25,8 @@ from typing import Protocol
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import DeletionCause
-from isocenter.services.archive.ports import InstanceRecord, ObjectReader, StoredInstance
+from isocenter.services.archive.ports import InstanceRecord, StoredInstance
+from isocenter.services.dicom.object_reader import ObjectReader
 
 
 class TrashState(Enum):

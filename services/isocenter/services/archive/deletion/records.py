@@ -12,6 +12,7 @@ from enum import Enum
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.notices import WingNotice
 
 
 class DeletionCause(Enum):
@@ -62,3 +63,16 @@ class Deletion:
     instances: Sequence[StoredInstance] = ()
     studies: Sequence[DeletedStudy] = ()
     kept: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstancesDeleted(WingNotice):
+    """Objects of a study have left the archive.
+
+    Attributes:
+        person: who has deleted them; empty: a rule.
+    """
+
+    study: DeletedStudy
+    cause: DeletionCause
+    person: str = ""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import is_uid
 from isocenter.services.dicom.wildcards import wildcard_match
@@ -26,7 +27,6 @@ from isocenter.services.security.access.permissions import (
     union,
     without,
 )
-from isocenter.services.settings.value_types import AE_TITLE_PATTERN
 
 _FORMAT: Final = 1
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")
@@ -103,7 +103,7 @@ class ApplicationEntity:
     description: str = ""
 
     def __post_init__(self) -> None:
-        _check(AE_TITLE_PATTERN.is_allowed(self.ae_title), "AE title", self.ae_title)
+        _check(is_ae_title(self.ae_title), "AE title", self.ae_title)
         for address in self.addresses:
             _check(is_network(address), "address or network (10.1.0.0/16)", address)
         for uid in self.sop_classes:

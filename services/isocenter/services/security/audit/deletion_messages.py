@@ -8,45 +8,16 @@ Accessed" (A.5.3.6) with the action D or C.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
-import trio
-
-from isocenter.engine.errors import IsocenterError
-from isocenter.services.archive.deletion.service import Happened, Recorder, What
-from isocenter.services.composition.audit import here_of, record_now
-from isocenter.services.notices import InstancesDeleted
+from isocenter.services.archive.deletion.records import InstancesDeleted
+from isocenter.services.archive.deletion.service import Happened, What
 from isocenter.services.security.audit.codes import EventId
 from isocenter.services.security.audit.message_builder import Here, instances_deleted
 from isocenter.services.security.audit.messages import Action, AuditMessage
-from isocenter.services.settings.loading import OnAuditFailure, Settings
 
 log = logging.getLogger("isocenter.audit")
-
-
-def recorder_of(settings: Settings, process_name: str) -> Recorder:
-    """Records in the trail of the archive, before anything goes on.
-
-    Should that fail, and the settings want the server to stop for it, what happened is told of
-    again later; otherwise it stands in the log alone.
-    """
-    here = here_of(settings, process_name)
-
-    async def record(happened: Sequence[Happened]) -> None:
-        messages = [objects_deleted(here, one) for one in happened]
-        try:
-            await trio.to_thread.run_sync(record_now, settings, here, messages)
-        except (OSError, IsocenterError) as error:
-            if settings.audit.on_failure is OnAuditFailure.STOP:
-                raise IsocenterError(
-                    f"the audit trail cannot be written: {error}; what was deleted, restored or "
-                    "purged is brought to its end when it can"
-                ) from error
-            log.error("the audit trail cannot be written: %s", error)
-
-    return record
 
 
 def objects_deleted(here: Here, happened: Happened) -> AuditMessage:

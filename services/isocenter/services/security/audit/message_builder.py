@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.deletion.records import InstancesDeleted
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -28,7 +29,6 @@ from isocenter.services.notices import (
     Caller,
     ConfigurationReloaded,
     ConnectionRefused,
-    InstancesDeleted,
     InstancesSent,
     QueryAnswered,
     RetrieveFailed,

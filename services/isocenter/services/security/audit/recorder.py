@@ -24,6 +24,7 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.deletion.records import InstancesDeleted
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.notices import (
     AccessDenied,
@@ -33,7 +34,6 @@ from isocenter.services.notices import (
     AssociationRevoked,
     ConfigurationReloaded,
     ConnectionRefused,
-    InstancesDeleted,
     InstancesSent,
     InstanceStored,
     Notice,

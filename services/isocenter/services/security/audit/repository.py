@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.settings import value_types as kinds
+from isocenter.services.net.addresses import is_host
 
 
 class Protocol(Enum):
@@ -22,6 +22,7 @@ class Protocol(Enum):
     UDP = "udp"
 
 
+_PORT_MAX: Final = 65_535
 _DEFAULT_PORTS: Final = {Protocol.TLS: 6514, Protocol.TCP: 601, Protocol.UDP: 514}
 _ADDRESS: Final = re.compile(
     r"(tls|tcp|udp)://(?:\[([^\[\]]+)\]|([^:\[\]/@]+))(?::([0-9]{1,5}))?/?"
@@ -47,8 +48,10 @@ class Collector:
         if match is None:
             raise ValueError("a collector is tls://host:port, tcp://host:port or udp://host:port")
         protocol = Protocol(match[1])
-        host = kinds.HOST.from_text(match[2] or match[3])
-        port = kinds.PEER_PORT.from_text(match[4]) if match[4] else _DEFAULT_PORTS[protocol]
+        host = match[2] or match[3]
+        port = int(match[4]) if match[4] else _DEFAULT_PORTS[protocol]
+        if not is_host(host) or not 1 <= port <= _PORT_MAX:
+            raise ValueError("a collector has a host, and a port from 1 to 65535 if any")
         return cls(protocol, host, port)
 
     def __str__(self) -> str:
@@ -61,21 +64,3 @@ class Collector:
         digest = hashlib.sha256(str(self).encode()).hexdigest()[:8]
         readable = re.sub(r"[^A-Za-z0-9.-]", "_", self.host)[:60]
         return f"{self.protocol.value}-{readable}-{self.port}-{digest}"
-
-
-@dataclass(frozen=True, slots=True)
-class CollectorKind:
-    """What a setting that holds a collector may be."""
-
-    allowed: str = "tls://host:port, tcp://host:port or udp://host:port"
-
-    def from_toml(self, value: object) -> Collector:
-        if not isinstance(value, str):
-            raise TypeError
-        return Collector.parse(value)
-
-    def from_text(self, text: str) -> Collector:
-        return Collector.parse(text)
-
-    def to_toml(self, value: object) -> str:
-        return kinds.quote(str(value))

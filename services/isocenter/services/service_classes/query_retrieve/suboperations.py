@@ -24,10 +24,10 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.query import Query, SingleValue, ValueList
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
-from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.notices import InstancesSent, RetrieveFailed, TransferBegun
@@ -253,7 +253,7 @@ async def send_instance(
         AssociationError: *association* has ended.
     """
     complaints = association.complaints
-    item = DicomObject.from_stored(instance, archive.open)
+    item = stored_object(instance, archive.open)
     try:
         response = await send_object(
             association, item, move_originator=move_originator, examine=examine

@@ -21,7 +21,7 @@ import pydicom
 
 from isocenter.engine.dataset import DataSetError, NotDicomError, read_file_head
 from isocenter.services.dicom.attribute_list import AttributeList, text_of
-from isocenter.services.dicom.text_dump import is_dump, read_dump
+from isocenter.services.dicom.text_dump import DumpSyntaxError, is_dump, read_dump
 from isocenter.services.service_classes.worklist.entry import (
     Entry,
     EntryFault,
@@ -81,7 +81,11 @@ def entries_in(content: bytes, place_prefix: str) -> list[tuple[Entry, EntryStat
 
 def _read(content: bytes, text: bytes, place: str) -> Iterator[tuple[str, _Read]]:
     if is_dump(text):
-        yield place, _entry(read_dump(text, place), place)
+        try:
+            attributes = read_dump(text, place)
+        except DumpSyntaxError as error:
+            raise EntryFault(str(error), error.tag) from error
+        yield place, _entry(attributes, place)
     elif text.lstrip()[:1] in (b"{", b"["):
         for of_one, value in _json_objects(text, place):
             yield of_one, _entry_of_json(value, of_one)

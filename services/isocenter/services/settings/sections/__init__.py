@@ -45,7 +45,7 @@ from isocenter.services.settings.sections.workflow import (
     MppsSettings,
     WorklistSettings,
 )
-from isocenter.services.settings.settings import PREFIX, SETTINGS, Setting, Settings
+from isocenter.services.settings.settings import SETTINGS, Setting, Settings
 
 __all__ = [
     "AccessSettings",
@@ -66,7 +66,6 @@ __all__ = [
     "MonitoringSettings",
     "MppsSettings",
     "OnAuditFailure",
-    "PREFIX",
     "PlainSettings",
     "QuerySettings",
     "SETTINGS",

@@ -6,8 +6,9 @@ from enum import Enum
 from pathlib import Path
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.security.audit.repository import Collector, CollectorKind
+from isocenter.services.security.audit.repository import Collector
 from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.audit_repositories import CollectorKind
 from isocenter.services.settings.field import MIB, setting
 
 

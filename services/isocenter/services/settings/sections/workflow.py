@@ -14,8 +14,9 @@ from isocenter.services.integration.hl7.character_sets import codec_of
 from isocenter.services.net.addresses import is_network
 from isocenter.services.service_classes.worklist.entry_state import EntryState
 from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.event_consumers import ConsumersKind, QuietKind
 from isocenter.services.settings.field import seconds, setting
-from isocenter.services.workflow.events.consumer import Consumer, ConsumersKind, QuietKind
+from isocenter.services.workflow.events.consumer import Consumer
 from isocenter.services.workflow.events.study_completion import CompletionRules, Condition
 
 

@@ -23,7 +23,7 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.net.tls.errors import describe_tls_error
-from isocenter.services.settings.sections import PREFIX
+from isocenter.services.system.environment import environment_of_programs
 from isocenter.services.system.private_files import SecretFileError, read_secret
 from isocenter.services.workflow.events.consumer import (
     Availability,
@@ -230,13 +230,7 @@ def _fault_of(error: BaseException) -> str:
 
 
 def _environment(kind: str) -> dict[str, str]:
-    """That of the server, without its settings, which may hold secrets, and what is systemd's."""
-    kept = {
-        name: text
-        for name, text in os.environ.items()
-        if not name.startswith((PREFIX, "LISTEN_", "NOTIFY_", "WATCHDOG_"))
-    }
-    return kept | {KIND_VARIABLE: kind}
+    return environment_of_programs() | {KIND_VARIABLE: kind}
 
 
 async def _run(argv: tuple[str, ...], event: StoredEvent, _attempt: int) -> None:

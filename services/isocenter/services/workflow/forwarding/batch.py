@@ -17,10 +17,10 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import ForwardPriority, StoredInstance
+from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.association import AssociationTask
 from isocenter.services.association.destination_slots import Place, Places
 from isocenter.services.association.peer import Peer
-from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import StorageError
 from isocenter.services.notices import (
@@ -267,7 +267,7 @@ class Visit:
         Raises:
             AssociationError: the association ended first.
         """
-        item = DicomObject.from_stored(stored, self._parts.archive.open)
+        item = stored_object(stored, self._parts.archive.open)
         try:
             response = await send_object(task, item, priority=_DIMSE_PRIORITY[claimed.priority])
         except KeyError:

@@ -16,10 +16,10 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.deletion.records import DeletionCause
+from isocenter.services.archive.deletion.records import DeletionCause, InstancesDeleted
 from isocenter.services.association.peer import Peer
 from isocenter.services.errors import StorageError
-from isocenter.services.notices import ForwardQueueSeen, InstancesDeleted
+from isocenter.services.notices import ForwardQueueSeen
 from isocenter.services.workflow.forwarding.batch import SendingParts, Visit
 from isocenter.services.workflow.forwarding.commitment import CommitmentAsker
 from isocenter.services.workflow.forwarding.ports import ForwardQueue

@@ -57,13 +57,13 @@ class FileReader:
         return cls(descriptor, size, limiter, pool)
 
     async def read(self, offset: int, length: int) -> bytes:
-        """See `isocenter.services.archive.ports.ObjectReader.read`."""
+        """See `isocenter.services.dicom.object_reader.ObjectReader.read`."""
         piece = bytearray(self._length(offset, length))
         count = await self._fill(memoryview(piece), offset)
         return bytes(piece) if count == len(piece) else bytes(piece[:count])
 
     async def view(self, offset: int, length: int) -> Buffer:
-        """See `isocenter.services.archive.ports.ObjectReader.view`; at most `BUFFER_BYTES` at once.
+        """See `ObjectReader.view`; at most `BUFFER_BYTES` at once.
 
         Fresh memory costs more than reading what is cached: the buffer is used again.
         """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from isocenter.engine.limits import Limits
-from isocenter.services.dicom.text_dump import is_dump, read_dump
-from isocenter.services.service_classes.worklist.entry import EntryFault, entry_of
+from isocenter.services.dicom.text_dump import DumpSyntaxError, is_dump, read_dump
+from isocenter.services.service_classes.worklist.entry import entry_of
 
 ENTRY = b"""\
 # Dicom-Data-Set
@@ -120,7 +120,7 @@ def test_what_is_not_of_the_data_set_is_left_out() -> None:
     ],
 )
 def test_a_fault_names_line_and_key_and_no_value(text: bytes, said: str) -> None:
-    with pytest.raises(EntryFault) as caught:
+    with pytest.raises(DumpSyntaxError) as caught:
         read_dump(text, "a.dump")
     assert str(caught.value).startswith("a.dump")
     assert said in str(caught.value)
@@ -128,8 +128,8 @@ def test_a_fault_names_line_and_key_and_no_value(text: bytes, said: str) -> None
 
 def test_nesting_and_size_are_bounded() -> None:
     deep = b"(0040,0100) SQ\n(fffe,e000) -\n" * 100
-    with pytest.raises(EntryFault, match="deeper than 64"):
+    with pytest.raises(DumpSyntaxError, match="deeper than 64"):
         read_dump(deep, "a.dump")
     many = b"".join(b"(0009,10%02x) LO %b\n" % (number, b"x" * 200) for number in range(100))
-    with pytest.raises(EntryFault, match="longer than 4096"):
+    with pytest.raises(DumpSyntaxError, match="longer than 4096"):
         read_dump(many, "a.dump", Limits(identifier=4096))
