@@ -23,6 +23,7 @@ _MAX_MESSAGE: Final = 300
 
 
 def main(arguments: list[str]) -> None:
+    """Answer requests until standard input ends."""
     shared, memory = arguments
     _limit_memory(int(memory))
     # Libraries that print must not speak for us.
