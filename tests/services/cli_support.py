@@ -16,7 +16,7 @@ from isocenter.engine.dataset import write_file_meta
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import Server, serve
 from isocenter.services.association.service_registry import Registry
@@ -54,7 +54,7 @@ def running(
 
     async def main() -> None:
         bind = Bind(host="127.0.0.1", port=0, tls=None if tls is None else lambda: tls)
-        access = AccessPolicy(ae_titles=frozenset({AE_TITLE}))
+        access = AeTitleRules(ae_titles=frozenset({AE_TITLE}))
         async with registry() as services, trio.open_nursery() as nursery:
             server = await nursery.start(
                 partial(
@@ -62,7 +62,7 @@ def running(
                     services,
                     [bind],
                     access=access,
-                    grace=0.2,
+                    grace_seconds=0.2,
                     operations_window=operations_window,
                 )
             )

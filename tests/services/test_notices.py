@@ -20,7 +20,7 @@ from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.query import Level
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Bind, Server
@@ -162,7 +162,7 @@ async def test_an_association_from_its_beginning_to_its_end() -> None:
 
 async def test_a_rejection_says_what_the_log_says() -> None:
     heard = Heard()
-    access = AccessPolicy(allow=("OTHER",))
+    access = AeTitleRules(allow=("OTHER",))
     async with serving(notices=heard.notices, access=access) as server:
         with pytest.raises(AssociationRejectedError):
             async with calling(server, VERIFY):

@@ -12,12 +12,11 @@ from typing import Any, Final
 import trio
 
 from isocenter.engine.limits import DEFAULT_LIMITS
-from isocenter.engine.negotiation import Acceptor
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import DuplicatePolicy
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.peer import Peer
-from isocenter.services.association.server import Server, ServerLimits
+from isocenter.services.association.server import Server, ServerLimits, ServerOptions
 from isocenter.services.association.server.admission import Connection
 from isocenter.services.composition import deadlines_of, registry_of
 from isocenter.services.concurrency import Broadcast
@@ -43,7 +42,7 @@ class SimulatedServer(Server):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._carrier.open = self._open  # type: ignore[method-assign]
+        self._connections.open_transport = self._open  # type: ignore[method-assign]
 
     async def _accept(self, listener: Any, bind: Bind, serving: trio.Nursery) -> None:
         assert isinstance(listener, Door)
@@ -53,12 +52,14 @@ class SimulatedServer(Server):
             self._admission.make_room()
             connection = Connection(end.peer_address.partition(":")[0], end.peer_address)
             self._admission.add(connection)
-            serving.start_soon(self._carrier.carry, end, bind, connection)
+            serving.start_soon(self._connections.handle, end, bind, connection)
             await trio.lowlevel.checkpoint()
 
     async def _open(self, sock: Any, bind: Bind, connection: Connection) -> Transport | None:
         assert isinstance(sock, End)
-        connection.scope.deadline = trio.current_time() + self._deadlines.association_request
+        connection.scope.deadline = (
+            trio.current_time() + self._options.deadlines.association_request
+        )
         return sock if await sock.first_byte() else None
 
 
@@ -164,17 +165,14 @@ class Node:
         registry = registry_of(self._settings, archive, None)
         self.server = SimulatedServer(
             registry,
-            access=AccessPolicy(ae_titles=frozenset({self.ae_title})),
-            acceptor=Acceptor(
-                offer=registry.offer,
-                max_pdu_length=chosen.max_pdu_length,
-                max_operations_performed=chosen.operations_window,
-                max_operations_invoked=chosen.operations_window,
+            ServerOptions(
+                access=AeTitleRules(ae_titles=frozenset({self.ae_title})),
+                operations_window=chosen.operations_window,
+                deadlines=deadlines_of(self._settings),
+                limits=replace(DEFAULT_LIMITS, max_pdu_length=chosen.max_pdu_length),
+                server_limits=ServerLimits(associations=chosen.associations),
+                grace_seconds=_GRACE_SECONDS,
             ),
-            deadlines=deadlines_of(self._settings),
-            limits=replace(DEFAULT_LIMITS, max_pdu_length=chosen.max_pdu_length),
-            server_limits=ServerLimits(associations=chosen.associations),
-            grace=_GRACE_SECONDS,
         )
         self._starts.send()
         door: Any = Door(self._network, (self.peer.host, PORT))

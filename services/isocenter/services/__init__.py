@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from isocenter.services.archive.archive import Archive
     from isocenter.services.archive.index.attributes import Level
     from isocenter.services.archive.stored_objects import stored_object
-    from isocenter.services.association.access import AccessPolicy
+    from isocenter.services.association.access import AeTitleRules
     from isocenter.services.association.operation import Operation
     from isocenter.services.association.peer import Peer
-    from isocenter.services.association.server import Server, ServerLimits, serve
+    from isocenter.services.association.server import Server, ServerLimits, ServerOptions, serve
     from isocenter.services.association.service_registry import (
         COMMON_STATUSES,
         Registry,
@@ -112,8 +112,9 @@ _MODULES = {
     "serve": "association.server",
     "Server": "association.server",
     "ServerLimits": "association.server",
+    "ServerOptions": "association.server",
     "Bind": "net.listeners",
-    "AccessPolicy": "association.access",
+    "AeTitleRules": "association.access",
     "Registry": "association.service_registry",
     "Service": "association.service_registry",
     "Statuses": "association.service_registry",
@@ -183,8 +184,9 @@ __all__ = [
     "serve",
     "Server",
     "ServerLimits",
+    "ServerOptions",
     "Bind",
-    "AccessPolicy",
+    "AeTitleRules",
     "Registry",
     "Service",
     "Statuses",

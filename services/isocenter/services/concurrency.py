@@ -15,16 +15,20 @@ class Broadcast:
     __slots__ = ("_event",)
 
     def __init__(self) -> None:
-        self._event = trio.Event()
+        #: Made by the first who waits: most sends wake nobody.
+        self._event: trio.Event | None = None
 
     async def wait(self) -> None:
         """Until the next `send`."""
+        if self._event is None:
+            self._event = trio.Event()
         await self._event.wait()
 
     def send(self) -> None:
         """Wake all who wait; who comes later waits for the next."""
-        event, self._event = self._event, trio.Event()
-        event.set()
+        event, self._event = self._event, None
+        if event is not None:
+            event.set()
 
 
 def alone(error: BaseException) -> BaseException:

@@ -30,7 +30,7 @@ from isocenter.engine.items import AsynchronousOperationsWindow
 from isocenter.engine.pdu import Abort, AssociateAccept, AssociateReject, ReleaseResponse
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.archive.index.query import Level
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import Bind, ServerLimits
 from isocenter.services.dicom import uid_registry as sop_classes
@@ -187,7 +187,7 @@ async def test_a_peer_that_takes_no_bytes_is_dropped(clock: trio.testing.MockClo
 async def test_a_rejected_peer_that_does_not_close_is_closed(
     clock: trio.testing.MockClock,
 ) -> None:
-    access = AccessPolicy(ae_titles=frozenset({"ISOCENTER"}))
+    access = AeTitleRules(ae_titles=frozenset({"ISOCENTER"}))
     async with serving(access=access) as server, patient_peer(port_of(server)) as peer:
         assert isinstance(await peer.ask(associate_request(called="X")), AssociateReject)
         started = trio.current_time()
@@ -288,7 +288,7 @@ async def test_the_certificate_owns_the_ae_title(certificates: tuple[TlsFiles, T
     ids=["called", "calling", "both right"],
 )
 async def test_ae_titles(request_: pdu.AssociateRequest, expected: AssociateReject | None) -> None:
-    access = AccessPolicy(ae_titles=frozenset({"ISOCENTER"}), allow=("RA?",))
+    access = AeTitleRules(ae_titles=frozenset({"ISOCENTER"}), allow=("RA?",))
     async with serving(access=access) as server, raw_peer(port_of(server)) as peer:
         answer = await peer.ask(request_)
         assert (answer == expected) if expected else isinstance(answer, AssociateAccept)
@@ -325,7 +325,7 @@ async def test_ae_titles_of_other_peoples_programs(
     """Cut at the first NUL; what is none then is told to the peer, and to the log."""
     caplog.set_level("INFO")
     heard: list[Notice] = []
-    access = AccessPolicy(uniform_rejection=uniform)
+    access = AeTitleRules(uniform_rejection=uniform)
     async with (
         serving(access=access, notices=Notices(heard.append)) as server,
         raw_peer(port_of(server)) as peer,
@@ -670,7 +670,7 @@ async def test_a_stop_ends_at_the_grace_deadline(clock: trio.testing.MockClock) 
     async def perform(operation: Operation) -> None:
         await trio.sleep_forever()
 
-    async with serving(Scripted([CT], perform), grace=7) as server:
+    async with serving(Scripted([CT], perform), grace_seconds=7) as server:
         async with patient_peer(port_of(server)) as busy:
             await busy.associate(CT)
             await busy.send(message_bytes(1, STORE, bytes(10)))

@@ -166,7 +166,7 @@ def test_a_damaged_file_is_named_as_such(
 
 async def test_an_association_is_one_file_with_both_directions(tmp_path: Path) -> None:
     folder = tmp_path / "captures"
-    async with serving(record=CaptureFolder(folder).record) as server:
+    async with serving(wrap_transport=CaptureFolder(folder).record) as server:
         await one_echo(port_of(server))
         await one_echo(port_of(server))
     files = sorted(folder.iterdir())
@@ -181,7 +181,7 @@ async def test_an_association_is_one_file_with_both_directions(tmp_path: Path) -
 
 
 async def test_an_answer_stands_behind_what_it_answers(tmp_path: Path) -> None:
-    async with serving(record=CaptureFolder(tmp_path / "c").record) as server:
+    async with serving(wrap_transport=CaptureFolder(tmp_path / "c").record) as server:
         await one_echo(port_of(server))
     sides = [
         item.by_client for item in read(only_file(tmp_path / "c")) if isinstance(item, Carried)
@@ -195,7 +195,7 @@ async def test_an_answer_stands_behind_what_it_answers(tmp_path: Path) -> None:
 @posix_only
 async def test_only_the_owner_may_read_it_and_no_peer_names_it(tmp_path: Path) -> None:
     folder = tmp_path / "above" / "captures"
-    async with serving(record=CaptureFolder(folder).record) as server:
+    async with serving(wrap_transport=CaptureFolder(folder).record) as server:
         await one_echo(port_of(server))
     path = only_file(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -261,7 +261,7 @@ async def test_behind_tls_the_capture_is_in_the_clear(tmp_path: Path) -> None:
     context = server_context(server)
     bind = Bind(host="127.0.0.1", port=0, tls=lambda: context)
     folder = tmp_path / "captures"
-    async with serving(binds=[bind], record=CaptureFolder(folder).record) as running:
+    async with serving(binds=[bind], wrap_transport=CaptureFolder(folder).record) as running:
         port = port_of(running, tls=True)
         async with raw_peer(port, tls=client_context(client)) as peer:
             await peer.associate()
@@ -276,7 +276,7 @@ async def test_what_our_server_aborted_for_is_what_dissect_says(
 ) -> None:
     folder = tmp_path / "captures"
     async with (
-        serving(record=CaptureFolder(folder).record) as server,
+        serving(wrap_transport=CaptureFolder(folder).record) as server,
         raw_peer(port_of(server)) as peer,
     ):
         await peer.associate()
@@ -303,7 +303,7 @@ async def test_a_full_disk_ends_the_capture_and_nothing_else(
         full = Path("/dev/full").open("wb")  # noqa: SIM115 (the recorder's own)
         return capture.RecordingTransport(transport, Recorder(full, path, role, "peer"))
 
-    async with serving(record=record) as server:
+    async with serving(wrap_transport=record) as server:
         await one_echo(port_of(server))
     complaints = [line for line in caplog.messages if "the capture" in line]
     assert complaints == [f"the capture {path} ends here: No space left on device"]
@@ -314,7 +314,7 @@ async def test_no_capture_begins_on_a_disk_that_is_nearly_full(
 ) -> None:
     usage = type("Usage", (), {"free": (1 << 30) - 1})
     monkeypatch.setattr(capture.shutil, "disk_usage", lambda path: usage)
-    async with serving(record=CaptureFolder(tmp_path / "c").record) as server:
+    async with serving(wrap_transport=CaptureFolder(tmp_path / "c").record) as server:
         await one_echo(port_of(server))
     assert list((tmp_path / "c").iterdir()) == []
     assert "less than 1 GiB is free" in caplog.text
@@ -364,7 +364,7 @@ async def test_what_is_recorded_is_what_was_sent_and_received(tmp_path: Path) ->
 async def test_a_capture_is_closed_with_its_connection(tmp_path: Path) -> None:
     """Whatever ends the association: a file that stays open is a leak."""
     folder = tmp_path / "c"
-    async with serving(record=CaptureFolder(folder).record) as server:
+    async with serving(wrap_transport=CaptureFolder(folder).record) as server:
         async with raw_peer(port_of(server)) as peer:
             await peer.associate()
         with suppress(AssertionError):

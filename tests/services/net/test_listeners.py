@@ -12,11 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.engine.deadlines import DEFAULT_DEADLINES
-from isocenter.engine.limits import DEFAULT_LIMITS
-from isocenter.engine.negotiation import Acceptor
-from isocenter.services.association.access import AccessPolicy
-from isocenter.services.association.server import Server, ServerLimits
+from isocenter.services.association.server import Server, ServerOptions
 from isocenter.services.association.service_registry import Registry
 from isocenter.services.integration.hl7.listener import OrderListener
 from isocenter.services.net.http.server import serve_http
@@ -53,15 +49,7 @@ class OfTrio:
 
 
 def dicom(listener: socket.socket) -> Awaitable[None]:
-    server = Server(
-        Registry([]),
-        access=AccessPolicy(),
-        acceptor=Acceptor(offer=lambda _: None, max_pdu_length=16_384),
-        deadlines=DEFAULT_DEADLINES,
-        limits=DEFAULT_LIMITS,
-        server_limits=ServerLimits(),
-        grace=1.0,
-    )
+    server = Server(Registry([]), ServerOptions(grace_seconds=1.0))
     return server.run([(listener, BIND)], lambda: None)
 
 

@@ -41,7 +41,7 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services.archive.index.query import Level
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Bind, Server, ServerLimits
@@ -220,12 +220,12 @@ async def test_a_body_that_ends_releases_the_association() -> None:
     ("options", "reject", "said"),
     [
         (
-            {"access": AccessPolicy(ae_titles=frozenset({"OTHER"}))},
+            {"access": AeTitleRules(ae_titles=frozenset({"OTHER"}))},
             AssociateReject(1, 1, 7),
             "called AE title not recognized",
         ),
         (
-            {"access": AccessPolicy(allow=("OTHER",))},
+            {"access": AeTitleRules(allow=("OTHER",))},
             AssociateReject(1, 1, 3),
             "calling AE title not recognized",
         ),

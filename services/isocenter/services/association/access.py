@@ -1,21 +1,22 @@
-"""Who may associate by the settings alone: AE titles, and the certificate that owns them
-(PS3.8 Table 9-21).
+"""Access control of a server: its interface, and rules by AE title and certificate.
 
-Identity is what the certificate says, not what the AE title claims.  A policy
-(`isocenter.services.security.access`) goes further.
+`AeTitleRules` admits by the settings alone (PS3.8 Table 9-21): identity is what the
+certificate says, not what the AE title claims.  A policy
+(`isocenter.services.security.access`) implements the same interface and goes further.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from isocenter.engine.ae import is_ae_title
+from isocenter.engine.dimse.message_codec import Request
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     CALLING_AE_TITLE_NOT_RECOGNIZED,
 )
-from isocenter.engine.pdu import AssociateReject, AssociateRequest
+from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.services.dicom.wildcards import wildcard_match
 from isocenter.services.net.peer_identity import PeerIdentity, owns_ae_title
 
@@ -24,9 +25,23 @@ TEMPORARY_CONGESTION: Final = AssociateReject(2, 3, 1)
 LOCAL_LIMIT_EXCEEDED: Final = AssociateReject(2, 3, 2)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionOrigin:
+    """Where a connection comes from, before its peer has said its name.
+
+    Attributes:
+        host: the address, without port.
+        identity: whose certificate was verified; None: there was none.
+    """
+
+    host: str
+    is_tls: bool = False
+    identity: PeerIdentity | None = None
+
+
 @dataclass(frozen=True, slots=True)
-class Turned:
-    """Somebody is turned away.
+class Rejected:
+    """Somebody may not associate.
 
     Attributes:
         reject: what the peer hears.
@@ -44,9 +59,62 @@ class Turned:
         return f"{self.why}; admit it with {self.cure}" if self.cure else self.why
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedContext:
+    """A presentation context that was refused.
+
+    Attributes:
+        operation: what it would have been for.
+        why: for log and audit, with the cure.
+    """
+
+    operation: str
+    abstract_syntax: str
+    why: str
+
+
+class Grant(Protocol):
+    """What one association may have performed."""
+
+    def refusal(self, abstract_syntax: str, request: Request) -> str:
+        """Why the peer may not have *request* performed; empty: it may."""
+        ...
+
+    def restrict_contexts(
+        self, request: AssociateRequest, accept: AssociateAccept
+    ) -> tuple[AssociateAccept, tuple[RefusedContext, ...]]:
+        """Of *accept*, what the peer may use; the other contexts get result 1 (user-rejection)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccessPolicy:
-    """The rules of one listener.
+class Admitted:
+    """Somebody may associate.
+
+    Attributes:
+        grant: what it may have performed; None: everything.
+        user: who the user identity item proved it to be; empty: nobody.
+        response: for the user identity sub-item of A-ASSOCIATE-AC (59H); None: none is sent.
+    """
+
+    grant: Grant | None = None
+    user: str = ""
+    response: bytes | None = None
+
+
+class AccessControl(Protocol):
+    """Admits callers, and says what they may do."""
+
+    async def admit(
+        self, request: AssociateRequest, origin: ConnectionOrigin
+    ) -> Admitted | Rejected:
+        """Whether, and for what, *request* may have its association."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AeTitleRules:
+    """Rules by AE title and certificate: who is admitted by them may do everything.
 
     Attributes:
         ae_titles: what we may be called; empty: anything.
@@ -62,7 +130,20 @@ class AccessPolicy:
     certificate_owns_ae_title: bool = True
     uniform_rejection: bool = False
 
-    def judge_titles(self, request: AssociateRequest) -> Turned | None:
+    async def admit(
+        self, request: AssociateRequest, origin: ConnectionOrigin
+    ) -> Admitted | Rejected:
+        """Whether *request* may have its association."""
+        rejected = self.check_titles(request) or self.check_certificate(request, origin.identity)
+        return self.as_told(rejected) if rejected else Admitted()
+
+    def as_told(self, rejected: Rejected) -> Rejected:
+        """What the peer may know of *rejected*; why stays as it is."""
+        if self.uniform_rejection:
+            return Rejected(NO_REASON_GIVEN, rejected.why, rejected.cure)
+        return rejected
+
+    def check_titles(self, request: AssociateRequest) -> Rejected | None:
         """Whether both AE titles are known; None: they are."""
         calling, called = request.calling_ae_title, request.called_ae_title
         for title, which, reject in (
@@ -71,26 +152,26 @@ class AccessPolicy:
         ):
             if not is_ae_title(title):
                 fault = f"{title!r} is none" if title else "is empty"
-                return Turned(
+                return Rejected(
                     reject,
                     f"{which} AE title {fault} (PS3.8 9.3.2); configure one at the peer: 1 to 16 "
                     "characters of ASCII, no backslash",
                 )
         if self.ae_titles and called not in self.ae_titles:
-            return Turned(
+            return Rejected(
                 CALLED_AE_TITLE_NOT_RECOGNIZED,
                 f"called AE title {called!r} is not ours; we are {_either(self.ae_titles)}",
             )
         if self.allow and not any(wildcard_match(pattern, calling) for pattern in self.allow):
-            return Turned(
+            return Rejected(
                 CALLING_AE_TITLE_NOT_RECOGNIZED,
                 f"calling AE title {calling!r} is not on the list; admit it with --allow {calling}",
             )
         return None
 
-    def judge_certificate(
+    def check_certificate(
         self, request: AssociateRequest, identity: PeerIdentity | None
-    ) -> Turned | None:
+    ) -> Rejected | None:
         """Whether a certificate that was shown owns the calling AE title; None: it does."""
         calling = request.calling_ae_title
         if (
@@ -99,7 +180,7 @@ class AccessPolicy:
             or owns_ae_title(identity, calling)
         ):
             return None
-        return Turned(
+        return Rejected(
             CALLING_AE_TITLE_NOT_RECOGNIZED,
             f"the certificate of {identity.common_name!r} does not own the calling AE title "
             f"{calling!r}; issue one for it, or set tls.identity to any",

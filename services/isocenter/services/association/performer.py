@@ -51,11 +51,15 @@ class Performing(Sending):
         assert self._nursery is not None
         self._nursery.start_soon(self._perform, operation)
 
+    async def wait_until_idle(self) -> None:
+        """Until nothing is performed that the peer has asked for, or the association has ended."""
+        while self._performing and not self.ended.is_set():
+            await self._operation_ended.wait()
+
     async def leave(self, reason: AssociationError) -> None:
         """Perform nothing more, and abort when what is being performed has ended."""
         self._is_leaving = True
-        while self._performing and not self.ended.is_set():
-            await self._operation_ended.wait()
+        await self.wait_until_idle()
         if not self.ended.is_set():
             await self.abort(reason)
 

@@ -30,12 +30,12 @@ from isocenter.engine.negotiation import Negotiated, Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.states import Sta
 from isocenter.engine.waiting import Waiting
+from isocenter.services.association.access import Grant
 from isocenter.services.association.operation import Answer, Invocation, Operation, Provider
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.net.transport import Transport
 from isocenter.services.notices import Caller, Ending, Notices, OperationEnded
-from isocenter.services.security.access.grants import Grant
 
 log = logging.getLogger("isocenter.association")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isocenter.services.association.access import AccessPolicy
-from isocenter.services.security.access.access_control import AccessControl
+from isocenter.services.association.access import AeTitleRules
+from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.access.policy_file import ACCESS_FOLDER, CurrentPolicy, PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedCallers, RejectedFile
 from isocenter.services.security.access.tokens import TokenRules
@@ -20,9 +20,9 @@ def access_folder(settings: Settings) -> Path | None:
     return Path(settings.storage.data_dir) / ACCESS_FOLDER
 
 
-def access_of(settings: Settings) -> AccessPolicy:
+def access_of(settings: Settings) -> AeTitleRules:
     """Who may associate by the settings alone."""
-    return AccessPolicy(
+    return AeTitleRules(
         ae_titles=settings.ae_titles,
         allow=settings.access.allow,
         certificate_owns_ae_title=settings.tls.identity is TlsIdentity.CN,
@@ -47,14 +47,14 @@ def identity_rules_of(settings: Settings) -> IdentityRules:
     )
 
 
-def access_control_of(settings: Settings) -> AccessControl:
+def access_control_of(settings: Settings) -> PolicyAccessControl:
     """Who may associate, and for what.
 
     Raises:
         PolicyError: a policy, or keys of a tokens' issuer, cannot be used.
     """
     folder = access_folder(settings)
-    return AccessControl(
+    return PolicyAccessControl(
         access_of(settings),
         CurrentPolicy(None if folder is None else PolicyFile(folder)),
         UserIdentities(identity_rules_of(settings)),

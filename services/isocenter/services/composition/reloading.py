@@ -22,7 +22,7 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.composition.access import access_of, identity_rules_of
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import ConfigurationReloaded, Notices
-from isocenter.services.security.access.access_control import AccessControl
+from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.settings.loading import SETTINGS, Settings, SettingsError
 from isocenter.services.system import log_format as logs
 
@@ -70,7 +70,7 @@ class Reloader:
         settings: Settings,
         *,
         tls: ReloadsCertificates | None,
-        access: AccessControl,
+        access: PolicyAccessControl,
         peers: MutableMapping[str, Peer],
         notices: Notices,
     ) -> None:

@@ -16,7 +16,7 @@ import trio
 
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.diagnostics.doctor.echo_latency import _slowness
 from isocenter.services.diagnostics.findings import Severity, Side
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND
@@ -149,13 +149,13 @@ async def test_a_peer_that_closes_at_once() -> None:
 # -- AE titles ---------------------------------------------------------------------------
 
 
-async def rejected(access: AccessPolicy) -> Found:
+async def rejected(access: AeTitleRules) -> Found:
     async with serving(access=access) as server:
         return await examined(way_to(port_of(server)))
 
 
 async def test_a_called_ae_title_that_the_peer_does_not_have() -> None:
-    found = await rejected(AccessPolicy(ae_titles=frozenset({"PACS"})))
+    found = await rejected(AeTitleRules(ae_titles=frozenset({"PACS"})))
     (finding,) = found.problems
     assert "called AE title not recognized" in finding.text
     assert finding.meaning == "the peer is not called ISOCENTER"
@@ -163,7 +163,7 @@ async def test_a_called_ae_title_that_the_peer_does_not_have() -> None:
 
 
 async def test_a_calling_ae_title_that_the_peer_does_not_admit() -> None:
-    found = await rejected(AccessPolicy(allow=("CT1",)))
+    found = await rejected(AeTitleRules(allow=("CT1",)))
     (finding,) = found.problems
     assert "calling AE title not recognized" in finding.text
     assert "admit DOCTOR" in finding.cure

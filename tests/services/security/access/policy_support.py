@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.notices import Notice, Notices
-from isocenter.services.security.access.access_control import AccessControl
+from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.access.policy import ApplicationEntity, Policy, User
 from isocenter.services.security.access.policy_file import CurrentPolicy, PolicyFile
 from isocenter.services.security.access.user_identity import IdentityRules, UserIdentities
@@ -16,7 +16,7 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
-NOBODY = AccessPolicy(ae_titles=frozenset({"ISOCENTER"}))
+NOBODY = AeTitleRules(ae_titles=frozenset({"ISOCENTER"}))
 
 
 def entities(*some: ApplicationEntity) -> Callable[[Policy], Policy]:
@@ -32,15 +32,15 @@ def users(*some: User) -> Callable[[Policy], Policy]:
 def control(
     folder: Path,
     *edits: Callable[[Policy], Policy],
-    settings: AccessPolicy = NOBODY,
+    settings: AeTitleRules = NOBODY,
     rules: IdentityRules | None = None,
-) -> AccessControl:
+) -> PolicyAccessControl:
     """Access control by a policy that lies in *folder*."""
     file = PolicyFile(folder)
     for edit in edits:
         file.change(edit)
     identities = UserIdentities(rules or IdentityRules(), hooks={})
-    return AccessControl(settings, CurrentPolicy(file), identities)
+    return PolicyAccessControl(settings, CurrentPolicy(file), identities)
 
 
 def heard() -> tuple[Notices, list[Notice]]:

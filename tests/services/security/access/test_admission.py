@@ -23,7 +23,7 @@ from isocenter.engine.dimse.message_codec import (
 from isocenter.engine.items import RoleSelection
 from isocenter.engine.pdu import AssociateAccept, AssociateReject
 from isocenter.engine.uid import VERIFICATION
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import Bind, Server
 from isocenter.services.net.tls.certificates import identity_of_file
@@ -101,7 +101,7 @@ async def served(
     folder: Path,
     *some: ApplicationEntity,
     certificates: Certificates | None = None,
-    settings: AccessPolicy | None = None,
+    settings: AeTitleRules | None = None,
 ) -> AsyncIterator[tuple[Server, list[Notice]]]:
     notices, told = heard()
     binds = [Bind(host="127.0.0.1", port=0)]
@@ -169,7 +169,7 @@ async def test_who_is_rejected_and_the_same_reason_in_three_places(
 
 @pytest.mark.parametrize("case", REJECTED)
 async def test_nobody_learns_why_where_all_answers_are_the_same(case: str, tmp_path: Path) -> None:
-    settings = AccessPolicy(ae_titles=frozenset({"ISOCENTER"}), uniform_rejection=True)
+    settings = AeTitleRules(ae_titles=frozenset({"ISOCENTER"}), uniform_rejection=True)
     async with served(tmp_path, *REJECTED[case][0], settings=settings) as (server, told):
         for request in (associate_request(calling="CT1"), associate_request(called="NOBODY")):
             async with raw_peer(port_of(server)) as peer:

@@ -21,10 +21,9 @@ from joserfc import jwk, jwt
 from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.items import UserIdentity
 from isocenter.engine.pdu import AssociateAccept, AssociateReject
-from isocenter.services.association.access import AccessPolicy, Turned
+from isocenter.services.association.access import Admitted, AeTitleRules, ConnectionOrigin, Rejected
 from isocenter.services.notices import AssociationEstablished, AssociationRejected
 from isocenter.services.security.access import passwords
-from isocenter.services.security.access.access_control import Admitted, Arrival
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.policy import ApplicationEntity, Policy, User
 from isocenter.services.security.access.policy_file import PolicyFile
@@ -172,12 +171,14 @@ async def test_who_guesses_learns_no_title_where_all_answers_are_the_same(
     people: Policy, tmp_path: Path
 ) -> None:
     edits = users(*people.users), entities(ApplicationEntity(ae_title="WS7"))
-    access = control(tmp_path, *edits, settings=AccessPolicy(uniform_rejection=True))
+    access = control(tmp_path, *edits, settings=AeTitleRules(uniform_rejection=True))
     for title in [*("WS7" for _ in range(11)), "NOBODY"]:
         request = associate_request(calling=title)
         info = replace(request.user_information, user_identity=by_passcode(passcode="guess"))
-        answer = await access.admit(replace(request, user_information=info), Arrival(host=HOST))
-        assert isinstance(answer, Turned)
+        answer = await access.admit(
+            replace(request, user_information=info), ConnectionOrigin(host=HOST)
+        )
+        assert isinstance(answer, Rejected)
         assert answer.reject == NO_REASON
 
 
@@ -445,7 +446,7 @@ async def test_a_user_who_is_deactivated_loses_the_rights_at_once(
     request = associate_request(CT, calling="WS7")
     info = replace(request.user_information, user_identity=by_passcode())
     request = replace(request, user_information=info)
-    admitted = await access.admit(request, Arrival(host=HOST))
+    admitted = await access.admit(request, ConnectionOrigin(host=HOST))
     assert isinstance(admitted, Admitted)
     store = CStoreRequest(message_id=1, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2")
     assert admitted.grant.refusal(CT, store) == ""

@@ -26,7 +26,7 @@ from isocenter.services.archive.deletion.records import (
     InstancesDeleted,
 )
 from isocenter.services.archive.index.query import Level
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Bind, Server
@@ -364,12 +364,12 @@ async def _accept(operation: Operation) -> None:
 @pytest.mark.parametrize(
     ("policy", "text"),
     [
-        (AccessPolicy(allow=("CT*",)), b"calling AE title 'MODALITY' is not on the list"),
-        (AccessPolicy(ae_titles=frozenset({"OTHER"})), b"called AE title 'ISOCENTER' is not ours"),
+        (AeTitleRules(allow=("CT*",)), b"calling AE title 'MODALITY' is not on the list"),
+        (AeTitleRules(ae_titles=frozenset({"OTHER"})), b"called AE title 'ISOCENTER' is not ours"),
     ],
 )
 async def test_a_peer_that_is_not_admitted(
-    tmp_path: Path, policy: AccessPolicy, text: bytes
+    tmp_path: Path, policy: AeTitleRules, text: bytes
 ) -> None:
     async with audited(tmp_path, access=policy) as running:
         for _ in range(3):
@@ -538,7 +538,7 @@ SWITCHES: dict[str, Callable[[Any], Any]] = {
 async def test_what_is_switched_off_is_not_recorded(tmp_path: Path, switch: str) -> None:
     files = write_studies(tmp_path / "in", studies=1, series=1, instances=1)
     keys = asking(StudyInstanceUID="")
-    access = AccessPolicy(allow=("MODALITY",))
+    access = AeTitleRules(allow=("MODALITY",))
     async with audited(tmp_path, access=access, settings={f"audit.{switch}": "off"}) as running:
         async with running.calling(CT, FIND) as association:
             await store(association, files)

@@ -1,4 +1,4 @@
-"""`serve`: listeners, one task per connection, bounds on strangers, and a graceful stop.
+"""DICOM server: listeners, a task for each connection, bounds on strangers, a graceful stop.
 
 Accepting and serving live in different nurseries.  Stopping closes the
 listeners, aborts associations that are idle, lets the others finish what they
@@ -8,15 +8,18 @@ What a stranger costs before it has associated: a socket, a task and nothing
 else; TLS state is made when its first byte has come.  One deadline covers
 everything from accept to the A-ASSOCIATE answer.
 
-`admission` counts who is there and says whether there is room, `answering` answers an
-A-ASSOCIATE-RQ, `connection` carries one connection from accept to close, and `serving`
-listens, starts and stops.
+`admission` counts who is there and says whether there is room, `request_handler` decides on
+an A-ASSOCIATE-RQ, `connection` handles one connection from accept to close, and `server`
+accepts, starts and stops; `options` is what of it can be chosen.
 """
 
 from isocenter.services.association.server.admission import ServerLimits
-from isocenter.services.association.server.connection import Record
-from isocenter.services.association.server.server import (
+from isocenter.services.association.server.options import (
     DEFAULT_GRACE_SECONDS,
+    ServerOptions,
+    WrapTransport,
+)
+from isocenter.services.association.server.server import (
     Server,
     serve,
     serve_on,
@@ -27,10 +30,11 @@ from isocenter.services.net.listeners import Bind
 __all__ = [
     "DEFAULT_GRACE_SECONDS",
     "Bind",
-    "Record",
     "Server",
     "ServerLimits",
+    "ServerOptions",
     "Statistics",
+    "WrapTransport",
     "serve",
     "serve_on",
 ]

@@ -1,4 +1,4 @@
-"""Who is connected, and whether there is room for more."""
+"""Admission: connections and associations counted, and bounded by `ServerLimits`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.association import AssociationTask
+from isocenter.services.concurrency import Broadcast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,6 @@ class Admission:
         connections: those that are open, the oldest first.
         associations: how many of them have been accepted.
         is_closed: no more associations are taken.
-        changed: set when a connection has closed.
     """
 
     def __init__(self, limits: ServerLimits) -> None:
@@ -72,7 +72,7 @@ class Admission:
         self.connections: dict[Connection, None] = {}
         self.associations = 0
         self.is_closed = False
-        self.changed = trio.Event()
+        self._changed = Broadcast()
         self._handshaking: dict[Connection, None] = {}
         self.per_address: Counter[str] = Counter()
         self.per_ae_title: Counter[str] = Counter()
@@ -80,7 +80,7 @@ class Admission:
     def make_room(self) -> None:
         """For one more connection: over the limit the one silent for the longest goes."""
         if len(self.connections) >= self.limits.connections:
-            self.drop_silent()
+            self.close_oldest_unassociated()
 
     def add(self, connection: Connection) -> None:
         """It was accepted."""
@@ -93,8 +93,13 @@ class Admission:
             self.associations -= 1
             _discount(self.per_address, connection.host)
             _discount(self.per_ae_title, connection.calling_ae_title)
+        self._changed.send()
 
-    def drop_silent(self) -> None:
+    async def wait_for_change(self) -> None:
+        """Until the next connection is closed."""
+        await self._changed.wait()
+
+    def close_oldest_unassociated(self) -> None:
         """Close the connection that has been without an association for the longest."""
         for connection in self.connections:
             if not connection.associated and not connection.scope.cancel_called:
@@ -123,7 +128,7 @@ class Admission:
 
     # Associations.
 
-    def why_full_for(self, host: str, calling_ae_title: str) -> str:
+    def limit_reached(self, host: str, calling_ae_title: str) -> str:
         """Why an association from there is one too many, with the cure; empty: it is not."""
         limits = self.limits
         if self.is_closed:

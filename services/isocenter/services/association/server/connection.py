@@ -1,4 +1,4 @@
-"""One connection from accept to close: what it speaks, its TLS handshake, its association."""
+"""Handler of one connection from accept to close: protocol, TLS handshake, association."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.deadlines import Deadlines
-from isocenter.engine.limits import Limits
 from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.services.association import AssociationTask
+from isocenter.services.association.access import ConnectionOrigin, RefusedContext
 from isocenter.services.association.server.admission import Admission, Connection
-from isocenter.services.association.server.request_handler import Answering
+from isocenter.services.association.server.options import ServerOptions
+from isocenter.services.association.server.request_handler import Decision, RequestHandler
 from isocenter.services.association.server.statistics import Statistics
 from isocenter.services.association.service_registry import Registry
 from isocenter.services.net.listeners import Bind
@@ -24,10 +24,12 @@ from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.net.tls.transport import tls_transport
 from isocenter.services.net.transport import SocketTransport, Transport
 from isocenter.services.notices import (
+    AccessDenied,
     AssociationEnded,
+    AssociationEstablished,
+    AssociationRejected,
     Caller,
     ConnectionRefused,
-    Notices,
     Refusal,
     association_name,
 )
@@ -39,47 +41,38 @@ _TLS_HANDSHAKE: Final = 0x16
 _ASSOCIATE_RQ: Final = 0x01
 _HTTP_VERBS: Final = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"CONN", b"DELE", b"PATC")
 
-#: Takes a transport and what we are on it; gives the one to use.
-Record = Callable[[Transport, Role], Transport]
 
-
-class Carrier:
-    """Carries connections, each in a task of its own."""
+class ConnectionHandler:
+    """Handles connections, each in a task of its own."""
 
     def __init__(
         self,
         registry: Registry,
-        *,
-        answering: Answering,
+        options: ServerOptions,
+        requests: RequestHandler,
         admission: Admission,
         statistics: Statistics,
-        notices: Notices,
-        deadlines: Deadlines,
-        limits: Limits,
-        record: Record | None,
     ) -> None:
         self._registry = registry
-        self._answering = answering
+        self._options = options
+        self._requests = requests
         self._admission = admission
         self._statistics = statistics
-        self._notices = notices
-        self._deadlines = deadlines
-        self._limits = limits
-        self._record = record
+        self._notices = options.notices
         #: Which certificate of a chain is revoked, as of now; empty: none.
         self.revoked_in: Callable[[Sequence[bytes]], str] = lambda chain: ""
 
-    async def carry(self, sock: socket.socket, bind: Bind, connection: Connection) -> None:
+    async def handle(self, sock: socket.socket, bind: Bind, connection: Connection) -> None:
         """From accept to close; what fails on it is logged, and stays here."""
         association_name.set(connection.name)
         try:
             with connection.scope:
-                transport = await self.open(sock, bind, connection)
+                transport = await self.open_transport(sock, bind, connection)
                 if transport is None:
                     return
                 connection.opened = True
-                if self._record is not None:
-                    transport = self._record(transport, Role.ACCEPTOR)
+                if self._options.wrap_transport is not None:
+                    transport = self._options.wrap_transport(transport, Role.ACCEPTOR)
                 await self._associate(transport, connection)
         except* Exception:
             # One association, not the server.
@@ -88,14 +81,13 @@ class Carrier:
             sock.close()
             self._admission.remove(connection)
             if connection.scope.cancelled_caught and not connection.associated:
-                self._tell_of_silence(connection)
-            self._admission.changed.set()
+                self._publish_timeout(connection)
 
-    async def open(
+    async def open_transport(
         self, sock: socket.socket, bind: Bind, connection: Connection
     ) -> Transport | None:
         """Know what the peer speaks, and shake hands under TLS; None: it goes."""
-        deadline = trio.current_time() + self._deadlines.association_request
+        deadline = trio.current_time() + self._options.deadlines.association_request
         connection.scope.deadline = deadline
         first = await _first_bytes(sock)
         if not first:
@@ -151,16 +143,21 @@ class Carrier:
 
     async def _associate(self, transport: Transport, connection: Connection) -> None:
         async def decide(request: AssociateRequest) -> AssociateAccept | AssociateReject:
-            return await self._answering.answer(request, transport, connection)
+            decision = await self._requests.handle(request, origin, task.caller)
+            self._apply(decision, request, connection, task)
+            return decision.answer
 
+        origin = ConnectionOrigin(
+            host=connection.host, is_tls=connection.is_tls, identity=transport.identity
+        )
         task = AssociationTask(
             transport,
             Role.ACCEPTOR,
             provider=self._registry.perform,
             answer=self._registry.answer,
             decide=decide,
-            deadlines=self._deadlines,
-            limits=self._limits,
+            deadlines=self._options.deadlines,
+            limits=self._options.limits,
             caller=Caller(
                 association=connection.name,
                 address=connection.address,
@@ -177,9 +174,74 @@ class Carrier:
             self._statistics.bytes_received += task.traffic.bytes_received
             self._statistics.bytes_sent += task.traffic.bytes_sent
             connection.task = None  # `traffic` counts it once
-            self._tell_of_end(task, connection, trio.current_time() - began)
+            self._publish_end(task, connection, trio.current_time() - began)
 
-    def _tell_of_end(self, task: AssociationTask, connection: Connection, seconds: float) -> None:
+    def _apply(
+        self,
+        decision: Decision,
+        request: AssociateRequest,
+        connection: Connection,
+        task: AssociationTask,
+    ) -> None:
+        """What follows from *decision*: who is accepted is counted, and its deadline is over."""
+        connection.scope.deadline = float("inf")
+        task.caller, task.grant = decision.caller, decision.grant
+        if decision.refused:
+            log.warning("%s: not allowed: %s", connection.address, _summary(decision.refused))
+        for operation, one in {each.operation: each for each in decision.refused}.items():
+            self._notices.tell(
+                AccessDenied(
+                    caller=decision.caller,
+                    command=operation,
+                    sop_class_uid=one.abstract_syntax,
+                    why=one.why,
+                )
+            )
+        match decision.answer:
+            case AssociateReject():
+                self._statistics.rejected += 1
+                self._publish_rejection(decision, decision.answer)
+            case AssociateAccept():
+                self._admission.associate(connection, request.calling_ae_title)
+                self._statistics.associations += 1
+                self._publish_acceptance(decision.caller, request, decision.answer)
+
+    def _publish_rejection(self, decision: Decision, answer: AssociateReject) -> None:
+        log.warning("%s: rejected: %s", decision.caller.address, decision.why)
+        self._notices.tell(
+            AssociationRejected(
+                caller=decision.caller,
+                result=answer.result,
+                source=answer.source,
+                reason=answer.reason,
+                why=decision.why,
+                cure=decision.cure,
+            )
+        )
+
+    def _publish_acceptance(
+        self, caller: Caller, request: AssociateRequest, answer: AssociateAccept
+    ) -> None:
+        proposed = len(answer.presentation_contexts)
+        accepted = sum(context.result == 0 for context in answer.presentation_contexts)
+        log.info(
+            "%s: %r associated as %r, %d of %d presentation contexts accepted",
+            caller.address,
+            request.calling_ae_title,
+            request.called_ae_title,
+            accepted,
+            proposed,
+        )
+        self._notices.tell(
+            AssociationEstablished(
+                caller=caller,
+                contexts_proposed=proposed,
+                contexts_accepted=accepted,
+                max_pdu_length=request.user_information.max_pdu_length,
+            )
+        )
+
+    def _publish_end(self, task: AssociationTask, connection: Connection, seconds: float) -> None:
         reason = task.end_reason()
         if connection.associated:
             if not task.released:
@@ -205,7 +267,7 @@ class Carrier:
                 )
             )
 
-    def _tell_of_silence(self, connection: Connection) -> None:
+    def _publish_timeout(self, connection: Connection) -> None:
         if self._admission.is_closed:
             return
         if connection.revoked:
@@ -218,6 +280,14 @@ class Carrier:
         self._notices.tell(
             ConnectionRefused(address=connection.address, refusal=refusal, detail=detail)
         )
+
+
+def _summary(refused: Sequence[RefusedContext]) -> str:
+    """One line about presentation contexts that were refused, with the cure."""
+    by_reason = dict.fromkeys(one.why for one in refused)
+    first = next(iter(by_reason))
+    more = len(refused) - 1
+    return f"{first}{f' (and {more} SOP classes more)' if more else ''}"
 
 
 async def _first_bytes(sock: socket.socket) -> bytes:

@@ -1,4 +1,4 @@
-"""Listening and accepting, and the stop that lets busy associations finish."""
+"""Server: accepts connections, and stops when busy associations have finished."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Acceptor
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association import AssociationTask
+from isocenter.services.association.access import AccessControl, AeTitleRules
 from isocenter.services.association.server.admission import Admission, Connection, ServerLimits
-from isocenter.services.association.server.connection import Carrier, Record
-from isocenter.services.association.server.request_handler import Answering
+from isocenter.services.association.server.connection import ConnectionHandler
+from isocenter.services.association.server.options import (
+    DEFAULT_GRACE_SECONDS,
+    ServerOptions,
+    WrapTransport,
+)
+from isocenter.services.association.server.request_handler import RequestHandler
 from isocenter.services.association.server.statistics import Statistics
 from isocenter.services.association.service_registry import Registry
 from isocenter.services.concurrency import alone
@@ -30,15 +36,10 @@ from isocenter.services.notices import (
     ServerStarted,
     ServerStopped,
 )
-from isocenter.services.security.access.access_control import AccessControl
 
 log = logging.getLogger("isocenter.server")
 
-#: How long a stop waits for operations under way.
-DEFAULT_GRACE_SECONDS: Final = 10.0
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-#: How often a stopping server looks whether an association has become idle.
-_WIND_UP_TICK_SECONDS: Final = 0.1
 #: How long what fails beside associations rests before it begins again.
 _BEGIN_AGAIN_SECONDS: Final = 10.0
 
@@ -51,39 +52,27 @@ class Server:
         stopped: set when the last association has ended after `stop`.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        *,
-        access: AccessPolicy | AccessControl,
-        acceptor: Acceptor,
-        deadlines: Deadlines,
-        limits: Limits,
-        server_limits: ServerLimits,
-        grace: float,
-        record: Record | None = None,
-        notices: Notices | None = None,
-    ) -> None:
+    def __init__(self, registry: Registry, options: ServerOptions) -> None:
         self.registry = registry
-        self.notices = Notices() if notices is None else notices
-        self.access = AccessControl(access) if isinstance(access, AccessPolicy) else access
+        self.notices = options.notices
         self.addresses: list[tuple[str, int, bool]] = []
         self.statistics = Statistics()
         self.stopped = trio.Event()
-        self._deadlines = deadlines
-        self._grace = grace
-        self._admission = Admission(server_limits)
-        self._carrier = Carrier(
+        self._options = options
+        self._admission = Admission(options.server_limits)
+        announced = options.max_pdu_length
+        acceptor = Acceptor(
+            offer=registry.offer,
+            max_pdu_length=options.limits.max_pdu_length if announced is None else announced,
+            max_operations_performed=options.operations_window,
+            max_operations_invoked=options.operations_window,
+        )
+        self._connections = ConnectionHandler(
             registry,
-            answering=Answering(
-                self.access, acceptor, self._admission, self.statistics, self.notices
-            ),
-            admission=self._admission,
-            statistics=self.statistics,
-            notices=self.notices,
-            deadlines=deadlines,
-            limits=limits,
-            record=record,
+            options,
+            RequestHandler(options.access, acceptor, self._admission.limit_reached),
+            self._admission,
+            self.statistics,
         )
         self._accepting = trio.CancelScope()
         #: Two processes of one server name no association alike.
@@ -135,7 +124,7 @@ class Server:
         Args:
             revoked_in: which certificate of a chain (in DER) is revoked; empty: none.
         """
-        self._carrier.revoked_in = revoked_in
+        self._connections.revoked_in = revoked_in
         async with trio.open_nursery() as nursery:
             for connection in list(self._admission.connections):
                 if connection.chain is None or connection.revoked:
@@ -171,7 +160,7 @@ class Server:
                     ready()
             for listener, _ in listeners:
                 listener.close()
-            await self._wind_up()
+            await self._drain()
             serving.cancel_scope.cancel()
         self.notices.tell(ServerStopped())
         self.stopped.set()
@@ -189,7 +178,7 @@ class Server:
                 if error.errno not in _EXHAUSTED:
                     await trio.lowlevel.checkpoint()  # the peer was gone before we came
                     continue
-                self._admission.drop_silent()
+                self._admission.close_oldest_unassociated()
                 await shortage.rest(error)
                 continue
             try:
@@ -207,33 +196,37 @@ class Server:
                 bind.tls is not None,
             )
             self._admission.add(connection)
-            serving.start_soon(self._carrier.carry, sock, bind, connection)
+            serving.start_soon(self._connections.handle, sock, bind, connection)
             # One turn for the others, or a flood of connections would starve them.
             await trio.lowlevel.checkpoint()
 
     # Stopping.
 
-    async def _wind_up(self) -> None:
-        """Abort who is idle, wait for who is not, and abort them at the grace deadline."""
+    async def _drain(self) -> None:
+        """Abort who is idle and who becomes so, and at the grace deadline who is still busy."""
         stopped = AssociationError("the server was stopped")
-        with trio.move_on_after(self._grace):
-            while self._admission.connections:
-                async with trio.open_nursery() as nursery:
-                    for connection in list(self._admission.connections):
-                        task = connection.task
-                        if task is None or not task.established.is_set():
-                            connection.scope.cancel()
-                        elif task.operations == 0 and not task.ended.is_set():
-                            nursery.start_soon(task.abort, stopped)
-                self._admission.changed = trio.Event()
-                with trio.move_on_after(_WIND_UP_TICK_SECONDS):
-                    await self._admission.changed.wait()
+        with trio.move_on_after(self._options.grace_seconds):
+            async with trio.open_nursery() as nursery:
+                for connection in list(self._admission.connections):
+                    task = connection.task
+                    if task is None or not task.established.is_set():
+                        connection.scope.cancel()
+                    else:
+                        nursery.start_soon(_abort_when_idle, task, stopped)
+                while self._admission.connections:
+                    await self._admission.wait_for_change()
             return
-        with trio.move_on_after(self._deadlines.abort):
+        with trio.move_on_after(self._options.deadlines.abort):
             async with trio.open_nursery() as nursery:
                 for connection in list(self._admission.connections):
                     if connection.task is not None:
                         nursery.start_soon(connection.task.abort, stopped)
+
+
+async def _abort_when_idle(task: AssociationTask, reason: AssociationError) -> None:
+    await task.wait_until_idle()
+    if not task.ended.is_set():
+        await task.abort(reason)
 
 
 async def _keep_running(work: Callable[[], Awaitable[None]]) -> None:
@@ -252,14 +245,14 @@ async def serve(
     registry: Registry,
     binds: Sequence[Bind],
     *,
-    access: AccessPolicy | AccessControl | None = None,
+    access: AccessControl | None = None,
     max_pdu_length: int | None = None,
     operations_window: int = 1,
     deadlines: Deadlines = DEFAULT_DEADLINES,
     limits: Limits = DEFAULT_LIMITS,
     server_limits: ServerLimits | None = None,
-    grace: float = DEFAULT_GRACE_SECONDS,
-    record: Record | None = None,
+    grace_seconds: float = DEFAULT_GRACE_SECONDS,
+    wrap_transport: WrapTransport | None = None,
     notices: Notices | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -268,14 +261,8 @@ async def serve(
     Args:
         registry: the services.
         binds: where to listen; port 0 takes a free one (see `Server.addresses`).
-        access: who may associate; default: anybody in the clear, and over TLS whose
-            certificate carries the calling AE title.
-        max_pdu_length: announced to peers, in bytes; default `Limits.max_pdu_length`.
-        operations_window: operations that a peer may have outstanding at once on one association.
-        grace: seconds that a stop waits for operations under way.
-        record: puts something that sees all bytes between each association and its connection
-            (`CaptureFolder.record` of `isocenter.services.diagnostics.capture`); None: nothing.
-        notices: hears what happens.
+
+    The other keywords are the attributes of `ServerOptions`, which says what they do.
 
     Raises:
         OSError: an address cannot be bound; the message names fault and cure.
@@ -285,24 +272,22 @@ async def serve(
 
     ``await nursery.start(serve, …)`` returns the `Server` once it listens.
     """
+    options = ServerOptions(
+        access=access or AeTitleRules(),
+        max_pdu_length=max_pdu_length,
+        operations_window=operations_window,
+        deadlines=deadlines,
+        limits=limits,
+        server_limits=server_limits or ServerLimits(),
+        grace_seconds=grace_seconds,
+        wrap_transport=wrap_transport,
+        notices=Notices() if notices is None else notices,
+    )
     listeners: list[tuple[socket.socket, Bind]] = []
     try:
         for bind in binds:
             listeners += [(sock, bind) for sock in open_listener(bind)]
-        await serve_on(
-            registry,
-            listeners,
-            access=access,
-            max_pdu_length=max_pdu_length,
-            operations_window=operations_window,
-            deadlines=deadlines,
-            limits=limits,
-            server_limits=server_limits,
-            grace=grace,
-            record=record,
-            notices=notices,
-            task_status=task_status,
-        )
+        await serve_on(registry, listeners, options, task_status=task_status)
     finally:
         for sock, _ in listeners:
             sock.close()
@@ -311,36 +296,12 @@ async def serve(
 async def serve_on(
     registry: Registry,
     listeners: Sequence[tuple[socket.socket, Bind]],
+    options: ServerOptions | None = None,
     *,
-    access: AccessPolicy | AccessControl | None = None,
-    max_pdu_length: int | None = None,
-    operations_window: int = 1,
-    deadlines: Deadlines = DEFAULT_DEADLINES,
-    limits: Limits = DEFAULT_LIMITS,
-    server_limits: ServerLimits | None = None,
-    grace: float = DEFAULT_GRACE_SECONDS,
-    record: Record | None = None,
-    notices: Notices | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """`serve` on sockets that listen already, made by `open_listener` or inherited."""
-    acceptor = Acceptor(
-        offer=registry.offer,
-        max_pdu_length=limits.max_pdu_length if max_pdu_length is None else max_pdu_length,
-        max_operations_performed=operations_window,
-        max_operations_invoked=operations_window,
-    )
-    server = Server(
-        registry,
-        access=access or AccessPolicy(),
-        acceptor=acceptor,
-        deadlines=deadlines,
-        limits=limits,
-        server_limits=server_limits or ServerLimits(),
-        grace=grace,
-        record=record,
-        notices=notices,
-    )
+    server = Server(registry, options or ServerOptions())
     for sock, bind in listeners:
         host, port = sock.getsockname()[:2]
         server.addresses.append((host, port, bind.tls is not None))

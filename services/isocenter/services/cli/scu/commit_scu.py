@@ -11,7 +11,7 @@ import orjson
 
 from isocenter.engine.errors import AssociationError
 from isocenter.services.archive.index.attributes import Level
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.scu.storescu import files_below
 from isocenter.services.cli.support.client_command import Client, run_client
@@ -237,7 +237,7 @@ async def _results(
         port=arguments.port,
         tls=None if tls is None else lambda: tls,
     )
-    access = AccessPolicy(
+    access = AeTitleRules(
         ae_titles=frozenset({client.calling_ae_title}), certificate_owns_ae_title=False
     )
     try:

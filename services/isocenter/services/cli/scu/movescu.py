@@ -10,8 +10,8 @@ from typing import Final
 
 import trio
 
-from isocenter.services.association.access import AccessPolicy
-from isocenter.services.association.server import Server, serve_on
+from isocenter.services.association.access import AeTitleRules
+from isocenter.services.association.server import Server, ServerOptions, serve_on
 from isocenter.services.association.service_registry import Registry
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.client_command import Client, run_client
@@ -165,8 +165,10 @@ async def _receiving(
                 Registry([Verification(), folder]),
                 listeners,
                 # The certificate of whoever sends is not that of an AE title we know.
-                access=AccessPolicy(
-                    ae_titles=frozenset({ae_title}), certificate_owns_ae_title=False
+                ServerOptions(
+                    access=AeTitleRules(
+                        ae_titles=frozenset({ae_title}), certificate_owns_ae_title=False
+                    )
                 ),
             )
         )

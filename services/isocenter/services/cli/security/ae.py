@@ -14,12 +14,13 @@ from pydicom import uid as uids
 from isocenter.engine.driving import associate_request
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, is_uid
+from isocenter.services.association.access import ConnectionOrigin
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.composition.access import access_folder, access_of
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.net.tls.certificates import identity_of_file
-from isocenter.services.security.access.access_control import AccessControl, Arrival
+from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.permissions import (
     DEFAULT_ROLE,
@@ -350,24 +351,24 @@ def _test(settings: Settings, file: PolicyFile, arguments: argparse.Namespace) -
     identity: PeerIdentity | None = None
     if arguments.certificate is not None:
         identity = identity_of_file(arguments.certificate)
-    control = AccessControl(access_of(settings), CurrentPolicy(file))
+    control = PolicyAccessControl(access_of(settings), CurrentPolicy(file))
     request = associate_request(
         arguments.called or settings.server.ae_title,
         arguments.ae_title,
         [(VERIFICATION, [IMPLICIT_VR_LITTLE_ENDIAN])],
     )
-    arrival = Arrival(
+    origin = ConnectionOrigin(
         host=arguments.address, is_tls=arguments.tls or identity is not None, identity=identity
     )
-    turned = control.judge(request, arrival)
-    if turned is not None:
-        reject = turned.reject
-        print(f"rejected ({reject.result}/{reject.source}/{reject.reason}): {turned.why}")
-        if turned.cure:
-            print(f"to admit it: {turned.cure}")
+    rejected = control.check(request, origin)
+    if rejected is not None:
+        reject = rejected.reject
+        print(f"rejected ({reject.result}/{reject.source}/{reject.reason}): {rejected.why}")
+        if rejected.cure:
+            print(f"to admit it: {rejected.cure}")
         return EXIT_FAILED
     policy = file.read()
-    rights = control.rights(request, arrival, arguments.user, policy)
+    rights = control.rights(request, origin, arguments.user, policy)
     if rights is None:
         print("admitted, for everything (no policy is enforced)")
         return EXIT_OK

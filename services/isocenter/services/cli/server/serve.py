@@ -22,7 +22,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition
 from isocenter.services.archive.backup.restore_mark import check_not_restoring
 from isocenter.services.archive.rules.evaluation import Rules
-from isocenter.services.association.server import Record, Server, serve_on
+from isocenter.services.association.server import Server, ServerOptions, WrapTransport, serve_on
 from isocenter.services.cli import program_version
 from isocenter.services.composition.access import access_control_of, rejected_callers_of
 from isocenter.services.composition.audit import open_audit, stop_when_failed
@@ -36,7 +36,7 @@ from isocenter.services.net.tls.contexts import PROFILES, TlsFiles
 from isocenter.services.net.tls.inspection import describe_profile
 from isocenter.services.net.transport import format_address
 from isocenter.services.notices import ConfigurationReloaded, Notices
-from isocenter.services.security.access.access_control import AccessControl
+from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.audit.repository import Protocol
 from isocenter.services.security.certificates.authority import CA_FOLDER
 from isocenter.services.security.certificates.expiry import renew_daily, warn, warn_daily
@@ -130,7 +130,7 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
             access = faults.found(partial(access_control_of, settings))
             folder = settings.server.capture
             capture = folder and faults.found(partial(CaptureFolder, folder, only_look=only_check))
-            record = capture.record if capture else None
+            wrap_transport = capture.record if capture else None
             for consumer in settings.events.consumers:
                 faults.found(partial(check, consumer))
             token_file = settings.monitoring.token_file
@@ -176,7 +176,7 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
             systemd.notify("READY=1")
 
         serve = partial(
-            _serve, settings, tls, access, load, listeners, orders, pages, token, record
+            _serve, settings, tls, access, load, listeners, orders, pages, token, wrap_transport
         )
         failures: list[BaseException] = []
         try:
@@ -220,13 +220,13 @@ async def _prepare(settings: Settings) -> None:
 async def _serve(
     settings: Settings,
     tls: composition.TlsContexts | None,
-    access: AccessControl,
+    access: PolicyAccessControl,
     load_again: Callable[[], Settings],
     listeners: Sequence[tuple[socket.socket, Bind]],
     orders: Sequence[tuple[socket.socket, Bind]],
     pages: Sequence[tuple[socket.socket, Bind]],
     token: bytes,
-    record: Record | None,
+    wrap_transport: WrapTransport | None,
     announce: Callable[[], None],
     beat: Callable[[], None],
     parent: int | None,
@@ -257,22 +257,19 @@ async def _serve(
     ):
         events = await composition.events_of(settings, archive, tls, notices, peers)
         reloader.take_rules = lambda rules: setattr(archive, "rules", Rules(rules))
-        server: Server = await nursery.start(
-            lambda task_status: serve_on(
-                composition.registry_of(settings, archive, tls, notices, peers, events),
-                listeners,
-                access=access,
-                max_pdu_length=settings.server.max_pdu_length,
-                operations_window=settings.server.operations_window,
-                deadlines=composition.deadlines_of(settings),
-                limits=settings.engine_limits(),
-                server_limits=composition.server_limits_of(settings),
-                grace=settings.deadlines.shutdown,
-                record=record,
-                notices=notices,
-                task_status=task_status,
-            )
+        options = ServerOptions(
+            access=access,
+            max_pdu_length=settings.server.max_pdu_length,
+            operations_window=settings.server.operations_window,
+            deadlines=composition.deadlines_of(settings),
+            limits=settings.engine_limits(),
+            server_limits=composition.server_limits_of(settings),
+            grace_seconds=settings.deadlines.shutdown,
+            wrap_transport=wrap_transport,
+            notices=notices,
         )
+        registry = composition.registry_of(settings, archive, tls, notices, peers, events)
+        server: Server = await nursery.start(partial(serve_on, registry, listeners, options))
         reloader.take_revocations = lambda revocations: nursery.start_soon(
             server.end_revoked, revocations.revoked_in
         )

@@ -18,9 +18,9 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.index.attributes import Level
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
-from isocenter.services.association.server import serve_on
+from isocenter.services.association.server import ServerOptions, serve_on
 from isocenter.services.association.service_registry import Registry, Statuses
 from isocenter.services.diagnostics.doctor.check import Examined, Tell, count
 from isocenter.services.diagnostics.doctor.connectivity import Way
@@ -131,10 +131,13 @@ async def examine_way_back(way: Way, destination: Destination, tell: Tell) -> No
                     serve_on,
                     Registry([Verification(), visits]),
                     listeners,
-                    access=AccessPolicy(
-                        ae_titles=frozenset({destination.ae_title}), certificate_owns_ae_title=False
+                    ServerOptions(
+                        access=AeTitleRules(
+                            ae_titles=frozenset({destination.ae_title}),
+                            certificate_owns_ae_title=False,
+                        ),
+                        notices=notices,
                     ),
-                    notices=notices,
                 )
             )
             examined = await _move(way, destination, visits)

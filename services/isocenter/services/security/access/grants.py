@@ -15,6 +15,7 @@ from isocenter.engine.items import ContextResult, RoleSelection
 from isocenter.engine.negotiation import ACCEPTANCE
 from isocenter.engine.pdu import AssociateAccept, AssociateRequest
 from isocenter.engine.uid import VERIFICATION
+from isocenter.services.association.access import RefusedContext
 from isocenter.services.security.access.permissions import (
     NEEDS,
     Permissions,
@@ -24,20 +25,6 @@ from isocenter.services.security.access.permissions import (
 
 #: Result of a presentation context (PS3.8 Table 9-18).
 USER_REJECTION: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A presentation context that was refused.
-
-    Attributes:
-        operation: what it would have been for.
-        why: for log and audit, with the cure.
-    """
-
-    operation: str
-    abstract_syntax: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +60,7 @@ class Rights:
         return ""
 
 
-class Grant:
+class PolicyGrant:
     """The rights of one association, as they are now.
 
     Args:
@@ -106,9 +93,9 @@ class Grant:
             self._judged[key] = refusal
         return refusal
 
-    def narrow(
+    def restrict_contexts(
         self, request: AssociateRequest, accept: AssociateAccept
-    ) -> tuple[AssociateAccept, tuple[Refused, ...]]:
+    ) -> tuple[AssociateAccept, tuple[RefusedContext, ...]]:
         """Of *accept*, what the peer may use; the other contexts get result 1 (user-rejection)."""
         rights = self._rights()
         if rights is None:
@@ -117,7 +104,7 @@ class Grant:
         offers_scp = {
             one.sop_class_uid for one in request.user_information.role_selections if one.scp_role
         }
-        judged: dict[str, Refused | None] = {}
+        judged: dict[str, RefusedContext | None] = {}
         results = []
         for result in accept.presentation_contexts:
             if result.result == ACCEPTANCE:
@@ -143,15 +130,15 @@ class Grant:
         return narrowed, tuple(refused.values())
 
 
-def _judge(rights: Rights, syntax: str, offers_scp: bool) -> Refused | None:
+def _judge(rights: Rights, syntax: str, offers_scp: bool) -> RefusedContext | None:
     """None: something can be asked for on it.  What C-GET brings comes on storage contexts."""
     wanted = sorted(asked_on(syntax)) + (["C-GET"] if offers_scp else [])
     whys = [rights.refusal(operation, syntax) for operation in wanted]
-    return None if "" in whys else Refused(wanted[0], syntax, whys[0])
+    return None if "" in whys else RefusedContext(wanted[0], syntax, whys[0])
 
 
 def _roles(
-    rights: Rights, roles: tuple[RoleSelection, ...], refused: Mapping[str, Refused]
+    rights: Rights, roles: tuple[RoleSelection, ...], refused: Mapping[str, RefusedContext]
 ) -> tuple[RoleSelection, ...]:
     """The peer is SCU only of what it may ask for (PS3.7 D.3.3.4)."""
     return tuple(
@@ -173,11 +160,3 @@ def command(action: str, ae_title: str, *options: str) -> str:
     if not is_ae_title(ae_title) or ae_title[0] in "-+":
         return ""
     return shlex.join(("isocenter", "ae", action, ae_title, *options))
-
-
-def summary(refused: tuple[Refused, ...]) -> str:
-    """One line about presentation contexts that were refused, with the cure."""
-    by_reason = dict.fromkeys(one.why for one in refused)
-    first = next(iter(by_reason))
-    more = len(refused) - 1
-    return f"{first}{f' (and {more} SOP classes more)' if more else ''}"

@@ -27,9 +27,9 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
-from isocenter.services.association.access import AccessPolicy
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation, Provider
-from isocenter.services.association.server import Server, serve_on
+from isocenter.services.association.server import Server, ServerOptions, serve_on
 from isocenter.services.association.service_registry import Registry, Statuses
 from isocenter.services.errors import OperationError
 from isocenter.services.net.listeners import Bind, open_listener
@@ -158,7 +158,7 @@ class CommitmentResults:
 
     @asynccontextmanager
     async def listening(
-        self, bind: Bind, *, access: AccessPolicy | None = None
+        self, bind: Bind, *, access: AeTitleRules | None = None
     ) -> AsyncIterator[Server]:
         """Listen for results for as long as the context lasts.
 
@@ -176,7 +176,7 @@ class CommitmentResults:
                     serve_on,
                     Registry([Verification(), self]),
                     listeners,
-                    access=access or AccessPolicy(certificate_owns_ae_title=False),
+                    ServerOptions(access=access or AeTitleRules(certificate_owns_ae_title=False)),
                 )
             )
             self.is_listening = True
