@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 from isocenter.services.notices import association_name
-from isocenter.services.settings.loading import LogFormat, LogSettings
 from isocenter.services.system import log_format as logs
 
 FORGED = "x\n2026-01-01T00:00:00.000+00:00 info    isocenter.server: all is well\r\x1b[2J\u2028"
@@ -25,9 +24,9 @@ def _as_before() -> Iterator[None]:
     logging.logThreads, logging.logProcesses, logging.logMultiprocessing, logging._srcfile = flags
 
 
-def written(form: LogFormat, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def written(capsys: pytest.CaptureFixture[str], *, as_json: bool) -> list[str]:
     """The lines of a message and of an exception that a peer has a say in."""
-    logs.configure(LogSettings(format=form))
+    logs.configure("info", as_json=as_json)
     log = logging.getLogger("isocenter.server")
     token = association_name.set("ab12-1")
     try:
@@ -42,7 +41,7 @@ def written(form: LogFormat, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_text_has_no_line_that_a_peer_wrote(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = written(LogFormat.TEXT, capsys)
+    lines = written(capsys, as_json=False)
     records = [line for line in lines if not line.startswith("  ")]
     assert len(records) == 3
     assert all("isocenter.server: [ab12-1] " in line for line in records)
@@ -54,7 +53,7 @@ def test_text_has_no_line_that_a_peer_wrote(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_json_is_an_object_on_each_line(capsys: pytest.CaptureFixture[str]) -> None:
-    forged, long, failed = map(orjson.loads, written(LogFormat.JSON, capsys))
+    forged, long, failed = map(orjson.loads, written(capsys, as_json=True))
     assert forged["association"] == "ab12-1"
     assert (forged["level"], forged["logger"]) == ("warning", "isocenter.server")
     assert "\n" not in forged["message"]

@@ -20,11 +20,11 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.rules.evaluation import Rule
 from isocenter.services.association.peer import Peer
 from isocenter.services.composition.access import access_of, identity_rules_of
+from isocenter.services.composition.log import configure_log
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.settings.loading import SETTINGS, Settings, SettingsError
-from isocenter.services.system import log_format as logs
 
 log = logging.getLogger("isocenter.server")
 
@@ -125,7 +125,7 @@ class Reloader:
         if kept:
             log.warning("changed, and in use after a restart only: %s", ", ".join(kept))
         self._settings = _exchanged(self._settings, new)
-        logs.configure(self._settings.log)
+        configure_log(self._settings.log)
 
     async def _exchange_tls(self, tls: ReloadsCertificates) -> None:
         await trio.to_thread.run_sync(tls.reload, self._settings)

@@ -1,4 +1,4 @@
-"""How log lines look: one line each, text or JSON, with nothing in them that a peer could forge."""
+"""Log lines: text or JSON, one line each, with nothing that a peer could forge."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Final
 import orjson
 
 from isocenter.services.notices import association_name
-from isocenter.services.settings.loading import LogFormat, LogSettings
 from isocenter.services.system.log_file import LogFile
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -56,25 +55,21 @@ class _Json(logging.Formatter):
         return orjson.dumps(entry).decode()
 
 
-def configure(settings: LogSettings) -> None:
-    """Send what the program logs to standard error, or to a file.
+def configure(level: str, *, as_json: bool, file: LogFile | None = None) -> None:
+    """Send what the program logs to standard error, or to *file*.
 
-    Raises:
-        OSError: the file cannot be opened; everything stays as it was.
+    Args:
+        level: the least severe lines that are written, as `logging` names it.
     """
-    handler: logging.Handler = (
-        logging.StreamHandler(sys.stderr)
-        if settings.file is None
-        else LogFile(settings.file, rotate_bytes=settings.rotate, keep=settings.keep_files)
-    )
+    handler = logging.StreamHandler(sys.stderr) if file is None else file
     # What no line of ours shows costs a third of making it.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-    handler.setFormatter(_Json() if settings.format is LogFormat.JSON else _Text())
+    handler.setFormatter(_Json() if as_json else _Text())
     root = logging.getLogger("isocenter")
     before, root.handlers[:] = root.handlers[:], [handler]
     for each in before:
         if isinstance(each, LogFile):
             each.close()
-    root.setLevel(settings.level.value.upper())
+    root.setLevel(level.upper())
     root.propagate = False

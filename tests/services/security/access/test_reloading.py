@@ -125,7 +125,7 @@ async def test_a_configuration_at_fault_changes_nothing(setup: Setup) -> None:
 async def test_what_needs_a_restart_is_named(
     setup: Setup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("isocenter.services.system.log_format.configure", lambda _: None)
+    monkeypatch.setattr("isocenter.services.composition.reloading.configure_log", lambda _: None)
     setup.write('[server]\nport = 1104\nae_title = "OTHER"\n[access]\nallow = ["CT1"]\n')
     assert await setup.reload() == NO_FAULT
     assert "after a restart only: server.ae_title, server.port" in caplog.text

@@ -26,6 +26,7 @@ from isocenter.services.association.server import Server, ServerOptions, WrapTra
 from isocenter.services.cli import program_version
 from isocenter.services.composition.access import access_control_of, rejected_callers_of
 from isocenter.services.composition.audit import open_audit, stop_when_failed
+from isocenter.services.composition.log import configure_log
 from isocenter.services.composition.monitoring import Monitoring
 from isocenter.services.composition.reloading import Reloader
 from isocenter.services.diagnostics.capture import CaptureFolder
@@ -48,7 +49,6 @@ from isocenter.services.settings.loading import (
     overrides_from,
     warnings,
 )
-from isocenter.services.system import log_format as logs
 from isocenter.services.system import systemd
 from isocenter.services.system.exclusive_task import on_duty
 from isocenter.services.system.pid_file import PidFile
@@ -114,7 +114,7 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
     os.umask(0o077)
     try:
         # A check makes no file.
-        logs.configure(replace(settings.log, file=None) if only_check else settings.log)
+        configure_log(replace(settings.log, file=None) if only_check else settings.log)
     except OSError as error:
         print(f"isocenter serve: log.file {settings.log.file}: {error.strerror}", file=sys.stderr)
         return EXIT_START
