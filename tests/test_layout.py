@@ -29,7 +29,7 @@ COMPOSITION_ROOT = ("isocenter.services.composition", "isocenter.services.cli")
 
 #: What adapters may know of the services: values and ports.
 FOR_STORAGE = {
-    "isocenter.services.archive.backup.source",
+    "isocenter.services.backup.source",
     "isocenter.services.archive.deletion.holds",
     "isocenter.services.archive.deletion.ports",
     "isocenter.services.archive.deletion.records",

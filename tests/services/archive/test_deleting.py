@@ -25,7 +25,6 @@ from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.archive.verification import reindex, verify
-from isocenter.services.security.access.permissions import Action, Resource
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.storage.database.commitments import SqliteCommitments
@@ -231,8 +230,8 @@ async def test_nothing_that_is_planned_is_there_any_more(tmp_path: Path) -> None
 
 
 async def test_who_may_not_delete_may_not_restore_either(tmp_path: Path) -> None:
-    viewer = Requester(name="viewer", permissions={Resource.STUDY: Action.READ})
-    deleter = Requester(name="deleter", permissions={Resource.STUDY: Action.READ | Action.DELETE})
+    viewer = Requester(name="viewer", may_delete=False)
+    deleter = Requester(name="deleter")
     async with place(tmp_path) as here:
         await fill(here.archive)
         plan = await here.trash.plan(WHOLE_STUDY)

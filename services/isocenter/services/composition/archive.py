@@ -11,10 +11,10 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.backup.restore_mark import check_not_restoring
 from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.ports import DuplicatePolicy, Index, ObjectStore
+from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.composition.audit import deletion_recorder
 from isocenter.services.errors import StorageError
 from isocenter.services.settings.loading import Settings

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from isocenter.services.archive.backup.manifest import BackupError
-from isocenter.services.archive.backup.restoration import Place
-from isocenter.services.archive.backup.source import Source
+from isocenter.services.backup.manifest import BackupError
+from isocenter.services.backup.restoration import Place
+from isocenter.services.backup.source import Source
 from isocenter.services.composition.audit import audit_folder
 from isocenter.services.settings.loading import SETTINGS, Settings, show
 from isocenter.storage.database.sqlite.backup import IndexFile
@@ -25,7 +25,7 @@ _SECRETS: Final = frozenset({"tls.key", "audit.key", "audit.hmac_key_file"})
 
 
 def backup_source_of(settings: Settings, config_file: Path | None, program: str) -> Source:
-    """The archive, for `isocenter.services.archive.backup.creation`.
+    """The archive, for `isocenter.services.backup.creation`.
 
     Args:
         config_file: where the settings came from, if it was a file.

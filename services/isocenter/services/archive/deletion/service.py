@@ -45,12 +45,6 @@ from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 from isocenter.services.archive.verification import scan_object
 from isocenter.services.errors import StorageError
-from isocenter.services.security.access.permissions import (
-    Action,
-    Permissions,
-    Resource,
-    permission_texts,
-)
 
 log = logging.getLogger("isocenter.storage")
 
@@ -79,21 +73,19 @@ class Requester:
 
     Attributes:
         name: for the audit trail.
-        permissions: None: all; whoever may write the data directory needs no other.
+        may_delete: whether a policy, where one is asked, gives ``study:delete``; whoever may
+            write the data directory needs no other.
     """
 
     name: str
-    permissions: Permissions | None = None
+    may_delete: bool = True
 
     def check(self) -> None:
         """Raises:
         NotPermittedError: ``study:delete`` is lacking.
         """
-        needed = {Resource.STUDY: Action.DELETE}
-        if self.permissions is not None and Action.DELETE not in self.permissions.get(
-            Resource.STUDY, Action(0)
-        ):
-            raise NotPermittedError(f"{self.name} lacks {' '.join(permission_texts(needed))}")
+        if not self.may_delete:
+            raise NotPermittedError(f"{self.name} lacks study:delete")
 
 
 class What(Enum):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.archive.backup.creation import make_backup
-from isocenter.services.archive.backup.manifest import BackupError, Manifest
-from isocenter.services.archive.backup.private_keys import read_passphrase
-from isocenter.services.archive.backup.repository import BackupFolder, Generation
-from isocenter.services.archive.backup.verification import verify_backup
+from isocenter.services.backup.creation import make_backup
+from isocenter.services.backup.manifest import BackupError, Manifest
+from isocenter.services.backup.private_keys import read_passphrase
+from isocenter.services.backup.repository import BackupFolder, Generation
+from isocenter.services.backup.verification import verify_backup
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, program_version
 from isocenter.services.cli.archive.db import (
     add_archive_options,

@@ -13,16 +13,16 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition
-from isocenter.services.archive.backup.manifest import BackupError
-from isocenter.services.archive.backup.private_keys import read_passphrase
-from isocenter.services.archive.backup.repository import BackupFolder, Generation
-from isocenter.services.archive.backup.restoration import (
+from isocenter.services.archive.verification import verify
+from isocenter.services.backup.manifest import BackupError
+from isocenter.services.backup.private_keys import read_passphrase
+from isocenter.services.backup.repository import BackupFolder, Generation
+from isocenter.services.backup.restoration import (
     Place,
     RestoreReport,
     Restoring,
     move_aside,
 )
-from isocenter.services.archive.verification import verify
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.archive.backup import Shown
 from isocenter.services.cli.archive.db import (

@@ -20,9 +20,9 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition
-from isocenter.services.archive.backup.restore_mark import check_not_restoring
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.server import Server, ServerOptions, WrapTransport, serve_on
+from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.cli import program_version
 from isocenter.services.composition.access import access_control_of, rejected_callers_of
 from isocenter.services.composition.audit import open_audit, stop_when_failed

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.archive.backup.source import OBJECTS, TRASH, IndexedFile
+from isocenter.services.backup.source import OBJECTS, TRASH, IndexedFile
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.sqlite.connection import BUSY_TIMEOUT_SECONDS, storage_error
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION, WrongFileError, schema_version

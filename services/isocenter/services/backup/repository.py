@@ -33,7 +33,7 @@ from typing import IO, Final
 import orjson
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.backup.manifest import (
+from isocenter.services.backup.manifest import (
     FORMAT,
     BackupError,
     Entry,

@@ -25,14 +25,14 @@ import orjson
 import trio
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.backup import private_keys as keys
-from isocenter.services.archive.backup.creation import INDEX_NAME, Progress
-from isocenter.services.archive.backup.manifest import BackupError, Entry, KeptKey, Manifest
-from isocenter.services.archive.backup.parallel import Blocks, each
-from isocenter.services.archive.backup.repository import BackupFolder, Generation, digest_of
-from isocenter.services.archive.backup.restore_mark import RESTORING
-from isocenter.services.archive.backup.source import AUDIT, OBJECTS, TRASH, IndexFile
 from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.backup import private_keys as keys
+from isocenter.services.backup.creation import INDEX_NAME, Progress
+from isocenter.services.backup.manifest import BackupError, Entry, KeptKey, Manifest
+from isocenter.services.backup.parallel import Blocks, each
+from isocenter.services.backup.repository import BackupFolder, Generation, digest_of
+from isocenter.services.backup.restore_mark import RESTORING
+from isocenter.services.backup.source import AUDIT, OBJECTS, TRASH, IndexFile
 from isocenter.services.system.private_files import (
     PRIVATE_DIRECTORY,
     PRIVATE_FILE,

@@ -10,12 +10,12 @@ from pathlib import Path
 import trio
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.backup.creation import Progress
-from isocenter.services.archive.backup.manifest import Entry, Known, read_list
-from isocenter.services.archive.backup.parallel import Blocks, each
-from isocenter.services.archive.backup.repository import BackupFolder, Generation, contents_of
-from isocenter.services.archive.backup.source import IndexFile
 from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.backup.creation import Progress
+from isocenter.services.backup.manifest import Entry, Known, read_list
+from isocenter.services.backup.parallel import Blocks, each
+from isocenter.services.backup.repository import BackupFolder, Generation, contents_of
+from isocenter.services.backup.source import IndexFile
 from isocenter.services.errors import StorageError
 
 

@@ -21,8 +21,9 @@ from typing import Final
 import trio
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.backup import private_keys as keys
-from isocenter.services.archive.backup.manifest import (
+from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.backup import private_keys as keys
+from isocenter.services.backup.manifest import (
     BackupError,
     Entry,
     KeptKey,
@@ -33,14 +34,14 @@ from isocenter.services.archive.backup.manifest import (
     open_list,
     read_list,
 )
-from isocenter.services.archive.backup.parallel import Blocks, each
-from isocenter.services.archive.backup.repository import (
+from isocenter.services.backup.parallel import Blocks, each
+from isocenter.services.backup.repository import (
     PARTIAL,
     BackupFolder,
     Generation,
     write_synced,
 )
-from isocenter.services.archive.backup.source import (
+from isocenter.services.backup.source import (
     AUDIT,
     TRASH,
     IndexedFile,
@@ -48,7 +49,6 @@ from isocenter.services.archive.backup.source import (
     Source,
     other_files,
 )
-from isocenter.services.archive.counted_findings import Findings
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_segments import segments_of
 from isocenter.services.system.private_files import PRIVATE_DIRECTORY, locked

@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-from isocenter.services.archive.backup.manifest import BackupError, KeptKey
+from isocenter.services.backup.manifest import BackupError, KeptKey
 
 #: A key file is smaller; a larger file is none.
 MOST_KEY_BYTES: Final = 64 << 10

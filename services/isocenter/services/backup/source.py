@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.backup.manifest import is_safe_path
+from isocenter.services.backup.manifest import is_safe_path
 
 #: Where files lie that the index knows.
 OBJECTS: Final = "objects/"

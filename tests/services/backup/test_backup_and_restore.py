@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import trio
 
-from isocenter.services.archive.backup.repository import BackupFolder, Generation
-from isocenter.services.archive.backup.restoration import Restoring
+from isocenter.services.backup.repository import BackupFolder, Generation
+from isocenter.services.backup.restoration import Restoring
 from isocenter.services.cli import main
 from isocenter.services.security.audit.trail_compression import compress_closed
 from isocenter.services.security.audit.trail_verification import verify as verify_trail

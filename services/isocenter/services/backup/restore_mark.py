@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.archive.backup.manifest import BackupError
+from isocenter.services.backup.manifest import BackupError
 
 #: In a data directory: a restore into it is under way, or was cut short.
 RESTORING: Final = "restoring.json"
