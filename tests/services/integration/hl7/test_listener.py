@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -385,6 +385,67 @@ async def test_over_TLS_nobody_without_a_certificate(files: TlsFiles) -> None:
         assert [
             notice.refusal for notice in where.notices if isinstance(notice, ConnectionRefused)
         ] == [Refusal.TLS_HANDSHAKE] * 2
+
+
+async def test_who_is_revoked_is_answered_once_more_and_sent_away(files: TlsFiles) -> None:
+    begun, go_on = trio.Event(), trio.Event()
+
+    async def slow(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
+        begun.set()
+        await go_on.wait()
+        return await echo(event, complaints)
+
+    revoked = "its certificate (CN=archive)"
+    async with listening(slow, tls=server_context(files)) as where:
+        context = client_context(files)
+        async with (
+            open_sender("127.0.0.1", where.port, context) as busy,
+            open_sender("127.0.0.1", where.port, context) as silent,
+            trio.open_nursery() as nursery,
+        ):
+            answers: list[bytes] = []
+
+            async def send() -> None:
+                answers.append(await busy.send(b"a"))
+
+            nursery.start_soon(send)
+            await begun.wait()
+            chains: list[int] = []
+
+            def nobody(chain: Sequence[bytes]) -> str:
+                chains.append(len(chain))
+                return ""
+
+            where.listener.end_revoked(nobody)
+            assert len(chains) == where.listener.connections == 2
+            assert all(chains)
+            where.listener.end_revoked(lambda chain: revoked)
+            where.listener.end_revoked(lambda chain: revoked)
+            with trio.fail_after(SOON):
+                while where.listener.connections > 1:
+                    await trio.lowlevel.checkpoint()
+            with pytest.raises(SendError):
+                await silent.send(b"b")
+            assert not answers
+            go_on.set()
+            with trio.fail_after(SOON):
+                while where.listener.connections:
+                    await trio.lowlevel.checkpoint()
+        assert answers == [b"a"]
+        told = [notice for notice in where.notices if isinstance(notice, ConnectionRefused)]
+        assert [one.refusal for one in told] == [Refusal.TLS_HANDSHAKE] * 2
+        assert {one.detail for one in told} == {
+            f"the connection for HL7 is ended: {revoked} was revoked"
+        }
+
+
+async def test_in_the_clear_nobody_is_revoked() -> None:
+    async with listening(echo) as where, await where.connect() as stream:
+        await stream.send_all(frame(b"a"))
+        assert await receive(stream) == [b"a"]
+        where.listener.end_revoked(lambda chain: "everybody")
+        await stream.send_all(frame(b"b"))
+        assert await receive(stream) == [b"b"]
 
 
 async def test_a_handshake_has_a_deadline(

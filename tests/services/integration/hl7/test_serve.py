@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -17,6 +18,7 @@ import pytest
 from hl7.client import MLLPClient
 
 from isocenter.services.integration.hl7.mllp import frame
+from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from services.integration.hl7.samples import OMI, ORM, changed
 from support.processes import (
     ENVIRONMENT,
@@ -140,6 +142,41 @@ def test_over_TLS(tmp_path: Path) -> None:
         )  # fmt: skip
         assert sent.returncode == 0, sent.stdout
         assert isocenter_command("hl7send", "127.0.0.1", port, path).returncode == 1
+
+
+def test_a_revoked_certificate_ends_its_connections(tmp_path: Path) -> None:
+    config = tmp_path / "tls.toml"
+    config.write_text("[hl7]\nenabled = true\ntls = true\nport = 0\n")
+    with served_archive(tmp_path, "--config", config, tls=True) as archive:
+        port = hl7_port(archive)
+        names = {name: archive.certificate(name, tmp_path / name) for name in ("RIS", "OTHER")}
+
+        def connected(name: str) -> ssl.SSLSocket:
+            certificate, key, ca = names[name]
+            context = client_context(TlsFiles(certificate=certificate, key=key, ca=ca))
+            plain = socket.create_connection(("127.0.0.1", port), 20)
+            return context.wrap_socket(plain, server_hostname="localhost")
+
+        def sent(sender: ssl.SSLSocket) -> bytes:
+            sender.sendall(frame(ORM.encode()))
+            answer = b""
+            while not answer.endswith(b"\x1c\r") and (chunk := sender.recv(4_096)):
+                answer += chunk
+            return answer
+
+        with connected("RIS") as revoked, connected("OTHER") as other:
+            assert b"MSA|AA|" in sent(revoked)
+            assert b"MSA|AA|" in sent(other)
+            for words in (
+                ("certs", "revoke", "ris", "--ca-dir", archive.data_dir / "certs"),
+                ("reload", "--data-dir", archive.data_dir),
+            ):
+                done = isocenter_command(*words)
+                assert done.returncode == 0, done.stdout
+            assert revoked.recv(1) == b""
+            assert b"MSA|AA|" in sent(other)
+    shown = isocenter_command("audit", "show", "--data-dir", archive.data_dir)
+    assert "the connection for HL7 is ended: its certificate (CN=RIS) was revoked" in shown.stdout
 
 
 def test_nothing_listens_unless_it_is_switched_on(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from isocenter.services.net.http.server import read_token
 from isocenter.services.net.listeners import Bind, open_listener, open_listeners
 from isocenter.services.net.tls.contexts import PROFILES, TlsFiles
 from isocenter.services.net.tls.inspection import describe_profile
+from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.net.transport import format_address
 from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
@@ -270,15 +271,19 @@ async def _serve(
         )
         registry = composition.registry_of(settings, archive, tls, notices, peers, events)
         server: Server = await nursery.start(partial(serve_on, registry, listeners, options))
-        reloader.take_revocations = lambda revocations: nursery.start_soon(
-            server.end_revoked, revocations.revoked_in
-        )
+        taking = composition.order_listener_of(settings, archive, notices) if orders else None
+
+        def take_revocations(revocations: Revocations) -> None:
+            nursery.start_soon(server.end_revoked, revocations.revoked_in)
+            if taking is not None:
+                taking.end_revoked(revocations.revoked_in)
+
+        reloader.take_revocations = take_revocations
         if auditor is not None:
             nursery.start_soon(stop_when_failed, auditor, settings, server.stop)
         nursery.start_soon(composition.keep_house, settings, archive, notices)
         nursery.start_soon(monitoring.run, server, archive)
-        if orders:
-            taking = composition.order_listener_of(settings, archive, notices)
+        if taking is not None:
             nursery.start_soon(taking.run, orders)
         await nursery.start(_obey_signals, server, reloader, nursery.cancel_scope)
         if is_worker:

@@ -73,9 +73,12 @@ class ListenerLimits:
 
 @dataclass(eq=False, slots=True)
 class _Connection:
+    """*chain*: over TLS, the sender's certificates, once they were verified."""
+
     complaints: Complaints
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     is_busy: bool = False
+    chain: Callable[[], Sequence[bytes]] | None = None
 
     @property
     def address(self) -> str:
@@ -97,11 +100,36 @@ class OrderListener:
         self._notices = Notices() if notices is None else notices
         #: The one that was heard of the longest ago first.
         self._connections: dict[_Connection, None] = {}
+        self._revoked_in: Callable[[Sequence[bytes]], str] = lambda chain: ""
 
     @property
     def connections(self) -> int:
         """Connections now."""
         return len(self._connections)
+
+    def end_revoked(self, revoked_in: Callable[[Sequence[bytes]], str]) -> None:
+        """End the connections whose certificates have been revoked, each when the message that is
+        being done was answered.
+
+        Args:
+            revoked_in: which certificate of a chain (in DER) is revoked; empty: none.
+        """
+        self._revoked_in = revoked_in
+        for connection in list(self._connections):
+            if not connection.scope.cancel_called and self._is_revoked(connection):
+                connection.scope.cancel()
+
+    def _is_revoked(self, connection: _Connection) -> bool:
+        if connection.chain is None:
+            return False
+        revoked = self._revoked_in(connection.chain())
+        if revoked:
+            self._refuse(
+                connection.address,
+                Refusal.TLS_HANDSHAKE,
+                f"the connection for HL7 is ended: {revoked} was revoked",
+            )
+        return bool(revoked)
 
     async def run(self, listeners: Sequence[tuple[socket.socket, Bind]]) -> None:
         """Until cancelled; a message that is being done is finished and answered."""
@@ -163,7 +191,7 @@ class OrderListener:
         try:
             with connection.scope, sock:
                 prepare_socket(sock)
-                transport = await self._open(sock, bind, connection.address)
+                transport = await self._open(sock, bind, connection)
                 if transport is not None:
                     await self._converse(transport, connection)
         except OSError:
@@ -175,13 +203,24 @@ class OrderListener:
             connection.complaints.sum_up()
             self._connections.pop(connection, None)
 
-    async def _open(self, sock: socket.socket, bind: Bind, address: str) -> Transport | None:
+    async def _open(
+        self, sock: socket.socket, bind: Bind, connection: _Connection
+    ) -> Transport | None:
+        address = connection.address
         if bind.tls is None:
             return SocketTransport(sock, address)
         text = "nothing came in time"
+        context = bind.tls()
         with trio.move_on_after(self._limits.handshake):
             try:
-                return await tls_transport(sock, bind.tls(), server_side=True, peer_address=address)
+                transport = await tls_transport(
+                    sock, context, server_side=True, peer_address=address
+                )
+                connection.chain = transport.chain
+                # Revoked while it shook hands?
+                if bind.tls() is not context and self._is_revoked(connection):
+                    return None
+                return transport
             except trio.BrokenResourceError as error:
                 cause = error.__cause__
                 if not isinstance(cause, ssl.SSLError):

@@ -78,8 +78,8 @@ class TlsSettings:
     end_revoked: bool = setting(
         True,
         kinds.Switch(),
-        "after a reload, abort associations whose certificate has been revoked, once the operation "
-        "under way has ended",
+        "after a reload, end associations and HL7 connections whose certificate has been revoked, "
+        "once the operation or message under way has ended",
     )
     strict: bool = setting(
         False, kinds.Switch(), "refuse certificates that do not follow RFC 5280 to the letter"
