@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
 from isocenter.services.cli import main
+from isocenter.services.system.users import acting_user
 from services.archive_support import STUDY, uid
 from services.cli_support import write_object
+from services.security.audit.trails import audited_object, detail, messages, of_event
 
 Output = pytest.CaptureFixture[str]
 
@@ -30,8 +34,16 @@ def archive(tmp_path: Path, capsys: Output) -> str:
     return data_dir
 
 
+def run(*words: str) -> int:
+    """The exit code, also where the arguments alone are wrong."""
+    try:
+        return main(words)
+    except SystemExit as error:
+        return int(error.code or 0)
+
+
 def delete(archive: str, *arguments: str) -> int:
-    return main(["delete", "--data-dir", archive, "--reason", "a test", *arguments])
+    return run("delete", "--data-dir", archive, "--reason", "a test", *arguments)
 
 
 def instances(archive: str, capsys: Output) -> int:
@@ -80,8 +92,8 @@ def test_a_dry_run_changes_nothing(archive: str, capsys: Output) -> None:
     ("arguments", "code", "words"),
     [
         ([], 2, "what shall be deleted"),
-        (["--study", "../../etc"], 2, "that is no UID"),
-        (["--study", "1.2.*"], 2, "that is no UID"),
+        (["--study", "../../etc"], 2, "is no UID"),
+        (["--study", "1.2.*"], 2, "is no UID"),
         (["-k", "PatientID=*"], 2, "matches everything"),
         (["-k", "PatientID="], 2, "has no value"),
         (["-k", "PatientID"], 2, "has no value"),
@@ -90,9 +102,9 @@ def test_a_dry_run_changes_nothing(archive: str, capsys: Output) -> None:
         (["--study", STUDY, "-k", "0009,0010=1"], 2, "the index does not know (0009,0010)"),
         (["--study", "1.2.3.99"], 1, "nothing in the archive matches"),
         (["--study", STUDY, "--series", "1.2.9.1"], 1, "nothing in the archive matches"),
-        (["--study", STUDY, "--reason", " "], 2, "--reason is one line"),
-        (["--study", STUDY, "--reason", "a\nb"], 2, "--reason is one line"),
-        (["--study", STUDY, "--reason", "a" * 501], 2, "--reason is one line"),
+        (["--study", STUDY, "--reason", " "], 2, "a reason is one line"),
+        (["--study", STUDY, "--reason", "a\nb"], 2, "a reason is one line"),
+        (["--study", STUDY, "--reason", "a" * 501], 2, "a reason is one line"),
     ],
 )
 def test_bad_input_changes_nothing(
@@ -127,7 +139,7 @@ def test_bad_input_leaves_the_trash_alone(
     monkeypatch.setattr("sys.stdin", io.StringIO())
     assert delete(archive, "--study", STUDY, "--yes") == 0
     capsys.readouterr()
-    assert main(["trash", *arguments, "--data-dir", archive]) == code
+    assert run("trash", *arguments, "--data-dir", archive) == code
     assert words in capsys.readouterr().err
     assert main(["trash", "list", "--data-dir", archive, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["instances"] == 2
@@ -196,12 +208,64 @@ def test_holds(archive: str, capsys: Output) -> None:
     assert delete(archive, "--study", STUDY, "--yes") == 0
 
 
+def test_holds_are_in_the_audit_trail(archive: str, capsys: Output) -> None:
+    where = ["--data-dir", archive]
+    assert main(["hold", "add", STUDY, "1.2.3.77", *where, "--reason", "case 17"]) == 0
+    assert main(["hold", "add", STUDY, *where, "--reason", "again"]) == 1
+    assert main(["hold", "remove", STUDY, *where]) == 0
+    assert main(["hold", "remove", STUDY, *where]) == 1
+    assert delete(archive, "--study", STUDY, "--yes") == 0
+    folder = Path(archive, "audit")
+    changed = of_event(messages(folder), "110113", "110135")
+    whom = [audited_object(each, "110180").get("ParticipantObjectID") for each in changed]
+    assert whom == [STUDY, "1.2.3.77", STUDY]
+    texts = [detail(audited_object(each, "110180"), "Alert Description") for each in changed]
+    assert texts == [b"the study is held: case 17"] * 2 + [
+        b"the study is held no more; it was: case 17"
+    ]
+    patient = audited_object(changed[0], "2").get("ParticipantObjectID")
+    assert patient
+    (deleted,) = of_event(messages(folder), "110105")
+    user = f"{acting_user()}@{socket.gethostname()}"
+    for message in (*changed, deleted):
+        people = [each.get("UserID") for each in message.findall("ActiveParticipant")]
+        assert user in people
+    capsys.readouterr()
+    assert main(["audit", "show", "--patient", patient, *where]) == 0
+    assert capsys.readouterr().out.count("Object Security Attributes Changed") == 2
+
+
+@pytest.mark.parametrize("on_failure", ["stop", "continue"])
+def test_a_hold_that_cannot_be_recorded(
+    archive: str, tmp_path: Path, capsys: Output, on_failure: str
+) -> None:
+    config = tmp_path / "isocenter.toml"
+    config.write_text(f"[audit]\non_failure = '{on_failure}'\n")
+    where = ["--data-dir", archive, "--config", str(config)]
+    trail = Path(archive, "audit")
+    trail.rename(tmp_path / "aside")
+    trail.write_text("no folder")
+    stops = on_failure == "stop"
+    assert main(["hold", "add", STUDY, *where, "--reason", "x"]) == int(stops)
+    assert ("nothing was changed" in capsys.readouterr().err) == stops
+    assert main(["hold", "list", "--json", *where]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == (not stops)
+    trail.unlink()
+    assert main(["hold", "add", STUDY, *where, "--reason", "x"]) == (not stops)
+    shutil.rmtree(trail, ignore_errors=True)
+    trail.write_text("no folder")
+    assert main(["hold", "remove", STUDY, *where]) == int(stops)
+    capsys.readouterr()
+    assert main(["hold", "list", "--json", *where]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == stops
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["add", "x/y", "--reason", "r"], ["add", "1.2", "--reason", "\n"], ["remove", "*"]],
 )
 def test_a_hold_that_cannot_be(archive: str, capsys: Output, arguments: list[str]) -> None:
-    assert main(["hold", *arguments, "--data-dir", archive]) == 2
+    assert run("hold", *arguments, "--data-dir", archive) == 2
     capsys.readouterr()
     assert main(["hold", "list", "--json", "--data-dir", archive]) == 0
     assert json.loads(capsys.readouterr().out) == []

@@ -16,6 +16,7 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion.service import Happened, Recorder
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
+from isocenter.services.archive.ports import Index
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
@@ -206,7 +207,7 @@ async def stop_when_failed(auditor: Auditor, settings: Settings, stop: Callable[
         stop()
 
 
-def patients_of(archive: Archive) -> Patients:
+def patients_of(index: Archive | Index) -> Patients:
     """Looks up whose studies are."""
 
     async def patients(studies: Sequence[str]) -> Mapping[str, Patient]:
@@ -218,7 +219,7 @@ def patients_of(archive: Archive) -> Patients:
                 criteria=(Criterion(_STUDY_INSTANCE_UID, ValueList(some)),),
                 return_tags=(PATIENT_ID, PATIENT_NAME),
             )
-            async with archive.find(query) as blocks:
+            async with index.find(query) as blocks:
                 async for block in blocks:
                     for match in block:
                         found[match[_STUDY_INSTANCE_UID]] = Patient(

@@ -11,9 +11,10 @@ from isocenter.engine.uid import is_safe_uid
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.database import database, moment
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import UsageError, add_output_options, whole_number
+from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.service_classes.commitment.transaction import (
     REASONS,
@@ -47,19 +48,15 @@ _HEAD: Final = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of commitments."""
-    prog = parser.prog
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("list", "list transactions, the latest first"),
-        ("show", "print one transaction with its instances"),
-        ("retry", "report the outcome of a transaction once more"),
+    for name, action in add_actions(
+        parser,
+        (
+            ("list", "list transactions, the latest first"),
+            ("show", "print one transaction with its instances"),
+            ("retry", "report the outcome of a transaction once more"),
+        ),
     ):
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
         add_archive_options(action)
-        add_output_options(action)
-        action.set_defaults(prog=f"{prog} {name}")
         if name == "list":
             action.add_argument("--state", choices=tuple(_STATES), help="only those in this state")
             action.add_argument(

@@ -19,8 +19,9 @@ from isocenter.services.archive.verification import (
     verify,
 )
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
-from isocenter.services.cli.support.options import UsageError, add_output_options
+from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.settings.loading import (
@@ -59,19 +60,18 @@ def add_archive_options(parser: argparse.ArgumentParser) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of db."""
-    prog = parser.prog
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("stats", "count patients, studies, series, instances and bytes"),
-        ("verify", "compare files and index both ways, attributes too, and files with checksums"),
-        ("reindex", "make the index again from the files alone"),
+    for name, action in add_actions(
+        parser,
+        (
+            ("stats", "count patients, studies, series, instances and bytes"),
+            (
+                "verify",
+                "compare files and index both ways, attributes too, and files with checksums",
+            ),
+            ("reindex", "make the index again from the files alone"),
+        ),
     ):
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
         add_archive_options(action)
-        add_output_options(action)
-        action.set_defaults(prog=f"{prog} {name}")
         if name == "verify":
             action.add_argument(
                 "--no-checksums",

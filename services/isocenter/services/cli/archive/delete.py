@@ -7,20 +7,23 @@ from typing import Final
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.deletion.ports import DeletionRefusedError
-from isocenter.services.archive.deletion.service import Plan, Requester, Trash
+from isocenter.services.archive.deletion.service import Plan, Trash
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Query
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.confirmation import is_confirmed
-from isocenter.services.cli.support.deletion_output import counted, opened_trash, shown_until
-from isocenter.services.cli.support.options import UsageError, add_output_options
+from isocenter.services.cli.support.deletion_output import (
+    counted,
+    opened_trash,
+    requester_of,
+    shown_until,
+)
+from isocenter.services.cli.support.options import UsageError, add_output_options, reason, uid
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.composition.audit import here_of
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.dicom.attribute_path import parse_key
-from isocenter.services.dicom.uids import UidRule
 from isocenter.services.service_classes.query_retrieve.identifier import Root, parse_query
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
@@ -45,7 +48,6 @@ is, unless --force says otherwise; studies that are held (isocenter hold) stay i
 exit codes: 0 deleted, 1 refused, or nothing matches, 2 arguments or
 settings"""
 
-_LONGEST_REASON: Final = 500
 _UID_OPTIONS: Final = {
     "--study": ("StudyInstanceUID", "a study"),
     "--series": ("SeriesInstanceUID", "a series"),
@@ -60,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             option,
             dest=keyword,
+            type=uid,
             action="append",
             default=[],
             metavar="UID",
@@ -75,7 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "isocenter findscu (repeatable)",
     )
     parser.add_argument(
-        "--reason", required=True, metavar="TEXT", help="why; it stands in the audit trail"
+        "--reason",
+        required=True,
+        type=reason,
+        metavar="TEXT",
+        help="why; it stands in the audit trail",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="count what would go, and change nothing"
@@ -95,9 +102,6 @@ def run(arguments: argparse.Namespace) -> int:
     terminal = Terminal.of(arguments)
 
     async def work(interrupts: Interrupts) -> int:
-        reason = arguments.reason.strip()
-        if not reason or len(reason) > _LONGEST_REASON or not reason.isprintable():
-            raise UsageError(f"--reason is one line of 1 to {_LONGEST_REASON} characters")
         settings = archive_settings(arguments, must_exist=True)
         query = query_of(arguments, settings)
         code = EXIT_INTERRUPTED
@@ -105,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
             async with opened_trash(
                 settings, "isocenter delete", changes=not arguments.dry_run
             ) as trash:
-                code = await _delete(arguments, settings, trash, query, reason, terminal)
+                code = await _delete(arguments, settings, trash, query, terminal)
         return code
 
     return run_task(terminal, work)
@@ -118,11 +122,8 @@ def query_of(arguments: argparse.Namespace, settings: Settings) -> Query:
         UsageError: nothing is said, or something that would match everything, or nothing known.
     """
     keys = [parse_key(text) for text in arguments.key]
-    for option, (keyword, _) in _UID_OPTIONS.items():
+    for keyword, _ in _UID_OPTIONS.values():
         uids: list[str] = getattr(arguments, keyword)
-        for uid in uids:
-            if not UidRule.SAFE.allows(uid):
-                raise UsageError(f"{option} {uid!r}: that is no UID")
         if uids:
             keys.append((keyword, "\\".join(uids)))
     if not keys:
@@ -159,7 +160,6 @@ async def _delete(
     settings: Settings,
     trash: Trash,
     query: Query,
-    reason: str,
     terminal: Terminal,
 ) -> int:
     plan = await trash.plan(query)
@@ -179,14 +179,13 @@ async def _delete(
         return EXIT_FAILED
     if not await is_confirmed(arguments, terminal, f"delete {counts_of(plan)}"):
         return EXIT_FAILED
-    here = here_of(settings, "isocenter delete")
-    requester = Requester(name=f"{here.user}@{here.machine}")
+    requester = requester_of(settings, "isocenter delete")
     with terminal.progress("deleting") as advance:
         try:
             done = await trash.delete(
                 plan,
                 requester,
-                reason,
+                arguments.reason,
                 overrule=arguments.force,
                 progress=lambda count: advance(count, plan.instances),
             )

@@ -15,17 +15,17 @@ import trio
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.database import database, moment
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import (
     UsageError,
-    add_output_options,
     ae_title,
     point_in_time,
+    uid,
     whole_number,
 )
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.dicom.uids import UidRule
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.events.event import Kind, StoredEvent
 from isocenter.storage.database.events.event_log import (
@@ -64,22 +64,18 @@ _STATES: Final = ("receiving", "complete")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of events."""
-    prog = parser.prog
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("tail", "print the last events, and go on with --follow"),
-        ("replay", "have events delivered to a consumer once more"),
-        ("consumers", "print how far each consumer has got, and what it cannot take"),
-        ("studies", "print which studies are being received, and which are complete"),
+    for name, action in add_actions(
+        parser,
+        (
+            ("tail", "print the last events, and go on with --follow"),
+            ("replay", "have events delivered to a consumer once more"),
+            ("consumers", "print how far each consumer has got, and what it cannot take"),
+            ("studies", "print which studies are being received, and which are complete"),
+        ),
     ):
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
         add_archive_options(action)
-        add_output_options(action)
-        action.set_defaults(prog=f"{prog} {name}")
         if name in ("tail", "replay"):
-            action.add_argument("--study", type=_uid, metavar="UID", help="only those of a study")
+            action.add_argument("--study", type=uid, metavar="UID", help="only those of a study")
         if name != "replay":
             action.add_argument("--json", action="store_true", help="JSON, an object a line")
         match name:
@@ -396,12 +392,6 @@ def _study_json(row: StudyRow) -> dict[str, object]:
 
 
 # -- Arguments ---------------------------------------------------------------------------
-
-
-def _uid(text: str) -> str:
-    if not UidRule.SAFE.allows(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no UID")
-    return text
 
 
 def _modality(text: str) -> str:

@@ -7,18 +7,22 @@ import time
 from typing import Final
 
 import orjson
+import trio
 
+from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.deletion.holds import StudyHold
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.database import database, moment
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import UsageError, add_output_options
+from isocenter.services.cli.support.options import reason, uid
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.composition.audit import here_of
-from isocenter.services.dicom.uids import UidRule
-from isocenter.services.settings.loading import Settings
+from isocenter.services.composition.audit import here_of, patients_of, record_now
+from isocenter.services.security.audit.message_builder import Here, Patient, hold_changed
+from isocenter.services.settings.loading import OnAuditFailure, Settings
+from isocenter.storage.database.index.index import SqliteIndex
 from isocenter.storage.database.retention import SqliteHolds
 
 DESCRIPTION: Final = """\
@@ -35,31 +39,34 @@ All of them may run while the server does.
 exit codes: 0 done, 1 it is held already, or it is not, 2 arguments or
 settings"""
 
-_LONGEST_REASON: Final = 500
 _HEAD: Final = ("Study Instance UID", "since", "by", "in the archive", "reason")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of hold."""
-    prog = parser.prog
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("add", "hold studies"),
-        ("remove", "take holds away"),
-        ("list", "list the studies that are held"),
+    for name, action in add_actions(
+        parser,
+        (
+            ("add", "hold studies"),
+            ("remove", "take holds away"),
+            ("list", "list the studies that are held"),
+        ),
     ):
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
         add_archive_options(action)
-        add_output_options(action)
-        action.set_defaults(prog=f"{prog} {name}")
         if name == "list":
             action.add_argument("--json", action="store_true", help="for programs")
         else:
-            action.add_argument("studies", nargs="+", metavar="UID", help="Study Instance UID")
+            action.add_argument(
+                "studies", nargs="+", type=uid, metavar="UID", help="Study Instance UID"
+            )
         if name == "add":
-            action.add_argument("--reason", required=True, metavar="TEXT", help="why")
+            action.add_argument(
+                "--reason",
+                required=True,
+                type=reason,
+                metavar="TEXT",
+                help="why; it stands in the audit trail",
+            )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,9 +75,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     async def work(interrupts: Interrupts) -> int:
         settings = archive_settings(arguments, must_exist=True)
-        for uid in getattr(arguments, "studies", ()):
-            if not UidRule.SAFE.allows(uid):
-                raise UsageError(f"{uid!r} is no UID")
         code = EXIT_INTERRUPTED
         with interrupts.stoppable():
             match arguments.action:
@@ -86,39 +90,71 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _add(arguments: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
-    reason = arguments.reason.strip()
-    if not reason or len(reason) > _LONGEST_REASON or not reason.isprintable():
-        raise UsageError(f"--reason is one line of 1 to {_LONGEST_REASON} characters")
     here = here_of(settings, "isocenter hold")
     code = EXIT_OK
     async with database(settings) as index:
         holds = SqliteHolds(index)
-        for uid in arguments.studies:
+        for study in arguments.studies:
             hold = StudyHold(
-                study_instance_uid=uid,
-                reason=reason,
+                study_instance_uid=study,
+                reason=arguments.reason,
                 actor=f"{here.user}@{here.machine}",
                 at=time.time(),
             )
             if not await holds.add(hold):
-                terminal.error(f"{uid} is held already; isocenter hold list says why")
+                terminal.error(f"{study} is held already; isocenter hold list says why")
                 code = EXIT_FAILED
+            elif not await _record(settings, index, here, hold, terminal, is_held=True):
+                await holds.remove(study)
+                return EXIT_FAILED
         absent = {
             each.study_instance_uid for each in await holds.all() if not each.is_here
         }.intersection(arguments.studies)
-    for uid in sorted(absent):
-        terminal.note(f"nothing of {uid} is here now; it is held as soon as something comes")
+    for study in sorted(absent):
+        terminal.note(f"nothing of {study} is here now; it is held as soon as something comes")
     return code
 
 
 async def _remove(arguments: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
+    here = here_of(settings, "isocenter hold")
     code = EXIT_OK
     async with database(settings) as index:
-        for uid in arguments.studies:
-            if not await SqliteHolds(index).remove(uid):
-                terminal.error(f"{uid} is not held; isocenter hold list names those that are")
+        holds = SqliteHolds(index)
+        before = {hold.study_instance_uid: hold for hold in await holds.all()}
+        for study in arguments.studies:
+            hold = before.get(study)
+            if hold is None or not await holds.remove(study):
+                terminal.error(f"{study} is not held; isocenter hold list names those that are")
                 code = EXIT_FAILED
+            elif not await _record(settings, index, here, hold, terminal, is_held=False):
+                await holds.add(hold)
+                return EXIT_FAILED
     return code
+
+
+async def _record(
+    settings: Settings,
+    index: SqliteIndex,
+    here: Here,
+    hold: StudyHold,
+    terminal: Terminal,
+    *,
+    is_held: bool,
+) -> bool:
+    """Whether it may stay as it is now: it was recorded, or need not be."""
+    study = hold.study_instance_uid
+    patients = await patients_of(index)([study])
+    message = hold_changed(
+        here, study, hold.reason, patients.get(study, Patient()), is_held=is_held
+    )
+    try:
+        await trio.to_thread.run_sync(record_now, settings, here, [message])
+    except (OSError, IsocenterError) as error:
+        may_stay = settings.audit.on_failure is not OnAuditFailure.STOP
+        what = "it was done all the same" if may_stay else "nothing was changed"
+        terminal.error(f"the audit trail cannot be written: {error}; {what} ({study})")
+        return may_stay
+    return True
 
 
 async def _list(arguments: argparse.Namespace, settings: Settings) -> int:

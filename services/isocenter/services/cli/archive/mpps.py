@@ -11,6 +11,7 @@ from isocenter.engine.uid import is_safe_uid
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.database import database, moment
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.match_output import (
     prepare_stdout,
@@ -18,7 +19,7 @@ from isocenter.services.cli.support.match_output import (
     shown,
     writer_of,
 )
-from isocenter.services.cli.support.options import UsageError, add_output_options, whole_number
+from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.service_classes.mpps.performed_step import StepState
 from isocenter.services.settings.loading import Settings
@@ -46,15 +47,10 @@ _HEAD: Final = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of mpps."""
-    prog = parser.prog
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (("list", "list steps, the latest first"), ("show", "print one step")):
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
+    for name, action in add_actions(
+        parser, (("list", "list steps, the latest first"), ("show", "print one step"))
+    ):
         add_archive_options(action)
-        add_output_options(action)
-        action.set_defaults(prog=f"{prog} {name}")
         if name == "show":
             action.add_argument("uid", metavar="UID", help="SOP Instance UID of the step")
             formats, default = ("text", "json"), "text"

@@ -10,9 +10,10 @@ import orjson
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.database import database, moment
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import UsageError, add_output_options, whole_number
+from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.forwarding.ports import DestinationRow, ForwardRow, ForwardState
@@ -46,20 +47,16 @@ _SUMMARY_HEAD: Final = ("destination", *_STATES, "failures", "left alone until",
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of queue."""
-    prog = parser.prog
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("list", "list records, the latest first"),
-        ("summary", "count records by destination, and say how each destination does"),
-        ("retry", "have what failed sent now"),
-        ("purge", "forget records"),
+    for name, action in add_actions(
+        parser,
+        (
+            ("list", "list records, the latest first"),
+            ("summary", "count records by destination, and say how each destination does"),
+            ("retry", "have what failed sent now"),
+            ("purge", "forget records"),
+        ),
     ):
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
         add_archive_options(action)
-        add_output_options(action)
-        action.set_defaults(prog=f"{prog} {name}")
         if name != "summary":
             action.add_argument("--destination", default="", metavar="AET", help="only for this")
         match name:

@@ -13,10 +13,11 @@ from isocenter.services.archive.retention.service import planned
 from isocenter.services.cli import EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.database import database
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.deletion_output import opened_trash
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import UsageError, add_output_options
+from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.settings.loading import Settings
@@ -39,15 +40,10 @@ _HEAD: Final = ("rule", "studies", "instances", "size", "studies that stay")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The action of retention."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    text = "count what each rule would delete; -v names the studies"
-    action = actions.add_parser(
-        "check", help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-    )
-    action.set_defaults(prog=f"{parser.prog} check")
-    add_archive_options(action)
-    add_output_options(action)
-    action.add_argument("--json", action="store_true", help="for programs")
+    checks = (("check", "count what each rule would delete; -v names the studies"),)
+    for _, action in add_actions(parser, checks):
+        add_archive_options(action)
+        action.add_argument("--json", action="store_true", help="for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:

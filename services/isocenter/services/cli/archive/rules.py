@@ -14,9 +14,10 @@ from isocenter.services.archive.rules.arrival_coercion import Coercion
 from isocenter.services.archive.rules.conditions import Sender
 from isocenter.services.archive.rules.evaluation import Decision, Rule, Rules
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import UsageError, add_output_options, ae_title
+from isocenter.services.cli.support.options import UsageError, ae_title
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.objects import DicomObject, NotDicom
 from isocenter.services.errors import OperationError
@@ -37,19 +38,15 @@ _HEAD: Final = ("order", "rule", "enabled", "looks at", "forward", "area", "coer
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of rules."""
-    prog = parser.prog
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("list", "list the rules in the order in which they are looked at"),
-        ("test", "say which rules match a file, and what they would do"),
+    for name, action in add_actions(
+        parser,
+        (
+            ("list", "list the rules in the order in which they are looked at"),
+            ("test", "say which rules match a file, and what they would do"),
+        ),
     ):
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
         action.add_argument("--config", metavar="FILE", help="TOML file with settings")
-        add_output_options(action)
         action.add_argument("--json", action="store_true", help="for programs")
-        action.set_defaults(prog=f"{prog} {name}")
         if name == "test":
             for flag, text in (
                 ("--calling-ae", "as if it came from this AE title"),

@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from isocenter.services.archive.deletion.ports import DeletionRow, TrashChoice
-from isocenter.services.archive.deletion.service import Requester, Restored, Trash
+from isocenter.services.archive.deletion.service import Restored, Trash
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.database import moment
 from isocenter.services.cli.archive.db import (
@@ -17,15 +17,14 @@ from isocenter.services.cli.archive.db import (
     archive_settings,
     print_findings,
 )
+from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.confirmation import is_confirmed
-from isocenter.services.cli.support.deletion_output import counted, opened_trash
+from isocenter.services.cli.support.deletion_output import counted, opened_trash, requester_of
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import UsageError, add_output_options
+from isocenter.services.cli.support.options import UsageError, uid
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.composition.audit import here_of
 from isocenter.services.diagnostics.doctor.check import size_text
-from isocenter.services.dicom.uids import UidRule
 from isocenter.services.settings.loading import Settings
 
 DESCRIPTION: Final = """\
@@ -51,19 +50,15 @@ _HEAD: Final = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of trash."""
-    prog = parser.prog
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("list", "list deletions, the latest first"),
-        ("restore", "put deleted objects back, as they were"),
-        ("purge", "remove deleted objects for good, and make room"),
+    for name, action in add_actions(
+        parser,
+        (
+            ("list", "list deletions, the latest first"),
+            ("restore", "put deleted objects back, as they were"),
+            ("purge", "remove deleted objects for good, and make room"),
+        ),
     ):
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
         add_archive_options(action)
-        add_output_options(action)
-        action.set_defaults(prog=f"{prog} {name}")
         if name == "list":
             action.add_argument("--json", action="store_true", help="for programs")
             continue
@@ -71,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         for option, what in (("--study", "study"), ("--instance", "instance")):
             action.add_argument(
                 option,
+                type=uid,
                 action="append",
                 default=[],
                 metavar="UID",
@@ -111,11 +107,8 @@ def choice_of(arguments: argparse.Namespace) -> TrashChoice:
     """Which objects are meant.
 
     Raises:
-        UsageError: nobody says, or what is said is no UID.
+        UsageError: nobody says.
     """
-    for uid in (*arguments.study, *arguments.instance):
-        if not UidRule.SAFE.allows(uid):
-            raise UsageError(f"{uid!r} is no UID")
     choice = TrashChoice(
         deletion_ids=tuple(arguments.deletions),
         study_instance_uids=tuple(arguments.study),
@@ -177,7 +170,7 @@ async def _restore(
     with terminal.progress("restoring") as advance:
         report = await trash.restore(
             choice,
-            _requester(settings, "isocenter trash restore"),
+            requester_of(settings, "isocenter trash restore"),
             progress=lambda done: advance(done, None),
         )
     return _judge(report, terminal)
@@ -218,14 +211,9 @@ async def _purge(
     with terminal.progress("purging") as advance:
         done = await trash.purge(
             choice,
-            _requester(settings, "isocenter trash purge"),
+            requester_of(settings, "isocenter trash purge"),
             progress=lambda count: advance(count, None),
         )
     terminal.detail(f"in {time.monotonic() - began:.1f} s")
     print(f"removed {counted(done, 'instance')} for good")
     return EXIT_OK
-
-
-def _requester(settings: Settings, process_name: str) -> Requester:
-    here = here_of(settings, process_name)
-    return Requester(name=f"{here.user}@{here.machine}")

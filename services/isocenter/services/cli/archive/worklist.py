@@ -16,9 +16,10 @@ from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.database import database, moment
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import UsageError, add_output_options, whole_number
+from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_attribute_path, parse_key
@@ -86,22 +87,18 @@ _DATE_LENGTH: Final = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of worklist."""
-    prog = parser.prog
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("list", "list entries, the earliest first"),
-        ("show", "print all attributes of an entry"),
-        ("add", "add an entry, or put it in the place of the one with its key"),
-        ("import", "add the entries of files: JSON, DICOM, or DCMTK's text dumps"),
-        ("update", "change fields of an entry"),
-        ("remove", "take entries off the list"),
+    for name, action in add_actions(
+        parser,
+        (
+            ("list", "list entries, the earliest first"),
+            ("show", "print all attributes of an entry"),
+            ("add", "add an entry, or put it in the place of the one with its key"),
+            ("import", "add the entries of files: JSON, DICOM, or DCMTK's text dumps"),
+            ("update", "change fields of an entry"),
+            ("remove", "take entries off the list"),
+        ),
     ):
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
         add_archive_options(action)
-        add_output_options(action)
-        action.set_defaults(prog=f"{prog} {name}")
         match name:
             case "list":
                 _add_list_options(action)

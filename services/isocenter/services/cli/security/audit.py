@@ -18,8 +18,9 @@ import trio
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
-from isocenter.services.cli.support.options import UsageError, add_output_options, point_in_time
+from isocenter.services.cli.support.options import UsageError, point_in_time
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import (
     audit_folder,
@@ -78,22 +79,22 @@ _Write = Callable[[Record], None]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of audit."""
-    prog = parser.prog
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("verify", "check that nothing was changed, left out, put in or cut off"),
-        ("show", "print records, a line each, without patients"),
-        ("tail", "print the last records, and go on with -f"),
-        ("size", "how large it is, how much comes a day, and when the disk is full"),
-        ("remove", "remove the oldest files of the trail, sealed, so that the rest is verified on"),
-        ("export", "write whole records, with patient IDs and names, for other programs"),
+    for name, action in add_actions(
+        parser,
+        (
+            ("verify", "check that nothing was changed, left out, put in or cut off"),
+            ("show", "print records, a line each, without patients"),
+            ("tail", "print the last records, and go on with -f"),
+            ("size", "how large it is, how much comes a day, and when the disk is full"),
+            (
+                "remove",
+                "remove the oldest files of the trail, sealed, so that the rest is verified on",
+            ),
+            ("export", "write whole records, with patient IDs and names, for other programs"),
+        ),
     ):
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
         add_archive_options(action)
-        add_output_options(action)
-        action.set_defaults(prog=f"{prog} {name}", trail=None)
+        action.set_defaults(trail=None)
         if name == "remove":
             _add_remove_options(action)
             continue

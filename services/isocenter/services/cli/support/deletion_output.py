@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from isocenter.services import composition
-from isocenter.services.archive.deletion.service import Trash
+from isocenter.services.archive.deletion.service import Requester, Trash
 from isocenter.services.cli.support.options import UsageError
-from isocenter.services.diagnostics.doctor.host import user_name
+from isocenter.services.composition.audit import here_of
 from isocenter.services.settings.loading import Settings
+from isocenter.services.system.users import user_name
 
 
 @asynccontextmanager
@@ -45,6 +46,12 @@ def _check_owner(data_dir: Path) -> None:
             f"{data_dir} belongs to {user_name(owner)}; do it as that user: sudo -u "
             f"{user_name(owner)} isocenter …"
         )
+
+
+def requester_of(settings: Settings, process_name: str) -> Requester:
+    """Who sits at this machine."""
+    here = here_of(settings, process_name)
+    return Requester(name=f"{here.user}@{here.machine}")
 
 
 def shown_until(settings: Settings, deletion_id: str) -> str:

@@ -18,6 +18,7 @@ from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.items import UserIdentity
 from isocenter.services.association.peer import Peer
+from isocenter.services.dicom.uids import UidRule
 from isocenter.services.net.tls.contexts import (
     DEFAULT_PROFILE,
     PROFILES,
@@ -33,6 +34,7 @@ ANY_CALLED_AE_TITLE: Final = "ANY-SCP"
 _MIN_PDU: Final = 4_096
 _MAX_PDU: Final = 131_072
 #: Length of a field of the user identity item: 16 bits, and the item has to hold two.
+_LONGEST_REASON: Final = 500
 _MOST_SECRET_BYTES: Final = 65_000
 #: A peer that stops in the middle of a message has gone (DCMTK's ``-ts``).
 _SOCKET_SECONDS: Final = 60
@@ -267,6 +269,23 @@ def ae_title(text: str) -> str:
         return kinds.AE_TITLE.from_text(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not {kinds.AE_TITLE.allowed}") from None
+
+
+def uid(text: str) -> str:
+    """A UID as an argument."""
+    if not UidRule.SAFE.allows(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no UID")
+    return text
+
+
+def reason(text: str) -> str:
+    """Why something is done, for whoever reads the audit trail later."""
+    text = text.strip()
+    if not text or len(text) > _LONGEST_REASON or not text.isprintable():
+        raise argparse.ArgumentTypeError(
+            f"a reason is one line of 1 to {_LONGEST_REASON} characters"
+        )
+    return text
 
 
 def port(text: str) -> int:

@@ -19,6 +19,7 @@ from typing import Final
 from isocenter.services.diagnostics.doctor.check import Examined
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.settings.loading import Settings
+from isocenter.services.system.users import user_name
 
 _FOR_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 #: Files that are looked at for their mode; all are made the same way.
@@ -322,13 +323,3 @@ def examine_versions() -> Examined:
         f"SQLite {sqlite3.sqlite_version}, {platform.system()} {platform.machine()}"
     )
     return Examined("versions", seen)
-
-
-def user_name(uid: int) -> str:
-    """As the system calls a user."""
-    try:
-        import pwd
-
-        return pwd.getpwuid(uid).pw_name
-    except (ImportError, KeyError):
-        return f"user {uid}"

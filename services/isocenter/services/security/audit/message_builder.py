@@ -7,12 +7,11 @@ certain name that is known (proven user, certificate, AE title), AE titles as al
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -44,6 +43,7 @@ from isocenter.services.security.audit.messages import (
     Participant,
     ParticipantObject,
 )
+from isocenter.services.system.users import acting_user
 
 #: As much of an identifier is in its message: with it, a collector that takes 128 KiB takes
 #: every message.  No sensible query is as long; a longer one says how long, with its SHA-256.
@@ -66,13 +66,6 @@ class Patient:
     name: str = field(default="", repr=False)
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a user ID without a name, as in containers
-        return f"uid-{os.getuid()}" if hasattr(os, "getuid") else "unknown"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Here:
     """This process as a participant.
@@ -86,7 +79,7 @@ class Here:
     process_name: str = "isocenter"
     process_id: int = field(default_factory=os.getpid)
     machine: str = field(default_factory=socket.gethostname)
-    user: str = field(default_factory=_user)
+    user: str = field(default_factory=acting_user)
 
     def participant(self, role: Code | None, *, is_requestor: bool = False) -> Participant:
         return Participant(
@@ -408,6 +401,23 @@ def restricted_function_used(here: Here, subject: Path, text: str) -> AuditMessa
         outcome=Outcome.SUCCESS,
         participants=(here.participant(None), here.person(None, is_requestor=True)),
         objects=(resource,),
+    )
+
+
+def hold_changed(
+    here: Here, study: str, reason: str, patient: Patient, *, is_held: bool
+) -> AuditMessage:
+    """A.5.3.11: from now on nobody may delete a study, or whoever may delete can again."""
+    what = "the study is held" if is_held else "the study is held no more; it was"
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=EventType.OBJECT_SECURITY_ATTRIBUTES_CHANGED,
+        action=Action.EXECUTE,
+        participants=(here.participant(None), here.person(None)),
+        objects=(
+            replace(_study(study, {}), details=_description(f"{what}: {reason}")),
+            _patient(patient),
+        ),
     )
 
 
