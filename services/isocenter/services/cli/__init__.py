@@ -87,6 +87,8 @@ COMMANDS: Final = (
     ),
     Command("queue", "archive.queue", "what is to be forwarded: list, retry, purge"),
     Command("rules", "archive.rules", "list the rules, and test what they would do with a file"),
+    Command("dcmtojson", "files.dcmtojson", "write DICOM files as DICOM JSON"),
+    Command("jsontodcm", "files.jsontodcm", "write DICOM files from DICOM JSON"),
     Command("dissect", "diagnose.dissect", "read what two peers said to each other from a capture"),
     Command("health", "server.health", "ask the server here whether it is well"),
     Command("doctor", "diagnose.doctor", "find out what is wrong here, or with a peer"),

@@ -16,8 +16,10 @@ import pytest
 from isocenter.services.cli.files.file_tool import (
     EXIT_ARGUMENTS,
     EXIT_INVALID,
+    EXIT_OK,
     FileFault,
     InputFile,
+    OtherKind,
     add_file_options,
     for_each,
     input_files,
@@ -224,3 +226,31 @@ def test_an_unknown_option_is_exit_code_1(capsys: pytest.CaptureFixture[str]) ->
         parsed("a", "--no-such-option")
     assert raised.value.code == EXIT_ARGUMENTS
     assert "--no-such-option" in capsys.readouterr().err
+
+
+def test_what_is_of_another_kind_is_a_fault_only_where_it_was_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def work(file: InputFile) -> None:
+        if file.path != "dicom":
+            raise OtherKind("not DICOM")
+
+    found = [InputFile("dicom", "dicom"), InputFile("readme", "readme", is_found=True)]
+    assert for_each(quiet(), iter(found), work, title="") == EXIT_OK
+    assert for_each(quiet(), iter(found[1:]), work, title="") == EXIT_INVALID
+    assert for_each(quiet(), iter([InputFile("named", "named")]), work, title="") == EXIT_INVALID
+    assert "tool: named: not DICOM" in capsys.readouterr().err
+
+
+def test_standard_output_gets_nothing_of_what_fails(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    def fail(file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise FileFault("in the middle")
+
+    with pytest.raises(FileFault), output_file("-") as file:
+        fail(file)
+    with output_file("-") as file:
+        file.write(b"whole")
+    assert capfdbinary.readouterr().out == b"whole"

@@ -37,10 +37,16 @@ EXIT_INVALID: Final = 2
 STANDARD: Final = "-"
 #: Bytes that are copied at once.
 PIECE: Final = 1 << 20
+#: Bytes for standard output that are held in memory until they are whole.
+_HELD: Final = 8 << 20
 
 
 class FileFault(IsocenterError):
     """A file cannot be worked on; the message says why and what to do, not which file."""
+
+
+class OtherKind(FileFault):
+    """A file is of another kind, as many are in a folder: a fault only where it was named."""
 
 
 # -- Options -----------------------------------------------------------------------------
@@ -119,11 +125,13 @@ class InputFile(NamedTuple):
         path: as it is opened and named in messages; ``-`` is standard input.
         relative: what of it is below the folder that was given; its name where none was.
         fault: why it cannot be opened; empty where nothing is known.
+        is_found: whether it is below a folder that was given; nobody named it.
     """
 
     path: str
     relative: str
     fault: str = ""
+    is_found: bool = False
 
 
 def input_files(paths: Sequence[str], *, recursive: bool) -> Iterator[InputFile]:
@@ -167,7 +175,7 @@ def _files_below(folder: str) -> Iterator[InputFile]:
         except OSError as error:
             yield InputFile(at, os.path.relpath(at, folder), error.strerror or "cannot be read")
         for path in sorted(files):
-            yield InputFile(path, os.path.relpath(path, folder))
+            yield InputFile(path, os.path.relpath(path, folder), is_found=True)
         todo.extendleft(sorted(below, reverse=True))
 
 
@@ -205,28 +213,36 @@ def for_each(
 ) -> int:
     """Do *work* on each file; the exit code.
 
-    What is wrong with a file is one line, and its exit code 2; the others go on.  The bar of
-    progress is there for more than one file, where standard error is a terminal.
+    What is wrong with a file is one line, and its exit code 2; the others go on.  Files of another
+    kind that are found in a folder are passed over, unless there is nothing else.  The bar of
+    progress is there where standard error is a terminal.
     """
-    done = failed = 0
+    done = failed = passed_over = 0
     with terminal.progress(title, wanted=progress) as advance:
         for file in files:
+            done += 1
             try:
                 if file.fault:
                     raise FileFault(file.fault)
                 work(file)
             except (BrokenPipeError, UsageError):
                 raise
+            except OtherKind as error:
+                if not file.is_found:
+                    failed += 1
+                    terminal.error(f"{file.path}: {error}")
+                else:
+                    passed_over += 1
+                    terminal.detail(f"passed over {file.path}: {error}")
             except (IsocenterError, OSError) as error:
                 failed += 1
                 text = fault_text(error)
                 named = text if text.startswith(f"{file.path}: ") else f"{file.path}: {text}"
                 terminal.error(named)
-            done += 1
             advance(done, None)
-    if done > 1:
-        terminal.detail(f"{done} files, {failed} of them with a fault")
-    return EXIT_INVALID if failed or not done else EXIT_OK
+    if passed_over:
+        terminal.note(f"{passed_over} of {done} files are of another kind: passed over")
+    return EXIT_INVALID if failed or done == passed_over else EXIT_OK
 
 
 # -- Outputs -----------------------------------------------------------------------------
@@ -304,14 +320,17 @@ def plan(arguments: argparse.Namespace, *, suffix: str, default: str = STANDARD)
 def output_file(path: str) -> Iterator[IO[bytes]]:
     """A file to write, in its place when the block has ended well, and not at all otherwise.
 
-    Folders above it are made.  ``-`` is standard output, which is written as it comes.
+    Folders above it are made.  ``-`` is standard output, which gets nothing of what fails, either.
 
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
     if path == STANDARD:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with tempfile.SpooledTemporaryFile(_HELD) as whole:
+            yield whole
+            whole.seek(0)
+            shutil.copyfileobj(whole, sys.stdout.buffer, PIECE)
+            sys.stdout.buffer.flush()
         return
     place = Path(path)
     if place.exists() and not place.is_file():
