@@ -41,8 +41,9 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
 from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.net.listeners import Bind
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
+from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.settings.loading import load_settings
 from isocenter.storage.database.sqlite import connection as sqlite_connection

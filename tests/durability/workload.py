@@ -21,7 +21,8 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.archive.index.query import Level
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
+from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from support.raw import Data, RawPeer, message_bytes, raw_peer
 from support.studies import CT_IMAGE_STORAGE

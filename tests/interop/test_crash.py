@@ -14,9 +14,11 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.index.query import Level
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.dicom.objects import DicomObject, contexts_for
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
+from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
+from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.storage.contexts import contexts_for
 from support.corpus import by_uid, data_set_bytes
 from support.processes import ServedArchive, isocenter_command, served_archive
 from support.studies import CT_IMAGE_STORAGE, ROOT, instance

@@ -24,9 +24,11 @@ from isocenter.services.archive.index.query import Level
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.dicom.objects import DicomObject, contexts_for
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
+from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
+from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.storage.contexts import contexts_for
 from support.corpus import as_we_send_it, by_uid, data_set_bytes, storable_files, syntax_of
 from support.five_commands import OurCommands
 from support.peers import Names, Site, qrscp, tls_in_front_of

@@ -23,9 +23,11 @@ from isocenter.services.archive.index.query import Level
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
+from isocenter.services.association.requestor import Context
 from isocenter.services.association.server import Bind, Server
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.net.tls.contexts import TlsFiles, server_context
 from isocenter.services.notices import (
     AssociationEnded,
@@ -45,12 +47,7 @@ from isocenter.services.notices import (
     ServerStopped,
 )
 from isocenter.services.security.certificates.authority import CertificateAuthority
-from isocenter.services.service_classes.client import (
-    BASIC_SYNTAXES,
-    ClientAssociation,
-    Context,
-    open_association,
-)
+from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.query_retrieve.find_scp import Find
 from isocenter.services.service_classes.query_retrieve.get_scp import Get
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier

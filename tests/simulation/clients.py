@@ -20,12 +20,9 @@ from isocenter.services.archive.index.attributes import Level
 from isocenter.services.association.operation import Operation
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import ConnectError, OperationError
-from isocenter.services.service_classes.client import (
-    BASIC_SYNTAXES,
-    ClientAssociation,
-    open_association,
-)
+from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from services.archive_support import CT
 from simulation.ledger import Ledger, Thing, make_thing
@@ -155,10 +152,10 @@ class Client:
                         nursery.start_soon(self._act, association, getting if gets else None)
             match random.random():
                 case chance if chance < 0.10:
-                    await association.task.abort()
+                    await association.abort()
                     return "aborted"
                 case chance if chance < 0.15:
-                    await association.task.transport.aclose()
+                    await association._driver.transport.aclose()
                     return "left without a word"
         return "released"
 
@@ -308,7 +305,7 @@ class Client:
 
     async def _die(self, association: ClientAssociation) -> str:
         """The machine loses its power: no word, no reset, nothing is read or sent any more."""
-        transport = association.task.transport
+        transport = association._driver.transport
         assert isinstance(transport, End)
         transport.die()
         return "at once"
@@ -350,14 +347,14 @@ class Client:
     async def _stray_cancel(self, association: ClientAssociation) -> str:
         """For anything: what is under way, once and again, what was, and what never will be."""
         random = self._world.random
-        under_way = list(association.task._engine.operations.invoked)
+        under_way = list(association._driver._engine.operations.invoked)
         message_id = random.choice([*under_way, random.randint(0, 0xFFFF)])
         for _ in range(random.randint(1, 3)):
             await self._inject_cancel(association, message_id)
         return f"{message_id}"
 
     async def _inject_cancel(self, association: ClientAssociation, message_id: int) -> None:
-        task = association.task
+        task = association._driver
         async with task._message_lock:
             if not task.is_established:
                 return

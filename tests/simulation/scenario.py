@@ -176,7 +176,7 @@ class _Scenario:
         self._ledger = Ledger(world, plan.duplicates)
 
     async def run(self) -> None:
-        with patch("isocenter.services.service_classes.client.connect", self._network.connect):
+        with patch("isocenter.services.association.requestor.connect", self._network.connect):
             archive, other = self._nodes()
             async with trio.open_nursery() as nodes:
                 nodes.start_soon(archive.run)

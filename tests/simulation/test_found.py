@@ -20,9 +20,9 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
-from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES, STUDY_ROOT_GET
 from isocenter.services.errors import StorageError
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
+from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryReader as StoredReader

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from isocenter.services.association.access import AeTitleRules
     from isocenter.services.association.operation import Operation
     from isocenter.services.association.peer import Peer
+    from isocenter.services.association.requestor import Context
     from isocenter.services.association.server import Server, ServerLimits, ServerOptions, serve
     from isocenter.services.association.service_registry import (
         COMMON_STATUSES,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from isocenter.services.dicom.objects import DicomObject, NotDicom
     from isocenter.services.dicom.pydicom_datasets import read_identifier
     from isocenter.services.dicom.uid_registry import (
+        BASIC_SYNTAXES,
         PATIENT_ROOT_FIND,
         PATIENT_ROOT_GET,
         PATIENT_ROOT_MOVE,
@@ -53,15 +55,12 @@ if TYPE_CHECKING:
     from isocenter.services.net.listeners import Bind
     from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
     from isocenter.services.service_classes.client import (
-        BASIC_SYNTAXES,
         ClientAssociation,
-        Context,
         Receiver,
         RetrieveError,
         RetrieveProgress,
         RetrieveResult,
         open_association,
-        plan_associations,
     )
     from isocenter.services.service_classes.normalized.operations import Answer, AnswerError
     from isocenter.services.service_classes.query_retrieve.find_scp import Find
@@ -71,6 +70,7 @@ if TYPE_CHECKING:
         build_identifier,
     )
     from isocenter.services.service_classes.query_retrieve.move_scp import Move
+    from isocenter.services.service_classes.storage.contexts import plan_associations
     from isocenter.services.service_classes.storage.object_folder import (
         ObjectFolder,
         ReceivedCounts,
@@ -88,9 +88,9 @@ _MODULES = {
     "Peer": "association.peer",
     "open_association": "service_classes.client",
     "ClientAssociation": "service_classes.client",
-    "Context": "service_classes.client",
-    "BASIC_SYNTAXES": "service_classes.client",
-    "plan_associations": "service_classes.client",
+    "Context": "association.requestor",
+    "BASIC_SYNTAXES": "dicom.uid_registry",
+    "plan_associations": "service_classes.storage.contexts",
     "build_identifier": "service_classes.query_retrieve.identifier_builder",
     "read_identifier": "dicom.pydicom_datasets",
     "Level": "archive.index.attributes",

@@ -33,12 +33,9 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
 from isocenter.services.association.service_registry import Registry
 from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.net.listeners import Bind
-from isocenter.services.service_classes.client import (
-    BASIC_SYNTAXES,
-    ClientAssociation,
-    open_association,
-)
+from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.verification import Verification
 from support.raw import Data, RawAcceptor, RawPeer, message_bytes, raw_acceptor, raw_peer
@@ -387,7 +384,7 @@ async def test_a_fault_of_ours_in_the_reader_reaches_whoever_opened_it(
                 def broken(*_: object) -> None:
                     raise ZeroDivisionError
 
-                monkeypatch.setattr(association.task._engine, "receive_data", broken)
+                monkeypatch.setattr(association._driver._engine, "receive_data", broken)
                 await association.echo()
                 await trio.sleep_forever()
 

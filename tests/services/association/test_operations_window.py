@@ -102,7 +102,7 @@ async def negotiated_window(service: Gate, ours: int, theirs: int, count: int) -
         peer = Peer("ANY-SCP", "127.0.0.1", server.addresses[0][1])
         contexts = [(CT, [EXPLICIT_VR_LITTLE_ENDIAN])]
         async with open_association(peer, contexts, operations_window=ours) as association:
-            assert association.task.negotiated.operations_invoked == min(ours, theirs)
+            assert association.negotiated.operations_invoked == min(ours, theirs)
             answers = await store_all(association, count)
         nursery.cancel_scope.cancel()
     return answers

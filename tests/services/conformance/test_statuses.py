@@ -92,7 +92,7 @@ class Caller:
         cancelled: bool = False,
     ) -> int:
         """The last status; with a C-CANCEL-RQ after the first response."""
-        task = self.association.task
+        task = self.association._driver
         named = (
             context
             or getattr(request, "affected_sop_class_uid", "")
@@ -112,7 +112,7 @@ class Caller:
             task.finish(invocation)
 
     def message_id(self) -> int:
-        return self.association.task.next_message_id()
+        return self.association.next_message_id()
 
     async def store(self, number: int = 1, data: bytes | None = None, **more: Any) -> int:
         fields = {"affected_sop_class_uid": CT, "affected_sop_instance_uid": uid(number)} | more

@@ -12,9 +12,10 @@ from opentelemetry.trace import StatusCode
 
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services.association.peer import Peer
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.monitoring.tracing import Tracing, tracing_of
 from isocenter.services.notices import AssociationEnded, Notice, Notices
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, open_association
+from isocenter.services.service_classes.client import open_association
 from support.processes import ENVIRONMENT
 from support.raw import raw_peer
 from support.serving import port_of, serving

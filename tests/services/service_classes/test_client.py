@@ -48,23 +48,23 @@ from isocenter.services.association.server import Bind, Server, ServerLimits
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import (
     ConnectError,
     NoPresentationContext,
     OperationError,
 )
 from isocenter.services.service_classes.client import (
-    BASIC_SYNTAXES,
     ClientAssociation,
     RetrieveError,
     RetrieveResult,
     open_association,
-    plan_associations,
 )
 from isocenter.services.service_classes.mpps.performed_step import MPPS
 from isocenter.services.service_classes.normalized.operations import create
 from isocenter.services.service_classes.query_retrieve.find_scu import Matches
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.storage.contexts import plan_associations
 from support.serving import Scripted, port_of, serving
 from support.studies import CT_IMAGE_STORAGE, instance
 
@@ -141,7 +141,7 @@ async def test_leaving_the_context_waits_for_the_end_of_the_query() -> None:
                 break
         assert matches.status == 0xFE00
         assert endless.cancelled.is_set()
-        assert association.task.is_idle
+        assert association._driver.is_idle
 
 
 @pytest.mark.parametrize("operation", ["get", "move"])

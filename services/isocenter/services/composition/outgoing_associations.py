@@ -12,8 +12,9 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
+from isocenter.services.association.requestor import Context
 from isocenter.services.composition.tls_contexts import TlsContexts
-from isocenter.services.service_classes.client import ClientAssociation, Context, open_association
+from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.commitment.scu import CONTEXTS as COMMITMENT_CONTEXTS
 from isocenter.services.settings.loading import Settings
 

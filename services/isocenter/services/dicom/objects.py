@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -29,13 +29,9 @@ from isocenter.engine.dataset import (
 from isocenter.engine.dataset.transcoder import Odd
 from isocenter.engine.driving import parts_of
 from isocenter.engine.fast_init import dataclass
-from isocenter.engine.negotiation import Negotiated, PresentationContext
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
-    EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
-    UNCOMPRESSED,
 )
 from isocenter.services.dicom.data_dictionary import dictionary_vr_choice
 from isocenter.services.dicom.file_recognition import (
@@ -200,58 +196,6 @@ async def _part(
     return part
 
 
-def choose_context(
-    negotiated: Negotiated, sop_class_uid: str, transfer_syntax_uid: str
-) -> PresentationContext | None:
-    """Where an object can go out: as it is if possible, else converted; None: nowhere."""
-    best: PresentationContext | None = None
-    for context in negotiated.contexts.values():
-        if context.abstract_syntax != sop_class_uid or not context.as_scu:
-            continue
-        if context.transfer_syntax == transfer_syntax_uid:
-            return context
-        if (
-            transfer_syntax_uid in UNCOMPRESSED
-            and context.transfer_syntax in UNCOMPRESSED
-            and (
-                best is None
-                or UNCOMPRESSED.index(context.transfer_syntax)
-                < UNCOMPRESSED.index(best.transfer_syntax)
-            )
-        ):
-            best = context
-    return best
-
-
-def contexts_for(
-    kinds: Iterable[tuple[str, str]],
-) -> list[tuple[str, tuple[str, ...]]]:
-    """Presentation contexts to propose for objects of these (SOP class, transfer syntax).
-
-    One context for each compressed syntax, alone, so that each is judged by itself; one
-    for all uncompressed ones, the object's own first, as they can be converted.
-    """
-    wanted = dict.fromkeys(kinds)
-    proposals: dict[tuple[str, tuple[str, ...]], None] = {}
-    for sop_class, syntax in wanted:
-        if syntax in UNCOMPRESSED:
-            proposals[sop_class, (syntax,)] = None
-            rest = tuple(
-                other
-                for other in (
-                    EXPLICIT_VR_LITTLE_ENDIAN,
-                    IMPLICIT_VR_LITTLE_ENDIAN,
-                    EXPLICIT_VR_BIG_ENDIAN,
-                )
-                if other != syntax and (sop_class, other) not in wanted
-            )
-            if rest:
-                proposals[sop_class, rest] = None
-        else:
-            proposals[sop_class, (syntax,)] = None
-    return list(proposals)
-
-
 def _deflated(data_set: bytes) -> bytes:
     """A raw deflate stream of even length (PS3.5 A.5)."""
     compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
@@ -344,6 +288,4 @@ __all__ = [
     "DamagedFile",
     "DicomObject",
     "NotDicom",
-    "choose_context",
-    "contexts_for",
 ]

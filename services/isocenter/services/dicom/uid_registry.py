@@ -10,8 +10,20 @@ from typing import Final
 from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
 
 from isocenter.engine.uid import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
+)
+
+#: Proposed by us for services whose data sets are identifiers or attribute lists.
+BASIC_SYNTAXES: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+#: Accepted from others for the same: these are small, and we read and write every encoding.
+IDENTIFIER_SYNTAXES: Final = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
 )
 
 PATIENT_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.1.1"

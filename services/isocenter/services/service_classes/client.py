@@ -1,4 +1,4 @@
-"""Associations that we open: verify, store, find, get and move as SCU.
+"""SCU of the composite services over one association: echo, store, find, get, move.
 
 async with open_association(Peer("ARCHIVE", "127.0.0.1", 11112), [(VERIFICATION, …)]) as archive:
     await archive.echo()
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import pydicom
 import trio
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.dimse.message_codec import (
     CEchoRequest,
@@ -26,32 +26,33 @@ from isocenter.engine.dimse.message_codec import (
     CMoveResponse,
     CStoreRequest,
     CStoreResponse,
+    Request,
     response_to,
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
-from isocenter.engine.driving import associate_request
-from isocenter.engine.errors import DeadlineExceeded, LocalProtocolError
+from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import (
-    AsynchronousOperationsWindow,
     ExtendedNegotiation,
-    RoleSelection,
     UserIdentity,
 )
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.negotiation import MOST_CONTEXTS, PresentationContext, Role
-from isocenter.engine.pdu import AssociateRequest
+from isocenter.engine.negotiation import Negotiated, PresentationContext
+from isocenter.engine.pdu import AssociateAccept
 from isocenter.engine.uid import (
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
 from isocenter.services.association import AssociationTask
-from isocenter.services.association.operation import Operation, Provider
+from isocenter.services.association.operation import Operation, Provider, ReceivedResponse
 from isocenter.services.association.peer import Peer
-from isocenter.services.concurrency import alone
+from isocenter.services.association.requestor import (
+    Context,
+    association_request,
+    request_association,
+)
+from isocenter.services.association.sender import Part
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.dicom.objects import DicomObject, contexts_for
+from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.dicom.uids import names_an_instance
 from isocenter.services.errors import (
@@ -59,33 +60,17 @@ from isocenter.services.errors import (
     OperationError,
     has_failed,
 )
-from isocenter.services.net.connect import connect
+from isocenter.services.net.peer_log import Complaints
 from isocenter.services.net.transport import Transport
 from isocenter.services.service_classes.query_retrieve.find_scu import Matches
-from isocenter.services.service_classes.storage.scu import send_object
+from isocenter.services.service_classes.storage.scu import store_object
 
 log = logging.getLogger("isocenter.client")
 
-_ANY_CALLED_AE_TITLE: Final = "ANY-SCP"
 _OUR_AE_TITLE: Final = "ISOCENTER"
 
-#: An abstract syntax and its transfer syntaxes, as proposed.
-Context = tuple[str, Sequence[str]]
 #: Takes one object that C-GET brings: reads the data set, returns the status for its response.
 Receiver = Callable[[Operation, CStoreRequest], Awaitable[int]]
-
-#: For services whose data sets are identifiers.
-BASIC_SYNTAXES: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
-
-T = TypeVar("T")
-
-
-class Connector(Protocol):
-    """Opens associations with the settings of whoever made it."""
-
-    def __call__(
-        self, peer: Peer, contexts: Sequence[Context], *, operations_window: int = 1
-    ) -> AbstractAsyncContextManager[ClientAssociation]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +121,79 @@ class ClientAssociation:
     they do, and `NoPresentationContext` when the peer did not accept what they need.
     """
 
-    def __init__(self, task: AssociationTask) -> None:
-        self.task = task
+    def __init__(self, driver: AssociationTask) -> None:
+        self._driver = driver
         self._receiver: Receiver | None = None
         self._takes_raw_uids = False
+
+    # The association.
 
     @property
     def contexts(self) -> Sequence[PresentationContext]:
         """What was accepted."""
-        return tuple(self.task.negotiated.contexts.values())
+        return tuple(self._driver.negotiated.contexts.values())
+
+    @property
+    def accept(self) -> AssociateAccept:
+        """The A-ASSOCIATE-AC."""
+        accept = self._driver.accept
+        assert accept is not None, "whoever opens an association waits for it"
+        return accept
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """What both sides agreed on."""
+        return self._driver.negotiated
+
+    @property
+    def limits(self) -> Limits:
+        """How much of the peer is held in memory."""
+        return self._driver.limits
+
+    @property
+    def complaints(self) -> Complaints:
+        """What is said about the peer in the log, bounded."""
+        return self._driver.complaints
+
+    @property
+    def ended(self) -> trio.Event:
+        """Set when the association is over, however it came to that."""
+        return self._driver.ended
+
+    def end_reason(self) -> AssociationError:
+        """Why it ended, as an exception for whoever waited on it."""
+        return self._driver.end_reason()
+
+    async def release(self) -> None:
+        """A-RELEASE, and wait for its confirmation; after `Deadlines.release` abort."""
+        await self._driver.release()
+
+    async def abort(self) -> None:
+        """A-ABORT now."""
+        await self._driver.abort()
+
+    # Any operation with a single response.
+
+    def next_message_id(self) -> int:
+        """A Message ID that no outstanding operation of ours uses (PS3.7 9.1)."""
+        return self._driver.next_message_id()
+
+    async def invoke(
+        self,
+        context_id: int,
+        request: Request,
+        data_set: Buffer | AsyncGenerator[Part, None] | None = None,
+    ) -> ReceivedResponse:
+        """An operation with a single response, whatever its status is.
+
+        Raises:
+            AssociationError: the association ended first.
+            DeadlineExceeded: no response came in time.
+            LocalProtocolError: not allowed now; nothing was sent.
+        """
+        return await self._driver.invoke(context_id, request, data_set)
+
+    # The composite services.
 
     async def echo(self) -> int:
         """C-ECHO (PS3.7 9.1.5); the status, 0000H as a rule.
@@ -153,9 +202,9 @@ class ClientAssociation:
             OperationError: the peer answered with a failure.
         """
         request = CEchoRequest(
-            message_id=self.task.next_message_id(), affected_sop_class_uid=VERIFICATION
+            message_id=self._driver.next_message_id(), affected_sop_class_uid=VERIFICATION
         )
-        received = await self.task.invoke(self._context(VERIFICATION).context_id, request)
+        received = await self._driver.invoke(self._context(VERIFICATION).context_id, request)
         status = received.message.status
         if has_failed(status):
             raise OperationError(status, received.message.error_comment)
@@ -172,18 +221,7 @@ class ClientAssociation:
         """
         if isinstance(item, pydicom.Dataset):
             item = DicomObject.from_dataset(item)
-        response = await send_object(self.task, item, priority=priority)
-        if response is None:
-            raise NoPresentationContext(
-                f"the peer accepted no presentation context for "
-                f"{sop_classes.name_of(item.sop_class_uid)} in "
-                f"{sop_classes.name_of(item.transfer_syntax_uid)}"
-            )
-        if has_failed(response.status):
-            raise OperationError(
-                response.status, response.error_comment, response.offending_elements
-            )
-        return response
+        return await store_object(self, item, priority=priority)
 
     def find(
         self,
@@ -203,11 +241,11 @@ class ClientAssociation:
         """
         context = self._context(sop_class_uid)
         request = CFindRequest(
-            message_id=self.task.next_message_id(),
+            message_id=self._driver.next_message_id(),
             affected_sop_class_uid=sop_class_uid,
             priority=priority,
         )
-        return Matches(self.task, context, request, _encoded(identifier, context))
+        return Matches(self._driver, context, request, _encoded(identifier, context))
 
     async def get(
         self,
@@ -235,11 +273,11 @@ class ClientAssociation:
         """
         self._refuse_second_get()
         # One that was cancelled may still bring objects, and nobody could tell whose they are.
-        await self.task.no_more_of(CGetRequest)
+        await self._driver.no_more_of(CGetRequest)
         self._refuse_second_get()
         context = self._context(sop_class_uid)
         request = CGetRequest(
-            message_id=self.task.next_message_id(),
+            message_id=self._driver.next_message_id(),
             affected_sop_class_uid=sop_class_uid,
             priority=priority,
         )
@@ -272,7 +310,7 @@ class ClientAssociation:
         """
         context = self._context(sop_class_uid)
         request = CMoveRequest(
-            message_id=self.task.next_message_id(),
+            message_id=self._driver.next_message_id(),
             affected_sop_class_uid=sop_class_uid,
             priority=priority,
             move_destination=destination,
@@ -286,7 +324,7 @@ class ClientAssociation:
         identifier: bytes | Callable[[str], bytes],
         progress: Callable[[RetrieveProgress], None] | None,
     ) -> RetrieveResult:
-        task = self.task
+        task = self._driver
         invocation = await task.begin(context.context_id, request, _encoded(identifier, context))
         try:
             while True:
@@ -327,7 +365,7 @@ class ClientAssociation:
         return result
 
     def _context(self, abstract_syntax: str) -> PresentationContext:
-        for context in self.task.negotiated.contexts.values():
+        for context in self._driver.negotiated.contexts.values():
             if context.abstract_syntax == abstract_syntax:
                 return context
         raise NoPresentationContext(
@@ -410,7 +448,7 @@ async def open_association(
         AssociationError: it ended before it was established.
         LocalProtocolError: the proposal breaks a rule (an AE title over 16 characters …).
     """
-    request = _associate_request(
+    request = association_request(
         peer,
         contexts,
         calling_ae_title=calling_ae_title,
@@ -420,133 +458,19 @@ async def open_association(
         operations_window=operations_window,
         max_pdu_length=limits.max_pdu_length if max_pdu_length is None else max_pdu_length,
     )
-    if transport is None:
-        transport = await connect(peer.host, peer.port, tls, deadlines)
     client: ClientAssociation
 
     async def perform(operation: Operation) -> None:
         await (provider or client.perform)(operation)
 
-    task = AssociationTask(
-        transport, Role.REQUESTOR, provider=perform, deadlines=deadlines, limits=limits
-    )
-    client = ClientAssociation(task)
-    failure: BaseException | None = None
-    fault: BaseException | None = None
-    finished = trio.Event()
-    # Who is cancelled still has to tell the peer, and what the peer says then has to be read: so
-    # the reader outlives the body, and ends by `reading` and nothing else.
-    reading, using = trio.CancelScope(shield=True), trio.CancelScope()
-
-    async def read() -> None:
-        nonlocal fault
-        try:
-            with reading:
-                await task.run()
-        except BaseException as error:  # a nursery would wrap it
-            fault = alone(error)
-            using.cancel()
-        finally:
-            finished.set()
-
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read)
-            try:
-                try:
-                    with using:
-                        await _establish(task, request)
-                        yield client
-                        await task.release()
-                except BaseException as error:
-                    failure = error
-                    await task.give_up()
-                with trio.move_on_after(deadlines.abort, shield=True):
-                    await task.closed.wait()
-            finally:
-                reading.cancel()
-            with trio.CancelScope(shield=True):
-                await finished.wait()
-    finally:
-        with trio.CancelScope(shield=True):
-            await transport.aclose()
-    # Whoever opened the association sees its own, and not a group of it.
-    if fault is not None:
-        raise fault
-    if failure is not None:
-        raise failure
-
-
-async def _establish(task: AssociationTask, request: AssociateRequest) -> None:
-    with trio.move_on_after(task.deadlines.association_response) as scope:
-        await task.request_association(request)
-        await task.established_or_ended()
-    if scope.cancelled_caught:
-        raise DeadlineExceeded(
-            f"no answer to A-ASSOCIATE-RQ within {task.deadlines.association_response:g} s"
-        )
-    if not task.established.is_set():
-        raise task.end_reason()
-
-
-def _associate_request(
-    peer: Peer,
-    contexts: Sequence[Context],
-    *,
-    calling_ae_title: str,
-    scp_roles: Iterable[str],
-    extended: Sequence[ExtendedNegotiation],
-    user_identity: UserIdentity | None,
-    operations_window: int,
-    max_pdu_length: int,
-) -> AssociateRequest:
-    request = associate_request(
-        peer.ae_title, calling_ae_title, contexts, max_pdu_length=max_pdu_length
-    )
-    window = (
-        AsynchronousOperationsWindow(operations_window, operations_window)
-        if operations_window != 1
-        else None
-    )
-    return replace(
+    async with request_association(
+        peer,
         request,
-        user_information=replace(
-            request.user_information,
-            asynchronous_operations_window=window,
-            role_selections=tuple(
-                RoleSelection(uid, scu_role=False, scp_role=True)
-                for uid in dict.fromkeys(scp_roles)
-            ),
-            extended_negotiations=tuple(extended),
-            user_identity=user_identity,
-        ),
-    )
-
-
-def plan_associations(
-    items: Sequence[T], kind_of: Callable[[T], tuple[str, str]]
-) -> list[tuple[list[Context], list[T]]]:
-    """Split what is to be sent over as few associations as its presentation contexts need.
-
-    *kind_of* gives (SOP class UID, transfer syntax UID).  Each result is the contexts to
-    propose, at most 128, and the items that they serve, in order.
-    """
-    by_kind: dict[tuple[str, str], list[T]] = {}
-    for item in items:
-        by_kind.setdefault(kind_of(item), []).append(item)
-    plans: list[tuple[list[Context], list[T]]] = []
-    kinds: list[tuple[str, str]] = []
-    for kind in by_kind:
-        if kinds and len(contexts_for([*kinds, kind])) > MOST_CONTEXTS:
-            plans.append(_plan(kinds, by_kind))
-            kinds = []
-        kinds.append(kind)
-    if kinds:
-        plans.append(_plan(kinds, by_kind))
-    return plans
-
-
-def _plan(
-    kinds: Sequence[tuple[str, str]], by_kind: dict[tuple[str, str], list[T]]
-) -> tuple[list[Context], list[T]]:
-    return list(contexts_for(kinds)), [item for kind in kinds for item in by_kind[kind]]
+        provider=perform,
+        tls=tls,
+        transport=transport,
+        deadlines=deadlines,
+        limits=limits,
+    ) as driver:
+        client = ClientAssociation(driver)
+        yield client

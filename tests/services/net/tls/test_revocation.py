@@ -23,17 +23,14 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
 from isocenter.services.association.service_registry import Registry
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.net.listeners import Bind
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import AssociationRevoked, Notice, Notices
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.security.certificates.profile import build_crl, build_leaf, key_pem
-from isocenter.services.service_classes.client import (
-    BASIC_SYNTAXES,
-    ClientAssociation,
-    open_association,
-)
+from isocenter.services.service_classes.client import ClientAssociation, open_association
 from services.cli_support import Scripted
 from support.processes import isocenter_command, served_archive
 
@@ -175,7 +172,7 @@ class Serving:
 
 async def _wait_for_end(association: ClientAssociation) -> None:
     with trio.fail_after(PATIENCE):
-        await association.task.ended.wait()
+        await association.ended.wait()
 
 
 async def test_the_operation_under_way_is_answered_and_nothing_after_it(
@@ -195,7 +192,7 @@ async def test_the_operation_under_way_is_answered_and_nothing_after_it(
         with suppress(AssociationAbortedError):
             async with serving.calling("CT1", first) as association:
                 task_status.started(association)
-                await association.task.ended.wait()
+                await association.ended.wait()
 
     async with (
         serving.running() as server,
@@ -212,14 +209,14 @@ async def test_the_operation_under_way_is_answered_and_nothing_after_it(
         # Asked for after it was revoked: never performed.
         nursery.start_soon(echo, ends)
         await trio.testing.wait_all_tasks_blocked(0.01)
-        assert not ends.task.ended.is_set()
+        assert not ends.ended.is_set()
         serving.go_on.set()
         await _wait_for_end(ends)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert serving.performed == 1
         assert answers[0] == 0
         assert isinstance(answers[1], AssociationError)
-        assert isinstance(ends.task.end_reason(), AssociationAbortedError)
+        assert isinstance(ends.end_reason(), AssociationAbortedError)
         assert await stays.echo() == 0
         (told,) = [one for one in serving.told if isinstance(one, AssociationRevoked)]
         assert told.caller.calling_ae_title == "CT1"
@@ -287,7 +284,7 @@ async def test_a_reload_ends_them_in_every_worker(tmp_path: Path, workers: int) 
                     calling_ae_title=ae, tls=contexts[ae],
                 ) as association:  # fmt: skip
                     task_status.started(association)
-                    await association.task.ended.wait()
+                    await association.ended.wait()
             except AssociationAbortedError:
                 pass
 

@@ -29,10 +29,12 @@ from isocenter.services.archive.index.query import Level
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
+from isocenter.services.association.requestor import Context
 from isocenter.services.association.server import Bind, Server
 from isocenter.services.composition.audit import audit_folder, open_audit
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import OperationError
 from isocenter.services.net.tls.contexts import TlsFiles, server_context
 from isocenter.services.notices import (
@@ -50,12 +52,7 @@ from isocenter.services.security.audit.message_builder import LONGEST_QUERY
 from isocenter.services.security.audit.recorder import Auditor
 from isocenter.services.security.audit.trail_verification import verify
 from isocenter.services.security.certificates.authority import CertificateAuthority
-from isocenter.services.service_classes.client import (
-    BASIC_SYNTAXES,
-    ClientAssociation,
-    Context,
-    open_association,
-)
+from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.settings.loading import Settings, load_settings
 from services.security.audit.trails import (
@@ -449,7 +446,7 @@ async def test_an_operation_that_is_denied_and_a_configuration_that_changes(
     async with audited(tmp_path, Scripted([CT_IMAGE_STORAGE], deny)) as running:
         async with running.calling(CT) as association:
             request = CEchoRequest(message_id=1, affected_sop_class_uid=CT_IMAGE_STORAGE)
-            response = await association.task.invoke(1, request, None)
+            response = await association.invoke(1, request, None)
             assert response.message.status == 0x0124
         running.notices.tell(ConfigurationReloaded(what="certificates"))
         running.notices.tell(ConfigurationReloaded(what="peers", fault="line 3"))

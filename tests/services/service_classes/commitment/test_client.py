@@ -171,7 +171,7 @@ async def test_a_report_on_an_association_of_the_peers_own() -> None:
                 (context,) = client.contexts
                 assert (context.as_scu, context.as_scp) == (False, True)
                 data_set = report_of(transaction_uid, 0, 0)
-                statuses.append(await report(client.task, context.context_id, data_set))
+                statuses.append(await report(client, context.context_id, data_set))
 
         asked = trio.Event()
 

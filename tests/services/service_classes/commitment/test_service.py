@@ -387,7 +387,7 @@ async def test_requests_that_break_the_rules(status: int, data_set: bytes | None
             requested_sop_instance_uid=WELL_KNOWN_INSTANCE,
             action_type_id=1,
         )
-        received = await client.task.invoke(client.contexts[0].context_id, request, data_set)
+        received = await client.invoke(client.contexts[0].context_id, request, data_set)
         assert received.message.status == status
         assert await SqliteCommitments(index).rows() == []
 
@@ -401,7 +401,7 @@ async def test_wrong_actions_instances_and_operations() -> None:
     ):
 
         async def status(request: Any) -> int:
-            received = await client.task.invoke(client.contexts[0].context_id, request, good)
+            received = await client.invoke(client.contexts[0].context_id, request, good)
             return received.message.status
 
         def action(**values: Any) -> NActionRequest:

@@ -76,7 +76,7 @@ class Ris:
         context = contexts[MPPS_RETRIEVE if isinstance(request, NGetRequest) else MPPS]
         if isinstance(dataset, Dataset):
             dataset = AttributeList.from_dataset(dataset).encode(context.transfer_syntax)
-        return (await self.association.task.invoke(context.context_id, request, dataset)).message
+        return (await self.association.invoke(context.context_id, request, dataset)).message
 
 
 @asynccontextmanager

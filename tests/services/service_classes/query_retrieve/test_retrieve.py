@@ -28,9 +28,9 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, ServerLimits
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.object_reader import ObjectReader
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.client import (
-    BASIC_SYNTAXES,
     ClientAssociation,
     RetrieveProgress,
     RetrieveResult,
@@ -366,7 +366,7 @@ async def test_a_cancel_between_two_associations_is_obeyed() -> None:
             with moving_on:
                 await requestor.move()
             assert moving_on.cancelled_caught
-            await requestor.association.task.no_more_of(CMoveRequest)
+            await requestor.association._driver.no_more_of(CMoveRequest)
     assert destination.received == [uid(1)]
     assert destination.asked == Counter(uids(1, 2))
 
@@ -401,7 +401,7 @@ async def test_a_destination_that_rejects_for_now_is_asked_again_and_then_no_mor
 
         async def leave() -> None:
             await trio.sleep(0.5)
-            await busy.task.release()
+            await busy.release()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leave)
@@ -486,7 +486,7 @@ async def test_a_cancel_while_a_place_is_waited_for() -> None:
             await requestor.move()
         assert scope.cancelled_caught
         with trio.fail_after(8):
-            await requestor.association.task.no_more_of(CMoveRequest)
+            await requestor.association._driver.no_more_of(CMoveRequest)
         place.give_back()
         assert (await requestor.move()).status == SUCCESS
 
@@ -502,7 +502,7 @@ async def test_a_requestor_that_leaves_while_a_place_is_waited_for() -> None:
 
             nursery.start_soon(leave)
             await trio.testing.wait_all_tasks_blocked(0.01)
-            await requestor.association.task.abort()
+            await requestor.association.abort()
         await trio.testing.wait_all_tasks_blocked(0.01)
         place.give_back()
         with trio.fail_after(8):
@@ -537,7 +537,7 @@ async def get(
             result = await outcome(association.get(IDENTIFIER, receive, sop_class_uid=GET))
         except AssociationError as error:
             result = error
-        return result, received, association.task.ended.is_set()
+        return result, received, association.ended.is_set()
 
 
 @pytest.mark.parametrize(

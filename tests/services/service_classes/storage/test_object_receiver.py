@@ -54,7 +54,7 @@ async def send(
     association: ClientAssociation, number: int = 1, *, instance: str = "", **options: str
 ) -> CStoreResponse:
     data = data_set(number, **options)  # type: ignore[arg-type]
-    task = association.task
+    task = association._driver
     received = await task.invoke(
         association.contexts[0].context_id,
         CStoreRequest(
@@ -365,7 +365,7 @@ async def test_what_is_no_store_is_no_operation_of_it(tmp_path: Path) -> None:
         request = NGetRequest(
             message_id=1, requested_sop_class_uid=CT, requested_sop_instance_uid="1.2"
         )
-        received = await association.task.invoke(association.contexts[0].context_id, request)
+        received = await association.invoke(association.contexts[0].context_id, request)
     assert received.message.status == Status.UNRECOGNIZED_OPERATION
 
 

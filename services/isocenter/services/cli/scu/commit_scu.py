@@ -26,10 +26,10 @@ from isocenter.services.cli.support.options import (
 )
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.net.listeners import Bind
-from isocenter.services.service_classes.client import BASIC_SYNTAXES
 from isocenter.services.service_classes.commitment.scu import (
     CONTEXTS,
     CommitmentResult,

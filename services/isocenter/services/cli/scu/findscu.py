@@ -15,8 +15,9 @@ from isocenter.services.cli.support.match_output import MatchWriter, extract, ou
 from isocenter.services.cli.support.options import UsageError, add_network_options, whole_number
 from isocenter.services.cli.support.query_options import Request, add_query_options, requests_of
 from isocenter.services.dicom.pydicom_datasets import read_identifier
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import OperationError
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation
+from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.worklist.scu import RETURN_KEYS
 
 DESCRIPTION: Final = """\

@@ -21,6 +21,7 @@ from isocenter.engine.uid import (
     is_safe_uid,
 )
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
+from isocenter.services.association.requestor import Context
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.client_command import CannotAssociate, Client, run_client
 from isocenter.services.cli.support.options import add_network_options
@@ -39,9 +40,13 @@ from isocenter.services.cli.support.transfer_syntaxes import (
     sop_class,
     transfer_syntaxes_of,
 )
-from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
+from isocenter.services.dicom.uid_registry import (
+    BASIC_SYNTAXES,
+    STORAGE_SOP_CLASSES,
+    TRANSFER_SYNTAXES,
+)
 from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation, Context
+from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.storage.object_folder import ReceivedCounts
 
 DESCRIPTION: Final = """\

@@ -25,8 +25,8 @@ from isocenter.services.cli.support.options import (
 from isocenter.services.cli.support.query_options import MODELS, add_query_options, requests_of
 from isocenter.services.cli.support.received_files import add_receiving_options, folder_of
 from isocenter.services.cli.support.retrieve_output import follow, judge, outcome_of
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.net.listeners import Bind, open_listener
-from isocenter.services.service_classes.client import BASIC_SYNTAXES
 from isocenter.services.service_classes.storage.object_folder import ObjectFolder, ReceivedCounts
 from isocenter.services.service_classes.verification import Verification
 

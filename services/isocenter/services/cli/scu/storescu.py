@@ -26,7 +26,7 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.association import AssociationTask
+from isocenter.services.association.requestor import Context, InvokingAssociation
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.client_command import CannotAssociate, Client, run_client
 from isocenter.services.cli.support.options import UsageError, add_network_options, check_paths
@@ -45,8 +45,9 @@ from isocenter.services.errors import (
     StorageError,
     has_failed,
 )
-from isocenter.services.service_classes.client import ClientAssociation, Context, plan_associations
-from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer
+from isocenter.services.service_classes.client import ClientAssociation
+from isocenter.services.service_classes.storage.contexts import plan_associations
+from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer, store_object
 
 DESCRIPTION: Final = """\
 Send files, and all files below folders, to a peer (C-STORE).  What is not DICOM is named
@@ -365,12 +366,12 @@ class _Sender:
             with client.interrupts.stoppable():
                 yield association
             if client.interrupts.were_requested():
-                await association.task.abort()  # an object may be half sent
+                await association.abort()  # an object may be half sent
 
     def _lose(self, item: DicomObject, error: IsocenterError) -> None:
         self._take_down(item, None, str(error), trio.current_time())
 
-    async def _send(self, task: AssociationTask, item: DicomObject) -> None:
+    async def _send(self, association: InvokingAssociation, item: DicomObject) -> None:
         """Send one and say what became of it.
 
         Raises:
@@ -380,7 +381,7 @@ class _Sender:
         reason = ""
         status: int | None = None
         try:
-            response = await ClientAssociation(task).store(item)
+            response = await store_object(association, item)
             status = response.status
             if classify(status) is StatusClass.WARNING:
                 reason = f"the peer answered {describe_answer(status, response.error_comment)}"

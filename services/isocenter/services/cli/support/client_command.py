@@ -25,6 +25,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import UserIdentity
 from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
+from isocenter.services.association.requestor import Context
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from isocenter.services.cli.support.options import (
     UsageError,
@@ -36,7 +37,7 @@ from isocenter.services.cli.support.options import (
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.attribute_path import KeySyntaxError
 from isocenter.services.net.tls.errors import TlsFileError
-from isocenter.services.service_classes.client import ClientAssociation, Context, open_association
+from isocenter.services.service_classes.client import ClientAssociation, open_association
 
 
 class CannotAssociate(IsocenterError):
@@ -125,17 +126,17 @@ class Client:
             if self.interrupts.were_requested():
                 # Whoever pressed Ctrl-C does not wait for a peer that goes on regardless.
                 with trio.move_on_after(self.deadlines.abort):
-                    await association.task.release()
-                if not association.task.ended.is_set():
-                    await association.task.abort()
+                    await association.release()
+                if not association.ended.is_set():
+                    await association.abort()
 
     def _check_response(self, association: ClientAssociation) -> None:
         """A peer may ignore the user identity item; then it sends no response."""
-        asked, accept = self.user_identity, association.task.accept
+        asked, accept = self.user_identity, association.accept
         if (
             asked is not None
             and asked.positive_response_requested
-            and (accept is None or accept.user_information.user_identity_response is None)
+            and accept.user_information.user_identity_response is None
         ):
             raise CannotAssociate(
                 "the peer did not confirm the user identity: it ignores such items, or those of "

@@ -26,9 +26,9 @@ from isocenter.services.diagnostics.doctor.check import Examined, Tell, millisec
 from isocenter.services.diagnostics.doctor.connectivity import Way
 from isocenter.services.diagnostics.doctor.negotiation import associate
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
 from isocenter.services.net.transport import SocketTransport
-from isocenter.services.service_classes.client import BASIC_SYNTAXES
 
 #: Enough that the median is not an accident; delayed, they take a second.
 _ECHOES: Final = 5

@@ -28,6 +28,7 @@ from isocenter.services.diagnostics.doctor.negotiation import associate
 from isocenter.services.diagnostics.doctor.query_store import find, of_fault, status_text
 from isocenter.services.diagnostics.findings import Finding, Side, error
 from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.net.listeners import Bind, open_listener
 from isocenter.services.notices import (
@@ -38,7 +39,6 @@ from isocenter.services.notices import (
     Notices,
 )
 from isocenter.services.service_classes.client import (
-    BASIC_SYNTAXES,
     ClientAssociation,
     RetrieveError,
     RetrieveResult,

@@ -21,21 +21,22 @@ from isocenter.engine.negotiation import ACCEPTANCE, MOST_CONTEXTS
 from isocenter.engine.pdu import Abort, AssociateAccept, AssociateReject
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from isocenter.services.association.requestor import Context
 from isocenter.services.diagnostics import findings as diagnosis
 from isocenter.services.diagnostics.doctor.check import Examined, Tell, count
 from isocenter.services.diagnostics.doctor.connectivity import Way
 from isocenter.services.diagnostics.doctor.tls_probe import look_at_tls
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, name_of
+from isocenter.services.dicom.uid_registry import (
+    BASIC_SYNTAXES,
+    STORAGE_SOP_CLASSES,
+    TRANSFER_SYNTAXES,
+    name_of,
+)
 from isocenter.services.errors import ConnectError
 from isocenter.services.net.transport import Transport
-from isocenter.services.service_classes.client import (
-    BASIC_SYNTAXES,
-    ClientAssociation,
-    Context,
-    open_association,
-)
+from isocenter.services.service_classes.client import ClientAssociation, open_association
 
 #: A peer that takes less in one P-DATA-TF makes 16 KiB of data set two messages of the network.
 _SMALL_PDU: Final = 16_384
@@ -82,8 +83,7 @@ async def examine_association(way: Way, tell: Tell) -> bool:
     titles = f"{way.calling_ae_title} → {way.peer.ae_title}"
     try:
         async with associate(way, [(VERIFICATION, BASIC_SYNTAXES)]) as association:
-            accept = association.task.accept
-            assert accept is not None
+            accept = association.accept
             tell(_accepted(what, titles, way, accept))
     except AssociationError as fault:
         tell(Examined(what, titles, tuple(await _why_none(way, fault))))
@@ -282,8 +282,7 @@ def _batches(contexts: Sequence[Context]) -> Iterator[Sequence[Context]]:
 async def _negotiate(way: Way, contexts: Sequence[Context]) -> list[tuple[Context, int, str]]:
     request = associate_request(way.peer.ae_title, way.calling_ae_title, contexts)
     async with associate(way, contexts) as association:
-        accept = association.task.accept
-        assert accept is not None
+        accept = association.accept
     answers = {one.context_id: one for one in accept.presentation_contexts}
     return [
         (context, answer.result, answer.transfer_syntax)

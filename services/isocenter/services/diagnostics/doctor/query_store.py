@@ -18,8 +18,9 @@ from isocenter.services.diagnostics.doctor.connectivity import Way
 from isocenter.services.diagnostics.doctor.negotiation import associate
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation
+from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.query_retrieve.find_scu import Matches
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 

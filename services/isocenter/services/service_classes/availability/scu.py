@@ -16,8 +16,10 @@ from pydicom.uid import generate_uid
 from isocenter.engine.dataset import EXPLICIT_LITTLE, WritableElement, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.association.requestor import Context
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation, Context
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
+from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.mpps.performed_step import MPPS
 from isocenter.services.service_classes.normalized.operations import Answer, create
 from isocenter.services.service_classes.normalized.ports import REPORT_LIMITS

@@ -24,6 +24,7 @@ from isocenter.services.association import AssociationTask
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.notices import CommitmentDone, Notices
@@ -52,7 +53,6 @@ from isocenter.services.service_classes.normalized.report_delivery import (
     LOOK_SECONDS,
     Reporter,
 )
-from isocenter.services.service_classes.query_retrieve.information_models import IDENTIFIER_SYNTAXES
 
 log = logging.getLogger("isocenter.commitment")
 

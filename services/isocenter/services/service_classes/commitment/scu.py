@@ -29,11 +29,13 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation, Provider
+from isocenter.services.association.requestor import Context
 from isocenter.services.association.server import Server, ServerOptions, serve_on
 from isocenter.services.association.service_registry import Registry, Statuses
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES, IDENTIFIER_SYNTAXES
 from isocenter.services.errors import OperationError
 from isocenter.services.net.listeners import Bind, open_listener
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation, Context
+from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.commitment.transaction import (
     FAILED_SOP_SEQUENCE,
     REFERENCED_SOP_SEQUENCE,
@@ -48,7 +50,6 @@ from isocenter.services.service_classes.commitment.transaction import (
     request_of,
 )
 from isocenter.services.service_classes.normalized.operations import act, read_attribute_list
-from isocenter.services.service_classes.query_retrieve.information_models import IDENTIFIER_SYNTAXES
 from isocenter.services.service_classes.verification import Verification
 
 #: What is proposed to ask for commitment.
@@ -286,7 +287,7 @@ async def _result_or_end(
     async with trio.open_nursery() as nursery:
 
         async def ended() -> None:
-            await association.task.ended.wait()
+            await association.ended.wait()
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(ended)

@@ -27,6 +27,7 @@ from isocenter.engine.uid import is_safe_uid
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import PerformedStepChanged
 from isocenter.services.service_classes.mpps.performed_step import (
@@ -42,7 +43,6 @@ from isocenter.services.service_classes.normalized.operations import (
     GetAttributes,
     read_attribute_list,
 )
-from isocenter.services.service_classes.query_retrieve.information_models import IDENTIFIER_SYNTAXES
 
 log = logging.getLogger("isocenter.operation")
 

@@ -16,9 +16,10 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from isocenter.services.association.requestor import Context
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.dicom.uid_registry import name_of
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation, Context
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES, name_of
+from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.mpps.performed_step import MPPS, MPPS_RETRIEVE, StepState
 from isocenter.services.service_classes.normalized.operations import (
     Answer,

@@ -30,9 +30,9 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import SPECIFIC_CHARACTER_SET, AttributeList
+from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
 from isocenter.services.service_classes.client import ClientAssociation
-from isocenter.services.service_classes.query_retrieve.information_models import IDENTIFIER_SYNTAXES
 
 #: What is read at once; longer lists take so long (70 ms for 5,000 references) that others
 #: would have to wait.
@@ -189,7 +189,7 @@ async def create(
         NoPresentationContext: the peer did not accept the SOP class.
     """
     request = NCreateRequest(
-        message_id=association.task.next_message_id(),
+        message_id=association.next_message_id(),
         affected_sop_class_uid=sop_class_uid,
         affected_sop_instance_uid=sop_instance_uid,
     )
@@ -204,7 +204,7 @@ async def set_attributes(
 ) -> Answer:
     """N-SET (PS3.7 10.1.3); raises as `create`."""
     request = NSetRequest(
-        message_id=association.task.next_message_id(),
+        message_id=association.next_message_id(),
         requested_sop_class_uid=sop_class_uid,
         requested_sop_instance_uid=sop_instance_uid,
     )
@@ -219,7 +219,7 @@ async def get_attributes(
 ) -> Answer:
     """N-GET (PS3.7 10.1.2) of some attributes, or of all; raises as `create`."""
     request = NGetRequest(
-        message_id=association.task.next_message_id(),
+        message_id=association.next_message_id(),
         requested_sop_class_uid=sop_class_uid,
         requested_sop_instance_uid=sop_instance_uid,
         attribute_identifier_list=tuple(tags),
@@ -236,7 +236,7 @@ async def act(
 ) -> Answer:
     """N-ACTION (PS3.7 10.1.4); raises as `create`."""
     request = NActionRequest(
-        message_id=association.task.next_message_id(),
+        message_id=association.next_message_id(),
         requested_sop_class_uid=sop_class_uid,
         requested_sop_instance_uid=sop_instance_uid,
         action_type_id=action_type_id,
@@ -252,7 +252,7 @@ async def _invoke(
 ) -> Answer:
     context = _context(association, sop_class_uid)
     data_set = None if attributes is None else attributes.encode(context.transfer_syntax)
-    received = await association.task.invoke(context.context_id, request, data_set)
+    received = await association.invoke(context.context_id, request, data_set)
     message = received.message
     answer = Answer(
         status=message.status,
@@ -260,9 +260,7 @@ async def _invoke(
         sop_instance_uid=getattr(message, "affected_sop_instance_uid", ""),
         attributes=None
         if received.data_set is None
-        else AttributeList.read(
-            received.data_set, context.transfer_syntax, association.task.limits
-        ),
+        else AttributeList.read(received.data_set, context.transfer_syntax, association.limits),
         attribute_identifiers=getattr(message, "attribute_identifier_list", ()),
         error_id=getattr(message, "error_id", None),
     )

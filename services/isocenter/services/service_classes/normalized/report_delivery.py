@@ -24,12 +24,13 @@ from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import PresentationContext
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.association import AssociationTask
 from isocenter.services.association.peer import Peer
+from isocenter.services.association.requestor import Context, InvokingAssociation
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import StorageError
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation, Context
+from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.normalized.ports import (
     REPORT_LIMITS,
     ClaimedReport,
@@ -173,7 +174,7 @@ class Reporter:
         sop_class_uid = claimed.report.sop_class_uid
         for context in association.contexts:
             if context.abstract_syntax == sop_class_uid:
-                await self.deliver_on(association.task, context, claimed)
+                await self.deliver_on(association, context, claimed)
                 return
         await self._failed(
             claimed,
@@ -181,7 +182,7 @@ class Reporter:
         )
 
     async def deliver_on(
-        self, task: AssociationTask, context: PresentationContext, claimed: ClaimedReport
+        self, association: InvokingAssociation, context: PresentationContext, claimed: ClaimedReport
     ) -> None:
         """Deliver a report that is ours over an association that stands.
 
@@ -199,12 +200,12 @@ class Reporter:
                 _encoded, report.data_set, context.transfer_syntax
             )
         request = NEventReportRequest(
-            message_id=task.next_message_id(),
+            message_id=association.next_message_id(),
             affected_sop_class_uid=report.sop_class_uid,
             affected_sop_instance_uid=report.sop_instance_uid,
             event_type_id=report.event_type,
         )
-        received = await task.invoke(context.context_id, request, data_set)
+        received = await association.invoke(context.context_id, request, data_set)
         status = received.message.status
         if classify(status) in (StatusClass.SUCCESS, StatusClass.WARNING):
             await self._queue.delivered(claimed.number)

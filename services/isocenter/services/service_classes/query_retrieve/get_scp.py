@@ -9,8 +9,8 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
-from isocenter.services.association import AssociationTask
 from isocenter.services.association.operation import Operation
+from isocenter.services.association.requestor import InvokingAssociation
 from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.information_models import (
     GET_ROOTS,
@@ -76,10 +76,10 @@ class Get:
                 instances, destination=caller.calling_ae_title, destination_address=caller.address
             )
 
-            async def send(task: AssociationTask, instance: StoredInstance) -> None:
+            async def send(association: InvokingAssociation, instance: StoredInstance) -> None:
                 # There is no other association to go on with.
                 status = await send_instance(
-                    self._archive, task, instance, examine=True, blame=progress.blame
+                    self._archive, association, instance, examine=True, blame=progress.blame
                 )
                 progress.count(instance, status)
 

@@ -9,28 +9,15 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.extended_negotiation import FindFlags, RetrieveFlags
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
-from isocenter.engine.uid import (
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
-    EXPLICIT_VR_BIG_ENDIAN,
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
-)
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import out_of_resources
 from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.identifier import (
     ParsedQuery,
     Root,
     parse_query,
-)
-
-#: Identifiers are small: every encoding that we read and write is accepted.
-IDENTIFIER_SYNTAXES: Final = (
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
-    EXPLICIT_VR_BIG_ENDIAN,
 )
 
 FIND_ROOTS: Final = {

@@ -15,13 +15,12 @@ from isocenter.engine.errors import AssociationError, IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
-from isocenter.services.association import AssociationTask
 from isocenter.services.association.destination_slots import LOOK_SECONDS, Place, Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
+from isocenter.services.association.requestor import Connector, Context, InvokingAssociation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.errors import OperationError
-from isocenter.services.service_classes.client import Connector, Context, plan_associations
 from isocenter.services.service_classes.query_retrieve.information_models import (
     MOVE_ROOTS,
     QueryOptions,
@@ -37,6 +36,7 @@ from isocenter.services.service_classes.query_retrieve.suboperations import (
     send_instance,
     telling_failure,
 )
+from isocenter.services.service_classes.storage.contexts import plan_associations
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer
 
 log = logging.getLogger("isocenter.retrieve")
@@ -169,9 +169,13 @@ class Move:
         progress: Progress,
         originator: tuple[str, int],
     ) -> Transfer[StoredInstance]:
-        async def send(task: AssociationTask, instance: StoredInstance) -> None:
+        async def send(association: InvokingAssociation, instance: StoredInstance) -> None:
             status = await send_instance(
-                self._archive, task, instance, move_originator=originator, blame=progress.blame
+                self._archive,
+                association,
+                instance,
+                move_originator=originator,
+                blame=progress.blame,
             )
             progress.count(instance, status)
 

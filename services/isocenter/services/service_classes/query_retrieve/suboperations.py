@@ -25,8 +25,8 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.query import Query, SingleValue, ValueList
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.stored_objects import stored_object
-from isocenter.services.association import AssociationTask
 from isocenter.services.association.operation import Operation
+from isocenter.services.association.requestor import InvokingAssociation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import OperationError, StorageError
@@ -236,7 +236,7 @@ class Backlog:
 
 async def send_instance(
     archive: Archive,
-    association: AssociationTask,
+    association: InvokingAssociation,
     instance: StoredInstance,
     *,
     move_originator: tuple[str, int] | None = None,

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import field
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 import trio
 
@@ -26,8 +26,11 @@ from isocenter.engine.errors import (
     LocalProtocolError,
 )
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.association import AssociationTask
-from isocenter.services.dicom.objects import DicomObject, choose_context
+from isocenter.services.association.requestor import InvokingAssociation
+from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.uid_registry import name_of
+from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
+from isocenter.services.service_classes.storage.contexts import choose_context
 
 #: Objects on their way at once on one association, if the peer agrees (PS3.7 D.3.3.3).
 OPERATIONS_WINDOW: Final = 16
@@ -48,16 +51,11 @@ _PAUSES: Final = (0.2, 0.4, 0.8, 1.6)
 T = TypeVar("T")
 
 
-class _Association(Protocol):
-    @property
-    def task(self) -> AssociationTask: ...
-
-
-Open = Callable[[], AbstractAsyncContextManager[_Association]]
+Open = Callable[[], AbstractAsyncContextManager[InvokingAssociation]]
 
 
 async def send_object(
-    association: AssociationTask,
+    association: InvokingAssociation,
     item: DicomObject,
     *,
     priority: int = 0,
@@ -95,6 +93,27 @@ async def send_object(
     return response
 
 
+async def store_object(
+    association: InvokingAssociation, item: DicomObject, *, priority: int = 0
+) -> CStoreResponse:
+    """One C-STORE, the data set streamed; the response, a success or a warning.
+
+    Raises:
+        OperationError: the peer did not keep it.
+        NoPresentationContext: none that was accepted can carry it, also not converted.
+        AssociationError: the association ended first.
+    """
+    response = await send_object(association, item, priority=priority)
+    if response is None:
+        raise NoPresentationContext(
+            f"the peer accepted no presentation context for {name_of(item.sop_class_uid)} in "
+            f"{name_of(item.transfer_syntax_uid)}"
+        )
+    if has_failed(response.status):
+        raise OperationError(response.status, response.error_comment, response.offending_elements)
+    return response
+
+
 class Transfer(Generic[T]):
     """What is to be sent to one peer, until it is or cannot be.
 
@@ -111,7 +130,7 @@ class Transfer(Generic[T]):
         self,
         items: Iterable[T],
         *,
-        send: Callable[[AssociationTask, T], Awaitable[None]],
+        send: Callable[[InvokingAssociation, T], Awaitable[None]],
         lose: Callable[[T, IsocenterError], None],
         is_over: Callable[[], bool] = lambda: False,
         after: Callable[[], Awaitable[None]] | None = None,
@@ -163,7 +182,7 @@ class Transfer(Generic[T]):
                     is_open = True
                     self._standing += 1
                     try:
-                        is_answered, ended = await self.over(association.task)
+                        is_answered, ended = await self.over(association)
                     finally:
                         self._standing -= 1
                     is_done = True
@@ -185,13 +204,13 @@ class Transfer(Generic[T]):
                 if self._in_vain >= self._patience:
                     self._given_up = ended or AssociationError("it ended without an answer")
 
-    async def over(self, task: AssociationTask) -> tuple[bool, IsocenterError | None]:
+    async def over(self, association: InvokingAssociation) -> tuple[bool, IsocenterError | None]:
         """Send what one association takes, as many at once as it was negotiated for.
 
         Returns:
             Whether something was answered, and why the association is of no more use.
         """
-        flight: _Flight[T] = _Flight(task)
+        flight: _Flight[T] = _Flight(association)
         while self._is_wanted() and flight.goes_on():
             if self._suspects:
                 await self._send_one(flight, self._suspects.popleft())
@@ -217,7 +236,7 @@ class Transfer(Generic[T]):
                 broken.append(error)
                 nursery.cancel_scope.cancel()
 
-        window = flight.task.negotiated.operations_invoked or OPERATIONS_WINDOW
+        window = flight.association.negotiated.operations_invoked or OPERATIONS_WINDOW
         async with trio.open_nursery() as nursery:
             for _ in range(min(window, OPERATIONS_WINDOW, len(self._todo))):
                 nursery.start_soon(one_after_the_other)
@@ -226,7 +245,7 @@ class Transfer(Generic[T]):
 
     async def _send_one(self, flight: _Flight[T], item: T) -> None:
         try:
-            await self._send(flight.task, item)
+            await self._send(flight.association, item)
         except trio.Cancelled:
             self._todo.appendleft(item)
             raise
@@ -236,7 +255,7 @@ class Transfer(Generic[T]):
             return
         flight.is_answered = True
         # One that could not be read to its end has ended the association, and not another.
-        flight.may_be_innocent |= flight.task.ended.is_set()
+        flight.may_be_innocent |= flight.association.ended.is_set()
         self._in_vain = 0
         await self._taken_down()
 
@@ -261,11 +280,11 @@ class _Flight(Generic[T]):
         may_be_innocent: something else may have ended it.
     """
 
-    task: AssociationTask
+    association: InvokingAssociation
     is_answered: bool = False
     ended: IsocenterError | None = None
     unanswered: list[T] = field(default_factory=list)
     may_be_innocent: bool = False
 
     def goes_on(self) -> bool:
-        return self.ended is None and not self.task.ended.is_set()
+        return self.ended is None and not self.association.ended.is_set()

@@ -8,8 +8,8 @@ from typing import Final
 from isocenter.engine.extended_negotiation import FindFlags
 from isocenter.engine.negotiation import Offer
 from isocenter.services.association.operation import Operation
+from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.service_classes.query_retrieve.find_responses import FIND_STATUSES, Answers
-from isocenter.services.service_classes.query_retrieve.information_models import IDENTIFIER_SYNTAXES
 from isocenter.services.service_classes.worklist.entry import (
     MODALITY_WORKLIST_FIND,
     EntryState,

@@ -16,9 +16,11 @@ import pydicom
 from isocenter.engine.dataset import Element
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.association.requestor import Context
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.attribute_path import KeySyntaxError, quoted
-from isocenter.services.service_classes.client import BASIC_SYNTAXES, ClientAssociation, Context
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
+from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.query_retrieve.find_scu import Matches
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND, Entry

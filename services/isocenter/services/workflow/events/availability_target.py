@@ -16,9 +16,10 @@ from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.association.peer import Peer
+from isocenter.services.association.requestor import Context
 from isocenter.services.errors import NoPresentationContext, OperationError, StorageError
 from isocenter.services.service_classes.availability.scu import CONTEXTS, notifications_of, notify
-from isocenter.services.service_classes.client import ClientAssociation, Context
+from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.workflow.events.event import StoredEvent
 from isocenter.services.workflow.events.targets import DeliveryError
 

@@ -18,9 +18,9 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import ForwardPriority, StoredInstance
 from isocenter.services.archive.stored_objects import stored_object
-from isocenter.services.association import AssociationTask
 from isocenter.services.association.destination_slots import Place, Places
 from isocenter.services.association.peer import Peer
+from isocenter.services.association.requestor import Connector, Context, InvokingAssociation
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import StorageError
 from isocenter.services.notices import (
@@ -30,12 +30,7 @@ from isocenter.services.notices import (
     Notices,
     TransferBegun,
 )
-from isocenter.services.service_classes.client import (
-    ClientAssociation,
-    Connector,
-    Context,
-    plan_associations,
-)
+from isocenter.services.service_classes.storage.contexts import plan_associations
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer, send_object
 from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
@@ -226,9 +221,9 @@ class Visit:
             tally = account.sent if is_sent else account.unsent
             tally[stored.study_instance_uid] += 1
 
-        async def send(task: AssociationTask, job: _Job) -> None:
+        async def send(association: InvokingAssociation, job: _Job) -> None:
             claimed, stored = job
-            take_down(stored, await self._deliver(task, claimed, stored))
+            take_down(stored, await self._deliver(association, claimed, stored))
 
         def lose(job: _Job, error: IsocenterError) -> None:
             # Maybe it was this very object that the peer could not bear.
@@ -236,7 +231,7 @@ class Visit:
             take_down(stored, self._missed(claimed, str(error)))
 
         @asynccontextmanager
-        async def associate() -> AsyncIterator[ClientAssociation]:
+        async def associate() -> AsyncIterator[InvokingAssociation]:
             async with self._parts.connect(
                 self._peer, contexts, operations_window=OPERATIONS_WINDOW
             ) as association:
@@ -260,7 +255,7 @@ class Visit:
             self.fault = str(transfer.fault)
 
     async def _deliver(
-        self, task: AssociationTask, claimed: ClaimedForward, stored: StoredInstance
+        self, association: InvokingAssociation, claimed: ClaimedForward, stored: StoredInstance
     ) -> Outcome:
         """Send one object; what came of it.
 
@@ -269,7 +264,9 @@ class Visit:
         """
         item = stored_object(stored, self._parts.archive.open)
         try:
-            response = await send_object(task, item, priority=_DIMSE_PRIORITY[claimed.priority])
+            response = await send_object(
+                association, item, priority=_DIMSE_PRIORITY[claimed.priority]
+            )
         except KeyError:
             # Removed, or another object has its place: the next attempt looks again.
             return self._missed(claimed, "it was removed or replaced meanwhile")

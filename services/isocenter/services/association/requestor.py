@@ -1,0 +1,227 @@
+"""Requestor of associations: connects, proposes, and tells the peer how it ends.
+
+What is asked for on an association, as SCU of a service class, is not in here
+(`isocenter.services.service_classes.client`).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Protocol
+
+import trio
+
+from isocenter.engine.buffers import Buffer
+from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
+from isocenter.engine.dimse.message_codec import Request
+from isocenter.engine.driving import associate_request
+from isocenter.engine.errors import DeadlineExceeded
+from isocenter.engine.items import (
+    AsynchronousOperationsWindow,
+    ExtendedNegotiation,
+    RoleSelection,
+    UserIdentity,
+)
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
+from isocenter.engine.negotiation import Negotiated, Role
+from isocenter.engine.pdu import AssociateRequest
+from isocenter.services.association.driver import AssociationTask
+from isocenter.services.association.operation import Provider, ReceivedResponse
+from isocenter.services.association.peer import Peer
+from isocenter.services.association.sender import Part
+from isocenter.services.concurrency import alone
+from isocenter.services.net.connect import connect
+from isocenter.services.net.peer_log import Complaints
+from isocenter.services.net.transport import Transport
+
+#: An abstract syntax and its transfer syntaxes, as proposed.
+Context = tuple[str, Sequence[str]]
+
+
+class InvokingAssociation(Protocol):
+    """An association on which we may ask for operations: its driver, or what wraps it.
+
+    Attributes:
+        ended: set when the association is over.
+        limits: how much of the peer is held in memory.
+    """
+
+    @property
+    def ended(self) -> trio.Event: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def complaints(self) -> Complaints:
+        """What is said about the peer in the log, bounded."""
+        ...
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """What both sides agreed on."""
+        ...
+
+    def next_message_id(self) -> int:
+        """A Message ID that no outstanding operation of ours uses (PS3.7 9.1)."""
+        ...
+
+    async def invoke(
+        self,
+        context_id: int,
+        request: Request,
+        data_set: Buffer | AsyncGenerator[Part, None] | None = None,
+    ) -> ReceivedResponse:
+        """An operation with a single response, from request to response."""
+        ...
+
+
+class Connector(Protocol):
+    """Opens associations with the settings of whoever made it."""
+
+    def __call__(
+        self, peer: Peer, contexts: Sequence[Context], *, operations_window: int = 1
+    ) -> AbstractAsyncContextManager[InvokingAssociation]: ...
+
+
+@asynccontextmanager
+async def request_association(
+    peer: Peer,
+    request: AssociateRequest,
+    *,
+    provider: Provider,
+    tls: ssl.SSLContext | None = None,
+    transport: Transport | None = None,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
+    limits: Limits = DEFAULT_LIMITS,
+) -> AsyncIterator[AssociationTask]:
+    """An association with *peer*, released at the end, aborted when the body raises.
+
+    When the body raises, is cancelled or interrupted (Ctrl-C), the peer is told: C-CANCEL-RQ for
+    what is outstanding and can be cancelled, then A-ABORT.  For the end of what was cancelled, and
+    for the peer to close, it waits for `Deadlines.abort` each at most; cancellation from outside
+    does not cut that short.  What the body raised goes on as it is, in no exception group.
+
+    Args:
+        request: made by `association_request`.
+        provider: performs what the peer requests, as it came (`Registry.perform` looks at its
+            UIDs).
+        tls: for DICOM over TLS, made by `client_context`; None: in the clear.
+        transport: a connection with the peer that stands already and is closed at the end;
+            None: one is made.
+
+    Raises:
+        ConnectError: no connection, or no TLS.
+        AssociationRejectedError: the peer said no; the message says why.
+        AssociationError: it ended before it was established.
+        LocalProtocolError: the proposal breaks a rule (an AE title over 16 characters …).
+    """
+    if transport is None:
+        transport = await connect(peer.host, peer.port, tls, deadlines)
+    task = AssociationTask(
+        transport, Role.REQUESTOR, provider=provider, deadlines=deadlines, limits=limits
+    )
+    failure: BaseException | None = None
+    fault: BaseException | None = None
+    finished = trio.Event()
+    # Who is cancelled still has to tell the peer, and what the peer says then has to be read: so
+    # the reader outlives the body, and ends by `reading` and nothing else.
+    reading, using = trio.CancelScope(shield=True), trio.CancelScope()
+
+    async def read() -> None:
+        nonlocal fault
+        try:
+            with reading:
+                await task.run()
+        except BaseException as error:  # a nursery would wrap it
+            fault = alone(error)
+            using.cancel()
+        finally:
+            finished.set()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            try:
+                try:
+                    with using:
+                        await _establish(task, request)
+                        yield task
+                        await task.release()
+                except BaseException as error:
+                    failure = error
+                    await task.give_up()
+                with trio.move_on_after(deadlines.abort, shield=True):
+                    await task.closed.wait()
+            finally:
+                reading.cancel()
+            with trio.CancelScope(shield=True):
+                await finished.wait()
+    finally:
+        with trio.CancelScope(shield=True):
+            await transport.aclose()
+    # Whoever opened the association sees its own, and not a group of it.
+    if fault is not None:
+        raise fault
+    if failure is not None:
+        raise failure
+
+
+async def _establish(task: AssociationTask, request: AssociateRequest) -> None:
+    with trio.move_on_after(task.deadlines.association_response) as scope:
+        await task.request_association(request)
+        await task.established_or_ended()
+    if scope.cancelled_caught:
+        raise DeadlineExceeded(
+            f"no answer to A-ASSOCIATE-RQ within {task.deadlines.association_response:g} s"
+        )
+    if not task.established.is_set():
+        raise task.end_reason()
+
+
+def association_request(
+    peer: Peer,
+    contexts: Sequence[Context],
+    *,
+    calling_ae_title: str,
+    scp_roles: Iterable[str] = (),
+    extended: Sequence[ExtendedNegotiation] = (),
+    user_identity: UserIdentity | None = None,
+    operations_window: int = 1,
+    max_pdu_length: int = DEFAULT_LIMITS.max_pdu_length,
+) -> AssociateRequest:
+    """An A-ASSOCIATE-RQ to *peer*.
+
+    Args:
+        contexts: abstract syntaxes with their transfer syntaxes, at most 128; the same abstract
+            syntax may stand several times.
+        scp_roles: SOP classes for which we offer to be SCP (PS3.7 D.3.3.4).
+        operations_window: operations that may be outstanding at once, each way.
+
+    Raises:
+        LocalProtocolError: no presentation context, or more than 128.
+    """
+    request = associate_request(
+        peer.ae_title, calling_ae_title, contexts, max_pdu_length=max_pdu_length
+    )
+    window = (
+        AsynchronousOperationsWindow(operations_window, operations_window)
+        if operations_window != 1
+        else None
+    )
+    return replace(
+        request,
+        user_information=replace(
+            request.user_information,
+            asynchronous_operations_window=window,
+            role_selections=tuple(
+                RoleSelection(uid, scu_role=False, scp_role=True)
+                for uid in dict.fromkeys(scp_roles)
+            ),
+            extended_negotiations=tuple(extended),
+            user_identity=user_identity,
+        ),
+    )
