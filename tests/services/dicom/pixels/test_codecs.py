@@ -160,10 +160,24 @@ class TestLossy:
         worst = self.differences("jpeg-ls-near", image, EncodingOptions(near=near))
         assert 0 < worst <= near
 
+    def test_samples_do_not_leave_the_range_of_bits_stored(self) -> None:
+        """A codestream of 16 bits could: who masks the samples would see black for white."""
+        image = describe(32, 32, bits=12)
+        full = np.full(image.shape, 4095, "<u2")
+        full[::2] = pixels(image)[::2]
+        for keyword in ("jpeg-ls-near", "jpeg2000-lossy"):
+            uid = BY_KEYWORD[keyword].uid
+            frame, said = encode_frame(full.tobytes(), image, uid, EncodingOptions(near=3))
+            back = array(*decode_frame(frame, said, uid))
+            assert back.max() == 4095 or keyword != "jpeg-ls-near"
+            assert back.max() < 4096
+            if keyword == "jpeg-ls-near":
+                assert np.abs(back.astype(int) - full).max() <= 3
+
     @pytest.mark.parametrize("keyword", ["jpeg2000-lossy", "htj2k-lossy"])
     def test_a_ratio_is_kept(self, keyword: str) -> None:
         image = describe(256, 256, bits=12)
-        samples = pixels(image).tobytes()
+        samples = (pixels(image) // 2 + 1000).tobytes()
         uid = BY_KEYWORD[keyword].uid
         for ratio in (5, 20):
             frame, _ = encode_frame(samples, image, uid, EncodingOptions(ratio=ratio))

@@ -109,8 +109,10 @@ async def test_sizes_are_judged_before_a_process_begins() -> None:
 async def test_options_arrive() -> None:
     async with CodecPool() as pool:
         near = BY_KEYWORD["jpeg-ls-near"].uid
-        short, _ = await pool.encode(FRAME, near, EncodingOptions(near=50))
-        long, _ = await pool.encode(FRAME, near, EncodingOptions(near=1))
+        image = describe(64, 64)
+        frame = DecodedFrame(pixels(image).tobytes(), image)
+        short, _ = await pool.encode(frame, near, EncodingOptions(near=9))
+        long, _ = await pool.encode(frame, near, EncodingOptions(near=1))
         assert len(short) < len(long)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.dataset.inflate import RAW_DEFLATE
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.dicom.pixels.decoding import decode_frame
 from isocenter.services.dicom.pixels.errors import ImageError
 from isocenter.services.dicom.pixels.image import ImageDescription
 from isocenter.services.dicom.pixels.transfer_syntaxes import (
@@ -181,7 +182,16 @@ def _encode_with_library(
         case _:
             encode = _jpeg_xl(pixels, image, options, transfer_syntax_uid == JPEG_XL_LOSSLESS)
     try:
-        return bytes(encode()), image
+        frame = bytes(encode())
+        if PIXEL_SYNTAXES[transfer_syntax_uid].is_lossy and _leaves_range(
+            frame, image, transfer_syntax_uid
+        ):
+            if codec is not Codec.JPEG_LS:
+                raise ImageError(
+                    f"encoded with losses in {codec.value}, samples leave the range of Bits Stored"
+                )
+            frame = bytes(_jpeg_ls(_quantised(pixels, image, options.near), image, 0)())
+        return frame, image
     except MemoryError:
         raise
     except ImageError:
@@ -264,6 +274,29 @@ def _jpeg_ls(pixels: Samples, image: ImageDescription, near: int) -> Callable[[]
         raise ImageError("signed samples have no place in JPEG-LS near-lossless")
     room = 2 * pixels.nbytes + _JPEG_LS_BESIDE
     return lambda: imagecodecs.jpegls_encode(_unsigned(pixels), near, out=room)
+
+
+def _leaves_range(frame: bytes, image: ImageDescription, transfer_syntax_uid: str) -> bool:
+    """Whether samples come out that Bits Stored cannot hold, of a codestream whose own range is
+    larger: who reads them would take a sample that is a little too bright for a dark one."""
+    import numpy as np
+
+    if image.bits_stored == image.bits_allocated:
+        return False
+    samples, _ = decode_frame(frame, image, transfer_syntax_uid)
+    decoded = np.frombuffer(
+        samples, f"<{'i' if image.is_signed else 'u'}{image.bits_allocated // 8}"
+    )
+    return _precision(decoded, image) > image.bits_stored
+
+
+def _quantised(pixels: Samples, image: ImageDescription, near: int) -> Samples:
+    """Samples that differ by at most *near*, of which fewer values are in use, within the range."""
+    import numpy as np
+
+    step = 2 * near + 1
+    values = pixels.astype(np.int64) // step * step + near
+    return values.clip(0, (1 << image.bits_stored) - 1).astype(pixels.dtype)
 
 
 def _transformed(image: ImageDescription, is_lossy: bool) -> tuple[bool, ImageDescription]:

@@ -29,6 +29,7 @@ from isocenter.engine.dataset import (
     index_frames,
     map_pixel_data,
 )
+from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.pixels.errors import ImageError
 from isocenter.services.dicom.pixels.image import DESCRIBING, ImageDescription
 from isocenter.services.dicom.pixels.pool import CodecPool, DecodedFrame
@@ -41,20 +42,6 @@ _DEFLATED_STEP: Final = 64 << 10
 MAX_INFLATED: Final = 4 << 30
 
 
-class Reader(Protocol):
-    """The bytes of an object (`isocenter.services.dicom.objects.ObjectReader`)."""
-
-    size: int
-
-    async def read(self, offset: int, length: int) -> bytes: ...
-
-    async def view(self, offset: int, length: int) -> Buffer: ...
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(self, *exc: object) -> None: ...
-
-
 class ImageObject(Protocol):
     """What an image is read from (`isocenter.services.dicom.objects.DicomObject`)."""
 
@@ -62,7 +49,7 @@ class ImageObject(Protocol):
     def transfer_syntax_uid(self) -> str: ...
 
     @property
-    def open(self) -> Callable[[], Awaitable[Reader]]: ...
+    def open(self) -> Callable[[], Awaitable[ObjectReader]]: ...
 
     @property
     def data_set_offset(self) -> int: ...
@@ -74,13 +61,14 @@ class Image:
     Attributes:
         transfer_syntax_uid: of the pixels.
         description: what the data set says of them.
+        size: of the data set, in bytes.
         found: the map of its data set, with the values that `open_image` was told to keep.
         index: where its frames lie.
         forgiven: what is not as the standard has it, in words.
     """
 
     def __init__(
-        self, reader: Reader, offset: int, transfer_syntax_uid: str, found: PixelDataMap
+        self, reader: ObjectReader, offset: int, transfer_syntax_uid: str, found: PixelDataMap
     ) -> None:
         element = found.pixel_data
         if element is None:
@@ -90,6 +78,7 @@ class Image:
         self._offset = offset
         self.transfer_syntax_uid = transfer_syntax_uid
         self.found = found
+        self.size = reader.size - offset
         self.description = ImageDescription.of(found, big_endian=encoding.big_endian)
         self.index: FrameIndex = index_frames(
             found,
@@ -134,7 +123,7 @@ class Image:
         frame = self.frame(number)
         if self._swaps:
             return await self._read_words(frame)
-        pieces = [await self._bytes(span.offset, span.length) for span in frame.spans]
+        pieces = [await self.read_bytes(span.offset, span.length) for span in frame.spans]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def decode(self, pool: CodecPool, number: int) -> DecodedFrame:
@@ -156,7 +145,12 @@ class Image:
             skip_bits=frame.skip_bits,
         )
 
-    async def _bytes(self, offset: int, length: int) -> bytes:
+    async def read_bytes(self, offset: int, length: int) -> bytes:
+        """Bytes of the data set; of a deflated one, of what it inflates to.
+
+        Raises:
+            DataSetError: they are not there any more.
+        """
         data = await self._reader.read(self._offset + offset, length) if length else b""
         if len(data) != length:
             raise DataSetError("the object is shorter than it was", offset)
@@ -168,7 +162,7 @@ class Image:
         (span,) = frame.spans
         start = span.offset - (span.offset - element.value) % 2
         end = min(span.end + (span.end - element.value) % 2, element.end)
-        words = bytearray(await self._bytes(start, end - start))
+        words = bytearray(await self.read_bytes(start, end - start))
         half = len(words) // 2 * 2
         words[0:half:2], words[1:half:2] = words[1:half:2], words[0:half:2]
         return bytes(words[span.offset - start :][: span.length])
@@ -200,13 +194,13 @@ async def open_image(
             return
         with tempfile.TemporaryFile(buffering=0) as file:
             size = await _inflate(reader, item.data_set_offset, file)
-            inflated = _FileReader(file, size)
+            inflated = FileReader(file, size)
             found = await _map(inflated, 0, EXPLICIT_LITTLE, wanted, located)
             yield Image(inflated, 0, item.transfer_syntax_uid, found)
 
 
 async def _map(
-    reader: Reader,
+    reader: ObjectReader,
     start: int,
     encoding: Encoding,
     wanted: frozenset[int],
@@ -224,7 +218,7 @@ async def _map(
         return found
 
 
-async def _inflate(reader: Reader, start: int, file: BinaryIO) -> int:
+async def _inflate(reader: ObjectReader, start: int, file: BinaryIO) -> int:
     inflater = Inflater()
     size = 0
     for position in range(start, reader.size, _DEFLATED_STEP):
@@ -240,7 +234,9 @@ async def _inflate(reader: Reader, start: int, file: BinaryIO) -> int:
     return size
 
 
-class _FileReader:
+class FileReader:
+    """Reads a data set in a file that somebody else closes."""
+
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
         self._lock = threading.Lock()
