@@ -70,7 +70,11 @@ _KEYS: Final[Mapping[str, kinds.Kind[object]]] = {
 }
 _TARGETS: Final = ("webhook", "command", "python", "availability")
 #: What a notification of availability can say.
-_OF_AVAILABILITY: Final = (Kind.STUDY_COMPLETE.value,)
+_OF_AVAILABILITY: Final = (
+    Kind.STUDY_COMPLETE.value,
+    Kind.INSTANCES_DELETED.value,
+    Kind.INSTANCES_RESTORED.value,
+)
 _OF_WEBHOOK: Final = ("secret", "secret_file", "ca")
 _OWN: Final = ("kinds", "timeout", "longest_retry", "give_up_after", "concurrency")
 
@@ -149,10 +153,10 @@ def _consumer(table: object, number: int) -> Consumer:
     if values.get("command") == () or values.get("kinds") == ():
         empty = "command" if values.get("command") == () else "kinds"
         raise InvalidValueError(f"{who}: {empty} is empty")
-    if "availability" in values and values.setdefault("kinds", _OF_AVAILABILITY) != (
-        _OF_AVAILABILITY
+    if "availability" in values and not set(_OF_AVAILABILITY).issuperset(
+        values.setdefault("kinds", _OF_AVAILABILITY)
     ):
-        raise InvalidValueError(f"{who}: availability is about {_OF_AVAILABILITY[0]} only")
+        raise InvalidValueError(f"{who}: availability is about {', '.join(_OF_AVAILABILITY)} only")
     own = {key: values[key] for key in _OWN if key in values}
     return Consumer(name=values["name"], target=_target(values), **own)
 

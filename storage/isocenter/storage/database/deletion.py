@@ -15,6 +15,7 @@ from typing import Final
 import orjson
 
 from isocenter.services.archive.deletion.records import DeletedStudy, Deletion, DeletionCause
+from isocenter.services.archive.ports import StoredInstance
 from isocenter.storage.database.index.records import STUDY_AS_SAID_LAST, remove_within
 
 #: Called within the transaction that deletes, with what it has deleted.
@@ -68,14 +69,17 @@ def delete_within(
     removed = remove_within(connection, sop_instance_uids)
     remaining = dict(connection.execute(_REMAINING, (studies,)).fetchall())
     classes: dict[str, Counter[str]] = defaultdict(Counter)
+    gone: dict[str, list[StoredInstance]] = defaultdict(list)
     for stored in removed:
         classes[stored.study_instance_uid][stored.sop_class_uid] += 1
+        gone[stored.study_instance_uid].append(stored)
     deleted = [
         DeletedStudy(
             study_instance_uid=study,
             accession_number=accession_number,
             sop_classes=classes[study],
             remaining=remaining.get(study, 0),
+            gone=gone[study],
             patient_id=patient_id,
             patient_name=patient_name,
             birth_date=birth_date,

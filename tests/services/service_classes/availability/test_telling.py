@@ -65,6 +65,81 @@ def test_a_ris_hears_of_a_complete_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_ris_hears_what_was_deleted_and_restored(tmp_path: Path) -> None:
+    files = write_studies(tmp_path / "in", studies=1)
+    received = Received()
+
+    def heard(availability: str) -> list[str]:
+        assert received.came.acquire(timeout=SECONDS)
+        data = received[-1][2]
+        assert data.StudyInstanceUID == f"{ROOT}.1"
+        for series in data.ReferencedSeriesSequence:
+            for reference in series.ReferencedSOPSequence:
+                assert reference.InstanceAvailability == availability
+                assert reference.RetrieveAETitle == "ISOCENTER"
+                assert reference.ReferencedSOPInstanceUID.startswith(series.SeriesInstanceUID)
+        return sorted(told(data))
+
+    with ris(received, 0x0000) as port:
+        config = tmp_path / "isocenter.toml"
+        config.write_text(configuration(port))
+        with served_archive(tmp_path / "served", "--config", config) as archive:
+
+            def call(*words: object) -> str:
+                done = isocenter_command(*words, "--data-dir", archive.data_dir)
+                assert done.returncode == 0, done.stdout
+                return done.stdout
+
+            done = isocenter_command("storescu", f"ISOCENTER@127.0.0.1:{archive.port}", *files)
+            assert done.returncode == 0, done.stdout
+            everything = heard("ONLINE")
+            assert len(everything) == 4
+            # The command need not know who is told.
+            call("delete", "--series", f"{ROOT}.1.1", "--reason", "a test", "--yes")
+            assert heard("UNAVAILABLE") == everything[:2]
+            call("delete", "--study", f"{ROOT}.1", "--reason", "a test", "--yes")
+            assert heard("UNAVAILABLE") == everything[2:]
+            call("trash", "restore", "--study", f"{ROOT}.1")
+            # An event for each group that came back; in the end it has heard of everything.
+            while heard("ONLINE") != everything:
+                pass
+
+
+@pytest.mark.slow
+def test_what_came_back_before_it_was_told_is_not_gone(tmp_path: Path) -> None:
+    files = write_studies(tmp_path / "in", studies=1)
+    received = Received()
+    config = tmp_path / "isocenter.toml"
+    with ris(received, 0x0000) as port:
+        config.write_text(configuration(port))
+    # The RIS is away now.
+    with served_archive(tmp_path / "served", "--config", config) as archive:
+        done = isocenter_command("storescu", f"ISOCENTER@127.0.0.1:{archive.port}", *files)
+        assert done.returncode == 0, done.stdout
+    data = tmp_path / "served" / "data"
+    done = isocenter_command(
+        "delete", "--study", f"{ROOT}.1", "--reason", "x", "--yes", "--data-dir", data
+    )
+    assert done.returncode == 0, done.stdout
+    done = isocenter_command("import", files[0], "--data-dir", data)
+    assert done.returncode == 0, done.stdout
+    with ris(received, 0x0000) as port:
+        config.write_text(configuration(port, more="longest_retry = 0.1"))
+        with served_archive(tmp_path / "served", "--config", config):
+            gone: set[str] = set()
+            there: set[str] = set()
+            while not gone or not there:
+                assert received.came.acquire(timeout=SECONDS)
+                data_set = received[-1][2]
+                reference = data_set.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+                known = gone if reference.InstanceAvailability == "UNAVAILABLE" else there
+                known.update(told(data_set))
+    assert len(gone) == 3
+    assert len(there) == 1
+    assert not gone & there
+
+
+@pytest.mark.slow
 def test_a_ris_that_refuses_is_told_again(tmp_path: Path) -> None:
     files = write_studies(tmp_path / "in", studies=1)
     received = Received()
@@ -86,7 +161,11 @@ def test_a_ris_that_refuses_is_told_again(tmp_path: Path) -> None:
     ("peer", "more", "says"),
     [
         ("VIEWER", "", "RIS is none of the peers"),
-        ("RIS", 'kinds = ["instance.stored"]', "availability is about study.complete only"),
+        (
+            "RIS",
+            'kinds = ["study.complete", "instance.stored"]',
+            "availability is about study.complete, instances.deleted, instances.restored only",
+        ),
         ("RIS", 'webhook = "http://127.0.0.1/"', "needs one of"),
     ],
 )

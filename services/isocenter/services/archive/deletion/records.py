@@ -32,6 +32,7 @@ class DeletedStudy:
 
     Attributes:
         sop_classes: how many objects of each have left.
+        gone: each of them.
         remaining: objects of the study that are still here; 0: all of it has left.
         patient_id, patient_name, birth_date: for the audit trail, and for events where they are
             wanted; never for a line of the log.
@@ -41,6 +42,7 @@ class DeletedStudy:
     accession_number: str
     sop_classes: Mapping[str, int]
     remaining: int
+    gone: Sequence[StoredInstance] = field(default=(), repr=False)
     patient_id: str = field(default="", repr=False)
     patient_name: str = field(default="", repr=False)
     birth_date: str = field(default="", repr=False)

@@ -7,15 +7,15 @@ retrieve them from.  A study may be told of in several notifications, each of so
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from itertools import groupby
 from operator import attrgetter
-from typing import Final
+from typing import Final, Protocol
 
 from pydicom.uid import generate_uid
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, WritableElement, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.association.requestor import Context
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
@@ -44,16 +44,37 @@ _SERIES_INSTANCE_UID: Final = 0x0020000E
 _WORKITEM_CODE: Final = 0x00404019
 
 
+class Availability(Enum):
+    """Instance Availability (PS3.3 C.4.23.1.1), as far as it is told here."""
+
+    ONLINE = "ONLINE"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+class Instance(Protocol):
+    """An instance that can be referred to."""
+
+    @property
+    def study_instance_uid(self) -> str: ...
+    @property
+    def series_instance_uid(self) -> str: ...
+    @property
+    def sop_class_uid(self) -> str: ...
+    @property
+    def sop_instance_uid(self) -> str: ...
+
+
 def notifications_of(
-    instances: Sequence[StoredInstance],
+    instances: Sequence[Instance],
     *,
     retrieve_ae_title: str,
     performed_steps: Sequence[str] = (),
+    availability: Availability = Availability.ONLINE,
 ) -> Iterator[AttributeList]:
     """What is to be told of *instances*, all of one study, in their order.
 
     Args:
-        retrieve_ae_title: where they can be had from, online.
+        retrieve_ae_title: where they can be had from, or could.
         performed_steps: SOP Instance UIDs of the procedure steps that made them.
     """
     for start in range(0, len(instances), MOST_INSTANCES):
@@ -68,7 +89,7 @@ def notifications_of(
                         (
                             _REFERENCED_INSTANCES,
                             "SQ",
-                            [_reference(each, retrieve_ae_title) for each in series],
+                            [_reference(each, retrieve_ae_title, availability) for each in series],
                         ),
                         _uid(_SERIES_INSTANCE_UID, series_uid),
                     ]
@@ -95,10 +116,12 @@ def _uid(tag: int, uid: str) -> WritableElement:
     return tag, "UI", uid.encode("ascii")
 
 
-def _reference(instance: StoredInstance, retrieve_ae_title: str) -> list[WritableElement]:
+def _reference(
+    instance: Instance, retrieve_ae_title: str, availability: Availability
+) -> list[WritableElement]:
     return [
         (_RETRIEVE_AE_TITLE, "AE", retrieve_ae_title.encode("ascii")),
-        (_INSTANCE_AVAILABILITY, "CS", b"ONLINE"),
+        (_INSTANCE_AVAILABILITY, "CS", availability.value.encode("ascii")),
         _uid(_REFERENCED_CLASS, instance.sop_class_uid),
         _uid(_REFERENCED_INSTANCE, instance.sop_instance_uid),
     ]

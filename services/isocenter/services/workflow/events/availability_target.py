@@ -1,12 +1,13 @@
-"""Tells a peer what it can retrieve of a study that is complete."""
+"""Tells a peer what it can retrieve of a complete study, and what it cannot any more."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final
+from typing import Final, NamedTuple
 
+import orjson
 import trio
 
 from isocenter.engine.dimse.status import describe_status
@@ -14,19 +15,27 @@ from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
-from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Context
 from isocenter.services.errors import NoPresentationContext, OperationError, StorageError
-from isocenter.services.service_classes.availability.scu import CONTEXTS, notifications_of, notify
+from isocenter.services.service_classes.availability.scu import (
+    CONTEXTS,
+    Availability,
+    Instance,
+    notifications_of,
+    notify,
+)
 from isocenter.services.service_classes.client import ClientAssociation
-from isocenter.services.workflow.events.event import StoredEvent
+from isocenter.services.workflow.events.event import Kind, StoredEvent
 from isocenter.services.workflow.events.targets import DeliveryError
 
 log = logging.getLogger("isocenter.events")
 
 #: A failure of ours; what the peer answers is told with its meaning.
 _FAULTS: Final = (AssociationError, LocalProtocolError, NoPresentationContext, StorageError)
+
+#: Instances in one question to the index.
+_AT_ONCE: Final = 500
 
 Connect = Callable[[Peer, Sequence[Context]], AbstractAsyncContextManager[ClientAssociation]]
 
@@ -56,7 +65,7 @@ class AvailabilityTeller:
         self._retrieve_ae_title = retrieve_ae_title
 
     async def __call__(self, ae_title: str, event: StoredEvent) -> None:
-        """Tell of all instances that the archive has of the event's study.
+        """Tell of the instances that the archive has of the event's study, or has no more.
 
         Raises:
             DeliveryError: the peer is not known, cannot be reached, or refused.
@@ -64,10 +73,14 @@ class AvailabilityTeller:
         peer = self._peers.get(ae_title)
         if peer is None:
             raise DeliveryError(f"{ae_title} is none of the peers")
+        is_deleted = event.kind == Kind.INSTANCES_DELETED.value
+        availability = Availability.UNAVAILABLE if is_deleted else Availability.ONLINE
         study = event.study_instance_uid
         try:
-            instances = await self._instances(study)
-            steps = await self._steps_of(study)
+            instances = await self._gone(event) if is_deleted else await self._instances(study)
+            if not instances:
+                return
+            steps = [] if is_deleted else await self._steps_of(study)
             # Thousands of references take a while to write.
             told = await trio.to_thread.run_sync(
                 lambda: list(
@@ -75,6 +88,7 @@ class AvailabilityTeller:
                         instances,
                         retrieve_ae_title=self._retrieve_ae_title,
                         performed_steps=steps,
+                        availability=availability,
                     )
                 )
             )
@@ -87,15 +101,44 @@ class AvailabilityTeller:
             raise DeliveryError(f"{ae_title} answered {error.status:04X}H {meaning}") from None
         except _FAULTS as error:
             raise DeliveryError(str(error)) from error
-        log.info("%s was told of %d instances that it can retrieve", ae_title, len(instances))
+        log.info("%s was told of %d instances: %s", ae_title, len(instances), availability.value)
 
-    async def _instances(self, study_instance_uid: str) -> list[StoredInstance]:
+    async def _gone(self, event: StoredEvent) -> list[Instance]:
+        """What was deleted and has not come back."""
+        gone = _deleted_in(event)
+        back: set[str] = set()
+        for start in range(0, len(gone), _AT_ONCE):
+            uids = [each.sop_instance_uid for each in gone[start : start + _AT_ONCE]]
+            back |= (await self._archive.get(uids)).keys()
+        return [each for each in gone if each.sop_instance_uid not in back]
+
+    async def _instances(self, study_instance_uid: str) -> list[Instance]:
         query = Query(
             level=Level.STUDY,
             criteria=(Criterion(UNIQUE_KEY[Level.STUDY], SingleValue(study_instance_uid)),),
         )
-        found: list[StoredInstance] = []
+        found: list[Instance] = []
         async with self._archive.instances(query) as blocks:
             async for block in blocks:
                 found += block
         return found
+
+
+class _Gone(NamedTuple):
+    """An instance that was deleted."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+def _deleted_in(event: StoredEvent) -> list[_Gone]:
+    fields = orjson.loads(event.body)
+    # An event of an earlier release, or from before a peer was to be told, names none.
+    return [
+        _Gone(event.study_instance_uid, series["series_instance_uid"], sop_class, uid)
+        for series in fields.get("series", ())
+        for sop_class, uids in series["sop_instance_uids"].items()
+        for uid in uids
+    ]

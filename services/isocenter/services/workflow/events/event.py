@@ -7,7 +7,7 @@ UTC.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import ClassVar
@@ -243,6 +243,14 @@ class CommitmentDone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeletedSeries:
+    """What has left of one series; *sop_instance_uids* by SOP Class UID."""
+
+    series_instance_uid: str
+    sop_instance_uids: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstancesDeleted:
     """Objects of a study have left the archive; one event for each study.
 
@@ -250,6 +258,7 @@ class InstancesDeleted:
         instances: that have left.
         remaining: that are still here; 0: all of the study has left.
         cause: of `archive.deletion.DeletionCause`.
+        series: which have left.
     """
 
     kind: ClassVar = Kind.INSTANCES_DELETED
@@ -258,6 +267,7 @@ class InstancesDeleted:
     instances: int
     remaining: int
     cause: str
+    series: Sequence[DeletedSeries] = ()
     patient: Patient | None = None
 
 

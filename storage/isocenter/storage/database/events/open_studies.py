@@ -9,7 +9,7 @@ studies complete.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from time import time
 from typing import Final
@@ -25,6 +25,7 @@ from isocenter.services.service_classes.mpps.performed_step import (
 from isocenter.services.workflow.events.event import (
     CommitmentAsked,
     CommitmentDone,
+    DeletedSeries,
     Event,
     InstancesDeleted,
     InstanceStored,
@@ -266,6 +267,7 @@ class EventWriter:
                     instances=study.instances,
                     remaining=study.remaining,
                     cause=cause.value,
+                    series=_series_of(study),
                     patient=Patient(
                         patient_id=study.patient_id,
                         patient_name=study.patient_name,
@@ -285,6 +287,16 @@ class EventWriter:
             "WHERE study_instance_uid = ? AND state = 'receiving'",
             (now + self._rules.settle_seconds, study),
         )
+
+
+def _series_of(study: DeletedStudy) -> list[DeletedSeries]:
+    gone: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for each in study.gone:
+        gone[each.series_instance_uid][each.sop_class_uid].append(each.sop_instance_uid)
+    return [
+        DeletedSeries(series_instance_uid=series, sop_instance_uids=dict(classes))
+        for series, classes in gone.items()
+    ]
 
 
 def _new_in(added: Sequence[tuple[InstanceRecord, Added]]) -> Counter[tuple[str, str]]:
