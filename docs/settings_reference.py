@@ -42,6 +42,7 @@ _PAGES = {
     "limits": "limits.md",
     "monitoring": "../how-to/monitor.md",
     "mpps": "../how-to/mpps.md",
+    "plugins": "../how-to/write-a-service.md",
     "retention": "../how-to/deleting.md",
     "rules": "../how-to/rules.md",
     "tls": "../how-to/tls-profiles.md",

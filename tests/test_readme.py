@@ -23,6 +23,13 @@ def test_the_receiver_is_the_one_of_the_examples() -> None:
     assert example in python_blocks(README.with_name("docs") / "how-to" / "receive-objects.md")
 
 
+def test_the_guide_to_services_has_the_examples() -> None:
+    folder, page = README.with_name("examples"), README.with_name("docs") / "how-to"
+    text = (page / "write-a-service.md").read_text("utf-8")
+    for name in ("own_service.py", "plugin/pyproject.toml", "plugin/acme_raw_data.py"):
+        assert f"\n{(folder / name).read_text('utf-8')}```" in text
+
+
 @pytest.mark.slow
 def test_the_example_in_python(tmp_path: Path) -> None:
     block = python_blocks(README)[0]

@@ -63,6 +63,13 @@ if TYPE_CHECKING:
         open_association,
     )
     from isocenter.services.service_classes.normalized.operations import Answer, AnswerError
+    from isocenter.services.service_classes.plugin import (
+        PluginConnect,
+        PluginContext,
+        PluginSetting,
+        PluginSopClass,
+        ServicePlugin,
+    )
     from isocenter.services.service_classes.query_retrieve.find_scp import Find
     from isocenter.services.service_classes.query_retrieve.find_scu import Matches
     from isocenter.services.service_classes.query_retrieve.get_scp import Get
@@ -122,6 +129,11 @@ _MODULES = {
     "Operation": "association.operation",
     "Offer": "isocenter.engine.negotiation",
     "Verification": "service_classes.verification",
+    "ServicePlugin": "service_classes.plugin",
+    "PluginSopClass": "service_classes.plugin",
+    "PluginSetting": "service_classes.plugin",
+    "PluginContext": "service_classes.plugin",
+    "PluginConnect": "service_classes.plugin",
     "Archive": "archive.archive",
     "stored_object": "archive.stored_objects",
     "Storage": "service_classes.storage.scp",
@@ -194,6 +206,12 @@ __all__ = [
     "Operation",
     "Offer",
     "Verification",
+    # plug-ins
+    "ServicePlugin",
+    "PluginSopClass",
+    "PluginSetting",
+    "PluginContext",
+    "PluginConnect",
     # an archive
     "Archive",
     "stored_object",

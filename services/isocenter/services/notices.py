@@ -178,6 +178,37 @@ class OperationEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PluginStarted:
+    """A plug-in serves from now on.
+
+    Attributes:
+        name: of its entry point.
+        distribution: and version, of what it comes from.
+    """
+
+    name: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginOperationEnded:
+    """An operation that a plug-in performs got its final response, or its association ended first.
+
+    Attributes:
+        studies: that it was about, as far as the plug-in told.
+    """
+
+    caller: Caller
+    plugin: str
+    command: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    status: int | None
+    studies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessDenied:
     """An operation that the caller may not ask for: it got 0124H, or its presentation context
     was refused with result 1 (user-rejection)."""
@@ -429,6 +460,8 @@ Notice = (
     | AssociationEnded
     | OperationEnded
     | AccessDenied
+    | PluginStarted
+    | PluginOperationEnded
     | InstanceStored
     | InstanceRefused
     | ObjectDamaged

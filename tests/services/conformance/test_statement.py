@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -14,11 +15,14 @@ from isocenter.engine.items import ProposedContext, RoleSelection, UserInformati
 from isocenter.engine.pdu import AssociateRequest
 from isocenter.services import composition
 from isocenter.services.archive.index.attributes import ATTRIBUTES
-from isocenter.services.association.service_registry import COMMON_STATUSES, Service
+from isocenter.services.association.operation import Operation
+from isocenter.services.association.service_registry import COMMON_STATUSES, Registry, Service
+from isocenter.services.conformance.document import markdown
+from isocenter.services.conformance.statement import statement
 from isocenter.services.settings.loading import load_settings
 from support.processes import isocenter_command
 from support.raw import raw_peer
-from support.serving import port_of, serving
+from support.serving import Scripted, port_of, serving
 
 CONTEXTS_AT_ONCE = 100
 #: How rows of a table of statuses begin.
@@ -219,3 +223,26 @@ def test_how_long_objects_are_kept(document: str, tmp_path: Path) -> None:
         "5,000,000",
         "none",
     ]
+
+
+async def test_private_sop_classes_stand_in_it_where_they_are_accepted() -> None:
+    class Named(Scripted):
+        name = "notes"
+        statuses: Mapping[int, str] = {0: "noted"}
+        sop_classes: Mapping[str, str] = {"2.25.77": "Notes Storage"}
+
+    async def nothing(operation: Operation) -> None:
+        raise AssertionError("nobody asks for this")
+
+    rows: dict[bool, dict[str, str]] = {}
+    for private in (True, False):
+        settings = load_settings(None, {}, {**SETTINGS, "storage.private_sop_classes": private})
+        async with composition.open_archive(settings) as archive:
+            registry = composition.registry_of(settings, archive, None)
+            registry = Registry([Named(["2.25.77"], nothing), *registry.services])
+            text = markdown("x", [*statement(settings, registry, "")])
+        rows[private] = {cells[1]: cells[0] for cells in table(text, "SOP class")}
+        rows[private] |= {cells[1]: cells[0] for cells in table(text, "Abstract syntax")}
+    for private, found in rows.items():
+        assert found["2.25.77"] == "Notes Storage"
+        assert ("not below 1.2.840.10008." in found) is private

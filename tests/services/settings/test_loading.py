@@ -31,6 +31,7 @@ from isocenter.services.settings.loading import (
     show,
     warnings,
 )
+from isocenter.services.settings.plugins import PluginEntry
 
 NOWHERE: dict[str, str] = {"XDG_DATA_HOME": "/data"}
 
@@ -160,7 +161,7 @@ def test_every_option_of_serve(tmp_path: Path) -> None:
     names = "--ae-title --host --port --tls-host --tls-port --tls-cert --tls-key --tls-ca"
     names += " --tls-profile --tls-identity --tls-crl --allow --peer --workers --durability"
     names += " --audit-collector --log-level --log-format --data-dir --capture"
-    names += " --monitoring-port"
+    names += " --monitoring-port --plugin"
     assert {s.flag for s in SETTINGS if s.flag} == set(names.split())
     assert {s.off_flag for s in SETTINGS if s.off_flag} == {
         "--no-plain", "--no-tls", "--no-audit", "--no-monitoring",
@@ -176,6 +177,23 @@ def test_every_option_of_serve(tmp_path: Path) -> None:
     assert settings.tls.profile == "tls13"
     assert settings.storage.is_in_memory
     assert options() == {}
+
+
+def test_plugins_are_named_and_nothing_of_them_is_looked_at(tmp_path: Path) -> None:
+    settings = load_settings(None, NOWHERE, options("--plugin", "notes", "--plugin", "raw-data"))
+    assert settings.plugins == (PluginEntry("notes"), PluginEntry("raw-data"))
+    assert (
+        load_settings(None, {"ISOCENTER__PLUGINS": "notes, raw-data"}).plugins == settings.plugins
+    )
+    config = tmp_path / "isocenter.toml"
+    config.write_text(
+        "[[plugins]]\nname = 'notes'\nfolder = 'in'\nlimit = 7\nlist = ['a', 1]\nyes = true\n"
+    )
+    settings = load_settings(config, NOWHERE)
+    given = (("folder", "in"), ("limit", 7), ("list", ("a", 1)), ("yes", True))
+    assert settings.plugins == (PluginEntry("notes", given, tmp_path),)
+    config.write_text(show(settings))
+    assert load_settings(config, NOWHERE) == settings
 
 
 @pytest.mark.parametrize(
@@ -203,6 +221,17 @@ def test_every_option_of_serve(tmp_path: Path) -> None:
         ("[tls]\ncertificate = 1", "a path"),
         ("[access]\nallow = 'A'", "access.allow = 'A' .*a list"),
         ("[access]\nallow = ['A', 1]", "access.allow, no. 2 = 1 .*: must be an AE title"),
+        ("[[plugins]]\nfolder = 'x'", "plugins, no. 1 .*: name is missing; must be the name of"),
+        (
+            "[[plugins]]\nname = '../x'",
+            "plugins, no. 1: name = '../x' .*must be the name",
+        ),
+        (
+            "[[plugins]]\nname = 'x'\nwhen = 1979-05-27",
+            "plugins, no. 1: when = .*must be text",
+        ),
+        ("[[plugins]]\nname = 'x'\nin = [[1]]", "plugins, no. 1: in = .*: must be text, a whole"),
+        ("plugins = 'x'", "plugins = 'x' .*: must be a list"),
         ("[deadlines]\nidle = 0", "deadlines.idle = 0 .*above 0"),
         ("[deadlines]\nidle = 1" + "0" * 400, "deadlines.idle = 1000"),
         ("[server]\nport = 1" + "0" * 5000, "not TOML"),

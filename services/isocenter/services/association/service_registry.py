@@ -99,6 +99,16 @@ class TakesRawUids(Protocol):
     takes_raw_uids: bool
 
 
+@runtime_checkable
+class NamesSopClasses(Protocol):
+    """A service of SOP classes that PS3.6 does not name: private ones, or younger than our list.
+
+    The conformance statement has them with these names.
+    """
+
+    sop_classes: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """Who performs what is asked on an abstract syntax, and what else it may be about."""

@@ -6,6 +6,14 @@ The only package beside the command line that knows the adapters of `isocenter.s
 from isocenter.services.composition.archive import INDEX_FILE, open_archive, trash_of
 from isocenter.services.composition.background_tasks import keep_house
 from isocenter.services.composition.outgoing_associations import StartError, deadlines_of
+from isocenter.services.composition.plugins import (
+    Plugin,
+    PluginError,
+    check_plugins,
+    declared_by,
+    installed,
+    load_plugin,
+)
 from isocenter.services.composition.services import binds_of, registry_of, server_limits_of
 from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
 from isocenter.services.composition.workflow import (
@@ -19,13 +27,19 @@ from isocenter.services.composition.workflow import (
 __all__ = [
     "INDEX_FILE",
     "Events",
+    "Plugin",
+    "PluginError",
     "StartError",
     "TlsContexts",
     "binds_of",
+    "check_plugins",
     "deadlines_of",
+    "declared_by",
     "events_of",
     "files_of_private_ca",
+    "installed",
     "keep_house",
+    "load_plugin",
     "open_archive",
     "order_bind_of",
     "order_listener_of",

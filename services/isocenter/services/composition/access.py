@@ -6,6 +6,7 @@ from pathlib import Path
 
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.security.access.access_control import PolicyAccessControl
+from isocenter.services.security.access.permissions import NO_OWN_NEEDS, OwnNeeds
 from isocenter.services.security.access.policy_file import ACCESS_FOLDER, CurrentPolicy, PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedCallers, RejectedFile
 from isocenter.services.security.access.tokens import TokenRules
@@ -47,8 +48,10 @@ def identity_rules_of(settings: Settings) -> IdentityRules:
     )
 
 
-def access_control_of(settings: Settings) -> PolicyAccessControl:
-    """Who may associate, and for what.
+def access_control_of(
+    settings: Settings, own_needs: OwnNeeds = NO_OWN_NEEDS
+) -> PolicyAccessControl:
+    """Who may associate, and for what; *own_needs* are those of plug-ins.
 
     Raises:
         PolicyError: a policy, or keys of a tokens' issuer, cannot be used.
@@ -58,6 +61,7 @@ def access_control_of(settings: Settings) -> PolicyAccessControl:
         access_of(settings),
         CurrentPolicy(None if folder is None else PolicyFile(folder)),
         UserIdentities(identity_rules_of(settings)),
+        own_needs,
     )
 
 

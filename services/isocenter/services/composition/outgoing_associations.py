@@ -68,12 +68,15 @@ class Connections:
             limits=self.settings.engine_limits(),
         )
 
-    def to_tell(self, peer: Peer, contexts: Sequence[Context]) -> _Connecting:
-        """For what we create at a peer."""
+    def to_tell(
+        self, peer: Peer, contexts: Sequence[Context], *, operations_window: int = 1
+    ) -> _Connecting:
+        """For what we create at a peer, and for plug-ins."""
         return open_association(
             peer,
             contexts,
             calling_ae_title=self.settings.server.ae_title,
+            operations_window=operations_window,
             tls=self._tls_for(peer),
             deadlines=deadlines_of(self.settings),
             limits=self.settings.engine_limits(),

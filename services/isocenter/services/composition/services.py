@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from isocenter.services.archive.archive import Archive
@@ -11,11 +11,13 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import ServerLimits
 from isocenter.services.association.service_registry import Registry, Service
 from isocenter.services.composition.outgoing_associations import Connections
+from isocenter.services.composition.plugins import Plugin, services_of
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.composition.workflow import Events, workflow_of
 from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
 from isocenter.services.net.listeners import Bind
 from isocenter.services.notices import Notices
+from isocenter.services.service_classes.plugin import PluginContext
 from isocenter.services.service_classes.query_retrieve.find_scp import Find
 from isocenter.services.service_classes.query_retrieve.get_scp import Get
 from isocenter.services.service_classes.query_retrieve.information_models import QueryOptions
@@ -57,10 +59,14 @@ def registry_of(
     notices: Notices | None = None,
     peers: Mapping[str, Peer] | None = None,
     events: Events | None = None,
+    plugins: Sequence[Plugin] = (),
 ) -> Registry:
     """The services of the archive.  A service class more is a line more.
 
     *peers*: by AE title, looked at whenever one is needed; None: those of the settings.
+
+    Raises:
+        PluginError: a plug-in fails, or serves what we do.
     """
     ae_title = settings.server.ae_title
     options = QueryOptions(
@@ -104,4 +110,18 @@ def registry_of(
                 place_seconds=settings.deadlines.destination,
             ),
         ]
-    return Registry(services, beside=workflow.beside)
+    added = services_of(
+        plugins,
+        PluginContext(
+            settings={},
+            ae_title=ae_title,
+            archive=archive,
+            peers=peers,
+            connect=connections.to_tell,
+            concerns=lambda operation, studies: None,
+        ),
+        notices or Notices(),
+        services,
+    )
+    # First: what a plug-in declares is its own, also where storage takes every private SOP class.
+    return Registry([*added, *services], beside=workflow.beside)

@@ -6,8 +6,8 @@ server runs on; so the statement cannot say what the server does not do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
 from pydicom.charset import python_encoding
@@ -29,10 +29,15 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.archive.index.attributes import ATTRIBUTES, Level
 from isocenter.services.archive.rules.evaluation import Rules
-from isocenter.services.association.service_registry import COMMON_STATUSES, Registry, Statuses
+from isocenter.services.association.service_registry import (
+    COMMON_STATUSES,
+    NamesSopClasses,
+    Registry,
+    Statuses,
+)
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
 from isocenter.services.dicom.data_dictionary import dictionary_vr
-from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, name_of
+from isocenter.services.dicom.uid_registry import DICOM_ROOT, STORAGE_SOP_CLASSES, name_of
 from isocenter.services.service_classes.availability.scu import INSTANCE_AVAILABILITY_NOTIFICATION
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.service_classes.mpps.performed_step import (
@@ -82,27 +87,71 @@ _AS_SCU: Final = frozenset(
 )
 
 
+#: Stands for every private SOP class that nobody names; a UID that is nobody's (PS3.5 B.2).
+ANY_PRIVATE: Final = "2.25.0"
+
+
+class PluginRow(NamedTuple):
+    """A SOP class that a plug-in serves."""
+
+    plugin: str
+    distribution: str
+    sop_class: str
+    uid: str
+    operations: str
+    permissions: str
+
+
 def accepted(registry: Registry) -> dict[str, Offer]:
-    """Every abstract syntax of the standard that *registry* accepts, with what it offers."""
-    known = [uid for uid, entry in UID_dictionary.items() if entry[1] in _SOP_CLASSES]
-    offers = {uid: registry.offer(uid) for uid in sorted({*known, *STORAGE_SOP_CLASSES})}
+    """Every abstract syntax that *registry* accepts, with what it offers: those of the standard,
+    those that services name, and `ANY_PRIVATE` where private ones need no name."""
+    known = {uid for uid, entry in UID_dictionary.items() if entry[1] in _SOP_CLASSES}
+    uids = sorted({*known, *STORAGE_SOP_CLASSES, *names_of(registry)} - {ANY_PRIVATE})
+    offers = {uid: registry.offer(uid) for uid in (*uids, ANY_PRIVATE)}
     return {uid: offer for uid, offer in offers.items() if offer is not None}
 
 
-def statement(settings: Settings, registry: Registry, tls: str) -> Iterator[Block]:
+def names_of(registry: Registry) -> dict[str, str]:
+    """SOP classes that services name because the standard does not."""
+    names = {ANY_PRIVATE: "any other private SOP class, for storage"}
+    for service in reversed(registry.services):
+        if isinstance(service, NamesSopClasses):
+            names |= service.sop_classes
+    return names
+
+
+class _Contexts:
+    """What is accepted, and how it is called."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.offers = accepted(registry)
+        self._names = names_of(registry)
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self.offers
+
+    def row(self, uid: str) -> tuple[str, str]:
+        """Name and UID."""
+        shown = f"not below {DICOM_ROOT}" if uid == ANY_PRIVATE else uid
+        return self._names.get(uid) or name_of(uid), shown
+
+
+def statement(
+    settings: Settings, registry: Registry, tls: str, plugins: Sequence[PluginRow] = ()
+) -> Iterator[Block]:
     """The document.
 
     Args:
         tls: the TLS profile in force, in lines; empty: there is no TLS.
     """
-    offers = accepted(registry)
+    offers = _Contexts(registry)
     yield from _overview(settings, offers)
     yield Heading("3", "Introduction")
     yield Paragraph(
         "This statement was printed by the program itself for the configuration that it was given. "
         "Conformance alone does not guarantee that two programs work together; try them."
     )
-    yield from _networking(settings, registry, offers)
+    yield from _networking(settings, registry, offers, plugins)
     yield Heading("5", "Media interchange")
     yield Paragraph("None.")
     yield Heading("6", "Support of character sets")
@@ -115,16 +164,15 @@ def statement(settings: Settings, registry: Registry, tls: str) -> Iterator[Bloc
     yield from _security(settings, tls)
 
 
-def _overview(settings: Settings, offers: dict[str, Offer]) -> Iterator[Block]:
+def _overview(settings: Settings, offers: _Contexts) -> Iterator[Block]:
     yield Heading("1", "Conformance statement overview")
     rows = [
         (
-            name_of(uid),
-            uid,
+            *offers.row(uid),
             "yes" if uid in _AS_SCU or offer.scp_role else "no",
             "yes",
         )
-        for uid, offer in offers.items()
+        for uid, offer in offers.offers.items()
     ]
     for uid, role, _ in _told(settings):
         if uid not in offers:
@@ -150,7 +198,7 @@ def _told(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def _networking(
-    settings: Settings, registry: Registry, offers: dict[str, Offer]
+    settings: Settings, registry: Registry, offers: _Contexts, plugins: Sequence[PluginRow]
 ) -> Iterator[Block]:
     server = settings.server
     yield Heading("4", "Networking")
@@ -184,7 +232,7 @@ def _networking(
     lists = {
         syntaxes: f"list {chr(ord('A') + number)}"
         for number, syntaxes in enumerate(
-            dict.fromkeys(offer.transfer_syntaxes for offer in offers.values())
+            dict.fromkeys(offer.transfer_syntaxes for offer in offers.offers.values())
         )
     }
     yield Paragraph("Transfer syntaxes, in the order of preference:")
@@ -196,15 +244,20 @@ def _networking(
         ("Abstract syntax", "UID", "Transfer syntaxes", "Roles", "Extended negotiation"),
         [
             (
-                name_of(uid),
-                uid,
+                *offers.row(uid),
                 lists[offer.transfer_syntaxes],
                 "SCP; SCU if asked" if offer.scp_role else "SCP",
                 _extended(uid, offer),
             )
-            for uid, offer in offers.items()
+            for uid, offer in offers.offers.items()
         ],
     )
+    if plugins:
+        yield Paragraph("Served by plug-ins, and what a caller needs for it:")
+        yield Table(
+            ("Plug-in", "Distribution", "SOP class", "UID", "Operations", "Permissions"),
+            list(plugins),
+        )
     yield Heading("4.2.2.2", "Requested")
     storing = [
         ("C-STORE of what C-MOVE requests and rules send on", "storage SOP classes, each object's")
@@ -275,6 +328,8 @@ def _extended(uid: str, offer: Offer) -> str:
     if uid in GET_ROOTS or uid in MOVE_ROOTS:
         relational = RetrieveFlags.decode(offer.extended(b"\1") or b"").relational
         return "relational retrieval" if relational else "none"
+    if uid not in STORAGE_SOP_CLASSES and uid != ANY_PRIVATE:
+        return "of its own"
     support = StorageSupport.decode(offer.extended(b"") or b"")
     if support is not None and support.coercion is ElementCoercion.MAY:
         return "level 2 (full), signatures level 3 (kept), attributes may be coerced (by rules)"

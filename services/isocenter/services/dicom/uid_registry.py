@@ -36,7 +36,8 @@ PATIENT_STUDY_ONLY_FIND: Final = "1.2.840.10008.5.1.4.1.2.3.1"
 PATIENT_STUDY_ONLY_MOVE: Final = "1.2.840.10008.5.1.4.1.2.3.2"
 PATIENT_STUDY_ONLY_GET: Final = "1.2.840.10008.5.1.4.1.2.3.3"
 
-_DICOM_ROOT: Final = "1.2.840.10008."
+#: Of the UIDs that the standard gives; all others are private.
+DICOM_ROOT: Final = "1.2.840.10008."
 #: Composite instances of patients.  Hanging protocols, palettes and other objects without a
 #: study have storage SOP classes elsewhere and do not belong into a study archive.
 _STORAGE_ROOTS: Final = ("1.2.840.10008.5.1.4.1.1.", "1.2.840.10008.5.1.4.34.7")
@@ -105,7 +106,7 @@ def is_known_for_no_objects(uid: str) -> bool:
 
 def is_private(uid: str) -> bool:
     """Whether *uid* is nobody's but its maker's."""
-    return not uid.startswith(_DICOM_ROOT)
+    return not uid.startswith(DICOM_ROOT)
 
 
 def name_of(uid: str) -> str:

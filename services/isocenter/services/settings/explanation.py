@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Container, Mapping
 from typing import NamedTuple
 
+from isocenter.services.service_classes.plugin import PluginSetting
+from isocenter.services.settings.plugins import PluginEntry, kind_of, plain_toml
 from isocenter.services.settings.sections import Setting, Settings
 
 
@@ -43,6 +45,24 @@ def value_now(setting: Setting, settings: Settings, sources: Mapping[str, str]) 
     if name:
         value = getattr(value, name)
     return Explained("now", f"{_shown(setting, value)} ({sources.get(setting.key, 'default')})")
+
+
+def explain_plugin_setting(setting: PluginSetting, entry: PluginEntry | None) -> list[Explained]:
+    """The same of a setting of a plug-in; *entry*: what is set of it, None: it is off."""
+    kind = kind_of(setting)
+    default = "not set" if setting.default is None else plain_toml(setting.default)
+    lines = [
+        Explained("meaning", setting.help),
+        Explained("values", kind.allowed),
+        Explained("default", "none, it has to be set" if setting.is_required else default),
+        Explained("set by", f"{setting.name} in the plug-in's table in [[plugins]]"),
+        Explained("a change", "needs a restart"),
+    ]
+    if entry is not None:
+        given = dict(entry.given)
+        now = plain_toml(given[setting.name]) if setting.name in given else f"{default} (default)"
+        lines.append(Explained("now", now))
+    return lines
 
 
 def default_of(setting: Setting) -> str:

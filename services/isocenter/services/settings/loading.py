@@ -16,7 +16,7 @@ import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.association.peer import Peer
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.consistency import conflicts, warnings
+from isocenter.services.settings.plugins import PluginEntry
 from isocenter.services.settings.sections import (
     IN_MEMORY,
     SETTINGS,
@@ -283,8 +284,16 @@ def _from_file(sources: _Sources, path: Path, named_by: str) -> None:
 
     def value(key: str, raw: object) -> object:
         read = _value(_BY_KEY[key], raw, partial(source, key))
+        folder = path.absolute().parent
         if isinstance(read, Path) and str(read) != IN_MEMORY:
-            return path.absolute().parent / read
+            return folder / read
+        if key == "plugins":
+            # Which of what is set of them are paths, only they know.
+            return tuple(
+                replace(entry, folder=folder)
+                for entry in _as_tuple(read)
+                if isinstance(entry, PluginEntry)
+            )
         return read
 
     for section, content in document.items():

@@ -15,6 +15,7 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.field import Spec, setting
 from isocenter.services.settings.peers import PeerKind
+from isocenter.services.settings.plugins import PluginEntry, PluginKind
 from isocenter.services.settings.retention_rules import RetentionRulesKind
 from isocenter.services.settings.rules import RulesKind
 from isocenter.services.settings.sections.access import (
@@ -82,6 +83,14 @@ class Settings:
         (),
         RetentionRulesKind(),
         "which studies are past their time, and go: [[retention]]",
+    )
+    plugins: tuple[PluginEntry, ...] = setting(
+        (),
+        kinds.ListOf(PluginKind()),
+        "a service class of another distribution that is switched on (repeatable); in a file as a "
+        "table, [[plugins]], with settings of its own",
+        "--plugin",
+        "NAME",
     )
 
     @property

@@ -7,6 +7,7 @@ import pytest
 from isocenter.engine.dimse.message_codec import CStoreRequest, NActionRequest, UnrecognizedMessage
 from isocenter.engine.dimse.message_fields import RESPONSES, operation_name
 from isocenter.services.dicom import uid_registry as sop_classes
+from isocenter.services.security.access.grants import Rights
 from isocenter.services.security.access.permissions import (
     ALL_PERMISSIONS,
     FULL,
@@ -102,3 +103,18 @@ def test_what_is_asked_for_on_a_sop_class(uid: str, asked: set[str]) -> None:
 
 def test_all_storage_is_for_c_store() -> None:
     assert {asked_on(uid) for uid in sop_classes.STORAGE_SOP_CLASSES} == {frozenset({"C-STORE"})}
+
+
+def test_a_sop_class_may_say_itself_what_it_needs() -> None:
+    own = {"2.25.1": {"N-ACTION": parse_permission("system:execute"), "N-GET": {}}}
+    modality = Rights(ae_title="CT1", permissions=ROLES["Modality"], own_needs=own)
+    assert modality.asked_on("2.25.1") == own["2.25.1"]
+    assert modality.asked_on("2.25.2") == {"C-STORE"}
+    assert modality.refusal("N-GET", "2.25.1") == ""
+    assert modality.refusal("N-ACTION", "2.25.1") == (
+        "CT1 lacks system:execute for N-ACTION; allow it with isocenter ae allow CT1 system:execute"
+    )
+    # The same operation on any other SOP class is as it was.
+    assert modality.refusal("N-ACTION", "2.25.2") == ""
+    admin = Rights(ae_title="A", permissions=ROLES["Administrator"], own_needs=own)
+    assert admin.refusal("N-ACTION", "2.25.1") == ""

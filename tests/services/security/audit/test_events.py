@@ -46,6 +46,8 @@ from isocenter.services.notices import (
     ConnectionRefused,
     Ending,
     Notices,
+    PluginOperationEnded,
+    PluginStarted,
     Refusal,
 )
 from isocenter.services.security.audit.message_builder import LONGEST_QUERY
@@ -496,6 +498,60 @@ async def test_objects_that_are_deleted(
     assert of_study.get("ParticipantObjectID") == f"{ROOT}.7"
     assert [each.get("NumberOfInstances") for each in of_study.iter("SOPClass")] == ["3"]
     assert audited_object(message, "2").get("ParticipantObjectID") == "P7"
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "action", "outcome"),
+    [
+        ("N-GET", 0, "R", "0"),
+        ("N-SET", 0xB305, "U", "0"),
+        ("N-ACTION", 0x0110, "E", "4"),
+        ("N-CREATE", None, "C", "4"),
+    ],
+)
+@pytest.mark.parametrize("studies", [(), (f"{ROOT}.7", f"{ROOT}.8")])
+async def test_what_a_plugin_performs(
+    tmp_path: Path,
+    command: str,
+    status: int | None,
+    action: str,
+    outcome: str,
+    studies: tuple[str, ...],
+) -> None:
+    ended = PluginOperationEnded(
+        caller=Caller(association="a", address="10.1.2.3:104", calling_ae_title="WS7"),
+        plugin="notes",
+        command=command,
+        sop_class_uid="2.25.77",
+        sop_instance_uid="1.2.3",
+        status=status,
+        studies=studies,
+    )
+    async with audited(tmp_path) as running:
+        running.notices.tell(ended)
+        told = await running.recorded("110103", count=len(studies) or 1)
+    for message, study in zip(told, studies or ("",), strict=True):
+        identification = message.find("EventIdentification")
+        assert identification.get("EventActionCode") == action
+        assert identification.get("EventOutcomeIndicator") == outcome
+        said = identification.find("EventOutcomeDescription").text
+        assert said.startswith(f"{command} by the plug-in notes")
+        (caller, _) = message.findall("ActiveParticipant")
+        assert (caller.get("UserID"), caller.get("UserIsRequestor")) == ("WS7", "true")
+        assert audited_object(message, "110181").get("ParticipantObjectID") == "2.25.77"
+        if study:
+            assert audited_object(message, "110180").get("ParticipantObjectID") == study
+
+
+async def test_a_plugin_that_serves(tmp_path: Path) -> None:
+    async with audited(tmp_path) as running:
+        running.notices.tell(PluginStarted(name="notes", distribution="acme", version="1.2"))
+        (message,) = await running.recorded("110113")
+    kind = message.find("EventIdentification/EventTypeCode")
+    assert kind.get("csd-code") == "110131"
+    (subject,) = message.findall("ParticipantObjectIdentification")
+    assert subject.get("ParticipantObjectID") == "urn:isocenter:configuration:plugin:notes"
+    assert detail(subject, "Alert Description") == b"the plug-in notes serves: acme 1.2"
 
 
 async def test_a_user_who_proves_who_he_is(tmp_path: Path) -> None:

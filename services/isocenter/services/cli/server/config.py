@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
+from isocenter.services import composition
 from isocenter.services.cli import EXIT_OK, EXIT_USAGE
 from isocenter.services.composition.reloading import RELOADED
-from isocenter.services.settings.explanation import about, explain, value_now
+from isocenter.services.settings.explanation import (
+    Explained,
+    about,
+    explain,
+    explain_plugin_setting,
+    value_now,
+)
 from isocenter.services.settings.loading import (
     Loaded,
     Setting,
@@ -23,6 +31,7 @@ from isocenter.services.settings.loading import (
     show,
     warnings,
 )
+from isocenter.services.settings.plugins import PluginEntry, faults_of
 
 DESCRIPTION: Final = (
     "Show the effective settings as TOML that can be loaded again, or explain them; secrets hidden."
@@ -34,6 +43,7 @@ examples:
   isocenter config show --data-dir /srv/isocenter --port 104 > isocenter.toml
   isocenter config explain tls.profile
   isocenter config explain monitoring --config /etc/isocenter.toml
+  isocenter config explain plugins
   isocenter config explain | less
 
 Settings come from the file, then the environment (ISOCENTER__SECTION__KEY), then options.
@@ -59,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="",
         metavar="KEY",
-        help="a setting (tls.port) or a section (tls); none: all",
+        help="a setting (tls.port), a section (tls), or an installed plug-in (plugins.NAME); none: "
+        "all",
     )
     add_options(explaining)
 
@@ -81,26 +92,57 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _explain(arguments: argparse.Namespace) -> int:
     """Also where settings are faulty: then they need it most."""
-    wanted = settings_named(arguments.key)
+    section, _, plugin = arguments.key.partition(".")
+    wanted = settings_named("plugins" if section == "plugins" else arguments.key)
     loaded = load(arguments.config, overrides=overrides_from(arguments))
+    faults = [str(fault) for fault in loaded.faults]
     blocks: list[str] = []
     for section, settings in groupby(wanted, lambda setting: setting.key.partition(".")[0]):
         if text := about(section):
             blocks.append(textwrap.fill(f"[{section}] {text}", _WIDTH))
         blocks += [_block(setting, loaded) for setting in settings]
+        if section == "plugins":
+            blocks += _plugins(loaded.settings.plugins, plugin, faults)
     print("\n\n".join(blocks))
-    for fault in loaded.faults:
+    for fault in faults:
         print(f"{arguments.prog}: {fault}", file=sys.stderr)
-    return EXIT_USAGE if loaded.faults else EXIT_OK
+    return EXIT_USAGE if faults else EXIT_OK
+
+
+def _plugins(entries: Sequence[PluginEntry], wanted: str, faults: list[str]) -> Iterator[str]:
+    """What can be set of the plug-ins that are switched on, or of the one that is asked for."""
+    switched_on = {entry.name: entry for entry in entries}
+    names = ", ".join(composition.installed()) or "none"
+    yield textwrap.fill(f"Installed plug-ins: {names}", _WIDTH)
+    name, _, key = wanted.partition(".")
+    for each in [name] if name else switched_on:
+        try:
+            title, declared = composition.declared_by(each)
+        except composition.PluginError as error:
+            faults.append(str(error))
+            continue
+        yield textwrap.fill(f"{title}: {declared.about}", _WIDTH)
+        settings = [one for one in declared.settings if key in ("", one.name)]
+        if key and not settings:
+            faults.append(f"the plug-in {title} has no setting {key!r}")
+        entry = switched_on.get(each)
+        for setting in settings:
+            yield _lines(f"plugins.{each}.{setting.name}", explain_plugin_setting(setting, entry))
+        if entry is not None:
+            faults += [f"plugins, {each}: {one}" for one in faults_of(declared.settings, entry)]
 
 
 def _block(setting: Setting, loaded: Loaded) -> str:
     lines = explain(setting, RELOADED)
     if setting.key not in {fault.key for fault in loaded.faults}:
         lines.append(value_now(setting, loaded.settings, loaded.sources))
+    return _lines(setting.key, lines)
+
+
+def _lines(key: str, lines: Sequence[Explained]) -> str:
     return "\n".join(
         (
-            setting.key,
+            key,
             *(
                 textwrap.fill(
                     text,

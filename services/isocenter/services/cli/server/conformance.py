@@ -70,10 +70,13 @@ async def _document(settings: Settings, form: str) -> str:
     with tempfile.TemporaryDirectory(prefix="isocenter-") as folder:
         tls = composition.TlsContexts(empty, Path(folder)) if settings.tls.enabled else None
         async with composition.open_archive(empty) as archive:
-            registry = composition.registry_of(empty, archive, tls)
+            plugins = [composition.load_plugin(entry) for entry in settings.plugins]
+            composition.check_plugins(plugins)
+            registry = composition.registry_of(empty, archive, tls, plugins=plugins)
             profile = ""
             if tls is not None:
                 profile = describe_profile(tls.server, PROFILES[settings.tls.profile])
-            blocks = [*statement(settings, registry, profile)]
+            rows = [row for plugin in plugins for row in plugin.rows()]
+            blocks = [*statement(settings, registry, profile, rows)]
     title = f"DICOM Conformance Statement: Isocenter {program_version()}"
     return (html if form == "html" else markdown)(title, blocks)

@@ -128,7 +128,9 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
                 check_not_restoring(Path(settings.storage.data_dir))
             faults = Faults()
             tls = faults.found(partial(_tls, settings, stack, only_check))
-            access = faults.found(partial(access_control_of, settings))
+            plugins = _plugins(settings, faults)
+            own_needs = {uid: needs for plugin in plugins for uid, needs in plugin.needs.items()}
+            access = faults.found(partial(access_control_of, settings, own_needs))
             folder = settings.server.capture
             capture = folder and faults.found(partial(CaptureFolder, folder, only_look=only_check))
             wrap_transport = capture.record if capture else None
@@ -143,7 +145,8 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
             if only_check:
                 binds = composition.binds_of(settings, tls)
                 composition.order_bind_of(settings, tls)
-                print(_summary(settings, tls, [(b.host, b.port, b.tls is not None) for b in binds]))
+                ports = [(bind.host, bind.port, bind.tls is not None) for bind in binds]
+                print(_summary(settings, tls, ports, plugins))
                 if tls is not None and settings.tls.enabled:
                     print(describe_profile(tls.server, PROFILES[settings.tls.profile]))
                     warn(tls.expiries)
@@ -166,7 +169,8 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
         addresses = [(*sock.getsockname()[:2], bind.tls is not None) for sock, bind in listeners]
 
         def announce() -> None:
-            print(_summary(settings, tls, addresses, [sock.getsockname() for sock, _ in pages]))
+            names = [sock.getsockname() for sock, _ in pages]
+            print(_summary(settings, tls, addresses, plugins, names))
             for sock, bind in orders:
                 kind = "over TLS" if bind.tls else "in the clear"
                 print(f"  HL7 orders {kind:<17} {format_address(sock.getsockname())}")
@@ -177,7 +181,17 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
             systemd.notify("READY=1")
 
         serve = partial(
-            _serve, settings, tls, access, load, listeners, orders, pages, token, wrap_transport
+            _serve,
+            settings,
+            tls,
+            access,
+            plugins,
+            load,
+            listeners,
+            orders,
+            pages,
+            token,
+            wrap_transport,
         )
         failures: list[BaseException] = []
         try:
@@ -212,6 +226,14 @@ class Faults(list[Exception]):
             return None
 
 
+def _plugins(settings: Settings, faults: Faults) -> list[composition.Plugin]:
+    """Those that the settings name."""
+    found = [faults.found(partial(composition.load_plugin, entry)) for entry in settings.plugins]
+    plugins = [plugin for plugin in found if plugin is not None]
+    faults.found(partial(composition.check_plugins, plugins))
+    return plugins
+
+
 async def _prepare(settings: Settings) -> None:
     """What is done once, before workers start: migrate the index, undo what a crash left."""
     async with composition.open_archive(settings):
@@ -222,6 +244,7 @@ async def _serve(
     settings: Settings,
     tls: composition.TlsContexts | None,
     access: PolicyAccessControl,
+    plugins: Sequence[composition.Plugin],
     load_again: Callable[[], Settings],
     listeners: Sequence[tuple[socket.socket, Bind]],
     orders: Sequence[tuple[socket.socket, Bind]],
@@ -257,6 +280,7 @@ async def _serve(
         trio.open_nursery() as nursery,
     ):
         events = await composition.events_of(settings, archive, tls, notices, peers)
+        registry = composition.registry_of(settings, archive, tls, notices, peers, events, plugins)
         reloader.take_rules = lambda rules: setattr(archive, "rules", Rules(rules))
         options = ServerOptions(
             access=access,
@@ -269,7 +293,6 @@ async def _serve(
             wrap_transport=wrap_transport,
             notices=notices,
         )
-        registry = composition.registry_of(settings, archive, tls, notices, peers, events)
         server: Server = await nursery.start(partial(serve_on, registry, listeners, options))
         taking = composition.order_listener_of(settings, archive, notices) if orders else None
 
@@ -405,6 +428,7 @@ def _summary(
     settings: Settings,
     tls: composition.TlsContexts | None,
     addresses: Sequence[tuple[str, int, bool]],
+    plugins: Sequence[composition.Plugin],
     pages: Sequence[tuple[object, ...]] = (),
 ) -> str:
     """What is served, and how to send something: for whoever started it."""
@@ -426,6 +450,7 @@ def _summary(
         f"  metrics and health           http://{name[0]}:{name[1]}/metrics, /health"
         for name in pages
     ]
+    lines += [f"  plug-in                      {plugin.title}" for plugin in plugins]
     plain = [address for address in addresses if not address[2]]
     if plain:
         host, port, _ = plain[0]

@@ -17,6 +17,7 @@ from isocenter.services.association.access import Admitted, AeTitleRules, Connec
 from isocenter.services.net.peer_identity import PeerIdentity, owns_ae_title
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.grants import PolicyGrant, Rights, command
+from isocenter.services.security.access.permissions import NO_OWN_NEEDS, OwnNeeds
 from isocenter.services.security.access.policy import ApplicationEntity, Policy, User
 from isocenter.services.security.access.policy_file import CurrentPolicy
 from isocenter.services.security.access.user_identity import (
@@ -38,6 +39,7 @@ class PolicyAccessControl:
         settings: the rules that hold without a policy, and beside it.
         current: the policy; None: there is none.
         identities: proves users; None: user identity items are ignored.
+        own_needs: of SOP classes that say themselves what is asked for on them.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class PolicyAccessControl:
         settings: AeTitleRules,
         current: CurrentPolicy | None = None,
         identities: UserIdentities | None = None,
+        own_needs: OwnNeeds = NO_OWN_NEEDS,
     ) -> None:
         self.settings = settings
         self.identities = identities
+        self._own_needs = own_needs
         self.current = current or CurrentPolicy(None)
         self._looked_at = -_POLICY_SECONDS
 
@@ -174,6 +178,7 @@ class PolicyAccessControl:
             permissions=policy.permissions(entity, user),
             sop_classes=entity.sop_classes if entity else frozenset(),
             turned_away=why,
+            own_needs=self._own_needs,
         )
 
 

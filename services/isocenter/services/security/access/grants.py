@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import field, replace
 from typing import Final
 
 from isocenter.engine.ae import is_ae_title
@@ -18,6 +18,7 @@ from isocenter.engine.uid import VERIFICATION
 from isocenter.services.association.access import RefusedContext
 from isocenter.services.security.access.permissions import (
     NEEDS,
+    OwnNeeds,
     Permissions,
     asked_on,
     missing,
@@ -35,12 +36,18 @@ class Rights:
         ae_title: whose rights they are, for the cure.
         sop_classes: the only abstract syntaxes, beside Verification; empty: all.
         turned_away: why it would not be admitted any more; empty: it would.
+        own_needs: of SOP classes that say themselves what is asked for on them.
     """
 
     ae_title: str
     permissions: Permissions
     sop_classes: frozenset[str] = frozenset()
     turned_away: str = ""
+    own_needs: OwnNeeds = field(default_factory=dict)
+
+    def asked_on(self, abstract_syntax: str) -> Collection[str]:
+        """The operations that a requestor asks for on *abstract_syntax*."""
+        return self.own_needs.get(abstract_syntax) or asked_on(abstract_syntax)
 
     def refusal(self, operation: str, abstract_syntax: str) -> str:
         """Why *operation* is not allowed, with the cure; empty: it is."""
@@ -53,7 +60,8 @@ class Rights:
         ):
             cure = command("allow", self.ae_title, "--sop-class", abstract_syntax)
             return f"{self.ae_title} may not use {abstract_syntax}; allow it with {cure}"
-        lacking = missing(self.permissions, operation)
+        own = self.own_needs.get(abstract_syntax, {}).get(operation)
+        lacking = missing(self.permissions, operation, own)
         if lacking:
             cure = command("allow", self.ae_title, *lacking.split())
             return f"{self.ae_title} lacks {lacking} for {operation}; allow it with {cure}"
@@ -132,7 +140,7 @@ class PolicyGrant:
 
 def _judge(rights: Rights, syntax: str, offers_scp: bool) -> RefusedContext | None:
     """None: something can be asked for on it.  What C-GET brings comes on storage contexts."""
-    wanted = sorted(asked_on(syntax)) + (["C-GET"] if offers_scp else [])
+    wanted = sorted(rights.asked_on(syntax)) + (["C-GET"] if offers_scp else [])
     whys = [rights.refusal(operation, syntax) for operation in wanted]
     return None if "" in whys else RefusedContext(wanted[0], syntax, whys[0])
 
@@ -147,7 +155,7 @@ def _roles(
             scu_role=one.scu_role
             and any(
                 not rights.refusal(operation, one.sop_class_uid)
-                for operation in asked_on(one.sop_class_uid)
+                for operation in rights.asked_on(one.sop_class_uid)
             ),
         )
         for one in roles

@@ -70,6 +70,9 @@ NEEDS: Final[Mapping[str, tuple[tuple[Resource, Action], ...]]] = MappingProxyTy
         "N-EVENT-REPORT": (_STUDY_READ,),
     }
 )
+#: Of SOP classes whose names do not tell: abstract syntax → operation → what it needs.
+OwnNeeds = Mapping[str, Mapping[str, Permissions]]
+NO_OWN_NEEDS: Final[OwnNeeds] = MappingProxyType({})
 #: On no SOP class of ours; who asks is answered by the permission first, and then 0211H.
 NOT_PERFORMED: Final = frozenset({"N-DELETE"})
 
@@ -116,7 +119,7 @@ def parse_permission(text: str) -> Permissions:
     """
     operation = text.upper()
     if operation in NEEDS:
-        return union({resource: action} for resource, action in NEEDS[operation])
+        return needs_of(operation)
     resource_name, _, actions = text.lower().partition(":")
     try:
         resource = Resource(resource_name)
@@ -161,14 +164,19 @@ def without(permissions: Permissions, taken: Permissions) -> dict[Resource, Acti
     return {resource: action for resource, action in left.items() if action}
 
 
-def missing(permissions: Permissions, operation: str) -> str:
-    """The permissions that *operation* lacks, as text; empty: none."""
-    lacking = [
-        {resource: action}
-        for resource, action in NEEDS[operation]
-        if action not in permissions.get(resource, NOTHING)
-    ]
-    return " ".join(permission_texts(union(lacking)))
+def needs_of(operation: str) -> Permissions:
+    """What *operation* needs on any SOP class that does not say otherwise."""
+    return union({resource: action} for resource, action in NEEDS[operation])
+
+
+def missing(permissions: Permissions, operation: str, needs: Permissions | None = None) -> str:
+    """The permissions that *operation* lacks, as text; empty: none.
+
+    Args:
+        needs: None: what it needs on any SOP class.
+    """
+    needs = needs_of(operation) if needs is None else needs
+    return " ".join(permission_texts(without(needs, permissions)))
 
 
 def operations(permissions: Permissions) -> list[str]:

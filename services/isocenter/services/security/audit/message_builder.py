@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import InstancesDeleted
+from isocenter.services.errors import has_failed
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -29,6 +30,8 @@ from isocenter.services.notices import (
     ConfigurationReloaded,
     ConnectionRefused,
     InstancesSent,
+    PluginOperationEnded,
+    PluginStarted,
     QueryAnswered,
     RetrieveFailed,
     TransferBegun,
@@ -55,6 +58,20 @@ _CONFIGURATIONS: Final = {
     "certificates": EventType.SECURITY_CONFIGURATION,
     "policy": EventType.SECURITY_CONFIGURATION,
     "peers": EventType.NETWORK_CONFIGURATION,
+}
+
+
+#: What an operation does to what it is about; of others nobody here knows more than that they are
+#: executed.
+_ACTIONS: Final = {
+    "C-STORE": Action.CREATE,
+    "C-FIND": Action.READ,
+    "C-GET": Action.READ,
+    "C-MOVE": Action.READ,
+    "N-CREATE": Action.CREATE,
+    "N-GET": Action.READ,
+    "N-SET": Action.UPDATE,
+    "N-DELETE": Action.DELETE,
 }
 
 
@@ -265,24 +282,72 @@ def query(here: Here, answered: QueryAnswered) -> AuditMessage:
         query=identifier[:LONGEST_QUERY],
         details=details,
     )
-    is_good = answered.status is not None and (
-        answered.status == Status.CANCEL
-        or classify(answered.status) in {StatusClass.SUCCESS, StatusClass.WARNING}
-    )
-    if answered.status is None:
-        description = "the association ended before the response"
-    else:
-        description = "" if is_good else f"status {answered.status:04X}H"
+    outcome, description = _outcome(answered.status)
     return AuditMessage(
         event=EventId.QUERY,
         action=Action.EXECUTE,
-        outcome=Outcome.SUCCESS if is_good else Outcome.MINOR_FAILURE,
+        outcome=outcome,
         description=description,
         participants=(
             _peer(answered.caller, codes.SOURCE, is_requestor=True),
             here.participant(codes.DESTINATION),
         ),
         objects=(asked,),
+    )
+
+
+def _outcome(status: int | None) -> tuple[Outcome, str]:
+    """Of an operation, with what there is to say of a failure."""
+    if status is None:
+        return Outcome.MINOR_FAILURE, "the association ended before the response"
+    if status == Status.CANCEL or not has_failed(status):
+        return Outcome.SUCCESS, ""
+    return Outcome.MINOR_FAILURE, f"status {status:04X}H"
+
+
+def plugin_operation(
+    here: Here, ended: PluginOperationEnded, study: str, patient: Patient
+) -> AuditMessage:
+    """A.5.3.6: a peer had something done by a plug-in, with *study* if that is known."""
+    subject = ParticipantObject(
+        kind=ObjectKind.REPORT,
+        id=ended.sop_class_uid,
+        id_type=codes.SOP_CLASS_UID,
+        name=ended.plugin,
+        details={"SOPInstanceUID": ended.sop_instance_uid.encode("ascii", "replace")}
+        if ended.sop_instance_uid
+        else {},
+    )
+    outcome, description = _outcome(ended.status)
+    return AuditMessage(
+        event=EventId.INSTANCES_ACCESSED,
+        action=_ACTIONS.get(ended.command, Action.EXECUTE),
+        outcome=outcome,
+        description="; ".join(
+            filter(None, (f"{ended.command} by the plug-in {ended.plugin}", description))
+        ),
+        participants=(
+            _peer(ended.caller, None, is_requestor=True),
+            here.participant(None),
+        ),
+        objects=(subject, _study(study, {}), _patient(patient)) if study else (subject,),
+    )
+
+
+def plugin_started(here: Here, started: PluginStarted) -> AuditMessage:
+    """A.5.3.11: code of others serves."""
+    text = f"the plug-in {started.name} serves: {started.distribution} {started.version}"
+    subject = _resource(
+        ObjectKind.CONFIGURATION,
+        f"urn:isocenter:configuration:plugin:{quote(started.name, safe='')}",
+        text,
+    )
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=EventType.SOFTWARE_CONFIGURATION,
+        action=Action.EXECUTE,
+        participants=(here.participant(None), here.person(None, is_requestor=False)),
+        objects=(subject,),
     )
 
 

@@ -37,6 +37,8 @@ from isocenter.services.notices import (
     InstancesSent,
     InstanceStored,
     Notice,
+    PluginOperationEnded,
+    PluginStarted,
     QueryAnswered,
     Refusal,
     RetrieveFailed,
@@ -72,7 +74,7 @@ _IDENTITY_REASONS: Final = frozenset({1, 3, 7})
 _REFUSALS: Final = frozenset({Refusal.TLS_HANDSHAKE, Refusal.WRONG_PROTOCOL, Refusal.ADDRESS})
 
 #: What is told for each study, with its patient.
-_OfStudies = TransferBegun | InstancesSent | RetrieveFailed
+_OfStudies = TransferBegun | InstancesSent | RetrieveFailed | PluginOperationEnded
 #: Patients by Study Instance UID, of those that are known.
 Patients = Callable[[Sequence[str]], Awaitable[Mapping[str, Patient]]]
 
@@ -176,6 +178,8 @@ class Auditor:
             ServerStopped: lambda _: self._activity(started=False),
             AssociationEnded: self._association_ended,
             InstancesDeleted: self._deleted,
+            PluginStarted: lambda notice: self.tell(events.plugin_started(self._here, notice)),
+            PluginOperationEnded: self._look_up,
         }
         if switches.storage:
             handlers[InstanceStored] = self._instance_stored
@@ -295,11 +299,14 @@ class Auditor:
         notice: _OfStudies,
         patients: Mapping[str, Patient],
     ) -> None:
-        studies = notice.studies or ([""] if isinstance(notice, RetrieveFailed) else [])
+        may_have_none = isinstance(notice, RetrieveFailed | PluginOperationEnded)
+        studies = notice.studies or ([""] if may_have_none else [])
         for study in studies:
             patient = patients.get(study, Patient())
             if isinstance(notice, TransferBegun):
                 messages = [events.begin_transferring(self._here, notice, study, patient)]
+            elif isinstance(notice, PluginOperationEnded):
+                messages = [events.plugin_operation(self._here, notice, study, patient)]
             elif isinstance(notice, RetrieveFailed):
                 messages = [events.retrieve_failed(self._here, notice, study, patient)]
             else:
