@@ -17,13 +17,14 @@ waits for the socket.  A message is never interleaved with another.
 
 Every wait has a deadline from `Deadlines`; no number stands here.
 
-An `AssociationTask` is one object, and each module here is one side of it: what stands and
-how it ends (`state`), what is sent (`sending`), what we ask (`invoking`), what the peer asks
-(`performing`), and the reader that carries it all (`task`).  They share its attributes:
-every message passes through all of them, and nothing is handed on between.
+An `AssociationTask` is one object, and each module here is one side of it, each built on the
+one before: what stands and how it ends (`state`), what is sent (`sender`), what we ask
+(`invoker`), what the peer asks (`performer`, with the `operation` that it performs), and the
+reader that carries it all (`driver`).  They share its attributes: every message passes through
+all of them, and nothing is handed on between.
 """
 
-from isocenter.services.association.driver import AssociationTask
-from isocenter.services.association.state import Decide, Traffic
+from isocenter.services.association.driver import AssociationTask, Decide
+from isocenter.services.association.state import Traffic
 
 __all__ = ["AssociationTask", "Decide", "Traffic"]

@@ -1,25 +1,29 @@
-"""The reader of an association: what comes goes through the engine, and what follows is done."""
+"""Driver of one association: what comes goes through the engine, and what follows is done."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, assert_never
 
 import trio
 
 from isocenter.engine import commands, effects, events
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.deadlines import Clock
+from isocenter.engine.deadlines import DEFAULT_DEADLINES, Clock, Deadlines
 from isocenter.engine.dimse.message_codec import is_request, is_response
 from isocenter.engine.driving import end_reason
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import AssociationError, AssociationRejectedError, DeadlineExceeded
+from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Role
-from isocenter.engine.pdu import AssociateReject, AssociateRequest
-from isocenter.services.association.invoker import Invoking
-from isocenter.services.association.operation import ReceivedResponse
-from isocenter.services.association.performer import Performing
+from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.services.association.invoker import ReceivedResponse
+from isocenter.services.association.operation import Provider
+from isocenter.services.association.performer import Answer, Performing
+from isocenter.services.association.state import AssociationOptions
+from isocenter.services.net.transport import Transport
+from isocenter.services.notices import Caller, Notices
 
 #: Fragments shorter than this on average are no longer a peer's way of sending data.
 _CRUMB_BYTES: Final = 64
@@ -27,11 +31,41 @@ _CRUMB_BYTES: Final = 64
 _CRUMBS_AT_ONCE: Final = 2 << 10
 
 
-class AssociationTask(Invoking, Performing):
+#: Answers an A-ASSOCIATE indication.
+Decide = Callable[[AssociateRequest], Awaitable[AssociateAccept | AssociateReject]]
+
+
+class AssociationTask(Performing):
     """Carries one association between a transport and the engine.
 
     Its attributes are those of `AssociationState`.
+
+    Args:
+        provider: performs what the peer asks for.
+        answer: responds at once to what waits for nothing.
+        decide: as acceptor, answers the A-ASSOCIATE indication.
+        deadlines, limits, caller, notices: as in `AssociationOptions`.
     """
+
+    def __init__(
+        self,
+        transport: Transport,
+        role: Role,
+        *,
+        provider: Provider,
+        answer: Answer | None = None,
+        decide: Decide | None = None,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
+        limits: Limits = DEFAULT_LIMITS,
+        caller: Caller | None = None,
+        notices: Notices | None = None,
+    ) -> None:
+        options = AssociationOptions(
+            deadlines=deadlines, limits=limits, caller=caller, notices=notices
+        )
+        super().__init__(transport, role, options, provider, answer)
+        self._decide = decide
+        self._sends_crumbs = False
 
     # Its life.
 
@@ -129,7 +163,7 @@ class AssociationTask(Invoking, Performing):
             self.traffic.bytes_received += len(chunk)
             answer = await self._take(chunk)
             if self._filling is not None:
-                await self._filling._until_room()
+                await self._filling.until_room()
             if answer:  # bytes that trickle in and come to nothing are no sign of life
                 self._moments.received = trio.current_time()
 
@@ -238,7 +272,7 @@ class AssociationTask(Invoking, Performing):
         arrived = incoming.add(event)
         if filling is not None:
             if arrived is not None:
-                filling._complete_data_set()
+                filling.complete()
                 self._filling = None
         elif (incoming if arrived is None else arrived).status is not None:
             incoming.forget()

@@ -1,22 +1,48 @@
-"""Operations that we ask the peer for, within the negotiated window."""
+"""Invoker of an association: operations that we ask the peer for, within the window."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Final
 
 import trio
 
 from isocenter.engine import commands
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dimse.message_codec import CCancelRequest, Request
+from isocenter.engine.dimse.message_codec import CCancelRequest, Request, Response
 from isocenter.engine.dimse.operations import CANCELLABLE
+from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.engine.errors import AssociationError, DeadlineExceeded, LocalProtocolError
-from isocenter.services.association.operation import Invocation, ReceivedResponse
+from isocenter.engine.fast_init import dataclass
+from isocenter.engine.negotiation import Role
+from isocenter.engine.waiting import Waiting
 from isocenter.services.association.sender import Part, Sending
+from isocenter.services.association.state import AssociationOptions
+from isocenter.services.net.transport import Transport
+
+#: Responses of one invocation that may wait for their reader before the socket does.
+_RESPONSE_LOOKAHEAD: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedResponse:
+    """A response message and its data set (an identifier or attribute list), if it has one."""
+
+    message: Response
+    data_set: bytes | None
 
 
 class Invoking(Sending):
-    """The side of an association that asks the peer, and waits for its responses."""
+    """The side of an association that asks the peer, and waits for its responses.
+
+    Attributes:
+        gathered: bytes of data sets that operations of now hold whole.
+    """
+
+    def __init__(self, transport: Transport, role: Role, options: AssociationOptions) -> None:
+        super().__init__(transport, role, options)
+        self._invocations = Waiting[Invocation](self._engine.operations)
+        self.gathered = 0
 
     def next_message_id(self) -> int:
         """A Message ID that no outstanding operation of ours uses (PS3.7 9.1)."""
@@ -119,8 +145,7 @@ class Invoking(Sending):
     def finish(self, invocation: Invocation) -> None:
         """Its final response has come, or nobody waits for it: the place is free again."""
         if self._invocations.leave(invocation.request.message_id, invocation):
-            invocation._deliver.close()
-            invocation._responses.close()
+            invocation.close()
             self._tell(invocation.request, invocation.status, invocation.began, as_scp=False)
             self._invocation_ended.send()
             self.restart_idle()
@@ -145,7 +170,76 @@ class Invoking(Sending):
         if invocation is None:  # whoever asked has left; its place in the window is free now
             self._invocation_ended.send()
             return
+        await invocation.deliver(response)
+
+    def _end_invocations(self) -> None:
+        for invocation in self._invocations:
+            invocation.end()
+
+
+class Invocation:
+    """One request of ours while its responses come."""
+
+    def __init__(self, task: Invoking, context_id: int, request: Request) -> None:
+        self._task = task
+        self.context_id = context_id
+        self.request = request
+        #: Of the last response that was taken.
+        self.status: int | None = None
+        self.began = trio.current_time()
+        self._delivered, self._responses = trio.open_memory_channel[ReceivedResponse](
+            _RESPONSE_LOOKAHEAD
+        )
+
+    # The driver's side.
+
+    async def deliver(self, response: ReceivedResponse) -> None:
+        """A response has come; waits while too many of them wait to be taken."""
         try:
-            await invocation._deliver.send(response)
+            await self._delivered.send(response)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # whoever asked has left
+
+    def end(self) -> None:
+        """No response comes any more; those that have come can be taken."""
+        self._delivered.close()
+
+    def close(self) -> None:
+        """Nobody waits for responses any more."""
+        self._delivered.close()
+        self._responses.close()
+
+    # The side of whoever asked.
+
+    async def next(self) -> ReceivedResponse:
+        """The next response.
+
+        Raises:
+            AssociationError: the association ended first.
+            DeadlineExceeded: none came in time; the association was aborted.
+        """
+        with trio.move_on_after(self._task.deadlines.response) as scope:
+            try:
+                received = await self._responses.receive()
+            except trio.EndOfChannel:
+                raise self._task.end_reason() from None
+            self.status = received.message.status
+            return received
+        assert scope.cancelled_caught
+        raise await self._task.no_response()
+
+    async def cancel_and_drain(self) -> None:
+        """Cancel, and take what still comes, so that the Message ID is free again."""
+        try:
+            await self.cancel()
+            while classify((await self.next()).message.status) is StatusClass.PENDING:
+                pass
+        except (AssociationError, LocalProtocolError):
+            pass  # it has ended, which is all that was wanted
+        finally:
+            self._task.finish(self)
+
+    async def cancel(self) -> None:
+        """Send C-CANCEL-RQ; the peer ends the operation with FE00H, or had ended it already."""
+        request = CCancelRequest(message_id_being_responded_to=self.request.message_id)
+        await self._task.send(commands.SendMessage(self.context_id, request))

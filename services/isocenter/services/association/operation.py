@@ -1,35 +1,26 @@
-"""Operations of DIMSE while they go on: those that the peer asked for, and ours.
+"""Operation that the peer asked for, while it is performed (PS3.7).
 
-An `Operation` is performed by a provider: it reads its data set as it comes and
-sends responses.  An `Invocation` is what waits for the responses to a request of
-ours.  Both belong to an association (`isocenter.services.association`), which
-moves the bytes.
+A provider reads its data set as it comes and sends responses; the association, which moves the
+bytes, has a side of its own: it puts data, waits for room, and abandons.  What we ask the peer
+for is an `Invocation` (`isocenter.services.association.invoker`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 import trio
 
 from isocenter.engine import commands
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dimse.message_codec import CCancelRequest, Request, Response
-from isocenter.engine.dimse.status import StatusClass, classify
-from isocenter.engine.errors import AssociationError, LocalProtocolError
-from isocenter.engine.fast_init import dataclass
+from isocenter.engine.dimse.message_codec import Request, Response
 from isocenter.engine.negotiation import PresentationContext
+from isocenter.services.association.invoker import Invoking
+from isocenter.services.concurrency import Broadcast
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import Notice
-
-if TYPE_CHECKING:
-    from isocenter.services.association import AssociationTask
-    from isocenter.services.association.invoker import Invoking
-
-#: Responses of one invocation that may wait for their reader before the socket does.
-_RESPONSE_LOOKAHEAD: Final = 64
 
 #: Bytes of a data set that may wait for their performer before the socket does: the two take
 #: turns less often.
@@ -37,18 +28,8 @@ _DATA_LOOKAHEAD: Final = 512 << 10
 #: So many data sets of the greatest length may be held whole on one association; real ones are
 #: a thousandth of that.
 _GATHERED_AT_ONCE: Final = 2
-#: The response to what waits for nothing; None: it is for the `Provider`.
-Answer = Callable[[PresentationContext, Request], Response | None]
 #: Performs one operation: reads its data set, sends its responses.
 Provider = Callable[["Operation"], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedResponse:
-    """A response message and its data set (an identifier or attribute list), if it has one."""
-
-    message: Response
-    data_set: bytes | None
 
 
 class Operation:
@@ -65,7 +46,7 @@ class Operation:
 
     def __init__(
         self,
-        association: AssociationTask,
+        association: Invoking,
         context: PresentationContext,
         request: Request,
         has_data_set: bool,
@@ -86,8 +67,8 @@ class Operation:
         self._gathered = 0
         self._complete = not has_data_set
         self._abandoned = False
-        self._arrived = trio.Event()
-        self._consumed = trio.Event()
+        self._arrived = Broadcast()
+        self._consumed = Broadcast()
 
     @property
     def is_cancelled(self) -> bool:
@@ -97,32 +78,35 @@ class Operation:
     def cancel(self) -> None:
         self._cancelled = True
 
-    # The lane of the data set: the reader puts, the performer takes.
+    # The driver's side: the reader puts, and waits for the performer, who takes.
 
-    def _put(self, data: memoryview) -> None:
+    def put(self, data: memoryview) -> None:
+        """A part of the data set has come."""
         if not self._abandoned and data:
             self._ready.append(data)
             self._ready_bytes += len(data)
-        self._arrived.set()
+        self._arrived.send()
 
-    def _complete_data_set(self) -> None:
+    def complete(self) -> None:
+        """The data set has come to its end."""
         self._complete = True
-        self._arrived.set()
+        self._arrived.send()
 
-    async def _until_room(self) -> None:
+    async def until_room(self) -> None:
         """Backpressure: the reader waits until the performer has taken enough of what came."""
         while self._ready_bytes > _DATA_LOOKAHEAD:
-            self._consumed = trio.Event()
             await self._consumed.wait()
 
-    def _abandon(self) -> None:
-        """Nobody reads on: what still comes is dropped."""
+    def abandon(self) -> None:
+        """Drop the rest of the data set; release the memory that it holds."""
         self._abandoned = True
         self.association.gathered -= self._gathered
         self._gathered = 0
         self._ready.clear()
         self._ready_bytes = 0
-        self._consumed.set()
+        self._consumed.send()
+
+    # The provider's side.
 
     def fragments(self) -> Fragments:
         """The data set as it comes: groups of views, valid until the next turn of the loop.
@@ -135,11 +119,10 @@ class Operation:
         for _ in range(consumed):
             self._ready_bytes -= len(self._ready.popleft())
         if consumed:
-            self._consumed.set()
+            self._consumed.send()
         while not self._ready:
             if self._complete:
                 return ()
-            self._arrived = trio.Event()
             await self._arrived.wait()
         return tuple(self._ready)
 
@@ -194,51 +177,3 @@ class Fragments:
         if not group:
             raise StopAsyncIteration
         return group
-
-
-class Invocation:
-    """One request of ours while its responses come."""
-
-    def __init__(self, task: Invoking, context_id: int, request: Request) -> None:
-        self._task = task
-        self.context_id = context_id
-        self.request = request
-        #: Of the last response that was taken.
-        self.status: int | None = None
-        self.began = trio.current_time()
-        self._deliver, self._responses = trio.open_memory_channel[ReceivedResponse](
-            _RESPONSE_LOOKAHEAD
-        )
-
-    async def next(self) -> ReceivedResponse:
-        """The next response.
-
-        Raises:
-            AssociationError: the association ended first.
-            DeadlineExceeded: none came in time; the association was aborted.
-        """
-        with trio.move_on_after(self._task.deadlines.response) as scope:
-            try:
-                received = await self._responses.receive()
-            except trio.EndOfChannel:
-                raise self._task.end_reason() from None
-            self.status = received.message.status
-            return received
-        assert scope.cancelled_caught
-        raise await self._task.no_response()
-
-    async def cancel_and_drain(self) -> None:
-        """Cancel, and take what still comes, so that the Message ID is free again."""
-        try:
-            await self.cancel()
-            while classify((await self.next()).message.status) is StatusClass.PENDING:
-                pass
-        except (AssociationError, LocalProtocolError):
-            pass  # it has ended, which is all that was wanted
-        finally:
-            self._task.finish(self)
-
-    async def cancel(self) -> None:
-        """Send C-CANCEL-RQ; the peer ends the operation with FE00H, or had ended it already."""
-        request = CCancelRequest(message_id_being_responded_to=self.request.message_id)
-        await self._task.send(commands.SendMessage(self.context_id, request))

@@ -1,9 +1,9 @@
-"""Operations that the peer asks for: answered at once, or performed by a task each."""
+"""Performer of an association: what the peer asks for, at once or by a task each."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
 
 import trio
 
@@ -11,17 +11,62 @@ from isocenter.engine import commands
 from isocenter.engine.dimse.message_codec import Request, Response
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.events import MessageReceived
-from isocenter.services.association.operation import Operation
-from isocenter.services.association.sender import Sending
-
-if TYPE_CHECKING:
-    from isocenter.services.association.driver import AssociationTask
+from isocenter.engine.incoming import Incoming
+from isocenter.engine.negotiation import PresentationContext, Role
+from isocenter.services.association.invoker import Invoking
+from isocenter.services.association.operation import Operation, Provider
+from isocenter.services.association.state import AssociationOptions
+from isocenter.services.concurrency import Broadcast
+from isocenter.services.net.transport import Transport
 
 log = logging.getLogger("isocenter.association")
 
 
-class Performing(Sending):
-    """The side of an association that does what the peer asks."""
+#: The response to what waits for nothing; None: it is for the `Provider`.
+Answer = Callable[[PresentationContext, Request], Response | None]
+
+
+class Performing(Invoking):
+    """The side of an association that does what the peer asks.
+
+    It asks as well: sub-operations of a C-GET go out on the association that they came by.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        role: Role,
+        options: AssociationOptions,
+        provider: Provider,
+        answer: Answer | None,
+    ) -> None:
+        super().__init__(transport, role, options)
+        self._provider = provider
+        self._answer_at_once = answer
+        self._performing: set[Operation] = set()
+        self._operation_ended = Broadcast()
+        self._incoming = Incoming(options.limits.identifier)
+        #: The operation that the data set on its way belongs to.
+        self._filling: Operation | None = None
+        #: Nothing more is performed.
+        self._is_leaving = False
+
+    @property
+    def operations(self) -> int:
+        """How many operations of the peer are being performed now."""
+        return len(self._performing)
+
+    @property
+    def is_idle(self) -> bool:
+        """Established, with nothing being performed or awaited."""
+        return self.is_established and not self._is_busy()
+
+    def _is_busy(self) -> bool:
+        return bool(self._performing or self._invocations)
+
+    def _cancel_operations(self) -> None:
+        for operation in self._performing:
+            operation.scope.cancel()
 
     async def _request_received(self, event: MessageReceived, request: Request) -> None:
         context_id, has_data_set = event.context_id, event.has_data_set
@@ -40,12 +85,12 @@ class Performing(Sending):
         while window and len(self._performing) >= window:
             # The peer overruns its window: it waits, and what it sends waits in the socket.
             await self._operation_ended.wait()
-        operation = Operation(cast("AssociationTask", self), context, request, has_data_set)
+        operation = Operation(self, context, request, has_data_set)
         if has_data_set:
-            self._incoming.begin(event, operation._put)
+            self._incoming.begin(event, operation.put)
             self._filling = operation
         if self._lost or self._is_leaving:
-            operation._abandon()
+            operation.abandon()
             return
         self._performing.add(operation)
         assert self._nursery is not None
@@ -83,7 +128,7 @@ class Performing(Sending):
             if self._end_reason is None:
                 self.complaints.add(log, logging.WARNING, "operation given up: %s", error)
         finally:
-            operation._abandon()
+            operation.abandon()
             self._performing.remove(operation)
             self._tell(operation.request, operation.status, operation.began)
             if operation.account is not None:

@@ -29,7 +29,8 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Negotiated, Role
 from isocenter.engine.pdu import AssociateRequest
 from isocenter.services.association.driver import AssociationTask
-from isocenter.services.association.operation import Provider, ReceivedResponse
+from isocenter.services.association.invoker import ReceivedResponse
+from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.sender import Part
 from isocenter.services.concurrency import alone

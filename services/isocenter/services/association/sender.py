@@ -1,8 +1,8 @@
-"""Messages to the peer, whole and one after the other; and the last one, A-ABORT."""
+"""Sender of an association: messages whole and one after the other, and A-ABORT."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Final
@@ -15,8 +15,11 @@ from isocenter.engine.commands import Command
 from isocenter.engine.dimse.message_codec import Message, Request
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import AssociationError, DeadlineExceeded, LocalProtocolError
+from isocenter.engine.negotiation import Role
 from isocenter.engine.states import Sta
-from isocenter.services.association.state import AssociationState
+from isocenter.services.association.state import AssociationOptions, AssociationState
+from isocenter.services.concurrency import UncontendedLock
+from isocenter.services.net.transport import Transport
 
 #: Writes that need not wait before others get their turn: a peer may ask thousands of times
 #: in one chunk, and a query may have thousands of matches.
@@ -25,8 +28,18 @@ _FAIR_SHARE: Final = 16
 Part = tuple[Buffer, bool]
 
 
-class Sending(AssociationState, ABC):
+class Sending(AssociationState):
     """The side of an association that sends."""
+
+    def __init__(self, transport: Transport, role: Role, options: AssociationOptions) -> None:
+        super().__init__(transport, role, options)
+        self._sends = 0
+        self._sending = trio.Lock()
+        self._message_lock = trio.Lock()
+        #: Half of something has left: nothing else can be framed.
+        self._cut = False
+        #: The peer takes nothing any more.
+        self._lost = False
 
     @abstractmethod
     async def _carry_out(self, answer: Iterable[Effect]) -> None:
@@ -43,7 +56,7 @@ class Sending(AssociationState, ABC):
             raise self._end_reason
         self._trace(command)
         if isinstance(command, commands.SendMessage):
-            async with held(self._message_lock):
+            async with UncontendedLock(self._message_lock):
                 if self._end_reason is not None:
                     raise self._end_reason
                 self.traffic.messages_sent += 1
@@ -63,7 +76,7 @@ class Sending(AssociationState, ABC):
         if self._end_reason is not None:
             raise self._end_reason
         buffers: list[Buffer] = []
-        async with held(self._message_lock):
+        async with UncontendedLock(self._message_lock):
             for message, data_set in messages:
                 command = commands.SendMessage(context_id, message, data_set)
                 self._trace(command)
@@ -133,7 +146,7 @@ class Sending(AssociationState, ABC):
     # The socket.
 
     async def _write(self, buffers: Sequence[Buffer]) -> None:
-        async with held(self._sending):
+        async with UncontendedLock(self._sending):
             if self._cut or self._closed:
                 await trio.lowlevel.checkpoint()  # whoever is cancelled by now gets to know
                 return
@@ -149,8 +162,7 @@ class Sending(AssociationState, ABC):
                 # The reader sees the end of the connection, and Evt17 tells the engine, once it
                 # has read what the peer had sent; until then nobody works for it any more.
                 self._lost = True
-                for operation in self._performing:
-                    operation.scope.cancel()
+                self._cancel_operations()
         self._sends += 1
         if self._sends % _FAIR_SHARE == 0:
             await trio.lowlevel.checkpoint()
@@ -182,24 +194,6 @@ class Sending(AssociationState, ABC):
             self._reading.cancel()
             self.closed.set()
             await self.transport.aclose()
-
-
-class held:  # noqa: N801 (reads as a verb)
-    """A lock, without a turn of the scheduler when it is free."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self, lock: trio.Lock) -> None:
-        self._lock = lock
-
-    async def __aenter__(self) -> None:
-        try:
-            self._lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._lock.acquire()
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._lock.release()
 
 
 def _bytes_of(answer: Iterable[Effect]) -> tuple[Buffer, ...]:

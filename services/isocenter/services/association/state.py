@@ -1,8 +1,9 @@
-"""What stands of an association, who works and waits on it, and how it ends."""
+"""State that the sides of an association share: its life, deadlines, and why it ended."""
 
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -24,23 +25,17 @@ from isocenter.engine.errors import (
     TransportLostError,
 )
 from isocenter.engine.fast_init import dataclass
-from isocenter.engine.incoming import Incoming
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Negotiated, Role
-from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.engine.pdu import AssociateAccept
 from isocenter.engine.states import Sta
-from isocenter.engine.waiting import Waiting
 from isocenter.services.association.access import Grant
-from isocenter.services.association.operation import Answer, Invocation, Operation, Provider
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.net.transport import Transport
 from isocenter.services.notices import Caller, Ending, Notices, OperationEnded
 
 log = logging.getLogger("isocenter.association")
-
-#: Answers an A-ASSOCIATE indication.
-Decide = Callable[[AssociateRequest], Awaitable[AssociateAccept | AssociateReject]]
 
 
 @dataclass(slots=True)
@@ -53,7 +48,24 @@ class Traffic:
     messages_sent: int = 0
 
 
-class AssociationState:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationOptions:
+    """How an association behaves.
+
+    Attributes:
+        deadlines: how long the peer may take.
+        limits: how much of the peer is held in memory.
+        caller: who is at the other end; None: an address.
+        notices: hears what is performed; None: nobody does.
+    """
+
+    deadlines: Deadlines = DEFAULT_DEADLINES
+    limits: Limits = DEFAULT_LIMITS
+    caller: Caller | None = None
+    notices: Notices | None = None
+
+
+class AssociationState(ABC):
     """What all sides of an `AssociationTask` know.
 
     Attributes:
@@ -68,24 +80,12 @@ class AssociationState:
         awaited: how many requests of ours are still to come that the peer waits for.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        role: Role,
-        *,
-        provider: Provider,
-        answer: Answer | None = None,
-        decide: Decide | None = None,
-        deadlines: Deadlines = DEFAULT_DEADLINES,
-        limits: Limits = DEFAULT_LIMITS,
-        caller: Caller | None = None,
-        notices: Notices | None = None,
-    ) -> None:
+    def __init__(self, transport: Transport, role: Role, options: AssociationOptions) -> None:
         self.transport = transport
-        self.caller = caller or Caller(association="", address=transport.peer_address)
-        self.notices = Notices() if notices is None else notices
-        self.deadlines = deadlines
-        self.limits = limits
+        self.caller = options.caller or Caller(association="", address=transport.peer_address)
+        self.notices = Notices() if options.notices is None else options.notices
+        self.deadlines = options.deadlines
+        self.limits = options.limits
         self.traffic = Traffic()
         self.established = trio.Event()
         self.ended = trio.Event()
@@ -95,31 +95,13 @@ class AssociationState:
         #: Operations of the peer that have ended.
         self.performed = 0
         self.accept: AssociateAccept | None = None
-        self._engine = Association(role, limits)
-        self._provider = provider
-        self._answer_at_once = answer
-        self._sends = 0
-        self._decide = decide
-        self._sending = trio.Lock()
-        self._message_lock = trio.Lock()
+        self._engine = Association(role, options.limits)
         self._reading = trio.CancelScope()
-        self._sends_crumbs = False
         self._nursery: trio.Nursery | None = None
         self._moments = Moments()
-        self._performing: set[Operation] = set()
-        #: Bytes of data sets that operations of now hold whole.
-        self.gathered = 0
-        self._operation_ended = Broadcast()
-        self._invocations = Waiting[Invocation](self._engine.operations)
+        #: Something that one of our operations waits for may have come, or the association ended.
         self._invocation_ended = Broadcast()
-        self._incoming = Incoming(limits.identifier)
-        #: The operation that the data set on its way belongs to.
-        self._filling: Operation | None = None
         self._end_reason: AssociationError | None = None
-        self._cut = False
-        self._lost = False
-        #: Nothing more is performed.
-        self._is_leaving = False
         self._closed = False
         self.faulted = False
         #: What the peer may have performed; None: everything.
@@ -127,6 +109,20 @@ class AssociationState:
         self._is_traced = log.isEnabledFor(logging.DEBUG)
         #: What is said about the peer in the log, bounded.
         self.complaints = Complaints(transport.peer_address)
+
+    # What its sides hold.
+
+    @abstractmethod
+    def _cancel_operations(self) -> None:
+        """Nobody works for the peer any more."""
+
+    @abstractmethod
+    def _end_invocations(self) -> None:
+        """No response comes any more."""
+
+    @abstractmethod
+    def _is_busy(self) -> bool:
+        """Whether something is performed, or waits for a response."""
 
     # What others ask.
 
@@ -140,16 +136,6 @@ class AssociationState:
     @property
     def is_established(self) -> bool:
         return self._engine.state is Sta.STA6
-
-    @property
-    def operations(self) -> int:
-        """How many operations of the peer are being performed now."""
-        return len(self._performing)
-
-    @property
-    def is_idle(self) -> bool:
-        """Established, with nothing being performed or awaited."""
-        return self.is_established and not self._performing and not self._invocations
 
     @property
     def ending(self) -> Ending:
@@ -174,14 +160,12 @@ class AssociationState:
         """The association is over: nobody works or waits for it any more."""
         if self._end_reason is None:
             self._end_reason = reason
-        for operation in self._performing:
-            operation.scope.cancel()
+        self._cancel_operations()
         self._finish()
 
     def _finish(self) -> None:
         self.ended.set()
-        for invocation in self._invocations:
-            invocation._deliver.close()
+        self._end_invocations()
         self._invocation_ended.send()
 
     def in_background(self, function: Callable[[], Awaitable[None]]) -> None:
@@ -194,7 +178,7 @@ class AssociationState:
     def _next_deadline(self) -> tuple[float, Clock]:
         """When ARTIM runs out, or a silent peer is given up: in the middle of a data set, and as
         acceptor when nothing is under way.  What waits for the peer has deadlines of its own."""
-        busy = bool(self._performing or self._invocations or self.awaited)
+        busy = self._is_busy() or self.awaited > 0
         return next_deadline(self._engine, self._moments, self.deadlines, busy=busy)
 
     def _set_deadline(self) -> None:

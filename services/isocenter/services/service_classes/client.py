@@ -43,7 +43,8 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services.association import AssociationTask
-from isocenter.services.association.operation import Operation, Provider, ReceivedResponse
+from isocenter.services.association.invoker import ReceivedResponse
+from isocenter.services.association.operation import Operation, Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import (
     Context,

@@ -20,7 +20,7 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer, PresentationContext
-from isocenter.services.association import AssociationTask
+from isocenter.services.association.invoker import Invoking
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.attribute_list import AttributeList
@@ -70,7 +70,7 @@ _OFFER: Final = Offer(transfer_syntaxes=IDENTIFIER_SYNTAXES)
 class _Asker:
     """The association that asked: the report goes there while it is open."""
 
-    association: AssociationTask
+    association: Invoking
     context: PresentationContext
 
 

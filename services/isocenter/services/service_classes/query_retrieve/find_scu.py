@@ -11,7 +11,7 @@ from isocenter.engine.dimse.message_codec import CFindRequest
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.negotiation import PresentationContext
 from isocenter.services.association import AssociationTask
-from isocenter.services.association.operation import Invocation
+from isocenter.services.association.invoker import Invocation
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.errors import OperationError, has_failed
 
