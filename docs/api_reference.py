@@ -162,6 +162,8 @@ _STARS: dict[object, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",
     inspect.Parameter.VAR_KEYWORD: "**",
 }
+#: What `isocenter.services.Service` explains, for all services.
+_OF_INTERFACES = frozenset({"offer", "perform", "answer"})
 #: Dunder methods that are part of what a user sees.
 _SHOWN_DUNDERS = frozenset({"__call__"})
 
@@ -249,6 +251,8 @@ def _member(owner: str, name: str, member: object, known: frozenset[str]) -> Ite
         yield from ("", *_code(_call(f"{owner}.{name}", member.__func__, bound=True)))
         yield from _doc(member.__func__, known)
     elif inspect.isfunction(member):
+        if not member.__doc__ and name in _OF_INTERFACES:
+            return
         yield from ("", *_code(_call(f"{owner}.{name}", member, bound=True)))
         yield from _doc(member, known)
 
@@ -354,6 +358,8 @@ def _default(value: object, written: str) -> str:
         return repr(value)
     if value is DEFAULT_LIMITS:
         return "DEFAULT_LIMITS"
+    if written == "..." and len(repr(value)) > _WIDTH:
+        return f"{type(value).__name__}(...)"
     return repr(value) if written == "..." and not repr(value).startswith("<") else written
 
 
@@ -438,9 +444,24 @@ def _section(section: re.Match[str], block: Sequence[str], known: frozenset[str]
 def _class_doc(value: type) -> str:
     # Its own: `inspect.getdoc` would take that of a base class.
     own = inspect.cleandoc(value.__doc__ or "")
+    if "Attributes:" not in own:
+        fields_ = "".join(f"\n    {name}: {text}" for name, text in _comments_in(value))
+        own += f"\n\nAttributes:{fields_}" if fields_ else ""
     init = vars(value).get("__init__")
     of_init = inspect.cleandoc(getattr(init, "__doc__", None) or "")
     return own + (f"\n\n{of_init}" if of_init else "")
+
+
+def _comments_in(value: type) -> Iterator[tuple[str, str]]:
+    """Fields of a class that is no enumeration → the comments that stand before them."""
+    if issubclass(value, Enum) or value.__module__ == "builtins":
+        return
+    lines = textwrap.dedent(inspect.getsource(value)).splitlines()
+    (definition,) = ast.parse("\n".join(lines)).body
+    assert isinstance(definition, ast.ClassDef)
+    for node in definition.body:
+        if isinstance(node, ast.AnnAssign) and (text := _comment_before(lines, node.lineno)):
+            yield ast.unparse(node.target), text
 
 
 def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:

@@ -87,3 +87,8 @@ def test_what_is_called_looks_so() -> None:
     assert "\nDicomObject.from_dataset(dataset: pydicom.Dataset) -> DicomObject\n" in page
     # Nothing that is another with each run.
     assert " at 0x" not in page
+
+
+def test_every_member_of_the_services_is_explained() -> None:
+    bare = re.findall(r"```python\n([^`]*?)```\n\n(?=```python|##|\Z)", reference.services_page())
+    assert [one for one in bare if " = " not in one] == []

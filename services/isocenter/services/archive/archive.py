@@ -281,6 +281,7 @@ class Archive:
         return self.index.instances(query)
 
     async def statistics(self) -> IndexStatistics:
+        """How much there is: patients, studies, series, instances and bytes."""
         return await self.index.statistics()
 
     async def remove(self, sop_instance_uids: Sequence[str]) -> int:

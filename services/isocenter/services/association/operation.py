@@ -36,8 +36,9 @@ class Operation:
     """One request of the peer while it is being performed.
 
     Attributes:
-        association: the association it came on.
-        context: the presentation context it came on.
+        association: the association it came on: its ``caller`` (AE title, address, certificate,
+            user) and what was ``negotiated``.
+        context: the presentation context it came on, with abstract and transfer syntax.
         request: the command set.
         has_data_set: whether a data set follows; it must be read or it is skipped.
         status: of the last response that was sent; None: none was.
@@ -76,6 +77,7 @@ class Operation:
         return self._cancelled
 
     def cancel(self) -> None:
+        """A C-CANCEL-RQ for this operation has come."""
         self._cancelled = True
 
     # The driver's side: the reader puts, and waits for the performer, who takes.
@@ -148,14 +150,23 @@ class Operation:
         return bytes(gathered)
 
     async def respond(self, response: Response, data_set: Buffer | None = None) -> None:
-        """Send a response of this operation, with its identifier or attribute list."""
+        """Send a response of this operation, with its identifier or attribute list.
+
+        Raises:
+            AssociationError: the association has ended; `Service.perform` need not catch it.
+            LocalProtocolError: it is no response to this request, or the last one has been sent.
+        """
         await self.association.send(
             commands.SendMessage(self.context.context_id, response, data_set)
         )
         self.status = response.status
 
     async def respond_pending(self, response: Response, identifiers: Sequence[Buffer]) -> None:
-        """Send the same pending response with each of *identifiers*, in one write."""
+        """Send the same pending response with each of *identifiers*, in one write.
+
+        Raises:
+            AssociationError, LocalProtocolError: as `respond`.
+        """
         await self.association.send_messages(
             self.context.context_id, [(response, identifier) for identifier in identifiers]
         )

@@ -14,7 +14,7 @@ _PORT_MAX: Final = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another application entity: a destination of C-MOVE.
+    """Another application entity: how it is called, and where it listens.
 
     Attributes:
         tls: whether to speak TLS to it, with our own certificate.

@@ -25,10 +25,13 @@ _LOG_EVERY: Final = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bind:
-    """An address to listen on; with ``tls``, DICOM over TLS.
+    """An address to listen on.
 
-    ``tls`` is called for each connection, so that certificates can be exchanged while
-    the server runs.
+    Attributes:
+        host: a name or an address; every address that a name stands for is listened on.
+        port: 0 takes a free one.
+        tls: gives the context (`server_context`) for DICOM over TLS; called for each connection, so
+            that certificates can be exchanged while the server runs.  None: in the clear.
     """
 
     host: str

@@ -80,7 +80,9 @@ class RetrieveResult:
 
     Attributes:
         status: of the final response.
+        completed, failed, warning: numbers of sub-operations that ended so.
         failed_uids: SOP Instance UIDs that the peer names as failed (0008,0058).
+        comment: Error Comment (0000,0902).
     """
 
     status: int
@@ -106,7 +108,12 @@ class RetrieveError(OperationError):
 
 @dataclass(frozen=True, slots=True)
 class RetrieveProgress:
-    """Counters of a pending response; None where the peer did not give one."""
+    """Numbers of sub-operations in a pending response; None where the peer did not give one.
+
+    Attributes:
+        remaining: that are still to come.
+        completed, failed, warning: that have ended so.
+    """
 
     remaining: int | None
     completed: int | None
@@ -119,7 +126,11 @@ class ClientAssociation:
 
     One rule for what the peer answers: a success or a warning is returned, any other status raises
     `OperationError`.  All calls also raise `AssociationError` when the association ends before
-    they do, and `NoPresentationContext` when the peer did not accept what they need.
+    they do, `DeadlineExceeded` when the peer is too slow, and `NoPresentationContext` when it did
+    not accept what they need.
+
+    Cancelled, `find`, `get` and `move` send C-CANCEL-RQ, and the association goes on; `store` in
+    the middle of its data set aborts the association; of the others the response is not waited for.
     """
 
     def __init__(self, driver: AssociationTask) -> None:
@@ -166,11 +177,14 @@ class ClientAssociation:
         return self._driver.end_reason()
 
     async def release(self) -> None:
-        """A-RELEASE, and wait for its confirmation; after `Deadlines.release` abort."""
+        """A-RELEASE, and wait for its confirmation; after `Deadlines.release` abort.
+
+        Whoever leaves `open_association` need not call it.  One that has ended stays ended.
+        """
         await self._driver.release()
 
     async def abort(self) -> None:
-        """A-ABORT now."""
+        """A-ABORT now: operations that are outstanding raise `AssociationError`."""
         await self._driver.abort()
 
     # Any operation with a single response.
@@ -239,6 +253,10 @@ class ClientAssociation:
 
         Leaving the loop, or the context when used with ``async with``, sends C-CANCEL-RQ
         if the peer is not done.
+
+        Raises:
+            NoPresentationContext: the peer did not accept *sop_class_uid*.  What it answers is
+                raised by the iterator.
         """
         context = self._context(sop_class_uid)
         request = CFindRequest(
@@ -265,6 +283,7 @@ class ClientAssociation:
         the background.
 
         Args:
+            progress: called with each pending response.
             receive: gets no object whose SOP Instance UID could not be the name of a file
                 (`UidRule.SAFE`; the peer has 0117H).
             takes_raw_uids: it does, and judges them itself.

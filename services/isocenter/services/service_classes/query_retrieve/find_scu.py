@@ -17,7 +17,12 @@ from isocenter.services.errors import OperationError, has_failed
 
 
 class Matches:
-    """The matches of a C-FIND as they come: pydicom data sets.
+    """The matches of a C-FIND as they come: pydicom data sets, by ``async for``.
+
+    The request leaves with the first match that is asked for.  Leaving the loop, or the context
+    when used with ``async with``, sends C-CANCEL-RQ if the peer is not done.  Each step raises
+    `OperationError` when the peer ends the query with a failure, or with FE00H unasked, and
+    `AssociationError` when the association ends first.
 
     Attributes:
         status: of the final response, once it has come: 0000H, FE00H after a cancel.
@@ -53,7 +58,12 @@ class Matches:
         return read_identifier(data_set, self._context.transfer_syntax)
 
     async def next_encoded(self) -> bytes | None:
-        """The next match as it came, in `transfer_syntax`; None after the last."""
+        """The next match as it came, in `transfer_syntax`; None after the last.
+
+        Raises:
+            OperationError: the peer ended the query with a failure, or with FE00H unasked.
+            AssociationError: the association ended first.
+        """
         if self.status is not None:
             return None
         if self._invocation is None:
@@ -77,7 +87,10 @@ class Matches:
         return self._context.transfer_syntax
 
     async def cancel(self) -> None:
-        """C-CANCEL-RQ, and wait for the final response; matches under way are dropped."""
+        """C-CANCEL-RQ, and wait for the final response; matches under way are dropped.
+
+        An association that has ended meanwhile is what was wanted, and no error.
+        """
         if self._invocation is not None and self.status is None:
             invocation = self._invocation
             self.status = Status.CANCEL
