@@ -21,7 +21,7 @@ from durability.journal import Begin, End, read_journal, strace
 from durability.workload import Item
 from isocenter.services import composition
 from isocenter.services.archive.deletion.ports import TrashChoice
-from isocenter.services.archive.deletion.service import Requester
+from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.archive.verification import verify
 from isocenter.services.settings.loading import load_settings
 from support.processes import program

@@ -14,13 +14,8 @@ import trio
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion.ports import DeletionRefusedError, Obstacles, TrashChoice
-from isocenter.services.archive.deletion.service import (
-    Happened,
-    NotPermittedError,
-    Requester,
-    Trash,
-    What,
-)
+from isocenter.services.archive.deletion.service import Trash
+from isocenter.services.archive.deletion.values import Happened, NotPermittedError, Requester, What
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import DuplicatePolicy

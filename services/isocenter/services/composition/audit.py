@@ -13,7 +13,7 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.deletion.service import Happened, Recorder
+from isocenter.services.archive.deletion.values import Happened, Recorder
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
 from isocenter.services.archive.ports import Index

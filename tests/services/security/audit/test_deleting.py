@@ -10,7 +10,7 @@ import pytest
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
-from isocenter.services.archive.deletion.service import Happened, What
+from isocenter.services.archive.deletion.values import Happened, What
 from isocenter.services.composition.audit import deletion_recorder
 from isocenter.services.security.audit.deletion_messages import objects_deleted
 from isocenter.services.security.audit.message_builder import Here

@@ -10,34 +10,38 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import field, replace
-from enum import Enum
-from itertools import groupby
 from time import time
 from typing import Final
 
-import orjson
 import trio
 
 from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, read_file_meta
-from isocenter.engine.errors import IsocenterError
-from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.archive.deletion import inspection
+from isocenter.services.archive.deletion.finishing import finish
+from isocenter.services.archive.deletion.inspection import SECONDS_A_DAY
 from isocenter.services.archive.deletion.ports import (
     DeletionRecord,
     Obstacles,
     TrashBook,
     TrashChoice,
-    TrashContent,
     TrashedInstance,
     TrashFiles,
-    TrashState,
 )
-from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
+from isocenter.services.archive.deletion.records import DeletionCause
+from isocenter.services.archive.deletion.values import (
+    Adopted,
+    Deleted,
+    Plan,
+    Recorder,
+    Requester,
+    Restored,
+    record_nothing,
+)
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
 from isocenter.services.archive.object_keys import distinct_key
@@ -48,11 +52,8 @@ from isocenter.services.errors import StorageError
 
 log = logging.getLogger("isocenter.storage")
 
-SECONDS_A_DAY: Final = 86_400.0
 #: Objects that are restored or purged in one transaction.
 _AT_ONCE: Final = 1_000
-#: Objects whose files follow, and which are told of, together: those of a large study.
-_FINISHED_AT_ONCE: Final = 20_000
 #: Cleaning up after a deletion that came to nothing.
 _CLEANUP_SECONDS: Final = 5.0
 #: Studies in one question to the index.
@@ -61,128 +62,6 @@ _STUDIES_AT_ONCE: Final = 500
 _STUDY_INSTANCE_UID: Final = 0x0020000D
 #: Patient ID and its issuer, name, birth date.
 _PATIENT: Final = (0x00100020, 0x00100021, 0x00100010, 0x00100030)
-
-
-class NotPermittedError(IsocenterError):
-    """Whoever asked may not delete."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Requester:
-    """Who has something deleted, restored or removed for good.
-
-    Attributes:
-        name: for the audit trail.
-        may_delete: whether a policy, where one is asked, gives ``study:delete``; whoever may
-            write the data directory needs no other.
-    """
-
-    name: str
-    may_delete: bool = True
-
-    def check(self) -> None:
-        """Raises:
-        NotPermittedError: ``study:delete`` is lacking.
-        """
-        if not self.may_delete:
-            raise NotPermittedError(f"{self.name} lacks study:delete")
-
-
-class What(Enum):
-    """What became of objects."""
-
-    DELETED = "deleted"
-    RESTORED = "restored"
-    PURGED = "purged"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Happened:
-    """What is to be said of some objects of one study in the audit trail."""
-
-    what: What
-    study: DeletedStudy
-    cause: DeletionCause
-    actor: str
-    reason: str
-    deletion_id: str
-
-
-#: Has it recorded; what it raises keeps the objects in their state, to be told of again.
-Recorder = Callable[[Sequence[Happened]], Awaitable[None]]
-
-
-async def _record_nothing(happened: Sequence[Happened]) -> None:
-    pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a deletion would take, study by study."""
-
-    studies: tuple[tuple[StoredInstance, ...], ...]
-    patients: int
-    obstacles: Obstacles
-
-    @property
-    def instances(self) -> int:
-        return sum(map(len, self.studies))
-
-    @property
-    def series(self) -> int:
-        return len(
-            {
-                (each.study_instance_uid, each.series_instance_uid)
-                for study in self.studies
-                for each in study
-            }
-        )
-
-    @property
-    def size(self) -> int:
-        """Bytes of Part 10 files."""
-        return sum(each.size for study in self.studies for each in study)
-
-
-@dataclass(slots=True)
-class Deleted:
-    """What became of a plan.
-
-    Attributes:
-        deletion_id: for `TrashChoice`; empty: nothing was deleted.
-        changed: instances that were not what the plan says any more; they stay.
-    """
-
-    deletion_id: str = ""
-    instances: int = 0
-    changed: int = 0
-
-
-@dataclass(slots=True)
-class Restored:
-    """What became of objects that were to be restored.
-
-    Attributes:
-        there: SOP Instance UIDs that the archive has again; what is in the trash stays there.
-        damaged: those whose file is gone, or is not what was stored.
-    """
-
-    instances: int = 0
-    there: Findings = field(default_factory=Findings)
-    damaged: Findings = field(default_factory=Findings)
-
-
-@dataclass(slots=True)
-class Adopted:
-    """What was found in the folder of the trash.
-
-    Attributes:
-        instances: that the book did not know.
-        damaged: files that are no objects.
-    """
-
-    instances: int = 0
-    damaged: Findings = field(default_factory=Findings)
 
 
 class Trash:
@@ -201,7 +80,7 @@ class Trash:
         files: TrashFiles,
         *,
         keep_days: float,
-        record: Recorder = _record_nothing,
+        record: Recorder = record_nothing,
         now: Callable[[], float] = time,
         token: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
@@ -289,7 +168,7 @@ class Trash:
         try:
             for study in plan.studies:
                 async with self.files.locked():
-                    await self.files.begin(deletion.deletion_id, manifest_of(deletion))
+                    await self.files.begin(deletion.deletion_id, inspection.manifest_of(deletion))
                     taken = await self.book.take(deletion, study, overrule=overrule)
                     done.instances += taken
                     done.changed += len(study) - taken
@@ -440,70 +319,12 @@ class Trash:
             await self._finish()
             yield
 
-    async def _finish(self) -> int:
-        done = 0
-        while rows := await self.book.unfinished(_FINISHED_AT_ONCE):
-            for (deletion_id, state, _), group in groupby(
-                sorted(rows, key=_group_of), key=_group_of
-            ):
-                await self._finish_group(deletion_id, TrashState(state), list(group))
-            done += len(rows)
-        return done
-
-    async def _finish_group(
-        self, deletion_id: str, state: TrashState, rows: Sequence[TrashedInstance]
-    ) -> None:
-        numbers = [row.number for row in rows]
-        keys = [row.stored.object_key for row in rows]
-        match state:
-            case TrashState.LEAVING:
-                for key in await self.files.take(deletion_id, keys):
-                    log.error("a deleted object had no file: %s", key)
-                await self._record(_happened(What.DELETED, rows))
-                await self.book.settle(numbers)
-            case TrashState.RETURNING:
-                for row in rows:
-                    await self.files.take_again(deletion_id, row.stored.object_key, row.target_key)
-                await self.book.settle(numbers)
-            case TrashState.RETURNED | TrashState.PURGING:
-                await self.files.remove(deletion_id, keys)
-                what = What.RESTORED if state is TrashState.RETURNED else What.PURGED
-                await self._record(_happened(what, rows))
-                for ended in await self.book.forget(numbers):
-                    await self.files.end(ended)
-            case _:
-                raise AssertionError(f"{state} is no work")
-
     async def verify(self) -> Findings:
         """SOP Instance UIDs of deleted objects that could not be restored, with the reason.
 
         Sizes are compared; `restore` looks at the checksums.
         """
-        found = Findings()
-        after = 0
-        while rows := await self.book.chosen(TrashChoice(), after=after, limit=_AT_ONCE):
-            after = rows[-1].number
-            for row in rows:
-                stored = row.stored
-                try:
-                    async with await self.files.open(row.deletion_id, stored.object_key) as reader:
-                        size = reader.size
-                except (KeyError, StorageError) as error:
-                    if await self._is_kept(row):
-                        reason = "its file is gone" if isinstance(error, KeyError) else str(error)
-                        found.add(stored.sop_instance_uid, reason)
-                    continue
-                if size != stored.size:
-                    reason = f"{size} bytes instead of {stored.size}"
-                    found.add(stored.sop_instance_uid, reason)
-        return found
-
-    async def _is_kept(self, row: TrashedInstance) -> bool:
-        """Whether it was not restored or purged just now."""
-        now = await self.book.chosen(TrashChoice(), after=row.number - 1, limit=1)
-        return bool(now) and now[0].number == row.number
-
-    # -- After the index was lost -----------------------------------------------------
+        return await inspection.verify(self.book, self.files)
 
     async def adopt(self) -> Adopted:
         """Take up what lies in the folder of the trash and is not in the book: after the index
@@ -512,99 +333,14 @@ class Trash:
         done = Adopted()
         async with self.files.locked(), self.files.contents() as contents:
             async for content in contents:
-                await self._adopt(content, done)
+                deletion = inspection.deletion_of(content, self._now(), self._keep_days)
+                await inspection.adopt(
+                    self._archive, self.book, self.files, content, deletion, done
+                )
         return done
 
-    async def _adopt(self, content: TrashContent, done: Adopted) -> None:
-        deletion = _deletion_of(content, self._now(), self._keep_days)
-        if not content.keys:
-            rows = await self.book.chosen(TrashChoice(deletion_ids=(content.deletion_id,)), limit=1)
-            if not rows:  # a command ended before it had deleted anything
-                await self.files.end(content.deletion_id)
-            return
-        found: list[InstanceRecord] = []
-        for key in content.keys:
-            try:
-                async with await self.files.open(content.deletion_id, key) as reader:
-                    meta = read_file_meta(await reader.read(0, FILE_HEAD_LENGTH))
-                    scanned = await scan_object(self._archive, reader, meta)
-            except (KeyError, StoreError, DataSetError, StorageError) as error:
-                done.damaged.add(key, str(error))
-                continue
-            found.append(
-                scanned.record(
-                    transfer_syntax_uid=meta.transfer_syntax_uid,
-                    data_set_offset=meta.data_set_offset,
-                    object_key=key,
-                )
-            )
-        done.instances += await self.book.adopt(deletion, found)
-
-
-def manifest_of(deletion: DeletionRecord) -> bytes:
-    """What lies beside the files of a deletion, should the index be lost."""
-    return orjson.dumps(
-        {
-            "deletion": deletion.deletion_id,
-            "at": deletion.at,
-            "purge_at": deletion.purge_at,
-            "cause": deletion.cause.value,
-            "actor": deletion.actor,
-            "reason": deletion.reason,
-        }
-    )
-
-
-def _deletion_of(content: TrashContent, now: float, keep_days: float) -> DeletionRecord:
-    """What the manifest says; without a sound one, something that keeps the files for a time."""
-    unknown = DeletionRecord(
-        deletion_id=content.deletion_id,
-        cause=DeletionCause.REQUESTED,
-        at=now,
-        purge_at=now + keep_days * SECONDS_A_DAY,
-        actor="",
-        reason="not known: found in the folder of the trash",
-    )
-    try:
-        values = orjson.loads(content.manifest)
-        return replace(
-            unknown,
-            at=float(values["at"]),
-            purge_at=float(values["purge_at"]),
-            cause=DeletionCause(values["cause"]),
-            actor=str(values["actor"]),
-            reason=str(values["reason"]),
-        )
-    except (ValueError, KeyError, TypeError):
-        return unknown
-
-
-def _group_of(row: TrashedInstance) -> tuple[str, str, str]:
-    return row.deletion_id, row.state.value, row.actor
-
-
-def _happened(what: What, rows: Sequence[TrashedInstance]) -> list[Happened]:
-    by_study: dict[str, list[TrashedInstance]] = defaultdict(list)
-    for row in rows:
-        by_study[row.stored.study_instance_uid].append(row)
-    return [
-        Happened(
-            what=what,
-            study=DeletedStudy(
-                study_instance_uid=study,
-                accession_number="",
-                sop_classes=Counter(each.stored.sop_class_uid for each in some),
-                remaining=some[0].remaining,
-                patient_id=some[0].patient_id,
-                patient_name=some[0].patient_name,
-            ),
-            cause=some[0].cause,
-            actor=some[0].actor,
-            reason=some[0].reason,
-            deletion_id=some[0].deletion_id,
-        )
-        for study, some in by_study.items()
-    ]
+    async def _finish(self) -> int:
+        return await finish(self.book, self.files, self._record)
 
 
 def _same_or_other(known: StoredInstance | None, deleted: StoredInstance) -> str:

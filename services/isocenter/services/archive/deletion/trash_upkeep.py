@@ -11,7 +11,8 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.deletion.ports import TrashChoice
-from isocenter.services.archive.deletion.service import Requester, Trash
+from isocenter.services.archive.deletion.service import Trash
+from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.notices import Notices, TrashSeen
 
 log = logging.getLogger("isocenter.storage")

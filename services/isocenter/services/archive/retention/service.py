@@ -18,7 +18,8 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.ports import Obstacles
 from isocenter.services.archive.deletion.records import DeletionCause
-from isocenter.services.archive.deletion.service import Plan, Requester, Trash
+from isocenter.services.archive.deletion.service import Trash
+from isocenter.services.archive.deletion.values import Plan, Requester
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import StoredInstance

@@ -10,7 +10,7 @@ from typing import Final
 
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.deletion.service import Adopted
+from isocenter.services.archive.deletion.values import Adopted
 from isocenter.services.archive.verification import (
     Findings,
     Progress,

@@ -7,7 +7,8 @@ from typing import Final
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.deletion.ports import DeletionRefusedError
-from isocenter.services.archive.deletion.service import Plan, Trash
+from isocenter.services.archive.deletion.service import Trash
+from isocenter.services.archive.deletion.values import Plan
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Query
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK

@@ -9,7 +9,8 @@ from typing import Final
 import orjson
 
 from isocenter.services.archive.deletion.ports import DeletionRow, TrashChoice
-from isocenter.services.archive.deletion.service import Restored, Trash
+from isocenter.services.archive.deletion.service import Trash
+from isocenter.services.archive.deletion.values import Restored
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.database import moment
 from isocenter.services.cli.archive.db import (

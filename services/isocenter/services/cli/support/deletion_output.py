@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from isocenter.services import composition
-from isocenter.services.archive.deletion.service import Requester, Trash
+from isocenter.services.archive.deletion.service import Trash
+from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.composition.audit import here_of
 from isocenter.services.settings.loading import Settings

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from isocenter.services.archive.deletion.records import InstancesDeleted
-from isocenter.services.archive.deletion.service import Happened, What
+from isocenter.services.archive.deletion.values import Happened, What
 from isocenter.services.security.audit.codes import EventId
 from isocenter.services.security.audit.message_builder import Here, instances_deleted
 from isocenter.services.security.audit.messages import Action, AuditMessage

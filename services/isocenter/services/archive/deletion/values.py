@@ -1,0 +1,136 @@
+"""What is asked of the trash, and what becomes of it, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import field
+from enum import Enum
+
+from isocenter.engine.errors import IsocenterError
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.archive.deletion.ports import Obstacles
+from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
+from isocenter.services.archive.ports import StoredInstance
+
+
+class NotPermittedError(IsocenterError):
+    """Whoever asked may not delete."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requester:
+    """Who has something deleted, restored or removed for good.
+
+    Attributes:
+        name: for the audit trail.
+        may_delete: whether a policy, where one is asked, gives ``study:delete``; whoever may
+            write the data directory needs no other.
+    """
+
+    name: str
+    may_delete: bool = True
+
+    def check(self) -> None:
+        """Raises:
+        NotPermittedError: ``study:delete`` is lacking.
+        """
+        if not self.may_delete:
+            raise NotPermittedError(f"{self.name} lacks study:delete")
+
+
+class What(Enum):
+    """What became of objects."""
+
+    DELETED = "deleted"
+    RESTORED = "restored"
+    PURGED = "purged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happened:
+    """What is to be said of some objects of one study in the audit trail."""
+
+    what: What
+    study: DeletedStudy
+    cause: DeletionCause
+    actor: str
+    reason: str
+    deletion_id: str
+
+
+#: Has it recorded; what it raises keeps the objects in their state, to be told of again.
+Recorder = Callable[[Sequence[Happened]], Awaitable[None]]
+
+
+async def record_nothing(happened: Sequence[Happened]) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a deletion would take, study by study."""
+
+    studies: tuple[tuple[StoredInstance, ...], ...]
+    patients: int
+    obstacles: Obstacles
+
+    @property
+    def instances(self) -> int:
+        return sum(map(len, self.studies))
+
+    @property
+    def series(self) -> int:
+        return len(
+            {
+                (each.study_instance_uid, each.series_instance_uid)
+                for study in self.studies
+                for each in study
+            }
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of Part 10 files."""
+        return sum(each.size for study in self.studies for each in study)
+
+
+@dataclass(slots=True)
+class Deleted:
+    """What became of a plan.
+
+    Attributes:
+        deletion_id: for `TrashChoice`; empty: nothing was deleted.
+        changed: instances that were not what the plan says any more; they stay.
+    """
+
+    deletion_id: str = ""
+    instances: int = 0
+    changed: int = 0
+
+
+@dataclass(slots=True)
+class Restored:
+    """What became of objects that were to be restored.
+
+    Attributes:
+        there: SOP Instance UIDs that the archive has again; what is in the trash stays there.
+        damaged: those whose file is gone, or is not what was stored.
+    """
+
+    instances: int = 0
+    there: Findings = field(default_factory=Findings)
+    damaged: Findings = field(default_factory=Findings)
+
+
+@dataclass(slots=True)
+class Adopted:
+    """What was found in the folder of the trash.
+
+    Attributes:
+        instances: that the book did not know.
+        damaged: files that are no objects.
+    """
+
+    instances: int = 0
+    damaged: Findings = field(default_factory=Findings)
