@@ -24,7 +24,8 @@ import trio
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, Range, SingleValue, WildCard
 from isocenter.services.archive.ports import InstanceRecord
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.sqlite.database import open_sqlite_database
 
 SERIES_OF_STUDY = 4
 INSTANCES_OF_SERIES = 25
@@ -87,7 +88,7 @@ def bare_commit(folder: Path, times: int) -> float:
     return median(taken)
 
 
-async def measure_add(index: SqliteIndex, start: int, batch: int, times: int) -> int:
+async def measure_add(index: DatabaseIndex, start: int, batch: int, times: int) -> int:
     """Print the median of *times* batches; returns the next free number."""
     taken = []
     for _ in range(times):
@@ -131,7 +132,7 @@ QUESTIONS: Sequence[tuple[str, Query]] = (
 RETURN_TAGS = (0x00100010, 0x00080020, 0x00080030, 0x00080050, 0x00080061, 0x00201206, 0x00201208)
 
 
-async def measure_find(index: SqliteIndex, name: str, query: Query) -> None:
+async def measure_find(index: DatabaseIndex, name: str, query: Query) -> None:
     wanted = Query(level=query.level, criteria=query.criteria, return_tags=RETURN_TAGS)
     first = []
     number = 0
@@ -153,7 +154,8 @@ async def measure_find(index: SqliteIndex, name: str, query: Query) -> None:
 async def main(folder: Path, instances: int) -> None:
     commit = bare_commit(folder, 200)
     print(f"SQLite alone, one row and its commit: {commit * 1e3:.2f} ms")
-    async with open_sqlite_index(folder / "index.db") as index:
+    async with open_sqlite_database(folder / "index.db") as database:
+        index = DatabaseIndex(database)
         start = 0
         for batch, times in ((1, 200), (10, 100), (100, 50)):
             start = await measure_add(index, start, batch, times)

@@ -26,7 +26,8 @@ from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set  # noqa: E4
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN  # noqa: E402
 from isocenter.services.archive.archive import Archive  # noqa: E402
 from isocenter.services.archive.ports import Added, Index, InstanceRecord  # noqa: E402
-from isocenter.storage.database.index.index import open_sqlite_index  # noqa: E402
+from isocenter.storage.database.index.index import DatabaseIndex  # noqa: E402
+from isocenter.storage.database.sqlite.database import open_sqlite_database  # noqa: E402
 from isocenter.storage.objects.files.store import Durability, open_file_store  # noqa: E402
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -122,8 +123,8 @@ async def measure(
     pixels = os.urandom(SIZES[name])
     times: list[float] = []
     store = await open_file_store(folder, durability=durability)
-    async with open_sqlite_index(folder / "index.db", durability=durability) as index:
-        counting = Counting(index)
+    async with open_sqlite_database(folder / "index.db", durability=durability) as database:
+        counting = Counting(DatabaseIndex(database))
         async with Archive(store, counting) as archive:  # type: ignore[arg-type]
             took = await store_for(seconds, archive, writers, pixels, times)
     await store.aclose()

@@ -42,11 +42,11 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     IdentifierError,
 )
 from isocenter.storage.database.index.query import (
-    MatchingConnection,
     compile_instance_keys,
     compile_keys,
 )
 from isocenter.storage.database.sqlite.connection import connect
+from isocenter.storage.database.sqlite.functions import MatchingConnection
 
 _SYNTAXES: Final = (
     IMPLICIT_VR_LITTLE_ENDIAN,
@@ -102,7 +102,7 @@ def run(data: bytes) -> None:
         return
     _match(parsed.query)
     for statement in (compile_keys(parsed.query), compile_instance_keys(parsed.query)):
-        assert _INDEX.run(statement).fetchall() == []
+        assert _INDEX.ask(statement).fetchall() == []
     if not flags & 4:
         _answer(parsed, syntax)
 

@@ -128,8 +128,9 @@ def test_each_object_is_where_it_belongs(recorded: Recorded, model: Model, tmp_p
 
 async def _check(data_dir: Path, said: list[str], is_just_said: bool) -> None:
     settings = load_settings(environ={}, overrides={"storage.data_dir": str(data_dir)})
-    async with composition.open_archive(settings) as archive:
-        trash = composition.trash_of(settings, archive, "test")
+    async with composition.open_archive_parts(settings) as parts:
+        archive = parts.archive
+        trash = composition.trash_of(settings, parts, "test")
         assert trash is not None
 
         async def found() -> dict[str, bytes]:

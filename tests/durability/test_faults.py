@@ -213,10 +213,11 @@ async def test_an_index_that_another_process_locks(
     monkeypatch.setattr(sqlite_connection, "BUSY_TIMEOUT_SECONDS", 0.2)
     settings = load_settings(environ={}, overrides={"storage.data_dir": str(tmp_path)})
     async with (
-        composition.open_archive(settings) as archive,
+        composition.open_archive_parts(settings) as parts,
         trio.open_nursery() as nursery,
     ):
-        registry = composition.registry_of(settings, archive, None)
+        archive = parts.archive
+        registry = composition.registry_of(settings, archive, parts.stores, None)
         binds = [Bind(host="127.0.0.1", port=0)]
         server: Server = await nursery.start(
             lambda task_status: serve(registry, binds, task_status=task_status)

@@ -103,8 +103,8 @@ def archive_server(
 
     @asynccontextmanager
     async def registry() -> AsyncIterator[Registry]:
-        async with composition.open_archive(settings) as archive:
-            yield composition.registry_of(settings, archive, None)
+        async with composition.open_archive_parts(settings) as parts:
+            yield composition.registry_of(settings, parts.archive, parts.stores, None)
 
     with running(registry, tls) as server:
         yield server

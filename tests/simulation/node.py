@@ -162,7 +162,7 @@ class Node:
 
     async def _serve(self, archive: Archive) -> None:
         chosen = self._configuration
-        registry = registry_of(self._settings, archive, None)
+        registry = registry_of(self._settings, archive, None, None)
         self.server = SimulatedServer(
             registry,
             ServerOptions(

@@ -16,7 +16,7 @@ import pytest
 from isocenter.services.cli import main
 from isocenter.storage.database.sqlite import index_copies
 from isocenter.storage.database.sqlite import schema as migrations
-from isocenter.storage.database.sqlite.backup import IndexFile
+from isocenter.storage.database.sqlite.backup import SqliteIndexFile
 from isocenter.storage.database.sqlite.index_copies import (
     copy_before_migration,
     hint_for_older_program,
@@ -74,7 +74,7 @@ def test_everything_of_an_earlier_release_is_there(data_dir: Path, capsys: Outpu
 
 
 def test_it_is_served_on_and_the_index_from_before_is_kept(data_dir: Path) -> None:
-    before = IndexFile(data_dir / "index.db").version()
+    before = SqliteIndexFile(data_dir / "index.db").version()
     with served_archive(data_dir.parent, "--data-dir", data_dir) as archive:
         done = isocenter_command(
             "findscu", f"ISOCENTER@127.0.0.1:{archive.port}", "-aet", "CT1", "-S", "-L", "STUDY",
@@ -83,11 +83,11 @@ def test_it_is_served_on_and_the_index_from_before_is_kept(data_dir: Path) -> No
         assert done.returncode == 0, done.stdout
         assert done.stdout.count("1.2.826.0.1.3680043.10.999") >= 2
         log = archive.log.read_text()
-    assert IndexFile(data_dir / "index.db").version() == LATEST_VERSION
+    assert SqliteIndexFile(data_dir / "index.db").version() == LATEST_VERSION
     if before < LATEST_VERSION:
         (copy,) = (data_dir / "index-copies").iterdir()
         assert copy.stat().st_mode & 0o777 == 0o600
-        assert IndexFile(copy).version() == before
+        assert SqliteIndexFile(copy).version() == before
         assert str(copy) in log
         # A copy of each start would fill the disk.
         assert isocenter_command("db", "stats", "--data-dir", data_dir).returncode == 0
@@ -107,7 +107,7 @@ def test_a_backup_of_an_earlier_release_is_restored(
 def test_the_index_of_a_later_release_is_refused_with_what_would_be_lost(
     data_dir: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = IndexFile(data_dir / "index.db").version()
+    before = SqliteIndexFile(data_dir / "index.db").version()
     said(capsys, "db", "stats", "--data-dir", data_dir)
     with monkeypatch.context() as patch:
         # The program of before.
@@ -131,7 +131,7 @@ def test_the_index_of_a_later_release_is_refused_with_what_would_be_lost(
 
 def test_copies_are_kept_for_some_days(data_dir: Path) -> None:
     index = data_dir / "index.db"
-    if IndexFile(index).version() == LATEST_VERSION:
+    if SqliteIndexFile(index).version() == LATEST_VERSION:
         pytest.skip("the release has the schema of now")
     old = copy_before_migration(index, now=lambda: datetime.now(UTC) - timedelta(days=31))
     new = copy_before_migration(index)
@@ -152,17 +152,17 @@ def test_copies_are_kept_for_some_days(data_dir: Path) -> None:
 def test_without_room_for_a_copy_nothing_is_migrated(
     data_dir: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = IndexFile(data_dir / "index.db").version()
+    before = SqliteIndexFile(data_dir / "index.db").version()
     if before == LATEST_VERSION:
         pytest.skip("the release has the schema of now")
     with monkeypatch.context() as patch:
         patch.setattr(index_copies, "_SPARE_BYTES", 1 << 60)
         text = said(capsys, "db", "stats", "--data-dir", data_dir, code=1)
         assert "make room, or set storage.keep_index_days to 0 if you have a backup" in text
-        assert IndexFile(data_dir / "index.db").version() == before
+        assert SqliteIndexFile(data_dir / "index.db").version() == before
         patch.setitem(os.environ, "ISOCENTER__STORAGE__KEEP_INDEX_DAYS", "0")
         said(capsys, "db", "stats", "--data-dir", data_dir)
-    assert IndexFile(data_dir / "index.db").version() == LATEST_VERSION
+    assert SqliteIndexFile(data_dir / "index.db").version() == LATEST_VERSION
     assert not (data_dir / "index-copies").exists()
 
 

@@ -1,5 +1,5 @@
 """Adapters of the ports that need storage: objects as files, and everything kept in a database."""
 
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.stores import Stores, StoresOptions, open_sqlite_stores
 
-__all__ = ["SqliteIndex", "open_sqlite_index"]
+__all__ = ["Stores", "StoresOptions", "open_sqlite_stores"]

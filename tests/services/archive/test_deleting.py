@@ -22,10 +22,11 @@ from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.archive.verification import reindex, verify
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.events.study_completion import CompletionRules
-from isocenter.storage.database.commitments import SqliteCommitments
+from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.events.open_studies import EventWriter
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
-from isocenter.storage.database.trash import SqliteTrash
+from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
+from isocenter.storage.database.trash import DatabaseTrash
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.files.trash import TrashFolder
 from services.archive_support import (
@@ -55,9 +56,9 @@ def instance(number: int) -> Query:
 class Place:
     """An archive with a trash, and what was told of it."""
 
-    def __init__(self, archive: Archive, index: SqliteIndex, trash: Trash) -> None:
+    def __init__(self, archive: Archive, database: SqliteDatabase, trash: Trash) -> None:
         self.archive = archive
-        self.index = index
+        self.database = database
         self.trash = trash
 
     async def instances(self) -> set[str]:
@@ -112,13 +113,13 @@ async def place(
     object_store = await open_file_store(folder, files=files)
     tokens = count(1)
     async with (
-        open_sqlite_index(folder / "index.db") as index,
-        opened(object_store, index, **options) as archive,
+        open_sqlite_database(folder / "index.db") as database,
+        opened(object_store, DatabaseIndex(database), **options) as archive,
     ):
         writer = EventWriter(CompletionRules(), now=lambda: now)
         trash = Trash(
             archive,
-            SqliteTrash(index, beside_delete=[writer.deleted], now=lambda: now),
+            DatabaseTrash(database, on_delete=[writer.deleted], now=lambda: now),
             TrashFolder(object_store),
             keep_days=keep_days,
             record=(told or Told()).record,
@@ -126,7 +127,7 @@ async def place(
             # other ones in another process
             token=lambda: f"{len(list(folder.rglob('*'))):04x}{next(tokens):04x}",
         )
-        yield Place(archive, index, trash)
+        yield Place(archive, database, trash)
 
 
 async def fill(archive: Archive) -> None:
@@ -255,8 +256,8 @@ def write(folder: Path, statement: str, *values: object) -> None:
         connection.execute(statement, values)
 
 
-async def ask_for_commitment(index: SqliteIndex, *numbers: int) -> None:
-    await SqliteCommitments(index).begin(
+async def ask_for_commitment(database: SqliteDatabase, *numbers: int) -> None:
+    await DatabaseCommitments(database).begin(
         transaction_uid="1.2.3.99",
         requester="CT1",
         called_ae_title="ISOCENTER",
@@ -282,7 +283,7 @@ def queue(folder: Path, number: int, state: str) -> None:
 async def test_promises_stand_against_it_until_they_are_overruled(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
         await fill(here.archive)
-        await ask_for_commitment(here.index, 1, 2)
+        await ask_for_commitment(here.database, 1, 2)
         plan = await here.trash.plan(WHOLE_STUDY)
         assert plan.obstacles == Obstacles(asked=2)
         for overrule in (False, True):

@@ -40,8 +40,9 @@ from isocenter.services.archive.verification import (
 from isocenter.services.dicom.file_recognition import HEAD_BYTES
 from isocenter.services.dicom.uid_registry import MEDIA_STORAGE_DIRECTORY
 from isocenter.services.errors import StorageError
-from isocenter.storage import open_sqlite_index
+from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.database.sqlite.database import open_sqlite_database
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import (
@@ -330,9 +331,11 @@ async def test_what_the_index_says_otherwise_is_named_without_a_value() -> None:
 
 async def test_what_was_replaced_agrees(tmp_path: Path) -> None:
     async with (
-        open_sqlite_index(tmp_path / "index.db") as index,
+        open_sqlite_database(tmp_path / "index.db") as database,
         opened(
-            await open_file_store(tmp_path / "data"), index, duplicates=DuplicatePolicy.REPLACE
+            await open_file_store(tmp_path / "data"),
+            DatabaseIndex(database),
+            duplicates=DuplicatePolicy.REPLACE,
         ) as archive,
     ):
         for number in (1, 2, 3):
@@ -414,8 +417,8 @@ async def test_reindex_names_what_it_cannot_take(on_disk: Archive, tmp_path: Pat
 async def test_reindex_makes_it_from_the_files_alone(tmp_path: Path) -> None:
     """Also where an old index lies that says otherwise, and leaves alone what is not of files."""
     async with (
-        open_sqlite_index(tmp_path / "index.db") as index,
-        opened(await open_file_store(tmp_path / "data"), index) as archive,
+        open_sqlite_database(tmp_path / "index.db") as database,
+        opened(await open_file_store(tmp_path / "data"), DatabaseIndex(database)) as archive,
     ):
         for number in (1, 2, 3):
             name = "Bauer^Anna" if number == 2 else "Bäcker^Anna"
@@ -430,14 +433,14 @@ async def test_reindex_makes_it_from_the_files_alone(tmp_path: Path) -> None:
                 "VALUES ('1.2', '', '', 0)"
             )
 
-        await index.write(spoil)
+        await database.write(spoil)
         assert not (await verify(archive)).is_good
         # Interrupted, nothing has changed.
-        before = await index.statistics()
+        before = await archive.index.statistics()
         with trio.move_on_after(60) as scope:
             await reindex(archive, lambda progress: scope.cancel())
         assert scope.cancelled_caught
-        assert await index.statistics() == before
+        assert await archive.index.statistics() == before
         report = await reindex(archive)
         assert (report.indexed, report.forgotten.count) == (3, 0)
         assert (await verify(archive)).is_good
@@ -447,14 +450,14 @@ async def test_reindex_makes_it_from_the_files_alone(tmp_path: Path) -> None:
             (count,) = connection.execute("SELECT count(*) FROM study_hold").fetchone()
             return int(count)
 
-        assert await index.read(holds) == 1
+        assert await database.read(holds) == 1
 
 
 @pytest.mark.parametrize("newest", [1, 2])
 async def test_after_reindex_files_tell_what_was_said_last(tmp_path: Path, newest: int) -> None:
     async with (
-        open_sqlite_index(tmp_path / "index.db") as index,
-        opened(await open_file_store(tmp_path / "data"), index) as archive,
+        open_sqlite_database(tmp_path / "index.db") as database,
+        opened(await open_file_store(tmp_path / "data"), DatabaseIndex(database)) as archive,
     ):
         for number in (1, 2):
             name = f"Bauer{number}^Anna"

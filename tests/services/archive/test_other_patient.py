@@ -12,8 +12,9 @@ from isocenter.services.archive.archive import Archive, StoreError
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import DuplicatePolicy, Index, OtherPatientPolicy
-from isocenter.storage import open_sqlite_index
+from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.database.sqlite.database import open_sqlite_database
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import STUDY, data_set, keys_of, opened, store, uid
 
@@ -94,7 +95,7 @@ async def test_a_refused_replacement_leaves_what_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "open_index", [lambda: None, lambda: open_sqlite_index(":memory:")], ids=["memory", "sqlite"]
+    "open_index", [lambda: None, lambda: open_sqlite_database(":memory:")], ids=["memory", "sqlite"]
 )
 async def test_a_study_sent_again_under_another_id_moves(
     open_index: Callable[[], AbstractAsyncContextManager[Index] | None],
@@ -117,5 +118,5 @@ async def test_a_study_sent_again_under_another_id_moves(
     if opened_index is None:
         await move(MemoryIndex())
     else:
-        async with opened_index as index:
-            await move(index)
+        async with opened_index as database:
+            await move(DatabaseIndex(database))

@@ -20,7 +20,7 @@ from isocenter.services.settings.retention_rules import (
     RetentionRulesKind,
     parse_retention_rule,
 )
-from isocenter.storage.database.retention import SqliteRetention
+from isocenter.storage.database.retention import DatabaseRetention
 from services.archive.test_deleting import ask_for_commitment, events, place, queue, write
 from services.archive_support import data_set, store, uid
 from support.clocks import patient_clock
@@ -83,7 +83,7 @@ async def test_what_is_past_its_time_goes_so_many_a_minute(
             await store(here.archive, number, data_set(number, study=study, series=f"{study}.1"))
         fresh = data_set(9, study="1.5.9", series="1.5.9.1", study_date="20270101")
         await store(here.archive, 9, fresh)
-        await ask_for_commitment(here.index, 1)
+        await ask_for_commitment(here.database, 1)
         write(tmp_path, "UPDATE commitment SET state = 'success'")
         write(tmp_path, "UPDATE commitment_reference SET failure_reason = 0")
         queue(tmp_path, 2, "due")
@@ -93,7 +93,7 @@ async def test_what_is_past_its_time_goes_so_many_a_minute(
             async def duty(rule: RetentionRule) -> None:
                 await keep_to(
                     [rule],
-                    SqliteRetention(here.index),
+                    DatabaseRetention(here.database),
                     here.trash,
                     studies_per_minute=1,
                     now=lambda: NOW,

@@ -506,11 +506,11 @@ def test_what_is_deleted_and_purged_while_a_backup_is_made_is_in_it(
 ) -> None:
     where = ("--data-dir", str(site.data_dir))
     assert site.call("delete", "--instance", uid(1), "--reason", "before", "--yes", *where)[0] == 0
-    from isocenter.storage.database.sqlite.backup import IndexFile
+    from isocenter.storage.database.sqlite.backup import SqliteIndexFile
 
-    copied = IndexFile.copy_to
+    copied = SqliteIndexFile.copy_to
 
-    def copy_and_delete(self: IndexFile, *arguments: object) -> None:
+    def copy_and_delete(self: SqliteIndexFile, *arguments: object) -> None:
         copied(self, *arguments)  # type: ignore[arg-type]
         for words in (
             ["delete", "--instance", uid(2), "--reason", "meanwhile", "--yes"],
@@ -521,7 +521,7 @@ def test_what_is_deleted_and_purged_while_a_backup_is_made_is_in_it(
         assert (site.data_dir / "removed").is_dir()
 
     with monkeypatch.context() as patch:
-        patch.setattr(IndexFile, "copy_to", copy_and_delete)
+        patch.setattr(SqliteIndexFile, "copy_to", copy_and_delete)
         manifest = site.back_up().manifest()
     assert (manifest.instances, manifest.trashed) == (2, 1)
     assert not (site.data_dir / "removed").exists()

@@ -293,8 +293,10 @@ async def registry_with(
     settings = load_settings(
         None, {}, {"storage.data_dir": ":memory:", "tls.enabled": "false", **overrides}
     )
-    async with composition.open_archive(settings) as archive:
-        yield composition.registry_of(settings, archive, None, notices, plugins=[plugin])
+    async with composition.open_archive_parts(settings) as parts:
+        yield composition.registry_of(
+            settings, parts.archive, parts.stores, None, notices, plugins=[plugin]
+        )
 
 
 @asynccontextmanager

@@ -94,8 +94,8 @@ async def test_what_is_said_is_what_is_negotiated(document: str) -> None:
     # All that is said, and each class of the standard with a syntax or two beside.
     asked = said | {(uid, syntax) for uid in classes for syntax in (*syntaxes[:3], syntaxes[-1])}
     settings = load_settings(None, {}, SETTINGS)
-    async with composition.open_archive(settings) as archive:
-        registry = composition.registry_of(settings, archive, None)
+    async with composition.open_archive_parts(settings) as parts:
+        registry = composition.registry_of(settings, parts.archive, parts.stores, None)
         async with serving(*registry.services) as server:
             taken = await accepted(port_of(server), sorted(asked))
     assert taken == said & asked == said
@@ -116,8 +116,10 @@ def test_the_statuses_are_those_that_services_declare(document: str) -> None:
     settings = load_settings(None, {}, SETTINGS)
 
     async def services() -> list[Service]:
-        async with composition.open_archive(settings) as archive:
-            return list(composition.registry_of(settings, archive, None).services)
+        async with composition.open_archive_parts(settings) as parts:
+            return list(
+                composition.registry_of(settings, parts.archive, parts.stores, None).services
+            )
 
     chapter = document.partition("### 4.2.3 Statuses")[2].partition("### 4.2.4")[0]
     printed = [
@@ -237,8 +239,8 @@ async def test_private_sop_classes_stand_in_it_where_they_are_accepted() -> None
     rows: dict[bool, dict[str, str]] = {}
     for private in (True, False):
         settings = load_settings(None, {}, {**SETTINGS, "storage.private_sop_classes": private})
-        async with composition.open_archive(settings) as archive:
-            registry = composition.registry_of(settings, archive, None)
+        async with composition.open_archive_parts(settings) as parts:
+            registry = composition.registry_of(settings, parts.archive, parts.stores, None)
             registry = Registry([Named(["2.25.77"], nothing), *registry.services])
             text = markdown("x", [*statement(settings, registry, "")])
         rows[private] = {cells[1]: cells[0] for cells in table(text, "SOP class")}

@@ -76,9 +76,9 @@ def identifier(*keys: tuple[str, str], level: Level | None = Level.STUDY) -> byt
 class Caller:
     """A client of the server, and what is behind it."""
 
-    def __init__(self, association: ClientAssociation, archive: Any, registry: Registry) -> None:
+    def __init__(self, association: ClientAssociation, parts: Any, registry: Registry) -> None:
         self.association = association
-        self.archive = archive
+        self.archive, self.stores = parts.archive, parts.stores
         self.registry = registry
         #: Called before a C-STORE sub-operation is answered; its status.
         self.on_store: Callable[[Operation], Awaitable[int]]
@@ -158,8 +158,8 @@ async def calling(*scp_of: str, **overrides: Any) -> AsyncIterator[Caller]:
             }
             | {name.replace("__", "."): value for name, value in overrides.items()},
         )
-        async with composition.open_archive(settings) as archive:
-            registry = composition.registry_of(settings, archive, None)
+        async with composition.open_archive_parts(settings) as parts:
+            registry = composition.registry_of(settings, parts.archive, parts.stores, None)
             async with (
                 serving(*registry.services, limits=LIMITS) as server,
                 open_association(
@@ -169,7 +169,7 @@ async def calling(*scp_of: str, **overrides: Any) -> AsyncIterator[Caller]:
                     provider=perform,
                 ) as association,
             ):
-                caller = Caller(association, archive, registry)
+                caller = Caller(association, parts, registry)
 
                 async def success(operation: Operation) -> int:
                     return 0
@@ -272,8 +272,9 @@ async def test_retrieve(model: str, name: str, answered: Answered) -> None:
 async def test_worklist(answered: Answered) -> None:
     model = MODALITY_WORKLIST_FIND
     async with calling(worklist__max_results=MANY - 1) as caller:
-        worklist = composition.worklist_of(load_settings(environ={}), caller.archive.index)
-        await worklist.put([entry(number) for number in range(1, MANY + 1)], source="test")
+        await caller.stores.worklist.put(
+            [entry(number) for number in range(1, MANY + 1)], source="test"
+        )
         every = identifier(("PatientID", ""), level=None)
         assert await caller.query(model, identifier(("PatientID", "NOBODY"), level=None)) == 0
         assert await caller.query(model, every, cancelled=True) == 0xFE00

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.archive.deletion.holds import StudyHold
+from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.ports import InstanceRecord
 from isocenter.services.archive.retention.rules import RetentionRule
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
-from isocenter.storage.database.retention import SqliteHolds, SqliteRetention
+from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
+from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()
 DAY = 86_400.0
@@ -21,13 +22,13 @@ PATH = "index.db"
 
 
 @pytest.fixture
-async def index(tmp_path: Path) -> AsyncIterator[SqliteIndex]:
-    async with open_sqlite_index(tmp_path / PATH) as index:
-        yield index
+async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+    async with open_sqlite_database(tmp_path / PATH) as database:
+        yield database
 
 
 async def add(
-    index: SqliteIndex,
+    database: SqliteDatabase,
     study: str,
     *,
     date: str = "20200101",
@@ -36,7 +37,7 @@ async def add(
     number: int = 1,
 ) -> None:
     uid = f"{study}.{number}"
-    await index.add(
+    await DatabaseIndex(database).add(
         [
             InstanceRecord(
                 sop_instance_uid=uid,
@@ -71,13 +72,13 @@ def arrived(folder: Path, study: str, *, days_ago: float) -> None:
         )
 
 
-async def candidates(index: SqliteIndex, **conditions: object) -> list[str]:
+async def candidates(database: SqliteDatabase, **conditions: object) -> list[str]:
     rule = RetentionRule(name="r", **conditions)  # type: ignore[arg-type]
-    found = await SqliteRetention(index).candidates(rule, NOW, limit=100)
+    found = await DatabaseRetention(database).candidates(rule, NOW, limit=100)
     return sorted(each.study_instance_uid for each in found)
 
 
-async def test_by_study_date(index: SqliteIndex) -> None:
+async def test_by_study_date(database: SqliteDatabase) -> None:
     for study, date in (
         ("1.1", "20201128"),
         ("1.2", "20201129"),
@@ -86,69 +87,69 @@ async def test_by_study_date(index: SqliteIndex) -> None:
         ("1.5", "UNKNOWN"),
         ("1.6", "20990101"),
     ):
-        await add(index, study, date=date)
+        await add(database, study, date=date)
     six_years = (datetime(2026, 11, 29) - datetime(2020, 11, 29)).days  # noqa: DTZ001
     # Exactly so long ago is not longer ago; what has no date is kept.
-    assert await candidates(index, study_days=six_years) == ["1.1", "1.3"]
+    assert await candidates(database, study_days=six_years) == ["1.1", "1.3"]
     # All that its objects say has to be so long ago.
-    await add(index, "1.1", date="20261101", number=2)
-    assert await candidates(index, study_days=six_years) == ["1.3"]
+    await add(database, "1.1", date="20261101", number=2)
+    assert await candidates(database, study_days=six_years) == ["1.3"]
 
 
-async def test_by_modality_all_of_them_have_to_be_meant(index: SqliteIndex) -> None:
-    await add(index, "1.1", modality="CT")
-    await add(index, "1.2", modality="US")
-    await add(index, "1.3", modality="US")
-    await add(index, "1.3", modality="OPT", number=2)
-    assert await candidates(index, modalities=("US",), study_days=1) == ["1.2"]
-    assert await candidates(index, modalities=("US", "OPT"), study_days=1) == ["1.2", "1.3"]
+async def test_by_modality_all_of_them_have_to_be_meant(database: SqliteDatabase) -> None:
+    await add(database, "1.1", modality="CT")
+    await add(database, "1.2", modality="US")
+    await add(database, "1.3", modality="US")
+    await add(database, "1.3", modality="OPT", number=2)
+    assert await candidates(database, modalities=("US",), study_days=1) == ["1.2"]
+    assert await candidates(database, modalities=("US", "OPT"), study_days=1) == ["1.2", "1.3"]
 
 
-async def test_by_arrival(index: SqliteIndex, tmp_path: Path) -> None:
+async def test_by_arrival(database: SqliteDatabase, tmp_path: Path) -> None:
     for study, days in (("1.1", 31), ("1.2", 29)):
-        await add(index, study)
+        await add(database, study)
         arrived(tmp_path, study, days_ago=days)
-    assert await candidates(index, arrived_days=30) == ["1.1"]
-    await add(index, "1.1", number=2)  # now, as far as the clock of this machine goes
-    assert await candidates(index, arrived_days=30) == []
+    assert await candidates(database, arrived_days=30) == ["1.1"]
+    await add(database, "1.1", number=2)  # now, as far as the clock of this machine goes
+    assert await candidates(database, arrived_days=30) == []
 
 
-async def test_by_use(index: SqliteIndex, tmp_path: Path) -> None:
-    book = SqliteRetention(index)
+async def test_by_use(database: SqliteDatabase, tmp_path: Path) -> None:
+    book = DatabaseRetention(database)
     for study in ("1.1", "1.2", "1.3"):
-        await add(index, study)
+        await add(database, study)
         arrived(tmp_path, study, days_ago=400)
     # Nobody knows what was used before it was recorded.
-    assert await candidates(index, unused_days=30) == []
+    assert await candidates(database, unused_days=30) == []
     await book.note_use([], NOW - 31 * DAY)
-    assert await candidates(index, unused_days=30) == ["1.1", "1.2", "1.3"]
+    assert await candidates(database, unused_days=30) == ["1.1", "1.2", "1.3"]
     await book.note_use(["1.1"], NOW - 31 * DAY)
     await book.note_use(["1.2"], NOW - 29 * DAY)
     await book.note_use(["1.2"], NOW - 90 * DAY)  # the clock was wrong
-    assert await candidates(index, unused_days=30) == ["1.1", "1.3"]
+    assert await candidates(database, unused_days=30) == ["1.1", "1.3"]
     arrived(tmp_path, "1.3", days_ago=1)
-    assert await candidates(index, unused_days=30) == ["1.1"]
+    assert await candidates(database, unused_days=30) == ["1.1"]
 
 
-async def test_the_newest_of_each_patient_stay(index: SqliteIndex) -> None:
+async def test_the_newest_of_each_patient_stay(database: SqliteDatabase) -> None:
     for number, date in enumerate(("20200101", "20210101", "20220101", "20230101"), 1):
-        await add(index, f"1.{number}", date=date)
-        await add(index, f"2.{number}", date=date, patient="P2")
-    await add(index, "1.9", date="", patient="P1")
-    assert await candidates(index, keep_newest=3) == ["1.1", "2.1"]
-    assert await candidates(index, keep_newest=1, study_days=365 * 4 + 1) == [
+        await add(database, f"1.{number}", date=date)
+        await add(database, f"2.{number}", date=date, patient="P2")
+    await add(database, "1.9", date="", patient="P1")
+    assert await candidates(database, keep_newest=3) == ["1.1", "2.1"]
+    assert await candidates(database, keep_newest=1, study_days=365 * 4 + 1) == [
         "1.1", "1.2", "1.3", "2.1", "2.2", "2.3",
     ]  # fmt: skip
     # Of those that the rule is about.
-    await add(index, "1.5", date="20240101", modality="US")
-    assert await candidates(index, keep_newest=4, modalities=("CT",)) == []
-    assert await candidates(index, keep_newest=4) == ["1.1"]
+    await add(database, "1.5", date="20240101", modality="US")
+    assert await candidates(database, keep_newest=4, modalities=("CT",)) == []
+    assert await candidates(database, keep_newest=4) == ["1.1"]
 
 
-async def test_what_is_held_is_no_candidate(index: SqliteIndex) -> None:
-    holds = SqliteHolds(index)
-    await add(index, "1.1")
-    await add(index, "1.2")
+async def test_what_is_held_is_no_candidate(database: SqliteDatabase) -> None:
+    holds = DatabaseHolds(database)
+    await add(database, "1.1")
+    await add(database, "1.2")
     hold = StudyHold(study_instance_uid="1.1", reason="court", actor="me", at=NOW)
     assert await holds.add(hold)
     assert not await holds.add(hold)
@@ -157,7 +158,7 @@ async def test_what_is_held_is_no_candidate(index: SqliteIndex) -> None:
         ("1.1", True),
         ("9", False),
     ]
-    assert await candidates(index, study_days=1) == ["1.2"]
+    assert await candidates(database, study_days=1) == ["1.2"]
     assert await holds.remove("1.1")
     assert not await holds.remove("1.1")
-    assert await candidates(index, study_days=1) == ["1.1", "1.2"]
+    assert await candidates(database, study_days=1) == ["1.1", "1.2"]

@@ -18,8 +18,10 @@ from isocenter.services.service_classes.worklist.entry import (
     Entry,
     EntryFault,
     EntryKey,
-    EntryMoved,
     EntryState,
+)
+from isocenter.services.service_classes.worklist.ports import (
+    EntryMoved,
     Put,
     StoredEntry,
     with_state,
@@ -27,9 +29,9 @@ from isocenter.services.service_classes.worklist.entry import (
 from isocenter.services.service_classes.worklist.query_keys import Keys, parse_keys
 from isocenter.services.service_classes.worklist.retention import tidy
 from isocenter.storage.database import worklist as worklist_module
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
-from isocenter.storage.database.performed_steps import SqliteSteps
-from isocenter.storage.database.worklist import SqliteWorklist, following
+from isocenter.storage.database.performed_steps import DatabaseSteps
+from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
+from isocenter.storage.database.worklist import DatabaseWorklist, following
 from services.service_classes.worklist.samples import entry
 
 ALL = tuple(EntryState)
@@ -41,13 +43,13 @@ def keys_of(*keys: tuple[str, str]) -> Keys:
 
 
 @pytest.fixture
-async def index(tmp_path: Path) -> AsyncIterator[SqliteIndex]:
-    async with open_sqlite_index(tmp_path / "index.db", durability="relaxed") as opened:
+async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+    async with open_sqlite_database(tmp_path / "index.db", durability="relaxed") as opened:
         yield opened
 
 
 async def found(
-    worklist: SqliteWorklist, *keys: tuple[str, str], states: tuple[EntryState, ...] = ALL
+    worklist: DatabaseWorklist, *keys: tuple[str, str], states: tuple[EntryState, ...] = ALL
 ) -> list[StoredEntry]:
     entries: list[StoredEntry] = []
     async with worklist.find(keys_of(*keys), states) as blocks:
@@ -61,8 +63,8 @@ def steps_of(entries: list[StoredEntry]) -> list[str]:
     return [stored.entry.key.step_id for stored in entries]
 
 
-async def test_entries_come_back_as_they_went_in(index: SqliteIndex) -> None:
-    worklist = SqliteWorklist(index, now=lambda: 17.0)
+async def test_entries_come_back_as_they_went_in(database: SqliteDatabase) -> None:
+    worklist = DatabaseWorklist(database, now=lambda: 17.0)
     late, early = entry(1, scheduled_datetime="20261125080000"), entry(2, patient_name="Ö^Ä")
     assert await worklist.put([late, early], source="a") == Put(added=2)
     stored = await found(worklist)
@@ -76,10 +78,10 @@ async def test_entries_come_back_as_they_went_in(index: SqliteIndex) -> None:
 
 
 async def test_the_same_entry_again_changes_nothing_and_another_takes_its_place(
-    index: SqliteIndex,
+    database: SqliteDatabase,
 ) -> None:
     heard: list[tuple[StoredEntry | None, StoredEntry | None]] = []
-    worklist = SqliteWorklist(index, beside=[lambda _, *change: heard.append(change)])
+    worklist = DatabaseWorklist(database, on_change=[lambda _, *change: heard.append(change)])
     await worklist.put([entry()], source="a")
     assert await worklist.put([entry()], source="a") == Put(unchanged=1)
     assert len(heard) == 1
@@ -93,8 +95,10 @@ async def test_the_same_entry_again_changes_nothing_and_another_takes_its_place(
     assert (await found(worklist))[0].state is EntryState.SCHEDULED
 
 
-async def test_what_a_source_no_longer_has_goes_unless_it_was_started(index: SqliteIndex) -> None:
-    worklist = SqliteWorklist(index)
+async def test_what_a_source_no_longer_has_goes_unless_it_was_started(
+    database: SqliteDatabase,
+) -> None:
+    worklist = DatabaseWorklist(database)
     await worklist.put([entry(1), entry(2), entry(3)], source="file", whole=True)
     await worklist.put([entry(9)], source="other")
     await worklist.set_state(entry(2).key, EntryState.STARTED)
@@ -104,7 +108,7 @@ async def test_what_a_source_no_longer_has_goes_unless_it_was_started(index: Sql
     assert [stored.source for stored in left] == ["file", "", "other"]
 
 
-async def test_removing(index: SqliteIndex) -> None:
+async def test_removing(database: SqliteDatabase) -> None:
     gone: list[str] = []
 
     def note(_: object, before: StoredEntry | None, after: StoredEntry | None) -> None:
@@ -112,7 +116,7 @@ async def test_removing(index: SqliteIndex) -> None:
             assert before is not None
             gone.append(before.entry.key.step_id)
 
-    worklist = SqliteWorklist(index, beside=[note])
+    worklist = DatabaseWorklist(database, on_change=[note])
     two = [entry(1), entry(2, accession_no="A1")]
     await worklist.put([*two, entry(3)], source="a")
     await worklist.set_state(two[1].key, EntryState.STARTED)
@@ -122,8 +126,8 @@ async def test_removing(index: SqliteIndex) -> None:
     assert steps_of(await found(worklist)) == ["SPS3"]
 
 
-async def test_what_has_ended_is_removed_after_its_time(index: SqliteIndex) -> None:
-    worklist = SqliteWorklist(index, now=lambda: 100.0)
+async def test_what_has_ended_is_removed_after_its_time(database: SqliteDatabase) -> None:
+    worklist = DatabaseWorklist(database, now=lambda: 100.0)
     await worklist.put([entry(1), entry(2), entry(3)], source="a")
     await worklist.set_state(entry(1).key, EntryState.COMPLETED)
     await worklist.set_state(entry(2).key, EntryState.STARTED)
@@ -133,10 +137,10 @@ async def test_what_has_ended_is_removed_after_its_time(index: SqliteIndex) -> N
 
 
 async def test_many_that_have_ended_are_removed_some_at_a_time(
-    index: SqliteIndex, monkeypatch: pytest.MonkeyPatch
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worklist_module, "_REMOVED", 2)
-    worklist = SqliteWorklist(index, now=lambda: 100.0)
+    worklist = DatabaseWorklist(database, now=lambda: 100.0)
     entries = [entry(number) for number in range(1, 6)]
     await worklist.put(
         entries, source="a", states={each.key: EntryState.COMPLETED for each in entries}
@@ -155,8 +159,10 @@ async def test_many_that_have_ended_are_removed_some_at_a_time(
     assert await found(worklist) == []
 
 
-async def test_nothing_is_done_when_an_entry_is_not_as_it_was_found(index: SqliteIndex) -> None:
-    worklist = SqliteWorklist(index)
+async def test_nothing_is_done_when_an_entry_is_not_as_it_was_found(
+    database: SqliteDatabase,
+) -> None:
+    worklist = DatabaseWorklist(database)
     one, two, three = entry(1), entry(2), entry(3)
     await worklist.put([one, two], source="a")
     seen = {one.key: EntryState.SCHEDULED, two.key: EntryState.SCHEDULED}
@@ -169,16 +175,16 @@ async def test_nothing_is_done_when_an_entry_is_not_as_it_was_found(index: Sqlit
     assert await worklist.put([], source="a", cancel=[one.key], found=seen) == Put(removed=1)
 
 
-async def test_what_is_cancelled_and_ordered_again_is_a_new_entry(index: SqliteIndex) -> None:
-    worklist = SqliteWorklist(index)
+async def test_what_is_cancelled_and_ordered_again_is_a_new_entry(database: SqliteDatabase) -> None:
+    worklist = DatabaseWorklist(database)
     await worklist.put([entry(1)], source="a")
     done = await worklist.put([entry(1)], source="a", cancel=[entry(1).key])
     assert done == Put(added=1, removed=1)
     assert steps_of(await found(worklist)) == ["SPS1"]
 
 
-async def test_what_the_folder_has_ends_with_its_file(index: SqliteIndex) -> None:
-    worklist = SqliteWorklist(index, now=lambda: 100.0)
+async def test_what_the_folder_has_ends_with_its_file(database: SqliteDatabase) -> None:
+    worklist = DatabaseWorklist(database, now=lambda: 100.0)
     await worklist.put([entry(1)], source="folder:1.wl", whole=True)
     await worklist.set_state(entry(1).key, EntryState.COMPLETED)
     assert await worklist.remove_ended(200.0) == 0
@@ -187,8 +193,8 @@ async def test_what_the_folder_has_ends_with_its_file(index: SqliteIndex) -> Non
     assert await worklist.remove_ended(200.0) == 1
 
 
-async def test_changing_one_entry(index: SqliteIndex) -> None:
-    worklist = SqliteWorklist(index)
+async def test_changing_one_entry(database: SqliteDatabase) -> None:
+    worklist = DatabaseWorklist(database)
     await worklist.put([entry(1), entry(2)], source="a")
     key = entry(1).key
     assert await worklist.change(key, lambda _: entry(7), EntryState.COMPLETED)
@@ -202,14 +208,14 @@ async def test_changing_one_entry(index: SqliteIndex) -> None:
     assert await worklist.get(entry(7).key) == changed
 
 
-async def test_a_put_that_fails_leaves_nothing(index: SqliteIndex) -> None:
+async def test_a_put_that_fails_leaves_nothing(database: SqliteDatabase) -> None:
     def fail(*_: object) -> None:
         if len(seen) == 1:
             raise EntryFault("no")
         seen.append(1)
 
     seen: list[int] = []
-    worklist = SqliteWorklist(index, beside=[fail])
+    worklist = DatabaseWorklist(database, on_change=[fail])
     with pytest.raises(EntryFault):
         await worklist.put([entry(1), entry(2)], source="a")
     assert await found(worklist) == []
@@ -241,7 +247,7 @@ def performed(uid: str, state: StepState, step: Entry) -> PerformedStep:
 
 @pytest.mark.parametrize("discontinued", [EntryState.SCHEDULED, EntryState.DISCONTINUED])
 async def test_entries_follow_what_is_performed(
-    index: SqliteIndex, discontinued: EntryState
+    database: SqliteDatabase, discontinued: EntryState
 ) -> None:
     heard: list[EntryState] = []
 
@@ -250,8 +256,8 @@ async def test_entries_follow_what_is_performed(
         assert after is not None
         heard.append(after.state)
 
-    worklist = SqliteWorklist(index)
-    steps = SqliteSteps(index, beside=[following(discontinued, beside=[note])])
+    worklist = DatabaseWorklist(database)
+    steps = DatabaseSteps(database, on_change=[following(discontinued, on_change=[note])])
     await worklist.put([entry(1), entry(2)], source="a")
 
     async def state() -> EntryState:
@@ -334,8 +340,8 @@ def test_the_database_answers_what_the_matcher_does(
     states: set[EntryState],
 ) -> None:
     async def check() -> None:
-        async with open_sqlite_index(":memory:") as index:
-            worklist = SqliteWorklist(index)
+        async with open_sqlite_database(":memory:") as database:
+            worklist = DatabaseWorklist(database)
             given = [made(number, row) for number, row in enumerate(rows)]
             await worklist.put(
                 given,

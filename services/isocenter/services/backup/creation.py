@@ -35,20 +35,14 @@ from isocenter.services.backup.manifest import (
     read_list,
 )
 from isocenter.services.backup.parallel import Blocks, each
+from isocenter.services.backup.ports import TRASH, IndexedFile, IndexFile
 from isocenter.services.backup.repository import (
     PARTIAL,
     BackupFolder,
     Generation,
     write_synced,
 )
-from isocenter.services.backup.source import (
-    AUDIT,
-    TRASH,
-    IndexedFile,
-    IndexFile,
-    Source,
-    other_files,
-)
+from isocenter.services.backup.source import AUDIT, Source, other_files
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_segments import segments_of
 from isocenter.services.system.private_files import PRIVATE_DIRECTORY, locked

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.backup.manifest import is_safe_path
+from isocenter.services.backup.ports import OBJECTS, TRASH, Hold, IndexedFile, IndexFile
 
-#: Where files lie that the index knows.
-OBJECTS: Final = "objects/"
-TRASH: Final = "trash/"
 #: What the folder of the audit trail is called in a backup.
 AUDIT: Final = "audit"
 #: The index and its files have ways of their own; what is staged was never acknowledged.
@@ -26,74 +23,6 @@ _FOLDERS: Final = frozenset({"access", "certs", "hl7-rejected"})
 _INDEX: Final = re.compile(r"index\.db(?:[-.].*)?")
 #: Locks, the server's process ID, probes, and what `private_files.write_file` has under way.
 _PASSING: Final = re.compile(r"lock|server\.pid|.*\.lock|\.health-probe\..*|\..+\.[0-9a-f]{8,32}")
-
-
-class IndexedFile(NamedTuple):
-    """A file that a row of the index points to; *path* is relative to the data directory."""
-
-    path: str
-    object_key: str
-    sop_instance_uid: str
-    size: int
-    data_set_offset: int
-    #: SHA-256 of the data set.
-    digest: str
-    #: When the row was made, in the trash by which deletion: another object under the same path
-    #: has another.
-    created_at: str
-
-    @property
-    def mark(self) -> str:
-        """What two looks at one file have in common."""
-        return f"{self.size} {self.digest} {self.created_at}"
-
-
-class IndexFile(Protocol):
-    """An index in one file; all of its methods block."""
-
-    path: Path
-    #: The newest schema that this program knows.
-    latest_version: int
-
-    def copy_to(self, target: Path, progress: Callable[[int, int], None]) -> None:
-        """Put a copy of one moment at *target*; what *progress* raises stops it."""
-        ...
-
-    def version(self) -> int:
-        """The schema version."""
-        ...
-
-    def count(self) -> int:
-        """Rows of the index that have a file."""
-        ...
-
-    def faults(self) -> Sequence[str]:
-        """What is wrong in the file, a line each."""
-        ...
-
-    def files(self) -> Iterator[IndexedFile]:
-        """The files that rows point to, in the order of their paths."""
-        ...
-
-    def deletions(self) -> Sequence[str]:
-        """Folders of the trash that rows name, in their order."""
-        ...
-
-    def still_names(self, files: Sequence[IndexedFile]) -> bool:
-        """Whether all of these files are those of a row now."""
-        ...
-
-
-class Hold(Protocol):
-    """Keeps what is removed from the archive for as long as a backup may need it."""
-
-    def taken(self) -> AbstractContextManager[None]:
-        """While it lasts, objects that are removed are put aside."""
-        ...
-
-    def files_of(self, key: str) -> Sequence[str]:
-        """The files that were put aside under an object key."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from isocenter.services.archive.counted_findings import Findings
 from isocenter.services.backup.creation import Progress
 from isocenter.services.backup.manifest import Entry, Known, read_list
 from isocenter.services.backup.parallel import Blocks, each
+from isocenter.services.backup.ports import IndexFile
 from isocenter.services.backup.repository import BackupFolder, Generation, contents_of
-from isocenter.services.backup.source import IndexFile
 from isocenter.services.errors import StorageError
 
 

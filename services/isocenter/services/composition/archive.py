@@ -8,36 +8,37 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import Final
 
-import trio
-
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.deletion.service import Trash
-from isocenter.services.archive.ports import DuplicatePolicy, Index, ObjectStore
+from isocenter.services.archive.ports import DuplicatePolicy, ObjectStore
 from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.composition.audit import deletion_recorder
 from isocenter.services.errors import StorageError
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
-from isocenter.storage.database.event_reports import release_claims
-from isocenter.storage.database.events.open_studies import EventWriter
-from isocenter.storage.database.forwarding.queue import SqliteForwards
-from isocenter.storage.database.forwarding.records import release_forward_claims
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
-from isocenter.storage.database.sqlite.index_copies import (
-    copy_before_migration,
-    hint_for_older_program,
-    remove_old_copies,
-)
-from isocenter.storage.database.sqlite.schema import NewerIndexError
-from isocenter.storage.database.trash import SqliteTrash
 from isocenter.storage.objects.files.store import FileStore, open_file_store
 from isocenter.storage.objects.files.trash import TrashFolder
 from isocenter.storage.objects.memory import MemoryStore
+from isocenter.storage.stores import Stores, StoresOptions, open_sqlite_stores
 
 log = logging.getLogger("isocenter.server")
 
 INDEX_FILE: Final = "index.db"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveParts:
+    """An archive, and what is kept beside its objects.
+
+    Attributes:
+        files: where the objects are; None: in memory.
+    """
+
+    archive: Archive
+    stores: Stores
+    files: FileStore | None
 
 
 @asynccontextmanager
@@ -49,6 +50,34 @@ async def open_archive(
     recover: bool = True,
     rebuild: bool = False,
 ) -> AsyncIterator[Archive]:
+    """The archive alone; arguments and errors are those of `open_archive_parts`."""
+    async with open_archive_parts(
+        settings, lock=lock, shared=shared, recover=recover, rebuild=rebuild
+    ) as parts:
+        yield parts.archive
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
+    """What is kept beside the objects; a server may be at work on it.
+
+    Raises:
+        StorageError: the data directory cannot be used.
+        BackupError: a restore into it is not finished.
+    """
+    async with open_archive_parts(settings, lock=False, recover=False) as parts:
+        yield parts.stores
+
+
+@asynccontextmanager
+async def open_archive_parts(
+    settings: Settings,
+    *,
+    lock: bool = True,
+    shared: bool = False,
+    recover: bool = True,
+    rebuild: bool = False,
+) -> AsyncIterator[ArchiveParts]:
     """The archive that the settings name, whole: locked, migrated and recovered.
 
     Args:
@@ -64,24 +93,24 @@ async def open_archive(
     storage = settings.storage
     async with AsyncExitStack() as stack:
         store: ObjectStore
-        index: Index
+        files: FileStore | None = None
         if storage.is_in_memory:
             store = MemoryStore()
-            index = await stack.enter_async_context(open_sqlite_index(":memory:"))
             recover = False
         else:
             data_dir = Path(storage.data_dir)
             check_not_restoring(data_dir)
-            files = await open_file_store(data_dir, durability=storage.durability)
+            store = files = await open_file_store(data_dir, durability=storage.durability)
             stack.push_async_callback(files.aclose)
             if lock:
                 files.lock(shared=shared)
-            store = files
-            index = await stack.enter_async_context(_open_index(settings, files, rebuild))
+            if not rebuild:
+                await _check_index(settings, files)
+        stores = await stack.enter_async_context(_open_stores(settings, is_owner=recover and lock))
         archive = await stack.enter_async_context(
             Archive(
                 store,
-                index,
+                stores.index,
                 naming=storage.naming,
                 duplicates=DuplicatePolicy(storage.duplicates),
                 uids=storage.uids,
@@ -89,34 +118,28 @@ async def open_archive(
                 other_patient=storage.other_patient,
                 memory_budget=settings.bytes_in_flight_of_one_worker(),
                 limits=settings.engine_limits(),
-                room=_room_of(settings, index),
+                room=_room_of(settings, stores),
                 refuse_stray_meta=storage.meta_in_data_set == "refuse",
             )
         )
-        if recover and lock and isinstance(index, SqliteIndex):
-            await index.write(release_claims)
-            await index.write(release_forward_claims)
+        parts = ArchiveParts(archive=archive, stores=stores, files=files)
         if recover and not rebuild:
             # First of all: what was just deleted must not be taken for what was never indexed.
-            trash = trash_of(settings, archive, "isocenter")
+            trash = trash_of(settings, parts, "isocenter")
             if trash is not None:
                 await trash.finish()
             undone = await archive.recover()
             if undone:
                 log.info("undid %d objects that a crash left unfinished", undone)
-            if isinstance(index, SqliteIndex):
-                await finish_deletions(SqliteForwards(index), archive)
-        yield archive
+            await finish_deletions(stores.forwards, archive)
+        yield parts
 
 
-def _room_of(settings: Settings, index: Index) -> Room:
+def _room_of(settings: Settings, stores: Stores) -> Room:
     storage = settings.storage
 
     async def count() -> int:
-        size = (await index.statistics()).size
-        if isinstance(index, SqliteIndex):
-            size += (await SqliteTrash(index).statistics()).size
-        return size
+        return (await stores.index.statistics()).size + (await stores.trash.statistics()).size
 
     return Room(
         None if storage.is_in_memory else Path(storage.data_dir),
@@ -126,69 +149,58 @@ def _room_of(settings: Settings, index: Index) -> Room:
     )
 
 
-def trash_of(settings: Settings, archive: Archive, process_name: str) -> Trash | None:
+def trash_of(settings: Settings, parts: ArchiveParts, process_name: str) -> Trash | None:
     """What deletes and restores; None: an archive in memory has no trash.
 
     Args:
         process_name: who tells the audit trail.
     """
-    store, index = archive.store, archive.index
-    if not isinstance(store, FileStore) or not isinstance(index, SqliteIndex):
+    if parts.files is None:
         return None
-    beside_delete = []
-    if settings.events.enabled:
-        writer = EventWriter(
-            settings.events.rules(), include_patient=settings.events.include_patient
-        )
-        beside_delete.append(writer.deleted)
     return Trash(
-        archive,
-        SqliteTrash(index, beside_delete=beside_delete, tells=settings.events.enabled),
-        TrashFolder(store),
+        parts.archive,
+        parts.stores.trash,
+        TrashFolder(parts.files),
         keep_days=settings.storage.trash_days,
         record=deletion_recorder(settings, process_name),
     )
 
 
-def _open_index(
-    settings: Settings, files: FileStore, rebuild: bool
-) -> AbstractAsyncContextManager[Index]:
-    path = Path(settings.storage.data_dir) / INDEX_FILE
-
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Index]:
-        if not path.exists() and not rebuild and await _holds_objects(files):
-            raise StorageError(
-                f"the index {path} is missing, but there are objects; rebuild it from them with "
-                f"isocenter db reindex --data-dir {settings.storage.data_dir}"
-            )
-        days = settings.storage.keep_index_days
-        if days:
-            await trio.to_thread.run_sync(_copy_index, path, days)
-        try:
-            async with open_sqlite_index(path, durability=settings.storage.durability) as index:
-                yield index
-        except StorageError as error:
-            if not isinstance(error.__cause__, NewerIndexError):
-                raise
-            hint = await trio.to_thread.run_sync(hint_for_older_program, path)
-            raise StorageError(f"{error}. {hint}" if hint else str(error)) from error
-
-    return opened()
-
-
-def _copy_index(path: Path, days: int) -> None:
-    """Before it is migrated; and what was copied long ago goes."""
-    copy = copy_before_migration(path)
-    if copy is not None:
-        log.warning(
+def _open_stores(settings: Settings, *, is_owner: bool) -> AbstractAsyncContextManager[Stores]:
+    storage, events = settings.storage, settings.events
+    options = StoresOptions(
+        completion=events.rules() if events.enabled else None,
+        include_patient=events.include_patient,
+        follows_steps=settings.worklist.enabled,
+        discontinued=settings.worklist.discontinued.state,
+        although_promised=settings.forwarding.delete_promised,
+        is_owner=is_owner,
+    )
+    if storage.is_in_memory:
+        return open_sqlite_stores(":memory:", options)
+    return open_sqlite_stores(
+        Path(storage.data_dir) / INDEX_FILE,
+        options,
+        durability=storage.durability,
+        keep_copy_days=storage.keep_index_days,
+        on_copy=lambda copy: log.warning(
             "the index is migrated to the schema of this version, which earlier ones cannot read; "
             "a copy from before is %s for %d days. With it an earlier version forgets what was "
             "stored, scheduled and queued since",
             copy,
-            days,
+            storage.keep_index_days,
+        ),
+    )
+
+
+async def _check_index(settings: Settings, files: FileStore) -> None:
+    """An index that is missing while there are objects was lost."""
+    path = Path(settings.storage.data_dir) / INDEX_FILE
+    if not path.exists() and await _holds_objects(files):
+        raise StorageError(
+            f"the index {path} is missing, but there are objects; rebuild it from them with "
+            f"isocenter db reindex --data-dir {settings.storage.data_dir}"
         )
-    remove_old_copies(path, days)
 
 
 async def _holds_objects(files: FileStore) -> bool:

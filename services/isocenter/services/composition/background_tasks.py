@@ -7,27 +7,23 @@ from pathlib import Path
 
 import trio
 
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.capacity import warn_early
 from isocenter.services.archive.deletion.trash_upkeep import look_after
 from isocenter.services.archive.retention.last_use import UseRecorder
 from isocenter.services.archive.retention.service import keep_to
 from isocenter.services.archive.scrubber import scrub
-from isocenter.services.composition.archive import trash_of
+from isocenter.services.composition.archive import ArchiveParts, trash_of
 from isocenter.services.composition.audit import audit_folder, is_kept, keeping_of, removal_recorder
-from isocenter.services.composition.workflow import worklist_of
 from isocenter.services.notices import Notices
 from isocenter.services.security.audit.trail_upkeep import look_after_trail
 from isocenter.services.service_classes.worklist.retention import tidy
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.exclusive_task import on_duty
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.retention import SqliteRetention
 
 
-async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> None:
+async def keep_house(settings: Settings, parts: ArchiveParts, notices: Notices) -> None:
     """What one process of a server does beside serving."""
-    storage = settings.storage
+    storage, stores = settings.storage, parts.stores
     folder = Path(storage.data_dir)
 
     async def work() -> None:
@@ -36,13 +32,13 @@ async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> 
                 nursery.start_soon(
                     partial(
                         scrub,
-                        archive,
+                        parts.archive,
                         folder / "scrubbing.json",
                         days=storage.scrub_days,
                         notices=notices,
                     )
                 )
-            trash = trash_of(settings, archive, "isocenter serve")
+            trash = trash_of(settings, parts, "isocenter serve")
             if trash is not None:
                 nursery.start_soon(look_after, trash, notices)
                 nursery.start_soon(warn_early, folder, settings.monitoring.disk_notice)
@@ -51,7 +47,7 @@ async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> 
                         partial(
                             keep_to,
                             settings.retention,
-                            retention_of(archive),
+                            stores.retention,
                             trash,
                             studies_per_minute=storage.retention_rate,
                         )
@@ -63,8 +59,8 @@ async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> 
                     keeping_of(settings),
                     removal_recorder(settings, "isocenter serve"),
                 )
-            if settings.worklist.enabled and isinstance(archive.index, SqliteIndex):
-                worklist = worklist_of(settings, archive.index)
+            if settings.worklist.enabled:
+                worklist = stores.worklist
                 if settings.worklist.keep_days:
                     nursery.start_soon(tidy, worklist.remove_ended, settings.worklist.keep_days)
                 if settings.worklist.folder is not None:
@@ -78,15 +74,8 @@ async def keep_house(settings: Settings, archive: Archive, notices: Notices) -> 
         await work()
         return
     async with trio.open_nursery() as nursery:
-        if isinstance(archive.index, SqliteIndex):
-            # Each process knows what it has sent.
-            recorder = UseRecorder(retention_of(archive))
-            notices.subscribe(recorder.hear)
-            nursery.start_soon(recorder.run)
+        # Each process knows what it has sent.
+        recorder = UseRecorder(stores.retention)
+        notices.subscribe(recorder.hear)
+        nursery.start_soon(recorder.run)
         await on_duty(folder / "duty.lock", work)
-
-
-def retention_of(archive: Archive) -> SqliteRetention:
-    """What knows which studies are past their time."""
-    assert isinstance(archive.index, SqliteIndex)
-    return SqliteRetention(archive.index)

@@ -12,11 +12,11 @@ from isocenter.services.backup.restoration import Place
 from isocenter.services.backup.source import Source
 from isocenter.services.composition.audit import audit_folder
 from isocenter.services.settings.loading import SETTINGS, Settings, show
-from isocenter.storage.database.sqlite.backup import IndexFile
 from isocenter.storage.objects.files.removal_hold import RemovalHold
 from isocenter.storage.objects.files.store import open_file_store
+from isocenter.storage.stores import SqliteIndexFile
 
-__all__ = ["IndexFile", "backup_source_of", "locked_for_restore", "restore_place_of"]
+__all__ = ["SqliteIndexFile", "backup_source_of", "locked_for_restore", "restore_place_of"]
 
 #: Settings that name what is backed up, wherever it lies.
 _TAKEN_ALONG: Final = frozenset({"storage.data_dir", "audit.folder"})
@@ -44,7 +44,7 @@ def backup_source_of(settings: Settings, config_file: Path | None, program: str)
     return Source(
         data_dir=data_dir,
         audit=audit_folder(settings).absolute(),
-        index=IndexFile,
+        index=SqliteIndexFile,
         hold=RemovalHold(data_dir),
         secrets=[path for key, path in paths.items() if key in _SECRETS],
         settings=texts,

@@ -14,7 +14,7 @@ from isocenter.services.integration.hl7.rejected_messages import RejectFolder
 from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.listeners import Bind
 from isocenter.services.notices import Notices
-from isocenter.services.service_classes.worklist.entry import Worklist
+from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.settings.loading import Settings
 
 #: In the data directory, unless hl7.reject_folder names another place.

@@ -13,7 +13,7 @@ from isocenter.services.association.service_registry import Registry, Service
 from isocenter.services.composition.outgoing_associations import Connections
 from isocenter.services.composition.plugins import Plugin, services_of
 from isocenter.services.composition.tls_contexts import TlsContexts
-from isocenter.services.composition.workflow import Events, workflow_of
+from isocenter.services.composition.workflow import Workflow, workflow_of
 from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
 from isocenter.services.net.listeners import Bind
 from isocenter.services.notices import Notices
@@ -26,6 +26,8 @@ from isocenter.services.service_classes.query_retrieve.suboperations import Back
 from isocenter.services.service_classes.storage.scp import Storage
 from isocenter.services.service_classes.verification import Verification
 from isocenter.services.settings.loading import Settings
+from isocenter.services.workflow.events.service import EventKeeping
+from isocenter.storage.stores import Stores
 
 
 def server_limits_of(settings: Settings) -> ServerLimits:
@@ -55,15 +57,18 @@ def binds_of(settings: Settings, tls: TlsContexts | None) -> list[Bind]:
 def registry_of(
     settings: Settings,
     archive: Archive,
+    stores: Stores | None,
     tls: TlsContexts | None,
     notices: Notices | None = None,
     peers: Mapping[str, Peer] | None = None,
-    events: Events | None = None,
+    events: EventKeeping | None = None,
     plugins: Sequence[Plugin] = (),
 ) -> Registry:
     """The services of the archive.  A service class more is a line more.
 
-    *peers*: by AE title, looked at whenever one is needed; None: those of the settings.
+    Args:
+        stores: None: there is nothing but storing and finding.
+        peers: by AE title, looked at whenever one is needed; None: those of the settings.
 
     Raises:
         PluginError: a plug-in fails, or serves what we do.
@@ -90,10 +95,14 @@ def registry_of(
         settings.query.move_associations,
         None if settings.storage.is_in_memory else Path(settings.storage.data_dir) / "destinations",
     )
-    workflow = workflow_of(settings, archive, storage, connections, places, peers, notices, events)
     services: list[Service] = [Verification()]
     if settings.storage.accept:
         services.append(storage)
+    workflow = Workflow()
+    if stores is not None:
+        workflow = workflow_of(
+            settings, archive, stores, storage, connections, places, peers, notices, events
+        )
     services += workflow.services
     if settings.query.enabled:
         backlog = Backlog(settings.query.max_backlog)

@@ -16,6 +16,7 @@ from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service
+from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.composition.outgoing_associations import Connections
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.net.listeners import Bind
@@ -35,43 +36,26 @@ from isocenter.services.workflow.forwarding.batch import SendingParts, SendOptio
 from isocenter.services.workflow.forwarding.commitment import CommitmentAsker, CommitmentReports
 from isocenter.services.workflow.forwarding.forwarder import Forwarder
 from isocenter.services.workflow.forwarding.ports import RetryPolicy as ForwardPolicy
-from isocenter.storage.database.commitments import SqliteCommitments
-from isocenter.storage.database.event_reports import SqliteReports
-from isocenter.storage.database.events.open_studies import EventWriter, SqliteOpenStudies
-from isocenter.storage.database.events.outbox import SqliteOutbox
-from isocenter.storage.database.forwarding.queue import SqliteForwards
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.performed_steps import Beside as BesideStep
-from isocenter.storage.database.performed_steps import SqliteSteps
-from isocenter.storage.database.worklist import Beside as BesideEntry
-from isocenter.storage.database.worklist import SqliteWorklist, following, tell_change
+from isocenter.storage.stores import Stores
 
 if TYPE_CHECKING:
     from isocenter.services.integration.hl7.listener import OrderListener
 
 
-@dataclass(frozen=True, slots=True)
-class Events:
-    """What is written beside things that happen, and what is done about it."""
-
-    writer: EventWriter
-    keeping: EventKeeping
-
-
 async def events_of(
     settings: Settings,
-    archive: Archive,
+    parts: ArchiveParts,
     tls: TlsContexts | None,
     notices: Notices,
     peers: Mapping[str, Peer],
-) -> Events | None:
-    """From now on what is stored is an event, too; None: events are switched off.
+) -> EventKeeping | None:
+    """What is done about events; None: they are switched off.
 
     Raises:
         ConsumerError: a consumer cannot be used.
     """
-    events, index = settings.events, archive.index
-    if not events.enabled or not isinstance(index, SqliteIndex):
+    events, stores = settings.events, parts.stores
+    if not events.enabled:
         return None
 
     async def duty(work: Callable[[], Awaitable[None]]) -> None:
@@ -81,20 +65,19 @@ async def events_of(
             await on_duty(Path(settings.storage.data_dir) / "events.lock", work)
 
     async def steps_of(study_instance_uid: str) -> Sequence[str]:
-        rows = await SqliteSteps(index).rows(study_instance_uid=study_instance_uid)
+        rows = await stores.steps.rows(study_instance_uid=study_instance_uid)
         return [row.sop_instance_uid for row in rows]
 
-    writer = EventWriter(events.rules(), include_patient=events.include_patient)
     keeping = EventKeeping(
-        SqliteOutbox(index),
-        SqliteOpenStudies(index, include_patient=events.include_patient),
+        stores.outbox,
+        stores.open_studies,
         rules=events.rules(),
         consumers=events.consumers,
         keep_seconds=events.keep_days * 86_400.0,
         on_duty=duty,
         notices=notices,
         tell_availability=AvailabilityTeller(
-            archive,
+            parts.archive,
             steps_of=steps_of,
             peers=peers,
             connect=Connections(settings, tls).to_tell,
@@ -103,17 +86,7 @@ async def events_of(
     )
     await keeping.begin()
     notices.subscribe(keeping.hear)
-    index.beside_add.append(writer.stored)
-    return Events(writer, keeping)
-
-
-def worklist_of(settings: Settings, index: SqliteIndex) -> SqliteWorklist:
-    """The worklist in the index database; its changes are events, unless those are off."""
-    return SqliteWorklist(index, beside=_beside_worklist(settings))
-
-
-def _beside_worklist(settings: Settings) -> Sequence[BesideEntry]:
-    return [tell_change] if settings.events.enabled else []
+    return keeping
 
 
 def order_bind_of(settings: Settings, tls: TlsContexts | None) -> Bind | None:
@@ -125,12 +98,11 @@ def order_bind_of(settings: Settings, tls: TlsContexts | None) -> Bind | None:
     return order_bind(settings, None if tls is None else lambda: tls.server)
 
 
-def order_listener_of(settings: Settings, archive: Archive, notices: Notices) -> OrderListener:
+def order_listener_of(settings: Settings, stores: Stores, notices: Notices) -> OrderListener:
     """What takes HL7 orders into the worklist of the archive."""
     from isocenter.services.composition.hl7 import order_listener
 
-    assert isinstance(archive.index, SqliteIndex)
-    return order_listener(settings, worklist_of(settings, archive.index), notices)
+    return order_listener(settings, stores.worklist, notices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +116,18 @@ class Workflow:
 def workflow_of(
     settings: Settings,
     archive: Archive,
+    stores: Stores,
     storage: Storage,
     connections: Connections,
     places: Places,
     peers: Mapping[str, Peer],
     notices: Notices | None,
-    events: Events | None,
+    events: EventKeeping | None,
 ) -> Workflow:
-    """All of it, as far as it is switched on; nothing without a database."""
+    """All of it, as far as it is switched on."""
     workflow = Workflow()
-    if not isinstance(archive.index, SqliteIndex):
-        return workflow
     reporter = Reporter(
-        SqliteReports(archive.index),
+        stores.reports,
         peer_of=peers.get,
         connect=connections.to_report,
         policy=RetryPolicy(
@@ -165,53 +136,44 @@ def workflow_of(
         ),
     )
     workflow.beside.append(reporter.run)
-    workflow.services.extend(_steps_of(settings, archive.index, reporter, events))
+    workflow.services.extend(_steps_of(settings, stores, reporter))
     commitment: StorageCommitment | None = None
     if settings.commitment.enabled:
-        commitment = _commitment_of(
-            settings, archive, archive.index, storage, reporter, notices, events
-        )
+        commitment = _commitment_of(settings, archive, stores, storage, reporter, notices)
         workflow.beside.append(commitment.run)
     asker, forwarder = _forwarding_of(
-        settings, archive, archive.index, connections, places, peers, notices, events
+        settings, archive, stores, connections, places, peers, notices
     )
     workflow.beside.append(forwarder.run)
     workflow.services.append(
         CommitmentReports(asker, commitment, is_wanted=lambda: archive.rules.ask_for_commitment)
     )
     if events is not None:
-        workflow.beside.append(events.keeping.run)
+        workflow.beside.append(events.run)
     return workflow
 
 
-def _steps_of(
-    settings: Settings, index: SqliteIndex, reporter: Reporter, events: Events | None
-) -> list[Service]:
+def _steps_of(settings: Settings, stores: Stores, reporter: Reporter) -> list[Service]:
     """What is scheduled, and what was performed of it."""
     services: list[Service] = []
-    follow: list[BesideStep] = [] if events is None else [events.writer.step_changed]
     if settings.worklist.enabled:
         services.append(
             WorklistQuery(
-                worklist_of(settings, index),
+                stores.worklist,
                 states=settings.worklist.offer,
                 max_results=settings.worklist.max_results,
                 undeclared=settings.storage.undeclared,
             )
         )
-        follow.append(
-            following(settings.worklist.discontinued.state, beside=_beside_worklist(settings))
-        )
     if settings.mpps.enabled:
-        steps = SqliteSteps(index, beside=follow)
         services += [
             PerformedSteps(
-                steps,
+                stores.steps,
                 strict=settings.mpps.strict,
                 notify=settings.mpps.notify,
                 on_change=reporter.look,
             ),
-            retrieve_steps(steps),
+            retrieve_steps(stores.steps),
         ]
     return services
 
@@ -219,16 +181,13 @@ def _steps_of(
 def _commitment_of(
     settings: Settings,
     archive: Archive,
-    index: SqliteIndex,
+    stores: Stores,
     storage: Storage,
     reporter: Reporter,
     notices: Notices | None,
-    events: Events | None,
 ) -> StorageCommitment:
     return StorageCommitment(
-        SqliteCommitments(
-            index, beside=() if events is None else [events.writer.commitment_changed]
-        ),
+        stores.commitments,
         Verifier(
             archive,
             is_supported=lambda uid: storage.offer(uid) is not None,
@@ -245,12 +204,11 @@ def _commitment_of(
 def _forwarding_of(
     settings: Settings,
     archive: Archive,
-    index: SqliteIndex,
+    stores: Stores,
     connections: Connections,
     places: Places,
     peers: Mapping[str, Peer],
     notices: Notices | None,
-    events: Events | None,
 ) -> tuple[CommitmentAsker, Forwarder]:
     """Rules for what comes in from now on, and what sends what they queue."""
 
@@ -260,20 +218,15 @@ def _forwarding_of(
             yield association
 
     forwarding = settings.forwarding
-    queue = SqliteForwards(
-        index,
-        beside_delete=() if events is None else [events.writer.deleted],
-        although_promised=forwarding.delete_promised,
-    )
     policy = ForwardPolicy(
         first=forwarding.first_retry,
         longest=forwarding.longest_retry,
         give_up_after=forwarding.give_up_after,
     )
-    asker = CommitmentAsker(queue, ask, policy=policy, wait=forwarding.commit_wait)
+    asker = CommitmentAsker(stores.forwards, ask, policy=policy, wait=forwarding.commit_wait)
     forwarder = Forwarder(
         SendingParts(
-            queue=queue,
+            queue=stores.forwards,
             archive=archive,
             connect=connections.to_store,
             policy=policy,
@@ -290,7 +243,6 @@ def _forwarding_of(
         asker=asker,
         keep_days=forwarding.keep_days,
     )
-    index.beside_add.append(queue.beside_add)
     archive.rules = Rules(settings.rules)
     archive.system = settings.server.ae_title
     archive.routed = forwarder.look

@@ -4,71 +4,47 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from time import time
 from typing import Final
 
-from isocenter.engine.fast_init import dataclass
+from isocenter.services.service_classes.commitment.ports import Begun, TransactionRow
 from isocenter.services.service_classes.commitment.transaction import (
-    Begun,
     Reference,
     Transaction,
     TransactionState,
     state_of,
 )
 from isocenter.services.service_classes.normalized.ports import ClaimedReport, NewReport
+from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.event_reports import insert_report
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.index.records import transaction
 
 _PENDING: Final = """
     FROM commitment WHERE state = 'pending' AND due_at <= :now AND claimed_until <= :now
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransactionRow:
-    """One line of a list of transactions.
-
-    Attributes:
-        report: ``due``, ``delivered`` or ``given up``; empty: there is none yet.
-        report_attempts, report_fault: how often it was tried, and why it last failed.
-    """
-
-    transaction_uid: str
-    requester: str
-    state: TransactionState
-    requested_at: float
-    completed_at: float | None
-    references: int
-    failed: int
-    report: str
-    report_attempts: int
-    report_fault: str
-
-
 #: What is done in the transaction that begins or completes one: the connection, and its row.
-Beside = Callable[[sqlite3.Connection, int], None]
+ChangeHook = Callable[[Connection, int], None]
 
 
-class SqliteCommitments:
-    """See `isocenter.services.service_classes.commitment.transaction.Commitments`.
+class DatabaseCommitments:
+    """See `isocenter.services.service_classes.commitment.ports.Commitments`.
 
     Args:
-        beside: what else is written when a transaction is begun, and when it is complete.
+        on_change: what else is written when a transaction is begun, and when it is complete.
         now: seconds since 1970.
     """
 
     def __init__(
         self,
-        index: SqliteIndex,
+        database: Database,
         *,
-        beside: Sequence[Beside] = (),
+        on_change: Sequence[ChangeHook] = (),
         now: Callable[[], float] = time,
     ) -> None:
-        self._index = index
-        self._beside = tuple(beside)
+        self._database = database
+        self._on_change = tuple(on_change)
         self._now = now
 
     async def begin(
@@ -83,24 +59,24 @@ class SqliteCommitments:
     ) -> Begun:
         """See `Commitments.begin`."""
         now = self._now()
-        return await self._index.write(
+        return await self._database.write(
             _begin,
             (transaction_uid, requester, called_ae_title, now, len(references), now, worker,
              now + seconds),
             references,
-            self._beside,
+            self._on_change,
         )  # fmt: skip
 
     async def claim(self, worker: str, seconds: float, limit: int) -> Sequence[str]:
         """See `Commitments.claim`; costs no write when nothing is pending."""
         values = {"now": self._now(), "worker": worker, "seconds": seconds, "limit": limit}
-        if not await self._index.read(_is_pending, values):
+        if not await self._database.read(_is_pending, values):
             return ()
-        return await self._index.write(_claim, values)
+        return await self._database.write(_claim, values)
 
     async def renew(self, transaction_uid: str, worker: str, seconds: float) -> bool:
         """See `Commitments.renew`."""
-        return await self._index.write(
+        return await self._database.write(
             _update_ours,
             "claimed_until = ?",
             (self._now() + seconds, transaction_uid, worker),
@@ -108,7 +84,7 @@ class SqliteCommitments:
 
     async def postpone(self, transaction_uid: str, worker: str, seconds: float) -> None:
         """See `Commitments.postpone`."""
-        await self._index.write(
+        await self._database.write(
             _update_ours,
             "claimed_until = 0, due_at = ?",
             (self._now() + seconds, transaction_uid, worker),
@@ -116,7 +92,7 @@ class SqliteCommitments:
 
     async def get(self, transaction_uid: str) -> Transaction | None:
         """See `Commitments.get`."""
-        return await self._index.read(_get, transaction_uid)
+        return await self._database.read(_get, transaction_uid)
 
     async def complete(
         self,
@@ -128,7 +104,7 @@ class SqliteCommitments:
         claim_seconds: float,
     ) -> ClaimedReport | None:
         """See `Commitments.complete`."""
-        return await self._index.write(
+        return await self._database.write(
             _complete,
             transaction_uid,
             worker,
@@ -136,59 +112,57 @@ class SqliteCommitments:
             report,
             self._now(),
             claim_seconds,
-            self._beside,
+            self._on_change,
         )
 
     async def report(
         self, report: NewReport, worker: str, *, claim_seconds: float
     ) -> ClaimedReport:
         """See `Commitments.report`."""
-        return await self._index.write(_report, report, worker, self._now(), claim_seconds)
+        return await self._database.write(_report, report, worker, self._now(), claim_seconds)
 
     async def rows(
         self, *, state: TransactionState | None = None, limit: int = 100
     ) -> Sequence[TransactionRow]:
-        """The latest transactions, newest first."""
-        return await self._index.read(_rows, state, limit)
+        """See `Commitments.rows`."""
+        return await self._database.read(_rows, state, limit)
 
 
 def _begin(
-    connection: sqlite3.Connection,
+    connection: Connection,
     values: tuple[object, ...],
     references: Sequence[Reference],
-    beside: Sequence[Beside],
+    on_change: Sequence[ChangeHook],
 ) -> Begun:
     transaction_uid, requester = values[:2]
-    with transaction(connection):
-        known = connection.execute(
-            "SELECT commitment_pk, requester FROM commitment WHERE transaction_uid = ?",
-            (transaction_uid,),
-        ).fetchone()
-        if known is not None:
-            asked = [(each.sop_class_uid, each.sop_instance_uid) for each in references]
-            is_same = known[1] == requester and asked == _references(connection, known[0])
-            return Begun.AGAIN if is_same else Begun.IN_USE
-        cursor = connection.execute(
-            "INSERT INTO commitment (transaction_uid, requester, called_ae_title, requested_at, "
-            "num_references, due_at, claimed_by, claimed_until, state) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending')",
-            values,
-        )
-        connection.executemany(
-            "INSERT INTO commitment_reference (commitment_pk, position, sop_class_uid, "
-            "sop_instance_uid) VALUES (?, ?, ?, ?)",
-            [
-                (cursor.lastrowid, position, each.sop_class_uid, each.sop_instance_uid)
-                for position, each in enumerate(references)
-            ],
-        )
-        assert cursor.lastrowid is not None
-        for write in beside:
-            write(connection, cursor.lastrowid)
+    known = connection.execute(
+        "SELECT commitment_pk, requester FROM commitment WHERE transaction_uid = ?",
+        (transaction_uid,),
+    ).fetchone()
+    if known is not None:
+        asked = [(each.sop_class_uid, each.sop_instance_uid) for each in references]
+        is_same = known[1] == requester and asked == _references(connection, known[0])
+        return Begun.AGAIN if is_same else Begun.IN_USE
+    (key,) = connection.execute(
+        "INSERT INTO commitment (transaction_uid, requester, called_ae_title, requested_at, "
+        "num_references, due_at, claimed_by, claimed_until, state) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending') RETURNING commitment_pk",
+        values,
+    ).fetchone()
+    connection.executemany(
+        "INSERT INTO commitment_reference (commitment_pk, position, sop_class_uid, "
+        "sop_instance_uid) VALUES (?, ?, ?, ?)",
+        [
+            (key, position, each.sop_class_uid, each.sop_instance_uid)
+            for position, each in enumerate(references)
+        ],
+    )
+    for write in on_change:
+        write(connection, key)
     return Begun.NEW
 
 
-def _references(connection: sqlite3.Connection, key: int) -> list[tuple[str, str]]:
+def _references(connection: Connection, key: int) -> list[tuple[str, str]]:
     return connection.execute(
         "SELECT sop_class_uid, sop_instance_uid FROM commitment_reference "
         "WHERE commitment_pk = ? ORDER BY position",
@@ -196,37 +170,33 @@ def _references(connection: sqlite3.Connection, key: int) -> list[tuple[str, str
     ).fetchall()
 
 
-def _is_pending(connection: sqlite3.Connection, values: dict[str, object]) -> bool:
+def _is_pending(connection: Connection, values: dict[str, object]) -> bool:
     return connection.execute(f"SELECT 1 {_PENDING} LIMIT 1", values).fetchone() is not None
 
 
-def _claim(connection: sqlite3.Connection, values: dict[str, object]) -> list[str]:
-    with transaction(connection):
-        rows = connection.execute(
-            f"SELECT transaction_uid {_PENDING} ORDER BY commitment_pk LIMIT :limit", values
-        ).fetchall()
-        for (transaction_uid,) in rows:
-            connection.execute(
-                "UPDATE commitment SET claimed_by = :worker, claimed_until = :now + :seconds "
-                "WHERE transaction_uid = :uid",
-                values | {"uid": transaction_uid},
-            )
+def _claim(connection: Connection, values: dict[str, object]) -> list[str]:
+    rows = connection.execute(
+        f"SELECT transaction_uid {_PENDING} ORDER BY commitment_pk LIMIT :limit", values
+    ).fetchall()
+    for (transaction_uid,) in rows:
+        connection.execute(
+            "UPDATE commitment SET claimed_by = :worker, claimed_until = :now + :seconds "
+            "WHERE transaction_uid = :uid",
+            values | {"uid": transaction_uid},
+        )
     return [transaction_uid for (transaction_uid,) in rows]
 
 
-def _update_ours(
-    connection: sqlite3.Connection, assignment: str, values: tuple[object, ...]
-) -> bool:
-    with transaction(connection):
-        cursor = connection.execute(
-            f"UPDATE commitment SET {assignment} "
-            "WHERE transaction_uid = ? AND claimed_by = ? AND state = 'pending'",
-            values,
-        )
+def _update_ours(connection: Connection, assignment: str, values: tuple[object, ...]) -> bool:
+    cursor = connection.execute(
+        f"UPDATE commitment SET {assignment} "
+        "WHERE transaction_uid = ? AND claimed_by = ? AND state = 'pending'",
+        values,
+    )
     return cursor.rowcount == 1
 
 
-def _get(connection: sqlite3.Connection, transaction_uid: str) -> Transaction | None:
+def _get(connection: Connection, transaction_uid: str) -> Transaction | None:
     row = connection.execute(
         "SELECT commitment_pk, requester, called_ae_title, state, requested_at, completed_at "
         "FROM commitment WHERE transaction_uid = ?",
@@ -255,53 +225,51 @@ def _get(connection: sqlite3.Connection, transaction_uid: str) -> Transaction | 
 
 
 def _complete(
-    connection: sqlite3.Connection,
+    connection: Connection,
     transaction_uid: str,
     worker: str,
     failures: Sequence[int],
     report: NewReport,
     now: float,
     claim_seconds: float,
-    beside: Sequence[Beside],
+    on_change: Sequence[ChangeHook],
 ) -> ClaimedReport | None:
-    with transaction(connection):
-        row = connection.execute(
-            "UPDATE commitment SET state = ?, completed_at = ?, num_failed = ? "
-            "WHERE transaction_uid = ? AND claimed_by = ? AND state = 'pending' "
-            "RETURNING commitment_pk",
-            (
-                state_of(failures).value,
-                now,
-                sum(map(bool, failures)),
-                transaction_uid,
-                worker,
-            ),
-        ).fetchone()
-        if row is None:
-            return None
-        connection.executemany(
-            "UPDATE commitment_reference SET failure_reason = ? "
-            "WHERE commitment_pk = ? AND position = ?",
-            [(int(failure), row[0], position) for position, failure in enumerate(failures)],
-        )
-        for write in beside:
-            write(connection, row[0])
-        return insert_report(connection, report, now, worker=worker, claim_seconds=claim_seconds)
+    row = connection.execute(
+        "UPDATE commitment SET state = ?, completed_at = ?, num_failed = ? "
+        "WHERE transaction_uid = ? AND claimed_by = ? AND state = 'pending' "
+        "RETURNING commitment_pk",
+        (
+            state_of(failures).value,
+            now,
+            sum(map(bool, failures)),
+            transaction_uid,
+            worker,
+        ),
+    ).fetchone()
+    if row is None:
+        return None
+    connection.executemany(
+        "UPDATE commitment_reference SET failure_reason = ? "
+        "WHERE commitment_pk = ? AND position = ?",
+        [(int(failure), row[0], position) for position, failure in enumerate(failures)],
+    )
+    for write in on_change:
+        write(connection, row[0])
+    return insert_report(connection, report, now, worker=worker, claim_seconds=claim_seconds)
 
 
 def _report(
-    connection: sqlite3.Connection,
+    connection: Connection,
     report: NewReport,
     worker: str,
     now: float,
     claim_seconds: float,
 ) -> ClaimedReport:
-    with transaction(connection):
-        return insert_report(connection, report, now, worker=worker, claim_seconds=claim_seconds)
+    return insert_report(connection, report, now, worker=worker, claim_seconds=claim_seconds)
 
 
 def _rows(
-    connection: sqlite3.Connection, state: TransactionState | None, limit: int
+    connection: Connection, state: TransactionState | None, limit: int
 ) -> list[TransactionRow]:
     rows = connection.execute(
         "SELECT c.transaction_uid, requester, c.state, requested_at, completed_at, "

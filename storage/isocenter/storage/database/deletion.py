@@ -1,13 +1,12 @@
 """Deleting within a transaction: who was promised what, and what leaves the index.
 
-Plain functions on a `sqlite3.Connection`, for whoever deletes.
+Plain functions on a `Connection`, for whoever deletes.
 """
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -16,10 +15,11 @@ import orjson
 
 from isocenter.services.archive.deletion.records import DeletedStudy, Deletion, DeletionCause
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.storage.database.database import Connection
 from isocenter.storage.database.index.records import STUDY_AS_SAID_LAST, remove_within
 
 #: Called within the transaction that deletes, with what it has deleted.
-BesideDelete = Callable[[sqlite3.Connection, Sequence[DeletedStudy], DeletionCause], None]
+DeleteHook = Callable[[Connection, Sequence[DeletedStudy], DeletionCause], None]
 
 #: What is still being verified counts: its answer may be on the way.
 _PROMISED_TO: Final = """
@@ -45,7 +45,7 @@ _STUDIES_OF: Final = """
 
 
 def promised_to(
-    connection: sqlite3.Connection, sop_instance_uids: Sequence[str]
+    connection: Connection, sop_instance_uids: Sequence[str]
 ) -> Mapping[str, Sequence[str]]:
     """AE titles which this archive has promised to keep an instance (PS3.4 Annex J), by its SOP
     Instance UID; those that are promised to nobody are left out."""
@@ -56,10 +56,10 @@ def promised_to(
 
 
 def delete_within(
-    connection: sqlite3.Connection,
+    connection: Connection,
     sop_instance_uids: Sequence[str],
     cause: DeletionCause,
-    beside: Sequence[BesideDelete] = (),
+    on_delete: Sequence[DeleteHook] = (),
 ) -> Deletion:
     """Take instances out of the index, in the caller's transaction, and say of which studies."""
     studies = _json(
@@ -87,7 +87,7 @@ def delete_within(
         for study, accession_number, patient_id, patient_name, birth_date in described
     ]
     if deleted:
-        for each in beside:
+        for each in on_delete:
             each(connection, deleted, cause)
     return Deletion(instances=removed, studies=deleted)
 

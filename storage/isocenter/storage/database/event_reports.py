@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from time import time
 from typing import Final
@@ -10,8 +9,7 @@ from typing import Final
 import orjson
 
 from isocenter.services.service_classes.normalized.ports import ClaimedReport, NewReport
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.index.records import transaction
+from isocenter.storage.database.database import Connection, Database
 
 _DUE: Final = """
     FROM event_report
@@ -23,7 +21,7 @@ _FAULT_LENGTH: Final = 500
 
 
 def insert_report(
-    connection: sqlite3.Connection,
+    connection: Connection,
     report: NewReport,
     now: float,
     *,
@@ -31,10 +29,11 @@ def insert_report(
     claim_seconds: float = 0.0,
 ) -> ClaimedReport:
     """Queue *report* within the caller's transaction, claimed by *worker* if it wants it."""
-    cursor = connection.execute(
+    (number,) = connection.execute(
         "INSERT INTO event_report (destination, calling_ae_title, sop_class_uid, "
         "sop_instance_uid, event_type, transaction_uid, data_set, state, created_at, due_at, "
-        "claimed_by, claimed_until) VALUES (?, ?, ?, ?, ?, ?, ?, 'due', ?, ?, ?, ?)",
+        "claimed_by, claimed_until) VALUES (?, ?, ?, ?, ?, ?, ?, 'due', ?, ?, ?, ?) "
+        "RETURNING report_pk",
         (
             report.destination,
             report.calling_ae_title,
@@ -48,27 +47,25 @@ def insert_report(
             worker,
             now + claim_seconds,
         ),
-    )
-    assert cursor.lastrowid is not None
-    return ClaimedReport(number=cursor.lastrowid, report=report, attempts=0, created_at=now)
+    ).fetchone()
+    return ClaimedReport(number=number, report=report, attempts=0, created_at=now)
 
 
-def release_claims(connection: sqlite3.Connection) -> None:
+def release_claims(connection: Connection) -> None:
     """No process works on the database: what earlier ones had claimed is free."""
-    with transaction(connection):
-        connection.execute("UPDATE event_report SET claimed_until = 0 WHERE state = 'due'")
-        connection.execute("UPDATE commitment SET claimed_until = 0 WHERE state = 'pending'")
+    connection.execute("UPDATE event_report SET claimed_until = 0 WHERE state = 'due'")
+    connection.execute("UPDATE commitment SET claimed_until = 0 WHERE state = 'pending'")
 
 
-class SqliteReports:
+class DatabaseReports:
     """See `isocenter.services.service_classes.normalized.ports.ReportQueue`.
 
     Args:
         now: seconds since 1970.
     """
 
-    def __init__(self, index: SqliteIndex, *, now: Callable[[], float] = time) -> None:
-        self._index = index
+    def __init__(self, database: Database, *, now: Callable[[], float] = time) -> None:
+        self._database = database
         self._now = now
 
     async def claim(
@@ -82,13 +79,13 @@ class SqliteReports:
             "worker": worker,
             "seconds": seconds,
         }
-        if not await self._index.read(_is_due, values):
+        if not await self._database.read(_is_due, values):
             return ()
-        return await self._index.write(_claim, values)
+        return await self._database.write(_claim, values)
 
     async def delivered(self, number: int) -> None:
         """See `ReportQueue.delivered`; the data set is not needed any more."""
-        await self._index.write(
+        await self._database.write(
             _execute,
             "UPDATE event_report SET state = 'delivered', ended_at = ?, attempts = attempts + 1, "
             "last_fault = '', data_set = x'' WHERE report_pk = ? AND state = 'due'",
@@ -102,7 +99,7 @@ class SqliteReports:
             state, ended_at, due_at = "given up", now, now
         else:
             state, ended_at, due_at = "due", None, now + retry_in
-        await self._index.write(
+        await self._database.write(
             _execute,
             "UPDATE event_report SET state = ?, ended_at = ?, due_at = ?, claimed_until = 0, "
             "attempts = attempts + 1, last_fault = ? WHERE report_pk = ? AND state = 'due'",
@@ -111,30 +108,29 @@ class SqliteReports:
 
     async def release(self, number: int) -> None:
         """See `ReportQueue.release`."""
-        await self._index.write(
+        await self._database.write(
             _execute,
             "UPDATE event_report SET claimed_until = 0 WHERE report_pk = ? AND state = 'due'",
             (number,),
         )
 
 
-def _is_due(connection: sqlite3.Connection, values: dict[str, object]) -> bool:
+def _is_due(connection: Connection, values: dict[str, object]) -> bool:
     return connection.execute(f"SELECT 1 {_DUE} LIMIT 1", values).fetchone() is not None
 
 
-def _claim(connection: sqlite3.Connection, values: dict[str, object]) -> list[ClaimedReport]:
-    with transaction(connection):
-        rows = connection.execute(
-            f"SELECT report_pk, destination, calling_ae_title, sop_class_uid, sop_instance_uid, "
-            f"event_type, transaction_uid, data_set, attempts, created_at {_DUE} "
-            "ORDER BY report_pk LIMIT :limit",
-            values,
-        ).fetchall()
-        connection.execute(
-            "UPDATE event_report SET claimed_by = :worker, claimed_until = :now + :seconds "
-            "WHERE report_pk IN (SELECT value FROM json_each(:keys))",
-            values | {"keys": orjson.dumps([row[0] for row in rows]).decode()},
-        )
+def _claim(connection: Connection, values: dict[str, object]) -> list[ClaimedReport]:
+    rows = connection.execute(
+        f"SELECT report_pk, destination, calling_ae_title, sop_class_uid, sop_instance_uid, "
+        f"event_type, transaction_uid, data_set, attempts, created_at {_DUE} "
+        "ORDER BY report_pk LIMIT :limit",
+        values,
+    ).fetchall()
+    connection.execute(
+        "UPDATE event_report SET claimed_by = :worker, claimed_until = :now + :seconds "
+        "WHERE report_pk IN (SELECT value FROM json_each(:keys))",
+        values | {"keys": orjson.dumps([row[0] for row in rows]).decode()},
+    )
     return [
         ClaimedReport(
             number=row[0],
@@ -154,6 +150,5 @@ def _claim(connection: sqlite3.Connection, values: dict[str, object]) -> list[Cl
     ]
 
 
-def _execute(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> None:
-    with transaction(connection):
-        connection.execute(statement, values)
+def _execute(connection: Connection, statement: str, values: tuple[object, ...]) -> None:
+    connection.execute(statement, values)

@@ -8,14 +8,12 @@ change, so that a step is found by its study, its series, and the instances that
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from time import time
 from typing import Final
 
-from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList
@@ -30,14 +28,14 @@ from isocenter.services.service_classes.mpps.performed_step import (
     StepState,
     event_of,
 )
+from isocenter.services.service_classes.mpps.ports import StepRow
 from isocenter.services.service_classes.normalized.ports import NewReport
+from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.event_reports import insert_report
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.index.records import transaction
 
 #: What is done in the transaction of a change: the connection, the step before (None: it is
 #: new) and after.
-Beside = Callable[[sqlite3.Connection, PerformedStep | None, PerformedStep], None]
+ChangeHook = Callable[[Connection, PerformedStep | None, PerformedStep], None]
 
 #: What was kept was judged when it came.
 _KEPT_LIMITS: Final = replace(DEFAULT_LIMITS, identifier=1 << 30, identifier_elements=1 << 30)
@@ -49,51 +47,28 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRow:
-    """One line of a list of steps, without what it says of a patient.
-
-    Attributes:
-        instances: that it names; *arrived*: those of them that the archive has.
-    """
-
-    sop_instance_uid: str
-    state: StepState
-    source_ae_title: str
-    station_ae_title: str
-    modality: str
-    performed_step_id: str
-    start_date: str
-    start_time: str
-    changed_at: float
-    studies: tuple[str, ...]
-    series: int
-    instances: int
-    arrived: int
-
-
-class SqliteSteps:
-    """See `isocenter.services.service_classes.mpps.performed_step.Steps`.
+class DatabaseSteps:
+    """See `isocenter.services.service_classes.mpps.ports.Steps`.
 
     Args:
-        beside: what else is written in the transaction of each change.
+        on_change: what else is written in the transaction of each change.
         now: seconds since 1970.
     """
 
     def __init__(
         self,
-        index: SqliteIndex,
+        database: Database,
         *,
-        beside: Sequence[Beside] = (),
+        on_change: Sequence[ChangeHook] = (),
         now: Callable[[], float] = time,
     ) -> None:
-        self._index = index
-        self._beside = tuple(beside)
+        self._database = database
+        self._on_change = tuple(on_change)
         self._now = now
 
     async def create(self, step: PerformedStep, *, notify: Sequence[str], as_ae_title: str) -> bool:
         """See `Steps.create`."""
-        return await self._index.write(
+        return await self._database.write(
             _create, step, partial(self._changed, notify, as_ae_title, None)
         )
 
@@ -106,7 +81,7 @@ class SqliteSteps:
         as_ae_title: str,
     ) -> PerformedStep:
         """See `Steps.change`."""
-        return await self._index.write(
+        return await self._database.write(
             _change, sop_instance_uid, change, partial(self._changed, notify, as_ae_title)
         )
 
@@ -115,7 +90,7 @@ class SqliteSteps:
         notify: Sequence[str],
         as_ae_title: str,
         before: PerformedStep | None,
-        connection: sqlite3.Connection,
+        connection: Connection,
         after: PerformedStep,
     ) -> None:
         for destination in notify:
@@ -127,12 +102,12 @@ class SqliteSteps:
                 event_type=event_of(before, after).value,
             )
             insert_report(connection, report, self._now())
-        for each in self._beside:
+        for each in self._on_change:
             each(connection, before, after)
 
     async def get(self, sop_instance_uid: str) -> PerformedStep | None:
         """See `Steps.get`."""
-        return await self._index.read(_get, sop_instance_uid)
+        return await self._database.read(_get, sop_instance_uid)
 
     async def rows(
         self,
@@ -142,8 +117,8 @@ class SqliteSteps:
         sop_instance_uid: str | None = None,
         limit: int = 100,
     ) -> Sequence[StepRow]:
-        """The latest steps, newest first."""
-        return await self._index.read(_rows, state, study_instance_uid, sop_instance_uid, limit)
+        """See `Steps.rows`."""
+        return await self._database.read(_rows, state, study_instance_uid, sop_instance_uid, limit)
 
 
 def _values(step: PerformedStep) -> tuple[object, ...]:
@@ -163,57 +138,54 @@ def _values(step: PerformedStep) -> tuple[object, ...]:
 
 
 def _create(
-    connection: sqlite3.Connection,
+    connection: Connection,
     step: PerformedStep,
-    changed: Callable[[sqlite3.Connection, PerformedStep], None],
+    changed: Callable[[Connection, PerformedStep], None],
 ) -> bool:
-    with transaction(connection):
-        if _key(connection, step.sop_instance_uid) is not None:
-            return False
-        cursor = connection.execute(
-            f"INSERT INTO performed_step (sop_instance_uid, {', '.join(_COLUMNS)}) "
-            f"VALUES (?{', ?' * len(_COLUMNS)})",
-            (step.sop_instance_uid, *_values(step)),
-        )
-        assert cursor.lastrowid is not None
-        _link(connection, cursor.lastrowid, step)
-        changed(connection, step)
+    if _key(connection, step.sop_instance_uid) is not None:
+        return False
+    (key,) = connection.execute(
+        f"INSERT INTO performed_step (sop_instance_uid, {', '.join(_COLUMNS)}) "
+        f"VALUES (?{', ?' * len(_COLUMNS)}) RETURNING step_pk",
+        (step.sop_instance_uid, *_values(step)),
+    ).fetchone()
+    _link(connection, key, step)
+    changed(connection, step)
     return True
 
 
 def _change(
-    connection: sqlite3.Connection,
+    connection: Connection,
     sop_instance_uid: str,
     change: Callable[[PerformedStep], PerformedStep],
-    changed: Callable[[PerformedStep | None, sqlite3.Connection, PerformedStep], None],
+    changed: Callable[[PerformedStep | None, Connection, PerformedStep], None],
 ) -> PerformedStep:
-    with transaction(connection):
-        before = _get(connection, sop_instance_uid)
-        if before is None:
-            raise KeyError(sop_instance_uid)
-        after = change(before)
-        key = _key(connection, sop_instance_uid)
-        assert key is not None
-        connection.execute(
-            f"UPDATE performed_step SET {', '.join(f'{name} = ?' for name in _COLUMNS)} "
-            "WHERE step_pk = ?",
-            (*_values(after), key),
-        )
-        for table in _TABLES:
-            connection.execute(f"DELETE FROM {table} WHERE step_pk = ?", (key,))
-        _link(connection, key, after)
-        changed(before, connection, after)
+    before = _get(connection, sop_instance_uid)
+    if before is None:
+        raise KeyError(sop_instance_uid)
+    after = change(before)
+    key = _key(connection, sop_instance_uid)
+    assert key is not None
+    connection.execute(
+        f"UPDATE performed_step SET {', '.join(f'{name} = ?' for name in _COLUMNS)} "
+        "WHERE step_pk = ?",
+        (*_values(after), key),
+    )
+    for table in _TABLES:
+        connection.execute(f"DELETE FROM {table} WHERE step_pk = ?", (key,))
+    _link(connection, key, after)
+    changed(before, connection, after)
     return after
 
 
-def _key(connection: sqlite3.Connection, sop_instance_uid: str) -> int | None:
+def _key(connection: Connection, sop_instance_uid: str) -> int | None:
     row = connection.execute(
         "SELECT step_pk FROM performed_step WHERE sop_instance_uid = ?", (sop_instance_uid,)
     ).fetchone()
     return None if row is None else row[0]
 
 
-def _link(connection: sqlite3.Connection, key: int, step: PerformedStep) -> None:
+def _link(connection: Connection, key: int, step: PerformedStep) -> None:
     connection.executemany(
         "INSERT INTO performed_step_scheduled VALUES (?, ?, ?, ?, ?, ?)",
         [
@@ -243,7 +215,7 @@ def _link(connection: sqlite3.Connection, key: int, step: PerformedStep) -> None
     )
 
 
-def _get(connection: sqlite3.Connection, sop_instance_uid: str) -> PerformedStep | None:
+def _get(connection: Connection, sop_instance_uid: str) -> PerformedStep | None:
     row = connection.execute(
         "SELECT state, source_ae_title, created_at, changed_at, data_set "
         "FROM performed_step WHERE sop_instance_uid = ?",
@@ -262,7 +234,7 @@ def _get(connection: sqlite3.Connection, sop_instance_uid: str) -> PerformedStep
 
 
 def _rows(
-    connection: sqlite3.Connection,
+    connection: Connection,
     state: StepState | None,
     study_instance_uid: str | None,
     sop_instance_uid: str | None,

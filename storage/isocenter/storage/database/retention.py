@@ -4,17 +4,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from isocenter.services.archive.deletion.holds import StudyHold
+from isocenter.services.archive.deletion.ports import StudyHold
+from isocenter.services.archive.retention.ports import Candidate
 from isocenter.services.archive.retention.rules import RetentionRule
-from isocenter.services.archive.retention.service import Candidate
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.index.query import sound
-from isocenter.storage.database.index.records import transaction
+from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.text import sound
 
 _DAY_SECONDS: Final = 86_400.0
 #: Of `study_access`: when it began to be recorded at all.
@@ -69,32 +67,32 @@ _CANDIDATES: Final = """
 """
 
 
-class SqliteRetention:
-    """See `isocenter.services.archive.retention.service.RetentionBook`."""
+class DatabaseRetention:
+    """See `isocenter.services.archive.retention.ports.RetentionBook`."""
 
-    def __init__(self, index: SqliteIndex) -> None:
-        self._index = index
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def candidates(
         self, rule: RetentionRule, now: float, *, limit: int
     ) -> Sequence[Candidate]:
         """See `RetentionBook.candidates`."""
-        return await self._index.read(find_candidates, rule, now, limit)
+        return await self._database.read(find_candidates, rule, now, limit)
 
     async def note_use(self, study_instance_uids: Sequence[str], now: float) -> None:
         """See `RetentionBook.note_use`."""
-        await self._index.write(_note_use, study_instance_uids, int(now // _DAY_SECONDS))
+        await self._database.write(_note_use, study_instance_uids, int(now // _DAY_SECONDS))
 
 
-class SqliteHolds:
-    """See `isocenter.services.archive.deletion.holds.Holds`."""
+class DatabaseHolds:
+    """See `isocenter.services.archive.deletion.ports.Holds`."""
 
-    def __init__(self, index: SqliteIndex) -> None:
-        self._index = index
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def add(self, hold: StudyHold) -> bool:
         """See `Holds.add`."""
-        return await self._index.write(
+        return await self._database.write(
             _change,
             "INSERT INTO study_hold (study_instance_uid, reason, actor, at) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (study_instance_uid) DO NOTHING",
@@ -103,21 +101,20 @@ class SqliteHolds:
 
     async def remove(self, study_instance_uid: str) -> bool:
         """See `Holds.remove`."""
-        return await self._index.write(
+        return await self._database.write(
             _change, "DELETE FROM study_hold WHERE study_instance_uid = ?", (study_instance_uid,)
         )
 
     async def all(self) -> Sequence[StudyHold]:
         """See `Holds.all`."""
-        return await self._index.read(_holds)
+        return await self._database.read(_holds)
 
 
-def _change(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> bool:
-    with transaction(connection):
-        return bool(connection.execute(statement, values).rowcount)
+def _change(connection: Connection, statement: str, values: tuple[object, ...]) -> bool:
+    return bool(connection.execute(statement, values).rowcount)
 
 
-def _holds(connection: sqlite3.Connection) -> list[StudyHold]:
+def _holds(connection: Connection) -> list[StudyHold]:
     rows = connection.execute(
         "SELECT study_instance_uid, reason, actor, at, EXISTS (SELECT 1 FROM study "
         "WHERE study.study_instance_uid = study_hold.study_instance_uid) "
@@ -131,23 +128,22 @@ def _holds(connection: sqlite3.Connection) -> list[StudyHold]:
     ]
 
 
-def _note_use(connection: sqlite3.Connection, studies: Sequence[str], day: int) -> None:
-    with transaction(connection):
-        connection.execute(
-            "INSERT INTO study_access (study_instance_uid, last_day) VALUES (?, ?) "
-            "ON CONFLICT (study_instance_uid) DO NOTHING",
-            (_RECORDED, day),
-        )
-        connection.executemany(
-            "INSERT INTO study_access (study_instance_uid, last_day) VALUES (?, ?) "
-            "ON CONFLICT (study_instance_uid) DO UPDATE SET last_day = excluded.last_day "
-            "WHERE excluded.last_day > study_access.last_day",
-            [(sound(study), day) for study in studies if study],
-        )
+def _note_use(connection: Connection, studies: Sequence[str], day: int) -> None:
+    connection.execute(
+        "INSERT INTO study_access (study_instance_uid, last_day) VALUES (?, ?) "
+        "ON CONFLICT (study_instance_uid) DO NOTHING",
+        (_RECORDED, day),
+    )
+    connection.executemany(
+        "INSERT INTO study_access (study_instance_uid, last_day) VALUES (?, ?) "
+        "ON CONFLICT (study_instance_uid) DO UPDATE SET last_day = excluded.last_day "
+        "WHERE excluded.last_day > study_access.last_day",
+        [(sound(study), day) for study in studies if study],
+    )
 
 
 def find_candidates(
-    connection: sqlite3.Connection, rule: RetentionRule, now: float, limit: int
+    connection: Connection, rule: RetentionRule, now: float, limit: int
 ) -> list[Candidate]:
     """`RetentionBook.candidates`."""
     today = datetime.fromtimestamp(now, UTC)

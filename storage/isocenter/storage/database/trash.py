@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import time
@@ -23,15 +22,14 @@ from isocenter.services.archive.deletion.ports import (
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.ports import Added, InstanceRecord, StoredInstance
 from isocenter.services.workflow.events.event import InstancesRestored
-from isocenter.storage.database.deletion import BesideDelete, delete_within
+from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.deletion import DeleteHook, delete_within
 from isocenter.storage.database.events.outbox import insert_events
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.index.query import sound
 from isocenter.storage.database.index.records import (
     add_records,
     get_records,
-    transaction,
 )
+from isocenter.storage.database.text import sound
 
 #: Values in one statement.
 _BOUND_AT_ONCE: Final = 500
@@ -58,43 +56,43 @@ _PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
 _GIVEN_UP: Final = "it was deleted before it was sent"
 
 
-class SqliteTrash:
+class DatabaseTrash:
     """See `isocenter.services.archive.deletion.ports.TrashBook`.
 
     Args:
-        beside_delete: called in the transactions that delete, with what they have deleted.
+        on_delete: called in the transactions that delete, with what they have deleted.
         tells: whether what is restored is an event, too.
         now: seconds since 1970.
     """
 
     def __init__(
         self,
-        index: SqliteIndex,
+        database: Database,
         *,
-        beside_delete: Sequence[BesideDelete] = (),
+        on_delete: Sequence[DeleteHook] = (),
         tells: bool = True,
         now: Callable[[], float] = time,
     ) -> None:
-        self._index = index
-        self._beside_delete = beside_delete
+        self._database = database
+        self._on_delete = on_delete
         self._tells = tells
         self._now = now
 
     async def obstacles(self, instances: Sequence[StoredInstance]) -> Obstacles:
         """See `TrashBook.obstacles`."""
-        return await self._index.read(find_obstacles, instances)
+        return await self._database.read(find_obstacles, instances)
 
     async def take(
         self, deletion: DeletionRecord, instances: Sequence[StoredInstance], *, overrule: bool
     ) -> int:
         """See `TrashBook.take`."""
-        return await self._index.write(
-            _take, deletion, instances, overrule, self._beside_delete, self._now()
+        return await self._database.write(
+            _take, deletion, instances, overrule, self._on_delete, self._now()
         )
 
     async def unfinished(self, limit: int) -> Sequence[TrashedInstance]:
         """See `TrashBook.unfinished`."""
-        return await self._index.read(
+        return await self._database.read(
             _rows, f"{_SELECT} WHERE state <> 'kept' ORDER BY trash_pk LIMIT ?", (limit,)
         )
 
@@ -103,7 +101,7 @@ class SqliteTrash:
     ) -> Sequence[TrashedInstance]:
         """See `TrashBook.chosen`."""
         condition, values = _condition(choice)
-        return await self._index.read(
+        return await self._database.read(
             _rows,
             f"{_SELECT} WHERE state = 'kept' AND trash_pk > ?{condition} ORDER BY trash_pk LIMIT ?",
             (after, *values, limit),
@@ -111,55 +109,51 @@ class SqliteTrash:
 
     async def purge(self, numbers: Sequence[int], actor: str) -> None:
         """See `TrashBook.purge`."""
-        await self._index.write(
+        await self._database.write(
             _change, "UPDATE trash SET state = 'purging', actor = ? WHERE", (actor,), numbers
         )
 
     async def begin_return(self, targets: Mapping[int, str], actor: str) -> None:
         """See `TrashBook.begin_return`."""
         rows = [(target, actor, number) for number, target in targets.items()]
-        await self._index.write(_begin_return, rows)
+        await self._database.write(_begin_return, rows)
 
     async def give_back(self, records: Mapping[int, InstanceRecord]) -> Sequence[int]:
         """See `TrashBook.give_back`."""
         numbers = {record.sop_instance_uid: number for number, record in records.items()}
         returned: list[int] = []
 
-        def beside(
-            connection: sqlite3.Connection, added: Sequence[tuple[InstanceRecord, Added]]
-        ) -> None:
+        def beside(connection: Connection, added: Sequence[tuple[InstanceRecord, Added]]) -> None:
             returned.extend(numbers[record.sop_instance_uid] for record, _ in added)
             _returned(connection, returned, self._tells, self._now())
 
-        await self._index.write(add_records, list(records.values()), False, [beside])
+        await self._database.write(add_records, list(records.values()), False, [beside])
         return returned
 
     async def settle(self, numbers: Sequence[int]) -> None:
         """See `TrashBook.settle`."""
-        await self._index.write(
+        await self._database.write(
             _change, "UPDATE trash SET state = 'kept', target_key = '' WHERE", (), numbers
         )
 
     async def forget(self, numbers: Sequence[int]) -> Sequence[str]:
         """See `TrashBook.forget`."""
-        return await self._index.write(_forget, numbers)
+        return await self._database.write(_forget, numbers)
 
     async def adopt(self, deletion: DeletionRecord, records: Sequence[InstanceRecord]) -> int:
         """See `TrashBook.adopt`."""
-        return await self._index.write(_adopt, deletion, records)
+        return await self._database.write(_adopt, deletion, records)
 
     async def rows(self) -> Sequence[DeletionRow]:
         """See `TrashBook.rows`."""
-        return await self._index.read(_deletion_rows)
+        return await self._database.read(_deletion_rows)
 
     async def statistics(self) -> TrashStatistics:
         """See `TrashBook.statistics`."""
-        return await self._index.read(_statistics)
+        return await self._database.read(_statistics)
 
 
-def find_obstacles(
-    connection: sqlite3.Connection, instances: Sequence[StoredInstance]
-) -> Obstacles:
+def find_obstacles(connection: Connection, instances: Sequence[StoredInstance]) -> Obstacles:
     """What is against deleting instances; for a transaction of whoever deletes."""
     uids = [stored.sop_instance_uid for stored in instances]
     by_study: dict[str, int] = defaultdict(int)
@@ -191,7 +185,7 @@ def find_obstacles(
     )
 
 
-def _selected(connection: sqlite3.Connection, statement: str, values: Sequence[Any]) -> list[Any]:
+def _selected(connection: Connection, statement: str, values: Sequence[Any]) -> list[Any]:
     """The first column of *statement*, which ends with IN, for all of *values*."""
     found: list[Any] = []
     for some in _some(values):
@@ -211,45 +205,44 @@ def _marks(values: Sequence[object]) -> str:
 
 
 def _take(
-    connection: sqlite3.Connection,
+    connection: Connection,
     deletion: DeletionRecord,
     instances: Sequence[StoredInstance],
     overrule: bool,
-    beside: Sequence[BesideDelete],
+    on_delete: Sequence[DeleteHook],
     now: float,
 ) -> int:
-    with transaction(connection):
-        obstacles = find_obstacles(connection, instances)
-        if obstacles.forbid(overrule=overrule):
-            raise DeletionRefusedError(obstacles)
-        known = get_records(connection, [each.sop_instance_uid for each in instances])
-        going = [each for each in instances if _is_same(known, each)]
-        if not going:
-            return 0
-        uids = [each.sop_instance_uid for each in going]
-        deleted = delete_within(connection, uids, deletion.cause, beside)
-        studies = {study.study_instance_uid: study for study in deleted.studies}
-        _insert(
-            connection,
-            deletion,
-            "leaving",
-            [
-                (
-                    each,
-                    studies[each.study_instance_uid].remaining,
-                    studies[each.study_instance_uid].patient_id,
-                    studies[each.study_instance_uid].patient_name,
-                )
-                for each in going
-            ],
-        )
-        for some in _some(uids):
-            connection.execute(
-                "UPDATE forward SET state = 'failed', ended_at = ?, last_fault = ?, "
-                "claimed_until = 0 WHERE state = 'due' AND sop_instance_uid IN "
-                f"({_marks(some)})",
-                (now, _GIVEN_UP, *some),
+    obstacles = find_obstacles(connection, instances)
+    if obstacles.forbid(overrule=overrule):
+        raise DeletionRefusedError(obstacles)
+    known = get_records(connection, [each.sop_instance_uid for each in instances])
+    going = [each for each in instances if _is_same(known, each)]
+    if not going:
+        return 0
+    uids = [each.sop_instance_uid for each in going]
+    deleted = delete_within(connection, uids, deletion.cause, on_delete)
+    studies = {study.study_instance_uid: study for study in deleted.studies}
+    _insert(
+        connection,
+        deletion,
+        "leaving",
+        [
+            (
+                each,
+                studies[each.study_instance_uid].remaining,
+                studies[each.study_instance_uid].patient_id,
+                studies[each.study_instance_uid].patient_name,
             )
+            for each in going
+        ],
+    )
+    for some in _some(uids):
+        connection.execute(
+            "UPDATE forward SET state = 'failed', ended_at = ?, last_fault = ?, "
+            "claimed_until = 0 WHERE state = 'due' AND sop_instance_uid IN "
+            f"({_marks(some)})",
+            (now, _GIVEN_UP, *some),
+        )
     return len(going)
 
 
@@ -259,7 +252,7 @@ def _is_same(known: Mapping[str, StoredInstance], planned: StoredInstance) -> bo
 
 
 def _insert(
-    connection: sqlite3.Connection,
+    connection: Connection,
     deletion: DeletionRecord,
     state: str,
     rows: Sequence[tuple[StoredInstance, int, str, str]],
@@ -297,7 +290,7 @@ def _insert(
 
 
 def _rows(
-    connection: sqlite3.Connection, statement: str, values: tuple[object, ...]
+    connection: Connection, statement: str, values: tuple[object, ...]
 ) -> list[TrashedInstance]:
     return [
         TrashedInstance(
@@ -345,28 +338,24 @@ def _condition(choice: TrashChoice) -> tuple[str, list[object]]:
 
 
 def _change(
-    connection: sqlite3.Connection,
+    connection: Connection,
     statement: str,
     values: tuple[object, ...],
     numbers: Sequence[int],
 ) -> None:
-    with transaction(connection):
-        for some in _some(numbers):
-            connection.execute(f"{statement} trash_pk IN ({_marks(some)})", (*values, *some))
+    for some in _some(numbers):
+        connection.execute(f"{statement} trash_pk IN ({_marks(some)})", (*values, *some))
 
 
-def _begin_return(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, int]]) -> None:
-    with transaction(connection):
-        connection.executemany(
-            "UPDATE trash SET state = 'returning', target_key = ?, actor = ? "
-            "WHERE trash_pk = ? AND state = 'kept'",
-            rows,
-        )
+def _begin_return(connection: Connection, rows: Sequence[tuple[str, str, int]]) -> None:
+    connection.executemany(
+        "UPDATE trash SET state = 'returning', target_key = ?, actor = ? "
+        "WHERE trash_pk = ? AND state = 'kept'",
+        rows,
+    )
 
 
-def _returned(
-    connection: sqlite3.Connection, numbers: Sequence[int], tells: bool, now: float
-) -> None:
+def _returned(connection: Connection, numbers: Sequence[int], tells: bool, now: float) -> None:
     counts: Counter[str] = Counter()
     for some in _some(numbers):
         rows = connection.execute(
@@ -383,22 +372,21 @@ def _returned(
         insert_events(connection, events, now)
 
 
-def _forget(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[str]:
+def _forget(connection: Connection, numbers: Sequence[int]) -> list[str]:
     touched: set[str] = set()
-    with transaction(connection):
-        for some in _some(numbers):
-            rows = connection.execute(
-                f"DELETE FROM trash WHERE trash_pk IN ({_marks(some)}) RETURNING deletion_id", some
-            ).fetchall()
-            touched.update(row[0] for row in rows)
-        left = _selected(
-            connection, "SELECT deletion_id FROM trash WHERE deletion_id IN", sorted(touched)
-        )
+    for some in _some(numbers):
+        rows = connection.execute(
+            f"DELETE FROM trash WHERE trash_pk IN ({_marks(some)}) RETURNING deletion_id", some
+        ).fetchall()
+        touched.update(row[0] for row in rows)
+    left = _selected(
+        connection, "SELECT deletion_id FROM trash WHERE deletion_id IN", sorted(touched)
+    )
     return sorted(touched - set(left))
 
 
 def _adopt(
-    connection: sqlite3.Connection, deletion: DeletionRecord, records: Sequence[InstanceRecord]
+    connection: Connection, deletion: DeletionRecord, records: Sequence[InstanceRecord]
 ) -> int:
     rows = [
         (
@@ -409,11 +397,10 @@ def _adopt(
         )
         for record in records
     ]
-    with transaction(connection):
-        return _insert(connection, deletion, "kept", rows)
+    return _insert(connection, deletion, "kept", rows)
 
 
-def _deletion_rows(connection: sqlite3.Connection) -> list[DeletionRow]:
+def _deletion_rows(connection: Connection) -> list[DeletionRow]:
     return [
         DeletionRow(
             deletion=DeletionRecord(
@@ -439,7 +426,7 @@ def _deletion_rows(connection: sqlite3.Connection) -> list[DeletionRow]:
     ]
 
 
-def _statistics(connection: sqlite3.Connection) -> TrashStatistics:
+def _statistics(connection: Connection) -> TrashStatistics:
     instances, size = connection.execute(
         "SELECT count(*), coalesce(sum(size), 0) FROM trash"
     ).fetchone()

@@ -1,4 +1,4 @@
-"""The worklist in the index database: `isocenter.services.service_classes.worklist.entry.Worklist`.
+"""The worklist in the index database: `isocenter.services.service_classes.worklist.ports.Worklist`.
 
 The data set is the truth.  The columns beside it narrow a question down by index; what is
 left is judged by `isocenter.services.service_classes.worklist.query_keys.Keys.fits`, entry by
@@ -9,7 +9,6 @@ entry.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -27,7 +26,6 @@ from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.service_classes.mpps.performed_step import PerformedStep, StepState
 from isocenter.services.service_classes.worklist.entry import (
     ACCESSION_NUMBER,
-    FOLDER_SOURCE,
     MODALITY,
     PATIENT_ID,
     STATION_AE_TITLE,
@@ -35,8 +33,11 @@ from isocenter.services.service_classes.worklist.entry import (
     Entry,
     EntryFault,
     EntryKey,
-    EntryMoved,
     EntryState,
+)
+from isocenter.services.service_classes.worklist.ports import (
+    FOLDER_SOURCE,
+    EntryMoved,
     Put,
     StoredEntry,
     with_state,
@@ -48,13 +49,12 @@ from isocenter.services.service_classes.worklist.query_keys import (
     Keys,
 )
 from isocenter.services.workflow.events.event import WorklistChanged
+from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.events.outbox import insert_event
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.index.records import transaction
 
 #: What is done in the transaction of a change: the entry before (None: it is new) and after
 #: (None: it is gone).
-Beside = Callable[[sqlite3.Connection, StoredEntry | None, StoredEntry | None], None]
+ChangeHook = Callable[[Connection, StoredEntry | None, StoredEntry | None], None]
 
 #: What an event says of an entry that is no longer on the list.
 REMOVED: Final = "REMOVED"
@@ -78,23 +78,23 @@ _NARROWING: Final = {
 }
 
 
-class SqliteWorklist:
-    """See `isocenter.services.service_classes.worklist.entry.Worklist`.
+class DatabaseWorklist:
+    """See `isocenter.services.service_classes.worklist.ports.Worklist`.
 
     Args:
-        beside: what else is written in the transaction of each change of an entry.
+        on_change: what else is written in the transaction of each change of an entry.
         now: seconds since 1970.
     """
 
     def __init__(
         self,
-        index: SqliteIndex,
+        database: Database,
         *,
-        beside: Sequence[Beside] = (),
+        on_change: Sequence[ChangeHook] = (),
         now: Callable[[], float] = time,
     ) -> None:
-        self._index = index
-        self._changes = Changes(tuple(beside), now)
+        self._database = database
+        self._changes = Changes(tuple(on_change), now)
 
     async def put(
         self,
@@ -107,7 +107,7 @@ class SqliteWorklist:
         found: Mapping[EntryKey, EntryState] | None = None,
     ) -> Put:
         """See `Worklist.put`."""
-        return await self._index.write(
+        return await self._database.write(
             _put, entries, source, whole, states or {}, cancel, found or {}, self._changes
         )
 
@@ -121,34 +121,34 @@ class SqliteWorklist:
         Raises:
             EntryFault: there is another entry with the new key.
         """
-        return await self._index.write(_change, key, change, state, self._changes)
+        return await self._database.write(_change, key, change, state, self._changes)
 
     async def remove(self, keys: Sequence[EntryKey]) -> int:
         """See `Worklist.remove`."""
-        return await self._index.write(_remove, keys, self._changes)
+        return await self._database.write(_remove, keys, self._changes)
 
     async def set_state(self, key: EntryKey, state: EntryState) -> bool:
         """See `Worklist.set_state`."""
-        return await self._index.write(_set_state, key, state, self._changes)
+        return await self._database.write(_set_state, key, state, self._changes)
 
     async def get(self, key: EntryKey) -> StoredEntry | None:
         """See `Worklist.get`."""
-        return await self._index.read(_get, key)
+        return await self._database.read(_get, key)
 
     async def of_accession(self, accession_number: str) -> Sequence[StoredEntry]:
         """See `Worklist.of_accession`."""
-        return await self._index.read(_of_accession, accession_number)
+        return await self._database.read(_of_accession, accession_number)
 
     async def sources(self) -> Sequence[str]:
         """See `Worklist.sources`."""
-        return await self._index.read(_sources)
+        return await self._database.read(_sources)
 
     async def remove_ended(self, before: float) -> int:
         """Take completed and discontinued entries off that have not changed since *before*.
 
         Some at a time: others write, too.  How many; 0: there are no more.
         """
-        return await self._index.write(_remove_ended, before, self._changes)
+        return await self._database.write(_remove_ended, before, self._changes)
 
     @asynccontextmanager
     async def find(
@@ -161,9 +161,9 @@ class SqliteWorklist:
     async def _blocks(
         self, keys: Keys, states: Sequence[EntryState]
     ) -> AsyncGenerator[Sequence[StoredEntry], None]:
-        numbers = await self._index.read(_matching_numbers, keys, states)
+        numbers = await self._database.read(_matching_numbers, keys, states)
         for start in range(0, len(numbers), BLOCK_ROWS):
-            block = await self._index.read(_rows, numbers[start : start + BLOCK_ROWS])
+            block = await self._database.read(_rows, numbers[start : start + BLOCK_ROWS])
             found = [stored for stored in block if keys.fits(with_state(stored))]
             if found:
                 yield found
@@ -172,21 +172,21 @@ class SqliteWorklist:
 class Changes:
     """Tells those who write beside the worklist of each change."""
 
-    def __init__(self, beside: tuple[Beside, ...], now: Callable[[], float]) -> None:
-        self._beside = beside
+    def __init__(self, on_change: tuple[ChangeHook, ...], now: Callable[[], float]) -> None:
+        self._on_change = on_change
         self.now = now
 
     def tell(
-        self, connection: sqlite3.Connection, before: StoredEntry | None, after: StoredEntry | None
+        self, connection: Connection, before: StoredEntry | None, after: StoredEntry | None
     ) -> None:
-        for each in self._beside:
+        for each in self._on_change:
             each(connection, before, after)
 
 
 def follow_performed_step(
     changes: Changes,
     discontinued: EntryState,
-    connection: sqlite3.Connection,
+    connection: Connection,
     before: PerformedStep | None,
     after: PerformedStep,
 ) -> None:
@@ -233,7 +233,7 @@ def _stored(row: Sequence[object]) -> StoredEntry:
 
 
 def _select(
-    connection: sqlite3.Connection, where: str, values: Sequence[object], limit: int = -1
+    connection: Connection, where: str, values: Sequence[object], limit: int = -1
 ) -> list[StoredEntry]:
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM worklist WHERE {where} ORDER BY step_id LIMIT ?", (*values, limit)
@@ -241,22 +241,22 @@ def _select(
     return [_stored(row) for row in rows.fetchall()]
 
 
-def _sources(connection: sqlite3.Connection) -> list[str]:
+def _sources(connection: Connection) -> list[str]:
     return [source for (source,) in connection.execute("SELECT DISTINCT source FROM worklist")]
 
 
-def _get(connection: sqlite3.Connection, key: EntryKey) -> StoredEntry | None:
+def _get(connection: Connection, key: EntryKey) -> StoredEntry | None:
     found = _select(
         connection, "step_id = ? AND accession_number = ?", (key.step_id, key.accession_number)
     )
     return found[0] if found else None
 
 
-def _of_accession(connection: sqlite3.Connection, accession_number: str) -> list[StoredEntry]:
+def _of_accession(connection: Connection, accession_number: str) -> list[StoredEntry]:
     return _select(connection, "accession_number = ?", (accession_number,))
 
 
-def _rows(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[StoredEntry]:
+def _rows(connection: Connection, numbers: Sequence[int]) -> list[StoredEntry]:
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM json_each(?) AS wanted "
         "CROSS JOIN worklist ON entry_pk = wanted.value ORDER BY wanted.key",
@@ -266,7 +266,7 @@ def _rows(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[Stored
 
 
 def _matching_numbers(
-    connection: sqlite3.Connection, keys: Keys, states: Sequence[EntryState]
+    connection: Connection, keys: Keys, states: Sequence[EntryState]
 ) -> list[int]:
     """The entries that may match, the earliest first."""
     terms = [f"state IN ({', '.join('?' * len(states))})"]
@@ -313,7 +313,7 @@ def _days(keys: Keys) -> tuple[str | None, str | None]:
 
 
 def _put(
-    connection: sqlite3.Connection,
+    connection: Connection,
     entries: Sequence[Entry],
     source: str,
     whole: bool,
@@ -323,70 +323,68 @@ def _put(
     changes: Changes,
 ) -> Put:
     added = changed = unchanged = 0
-    with transaction(connection):
-        for key, state in found.items():
-            stored = _get(connection, key)
-            # One that has gone meanwhile is as good as cancelled.
-            if stored is not None and stored.state is not state:
-                raise EntryMoved("an entry has another state than before")
-        removed = _remove_these(connection, cancel, changes)
-        for entry in entries:
-            before = _get(connection, entry.key)
-            state = states.get(entry.key, before.state if before else EntryState.SCHEDULED)
-            if before is None:
-                added += 1
-            elif (before.source, before.entry, before.state) == (source, entry, state):
-                unchanged += 1
-                continue
-            else:
-                changed += 1
-            _write(connection, entry, state, source, before, changes.now())
-            changes.tell(connection, before, _get(connection, entry.key))
-        written = {entry.key for entry in entries}
-        for key, state in states.items():
-            if key not in written:
-                changed += _change_state(connection, key, state, changes)
-        if whole:
-            gone = [
-                stored
-                for stored in _select(connection, "source = ? AND state = 'SCHEDULED'", (source,))
-                if stored.entry.key not in written
-            ]
-            removed += _delete(connection, gone, changes)
-            # What was begun stays, and nobody has it any more.
-            others = [
-                stored
-                for stored in _select(connection, "source = ?", (source,))
-                if stored.entry.key not in written
-            ]
-            connection.executemany(
-                "UPDATE worklist SET source = '' WHERE entry_pk = ?",
-                [(stored.number,) for stored in others],
-            )
+    for key, state in found.items():
+        stored = _get(connection, key)
+        # One that has gone meanwhile is as good as cancelled.
+        if stored is not None and stored.state is not state:
+            raise EntryMoved("an entry has another state than before")
+    removed = _remove_these(connection, cancel, changes)
+    for entry in entries:
+        before = _get(connection, entry.key)
+        state = states.get(entry.key, before.state if before else EntryState.SCHEDULED)
+        if before is None:
+            added += 1
+        elif (before.source, before.entry, before.state) == (source, entry, state):
+            unchanged += 1
+            continue
+        else:
+            changed += 1
+        _write(connection, entry, state, source, before, changes.now())
+        changes.tell(connection, before, _get(connection, entry.key))
+    written = {entry.key for entry in entries}
+    for key, state in states.items():
+        if key not in written:
+            changed += _change_state(connection, key, state, changes)
+    if whole:
+        gone = [
+            stored
+            for stored in _select(connection, "source = ? AND state = 'SCHEDULED'", (source,))
+            if stored.entry.key not in written
+        ]
+        removed += _delete(connection, gone, changes)
+        # What was begun stays, and nobody has it any more.
+        others = [
+            stored
+            for stored in _select(connection, "source = ?", (source,))
+            if stored.entry.key not in written
+        ]
+        connection.executemany(
+            "UPDATE worklist SET source = '' WHERE entry_pk = ?",
+            [(stored.number,) for stored in others],
+        )
     return Put(added=added, changed=changed, unchanged=unchanged, removed=removed)
 
 
 def _change(
-    connection: sqlite3.Connection,
+    connection: Connection,
     key: EntryKey,
     change: Callable[[Entry], Entry],
     state: EntryState | None,
     changes: Changes,
 ) -> bool:
-    with transaction(connection):
-        before = _get(connection, key)
-        if before is None:
-            return False
-        entry = change(before.entry)
-        if entry.key != key and _get(connection, entry.key) is not None:
-            raise EntryFault("the entry: there is another one with this step ID and accession")
-        _write(connection, entry, state or before.state, before.source, before, changes.now())
-        changes.tell(connection, before, _get(connection, entry.key))
+    before = _get(connection, key)
+    if before is None:
+        return False
+    entry = change(before.entry)
+    if entry.key != key and _get(connection, entry.key) is not None:
+        raise EntryFault("the entry: there is another one with this step ID and accession")
+    _write(connection, entry, state or before.state, before.source, before, changes.now())
+    changes.tell(connection, before, _get(connection, entry.key))
     return True
 
 
 def _write(
-    connection: sqlite3.Connection,
+    connection: Connection,
     entry: Entry,
     state: EntryState,
     source: str,
@@ -422,47 +420,40 @@ def _write(
         )
 
 
-def _delete(connection: sqlite3.Connection, stored: Sequence[StoredEntry], changes: Changes) -> int:
+def _delete(connection: Connection, stored: Sequence[StoredEntry], changes: Changes) -> int:
     for each in stored:
         connection.execute("DELETE FROM worklist WHERE entry_pk = ?", (each.number,))
         changes.tell(connection, each, None)
     return len(stored)
 
 
-def _remove(connection: sqlite3.Connection, keys: Sequence[EntryKey], changes: Changes) -> int:
-    with transaction(connection):
-        return _remove_these(connection, keys, changes)
+def _remove(connection: Connection, keys: Sequence[EntryKey], changes: Changes) -> int:
+    return _remove_these(connection, keys, changes)
 
 
-def _remove_these(
-    connection: sqlite3.Connection, keys: Sequence[EntryKey], changes: Changes
-) -> int:
+def _remove_these(connection: Connection, keys: Sequence[EntryKey], changes: Changes) -> int:
     found = [stored for key in dict.fromkeys(keys) if (stored := _get(connection, key)) is not None]
     return _delete(connection, found, changes)
 
 
-def _remove_ended(connection: sqlite3.Connection, before: float, changes: Changes) -> int:
-    with transaction(connection):
-        found = _select(
-            connection,
-            "state IN ('COMPLETED', 'DISCONTINUED') AND changed_at < ? "
-            "AND substr(source, 1, length(?)) <> ?",
-            # A file that still lies there would bring its entry back, as one to be done.
-            (before, FOLDER_SOURCE, FOLDER_SOURCE),
-            limit=_REMOVED,
-        )
-        return _delete(connection, found, changes)
+def _remove_ended(connection: Connection, before: float, changes: Changes) -> int:
+    found = _select(
+        connection,
+        "state IN ('COMPLETED', 'DISCONTINUED') AND changed_at < ? "
+        "AND substr(source, 1, length(?)) <> ?",
+        # A file that still lies there would bring its entry back, as one to be done.
+        (before, FOLDER_SOURCE, FOLDER_SOURCE),
+        limit=_REMOVED,
+    )
+    return _delete(connection, found, changes)
 
 
-def _set_state(
-    connection: sqlite3.Connection, key: EntryKey, state: EntryState, changes: Changes
-) -> bool:
-    with transaction(connection):
-        return _change_state(connection, key, state, changes)
+def _set_state(connection: Connection, key: EntryKey, state: EntryState, changes: Changes) -> bool:
+    return _change_state(connection, key, state, changes)
 
 
 def _change_state(
-    connection: sqlite3.Connection, key: EntryKey, state: EntryState, changes: Changes
+    connection: Connection, key: EntryKey, state: EntryState, changes: Changes
 ) -> bool:
     before = _get(connection, key)
     if before is None:
@@ -477,9 +468,9 @@ def _change_state(
 
 
 def tell_change(
-    connection: sqlite3.Connection, before: StoredEntry | None, after: StoredEntry | None
+    connection: Connection, before: StoredEntry | None, after: StoredEntry | None
 ) -> None:
-    """An event for a change of an entry; for `SqliteWorklist(beside=...)`."""
+    """An event for a change of an entry (a `ChangeHook`)."""
     stored = after or before
     assert stored is not None
     key = stored.entry.key
@@ -496,8 +487,8 @@ def tell_change(
 def following(
     discontinued: EntryState,
     *,
-    beside: Sequence[Beside] = (),
+    on_change: Sequence[ChangeHook] = (),
     now: Callable[[], float] = time,
-) -> Callable[[sqlite3.Connection, PerformedStep | None, PerformedStep], None]:
-    """What `SqliteSteps` writes beside a step so that the worklist follows it."""
-    return partial(follow_performed_step, Changes(tuple(beside), now), discontinued)
+) -> Callable[[Connection, PerformedStep | None, PerformedStep], None]:
+    """What `DatabaseSteps` writes with a step so that the worklist follows it."""
+    return partial(follow_performed_step, Changes(tuple(on_change), now), discontinued)

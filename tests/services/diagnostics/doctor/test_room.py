@@ -16,8 +16,8 @@ from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.diagnostics.doctor.capacity import judge_room
 from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.settings.loading import Settings, load_settings
-from isocenter.storage.database.index.index import open_sqlite_index
-from isocenter.storage.inspection import look_at_room
+from isocenter.storage.database.sqlite.database import open_sqlite_database
+from isocenter.storage.inspection import inspect_room
 from storage.database.test_retention import DAY, NOW, add
 
 GIB = 1 << 30
@@ -82,9 +82,9 @@ def test_a_quota_that_is_nearly_used_up(tmp_path: Path) -> None:
 
 async def test_what_takes_room_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "index.db"
-    async with open_sqlite_index(path) as index:
+    async with open_sqlite_database(path) as database:
         for number in range(1, 8):
-            await add(index, f"1.{number}", date="20200101" if number < 3 else "20260101")
+            await add(database, f"1.{number}", date="20200101" if number < 3 else "20260101")
     with sqlite3.connect(path) as connection:
         for number in range(1, 5):
             old = datetime.fromtimestamp(NOW - (9 - number) * 30 * DAY, UTC)
@@ -107,8 +107,8 @@ async def test_what_takes_room_is_counted(tmp_path: Path) -> None:
                 (uid, state, state),
             )
     rule = RetentionRule(name="old", study_days=365)
-    found = look_at_room(path, [rule, rule], seconds=20, now=NOW)
+    found = inspect_room(path, [rule, rule], seconds=20, now=NOW)
     assert found == RoomLook(
         size=7_000, bytes_a_day=3_000 / 7, trash_size=0, retention_size=2_000, committed_size=1_000
     )
-    assert look_at_room(tmp_path / "none.db", [], seconds=5, now=NOW) is None
+    assert inspect_room(tmp_path / "none.db", [], seconds=5, now=NOW) is None

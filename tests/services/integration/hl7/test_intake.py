@@ -19,15 +19,10 @@ from isocenter.services.integration.hl7.rejected_messages import RejectFolder, n
 from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.notices import Notice, Notices, OrderMessageAnswered
-from isocenter.services.service_classes.worklist.entry import (
-    EntryKey,
-    EntryState,
-    Put,
-    StoredEntry,
-    Worklist,
-)
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
-from isocenter.storage.database.worklist import SqliteWorklist
+from isocenter.services.service_classes.worklist.entry import EntryKey, EntryState
+from isocenter.services.service_classes.worklist.ports import Put, StoredEntry, Worklist
+from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
+from isocenter.storage.database.worklist import DatabaseWorklist
 from services.integration.hl7.samples import OMI, ORM, changed, without
 
 CT = EntryKey("SPS1", "A1001")
@@ -37,7 +32,7 @@ SENDER = "10.0.0.7:50000"
 class Desk:
     """An intake with a worklist in a database, and what it told."""
 
-    def __init__(self, worklist: SqliteWorklist, folder: Path) -> None:
+    def __init__(self, worklist: DatabaseWorklist, folder: Path) -> None:
         self.worklist = worklist
         self.folder = folder
         self.notices: list[Notice] = []
@@ -68,8 +63,8 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_sqlite_index(":memory:") as index:
-        yield Desk(SqliteWorklist(index), tmp_path / "rejected")
+    async with open_sqlite_database(":memory:") as database:
+        yield Desk(DatabaseWorklist(database), tmp_path / "rejected")
 
 
 async def test_an_order_is_on_the_list_when_it_is_acknowledged(desk: Desk) -> None:
@@ -196,11 +191,11 @@ async def test_an_order_is_cancelled_by_what_it_was_ordered_by(desk: Desk) -> No
     assert await desk.state(key) is None
 
 
-class _Hasty(SqliteWorklist):
+class _Hasty(DatabaseWorklist):
     """A worklist in which modalities are quicker than orders, as often as *steps* has states."""
 
-    def __init__(self, index: SqliteIndex, steps: list[EntryState]) -> None:
-        super().__init__(index)
+    def __init__(self, database: SqliteDatabase, steps: list[EntryState]) -> None:
+        super().__init__(database)
         self.steps = steps
 
     async def of_accession(self, accession_number: str) -> Sequence[StoredEntry]:
@@ -233,8 +228,8 @@ class _Hasty(SqliteWorklist):
 async def test_a_step_that_changes_while_it_is_cancelled_is_looked_at_again(
     tmp_path: Path, control: str, steps: list[str], code: str, state: str | None
 ) -> None:
-    async with open_sqlite_index(tmp_path / "index.db") as index:
-        worklist = _Hasty(index, [])
+    async with open_sqlite_database(tmp_path / "index.db") as database:
+        worklist = _Hasty(database, [])
         desk = Desk(worklist, tmp_path / "rejected")
         assert await desk.code(ORM) == "AA"
         worklist.steps = [EntryState(each) for each in steps]
@@ -370,9 +365,9 @@ async def test_a_reject_folder_that_cannot_be_written_is_only_logged(
 ) -> None:
     taken = tmp_path / "file"
     taken.write_text("")
-    async with open_sqlite_index(":memory:") as index:
+    async with open_sqlite_database(":memory:") as database:
         intake = OrderIntake(
-            SqliteWorklist(index), OrderRules(), rejected=RejectFolder(taken / "in")
+            DatabaseWorklist(database), OrderRules(), rejected=RejectFolder(taken / "in")
         )
         answer = await intake.take(MessageReceived(b"wrong"), Complaints(SENDER))
     assert answer is not None
@@ -406,8 +401,8 @@ async def test_any_message_is_answered(
     message = OMI if is_omi else ORM
     for segment, field, text in edits:
         message = changed(message, segment, field, text)
-    async with open_sqlite_index(":memory:") as index:
-        intake = OrderIntake(SqliteWorklist(index), OrderRules(character_set="UNICODE UTF-8"))
+    async with open_sqlite_database(":memory:") as database:
+        intake = OrderIntake(DatabaseWorklist(database), OrderRules(character_set="UNICODE UTF-8"))
         answer = await intake.take(MessageReceived(message.encode()), Complaints(SENDER))
     asks = any(segment == "MSH" and field in (2, 15, 16) for segment, field, _ in edits)
     assert answer is not None or asks

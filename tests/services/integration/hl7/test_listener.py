@@ -24,8 +24,8 @@ from isocenter.services.net.peer_log import Complaints
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.notices import ConnectionRefused, Notice, Notices, Refusal
 from isocenter.services.security.certificates.authority import CertificateAuthority
-from isocenter.storage.database.index.index import open_sqlite_index
-from isocenter.storage.database.worklist import SqliteWorklist
+from isocenter.storage.database.sqlite.database import open_sqlite_database
+from isocenter.storage.database.worklist import DatabaseWorklist
 from services.integration.hl7.samples import OMI, ORM, changed
 
 #: Of a wait that a test expects to end.
@@ -66,8 +66,8 @@ async def listening(
 @asynccontextmanager
 async def taking_orders(limits: ListenerLimits = LIMITS) -> AsyncIterator[Listening]:
     """With a real worklist behind it."""
-    async with open_sqlite_index(":memory:") as index:
-        intake = OrderIntake(SqliteWorklist(index), OrderRules(character_set="UNICODE UTF-8"))
+    async with open_sqlite_database(":memory:") as database:
+        intake = OrderIntake(DatabaseWorklist(database), OrderRules(character_set="UNICODE UTF-8"))
         async with listening(intake.take, limits) as where:
             yield where
 

@@ -108,13 +108,13 @@ async def audited(folder: Path, *services: Any, **options: Any) -> AsyncIterator
     settings = load_settings(environ={}, overrides=overrides)
     notices = Notices()
     async with (
-        composition.open_archive(settings) as archive,
-        open_audit(settings, archive, notices, None) as auditor,
+        composition.open_archive_parts(settings) as parts,
+        open_audit(settings, parts.archive, notices, None) as auditor,
     ):
         assert auditor is not None
-        registry = composition.registry_of(settings, archive, None)
+        registry = composition.registry_of(settings, parts.archive, parts.stores, None)
         async with serving(*services, *registry.services, notices=notices, **options) as server:
-            yield Running(settings, server, archive, auditor, notices)
+            yield Running(settings, server, parts.archive, auditor, notices)
 
 
 def asking(**keys: str) -> Callable[[str], bytes]:

@@ -20,9 +20,9 @@ from isocenter.services.service_classes.commitment.scp import StorageCommitment
 from isocenter.services.service_classes.commitment.scu import CONTEXTS, CommitmentResults
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.service_classes.normalized.report_delivery import Reporter, RetryPolicy
-from isocenter.storage.database.commitments import SqliteCommitments
-from isocenter.storage.database.event_reports import SqliteReports
-from isocenter.storage.database.index.index import SqliteIndex
+from isocenter.storage.database.commitments import DatabaseCommitments
+from isocenter.storage.database.event_reports import DatabaseReports
+from isocenter.storage.database.sqlite.database import SqliteDatabase
 from services.archive_support import CT, uid
 from support.serving import port_of, serving
 
@@ -60,7 +60,7 @@ def references(*numbers: int, sop_class: str = CT) -> list[Reference]:
 @asynccontextmanager
 async def process(
     archive: Archive,
-    index: SqliteIndex,
+    database: SqliteDatabase,
     *,
     clock: Callable[[], float],
     policy: RetryPolicy | None = None,
@@ -73,7 +73,7 @@ async def process(
     """A server with storage commitment; *runs*: whether it does what follows the request."""
     peers: dict[str, Peer] = {}
     reporter = Reporter(
-        SqliteReports(index, now=clock),
+        DatabaseReports(database, now=clock),
         peer_of=peers.get,
         connect=lambda peer, contexts, calling: open_association(
             peer,
@@ -85,7 +85,7 @@ async def process(
         now=clock,
     )
     service = StorageCommitment(
-        commitments or SqliteCommitments(index, now=clock),
+        commitments or DatabaseCommitments(database, now=clock),
         Verifier(archive, is_supported=is_supported),
         reporter,
         retrieve_ae_title="ISOCENTER",

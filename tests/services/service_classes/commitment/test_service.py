@@ -47,9 +47,10 @@ from isocenter.services.service_classes.normalized.report_delivery import (
     FIRST_RETRY_SECONDS,
     RetryPolicy,
 )
-from isocenter.storage.database.commitments import SqliteCommitments
-from isocenter.storage.database.event_reports import SqliteReports, release_claims
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.commitments import DatabaseCommitments
+from isocenter.storage.database.event_reports import DatabaseReports, release_claims
+from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, opened, store, uid
@@ -70,15 +71,15 @@ PATIENCE = 30.0
 @asynccontextmanager
 async def archive_of(
     *numbers: int, object_store: Any = None, path: Path | None = None
-) -> AsyncIterator[tuple[Archive, SqliteIndex]]:
+) -> AsyncIterator[tuple[Archive, SqliteDatabase]]:
     """An archive with these objects, and its index database."""
     async with (
-        open_sqlite_index(path or ":memory:") as index,
-        opened(object_store or MemoryStore(), index) as archive,
+        open_sqlite_database(path or ":memory:") as database,
+        opened(object_store or MemoryStore(), DatabaseIndex(database)) as archive,
     ):
         for number in numbers:
             await store(archive, number)
-        yield archive, index
+        yield archive, database
 
 
 async def until(condition: Any) -> None:
@@ -88,8 +89,8 @@ async def until(condition: Any) -> None:
             await trio.lowlevel.checkpoint()
 
 
-async def report_state(index: SqliteIndex, transaction_uid: str = TRANSACTION) -> str:
-    rows = await SqliteCommitments(index).rows()
+async def report_state(database: SqliteDatabase, transaction_uid: str = TRANSACTION) -> str:
+    rows = await DatabaseCommitments(database).rows()
     return next((r.report for r in rows if r.transaction_uid == transaction_uid), "")
 
 
@@ -120,8 +121,8 @@ async def ask(
 )
 async def test_a_promise_on_the_same_association(syntax: str) -> None:
     async with (
-        archive_of(1, 2) as (archive, index),
-        process(archive, index, clock=Clock()) as scp,
+        archive_of(1, 2) as (archive, database),
+        process(archive, database, clock=Clock()) as scp,
     ):
         result = await request_commitment(
             opener(scp.peer, syntaxes=[syntax]),
@@ -133,17 +134,17 @@ async def test_a_promise_on_the_same_association(syntax: str) -> None:
         assert result.is_complete
         assert result.committed == tuple(references(1, 2))
         assert result.retrieve_ae_title == "ISOCENTER"
-        await until(lambda: _is(index, "delivered", result.transaction_uid))
+        await until(lambda: _is(database, "delivered", result.transaction_uid))
 
 
-async def _is(index: SqliteIndex, state: str, transaction_uid: str = TRANSACTION) -> bool:
-    return await report_state(index, transaction_uid) == state
+async def _is(database: SqliteDatabase, state: str, transaction_uid: str = TRANSACTION) -> bool:
+    return await report_state(database, transaction_uid) == state
 
 
 async def test_the_report_comes_on_a_new_association_when_the_modality_has_left() -> None:
     async with (
-        archive_of(1) as (archive, index),
-        process(archive, index, clock=Clock()) as scp,
+        archive_of(1) as (archive, database),
+        process(archive, database, clock=Clock()) as scp,
         modality(scp) as results,
     ):
         result = await request_commitment(
@@ -155,8 +156,8 @@ async def test_the_report_comes_on_a_new_association_when_the_modality_has_left(
 
 async def test_some_modalities_want_it_there_in_any_case() -> None:
     async with (
-        archive_of(1) as (archive, index),
-        process(archive, index, clock=Clock(), same_association=False) as scp,
+        archive_of(1) as (archive, database),
+        process(archive, database, clock=Clock(), same_association=False) as scp,
         modality(scp) as results,
     ):
         result = await request_commitment(
@@ -183,8 +184,8 @@ async def test_each_failure_reason() -> None:
     ]
     object_store = Exhausted()
     async with (
-        archive_of(1, 2, 3, 4, 5, 6, object_store=object_store) as (archive, index),
-        process(archive, index, clock=Clock()) as scp,
+        archive_of(1, 2, 3, 4, 5, 6, object_store=object_store) as (archive, database),
+        process(archive, database, clock=Clock()) as scp,
         modality(scp) as results,
     ):
         known = await archive.get([uid(2), uid(4)])
@@ -200,15 +201,15 @@ async def test_each_failure_reason() -> None:
             0x0110, 0x0110, 0x0119, 0x0112, 0x0122, 0x0213, 0x0110,
         ]  # fmt: skip
         assert [reference for reference, _ in result.failed] == asked[1:]
-        (row,) = await SqliteCommitments(index).rows()
+        (row,) = await DatabaseCommitments(database).rows()
         assert (row.state, row.references, row.failed) == (TransactionState.PARTIAL, 8, 7)
 
 
 async def test_a_file_that_changed_on_the_disk_is_not_promised(tmp_path: Path) -> None:
     files = await open_file_store(tmp_path / "data")
     async with (
-        archive_of(1, object_store=files, path=tmp_path / "index.db") as (archive, index),
-        process(archive, index, clock=Clock()) as scp,
+        archive_of(1, object_store=files, path=tmp_path / "index.db") as (archive, database),
+        process(archive, database, clock=Clock()) as scp,
         modality(scp) as results,
     ):
         stored = (await archive.get([uid(1)]))[uid(1)]
@@ -227,8 +228,8 @@ async def test_a_file_that_changed_on_the_disk_is_not_promised(tmp_path: Path) -
 async def test_what_is_told_of_it() -> None:
     heard: list[Notice] = []
     async with (
-        archive_of(1) as (archive, index),
-        process(archive, index, clock=Clock(), notices=Notices(heard.append)) as scp,
+        archive_of(1) as (archive, database),
+        process(archive, database, clock=Clock(), notices=Notices(heard.append)) as scp,
         modality(scp) as results,
     ):
         await request_commitment(
@@ -251,8 +252,8 @@ async def test_the_association_is_not_idle_while_its_objects_are_read() -> None:
     object_store = Slow()
     results = CommitmentResults()
     async with (
-        archive_of(1, object_store=object_store) as (archive, index),
-        process(archive, index, clock=Clock()) as scp,
+        archive_of(1, object_store=object_store) as (archive, database),
+        process(archive, database, clock=Clock()) as scp,
         trio.open_nursery() as nursery,
     ):
 
@@ -285,8 +286,8 @@ async def test_nobody_else_delivers_what_is_on_its_way() -> None:
         await operation.respond(response_to(operation.request, 0))
 
     async with (
-        archive_of(1) as (archive, index),
-        process(archive, index, clock=clock) as scp,
+        archive_of(1) as (archive, database),
+        process(archive, database, clock=clock) as scp,
         open_association(
             scp.peer, CONTEXTS, calling_ae_title=MODALITY, provider=slow
         ) as association,
@@ -294,10 +295,10 @@ async def test_nobody_else_delivers_what_is_on_its_way() -> None:
         asked = request_of(TRANSACTION, references(1))
         await act(association, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, 1, asked)
         await reached.wait()
-        others = SqliteReports(index, now=clock)
+        others = DatabaseReports(database, now=clock)
         assert await others.claim("other", 60, 10) == ()
         go_on.set()
-        await until(lambda: _is(index, "delivered"))
+        await until(lambda: _is(database, "delivered"))
 
 
 def test_the_result_as_the_standard_has_it() -> None:
@@ -327,8 +328,8 @@ def test_the_result_as_the_standard_has_it() -> None:
 
 
 async def test_who_has_lost_a_claim_cannot_complete(tmp_path: Path) -> None:
-    async with archive_of(path=tmp_path / "index.db") as (_, index):
-        commitments = SqliteCommitments(index, now=Clock())
+    async with archive_of(path=tmp_path / "index.db") as (_, database):
+        commitments = DatabaseCommitments(database, now=Clock())
         await commitments.begin(
             transaction_uid=TRANSACTION,
             requester=MODALITY,
@@ -377,8 +378,8 @@ ITEM = [(0x00081150, "UI", CT.encode()), (0x00081155, "UI", b"1.2.3")]
 )
 async def test_requests_that_break_the_rules(status: int, data_set: bytes | None) -> None:
     async with (
-        archive_of() as (archive, index),
-        process(archive, index, clock=Clock()) as scp,
+        archive_of() as (archive, database),
+        process(archive, database, clock=Clock()) as scp,
         open_association(scp.peer, [(STORAGE_COMMITMENT, (EXPLICIT_VR_LITTLE_ENDIAN,))]) as client,
     ):
         request = NActionRequest(
@@ -389,14 +390,14 @@ async def test_requests_that_break_the_rules(status: int, data_set: bytes | None
         )
         received = await client.invoke(client.contexts[0].context_id, request, data_set)
         assert received.message.status == status
-        assert await SqliteCommitments(index).rows() == []
+        assert await DatabaseCommitments(database).rows() == []
 
 
 async def test_wrong_actions_instances_and_operations() -> None:
     good = information(b"1.2", [ITEM])
     async with (
-        archive_of() as (archive, index),
-        process(archive, index, clock=Clock()) as scp,
+        archive_of() as (archive, database),
+        process(archive, database, clock=Clock()) as scp,
         open_association(scp.peer, [(STORAGE_COMMITMENT, (EXPLICIT_VR_LITTLE_ENDIAN,))]) as client,
     ):
 
@@ -417,13 +418,13 @@ async def test_wrong_actions_instances_and_operations() -> None:
         assert await status(action(requested_sop_class_uid="1.2.3")) == 0x0122
         create = NCreateRequest(message_id=1, affected_sop_class_uid=STORAGE_COMMITMENT)
         assert await status(create) == 0x0211
-        assert await SqliteCommitments(index).rows() == []
+        assert await DatabaseCommitments(database).rows() == []
 
 
 async def test_a_reference_that_stands_twice_is_one() -> None:
     async with (
-        archive_of(1) as (archive, index),
-        process(archive, index, clock=Clock()) as scp,
+        archive_of(1) as (archive, database),
+        process(archive, database, clock=Clock()) as scp,
         modality(scp) as results,
     ):
         result = await request_commitment(
@@ -439,8 +440,8 @@ async def test_a_reference_that_stands_twice_is_one() -> None:
 async def test_the_same_request_once_more_gets_the_same_outcome_once_more() -> None:
     """A modality that did not see our response asks again."""
     async with (
-        archive_of(1) as (archive, index),
-        process(archive, index, clock=Clock()) as scp,
+        archive_of(1) as (archive, database),
+        process(archive, database, clock=Clock()) as scp,
         modality(scp) as results,
     ):
         for _ in range(2):
@@ -453,13 +454,13 @@ async def test_the_same_request_once_more_gets_the_same_outcome_once_more() -> N
                 wait=PATIENCE,
             )
             assert result.is_complete
-        assert len(await SqliteCommitments(index).rows()) == 1
+        assert len(await DatabaseCommitments(database).rows()) == 1
 
 
 async def test_a_transaction_uid_belongs_to_one_request() -> None:
     async with (
-        archive_of(1, 2) as (archive, index),
-        process(archive, index, clock=Clock()) as scp,
+        archive_of(1, 2) as (archive, database),
+        process(archive, database, clock=Clock()) as scp,
         modality(scp) as results,
     ):
         for calling, numbers in ((MODALITY, [1]), (MODALITY, [1, 2]), ("CT2", [1])):
@@ -474,7 +475,7 @@ async def test_a_transaction_uid_belongs_to_one_request() -> None:
             reasons = [reason for _, reason in result.failed]
             expected = [] if (calling, numbers) == (MODALITY, [1]) else [0x0131] * len(numbers)
             assert reasons == expected
-        (row,) = await SqliteCommitments(index).rows()
+        (row,) = await DatabaseCommitments(database).rows()
         assert (row.state, row.requester) == (TransactionState.SUCCESS, MODALITY)
 
 
@@ -484,25 +485,25 @@ async def test_a_transaction_uid_belongs_to_one_request() -> None:
 async def test_it_is_tried_again_at_ever_longer_intervals() -> None:
     clock = Clock()
     async with (
-        archive_of(1) as (archive, index),
-        process(archive, index, clock=clock) as scp,
+        archive_of(1) as (archive, database),
+        process(archive, database, clock=clock) as scp,
     ):
         assert await ask(scp.peer, references(1)) == 0
-        await until(lambda: _is(index, "due"))
+        await until(lambda: _is(database, "due"))
         waits = []
         for attempt in range(1, 5):
 
             async def was_tried(attempt: int = attempt) -> bool:
-                (row,) = await SqliteCommitments(index).rows()
+                (row,) = await DatabaseCommitments(database).rows()
                 return row.report_attempts == attempt
 
             await until(was_tried)
-            (due_at,) = await index.read(_due_at)
+            (due_at,) = await database.read(_due_at)
             waits.append(due_at - clock.now)
             clock.now = due_at
             scp.reporter.look()
         assert waits == [FIRST_RETRY_SECONDS * factor for factor in (1, 2, 4, 8)]
-        (row,) = await SqliteCommitments(index).rows()
+        (row,) = await DatabaseCommitments(database).rows()
         assert "--peer CT1@" in row.report_fault
         # The modality is known now, and its turn comes.
         async with modality(scp) as results:
@@ -511,7 +512,7 @@ async def test_it_is_tried_again_at_ever_longer_intervals() -> None:
             scp.reporter.look()
             with trio.fail_after(PATIENCE):
                 assert (await results.wait(TRANSACTION)).is_complete
-            await until(lambda: _is(index, "delivered"))
+            await until(lambda: _is(database, "delivered"))
 
 
 def _due_at(connection: Any) -> tuple[float, ...]:
@@ -521,16 +522,16 @@ def _due_at(connection: Any) -> tuple[float, ...]:
 async def test_it_is_given_up_by_policy() -> None:
     clock = Clock()
     async with (
-        archive_of(1) as (archive, index),
-        process(archive, index, clock=clock, policy=RetryPolicy(give_up_after=60)) as scp,
+        archive_of(1) as (archive, database),
+        process(archive, database, clock=clock, policy=RetryPolicy(give_up_after=60)) as scp,
     ):
         assert await ask(scp.peer, references(1)) == 0
-        await until(lambda: _is(index, "due"))
+        await until(lambda: _is(database, "due"))
         clock.now += 61
         scp.reporter.look()
-        await until(lambda: _is(index, "given up"))
+        await until(lambda: _is(database, "given up"))
         clock.now += 1e6
-        assert await SqliteReports(index, now=clock).claim("w", 1, 1) == ()
+        assert await DatabaseReports(database, now=clock).claim("w", 1, 1) == ()
 
 
 def test_intervals_are_bounded() -> None:
@@ -547,15 +548,15 @@ def test_intervals_are_bounded() -> None:
 async def test_a_refusal_of_the_modality_is_no_delivery() -> None:
     clock = Clock()
     async with (
-        archive_of(1) as (archive, index),
-        process(archive, index, clock=clock) as scp,
+        archive_of(1) as (archive, database),
+        process(archive, database, clock=clock) as scp,
         modality(scp) as results,
     ):
         # It expects nothing: it answers 0115H.
         assert await ask(scp.peer, references(1)) == 0
 
         async def was_refused() -> bool:
-            (row,) = await SqliteCommitments(index).rows()
+            (row,) = await DatabaseCommitments(database).rows()
             return "0115H" in row.report_fault
 
         await until(was_refused)
@@ -573,12 +574,12 @@ async def test_what_a_process_began_another_one_ends(tmp_path: Path) -> None:
     """It ended right after its response; its claim has to run out first."""
     clock = Clock()
     path = tmp_path / "index.db"
-    async with archive_of(1, path=path) as (archive, index):
-        async with process(archive, index, clock=clock, runs=False) as ended:
+    async with archive_of(1, path=path) as (archive, database):
+        async with process(archive, database, clock=clock, runs=False) as ended:
             assert await ask(ended.peer, references(1)) == 0
-        async with process(archive, index, clock=clock) as other, modality(other) as results:
+        async with process(archive, database, clock=clock) as other, modality(other) as results:
             results.expect(TRANSACTION)
-            commitments = SqliteCommitments(index, now=clock)
+            commitments = DatabaseCommitments(database, now=clock)
             assert await commitments.claim("w", 1, 10) == ()
             clock.now += CLAIM_SECONDS
             other.service._wanted.set()
@@ -588,11 +589,14 @@ async def test_what_a_process_began_another_one_ends(tmp_path: Path) -> None:
 
 async def test_a_restart_waits_for_no_claim(tmp_path: Path) -> None:
     clock = Clock()
-    async with archive_of(1, path=tmp_path / "index.db") as (archive, index):
-        async with process(archive, index, clock=clock, runs=False) as ended:
+    async with archive_of(1, path=tmp_path / "index.db") as (archive, database):
+        async with process(archive, database, clock=clock, runs=False) as ended:
             assert await ask(ended.peer, references(1)) == 0
-        await index.write(release_claims)  # as the composition does when it owns the archive
-        async with process(archive, index, clock=clock) as restarted, modality(restarted) as came:
+        await database.write(release_claims)  # as the composition does when it owns the archive
+        async with (
+            process(archive, database, clock=clock) as restarted,
+            modality(restarted) as came,
+        ):
             came.expect(TRANSACTION)
             with trio.fail_after(PATIENCE):
                 assert (await came.wait(TRANSACTION)).is_complete
@@ -602,9 +606,9 @@ async def test_only_one_of_several_processes_delivers(tmp_path: Path) -> None:
     clock = Clock()
     path = tmp_path / "index.db"
     async with (
-        archive_of(1, path=path) as (archive, index),
-        open_sqlite_index(path) as second,
-        process(archive, index, clock=clock) as one,
+        archive_of(1, path=path) as (archive, database),
+        open_sqlite_database(path) as second,
+        process(archive, database, clock=clock) as one,
         process(archive, second, clock=clock) as two,
     ):
         came: list[str] = []
@@ -627,7 +631,7 @@ async def test_only_one_of_several_processes_delivers(tmp_path: Path) -> None:
                     await results.wait(f"{TRANSACTION}.{number}")
 
             async def all_delivered() -> bool:
-                rows = await SqliteCommitments(index).rows()
+                rows = await DatabaseCommitments(database).rows()
                 return [row.report for row in rows] == ["delivered"] * 20
 
             await until(all_delivered)
@@ -636,9 +640,9 @@ async def test_only_one_of_several_processes_delivers(tmp_path: Path) -> None:
 
 async def test_a_claim_that_was_lost_completes_nothing(tmp_path: Path) -> None:
     clock = Clock()
-    async with archive_of(1, path=tmp_path / "index.db") as (archive, index):
-        commitments = SqliteCommitments(index, now=clock)
-        async with process(archive, index, clock=clock, runs=False) as slow:
+    async with archive_of(1, path=tmp_path / "index.db") as (archive, database):
+        commitments = DatabaseCommitments(database, now=clock)
+        async with process(archive, database, clock=clock, runs=False) as slow:
             assert await ask(slow.peer, references(1)) == 0
             clock.now += CLAIM_SECONDS
             assert await commitments.claim("other", 60, 1) == [TRANSACTION]
@@ -651,7 +655,7 @@ async def test_a_claim_that_was_lost_completes_nothing(tmp_path: Path) -> None:
 
 async def test_an_index_that_fails_for_a_while_postpones(tmp_path: Path) -> None:
     clock = Clock()
-    async with archive_of(1) as (archive, index):
+    async with archive_of(1) as (archive, database):
         failures = [StorageError("locked")]
         real = archive.index.get
 
@@ -661,7 +665,7 @@ async def test_an_index_that_fails_for_a_while_postpones(tmp_path: Path) -> None
             return await real(uids)
 
         archive.index.get = get  # type: ignore[method-assign]
-        async with process(archive, index, clock=clock) as scp, modality(scp) as results:
+        async with process(archive, database, clock=clock) as scp, modality(scp) as results:
             results.expect(TRANSACTION)
             assert await ask(scp.peer, references(1)) == 0
 
@@ -669,7 +673,7 @@ async def test_an_index_that_fails_for_a_while_postpones(tmp_path: Path) -> None
                 return not failures and not scp.service._settling
 
             await until(postponed)
-            assert await SqliteCommitments(index, now=clock).claim("w", 1, 1) == ()
+            assert await DatabaseCommitments(database, now=clock).claim("w", 1, 1) == ()
             clock.now += 60
             scp.service._wanted.set()
             with trio.fail_after(PATIENCE):
@@ -681,8 +685,8 @@ async def test_cancelling_between_any_two_steps_loses_nothing(tmp_path: Path) ->
     clock = Clock()
     for steps in range(0, 60, 3):
         path = tmp_path / f"{steps}.db"
-        async with archive_of(1, path=path) as (archive, index):
-            async with process(archive, index, clock=clock, runs=False) as scp:
+        async with archive_of(1, path=path) as (archive, database):
+            async with process(archive, database, clock=clock, runs=False) as scp:
                 assert await ask(scp.peer, references(1)) == 0
                 with trio.CancelScope() as scope:
                     async with trio.open_nursery() as nursery:
@@ -691,8 +695,8 @@ async def test_cancelling_between_any_two_steps_loses_nothing(tmp_path: Path) ->
                         for _ in range(steps):
                             await trio.lowlevel.checkpoint()
                         scope.cancel()
-            await index.write(release_claims)
-            async with process(archive, index, clock=clock) as scp, modality(scp) as results:
+            await database.write(release_claims)
+            async with process(archive, database, clock=clock) as scp, modality(scp) as results:
                 results.expect(TRANSACTION)
                 clock.now += 1e5
                 with trio.fail_after(PATIENCE):

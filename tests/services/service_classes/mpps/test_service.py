@@ -41,9 +41,9 @@ from isocenter.services.service_classes.mpps.performed_step import (
 from isocenter.services.service_classes.mpps.scp import PerformedSteps, retrieve_steps
 from isocenter.services.service_classes.mpps.scu import CONTEXTS, create_step, get_step, set_step
 from isocenter.services.service_classes.normalized.operations import get_attributes
-from isocenter.storage.database.event_reports import SqliteReports
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
-from isocenter.storage.database.performed_steps import SqliteSteps
+from isocenter.storage.database.event_reports import DatabaseReports
+from isocenter.storage.database.performed_steps import DatabaseSteps
+from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 from services.service_classes.mpps.samples import UID, begun, ended
 from support.outcomes import outcome
 from support.serving import port_of, serving
@@ -60,9 +60,9 @@ SYNTAXES = (
 class Ris:
     """A server that takes steps, and an association with it."""
 
-    def __init__(self, index: SqliteIndex, association: ClientAssociation) -> None:
-        self.index = index
-        self.steps = SqliteSteps(index)
+    def __init__(self, database: SqliteDatabase, association: ClientAssociation) -> None:
+        self.database = database
+        self.steps = DatabaseSteps(database)
         self.association = association
 
     async def state(self, uid: str = UID) -> StepState:
@@ -88,14 +88,14 @@ async def ris(
     limits: Any = DEFAULT_LIMITS,
     **options: Any,
 ) -> AsyncIterator[Ris]:
-    async with open_sqlite_index(path) as index:
-        steps = SqliteSteps(index)
+    async with open_sqlite_database(path) as database:
+        steps = DatabaseSteps(database)
         services = [PerformedSteps(steps, **options), retrieve_steps(steps)]
         async with serving(*services, notices=notices, limits=limits) as server:
             peer = Peer("RIS", "127.0.0.1", port_of(server))
             contexts = [(uid, (syntax,)) for uid, _ in CONTEXTS]
             async with open_association(peer, contexts, calling_ae_title="CT1") as association:
-                yield Ris(index, association)
+                yield Ris(database, association)
 
 
 def request(kind: Any, **values: Any) -> Any:
@@ -122,11 +122,11 @@ async def test_from_begin_to_end_in_every_encoding(syntax: str) -> None:
 async def test_it_is_kept_before_it_is_acknowledged(tmp_path: Path) -> None:
     async with ris(tmp_path / "index.db") as peer:
         await outcome(create_step(peer.association, UID, begun()))
-        async with open_sqlite_index(tmp_path / "index.db") as other:
-            kept = await SqliteSteps(other).get(UID)
+        async with open_sqlite_database(tmp_path / "index.db") as other:
+            kept = await DatabaseSteps(other).get(UID)
             assert kept is not None
             assert kept.source_ae_title == "CT1"
-            (row,) = await SqliteSteps(other).rows(state=StepState.IN_PROGRESS)
+            (row,) = await DatabaseSteps(other).rows(state=StepState.IN_PROGRESS)
             assert (row.modality, row.performed_step_id) == ("CT", "PPS1")
 
 
@@ -284,7 +284,7 @@ async def test_notifications_are_queued_in_the_same_transaction() -> None:
         await outcome(create_step(peer.association, UID, begun()))
         await outcome(set_step(peer.association, UID, Dataset()))
         await outcome(set_step(peer.association, UID, ended()))
-        claimed = await SqliteReports(peer.index).claim("w", 60, 10)
+        claimed = await DatabaseReports(peer.database).claim("w", 60, 10)
         assert [each.report.event_type for each in claimed] == [1, 4, 2]
         assert {each.report.destination for each in claimed} == {"PACS"}
         assert {each.report.sop_instance_uid for each in claimed} == {UID}
@@ -296,7 +296,7 @@ async def test_what_is_written_beside_a_step_is_written_with_it_or_not_at_all() 
         raise RuntimeError("the list is locked")
 
     seen: list[tuple[PerformedStep | None, PerformedStep]] = []
-    async with open_sqlite_index(":memory:") as index:
+    async with open_sqlite_database(":memory:") as database:
         step = PerformedStep(
             sop_instance_uid=UID,
             state=StepState.IN_PROGRESS,
@@ -306,10 +306,14 @@ async def test_what_is_written_beside_a_step_is_written_with_it_or_not_at_all() 
             attributes=AttributeList.from_dataset(begun()),
         )
         with pytest.raises(RuntimeError):
-            await SqliteSteps(index, beside=[refuse]).create(step, notify=["A"], as_ae_title="B")
-        assert await SqliteSteps(index).get(UID) is None
-        assert await SqliteReports(index).claim("w", 60, 10) == ()
-        steps = SqliteSteps(index, beside=[lambda _, before, after: seen.append((before, after))])
+            await DatabaseSteps(database, on_change=[refuse]).create(
+                step, notify=["A"], as_ae_title="B"
+            )
+        assert await DatabaseSteps(database).get(UID) is None
+        assert await DatabaseReports(database).claim("w", 60, 10) == ()
+        steps = DatabaseSteps(
+            database, on_change=[lambda _, before, after: seen.append((before, after))]
+        )
         assert await steps.create(step, notify=(), as_ae_title="B")
         assert [before for before, _ in seen] == [None]
 

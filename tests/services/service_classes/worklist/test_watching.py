@@ -14,11 +14,12 @@ import trio.testing
 
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.worklist import watched_folder as watching
-from isocenter.services.service_classes.worklist.entry import Entry, EntryState, Put
+from isocenter.services.service_classes.worklist.entry import Entry, EntryState
+from isocenter.services.service_classes.worklist.ports import Put
 from isocenter.services.service_classes.worklist.query_keys import Keys
 from isocenter.services.service_classes.worklist.watched_folder import WatchedFolder, watch
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
-from isocenter.storage.database.worklist import SqliteWorklist
+from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
+from isocenter.storage.database.worklist import DatabaseWorklist
 from services.dicom.test_text_dump import ENTRY
 from services.service_classes.worklist.samples import entry, order
 
@@ -26,14 +27,14 @@ SCHEDULED = "SCHEDULED"
 
 
 @pytest.fixture
-async def index(tmp_path: Path) -> AsyncIterator[SqliteIndex]:
-    async with open_sqlite_index(tmp_path / "index.db", durability="relaxed") as opened:
+async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+    async with open_sqlite_database(tmp_path / "index.db", durability="relaxed") as opened:
         yield opened
 
 
 @pytest.fixture
-def worklist(index: SqliteIndex) -> SqliteWorklist:
-    return SqliteWorklist(index)
+def worklist(database: SqliteDatabase) -> DatabaseWorklist:
+    return DatabaseWorklist(database)
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-async def listed(worklist: SqliteWorklist) -> dict[str, tuple[str, str]]:
+async def listed(worklist: DatabaseWorklist) -> dict[str, tuple[str, str]]:
     """Step ID → source and state."""
     found = {}
     async with worklist.find(Keys(()), tuple(EntryState)) as blocks:
@@ -63,7 +64,7 @@ async def settle(watched: WatchedFolder) -> None:
     await watched.look()
 
 
-async def test_files_come_change_and_go(folder: Path, worklist: SqliteWorklist) -> None:
+async def test_files_come_change_and_go(folder: Path, worklist: DatabaseWorklist) -> None:
     watched = WatchedFolder(worklist, folder)
     write(folder / "a.json", 1, 2)
     (folder / "CT_01").mkdir()
@@ -90,7 +91,7 @@ async def test_files_come_change_and_go(folder: Path, worklist: SqliteWorklist) 
     assert await listed(worklist) == {"SPS3": ("", "STARTED")}  # it was begun
 
 
-async def test_a_file_that_grows_is_waited_for(folder: Path, worklist: SqliteWorklist) -> None:
+async def test_a_file_that_grows_is_waited_for(folder: Path, worklist: DatabaseWorklist) -> None:
     watched = WatchedFolder(worklist, folder)
     whole = orjson.dumps([order(1), order(2)])
     path = folder / "a.json"
@@ -103,7 +104,7 @@ async def test_a_file_that_grows_is_waited_for(folder: Path, worklist: SqliteWor
 
 
 async def test_what_is_not_a_worklist_file_is_left_alone(
-    folder: Path, worklist: SqliteWorklist, caplog: pytest.LogCaptureFixture
+    folder: Path, worklist: DatabaseWorklist, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in (".a.json", "lockfile", "a.json~", "a.json.part", "notes.md"):
         write(folder / name, 1)
@@ -120,7 +121,7 @@ async def test_what_is_not_a_worklist_file_is_left_alone(
 
 
 async def test_a_file_with_a_fault_is_told_once_and_changes_nothing(
-    folder: Path, worklist: SqliteWorklist, caplog: pytest.LogCaptureFixture
+    folder: Path, worklist: DatabaseWorklist, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched = WatchedFolder(worklist, folder)
     write(folder / "a.json", 1)
@@ -140,7 +141,7 @@ async def test_a_file_with_a_fault_is_told_once_and_changes_nothing(
 
 
 async def test_a_step_belongs_to_one_file(
-    folder: Path, worklist: SqliteWorklist, caplog: pytest.LogCaptureFixture
+    folder: Path, worklist: DatabaseWorklist, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched = WatchedFolder(worklist, folder)
     write(folder / "a.json", 1)
@@ -163,7 +164,9 @@ async def test_a_step_belongs_to_one_file(
     }
 
 
-async def test_files_that_went_while_nobody_looked(folder: Path, worklist: SqliteWorklist) -> None:
+async def test_files_that_went_while_nobody_looked(
+    folder: Path, worklist: DatabaseWorklist
+) -> None:
     write(folder / "a.json", 1)
     write(folder / "b.json", 2)
     await settle(WatchedFolder(worklist, folder))
@@ -174,7 +177,7 @@ async def test_files_that_went_while_nobody_looked(folder: Path, worklist: Sqlit
 
 
 async def test_a_folder_that_is_away_leaves_the_list_as_it_is(
-    folder: Path, worklist: SqliteWorklist, caplog: pytest.LogCaptureFixture
+    folder: Path, worklist: DatabaseWorklist, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched = WatchedFolder(worklist, folder)
     write(folder / "a.json", 1)
@@ -194,7 +197,7 @@ async def test_a_folder_that_is_away_leaves_the_list_as_it_is(
 
 async def test_too_many_files_leave_the_list_as_it_is(
     folder: Path,
-    worklist: SqliteWorklist,
+    worklist: DatabaseWorklist,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -211,7 +214,7 @@ async def test_too_many_files_leave_the_list_as_it_is(
 class _Failing:
     """A worklist whose database cannot be written for a while."""
 
-    def __init__(self, worklist: SqliteWorklist) -> None:
+    def __init__(self, worklist: DatabaseWorklist) -> None:
         self._worklist = worklist
         self.is_down = True
         self.sources = worklist.sources
@@ -223,7 +226,7 @@ class _Failing:
 
 
 async def test_a_database_that_fails_is_tried_again(
-    folder: Path, worklist: SqliteWorklist, caplog: pytest.LogCaptureFixture
+    folder: Path, worklist: DatabaseWorklist, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = _Failing(worklist)
     watched = WatchedFolder(failing, folder)  # type: ignore[arg-type]
@@ -244,7 +247,7 @@ async def test_a_database_that_fails_is_tried_again(
 
 
 async def test_watching_goes_on_by_the_clock(
-    folder: Path, worklist: SqliteWorklist, mock_clock: trio.testing.MockClock
+    folder: Path, worklist: DatabaseWorklist, mock_clock: trio.testing.MockClock
 ) -> None:
     write(folder / "a.json", 1)
     async with trio.open_nursery() as nursery:

@@ -10,7 +10,8 @@ import trio
 
 from isocenter.services.cli import main
 from isocenter.storage.database.events.open_studies import EventWriter
-from isocenter.storage.database.index.index import open_sqlite_index
+from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.sqlite.database import open_sqlite_database
 from services.workflow.events.test_delivery import KINDS, Site
 from storage.database.events.test_events import RULES, STUDY, record
 
@@ -28,10 +29,11 @@ command = ["true"]
 
 async def fill(data_dir: Path) -> None:
     """Two studies; what was to go to ris failed, of one for good."""
-    async with open_sqlite_index(data_dir / "index.db") as index:
-        site = Site(index, lambda: 1_000_000.0)
+    async with open_sqlite_database(data_dir / "index.db") as database:
+        site = Site(database, lambda: 1_000_000.0)
         await site.outbox.begin(["ris"])
-        index.beside_add.append(EventWriter(RULES, include_patient=True).stored)
+        writer = EventWriter(RULES, include_patient=True)
+        index = DatabaseIndex(database, on_add=[writer.stored])
         await index.add([record(1), record(1, study="1.2.3")])
         await site.outbox.route("ris", KINDS, 0)
         for lane, retry_in in zip(

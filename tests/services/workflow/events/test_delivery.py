@@ -24,10 +24,9 @@ from isocenter.services.workflow.events.delivery import (
     retry_in,
 )
 from isocenter.services.workflow.events.event import Event, Kind
-from isocenter.storage.database.events.event_log import EventDesk
-from isocenter.storage.database.events.outbox import SqliteOutbox, insert_events
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
-from isocenter.storage.database.index.records import transaction
+from isocenter.storage.database.events.event_log import DatabaseEventLog
+from isocenter.storage.database.events.outbox import DatabaseOutbox, insert_events
+from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 from services.service_classes.commitment.peers import Clock
 from services.workflow.events.hooks import Hook, webhook
 from services.workflow.events.samples import complete_study, opened_study
@@ -39,11 +38,11 @@ SECONDS = 30.0
 class Site:
     """An index, and consumers that are delivered to."""
 
-    def __init__(self, index: SqliteIndex, clock: Callable[[], float]) -> None:
-        self.index = index
+    def __init__(self, database: SqliteDatabase, clock: Callable[[], float]) -> None:
+        self.database = database
         self.clock = clock
-        self.outbox = SqliteOutbox(index, now=clock)
-        self.desk = EventDesk(index, now=clock)
+        self.outbox = DatabaseOutbox(database, now=clock)
+        self.desk = DatabaseEventLog(database, now=clock)
         self.outcomes: list[str] = []
 
     async def happen(self, *studies: str | Event) -> None:
@@ -51,10 +50,9 @@ class Site:
         events = [opened_study(each) if isinstance(each, str) else each for each in studies]
 
         def write(connection: Any) -> None:
-            with transaction(connection):
-                insert_events(connection, events, self.clock())
+            insert_events(connection, events, self.clock())
 
-        await self.index.write(write)
+        await self.database.write(write)
 
     @asynccontextmanager
     async def delivering(
@@ -90,8 +88,8 @@ class Site:
 
 @asynccontextmanager
 async def site(clock: Callable[[], float] | None = None) -> AsyncIterator[Site]:
-    async with open_sqlite_index(":memory:") as index:
-        yield Site(index, clock or Clock())
+    async with open_sqlite_database(":memory:") as database:
+        yield Site(database, clock or Clock())
 
 
 def ris(hook: Hook, **options: Any) -> Consumer:
@@ -217,7 +215,7 @@ async def test_a_consumer_that_cannot_be_used_later_on_is_tried_again(
 class _FirstFails:
     """An outbox whose database is away when it is asked first."""
 
-    def __init__(self, outbox: SqliteOutbox) -> None:
+    def __init__(self, outbox: DatabaseOutbox) -> None:
         self._outbox = outbox
         self.failed = 0
 
@@ -349,10 +347,9 @@ async def test_an_error_of_ours_is_a_fault_of_one_event(
             await here.happen("1", "2")
 
             def spoil(connection: Any) -> None:
-                with transaction(connection):
-                    connection.execute("UPDATE event SET body = '{' WHERE event_pk = 1")
+                connection.execute("UPDATE event SET body = '{' WHERE event_pk = 1")
 
-            await here.index.write(spoil)
+            await here.database.write(spoil)
             async with here.delivering(ris(hook)):
                 assert studies_of(await wait(hook, 1)) == [(2, "2")]
                 await here.until_failing(1)
@@ -378,7 +375,7 @@ def test_intervals_grow_to_the_longest_and_end() -> None:
 class Faulty:
     """An outbox whose database fails now and then, after what it was asked for, or before."""
 
-    def __init__(self, outbox: SqliteOutbox, random: Random) -> None:
+    def __init__(self, outbox: DatabaseOutbox, random: Random) -> None:
         self._outbox = outbox
         self._random = random
 
@@ -412,7 +409,7 @@ async def test_a_database_that_cannot_be_written_floods_no_consumer(
     class Full:
         """Each outcome is refused."""
 
-        def __init__(self, outbox: SqliteOutbox) -> None:
+        def __init__(self, outbox: DatabaseOutbox) -> None:
             self._outbox = outbox
             self.refused = trio.Event()
             self.looks = 0

@@ -28,13 +28,15 @@ from isocenter.services.system.exclusive_task import on_duty
 from isocenter.services.workflow.events import service as keeping_module
 from isocenter.services.workflow.events.consumer import Consumer, PythonFunction, Webhook
 from isocenter.services.workflow.events.event import StoredEvent
+from isocenter.services.workflow.events.ports import EventSelection
 from isocenter.services.workflow.events.service import EventKeeping
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.events.targets import ConsumerError
-from isocenter.storage.database.events.event_log import EventDesk, EventSelection
-from isocenter.storage.database.events.open_studies import EventWriter, SqliteOpenStudies
-from isocenter.storage.database.events.outbox import SqliteOutbox
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
+from isocenter.storage.database.events.event_log import DatabaseEventLog
+from isocenter.storage.database.events.open_studies import DatabaseOpenStudies, EventWriter
+from isocenter.storage.database.events.outbox import DatabaseOutbox
+from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 from services.service_classes.commitment.peers import Clock
 from services.workflow.events.hooks import webhook
 from storage.database.events.test_events import record
@@ -59,7 +61,7 @@ async def never(work: Callable[[], Awaitable[None]]) -> None:
 
 @asynccontextmanager
 async def kept(
-    index: SqliteIndex,
+    database: SqliteDatabase,
     *consumers: Consumer,
     clock: Clock | None = None,
     duty: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] = always,
@@ -68,8 +70,8 @@ async def kept(
     clock = clock or Clock()
     notices = Notices() if heard is None else Notices(heard.append)
     keeping = EventKeeping(
-        SqliteOutbox(index, now=clock),
-        SqliteOpenStudies(index, now=clock),
+        DatabaseOutbox(database, now=clock),
+        DatabaseOpenStudies(database, now=clock),
         rules=RULES,
         consumers=consumers,
         keep_seconds=86_400.0,
@@ -85,17 +87,17 @@ async def kept(
         nursery.cancel_scope.cancel()
 
 
-async def until(index: SqliteIndex, count: int) -> Sequence[StoredEvent]:
+async def until(database: SqliteDatabase, count: int) -> Sequence[StoredEvent]:
     with trio.fail_after(SECONDS):
         while True:
-            events = await EventDesk(index).events(EventSelection(after=0))
+            events = await DatabaseEventLog(database).events(EventSelection(after=0))
             if len(events) >= count:
                 return events
             await trio.sleep(0.01)
 
 
 async def test_refusals_become_events() -> None:
-    async with open_sqlite_index(":memory:") as index, kept(index, duty=never) as keeping:
+    async with open_sqlite_database(":memory:") as database, kept(database, duty=never) as keeping:
         refused = ConnectionRefused(
             address="10.0.0.9:1234", refusal=Refusal.TLS_HANDSHAKE, detail="no certificate"
         )
@@ -107,7 +109,7 @@ async def test_refusals_become_events() -> None:
         )
         for notice in (refused, rejected, rejected, denied):
             keeping.hear(notice)
-        events = [each.members() for each in await until(index, 3)]
+        events = [each.members() for each in await until(database, 3)]
         assert [(e["what"], e["address"], e["why"], e["count"]) for e in events] == [
             ("connection", "10.0.0.9", "no certificate", 1),
             ("association", "[::1]", "'STRANGER' is not known", 2),
@@ -117,7 +119,7 @@ async def test_refusals_become_events() -> None:
 
 
 async def test_a_flood_of_refusals_is_few_events() -> None:
-    async with open_sqlite_index(":memory:") as index, kept(index, duty=never) as keeping:
+    async with open_sqlite_database(":memory:") as database, kept(database, duty=never) as keeping:
         for number in range(1_000):
             keeping.hear(
                 ConnectionRefused(
@@ -126,7 +128,7 @@ async def test_a_flood_of_refusals_is_few_events() -> None:
                     detail="too many",
                 )
             )
-        events = [each.members() for each in await until(index, 21)]
+        events = [each.members() for each in await until(database, 21)]
         assert len(events) == 21
         assert (events[-1]["what"], events[-1]["count"]) == ("others", 980)
 
@@ -184,11 +186,11 @@ async def test_a_study_becomes_complete_and_that_is_delivered(
     with webhook() as hook:
         consumer = Consumer(name="ris", target=Webhook(url=hook.url), kinds=("study.complete",))
         async with (
-            open_sqlite_index(":memory:") as index,
-            kept(index, consumer, clock=clock, heard=heard),
+            open_sqlite_database(":memory:") as database,
+            kept(database, consumer, clock=clock, heard=heard),
         ):
-            index.beside_add.append(EventWriter(RULES, now=clock).stored)
-            await index.add([record(1)])
+            writer = EventWriter(RULES, now=clock)
+            await DatabaseIndex(database, on_add=[writer.stored]).add([record(1)])
             await until_told(heard, EventsWaiting(waiting={"ris": 0}, receiving=1))
             assert hook.all == []
             clock.now += 60
@@ -216,13 +218,13 @@ async def test_one_process_delivers_and_another_takes_its_place(
     with webhook() as hook:
         consumer = Consumer(name="ris", target=Webhook(url=hook.url))
         async with (
-            open_sqlite_index(path) as one,
-            open_sqlite_index(path) as two,
+            open_sqlite_database(path) as one,
+            open_sqlite_database(path) as two,
             trio.open_nursery() as nursery,
         ):
-            for index in (one, two):
-                index.beside_add.append(EventWriter(RULES, now=clock).stored)
-            await SqliteOutbox(two).begin(["ris"])
+            writer = EventWriter(RULES, now=clock)
+            indexes = [DatabaseIndex(each, on_add=[writer.stored]) for each in (one, two)]
+            await DatabaseOutbox(two).begin(["ris"])
             first = trio.CancelScope()
 
             async def run_first() -> None:
@@ -231,17 +233,17 @@ async def test_one_process_delivers_and_another_takes_its_place(
                         await trio.sleep_forever()
 
             nursery.start_soon(run_first)
-            await two.add([record(1)])
+            await indexes[1].add([record(1)])
             # It was written through the other connection, as by another process.
             with trio.fail_after(2 * SECONDS):
                 async with kept(two, consumer, clock=clock, duty=duty):
-                    await two.add([record(1, study="1.2.3")])
+                    await indexes[1].add([record(1, study="1.2.3")])
                     await trio.to_thread.run_sync(hook.wait, lambda events: len(events) >= 6)
                     # How far it got is kept, too.
-                    while await SqliteOutbox(two).backlog("ris", consumer.kinds):  # noqa: ASYNC110
+                    while await DatabaseOutbox(two).backlog("ris", consumer.kinds):  # noqa: ASYNC110
                         await trio.sleep(0.01)
                     first.cancel()
-                    await two.add([record(2, study="1.2.3")])
+                    await indexes[1].add([record(2, study="1.2.3")])
                     await trio.to_thread.run_sync(hook.wait, lambda events: len(events) >= 7)
             nursery.cancel_scope.cancel()
         numbers = [event["id"] for event in hook.accepted]
@@ -256,12 +258,11 @@ async def test_events_that_are_switched_off_are_not_written(tmp_path: Path) -> N
             {},
             {"storage.data_dir": tmp_path / str(enabled), "events.enabled": enabled},
         )
-        async with composition.open_archive(settings) as archive:
-            events = await composition.events_of(settings, archive, None, Notices(), {})
+        async with composition.open_archive_parts(settings) as parts:
+            events = await composition.events_of(settings, parts, None, Notices(), {})
             assert (events is not None) == enabled
-            await archive.index.add([record(1)])
-            assert isinstance(archive.index, SqliteIndex)
-            assert bool(await EventDesk(archive.index).last_number()) == enabled
+            await parts.stores.index.add([record(1)])
+            assert bool(await parts.stores.event_log.last_number()) == enabled
 
 
 def test_they_are_counted() -> None:

@@ -43,9 +43,9 @@ from isocenter.services.workflow.forwarding import commitment
 from isocenter.services.workflow.forwarding.batch import SendingParts, SendOptions, Visit
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
 from isocenter.services.workflow.forwarding.ports import ForwardRow, RetryPolicy
-from isocenter.storage import open_sqlite_index
-from isocenter.storage.database.forwarding.queue import SqliteForwards
-from isocenter.storage.database.index.index import SqliteIndex
+from isocenter.storage.database.forwarding.queue import DatabaseForwards
+from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.sqlite.database import open_sqlite_database
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, STUDY, data_set, keys_of, store, uid
 from support.ports import free_port
@@ -91,7 +91,7 @@ class World:
     """An archive with rules, and what can be seen of its queue."""
 
     archive: Archive
-    queue: SqliteForwards
+    queue: DatabaseForwards
     heard: list[Notice] = field(default_factory=list)
     came: trio.Event = field(default_factory=trio.Event)
     #: Called when nobody forwards any more.
@@ -153,10 +153,9 @@ async def world(
             environ={},
             overrides=overrides | {k.replace("__", "."): v for k, v in options.items()},
         )
-        archive = await stack.enter_async_context(composition.open_archive(settings))
-        registry = composition.registry_of(settings, archive, None, notices)
-        assert isinstance(archive.index, SqliteIndex)
-        found = World(archive, SqliteForwards(archive.index))
+        parts = await stack.enter_async_context(composition.open_archive_parts(settings))
+        registry = composition.registry_of(settings, parts.archive, parts.stores, None, notices)
+        found = World(parts.archive, parts.stores.forwards)
         notices.subscribe(found.hear)
         async with trio.open_nursery() as nursery:
             for work in registry.beside:
@@ -360,11 +359,11 @@ async def test_an_object_that_cannot_be_read_tells_nothing_against_the_destinati
     a = Destination("A")
     blamed: list[object] = []
 
-    async def destination_failed(self: SqliteForwards, *told: object) -> tuple[float, int]:
+    async def destination_failed(self: DatabaseForwards, *told: object) -> tuple[float, int]:
         blamed.append(told)
         return 60.0, 0
 
-    monkeypatch.setattr(SqliteForwards, "destination_failed", destination_failed)
+    monkeypatch.setattr(DatabaseForwards, "destination_failed", destination_failed)
     monkeypatch.setattr(objects, "parts_of", lambda start, end, _: parts_of(start, end, 100))
     async with world(a, rules=[{"forward": "A"}], forwarding__first_retry=60.0) as here:
         plain = here.archive.open
@@ -388,14 +387,14 @@ async def test_an_answer_is_not_forgotten_when_it_cannot_be_written_at_once(
 ) -> None:
     a = Destination("A")
     failures = [StorageError("the database is locked")]
-    plain = SqliteForwards.settle
+    plain = DatabaseForwards.settle
 
-    async def settle(self: SqliteForwards, outcomes: Any) -> None:
+    async def settle(self: DatabaseForwards, outcomes: Any) -> None:
         if failures:
             raise failures.pop()
         await plain(self, outcomes)
 
-    monkeypatch.setattr(SqliteForwards, "settle", settle)
+    monkeypatch.setattr(DatabaseForwards, "settle", settle)
     async with world(a, rules=[{"forward": "A"}]) as here:
         await store(here.archive, 1)
         await here.done(1)
@@ -441,24 +440,24 @@ async def test_claims_of_a_visit_end_with_it(monkeypatch: pytest.MonkeyPatch) ->
     """What a visit could not say is free again, though its process goes on."""
     claims: dict[tuple[str, str], None] = {}
     renewed = trio.Event()
-    plain_claim, plain_renew = SqliteForwards.claim, SqliteForwards.renew
+    plain_claim, plain_renew = DatabaseForwards.claim, DatabaseForwards.renew
 
-    async def claim(self: SqliteForwards, worker: str, *rest: Any) -> Any:
+    async def claim(self: DatabaseForwards, worker: str, *rest: Any) -> Any:
         claims["claim", worker] = None
         return await plain_claim(self, worker, *rest)
 
-    async def renew(self: SqliteForwards, worker: str, seconds: float) -> None:
+    async def renew(self: DatabaseForwards, worker: str, seconds: float) -> None:
         claims["renew", worker] = None
         await plain_renew(self, worker, seconds)
         renewed.set()
 
-    monkeypatch.setattr(SqliteForwards, "claim", claim)
-    monkeypatch.setattr(SqliteForwards, "renew", renew)
+    monkeypatch.setattr(DatabaseForwards, "claim", claim)
+    monkeypatch.setattr(DatabaseForwards, "renew", renew)
     monkeypatch.setattr(sending, "_RENEW_SECONDS", 0.0)
-    async with open_sqlite_index(":memory:") as index:
+    async with open_sqlite_database(":memory:") as database:
+        queue = DatabaseForwards(database)
+        index = DatabaseIndex(database, on_add=[queue.queue_added])
         archive = Archive(MemoryStore(), index)
-        queue = SqliteForwards(index)
-        index.beside_add.append(queue.beside_add)
         record = InstanceRecord(
             sop_instance_uid="1.2.3", sop_class_uid=CT, study_instance_uid="1.2.1",
             series_instance_uid="1.2.2", transfer_syntax_uid="1.2.840.10008.1.2.1",
@@ -528,13 +527,12 @@ async def test_what_a_crash_left_of_a_deletion_is_finished() -> None:
     async with world("A", rules=[rule], forwarding__first_retry=60.0) as here:
         first = await store(here.archive, 1)
         await store(here.archive, 2)
-        index = here.archive.index
-        assert isinstance(index, SqliteIndex)
+        database = here.archive.index._database  # type: ignore[attr-defined]
 
         def commit(connection: sqlite3.Connection) -> None:
             connection.execute("UPDATE forward SET state = 'deleting' WHERE forward_pk = 1")
 
-        await index.write(commit)
+        await database.write(commit)
         # The process ends between the index and the store.
         (removed,) = (await here.queue.delete_committed(9)).instances
         assert removed.object_key in await keys_of(here.archive)

@@ -27,17 +27,17 @@ from isocenter.services.workflow.events.event import (
     StoredEvent,
     WorklistChanged,
 )
-from isocenter.services.workflow.events.ports import Lane
+from isocenter.services.workflow.events.ports import EventSelection, Lane
 from isocenter.services.workflow.events.study_completion import CompletionRules
-from isocenter.storage.database.commitments import SqliteCommitments
+from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.events import open_studies as study_completion_module
 from isocenter.storage.database.events import outbox as events_module
-from isocenter.storage.database.events.event_log import EventDesk, EventSelection
-from isocenter.storage.database.events.open_studies import EventWriter, SqliteOpenStudies
-from isocenter.storage.database.events.outbox import SqliteOutbox, insert_event
-from isocenter.storage.database.index.index import SqliteIndex, open_sqlite_index
-from isocenter.storage.database.index.records import transaction
-from isocenter.storage.database.performed_steps import SqliteSteps
+from isocenter.storage.database.events.event_log import DatabaseEventLog
+from isocenter.storage.database.events.open_studies import DatabaseOpenStudies, EventWriter
+from isocenter.storage.database.events.outbox import DatabaseOutbox, insert_event
+from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.performed_steps import DatabaseSteps
+from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 from services.service_classes.commitment.peers import Clock
 from services.service_classes.mpps.samples import begun, ended
 from support.studies import CT_IMAGE_STORAGE, ROOT
@@ -75,18 +75,25 @@ def record(number: int = 1, *, study: str = STUDY, series: int = 1) -> InstanceR
 class Desk:
     """An index with everything that belongs to events, at a time that the test moves."""
 
-    def __init__(self, index: SqliteIndex, *, include_patient: bool = False) -> None:
+    def __init__(self, database: SqliteDatabase, *, include_patient: bool = False) -> None:
         self.clock = Clock()
-        self.index = index
+        self.database = database
         writer = EventWriter(RULES, include_patient=include_patient, now=self.clock)
-        index.beside_add.append(writer.stored)
-        self.studies = SqliteOpenStudies(index, include_patient=include_patient, now=self.clock)
-        self.outbox = SqliteOutbox(index, now=self.clock)
-        self.desk = EventDesk(index, now=self.clock)
-        self.steps = SqliteSteps(index, beside=[writer.step_changed], now=self.clock)
-        self.commitments = SqliteCommitments(
-            index, beside=[writer.commitment_changed], now=self.clock
+        self.on_add = [writer.stored]
+        self.index = DatabaseIndex(database, on_add=[self._added])
+        self.studies = DatabaseOpenStudies(
+            database, include_patient=include_patient, now=self.clock
         )
+        self.outbox = DatabaseOutbox(database, now=self.clock)
+        self.desk = DatabaseEventLog(database, now=self.clock)
+        self.steps = DatabaseSteps(database, on_change=[writer.step_changed], now=self.clock)
+        self.commitments = DatabaseCommitments(
+            database, on_change=[writer.commitment_changed], now=self.clock
+        )
+
+    def _added(self, *added: Any) -> None:
+        for each in self.on_add:
+            each(*added)
 
     async def events(self) -> list[StoredEvent]:
         return list(await self.desk.events(EventSelection(after=0)))
@@ -113,8 +120,8 @@ class Desk:
 
 @asynccontextmanager
 async def opened(path: Path | None = None, **options: Any) -> AsyncIterator[Desk]:
-    async with open_sqlite_index(path or ":memory:") as index:
-        yield Desk(index, **options)
+    async with open_sqlite_database(path or ":memory:") as database:
+        yield Desk(database, **options)
 
 
 # -- What is written ---------------------------------------------------------------------
@@ -196,7 +203,7 @@ async def test_what_is_rolled_back_is_no_event() -> None:
         def fail(connection: sqlite3.Connection, added: Sequence[object]) -> None:
             raise sqlite3.OperationalError("no")
 
-        desk.index.beside_add.append(fail)
+        desk.on_add.append(fail)
         with pytest.raises(StorageError):
             await desk.index.add([record(1)])
         assert await desk.events() == []
@@ -238,11 +245,10 @@ async def test_an_event_of_others() -> None:
     )
 
     def write(connection: sqlite3.Connection) -> None:
-        with transaction(connection):
-            insert_event(connection, event, 5.0)
+        insert_event(connection, event, 5.0)
 
     async with opened() as desk:
-        await desk.index.write(write)
+        await desk.database.write(write)
         assert (await desk.last())["entry_number"] == 7
 
 
@@ -293,10 +299,10 @@ async def test_a_replaced_object_opens_a_complete_study_again() -> None:
 
 async def test_a_study_from_before_there_were_events_is_no_new_one() -> None:
     async with opened() as desk:
-        (write,) = desk.index.beside_add
-        desk.index.beside_add.clear()
+        (write,) = desk.on_add
+        desk.on_add.clear()
         await desk.index.add([record(1)])
-        desk.index.beside_add.append(write)
+        desk.on_add.append(write)
         await desk.index.add([record(2)])
         assert await desk.kinds() == ["study.reopened", "instance.stored"]
 
@@ -638,11 +644,11 @@ async def test_a_replay_keeps_events_that_were_to_be_forgotten() -> None:
         (lane,) = await desk.route()
         await desk.outbox.advance("ris", ALL, lane, 4, 3)
         values = {"consumers": '["ris"]', "before": desk.clock.now + 1, "limit": 99}
-        old = await desk.index.read(events_module._trimmable, values)
+        old = await desk.database.read(events_module._trimmable, values)
         assert old == [1, 2, 3]
         await desk.desk.replay("ris", ALL, from_event=2)
         values["old"] = orjson.dumps(old).decode()
-        assert await desk.index.write(events_module._trim, values) == 1
+        assert await desk.database.write(events_module._trim, values) == 1
         assert [event.number for event in await desk.events()] == [2, 3]
 
 
@@ -676,7 +682,7 @@ async def test_studies_that_have_gone_are_forgotten_after_a_while() -> None:
         await desk.index.add([record(1, study=f"{ROOT}.3")])
         assert await desk.wait(60) is None
         came_back = [(f"{ROOT}.3",), (STUDY,)]
-        assert await desk.index.write(study_completion_module._forget, came_back) == 1
+        assert await desk.database.write(study_completion_module._forget, came_back) == 1
         assert await desk.studies.forget(100) == 0
         rows = {row.study_instance_uid: row.state for row in await desk.desk.studies()}
         assert rows == {two: "complete", f"{ROOT}.3": "complete"}

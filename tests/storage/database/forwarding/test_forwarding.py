@@ -6,14 +6,16 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from isocenter.services.archive.deletion.holds import StudyHold
+from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.deletion.records import DeletedStudy, Deletion, DeletionCause
 from isocenter.services.archive.ports import Added, ForwardPriority, InstanceRecord, Route
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.commitment.transaction import Reference
+from isocenter.services.workflow.events.ports import EventSelection
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
@@ -24,18 +26,18 @@ from isocenter.services.workflow.forwarding.ports import (
     Released,
     RetryPolicy,
 )
-from isocenter.storage import open_sqlite_index
-from isocenter.storage.database.events.event_log import EventDesk, EventSelection
+from isocenter.storage.database.events.event_log import DatabaseEventLog
 from isocenter.storage.database.events.open_studies import EventWriter
 from isocenter.storage.database.forwarding import records
-from isocenter.storage.database.forwarding.queue import SqliteForwards
+from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.forwarding.records import (
     CLAIM,
     DUE_DESTINATIONS,
     release_forward_claims,
 )
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.retention import SqliteHolds
+from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.retention import DatabaseHolds
+from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 from isocenter.storage.database.sqlite.schema import migrate
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -55,14 +57,19 @@ class Clock:
         return self.now
 
 
-class Queue(SqliteForwards):
+class Queue(DatabaseForwards):
     """On an index of its own, with a clock that the test moves."""
 
-    def __init__(self, index: SqliteIndex, *, although_promised: bool = False) -> None:
+    def __init__(self, database: SqliteDatabase, *, although_promised: bool = False) -> None:
         self.clock = Clock()
-        super().__init__(index, although_promised=although_promised, now=self.clock)
-        self.index = index
-        index.beside_add.append(self.beside_add)
+        super().__init__(database, although_promised=although_promised, now=self.clock)
+        self.database = database
+        self.on_add = [self.queue_added]
+        self.index = DatabaseIndex(database, on_add=[self._added])
+
+    def _added(self, *added: Any) -> None:
+        for each in self.on_add:
+            each(*added)
 
     async def store(
         self, number: int, *routes: Route, replace: bool = False, digest: int = 0
@@ -118,14 +125,14 @@ def record(number: int, *routes: Route, digest: int = 0) -> InstanceRecord:
 
 @pytest.fixture
 async def queue() -> AsyncIterator[Queue]:
-    async with open_sqlite_index(":memory:") as index:
-        yield Queue(index)
+    async with open_sqlite_database(":memory:") as database:
+        yield Queue(database)
 
 
 @asynccontextmanager
 async def on_disk(path: Path) -> AsyncIterator[Queue]:
-    async with open_sqlite_index(path) as index:
-        yield Queue(index)
+    async with open_sqlite_database(path) as database:
+        yield Queue(database)
 
 
 async def test_one_record_for_each_object_and_destination(queue: Queue) -> None:
@@ -146,12 +153,12 @@ async def test_it_is_the_transaction_that_stores_the_object(tmp_path: Path) -> N
         def fail(connection: sqlite3.Connection, added: object) -> None:
             raise sqlite3.OperationalError("no")
 
-        queue.index.beside_add.append(fail)
+        queue.on_add.append(fail)
         with pytest.raises(StorageError):
             await queue.store(1, to())
         assert await queue.index.get([uid(1)]) == {}
         assert await queue.rows(limit=9) == []
-        queue.index.beside_add.remove(fail)
+        queue.on_add.remove(fail)
         await queue.store(1, to())
     async with on_disk(path) as queue:
         assert list(await queue.index.get([uid(1)])) == [uid(1)]
@@ -217,7 +224,7 @@ async def test_claims_of_processes_that_have_ended_are_released(tmp_path: Path) 
     async with on_disk(path) as queue:
         queue.clock.now += 5
         assert await queue.uids() == []
-        await queue.index.write(release_forward_claims)
+        await queue.database.write(release_forward_claims)
         assert await queue.due() == ["A"]
         assert await queue.uids() == [1]
 
@@ -416,8 +423,8 @@ async def test_what_is_said_to_be_committed_and_refused_is_kept(queue: Queue) ->
 async def test_what_is_promised_is_not_deleted(
     requester: str, theirs: str, failure: int | None, although_promised: bool, leaves: bool
 ) -> None:
-    async with open_sqlite_index(":memory:") as index:
-        queue = Queue(index, although_promised=although_promised)
+    async with open_sqlite_database(":memory:") as database:
+        queue = Queue(database, although_promised=although_promised)
         await queue.store(1, to("A", commit=True, delete_after=True))
         await queue.store(2)
         await sent(queue, 1)
@@ -434,12 +441,12 @@ async def test_what_is_promised_is_not_deleted(
                 (CT, uid(1), failure),
             )
 
-        await index.write(promise)
+        await database.write(promise)
         assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
         deletion = await queue.delete_committed(9)
         assert [stored.sop_instance_uid for stored in deletion.instances] == [uid(1)] * leaves
         assert deletion.kept == ([] if leaves else [uid(1)])
-        assert bool(await index.get([uid(1)])) is not leaves
+        assert bool(await queue.index.get([uid(1)])) is not leaves
         row = await queue.only_row()
         assert row.state is (DONE if leaves else FAILED)
         assert leaves or "promised" in row.last_fault
@@ -450,18 +457,18 @@ async def test_what_is_promised_is_not_deleted(
 
 @pytest.mark.parametrize("although_promised", [False, True])
 async def test_what_is_held_is_not_deleted(although_promised: bool) -> None:
-    async with open_sqlite_index(":memory:") as index:
-        queue = Queue(index, although_promised=although_promised)
+    async with open_sqlite_database(":memory:") as database:
+        queue = Queue(database, although_promised=although_promised)
         await queue.store(1, to("A", commit=True, delete_after=True))
         await sent(queue, 1)
         (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
         assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
-        study = (await index.get([uid(1)]))[uid(1)].study_instance_uid
-        holds = SqliteHolds(index)
+        study = (await queue.index.get([uid(1)]))[uid(1)].study_instance_uid
+        holds = DatabaseHolds(database)
         await holds.add(StudyHold(study_instance_uid=study, reason="x", actor="y", at=0.0))
         deletion = await queue.delete_committed(9)
         assert (list(deletion.instances), list(deletion.kept)) == ([], [uid(1)])
-        assert await index.get([uid(1)])
+        assert await queue.index.get([uid(1)])
         row = await queue.only_row()
         assert row.state is FAILED
         assert "is held" in row.last_fault
@@ -478,13 +485,13 @@ async def test_what_leaves_is_an_event_in_the_same_transaction(queue: Queue) -> 
         if fails:
             raise sqlite3.OperationalError(fails[0])
 
-    forwards = SqliteForwards(queue.index, beside_delete=[broken], now=queue.clock)
+    forwards = DatabaseForwards(queue.database, on_delete=[broken], now=queue.clock)
     for number in (1, 2, 3):
         await queue.store(number, to("A", commit=True, delete_after=number < 3))
     await sent(queue, 1, 2, 3)
     references = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
     assert await queue.commitment_reported("2.25.1", "A", references, [], POLICY)
-    desk = EventDesk(queue.index)
+    desk = DatabaseEventLog(queue.database)
     fails.append("no room")
     with pytest.raises(StorageError):
         await forwards.delete_committed(9)

@@ -34,11 +34,13 @@ from isocenter.services.archive.ports import (
     StoredInstance,
 )
 from isocenter.services.errors import StorageError
-from isocenter.storage import open_sqlite_index
-from isocenter.storage.database.index.index import BLOCK_ROWS, SqliteIndex
-from isocenter.storage.database.index.query import STATED, STORED_IN, key_column
+from isocenter.storage.database.database import Connection
+from isocenter.storage.database.index.columns import STATED, STORED_IN, key_column
+from isocenter.storage.database.index.index import BLOCK_ROWS, DatabaseIndex
+from isocenter.storage.database.index.records import RECORD_TABLES
 from isocenter.storage.database.sqlite import schema as migrations
 from isocenter.storage.database.sqlite.connection import connect
+from isocenter.storage.database.sqlite.database import open_sqlite_database
 from storage.index_contract import IndexContract, IndexFactory
 
 #: Nothing here takes a second; what takes this long hangs.
@@ -72,7 +74,12 @@ def record(number: int, *, study: int = 1, series: int = 1) -> InstanceRecord:
 class TestSqliteIndexInMemory(IndexContract):
     @pytest.fixture
     def open_index(self) -> IndexFactory:
-        return lambda: open_sqlite_index(":memory:")
+        @asynccontextmanager
+        async def open_index() -> AsyncIterator[Index]:
+            async with open_sqlite_database(":memory:") as database:
+                yield DatabaseIndex(database)
+
+        return open_index
 
 
 class TestSqliteIndexInAFile(IndexContract):
@@ -82,14 +89,22 @@ class TestSqliteIndexInAFile(IndexContract):
         @asynccontextmanager
         async def open_index() -> AsyncIterator[Index]:
             path = tmp_path / "index.db"
-            async with open_sqlite_index(path, durability="relaxed", readers=1) as index:
-                await index.clear()
+            async with open_sqlite_database(path, durability="relaxed", readers=1) as database:
+                index = DatabaseIndex(database)
+                await database.write(clear)
                 yield index
 
         return open_index
 
 
-async def uids(index: SqliteIndex, query: Query | None = None) -> list[str]:
+def clear(connection: Connection) -> None:
+    """Forget everything."""
+    for table in RECORD_TABLES:
+        connection.execute(f"DELETE FROM {table}")
+    connection.execute("INSERT INTO totals VALUES (0, 0, 0, 0, 0, 0)")
+
+
+async def uids(index: DatabaseIndex, query: Query | None = None) -> list[str]:
     found: list[str] = []
     async with index.instances(query) as blocks:
         async for block in blocks:
@@ -112,18 +127,21 @@ def change(path: Path, *statements: str) -> None:
 
 async def test_what_was_added_is_there_after_reopening(tmp_path: Path) -> None:
     path = tmp_path / "index.db"
-    async with open_sqlite_index(path) as index:
+    async with open_sqlite_database(path) as database:
+        index = DatabaseIndex(database)
         await index.add([record(1), record(2)])
-    async with open_sqlite_index(path) as index:
+    async with open_sqlite_database(path) as database:
+        index = DatabaseIndex(database)
         assert await uids(index) == ["1.2.3.1", "1.2.3.2"]
-        assert await index.schema_version() == migrations.LATEST_VERSION
+        assert await database.read(migrations.schema_version) == migrations.LATEST_VERSION
         assert await index.check() == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
 async def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
     path = tmp_path / "index.db"
-    async with open_sqlite_index(path) as index:
+    async with open_sqlite_database(path) as database:
+        index = DatabaseIndex(database)
         await index.add([record(1)])
         files = sorted(tmp_path.iterdir())
         assert [file.name for file in files] == ["index.db", "index.db-shm", "index.db-wal"]
@@ -139,29 +157,29 @@ async def test_durability_is_sqlites_synchronous(
         names = ("synchronous", "journal_mode", "foreign_keys")
         return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
-    async with open_sqlite_index(tmp_path / "index.db", durability=durability) as index:
-        assert await index.write(pragmas) == [synchronous, "wal", 1]
+    async with open_sqlite_database(tmp_path / "index.db", durability=durability) as database:
+        assert await database.write(pragmas) == [synchronous, "wal", 1]
 
 
 async def test_an_empty_file_is_not_taken_for_an_empty_index(tmp_path: Path) -> None:
     path = tmp_path / "index.db"
     path.touch()
     with pytest.raises(StorageError, match=r"the file is empty.*isocenter db reindex"):
-        async with open_sqlite_index(path):
+        async with open_sqlite_database(path):
             raise AssertionError
     assert path.stat().st_size == 0
 
 
 async def test_a_missing_file_can_be_an_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"no such file.*isocenter db reindex"):
-        async with open_sqlite_index(tmp_path / "index.db", create=False):
+        async with open_sqlite_database(tmp_path / "index.db", create=False):
             raise AssertionError
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="No such file or directory"):
-        async with open_sqlite_index(tmp_path / "none" / "index.db"):
+        async with open_sqlite_database(tmp_path / "none" / "index.db"):
             raise AssertionError
 
 
@@ -169,14 +187,15 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "index.db"
     path.write_bytes(b"not a database" * 1000)
     with pytest.raises(StorageError, match=r"damaged.*isocenter db reindex"):
-        async with open_sqlite_index(path):
+        async with open_sqlite_database(path):
             raise AssertionError
     assert path.read_bytes() == b"not a database" * 1000
 
 
 async def test_a_damaged_page_is_an_error_and_not_fewer_answers(tmp_path: Path) -> None:
     path = tmp_path / "index.db"
-    async with open_sqlite_index(path) as index:
+    async with open_sqlite_database(path) as database:
+        index = DatabaseIndex(database)
         await index.add([record(number) for number in range(500)])
     whole = bytearray(path.read_bytes())
     page = int.from_bytes(whole[16:18], "big")
@@ -184,8 +203,8 @@ async def test_a_damaged_page_is_an_error_and_not_fewer_answers(tmp_path: Path) 
     whole[8 * page :] = b"\xff" * (len(whole) - 8 * page)
     path.write_bytes(whole)
     with pytest.raises(StorageError, match=r"damaged.*isocenter db reindex"):
-        async with open_sqlite_index(path) as index:
-            await uids(index)
+        async with open_sqlite_database(path) as database:
+            await uids(DatabaseIndex(database))
 
 
 async def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
@@ -193,25 +212,26 @@ async def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     change(path, "CREATE TABLE mine (a)", "INSERT INTO mine VALUES (1)")
     before = path.read_bytes()
     with pytest.raises(StorageError, match="database of another program"):
-        async with open_sqlite_index(path):
+        async with open_sqlite_database(path):
             raise AssertionError
     assert path.read_bytes() == before
 
 
 async def test_a_database_newer_than_the_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "index.db"
-    async with open_sqlite_index(path) as index:
+    async with open_sqlite_database(path) as database:
+        index = DatabaseIndex(database)
         await index.add([record(1)])
     newer = migrations.LATEST_VERSION + 1
     change(path, f"INSERT INTO schema_version VALUES ({newer}, 'from the future', '')")
     with pytest.raises(StorageError, match=f"newer Isocenter.*schema version {newer}"):
-        async with open_sqlite_index(path):
+        async with open_sqlite_database(path):
             raise AssertionError
 
 
 async def test_errors_of_the_body_come_out_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with open_sqlite_index(tmp_path / "index.db"):
+        async with open_sqlite_database(tmp_path / "index.db"):
             raise ZeroDivisionError
 
 
@@ -262,7 +282,8 @@ def test_a_migration_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_counts_follow_and_parents_go_with_their_last_instance(tmp_path: Path) -> None:
-    async with open_sqlite_index(tmp_path / "index.db") as index:
+    async with open_sqlite_database(tmp_path / "index.db") as database:
+        index = DatabaseIndex(database)
         await index.add([record(1), record(2, series=2), record(3, study=2)])
         await index.add([record(2, series=2), record(4, study=2)])
         statistics = await index.statistics()
@@ -273,13 +294,14 @@ async def test_counts_follow_and_parents_go_with_their_last_instance(tmp_path: P
         assert (statistics.patients, statistics.studies, statistics.series) == (1, 1, 1)
         assert (statistics.instances, statistics.size) == (1, 1001)
         assert await index.check() == []
-        await index.clear()
+        await database.write(clear)
         assert (await index.statistics()).patients == 0
         assert await index.check() == []
 
 
 async def test_replacing_moves_an_instance_and_prunes_where_it_was() -> None:
-    async with open_sqlite_index(":memory:") as index:
+    async with open_sqlite_database(":memory:") as database:
+        index = DatabaseIndex(database)
         await index.add([record(1), record(2, study=2)])
         (added,) = await index.add([record(1, study=2)], replace=True)
         assert added.outcome is Outcome.REPLACED
@@ -291,7 +313,8 @@ async def test_replacing_moves_an_instance_and_prunes_where_it_was() -> None:
 
 
 async def test_a_batch_fails_as_a_whole(tmp_path: Path) -> None:
-    async with open_sqlite_index(tmp_path / "index.db") as index:
+    async with open_sqlite_database(tmp_path / "index.db") as database:
+        index = DatabaseIndex(database)
         await index.add([record(1)])
         with pytest.raises(StorageError, match="SQLITE_CONSTRAINT"):
             await index.add([record(2, study=2), record(3), record(3)])
@@ -301,7 +324,8 @@ async def test_a_batch_fails_as_a_whole(tmp_path: Path) -> None:
 
 
 async def test_text_that_utf8_cannot_hold_does_not_fail_the_batch() -> None:
-    async with open_sqlite_index(":memory:") as index:
+    async with open_sqlite_database(":memory:") as database:
+        index = DatabaseIndex(database)
         odd = {0x00100010: "D\udc80e\0", 0x00081030: "\ud800", 0x00080060: "\0"}
         await index.add([replace(record(1), attributes=odd), record(2, study=2)])
         assert await uids(index) == ["1.2.3.1", "1.2.3.2"]
@@ -313,7 +337,8 @@ async def test_text_that_utf8_cannot_hold_does_not_fail_the_batch() -> None:
 
 async def test_row_numbers_are_never_used_again() -> None:
     """A find that is still fetching must not meet another patient under a remembered number."""
-    async with open_sqlite_index(":memory:") as index:
+    async with open_sqlite_database(":memory:") as database:
+        index = DatabaseIndex(database)
         await index.add([record(1)])
         await index.remove(["1.2.3.1"])
         await index.add([record(2, study=2)])
@@ -327,12 +352,13 @@ async def test_row_numbers_are_never_used_again() -> None:
             )
             return list(connection.execute(query).fetchone())
 
-        assert await index.read(numbers) == [2, 2, 2, 2, 2]
+        assert await database.read(numbers) == [2, 2, 2, 2, 2]
 
 
 async def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "index.db"
-    async with open_sqlite_index(path) as index:
+    async with open_sqlite_database(path) as database:
+        index = DatabaseIndex(database)
         await index.add([record(1), record(2)])
     change(
         path,
@@ -342,7 +368,8 @@ async def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
         "UPDATE series_statement SET num_instances = 7",
         "UPDATE totals SET size = 0",
     )
-    async with open_sqlite_index(path) as index:
+    async with open_sqlite_database(path) as database:
+        index = DatabaseIndex(database)
         findings = await index.check()
     assert findings == [
         "series with a wrong number of instances: 1",
@@ -358,15 +385,16 @@ async def test_a_full_disk_is_out_of_resources_and_passes(tmp_path: Path) -> Non
     def allow(connection: sqlite3.Connection, pages: int) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    async with open_sqlite_index(tmp_path / "index.db") as index:
+    async with open_sqlite_database(tmp_path / "index.db") as database:
+        index = DatabaseIndex(database)
         await index.add([record(0)])
-        await index.write(allow, 1)  # SQLite takes it as: not one page more than there are
+        await database.write(allow, 1)  # SQLite takes it as: not one page more than there are
         many = [record(number) for number in range(1, 1000)]
         with pytest.raises(StorageError, match="no room") as caught:
             await index.add(many)
         assert caught.value.out_of_resources
         assert await uids(index) == ["1.2.3.0"]
-        await index.write(allow, 1_000_000)
+        await database.write(allow, 1_000_000)
         await index.add(many)
         assert len(await uids(index)) == 1000
         assert await index.check() == []
@@ -376,7 +404,8 @@ async def test_a_full_disk_is_out_of_resources_and_passes(tmp_path: Path) -> Non
 
 
 async def test_blocks_are_bounded_and_instances_in_order() -> None:
-    async with open_sqlite_index(":memory:") as index:
+    async with open_sqlite_database(":memory:") as database:
+        index = DatabaseIndex(database)
         number = 2 * BLOCK_ROWS + 1
         await index.add([record(n) for n in reversed(range(number))])
         blocks_seen: list[Sequence[StoredInstance]]
@@ -388,7 +417,8 @@ async def test_blocks_are_bounded_and_instances_in_order() -> None:
 
 
 async def test_a_slow_taker_holds_no_connection_and_no_snapshot(tmp_path: Path) -> None:
-    async with open_sqlite_index(tmp_path / "index.db", readers=1) as index:
+    async with open_sqlite_database(tmp_path / "index.db", readers=1) as database:
+        index = DatabaseIndex(database)
         await index.add([record(number) for number in range(2 * BLOCK_ROWS)])
         with trio.fail_after(DEADLINE):
             async with index.instances() as slow, index.instances() as slower:
@@ -402,13 +432,14 @@ async def test_a_slow_taker_holds_no_connection_and_no_snapshot(tmp_path: Path) 
                 def checkpoint(connection: sqlite3.Connection) -> object:
                     return connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
-                assert await index.write(checkpoint) == (0, 0, 0)
+                async with database._writers.borrow() as writer:
+                    assert await writer.run(checkpoint) == (0, 0, 0)
 
 
 async def test_any_task_may_use_it(tmp_path: Path) -> None:
     """trio-asyncio finds its loop by a context variable, which tasks from outside lack."""
     opened: trio.Event = trio.Event()
-    indexes: list[SqliteIndex] = []
+    indexes: list[DatabaseIndex] = []
 
     async def outsider(done: trio.Event) -> None:
         await opened.wait()
@@ -420,14 +451,16 @@ async def test_any_task_may_use_it(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             done = trio.Event()
             nursery.start_soon(outsider, done)
-            async with open_sqlite_index(tmp_path / "index.db") as index:
+            async with open_sqlite_database(tmp_path / "index.db") as database:
+                index = DatabaseIndex(database)
                 indexes.append(index)
                 opened.set()
                 await done.wait()
 
 
 async def test_after_closing_it_says_so(tmp_path: Path) -> None:
-    async with open_sqlite_index(tmp_path / "index.db") as index:
+    async with open_sqlite_database(tmp_path / "index.db") as database:
+        index = DatabaseIndex(database)
         await index.aclose()
         await index.aclose()
         with pytest.raises(StorageError, match="closed"):
@@ -451,14 +484,15 @@ async def test_a_cancelled_question_is_interrupted_and_frees_its_connection(
     token = trio.lowlevel.current_trio_token()
     if path == "file":
         path = tmp_path / "index.db"
-    async with open_sqlite_index(path, readers=1) as index:
+    async with open_sqlite_database(path, readers=1) as database:
+        index = DatabaseIndex(database)
         await index.add([record(1)])
         with trio.fail_after(DEADLINE):
             for _ in range(3):
                 started = trio.Event()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(
-                        index.read, endless, lambda s=started: token.run_sync_soon(s.set)
+                        database.read, endless, lambda s=started: token.run_sync_soon(s.set)
                     )
                     await started.wait()
                     nursery.cancel_scope.cancel()
@@ -473,11 +507,12 @@ async def test_a_cancelled_add_is_whole_or_nothing(tmp_path: Path) -> None:
         token.run_sync_soon(started.set)
         assert release.wait(DEADLINE)
 
-    async with open_sqlite_index(tmp_path / "index.db") as index:
+    async with open_sqlite_database(tmp_path / "index.db") as database:
+        index = DatabaseIndex(database)
         with trio.fail_after(DEADLINE):
             async with trio.open_nursery() as nursery:
                 started = trio.Event()
-                nursery.start_soon(index.write, hold, started)
+                nursery.start_soon(database.write, hold, started)
                 await started.wait()
                 # It waits for its turn: nothing happens.
                 with trio.CancelScope() as waiting:
@@ -498,13 +533,15 @@ async def test_a_cancelled_add_is_whole_or_nothing(tmp_path: Path) -> None:
 async def test_cancelling_the_whole_closes_everything(tmp_path: Path) -> None:
     threads = threading.active_count()
     with trio.fail_after(DEADLINE), trio.CancelScope() as scope:
-        async with open_sqlite_index(tmp_path / "index.db") as index:
+        async with open_sqlite_database(tmp_path / "index.db") as database:
+            index = DatabaseIndex(database)
             await index.add([record(1)])
             scope.cancel()
             await uids(index)
     assert scope.cancelled_caught
     assert threading.active_count() <= threads + 1  # aiosqlite's last thread may be on its way out
-    async with open_sqlite_index(tmp_path / "index.db") as index:
+    async with open_sqlite_database(tmp_path / "index.db") as database:
+        index = DatabaseIndex(database)
         assert await uids(index) == ["1.2.3.1"]
 
 
@@ -512,7 +549,8 @@ async def test_cancelling_the_whole_closes_everything(tmp_path: Path) -> None:
 
 
 async def test_many_tasks_add_and_ask_at_once(tmp_path: Path) -> None:
-    async with open_sqlite_index(tmp_path / "index.db") as index:
+    async with open_sqlite_database(tmp_path / "index.db") as database:
+        index = DatabaseIndex(database)
 
         async def work(task: int) -> None:
             for number in range(10):
@@ -535,10 +573,12 @@ OTHER_PROCESS = """
 import sys, trio
 from pathlib import Path
 from isocenter.services.archive.ports import InstanceRecord
-from isocenter.storage import open_sqlite_index
+from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.sqlite.database import open_sqlite_database
 
 async def main():
-    async with open_sqlite_index(Path(sys.argv[1])) as index:
+    async with open_sqlite_database(Path(sys.argv[1])) as database:
+        index = DatabaseIndex(database)
         for number in range(50):
             uid = f"1.2.4.{number}"
             await index.add([InstanceRecord(
@@ -564,10 +604,12 @@ async def test_two_processes_share_one_file(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(2):
                 nursery.start_soon(other)
-            async with open_sqlite_index(path) as index:
+            async with open_sqlite_database(path) as database:
+                index = DatabaseIndex(database)
                 for number in range(50):
                     await index.add([record(number)])
-    async with open_sqlite_index(path) as index:
+    async with open_sqlite_database(path) as database:
+        index = DatabaseIndex(database)
         statistics = await index.statistics()
         assert (statistics.series, statistics.instances) == (1, 100)
         assert await index.check() == []

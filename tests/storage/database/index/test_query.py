@@ -24,20 +24,19 @@ from isocenter.services.archive.index.query import (
     WildCard,
 )
 from isocenter.services.archive.ports import Added, Index, InstanceRecord
-from isocenter.storage import open_sqlite_index
+from isocenter.storage.database.database import Question
 from isocenter.storage.database.index.answers import Answers
+from isocenter.storage.database.index.columns import MARK, is_irregular, key_text
+from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.database.index.query import (
-    MARK,
     MAX_GLOB_STARS,
-    MatchingConnection,
-    Statement,
     compile_instance_keys,
     compile_keys,
-    is_irregular,
-    key_text,
 )
 from isocenter.storage.database.sqlite.connection import connect
+from isocenter.storage.database.sqlite.database import open_sqlite_database
+from isocenter.storage.database.sqlite.functions import MatchingConnection
 
 PATIENT_ID, PATIENT_NAME = BY_TAG[0x00100020], BY_TAG[0x00100010]
 STUDY_UID, STUDY_DATE, STUDY_TIME = BY_TAG[0x0020000D], BY_TAG[0x00080020], BY_TAG[0x00080030]
@@ -89,7 +88,7 @@ USUAL_QUESTIONS = {
 }
 
 
-def plan(connection: MatchingConnection, statement: Statement) -> list[str]:
+def plan(connection: MatchingConnection, statement: Question) -> list[str]:
     text = f"EXPLAIN QUERY PLAN {statement.text}"
     return [row[3] for row in connection.execute(text, statement.parameters)]
 
@@ -108,7 +107,7 @@ def scans(steps: list[str]) -> list[str]:
 @pytest.mark.parametrize("compile_it", [compile_keys, compile_instance_keys])
 @pytest.mark.parametrize("question", USUAL_QUESTIONS)
 def test_the_usual_questions_use_an_index(
-    connection: MatchingConnection, question: str, compile_it: Callable[[Query], Statement]
+    connection: MatchingConnection, question: str, compile_it: Callable[[Query], Question]
 ) -> None:
     steps = plan(connection, compile_it(USUAL_QUESTIONS[question]))
     assert scans(steps) == []
@@ -123,7 +122,7 @@ def test_a_question_without_an_index_is_seen_as_a_scan(connection: MatchingConne
 @pytest.mark.parametrize("level", Level)
 def test_answers_are_fetched_by_row_number(connection: MatchingConnection, level: Level) -> None:
     select = Answers(Query(level=level, return_tags=tuple(BY_TAG))).select
-    assert scans(plan(connection, Statement(select, ("[1]",)))) == []
+    assert scans(plan(connection, Question(select, ("[1]",)))) == []
 
 
 # --- text -------------------------------------------------------------------------------
@@ -165,7 +164,7 @@ def test_a_wild_card_made_to_take_forever_does_not(connection: MatchingConnectio
         ("a" * 5000,),
     )
     statement = compile_keys(query(Level.PATIENT, (PATIENT_ID, WildCard("*a" * 30 + "*b"))))
-    assert connection.run(statement).fetchall() == []
+    assert connection.ask(statement).fetchall() == []
 
 
 @pytest.mark.parametrize(
@@ -308,7 +307,8 @@ async def test_the_same_answers_as_the_reference(
     batches: list[list[InstanceRecord]], replace: bool, one_patient: bool, asked: list[Query]
 ) -> None:
     reference = MemoryIndex()
-    async with open_sqlite_index(":memory:") as index:
+    async with open_sqlite_database(":memory:") as database:
+        index = DatabaseIndex(database)
         for batch in batches:
             expected = await reference.add(batch, replace=replace, one_patient=one_patient)
             outcomes = await index.add(batch, replace=replace, one_patient=one_patient)

@@ -20,11 +20,11 @@ from isocenter.services.archive.index.query import (
     WildCard,
 )
 from isocenter.storage.database.index.query import (
-    MatchingConnection,
     compile_instance_keys,
     compile_keys,
 )
 from isocenter.storage.database.sqlite.connection import connect, create_database
+from isocenter.storage.database.sqlite.functions import MatchingConnection
 
 PATIENT_ID, NAME, BIRTH_DATE = 0x00100020, 0x00100010, 0x00100030
 STUDY_UID, STUDY_DATE, ACCESSION = 0x0020000D, 0x00080020, 0x00080050

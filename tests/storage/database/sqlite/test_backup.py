@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from isocenter.services.errors import StorageError
-from isocenter.storage.database.sqlite.backup import IndexFile
+from isocenter.storage.database.sqlite.backup import SqliteIndexFile
 from isocenter.storage.database.sqlite.connection import connect, create_database
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION
 
@@ -46,11 +46,11 @@ def test_a_copy_is_of_one_moment_and_ends_while_others_write(tmp_path: Path) -> 
         seen.append(done)
         assert len(seen) < 1_000
 
-    source = IndexFile(tmp_path / "index.db")
+    source = SqliteIndexFile(tmp_path / "index.db")
     source.copy_to(tmp_path / "copy.db", write_on)
     assert len(seen) > 2
     assert seen == sorted(seen)
-    copy = IndexFile(tmp_path / "copy.db")
+    copy = SqliteIndexFile(tmp_path / "copy.db")
     assert copy.count() == 6_000
     assert source.count() == 6_000 + len(seen)
     assert copy.version() == LATEST_VERSION
@@ -71,14 +71,14 @@ def test_what_progress_raises_stops_it(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        IndexFile(tmp_path / "index.db").copy_to(tmp_path / "copy.db", stop)
+        SqliteIndexFile(tmp_path / "index.db").copy_to(tmp_path / "copy.db", stop)
 
 
 def test_whether_files_are_still_those_of_a_row(tmp_path: Path) -> None:
     writer = _index(tmp_path / "index.db")
     for number in range(3):
         _add(writer, number)
-    index = IndexFile(tmp_path / "index.db")
+    index = SqliteIndexFile(tmp_path / "index.db")
     files = list(index.files())
     assert index.still_names(files)
     writer.execute("UPDATE instance SET object_key = 'b' WHERE sop_instance_uid = '1.2.3.1'")
@@ -91,16 +91,16 @@ def test_whether_files_are_still_those_of_a_row(tmp_path: Path) -> None:
 
 def test_what_is_no_index_of_ours(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="is missing"):
-        IndexFile(tmp_path / "no.db").copy_to(tmp_path / "copy.db")
+        SqliteIndexFile(tmp_path / "no.db").copy_to(tmp_path / "copy.db")
     (tmp_path / "text.db").write_text("no database at all, and long enough to be looked at" * 20)
     with pytest.raises(StorageError, match="is damaged"):
-        IndexFile(tmp_path / "text.db").copy_to(tmp_path / "copy.db")
-    assert IndexFile(tmp_path / "text.db").faults()
+        SqliteIndexFile(tmp_path / "text.db").copy_to(tmp_path / "copy.db")
+    assert SqliteIndexFile(tmp_path / "text.db").faults()
     foreign = sqlite3.connect(tmp_path / "foreign.db")
     foreign.execute("CREATE TABLE t (a)")
     foreign.close()
     with pytest.raises(StorageError, match="another program"):
-        IndexFile(tmp_path / "foreign.db").version()
+        SqliteIndexFile(tmp_path / "foreign.db").version()
 
 
 def test_damage_of_a_copy_is_found(tmp_path: Path) -> None:
@@ -112,4 +112,4 @@ def test_damage_of_a_copy_is_found(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(os.path.getsize(path) // 2)
         file.write(b"\xff" * 4096)
-    assert IndexFile(path).faults()
+    assert SqliteIndexFile(path).faults()

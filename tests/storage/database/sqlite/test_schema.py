@@ -10,10 +10,10 @@ import pytest
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Match, Query, SingleValue, WildCard
 from isocenter.services.archive.ports import IndexStatistics
-from isocenter.storage import open_sqlite_index
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.index.query import is_irregular, key_text
+from isocenter.storage.database.index.columns import is_irregular, key_text
+from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.sqlite import schema as migrations
+from isocenter.storage.database.sqlite.database import open_sqlite_database
 from storage.index_contract import BY_KEYWORD, find, found, instances, make_record, query, tag
 
 #: Before statements were kept apart from what they are about.
@@ -123,7 +123,7 @@ def write_old_index(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connection.close()
 
 
-async def asked(index: SqliteIndex, level: Level, keyword: str, match: Match) -> list[str]:
+async def asked(index: DatabaseIndex, level: Level, keyword: str, match: Match) -> list[str]:
     return await found(index, query(level, **{keyword: match}))
 
 
@@ -132,8 +132,9 @@ async def test_statements_are_made_of_what_was_known(
 ) -> None:
     path = tmp_path / "index.db"
     write_old_index(path, monkeypatch)
-    async with open_sqlite_index(path) as index:
-        assert await index.schema_version() == migrations.LATEST_VERSION
+    async with open_sqlite_database(path) as database:
+        index = DatabaseIndex(database)
+        assert await database.read(migrations.schema_version) == migrations.LATEST_VERSION
         assert await index.check() == []
         assert await index.statistics() == IndexStatistics(2, 3, 4, 7, 70)
         assert len(await instances(index)) == 7
@@ -173,7 +174,7 @@ async def test_statements_are_made_of_what_was_known(
             count = "SELECT count(*) FROM"
             return [connection.execute(f"{count} {table}").fetchone()[0] for table in tables]
 
-        assert await index.read(rows) == [0, 0, 0, 0, 1]
+        assert await database.read(rows) == [0, 0, 0, 0, 1]
 
 
 NEW = {"StudyInstanceUID": SingleValue("1.1")}

@@ -286,3 +286,35 @@ class TrashFiles(Protocol):
     def contents(self) -> AbstractAsyncContextManager[AsyncIterator[TrashContent]]:
         """All that there is, deletion after deletion."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyHold:
+    """A study that nobody and nothing deletes until the hold is taken away.
+
+    Attributes:
+        at: seconds since 1970.
+        is_here: whether the archive has the study.
+    """
+
+    study_instance_uid: str
+    reason: str
+    actor: str
+    at: float
+    is_here: bool = True
+
+
+class Holds(Protocol):
+    """Keeps holds.  Failures are `StorageError`."""
+
+    async def add(self, hold: StudyHold) -> bool:
+        """Hold a study; False: it is held already, and nothing was changed."""
+        ...
+
+    async def remove(self, study_instance_uid: str) -> bool:
+        """Take a hold away; False: there is none."""
+        ...
+
+    async def all(self) -> Sequence[StudyHold]:
+        """All of them, the oldest first."""
+        ...

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from isocenter.services.archive.retention.service import RetentionBook
+from isocenter.services.archive.retention.ports import RetentionBook
 from isocenter.services.errors import StorageError
 from isocenter.services.notices import InstancesSent, Notice
 

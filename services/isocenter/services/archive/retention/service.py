@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from time import time
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.ports import Obstacles
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.deletion.service import Trash
@@ -23,6 +22,7 @@ from isocenter.services.archive.deletion.values import Plan, Requester
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.retention.ports import RetentionBook
 from isocenter.services.archive.retention.rules import RetentionRule
 
 log = logging.getLogger("isocenter.storage")
@@ -34,29 +34,6 @@ _MINUTE_SECONDS: Final = 60.0
 _MOST_SKIPPED: Final = 10_000
 
 _STUDY_INSTANCE_UID: Final = 0x0020000D
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A study that is past its time by a rule; *size* in bytes of Part 10 files."""
-
-    study_instance_uid: str
-    instances: int
-    size: int
-
-
-class RetentionBook(Protocol):
-    """Knows when studies came and were used.  Failures are `StorageError`."""
-
-    async def candidates(
-        self, rule: RetentionRule, now: float, *, limit: int
-    ) -> Sequence[Candidate]:
-        """Studies that are past their time, in no order that means anything."""
-        ...
-
-    async def note_use(self, study_instance_uids: Sequence[str], now: float) -> None:
-        """Somebody has retrieved of these studies; the day is kept."""
-        ...
 
 
 async def planned(trash: Trash, study_instance_uid: str) -> Plan:

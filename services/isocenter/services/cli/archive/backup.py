@@ -25,7 +25,7 @@ from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, add_output_options, whole_number
 from isocenter.services.cli.support.terminal import Advance, Terminal
 from isocenter.services.composition.audit import here_of, record_now
-from isocenter.services.composition.backup import IndexFile, backup_source_of
+from isocenter.services.composition.backup import SqliteIndexFile, backup_source_of
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.security.audit.message_builder import restricted_function_used
 from isocenter.services.settings.loading import CONFIG_VARIABLE, Settings
@@ -217,7 +217,9 @@ async def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with folder.locked(shared=True), ExitStack() as stack:
         last = folder.generation(arguments.generation)
         chosen = folder.generations() if arguments.all else [last]
-        report = await verify_backup(folder, chosen, IndexFile, progress=Shown(terminal, stack))
+        report = await verify_backup(
+            folder, chosen, SqliteIndexFile, progress=Shown(terminal, stack)
+        )
     print_findings(terminal, {"damaged": report.faults})
     print(
         f"{_count(report.generations, 'backup')}, {report.contents} files, "

@@ -8,14 +8,16 @@ from typing import Final
 import orjson
 
 from isocenter.engine.uid import is_safe_uid
+from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.database import database, moment
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.service_classes.commitment.ports import TransactionRow
 from isocenter.services.service_classes.commitment.transaction import (
     REASONS,
     Transaction,
@@ -23,7 +25,6 @@ from isocenter.services.service_classes.commitment.transaction import (
     result_of,
 )
 from isocenter.services.settings.loading import Settings
-from isocenter.storage.database.commitments import SqliteCommitments, TransactionRow
 
 DESCRIPTION: Final = "The storage commitments that the archive was asked for."
 EXAMPLES: Final = """\
@@ -97,8 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
-    async with database(settings) as index:
-        rows = await SqliteCommitments(index).rows(
+    async with composition.open_stores(settings) as stores:
+        rows = await stores.commitments.rows(
             state=_STATES.get(arguments.state), limit=arguments.limit
         )
     out = prepare_stdout(arguments.format)
@@ -111,7 +112,7 @@ async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def _line(row: TransactionRow) -> tuple[str, ...]:
     texts = (
-        row.transaction_uid, row.requester, row.state.value, moment(row.requested_at),
+        row.transaction_uid, row.requester, row.state.value, local_time(row.requested_at),
         str(row.references), str(row.failed), row.report, str(row.report_attempts),
         row.report_fault,
     )  # fmt: skip
@@ -123,8 +124,8 @@ def _json(row: TransactionRow) -> dict[str, object]:
         "transaction_uid": row.transaction_uid,
         "requester": row.requester,
         "state": row.state.value,
-        "requested_at": moment(row.requested_at),
-        "completed_at": moment(row.completed_at),
+        "requested_at": local_time(row.requested_at),
+        "completed_at": local_time(row.completed_at),
         "instances": row.references,
         "failed": row.failed,
         "report": row.report,
@@ -134,8 +135,8 @@ def _json(row: TransactionRow) -> dict[str, object]:
 
 
 async def _show(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    async with database(settings) as index:
-        transaction = await SqliteCommitments(index).get(arguments.uid)
+    async with composition.open_stores(settings) as stores:
+        transaction = await stores.commitments.get(arguments.uid)
     if transaction is None:
         return _unknown(arguments.uid, terminal)
     out = prepare_stdout(arguments.format)
@@ -167,8 +168,8 @@ def _described(transaction: Transaction) -> dict[str, str]:
         "requester": transaction.requester,
         "called_ae_title": transaction.called_ae_title,
         "state": transaction.state.value,
-        "requested_at": moment(transaction.requested_at),
-        "completed_at": moment(transaction.completed_at),
+        "requested_at": local_time(transaction.requested_at),
+        "completed_at": local_time(transaction.completed_at),
     }
 
 
@@ -179,8 +180,8 @@ def _outcome(failure: int | None) -> str:
 
 
 async def _retry(settings: Settings, uid: str, terminal: Terminal) -> int:
-    async with database(settings) as index:
-        commitments = SqliteCommitments(index)
+    async with composition.open_stores(settings) as stores:
+        commitments = stores.commitments
         transaction = await commitments.get(uid)
         if transaction is None:
             return _unknown(uid, terminal)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services import composition
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion.values import Adopted
 from isocenter.services.archive.verification import (
     Findings,
@@ -124,15 +123,15 @@ def archive_settings(arguments: argparse.Namespace, *, must_exist: bool) -> Sett
 
 
 @asynccontextmanager
-async def _beside_the_server(settings: Settings) -> AsyncIterator[Archive]:
+async def _beside_the_server(settings: Settings) -> AsyncIterator[composition.ArchiveParts]:
     """The archive for reading; a server may be at work on it."""
-    async with composition.open_archive(settings, lock=False, recover=False) as archive:
-        yield archive
+    async with composition.open_archive_parts(settings, lock=False, recover=False) as parts:
+        yield parts
 
 
 async def _stats(settings: Settings) -> int:
-    async with _beside_the_server(settings) as archive:
-        statistics = await archive.statistics()
+    async with _beside_the_server(settings) as parts:
+        statistics = await parts.archive.statistics()
     for name, count in (
         ("patients", statistics.patients),
         ("studies", statistics.studies),
@@ -150,9 +149,9 @@ async def _verify(settings: Settings, terminal: Terminal, *, checksums: bool) ->
         def show(progress: Progress) -> None:
             advance(progress.done, progress.total)
 
-        async with _beside_the_server(settings) as archive:
-            report = await verify(archive, progress=show, checksums=checksums)
-            trash = composition.trash_of(settings, archive, "isocenter db verify")
+        async with _beside_the_server(settings) as parts:
+            report = await verify(parts.archive, progress=show, checksums=checksums)
+            trash = composition.trash_of(settings, parts, "isocenter db verify")
             lost = Findings() if trash is None else await trash.verify()
     is_good = print_report(report, terminal)
     print_findings(terminal, {"in the trash": lost})
@@ -211,11 +210,11 @@ async def _reindex(settings: Settings, terminal: Terminal) -> int:
         def show(progress: Progress) -> None:
             advance(progress.done, progress.total)
 
-        async with composition.open_archive(settings, rebuild=True) as archive:
-            trash = composition.trash_of(settings, archive, "isocenter db reindex")
+        async with composition.open_archive_parts(settings, rebuild=True) as parts:
+            trash = composition.trash_of(settings, parts, "isocenter db reindex")
             # What was deleted must not come back, nor what is deleted meanwhile.
             async with nullcontext() if trash is None else trash.resting():
-                report = await reindex(archive, show)
+                report = await reindex(parts.archive, show)
             adopted = Adopted() if trash is None else await trash.adopt()
     print_findings(
         terminal,

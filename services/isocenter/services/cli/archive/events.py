@@ -12,11 +12,12 @@ from typing import Final, TextIO
 import orjson
 import trio
 
+from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.database import database, moment
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import (
     UsageError,
@@ -28,13 +29,7 @@ from isocenter.services.cli.support.options import (
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.events.event import Kind, StoredEvent
-from isocenter.storage.database.events.event_log import (
-    ConsumerRow,
-    EventDesk,
-    EventSelection,
-    HeldRow,
-    StudyRow,
-)
+from isocenter.services.workflow.events.ports import ConsumerRow, EventSelection, HeldRow, StudyRow
 
 DESCRIPTION: Final = """\
 The events of the archive: what was stored, which studies are complete, what modalities said;
@@ -193,8 +188,8 @@ async def _tail(settings: Settings, arguments: argparse.Namespace) -> int:
         until=arguments.until and arguments.until.timestamp(),
         limit=arguments.lines,
     )
-    async with database(settings) as index:
-        desk = EventDesk(index)
+    async with composition.open_stores(settings) as stores:
+        desk = stores.event_log
         while True:
             reached = await desk.last_number()
             events = await desk.events(selection)
@@ -219,7 +214,7 @@ def _line(event: StoredEvent, *, as_json: bool) -> str:
         for name, value in members.items()
         if name not in ("id", "kind", "at", "patient") and value not in ("", None, [])
     )
-    return f"{event.number:>8} {moment(event.at)} {event.kind:<18} {shown(' '.join(rest))}"
+    return f"{event.number:>8} {local_time(event.at)} {event.kind:<18} {shown(' '.join(rest))}"
 
 
 def _text(value: object) -> str:
@@ -242,9 +237,9 @@ async def _replay(settings: Settings, arguments: argparse.Namespace, terminal: T
         names = ", ".join(consumers) or "none; name the server's configuration with --config"
         terminal.error(f"there is no consumer {arguments.consumer}; there are: {names}")
         return EXIT_FAILED
-    async with database(settings) as index:
+    async with composition.open_stores(settings) as stores:
         try:
-            studies = await EventDesk(index).replay(
+            studies = await stores.event_log.replay(
                 consumer.name,
                 consumer.kinds,
                 from_event=arguments.from_event or 0,
@@ -273,8 +268,8 @@ async def _consumers(settings: Settings, arguments: argparse.Namespace, terminal
             "[[events.consumers]] to it"
         )
         return EXIT_OK
-    async with database(settings) as index:
-        desk = EventDesk(index)
+    async with composition.open_stores(settings) as stores:
+        desk = stores.event_log
         rows = await desk.consumers(configured)
         held = await desk.held(configured, arguments.limit)
     out = prepare_stdout("json" if arguments.json else "table")
@@ -294,7 +289,7 @@ async def _consumers(settings: Settings, arguments: argparse.Namespace, terminal
                 str(row.waiting),
                 str(row.held),
                 str(row.dead),
-                shown(f"{moment(row.last_fault_at)} {row.last_fault}".strip()),
+                shown(f"{local_time(row.last_fault_at)} {row.last_fault}".strip()),
             )
             for row in rows
         ],
@@ -317,7 +312,9 @@ def _print_held(out: TextIO, held: Sequence[HeldRow]) -> None:
                 shown(each.study_instance_uid),
                 str(each.event),
                 str(each.attempts),
-                f"given up {moment(each.at)}" if each.is_dead else f"again {moment(each.at)}",
+                f"given up {local_time(each.at)}"
+                if each.is_dead
+                else f"again {local_time(each.at)}",
                 shown(each.fault),
             )
             for each in held
@@ -330,12 +327,12 @@ def _consumer_json(row: ConsumerRow) -> dict[str, object]:
         "consumer": row.name,
         "position": row.position,
         "delivered": row.delivered,
-        "delivered_at": moment(row.delivered_at),
+        "delivered_at": local_time(row.delivered_at),
         "waiting": row.waiting,
         "held": row.held,
         "dead": row.dead,
         "last_fault": row.last_fault,
-        "last_fault_at": moment(row.last_fault_at),
+        "last_fault_at": local_time(row.last_fault_at),
     }
 
 
@@ -345,14 +342,14 @@ def _held_json(row: HeldRow) -> dict[str, object]:
         "event": row.event,
         "attempts": row.attempts,
         "state": "dead" if row.is_dead else "held",
-        "at": moment(row.at),
+        "at": local_time(row.at),
         "fault": row.fault,
     }
 
 
 async def _studies(settings: Settings, arguments: argparse.Namespace) -> int:
-    async with database(settings) as index:
-        rows = await EventDesk(index).studies(state=arguments.state, limit=arguments.limit)
+    async with composition.open_stores(settings) as stores:
+        rows = await stores.event_log.studies(state=arguments.state, limit=arguments.limit)
     out = prepare_stdout("json" if arguments.json else "table")
     if arguments.json:
         for row in rows:
@@ -366,8 +363,8 @@ async def _studies(settings: Settings, arguments: argparse.Namespace) -> int:
                     shown(row.study_instance_uid),
                     row.state,
                     str(row.received),
-                    moment(row.last_at),
-                    moment(row.completed_at),
+                    local_time(row.last_at),
+                    local_time(row.completed_at),
                     row.reason,
                     str(row.times),
                 )
@@ -382,10 +379,10 @@ def _study_json(row: StudyRow) -> dict[str, object]:
         "study_instance_uid": row.study_instance_uid,
         "state": row.state,
         "received": row.received,
-        "first_at": moment(row.first_at),
-        "last_at": moment(row.last_at),
-        "due_at": moment(row.due_at) if row.state == "receiving" else "",
-        "completed_at": moment(row.completed_at),
+        "first_at": local_time(row.first_at),
+        "last_at": local_time(row.last_at),
+        "due_at": local_time(row.due_at) if row.state == "receiving" else "",
+        "completed_at": local_time(row.completed_at),
         "reason": row.reason,
         "times": row.times,
     }

@@ -10,20 +10,20 @@ import orjson
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.archive.deletion.holds import StudyHold
+from isocenter.services import composition
+from isocenter.services.archive.deletion.ports import StudyHold
+from isocenter.services.archive.ports import Index
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.database import database, moment
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import reason, uid
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import here_of, patients_of, record_now
 from isocenter.services.security.audit.message_builder import Here, Patient, hold_changed
 from isocenter.services.settings.loading import OnAuditFailure, Settings
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.retention import SqliteHolds
 
 DESCRIPTION: Final = """\
 Hold studies: neither isocenter delete, not even with --force, nor a rule of retention deletes any
@@ -92,8 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
 async def _add(arguments: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
     here = here_of(settings, "isocenter hold")
     code = EXIT_OK
-    async with database(settings) as index:
-        holds = SqliteHolds(index)
+    async with composition.open_stores(settings) as stores:
+        holds = stores.holds
         for study in arguments.studies:
             hold = StudyHold(
                 study_instance_uid=study,
@@ -104,7 +104,7 @@ async def _add(arguments: argparse.Namespace, settings: Settings, terminal: Term
             if not await holds.add(hold):
                 terminal.error(f"{study} is held already; isocenter hold list says why")
                 code = EXIT_FAILED
-            elif not await _record(settings, index, here, hold, terminal, is_held=True):
+            elif not await _record(settings, stores.index, here, hold, terminal, is_held=True):
                 await holds.remove(study)
                 return EXIT_FAILED
         absent = {
@@ -118,15 +118,15 @@ async def _add(arguments: argparse.Namespace, settings: Settings, terminal: Term
 async def _remove(arguments: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
     here = here_of(settings, "isocenter hold")
     code = EXIT_OK
-    async with database(settings) as index:
-        holds = SqliteHolds(index)
+    async with composition.open_stores(settings) as stores:
+        holds = stores.holds
         before = {hold.study_instance_uid: hold for hold in await holds.all()}
         for study in arguments.studies:
             hold = before.get(study)
             if hold is None or not await holds.remove(study):
                 terminal.error(f"{study} is not held; isocenter hold list names those that are")
                 code = EXIT_FAILED
-            elif not await _record(settings, index, here, hold, terminal, is_held=False):
+            elif not await _record(settings, stores.index, here, hold, terminal, is_held=False):
                 await holds.add(hold)
                 return EXIT_FAILED
     return code
@@ -134,7 +134,7 @@ async def _remove(arguments: argparse.Namespace, settings: Settings, terminal: T
 
 async def _record(
     settings: Settings,
-    index: SqliteIndex,
+    index: Index,
     here: Here,
     hold: StudyHold,
     terminal: Terminal,
@@ -158,8 +158,8 @@ async def _record(
 
 
 async def _list(arguments: argparse.Namespace, settings: Settings) -> int:
-    async with database(settings) as index:
-        holds = await SqliteHolds(index).all()
+    async with composition.open_stores(settings) as stores:
+        holds = await stores.holds.all()
     out = prepare_stdout("json" if arguments.json else "table")
     if arguments.json:
         out.write(orjson.dumps([_json(hold) for hold in holds]).decode() + "\n")
@@ -170,14 +170,14 @@ async def _list(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _line(hold: StudyHold) -> tuple[str, ...]:
     is_here = "yes" if hold.is_here else "no"
-    texts = (hold.study_instance_uid, moment(hold.at), hold.actor, is_here, hold.reason)
+    texts = (hold.study_instance_uid, local_time(hold.at), hold.actor, is_here, hold.reason)
     return tuple(map(shown, texts))
 
 
 def _json(hold: StudyHold) -> dict[str, object]:
     return {
         "study_instance_uid": hold.study_instance_uid,
-        "since": moment(hold.at),
+        "since": local_time(hold.at),
         "by": hold.actor,
         "in_the_archive": hold.is_here,
         "reason": hold.reason,

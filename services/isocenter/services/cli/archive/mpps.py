@@ -8,11 +8,12 @@ from typing import Final
 import orjson
 
 from isocenter.engine.uid import is_safe_uid
+from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.database import database, moment
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import (
     prepare_stdout,
     print_table,
@@ -22,8 +23,8 @@ from isocenter.services.cli.support.match_output import (
 from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.service_classes.mpps.performed_step import StepState
+from isocenter.services.service_classes.mpps.ports import StepRow
 from isocenter.services.settings.loading import Settings
-from isocenter.storage.database.performed_steps import SqliteSteps, StepRow
 
 DESCRIPTION: Final = "The modality performed procedure steps that the archive was told of."
 EXAMPLES: Final = """\
@@ -88,8 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
-    async with database(settings) as index:
-        rows = await SqliteSteps(index).rows(
+    async with composition.open_stores(settings) as stores:
+        rows = await stores.steps.rows(
             state=_STATES.get(arguments.state),
             study_instance_uid=arguments.study,
             limit=arguments.limit,
@@ -121,7 +122,7 @@ def _json(row: StepRow) -> dict[str, object]:
         "performed_step_id": row.performed_step_id,
         "start_date": row.start_date,
         "start_time": row.start_time,
-        "changed_at": moment(row.changed_at),
+        "changed_at": local_time(row.changed_at),
         "study_instance_uids": row.studies,
         "series": row.series,
         "instances": row.instances,
@@ -132,8 +133,8 @@ def _json(row: StepRow) -> dict[str, object]:
 async def _show(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
     if not is_safe_uid(arguments.uid):
         raise UsageError(f"{arguments.uid!r} is no UID")
-    async with database(settings) as index:
-        step = await SqliteSteps(index).get(arguments.uid)
+    async with composition.open_stores(settings) as stores:
+        step = await stores.steps.get(arguments.uid)
     if step is None:
         terminal.error(f"there is no step {arguments.uid}; isocenter mpps list names them")
         return EXIT_FAILED

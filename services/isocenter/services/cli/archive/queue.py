@@ -7,17 +7,17 @@ from typing import Final
 
 import orjson
 
+from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.database import database, moment
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.forwarding.ports import DestinationRow, ForwardRow, ForwardState
-from isocenter.storage.database.forwarding.queue import SqliteForwards
 
 DESCRIPTION: Final = "Objects that rules send on to other peers, and what became of them."
 EXAMPLES: Final = """\
@@ -120,8 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
-    async with database(settings) as index:
-        rows = await SqliteForwards(index).rows(
+    async with composition.open_stores(settings) as stores:
+        rows = await stores.forwards.rows(
             state=_STATES.get(arguments.state),
             unsent=arguments.unsent,
             destination=arguments.destination,
@@ -139,7 +139,7 @@ def _line(row: ForwardRow) -> tuple[str, ...]:
     is_open = row.state in (ForwardState.DUE, ForwardState.SENT, ForwardState.COMMITTING)
     texts = (
         str(row.number), row.destination, row.state.value, row.priority.name.lower(),
-        str(row.attempts), moment(row.created_at), moment(row.due_at) if is_open else "",
+        str(row.attempts), local_time(row.created_at), local_time(row.due_at) if is_open else "",
         row.sop_instance_uid, row.rule, row.last_fault,
     )  # fmt: skip
     return tuple(map(shown, texts))
@@ -152,9 +152,9 @@ def _json(row: ForwardRow) -> dict[str, object]:
         "state": row.state.value,
         "priority": row.priority.name.lower(),
         "attempts": row.attempts,
-        "created_at": moment(row.created_at),
-        "due_at": moment(row.due_at),
-        "ended_at": moment(row.ended_at),
+        "created_at": local_time(row.created_at),
+        "due_at": local_time(row.due_at),
+        "ended_at": local_time(row.ended_at),
         "sop_instance_uid": row.sop_instance_uid,
         "study_instance_uid": row.study_instance_uid,
         "rule": row.rule,
@@ -163,8 +163,8 @@ def _json(row: ForwardRow) -> dict[str, object]:
 
 
 async def _summary(settings: Settings, arguments: argparse.Namespace) -> int:
-    async with database(settings) as index:
-        rows = await SqliteForwards(index).destinations()
+    async with composition.open_stores(settings) as stores:
+        rows = await stores.forwards.destinations()
     out = prepare_stdout("json" if arguments.json else "table")
     if arguments.json:
         out.write(orjson.dumps([_json_of_destination(row) for row in rows]).decode() + "\n")
@@ -175,7 +175,7 @@ async def _summary(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def _line_of_destination(row: DestinationRow) -> tuple[str, ...]:
     counts = (str(row.counts.get(state, 0)) for state in ForwardState)
-    until = moment(row.retry_at) if row.failures else ""
+    until = local_time(row.retry_at) if row.failures else ""
     texts = (row.destination, *counts, str(row.failures), until, row.last_fault)
     return tuple(map(shown, texts))
 
@@ -185,16 +185,14 @@ def _json_of_destination(row: DestinationRow) -> dict[str, object]:
         "destination": row.destination,
         "counts": {state.value: row.counts.get(state, 0) for state in ForwardState},
         "failures": row.failures,
-        "retry_at": moment(row.retry_at) if row.failures else "",
+        "retry_at": local_time(row.retry_at) if row.failures else "",
         "last_fault": row.last_fault,
     }
 
 
 async def _retry(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    async with database(settings) as index:
-        count = await SqliteForwards(index).retry(
-            arguments.numbers, destination=arguments.destination
-        )
+    async with composition.open_stores(settings) as stores:
+        count = await stores.forwards.retry(arguments.numbers, destination=arguments.destination)
     if not count and (arguments.numbers or arguments.destination):
         terminal.error("nothing of that failed; isocenter queue list shows what there is")
         return EXIT_FAILED
@@ -203,8 +201,8 @@ async def _retry(settings: Settings, arguments: argparse.Namespace, terminal: Te
 
 
 async def _purge(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    async with database(settings) as index:
-        count = await SqliteForwards(index).purge(
+    async with composition.open_stores(settings) as stores:
+        count = await stores.forwards.purge(
             _STATES[arguments.state], arguments.numbers, destination=arguments.destination
         )
     terminal.note(f"{count} records forgotten")

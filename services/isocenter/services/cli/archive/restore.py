@@ -34,7 +34,11 @@ from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import here_of, is_kept, record_now
-from isocenter.services.composition.backup import IndexFile, locked_for_restore, restore_place_of
+from isocenter.services.composition.backup import (
+    SqliteIndexFile,
+    locked_for_restore,
+    restore_place_of,
+)
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.security.audit.message_builder import restricted_function_used
 from isocenter.services.security.audit.trail import TrailError, read_key
@@ -123,7 +127,7 @@ async def _restore(arguments: argparse.Namespace, settings: Settings, terminal: 
             folder,
             generation,
             place,
-            index=IndexFile,
+            index=SqliteIndexFile,
             passphrase=passphrase,
             is_incomplete=arguments.incomplete,
             may_replace=arguments.replace,

@@ -8,10 +8,10 @@ from typing import Final
 
 import orjson
 
+from isocenter.services import composition
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.archive.retention.service import planned
 from isocenter.services.cli import EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.database import database
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
@@ -21,7 +21,6 @@ from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.settings.loading import Settings
-from isocenter.storage.database.retention import SqliteRetention
 
 DESCRIPTION: Final = """\
 Rules of retention ([[retention]] in the configuration): which studies are past their time now,
@@ -78,10 +77,10 @@ async def _check(arguments: argparse.Namespace, settings: Settings, terminal: Te
 async def _look(settings: Settings, rule: RetentionRule, terminal: Terminal) -> dict[str, object]:
     studies = instances = size = kept = 0
     async with (
-        database(settings) as index,
+        composition.open_stores(settings) as stores,
         opened_trash(settings, "isocenter retention", changes=False) as trash,
     ):
-        for each in await SqliteRetention(index).candidates(rule, time.time(), limit=_MOST):
+        for each in await stores.retention.candidates(rule, time.time(), limit=_MOST):
             plan = await planned(trash, each.study_instance_uid)
             if not rule.may_delete(plan.obstacles):
                 kept += 1

@@ -12,7 +12,6 @@ from isocenter.services.archive.deletion.ports import DeletionRow, TrashChoice
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Restored
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.database import moment
 from isocenter.services.cli.archive.db import (
     add_archive_options,
     archive_settings,
@@ -22,6 +21,7 @@ from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.confirmation import is_confirmed
 from isocenter.services.cli.support.deletion_output import counted, opened_trash, requester_of
+from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import UsageError, uid
 from isocenter.services.cli.support.terminal import Terminal
@@ -135,8 +135,9 @@ async def _list(arguments: argparse.Namespace, trash: Trash) -> int:
 def _line(row: DeletionRow) -> tuple[str, ...]:
     deletion = row.deletion
     texts = (
-        deletion.deletion_id, moment(deletion.at), moment(deletion.purge_at), str(row.studies),
-        str(row.series), str(row.instances), size_text(row.size), deletion.actor, deletion.reason,
+        deletion.deletion_id, local_time(deletion.at), local_time(deletion.purge_at),
+        str(row.studies), str(row.series), str(row.instances), size_text(row.size),
+        deletion.actor, deletion.reason,
     )  # fmt: skip
     return tuple(map(shown, texts))
 
@@ -145,8 +146,8 @@ def _json(row: DeletionRow) -> dict[str, object]:
     deletion = row.deletion
     return {
         "deletion": deletion.deletion_id,
-        "deleted": moment(deletion.at),
-        "until": moment(deletion.purge_at),
+        "deleted": local_time(deletion.at),
+        "until": local_time(deletion.purge_at),
         "studies": row.studies,
         "series": row.series,
         "instances": row.instances,

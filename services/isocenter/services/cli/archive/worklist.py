@@ -14,10 +14,10 @@ from isocenter.engine.dataset import Element
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.database import database, moment
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
@@ -34,7 +34,6 @@ from isocenter.services.service_classes.worklist.entry import (
     EntryFault,
     EntryKey,
     EntryState,
-    StoredEntry,
     entry_of,
 )
 from isocenter.services.service_classes.worklist.entry_files import read_entries
@@ -48,6 +47,7 @@ from isocenter.services.service_classes.worklist.order_fields import (
     order_of,
     state_of,
 )
+from isocenter.services.service_classes.worklist.ports import StoredEntry
 from isocenter.services.service_classes.worklist.query_keys import (
     SCHEDULED_STEPS,
     START_DATE,
@@ -193,8 +193,8 @@ async def _act(settings: Settings, arguments: argparse.Namespace, terminal: Term
 async def _act_on(
     settings: Settings, key: EntryKey, arguments: argparse.Namespace, terminal: Terminal
 ) -> int:
-    async with database(settings) as index:
-        worklist = composition.worklist_of(settings, index)
+    async with composition.open_stores(settings) as stores:
+        worklist = stores.worklist
         stored = await worklist.get(key)
         if stored is None:
             terminal.error("there is no such entry; isocenter worklist list --state all names them")
@@ -248,8 +248,8 @@ def _tags_of(order: Mapping[str, object]) -> tuple[set[int], set[int]]:
 async def _put(
     settings: Settings, entries: Sequence[tuple[Entry, EntryState]], terminal: Terminal
 ) -> int:
-    async with database(settings) as index:
-        worklist = composition.worklist_of(settings, index)
+    async with composition.open_stores(settings) as stores:
+        worklist = stores.worklist
         done = await worklist.put(
             [entry for entry, _ in entries],
             source=_SOURCE,
@@ -293,8 +293,8 @@ async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
     states = tuple(EntryState) if arguments.state == "all" else (_STATES[arguments.state],)
     found: list[StoredEntry] = []
     async with (
-        database(settings) as index,
-        composition.worklist_of(settings, index).find(keys, states) as blocks,
+        composition.open_stores(settings) as stores,
+        stores.worklist.find(keys, states) as blocks,
     ):
         async for block in blocks:
             found += block
@@ -327,6 +327,6 @@ def _json(stored: StoredEntry) -> dict[str, object]:
         STEP_STATUS: stored.state.value,
         **order_of(stored.entry),
         "source": stored.source,
-        "created_at": moment(stored.created_at),
-        "updated_at": moment(stored.changed_at),
+        "created_at": local_time(stored.created_at),
+        "updated_at": local_time(stored.changed_at),
     }

@@ -49,7 +49,6 @@ from isocenter.services.settings.loading import (
     load_settings,
     overrides_from,
 )
-from isocenter.storage.inspection import look, look_at_room
 
 DESCRIPTION: Final = """\
 Find out what is wrong.  Without a peer: the installation of the archive here, from its
@@ -158,7 +157,7 @@ async def _examine_here(arguments: argparse.Namespace, terminal: Terminal, outpu
     if not (data_dir / "objects").is_dir():
         return
     found = await trio.to_thread.run_sync(
-        lambda: look(
+        lambda: composition.inspect_archive(
             data_dir, data_dir / composition.INDEX_FILE, seconds=_QUICK_SECONDS, sample=_SAMPLE
         ),
         abandon_on_cancel=True,
@@ -168,7 +167,7 @@ async def _examine_here(arguments: argparse.Namespace, terminal: Terminal, outpu
     is_usable = not found.fault and not found.damage
     if is_usable and found.schema_version == found.latest_version:
         room = await trio.to_thread.run_sync(
-            lambda: look_at_room(
+            lambda: composition.inspect_room(
                 data_dir / composition.INDEX_FILE,
                 settings.retention,
                 seconds=_QUICK_SECONDS,

@@ -69,10 +69,12 @@ async def _document(settings: Settings, form: str) -> str:
     empty = replace(settings, storage=replace(settings.storage, data_dir=Path(IN_MEMORY)))
     with tempfile.TemporaryDirectory(prefix="isocenter-") as folder:
         tls = composition.TlsContexts(empty, Path(folder)) if settings.tls.enabled else None
-        async with composition.open_archive(empty) as archive:
+        async with composition.open_archive_parts(empty) as parts:
             plugins = [composition.load_plugin(entry) for entry in settings.plugins]
             composition.check_plugins(plugins)
-            registry = composition.registry_of(empty, archive, tls, plugins=plugins)
+            registry = composition.registry_of(
+                empty, parts.archive, parts.stores, tls, plugins=plugins
+            )
             profile = ""
             if tls is not None:
                 profile = describe_profile(tls.server, PROFILES[settings.tls.profile])

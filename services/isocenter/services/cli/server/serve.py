@@ -275,12 +275,15 @@ async def _serve(
     )
     reloader = Reloader(load_again, settings, tls=tls, access=access, peers=peers, notices=notices)
     async with (
-        composition.open_archive(settings, shared=is_worker, recover=not is_worker) as archive,
-        open_audit(settings, archive, notices, tls.client if tls else None) as auditor,
+        composition.open_archive_parts(settings, shared=is_worker, recover=not is_worker) as parts,
+        open_audit(settings, parts.archive, notices, tls.client if tls else None) as auditor,
         trio.open_nursery() as nursery,
     ):
-        events = await composition.events_of(settings, archive, tls, notices, peers)
-        registry = composition.registry_of(settings, archive, tls, notices, peers, events, plugins)
+        archive = parts.archive
+        events = await composition.events_of(settings, parts, tls, notices, peers)
+        registry = composition.registry_of(
+            settings, archive, parts.stores, tls, notices, peers, events, plugins
+        )
         reloader.take_rules = lambda rules: setattr(archive, "rules", Rules(rules))
         options = ServerOptions(
             access=access,
@@ -294,7 +297,7 @@ async def _serve(
             notices=notices,
         )
         server: Server = await nursery.start(partial(serve_on, registry, listeners, options))
-        taking = composition.order_listener_of(settings, archive, notices) if orders else None
+        taking = composition.order_listener_of(settings, parts.stores, notices) if orders else None
 
         def take_revocations(revocations: Revocations) -> None:
             nursery.start_soon(server.end_revoked, revocations.revoked_in)
@@ -304,7 +307,7 @@ async def _serve(
         reloader.take_revocations = take_revocations
         if auditor is not None:
             nursery.start_soon(stop_when_failed, auditor, settings, server.stop)
-        nursery.start_soon(composition.keep_house, settings, archive, notices)
+        nursery.start_soon(composition.keep_house, settings, parts, notices)
         nursery.start_soon(monitoring.run, server, archive)
         if taking is not None:
             nursery.start_soon(taking.run, orders)

@@ -30,8 +30,8 @@ async def opened_trash(
     """
     if changes:
         _check_owner(Path(settings.storage.data_dir))
-    async with composition.open_archive(settings, lock=False, recover=False) as archive:
-        trash = composition.trash_of(settings, archive, process_name)
+    async with composition.open_archive_parts(settings, lock=False, recover=False) as parts:
+        trash = composition.trash_of(settings, parts, process_name)
         if trash is None:
             raise UsageError("this archive has no trash")
         yield trash

@@ -36,15 +36,8 @@ from isocenter.services.integration.hl7.rejected_messages import RejectFolder, n
 from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import Complaints
 from isocenter.services.notices import Notices, OrderMessageAnswered
-from isocenter.services.service_classes.worklist.entry import (
-    Entry,
-    EntryKey,
-    EntryMoved,
-    EntryState,
-    Put,
-    StoredEntry,
-    Worklist,
-)
+from isocenter.services.service_classes.worklist.entry import Entry, EntryKey, EntryState
+from isocenter.services.service_classes.worklist.ports import EntryMoved, Put, StoredEntry, Worklist
 
 log = logging.getLogger("isocenter.hl7")
 

@@ -29,6 +29,7 @@ from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.notices import CommitmentDone, Notices
 from isocenter.services.service_classes.commitment.instance_check import Verifier
+from isocenter.services.service_classes.commitment.ports import Begun, Commitments
 from isocenter.services.service_classes.commitment.transaction import (
     REFERENCED_SOP_CLASS_UID,
     REFERENCED_SOP_INSTANCE_UID,
@@ -37,8 +38,6 @@ from isocenter.services.service_classes.commitment.transaction import (
     STORAGE_COMMITMENT,
     TRANSACTION_UID,
     WELL_KNOWN_INSTANCE,
-    Begun,
-    Commitments,
     FailureReason,
     Reference,
     Transaction,

@@ -1,4 +1,4 @@
-"""A storage commitment as values: what was asked, what came of it, and where that is kept.
+"""A storage commitment as values: what was asked, and what came of it.
 
 Standard: PS3.4 J.3; PS3.3 C.14 (Storage Commitment module).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum, IntEnum
-from typing import Final, Protocol
+from typing import Final
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, WritableElement, write_data_set
 from isocenter.engine.dimse.status import Status
@@ -16,7 +16,6 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList, number_of, text_of
 from isocenter.services.service_classes.normalized.ports import (
     REPORT_LIMITS,
-    ClaimedReport,
     NewReport,
 )
 
@@ -102,75 +101,6 @@ class Transaction:
     completed_at: float | None
     references: tuple[Reference, ...]
     failures: tuple[int, ...] | None
-
-
-class Begun(Enum):
-    """What became of a request to begin a transaction."""
-
-    NEW = "new"
-    #: The same SCU asks for the same once more: it did not see our response, or the outcome.
-    AGAIN = "again"
-    #: The transaction UID belongs to another request (J.3.3.1.2).
-    IN_USE = "in use"
-
-
-class Commitments(Protocol):
-    """Keeps transactions, durably.  Failures are `StorageError`.
-
-    A transaction is claimed by a worker process while that verifies it, so that only one does.
-    """
-
-    async def begin(
-        self,
-        *,
-        transaction_uid: str,
-        requester: str,
-        called_ae_title: str,
-        references: Sequence[Reference],
-        worker: str,
-        seconds: float,
-    ) -> Begun:
-        """Keep a new transaction, claimed by *worker* for *seconds*."""
-        ...
-
-    async def claim(self, worker: str, seconds: float, limit: int) -> Sequence[str]:
-        """Transaction UIDs that are pending and that nobody has claimed, oldest first."""
-        ...
-
-    async def renew(self, transaction_uid: str, worker: str, seconds: float) -> bool:
-        """Claim it for *seconds* from now; False: somebody else has it, or it is complete."""
-        ...
-
-    async def postpone(self, transaction_uid: str, worker: str, seconds: float) -> None:
-        """It cannot be verified now; due again in *seconds*."""
-        ...
-
-    async def get(self, transaction_uid: str) -> Transaction | None: ...
-
-    async def complete(
-        self,
-        transaction_uid: str,
-        worker: str,
-        failures: Sequence[int],
-        report: NewReport,
-        *,
-        claim_seconds: float,
-    ) -> ClaimedReport | None:
-        """Keep the outcome, and the report of it in the same transaction of the database.
-
-        Args:
-            claim_seconds: how long *worker* has the report for itself; 0: it is due for anybody.
-
-        Returns:
-            The report; None: somebody else has completed it, and nothing was changed.
-        """
-        ...
-
-    async def report(
-        self, report: NewReport, worker: str, *, claim_seconds: float
-    ) -> ClaimedReport:
-        """Keep a report that goes with no change of a transaction."""
-        ...
 
 
 def state_of(failures: Sequence[int]) -> TransactionState:

@@ -1,16 +1,16 @@
 """A performed procedure step as a value, and the rules by which it comes to be and changes.
 
 Pure functions: PS3.4 F.1.5 (states), F.7.2.1.3 (N-CREATE), F.7.2.2.3 (N-SET).  Where steps
-are kept is said by `Steps`, which an adapter implements.
+are kept, the port says (`isocenter.services.service_classes.mpps.ports`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Final
 
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dimse.status import STEP_MAY_NO_LONGER_BE_UPDATED, Status
@@ -174,37 +174,6 @@ class PerformedStep:
             )
             for item in self.attributes.items(PERFORMED_SERIES)
         )
-
-
-class Steps(Protocol):
-    """Keeps steps, durably.  Failures are `StorageError`.
-
-    *notify*: AE titles to which the notification is to be sent, as called AE title *as_ae_title*;
-    it is written in the same transaction.
-    """
-
-    async def create(self, step: PerformedStep, *, notify: Sequence[str], as_ae_title: str) -> bool:
-        """Keep a new step; False: there is one with its UID, and nothing was changed."""
-        ...
-
-    async def change(
-        self,
-        sop_instance_uid: str,
-        change: Callable[[PerformedStep], PerformedStep],
-        *,
-        notify: Sequence[str],
-        as_ae_title: str,
-    ) -> PerformedStep:
-        """Put what *change* makes of the step in its place; nobody else changes it meanwhile.
-
-        What *change* raises comes out, and nothing was changed.
-
-        Raises:
-            KeyError: there is no such step.
-        """
-        ...
-
-    async def get(self, sop_instance_uid: str) -> PerformedStep | None: ...
 
 
 def created(

@@ -35,10 +35,10 @@ from isocenter.services.service_classes.mpps.performed_step import (
     MPPS_RETRIEVE,
     PerformedStep,
     StepFault,
-    Steps,
     changed,
     created,
 )
+from isocenter.services.service_classes.mpps.ports import Steps
 from isocenter.services.service_classes.normalized.operations import (
     GetAttributes,
     read_attribute_list,

@@ -2,17 +2,17 @@
 
 An entry is one scheduled procedure step with all that a modality may ask of it: patient,
 visit, requested procedure, imaging service request (PS3.3 C.4.10 to C.4.15; return keys of
-PS3.4 Table K.6-1).  Where entries are kept is said by `Worklist`, which an adapter implements.
+PS3.4 Table K.6-1).  Where entries are kept, the port says
+(`isocenter.services.service_classes.worklist.ports`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
 from datetime import date
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Final
 
 from isocenter.engine.ae import is_ae_title
 from isocenter.engine.dataset import Element, Item
@@ -29,26 +29,17 @@ from isocenter.services.service_classes.worklist.query_keys import (
     START_DATE,
     START_TIME,
     STEP_STATUS,
-    Keys,
 )
 
 __all__ = [
     "Entry",
     "EntryFault",
     "EntryKey",
-    "EntryMoved",
     "EntryState",
-    "Put",
-    "StoredEntry",
-    "Worklist",
     "entry_of",
-    "with_state",
 ]
 
 MODALITY_WORKLIST_FIND: Final = "1.2.840.10008.5.1.4.31"
-
-#: Begins the source of what the watched folder has; the name of the file follows.
-FOLDER_SOURCE: Final = "folder:"
 
 ACCESSION_NUMBER: Final = 0x00080050
 MODALITY: Final = 0x00080060
@@ -58,10 +49,6 @@ STUDY_INSTANCE_UID: Final = 0x0020000D
 STATION_AE_TITLE: Final = 0x00400001
 STEP_ID: Final = 0x00400009
 REQUESTED_PROCEDURE_ID: Final = 0x00401001
-
-
-class EntryMoved(IsocenterError):
-    """An entry has another state than it was found in: look again."""
 
 
 class EntryFault(IsocenterError, ValueError):
@@ -106,103 +93,6 @@ class Entry:
     @property
     def key(self) -> EntryKey:
         return EntryKey(self.step_text(STEP_ID), self.text(ACCESSION_NUMBER))
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEntry:
-    """An entry as the worklist has it.
-
-    Attributes:
-        number: it is called by on the command line.
-        source: who brought it: ``command``, ``hl7``, `FOLDER_SOURCE` and the name of a file; empty:
-            that has it no more.
-        created_at, changed_at: seconds since 1970.
-    """
-
-    number: int
-    state: EntryState
-    source: str
-    created_at: float
-    changed_at: float
-    entry: Entry
-
-
-def with_state(stored: StoredEntry) -> AttributeList:
-    """The attributes of an entry with Scheduled Procedure Step Status (0040,0020)."""
-    entry = stored.entry
-    status = Element(STEP_STATUS, "CS", stored.state.value.encode("ascii"))
-    step = dict(sorted({**entry.step, STEP_STATUS: status}.items()))
-    return AttributeList(
-        {**entry.attributes.elements, SCHEDULED_STEPS: Element(SCHEDULED_STEPS, "SQ", (step,))}
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Put:
-    """What `Worklist.put` did, in numbers of entries."""
-
-    added: int = 0
-    changed: int = 0
-    unchanged: int = 0
-    removed: int = 0
-
-
-class Worklist(Protocol):
-    """Keeps entries, durably.  Failures are `StorageError`."""
-
-    async def put(
-        self,
-        entries: Sequence[Entry],
-        *,
-        source: str,
-        whole: bool = False,
-        states: Mapping[EntryKey, EntryState] | None = None,
-        cancel: Sequence[EntryKey] = (),
-        found: Mapping[EntryKey, EntryState] | None = None,
-    ) -> Put:
-        """Add entries, or put them in the place of those of the same key; all or none.
-
-        The state of an entry that is there already stays, unless *states* has another.
-
-        Args:
-            states: also of entries that are on the list and not among *entries*.
-            cancel: keys of entries that leave the list first; one that is among *entries*
-                comes back as a new one.
-            found: in which states the caller found entries, from which the rest follows.
-            whole: they are all that *source* has: what it brought before and is not among
-                them is removed, unless it was started.
-
-        Raises:
-            EntryMoved: an entry is not in the state of *found*; nothing was done.
-        """
-        ...
-
-    async def sources(self) -> Sequence[str]:
-        """Who brought the entries that there are; each once."""
-        ...
-
-    async def remove(self, keys: Sequence[EntryKey]) -> int:
-        """Take entries off the list, whatever their state; how many there were."""
-        ...
-
-    async def set_state(self, key: EntryKey, state: EntryState) -> bool:
-        """Give an entry another state; False: there is no such entry."""
-        ...
-
-    async def get(self, key: EntryKey) -> StoredEntry | None: ...
-
-    async def of_accession(self, accession_number: str) -> Sequence[StoredEntry]:
-        """The entries of an order, by step ID."""
-        ...
-
-    def find(
-        self, keys: Keys, states: Sequence[EntryState]
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StoredEntry]]]:
-        """The entries in one of *states* that match, in blocks, the earliest first.
-
-        A block is never empty.
-        """
-        ...
 
 
 def _is_date(text: str) -> bool:

@@ -10,12 +10,8 @@ from isocenter.engine.negotiation import Offer
 from isocenter.services.association.operation import Operation
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.service_classes.query_retrieve.find_responses import FIND_STATUSES, Answers
-from isocenter.services.service_classes.worklist.entry import (
-    MODALITY_WORKLIST_FIND,
-    EntryState,
-    Worklist,
-    with_state,
-)
+from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND, EntryState
+from isocenter.services.service_classes.worklist.ports import Worklist, with_state
 from isocenter.services.service_classes.worklist.query_keys import Keys, parse_keys
 
 #: What the worklist says yes to when it is asked (PS3.4 K.5.1.1).

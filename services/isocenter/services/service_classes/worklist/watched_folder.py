@@ -21,14 +21,13 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.worklist.entry import (
-    FOLDER_SOURCE,
     Entry,
     EntryFault,
     EntryKey,
     EntryState,
-    Worklist,
 )
 from isocenter.services.service_classes.worklist.entry_files import read_entries
+from isocenter.services.service_classes.worklist.ports import FOLDER_SOURCE, Worklist
 
 log = logging.getLogger("isocenter.worklist")
 

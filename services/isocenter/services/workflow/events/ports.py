@@ -1,4 +1,4 @@
-"""The ports behind which events, what consumers have yet to get, and open studies are kept.
+"""Ports of events: outbox, event log and open studies.
 
 A consumer has a *position*: the last event that was looked at for it.  What it wants of that is
 in its *lanes*, one for each study: a lane says from which event on the study's events are still
@@ -8,8 +8,8 @@ the position or in a lane, whatever ends in between; so it is delivered at least
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Protocol
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.workflow.events.event import Incident, StoredEvent
@@ -31,6 +31,102 @@ class Lane:
     from_event: int
     attempts: int
     failing_since: float | None
+
+
+#: Fields of events that hold an AE title.
+_AE_TITLES: Final = (
+    "source_ae_title", "calling_ae_title", "called_ae_title", "requester", "station_ae_title",
+    "destination",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerRow:
+    """How far a consumer has got; times are seconds since 1970.
+
+    Attributes:
+        waiting: events that it has yet to get, as far as they are counted.
+        held: studies whose last attempt failed.
+        dead: events that were given up.
+    """
+
+    name: str
+    position: int
+    delivered: int
+    delivered_at: float | None
+    waiting: int
+    held: int
+    dead: int
+    last_fault: str
+    last_fault_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldRow:
+    """A study that cannot be delivered to a consumer now; or, dead, an event that was given up.
+
+    Attributes:
+        at: when it is tried again, or was given up, in seconds since 1970.
+    """
+
+    consumer: str
+    study_instance_uid: str
+    event: int
+    attempts: int
+    at: float
+    fault: str
+    is_dead: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRow:
+    """One line of a list of studies; times are seconds since 1970."""
+
+    study_instance_uid: str
+    state: str
+    first_at: float
+    last_at: float
+    due_at: float
+    received: int
+    times: int
+    completed_at: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSelection:
+    """Which events to read; None and empty: all.
+
+    Attributes:
+        after: the number of the last that was read.
+        ae_title: took part, in whatever part.
+        since, until: seconds since 1970; *until* is not among them.
+    """
+
+    after: int | None = None
+    kinds: Sequence[str] = ()
+    study_instance_uid: str | None = None
+    ae_title: str | None = None
+    modality: str | None = None
+    since: float | None = None
+    until: float | None = None
+    limit: int = 100
+
+    def admits(self, event: StoredEvent) -> bool:
+        """Whether the fields of *event* are as wanted; the rest the database selects."""
+        fields = event.members()
+        if self.ae_title is not None and not any(
+            fields.get(name) == self.ae_title for name in _AE_TITLES
+        ):
+            return False
+        return self.modality is None or self.modality in (
+            fields.get("modality"),
+            *_listed(fields.get("modalities")),
+        )
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 class Outbox(Protocol):
@@ -135,4 +231,47 @@ class OpenStudies(Protocol):
 
     async def count(self) -> int:
         """Studies that are being received."""
+        ...
+
+
+class EventLog(Protocol):
+    """Shows people what there is of events, and lets them replay.  Failures are `StorageError`.
+
+    A server may be at work on the same database.
+    """
+
+    async def events(self, selection: EventSelection) -> Sequence[StoredEvent]:
+        """In their order: those behind *after*; without it the last ones."""
+        ...
+
+    async def last_number(self) -> int:
+        """Of the events that there are or were."""
+        ...
+
+    async def consumers(self, kinds: Mapping[str, Sequence[str]]) -> Sequence[ConsumerRow]:
+        """Those whose *kinds* are given, by name, as far as a server knows them."""
+        ...
+
+    async def held(self, consumers: Collection[str], limit: int) -> Sequence[HeldRow]:
+        """What could not be delivered, and what was given up."""
+        ...
+
+    async def studies(self, *, state: str | None = None, limit: int = 100) -> Sequence[StudyRow]:
+        """Those of which something came last, first."""
+        ...
+
+    async def replay(
+        self,
+        consumer: str,
+        kinds: Sequence[str],
+        *,
+        from_event: int = 0,
+        since: float = 0.0,
+        study_instance_uid: str | None = None,
+    ) -> int:
+        """Have the events from then on delivered once more; how many studies that concerns.
+
+        Raises:
+            KeyError: no server has had this consumer.
+        """
         ...

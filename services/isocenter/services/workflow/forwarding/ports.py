@@ -245,6 +245,31 @@ class ForwardQueue(Protocol):
         """Records by destination and state, without those that are done."""
         ...
 
+    async def rows(
+        self,
+        *,
+        state: ForwardState | None = None,
+        unsent: bool = False,
+        destination: str = "",
+        limit: int,
+    ) -> Sequence[ForwardRow]:
+        """Records, the latest first; *unsent*: of what has not arrived."""
+        ...
+
+    async def destinations(self) -> Sequence[DestinationRow]:
+        """All that have records, and how each of them does."""
+        ...
+
+    async def retry(self, numbers: Sequence[int] = (), *, destination: str = "") -> int:
+        """Have dead letters, and what waits for its next attempt, sent now; how many records."""
+        ...
+
+    async def purge(
+        self, state: ForwardState, numbers: Sequence[int] = (), *, destination: str = ""
+    ) -> int:
+        """Forget records; how many."""
+        ...
+
 
 #: Seconds since 1970.
 Clock = Callable[[], float]

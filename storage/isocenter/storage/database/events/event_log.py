@@ -5,16 +5,15 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from time import time
-from typing import Final
 
 import orjson
 
-from isocenter.engine.fast_init import dataclass
 from isocenter.services.workflow.events.event import StoredEvent
+from isocenter.services.workflow.events.ports import ConsumerRow, EventSelection, HeldRow, StudyRow
+from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.events.outbox import (
     EVENT_COLUMNS,
     MOST_COUNTED,
@@ -24,134 +23,34 @@ from isocenter.storage.database.events.outbox import (
     last_number,
     stored_event,
 )
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.index.records import transaction
-
-#: Fields of events that hold an AE title.
-_AE_TITLES: Final = (
-    "source_ae_title", "calling_ae_title", "called_ae_title", "requester", "station_ae_title",
-    "destination",
-)  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsumerRow:
-    """How far a consumer has got; times are seconds since 1970.
+class DatabaseEventLog:
+    """See `isocenter.services.workflow.events.ports.EventLog`."""
 
-    Attributes:
-        waiting: events that it has yet to get, as far as they are counted.
-        held: studies whose last attempt failed.
-        dead: events that were given up.
-    """
-
-    name: str
-    position: int
-    delivered: int
-    delivered_at: float | None
-    waiting: int
-    held: int
-    dead: int
-    last_fault: str
-    last_fault_at: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldRow:
-    """A study that cannot be delivered to a consumer now; or, dead, an event that was given up.
-
-    Attributes:
-        at: when it is tried again, or was given up, in seconds since 1970.
-    """
-
-    consumer: str
-    study_instance_uid: str
-    event: int
-    attempts: int
-    at: float
-    fault: str
-    is_dead: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyRow:
-    """One line of a list of studies; times are seconds since 1970."""
-
-    study_instance_uid: str
-    state: str
-    first_at: float
-    last_at: float
-    due_at: float
-    received: int
-    times: int
-    completed_at: float | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventSelection:
-    """Which events to read; None and empty: all.
-
-    Attributes:
-        after: the number of the last that was read.
-        ae_title: took part, in whatever part.
-        since, until: seconds since 1970; *until* is not among them.
-    """
-
-    after: int | None = None
-    kinds: Sequence[str] = ()
-    study_instance_uid: str | None = None
-    ae_title: str | None = None
-    modality: str | None = None
-    since: float | None = None
-    until: float | None = None
-    limit: int = 100
-
-    def admits(self, event: StoredEvent) -> bool:
-        """Whether the fields of *event* are as wanted; the rest the database selects."""
-        fields = event.members()
-        if self.ae_title is not None and not any(
-            fields.get(name) == self.ae_title for name in _AE_TITLES
-        ):
-            return False
-        return self.modality is None or self.modality in (
-            fields.get("modality"),
-            *_listed(fields.get("modalities")),
-        )
-
-
-def _listed(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-class EventDesk:
-    """What somebody at a command line sees of events, and the one thing he can do: replay.
-
-    A server may be at work on the database.
-    """
-
-    def __init__(self, index: SqliteIndex, *, now: Callable[[], float] = time) -> None:
-        self._index = index
+    def __init__(self, database: Database, *, now: Callable[[], float] = time) -> None:
+        self._database = database
         self._now = now
 
     async def events(self, selection: EventSelection) -> Sequence[StoredEvent]:
         """In their order: those behind *after*; without it the last ones."""
-        return await self._index.read(_select, selection)
+        return await self._database.read(_select, selection)
 
     async def last_number(self) -> int:
-        """Of the events that there are or were."""
-        return await self._index.read(last_number)
+        """See `EventLog.last_number`."""
+        return await self._database.read(last_number)
 
     async def consumers(self, kinds: Mapping[str, Sequence[str]]) -> Sequence[ConsumerRow]:
         """Those whose *kinds* are given, by name, as far as a server knows them."""
-        return await self._index.read(_consumers, kinds)
+        return await self._database.read(_consumers, kinds)
 
     async def held(self, consumers: Collection[str], limit: int) -> Sequence[HeldRow]:
         """What could not be delivered, and what was given up."""
-        return await self._index.read(_held, json_list(consumers), limit)
+        return await self._database.read(_held, json_list(consumers), limit)
 
     async def studies(self, *, state: str | None = None, limit: int = 100) -> Sequence[StudyRow]:
         """Those of which something came last, first."""
-        return await self._index.read(_studies, state, limit)
+        return await self._database.read(_studies, state, limit)
 
     async def replay(
         self,
@@ -162,11 +61,7 @@ class EventDesk:
         since: float = 0.0,
         study_instance_uid: str | None = None,
     ) -> int:
-        """Have the events from then on delivered once more; how many studies that concerns.
-
-        Raises:
-            KeyError: no server has had this consumer.
-        """
+        """See `EventLog.replay`."""
         values = {
             "consumer": consumer,
             "kinds": json_list(kinds),
@@ -175,10 +70,10 @@ class EventDesk:
             "study": study_instance_uid,
             "now": self._now(),
         }
-        return await self._index.write(_replay, values)
+        return await self._database.write(_replay, values)
 
 
-def _select(connection: sqlite3.Connection, selection: EventSelection) -> list[StoredEvent]:
+def _select(connection: Connection, selection: EventSelection) -> list[StoredEvent]:
     order = "DESC" if selection.after is None else "ASC"
     rows = connection.execute(
         f"SELECT {EVENT_COLUMNS} FROM event WHERE event_pk > :after "
@@ -212,9 +107,7 @@ def _holding(value: str | None) -> str | None:
     return "%" + re.sub("[!%_]", r"!\g<0>", text) + "%"
 
 
-def _consumers(
-    connection: sqlite3.Connection, kinds: Mapping[str, Sequence[str]]
-) -> list[ConsumerRow]:
+def _consumers(connection: Connection, kinds: Mapping[str, Sequence[str]]) -> list[ConsumerRow]:
     rows = connection.execute(
         "SELECT name, position, delivered, delivered_at, last_fault, last_fault_at, "
         "(SELECT count(*) FROM event_lane WHERE consumer = name AND attempts > 0), "
@@ -241,7 +134,7 @@ def _consumers(
     ]
 
 
-def _held(connection: sqlite3.Connection, consumers: str, limit: int) -> list[HeldRow]:
+def _held(connection: Connection, consumers: str, limit: int) -> list[HeldRow]:
     rows = connection.execute(
         "SELECT consumer, study_instance_uid, from_event, attempts, due_at AS at, last_fault, 0 "
         "FROM event_lane WHERE attempts > 0 "
@@ -265,7 +158,7 @@ def _held(connection: sqlite3.Connection, consumers: str, limit: int) -> list[He
     ]
 
 
-def _studies(connection: sqlite3.Connection, state: str | None, limit: int) -> list[StudyRow]:
+def _studies(connection: Connection, state: str | None, limit: int) -> list[StudyRow]:
     rows = connection.execute(
         "SELECT study_instance_uid, state, first_at, last_at, due_at, num_received, "
         "times_complete, completed_at, reason FROM study_completion "
@@ -288,27 +181,26 @@ def _studies(connection: sqlite3.Connection, state: str | None, limit: int) -> l
     ]
 
 
-def _replay(connection: sqlite3.Connection, values: dict[str, object]) -> int:
-    with transaction(connection):
-        known = connection.execute(
-            "SELECT 1 FROM event_consumer WHERE name = :consumer", values
-        ).fetchone()
-        if known is None:
-            raise KeyError(values["consumer"])
-        cursor = connection.execute(
-            "INSERT INTO event_lane (consumer, study_instance_uid, from_event, due_at) "
-            "SELECT :consumer, study_instance_uid, min(event_pk), :now FROM event "
-            f"WHERE event_pk >= :from_event AND at >= :since AND {OF_KINDS} "
-            "AND (:study IS NULL OR study_instance_uid = :study) GROUP BY study_instance_uid "
-            "ON CONFLICT DO UPDATE SET from_event = min(from_event, excluded.from_event), "
-            "attempts = 0, failing_since = NULL, due_at = excluded.due_at",
-            values,
-        )
-        # They are delivered once more, so what is said of them as dead is over.
-        connection.execute(
-            "DELETE FROM event_dead WHERE consumer = :consumer AND event_pk >= "
-            "(SELECT from_event FROM event_lane l WHERE l.consumer = event_dead.consumer "
-            "AND l.study_instance_uid = event_dead.study_instance_uid)",
-            values,
-        )
+def _replay(connection: Connection, values: dict[str, object]) -> int:
+    known = connection.execute(
+        "SELECT 1 FROM event_consumer WHERE name = :consumer", values
+    ).fetchone()
+    if known is None:
+        raise KeyError(values["consumer"])
+    cursor = connection.execute(
+        "INSERT INTO event_lane (consumer, study_instance_uid, from_event, due_at) "
+        "SELECT :consumer, study_instance_uid, min(event_pk), :now FROM event "
+        f"WHERE event_pk >= :from_event AND at >= :since AND {OF_KINDS} "
+        "AND (:study IS NULL OR study_instance_uid = :study) GROUP BY study_instance_uid "
+        "ON CONFLICT DO UPDATE SET from_event = min(from_event, excluded.from_event), "
+        "attempts = 0, failing_since = NULL, due_at = excluded.due_at",
+        values,
+    )
+    # They are delivered once more, so what is said of them as dead is over.
+    connection.execute(
+        "DELETE FROM event_dead WHERE consumer = :consumer AND event_pk >= "
+        "(SELECT from_event FROM event_lane l WHERE l.consumer = event_dead.consumer "
+        "AND l.study_instance_uid = event_dead.study_instance_uid)",
+        values,
+    )
     return cursor.rowcount

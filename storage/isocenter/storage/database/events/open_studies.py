@@ -1,6 +1,6 @@
 """Which studies are being received: kept in the transactions that bring their objects.
 
-`EventWriter` has the functions that go into those transactions; `SqliteOpenStudies` declares
+`EventWriter` has the functions that go into those transactions; `DatabaseOpenStudies` declares
 studies complete.
 """
 
@@ -8,7 +8,6 @@ studies complete.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from time import time
@@ -46,9 +45,9 @@ from isocenter.services.workflow.events.study_completion import (
     StudyFacts,
     judge,
 )
+from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.events.outbox import insert_event, insert_events
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.index.records import STUDY_AS_SAID_LAST, transaction
+from isocenter.storage.database.index.records import STUDY_AS_SAID_LAST
 
 _MODALITY, _ACCESSION_NUMBER = 0x00080060, 0x00080050
 #: Study, now, when it may be complete, and how many objects came.
@@ -88,10 +87,8 @@ class EventWriter:
         self._include_patient = include_patient
         self._now = now
 
-    def stored(
-        self, connection: sqlite3.Connection, added: Sequence[tuple[InstanceRecord, Added]]
-    ) -> None:
-        """Beside objects (`isocenter.storage.database.index.records.BesideAdd`)."""
+    def stored(self, connection: Connection, added: Sequence[tuple[InstanceRecord, Added]]) -> None:
+        """Beside objects (`isocenter.storage.database.index.records.AddHook`)."""
         now = self._now()
         events: list[Event] = []
         new = _new_in(added)
@@ -148,7 +145,7 @@ class EventWriter:
 
     def _opened(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         record: InstanceRecord,
         modality: str,
         accession_number: str,
@@ -191,7 +188,7 @@ class EventWriter:
         return events
 
     def step_changed(
-        self, connection: sqlite3.Connection, _before: PerformedStep | None, step: PerformedStep
+        self, connection: Connection, _before: PerformedStep | None, step: PerformedStep
     ) -> None:
         """Beside performed procedure steps (`database.performed_steps.Beside`)."""
         now = self._now()
@@ -217,7 +214,7 @@ class EventWriter:
             )
             self._look_soon(connection, study, now)
 
-    def commitment_changed(self, connection: sqlite3.Connection, commitment_pk: int) -> None:
+    def commitment_changed(self, connection: Connection, commitment_pk: int) -> None:
         """Beside storage commitments (`isocenter.storage.database.commitments.Beside`)."""
         now = self._now()
         transaction_uid, requester, state = connection.execute(
@@ -253,11 +250,11 @@ class EventWriter:
 
     def deleted(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         studies: Sequence[DeletedStudy],
         cause: DeletionCause,
     ) -> None:
-        """Beside deletions (`isocenter.storage.database.deletion.BesideDelete`)."""
+        """Beside deletions (`isocenter.storage.database.deletion.DeleteHook`)."""
         insert_events(
             connection,
             [
@@ -281,7 +278,7 @@ class EventWriter:
             self._now(),
         )
 
-    def _look_soon(self, connection: sqlite3.Connection, study: str, now: float) -> None:
+    def _look_soon(self, connection: Connection, study: str, now: float) -> None:
         connection.execute(
             "UPDATE study_completion SET due_at = min(due_at, ?) "
             "WHERE study_instance_uid = ? AND state = 'receiving'",
@@ -313,7 +310,7 @@ def _new_in(added: Sequence[tuple[InstanceRecord, Added]]) -> Counter[tuple[str,
     return new
 
 
-class SqliteOpenStudies:
+class DatabaseOpenStudies:
     """See `isocenter.services.workflow.events.ports.OpenStudies`.
 
     Args:
@@ -323,45 +320,45 @@ class SqliteOpenStudies:
 
     def __init__(
         self,
-        index: SqliteIndex,
+        database: Database,
         *,
         include_patient: bool = False,
         now: Callable[[], float] = time,
     ) -> None:
-        self._index = index
+        self._database = database
         self._include_patient = include_patient
         self._now = now
 
     async def declare(self, rules: CompletionRules) -> float | None:
         """See `OpenStudies.declare`; costs no write when nothing is due."""
-        due_at, last_due_at = await self._index.read(_dues)
+        due_at, last_due_at = await self._database.read(_dues)
         now = self._now()
         if last_due_at is not None and last_due_at > now + 2 * rules.longest_wait_seconds:
-            await self._index.write(_mend_times, now, now + rules.longest_wait_seconds)
-            due_at = await self._index.read(_next_due)
+            await self._database.write(_mend_times, now, now + rules.longest_wait_seconds)
+            due_at = await self._database.read(_next_due)
         while due_at is not None and due_at <= self._now():
-            due_at = await self._index.write(_declare, rules, self._include_patient, self._now())
+            due_at = await self._database.write(_declare, rules, self._include_patient, self._now())
         return due_at
 
     async def count(self) -> int:
         """See `OpenStudies.count`."""
-        return await self._index.read(_count)
+        return await self._database.read(_count)
 
     async def forget(self, keep_seconds: float) -> int:
         """See `OpenStudies.forget`; costs no write when there is nothing to forget."""
         before = self._now() - keep_seconds
-        gone = await self._index.read(_gone, before)
-        return await self._index.write(_forget, gone) if gone else 0
+        gone = await self._database.read(_gone, before)
+        return await self._database.write(_forget, gone) if gone else 0
 
 
-def _next_due(connection: sqlite3.Connection) -> float | None:
+def _next_due(connection: Connection) -> float | None:
     row = connection.execute(
         "SELECT due_at FROM study_completion WHERE state = 'receiving' ORDER BY due_at LIMIT 1"
     ).fetchone()
     return None if row is None else row[0]
 
 
-def _dues(connection: sqlite3.Connection) -> tuple[float | None, float | None]:
+def _dues(connection: Connection) -> tuple[float | None, float | None]:
     """When the first and the last open study is due."""
     row = connection.execute(
         "SELECT due_at FROM study_completion WHERE state = 'receiving' ORDER BY due_at DESC LIMIT 1"
@@ -369,14 +366,13 @@ def _dues(connection: sqlite3.Connection) -> tuple[float | None, float | None]:
     return _next_due(connection), None if row is None else row[0]
 
 
-def _mend_times(connection: sqlite3.Connection, now: float, ahead: float) -> None:
+def _mend_times(connection: Connection, now: float, ahead: float) -> None:
     """Studies that a wrong clock, set back since, has open until after *ahead* came now."""
-    with transaction(connection):
-        connection.execute(
-            "UPDATE study_completion SET last_at = min(last_at, ?1), first_at = min(first_at, ?1), "
-            "due_at = ?1 WHERE state = 'receiving' AND due_at > ?2",
-            (now, ahead),
-        )
+    connection.execute(
+        "UPDATE study_completion SET last_at = min(last_at, ?1), first_at = min(first_at, ?1), "
+        "due_at = ?1 WHERE state = 'receiving' AND due_at > ?2",
+        (now, ahead),
+    )
 
 
 #: Complete, and not here any more.
@@ -386,7 +382,7 @@ _GONE: Final = (
 )
 
 
-def _gone(connection: sqlite3.Connection, before: float) -> list[tuple[str]]:
+def _gone(connection: Connection, before: float) -> list[tuple[str]]:
     return connection.execute(
         f"SELECT study_instance_uid FROM study_completion WHERE completed_at < ? AND {_GONE} "
         "LIMIT ?",
@@ -394,15 +390,14 @@ def _gone(connection: sqlite3.Connection, before: float) -> list[tuple[str]]:
     ).fetchall()
 
 
-def _forget(connection: sqlite3.Connection, studies: Sequence[tuple[str]]) -> int:
-    with transaction(connection):
-        # One may have come back meanwhile.
-        return connection.executemany(
-            f"DELETE FROM study_completion WHERE study_instance_uid = ? AND {_GONE}", studies
-        ).rowcount
+def _forget(connection: Connection, studies: Sequence[tuple[str]]) -> int:
+    # One may have come back meanwhile.
+    return connection.executemany(
+        f"DELETE FROM study_completion WHERE study_instance_uid = ? AND {_GONE}", studies
+    ).rowcount
 
 
-def _count(connection: sqlite3.Connection) -> int:
+def _count(connection: Connection) -> int:
     (count,) = connection.execute(
         "SELECT count(*) FROM study_completion WHERE state = 'receiving'"
     ).fetchone()
@@ -410,63 +405,60 @@ def _count(connection: sqlite3.Connection) -> int:
 
 
 def _declare(
-    connection: sqlite3.Connection, rules: CompletionRules, include_patient: bool, now: float
+    connection: Connection, rules: CompletionRules, include_patient: bool, now: float
 ) -> float | None:
     """Judge some of those that are due, on what the transaction sees; when the next is due."""
-    with transaction(connection):
-        due = connection.execute(
-            "SELECT study_instance_uid, first_at, last_at, num_received, times_complete "
-            "FROM study_completion WHERE state = 'receiving' AND due_at <= ? "
-            "ORDER BY due_at LIMIT ?",
-            (now, _AT_ONCE),
-        ).fetchall()
-        for study, first_at, last_at, received, times in due:
-            held = connection.execute(
-                "SELECT study.study_pk, accession_number, study.num_series, study.num_instances, "
-                f"patient_id, patient_name, birth_date FROM {STUDY_AS_SAID_LAST} "
-                "WHERE study_instance_uid = ?",
-                (study,),
-            ).fetchone()
-            if held is None:  # removed meanwhile
+    due = connection.execute(
+        "SELECT study_instance_uid, first_at, last_at, num_received, times_complete "
+        "FROM study_completion WHERE state = 'receiving' AND due_at <= ? "
+        "ORDER BY due_at LIMIT ?",
+        (now, _AT_ONCE),
+    ).fetchall()
+    for study, first_at, last_at, received, times in due:
+        held = connection.execute(
+            "SELECT study.study_pk, accession_number, study.num_series, study.num_instances, "
+            f"patient_id, patient_name, birth_date FROM {STUDY_AS_SAID_LAST} "
+            "WHERE study_instance_uid = ?",
+            (study,),
+        ).fetchone()
+        if held is None:  # removed meanwhile
+            connection.execute(
+                "DELETE FROM study_completion WHERE study_instance_uid = ?", (study,)
+            )
+            continue
+        facts = _facts(connection, study, held[0], last_at)
+        match judge(facts, rules, now):
+            case Receiving(due_at):
                 connection.execute(
-                    "DELETE FROM study_completion WHERE study_instance_uid = ?", (study,)
+                    "UPDATE study_completion SET due_at = ? WHERE study_instance_uid = ?",
+                    (due_at, study),
                 )
-                continue
-            facts = _facts(connection, study, held[0], last_at)
-            match judge(facts, rules, now):
-                case Receiving(due_at):
-                    connection.execute(
-                        "UPDATE study_completion SET due_at = ? WHERE study_instance_uid = ?",
-                        (due_at, study),
-                    )
-                case Complete(reason):
-                    connection.execute(
-                        "UPDATE study_completion SET state = 'complete', completed_at = ?, "
-                        "reason = ?, times_complete = ? WHERE study_instance_uid = ?",
-                        (now, reason, times + 1, study),
-                    )
-                    event = StudyComplete(
-                        study_instance_uid=study,
-                        accession_number=held[1],
-                        modalities=facts.modalities,
-                        series=held[2],
-                        instances=held[3],
-                        received=received,
-                        reason=reason,
-                        first_at=moment(first_at),
-                        last_at=moment(last_at),
-                        times=times + 1,
-                        patient=Patient(
-                            patient_id=held[4], patient_name=held[5], birth_date=held[6]
-                        )
-                        if include_patient
-                        else None,
-                    )
-                    insert_event(connection, event, now)
-        return _next_due(connection)
+            case Complete(reason):
+                connection.execute(
+                    "UPDATE study_completion SET state = 'complete', completed_at = ?, "
+                    "reason = ?, times_complete = ? WHERE study_instance_uid = ?",
+                    (now, reason, times + 1, study),
+                )
+                event = StudyComplete(
+                    study_instance_uid=study,
+                    accession_number=held[1],
+                    modalities=facts.modalities,
+                    series=held[2],
+                    instances=held[3],
+                    received=received,
+                    reason=reason,
+                    first_at=moment(first_at),
+                    last_at=moment(last_at),
+                    times=times + 1,
+                    patient=Patient(patient_id=held[4], patient_name=held[5], birth_date=held[6])
+                    if include_patient
+                    else None,
+                )
+                insert_event(connection, event, now)
+    return _next_due(connection)
 
 
-def _facts(connection: sqlite3.Connection, study: str, study_pk: int, last_at: float) -> StudyFacts:
+def _facts(connection: Connection, study: str, study_pk: int, last_at: float) -> StudyFacts:
     modalities = connection.execute(
         "SELECT DISTINCT modality FROM series_statement "
         "WHERE study_pk = ? AND modality <> '' ORDER BY 1",

@@ -1,14 +1,13 @@
 """Events in the index database: written beside what they tell, and read for their consumers.
 
 `insert_events` is for whoever writes something that others are to hear of: it takes part in the
-caller's transaction.  `SqliteOutbox` is the port of `isocenter.services.workflow.events.ports`.
+caller's transaction.  `DatabaseOutbox` is the port of `isocenter.services.workflow.events.ports`.
 """
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict
 from time import time
@@ -18,9 +17,8 @@ import orjson
 
 from isocenter.services.workflow.events.event import Event, Incident, StoredEvent
 from isocenter.services.workflow.events.ports import Lane
-from isocenter.storage.database.index.index import SqliteIndex
-from isocenter.storage.database.index.query import sound
-from isocenter.storage.database.index.records import transaction
+from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.text import sound
 
 #: Events that are put into lanes in one transaction.
 _ROUTED: Final = 2_000
@@ -38,12 +36,12 @@ OF_KINDS: Final = "kind IN (SELECT value FROM json_each(:kinds))"
 _POSITION: Final = "(SELECT position FROM event_consumer WHERE name = :consumer)"
 
 
-def insert_event(connection: sqlite3.Connection, event: Event, now: float) -> None:
+def insert_event(connection: Connection, event: Event, now: float) -> None:
     """Write *event* in the caller's transaction; *now*: seconds since 1970."""
     insert_events(connection, (event,), now)
 
 
-def insert_events(connection: sqlite3.Connection, events: Iterable[Event], now: float) -> None:
+def insert_events(connection: Connection, events: Iterable[Event], now: float) -> None:
     """Write *events*, in their order, in the caller's transaction."""
     connection.executemany(
         "INSERT INTO event (kind, at, study_instance_uid, body) VALUES (?, ?, ?, ?)",
@@ -71,42 +69,42 @@ def _sound(value: Any) -> Any:
             return value
 
 
-class SqliteOutbox:
+class DatabaseOutbox:
     """See `isocenter.services.workflow.events.ports.Outbox`.
 
     Args:
         now: seconds since 1970.
     """
 
-    def __init__(self, index: SqliteIndex, *, now: Callable[[], float] = time) -> None:
-        self._index = index
+    def __init__(self, database: Database, *, now: Callable[[], float] = time) -> None:
+        self._database = database
         self._now = now
 
     async def begin(self, consumers: Collection[str]) -> None:
         """See `Outbox.begin`."""
-        known = await self._index.read(_known_consumers)
+        known = await self._database.read(_known_consumers)
         if not known.issuperset(consumers):
-            await self._index.write(_begin, sorted(consumers))
+            await self._database.write(_begin, sorted(consumers))
 
     async def write(self, events: Sequence[Incident]) -> None:
         """See `Outbox.write`."""
-        await self._index.write(_write, events, self._now())
+        await self._database.write(_write, events, self._now())
 
     async def route(self, consumer: str, kinds: Sequence[str], position: int) -> int:
         """See `Outbox.route`; costs no write when there is nothing for the consumer."""
-        reached, is_wanted = await self._index.read(_look_behind, position, json_list(kinds))
+        reached, is_wanted = await self._database.read(_look_behind, position, json_list(kinds))
         if not is_wanted:
             return reached
         values = {"consumer": consumer, "kinds": json_list(kinds), "now": self._now()}
-        return await self._index.write(_route, values)
+        return await self._database.write(_route, values)
 
     async def position(self, consumer: str) -> int:
         """See `Outbox.position`."""
-        return await self._index.read(_position, consumer)
+        return await self._database.read(_position, consumer)
 
     async def settle(self, consumer: str, position: int) -> None:
         """See `Outbox.settle`."""
-        await self._index.write(
+        await self._database.write(
             _execute,
             "UPDATE event_consumer SET position = max(position, ?) WHERE name = ?",
             (position, consumer),
@@ -122,7 +120,7 @@ class SqliteOutbox:
             "not_for": json_list(not_for),
             "limit": limit,
         }
-        return await self._index.read(_lanes, values, failing)
+        return await self._database.read(_lanes, values, failing)
 
     async def waiting(
         self, consumer: str, kinds: Sequence[str], lane: Lane, limit: int
@@ -135,7 +133,7 @@ class SqliteOutbox:
             "from_event": lane.from_event,
             "limit": limit,
         }
-        return await self._index.read(_waiting, values)
+        return await self._database.read(_waiting, values)
 
     async def advance(
         self, consumer: str, kinds: Sequence[str], lane: Lane, from_event: int, delivered: int
@@ -150,7 +148,7 @@ class SqliteOutbox:
             "delivered": delivered,
             "now": self._now(),
         }
-        await self._index.write(_advance, values)
+        await self._database.write(_advance, values)
 
     async def failed(
         self,
@@ -175,7 +173,7 @@ class SqliteOutbox:
             "now": self._now(),
             "due_at": self._now() + (retry_in or 0.0),
         }
-        await self._index.write(_failed if retry_in is not None else _gave_up, values)
+        await self._database.write(_failed if retry_in is not None else _gave_up, values)
 
     async def mend_times(self, consumers: Collection[str]) -> None:
         """See `Outbox.mend_times`; costs no write when there is nothing to mend."""
@@ -185,13 +183,13 @@ class SqliteOutbox:
             "now": now,
             "ahead": now + _LONGEST_RETRY_SECONDS,
         }
-        if await self._index.read(_are_ahead, values):
-            await self._index.write(_mend, values)
+        if await self._database.read(_are_ahead, values):
+            await self._database.write(_mend, values)
 
     async def backlog(self, consumer: str, kinds: Sequence[str]) -> int:
         """See `Outbox.backlog`."""
         values = {"consumer": consumer, "kinds": json_list(kinds), "limit": MOST_COUNTED}
-        return await self._index.read(count_backlog, values)
+        return await self._database.read(count_backlog, values)
 
     async def trim(self, consumers: Collection[str], keep_seconds: float) -> int:
         """See `Outbox.trim`."""
@@ -200,11 +198,11 @@ class SqliteOutbox:
             "before": self._now() - keep_seconds,
             "limit": _TRIMMED,
         }
-        if not await self._index.read(_is_old, values):
+        if not await self._database.read(_is_old, values):
             return 0
         # Behind a consumer that takes nothing there may be millions that have to stay.
-        old = await self._index.read(_trimmable, values)
-        return await self._index.write(_trim, {**values, "old": orjson.dumps(old).decode()})
+        old = await self._database.read(_trimmable, values)
+        return await self._database.write(_trim, {**values, "old": orjson.dumps(old).decode()})
 
 
 def json_list(texts: Collection[str]) -> str:
@@ -219,43 +217,40 @@ def stored_event(row: tuple[int, str, float, str, str]) -> StoredEvent:
     )
 
 
-def _execute(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> None:
-    with transaction(connection):
-        connection.execute(statement, values)
+def _execute(connection: Connection, statement: str, values: tuple[object, ...]) -> None:
+    connection.execute(statement, values)
 
 
-def _known_consumers(connection: sqlite3.Connection) -> set[str]:
+def _known_consumers(connection: Connection) -> set[str]:
     return {name for (name,) in connection.execute("SELECT name FROM event_consumer")}
 
 
-def last_number(connection: sqlite3.Connection) -> int:
+def last_number(connection: Connection) -> int:
     """Of the events that there are or were: those that were trimmed count, too."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()
     return 0 if row is None else int(row[0])
 
 
-def _begin(connection: sqlite3.Connection, consumers: Sequence[str]) -> None:
-    with transaction(connection):
-        last = last_number(connection)
-        connection.executemany(
-            "INSERT OR IGNORE INTO event_consumer (name, position) VALUES (?, ?)",
-            [(name, last) for name in consumers],
-        )
+def _begin(connection: Connection, consumers: Sequence[str]) -> None:
+    last = last_number(connection)
+    connection.executemany(
+        "INSERT OR IGNORE INTO event_consumer (name, position) VALUES (?, ?)",
+        [(name, last) for name in consumers],
+    )
 
 
-def _write(connection: sqlite3.Connection, events: Sequence[Incident], now: float) -> None:
-    with transaction(connection):
-        insert_events(connection, events, now)
+def _write(connection: Connection, events: Sequence[Incident], now: float) -> None:
+    insert_events(connection, events, now)
 
 
-def _position(connection: sqlite3.Connection, consumer: str) -> int:
+def _position(connection: Connection, consumer: str) -> int:
     row = connection.execute(
         "SELECT position FROM event_consumer WHERE name = ?", (consumer,)
     ).fetchone()
     return 0 if row is None else int(row[0])
 
 
-def _look_behind(connection: sqlite3.Connection, position: int, kinds: str) -> tuple[int, bool]:
+def _look_behind(connection: Connection, position: int, kinds: str) -> tuple[int, bool]:
     last = last_number(connection)
     if last == position:
         return position, False
@@ -267,30 +262,29 @@ def _look_behind(connection: sqlite3.Connection, position: int, kinds: str) -> t
     return last, found is not None
 
 
-def _route(connection: sqlite3.Connection, values: dict[str, object]) -> int:
-    with transaction(connection):
-        found = connection.execute(
-            f"SELECT event_pk, study_instance_uid FROM event "
-            f"WHERE event_pk > {_POSITION} AND {OF_KINDS} ORDER BY event_pk LIMIT {_ROUTED}",
-            values,
-        ).fetchall()
-        first_of: dict[str, int] = {}
-        for number, study in found:
-            first_of.setdefault(study, number)
-        connection.executemany(
-            "INSERT OR IGNORE INTO event_lane (consumer, study_instance_uid, from_event, due_at) "
-            "VALUES (?, ?, ?, ?)",
-            [(values["consumer"], study, n, values["now"]) for study, n in first_of.items()],
-        )
-        position = found[-1][0] if len(found) == _ROUTED else last_number(connection)
-        connection.execute(
-            "UPDATE event_consumer SET position = max(position, ?) WHERE name = ?",
-            (position, values["consumer"]),
-        )
+def _route(connection: Connection, values: dict[str, object]) -> int:
+    found = connection.execute(
+        f"SELECT event_pk, study_instance_uid FROM event "
+        f"WHERE event_pk > {_POSITION} AND {OF_KINDS} ORDER BY event_pk LIMIT {_ROUTED}",
+        values,
+    ).fetchall()
+    first_of: dict[str, int] = {}
+    for number, study in found:
+        first_of.setdefault(study, number)
+    connection.executemany(
+        "INSERT OR IGNORE INTO event_lane (consumer, study_instance_uid, from_event, due_at) "
+        "VALUES (?, ?, ?, ?)",
+        [(values["consumer"], study, n, values["now"]) for study, n in first_of.items()],
+    )
+    position = found[-1][0] if len(found) == _ROUTED else last_number(connection)
+    connection.execute(
+        "UPDATE event_consumer SET position = max(position, ?) WHERE name = ?",
+        (position, values["consumer"]),
+    )
     return int(position)
 
 
-def _lanes(connection: sqlite3.Connection, values: dict[str, object], failing: bool) -> list[Lane]:
+def _lanes(connection: Connection, values: dict[str, object], failing: bool) -> list[Lane]:
     rows = connection.execute(
         "SELECT study_instance_uid, from_event, attempts, failing_since FROM event_lane "
         "WHERE consumer = :consumer AND due_at <= :now "
@@ -304,7 +298,7 @@ def _lanes(connection: sqlite3.Connection, values: dict[str, object], failing: b
     ]
 
 
-def _waiting(connection: sqlite3.Connection, values: dict[str, object]) -> list[StoredEvent]:
+def _waiting(connection: Connection, values: dict[str, object]) -> list[StoredEvent]:
     rows = connection.execute(
         f"SELECT {EVENT_COLUMNS} FROM event WHERE study_instance_uid = :study "
         f"AND event_pk >= :from_event AND event_pk <= {_POSITION} AND {OF_KINDS} "
@@ -322,55 +316,52 @@ _COUNT_DELIVERED: Final = (
 )
 
 
-def _advance(connection: sqlite3.Connection, values: dict[str, object]) -> None:
-    with transaction(connection):
-        connection.execute(_COUNT_DELIVERED, values)
+def _advance(connection: Connection, values: dict[str, object]) -> None:
+    connection.execute(_COUNT_DELIVERED, values)
+    connection.execute(
+        f"DELETE FROM event_lane WHERE {_EXPECTED} AND NOT EXISTS (SELECT 1 FROM event "
+        f"WHERE study_instance_uid = :study AND event_pk >= :from_event "
+        f"AND event_pk <= {_POSITION} AND {OF_KINDS})",
+        values,
+    )
+    connection.execute(
+        "UPDATE event_lane SET from_event = :from_event, attempts = 0, failing_since = NULL, "
+        f"due_at = :now, last_fault = '' WHERE {_EXPECTED}",
+        values,
+    )
+
+
+def _failed(connection: Connection, values: dict[str, object]) -> None:
+    connection.execute(_COUNT_DELIVERED, values)
+    connection.execute(
+        "UPDATE event_lane SET from_event = :event, attempts = :attempts, "
+        "failing_since = CASE WHEN :delivered OR failing_since IS NULL THEN :now "
+        "ELSE failing_since END, "
+        f"due_at = :due_at, last_fault = :fault WHERE {_EXPECTED}",
+        values,
+    )
+    _keep_fault(connection, values)
+
+
+def _gave_up(connection: Connection, values: dict[str, object]) -> None:
+    connection.execute(_COUNT_DELIVERED, values)
+    # Should nothing be left behind it, the next look at the lane removes it.
+    moved = connection.execute(
+        "UPDATE event_lane SET from_event = :event + 1, attempts = 0, due_at = :now, "
+        f"last_fault = '' WHERE {_EXPECTED}",
+        values,
+    )
+    if moved.rowcount:
         connection.execute(
-            f"DELETE FROM event_lane WHERE {_EXPECTED} AND NOT EXISTS (SELECT 1 FROM event "
-            f"WHERE study_instance_uid = :study AND event_pk >= :from_event "
-            f"AND event_pk <= {_POSITION} AND {OF_KINDS})",
+            "INSERT INTO event_dead (consumer, event_pk, kind, study_instance_uid, attempts, "
+            "given_up_at, fault) VALUES (:consumer, :event, :kind, :study, :attempts, :now, "
+            ":fault)",
             values,
         )
-        connection.execute(
-            "UPDATE event_lane SET from_event = :from_event, attempts = 0, failing_since = NULL, "
-            f"due_at = :now, last_fault = '' WHERE {_EXPECTED}",
-            values,
-        )
+    _keep_fault(connection, values)
 
 
-def _failed(connection: sqlite3.Connection, values: dict[str, object]) -> None:
-    with transaction(connection):
-        connection.execute(_COUNT_DELIVERED, values)
-        connection.execute(
-            "UPDATE event_lane SET from_event = :event, attempts = :attempts, "
-            "failing_since = CASE WHEN :delivered OR failing_since IS NULL THEN :now "
-            "ELSE failing_since END, "
-            f"due_at = :due_at, last_fault = :fault WHERE {_EXPECTED}",
-            values,
-        )
-        _keep_fault(connection, values)
-
-
-def _gave_up(connection: sqlite3.Connection, values: dict[str, object]) -> None:
-    with transaction(connection):
-        connection.execute(_COUNT_DELIVERED, values)
-        # Should nothing be left behind it, the next look at the lane removes it.
-        moved = connection.execute(
-            "UPDATE event_lane SET from_event = :event + 1, attempts = 0, due_at = :now, "
-            f"last_fault = '' WHERE {_EXPECTED}",
-            values,
-        )
-        if moved.rowcount:
-            connection.execute(
-                "INSERT INTO event_dead (consumer, event_pk, kind, study_instance_uid, attempts, "
-                "given_up_at, fault) VALUES (:consumer, :event, :kind, :study, :attempts, :now, "
-                ":fault)",
-                values,
-            )
-        _keep_fault(connection, values)
-
-
-def _keep_fault(connection: sqlite3.Connection, values: dict[str, object]) -> None:
+def _keep_fault(connection: Connection, values: dict[str, object]) -> None:
     connection.execute(
         "UPDATE event_consumer SET last_fault = :fault, last_fault_at = :now "
         "WHERE name = :consumer",
@@ -382,17 +373,16 @@ def _keep_fault(connection: sqlite3.Connection, values: dict[str, object]) -> No
 _AHEAD: Final = "consumer IN (SELECT value FROM json_each(:consumers)) AND due_at > :ahead"
 
 
-def _are_ahead(connection: sqlite3.Connection, values: dict[str, object]) -> bool:
+def _are_ahead(connection: Connection, values: dict[str, object]) -> bool:
     row = connection.execute(f"SELECT 1 FROM event_lane WHERE {_AHEAD} LIMIT 1", values)
     return row.fetchone() is not None
 
 
-def _mend(connection: sqlite3.Connection, values: dict[str, object]) -> None:
-    with transaction(connection):
-        connection.execute(f"UPDATE event_lane SET due_at = :now WHERE {_AHEAD}", values)
+def _mend(connection: Connection, values: dict[str, object]) -> None:
+    connection.execute(f"UPDATE event_lane SET due_at = :now WHERE {_AHEAD}", values)
 
 
-def count_backlog(connection: sqlite3.Connection, values: dict[str, object]) -> int:
+def count_backlog(connection: Connection, values: dict[str, object]) -> int:
     """`Outbox.backlog`."""
     (behind,) = connection.execute(
         f"SELECT count(*) FROM (SELECT 1 FROM event WHERE event_pk > {_POSITION} AND {OF_KINDS} "
@@ -419,13 +409,13 @@ _STILL_WANTED: Final = """
 """
 
 
-def _is_old(connection: sqlite3.Connection, values: dict[str, object]) -> bool:
+def _is_old(connection: Connection, values: dict[str, object]) -> bool:
     """The events are in the order of their time, near enough to look at the first alone."""
     row = connection.execute("SELECT at < :before FROM event ORDER BY event_pk LIMIT 1", values)
     return bool((row.fetchone() or (0,))[0])
 
 
-def _trimmable(connection: sqlite3.Connection, values: dict[str, object]) -> list[int]:
+def _trimmable(connection: Connection, values: dict[str, object]) -> list[int]:
     rows = connection.execute(
         f"SELECT event_pk FROM event WHERE {_OLD} AND NOT ({_STILL_WANTED}) "
         "ORDER BY event_pk LIMIT :limit",
@@ -434,13 +424,12 @@ def _trimmable(connection: sqlite3.Connection, values: dict[str, object]) -> lis
     return [number for (number,) in rows]
 
 
-def _trim(connection: sqlite3.Connection, values: dict[str, object]) -> int:
-    with transaction(connection):
-        # Somebody may have asked for a replay since they were looked for.
-        cursor = connection.execute(
-            "DELETE FROM event WHERE event_pk IN (SELECT value FROM json_each(:old)) "
-            f"AND NOT ({_STILL_WANTED})",
-            values,
-        )
-        connection.execute("DELETE FROM event_dead WHERE given_up_at < :before", values)
+def _trim(connection: Connection, values: dict[str, object]) -> int:
+    # Somebody may have asked for a replay since they were looked for.
+    cursor = connection.execute(
+        "DELETE FROM event WHERE event_pk IN (SELECT value FROM json_each(:old)) "
+        f"AND NOT ({_STILL_WANTED})",
+        values,
+    )
+    connection.execute("DELETE FROM event_dead WHERE given_up_at < :before", values)
     return cursor.rowcount

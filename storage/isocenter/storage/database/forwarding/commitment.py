@@ -1,12 +1,11 @@
 """What was forwarded and is to be committed elsewhere (PS3.4 Annex J), and then leaves: what one
-transaction does, as plain functions on a `sqlite3.Connection`.
+transaction does, as plain functions on a `Connection`.
 
 `isocenter.storage.database.forwarding.queue` calls them on the thread of its index.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -16,8 +15,8 @@ import orjson
 from isocenter.services.archive.deletion.records import Deletion, DeletionCause
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.forwarding.ports import ForwardState, RetryPolicy
-from isocenter.storage.database.deletion import BesideDelete, delete_within, promised_to
-from isocenter.storage.database.index.records import transaction
+from isocenter.storage.database.database import Connection
+from isocenter.storage.database.deletion import DeleteHook, delete_within, promised_to
 
 #: What was sent, and what was asked for without an answer; each has an index of its own.
 _TO_BE_COMMITTED: Final = """
@@ -65,23 +64,22 @@ _HELD_FAULT: Final = "not deleted: its study is held (isocenter hold list)"
 _PROMISED_FAULT: Final = "not deleted: this archive has promised {} to keep it"
 
 
-def begin_commitment(connection: sqlite3.Connection, values: dict[str, object]) -> list[Reference]:
+def begin_commitment(connection: Connection, values: dict[str, object]) -> list[Reference]:
     """See `ForwardQueue.begin_commitment`."""
-    with transaction(connection):
-        rows = connection.execute(
-            _TO_BE_COMMITTED,
-            values,
-        ).fetchall()
-        connection.execute(
-            "UPDATE forward SET state = 'committing', transaction_uid = :transaction_uid, "
-            "due_at = :now + :wait WHERE forward_pk IN (SELECT value FROM json_each(:keys))",
-            values | {"keys": orjson.dumps([row[0] for row in rows]).decode()},
-        )
+    rows = connection.execute(
+        _TO_BE_COMMITTED,
+        values,
+    ).fetchall()
+    connection.execute(
+        "UPDATE forward SET state = 'committing', transaction_uid = :transaction_uid, "
+        "due_at = :now + :wait WHERE forward_pk IN (SELECT value FROM json_each(:keys))",
+        values | {"keys": orjson.dumps([row[0] for row in rows]).decode()},
+    )
     return [Reference(row[1], row[2]) for row in rows]
 
 
 def _under_transaction(
-    connection: sqlite3.Connection, transaction_uid: str
+    connection: Connection, transaction_uid: str
 ) -> list[tuple[int, str, str, int, float]]:
     """Number, SOP Instance UID, destination, attempts and since of what is asked for."""
     return connection.execute(
@@ -92,7 +90,7 @@ def _under_transaction(
 
 
 def _postpone(
-    connection: sqlite3.Connection,
+    connection: Connection,
     row: tuple[int, str, str, int, float],
     state: ForwardState,
     fault: str,
@@ -116,16 +114,15 @@ def _postpone(
 
 
 def commitment_not_asked(
-    connection: sqlite3.Connection, uid: str, fault: str, policy: RetryPolicy, now: float
+    connection: Connection, uid: str, fault: str, policy: RetryPolicy, now: float
 ) -> None:
     """See `ForwardQueue.commitment_not_asked`."""
-    with transaction(connection):
-        for row in _under_transaction(connection, uid):
-            _postpone(connection, row, ForwardState.SENT, fault, policy, now)
+    for row in _under_transaction(connection, uid):
+        _postpone(connection, row, ForwardState.SENT, fault, policy, now)
 
 
 def commitment_reported(
-    connection: sqlite3.Connection,
+    connection: Connection,
     uid: str,
     reporter: str,
     committed: Sequence[str],
@@ -134,55 +131,52 @@ def commitment_reported(
     now: float,
 ) -> bool:
     """See `ForwardQueue.commitment_reported`."""
-    with transaction(connection):
-        rows = [row for row in _under_transaction(connection, uid) if row[2] == reporter]
-        # What is said to be both is not kept.
-        kept = frozenset(committed) - faults.keys()
-        for row in rows:
-            if row[1] in kept:
-                connection.execute(
-                    "UPDATE forward SET state = iif(delete_after, 'deleting', 'done'), "
-                    "ended_at = iif(delete_after, NULL, ?), last_fault = '' WHERE forward_pk = ?",
-                    (now, row[0]),
-                )
-            else:
-                fault = faults.get(row[1], "the destination says nothing of it in its report")
-                _postpone(connection, row, ForwardState.DUE, fault, policy, now)
+    rows = [row for row in _under_transaction(connection, uid) if row[2] == reporter]
+    # What is said to be both is not kept.
+    kept = frozenset(committed) - faults.keys()
+    for row in rows:
+        if row[1] in kept:
+            connection.execute(
+                "UPDATE forward SET state = iif(delete_after, 'deleting', 'done'), "
+                "ended_at = iif(delete_after, NULL, ?), last_fault = '' WHERE forward_pk = ?",
+                (now, row[0]),
+            )
+        else:
+            fault = faults.get(row[1], "the destination says nothing of it in its report")
+            _postpone(connection, row, ForwardState.DUE, fault, policy, now)
     return bool(rows)
 
 
 def delete_committed(
-    connection: sqlite3.Connection,
+    connection: Connection,
     limit: int,
     *,
     although_promised: bool,
-    beside: Sequence[BesideDelete],
+    on_delete: Sequence[DeleteHook],
     now: float,
 ) -> Deletion:
     """See `ForwardQueue.delete_committed`; the keys stand in ``leaving`` from then on."""
-    with transaction(connection):
-        rows = connection.execute(DELETABLE, (limit,)).fetchall()
-        faults = _promises(connection, rows, although_promised=although_promised)
-        connection.executemany(
-            "UPDATE forward SET state = 'failed', ended_at = ?, last_fault = ? "
-            "WHERE forward_pk = ?",
-            [(now, fault, number) for number, fault in faults.items()],
-        )
-        kept = [row[1] for row in rows if row[0] in faults]
-        rows = [row for row in rows if row[0] not in faults]
-        deletion = delete_within(
-            connection, [row[1] for row in rows], DeletionCause.COMMITTED_ELSEWHERE, beside
-        )
-        keys = {stored.sop_instance_uid: stored.object_key for stored in deletion.instances}
-        connection.executemany(
-            "UPDATE forward SET state = 'done', ended_at = ?, leaving = ? WHERE forward_pk = ?",
-            [(now, keys.get(row[1], ""), row[0]) for row in rows],
-        )
+    rows = connection.execute(DELETABLE, (limit,)).fetchall()
+    faults = _promises(connection, rows, although_promised=although_promised)
+    connection.executemany(
+        "UPDATE forward SET state = 'failed', ended_at = ?, last_fault = ? WHERE forward_pk = ?",
+        [(now, fault, number) for number, fault in faults.items()],
+    )
+    kept = [row[1] for row in rows if row[0] in faults]
+    rows = [row for row in rows if row[0] not in faults]
+    deletion = delete_within(
+        connection, [row[1] for row in rows], DeletionCause.COMMITTED_ELSEWHERE, on_delete
+    )
+    keys = {stored.sop_instance_uid: stored.object_key for stored in deletion.instances}
+    connection.executemany(
+        "UPDATE forward SET state = 'done', ended_at = ?, leaving = ? WHERE forward_pk = ?",
+        [(now, keys.get(row[1], ""), row[0]) for row in rows],
+    )
     return replace(deletion, kept=kept)
 
 
 def _promises(
-    connection: sqlite3.Connection, rows: Sequence[tuple[int, str]], *, although_promised: bool
+    connection: Connection, rows: Sequence[tuple[int, str]], *, although_promised: bool
 ) -> dict[int, str]:
     """Why records of *rows* (number, SOP Instance UID) do not have their object deleted."""
     faults: dict[int, str] = {}

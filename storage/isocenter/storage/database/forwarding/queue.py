@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from time import time
@@ -21,42 +20,42 @@ from isocenter.services.workflow.forwarding.ports import (
     Outcome,
     RetryPolicy,
 )
-from isocenter.storage.database.deletion import BesideDelete
+from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.deletion import DeleteHook
 from isocenter.storage.database.forwarding import commitment, records
-from isocenter.storage.database.index.index import SqliteIndex
 
 
-class SqliteForwards:
+class DatabaseForwards:
     """See `isocenter.services.workflow.forwarding.ports.ForwardQueue`.
 
     Args:
-        beside_delete: called in the transactions that delete, with what they have deleted.
+        on_delete: called in the transactions that delete, with what they have deleted.
         although_promised: delete also what this archive has promised others to keep.
         now: seconds since 1970.
     """
 
     def __init__(
         self,
-        index: SqliteIndex,
+        database: Database,
         *,
-        beside_delete: Sequence[BesideDelete] = (),
+        on_delete: Sequence[DeleteHook] = (),
         although_promised: bool = False,
         now: Clock = time,
     ) -> None:
-        self._index = index
-        self._beside_delete = beside_delete
+        self._database = database
+        self._on_delete = on_delete
         self._although_promised = although_promised
         self._now = now
 
-    def beside_add(
-        self, connection: sqlite3.Connection, added: Sequence[tuple[InstanceRecord, Added]]
+    def queue_added(
+        self, connection: Connection, added: Sequence[tuple[InstanceRecord, Added]]
     ) -> None:
-        """For `SqliteIndex.beside_add`: queue what is added, within the transaction that does."""
+        """Queue what is added, within the transaction that adds it (an `AddHook`)."""
         records.queue_added(connection, added, self._now())
 
     async def due(self, *, not_for: Collection[str] = ()) -> Sequence[str]:
         """See `ForwardQueue.due`."""
-        return await self._index.read(
+        return await self._database.read(
             records.due, self._now(), orjson.dumps(list(not_for)).decode()
         )
 
@@ -70,12 +69,12 @@ class SqliteForwards:
             "worker": worker,
             "seconds": seconds,
         }
-        return await self._index.write(records.claim, values, limit)
+        return await self._database.write(records.claim, values, limit)
 
     async def renew(self, worker: str, seconds: float) -> None:
         """See `ForwardQueue.renew`."""
         now = self._now()
-        await self._index.write(
+        await self._database.write(
             records.execute,
             "UPDATE forward SET claimed_until = ? "
             "WHERE state = 'due' AND claimed_by = ? AND claimed_until > 0 AND claimed_until > ?",
@@ -84,13 +83,13 @@ class SqliteForwards:
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         """See `ForwardQueue.settle`."""
-        await self._index.write(records.settle, outcomes, self._now())
+        await self._database.write(records.settle, outcomes, self._now())
 
     async def destination_failed(
         self, destination: str, fault: str, policy: RetryPolicy
     ) -> tuple[float, int]:
         """See `ForwardQueue.destination_failed`."""
-        return await self._index.write(
+        return await self._database.write(
             records.destination_failed,
             destination,
             fault[: records.FAULT_LENGTH],
@@ -100,7 +99,7 @@ class SqliteForwards:
 
     async def destination_works(self, destination: str) -> None:
         """See `ForwardQueue.destination_works`."""
-        await self._index.write(
+        await self._database.write(
             records.execute, "DELETE FROM forward_destination WHERE destination = ?", (destination,)
         )
 
@@ -115,12 +114,12 @@ class SqliteForwards:
             "wait": wait,
             "limit": limit,
         }
-        return await self._index.write(commitment.begin_commitment, values)
+        return await self._database.write(commitment.begin_commitment, values)
 
     async def give_up_asking(self, destination: str, policy: RetryPolicy) -> int:
         """See `ForwardQueue.give_up_asking`."""
         now = self._now()
-        return await self._index.write(
+        return await self._database.write(
             records.execute,
             commitment.GIVE_UP_ASKING,
             {"now": now, "before": now - policy.give_up_after, "destination": destination},
@@ -130,7 +129,7 @@ class SqliteForwards:
         self, transaction_uid: str, fault: str, policy: RetryPolicy
     ) -> None:
         """See `ForwardQueue.commitment_not_asked`."""
-        await self._index.write(
+        await self._database.write(
             commitment.commitment_not_asked,
             transaction_uid,
             fault[: records.FAULT_LENGTH],
@@ -151,7 +150,7 @@ class SqliteForwards:
             reference.sop_instance_uid: f"the destination does not commit it: {reason:04X}H"
             for reference, reason in failed
         }
-        return await self._index.write(
+        return await self._database.write(
             commitment.commitment_reported,
             transaction_uid,
             reporter,
@@ -163,19 +162,19 @@ class SqliteForwards:
 
     async def delete_committed(self, limit: int) -> Deletion:
         """See `ForwardQueue.delete_committed`; costs no write when there is nothing."""
-        if not await self._index.read(records.fetch, commitment.DELETABLE, (1,)):
+        if not await self._database.read(records.fetch, commitment.DELETABLE, (1,)):
             return Deletion()
         delete = partial(
             commitment.delete_committed,
             although_promised=self._although_promised,
-            beside=self._beside_delete,
+            on_delete=self._on_delete,
             now=self._now(),
         )
-        return await self._index.write(delete, limit)
+        return await self._database.write(delete, limit)
 
     async def deleted(self, object_keys: Sequence[str]) -> None:
         """See `ForwardQueue.deleted`."""
-        await self._index.write(
+        await self._database.write(
             records.execute,
             "UPDATE forward SET leaving = '' WHERE leaving <> '' "
             "AND leaving IN (SELECT value FROM json_each(?))",
@@ -184,7 +183,7 @@ class SqliteForwards:
 
     async def leaving(self) -> Sequence[str]:
         """See `ForwardQueue.leaving`."""
-        rows = await self._index.read(
+        rows = await self._database.read(
             records.fetch, "SELECT DISTINCT leaving FROM forward WHERE leaving <> ''", ()
         )
         return [row[0] for row in rows]
@@ -195,7 +194,7 @@ class SqliteForwards:
 
     async def counts(self) -> Mapping[tuple[str, ForwardState], int]:
         """See `ForwardQueue.counts`."""
-        rows = await self._index.read(
+        rows = await self._database.read(
             records.fetch,
             "SELECT destination, state, count(*) FROM forward WHERE state <> 'done' "
             "GROUP BY state, destination",
@@ -215,11 +214,11 @@ class SqliteForwards:
     ) -> Sequence[ForwardRow]:
         """Records, the latest first; *unsent*: of what has not arrived."""
         choice = records.choice(state, destination, (), unsent=unsent)
-        return await self._index.read(records.rows, choice, limit)
+        return await self._database.read(records.rows, choice, limit)
 
     async def destinations(self) -> Sequence[DestinationRow]:
         """All that have records, and how each of them does."""
-        return await self._index.read(records.destinations)
+        return await self._database.read(records.destinations)
 
     async def retry(self, numbers: Sequence[int] = (), *, destination: str = "") -> int:
         """Have dead letters, and what waits for its next attempt, sent now; how many records."""
@@ -227,7 +226,7 @@ class SqliteForwards:
         changed = await self._change_all(records.RETRY_SENDING, values)
         changed += await self._change_all(records.RETRY_ASKING, values)
         # The destination is tried now as well.
-        tried = await self._index.write(records.execute, records.RETRY_DESTINATIONS, values)
+        tried = await self._database.write(records.execute, records.RETRY_DESTINATIONS, values)
         return changed or tried
 
     async def purge(
@@ -240,7 +239,7 @@ class SqliteForwards:
         """In one transaction after the other; how many records."""
         total = after = 0
         while True:
-            count, after = await self._index.write(records.change_some, statement, values, after)
+            count, after = await self._database.write(records.change_some, statement, values, after)
             if not count:
                 return total
             total += count

@@ -1,5 +1,5 @@
 """Writing and reading the queue of what is to be forwarded: what one transaction does, as plain
-functions on a `sqlite3.Connection`.
+functions on a `Connection`.
 
 `isocenter.storage.database.forwarding.queue` calls them on the thread of its index.
 """
@@ -8,7 +8,6 @@ functions on a `sqlite3.Connection`.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final, assert_never
 
@@ -27,7 +26,7 @@ from isocenter.services.workflow.forwarding.ports import (
     Released,
     RetryPolicy,
 )
-from isocenter.storage.database.index.records import transaction
+from isocenter.storage.database.database import Connection
 
 #: A fault is a line of text; peers' words are in it.
 FAULT_LENGTH: Final = 500
@@ -149,16 +148,15 @@ RETRY_DESTINATIONS: Final = """
 """
 
 
-def release_forward_claims(connection: sqlite3.Connection) -> None:
+def release_forward_claims(connection: Connection) -> None:
     """No process works on the database: what earlier ones had claimed is free."""
-    with transaction(connection):
-        connection.execute("UPDATE forward SET claimed_until = 0 WHERE state = 'due'")
-        # Whoever tried a destination, it never said what came of it.
-        connection.execute("UPDATE forward_destination SET retry_at = 0 WHERE is_tried = 1")
+    connection.execute("UPDATE forward SET claimed_until = 0 WHERE state = 'due'")
+    # Whoever tried a destination, it never said what came of it.
+    connection.execute("UPDATE forward_destination SET retry_at = 0 WHERE is_tried = 1")
 
 
 def queue_added(
-    connection: sqlite3.Connection,
+    connection: Connection,
     added: Sequence[tuple[InstanceRecord, Added]],
     now: float,
 ) -> None:
@@ -192,7 +190,7 @@ def queue_added(
         connection.executemany(_INSERT, rows)
 
 
-def rows(connection: sqlite3.Connection, chosen: dict[str, object], limit: int) -> list[ForwardRow]:
+def rows(connection: Connection, chosen: dict[str, object], limit: int) -> list[ForwardRow]:
     """Records, the latest first."""
     found = connection.execute(
         f"SELECT {_SHOWN} FROM forward WHERE {_CHOSEN} ORDER BY forward_pk DESC LIMIT :limit",
@@ -236,27 +234,25 @@ def choice(
 _Values = tuple[object, ...] | dict[str, object]
 
 
-def fetch(connection: sqlite3.Connection, statement: str, values: _Values) -> list[tuple[Any, ...]]:
+def fetch(connection: Connection, statement: str, values: _Values) -> list[tuple[Any, ...]]:
     """All rows of a question."""
     return connection.execute(statement, values).fetchall()
 
 
-def execute(connection: sqlite3.Connection, statement: str, values: _Values) -> int:
+def execute(connection: Connection, statement: str, values: _Values) -> int:
     """One statement as a transaction; how many rows it changed."""
-    with transaction(connection):
-        return connection.execute(statement, values).rowcount
+    return connection.execute(statement, values).rowcount
 
 
 def change_some(
-    connection: sqlite3.Connection, statement: str, values: dict[str, object], after: int
+    connection: Connection, statement: str, values: dict[str, object], after: int
 ) -> tuple[int, int]:
     """One of many transactions; how many records it changed, and the number of the last."""
-    with transaction(connection):
-        rows = connection.execute(statement, values | {"after": after}).fetchall()
+    rows = connection.execute(statement, values | {"after": after}).fetchall()
     return len(rows), max((row[0] for row in rows), default=after)
 
 
-def due(connection: sqlite3.Connection, now: float, not_for: str) -> list[str]:
+def due(connection: Connection, now: float, not_for: str) -> list[str]:
     """See `ForwardQueue.due`."""
     values = {"now": now, "not_for": not_for}
     found: dict[str, None] = {}
@@ -278,32 +274,29 @@ def due(connection: sqlite3.Connection, now: float, not_for: str) -> list[str]:
     return list(found)
 
 
-def claim(
-    connection: sqlite3.Connection, values: dict[str, object], limit: int
-) -> list[ClaimedForward]:
+def claim(connection: Connection, values: dict[str, object], limit: int) -> list[ClaimedForward]:
     """See `ForwardQueue.claim`."""
-    with transaction(connection):
-        tried = connection.execute(
-            "SELECT retry_at > :now FROM forward_destination WHERE destination = :destination",
-            values,
-        ).fetchone()
-        if tried is not None and tried[0]:
-            return []
-        rows: list[tuple[Any, ...]] = []
-        for priority in sorted(ForwardPriority, reverse=True):
-            wanted = {"priority": priority, "limit": limit - len(rows)}
-            rows += connection.execute(CLAIM, values | wanted)
+    tried = connection.execute(
+        "SELECT retry_at > :now FROM forward_destination WHERE destination = :destination",
+        values,
+    ).fetchone()
+    if tried is not None and tried[0]:
+        return []
+    rows: list[tuple[Any, ...]] = []
+    for priority in sorted(ForwardPriority, reverse=True):
+        wanted = {"priority": priority, "limit": limit - len(rows)}
+        rows += connection.execute(CLAIM, values | wanted)
+    connection.execute(
+        "UPDATE forward SET claimed_by = :worker, claimed_until = :now + :seconds "
+        "WHERE forward_pk IN (SELECT value FROM json_each(:keys))",
+        values | {"keys": orjson.dumps([row[0] for row in rows]).decode()},
+    )
+    if rows and tried is not None:
         connection.execute(
-            "UPDATE forward SET claimed_by = :worker, claimed_until = :now + :seconds "
-            "WHERE forward_pk IN (SELECT value FROM json_each(:keys))",
-            values | {"keys": orjson.dumps([row[0] for row in rows]).decode()},
+            "UPDATE forward_destination SET retry_at = :now + :seconds, is_tried = 1 "
+            "WHERE destination = :destination",
+            values,
         )
-        if rows and tried is not None:
-            connection.execute(
-                "UPDATE forward_destination SET retry_at = :now + :seconds, is_tried = 1 "
-                "WHERE destination = :destination",
-                values,
-            )
     return [
         ClaimedForward(
             number=row[0],
@@ -317,52 +310,50 @@ def claim(
     ]
 
 
-def settle(connection: sqlite3.Connection, outcomes: Sequence[Outcome], now: float) -> None:
+def settle(connection: Connection, outcomes: Sequence[Outcome], now: float) -> None:
     """See `ForwardQueue.settle`."""
-    with transaction(connection):
-        for outcome in outcomes:
-            claimed = outcome.claimed
-            values: dict[str, object] = {
-                "number": claimed.number,
-                "version": claimed.version,
-                "now": now,
-            }
-            match outcome:
-                case Delivered():
-                    connection.execute(_SENT, values)
-                case Missed():
-                    values["fault"] = outcome.fault[:FAULT_LENGTH]
-                    values["retry_in"] = outcome.retry_in
-                    connection.execute(_MISSED, values)
-                case Released():
-                    connection.execute(_RELEASED, values)
-                case _:
-                    assert_never(outcome)
+    for outcome in outcomes:
+        claimed = outcome.claimed
+        values: dict[str, object] = {
+            "number": claimed.number,
+            "version": claimed.version,
+            "now": now,
+        }
+        match outcome:
+            case Delivered():
+                connection.execute(_SENT, values)
+            case Missed():
+                values["fault"] = outcome.fault[:FAULT_LENGTH]
+                values["retry_in"] = outcome.retry_in
+                connection.execute(_MISSED, values)
+            case Released():
+                connection.execute(_RELEASED, values)
+            case _:
+                assert_never(outcome)
 
 
 def destination_failed(
-    connection: sqlite3.Connection, destination: str, fault: str, policy: RetryPolicy, now: float
+    connection: Connection, destination: str, fault: str, policy: RetryPolicy, now: float
 ) -> tuple[float, int]:
     """See `ForwardQueue.destination_failed`."""
-    with transaction(connection):
-        row = connection.execute(
-            "SELECT failures FROM forward_destination WHERE destination = ?", (destination,)
-        ).fetchone()
-        failures = 1 if row is None else row[0] + 1
-        interval = policy.interval(failures)
-        connection.execute(
-            "INSERT OR REPLACE INTO forward_destination VALUES (?, ?, ?, ?, 0)",
-            (destination, failures, now + interval, fault),
-        )
-        before = now - policy.give_up_after
-        given_up = connection.execute(
-            _GIVE_UP,
-            {"now": now, "before": before, "destination": destination, "fault": fault},
-        ).rowcount
+    row = connection.execute(
+        "SELECT failures FROM forward_destination WHERE destination = ?", (destination,)
+    ).fetchone()
+    failures = 1 if row is None else row[0] + 1
+    interval = policy.interval(failures)
+    connection.execute(
+        "INSERT OR REPLACE INTO forward_destination VALUES (?, ?, ?, ?, 0)",
+        (destination, failures, now + interval, fault),
+    )
+    before = now - policy.give_up_after
+    given_up = connection.execute(
+        _GIVE_UP,
+        {"now": now, "before": before, "destination": destination, "fault": fault},
+    ).rowcount
     return interval, given_up
 
 
-def destinations(connection: sqlite3.Connection) -> list[DestinationRow]:
+def destinations(connection: Connection) -> list[DestinationRow]:
     """All that have records."""
     counts: dict[str, dict[ForwardState, int]] = {}
     for destination, state, number in connection.execute(

@@ -9,14 +9,15 @@ choice.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from isocenter.services.archive.index.attributes import BY_TAG, UNIQUE_KEY, Level
 from isocenter.services.archive.index.query import CombinedRange, Criterion, Query
 from isocenter.services.archive.index.shown_values import Said, Statements
-from isocenter.storage.database.index.query import TABLE, answer
+from isocenter.storage.database.database import Connection
+from isocenter.storage.database.index.columns import TABLE
+from isocenter.storage.database.index.query import answer
 
 _LEVELS: Final = tuple(Level)
 
@@ -113,9 +114,7 @@ class _Group:
         self._select_counts = f"SELECT {counts} FROM patient_statement WHERE patient_pk = ? LIMIT 1"
         self._known: dict[int, Statements] = {}
 
-    def choose(
-        self, connection: sqlite3.Connection, parent_pk: int, own: int | None
-    ) -> dict[int, str]:
+    def choose(self, connection: Connection, parent_pk: int, own: int | None) -> dict[int, str]:
         """The values of the tags; *own*: the statement that counts if it satisfies."""
         statements = self._known.get(parent_pk)
         if statements is None or (own is not None and own not in statements):
@@ -128,7 +127,7 @@ class _Group:
             self._known[parent_pk] = statements
         return statements.shown(own)
 
-    def _read(self, connection: sqlite3.Connection, parent_pk: int) -> list[Said]:
+    def _read(self, connection: Connection, parent_pk: int) -> list[Said]:
         counts: dict[int, dict[int, str]] = {}
         said = []
         for number, whose, *values in connection.execute(self._select, (parent_pk,)).fetchall():
@@ -138,7 +137,7 @@ class _Group:
             said.append(Said(number, whose, texts))
         return said
 
-    def _counts(self, connection: sqlite3.Connection, patient_pk: int) -> dict[int, str]:
+    def _counts(self, connection: Connection, patient_pk: int) -> dict[int, str]:
         if not self._counted_tags:
             return {}
         row = connection.execute(self._select_counts, (patient_pk,)).fetchone()
@@ -214,7 +213,7 @@ class Answers:
             )
         return groups
 
-    def fetch(self, connection: sqlite3.Connection, keys: str) -> Sequence[Mapping[int, str]]:
+    def fetch(self, connection: Connection, keys: str) -> Sequence[Mapping[int, str]]:
         """The answers of the rows that *keys* names."""
         is_image = self._query.level is Level.IMAGE
         width = len(self.tags)

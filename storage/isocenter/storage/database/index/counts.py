@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
 from dataclasses import field
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.storage.database.database import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Differences:
         self._sop_classes[place.study_pk, sop_class_uid] += sign
         self._size += sign * size
 
-    def write(self, connection: sqlite3.Connection, last_said: int | None = None) -> None:
+    def write(self, connection: Connection, last_said: int | None = None) -> None:
         """Write counts, remove what is empty.
 
         Args:
@@ -120,7 +120,7 @@ class Differences:
             (self.patients, self.studies, self.series, instances, self._size, last_said),
         )
 
-    def _write_sop_classes(self, connection: sqlite3.Connection) -> None:
+    def _write_sop_classes(self, connection: Connection) -> None:
         execute = connection.execute
         for (study_pk, uid), number in self._sop_classes.items():
             if number > 0:
@@ -141,7 +141,7 @@ class Differences:
                         (study_pk, uid),
                     )
 
-    def _write_series(self, connection: sqlite3.Connection) -> int:
+    def _write_series(self, connection: Connection) -> int:
         """How many instances came, less those that went."""
         instances = 0
         for series_pk, number in self._of_series.items():
@@ -157,7 +157,7 @@ class Differences:
                 self.series -= 1
         return instances
 
-    def _write_studies(self, connection: sqlite3.Connection) -> None:
+    def _write_studies(self, connection: Connection) -> None:
         for study_pk, numbers in self._of_studies.items():
             (left,) = connection.execute(
                 "UPDATE study SET num_series = num_series + ?, num_instances = num_instances + ? "
@@ -168,7 +168,7 @@ class Differences:
                 connection.execute("DELETE FROM study WHERE study_pk = ?", (study_pk,))
                 self.studies -= 1
 
-    def _drop_patient(self, connection: sqlite3.Connection, patient_statement_pk: int) -> None:
+    def _drop_patient(self, connection: Connection, patient_statement_pk: int) -> None:
         """Unless some study says it still."""
         row = connection.execute(
             "DELETE FROM patient_statement WHERE patient_statement_pk = ? AND NOT EXISTS "
@@ -186,7 +186,7 @@ class Differences:
 
 
 def _write_statement(
-    connection: sqlite3.Connection, table: str, update: str, pk: int, saying: _Saying
+    connection: Connection, table: str, update: str, pk: int, saying: _Saying
 ) -> int | None:
     """The patient statement that a study's statement which has gone referred to."""
     first, last = saying.first, saying.last

@@ -1,6 +1,6 @@
-"""Writing the index: what one transaction does, as plain functions on a `sqlite3.Connection`.
+"""Writing the index: what one transaction does, as plain functions on a `Connection`.
 
-They run on the thread of `isocenter.storage.database.sqlite.connection.SqliteConnection`; all
+They run on the thread of `isocenter.storage.database.sqlite.connection.DatabaseConnection`; all
 statements of one `add` or `remove` are one transaction.  Counts are carried along as
 differences (`isocenter.storage.database.index.counts`) and written once per touched row at the end,
 where what has become empty also goes.
@@ -11,10 +11,8 @@ where what has become empty also goes.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from time import time
 from typing import Final
@@ -33,15 +31,16 @@ from isocenter.services.archive.ports import (
     StoredInstance,
 )
 from isocenter.services.errors import StorageError
-from isocenter.storage.database.index.counts import Differences, Place
-from isocenter.storage.database.index.query import (
+from isocenter.storage.database.database import Connection
+from isocenter.storage.database.index.columns import (
     STATED,
     STORED_IN,
     is_irregular,
     key_column,
     key_text,
-    sound,
 )
+from isocenter.storage.database.index.counts import Differences, Place
+from isocenter.storage.database.text import sound
 
 _PATIENT_ID, _ISSUER, _PATIENT_NAME, _BIRTH_DATE = 0x00100020, 0x00100021, 0x00100010, 0x00100030
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
@@ -217,19 +216,6 @@ def _record(row: Sequence[str | int]) -> InstanceRecord:
     )
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """BEGIN IMMEDIATE … COMMIT; rolled back when anything raises, also the COMMIT itself."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
 #: What an object says of one level, in the order of `STATED`.
 _Values = tuple[str, ...]
 
@@ -246,7 +232,7 @@ class _Study:
 class _Transaction:
     """What one call of `add_records` has seen, and does."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         #: By UIDs of study and series, and what is said of all above the instance.
         self._places: dict[tuple[str, str, _Values], Place] = {}
@@ -512,35 +498,34 @@ def _values(level: Level, texts: Sequence[str]) -> list[str | int]:
 
 #: What else the transaction of an `add` writes: given the records that it added, or put in the
 #: place of others, with what became of each.
-BesideAdd = Callable[[sqlite3.Connection, Sequence[tuple[InstanceRecord, Added]]], None]
+AddHook = Callable[[Connection, Sequence[tuple[InstanceRecord, Added]]], None]
 
 
 def add_records(
-    connection: sqlite3.Connection,
+    connection: Connection,
     records: Sequence[InstanceRecord],
     replace: bool,
-    beside: Sequence[BesideAdd] = (),
+    on_add: Sequence[AddHook] = (),
     one_patient: bool = False,
 ) -> list[Added]:
     """`isocenter.services.archive.ports.Index.add`, as one transaction."""
-    with transaction(connection):
-        known = _places(connection, [record.sop_instance_uid for record in records])
-        work = _Transaction(connection)
-        outcomes = []
-        for record in records:
-            row = known.get(record.sop_instance_uid)
-            if row is not None and not replace:
-                outcomes.append(Added(Outcome.DUPLICATE, stored_instance(row)))
-            else:
-                outcomes.append(work.put(record, row, one_patient))
-        if work.write() and beside:
-            added = [
-                (record, outcome)
-                for record, outcome in zip(records, outcomes, strict=True)
-                if outcome.outcome in _PUT
-            ]
-            for each in beside:
-                each(connection, added)
+    known = _places(connection, [record.sop_instance_uid for record in records])
+    work = _Transaction(connection)
+    outcomes = []
+    for record in records:
+        row = known.get(record.sop_instance_uid)
+        if row is not None and not replace:
+            outcomes.append(Added(Outcome.DUPLICATE, stored_instance(row)))
+        else:
+            outcomes.append(work.put(record, row, one_patient))
+    if work.write() and on_add:
+        added = [
+            (record, outcome)
+            for record, outcome in zip(records, outcomes, strict=True)
+            if outcome.outcome in _PUT
+        ]
+        for each in on_add:
+            each(connection, added)
     return outcomes
 
 
@@ -551,13 +536,13 @@ _PUT: Final = frozenset({Outcome.ADDED, Outcome.REPLACED})
 _Row = tuple[str | int, ...]
 
 
-def _rows(connection: sqlite3.Connection, select: str, uids: Sequence[str]) -> dict[str, _Row]:
+def _rows(connection: Connection, select: str, uids: Sequence[str]) -> dict[str, _Row]:
     # Whatever a peer asks for: what is not ASCII is no UID, and is not known.
     plain = [uid for uid in uids if uid.isascii()]
     return {row[0]: row for row in connection.execute(select, (orjson.dumps(plain).decode(),))}
 
 
-def _places(connection: sqlite3.Connection, uids: Sequence[str]) -> dict[str, _Row]:
+def _places(connection: Connection, uids: Sequence[str]) -> dict[str, _Row]:
     return _rows(connection, _SELECT_PLACES, uids)
 
 
@@ -565,20 +550,19 @@ def _place(row: _Row) -> Place:
     return Place(*map(int, row[_STORED_INSTANCE_WIDTH + 1 :]))
 
 
-def _forget(connection: sqlite3.Connection, row: _Row, differences: Differences) -> Place:
+def _forget(connection: Connection, row: _Row, differences: Differences) -> Place:
     connection.execute("DELETE FROM instance WHERE instance_pk = ?", (row[_STORED_INSTANCE_WIDTH],))
     place = _place(row)
     differences.removed(place, str(row[1]), int(row[6]))
     return place
 
 
-def remove_records(connection: sqlite3.Connection, uids: Sequence[str]) -> None:
+def remove_records(connection: Connection, uids: Sequence[str]) -> None:
     """`isocenter.services.archive.ports.Index.remove`, as one transaction."""
-    with transaction(connection):
-        remove_within(connection, uids)
+    remove_within(connection, uids)
 
 
-def remove_within(connection: sqlite3.Connection, uids: Sequence[str]) -> list[StoredInstance]:
+def remove_within(connection: Connection, uids: Sequence[str]) -> list[StoredInstance]:
     """Forget instances within the caller's transaction; those that there were."""
     differences = Differences()
     rows = _places(connection, uids)
@@ -589,20 +573,18 @@ def remove_within(connection: sqlite3.Connection, uids: Sequence[str]) -> list[S
     return [stored_instance(row) for row in rows.values()]
 
 
-def get_records(connection: sqlite3.Connection, uids: Sequence[str]) -> dict[str, StoredInstance]:
+def get_records(connection: Connection, uids: Sequence[str]) -> dict[str, StoredInstance]:
     """`isocenter.services.archive.ports.Index.get`."""
     rows = _rows(connection, _SELECT_INSTANCES, uids)
     return {uid: stored_instance(row) for uid, row in rows.items()}
 
 
-def get_whole_records(
-    connection: sqlite3.Connection, uids: Sequence[str]
-) -> dict[str, InstanceRecord]:
+def get_whole_records(connection: Connection, uids: Sequence[str]) -> dict[str, InstanceRecord]:
     """`isocenter.services.archive.ports.Index.records`."""
     return {uid: _record(row) for uid, row in _rows(connection, _SELECT_RECORDS, uids).items()}
 
 
-def read_statistics(connection: sqlite3.Connection) -> IndexStatistics:
+def read_statistics(connection: Connection) -> IndexStatistics:
     """`isocenter.services.archive.ports.Index.statistics`.
 
     Raises:
@@ -620,7 +602,7 @@ def _no_totals() -> StorageError:
     return StorageError("the index has lost its totals; run `isocenter db reindex`")
 
 
-#: What is made from objects, parents last.
+#: What is made from objects; what others refer to is last.
 RECORD_TABLES: Final = (
     "instance",
     "series_statement",
@@ -630,40 +612,10 @@ RECORD_TABLES: Final = (
     "study",
     "patient_statement",
     "patient",
+    "totals",
 )
 
 
-def probe_records(connection: sqlite3.Connection) -> None:
+def probe_records(connection: Connection) -> None:
     """`isocenter.services.archive.ports.Index.probe`: a page is written, with what was in it."""
-    with transaction(connection):
-        connection.execute("UPDATE totals SET size = size")
-
-
-def clear_records(connection: sqlite3.Connection) -> None:
-    """Forget everything, in one transaction."""
-    with transaction(connection):
-        clear_within(connection)
-
-
-def clear_within(connection: sqlite3.Connection) -> None:
-    """The same within the caller's transaction."""
-    for table in (*RECORD_TABLES, "totals"):
-        connection.execute(f"DELETE FROM {table}")
-    connection.execute("INSERT INTO totals VALUES (0, 0, 0, 0, 0, 0)")
-
-
-#: Rows that are carried over at once.
-_ROWS_AT_ONCE: Final = 1_000
-
-
-def take_over_records(connection: sqlite3.Connection, source: sqlite3.Connection) -> None:
-    """Forget everything and know what *source* knows, in one transaction."""
-    with transaction(connection):
-        clear_within(connection)
-        connection.execute("DELETE FROM totals")
-        for table in reversed(("totals", *RECORD_TABLES)):
-            rows = source.execute(f"SELECT * FROM {table}")
-            names = ", ".join(f'"{column[0]}"' for column in rows.description)
-            marks = ", ".join("?" * len(rows.description))
-            while block := rows.fetchmany(_ROWS_AT_ONCE):
-                connection.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", block)
+    connection.execute("UPDATE totals SET size = size")

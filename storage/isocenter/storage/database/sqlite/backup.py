@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.backup.source import OBJECTS, TRASH, IndexedFile
+from isocenter.services.backup.ports import OBJECTS, TRASH, IndexedFile
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.sqlite.connection import BUSY_TIMEOUT_SECONDS, storage_error
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION, WrongFileError, schema_version
@@ -30,8 +30,8 @@ _COLUMNS: Final = "object_key, sop_instance_uid, size, data_set_offset, digest"
 _IN_TRASH: Final = "FROM trash WHERE state IN ('leaving', 'kept', 'returning')"
 
 
-class IndexFile:
-    """The index in one SQLite file, for `archive.backup`; every method blocks."""
+class SqliteIndexFile:
+    """The index in one SQLite file, for `services.backup`; every method blocks."""
 
     latest_version = LATEST_VERSION
 

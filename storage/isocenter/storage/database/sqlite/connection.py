@@ -11,7 +11,8 @@ import errno
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypeVar
@@ -21,6 +22,7 @@ import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
 from isocenter.services.errors import StorageError
+from isocenter.services.system.private_files import sync_directory
 from isocenter.storage.database.sqlite.planner_statistics import write_statistics
 from isocenter.storage.database.sqlite.schema import WrongFileError, migrate, schema_version
 
@@ -233,6 +235,19 @@ class _Answer:
         self.given.set()
 
 
+@contextmanager
+def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """BEGIN … COMMIT; rolled back when anything raises, also the COMMIT itself."""
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
 def connect(
     path: Path | None,
     durability: Durability,
@@ -309,16 +324,6 @@ def create_database(path: Path, *, may_create: bool = True) -> None:
             os.link(new, path)
         except FileExistsError:
             return
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     finally:
         new.unlink(missing_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

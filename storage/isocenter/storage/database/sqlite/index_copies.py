@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.errors import StorageError
-from isocenter.storage.database.sqlite.backup import IndexFile
+from isocenter.services.system.private_files import sync_directory
+from isocenter.storage.database.sqlite.backup import SqliteIndexFile
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION, NewerIndexError
 
 #: Beside the index.
@@ -38,7 +39,7 @@ def copy_before_migration(
     """
     if not index.exists() or not index.stat().st_size:
         return None
-    source = IndexFile(index)
+    source = SqliteIndexFile(index)
     try:
         version = source.version()
     except StorageError:
@@ -58,12 +59,7 @@ def copy_before_migration(
             staged.replace(path)
         finally:
             staged.unlink(missing_ok=True)
-        if os.name == "posix":
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        sync_directory(folder)
     except (OSError, StorageError) as error:
         with suppress(OSError):
             folder.rmdir()  # if it is empty
@@ -94,7 +90,7 @@ def hint_for_older_program(index: Path) -> str:
     """What this program, which is too old for *index*, could use in its place; empty: nothing."""
     for made, path in sorted(_copies(index.parent), reverse=True):
         with suppress(StorageError, sqlite3.Error, NewerIndexError):
-            IndexFile(path).version()
+            SqliteIndexFile(path).version()
             return (
                 f"the index from before the migration, of {made:%Y-%m-%d %H:%M} UTC, is {path}: "
                 f"stop every server, move {index.name} and those named like it with -wal and -shm "

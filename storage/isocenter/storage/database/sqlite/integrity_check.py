@@ -1,104 +1,22 @@
-"""Is the index consistent in itself?  (Whether it agrees with the files is another question.)"""
+"""Integrity check of an SQLite database: pages, indexes and references between rows."""
 
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
-
-#: What is kept beside what it counts: description and a query for the rows where they differ.
-_COUNTS: Final = (
-    (
-        "series with a wrong number of instances",
-        (
-            "SELECT count(*) FROM series WHERE num_instances <> "
-            "(SELECT count(*) FROM instance WHERE instance.series_pk = series.series_pk)"
-        ),
-    ),
-    (
-        "studies with a wrong number of series or instances",
-        (
-            "SELECT count(*) FROM study WHERE (num_series, num_instances) <> "
-            "(SELECT count(*), coalesce(sum(num_instances), 0) FROM series "
-            "WHERE series.study_pk = study.study_pk)"
-        ),
-    ),
-    (
-        "statements of studies with a wrong number of instances",
-        (
-            "SELECT count(*) FROM ("
-            "SELECT study_statement_pk, study_pk, sum(n) FROM ("
-            "SELECT study_statement_pk, study_pk, num_instances AS n FROM study_statement "
-            "UNION ALL SELECT study_statement_pk, study_pk, -1 "
-            "FROM instance JOIN series USING (series_pk)) AS counted "
-            "GROUP BY 1, 2 HAVING sum(n) <> 0)"
-        ),
-    ),
-    (
-        "statements of series with a wrong number of instances",
-        (
-            "SELECT count(*) FROM ("
-            "SELECT series_statement_pk, series_pk, study_pk, sum(n) FROM ("
-            "SELECT series_statement_pk, series_pk, study_pk, num_instances AS n "
-            "FROM series_statement UNION ALL SELECT series_statement_pk, series_pk, study_pk, -1 "
-            "FROM instance JOIN series USING (series_pk)) AS counted "
-            "GROUP BY 1, 2, 3 HAVING sum(n) <> 0)"
-        ),
-    ),
-    (
-        "SOP classes of studies with a wrong number of instances",
-        (
-            "SELECT count(*) FROM ("
-            "SELECT study_pk, sop_class_uid, sum(n) FROM ("
-            "SELECT study_pk, sop_class_uid, num_instances AS n FROM study_sop_class UNION ALL "
-            "SELECT study_pk, sop_class_uid, -1 FROM instance JOIN series USING (series_pk)) "
-            "GROUP BY 1, 2 HAVING sum(n) <> 0)"
-        ),
-    ),
-    (
-        "patients, studies or series without instances",
-        (
-            "SELECT (SELECT count(*) FROM patient WHERE NOT EXISTS (SELECT 1 FROM "
-            "patient_statement WHERE patient_statement.patient_pk = patient.patient_pk)) "
-            "+ (SELECT count(*) FROM patient_statement WHERE NOT EXISTS (SELECT 1 FROM "
-            "study_statement WHERE study_statement.patient_statement_pk = "
-            "patient_statement.patient_statement_pk)) "
-            "+ (SELECT count(*) FROM study WHERE num_instances = 0) "
-            "+ (SELECT count(*) FROM study_statement WHERE num_instances = 0) "
-            "+ (SELECT count(*) FROM series WHERE num_instances = 0) "
-            "+ (SELECT count(*) FROM series_statement WHERE num_instances = 0)"
-        ),
-    ),
-    (
-        "wrong totals",
-        (
-            "SELECT count(*) FROM totals WHERE (patients, studies, series, instances, size) <> ("
-            "(SELECT count(*) FROM patient), (SELECT count(*) FROM study), "
-            "(SELECT count(*) FROM series), (SELECT count(*) FROM instance), "
-            "(SELECT coalesce(sum(size), 0) FROM instance))"
-        ),
-    ),
-    ("missing totals", "SELECT count(*) <> 1 FROM totals"),
-)
 
 
-def check_records(connection: sqlite3.Connection) -> list[str]:
-    """What is wrong, a line each, without attribute values; an empty list when all is well.
+def check_integrity(connection: sqlite3.Connection) -> list[str]:
+    """What is wrong, a line each; an empty list when all is well.
 
-    Looks at one snapshot of the database, and at all of it: minutes for millions of instances.
+    Looks at one moment of the database, and at all of it: minutes for millions of instances.
     """
-    findings: list[str] = []
     connection.execute("BEGIN")
     try:
-        for (line,) in connection.execute("PRAGMA integrity_check"):
-            if line != "ok":
-                findings.append(f"integrity: {line}")
-        missing = connection.execute("SELECT count(*) FROM pragma_foreign_key_check").fetchone()[0]
+        lines = connection.execute("PRAGMA integrity_check").fetchall()
+        findings = [f"integrity: {line}" for (line,) in lines if line != "ok"]
+        (missing,) = connection.execute("SELECT count(*) FROM pragma_foreign_key_check").fetchone()
         if missing:
             findings.append(f"rows without their parent: {missing}")
-        for what, query in _COUNTS:
-            (number,) = connection.execute(query).fetchone()
-            if number:
-                findings.append(f"{what}: {number}")
     finally:
         connection.execute("ROLLBACK")
     return findings

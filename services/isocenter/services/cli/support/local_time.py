@@ -1,0 +1,12 @@
+"""Times of the archive as a command shows them: in local time, with its offset."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+def local_time(seconds: float | None) -> str:
+    """Seconds since 1970 as text; empty when there are none."""
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")

@@ -1,0 +1,65 @@
+"""Dialect: the few things that databases write differently, and how statements here write them.
+
+Statements are written once, as SQLite writes them, with what it and PostgreSQL share: named or
+positional parameters, ``ON CONFLICT (columns)``, ``RETURNING``, ``CASE``.  What they do not share
+is written by the names in here and nowhere else, so that the driver of another database finds
+each by its text and puts its own in the place (a statement is a constant: once for each).
+
+| here | SQLite | PostgreSQL |
+|---|---|---|
+| `TEXTS`, `texts` | ``(SELECT value FROM json_each(?))`` | ``… json_array_elements_text(?)`` |
+| `NUMBERS`, `numbers` | the same | the same, cast to ``bigint`` |
+| `IN_ORDER` | ``json_each(?) AS wanted`` | ``… WITH ORDINALITY AS wanted (value, key)`` |
+| `smaller`, `larger` | ``min(a, b)``, ``max(a, b)`` | ``least``, ``greatest`` |
+| `index_hint` | ``INDEXED BY name`` | nothing |
+| `last_number` | ``sqlite_sequence`` | the sequence of the column |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import orjson
+
+#: A list of texts as one parameter (`json_list`), for ``IN``.
+TEXTS: Final = "(SELECT value FROM json_each(?))"
+#: A list of numbers as one parameter.
+NUMBERS: Final = TEXTS
+#: FROM: a list of row numbers as one parameter, with their places in it (``wanted.key``).
+IN_ORDER: Final = "json_each(?) AS wanted"
+
+
+def texts(name: str) -> str:
+    """`TEXTS` with a parameter that has a name."""
+    return TEXTS.replace("?", f":{name}")
+
+
+def numbers(name: str) -> str:
+    """`NUMBERS` with a parameter that has a name."""
+    return TEXTS.replace("?", f":{name}")
+
+
+def json_list(values: Iterable[str] | Iterable[int]) -> str:
+    """What is bound to a list."""
+    return orjson.dumps(list(values)).decode()
+
+
+def smaller(one: str, other: str) -> str:
+    """The smaller of two values of a row."""
+    return f"min({one}, {other})"
+
+
+def larger(one: str, other: str) -> str:
+    """The larger of two values of a row."""
+    return f"max({one}, {other})"
+
+
+def index_hint(name: str) -> str:
+    """After a table: the index to find its rows by."""
+    return f"INDEXED BY {name}"
+
+
+def last_number(table: str) -> str:
+    """The highest number that a row of *table* has or had; no row: it never had any."""
+    return f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'"  # noqa: S608  (a constant)

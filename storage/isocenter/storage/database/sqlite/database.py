@@ -1,0 +1,241 @@
+"""SQLite database: one connection that writes, a few that read, each used by one task at a time.
+
+In WAL mode neither waits for the other.  Several processes may use one file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
+
+import trio
+import trio_asyncio  # type: ignore[import-untyped]
+
+from isocenter.services.errors import StorageError
+from isocenter.storage.database.database import Connection
+from isocenter.storage.database.sqlite.connection import (
+    Durability,
+    SqliteConnection,
+    connect,
+    create_database,
+    storage_error,
+    transaction,
+)
+from isocenter.storage.database.sqlite.functions import MatchingConnection
+from isocenter.storage.database.sqlite.integrity_check import check_integrity
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Connections for questions, so as many run at once; the rest wait for one.
+READERS: Final = 3
+#: Rows that are carried over at once.
+_ROWS_AT_ONCE: Final = 1_000
+
+
+class _Pool:
+    """Connections that one task at a time may use; who waits longest is next."""
+
+    def __init__(self, connections: Sequence[SqliteConnection]) -> None:
+        self._connections = connections
+        self._give, self._take = trio.open_memory_channel[SqliteConnection](len(connections))
+        for connection in connections:
+            self._give.send_nowait(connection)
+
+    @asynccontextmanager
+    async def borrow(self) -> AsyncIterator[SqliteConnection]:
+        try:
+            connection = await self._take.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            raise StorageError("the index is closed") from None
+        try:
+            yield connection
+        finally:
+            self._give.send_nowait(connection)
+
+    async def aclose(self) -> None:
+        """Wait until all connections are back, and close them; whoever waits for one is told."""
+        connections, self._connections = self._connections, ()
+        with trio.CancelScope(shield=True):
+            for _ in connections:
+                connection = await self._take.receive()
+                await connection.aclose()
+        self._take.close()
+
+
+class SqliteDatabase:
+    """See `isocenter.storage.database.database.Database`; made by `open_sqlite_database`."""
+
+    def __init__(
+        self,
+        writer: SqliteConnection,
+        readers: Sequence[SqliteConnection],
+        path: Path | None = None,
+    ) -> None:
+        """*readers*: none for a database in memory (*path* None), where the one connection does
+        all."""
+        self._path = path
+        self._writers = _Pool([writer])
+        self._readers = _Pool(readers) if readers else self._writers
+
+    async def read(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """See `Database.read`."""
+        async with self._readers.borrow() as connection:
+            return await connection.run(_reading, function, args, kwargs)
+
+    async def write(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """See `Database.write`."""
+        async with self._writers.borrow() as connection:
+            return await connection.finish(_writing, function, args, kwargs)
+
+    async def check(self) -> Sequence[str]:
+        """See `Database.check`."""
+        async with self._readers.borrow() as connection:
+            return await connection.run(check_integrity)
+
+    @asynccontextmanager
+    async def spare(self) -> AsyncIterator[SqliteDatabase]:
+        """See `Database.spare`; it lies beside this one as ``….rebuilding``."""
+        path = None if self._path is None else self._path.with_name(f"{self._path.name}.rebuilding")
+        await trio.to_thread.run_sync(_unlink_database, path)
+        try:
+            async with open_sqlite_database(
+                ":memory:" if path is None else path, durability="relaxed", readers=1
+            ) as spare:
+                yield spare
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(_unlink_database, path)
+
+    async def take_over(self, spare: SqliteDatabase, tables: Sequence[str]) -> None:
+        """See `Database.take_over`."""
+        async with spare._writers.borrow() as source:
+            await self.write(_take_over, source.database, tables)
+
+    async def aclose(self) -> None:
+        """See `Database.aclose`."""
+        await self._readers.aclose()
+        await self._writers.aclose()
+
+
+def _writing(
+    connection: sqlite3.Connection,
+    function: Callable[..., T],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> T:
+    with transaction(connection):
+        return function(connection, *args, **kwargs)
+
+
+def _reading(
+    connection: sqlite3.Connection,
+    function: Callable[..., T],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> T:
+    with transaction(connection, "BEGIN"):
+        return function(connection, *args, **kwargs)
+
+
+def _take_over(connection: Connection, source: sqlite3.Connection, tables: Sequence[str]) -> None:
+    for table in tables:
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608  (a constant)
+    for table in reversed(tables):
+        rows = source.execute(f"SELECT * FROM {table}")  # noqa: S608
+        names = ", ".join(f'"{column[0]}"' for column in rows.description)
+        marks = ", ".join("?" * len(rows.description))
+        while block := rows.fetchmany(_ROWS_AT_ONCE):
+            connection.executemany(
+                f"INSERT INTO {table} ({names}) VALUES ({marks})",  # noqa: S608
+                block,
+            )
+
+
+def _unlink_database(path: Path | None) -> None:
+    if path is not None:
+        for suffix in ("", "-wal", "-shm"):
+            try:
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            except OSError as error:
+                raise storage_error(error, str(path)) from error
+
+
+@asynccontextmanager
+async def open_sqlite_database(
+    path: Path | Literal[":memory:"],
+    *,
+    durability: Durability = "full",
+    create: bool = True,
+    readers: int = READERS,
+) -> AsyncIterator[SqliteDatabase]:
+    """A database for as long as the context lasts, with the trio-asyncio loop it needs.
+
+    Any trio task may use it, also one that was not started inside.
+
+    Args:
+        path: the file; made with mode 0600 where there is none (its folder must exist).
+        durability: ``full``: what `write` returned survives power failure (``synchronous=FULL``);
+            ``relaxed``: it survives the end of the process, and the last seconds may be
+            lost with the power, never the whole (``synchronous=NORMAL``).
+        create: False: a missing file is an error, not a new index.
+        readers: questions that run at once, at least 1.
+
+    Raises:
+        StorageError: the file is damaged, foreign, newer than this program or not accessible.
+    """
+    failure: Exception | None = None
+    async with trio_asyncio.open_loop() as loop:
+        # What the body raises must not come out in the exception groups of the loop's nurseries.
+        try:
+            database = await _open(
+                loop, None if path == ":memory:" else Path(path), durability, create, readers
+            )
+            try:
+                yield database
+            finally:
+                await database.aclose()
+        except Exception as error:
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+async def _open(
+    loop: trio_asyncio.TrioEventLoop,
+    path: Path | None,
+    durability: Durability,
+    create: bool,
+    readers: int,
+) -> SqliteDatabase:
+    def connector(writable: bool) -> sqlite3.Connection:
+        if writable and path is not None:
+            create_database(path, may_create=create)
+        return connect(path, durability, writable=writable, factory=MatchingConnection)
+
+    name = "in memory" if path is None else str(path)
+    opened: list[SqliteConnection] = []
+    try:
+        for number in range(1 if path is None else 1 + readers):
+            connection = SqliteConnection(partial(connector, number == 0), loop, name)
+            await connection.open()
+            opened.append(connection)
+    except BaseException:
+        for connection in opened:
+            await connection.aclose()
+        raise
+    return SqliteDatabase(opened[0], opened[1:], path)

@@ -1,0 +1,181 @@
+"""Stores: the adapters of all ports that need a database, joined over one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import time
+from typing import Final, Literal
+
+import trio
+
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.deletion.ports import Holds, TrashBook
+from isocenter.services.archive.ports import Index
+from isocenter.services.archive.retention.ports import RetentionBook
+from isocenter.services.errors import StorageError
+from isocenter.services.service_classes.commitment.ports import Commitments
+from isocenter.services.service_classes.mpps.ports import Steps
+from isocenter.services.service_classes.normalized.ports import ReportQueue
+from isocenter.services.service_classes.worklist.entry_state import EntryState
+from isocenter.services.service_classes.worklist.ports import Worklist
+from isocenter.services.workflow.events.ports import EventLog, OpenStudies, Outbox
+from isocenter.services.workflow.events.study_completion import CompletionRules
+from isocenter.services.workflow.forwarding.ports import Clock, ForwardQueue
+from isocenter.storage.database.commitments import DatabaseCommitments
+from isocenter.storage.database.database import Database
+from isocenter.storage.database.event_reports import DatabaseReports, release_claims
+from isocenter.storage.database.events.event_log import DatabaseEventLog
+from isocenter.storage.database.events.open_studies import DatabaseOpenStudies, EventWriter
+from isocenter.storage.database.events.outbox import DatabaseOutbox
+from isocenter.storage.database.forwarding.queue import DatabaseForwards
+from isocenter.storage.database.forwarding.records import release_forward_claims
+from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.performed_steps import ChangeHook as StepHook
+from isocenter.storage.database.performed_steps import DatabaseSteps
+from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
+from isocenter.storage.database.sqlite.backup import SqliteIndexFile
+from isocenter.storage.database.sqlite.connection import Durability
+from isocenter.storage.database.sqlite.database import open_sqlite_database
+from isocenter.storage.database.sqlite.index_copies import (
+    copy_before_migration,
+    hint_for_older_program,
+    remove_old_copies,
+)
+from isocenter.storage.database.sqlite.schema import NewerIndexError
+from isocenter.storage.database.trash import DatabaseTrash
+from isocenter.storage.database.worklist import DatabaseWorklist, following, tell_change
+
+__all__ = [
+    "SqliteIndexFile",
+    "Stores",
+    "StoresOptions",
+    "join_stores",
+    "open_sqlite_stores",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """What is kept beside the objects, one adapter for each port."""
+
+    index: Index
+    trash: TrashBook
+    holds: Holds
+    retention: RetentionBook
+    worklist: Worklist
+    steps: Steps
+    commitments: Commitments
+    reports: ReportQueue
+    outbox: Outbox
+    open_studies: OpenStudies
+    event_log: EventLog
+    forwards: ForwardQueue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoresOptions:
+    """What is written together with what, and by whom.
+
+    Attributes:
+        completion: what happens is an event, and by these rules a study is complete; None:
+            there are no events.
+        include_patient: events of studies say whose they are.
+        follows_steps: entries of the worklist follow the performed procedure steps.
+        discontinued: the state of an entry whose steps were all discontinued.
+        although_promised: objects that were committed elsewhere are deleted, also when this
+            archive has promised others to keep them.
+        is_owner: no other process uses the database: what earlier ones had claimed is free.
+        now: seconds since 1970.
+    """
+
+    completion: CompletionRules | None = None
+    include_patient: bool = False
+    follows_steps: bool = True
+    discontinued: EntryState = EntryState.DISCONTINUED
+    although_promised: bool = False
+    is_owner: bool = False
+    now: Clock = time
+
+
+DEFAULTS: Final = StoresOptions()
+
+
+@asynccontextmanager
+async def open_sqlite_stores(
+    path: Path | Literal[":memory:"],
+    options: StoresOptions = DEFAULTS,
+    *,
+    durability: Durability = "full",
+    keep_copy_days: int = 0,
+    on_copy: Callable[[Path], None] = lambda copy: None,
+) -> AsyncIterator[Stores]:
+    """The stores in one SQLite file, or in memory, for as long as the context lasts.
+
+    Args:
+        durability: as of `isocenter.storage.database.sqlite.database.open_sqlite_database`.
+        keep_copy_days: for how long a copy is kept of what is migrated to a newer schema; 0:
+            none is made.
+        on_copy: told of such a copy, in a thread of its own.
+
+    Raises:
+        StorageError: the file is damaged, foreign, newer than this program or not accessible.
+    """
+    if path != ":memory:" and keep_copy_days:
+        await trio.to_thread.run_sync(_copy, path, keep_copy_days, on_copy)
+    try:
+        async with open_sqlite_database(path, durability=durability) as database:
+            if options.is_owner:
+                await database.write(release_claims)
+                await database.write(release_forward_claims)
+            yield join_stores(database, options)
+    except StorageError as error:
+        if path == ":memory:" or not isinstance(error.__cause__, NewerIndexError):
+            raise
+        hint = await trio.to_thread.run_sync(hint_for_older_program, path)
+        raise StorageError(f"{error}. {hint}" if hint else str(error)) from error
+
+
+def _copy(path: Path, days: int, on_copy: Callable[[Path], None]) -> None:
+    copy = copy_before_migration(path)
+    if copy is not None:
+        on_copy(copy)
+    remove_old_copies(path, days)
+
+
+def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores:
+    """The adapters over *database*, each with what the others write in its transactions."""
+    now = options.now
+    events = None
+    if options.completion is not None:
+        events = EventWriter(options.completion, include_patient=options.include_patient, now=now)
+    on_delete = [] if events is None else [events.deleted]
+    on_entry = [] if events is None else [tell_change]
+    on_step: list[StepHook] = [] if events is None else [events.step_changed]
+    if options.follows_steps:
+        on_step.append(following(options.discontinued, on_change=on_entry, now=now))
+    forwards = DatabaseForwards(
+        database, on_delete=on_delete, although_promised=options.although_promised, now=now
+    )
+    on_add = [forwards.queue_added]
+    if events is not None:
+        on_add.insert(0, events.stored)
+    return Stores(
+        index=DatabaseIndex(database, on_add=on_add),
+        trash=DatabaseTrash(database, on_delete=on_delete, tells=events is not None, now=now),
+        holds=DatabaseHolds(database),
+        retention=DatabaseRetention(database),
+        worklist=DatabaseWorklist(database, on_change=on_entry, now=now),
+        steps=DatabaseSteps(database, on_change=on_step, now=now),
+        commitments=DatabaseCommitments(
+            database, on_change=[] if events is None else [events.commitment_changed], now=now
+        ),
+        reports=DatabaseReports(database, now=now),
+        outbox=DatabaseOutbox(database, now=now),
+        open_studies=DatabaseOpenStudies(
+            database, include_patient=options.include_patient, now=now
+        ),
+        event_log=DatabaseEventLog(database, now=now),
+        forwards=forwards,
+    )
