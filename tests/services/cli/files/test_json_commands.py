@@ -385,7 +385,7 @@ def test_an_output_is_needed() -> None:
 
 @pytest.mark.skipif(shutil.which("dcm2json") is None, reason="needs DCMTK")
 @pytest.mark.parametrize(
-    "name",
+    "name", ["CT_small.dcm", "MR_small.dcm", "rtplan.dcm", "reportsi.dcm", "test-SR.dcm"]
 )
 def test_beside_dcm2json(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     if not (DATA / name).exists():
