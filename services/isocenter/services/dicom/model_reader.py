@@ -276,7 +276,7 @@ def _tag_of(name: object, path: str) -> int:
             return int(digits, 16)
         except ValueError:
             pass
-    tag = tag_for_keyword(text)
+    tag = tag_for_keyword(text) if text else None
     if tag is None:
         shown = text if len(text) <= 40 else text[:40] + "…"
         raise ModelError(f"{path}{shown!r} is no tag (eight hexadecimal digits)")

@@ -68,6 +68,13 @@ class Scope:
         """Who the private element *tag* belongs to; empty where nobody says it."""
         return self._creators.get(tag >> 16 << 8 | (tag >> 8) & 0xFF, "")
 
+    def is_first_block(self, tag: int) -> bool:
+        """Whether no other block of the group of *tag* belongs to the same creator before it."""
+        own = tag >> 16 << 8 | (tag >> 8) & 0xFF
+        creator = self._creators.get(own)
+        first = tag >> 16 << 8 | _FIRST_BLOCK
+        return not any(self._creators.get(block) == creator for block in range(first, own))
+
     def vr_of(self, tag: int) -> str:
         """The VR of an element that comes without one; UN where nobody knows it."""
         settled = _SETTLED.get(tag)
