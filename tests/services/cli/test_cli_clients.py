@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pydicom
 import pytest
@@ -322,6 +323,11 @@ def test_find_in_every_format(filled: Path, tmp_path: Path, capsys: Output) -> N
         assert main([*find, "-o", "json"]) == 0
         (match,) = json.loads(capsys.readouterr().out)
         assert match["0020000D"] == {"vr": "UI", "Value": [STUDY]}
+        assert main([*find, "-o", "xml"]) == 0
+        text = capsys.readouterr().out
+        (model,) = ET.fromstring(text.encode())
+        assert model.tag.endswith("NativeDicomModel")
+        assert "<FamilyName>Bäcker</FamilyName>" in text
         assert main([*find, "-o", "csv"]) == 0
         text = capsys.readouterr().out
         assert "\r" not in text
@@ -428,7 +434,7 @@ def test_ctrl_c_cancels_a_query(capsys: Output) -> None:
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("output", ["text", "csv", "table", "json"])
+@pytest.mark.parametrize("output", ["text", "csv", "table", "json", "xml"])
 def test_what_a_hostile_peer_answers_is_printed_harmlessly(output: str, capsys: Output) -> None:
     answers = Answers(
         encoded(name=b"\x1b]0;owned\x07\x1b[2J\r\n# 99", number=b"many", study=b"../../etc"),

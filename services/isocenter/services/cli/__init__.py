@@ -89,6 +89,8 @@ COMMANDS: Final = (
     Command("rules", "archive.rules", "list the rules, and test what they would do with a file"),
     Command("dcmtojson", "files.dcmtojson", "write DICOM files as DICOM JSON"),
     Command("jsontodcm", "files.jsontodcm", "write DICOM files from DICOM JSON"),
+    Command("dcmtoxml", "files.dcmtoxml", "write DICOM files as XML (Native DICOM Model)"),
+    Command("xmltodcm", "files.xmltodcm", "write DICOM files from XML (Native DICOM Model)"),
     Command("dissect", "diagnose.dissect", "read what two peers said to each other from a capture"),
     Command("health", "server.health", "ask the server here whether it is well"),
     Command("doctor", "diagnose.doctor", "find out what is wrong here, or with a peer"),

@@ -26,11 +26,17 @@ IDENTIFIER_SYNTAXES: Final = (
     EXPLICIT_VR_BIG_ENDIAN,
 )
 
+#: C-FIND, patient root (PS3.4 C.6).
 PATIENT_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.1.1"
+#: C-MOVE, patient root (PS3.4 C.6).
 PATIENT_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.1.2"
+#: C-GET, patient root (PS3.4 C.6).
 PATIENT_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.1.3"
+#: C-FIND, study root (PS3.4 C.6).
 STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
+#: C-MOVE, study root (PS3.4 C.6).
 STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
+#: C-GET, study root (PS3.4 C.6).
 STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
 PATIENT_STUDY_ONLY_FIND: Final = "1.2.840.10008.5.1.4.1.2.3.1"
 PATIENT_STUDY_ONLY_MOVE: Final = "1.2.840.10008.5.1.4.1.2.3.2"

@@ -15,6 +15,7 @@ from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import (
+    Match,
     prepare_stdout,
     print_table,
     shown,
@@ -139,6 +140,6 @@ async def _show(settings: Settings, arguments: argparse.Namespace, terminal: Ter
         terminal.error(f"there is no step {arguments.uid}; isocenter mpps list names them")
         return EXIT_FAILED
     writer = writer_of(arguments.format, prepare_stdout(arguments.format), ())
-    writer.write(step.attributes.to_dataset())
+    writer.write(Match.of_attributes(step.attributes))
     writer.finish()
     return EXIT_OK

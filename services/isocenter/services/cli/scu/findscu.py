@@ -11,10 +11,15 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.services.archive.index.attributes import BY_KEYWORD, Level
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.client_command import Client, run_client
-from isocenter.services.cli.support.match_output import MatchWriter, extract, output_to, writer_of
+from isocenter.services.cli.support.match_output import (
+    Match,
+    MatchWriter,
+    extract,
+    output_to,
+    writer_of,
+)
 from isocenter.services.cli.support.options import UsageError, add_network_options, whole_number
 from isocenter.services.cli.support.query_options import Request, add_query_options, requests_of
-from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.client import ClientAssociation
@@ -74,9 +79,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         "--format",
-        choices=("text", "json", "csv", "table"),
+        choices=("text", "json", "xml", "csv", "table"),
         default="text",
-        help="how they are written; json is the DICOM JSON model (default: %(default)s)",
+        help="how they are written; json is the DICOM JSON model, xml the Native DICOM Model "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--output-file", metavar="F", default="-", help="where to (default: standard output)"
@@ -187,11 +193,9 @@ class _Finder:
                     f"{error.filename} is there already; choose another folder with -od"
                 ) from error
         try:
-            match = read_identifier(encoded, transfer_syntax_uid)
+            self._writer.write(Match(encoded, transfer_syntax_uid))
         except DataSetError as error:
             self._client.terminal.error(f"match {self._count} cannot be read: {error}")
-            return
-        self._writer.write(match)
 
 
 def _advice(request: Request) -> str:

@@ -27,7 +27,7 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.scu.storescu import files_below
 from isocenter.services.cli.support.client_command import Client, run_client
-from isocenter.services.cli.support.match_output import prepare_stdout, shown, writer_of
+from isocenter.services.cli.support.match_output import Match, prepare_stdout, shown, writer_of
 from isocenter.services.cli.support.options import (
     UsageError,
     add_network_options,
@@ -345,7 +345,7 @@ def _judge(
     if action == "get" and answer.attributes is not None:
         out = prepare_stdout(arguments.output)
         writer = writer_of(arguments.output, out, ())
-        writer.write(answer.attributes.to_dataset())
+        writer.write(Match.of_attributes(answer.attributes))
         writer.finish()
     elif action == "create":
         # The one thing that scripts want.

@@ -19,6 +19,7 @@ from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.client_command import Client, run_client
 from isocenter.services.cli.support.match_output import (
     JsonWriter,
+    Match,
     output_to,
     print_table,
     printable,
@@ -303,7 +304,7 @@ class _DicomWriter:
         self._writer = JsonWriter(out)
 
     def write(self, item: WorklistItem) -> None:
-        self._writer.write(item.dataset)
+        self._writer.write(Match.of_dataset(item.dataset))
 
     def finish(self) -> None:
         self._writer.finish()

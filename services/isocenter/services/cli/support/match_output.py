@@ -1,4 +1,4 @@
-"""Matches of a C-FIND for people and programs: text, JSON, CSV, tables, files.
+"""Matches of a C-FIND for people and programs: text, JSON, XML, CSV, tables, files.
 
 What a peer sends is printed with control characters escaped and values cut to a bound.
 """
@@ -12,17 +12,24 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol, TextIO
 
-import orjson
 import pydicom
 from pydicom.datadict import keyword_for_tag
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as ItemSequence
 
-from isocenter.engine.dataset import write_file_meta
+from isocenter.engine.dataset import DataSetLimitError, Encoding, encoding_of, write_file_meta
+from isocenter.engine.dataset.inflate import Inflater
+from isocenter.engine.limits import DEFAULT_LIMITS
+from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.cli.support.options import UsageError
+from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.json_writer import json_of
+from isocenter.services.dicom.pydicom_datasets import read_identifier
+from isocenter.services.dicom.xml_writer import xml_of
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 #: Characters of a value that text and tables show.
@@ -33,10 +40,47 @@ _INDENT: Final = "  "
 _DEEPEST: Final = 16
 
 
+class Match:
+    """A data set to show: as it came, and as pydicom has it, for those who want that."""
+
+    def __init__(self, encoded: bytes, transfer_syntax_uid: str) -> None:
+        self._encoded = encoded
+        self._transfer_syntax_uid = transfer_syntax_uid
+
+    @classmethod
+    def of_dataset(cls, dataset: pydicom.Dataset) -> Match:
+        """Of a pydicom data set.
+
+        Raises:
+            DataSetError: a value that cannot be encoded.
+        """
+        return cls.of_attributes(AttributeList.from_dataset(dataset))
+
+    @classmethod
+    def of_attributes(cls, attributes: AttributeList) -> Match:
+        """Of an attribute list."""
+        return cls(attributes.encode(EXPLICIT_VR_LITTLE_ENDIAN), EXPLICIT_VR_LITTLE_ENDIAN)
+
+    @cached_property
+    def dataset(self) -> pydicom.Dataset:
+        """As pydicom has it; DataSetError is raised where it cannot be read."""
+        return read_identifier(self._encoded, self._transfer_syntax_uid)
+
+    def elements(self) -> tuple[bytes, Encoding]:
+        """The data set, inflated, and its encoding."""
+        encoding = encoding_of(self._transfer_syntax_uid)
+        data = self._encoded
+        if len(data) > DEFAULT_LIMITS.identifier:
+            raise DataSetLimitError("the data set is too long", len(data), "identifier")
+        if encoding.deflated:
+            data = b"".join(Inflater().feed(data))
+        return data, encoding
+
+
 class MatchWriter(Protocol):
     """Takes matches one after the other."""
 
-    def write(self, match: pydicom.Dataset) -> None:
+    def write(self, match: Match) -> None:
         """One match."""
         ...
 
@@ -84,10 +128,10 @@ class TextWriter:
         self._out = out
         self._count = 0
 
-    def write(self, match: pydicom.Dataset) -> None:
+    def write(self, match: Match) -> None:
         """One match."""
         self._count += 1
-        lines = [f"# {self._count}", *self._lines(match, 0)]
+        lines = [f"# {self._count}", *self._lines(match.dataset, 0)]
         self._out.write("\n".join(lines) + "\n")
         self._out.flush()
 
@@ -118,16 +162,41 @@ class JsonWriter:
         self._out = out
         self._count = 0
 
-    def write(self, match: pydicom.Dataset) -> None:
+    def write(self, match: Match) -> None:
         """One match."""
-        model = match.to_json_dict(suppress_invalid_tags=True)
-        self._out.write(",\n" if self._count else "[\n")
-        self._out.write(orjson.dumps(model, default=str).decode())
+        data, encoding = match.elements()
+        text = json_of(data, encoding).decode()
+        self._out.write((",\n" if self._count else "[\n") + text)
         self._count += 1
 
     def finish(self) -> None:
         """Close the array."""
         self._out.write("\n]\n" if self._count else "[]\n")
+
+
+class XmlMatchWriter:
+    """One XML document: Native DICOM Models (PS3.19 A.1) in an element of ours."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._has_begun = False
+
+    def write(self, match: Match) -> None:
+        """One match."""
+        data, encoding = match.elements()
+        _, _, model = xml_of(data, encoding, is_pretty=True).decode().partition("?>\n")
+        self._begin()
+        self._out.write(model)
+
+    def finish(self) -> None:
+        """Close the document."""
+        self._begin()
+        self._out.write("</matches>\n")
+
+    def _begin(self) -> None:
+        if not self._has_begun:
+            self._out.write('<?xml version="1.0" encoding="UTF-8"?>\n<matches>\n')
+            self._has_begun = True
 
 
 class _Columns:
@@ -162,12 +231,12 @@ class CsvWriter:
         self._columns = _Columns(tags)
         self._is_first = True
 
-    def write(self, match: pydicom.Dataset) -> None:
+    def write(self, match: Match) -> None:
         """One row."""
         if self._is_first:
-            self._rows.writerow(self._columns.names(match))
+            self._rows.writerow(self._columns.names(match.dataset))
             self._is_first = False
-        self._rows.writerow(self._columns.values(match))
+        self._rows.writerow(self._columns.values(match.dataset))
 
     def finish(self) -> None:
         """A header is there also when nothing matched."""
@@ -184,11 +253,11 @@ class TableWriter:
         self._names: list[str] = []
         self._rows: list[list[str]] = []
 
-    def write(self, match: pydicom.Dataset) -> None:
+    def write(self, match: Match) -> None:
         """One row."""
         if not self._names:
-            self._names = self._columns.names(match)
-        self._rows.append([shown(value) for value in self._columns.values(match)])
+            self._names = self._columns.names(match.dataset)
+        self._rows.append([shown(value) for value in self._columns.values(match.dataset)])
         if len(self._rows) >= _ROWS_PER_TABLE:
             self.finish()
 
@@ -227,7 +296,7 @@ def prepare_stdout(output_format: str) -> TextIO:
     """Standard output, so that no character of a peer can fail to be written."""
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper):
-        if output_format in ("json", "csv"):
+        if output_format in ("json", "csv", "xml"):
             out.reconfigure(encoding="utf-8", newline="", errors="backslashreplace")
         else:
             out.reconfigure(errors="backslashreplace")
@@ -255,6 +324,8 @@ def writer_of(output_format: str, out: TextIO, tags: Sequence[int]) -> MatchWrit
     match output_format:
         case "json":
             return JsonWriter(out)
+        case "xml":
+            return XmlMatchWriter(out)
         case "csv":
             return CsvWriter(out, tags)
         case "table":
