@@ -31,6 +31,35 @@ class Broadcast:
             event.set()
 
 
+class Latch:
+    """Work for one task: whoever has some sets it, and it stays set until the task looks.
+
+    The task clears it, looks for work, and then waits; so what comes while it looks is not lost.
+    """
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    @property
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """There is work."""
+        self._event.set()
+
+    def clear(self) -> None:
+        """All that there was so far is being looked for."""
+        if self.is_set:
+            self._event = trio.Event()
+
+    async def wait(self) -> None:
+        """Until there is work."""
+        await self._event.wait()
+
+
 def alone(error: BaseException) -> BaseException:
     """Of a group of one, the one: who presses Ctrl-C expects `KeyboardInterrupt`."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:

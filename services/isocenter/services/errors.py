@@ -6,6 +6,11 @@ from isocenter.engine.dimse.status import StatusClass, classify, describe_status
 from isocenter.engine.errors import AssociationError, IsocenterError
 
 
+def text_of(error: BaseException) -> str:
+    """The message, without the number that OSError puts in front of it."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 class OperationError(IsocenterError):
     """A DIMSE status that is not success, from us as performer or from the peer.
 

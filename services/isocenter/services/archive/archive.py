@@ -51,8 +51,9 @@ from isocenter.services.archive.ports import (
     StoredInstance,
 )
 from isocenter.services.archive.rules.conditions import Sender
-from isocenter.services.archive.rules.evaluation import NO_RULES, NOTHING_DECIDED
+from isocenter.services.archive.rules.evaluation import NO_RULES, NOTHING_DECIDED, Rules
 from isocenter.services.archive.storage_alert import StorageAlert
+from isocenter.services.concurrency import Latch
 from isocenter.services.dicom.attribute_path import TagOrPath
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.uids import UidRule
@@ -95,6 +96,9 @@ class Archive:
         room: what may still come in; None: as much as the store takes.
         refuse_stray_meta: refuse, rather than leave out, the File Meta Information that a
             sender has left at the head of a data set.
+        rules: what happens to what comes in.
+        modifying_system: Modifying System (0400,0563) of what rules change.
+        on_round, on_other_patient: as of `Committer`.
         today: gives the folder of objects without Study Date, with the scheme `date`.
         token: eight new hexadecimal digits with each call.
     """
@@ -115,6 +119,10 @@ class Archive:
         limits: Limits = DEFAULT_LIMITS,
         room: Room | None = None,
         refuse_stray_meta: bool = False,
+        rules: Rules = NO_RULES,
+        modifying_system: str = "Isocenter",
+        on_round: Callable[[int, float], None] = lambda objects, seconds: None,
+        on_other_patient: Callable[[bool], None] = lambda is_kept: None,
         today: Callable[[], date] = date.today,
         token: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
@@ -131,12 +139,10 @@ class Archive:
         self.cleanup_grace_seconds = cleanup_grace_seconds
         self.room = Room() if room is None else room
         self.alert = StorageAlert()
-        #: What happens to what comes in; exchanged at will.
-        self.rules = NO_RULES
-        #: Modifying System (0400,0563) of what rules change.
-        self.system = "Isocenter"
-        #: Called when something was stored that is to be sent on.
-        self.routed: Callable[[], None] = lambda: None
+        self.modifying_system = modifying_system
+        #: Set when something was stored that is to be sent on.
+        self.routed: Final = Latch()
+        self._rules = rules
         self.committer = Committer(
             store,
             index,
@@ -144,6 +150,8 @@ class Archive:
             other_patient=other_patient,
             token=token,
             alert=self.alert,
+            on_round=on_round,
+            on_other_patient=on_other_patient,
         )
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
 
@@ -170,6 +178,15 @@ class Archive:
             if error is not None and group.exceptions == (error,):
                 return False
             raise
+
+    @property
+    def rules(self) -> Rules:
+        """What happens to what comes in."""
+        return self._rules
+
+    def exchange_rules(self, rules: Rules) -> None:
+        """Have other rules for what comes in from now on."""
+        self._rules = rules
 
     async def recover(self) -> int:
         """After a restart, before anything is received: undo what was never acknowledged.
@@ -343,7 +360,7 @@ class Ingest:
                 self._rules,
                 sender,
                 transfer_syntax_uid,
-                system=archive.system,
+                system=archive.modifying_system,
                 limits=archive.limits,
                 undeclared=archive.undeclared,
             )
@@ -544,7 +561,7 @@ class Ingest:
         if result.outcome is StoreOutcome.STORED:
             self._archive.room.took(record.size)
         if record.routes:
-            self._archive.routed()
+            self._archive.routed.set()
         changes = []
         if coercion is not None and coercion.has_changed:
             changes.append("attributes were changed by rule")

@@ -128,7 +128,13 @@ class Pending:
 
 
 class Committer:
-    """Publishes and indexes; `run` is its task, one per store and index in a process."""
+    """Publishes and indexes; `run` is its task, one per store and index in a process.
+
+    Args:
+        on_round: told of each round: how many objects, how many seconds.
+        on_other_patient: told of each object that names another patient than its study came
+            with: was it kept?
+    """
 
     def __init__(
         self,
@@ -139,6 +145,8 @@ class Committer:
         other_patient: OtherPatientPolicy = OtherPatientPolicy.WARN,
         token: Callable[[], str],
         alert: StorageAlert | None = None,
+        on_round: Callable[[int, float], None] = lambda objects, seconds: None,
+        on_other_patient: Callable[[bool], None] = lambda is_kept: None,
     ) -> None:
         self._store = store
         self._index = index
@@ -150,10 +158,8 @@ class Committer:
         self._alert = alert or StorageAlert()
         self._send, self._receive = trio.open_memory_channel[Pending](MAX_BATCH)
         self._unsettled: list[StagedObject] = []
-        #: Told of each round: how many objects, how many seconds.
-        self.observe: Callable[[int, float], None] = lambda objects, seconds: None
-        #: Told of each object that names another patient than its study came with: was it kept?
-        self.observe_other_patient: Callable[[bool], None] = lambda kept: None
+        self._on_round = on_round
+        self._on_other_patient = on_other_patient
 
     @property
     def waiting(self) -> int:
@@ -216,7 +222,7 @@ class Committer:
                 with trio.CancelScope(shield=True):
                     began = trio.current_time()
                     await self._round(batch)
-                    self.observe(len(batch), trio.current_time() - began)
+                    self._on_round(len(batch), trio.current_time() - began)
                     for pending in withdrawn:
                         await pending.staged.discard()
         finally:
@@ -393,7 +399,7 @@ class Committer:
         """By UID: whose objects they are is for nobody who reads logs."""
         study = record.study_instance_uid
         is_kept = outcome is not Outcome.OTHER_PATIENT
-        self.observe_other_patient(is_kept)
+        self._on_other_patient(is_kept)
         if not other.is_first or study in self._refused_studies:
             return
         if not is_kept:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from isocenter.services.association.access import AeTitleRules
+from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.access.permissions import NO_OWN_NEEDS, OwnNeeds
 from isocenter.services.security.access.policy_file import ACCESS_FOLDER, CurrentPolicy, PolicyFile
@@ -49,17 +50,28 @@ def identity_rules_of(settings: Settings) -> IdentityRules:
 
 
 def access_control_of(
-    settings: Settings, own_needs: OwnNeeds = NO_OWN_NEEDS
+    settings: Settings,
+    own_needs: OwnNeeds = NO_OWN_NEEDS,
+    notices: Notices | None = None,
 ) -> PolicyAccessControl:
-    """Who may associate, and for what; *own_needs* are those of plug-ins.
+    """Who may associate, and for what.
+
+    Args:
+        own_needs: those of plug-ins.
+        notices: told when the policy was read again.
 
     Raises:
         PolicyError: a policy, or keys of a tokens' issuer, cannot be used.
     """
     folder = access_folder(settings)
+
+    def tell(fault: str) -> None:
+        if notices is not None:
+            notices.tell(ConfigurationReloaded(what="policy", fault=fault))
+
     return PolicyAccessControl(
         access_of(settings),
-        CurrentPolicy(None if folder is None else PolicyFile(folder)),
+        CurrentPolicy(None if folder is None else PolicyFile(folder), on_change=tell),
         UserIdentities(identity_rules_of(settings)),
         own_needs,
     )

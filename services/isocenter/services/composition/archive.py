@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.ports import DuplicatePolicy, ObjectStore
+from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.composition.audit import deletion_recorder
 from isocenter.services.errors import StorageError
@@ -77,6 +78,8 @@ async def open_archive_parts(
     shared: bool = False,
     recover: bool = True,
     rebuild: bool = False,
+    on_round: Callable[[int, float], None] = lambda objects, seconds: None,
+    on_other_patient: Callable[[bool], None] = lambda is_kept: None,
 ) -> AsyncIterator[ArchiveParts]:
     """The archive that the settings name, whole: locked, migrated and recovered.
 
@@ -85,6 +88,7 @@ async def open_archive_parts(
         shared: own it together with the other worker processes of the same server.
         recover: undo what a crash left unfinished; by the owner only.
         rebuild: allow an index that is missing while there are objects, to fill it again.
+        on_round, on_other_patient: as of `Archive`.
 
     Raises:
         StorageError: the data directory cannot be used, or another server uses it.
@@ -120,6 +124,10 @@ async def open_archive_parts(
                 limits=settings.engine_limits(),
                 room=_room_of(settings, stores),
                 refuse_stray_meta=storage.meta_in_data_set == "refuse",
+                rules=Rules(settings.rules),
+                modifying_system=settings.server.ae_title,
+                on_round=on_round,
+                on_other_patient=on_other_patient,
             )
         )
         parts = ArchiveParts(archive=archive, stores=stores, files=files)

@@ -63,8 +63,6 @@ class Monitoring:
         """Answer until cancelled."""
         metrics, settings = self.metrics, self._settings
         metrics.server, metrics.archive = server, archive
-        archive.committer.observe = metrics.committed
-        archive.committer.observe_other_patient = metrics.met_other_patient
         storage = settings.storage
         health = Health(
             archive,

@@ -62,6 +62,8 @@ class Reloader:
         load: reads the settings again from where they came from.
         settings: those that are in use.
         peers: by AE title; changed in place.
+        take_rules: has these rules for what is stored from now on.
+        take_revocations: ends what stands by certificates that are revoked.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class Reloader:
         access: PolicyAccessControl,
         peers: MutableMapping[str, Peer],
         notices: Notices,
+        take_rules: Callable[[Sequence[Rule]], None] = lambda rules: None,
+        take_revocations: Callable[[Revocations], None] = lambda revocations: None,
     ) -> None:
         self._load = load
         self._settings = settings
@@ -82,10 +86,8 @@ class Reloader:
         self._notices = notices
         self._one_at_a_time = trio.Lock()
         self._is_catching_up = False
-        #: Takes the rules for what is stored from now on.
-        self.take_rules: Callable[[Sequence[Rule]], None] = lambda rules: None
-        #: Ends what stands by certificates that are revoked.
-        self.take_revocations: Callable[[Revocations], None] = lambda revocations: None
+        self._take_rules = take_rules
+        self._take_revocations = take_revocations
 
     async def reload(self, *, is_catching_up: bool = False) -> None:
         """Read everything again that can be exchanged, each for itself.
@@ -130,7 +132,7 @@ class Reloader:
     async def _exchange_tls(self, tls: ReloadsCertificates) -> None:
         await trio.to_thread.run_sync(tls.reload, self._settings)
         if self._settings.tls.end_revoked:
-            self.take_revocations(tls.revocations)
+            self._take_revocations(tls.revocations)
 
     async def _exchange_access(self) -> None:
         if self._access.identities is not None:
@@ -143,7 +145,7 @@ class Reloader:
         self._peers.clear()
         self._peers.update(peers)
         # They name peers: with these they go.
-        self.take_rules(self._settings.rules)
+        self._take_rules(self._settings.rules)
 
 
 def _exchanged(old: Settings, new: Settings) -> Settings:

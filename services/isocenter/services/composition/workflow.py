@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
@@ -243,7 +242,4 @@ def _forwarding_of(
         asker=asker,
         keep_days=forwarding.keep_days,
     )
-    archive.rules = Rules(settings.rules)
-    archive.system = settings.server.ae_title
-    archive.routed = forwarder.look
     return asker, forwarder

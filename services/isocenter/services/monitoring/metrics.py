@@ -287,12 +287,12 @@ class Metrics:
             self._kept[name].set(value)
 
     def committed(self, objects: int, seconds: float) -> None:
-        """A round of the committer is over (`Committer.observe`)."""
+        """A round of the committer is over (`Committer`, *on_round*)."""
         self._batch.observe(objects)
         self._batch_seconds.observe(seconds)
 
     def met_other_patient(self, kept: bool) -> None:
-        """An object names another patient than its study (`Committer.observe_other_patient`)."""
+        """An object names another patient than its study (`Committer`, *on_other_patient*)."""
         self._of_other_patients.labels("kept" if kept else "refused").inc()
 
     def _look_at_associations(self) -> None:

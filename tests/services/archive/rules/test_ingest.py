@@ -134,9 +134,7 @@ async def test_rules_see_what_the_object_says(
 ) -> None:
     index = Watched()
     async with opened(MemoryStore(), index) as archive:
-        archive.rules = rules({"when": when, "forward": "PACS"})
-        seen: list[None] = []
-        archive.routed = lambda: seen.append(None)
+        archive.exchange_rules(rules({"when": when, "forward": "PACS"}))
         data = rich_data_set(SYNTAXES[syntax])
         options = {"transfer_syntax_uid": syntax, "called_ae_title": "ME"}
         async with await receive(archive, **options) as ingest:
@@ -145,13 +143,13 @@ async def test_rules_see_what_the_object_says(
             await ingest.commit()
     (record,) = index.added
     assert [route.destination for route in record.routes] == (["PACS"] if matches else [])
-    assert len(seen) == matches
+    assert archive.routed.is_set is matches
 
 
 async def test_a_private_attribute_can_be_looked_at_where_it_says_what_it_is() -> None:
     index = Watched()
     async with opened(MemoryStore(), index) as archive:
-        archive.rules = rules({"when": {"0009,1001": "spec*"}, "forward": "PACS"})
+        archive.exchange_rules(rules({"when": {"0009,1001": "spec*"}, "forward": "PACS"}))
         await store(archive, data=rich_data_set(EXPLICIT_LITTLE))
     assert index.added[0].routes
 
@@ -161,7 +159,7 @@ async def test_an_area_is_where_the_object_lies(tmp_path: Path, naming: NamingSc
     files = await open_file_store(tmp_path)
     index = Watched()
     async with opened(files, index, naming=naming) as archive:
-        archive.rules = rules({"when": {"calling_ae": "SENDER"}, "area": "heart/new_1"})
+        archive.exchange_rules(rules({"when": {"calling_ae": "SENDER"}, "area": "heart/new_1"}))
         result = await store(archive, 1)
         await store(archive, 2, source_ae_title="OTHER")
         assert result.instance.object_key.startswith("heart/new_1/")
@@ -169,7 +167,7 @@ async def test_an_area_is_where_the_object_lies(tmp_path: Path, naming: NamingSc
         assert await archive.are_indexed([result.instance.object_key]) == [True]
         assert (await verify(archive)).is_good
         # The rule has gone, and the objects stay where they are.
-        archive.rules = Rules()
+        archive.exchange_rules(Rules())
         assert (await store(archive, 1)).instance.object_key == result.instance.object_key
         # Once the next round has begun, what was superfluous in this one is gone.
         await store(archive, 3)
@@ -185,7 +183,7 @@ async def test_an_area_is_where_the_object_lies(tmp_path: Path, naming: NamingSc
 async def test_what_a_crash_left_in_an_area_is_undone(tmp_path: Path) -> None:
     files = await open_file_store(tmp_path)
     async with opened(files) as archive:
-        archive.rules = rules({"area": "heart"})
+        archive.exchange_rules(rules({"area": "heart"}))
         async with await receive(archive) as ingest:
             await ingest.write([data_set()])
             key = f"heart/{STUDY}/{SERIES}/{uid(1)}.dcm"
@@ -213,11 +211,13 @@ async def test_coercion_changes_what_is_kept_and_rules_look_at_what_came(
 ) -> None:
     index = Watched()
     async with opened(MemoryStore(), index) as archive:
-        archive.system = "PACS1"
-        archive.rules = rules(
-            {"when": {"modality": "CT"}, "coerce": EDITS, "forward": "A"},
-            {"when": {"modality": "MR"}, "forward": "B"},
-            {"when": {"Rows": ""}, "forward": "C"},
+        archive.modifying_system = "PACS1"
+        archive.exchange_rules(
+            rules(
+                {"when": {"modality": "CT"}, "coerce": EDITS, "forward": "A"},
+                {"when": {"modality": "MR"}, "forward": "B"},
+                {"when": {"Rows": ""}, "forward": "C"},
+            )
         )
         data = data_set(encoding=SYNTAXES[syntax])
         async with await receive(archive, transfer_syntax_uid=syntax) as ingest:
@@ -243,9 +243,11 @@ async def test_coercion_changes_what_is_kept_and_rules_look_at_what_came(
 
 async def test_an_object_that_no_edit_changes_is_kept_byte_for_byte() -> None:
     async with opened(MemoryStore()) as archive:
-        archive.rules = rules(
-            {"coerce": [{"map": "Modality", "table": {"US": "XX"}}]},
-            {"coerce": EDITS, "when": {"patient_id": "nobody"}},
+        archive.exchange_rules(
+            rules(
+                {"coerce": [{"map": "Modality", "table": {"US": "XX"}}]},
+                {"coerce": EDITS, "when": {"patient_id": "nobody"}},
+            )
         )
         result = await store(archive)
         assert result.status == 0
@@ -254,7 +256,7 @@ async def test_an_object_that_no_edit_changes_is_kept_byte_for_byte() -> None:
 
 async def test_what_is_no_data_set_is_refused_also_where_it_would_be_changed() -> None:
     async with opened(MemoryStore()) as archive:
-        archive.rules = rules({"coerce": EDITS})
+        archive.exchange_rules(rules({"coerce": EDITS}))
         for data in (b"\x08\0", data_set()[:-2], b"\x04\0\x10\0UI\4\x001.2\0" + data_set()):
             with pytest.raises(StoreError) as raised:
                 await store(archive, data=data)
@@ -287,7 +289,7 @@ async def test_what_is_signed_is_not_changed(syntax: str) -> None:
         return kept
 
     async with opened(MemoryStore()) as archive:
-        archive.rules = rules({"coerce": [{"set": "PatientID", "value": "NEW"}]})
+        archive.exchange_rules(rules({"coerce": [{"set": "PatientID", "value": "NEW"}]}))
         fine = signed(encoding, 0x00080060, 0x00100010)
         assert fine + plain[at:] in await stored(archive, fine)
         for bad in (
@@ -299,7 +301,7 @@ async def test_what_is_signed_is_not_changed(syntax: str) -> None:
                 await stored(archive, bad)
             assert raised.value.status == 0xC000
         # Where nothing changes, nobody minds.
-        archive.rules = rules({"coerce": [{"remove": "StudyDescription"}]})
+        archive.exchange_rules(rules({"coerce": [{"remove": "StudyDescription"}]}))
         both = signed(encoding, 0x00081030, 0x00100020)
         assert await stored(archive, both) == plain[:at] + both + plain[at:]
         assert await keys_of(archive) == set()
@@ -314,7 +316,7 @@ async def test_what_waits_for_rules_is_within_the_budget() -> None:
     data = plain[:at] + long + plain[at:]
     options = {"memory_budget": 100_000, "memory_wait_seconds": 0.0}
     async with opened(MemoryStore(), **options) as archive:
-        archive.rules = rules({"coerce": EDITS})
+        archive.exchange_rules(rules({"coerce": EDITS}))
         async with await receive(archive, 1) as one, await receive(archive, 2) as two:
             await one.write([data[:30_000]])
             assert 30_000 <= archive.budget.taken < 32_000
@@ -347,7 +349,7 @@ async def test_what_is_negotiated_says_whether_attributes_may_be_changed() -> No
         assert offer is not None
         assert offer.extended is not None
         before = StorageSupport.decode(offer.extended(b"") or b"")
-        archive.rules = rules({"coerce": EDITS, "when": {"calling_ae": "nobody"}})
+        archive.exchange_rules(rules({"coerce": EDITS, "when": {"calling_ae": "nobody"}}))
         after = StorageSupport.decode(offer.extended(b"") or b"")
     assert before == StorageSupport(
         level=StorageLevel.FULL, signatures=SignatureLevel.PRESERVED, coercion=ElementCoercion.NEVER
@@ -362,7 +364,7 @@ async def test_what_is_negotiated_says_whether_attributes_may_be_changed() -> No
 async def test_a_replaced_object_is_routed_again() -> None:
     index = Watched()
     async with opened(MemoryStore(), index, duplicates=DuplicatePolicy.REPLACE) as archive:
-        archive.rules = rules({"forward": "PACS"})
+        archive.exchange_rules(rules({"forward": "PACS"}))
         await store(archive)
         await store(archive, data=data_set(pixels=b"\4\3\2\1"))
     assert [len(record.routes) for record in index.added] == [1, 1]
@@ -373,9 +375,9 @@ async def test_without_rules_nothing_else_is_scanned() -> None:
         assert isinstance(archive, Archive)
         async with await receive(archive) as ingest:
             plain = ingest._scan
-            archive.rules = rules({"when": {"modality": "CT"}})
+            archive.exchange_rules(rules({"when": {"modality": "CT"}}))
             async with await receive(archive, 2) as other:
                 assert len(other._scan._scanner._watched) == len(plain._scanner._watched)
-            archive.rules = rules({"when": {"department": "x"}})
+            archive.exchange_rules(rules({"when": {"department": "x"}}))
             async with await receive(archive, 3) as other:
                 assert len(other._scan._scanner._watched) == len(plain._scanner._watched) + 1

@@ -15,10 +15,10 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.cli.server.serve import _watch_certificates
 from isocenter.services.composition import TlsContexts
 from isocenter.services.composition.access import access_control_of
 from isocenter.services.composition.reloading import Reloader
+from isocenter.services.composition.server import _watch_certificates
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.notices import ConfigurationReloaded

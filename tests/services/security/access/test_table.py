@@ -249,9 +249,8 @@ def test_a_damaged_file_says_which_and_stops_the_start(tmp_path: Path) -> None:
 def test_a_running_server_keeps_the_old_policy_when_the_new_one_is_damaged(tmp_path: Path) -> None:
     file = PolicyFile(tmp_path)
     first = file.change(entities(ApplicationEntity(ae_title="CT1")))
-    current = CurrentPolicy(file)
     told: list[str] = []
-    current.told = told.append
+    current = CurrentPolicy(file, on_change=told.append)
     assert current.refresh() == first
     assert told == []
     good = file.path.read_bytes()

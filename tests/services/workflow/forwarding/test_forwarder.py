@@ -25,6 +25,7 @@ from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
+from isocenter.services.concurrency import Latch
 from isocenter.services.dicom import objects
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import ConnectError, StorageError
@@ -320,10 +321,10 @@ async def test_one_object_that_a_peer_cannot_bear_blocks_no_other(status: int | 
                 await operation.respond(response_to(request, status))
 
     async with world(a := Delicate("A"), rules=[{"forward": "A"}]) as here:
-        here.archive.routed, look = (lambda: None), here.archive.routed
+        here.archive.routed, wanted = Latch(), here.archive.routed
         for number in range(1, 8):
             await store(here.archive, number)
-        look()
+        wanted.set()
         rows = await here.done(6)
     assert sorted(a.received) == sorted(map(uid, range(2, 8)))
     assert [r.state.value for r in rows if r.sop_instance_uid == poison] == ["due"]
@@ -373,10 +374,10 @@ async def test_an_object_that_cannot_be_read_tells_nothing_against_the_destinati
             return Torn(reader) if stored.sop_instance_uid == uid(1) else reader
 
         monkeypatch.setattr(here.archive, "open", open_torn)
-        here.archive.routed, look = (lambda: None), here.archive.routed
+        here.archive.routed, wanted = Latch(), here.archive.routed
         for number in range(1, 8):
             await store(here.archive, number)
-        look()
+        wanted.set()
         rows = await here.done(6)
     assert rows[0].last_fault == "it cannot be read: the disk cannot be read"
     assert blamed == []
@@ -426,11 +427,11 @@ async def test_what_becomes_due_is_sent_between_two_requests_for_commitment(
                 asked_for_all.set()
 
     async with world(Committing("A"), rules=[{"forward": "A", "commit": True}]) as here:
-        here.archive.routed, look = (lambda: None), here.archive.routed
+        here.archive.routed, wanted = Latch(), here.archive.routed
         for number in range(1, 4):
             await store(here.archive, number)
-        here.archive.routed = look
-        look()
+        here.archive.routed = wanted
+        wanted.set()
         with trio.fail_after(PATIENCE):
             await asked_for_all.wait()
     assert seen == [*["store"] * 3, "commit", "store", *["commit"] * 3]
@@ -508,10 +509,10 @@ async def test_a_server_that_stops_leaves_no_claims_and_forgets_no_answer() -> N
         await store(here.archive, 1)
         await here.done(1)
         # All of one batch: the forwarder looks once they are there.
-        here.archive.routed, look = (lambda: None), here.archive.routed
+        here.archive.routed, wanted = Latch(), here.archive.routed
         for number in range(2, 9):
             await store(here.archive, number)
-        look()
+        wanted.set()
         await reached.wait()
 
         async def look_again() -> None:
@@ -597,11 +598,13 @@ async def test_a_destination_that_is_no_peer_any_more_is_named() -> None:
     a = Destination("A")
     async with world(a, rules=[{"forward": "A"}]) as here:
         # The peers of a running server are exchanged at reload.
-        here.archive.rules = Rules(
-            load_settings(
-                environ={},
-                overrides={"peers": ["GONE@h:1"], "rules": '[{name = "x", forward = "GONE"}]'},
-            ).rules
+        here.archive.exchange_rules(
+            Rules(
+                load_settings(
+                    environ={},
+                    overrides={"peers": ["GONE@h:1"], "rules": '[{name = "x", forward = "GONE"}]'},
+                ).rules
+            )
         )
         await store(here.archive, 1)
         fault = await here.fault_of("GONE")

@@ -98,19 +98,21 @@ class CurrentPolicy:
 
     Args:
         file: None: nothing is kept, and nothing is enforced.
+        on_change: told of each change, with its fault.
 
     Attributes:
         fault: why what is in the file is not in use; empty: it is.
-        told: hears of each change, with its fault.
 
     Raises on construction:
         PolicyError: there is a policy that cannot be used.
     """
 
-    def __init__(self, file: PolicyFile | None) -> None:
+    def __init__(
+        self, file: PolicyFile | None, *, on_change: Callable[[str], None] = lambda fault: None
+    ) -> None:
         self._file = file
         self.fault = ""
-        self.told: Callable[[str], None] = lambda fault: None
+        self._on_change = on_change
         self._stamp = file.stamp() if file is not None else None
         self.policy = file.read() if file is not None else Policy()
 
@@ -131,5 +133,5 @@ class CurrentPolicy:
         except PolicyError as error:
             self.fault = str(error)
             log.error("policy: what is in use stays: %s", self.fault)
-        self.told(self.fault)
+        self._on_change(self.fault)
         return self.policy

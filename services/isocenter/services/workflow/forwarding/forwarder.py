@@ -59,7 +59,7 @@ class Forwarder:
         self._peer_of = peer_of
         self._asker = asker
         self._keep_days = keep_days
-        self._wanted = trio.Event()
+        self._wanted = parts.archive.routed
         self._delete_at = -inf
         asker.on_report = self._reported
 
@@ -81,7 +81,7 @@ class Forwarder:
             ):
                 nursery.start_soon(_every, seconds, duty)
             while True:
-                self._wanted = trio.Event()
+                self._wanted.clear()
                 try:
                     if trio.current_time() >= self._delete_at:
                         self._delete_at = trio.current_time() + _DELETE_SECONDS
