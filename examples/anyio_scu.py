@@ -109,22 +109,22 @@ class AnyioAssociation:
                     chunk = b""
             self._moments.received = anyio.current_time() if chunk else self._moments.received
             if chunk:
-                await self._carry_out(self._engine.receive_data(chunk))
+                await self._apply_effects(self._engine.receive_data(chunk))
             elif chunk is not None:
                 self._is_open = False
-                await self._carry_out(self._engine.transport_closed())
+                await self._apply_effects(self._engine.transport_closed())
             elif due <= anyio.current_time():
                 await self._time_out(clock)
 
     async def _time_out(self, clock: Clock) -> None:
         if clock is Clock.ARTIM:
             self._moments.artim = math.inf
-            await self._carry_out(self._engine.timer_expired())
+            await self._apply_effects(self._engine.timer_expired())
         else:
             self._end(DeadlineExceeded(f"waited too long for {clock.value}"))
             await self.abort()
 
-    async def _carry_out(self, answer: Iterable[Effect]) -> None:
+    async def _apply_effects(self, answer: Iterable[Effect]) -> None:
         for effect in answer:
             match effect:
                 case effects.OpenTransport():
@@ -192,7 +192,7 @@ class AnyioAssociation:
             async with self._sending:
                 command = self._owed.pop(0)
                 if self._engine.allows(command):
-                    await self._carry_out(self._engine.send(command))
+                    await self._apply_effects(self._engine.send(command))
 
     def _tell(self) -> None:
         """Whoever waits for something looks again."""
@@ -213,14 +213,14 @@ class AnyioAssociation:
     async def abort(self) -> None:
         """A-ABORT where there still is an association."""
         if self._engine.allows(commands.Abort()):
-            await self._carry_out(self._engine.send(commands.Abort()))
+            await self._apply_effects(self._engine.send(commands.Abort()))
 
     # What the service-user asks for.
 
     async def establish(self, request: AssociateRequest) -> None:
         """A-ASSOCIATE, and wait for its answer."""
         await self._ask(commands.RequestAssociation(request))
-        await self._carry_out(self._engine.transport_opened())
+        await self._apply_effects(self._engine.transport_opened())
         await self._until(lambda: self._engine.negotiated is not None or self._why is not None)
         if self._why is not None:
             raise self._why
@@ -288,7 +288,7 @@ class AnyioAssociation:
         if self._why is not None:
             raise self._why
         self._moments.asked = anyio.current_time()
-        await self._carry_out(self._engine.send(command))
+        await self._apply_effects(self._engine.send(command))
 
     async def _status(self, request: Request, waiter: Waiter) -> int:
         await waiter.done.wait()

@@ -73,7 +73,7 @@ class Connection:
     async def run(self) -> None:
         """Serve until the connection is closed."""
         try:
-            await self._carry_out(self._engine.transport_opened())
+            await self._apply_effects(self._engine.transport_opened())
             while self._is_open:
                 await self._receive()
         finally:
@@ -91,19 +91,19 @@ class Connection:
         except TimeoutError:
             if clock is Clock.ARTIM:
                 self._moments.artim = math.inf
-                await self._carry_out(self._engine.timer_expired())
+                await self._apply_effects(self._engine.timer_expired())
             else:
                 await self._send(commands.Abort())
             return
         except OSError:
             chunk = b""  # reset by the peer
         if chunk:
-            await self._carry_out(self._engine.receive_data(chunk))
+            await self._apply_effects(self._engine.receive_data(chunk))
         else:
-            await self._carry_out(self._engine.transport_closed())
+            await self._apply_effects(self._engine.transport_closed())
             self._is_open = False
 
-    async def _carry_out(self, answer: Iterable[Effect]) -> None:
+    async def _apply_effects(self, answer: Iterable[Effect]) -> None:
         for effect in answer:
             match effect:
                 case effects.SendBytes(buffers):
@@ -138,7 +138,7 @@ class Connection:
         causes one, may have come right behind the request.
         """
         if self._engine.allows(command):
-            await self._carry_out(self._engine.send(command))
+            await self._apply_effects(self._engine.send(command))
 
     # The service-user.
 

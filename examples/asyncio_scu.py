@@ -98,17 +98,17 @@ class AsyncioAssociation(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         sock: socket.socket = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._carry_out(self._engine.transport_opened())
+        self._apply_effects(self._engine.transport_opened())
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         self._moments.received = self._loop.time()
-        self._carry_out(self._engine.receive_data(data))
+        self._apply_effects(self._engine.receive_data(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Evt17, whoever closed."""
         self._transport = None
-        self._carry_out(self._engine.transport_closed())
+        self._apply_effects(self._engine.transport_closed())
         self._closed.set()
         self._may_write.set()
 
@@ -130,7 +130,7 @@ class AsyncioAssociation(asyncio.Protocol):
             self._set_alarm()  # it has moved since
         elif clock is Clock.ARTIM:
             self._moments.artim = math.inf
-            self._carry_out(self._engine.timer_expired())
+            self._apply_effects(self._engine.timer_expired())
         else:
             self._end(DeadlineExceeded(f"waited too long for {clock.value}"))
             if clock is Clock.WRITE and self._transport is not None:
@@ -140,7 +140,7 @@ class AsyncioAssociation(asyncio.Protocol):
 
     # What the engine answers.
 
-    def _carry_out(self, answer: Iterable[Effect]) -> None:
+    def _apply_effects(self, answer: Iterable[Effect]) -> None:
         for effect in answer:
             match effect:
                 case effects.OpenTransport():
@@ -200,7 +200,7 @@ class AsyncioAssociation(asyncio.Protocol):
         while self._owed and not self._engine.is_sending_data_set:
             command = self._owed.popleft()
             if self._engine.allows(command):  # what came behind the request may have ended it
-                self._carry_out(self._engine.send(command))
+                self._apply_effects(self._engine.send(command))
 
     def _end(self, why: AssociationError) -> None:
         """Nobody need wait for anything any more; the first to say why is right."""
@@ -226,7 +226,7 @@ class AsyncioAssociation(asyncio.Protocol):
     def abort(self) -> None:
         """A-ABORT where there still is an association."""
         if self._engine.allows(commands.Abort()):
-            self._carry_out(self._engine.send(commands.Abort()))
+            self._apply_effects(self._engine.send(commands.Abort()))
 
     # What the service-user asks for.
 
@@ -307,7 +307,7 @@ class AsyncioAssociation(asyncio.Protocol):
         if self._why is not None:
             raise self._why
         self._moments.asked = self._loop.time()
-        self._carry_out(self._engine.send(command))
+        self._apply_effects(self._engine.send(command))
 
     async def _finish(self) -> None:
         """From any state: A-ABORT where there still is an association, and close."""

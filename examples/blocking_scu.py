@@ -76,7 +76,7 @@ class BlockingAssociation:
     def __enter__(self) -> Self:
         try:
             self._ask(commands.RequestAssociation(self._request))
-            self._carry_out(self._engine.transport_opened())
+            self._apply_effects(self._engine.transport_opened())
             self._wait_for(events.AssociationAccepted)
         except BaseException:
             self._finish()
@@ -118,7 +118,7 @@ class BlockingAssociation:
         return self._status()
 
     def _ask(self, command: commands.Command) -> None:
-        self._carry_out(self._engine.send(command))
+        self._apply_effects(self._engine.send(command))
         self._moments.asked = monotonic()
 
     def _status(self) -> int:
@@ -161,7 +161,7 @@ class BlockingAssociation:
     def _send_if_allowed(self, command: commands.Command) -> None:
         """The engine may be further on than this event: more can have come in the same chunk."""
         if self._engine.allows(command):
-            self._carry_out(self._engine.send(command))
+            self._apply_effects(self._engine.send(command))
 
     def _finish(self) -> None:
         """From any state: A-ABORT where there still is an association, and close."""
@@ -171,7 +171,7 @@ class BlockingAssociation:
 
     # The driver.
 
-    def _carry_out(self, answer: Iterable[Effect]) -> None:
+    def _apply_effects(self, answer: Iterable[Effect]) -> None:
         for effect in answer:
             match effect:
                 case effects.OpenTransport():
@@ -203,15 +203,15 @@ class BlockingAssociation:
             if clock is not Clock.ARTIM:
                 raise DeadlineExceeded(f"waited too long for {clock.value}") from None
             self._moments.artim = math.inf
-            self._carry_out(self._engine.timer_expired())
+            self._apply_effects(self._engine.timer_expired())
             return
         except OSError:
             chunk = b""  # reset by the peer
         self._moments.received = monotonic()
         if chunk:
-            self._carry_out(self._engine.receive_data(chunk))
+            self._apply_effects(self._engine.receive_data(chunk))
         else:
-            self._carry_out(self._engine.transport_closed())
+            self._apply_effects(self._engine.transport_closed())
             self._close()
 
     def _write(self, data: bytes) -> None:

@@ -89,11 +89,11 @@ class Pair:
 
     def send(self, end: End, command: Command) -> None:
         """What the service-user of *end* asks for; nothing arrives before `step`."""
-        self._carry_out(end, end.engine.send(command))
+        self._apply_effects(end, end.engine.send(command))
         if end.engine.state is Sta.STA4:  # the other side hears of the connection first
             for side in (self.acceptor, self.requestor):
                 side.is_open = True
-                self._carry_out(side, side.engine.transport_opened())
+                self._apply_effects(side, side.engine.transport_opened())
 
     def step(self) -> bool:
         """Let one chunk, or the end of the stream, arrive somewhere; False if there is none."""
@@ -104,7 +104,7 @@ class Pair:
                 length = self._chunk or len(end.arriving)
                 chunk = bytes(end.arriving[:length])
                 del end.arriving[:length]
-                self._carry_out(end, end.engine.receive_data(chunk))
+                self._apply_effects(end, end.engine.receive_data(chunk))
                 return True
             if not other.is_open:
                 self._lose(end)
@@ -128,15 +128,15 @@ class Pair:
         for end in self.ends:
             if end.artim_ends <= self.now:
                 end.artim_ends = math.inf
-                self._carry_out(end, end.engine.timer_expired())
+                self._apply_effects(end, end.engine.timer_expired())
         self.run()
 
     def _lose(self, end: End) -> None:
         end.is_open = False
         end.arriving.clear()
-        self._carry_out(end, end.engine.transport_closed())
+        self._apply_effects(end, end.engine.transport_closed())
 
-    def _carry_out(self, end: End, answer: Iterable[Effect]) -> None:
+    def _apply_effects(self, end: End, answer: Iterable[Effect]) -> None:
         other = self.acceptor if end is self.requestor else self.requestor
         for effect in answer:
             match effect:

@@ -8,11 +8,11 @@ import trio
 from isocenter.engine import NGetRequest, response_to
 from isocenter.services import (
     BASIC_SYNTAXES,
-    Bind,
+    ListenAddress,
     Offer,
     Operation,
     OperationError,
-    Registry,
+    ServiceRegistry,
     Status,
     Verification,
     build_identifier,
@@ -41,7 +41,9 @@ class Clock:
 
 
 async def main() -> None:
-    await serve(Registry([Verification(), Clock()]), [Bind(host="127.0.0.1", port=11114)])
+    await serve(
+        ServiceRegistry([Verification(), Clock()]), [ListenAddress(host="127.0.0.1", port=11114)]
+    )
 
 
 if __name__ == "__main__":

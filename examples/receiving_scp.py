@@ -2,7 +2,14 @@
 
 import trio
 
-from isocenter.services import Bind, ObjectReceiver, ReceivedObject, Registry, Verification, serve
+from isocenter.services import (
+    ListenAddress,
+    ObjectReceiver,
+    ReceivedObject,
+    ServiceRegistry,
+    Verification,
+    serve,
+)
 
 
 async def handle(received: ReceivedObject) -> None:
@@ -11,8 +18,8 @@ async def handle(received: ReceivedObject) -> None:
 
 
 async def main() -> None:
-    registry = Registry([Verification(), ObjectReceiver(handle)])
-    await serve(registry, [Bind(host="127.0.0.1", port=11113)])
+    registry = ServiceRegistry([Verification(), ObjectReceiver(handle)])
+    await serve(registry, [ListenAddress(host="127.0.0.1", port=11113)])
 
 
 trio.run(main)

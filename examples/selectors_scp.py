@@ -64,7 +64,7 @@ class Connection:
         self._moments = Moments(received=monotonic())
         self._outgoing: deque[memoryview] = deque()
         self._is_cut = False
-        self._carry_out(self._engine.transport_opened())
+        self._apply_effects(self._engine.transport_opened())
 
     # What the loop asks, and what it tells.
 
@@ -82,7 +82,7 @@ class Connection:
         _, clock = next_deadline(self._engine, self._moments, DEADLINES)
         if clock is Clock.ARTIM:
             self._moments.artim = math.inf
-            self._carry_out(self._engine.timer_expired())
+            self._apply_effects(self._engine.timer_expired())
         elif clock is Clock.WRITE:
             self._close()  # an A-ABORT could not leave either
         else:
@@ -98,9 +98,9 @@ class Connection:
             chunk = b""  # reset by the peer
         if chunk:
             self._moments.received = monotonic()
-            self._carry_out(self._engine.receive_data(chunk))
+            self._apply_effects(self._engine.receive_data(chunk))
         else:
-            self._carry_out(self._engine.transport_closed())
+            self._apply_effects(self._engine.transport_closed())
             self._close()
 
     def writable(self) -> None:
@@ -124,7 +124,7 @@ class Connection:
 
     # The driver.
 
-    def _carry_out(self, answer: Iterable[Effect]) -> None:
+    def _apply_effects(self, answer: Iterable[Effect]) -> None:
         for effect in answer:
             match effect:
                 case effects.SendBytes(buffers):
@@ -157,7 +157,7 @@ class Connection:
     def _send(self, command: commands.Command) -> None:
         """Answer, unless what came behind the request in the same chunk has ended it."""
         if self._engine.allows(command):
-            self._carry_out(self._engine.send(command))
+            self._apply_effects(self._engine.send(command))
 
     # The service-user.
 

@@ -42,7 +42,7 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.settings.loading import load_settings
@@ -218,7 +218,7 @@ async def test_an_index_that_another_process_locks(
     ):
         archive = parts.archive
         registry = composition.registry_of(settings, archive, parts.stores, None)
-        binds = [Bind(host="127.0.0.1", port=0)]
+        binds = [ListenAddress(host="127.0.0.1", port=0)]
         server: Server = await nursery.start(
             lambda task_status: serve(registry, binds, task_status=task_status)
         )

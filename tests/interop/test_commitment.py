@@ -21,7 +21,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr
 
 from isocenter.engine.errors import AssociationError
 from isocenter.services.association.peer import Peer
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.commitment.scu import CONTEXTS, CommitmentResults
 from isocenter.services.service_classes.commitment.transaction import (
@@ -321,7 +321,7 @@ async def _reported(port: int, *transaction_uids: str) -> None:
     results = CommitmentResults()
     for transaction_uid in transaction_uids:
         results.expect(transaction_uid)
-    async with results.listening(Bind(host="127.0.0.1", port=port)):
+    async with results.listening(ListenAddress(host="127.0.0.1", port=port)):
         with trio.fail_after(SECONDS):
             for transaction_uid in transaction_uids:
                 assert (await results.wait(transaction_uid)).is_complete

@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from isocenter.services.association.server import Bind
+from isocenter.services.association.server import ListenAddress
 from isocenter.services.net.tls.contexts import PROFILES, TlsFiles, server_context
 from isocenter.services.net.tls.inspection import offered
 from isocenter.services.security.certificates.authority import CertificateAuthority
@@ -164,7 +164,7 @@ async def outside(site: Site) -> AsyncIterator[Outside]:
     keys = [(profile, kind) for profile in PROFILES for kind in site.servers]
     contexts = [server_context(site.servers[kind], profile) for profile, kind in keys]
     binds = [
-        Bind(host="127.0.0.1", port=0, tls=partial(lambda context: context, context))
+        ListenAddress(host="127.0.0.1", port=0, tls=partial(lambda context: context, context))
         for context in contexts
     ]
     with trio.fail_after(DEADLINE_SECONDS):

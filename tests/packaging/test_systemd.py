@@ -18,7 +18,7 @@ from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import Peer, open_association
 from isocenter.services.errors import ConnectError
-from isocenter.services.net.listeners import Bind, open_listeners
+from isocenter.services.net.listeners import ListenAddress, open_listeners
 from isocenter.services.system import systemd
 from support.processes import STOP_SECONDS, program, wait_for_line
 from support.systemd import Notices, launched, listening_socket, notices
@@ -145,7 +145,7 @@ def test_a_socket_of_an_unknown_name_is_refused_with_a_cure() -> None:
     with listening_socket() as sock:
         inherited = handed_over(sock, "isocenter.socket")
         with pytest.raises(OSError, match=r"FileDescriptorName=dicom"):
-            open_listeners([Bind(host="127.0.0.1", port=0)], inherited)
+            open_listeners([ListenAddress(host="127.0.0.1", port=0)], inherited)
         assert inherited[0][1].fileno() == -1, "closed"
 
 
@@ -153,7 +153,7 @@ def test_a_socket_for_what_is_switched_off_is_refused() -> None:
     with listening_socket() as sock:
         inherited = handed_over(sock, "dicom-tls")
         with pytest.raises(OSError, match=r"tls\.enabled is off"):
-            open_listeners([Bind(host="127.0.0.1", port=0)], inherited)
+            open_listeners([ListenAddress(host="127.0.0.1", port=0)], inherited)
 
 
 def test_what_does_not_listen_is_refused() -> None:
@@ -173,8 +173,8 @@ def test_what_is_not_handed_over_is_opened() -> None:
     with listening_socket() as sock:
         context = None
         binds = [
-            Bind(host="127.0.0.1", port=0),
-            Bind(host="127.0.0.1", port=0, tls=lambda: context),
+            ListenAddress(host="127.0.0.1", port=0),
+            ListenAddress(host="127.0.0.1", port=0, tls=lambda: context),
         ]  # type: ignore[arg-type,return-value]
         listeners = open_listeners(binds, handed_over(sock, "dicom"))
         try:

@@ -19,9 +19,9 @@ from isocenter.services import composition
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import Server, serve
-from isocenter.services.association.service_registry import Registry
+from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.settings.loading import load_settings
 from services.archive_support import CT, data_set, uid
 
@@ -42,7 +42,7 @@ class RunningServer:
 
 @contextmanager
 def running(
-    registry: Callable[[], AbstractAsyncContextManager[Registry]],
+    registry: Callable[[], AbstractAsyncContextManager[ServiceRegistry]],
     tls: ssl.SSLContext | None = None,
     operations_window: int = 1,
 ) -> Iterator[RunningServer]:
@@ -53,7 +53,7 @@ def running(
     token: list[trio.lowlevel.TrioToken] = []
 
     async def main() -> None:
-        bind = Bind(host="127.0.0.1", port=0, tls=None if tls is None else lambda: tls)
+        bind = ListenAddress(host="127.0.0.1", port=0, tls=None if tls is None else lambda: tls)
         access = AeTitleRules(ae_titles=frozenset({AE_TITLE}))
         async with registry() as services, trio.open_nursery() as nursery:
             server = await nursery.start(
@@ -102,7 +102,7 @@ def archive_server(
     )
 
     @asynccontextmanager
-    async def registry() -> AsyncIterator[Registry]:
+    async def registry() -> AsyncIterator[ServiceRegistry]:
         async with composition.open_archive_parts(settings) as parts:
             yield composition.registry_of(settings, parts.archive, parts.stores, None)
 
@@ -138,8 +138,8 @@ def scripted_server(*services: Any, operations_window: int = 1) -> Any:
     """A server with these services."""
 
     @asynccontextmanager
-    async def registry() -> AsyncIterator[Registry]:
-        yield Registry(services)
+    async def registry() -> AsyncIterator[ServiceRegistry]:
+        yield ServiceRegistry(services)
 
     return running(registry, operations_window=operations_window)
 

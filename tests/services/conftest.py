@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from isocenter.services.association.operation import Operation
-from isocenter.services.association.service_registry import COMMON_STATUSES, Registry
+from isocenter.services.association.service_registry import COMMON_STATUSES, ServiceRegistry
 
 Answered = dict[str, set[int]]
 
 
-def service_of(registry: Registry, context: Any) -> Any:
+def service_of(registry: ServiceRegistry, context: Any) -> Any:
     """The one that performs what comes on *context*."""
     offering = (each for each in registry.services if each.offer(context.abstract_syntax))
     return next(offering, None)
@@ -26,7 +26,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answered]:
     seen: Answered = defaultdict(set)
     undeclared: list[str] = []
     respond, respond_pending = Operation.respond, Operation.respond_pending
-    perform, answer = Registry.perform, Registry.answer
+    perform, answer = ServiceRegistry.perform, ServiceRegistry.respond_immediately
 
     def note(service: Any, status: int) -> None:
         declared = getattr(service, "statuses", None)  # those of tests have none
@@ -44,11 +44,11 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answered]:
         note(getattr(self, "_service", None), response.status)
         await respond_pending(self, response, identifiers)
 
-    async def noted_perform(self: Registry, operation: Operation) -> None:
+    async def noted_perform(self: ServiceRegistry, operation: Operation) -> None:
         operation._service = service_of(self, operation.context)  # type: ignore[attr-defined]
         await perform(self, operation)
 
-    def noted_answer(self: Registry, context: Any, request: Any) -> Any:
+    def noted_answer(self: ServiceRegistry, context: Any, request: Any) -> Any:
         response = answer(self, context, request)
         if response is not None:
             note(service_of(self, context), response.status)
@@ -56,7 +56,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answered]:
 
     monkeypatch.setattr(Operation, "respond", noted_respond)
     monkeypatch.setattr(Operation, "respond_pending", noted_pending)
-    monkeypatch.setattr(Registry, "perform", noted_perform)
-    monkeypatch.setattr(Registry, "answer", noted_answer)
+    monkeypatch.setattr(ServiceRegistry, "perform", noted_perform)
+    monkeypatch.setattr(ServiceRegistry, "respond_immediately", noted_answer)
     yield seen
     assert not undeclared, "declare it in `statuses` of the service"

@@ -24,7 +24,7 @@ from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Context
-from isocenter.services.association.server import Bind, Server
+from isocenter.services.association.server import ListenAddress, Server
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
@@ -199,7 +199,7 @@ async def test_a_handshake_without_a_certificate_is_refused(tmp_path: Path) -> N
     files = TlsFiles(certificate=tmp_path / "archive.crt", key=tmp_path / "archive.key", ca=ca)
     context = server_context(files)
     heard = Heard()
-    bind = Bind(host="127.0.0.1", port=0, tls=lambda: context)
+    bind = ListenAddress(host="127.0.0.1", port=0, tls=lambda: context)
     stranger = ssl.create_default_context(cafile=str(ca))
     stranger.check_hostname = False
     async with serving(binds=[bind], notices=heard.notices) as server:

@@ -20,7 +20,7 @@ from isocenter.services.association.server import Server, ServerLimits, ServerOp
 from isocenter.services.association.server.admission import Connection
 from isocenter.services.composition import deadlines_of, registry_of
 from isocenter.services.concurrency import Broadcast
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.net.transport import Transport
 from isocenter.services.settings.loading import ServerSettings, Settings
 from simulation.disk import Disk
@@ -44,7 +44,7 @@ class SimulatedServer(Server):
         super().__init__(*arguments, **named)
         self._connections.open_transport = self._open  # type: ignore[method-assign]
 
-    async def _accept(self, listener: Any, bind: Bind, serving: trio.Nursery) -> None:
+    async def _accept(self, listener: Any, bind: ListenAddress, serving: trio.Nursery) -> None:
         assert isinstance(listener, Door)
         while True:
             end: Any = await listener.accept()
@@ -55,7 +55,9 @@ class SimulatedServer(Server):
             serving.start_soon(self._connections.handle, end, bind, connection)
             await trio.lowlevel.checkpoint()
 
-    async def _open(self, sock: Any, bind: Bind, connection: Connection) -> Transport | None:
+    async def _open(
+        self, sock: Any, bind: ListenAddress, connection: Connection
+    ) -> Transport | None:
         assert isinstance(sock, End)
         connection.scope.deadline = (
             trio.current_time() + self._options.deadlines.association_request
@@ -176,7 +178,7 @@ class Node:
         )
         self._starts.send()
         door: Any = Door(self._network, (self.peer.host, PORT))
-        bind = Bind(host=self.peer.host, port=PORT)
+        bind = ListenAddress(host=self.peer.host, port=PORT)
         try:
             await self.server.run([(door, bind)], lambda: None)
         finally:

@@ -11,8 +11,8 @@ import trio
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.operation import Operation
-from isocenter.services.association.server import Bind, Server, serve
-from isocenter.services.association.service_registry import Registry, Service
+from isocenter.services.association.server import ListenAddress, Server, serve
+from isocenter.services.association.service_registry import Service, ServiceRegistry
 from isocenter.services.service_classes.verification import Verification
 
 
@@ -41,11 +41,11 @@ class Scripted:
 
 @asynccontextmanager
 async def serving(
-    *services: Service, binds: Sequence[Bind] | None = None, **options: Any
+    *services: Service, binds: Sequence[ListenAddress] | None = None, **options: Any
 ) -> AsyncIterator[Server]:
     """A server with these services before Verification; cancelled at the end."""
-    binds = binds or [Bind(host="127.0.0.1", port=0)]
-    registry = Registry([*services, Verification()])
+    binds = binds or [ListenAddress(host="127.0.0.1", port=0)]
+    registry = ServiceRegistry([*services, Verification()])
     async with trio.open_nursery() as nursery:
         server: Server = await nursery.start(
             lambda task_status: serve(registry, binds, task_status=task_status, **options)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from isocenter.services.association.server import Server, ServerLimits, ServerOptions, serve
     from isocenter.services.association.service_registry import (
         COMMON_STATUSES,
-        Registry,
         Service,
+        ServiceRegistry,
         Statuses,
     )
     from isocenter.services.dicom.file_recognition import DamagedFile
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         TRANSFER_SYNTAXES,
     )
     from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
-    from isocenter.services.net.listeners import Bind
+    from isocenter.services.net.listeners import ListenAddress
     from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
     from isocenter.services.service_classes.client import (
         ClientAssociation,
@@ -120,9 +120,9 @@ _MODULES = {
     "Server": "association.server",
     "ServerLimits": "association.server",
     "ServerOptions": "association.server",
-    "Bind": "net.listeners",
+    "ListenAddress": "net.listeners",
     "AeTitleRules": "association.access",
-    "Registry": "association.service_registry",
+    "ServiceRegistry": "association.service_registry",
     "Service": "association.service_registry",
     "Statuses": "association.service_registry",
     "COMMON_STATUSES": "association.service_registry",
@@ -197,9 +197,9 @@ __all__ = [
     "Server",
     "ServerLimits",
     "ServerOptions",
-    "Bind",
+    "ListenAddress",
     "AeTitleRules",
-    "Registry",
+    "ServiceRegistry",
     "Service",
     "Statuses",
     "COMMON_STATUSES",

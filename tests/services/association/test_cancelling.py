@@ -31,10 +31,10 @@ from isocenter.services.archive.index.query import Level
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
-from isocenter.services.association.service_registry import Registry
+from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.verification import Verification
@@ -326,8 +326,8 @@ def test_ctrl_c_ends_a_server_and_is_no_group() -> None:
             press_ctrl_c()
 
     async def main() -> None:
-        binds = [Bind(host="127.0.0.1", port=0)]
-        await serve(Registry([Verification()]), binds, task_status=Pressing())  # type: ignore[arg-type]
+        binds = [ListenAddress(host="127.0.0.1", port=0)]
+        await serve(ServiceRegistry([Verification()]), binds, task_status=Pressing())  # type: ignore[arg-type]
 
     with pytest.raises(KeyboardInterrupt):
         trio.run(main)

@@ -14,9 +14,9 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
-from isocenter.services.association.service_registry import Registry
+from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from support.outcomes import outcome
 from support.serving import port_of, serving
@@ -92,8 +92,8 @@ async def negotiated_window(service: Gate, ours: int, theirs: int, count: int) -
             task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
         ) -> None:
             await serve(
-                Registry([service]),
-                [Bind(host="127.0.0.1", port=0)],
+                ServiceRegistry([service]),
+                [ListenAddress(host="127.0.0.1", port=0)],
                 operations_window=theirs,
                 task_status=task_status,
             )

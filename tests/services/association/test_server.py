@@ -32,7 +32,7 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.archive.index.query import Level
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
-from isocenter.services.association.server import Bind, ServerLimits
+from isocenter.services.association.server import ListenAddress, ServerLimits
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.notices import AssociationRejected, Notice, Notices
@@ -218,11 +218,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[TlsFiles, Tl
     return server, raw
 
 
-def tls_binds(certificates: tuple[TlsFiles, TlsFiles]) -> list[Bind]:
+def tls_binds(certificates: tuple[TlsFiles, TlsFiles]) -> list[ListenAddress]:
     context = server_context(certificates[0])
     return [
-        Bind(host="127.0.0.1", port=0),
-        Bind(host="127.0.0.1", port=0, tls=lambda: context),
+        ListenAddress(host="127.0.0.1", port=0),
+        ListenAddress(host="127.0.0.1", port=0, tls=lambda: context),
     ]
 
 

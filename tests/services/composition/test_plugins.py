@@ -21,10 +21,10 @@ from isocenter.services import composition
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
-from isocenter.services.association.service_registry import Registry, Service
+from isocenter.services.association.service_registry import Service, ServiceRegistry
 from isocenter.services.composition.plugins import Plugin, PluginError, installed, load_plugin
 from isocenter.services.errors import OperationError
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notice, Notices, PluginOperationEnded, PluginStarted
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.plugin import (
@@ -289,7 +289,7 @@ def plugin_of(**changes: Any) -> Plugin:
 @asynccontextmanager
 async def registry_with(
     plugin: Plugin, notices: Notices | None = None, **overrides: object
-) -> AsyncIterator[Registry]:
+) -> AsyncIterator[ServiceRegistry]:
     settings = load_settings(
         None, {}, {"storage.data_dir": ":memory:", "tls.enabled": "false", **overrides}
     )
@@ -300,12 +300,12 @@ async def registry_with(
 
 
 @asynccontextmanager
-async def asking(registry: Registry, notices: Notices) -> AsyncIterator[ClientAssociation]:
+async def asking(registry: ServiceRegistry, notices: Notices) -> AsyncIterator[ClientAssociation]:
     async with trio.open_nursery() as nursery:
         server: Server = await nursery.start(
             lambda task_status: serve(
                 registry,
-                [Bind(host="127.0.0.1", port=0)],
+                [ListenAddress(host="127.0.0.1", port=0)],
                 notices=notices,
                 task_status=task_status,
             )

@@ -16,7 +16,11 @@ from isocenter.engine.pdu import AssociateRequest
 from isocenter.services import composition
 from isocenter.services.archive.index.attributes import ATTRIBUTES
 from isocenter.services.association.operation import Operation
-from isocenter.services.association.service_registry import COMMON_STATUSES, Registry, Service
+from isocenter.services.association.service_registry import (
+    COMMON_STATUSES,
+    Service,
+    ServiceRegistry,
+)
 from isocenter.services.conformance.document import markdown
 from isocenter.services.conformance.statement import statement
 from isocenter.services.settings.loading import load_settings
@@ -241,7 +245,7 @@ async def test_private_sop_classes_stand_in_it_where_they_are_accepted() -> None
         settings = load_settings(None, {}, {**SETTINGS, "storage.private_sop_classes": private})
         async with composition.open_archive_parts(settings) as parts:
             registry = composition.registry_of(settings, parts.archive, parts.stores, None)
-            registry = Registry([Named(["2.25.77"], nothing), *registry.services])
+            registry = ServiceRegistry([Named(["2.25.77"], nothing), *registry.services])
             text = markdown("x", [*statement(settings, registry, "")])
         rows[private] = {cells[1]: cells[0] for cells in table(text, "SOP class")}
         rows[private] |= {cells[1]: cells[0] for cells in table(text, "Abstract syntax")}

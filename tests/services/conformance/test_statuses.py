@@ -34,7 +34,7 @@ from isocenter.services.archive.index.query import Level
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
-from isocenter.services.association.service_registry import COMMON_STATUSES, Registry
+from isocenter.services.association.service_registry import COMMON_STATUSES, ServiceRegistry
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.errors import StorageError
@@ -76,7 +76,9 @@ def identifier(*keys: tuple[str, str], level: Level | None = Level.STUDY) -> byt
 class Caller:
     """A client of the server, and what is behind it."""
 
-    def __init__(self, association: ClientAssociation, parts: Any, registry: Registry) -> None:
+    def __init__(
+        self, association: ClientAssociation, parts: Any, registry: ServiceRegistry
+    ) -> None:
         self.association = association
         self.archive, self.stores = parts.archive, parts.stores
         self.registry = registry

@@ -30,7 +30,7 @@ from isocenter.services.diagnostics.dissect.capture_events import (
     Ended,
     Opened,
 )
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.net.transport import StreamTransport
 from isocenter.services.security.certificates.authority import CertificateAuthority
@@ -259,7 +259,7 @@ async def test_behind_tls_the_capture_is_in_the_clear(tmp_path: Path) -> None:
     for name in ("HERE", "RAW"):
         ca.issue(name, hosts=["localhost", "127.0.0.1"], folder=tmp_path)
     context = server_context(server)
-    bind = Bind(host="127.0.0.1", port=0, tls=lambda: context)
+    bind = ListenAddress(host="127.0.0.1", port=0, tls=lambda: context)
     folder = tmp_path / "captures"
     async with serving(binds=[bind], wrap_transport=CaptureFolder(folder).record) as running:
         port = port_of(running, tls=True)

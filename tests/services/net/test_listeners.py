@@ -13,12 +13,12 @@ import trio
 import trio.testing
 
 from isocenter.services.association.server import Server, ServerOptions
-from isocenter.services.association.service_registry import Registry
+from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.integration.hl7.listener import OrderListener
 from isocenter.services.net.http.server import serve_http
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 
-BIND = Bind(host="127.0.0.1", port=0)
+BIND = ListenAddress(host="127.0.0.1", port=0)
 SECONDS = 100
 
 
@@ -49,7 +49,7 @@ class OfTrio:
 
 
 def dicom(listener: socket.socket) -> Awaitable[None]:
-    server = Server(Registry([]), ServerOptions(grace_seconds=1.0))
+    server = Server(ServiceRegistry([]), ServerOptions(grace_seconds=1.0))
     return server.run([(listener, BIND)], lambda: None)
 
 

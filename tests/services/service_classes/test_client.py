@@ -44,7 +44,7 @@ from isocenter.services.archive.index.query import Level
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
-from isocenter.services.association.server import Bind, Server, ServerLimits
+from isocenter.services.association.server import ListenAddress, Server, ServerLimits
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.objects import DicomObject
@@ -547,7 +547,9 @@ async def test_responses_of_operations_at_once_are_not_mixed_up() -> None:
 
     async with (
         serving(
-            Scripted([FIND], perform), operations_window=2, binds=[Bind(host="127.0.0.1", port=0)]
+            Scripted([FIND], perform),
+            operations_window=2,
+            binds=[ListenAddress(host="127.0.0.1", port=0)],
         ) as server,
         associated(server, FIND, operations_window=2) as association,
     ):

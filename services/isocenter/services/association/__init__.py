@@ -1,6 +1,6 @@
 """One association under trio: a reader, the operations it starts, and the calls that wait on it.
 
-How an association lives.  `AssociationTask.run` is the reader.  It is the only
+How an association lives.  `AssociationDriver.run` is the reader.  It is the only
 one who receives; each chunk goes through the engine at once and what follows is
 carried out before the next is read, so a slow consumer slows the peer and
 nothing piles up.  A request starts an *operation*: a task in the association's
@@ -17,14 +17,14 @@ waits for the socket.  A message is never interleaved with another.
 
 Every wait has a deadline from `Deadlines`; no number stands here.
 
-An `AssociationTask` is one object, and each module here is one side of it, each built on the
+An `AssociationDriver` is one object, and each module here is one side of it, each built on the
 one before: what stands and how it ends (`state`), what is sent (`sender`), what we ask
 (`invoker`), what the peer asks (`performer`, with the `operation` that it performs), and the
 reader that carries it all (`driver`).  They share its attributes: every message passes through
 all of them, and nothing is handed on between.
 """
 
-from isocenter.services.association.driver import AssociationTask, Decide
-from isocenter.services.association.state import Traffic
+from isocenter.services.association.driver import AssociationDriver, AssociationRequestHandler
+from isocenter.services.association.state import TrafficCounters
 
-__all__ = ["AssociationTask", "Decide", "Traffic"]
+__all__ = ["AssociationDriver", "AssociationRequestHandler", "TrafficCounters"]

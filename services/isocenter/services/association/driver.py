@@ -20,29 +20,31 @@ from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.services.association.invoker import ReceivedResponse
 from isocenter.services.association.operation import Provider
-from isocenter.services.association.performer import Answer, Performing
+from isocenter.services.association.performer import ImmediateResponse, Performer
 from isocenter.services.association.state import AssociationOptions
 from isocenter.services.net.transport import Transport
 from isocenter.services.notices import Caller, Notices
 
 #: Fragments shorter than this on average are no longer a peer's way of sending data.
-_CRUMB_BYTES: Final = 64
+_TINY_FRAGMENT_BYTES: Final = 64
 #: Bytes of such a chunk that go through the engine before others get their turn.
-_CRUMBS_AT_ONCE: Final = 2 << 10
+_TINY_FRAGMENTS_AT_ONCE: Final = 2 << 10
 
 
 #: Answers an A-ASSOCIATE indication.
-Decide = Callable[[AssociateRequest], Awaitable[AssociateAccept | AssociateReject]]
+AssociationRequestHandler = Callable[
+    [AssociateRequest], Awaitable[AssociateAccept | AssociateReject]
+]
 
 
-class AssociationTask(Performing):
+class AssociationDriver(Performer):
     """Carries one association between a transport and the engine.
 
     Its attributes are those of `AssociationState`.
 
     Args:
         provider: performs what the peer asks for.
-        answer: responds at once to what waits for nothing.
+        respond_immediately: responds at once to what waits for nothing.
         decide: as acceptor, answers the A-ASSOCIATE indication.
         deadlines, limits, caller, notices: as in `AssociationOptions`.
     """
@@ -53,8 +55,8 @@ class AssociationTask(Performing):
         role: Role,
         *,
         provider: Provider,
-        answer: Answer | None = None,
-        decide: Decide | None = None,
+        respond_immediately: ImmediateResponse | None = None,
+        decide: AssociationRequestHandler | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         limits: Limits = DEFAULT_LIMITS,
         caller: Caller | None = None,
@@ -63,9 +65,9 @@ class AssociationTask(Performing):
         options = AssociationOptions(
             deadlines=deadlines, limits=limits, caller=caller, notices=notices
         )
-        super().__init__(transport, role, options, provider, answer)
+        super().__init__(transport, role, options, provider, respond_immediately)
         self._decide = decide
-        self._sends_crumbs = False
+        self._sends_tiny_fragments = False
 
     # Its life.
 
@@ -80,7 +82,7 @@ class AssociationTask(Performing):
                 self._nursery = nursery
                 try:
                     if self._engine.role is Role.ACCEPTOR:
-                        await self._carry_out(self._engine.transport_opened())
+                        await self._apply_effects(self._engine.transport_opened())
                     await self._read()
                 finally:
                     self._nursery = None  # it may close at any time, and takes no more tasks
@@ -91,7 +93,7 @@ class AssociationTask(Performing):
             raise
         finally:
             self._end(AssociationError("the association was closed here"))
-            self.complaints.sum_up()
+            self.peer_log.log_suppressed()
             await self._close()
 
     async def release(self) -> None:
@@ -105,15 +107,15 @@ class AssociationTask(Performing):
             async with self._message_lock:
                 if not self._engine.allows(commands.RequestRelease()):
                     return
-                await self._carry_out(self._engine.send(commands.RequestRelease()))
+                await self._apply_effects(self._engine.send(commands.RequestRelease()))
             await self.ended.wait()
         if scope.cancelled_caught:
             await self.abort()
 
     async def request_association(self, request: AssociateRequest) -> None:
         """As requestor, over a connection that stands: Evt1 and Evt2."""
-        await self._carry_out(self._engine.send(commands.RequestAssociation(request)))
-        await self._carry_out(self._engine.transport_opened())
+        await self._apply_effects(self._engine.send(commands.RequestAssociation(request)))
+        await self._apply_effects(self._engine.transport_opened())
 
     async def established_or_ended(self) -> None:
         """Until it is known whether the association stands."""
@@ -127,9 +129,9 @@ class AssociationTask(Performing):
             return  # what came behind the request, in the same chunk, has ended it already
         if isinstance(answer, AssociateReject):
             self._end_reason = AssociationRejectedError(answer.result, answer.source, answer.reason)
-            await self._carry_out(self._engine.send(commands.RejectAssociation(answer)))
+            await self._apply_effects(self._engine.send(commands.RejectAssociation(answer)))
         else:
-            await self._carry_out(self._engine.send(commands.AcceptAssociation(answer)))
+            await self._apply_effects(self._engine.send(commands.AcceptAssociation(answer)))
             self.established.set()
 
     async def _accept_release(self) -> None:
@@ -139,7 +141,7 @@ class AssociationTask(Performing):
                 await self._operation_ended.wait()
             async with self._message_lock:
                 if self._end_reason is None:
-                    await self._carry_out(self._engine.send(commands.AcceptRelease()))
+                    await self._apply_effects(self._engine.send(commands.AcceptRelease()))
                     return
         if self._end_reason is None:
             await self.abort()
@@ -155,44 +157,44 @@ class AssociationTask(Performing):
             with self._reading:
                 chunk = await transport.receive()
             if self._reading.cancelled_caught:
-                await self._time_out()
+                await self._handle_timeout()
                 continue
             if not chunk:
-                await self._carry_out(engine.transport_closed())
+                await self._apply_effects(engine.transport_closed())
                 return
             self.traffic.bytes_received += len(chunk)
-            answer = await self._take(chunk)
+            answer = await self._process_chunk(chunk)
             if self._filling is not None:
                 await self._filling.until_room()
             if answer:  # bytes that trickle in and come to nothing are no sign of life
                 self._moments.received = trio.current_time()
 
-    async def _take(self, chunk: Buffer) -> bool:
+    async def _process_chunk(self, chunk: Buffer) -> bool:
         """A chunk goes through the engine at once, unless the peer sends crumbs: then it is taken
         in pieces, and others get their turn between them.  Whether anything came of it."""
-        step = _CRUMBS_AT_ONCE if self._sends_crumbs else len(chunk)
+        step = _TINY_FRAGMENTS_AT_ONCE if self._sends_tiny_fragments else len(chunk)
         came = False
         for start in range(0, len(chunk), step):
             before = self._engine.fragments
             piece = chunk if step == len(chunk) else memoryview(chunk)[start : start + step]
             answer = self._engine.receive_data(piece)
             came = came or bool(answer)
-            await self._carry_out(answer)
+            await self._apply_effects(answer)
             fragments = self._engine.fragments - before
-            self._sends_crumbs = fragments * _CRUMB_BYTES > len(piece)
+            self._sends_tiny_fragments = fragments * _TINY_FRAGMENT_BYTES > len(piece)
             if self._closed:
                 break
-            if self._sends_crumbs:
+            if self._sends_tiny_fragments:
                 await trio.lowlevel.checkpoint()
         return came
 
-    async def _time_out(self) -> None:
+    async def _handle_timeout(self) -> None:
         due, clock = self._next_deadline()
         if self._closed or trio.current_time() < due:
             return
         if clock is Clock.ARTIM:
             self._moments.artim = math.inf
-            await self._carry_out(self._engine.timer_expired())
+            await self._apply_effects(self._engine.timer_expired())
         elif clock is Clock.IDLE:
             await self.abort(
                 DeadlineExceeded(f"nothing was received for {self.deadlines.idle:g} s")
@@ -200,7 +202,7 @@ class AssociationTask(Performing):
 
     # Carrying out what follows.
 
-    async def _carry_out(self, answer: Iterable[Effect]) -> None:
+    async def _apply_effects(self, answer: Iterable[Effect]) -> None:
         for effect in answer:
             self._trace(effect)
             match effect:
@@ -239,12 +241,12 @@ class AssociationTask(Performing):
                         self._filling.scope.cancel()
                         self._filling = None
                     self._incoming.forget()
-                    self.in_background(self._accept_release)
+                    self.start_soon(self._accept_release)
                 case events.AssociationReleased():
                     if self._engine.is_over:
                         self._finish()
                     else:  # of a collision: the peer waits for our answer
-                        self.in_background(self._accept_release)
+                        self.start_soon(self._accept_release)
                 case (
                     events.AssociationRejected()
                     | events.AssociationAborted()

@@ -16,7 +16,7 @@ from isocenter.engine.errors import AssociationError, DeadlineExceeded, LocalPro
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Role
 from isocenter.engine.waiting import Waiting
-from isocenter.services.association.sender import Part, Sending
+from isocenter.services.association.sender import MessageSender, Part
 from isocenter.services.association.state import AssociationOptions
 from isocenter.services.net.transport import Transport
 
@@ -32,7 +32,7 @@ class ReceivedResponse:
     data_set: bytes | None
 
 
-class Invoking(Sending):
+class Invoker(MessageSender):
     """The side of an association that asks the peer, and waits for its responses.
 
     Attributes:
@@ -42,7 +42,7 @@ class Invoking(Sending):
     def __init__(self, transport: Transport, role: Role, options: AssociationOptions) -> None:
         super().__init__(transport, role, options)
         self._invocations = Waiting[Invocation](self._engine.operations)
-        self.gathered = 0
+        self.buffered_bytes = 0
 
     def next_message_id(self) -> int:
         """A Message ID that no outstanding operation of ours uses (PS3.7 9.1)."""
@@ -86,10 +86,10 @@ class Invoking(Sending):
                 await self._invocation_ended.wait()
             # Our own sending may take its time, and has deadlines of its own.
             if scope.cancelled_caught and not self._message_lock.locked():
-                raise await self.no_response()
+                raise await self.abort_without_response()
         raise self._end_reason
 
-    async def no_more_of(self, kind: type[Request]) -> None:
+    async def wait_until_none_outstanding(self, kind: type[Request]) -> None:
         """Until no request of ours of this *kind* is outstanding, also of those given up.
 
         Raises:
@@ -101,7 +101,7 @@ class Invoking(Sending):
             ):
                 await self._invocation_ended.wait()
         if scope.cancelled_caught:
-            raise await self.no_response()
+            raise await self.abort_without_response()
 
     async def give_up(self) -> None:
         """Tell the peer that nobody waits for it any more: C-CANCEL-RQ for each C-FIND, C-GET and
@@ -132,9 +132,9 @@ class Invoking(Sending):
 
     def _may_speak(self) -> bool:
         """Whether a message can be framed: nothing else is half sent."""
-        return not (self._cut or self._engine.is_sending_data_set)
+        return not (self._write_incomplete or self._engine.is_sending_data_set)
 
-    async def no_response(self) -> DeadlineExceeded:
+    async def abort_without_response(self) -> DeadlineExceeded:
         """Give the association up because the peer does not answer; what to raise."""
         error = DeadlineExceeded(
             f"no response within {self.deadlines.response:g} s; the association was aborted"
@@ -146,7 +146,9 @@ class Invoking(Sending):
         """Its final response has come, or nobody waits for it: the place is free again."""
         if self._invocations.leave(invocation.request.message_id, invocation):
             invocation.close()
-            self._tell(invocation.request, invocation.status, invocation.began, as_scp=False)
+            self._publish_operation_ended(
+                invocation.request, invocation.status, invocation.began, as_scp=False
+            )
             self._invocation_ended.send()
             self.restart_idle()
 
@@ -180,8 +182,8 @@ class Invoking(Sending):
 class Invocation:
     """One request of ours while its responses come."""
 
-    def __init__(self, task: Invoking, context_id: int, request: Request) -> None:
-        self._task = task
+    def __init__(self, invoker: Invoker, context_id: int, request: Request) -> None:
+        self._invoker = invoker
         self.context_id = context_id
         self.request = request
         #: Of the last response that was taken.
@@ -218,15 +220,15 @@ class Invocation:
             AssociationError: the association ended first.
             DeadlineExceeded: none came in time; the association was aborted.
         """
-        with trio.move_on_after(self._task.deadlines.response) as scope:
+        with trio.move_on_after(self._invoker.deadlines.response) as scope:
             try:
                 received = await self._responses.receive()
             except trio.EndOfChannel:
-                raise self._task.end_reason() from None
+                raise self._invoker.end_reason() from None
             self.status = received.message.status
             return received
         assert scope.cancelled_caught
-        raise await self._task.no_response()
+        raise await self._invoker.abort_without_response()
 
     async def cancel_and_drain(self) -> None:
         """Cancel, and take what still comes, so that the Message ID is free again."""
@@ -237,9 +239,9 @@ class Invocation:
         except (AssociationError, LocalProtocolError):
             pass  # it has ended, which is all that was wanted
         finally:
-            self._task.finish(self)
+            self._invoker.finish(self)
 
     async def cancel(self) -> None:
         """Send C-CANCEL-RQ; the peer ends the operation with FE00H, or had ended it already."""
         request = CCancelRequest(message_id_being_responded_to=self.request.message_id)
-        await self._task.send(commands.SendMessage(self.context_id, request))
+        await self._invoker.send(commands.SendMessage(self.context_id, request))

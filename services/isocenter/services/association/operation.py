@@ -17,7 +17,7 @@ from isocenter.engine import commands
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.message_codec import Request, Response
 from isocenter.engine.negotiation import PresentationContext
-from isocenter.services.association.invoker import Invoking
+from isocenter.services.association.invoker import Invoker
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import Notice
@@ -27,7 +27,7 @@ from isocenter.services.notices import Notice
 _DATA_LOOKAHEAD: Final = 512 << 10
 #: So many data sets of the greatest length may be held whole on one association; real ones are
 #: a thousandth of that.
-_GATHERED_AT_ONCE: Final = 2
+_BUFFERED_AT_ONCE: Final = 2
 #: Performs one operation: reads its data set, sends its responses.
 Provider = Callable[["Operation"], Awaitable[None]]
 
@@ -47,7 +47,7 @@ class Operation:
 
     def __init__(
         self,
-        association: Invoking,
+        association: Invoker,
         context: PresentationContext,
         request: Request,
         has_data_set: bool,
@@ -60,12 +60,12 @@ class Operation:
         self.status: int | None = None
         self.began = trio.current_time()
         #: What to tell of it when it has ended, beside that it has.
-        self.account: Callable[[], Notice] | None = None
+        self.completion_notice: Callable[[], Notice] | None = None
         self._cancelled = False
         self._ready: deque[memoryview] = deque()
         self._ready_bytes = 0
         #: Of its data set, whole in memory until it has ended.
-        self._gathered = 0
+        self._buffered_bytes = 0
         self._complete = not has_data_set
         self._abandoned = False
         self._arrived = Broadcast()
@@ -102,8 +102,8 @@ class Operation:
     def abandon(self) -> None:
         """Drop the rest of the data set; release the memory that it holds."""
         self._abandoned = True
-        self.association.gathered -= self._gathered
-        self._gathered = 0
+        self.association.buffered_bytes -= self._buffered_bytes
+        self._buffered_bytes = 0
         self._ready.clear()
         self._ready_bytes = 0
         self._consumed.send()
@@ -141,11 +141,11 @@ class Operation:
         async for group in self.fragments():
             for data in group:
                 gathered += data
-            self.association.gathered += len(gathered) - self._gathered
-            self._gathered = len(gathered)
+            self.association.buffered_bytes += len(gathered) - self._buffered_bytes
+            self._buffered_bytes = len(gathered)
             if len(gathered) > bound:
                 raise OperationError(0xA700, f"data set longer than {bound} bytes")
-            if self.association.gathered > _GATHERED_AT_ONCE * bound:
+            if self.association.buffered_bytes > _BUFFERED_AT_ONCE * bound:
                 raise OperationError(0xA700, "too many long data sets at once")
         return bytes(gathered)
 

@@ -13,7 +13,7 @@ from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.events import MessageReceived
 from isocenter.engine.incoming import Incoming
 from isocenter.engine.negotiation import PresentationContext, Role
-from isocenter.services.association.invoker import Invoking
+from isocenter.services.association.invoker import Invoker
 from isocenter.services.association.operation import Operation, Provider
 from isocenter.services.association.state import AssociationOptions
 from isocenter.services.concurrency import Broadcast
@@ -23,10 +23,10 @@ log = logging.getLogger("isocenter.association")
 
 
 #: The response to what waits for nothing; None: it is for the `Provider`.
-Answer = Callable[[PresentationContext, Request], Response | None]
+ImmediateResponse = Callable[[PresentationContext, Request], Response | None]
 
 
-class Performing(Invoking):
+class Performer(Invoker):
     """The side of an association that does what the peer asks.
 
     It asks as well: sub-operations of a C-GET go out on the association that they came by.
@@ -38,11 +38,11 @@ class Performing(Invoking):
         role: Role,
         options: AssociationOptions,
         provider: Provider,
-        answer: Answer | None,
+        respond_immediately: ImmediateResponse | None,
     ) -> None:
         super().__init__(transport, role, options)
         self._provider = provider
-        self._answer_at_once = answer
+        self._immediate_response = respond_immediately
         self._performing: set[Operation] = set()
         self._operation_ended = Broadcast()
         self._incoming = Incoming(options.limits.identifier)
@@ -72,14 +72,14 @@ class Performing(Invoking):
         context_id, has_data_set = event.context_id, event.has_data_set
         context = self.negotiated.contexts[context_id]
         if (
-            self._answer_at_once is not None
+            self._immediate_response is not None
             and not self._is_leaving
             and not has_data_set
             and (self.grant is None or not self.grant.refusal(context.abstract_syntax, request))
         ):
-            response = self._answer_at_once(context, request)
+            response = self._immediate_response(context, request)
             if response is not None:
-                await self._respond_at_once(context_id, request, response)
+                await self._respond_immediately(context_id, request, response)
                 return
         window = self.negotiated.operations_performed
         while window and len(self._performing) >= window:
@@ -89,7 +89,7 @@ class Performing(Invoking):
         if has_data_set:
             self._incoming.begin(event, operation.put)
             self._filling = operation
-        if self._lost or self._is_leaving:
+        if self._transport_broken or self._is_leaving:
             operation.abandon()
             return
         self._performing.add(operation)
@@ -108,13 +108,15 @@ class Performing(Invoking):
         if not self.ended.is_set():
             await self.abort(reason)
 
-    async def _respond_at_once(self, context_id: int, request: Request, response: Response) -> None:
+    async def _respond_immediately(
+        self, context_id: int, request: Request, response: Response
+    ) -> None:
         began = trio.current_time()
         try:
             await self.send(commands.SendMessage(context_id, response))
         except (AssociationError, LocalProtocolError):
             return  # what came behind the request has ended the association
-        self._tell(request, response.status, began)
+        self._publish_operation_ended(request, response.status, began)
 
     async def _perform(self, operation: Operation) -> None:
         try:
@@ -126,12 +128,12 @@ class Performing(Invoking):
             )
         except LocalProtocolError as error:
             if self._end_reason is None:
-                self.complaints.add(log, logging.WARNING, "operation given up: %s", error)
+                self.peer_log.write(log, logging.WARNING, "operation given up: %s", error)
         finally:
             operation.abandon()
             self._performing.remove(operation)
-            self._tell(operation.request, operation.status, operation.began)
-            if operation.account is not None:
-                self.notices.tell(operation.account())
+            self._publish_operation_ended(operation.request, operation.status, operation.began)
+            if operation.completion_notice is not None:
+                self.notices.tell(operation.completion_notice())
             self._operation_ended.send()
             self.restart_idle()

@@ -28,14 +28,14 @@ from isocenter.engine.items import (
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Negotiated, Role
 from isocenter.engine.pdu import AssociateRequest
-from isocenter.services.association.driver import AssociationTask
+from isocenter.services.association.driver import AssociationDriver
 from isocenter.services.association.invoker import ReceivedResponse
 from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.sender import Part
 from isocenter.services.concurrency import alone
 from isocenter.services.net.connect import connect
-from isocenter.services.net.peer_log import Complaints
+from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.net.transport import Transport
 
 #: An abstract syntax and its transfer syntaxes, as proposed.
@@ -57,7 +57,7 @@ class InvokingAssociation(Protocol):
     def limits(self) -> Limits: ...
 
     @property
-    def complaints(self) -> Complaints:
+    def peer_log(self) -> PeerLog:
         """What is said about the peer in the log, bounded."""
         ...
 
@@ -98,7 +98,7 @@ async def request_association(
     transport: Transport | None = None,
     deadlines: Deadlines = DEFAULT_DEADLINES,
     limits: Limits = DEFAULT_LIMITS,
-) -> AsyncIterator[AssociationTask]:
+) -> AsyncIterator[AssociationDriver]:
     """An association with *peer*, released at the end, aborted when the body raises.
 
     When the body raises, is cancelled or interrupted (Ctrl-C), the peer is told: C-CANCEL-RQ for
@@ -108,8 +108,8 @@ async def request_association(
 
     Args:
         request: made by `association_request`.
-        provider: performs what the peer requests, as it came (`Registry.perform` looks at its
-            UIDs).
+        provider: performs what the peer requests, as it came (`ServiceRegistry.perform` looks at
+            its UIDs).
         tls: for DICOM over TLS, made by `client_context`; None: in the clear.
         transport: a connection with the peer that stands already and is closed at the end;
             None: one is made.
@@ -122,7 +122,7 @@ async def request_association(
     """
     if transport is None:
         transport = await connect(peer.host, peer.port, tls, deadlines)
-    task = AssociationTask(
+    task = AssociationDriver(
         transport, Role.REQUESTOR, provider=provider, deadlines=deadlines, limits=limits
     )
     failure: BaseException | None = None
@@ -171,7 +171,7 @@ async def request_association(
         raise failure
 
 
-async def _establish(task: AssociationTask, request: AssociateRequest) -> None:
+async def _establish(task: AssociationDriver, request: AssociateRequest) -> None:
     with trio.move_on_after(task.deadlines.association_response) as scope:
         await task.request_association(request)
         await task.established_or_ended()

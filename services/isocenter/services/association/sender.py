@@ -28,7 +28,7 @@ _FAIR_SHARE: Final = 16
 Part = tuple[Buffer, bool]
 
 
-class Sending(AssociationState):
+class MessageSender(AssociationState):
     """The side of an association that sends."""
 
     def __init__(self, transport: Transport, role: Role, options: AssociationOptions) -> None:
@@ -37,12 +37,12 @@ class Sending(AssociationState):
         self._sending = trio.Lock()
         self._message_lock = trio.Lock()
         #: Half of something has left: nothing else can be framed.
-        self._cut = False
+        self._write_incomplete = False
         #: The peer takes nothing any more.
-        self._lost = False
+        self._transport_broken = False
 
     @abstractmethod
-    async def _carry_out(self, answer: Iterable[Effect]) -> None:
+    async def _apply_effects(self, answer: Iterable[Effect]) -> None:
         """Do what the engine answered, in its order."""
 
     async def send(self, command: Command) -> None:
@@ -60,9 +60,9 @@ class Sending(AssociationState):
                 if self._end_reason is not None:
                     raise self._end_reason
                 self.traffic.messages_sent += 1
-                await self._carry_out(self._by_engine(command))
+                await self._apply_effects(self._by_engine(command))
         else:
-            await self._carry_out(self._engine.send(command))
+            await self._apply_effects(self._engine.send(command))
 
     async def send_messages(
         self, context_id: int, messages: Sequence[tuple[Message, Buffer | None]]
@@ -135,9 +135,9 @@ class Sending(AssociationState):
         """
         self._end(reason or AssociationError("the association was aborted here"))
         with trio.move_on_after(self.deadlines.abort, shield=True):
-            if not self._cut:
+            if not self._write_incomplete:
                 if self._engine.allows(commands.Abort()):
-                    await self._carry_out(self._engine.send(commands.Abort()))
+                    await self._apply_effects(self._engine.send(commands.Abort()))
                     return
                 if self._engine.state is Sta.STA13:
                     return
@@ -147,21 +147,21 @@ class Sending(AssociationState):
 
     async def _write(self, buffers: Sequence[Buffer]) -> None:
         async with UncontendedLock(self._sending):
-            if self._cut or self._closed:
+            if self._write_incomplete or self._closed:
                 await trio.lowlevel.checkpoint()  # whoever is cancelled by now gets to know
                 return
             self.traffic.bytes_sent += sum(map(len, buffers))
-            self._cut = True  # until all of it has left, nothing else can be framed
+            self._write_incomplete = True  # until all of it has left, nothing else can be framed
             try:
                 left = self.transport.send_now(buffers)
                 if left:
                     await self._write_slowly(left)
                 else:
-                    self._cut = False
+                    self._write_incomplete = False
             except BrokenPipeError:
                 # The reader sees the end of the connection, and Evt17 tells the engine, once it
                 # has read what the peer had sent; until then nobody works for it any more.
-                self._lost = True
+                self._transport_broken = True
                 self._cancel_operations()
         self._sends += 1
         if self._sends % _FAIR_SHARE == 0:
@@ -177,11 +177,11 @@ class Sending(AssociationState):
             progress()
             try:
                 await self.transport.send(buffers, progress)
-                self._cut = False
+                self._write_incomplete = False
             except trio.Cancelled:
                 if not scope.cancel_called and not self._closed:
                     # Half a message has left; whoever comes next must not wait for an answer.
-                    self.in_background(self._close)
+                    self.start_soon(self._close)
                     self._end(AssociationError("a message was cut short here"))
                 raise
         if scope.cancelled_caught:

@@ -1,7 +1,7 @@
 """SOP class → service, and whatever a service raises → response.
 
 A service class is one module with a `Service`; a server is put together from a
-list of them.  `Registry` is what negotiation offers and what performs operations.
+list of them.  `ServiceRegistry` is what negotiation offers and what performs operations.
 """
 
 from __future__ import annotations
@@ -81,10 +81,12 @@ class Service(Protocol):
 
 
 @runtime_checkable
-class AnswersAtOnce(Protocol):
+class ImmediateService(Protocol):
     """A service with operations that wait for nothing: neither data nor storage."""
 
-    def answer(self, context: PresentationContext, request: Request) -> Response | None:
+    def respond_immediately(
+        self, context: PresentationContext, request: Request
+    ) -> Response | None:
         """The response; None: it is for `Service.perform`."""
         ...
 
@@ -115,25 +117,28 @@ class _Found:
 
     service: Service | None = None
     members: frozenset[str] = frozenset()
-    at_once: AnswersAtOnce | None = None
+    immediate: ImmediateService | None = None
     takes_raw_uids: bool = False
 
     def may_see(self, request: Request) -> bool:
         return self.takes_raw_uids or names_an_instance(request)
 
 
-class Registry:
+class ServiceRegistry:
     """The services of one server; the first that offers an abstract syntax has it.
 
     Args:
-        beside: what services do on their own as long as the server runs.
+        background_tasks: what services do on their own as long as the server runs.
     """
 
     def __init__(
-        self, services: Iterable[Service], *, beside: Iterable[Callable[[], Awaitable[None]]] = ()
+        self,
+        services: Iterable[Service],
+        *,
+        background_tasks: Iterable[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self.services = tuple(services)
-        self.beside = tuple(beside)
+        self.background_tasks = tuple(background_tasks)
         #: For each request: the services are asked once for each abstract syntax.
         self._service_of = lru_cache(_SYNTAXES_KEPT)(self._find_service)
 
@@ -152,22 +157,24 @@ class Registry:
                 return _Found(
                     service,
                     offer.members,
-                    service if isinstance(service, AnswersAtOnce) else None,
+                    service if isinstance(service, ImmediateService) else None,
                     isinstance(service, TakesRawUids) and service.takes_raw_uids,
                 )
         return _Found()
 
-    def answer(self, context: PresentationContext, request: Request) -> Response | None:
+    def respond_immediately(
+        self, context: PresentationContext, request: Request
+    ) -> Response | None:
         """The response to what can be answered at once; None: `perform` it."""
         found = self._service_of(context.abstract_syntax)
-        if found.at_once is not None and found.may_see(request):
-            return found.at_once.answer(context, request)
+        if found.immediate is not None and found.may_see(request):
+            return found.immediate.respond_immediately(context, request)
         return None
 
     async def perform(self, operation: Operation) -> None:
         """Have the right service perform it; whatever happens, the request gets a response."""
         request = operation.request
-        complaints = operation.association.complaints
+        peer_log = operation.association.peer_log
         try:
             _authorize(operation)
             found = self._service_of(operation.context.abstract_syntax)
@@ -181,18 +188,18 @@ class Registry:
             await found.service.perform(operation)
         except OperationError as error:
             detail = f" ({error.log_detail})" if error.log_detail else ""
-            complaints.add(log, logging.WARNING, "%s: %s%s", describe(request), error, detail)
+            peer_log.write(log, logging.WARNING, "%s: %s%s", describe(request), error, detail)
             await self._fail(operation, error.status, error.comment, error.offending_elements)
         except StorageError as error:
             status = Status.PROCESSING_FAILURE
             if error.out_of_resources:
                 status = out_of_resources(request)
-            complaints.add(log, logging.ERROR, "%s", error)
+            peer_log.write(log, logging.ERROR, "%s", error)
             await self._fail(operation, status, describe_status(status))
         except (AssociationError, LocalProtocolError):
             raise
         except Exception:
-            complaints.add(log, logging.ERROR, "an operation failed", exc_info=True)
+            peer_log.write(log, logging.ERROR, "an operation failed", exc_info=True)
             await self._fail(operation, Status.PROCESSING_FAILURE, "internal error")
 
     async def _fail(

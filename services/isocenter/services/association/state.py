@@ -31,7 +31,7 @@ from isocenter.engine.pdu import AssociateAccept
 from isocenter.engine.states import Sta
 from isocenter.services.association.access import Grant
 from isocenter.services.concurrency import Broadcast
-from isocenter.services.net.peer_log import Complaints
+from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.net.transport import Transport
 from isocenter.services.notices import Caller, Ending, Notices, OperationEnded
 
@@ -39,7 +39,7 @@ log = logging.getLogger("isocenter.association")
 
 
 @dataclass(slots=True)
-class Traffic:
+class TrafficCounters:
     """What went over one association."""
 
     bytes_received: int = 0
@@ -66,7 +66,7 @@ class AssociationOptions:
 
 
 class AssociationState(ABC):
-    """What all sides of an `AssociationTask` know.
+    """What all sides of an `AssociationDriver` know.
 
     Attributes:
         established: set when A-ASSOCIATE was accepted.
@@ -86,12 +86,12 @@ class AssociationState(ABC):
         self.notices = Notices() if options.notices is None else options.notices
         self.deadlines = options.deadlines
         self.limits = options.limits
-        self.traffic = Traffic()
+        self.traffic = TrafficCounters()
         self.established = trio.Event()
         self.ended = trio.Event()
         self.closed = trio.Event()
         self.released = False
-        self.awaited = 0
+        self.expected_requests = 0
         #: Operations of the peer that have ended.
         self.performed = 0
         self.accept: AssociateAccept | None = None
@@ -108,7 +108,7 @@ class AssociationState(ABC):
         self.grant: Grant | None = None
         self._is_traced = log.isEnabledFor(logging.DEBUG)
         #: What is said about the peer in the log, bounded.
-        self.complaints = Complaints(transport.peer_address)
+        self.peer_log = PeerLog(transport.peer_address)
 
     # What its sides hold.
 
@@ -168,7 +168,7 @@ class AssociationState(ABC):
         self._end_invocations()
         self._invocation_ended.send()
 
-    def in_background(self, function: Callable[[], Awaitable[None]]) -> None:
+    def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
         """Run *function* in the association's nursery; it ends with the association."""
         if self._nursery is not None and not self.ended.is_set():
             self._nursery.start_soon(function)
@@ -178,7 +178,7 @@ class AssociationState(ABC):
     def _next_deadline(self) -> tuple[float, Clock]:
         """When ARTIM runs out, or a silent peer is given up: in the middle of a data set, and as
         acceptor when nothing is under way.  What waits for the peer has deadlines of its own."""
-        busy = self._is_busy() or self.awaited > 0
+        busy = self._is_busy() or self.expected_requests > 0
         return next_deadline(self._engine, self._moments, self.deadlines, busy=busy)
 
     def _set_deadline(self) -> None:
@@ -194,7 +194,7 @@ class AssociationState(ABC):
 
     # What is told of it.
 
-    def _tell(
+    def _publish_operation_ended(
         self, request: Request, status: int | None, began: float, *, as_scp: bool = True
     ) -> None:
         self.performed += as_scp
@@ -219,4 +219,4 @@ class AssociationState(ABC):
         """The first of a connection: a peer could repeat its faults until ARTIM ends it."""
         if not self.faulted:
             self.faulted = True
-            self.complaints.add(log, logging.WARNING, "%s", cause)
+            self.peer_log.write(log, logging.WARNING, "%s", cause)

@@ -12,7 +12,7 @@ from isocenter.services.integration.hl7.message import require_library
 from isocenter.services.integration.hl7.order_service import OrderIntake
 from isocenter.services.integration.hl7.rejected_messages import RejectFolder
 from isocenter.services.integration.hl7.step_fields import OrderRules
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.settings.loading import Settings
@@ -21,7 +21,7 @@ from isocenter.services.settings.loading import Settings
 REJECT_FOLDER: Final = "hl7-rejected"
 
 
-def order_bind(settings: Settings, tls: Callable[[], ssl.SSLContext] | None) -> Bind:
+def order_bind(settings: Settings, tls: Callable[[], ssl.SSLContext] | None) -> ListenAddress:
     """Where to listen for orders, which are wanted.
 
     Raises:
@@ -29,7 +29,7 @@ def order_bind(settings: Settings, tls: Callable[[], ssl.SSLContext] | None) -> 
     """
     hl7 = settings.hl7
     require_library()
-    return Bind(host=hl7.host, port=hl7.port, tls=tls if hl7.tls else None)
+    return ListenAddress(host=hl7.host, port=hl7.port, tls=tls if hl7.tls else None)
 
 
 def order_listener(settings: Settings, worklist: Worklist, notices: Notices) -> OrderListener:

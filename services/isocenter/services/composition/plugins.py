@@ -18,7 +18,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import is_uid
 from isocenter.services.association.operation import Operation
-from isocenter.services.association.service_registry import Registry, Service, Statuses
+from isocenter.services.association.service_registry import Service, ServiceRegistry, Statuses
 from isocenter.services.conformance.statement import PluginRow
 from isocenter.services.dicom.uid_registry import is_private
 from isocenter.services.errors import OperationError
@@ -152,7 +152,7 @@ def services_of(
     Raises:
         PluginError: a plug-in fails, or wants to serve what we do.
     """
-    registry = Registry(ours)
+    registry = ServiceRegistry(ours)
     services = []
     for plugin in plugins:
         for sop_class in plugin.declared.sop_classes:
@@ -210,7 +210,7 @@ class PluginService:
         request = operation.request
         command = operation_name(type(request))
         association = operation.association
-        operation.account = lambda: PluginOperationEnded(
+        operation.completion_notice = lambda: PluginOperationEnded(
             caller=association.caller,
             plugin=self.name,
             command=command,

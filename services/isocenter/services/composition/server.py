@@ -32,7 +32,7 @@ from isocenter.services.composition.workflow import events_of, order_bind_of, or
 from isocenter.services.diagnostics.capture import CaptureFolder
 from isocenter.services.errors import text_of
 from isocenter.services.net.http.server import read_token
-from isocenter.services.net.listeners import Bind, open_listener, open_listeners
+from isocenter.services.net.listeners import ListenAddress, open_listener, open_listeners
 from isocenter.services.net.tls.contexts import TlsFiles
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import Notices
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 log = logging.getLogger("isocenter.server")
 
-Listening = Sequence[tuple[socket.socket, Bind]]
+Listening = Sequence[tuple[socket.socket, ListenAddress]]
 
 
 class StartFaults(Exception):
@@ -344,12 +344,12 @@ def _write_pid(settings: Settings, stack: ExitStack) -> None:
         stack.callback(PidFile(data_dir).close)
 
 
-def _listen_for_pages(settings: Settings) -> list[tuple[socket.socket, Bind]]:
+def _listen_for_pages(settings: Settings) -> list[tuple[socket.socket, ListenAddress]]:
     """For monitoring; an archive without it is better than none."""
     monitoring = settings.monitoring
     if not monitoring.enabled:
         return []
-    bind = Bind(host=monitoring.host, port=monitoring.port)
+    bind = ListenAddress(host=monitoring.host, port=monitoring.port)
     try:
         return [(sock, bind) for sock in open_listener(bind)]
     except OSError as error:

@@ -9,13 +9,13 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import ServerLimits
-from isocenter.services.association.service_registry import Registry, Service
+from isocenter.services.association.service_registry import Service, ServiceRegistry
 from isocenter.services.composition.outgoing_associations import Connections
 from isocenter.services.composition.plugins import Plugin, services_of
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.composition.workflow import Workflow, workflow_of
 from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.plugin import PluginContext
 from isocenter.services.service_classes.query_retrieve.find_scp import Find
@@ -44,13 +44,15 @@ def server_limits_of(settings: Settings) -> ServerLimits:
     )
 
 
-def binds_of(settings: Settings, tls: TlsContexts | None) -> list[Bind]:
+def binds_of(settings: Settings, tls: TlsContexts | None) -> list[ListenAddress]:
     """Where to listen: the clear first."""
     binds = []
     if settings.plain.enabled:
-        binds.append(Bind(host=settings.server.host, port=settings.server.port))
+        binds.append(ListenAddress(host=settings.server.host, port=settings.server.port))
     if settings.tls.enabled and tls is not None:
-        binds.append(Bind(host=settings.tls.host, port=settings.tls.port, tls=lambda: tls.server))
+        binds.append(
+            ListenAddress(host=settings.tls.host, port=settings.tls.port, tls=lambda: tls.server)
+        )
     return binds
 
 
@@ -63,7 +65,7 @@ def registry_of(
     peers: Mapping[str, Peer] | None = None,
     events: EventKeeping | None = None,
     plugins: Sequence[Plugin] = (),
-) -> Registry:
+) -> ServiceRegistry:
     """The services of the archive.  A service class more is a line more.
 
     Args:
@@ -133,4 +135,4 @@ def registry_of(
         services,
     )
     # First: what a plug-in declares is its own, also where storage takes every private SOP class.
-    return Registry([*added, *services], beside=workflow.beside)
+    return ServiceRegistry([*added, *services], background_tasks=workflow.beside)

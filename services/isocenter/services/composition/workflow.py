@@ -18,7 +18,7 @@ from isocenter.services.association.service_registry import Service
 from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.composition.outgoing_associations import Connections
 from isocenter.services.composition.tls_contexts import TlsContexts
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.commitment.instance_check import Verifier
@@ -88,7 +88,7 @@ async def events_of(
     return keeping
 
 
-def order_bind_of(settings: Settings, tls: TlsContexts | None) -> Bind | None:
+def order_bind_of(settings: Settings, tls: TlsContexts | None) -> ListenAddress | None:
     """Where to listen for HL7 orders; None: they are not taken."""
     if not settings.hl7.enabled:
         return None  # who has none needs none of the modules either

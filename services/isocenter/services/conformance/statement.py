@@ -32,7 +32,7 @@ from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.service_registry import (
     COMMON_STATUSES,
     NamesSopClasses,
-    Registry,
+    ServiceRegistry,
     Statuses,
 )
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
@@ -102,7 +102,7 @@ class PluginRow(NamedTuple):
     permissions: str
 
 
-def accepted(registry: Registry) -> dict[str, Offer]:
+def accepted(registry: ServiceRegistry) -> dict[str, Offer]:
     """Every abstract syntax that *registry* accepts, with what it offers: those of the standard,
     those that services name, and `ANY_PRIVATE` where private ones need no name."""
     known = {uid for uid, entry in UID_dictionary.items() if entry[1] in _SOP_CLASSES}
@@ -111,7 +111,7 @@ def accepted(registry: Registry) -> dict[str, Offer]:
     return {uid: offer for uid, offer in offers.items() if offer is not None}
 
 
-def names_of(registry: Registry) -> dict[str, str]:
+def names_of(registry: ServiceRegistry) -> dict[str, str]:
     """SOP classes that services name because the standard does not."""
     names = {ANY_PRIVATE: "any other private SOP class, for storage"}
     for service in reversed(registry.services):
@@ -123,7 +123,7 @@ def names_of(registry: Registry) -> dict[str, str]:
 class _Contexts:
     """What is accepted, and how it is called."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: ServiceRegistry) -> None:
         self.offers = accepted(registry)
         self._names = names_of(registry)
 
@@ -137,7 +137,7 @@ class _Contexts:
 
 
 def statement(
-    settings: Settings, registry: Registry, tls: str, plugins: Sequence[PluginRow] = ()
+    settings: Settings, registry: ServiceRegistry, tls: str, plugins: Sequence[PluginRow] = ()
 ) -> Iterator[Block]:
     """The document.
 
@@ -198,7 +198,7 @@ def _told(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def _networking(
-    settings: Settings, registry: Registry, offers: _Contexts, plugins: Sequence[PluginRow]
+    settings: Settings, registry: ServiceRegistry, offers: _Contexts, plugins: Sequence[PluginRow]
 ) -> Iterator[Block]:
     server = settings.server
     yield Heading("4", "Networking")

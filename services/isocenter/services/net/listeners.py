@@ -24,7 +24,7 @@ _LOG_EVERY: Final = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
+class ListenAddress:
     """An address to listen on.
 
     Attributes:
@@ -44,7 +44,7 @@ PLAIN_NAME: Final = "dicom"
 TLS_NAME: Final = "dicom-tls"
 
 
-class Shortage:
+class AcceptBackoff:
     """Accepting fails for lack of descriptors or memory: a pause, and a line of log now and then.
 
     Args:
@@ -56,7 +56,7 @@ class Shortage:
         self._what = what
         self._pauses = 0
 
-    async def rest(self, error: OSError) -> None:
+    async def wait(self, error: OSError) -> None:
         """Before the next attempt."""
         if self._pauses % _LOG_EVERY == 0:
             self._log.error(
@@ -68,14 +68,14 @@ class Shortage:
         self._pauses += 1
         await trio.sleep(_PAUSE_SECONDS)
 
-    def is_over(self) -> None:
+    def reset(self) -> None:
         """One was accepted, or nobody waits."""
         self._pauses = 0
 
 
 def open_listeners(
-    binds: Sequence[Bind], inherited: Sequence[tuple[str, socket.socket]] = ()
-) -> list[tuple[socket.socket, Bind]]:
+    binds: Sequence[ListenAddress], inherited: Sequence[tuple[str, socket.socket]] = ()
+) -> list[tuple[socket.socket, ListenAddress]]:
     """Listen everywhere, on the sockets that were handed over where there are some.
 
     Args:
@@ -86,7 +86,7 @@ def open_listeners(
         OSError: with a message that names the fault and the cure.  Nothing stays open.
     """
     by_name = {TLS_NAME if bind.tls else PLAIN_NAME: bind for bind in binds}
-    listeners: list[tuple[socket.socket, Bind]] = []
+    listeners: list[tuple[socket.socket, ListenAddress]] = []
     try:
         for name, sock in inherited:
             if name not in by_name:
@@ -113,7 +113,7 @@ def _name_fault(name: str) -> str:
     )
 
 
-def open_listener(bind: Bind) -> list[socket.socket]:
+def open_listener(bind: ListenAddress) -> list[socket.socket]:
     """Listen on every address that the host name stands for.
 
     Raises:
@@ -148,7 +148,7 @@ def open_listener(bind: Bind) -> list[socket.socket]:
     return listeners
 
 
-def _bind_fault(bind: Bind, error: OSError) -> str:
+def _bind_fault(bind: ListenAddress, error: OSError) -> str:
     where = f"cannot listen on {bind.host}:{bind.port}"
     match error.errno:
         case errno.EADDRINUSE:

@@ -11,7 +11,7 @@ from typing import Final
 
 log = logging.getLogger("isocenter.association")
 
-#: Characters of one association's complaints: with the lines of its beginning and its end,
+#: Characters of lines about one peer: with the lines of its beginning and its end,
 #: and with time and level before each, a connection stays below 4 KiB of log.
 _MOST_CHARACTERS: Final = 2_500
 #: Time, level and logger in front of each.
@@ -20,7 +20,7 @@ _LINE_OVERHEAD: Final = 60
 _LONGEST: Final = 500
 
 
-class Complaints:
+class PeerLog:
     """About one peer, to whoever reads the log.
 
     Args:
@@ -34,7 +34,7 @@ class Complaints:
         self._left = _MOST_CHARACTERS
         self._omitted = 0
 
-    def add(
+    def write(
         self, logger: logging.Logger, level: int, text: str, *args: object, exc_info: bool = False
     ) -> None:
         """Write a line, or, when there were enough, count it and write it for debugging only.
@@ -54,12 +54,12 @@ class Complaints:
         self._left -= _MOST_CHARACTERS if exc_info else len(line) + _LINE_OVERHEAD
         logger.log(level, "%s", line, exc_info=exc_info)
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """The peer did as it should: what it does wrong from now on is news again."""
-        self.sum_up()
+        self.log_suppressed()
         self._left = _MOST_CHARACTERS
 
-    def sum_up(self) -> None:
+    def log_suppressed(self) -> None:
         """How many lines were left out; said once, at the end."""
         omitted, self._omitted = self._omitted, 0
         if omitted:

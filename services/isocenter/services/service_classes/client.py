@@ -42,7 +42,7 @@ from isocenter.engine.pdu import AssociateAccept
 from isocenter.engine.uid import (
     VERIFICATION,
 )
-from isocenter.services.association import AssociationTask
+from isocenter.services.association import AssociationDriver
 from isocenter.services.association.invoker import ReceivedResponse
 from isocenter.services.association.operation import Operation, Provider
 from isocenter.services.association.peer import Peer
@@ -61,7 +61,7 @@ from isocenter.services.errors import (
     OperationError,
     has_failed,
 )
-from isocenter.services.net.peer_log import Complaints
+from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.net.transport import Transport
 from isocenter.services.service_classes.query_retrieve.find_scu import Matches
 from isocenter.services.service_classes.storage.scu import store_object
@@ -133,7 +133,7 @@ class ClientAssociation:
     the middle of its data set aborts the association; of the others the response is not waited for.
     """
 
-    def __init__(self, driver: AssociationTask) -> None:
+    def __init__(self, driver: AssociationDriver) -> None:
         self._driver = driver
         self._receiver: Receiver | None = None
         self._takes_raw_uids = False
@@ -163,9 +163,9 @@ class ClientAssociation:
         return self._driver.limits
 
     @property
-    def complaints(self) -> Complaints:
+    def peer_log(self) -> PeerLog:
         """What is said about the peer in the log, bounded."""
-        return self._driver.complaints
+        return self._driver.peer_log
 
     @property
     def ended(self) -> trio.Event:
@@ -293,7 +293,7 @@ class ClientAssociation:
         """
         self._refuse_second_get()
         # One that was cancelled may still bring objects, and nobody could tell whose they are.
-        await self._driver.no_more_of(CGetRequest)
+        await self._driver.wait_until_none_outstanding(CGetRequest)
         self._refuse_second_get()
         context = self._context(sop_class_uid)
         request = CGetRequest(
@@ -457,8 +457,8 @@ async def open_association(
         tls: for DICOM over TLS, made by `client_context`; None: in the clear.
         scp_roles: SOP classes for which we offer to be SCP (C-GET, PS3.7 D.3.3.4).
         operations_window: operations that may be outstanding at once, each way.
-        provider: performs what the peer requests, as it came (`Registry.perform` looks at its
-            UIDs); default: C-STORE for `ClientAssociation.get`.
+        provider: performs what the peer requests, as it came (`ServiceRegistry.perform` looks at
+            its UIDs); default: C-STORE for `ClientAssociation.get`.
         transport: a connection with the peer that stands already and is closed at the end;
             None: one is made.
 

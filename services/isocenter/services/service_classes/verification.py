@@ -37,7 +37,9 @@ class Verification:
     def offer(self, abstract_syntax: str) -> Offer | None:
         return _OFFER if abstract_syntax == VERIFICATION else None
 
-    def answer(self, context: PresentationContext, request: Request) -> Response | None:
+    def respond_immediately(
+        self, context: PresentationContext, request: Request
+    ) -> Response | None:
         """C-ECHO waits for nothing, so it needs no task."""
         if (
             type(request) is CEchoRequest

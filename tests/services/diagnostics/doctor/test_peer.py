@@ -20,7 +20,7 @@ from isocenter.services.association.access import AeTitleRules
 from isocenter.services.diagnostics.doctor.echo_latency import _slowness
 from isocenter.services.diagnostics.findings import Severity, Side
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from services.diagnostics.doctor.examining import (
@@ -80,8 +80,8 @@ def raw_server_context(folder: Path, name: str) -> ssl.SSLContext:
     return context
 
 
-def bind(context: ssl.SSLContext) -> Sequence[Bind]:
-    return [Bind(host="127.0.0.1", port=0, tls=lambda: context)]
+def bind(context: ssl.SSLContext) -> Sequence[ListenAddress]:
+    return [ListenAddress(host="127.0.0.1", port=0, tls=lambda: context)]
 
 
 # -- The way -----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from isocenter.services.integration.hl7.mllp import MessageReceived, MessageTooL
 from isocenter.services.integration.hl7.order_service import OrderIntake
 from isocenter.services.integration.hl7.rejected_messages import RejectFolder, name_of
 from isocenter.services.integration.hl7.step_fields import OrderRules
-from isocenter.services.net.peer_log import Complaints
+from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.notices import Notice, Notices, OrderMessageAnswered
 from isocenter.services.service_classes.worklist.entry import EntryKey, EntryState
 from isocenter.services.service_classes.worklist.ports import Put, StoredEntry, Worklist
@@ -46,7 +46,7 @@ class Desk:
     async def send(self, message: str | bytes) -> list[list[str]]:
         """The segments of the acknowledgement."""
         data = message.encode() if isinstance(message, str) else message
-        answer = await self.intake.take(MessageReceived(data), Complaints(SENDER))
+        answer = await self.intake.take(MessageReceived(data), PeerLog(SENDER))
         assert answer is not None
         return [line.split("|") for line in answer.decode().rstrip("\r").split("\r")]
 
@@ -276,9 +276,7 @@ async def test_what_cannot_be_read_is_rejected(desk: Desk) -> None:
 
 
 async def test_a_message_that_is_too_long_is_rejected(desk: Desk) -> None:
-    answer = await desk.intake.take(
-        MessageTooLong(ORM.encode()[:300], 10_000_000), Complaints(SENDER)
-    )
+    answer = await desk.intake.take(MessageTooLong(ORM.encode()[:300], 10_000_000), PeerLog(SENDER))
     assert answer is not None
     assert b"MSA|AR|MSG0001|MSH: the message has 10000000 bytes" in answer
 
@@ -304,7 +302,7 @@ async def test_enhanced_mode(
 ) -> None:
     for text, code in ((ORM, good), (changed(ORM, "PID", 3, ""), bad)):
         message = changed(changed(text, "MSH", 15, accept), "MSH", 16, application)
-        answer = await desk.intake.take(MessageReceived(message.encode()), Complaints(SENDER))
+        answer = await desk.intake.take(MessageReceived(message.encode()), PeerLog(SENDER))
         assert (answer and answer.split(b"\rMSA|")[1][:2].decode()) == code
     assert await desk.state() is EntryState.SCHEDULED
 
@@ -326,7 +324,7 @@ async def test_what_cannot_be_kept_is_to_be_sent_again(tmp_path: Path) -> None:
     folder = tmp_path / "rejected"
     worklist: Worklist = Broken()  # type: ignore[assignment]
     intake = OrderIntake(worklist, OrderRules(), rejected=RejectFolder(folder))
-    answer = await intake.take(MessageReceived(ORM.encode()), Complaints(SENDER))
+    answer = await intake.take(MessageReceived(ORM.encode()), PeerLog(SENDER))
     assert answer is not None
     assert b"MSA|AR|MSG0001|" in answer
     assert b"send it again later" in answer
@@ -369,7 +367,7 @@ async def test_a_reject_folder_that_cannot_be_written_is_only_logged(
         intake = OrderIntake(
             DatabaseWorklist(database), OrderRules(), rejected=RejectFolder(taken / "in")
         )
-        answer = await intake.take(MessageReceived(b"wrong"), Complaints(SENDER))
+        answer = await intake.take(MessageReceived(b"wrong"), PeerLog(SENDER))
     assert answer is not None
     assert "a refused message is not kept" in caplog.text
 
@@ -403,6 +401,6 @@ async def test_any_message_is_answered(
         message = changed(message, segment, field, text)
     async with open_sqlite_database(":memory:") as database:
         intake = OrderIntake(DatabaseWorklist(database), OrderRules(character_set="UNICODE UTF-8"))
-        answer = await intake.take(MessageReceived(message.encode()), Complaints(SENDER))
+        answer = await intake.take(MessageReceived(message.encode()), PeerLog(SENDER))
     asks = any(segment == "MSH" and field in (2, 15, 16) for segment, field, _ in edits)
     assert answer is not None or asks

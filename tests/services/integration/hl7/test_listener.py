@@ -19,8 +19,8 @@ from isocenter.services.integration.hl7.mllp import MessageReceived, MessageTooL
 from isocenter.services.integration.hl7.order_service import OrderIntake
 from isocenter.services.integration.hl7.sender import SendError, open_sender
 from isocenter.services.integration.hl7.step_fields import OrderRules
-from isocenter.services.net.listeners import Bind, open_listener
-from isocenter.services.net.peer_log import Complaints
+from isocenter.services.net.listeners import ListenAddress, open_listener
+from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.notices import ConnectionRefused, Notice, Notices, Refusal
 from isocenter.services.security.certificates.authority import CertificateAuthority
@@ -33,7 +33,7 @@ SOON = 10.0
 #: Real seconds in which nothing happens: every byte on its way has arrived.
 _CUSHION = 0.02
 LIMITS = ListenerLimits(message_bytes=4_096)
-Took = Callable[[MessageReceived | MessageTooLong, Complaints], Awaitable[bytes | None]]
+Took = Callable[[MessageReceived | MessageTooLong, PeerLog], Awaitable[bytes | None]]
 
 
 class Listening:
@@ -53,7 +53,7 @@ async def listening(
     take: Took, limits: ListenerLimits = LIMITS, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Listening]:
     notices: list[Notice] = []
-    bind = Bind(host="127.0.0.1", port=0, tls=None if tls is None else lambda: tls)
+    bind = ListenAddress(host="127.0.0.1", port=0, tls=None if tls is None else lambda: tls)
     (sock,) = open_listener(bind)
     listener = OrderListener(take, limits, Notices(notices.append))
     with sock:
@@ -72,7 +72,7 @@ async def taking_orders(limits: ListenerLimits = LIMITS) -> AsyncIterator[Listen
             yield where
 
 
-async def echo(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
+async def echo(event: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
     return event.data if isinstance(event, MessageReceived) else b"too long"
 
 
@@ -191,7 +191,7 @@ async def test_a_sender_that_goes_away_half_way_disturbs_nobody() -> None:
 
 
 async def test_a_handler_that_fails_ends_one_connection(caplog: pytest.LogCaptureFixture) -> None:
-    async def take(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
+    async def take(event: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
         if event == MessageReceived(b"bad"):
             raise RuntimeError("a bug")
         return b"good"
@@ -233,7 +233,7 @@ async def test_the_longest_silent_connection_makes_room() -> None:
 async def test_who_is_being_served_is_not_sent_away() -> None:
     release = trio.Event()
 
-    async def take(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
+    async def take(event: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
         await release.wait()
         return b"done"
 
@@ -255,13 +255,13 @@ async def test_who_is_being_served_is_not_sent_away() -> None:
 async def test_a_stopping_server_finishes_what_it_does() -> None:
     begun, release, told = trio.Event(), trio.Event(), []
 
-    async def take(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
+    async def take(event: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
         begun.set()
         await release.wait()
         told.append(event)
         return b"done"
 
-    bind = Bind(host="127.0.0.1", port=0)
+    bind = ListenAddress(host="127.0.0.1", port=0)
     (sock,) = open_listener(bind)
     with sock, trio.fail_after(SOON):
         async with trio.open_nursery() as nursery:
@@ -336,7 +336,7 @@ async def test_our_sender_gets_acknowledgements() -> None:
 
 
 async def test_our_sender_tells_of_silence(autojump_clock: trio.testing.MockClock) -> None:
-    async def take(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
+    async def take(event: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
         return None
 
     async with listening(take) as where, open_sender("127.0.0.1", where.port) as sender:
@@ -390,10 +390,10 @@ async def test_over_TLS_nobody_without_a_certificate(files: TlsFiles) -> None:
 async def test_who_is_revoked_is_answered_once_more_and_sent_away(files: TlsFiles) -> None:
     begun, go_on = trio.Event(), trio.Event()
 
-    async def slow(event: MessageReceived | MessageTooLong, complaints: Complaints) -> bytes | None:
+    async def slow(event: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
         begun.set()
         await go_on.wait()
-        return await echo(event, complaints)
+        return await echo(event, peer_log)
 
     revoked = "its certificate (CN=archive)"
     async with listening(slow, tls=server_context(files)) as where:
@@ -465,9 +465,7 @@ async def test_a_handshake_has_a_deadline(
 async def test_one_that_only_begins_messages_is_sent_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def take(
-        received: MessageReceived | MessageTooLong, complaints: Complaints
-    ) -> bytes | None:
+    async def take(received: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
         return b"ACK"
 
     async with listening(take) as served, await served.connect() as stream:

@@ -22,9 +22,9 @@ from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
-from isocenter.services.association.service_registry import Registry
+from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import AssociationRevoked, Notice, Notices
@@ -135,10 +135,10 @@ class Serving:
         tls = context or server_context(
             TlsFiles(certificate=files.certificate, key=files.key, ca=files.ca)
         )
-        bind = Bind(host="127.0.0.1", port=0, tls=lambda: tls)
+        bind = ListenAddress(host="127.0.0.1", port=0, tls=lambda: tls)
         notices = Notices(self.told.append)
         async with trio.open_nursery() as nursery:
-            registry = Registry((Scripted(self.perform, VERIFICATION),))
+            registry = ServiceRegistry((Scripted(self.perform, VERIFICATION),))
             self.server = await nursery.start(
                 lambda task_status: serve(
                     registry, [bind], notices=notices, operations_window=4, task_status=task_status

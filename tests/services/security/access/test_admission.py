@@ -25,7 +25,7 @@ from isocenter.engine.pdu import AssociateAccept, AssociateReject
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
-from isocenter.services.association.server import Bind, Server
+from isocenter.services.association.server import ListenAddress, Server
 from isocenter.services.net.tls.certificates import identity_of_file
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.notices import (
@@ -104,10 +104,10 @@ async def served(
     settings: AeTitleRules | None = None,
 ) -> AsyncIterator[tuple[Server, list[Notice]]]:
     notices, told = heard()
-    binds = [Bind(host="127.0.0.1", port=0)]
+    binds = [ListenAddress(host="127.0.0.1", port=0)]
     if certificates is not None:
         context = server_context(certificates.server)
-        binds.append(Bind(host="127.0.0.1", port=0, tls=lambda: context))
+        binds.append(ListenAddress(host="127.0.0.1", port=0, tls=lambda: context))
     access = control(folder, entities(*some))
     if settings is not None:
         access.settings = settings

@@ -30,7 +30,7 @@ from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Context
-from isocenter.services.association.server import Bind, Server
+from isocenter.services.association.server import ListenAddress, Server
 from isocenter.services.composition.audit import audit_folder, open_audit
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
@@ -401,7 +401,7 @@ async def test_a_tls_handshake_that_fails(tmp_path: Path) -> None:
         CertificateAuthority.create(folder).issue("x", hosts=["127.0.0.1"], folder=folder)
     files = TlsFiles(certificate=ours / "x.crt", key=ours / "x.key", ca=ours / "ca.crt")
     tls = server_context(files)
-    bind = Bind(host="127.0.0.1", port=0, tls=lambda: tls)
+    bind = ListenAddress(host="127.0.0.1", port=0, tls=lambda: tls)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE

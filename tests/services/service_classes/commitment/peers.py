@@ -12,7 +12,7 @@ import trio
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association.peer import Peer
-from isocenter.services.association.server import Bind, Server
+from isocenter.services.association.server import ListenAddress, Server
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.commitment.instance_check import Verifier
@@ -104,7 +104,7 @@ async def process(
 async def modality(*processes: Process) -> AsyncIterator[CommitmentResults]:
     """A modality that listens, and that all *processes* know."""
     results = CommitmentResults()
-    async with results.listening(Bind(host="127.0.0.1", port=0)) as server:
+    async with results.listening(ListenAddress(host="127.0.0.1", port=0)) as server:
         for each in processes:
             each.peers[MODALITY] = Peer(MODALITY, "127.0.0.1", port_of(server))
         yield results

@@ -18,7 +18,7 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.cli import main
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.commitment.scu import (
     CommitmentResults,
@@ -82,7 +82,7 @@ def pacs(then: Then | None = None, status: int = 0) -> Scripted:
         if then is not None:
             transaction_uid = asked.text(TRANSACTION_UID)
             task = operation.association
-            task.in_background(lambda: then(operation, transaction_uid))
+            task.start_soon(lambda: then(operation, transaction_uid))
 
     return Scripted([STORAGE_COMMITMENT], perform)
 
@@ -158,7 +158,7 @@ async def test_a_peer_without_storage_commitment() -> None:
 async def test_a_report_on_an_association_of_the_peers_own() -> None:
     results = CommitmentResults()
     statuses: list[int] = []
-    async with results.listening(Bind(host="127.0.0.1", port=0)) as listener:
+    async with results.listening(ListenAddress(host="127.0.0.1", port=0)) as listener:
 
         async def then(operation: Operation, transaction_uid: str) -> None:
             await operation.association.abort()

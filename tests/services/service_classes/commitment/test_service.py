@@ -271,7 +271,7 @@ async def test_the_association_is_not_idle_while_its_objects_are_read() -> None:
         assert task._next_deadline()[0] == float("inf")
         object_store.go_on.set()
         with trio.fail_after(PATIENCE):
-            while task.awaited:
+            while task.expected_requests:
                 await trio.lowlevel.checkpoint()
 
 

@@ -366,7 +366,7 @@ async def test_a_cancel_between_two_associations_is_obeyed() -> None:
             with moving_on:
                 await requestor.move()
             assert moving_on.cancelled_caught
-            await requestor.association._driver.no_more_of(CMoveRequest)
+            await requestor.association._driver.wait_until_none_outstanding(CMoveRequest)
     assert destination.received == [uid(1)]
     assert destination.asked == Counter(uids(1, 2))
 
@@ -486,7 +486,7 @@ async def test_a_cancel_while_a_place_is_waited_for() -> None:
             await requestor.move()
         assert scope.cancelled_caught
         with trio.fail_after(8):
-            await requestor.association._driver.no_more_of(CMoveRequest)
+            await requestor.association._driver.wait_until_none_outstanding(CMoveRequest)
         place.give_back()
         assert (await requestor.move()).status == SUCCESS
 

@@ -159,7 +159,7 @@ async def world(
         found = World(parts.archive, parts.stores.forwards)
         notices.subscribe(found.hear)
         async with trio.open_nursery() as nursery:
-            for work in registry.beside:
+            for work in registry.background_tasks:
                 nursery.start_soon(work)
             yield found
             nursery.cancel_scope.cancel()

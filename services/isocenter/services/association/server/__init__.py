@@ -25,11 +25,11 @@ from isocenter.services.association.server.server import (
     serve_on,
 )
 from isocenter.services.association.server.statistics import Statistics
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 
 __all__ = [
     "DEFAULT_GRACE_SECONDS",
-    "Bind",
+    "ListenAddress",
     "Server",
     "ServerLimits",
     "ServerOptions",

@@ -9,7 +9,7 @@ from dataclasses import field
 import trio
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.association import AssociationTask
+from isocenter.services.association import AssociationDriver
 from isocenter.services.concurrency import Broadcast
 
 
@@ -42,7 +42,7 @@ class Connection:
     is_tls: bool = False
     calling_ae_title: str = ""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    task: AssociationTask | None = None
+    task: AssociationDriver | None = None
     #: A peer that speaks DICOM, over TLS after its handshake.
     opened: bool = False
     associated: bool = False

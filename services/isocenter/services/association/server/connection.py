@@ -12,14 +12,14 @@ import trio
 
 from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
-from isocenter.services.association import AssociationTask
+from isocenter.services.association import AssociationDriver
 from isocenter.services.association.access import ConnectionOrigin, RefusedContext
 from isocenter.services.association.server.admission import Admission, Connection
 from isocenter.services.association.server.options import ServerOptions
 from isocenter.services.association.server.request_handler import Decision, RequestHandler
 from isocenter.services.association.server.statistics import Statistics
-from isocenter.services.association.service_registry import Registry
-from isocenter.services.net.listeners import Bind
+from isocenter.services.association.service_registry import ServiceRegistry
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.net.tls.transport import tls_transport
 from isocenter.services.net.transport import SocketTransport, Transport
@@ -47,7 +47,7 @@ class ConnectionHandler:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: ServiceRegistry,
         options: ServerOptions,
         requests: RequestHandler,
         admission: Admission,
@@ -62,7 +62,9 @@ class ConnectionHandler:
         #: Which certificate of a chain is revoked, as of now; empty: none.
         self.revoked_in: Callable[[Sequence[bytes]], str] = lambda chain: ""
 
-    async def handle(self, sock: socket.socket, bind: Bind, connection: Connection) -> None:
+    async def handle(
+        self, sock: socket.socket, bind: ListenAddress, connection: Connection
+    ) -> None:
         """From accept to close; what fails on it is logged, and stays here."""
         association_name.set(connection.name)
         try:
@@ -84,7 +86,7 @@ class ConnectionHandler:
                 self._publish_timeout(connection)
 
     async def open_transport(
-        self, sock: socket.socket, bind: Bind, connection: Connection
+        self, sock: socket.socket, bind: ListenAddress, connection: Connection
     ) -> Transport | None:
         """Know what the peer speaks, and shake hands under TLS; None: it goes."""
         deadline = trio.current_time() + self._options.deadlines.association_request
@@ -150,11 +152,11 @@ class ConnectionHandler:
         origin = ConnectionOrigin(
             host=connection.host, is_tls=connection.is_tls, identity=transport.identity
         )
-        task = AssociationTask(
+        task = AssociationDriver(
             transport,
             Role.ACCEPTOR,
             provider=self._registry.perform,
-            answer=self._registry.answer,
+            respond_immediately=self._registry.respond_immediately,
             decide=decide,
             deadlines=self._options.deadlines,
             limits=self._options.limits,
@@ -181,7 +183,7 @@ class ConnectionHandler:
         decision: Decision,
         request: AssociateRequest,
         connection: Connection,
-        task: AssociationTask,
+        task: AssociationDriver,
     ) -> None:
         """What follows from *decision*: who is accepted is counted, and its deadline is over."""
         connection.scope.deadline = float("inf")
@@ -241,7 +243,7 @@ class ConnectionHandler:
             )
         )
 
-    def _publish_end(self, task: AssociationTask, connection: Connection, seconds: float) -> None:
+    def _publish_end(self, task: AssociationDriver, connection: Connection, seconds: float) -> None:
         reason = task.end_reason()
         if connection.associated:
             if not task.released:

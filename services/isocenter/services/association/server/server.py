@@ -15,7 +15,7 @@ from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Acceptor
-from isocenter.services.association import AssociationTask
+from isocenter.services.association import AssociationDriver
 from isocenter.services.association.access import AccessControl, AeTitleRules
 from isocenter.services.association.server.admission import Admission, Connection, ServerLimits
 from isocenter.services.association.server.connection import ConnectionHandler
@@ -26,9 +26,9 @@ from isocenter.services.association.server.options import (
 )
 from isocenter.services.association.server.request_handler import RequestHandler
 from isocenter.services.association.server.statistics import Statistics
-from isocenter.services.association.service_registry import Registry
+from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.concurrency import alone
-from isocenter.services.net.listeners import Bind, Shortage, open_listener
+from isocenter.services.net.listeners import AcceptBackoff, ListenAddress, open_listener
 from isocenter.services.net.transport import format_address, prepare_socket
 from isocenter.services.notices import (
     AssociationRevoked,
@@ -52,7 +52,7 @@ class Server:
         stopped: set when the last association has ended after `stop`.
     """
 
-    def __init__(self, registry: Registry, options: ServerOptions) -> None:
+    def __init__(self, registry: ServiceRegistry, options: ServerOptions) -> None:
         self.registry = registry
         self.notices = options.notices
         self.addresses: list[tuple[str, int, bool]] = []
@@ -146,16 +146,16 @@ class Server:
     # Accepting.
 
     async def run(
-        self, listeners: Sequence[tuple[socket.socket, Bind]], ready: Callable[[], None]
+        self, listeners: Sequence[tuple[socket.socket, ListenAddress]], ready: Callable[[], None]
     ) -> None:
         """Serve until `stop` or cancellation."""
         async with trio.open_nursery() as serving:
-            for work in self.registry.beside:
-                serving.start_soon(_keep_running, work)
+            for work in self.registry.background_tasks:
+                serving.start_soon(_restart_after_failure, work)
             with self._accepting:
                 async with trio.open_nursery() as accepting:
-                    for listener, bind in listeners:
-                        accepting.start_soon(self._accept, listener, bind, serving)
+                    for listener, address in listeners:
+                        accepting.start_soon(self._accept, listener, address, serving)
                     self.notices.tell(ServerStarted(addresses=tuple(self.addresses)))
                     ready()
             for listener, _ in listeners:
@@ -165,13 +165,15 @@ class Server:
         self.notices.tell(ServerStopped())
         self.stopped.set()
 
-    async def _accept(self, listener: socket.socket, bind: Bind, serving: trio.Nursery) -> None:
-        shortage = Shortage(log, "connections")
+    async def _accept(
+        self, listener: socket.socket, address: ListenAddress, serving: trio.Nursery
+    ) -> None:
+        accept_backoff = AcceptBackoff(log, "connections")
         while True:
             try:
                 sock, _ = listener.accept()
             except BlockingIOError:
-                shortage.is_over()
+                accept_backoff.reset()
                 await trio.lowlevel.wait_readable(listener)
                 continue
             except OSError as error:
@@ -179,7 +181,7 @@ class Server:
                     await trio.lowlevel.checkpoint()  # the peer was gone before we came
                     continue
                 self._admission.close_oldest_unassociated()
-                await shortage.rest(error)
+                await accept_backoff.wait(error)
                 continue
             try:
                 name = sock.getpeername()
@@ -193,10 +195,10 @@ class Server:
                 str(name[0]),
                 format_address(name),
                 f"{self._process}-{self.statistics.connections:x}",
-                bind.tls is not None,
+                address.tls is not None,
             )
             self._admission.add(connection)
-            serving.start_soon(self._connections.handle, sock, bind, connection)
+            serving.start_soon(self._connections.handle, sock, address, connection)
             # One turn for the others, or a flood of connections would starve them.
             await trio.lowlevel.checkpoint()
 
@@ -223,13 +225,13 @@ class Server:
                         nursery.start_soon(connection.task.abort, stopped)
 
 
-async def _abort_when_idle(task: AssociationTask, reason: AssociationError) -> None:
+async def _abort_when_idle(task: AssociationDriver, reason: AssociationError) -> None:
     await task.wait_until_idle()
     if not task.ended.is_set():
         await task.abort(reason)
 
 
-async def _keep_running(work: Callable[[], Awaitable[None]]) -> None:
+async def _restart_after_failure(work: Callable[[], Awaitable[None]]) -> None:
     """What a service does beside associations; when it fails that is a fault of ours, and
     no reason to stop serving."""
     while True:
@@ -242,8 +244,8 @@ async def _keep_running(work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def serve(
-    registry: Registry,
-    binds: Sequence[Bind],
+    registry: ServiceRegistry,
+    addresses: Sequence[ListenAddress],
     *,
     access: AccessControl | None = None,
     max_pdu_length: int | None = None,
@@ -260,7 +262,7 @@ async def serve(
 
     Args:
         registry: the services.
-        binds: where to listen; port 0 takes a free one (see `Server.addresses`).
+        addresses: where to listen; port 0 takes a free one (see `Server.addresses`).
 
     The other keywords are the attributes of `ServerOptions`, which says what they do.
 
@@ -283,10 +285,10 @@ async def serve(
         wrap_transport=wrap_transport,
         notices=Notices() if notices is None else notices,
     )
-    listeners: list[tuple[socket.socket, Bind]] = []
+    listeners: list[tuple[socket.socket, ListenAddress]] = []
     try:
-        for bind in binds:
-            listeners += [(sock, bind) for sock in open_listener(bind)]
+        for address in addresses:
+            listeners += [(sock, address) for sock in open_listener(address)]
         await serve_on(registry, listeners, options, task_status=task_status)
     finally:
         for sock, _ in listeners:
@@ -294,17 +296,17 @@ async def serve(
 
 
 async def serve_on(
-    registry: Registry,
-    listeners: Sequence[tuple[socket.socket, Bind]],
+    registry: ServiceRegistry,
+    listeners: Sequence[tuple[socket.socket, ListenAddress]],
     options: ServerOptions | None = None,
     *,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """`serve` on sockets that listen already, made by `open_listener` or inherited."""
     server = Server(registry, options or ServerOptions())
-    for sock, bind in listeners:
+    for sock, address in listeners:
         host, port = sock.getsockname()[:2]
-        server.addresses.append((host, port, bind.tls is not None))
+        server.addresses.append((host, port, address.tls is not None))
     try:
         await server.run(listeners, lambda: task_status.started(server))
     except BaseExceptionGroup as group:

@@ -29,7 +29,7 @@ from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.net.listeners import Bind
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.service_classes.commitment.scu import (
     CONTEXTS,
     CommitmentResult,
@@ -232,7 +232,7 @@ async def _results(
         yield results
         return
     tls = receiving_tls_of(arguments) if arguments.receive_tls else None
-    bind = Bind(
+    bind = ListenAddress(
         host=arguments.receive_host,
         port=arguments.port,
         tls=None if tls is None else lambda: tls,

@@ -12,7 +12,7 @@ import trio
 
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.server import Server, ServerOptions, serve_on
-from isocenter.services.association.service_registry import Registry
+from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.client_command import Client, run_client
 from isocenter.services.cli.support.options import (
@@ -26,7 +26,7 @@ from isocenter.services.cli.support.query_options import MODELS, add_query_optio
 from isocenter.services.cli.support.received_files import add_receiving_options, folder_of
 from isocenter.services.cli.support.retrieve_output import follow, judge, outcome_of
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
-from isocenter.services.net.listeners import Bind, open_listener
+from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.service_classes.storage.object_folder import ObjectFolder, ReceivedCounts
 from isocenter.services.service_classes.verification import Verification
 
@@ -148,7 +148,7 @@ async def _receiving(
         yield
         return
     tls = receiving_tls_of(arguments) if arguments.receive_tls else None
-    bind = Bind(
+    bind = ListenAddress(
         host=arguments.receive_host,
         port=arguments.port,
         tls=None if tls is None else lambda: tls,
@@ -162,7 +162,7 @@ async def _receiving(
         server: Server = await nursery.start(
             partial(
                 serve_on,
-                Registry([Verification(), folder]),
+                ServiceRegistry([Verification(), folder]),
                 listeners,
                 # The certificate of whoever sends is not that of an AE title we know.
                 ServerOptions(

@@ -13,7 +13,7 @@ from isocenter.services.diagnostics.doctor.lock_holders import (
     port_holders,
 )
 from isocenter.services.diagnostics.findings import Finding, Side, error, note
-from isocenter.services.net.listeners import Bind, open_listener
+from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.settings.loading import Settings
 
 
@@ -32,7 +32,7 @@ def _examine(settings: Settings, host: str, port: int, what: str) -> Examined:
     if port == 0:
         return Examined(what, f"{host}, any free one")
     try:
-        for sock in open_listener(Bind(host=host, port=port)):
+        for sock in open_listener(ListenAddress(host=host, port=port)):
             sock.close()
     except OSError as fault:
         return _taken(settings, fault, where, port, what)

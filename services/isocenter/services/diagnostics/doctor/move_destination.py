@@ -21,7 +21,7 @@ from isocenter.services.archive.index.attributes import Level
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import ServerOptions, serve_on
-from isocenter.services.association.service_registry import Registry, Statuses
+from isocenter.services.association.service_registry import ServiceRegistry, Statuses
 from isocenter.services.diagnostics.doctor.check import Examined, Tell, count
 from isocenter.services.diagnostics.doctor.connectivity import Way
 from isocenter.services.diagnostics.doctor.negotiation import associate
@@ -30,7 +30,7 @@ from isocenter.services.diagnostics.findings import Finding, Side, error
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import NoPresentationContext, OperationError
-from isocenter.services.net.listeners import Bind, open_listener
+from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.notices import (
     AssociationEstablished,
     AssociationRejected,
@@ -107,7 +107,7 @@ class _Visits:
 async def examine_way_back(way: Way, destination: Destination, tell: Tell) -> None:
     """Ask the peer to send one object to us."""
     tls = destination.tls
-    bind = Bind(
+    bind = ListenAddress(
         host=destination.host, port=destination.port, tls=None if tls is None else lambda: tls
     )
     try:
@@ -129,7 +129,7 @@ async def examine_way_back(way: Way, destination: Destination, tell: Tell) -> No
             await nursery.start(
                 partial(
                     serve_on,
-                    Registry([Verification(), visits]),
+                    ServiceRegistry([Verification(), visits]),
                     listeners,
                     ServerOptions(
                         access=AeTitleRules(

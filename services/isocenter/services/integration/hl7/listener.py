@@ -24,8 +24,8 @@ from isocenter.services.integration.hl7.mllp import (
     frame,
 )
 from isocenter.services.net.addresses import is_within
-from isocenter.services.net.listeners import Bind, Shortage
-from isocenter.services.net.peer_log import Complaints
+from isocenter.services.net.listeners import AcceptBackoff, ListenAddress
+from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.net.tls.transport import tls_transport
 from isocenter.services.net.transport import (
@@ -44,7 +44,7 @@ _MOST_STRAY_BYTES: Final = 1_024
 _MOST_UNFINISHED: Final = 10
 
 #: Judges a message; what to answer, if anything.
-Take = Callable[[MessageReceived | MessageTooLong, Complaints], Awaitable[bytes | None]]
+Take = Callable[[MessageReceived | MessageTooLong, PeerLog], Awaitable[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +75,14 @@ class ListenerLimits:
 class _Connection:
     """*chain*: over TLS, the sender's certificates, once they were verified."""
 
-    complaints: Complaints
+    peer_log: PeerLog
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     is_busy: bool = False
     chain: Callable[[], Sequence[bytes]] | None = None
 
     @property
     def address(self) -> str:
-        return self.complaints.peer_address
+        return self.peer_log.peer_address
 
 
 class OrderListener:
@@ -131,23 +131,25 @@ class OrderListener:
             )
         return bool(revoked)
 
-    async def run(self, listeners: Sequence[tuple[socket.socket, Bind]]) -> None:
+    async def run(self, listeners: Sequence[tuple[socket.socket, ListenAddress]]) -> None:
         """Until cancelled; a message that is being done is finished and answered."""
         async with trio.open_nursery() as nursery:
             for listener, bind in listeners:
                 nursery.start_soon(self._accept, listener, bind, nursery)
 
-    async def _accept(self, listener: socket.socket, bind: Bind, nursery: trio.Nursery) -> None:
+    async def _accept(
+        self, listener: socket.socket, bind: ListenAddress, nursery: trio.Nursery
+    ) -> None:
         listener.setblocking(False)
         own = trio.socket.from_stdlib_socket(listener)
-        shortage = Shortage(log, "connections for HL7")
+        accept_backoff = AcceptBackoff(log, "connections for HL7")
         while True:
             try:
                 accepted, name = await own.accept()
             except OSError as error:
-                await shortage.rest(error)
+                await accept_backoff.wait(error)
                 continue
-            shortage.is_over()
+            accept_backoff.reset()
             sock = socket.socket(fileno=accepted.detach())
             sock.setblocking(False)
             if self._limits.senders and not is_within(name[0], self._limits.senders):
@@ -164,7 +166,7 @@ class OrderListener:
                     "all connections for HL7 are being served; closed (hl7.max_connections)",
                 )
                 continue
-            connection = _Connection(Complaints(format_address(name)))
+            connection = _Connection(PeerLog(format_address(name)))
             self._connections[connection] = None
             nursery.start_soon(self._serve, sock, bind, connection)
 
@@ -187,7 +189,9 @@ class OrderListener:
             del self._connections[connection]
             self._connections[connection] = None
 
-    async def _serve(self, sock: socket.socket, bind: Bind, connection: _Connection) -> None:
+    async def _serve(
+        self, sock: socket.socket, bind: ListenAddress, connection: _Connection
+    ) -> None:
         try:
             with connection.scope, sock:
                 prepare_socket(sock)
@@ -200,11 +204,11 @@ class OrderListener:
             # One connection, not the server.
             log.exception("%s: an HL7 connection failed here", connection.address)
         finally:
-            connection.complaints.sum_up()
+            connection.peer_log.log_suppressed()
             self._connections.pop(connection, None)
 
     async def _open(
-        self, sock: socket.socket, bind: Bind, connection: _Connection
+        self, sock: socket.socket, bind: ListenAddress, connection: _Connection
     ) -> Transport | None:
         address = connection.address
         if bind.tls is None:
@@ -235,7 +239,7 @@ class OrderListener:
 
     async def _converse(self, transport: Transport, connection: _Connection) -> None:
         framer = Framer(self._limits.message_bytes)
-        complaints = connection.complaints
+        peer_log = connection.peer_log
         ends_at = trio.current_time() + self._limits.idle
         stray = unfinished = 0
         while True:
@@ -244,11 +248,11 @@ class OrderListener:
                 chunk = await transport.receive()
             if scope.cancelled_caught:
                 if is_continued:
-                    complaints.add(log, logging.WARNING, "a message has no end (FS, CR); closed")
+                    peer_log.write(log, logging.WARNING, "a message has no end (FS, CR); closed")
                 return
             if not chunk:
                 if is_continued:
-                    complaints.add(log, logging.WARNING, "the connection ended within a message")
+                    peer_log.write(log, logging.WARNING, "the connection ended within a message")
                 return
             self._heard(connection)
             for event in framer.receive(bytes(chunk)):
@@ -257,7 +261,7 @@ class OrderListener:
                     unfinished += 1
                     if unfinished > _MOST_UNFINISHED:
                         break
-                    complaints.add(
+                    peer_log.write(
                         log, logging.WARNING, "a message began before the end of another one"
                     )
                     continue
@@ -287,13 +291,13 @@ class OrderListener:
         try:
             # A server that stops lets it finish: its sender would send it again.
             with trio.move_on_after(self._limits.answer, shield=True):
-                answer = await self._take(event, connection.complaints)
+                answer = await self._take(event, connection.peer_log)
                 if answer is not None:
                     await transport.send((frame(answer),), lambda: None)
                 return True
         finally:
             connection.is_busy = False
-        connection.complaints.add(
+        connection.peer_log.write(
             log, logging.WARNING, "a message was not answered in time; closed"
         )
         return False

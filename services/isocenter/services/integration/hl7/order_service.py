@@ -34,7 +34,7 @@ from isocenter.services.integration.hl7.orders import (
 )
 from isocenter.services.integration.hl7.rejected_messages import RejectFolder, name_of
 from isocenter.services.integration.hl7.step_fields import OrderRules
-from isocenter.services.net.peer_log import Complaints
+from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.notices import Notices, OrderMessageAnswered
 from isocenter.services.service_classes.worklist.entry import Entry, EntryKey, EntryState
 from isocenter.services.service_classes.worklist.ports import EntryMoved, Put, StoredEntry, Worklist
@@ -73,12 +73,12 @@ class OrderIntake:
         self._splitting = trio.CapacityLimiter(1)
 
     async def take(
-        self, received: MessageReceived | MessageTooLong, complaints: Complaints
+        self, received: MessageReceived | MessageTooLong, peer_log: PeerLog
     ) -> bytes | None:
         """Do what a message says; its acknowledgement, None where the sender wants none.
 
         Args:
-            complaints: about its sender.
+            peer_log: about its sender.
         """
         data = received.data if isinstance(received, MessageReceived) else received.head
         header = header_of(data)
@@ -93,19 +93,19 @@ class OrderIntake:
                 )
             orders = await self._read(data)
             done = await self._do(orders)
-            complaints.begin_anew()
-            log.info("%s: %s is done: %s", complaints.peer_address, _kind(header), done)
+            peer_log.reset()
+            log.info("%s: %s is done: %s", peer_log.peer_address, _kind(header), done)
         except Hl7Fault as error:
             fault = error
             outcome = Outcome.REJECT if error.is_reject else Outcome.ERROR
-            complaints.add(
+            peer_log.write(
                 log, logging.WARNING, "%s refused with %s (%s): %s",
                 _kind(header), outcome.value, name_of(data), error,
             )  # fmt: skip
             await self._keep(data, f"{outcome.value} {error}")
         except StorageError as error:
             # None of the sender's: it comes again when we can.
-            complaints.add(log, logging.ERROR, "%s cannot be kept: %s", _kind(header), error)
+            peer_log.write(log, logging.ERROR, "%s cannot be kept: %s", _kind(header), error)
             outcome = Outcome.REJECT
             fault = Hl7Fault(
                 "it cannot be kept now; send it again later",
@@ -115,7 +115,7 @@ class OrderIntake:
             )
         self._notices.tell(
             OrderMessageAnswered(
-                address=complaints.peer_address,
+                address=peer_log.peer_address,
                 message_type=_kind(header),
                 acknowledgement=outcome.value,
             )

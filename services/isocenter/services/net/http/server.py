@@ -21,7 +21,7 @@ import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.addresses import is_loopback
-from isocenter.services.net.listeners import Shortage
+from isocenter.services.net.listeners import AcceptBackoff
 from isocenter.services.system.private_files import SecretFileError, read_secret
 
 log = logging.getLogger("isocenter.http")
@@ -78,7 +78,7 @@ async def serve_http(
     listener.setblocking(False)
     limiter = trio.CapacityLimiter(MOST_CONNECTIONS)
     own = trio.socket.from_stdlib_socket(listener)
-    shortage = Shortage(log, "connections for monitoring")
+    accept_backoff = AcceptBackoff(log, "connections for monitoring")
     async with trio.open_nursery() as nursery:
         while True:
             await limiter.acquire_on_behalf_of(slot := object())
@@ -86,12 +86,12 @@ async def serve_http(
                 sock, address = await own.accept()
             except OSError as error:
                 limiter.release_on_behalf_of(slot)
-                await shortage.rest(error)
+                await accept_backoff.wait(error)
                 continue
             except BaseException:
                 limiter.release_on_behalf_of(slot)
                 raise
-            shortage.is_over()
+            accept_backoff.reset()
             nursery.start_soon(_serve_one, sock, str(address[0]), pages, token, limiter, slot)
 
 

@@ -20,7 +20,7 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer, PresentationContext
-from isocenter.services.association.invoker import Invoking
+from isocenter.services.association.invoker import Invoker
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.attribute_list import AttributeList
@@ -69,7 +69,7 @@ _OFFER: Final = Offer(transfer_syntaxes=IDENTIFIER_SYNTAXES)
 class _Asker:
     """The association that asked: the report goes there while it is open."""
 
-    association: Invoking
+    association: Invoker
     context: PresentationContext
 
 
@@ -175,11 +175,11 @@ class StorageCommitment:
         """Who waits for the report now; while verifying goes on, its association is not idle."""
         before = self._askers.pop(transaction_uid, None)
         if before is not None:
-            before.association.awaited -= 1
+            before.association.expected_requests -= 1
             before.association.restart_idle()
         if asker is not None and self._same_association:
             self._askers[transaction_uid] = asker
-            asker.association.awaited += 1
+            asker.association.expected_requests += 1
 
     async def _outcome_again(self, transaction_uid: str, asker: _Asker) -> ClaimedReport | None:
         transaction = await self._commitments.get(transaction_uid)

@@ -1,7 +1,7 @@
 """Storage commitment as SCU (PS3.4 J.3): ask, and take the outcome, whichever way it comes.
 
     results = CommitmentResults()
-    async with results.listening(Bind(host="127.0.0.1", port=11113)):
+    async with results.listening(ListenAddress(host="127.0.0.1", port=11113)):
         result = await request_commitment(
             lambda provider: open_association(archive, CONTEXTS, provider=provider),
             references, results, stay=10, wait=300,
@@ -31,10 +31,10 @@ from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation, Provider
 from isocenter.services.association.requestor import Context
 from isocenter.services.association.server import Server, ServerOptions, serve_on
-from isocenter.services.association.service_registry import Registry, Statuses
+from isocenter.services.association.service_registry import ServiceRegistry, Statuses
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES, IDENTIFIER_SYNTAXES
 from isocenter.services.errors import OperationError
-from isocenter.services.net.listeners import Bind, open_listener
+from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.commitment.transaction import (
     FAILED_SOP_SEQUENCE,
@@ -112,7 +112,7 @@ class CommitmentResults:
         self._expected: dict[str, trio.Event] = {}
         self._came: dict[str, CommitmentResult] = {}
         self.is_listening = False
-        registry = Registry([self])
+        registry = ServiceRegistry([self])
         #: Performs what the peer asks of us on an association of ours.
         self.provider: Provider = registry.perform
 
@@ -159,7 +159,7 @@ class CommitmentResults:
 
     @asynccontextmanager
     async def listening(
-        self, bind: Bind, *, access: AeTitleRules | None = None
+        self, bind: ListenAddress, *, access: AeTitleRules | None = None
     ) -> AsyncIterator[Server]:
         """Listen for results for as long as the context lasts.
 
@@ -175,7 +175,7 @@ class CommitmentResults:
             server: Server = await nursery.start(
                 partial(
                     serve_on,
-                    Registry([Verification(), self]),
+                    ServiceRegistry([Verification(), self]),
                     listeners,
                     ServerOptions(access=access or AeTitleRules(certificate_owns_ae_title=False)),
                 )

@@ -103,7 +103,7 @@ class PerformedSteps:
             else:
                 response = await self._set(operation, request, attributes)
         except StepFault as fault:
-            operation.association.complaints.add(
+            operation.association.peer_log.write(
                 log, logging.WARNING, "%s: %s", describe(request), fault
             )
             is_value = fault.status == Status.INVALID_ATTRIBUTE_VALUE
@@ -173,7 +173,7 @@ class PerformedSteps:
 
     def _tell(self, operation: Operation, step: PerformedStep) -> None:
         log.info("performed procedure step %s: %s", step.sop_instance_uid, step.state.value)
-        operation.account = lambda: PerformedStepChanged(
+        operation.completion_notice = lambda: PerformedStepChanged(
             caller=operation.association.caller,
             sop_instance_uid=step.sop_instance_uid,
             state=step.state.value,

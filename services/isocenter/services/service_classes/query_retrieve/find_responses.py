@@ -68,7 +68,7 @@ class Answers:
         if not isinstance(request, CFindRequest):
             raise OperationError(Status.UNRECOGNIZED_OPERATION)
         answers = cls(operation, request, await read_identifier(operation))
-        operation.account = answers._account
+        operation.completion_notice = answers._account
         return answers
 
     def leave_out(self, keys: Sequence[int]) -> None:
@@ -77,7 +77,7 @@ class Answers:
             self.pending = Status.PENDING_WARNING
             tags = ", ".join(map(tag_text, keys))
             log.debug(
-                "%s: not matched: %s", self._operation.association.complaints.peer_address, tags
+                "%s: not matched: %s", self._operation.association.peer_log.peer_address, tags
             )
 
     async def add(self, matches: Iterable[bytes]) -> bool:

@@ -10,7 +10,7 @@ import trio
 from isocenter.engine.dimse.message_codec import CFindRequest
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.negotiation import PresentationContext
-from isocenter.services.association import AssociationTask
+from isocenter.services.association import AssociationDriver
 from isocenter.services.association.invoker import Invocation
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.errors import OperationError, has_failed
@@ -30,7 +30,7 @@ class Matches:
 
     def __init__(
         self,
-        task: AssociationTask,
+        task: AssociationDriver,
         context: PresentationContext,
         request: CFindRequest,
         identifier: bytes,
@@ -109,4 +109,4 @@ class Matches:
             task, invocation = self._task, self._invocation
             self.status = Status.CANCEL
 
-            task.in_background(invocation.cancel_and_drain)
+            task.start_soon(invocation.cancel_and_drain)

@@ -95,14 +95,14 @@ class Move:
             await self._perform(operation, request, asked)
 
     async def _perform(self, operation: Operation, request: CMoveRequest, asked: Asked) -> None:
-        complaints = operation.association.complaints
+        peer_log = operation.association.peer_log
         root = MOVE_ROOTS[operation.context.abstract_syntax]
         identifier = await read_identifier(operation)
         parsed = read_query(operation, identifier, root, self._options, for_retrieve=True)
         asked.for_query(parsed.query)
         peer = self._destination(request.move_destination)
         if peer is None:
-            complaints.add(
+            peer_log.write(
                 log,
                 logging.WARNING,
                 "C-MOVE destination %r is unknown; add it with --peer %s@host:port",
@@ -123,7 +123,7 @@ class Move:
         peer: Peer,
         instances: Sequence[StoredInstance],
     ) -> None:
-        complaints = operation.association.complaints
+        peer_log = operation.association.peer_log
         progress = Progress(operation, SubOperations(len(instances)))
         progress.tell(
             instances,
@@ -147,7 +147,7 @@ class Move:
             elif not operation.is_cancelled:
                 fault = f"no association was free within {self._place_seconds:g} s"
             if fault is not None:
-                complaints.add(
+                peer_log.write(
                     log,
                     logging.ERROR,
                     "C-MOVE to %s: %s; %d instances were not sent",
@@ -180,7 +180,7 @@ class Move:
             progress.count(instance, status)
 
         def lose(instance: StoredInstance, error: IsocenterError) -> None:
-            operation.association.complaints.add(
+            operation.association.peer_log.write(
                 log,
                 logging.ERROR,
                 "C-MOVE to %s: instance %s was not taken: %s",

@@ -82,7 +82,7 @@ class Progress:
             sop_classes=frozenset(instance.sop_class_uid for instance in instances),
         )
         operation.association.notices.tell(begun)
-        operation.account = lambda: InstancesSent(
+        operation.completion_notice = lambda: InstancesSent(
             caller=operation.association.caller,
             command=begun.command,
             destination=destination,
@@ -176,7 +176,7 @@ def telling_failure(operation: Operation, destination: str) -> Iterator[Asked]:
     try:
         yield asked
     except OperationError as error:
-        if operation.account is None:
+        if operation.completion_notice is None:
             failed = RetrieveFailed(
                 caller=operation.association.caller,
                 command="C-MOVE" if isinstance(operation.request, CMoveRequest) else "C-GET",
@@ -185,7 +185,7 @@ def telling_failure(operation: Operation, destination: str) -> Iterator[Asked]:
                 status=error.status,
                 why=asked.why or str(error),
             )
-            operation.account = lambda: failed
+            operation.completion_notice = lambda: failed
         raise
 
 
@@ -252,20 +252,20 @@ async def send_instance(
     Raises:
         AssociationError: *association* has ended.
     """
-    complaints = association.complaints
+    peer_log = association.peer_log
     item = stored_object(instance, archive.open)
     try:
         response = await send_object(
             association, item, move_originator=move_originator, examine=examine
         )
     except (StorageError, KeyError, DataSetError, OSError) as error:
-        complaints.add(
+        peer_log.write(
             log, logging.ERROR, "instance %s cannot be sent: %s", instance.sop_instance_uid, error
         )
         blame(f"instance {instance.sop_instance_uid} cannot be sent: {error}")
         return None
     if response is None:
-        complaints.add(
+        peer_log.write(
             log,
             logging.WARNING,
             "instance %s is not sent: the peer accepted no presentation context for %s in %s",
@@ -279,7 +279,7 @@ async def send_instance(
         )
         return None
     if classify(response.status) is not StatusClass.SUCCESS:
-        complaints.add(
+        peer_log.write(
             log,
             logging.WARNING,
             "instance %s: the peer answered %04XH",

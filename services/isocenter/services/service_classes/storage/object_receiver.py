@@ -73,11 +73,12 @@ ObjectHandler = Callable[[ReceivedObject], Awaitable[int | None]]
 class ObjectReceiver:
     """Storage SCP that calls a function for each object.
 
-    It is a `Service` for a `Registry`, and its `receive` a `Receiver` for `ClientAssociation.get`.
+    It is a `Service` for a `ServiceRegistry`, and its `receive` a `Receiver` for
+    `ClientAssociation.get`.
 
     The response to C-STORE leaves when the function has returned, with the status that it returns;
     None is 0000H.  An `OperationError` that it raises is the status as well; any other exception
-    is a fault of ours, which `Registry` logs and answers 0110H.
+    is a fault of ours, which `ServiceRegistry` logs and answers 0110H.
 
     The file is removed when the function has returned, unless that moved it away.  In memory there
     is about 1 MiB of each object.  Functions run at once, one for each operation under way: what
@@ -99,7 +100,7 @@ class ObjectReceiver:
     """
 
     name = "receiving"
-    #: `receive` looks at them, also where no `Registry` does.
+    #: `receive` looks at them, also where no `ServiceRegistry` does.
     takes_raw_uids = True
 
     def __init__(

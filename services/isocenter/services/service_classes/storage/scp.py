@@ -99,7 +99,7 @@ class Storage:
         if not operation.has_data_set:
             raise OperationError(Status.CANNOT_UNDERSTAND, "C-STORE-RQ without a data set")
         association = operation.association
-        operation.account = lambda: InstanceRefused(
+        operation.completion_notice = lambda: InstanceRefused(
             caller=association.caller,
             sop_class_uid=request.affected_sop_class_uid,
             sop_instance_uid=request.affected_sop_instance_uid,
@@ -118,10 +118,10 @@ class Storage:
             record = ingest.record
         assert record is not None
         for what in (*result.changes, *result.forgiven):
-            association.complaints.add(
+            association.peer_log.write(
                 log, logging.INFO, "instance %s: %s", record.sop_instance_uid, what
             )
-        operation.account = lambda: InstanceStored(
+        operation.completion_notice = lambda: InstanceStored(
             caller=association.caller,
             study_instance_uid=record.study_instance_uid,
             series_instance_uid=record.series_instance_uid,
