@@ -30,7 +30,7 @@ from isocenter.services.service_classes.commitment.transaction import (
     Reference,
     request_of,
 )
-from isocenter.services.service_classes.normalized.operations import act
+from isocenter.services.service_classes.normalized.operations import n_action
 from support.peers import orthanc
 from support.ports import free_port
 from support.processes import (
@@ -297,7 +297,9 @@ def _peer(archive: ServedArchive) -> Peer:
 async def _ask(archive: ServedArchive, transaction_uid: str) -> int:
     async with open_association(_peer(archive), CONTEXTS, calling_ae_title=MODALITY) as association:
         information = request_of(transaction_uid, STORED)
-        answer = await act(association, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, 1, information)
+        answer = await n_action(
+            association, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, 1, information
+        )
         return answer.status
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
         ServiceRegistry,
         Statuses,
     )
+    from isocenter.services.dicom.attribute_list import AttributeList
+    from isocenter.services.dicom.attribute_path import KeySyntaxError
     from isocenter.services.dicom.file_recognition import DamagedFile
     from isocenter.services.dicom.objects import DicomObject, NotDicom
     from isocenter.services.dicom.pydicom_datasets import read_identifier
@@ -62,7 +64,14 @@ if TYPE_CHECKING:
         RetrieveResult,
         open_association,
     )
-    from isocenter.services.service_classes.normalized.operations import Answer, AnswerError
+    from isocenter.services.service_classes.normalized.operations import (
+        Answer,
+        AnswerError,
+        n_action,
+        n_create,
+        n_get,
+        n_set,
+    )
     from isocenter.services.service_classes.plugin import (
         PluginConnect,
         PluginContext,
@@ -87,6 +96,7 @@ if TYPE_CHECKING:
         ObjectReceiver,
         ReceivedObject,
     )
+    from isocenter.services.service_classes.storage.retrieve_contexts import retrieve_contexts
     from isocenter.services.service_classes.storage.scp import Storage
     from isocenter.services.service_classes.verification import Verification
 
@@ -98,6 +108,7 @@ _MODULES = {
     "Context": "association.requestor",
     "BASIC_SYNTAXES": "dicom.uid_registry",
     "plan_associations": "service_classes.storage.contexts",
+    "retrieve_contexts": "service_classes.storage.retrieve_contexts",
     "build_identifier": "service_classes.query_retrieve.identifier_builder",
     "read_identifier": "dicom.pydicom_datasets",
     "Level": "archive.index.attributes",
@@ -108,6 +119,11 @@ _MODULES = {
     "Receiver": "service_classes.client",
     "Answer": "service_classes.normalized.operations",
     "AnswerError": "service_classes.normalized.operations",
+    "n_create": "service_classes.normalized.operations",
+    "n_set": "service_classes.normalized.operations",
+    "n_get": "service_classes.normalized.operations",
+    "n_action": "service_classes.normalized.operations",
+    "AttributeList": "dicom.attribute_list",
     "DicomObject": "dicom.objects",
     "NotDicom": "dicom.objects",
     "DamagedFile": "dicom.file_recognition",
@@ -150,6 +166,7 @@ _MODULES = {
     "AssociationRejectedError": "isocenter.engine.errors",
     "DeadlineExceeded": "isocenter.engine.errors",
     "NoPresentationContext": "errors",
+    "KeySyntaxError": "dicom.attribute_path",
     "LocalProtocolError": "isocenter.engine.errors",
     "OperationError": "errors",
     "Status": "isocenter.engine.dimse.status",
@@ -172,6 +189,7 @@ __all__ = [
     "Context",
     "BASIC_SYNTAXES",
     "plan_associations",
+    "retrieve_contexts",
     "build_identifier",
     "read_identifier",
     "Level",
@@ -182,6 +200,11 @@ __all__ = [
     "Receiver",
     "Answer",
     "AnswerError",
+    "n_create",
+    "n_set",
+    "n_get",
+    "n_action",
+    "AttributeList",
     # objects
     "DicomObject",
     "NotDicom",
@@ -232,6 +255,7 @@ __all__ = [
     "AssociationRejectedError",
     "DeadlineExceeded",
     "NoPresentationContext",
+    "KeySyntaxError",
     "LocalProtocolError",
     "OperationError",
     "Status",

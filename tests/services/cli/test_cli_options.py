@@ -12,11 +12,12 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_E
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.association.peer import Peer
 from isocenter.services.cli import COMMANDS, main
-from isocenter.services.cli.scu.getscu import advice_of, storage_contexts
+from isocenter.services.cli.scu.getscu import advice_of
 from isocenter.services.cli.support.options import UsageError, deadlines_of, peer_of, tls_of
 from isocenter.services.cli.support.query_options import Request, read_query_file, requests_of
 from isocenter.services.cli.support.transfer_syntaxes import transfer_syntaxes_of
 from isocenter.services.dicom.pydicom_datasets import read_identifier
+from isocenter.services.service_classes.storage.retrieve_contexts import retrieve_contexts
 from services.archive_support import CT
 from services.cli_support import write_object
 
@@ -251,26 +252,26 @@ def test_contexts_of_getscu_fit_beside_its_own(
     classes: tuple[str, ...], options: tuple[str, ...]
 ) -> None:
     groups = transfer_syntaxes_of(parsed("getscu", "h", "1", *options))
-    contexts = storage_contexts(classes, groups)
+    contexts = retrieve_contexts(classes, groups)
     assert 0 < len(contexts) <= 127
     assert len(set(contexts)) == len(contexts)
 
 
 def test_few_classes_get_every_syntax_apart() -> None:
-    contexts = storage_contexts([CT], ())
+    contexts = retrieve_contexts([CT], ())
     assert all(len(syntaxes) == 1 for _, syntaxes in contexts)
     assert (CT, (IMPLICIT_VR_LITTLE_ENDIAN,)) in contexts
     assert (CT, ("1.2.840.10008.1.2.4.80",)) in contexts
 
 
 def test_what_getscu_advises_fits_what_it_has_proposed() -> None:
-    assert "gone or damaged" in advice_of([CT], storage_contexts([CT], ()))
-    few = storage_contexts([CT], ((IMPLICIT_VR_LITTLE_ENDIAN,),))
+    assert "gone or damaged" in advice_of([CT], retrieve_contexts([CT], ()))
+    few = retrieve_contexts([CT], ((IMPLICIT_VR_LITTLE_ENDIAN,),))
     many = tuple(f"1.2.{n}" for n in range(200))
     for classes, contexts in (
-        ((), storage_contexts((), ())),
+        ((), retrieve_contexts((), ())),
         ([CT], few),
-        (many, storage_contexts(many, ())),
+        (many, retrieve_contexts(many, ())),
     ):
         assert "--sop-class" in advice_of(classes, contexts)
 

@@ -61,7 +61,7 @@ from isocenter.services.service_classes.client import (
     open_association,
 )
 from isocenter.services.service_classes.mpps.performed_step import MPPS
-from isocenter.services.service_classes.normalized.operations import create
+from isocenter.services.service_classes.normalized.operations import n_create
 from isocenter.services.service_classes.query_retrieve.find_scu import Matches
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.storage.contexts import plan_associations
@@ -367,7 +367,7 @@ async def test_what_the_peer_did_not_do_is_raised(status: int) -> None:
             _all(association.find(IDENTIFIER)),
             association.get(IDENTIFIER, _refuse),
             association.move(IDENTIFIER, "DEST"),
-            create(association, MPPS, "1.2.3", AttributeList.from_dataset(pydicom.Dataset())),
+            n_create(association, MPPS, "1.2.3", AttributeList.from_dataset(pydicom.Dataset())),
         ):
             with pytest.raises(OperationError) as raised:
                 await operation
@@ -563,3 +563,10 @@ async def test_responses_of_operations_at_once_are_not_mixed_up() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(query, "1.2")
             nursery.start_soon(query, "1.3")
+
+
+async def test_a_peer_that_wants_tls_needs_a_context_for_it() -> None:
+    peer = Peer("ANY", "127.0.0.1", 1, tls=True)
+    with pytest.raises(LocalProtocolError, match=r"ANY@127.0.0.1:1 wants TLS.*client_context"):
+        async with open_association(peer, [(VERIFICATION, BASIC_SYNTAXES)]):
+            pass

@@ -17,7 +17,8 @@ class Peer:
     """Another application entity: how it is called, and where it listens.
 
     Attributes:
-        tls: whether to speak TLS to it, with our own certificate.
+        tls: whether it wants TLS.  The archive speaks it with its own certificate;
+            `open_association` takes a context for it.
         verify_host: with TLS, whether its certificate must be for *host*; if not, any
             certificate that the CA has signed will do.
     """

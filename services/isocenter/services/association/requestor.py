@@ -18,7 +18,7 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.dimse.message_codec import Request
 from isocenter.engine.driving import associate_request
-from isocenter.engine.errors import DeadlineExceeded
+from isocenter.engine.errors import DeadlineExceeded, LocalProtocolError
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
     ExtendedNegotiation,
@@ -118,9 +118,14 @@ async def request_association(
         ConnectError: no connection, or no TLS.
         AssociationRejectedError: the peer said no; the message says why.
         AssociationError: it ended before it was established.
-        LocalProtocolError: the proposal breaks a rule (an AE title over 16 characters …).
+        LocalProtocolError: the proposal breaks a rule (an AE title over 16 characters …), or a
+            peer that wants TLS has no context for it.
     """
     if transport is None:
+        if peer.tls and tls is None:
+            raise LocalProtocolError(
+                f"{peer} wants TLS, and there is no context for it: give tls=client_context(…)"
+            )
         transport = await connect(peer.host, peer.port, tls, deadlines)
     task = AssociationDriver(
         transport, Role.REQUESTOR, provider=provider, deadlines=deadlines, limits=limits

@@ -466,7 +466,8 @@ async def open_association(
         ConnectError: no connection, or no TLS.
         AssociationRejectedError: the peer said no; the message says why.
         AssociationError: it ended before it was established.
-        LocalProtocolError: the proposal breaks a rule (an AE title over 16 characters …).
+        LocalProtocolError: the proposal breaks a rule (an AE title over 16 characters …), or a
+            peer that wants TLS has no context for it.
     """
     request = association_request(
         peer,

@@ -569,3 +569,10 @@ def test_names_and_clauses_of_profiles() -> None:
         "bcp195-modified",
         "tls13",
     }
+
+
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    files = TlsFiles(certificate="a.crt", key=tmp_path / "a.key", ca="ca.crt")  # type: ignore[arg-type]
+    assert files == TlsFiles(
+        certificate=Path("a.crt"), key=tmp_path / "a.key", ca=Path("ca.crt"), crl=None
+    )

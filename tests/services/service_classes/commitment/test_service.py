@@ -40,7 +40,7 @@ from isocenter.services.service_classes.commitment.transaction import (
     request_of,
     result_of,
 )
-from isocenter.services.service_classes.normalized.operations import act
+from isocenter.services.service_classes.normalized.operations import n_action
 from isocenter.services.service_classes.normalized.ports import ClaimedReport, NewReport
 from isocenter.services.service_classes.normalized.report_delivery import (
     CLAIM_SECONDS,
@@ -103,7 +103,9 @@ async def ask(
     """The request alone; the association is released at once."""
     async with open_association(peer, CONTEXTS, calling_ae_title=calling) as association:
         information = request_of(transaction_uid, asked)
-        answer = await act(association, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, 1, information)
+        answer = await n_action(
+            association, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, 1, information
+        )
     return answer.status
 
 
@@ -293,7 +295,7 @@ async def test_nobody_else_delivers_what_is_on_its_way() -> None:
         ) as association,
     ):
         asked = request_of(TRANSACTION, references(1))
-        await act(association, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, 1, asked)
+        await n_action(association, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, 1, asked)
         await reached.wait()
         others = DatabaseReports(database, now=clock)
         assert await others.claim("other", 60, 10) == ()

@@ -40,7 +40,7 @@ from isocenter.services.service_classes.mpps.performed_step import (
 )
 from isocenter.services.service_classes.mpps.scp import PerformedSteps, retrieve_steps
 from isocenter.services.service_classes.mpps.scu import CONTEXTS, create_step, get_step, set_step
-from isocenter.services.service_classes.normalized.operations import get_attributes
+from isocenter.services.service_classes.normalized.operations import n_get
 from isocenter.storage.database.event_reports import DatabaseReports
 from isocenter.storage.database.performed_steps import DatabaseSteps
 from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
@@ -321,7 +321,7 @@ async def test_what_is_written_beside_a_step_is_written_with_it_or_not_at_all() 
 async def test_generic_n_get_needs_the_negotiated_class() -> None:
     async with ris() as peer:
         with pytest.raises(Exception, match="did not accept"):
-            await outcome(get_attributes(peer.association, "1.2.840.10008.5.1.1.16", UID))
+            await outcome(n_get(peer.association, "1.2.840.10008.5.1.1.16", UID))
 
 
 def test_a_list_reads_what_pydicom_writes() -> None:

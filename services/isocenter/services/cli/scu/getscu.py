@@ -15,9 +15,6 @@ from typing import Final
 
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import (
-    EXPLICIT_VR_BIG_ENDIAN,
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
     is_safe_uid,
 )
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
@@ -34,20 +31,23 @@ from isocenter.services.cli.support.query_options import (
 from isocenter.services.cli.support.received_files import add_receiving_options, folder_of
 from isocenter.services.cli.support.retrieve_output import follow, judge, outcome_of
 from isocenter.services.cli.support.transfer_syntaxes import (
-    Groups,
     add_transfer_syntax_options,
-    contexts_of,
     sop_class,
     transfer_syntaxes_of,
 )
 from isocenter.services.dicom.uid_registry import (
     BASIC_SYNTAXES,
     STORAGE_SOP_CLASSES,
-    TRANSFER_SYNTAXES,
 )
 from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.storage.object_folder import ReceivedCounts
+from isocenter.services.service_classes.storage.retrieve_contexts import (
+    MOST_RETRIEVE_CONTEXTS,
+    SYNTAX_ORDER,
+    USUAL_IMAGES,
+    retrieve_contexts,
+)
 
 DESCRIPTION: Final = """\
 Retrieve objects from a peer (C-GET) into files.  No listening port is needed.  What comes
@@ -67,55 +67,10 @@ theirs with --sop-class, and their compression with -xs, --transfer-syntax or +x
 
 exit codes: 0 all came, 1 some did not, 2 arguments or no association"""
 
-#: One of the 128 is for the C-GET itself.
-_STORAGE_CONTEXTS: Final = 127
-_STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
-_JPEG: Final = "1.2.840.10008.1.2.4."
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_CLASSES_IN_STUDY: Final = 0x00080062
 #: Matches of our question that are looked at; a patient with more studies has no more classes.
 _MOST_LOOKED_AT: Final = 5_000
-
-#: Compressed syntaxes in the order in which archives hold them.
-_COMPRESSED: Final = (
-    f"{_JPEG}70",
-    f"{_JPEG}90",
-    f"{_JPEG}50",
-    f"{_JPEG}80",
-    "1.2.840.10008.1.2.5",
-    f"{_JPEG}91",
-    f"{_JPEG}51",
-    f"{_JPEG}57",
-    f"{_JPEG}81",
-)
-_SYNTAX_ORDER: Final = tuple(
-    dict.fromkeys(
-        (
-            EXPLICIT_VR_LITTLE_ENDIAN,
-            IMPLICIT_VR_LITTLE_ENDIAN,
-            *_COMPRESSED,
-            EXPLICIT_VR_BIG_ENDIAN,
-            *TRANSFER_SYNTAXES,
-        )
-    )
-)
-
-
-def _uids(suffixes: str) -> tuple[str, ...]:
-    return tuple(_STORAGE + suffix for suffix in suffixes.split())
-
-
-#: The usual SOP classes, those that are compressed first.
-_USUAL_IMAGES: Final = _uids("2 4 1 1.1 1.2 6.1 3.1 7 12.1 12.2 128 20")
-_USUAL_OTHERS: Final = _uids(
-    "2.1 2.2 4.1 4.2 4.3 4.4 1.1.1 1.2.1 1.3 1.3.1 6 3 6.2 5 7.1 7.2 7.3 7.4 11.1 11.2 11.3 "
-    "11.4 12.1.1 12.2.1 13.1.1 13.1.2 13.1.3 14.1 130 128.1 30 66 66.1 66.3 66.4 66.5 67 "
-    "77.1.1 77.1.1.1 77.1.2 77.1.2.1 77.1.3 77.1.4 77.1.4.1 77.1.5.1 77.1.5.2 77.1.5.4 "
-    "77.1.6 78.1 79.1 80.1 88.11 88.22 88.33 88.34 88.40 88.50 88.59 88.65 88.67 104.1 "
-    "104.2 104.3 481.1 481.2 481.3 481.4 481.5 481.8 481.9 9.1.1 9.1.2 9.1.3 9.2.1 9.3.1 9.4.1"
-)
-#: What is proposed together where there is no room to propose them apart.
-_PLAIN_GROUP: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,7 +125,7 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
             classes = await _ask_for_classes(client, request)
         if client.interrupts.were_requested():
             return False
-        contexts = storage_contexts(classes, transfer_syntaxes_of(arguments))
+        contexts = retrieve_contexts(classes, transfer_syntaxes_of(arguments))
         async with client.associate(
             [(sop_class_uid, BASIC_SYNTAXES), *contexts],
             scp_roles=dict.fromkeys(uid for uid, _ in contexts),
@@ -201,9 +156,7 @@ def advice_of(classes: Sequence[str], contexts: Sequence[Context]) -> str:
         contexts: what was proposed for them.
     """
     proposed = {(uid, syntax) for uid, syntaxes in contexts for syntax in syntaxes}
-    if classes and proposed.issuperset(
-        (uid, syntax) for uid in classes for syntax in _SYNTAX_ORDER
-    ):
+    if classes and proposed.issuperset((uid, syntax) for uid in classes for syntax in SYNTAX_ORDER):
         return (
             "all their SOP classes and transfer syntaxes were proposed; the peer's log says why, "
             "such as a file that is gone or damaged there"
@@ -212,31 +165,6 @@ def advice_of(classes: Sequence[str], contexts: Sequence[Context]) -> str:
         "the peer's log says why; where no presentation context fits, name the SOP classes and "
         "transfer syntaxes of what failed with --sop-class and --transfer-syntax, or +xa"
     )
-
-
-def storage_contexts(classes: Sequence[str], groups: Groups) -> list[Context]:
-    """The presentation contexts for what may come.
-
-    Each accepted context carries one transfer syntax, so that syntaxes stand apart where
-    there is room.
-
-    Args:
-        classes: SOP classes; empty: nobody knows.
-        groups: transfer syntaxes that the user wants; empty: the usual ones.
-    """
-    if not classes:
-        if groups:
-            return list(contexts_of((*_USUAL_IMAGES, *_USUAL_OTHERS), groups, _STORAGE_CONTEXTS))
-        plain = contexts_of((*_USUAL_IMAGES, *_USUAL_OTHERS), (_PLAIN_GROUP,), _STORAGE_CONTEXTS)
-        compressed = tuple((uid,) for uid in _COMPRESSED)
-        room = _STORAGE_CONTEXTS - len(plain)
-        return [*plain, *contexts_of(_USUAL_IMAGES, compressed, room)]
-    if groups:
-        return list(contexts_of(classes, groups, _STORAGE_CONTEXTS))
-    if len(_PLAIN_GROUP) * len(classes) > _STORAGE_CONTEXTS:
-        return list(contexts_of(classes, (_PLAIN_GROUP,), _STORAGE_CONTEXTS))
-    apart = tuple((uid,) for uid in _SYNTAX_ORDER)
-    return list(contexts_of(classes, apart, _STORAGE_CONTEXTS))
 
 
 # -- Which SOP classes are there? ----------------------------------------------------------
@@ -292,10 +220,10 @@ async def _classes(
                 return []  # what is told of the others is not all
             found |= dict.fromkeys(told)
             looked_at += 1
-            if looked_at >= _MOST_LOOKED_AT or len(found) > _STORAGE_CONTEXTS:
+            if looked_at >= _MOST_LOOKED_AT or len(found) > MOST_RETRIEVE_CONTEXTS:
                 break
     # Images first: what does not fit is the rare.
-    return sorted(found, key=lambda uid: (uid not in STORAGE_SOP_CLASSES, uid not in _USUAL_IMAGES))
+    return sorted(found, key=lambda uid: (uid not in STORAGE_SOP_CLASSES, uid not in USUAL_IMAGES))
 
 
 def _values(value: object) -> list[str]:

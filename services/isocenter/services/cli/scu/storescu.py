@@ -35,7 +35,6 @@ from isocenter.services.cli.support.terminal import Advance
 from isocenter.services.cli.support.transfer_syntaxes import (
     Groups,
     add_transfer_syntax_options,
-    contexts_of,
     transfer_syntaxes_of,
 )
 from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
@@ -47,6 +46,7 @@ from isocenter.services.errors import (
 )
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.storage.contexts import plan_associations
+from isocenter.services.service_classes.storage.retrieve_contexts import contexts_of
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer, store_object
 
 DESCRIPTION: Final = """\
@@ -339,7 +339,7 @@ class _Sender:
         plans: list[tuple[list[Context], list[DicomObject]]] = []
         for start in range(0, len(classes), room):
             chosen = classes[start : start + room]
-            contexts: list[Context] = list(contexts_of(chosen, self.syntaxes, _MOST_CONTEXTS))
+            contexts: list[Context] = contexts_of(chosen, self.syntaxes, _MOST_CONTEXTS)
             plans.append((contexts, [item for uid in chosen for item in by_class[uid]]))
         return plans
 

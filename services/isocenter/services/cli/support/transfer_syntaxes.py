@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Final
 
 from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
@@ -137,11 +136,3 @@ def uid_of(text: str, known: dict[str, str], what: str) -> str:
 
 def _folded(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
-
-
-def contexts_of(
-    classes: Sequence[str], groups: Groups, most: int
-) -> list[tuple[str, tuple[str, ...]]]:
-    """Presentation contexts: the first group for every class, then the second, up to *most*."""
-    contexts = [(uid, group) for group in groups for uid in classes]
-    return contexts[:most]

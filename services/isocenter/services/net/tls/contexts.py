@@ -115,6 +115,13 @@ class TlsFiles:
     crl: Path | None = None
     key_password: str | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        # Who writes a script gives text.
+        for name in ("certificate", "key", "ca", "crl"):
+            path = getattr(self, name)
+            if path is not None:
+                object.__setattr__(self, name, Path(path))
+
 
 def server_context(
     files: TlsFiles,

@@ -49,7 +49,7 @@ from isocenter.services.service_classes.commitment.transaction import (
     references_of,
     request_of,
 )
-from isocenter.services.service_classes.normalized.operations import act, read_attribute_list
+from isocenter.services.service_classes.normalized.operations import n_action, read_attribute_list
 from isocenter.services.service_classes.verification import Verification
 
 #: What is proposed to ask for commitment.
@@ -255,7 +255,7 @@ async def request_commitment(
     try:
         until = trio.current_time() + wait
         async with open_association(results.provider) as association:
-            await act(
+            await n_action(
                 association,
                 STORAGE_COMMITMENT,
                 WELL_KNOWN_INSTANCE,

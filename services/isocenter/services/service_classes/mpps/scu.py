@@ -23,9 +23,9 @@ from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.mpps.performed_step import MPPS, MPPS_RETRIEVE, StepState
 from isocenter.services.service_classes.normalized.operations import (
     Answer,
-    create,
-    get_attributes,
-    set_attributes,
+    n_create,
+    n_get,
+    n_set,
 )
 
 #: What is proposed to create and set steps, and to get them.
@@ -177,7 +177,7 @@ async def create_step(
     association: ClientAssociation, sop_instance_uid: str, step: Dataset
 ) -> Answer:
     """N-CREATE of a step; see `normalized.create`."""
-    return await create(association, MPPS, sop_instance_uid, AttributeList.from_dataset(step))
+    return await n_create(association, MPPS, sop_instance_uid, AttributeList.from_dataset(step))
 
 
 async def set_step(
@@ -185,14 +185,14 @@ async def set_step(
 ) -> Answer:
     """N-SET of a step; see `normalized.set_attributes`."""
     attributes = AttributeList.from_dataset(changes)
-    return await set_attributes(association, MPPS, sop_instance_uid, attributes)
+    return await n_set(association, MPPS, sop_instance_uid, attributes)
 
 
 async def get_step(
     association: ClientAssociation, sop_instance_uid: str, tags: Sequence[int] = ()
 ) -> Answer:
-    """N-GET of a step, whole or some attributes of it; see `normalized.get_attributes`."""
-    return await get_attributes(association, MPPS_RETRIEVE, sop_instance_uid, tags)
+    """N-GET of a step, whole or some attributes of it; see `n_get`."""
+    return await n_get(association, MPPS_RETRIEVE, sop_instance_uid, tags)
 
 
 def _first_item(dataset: Dataset, keyword: str) -> Dataset:

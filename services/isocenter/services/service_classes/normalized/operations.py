@@ -1,7 +1,7 @@
 """What the normalized services have in common (PS3.7 10): attribute lists in and out, and N-GET.
 
 As SCP: `read_attribute_list` and the general N-GET service `GetAttributes`.  As SCU:
-`create`, `set_attributes`, `get_attributes` and `act`, each one operation on an association
+`n_create`, `n_set`, `n_get` and `n_action`, each one operation on an association
 of ours.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+import pydicom
 import trio
 
 from isocenter.engine.dataset import DataSetError, DataSetLimitError
@@ -175,13 +176,15 @@ class AnswerError(OperationError):
         self.answer = answer
 
 
-async def create(
+async def n_create(
     association: ClientAssociation,
     sop_class_uid: str,
     sop_instance_uid: str,
-    attributes: AttributeList,
+    attributes: AttributeList | pydicom.Dataset,
 ) -> Answer:
     """N-CREATE (PS3.7 10.1.5); without *sop_instance_uid* the peer makes one.
+
+    What the peer answers is a success or a warning; `Answer.attributes` has a ``to_dataset``.
 
     Raises:
         AnswerError: the peer answered with a failure.
@@ -196,13 +199,13 @@ async def create(
     return await _invoke(association, sop_class_uid, request, attributes)
 
 
-async def set_attributes(
+async def n_set(
     association: ClientAssociation,
     sop_class_uid: str,
     sop_instance_uid: str,
-    attributes: AttributeList,
+    attributes: AttributeList | pydicom.Dataset,
 ) -> Answer:
-    """N-SET (PS3.7 10.1.3); raises as `create`."""
+    """N-SET (PS3.7 10.1.3); raises as `n_create`."""
     request = NSetRequest(
         message_id=association.next_message_id(),
         requested_sop_class_uid=sop_class_uid,
@@ -211,13 +214,13 @@ async def set_attributes(
     return await _invoke(association, sop_class_uid, request, attributes)
 
 
-async def get_attributes(
+async def n_get(
     association: ClientAssociation,
     sop_class_uid: str,
     sop_instance_uid: str,
     tags: Sequence[int] = (),
 ) -> Answer:
-    """N-GET (PS3.7 10.1.2) of some attributes, or of all; raises as `create`."""
+    """N-GET (PS3.7 10.1.2) of some attributes, or of all; raises as `n_create`."""
     request = NGetRequest(
         message_id=association.next_message_id(),
         requested_sop_class_uid=sop_class_uid,
@@ -227,14 +230,14 @@ async def get_attributes(
     return await _invoke(association, sop_class_uid, request, None)
 
 
-async def act(
+async def n_action(
     association: ClientAssociation,
     sop_class_uid: str,
     sop_instance_uid: str,
     action_type_id: int,
-    information: AttributeList | None,
+    information: AttributeList | pydicom.Dataset | None = None,
 ) -> Answer:
-    """N-ACTION (PS3.7 10.1.4); raises as `create`."""
+    """N-ACTION (PS3.7 10.1.4); raises as `n_create`."""
     request = NActionRequest(
         message_id=association.next_message_id(),
         requested_sop_class_uid=sop_class_uid,
@@ -248,9 +251,11 @@ async def _invoke(
     association: ClientAssociation,
     sop_class_uid: str,
     request: Request,
-    attributes: AttributeList | None,
+    attributes: AttributeList | pydicom.Dataset | None,
 ) -> Answer:
     context = _context(association, sop_class_uid)
+    if isinstance(attributes, pydicom.Dataset):
+        attributes = AttributeList.from_dataset(attributes)
     data_set = None if attributes is None else attributes.encode(context.transfer_syntax)
     received = await association.invoke(context.context_id, request, data_set)
     message = received.message

@@ -34,7 +34,7 @@ from isocenter.services.service_classes.commitment.transaction import (
     WELL_KNOWN_INSTANCE,
     request_of,
 )
-from isocenter.services.service_classes.normalized.operations import act
+from isocenter.services.service_classes.normalized.operations import n_action
 from isocenter.services.workflow.forwarding.ports import ForwardQueue, RetryPolicy
 
 log = logging.getLogger("isocenter.forward")
@@ -96,7 +96,7 @@ class CommitmentAsker:
         try:
             async with self._connect(peer, provide) as association:
                 try:
-                    await act(
+                    await n_action(
                         association,
                         STORAGE_COMMITMENT,
                         WELL_KNOWN_INSTANCE,
