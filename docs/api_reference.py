@@ -360,7 +360,9 @@ def _default(value: object, written: str) -> str:
         return "DEFAULT_LIMITS"
     if written == "..." and len(repr(value)) > _WIDTH:
         return f"{type(value).__name__}(...)"
-    return repr(value) if written == "..." and not repr(value).startswith("<") else written
+    if written == "..." and not repr(value).startswith("<"):
+        return repr(value)
+    return "..." if written.startswith("lambda") else written
 
 
 def _made_or_based(value: type) -> str:
