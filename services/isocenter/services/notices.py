@@ -1,4 +1,4 @@
-"""What happens in a server, told as values to whoever listens: audit, metrics, tracing.
+"""Notices: what happens in this process, as values for audit, metrics and tracing.
 
 A service tells what it did and knows nobody who wants to hear it; a listener is one
 function and knows no service.  Listeners are called at once, in the order in which

@@ -1,4 +1,4 @@
-"""One association under trio: a reader, the operations it starts, and the calls that wait on it.
+"""One association under trio: its driver, operations, requestor and server.
 
 How an association lives.  `AssociationDriver.run` is the reader.  It is the only
 one who receives; each chunk goes through the engine at once and what follows is

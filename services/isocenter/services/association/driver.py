@@ -1,4 +1,4 @@
-"""Driver of one association: what comes goes through the engine, and what follows is done."""
+"""Driver of one association: reads, has the engine decide, applies what follows."""
 
 from __future__ import annotations
 

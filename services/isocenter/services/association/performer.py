@@ -1,4 +1,4 @@
-"""Performer of an association: what the peer asks for, at once or by a task each."""
+"""Performer of an association: what the peer asks for, in a task each."""
 
 from __future__ import annotations
 

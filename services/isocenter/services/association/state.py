@@ -1,4 +1,4 @@
-"""State that the sides of an association share: its life, deadlines, and why it ended."""
+"""State that the sides of an association share: life, deadlines, end reason."""
 
 from __future__ import annotations
 

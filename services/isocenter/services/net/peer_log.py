@@ -1,4 +1,4 @@
-"""What one peer can make us write into the log: the first lines, then a count.
+"""Bounded logging about one peer: the first lines in full, then a count.
 
 A peer that repeats a fault for hours would fill the disk with it, and hide what
 others do wrong.

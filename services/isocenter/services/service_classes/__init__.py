@@ -1,1 +1,1 @@
-"""DICOM service classes (PS3.4), one folder each, with its SCP and SCU side by side."""
+"""DICOM service classes (PS3.4), a folder each, SCP and SCU side by side."""

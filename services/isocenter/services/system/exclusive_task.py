@@ -1,4 +1,4 @@
-"""What one process of a server does for all: whoever holds a lock is on duty.
+"""Exclusive task: one of several server processes runs it, chosen by a file lock.
 
 With several worker processes there is no leader to elect: the system gives the lock to
 one, takes it back when that one ends, however it ends, and another gets it.

@@ -1,4 +1,4 @@
-"""A log file that several processes write, and that is rotated by them or by somebody else.
+"""Log file that several processes write and rotate, or another program does.
 
 Each line is one write to the end of the file (``O_APPEND``), so that lines of several processes
 stand whole beside each other.  Before each line it is looked whether the name still leads to

@@ -1,4 +1,4 @@
-"""Log lines: text or JSON, one line each, with nothing that a peer could forge."""
+"""Log lines, text or JSON, without anything that a peer could forge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which process serves a data directory: ``server.pid``, locked for as long as it lives."""
+"""PID file of a data directory: ``server.pid``, locked while its process lives."""
 
 from __future__ import annotations
 

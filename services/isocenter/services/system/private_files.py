@@ -1,4 +1,4 @@
-"""Files that hold secrets: private from the first byte, whole or not there at all."""
+"""Files that hold secrets: private from the first byte, whole or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What systemd and a service say to each other: sockets that are handed over, and notices.
+"""Protocol of systemd and its services: sockets handed over, and notices.
 
 Two small protocols, each a few environment variables: `sd_listen_fds(3)` (socket
 activation: the sockets listen before and after the process lives, so that a restart

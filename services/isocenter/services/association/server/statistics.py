@@ -1,4 +1,4 @@
-"""What a server did since it started."""
+"""Statistics of a server since it started."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TLS: contexts by the profiles of PS3.15 Annex B, and what runs over a connection."""
+"""TLS: contexts by the profiles of PS3.15 Annex B, and transports."""

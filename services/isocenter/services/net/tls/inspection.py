@@ -1,4 +1,4 @@
-"""What a TLS context really offers, for whoever checks a configuration.
+"""Versions, suites and groups that a TLS context really offers.
 
 Versions and suites are asked of the context.  Groups and signature algorithms Python
 cannot tell (before 3.15), so they are read from the ClientHello that the same library

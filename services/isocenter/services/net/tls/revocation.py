@@ -1,4 +1,4 @@
-"""Whether a certificate that was shown has been revoked since."""
+"""Revocation lists, asked about certificates that were shown before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked at before an instance is promised to be kept (PS3.4 J.3.3.1.2).
+"""Check of an instance before it is promised to be kept (PS3.4 J.3.3.1.2).
 
 The archive knows the instance, it has the SOP class that the SCU names, and its file holds
 what was stored: it is read again, and the SHA-256 of its data set is compared.

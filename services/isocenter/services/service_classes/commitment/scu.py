@@ -1,4 +1,4 @@
-"""Storage commitment as SCU (PS3.4 J.3): ask, and take the outcome, whichever way it comes.
+"""Storage commitment SCU (PS3.4 J.3): request, and result, whichever way it comes.
 
     results = CommitmentResults()
     async with results.listening(ListenAddress(host="127.0.0.1", port=11113)):

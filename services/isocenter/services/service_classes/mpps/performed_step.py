@@ -1,4 +1,4 @@
-"""A performed procedure step as a value, and the rules by which it comes to be and changes.
+"""Performed procedure step as a value, and rules of its creation and change.
 
 Pure functions: PS3.4 F.1.5 (states), F.7.2.1.3 (N-CREATE), F.7.2.2.3 (N-SET).  Where steps
 are kept, the port says (`isocenter.services.service_classes.mpps.ports`).

@@ -1,4 +1,4 @@
-"""What a performed procedure step has to have, and when: PS3.4 Table F.7.2-1, as one table.
+"""Required attributes of a performed procedure step, by PS3.4 Table F.7.2-1.
 
 The columns are those of the standard.  ``N-CREATE`` and ``final`` are the type of the
 attribute (PS3.4 5.4); of ``N-SET`` the type for the SCU, which is what a request is judged by,

@@ -1,4 +1,4 @@
-"""Modality performed procedure step as SCU (PS3.4 F.7, F.8): data sets as the table wants them.
+"""Modality performed procedure step SCU (PS3.4 F.7, F.8).
 
 uid = generate_uid(prefix=None)
 step = new_step(performed_step_id="P1", station_ae_title="CT1", modality="CT", started=now)

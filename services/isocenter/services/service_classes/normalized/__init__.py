@@ -1,1 +1,1 @@
-"""What the normalized service classes have in common (PS3.7 10)."""
+"""Parts that the normalized service classes share (PS3.7 10)."""

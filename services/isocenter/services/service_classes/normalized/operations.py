@@ -1,4 +1,4 @@
-"""What the normalized services have in common (PS3.7 10): attribute lists in and out, and N-GET.
+"""N-services (PS3.7 10): attribute lists in and out, N-GET as SCP, requests as SCU.
 
 As SCP: `read_attribute_list` and the general N-GET service `GetAttributes`.  As SCU:
 `n_create`, `n_set`, `n_get` and `n_action`, each one operation on an association

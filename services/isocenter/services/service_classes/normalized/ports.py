@@ -1,4 +1,4 @@
-"""Event reports as values, and the port behind which they are kept until they have arrived.
+"""Event reports as values, and the port that keeps them until delivery.
 
 `isocenter.services.service_classes.normalized.report_delivery` delivers them.
 """

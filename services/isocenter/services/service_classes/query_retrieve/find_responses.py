@@ -1,4 +1,4 @@
-"""The responses of one C-FIND as SCP (PS3.7 9.1.2): matches while they are found, then the end."""
+"""C-FIND responses of the SCP (PS3.7 9.1.2): pending in batches, then final."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One key of an identifier as what it asks for, and one value of an answer as bytes.
+"""Matching keys of an identifier (PS3.4 C.2.2.2), and values of its answers.
 
 What all information models of C-FIND have in common: query/retrieve
 (`isocenter.services.service_classes.query_retrieve.identifier`) and worklist

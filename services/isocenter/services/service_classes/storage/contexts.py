@@ -1,4 +1,4 @@
-"""Presentation contexts for objects: which to propose, and which of them one goes out on."""
+"""Presentation contexts for objects: those to propose, and the one to use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects to one peer by C-STORE: one, or many over as many associations as it takes.
+"""Storage SCU (PS3.4 Annex B): one object, or many over several associations.
 
 An object may end the association that carries it: its file is damaged, the peer cannot bear it,
 no answer comes in time.  The others get a new one, for each C-STORE is an operation of its

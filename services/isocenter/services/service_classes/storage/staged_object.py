@@ -1,4 +1,4 @@
-"""An object on its way into a Part 10 file that has no name until it is whole.
+"""Object on its way into a Part 10 file, nameless until it is whole.
 
 The data set is kept byte for byte and never held; the name is made of validated UIDs and of
 nothing else that a peer says.

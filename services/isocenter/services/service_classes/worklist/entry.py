@@ -1,4 +1,4 @@
-"""An entry of the worklist as a value, and what it needs to be one.
+"""Worklist entry as a value, and the attributes that it needs.
 
 An entry is one scheduled procedure step with all that a modality may ask of it: patient,
 visit, requested procedure, imaging service request (PS3.3 C.4.10 to C.4.15; return keys of

@@ -1,4 +1,4 @@
-"""Entries of the worklist from files: JSON, DICOM, and text dumps as DCMTK writes them.
+"""Worklist entries from files: JSON, DICOM, and text dumps as of DCMTK.
 
 What a file is shows in how it begins, not in its name:
 

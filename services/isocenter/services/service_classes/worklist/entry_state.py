@@ -1,4 +1,4 @@
-"""What becomes of an entry of the worklist."""
+"""States of a worklist entry."""
 
 from __future__ import annotations
 

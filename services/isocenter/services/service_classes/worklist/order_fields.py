@@ -1,4 +1,4 @@
-"""The worklist entry as people and programs write it: flat fields of text, in JSON.
+"""Flat fields of a worklist entry, in JSON, for people and programs.
 
 A field is a name of `FIELDS`; whatever has none can be given under ``attributes``, by path::
 

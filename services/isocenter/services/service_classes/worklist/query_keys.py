@@ -1,4 +1,4 @@
-"""The identifier of a worklist query as keys, and what they mean for an entry (PS3.4 K.2.2, K.4).
+"""Keys of a worklist query, and their match with entries (PS3.4 K.2.2, K.4).
 
 Every attribute may be a matching key, at any depth; how each is compared is said by
 `isocenter.services.archive.index.matching`.  Scheduled Procedure Step Start Date and Time are one

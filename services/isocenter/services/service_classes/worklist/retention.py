@@ -1,4 +1,4 @@
-"""What has ended leaves the worklist for good, some days later."""
+"""Retention of the worklist: ended entries are removed after some days."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder whose files are on the worklist while they lie there, as with DCMTK's ``wlmscpfs``.
+"""Watched folder: its files are worklist entries, as with ``wlmscpfs`` of DCMTK.
 
 The folder is looked at again and again, which works on every file system, also on those of
 other machines.  A file is read when two looks have found it the same, so that none is taken
