@@ -23,14 +23,14 @@ _HEAD = f"""\
 
 # Settings
 
-All that can be set. A value comes from the TOML file (`--config FILE`, or `ISOCENTER_CONFIG`), then
-from the environment, then from an option of `isocenter serve`; what comes later wins, and a list
-that is set takes the place of the one before. Paths in a file are relative to it.
+All settings of `isocenter serve`. A setting can be in the TOML file (`--config FILE`, or
+`ISOCENTER_CONFIG`), in the environment, and in an option of the command line: the environment
+overrides the file, and an option overrides both. A list replaces the whole earlier list. Paths in
+the file are relative to it.
 
-`isocenter config explain KEY` says the same, with what a setting is now and where that was set;
-`isocenter serve --check-config` names all faults at once. After a change, `isocenter reload` (or
-SIGHUP) suffices where it says so below, and is taken without ending an association; other settings
-need a restart.
+`isocenter config explain KEY` prints the same, with the current value and where it was set;
+`isocenter serve --check-config` reports all errors at once. Where it says so below, a change is
+taken by `isocenter reload` (or SIGHUP), without ending associations; other settings need a restart.
 """
 #: A section or setting that a page explains further.
 _PAGES = {
@@ -51,12 +51,18 @@ _PAGES = {
 _MARKUP = str.maketrans({"<": "&lt;", "*": r"\*", "_": r"\_", "|": r"\|"})
 
 
+def _prose(text: str) -> str:
+    """Escaped, but for what stands between back quotes."""
+    parts = text.split("`")
+    return "`".join(part if i % 2 else part.translate(_MARKUP) for i, part in enumerate(parts))
+
+
 def page() -> str:
     """``reference/settings.md``."""
     lines = [_HEAD]
     for section, settings in groupby(SETTINGS, lambda setting: setting.key.partition(".")[0]):
         lines += [f"## {section}", ""]
-        text = about(section).translate(_MARKUP)
+        text = _prose(about(section))
         more = f"[More]({_PAGES[section]})." if section in _PAGES else ""
         if text or more:
             lines += [" ".join(filter(None, (text, more))), ""]
@@ -68,9 +74,9 @@ def page() -> str:
 def _entry(setting: Setting) -> Iterator[str]:
     first, *others = explain(setting, RELOADED)
     meaning = first.text[0].upper() + first.text[1:]
-    yield from (f"### {setting.key}", "", f"{meaning.translate(_MARKUP)}.", "")
+    yield from (f"### {setting.key}", "", f"{_prose(meaning)}.", "")
     for name, text in others:
-        shown = f"`{text}`" if name == "set by" else text.translate(_MARKUP)
+        shown = f"`{text}`" if name == "set by" else _prose(text)
         if name == "default" and not setting.default_text and setting.default is not None:
             shown = f"`{text}`"
         yield f"- {name}: {shown}"

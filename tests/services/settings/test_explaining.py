@@ -189,7 +189,7 @@ def test_explain_on_the_command_line(tmp_path: Path) -> None:
     config.write_text("[log]\nlevel = 'debug'\n[tls]\nkey_password = 'sesame'\n")
     done = isocenter_command("config", "explain", "log.level", "--config", config)
     assert done.returncode == 0
-    assert "the least severe lines" in done.stdout
+    assert "lowest severity" in done.stdout
     assert "debug or info or warning or error" in done.stdout
     assert f'"debug" ({config}, line 2)' in " ".join(done.stdout.split())
     assert "isocenter reload suffices" in done.stdout
@@ -205,7 +205,7 @@ def test_explain_on_the_command_line(tmp_path: Path) -> None:
     config.write_text("[log]\nlevel = 'loud'\n[server]\nport = -1\n")
     done = isocenter_command("config", "explain", "log.level", "--config", config)
     assert done.returncode == 2
-    assert "the least severe lines" in done.stdout
+    assert "lowest severity" in done.stdout
     assert "server.port = -1" in done.stdout
     assert "now " not in done.stdout
 

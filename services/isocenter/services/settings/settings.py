@@ -76,13 +76,11 @@ class Settings:
         "--peer",
         "AET@host:port",
     )
-    rules: tuple[Rule, ...] = setting(
-        (), RulesKind(), "what happens to which objects that are stored: [[rules]]"
-    )
+    rules: tuple[Rule, ...] = setting((), RulesKind(), "what is done with which objects: [[rules]]")
     retention: tuple[RetentionRule, ...] = setting(
         (),
         RetentionRulesKind(),
-        "which studies are past their time, and go: [[retention]]",
+        "which studies are deleted, and when: [[retention]]",
     )
     plugins: tuple[PluginEntry, ...] = setting(
         (),

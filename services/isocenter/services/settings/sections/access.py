@@ -32,9 +32,9 @@ class TlsSettings:
         off_flag="--no-tls",
         off_help="do not serve over TLS",
     )
-    host: str = setting("0.0.0.0", kinds.HOST, "where to listen for TLS", "--tls-host", "H")  # noqa: S104 - mutual TLS is what may be reached from everywhere
+    host: str = setting("0.0.0.0", kinds.HOST, "address to listen on for TLS", "--tls-host", "H")  # noqa: S104 - mutual TLS is what may be reached from everywhere
     port: int = setting(
-        2762, kinds.PORT, "port for TLS; 0: any free one, printed", "--tls-port", "N"
+        2762, kinds.PORT, "port for TLS; 0: any free port, which is printed", "--tls-port", "N"
     )
     certificate: Path | None = setting(
         None, kinds.FilePath(), "own certificate (PEM)", "--tls-cert", "FILE"
@@ -106,25 +106,25 @@ class AccessSettings:
         False,
         kinds.Switch(),
         "reject every unknown called or calling AE title, certificate and user with the same "
-        "answer (1/1/1), so that nobody learns which of them is known",
+        "answer (1/1/1), so that nobody can find out which of them exist",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentitySettings:
-    """Users who prove who they are in the association request (PS3.7 D.3.3.7)."""
+    """User identity in the association request (PS3.7 D.3.3.7)."""
 
     required: bool = setting(
-        False, kinds.Switch(), "reject associations without a user who is proven"
+        False, kinds.Switch(), "reject associations without an authenticated user"
     )
     jwt_keys: Path | None = setting(
         None, kinds.FilePath(), "public keys of the tokens' issuer (JWK set or PEM); unset: none"
     )
-    jwt_issuer: str = setting("", kinds.SECRET, "who must have issued a token (iss)")
-    jwt_audience: str = setting("", kinds.SECRET, "whom a token must be meant for (aud)")
+    jwt_issuer: str = setting("", kinds.SECRET, "required issuer of a token (iss)")
+    jwt_audience: str = setting("", kinds.SECRET, "required audience of a token (aud)")
     jwt_algorithms: tuple[str, ...] = setting(
         ("RS256", "PS256", "ES256", "EdDSA"),
         kinds.ListOf(kinds.one_of(*ALGORITHMS)),
-        "signatures that are believed",
+        "accepted signature algorithms",
     )
     jwt_user_claim: str = setting("sub", kinds.SECRET, "the claim that names the user")

@@ -13,33 +13,31 @@ from isocenter.services.settings.field import MIB, limit, seconds, setting
 class DeadlineSettings:
     """How long each wait may last; progress restarts those that measure progress."""
 
-    connect: float = seconds(10.0, "until a peer that is called has taken the connection")
-    tls_handshake: float = seconds(
-        5.0, "until the TLS handshake with a peer that is called is done"
-    )
+    connect: float = seconds(10.0, "time to connect to a peer")
+    tls_handshake: float = seconds(5.0, "time for the TLS handshake when connecting to a peer")
     association_request: float = seconds(
         5.0,
-        "from a peer's connection, over its TLS handshake, to A-ASSOCIATE-AC; also ARTIM",
+        "time from an incoming connection, including its TLS handshake, to A-ASSOCIATE-AC; also "
+        "ARTIM",
     )
-    association_response: float = seconds(
-        30.0, "until a peer that is called answers A-ASSOCIATE-RQ"
-    )
-    idle: float = seconds(60.0, "an association on which nothing happens; then it is aborted")
-    response: float = seconds(60.0, "until a peer answers a DIMSE request")
-    release: float = seconds(10.0, "until a peer answers A-RELEASE-RQ")
+    association_response: float = seconds(30.0, "time until a peer answers A-ASSOCIATE-RQ")
+    idle: float = seconds(60.0, "time without activity after which an association is aborted")
+    response: float = seconds(60.0, "time until a peer answers a DIMSE request")
+    release: float = seconds(10.0, "time until a peer answers A-RELEASE-RQ")
     write_blocked: float = seconds(
-        30.0, "a peer that takes no byte of what it is sent; then the association is aborted"
+        30.0, "time in which a peer accepts no data, after which the association is aborted"
     )
     suboperation: float = seconds(
-        60.0, "until a C-STORE sub-operation of C-MOVE or C-GET is answered"
+        60.0, "time until a C-STORE sub-operation of C-MOVE or C-GET is answered"
     )
     destination: float = seconds(
         300.0,
-        "until a C-MOVE destination is free with which `query.move_associations` are under way",
+        "time to wait while all `query.move_associations` with a C-MOVE destination are in use",
     )
-    abort: float = seconds(2.0, "until A-ABORT is sent and the connection closed")
+    abort: float = seconds(2.0, "time to send A-ABORT and close the connection")
     shutdown: float = seconds(
-        10.0, "associations that are busy when the server stops; then they are aborted"
+        10.0,
+        "time that busy associations have to finish when the server stops, before they are aborted",
     )
 
 
@@ -54,13 +52,13 @@ def default_bytes_in_flight() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """What peers may make us hold; the reasons stand in `isocenter.engine.limits`."""
+    """Limits on what peers can send; the reasons are in `isocenter.engine.limits`."""
 
     bytes_in_flight: int = setting(
         default_bytes_in_flight,
         kinds.Integer(MIB, 1 << 40, "bytes"),
-        "received and not yet written, all associations of all workers together; each worker has "
-        "an equal share",
+        "data received and not yet written, of all associations of all workers together; each "
+        "worker has an equal share",
         default_text="a quarter of the machine's memory, at most 1 GiB",
     )
     associate_pdu: int = limit("associate_pdu", 16_384, 1 << 26, "the longest A-ASSOCIATE PDU")

@@ -13,7 +13,7 @@ from isocenter.services.settings.field import MIB, setting
 
 
 class LogLevel(Enum):
-    """The least severe lines that are written."""
+    """The lowest severity that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -30,31 +30,29 @@ class LogFormat(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """What is written about all this; never attribute values."""
+    """The log; it contains no attribute values."""
 
     level: LogLevel = setting(
         LogLevel.INFO,
         kinds.Choice(LogLevel),
-        "the least severe lines that are written",
+        "lowest severity that is logged",
         "--log-level",
         "L",
     )
     format: LogFormat = setting(
-        LogFormat.TEXT, kinds.Choice(LogFormat), "how lines look", "--log-format", "text|json"
+        LogFormat.TEXT, kinds.Choice(LogFormat), "format of lines", "--log-format", "text|json"
     )
     file: Path | None = setting(
         None,
         kinds.FilePath(),
-        "where lines go instead of to standard error; another program may rename it at any time",
+        "file to log to instead of standard error; another program may rename it at any time",
     )
     rotate: int = setting(
         64 * MIB,
         kinds.Integer(65_536, 1 << 40, "bytes", zero="leave that to another program"),
         "size at which log.file becomes FILE.1, and FILE.1 becomes FILE.2 …",
     )
-    keep_files: int = setting(
-        10, kinds.Integer(1, 10_000), "how many of these are kept beside log.file"
-    )
+    keep_files: int = setting(10, kinds.Integer(1, 10_000), "number of renamed files to keep")
 
 
 class OnAuditFailure(Enum):
@@ -78,30 +76,31 @@ class AuditSettings:
         off_help="keep no audit trail",
     )
     source_id: str = setting(
-        "", kinds.SECRET, "Audit Source ID: how this server is called in messages (empty: AE title)"
+        "", kinds.SECRET, "Audit Source ID: the name of this server in messages (empty: AE title)"
     )
-    site_id: str = setting("", kinds.SECRET, "Audit Enterprise Site ID: where it stands")
+    site_id: str = setting("", kinds.SECRET, "Audit Enterprise Site ID: the site of this server")
     storage: bool = setting(True, kinds.Switch(), "record instances stored and imported")
     query: bool = setting(True, kinds.Switch(), "record queries")
     retrieve: bool = setting(True, kinds.Switch(), "record instances sent")
-    authentication: bool = setting(True, kinds.Switch(), "record users who prove who they are")
+    authentication: bool = setting(True, kinds.Switch(), "record authentication of users")
     security_alerts: bool = setting(
-        True, kinds.Switch(), "record peers that were turned away, and changes of configuration"
+        True, kinds.Switch(), "record rejected peers, and changes of configuration"
     )
     on_failure: OnAuditFailure = setting(
         OnAuditFailure.CONTINUE,
         kinds.Choice(OnAuditFailure),
-        "when the trail cannot be written, serve on (continue), or stop",
+        "when the trail cannot be written: continue to serve, or stop",
     )
     folder: Path | None = setting(
         None,
         kinds.FilePath("a directory"),
-        "where the trail lies (unset: audit in the data directory); it is not moved there",
+        "folder of the trail (unset: audit in the data directory); existing files are not moved",
     )
     rotate: int = setting(
         64 * MIB,
         kinds.Integer(65_536, 1 << 40, "bytes"),
-        "size at which a file of the trail gets a successor, and does not change any more",
+        "size at which a new file of the trail is begun, after which the old one does not "
+        "change any more",
     )
     compress: bool = setting(
         True, kinds.Switch(), "compress files of the trail that do not change any more (gzip)"
@@ -109,17 +108,19 @@ class AuditSettings:
     keep_days: int = setting(
         0,
         kinds.Integer(1, 36_500, zero="for ever"),
-        "days after which files of the trail are removed, sealed, so that the rest is verified on",
+        "days after which files of the trail are removed, in a way that the rest can still be "
+        "verified",
     )
     hmac_key_file: Path | None = setting(
         None,
         kinds.FilePath(),
-        "key that protects the trail against whoever may write its files and not read the key",
+        "file with a key that protects the trail against changes by somebody who cannot read "
+        "the key",
     )
     collectors: tuple[Collector, ...] = setting(
         (),
         kinds.ListOf(CollectorKind()),
-        "syslog collectors that get the trail (repeatable)",
+        "syslog collectors to send the trail to (repeatable)",
         "--audit-collector",
         "tls://HOST:PORT",
     )
@@ -139,26 +140,28 @@ class MonitoringSettings:
     enabled: bool = setting(
         True,
         kinds.Switch(),
-        "answer HTTP: metrics and health",
+        "offer metrics and health over HTTP",
         off_flag="--no-monitoring",
         off_help="answer no HTTP",
     )
-    host: str = setting("127.0.0.1", kinds.HOST, "address that HTTP is answered on")
+    host: str = setting("127.0.0.1", kinds.HOST, "address to listen on for HTTP")
     port: int = setting(
         11180, kinds.PORT, "port for HTTP; 0 takes a free one", "--monitoring-port", "N"
     )
     token_file: Path | None = setting(
         None,
         kinds.FilePath(),
-        "token without which nobody gets figures (Authorization: Bearer); unset: figures are for "
-        "this machine, and others get the state of health only",
+        "file with the token that is required to see figures (Authorization: Bearer); unset: "
+        "only this machine sees figures, others only the state of health",
     )
     disk_notice: int = setting(
-        70, kinds.Integer(1, 100, "percent"), "a disk that is fuller is said in the log once a day"
+        70,
+        kinds.Integer(1, 100, "percent"),
+        "disk usage from which on the log says once a day how full the disk is",
     )
     disk_warning: int = setting(
-        80, kinds.Integer(1, 100, "percent"), "a disk that is fuller makes the archive degraded"
+        80, kinds.Integer(1, 100, "percent"), "disk usage from which on the archive is degraded"
     )
     disk_critical: int = setting(
-        95, kinds.Integer(1, 100, "percent"), "a disk that is fuller makes it unhealthy"
+        95, kinds.Integer(1, 100, "percent"), "disk usage from which on the archive is unhealthy"
     )

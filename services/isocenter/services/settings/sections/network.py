@@ -12,35 +12,33 @@ from isocenter.services.settings.field import COUNT, setting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """Who we are, and where we listen in the clear."""
+    """AE titles, limits on connections, and the port without TLS."""
 
     ae_title: str = setting(
         "ISOCENTER", kinds.AE_TITLE, "AE title of the archive", "--ae-title", "AET"
     )
     additional_ae_titles: tuple[str, ...] = setting(
-        (), kinds.ListOf(kinds.AE_TITLE), "other AE titles that it may be called"
+        (), kinds.ListOf(kinds.AE_TITLE), "further called AE titles to accept"
     )
-    accept_any_called_ae_title: bool = setting(
-        False, kinds.Switch(), "serve whatever AE title a peer calls"
-    )
+    accept_any_called_ae_title: bool = setting(False, kinds.Switch(), "accept any called AE title")
     host: str = setting(
         "127.0.0.1",
         kinds.HOST,
-        "where to listen in the clear; beyond this machine everybody on the way can read "
-        "and change what is sent",
+        "address to listen on without TLS; on a network everybody on the path can read and "
+        "change what is sent",
         "--host",
         "H",
     )
     port: int = setting(
-        11112, kinds.PORT, "port in the clear; 0: any free one, printed", "--port", "N"
+        11112, kinds.PORT, "port without TLS; 0: any free port, which is printed", "--port", "N"
     )
     max_connections: int = setting(
         2_000,
         COUNT,
-        "transport connections at once, with those that have no association yet; this and the "
-        "following bounds are those of one worker",
+        "connections at once, including those without an association yet; this and the "
+        "following limits apply to each worker",
     )
-    max_handshakes: int = setting(100, COUNT, "TLS handshakes under way at once")
+    max_handshakes: int = setting(100, COUNT, "TLS handshakes at once")
     max_associations: int = setting(1_000, COUNT, "associations at once")
     max_associations_per_address: int = setting(500, COUNT, "associations at once from one address")
     max_associations_per_ae_title: int = setting(
@@ -49,7 +47,7 @@ class ServerSettings:
     max_pdu_length: int = setting(
         DEFAULT_LIMITS.max_pdu_length,
         kinds.Integer(4_096, DEFAULT_LIMITS.unlimited_pdu_length, "bytes", zero="no limit"),
-        "largest P-DATA-TF that we announce to receive",
+        "maximum PDU length to announce",
     )
     operations_window: int = setting(
         16,
@@ -62,7 +60,8 @@ class ServerSettings:
     capture: Path | None = setting(
         None,
         kinds.FilePath("a directory"),
-        "record the bytes of each association there, for isocenter dissect; they hold PHI",
+        "folder in which to record the bytes of each association, for isocenter dissect; they "
+        "contain patient data",
         "--capture",
         "DIR",
     )
@@ -70,12 +69,12 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainSettings:
-    """DICOM in the clear, on server.host and server.port."""
+    """DICOM without TLS, on server.host and server.port."""
 
     enabled: bool = setting(
         True,
         kinds.Switch(),
-        "serve in the clear",
+        "serve without TLS",
         off_flag="--no-plain",
-        off_help="do not serve in the clear",
+        off_help="do not serve without TLS",
     )

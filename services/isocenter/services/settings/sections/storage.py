@@ -59,40 +59,40 @@ class StorageSettings:
     data_dir: Path = setting(
         default_data_dir,
         kinds.FilePath(f"a directory, or {IN_MEMORY}"),
-        f"where everything is kept ({IN_MEMORY}: nowhere)",
+        f"data directory ({IN_MEMORY}: store nothing on disk)",
         "--data-dir",
         "DIR",
         default_text="$XDG_DATA_HOME/isocenter, or ~/.local/share/isocenter",
     )
-    accept: bool = setting(True, kinds.Switch(), "take objects from peers (C-STORE)")
+    accept: bool = setting(True, kinds.Switch(), "accept objects from peers (C-STORE)")
     naming: NamingScheme = setting(
         NamingScheme.UID, kinds.Choice(NamingScheme), "how the folders of new objects are named"
     )
     duplicates: DuplicatePolicy = setting(
         DuplicatePolicy.IGNORE,
         kinds.Choice(DuplicatePolicy),
-        "what to do with an object whose SOP Instance UID is there already",
+        "what to do with an object whose SOP Instance UID is already stored",
     )
     uids: UidRule = setting(
         UidRule.SAFE,
         kinds.Choice(UidRule),
-        "which UIDs of studies, series and instances to take: safe: whatever can be a name, up to "
-        "64 characters; strict: numbers with dots between them, others get 0117H",
+        "which UIDs of studies, series and instances to accept: safe: any that can safely be a "
+        "file name, up to 64 characters; strict: valid UIDs only, others get 0117H",
     )
     default_character_set: str = setting(
         "",
         kinds.Text("a Specific Character Set such as ISO_IR 144, or nothing", _is_character_set),
-        "what objects and queries mean by more than ASCII when they declare no character set, or "
-        "one that nobody knows (nothing: ISO_IR 100)",
+        "character set of non-ASCII text in objects and queries that declare none, or an "
+        "unknown one (empty: ISO_IR 100)",
     )
     other_patient: OtherPatientPolicy = setting(
         OtherPatientPolicy.WARN,
         kinds.Choice(OtherPatientPolicy),
-        "an object that names another patient than its study came with: keep it, found under "
-        "both; warn: and answer B000H; reject: refuse it",
+        "an object with another patient than earlier objects of its study: accept: store it, "
+        "found under both; warn: the same, with the warning B000H; reject: refuse it",
     )
     private_sop_classes: bool = setting(
-        False, kinds.Switch(), "store objects of SOP classes that are not DICOM's own, too"
+        False, kinds.Switch(), "also store objects of private SOP classes"
     )
     meta_in_data_set: MetaInDataSet = setting(
         "drop",
@@ -110,34 +110,33 @@ class StorageSettings:
     reserve: int = setting(
         256 * MIB,
         kinds.Integer(1, 1 << 50, "bytes", zero="none"),
-        "so much of the disk stays free for the index and the audit trail: objects get A700H "
-        "before it is taken (of a small disk a twentieth at most)",
+        "disk space that is kept free for the index and the audit trail; objects that would use "
+        "it get A700H (of a small disk a twentieth at most)",
     )
     max_bytes: int = setting(
         0,
         kinds.Integer(MIB, 1 << 60, "bytes", zero="no limit"),
-        "all objects together, those in the trash with them; what goes beyond gets A700H",
+        "maximum size of all objects, including those in the trash; further objects get A700H",
     )
     trash_days: int = setting(
         7,
         kinds.Integer(1, 3_650, "days", zero="what is deleted is gone at once"),
-        "for so long what was deleted can be restored; then it is removed for good",
+        "how long deleted objects can be restored before they are removed for good",
     )
     retention_rate: int = setting(
         60,
         kinds.Integer(1, 100_000, "studies"),
-        "so many studies are deleted by rules of retention in a minute at most",
+        "maximum number of studies that rules of retention delete in a minute",
     )
     keep_index_days: int = setting(
         30,
         kinds.Integer(1, 3_650, "days", zero="make none"),
-        "before a newer version migrates the index it is copied to index-copies; how long the copy "
-        "stays",
+        "how long to keep the copy of the index that is made before a newer version migrates it",
     )
     scrub_days: int = setting(
         0,
         kinds.Integer(1, 3_650, "days", zero="never"),
-        "read everything once in so many days, and name in the log what a disk has lost",
+        "read every object once in so many days, and log damaged ones",
     )
 
     @property
@@ -159,12 +158,12 @@ class StorageSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferSyntaxSettings:
-    """How objects come in."""
+    """Transfer syntaxes that are preferred when objects are received."""
 
     preference: tuple[str, ...] = setting(
         (),
         kinds.ListOf(kinds.UID),
-        "transfer syntaxes to choose first, in this order, among those that a peer proposes "
+        "transfer syntaxes to choose first, in this order, from those that a peer proposes "
         "(then explicit VR little endian, implicit VR little endian, all others)",
     )
 
@@ -175,36 +174,38 @@ class QuerySettings:
 
     enabled: bool = setting(True, kinds.Switch(), "answer C-FIND, C-MOVE and C-GET")
     relational: bool = setting(
-        True, kinds.Switch(), "accept relational queries where a peer negotiates them"
+        True, kinds.Switch(), "accept relational queries if a peer negotiates them"
     )
     always_relational: bool = setting(
         False,
         kinds.Switch(),
-        "match keys of all levels, and do without the unique keys above the level, also where a "
-        "peer did not negotiate it",
+        "treat every peer as if it had negotiated relational queries: match keys of all levels, "
+        "and require no unique keys above the level",
     )
     differing: Differing = setting(
         "newest",
         kinds.one_of("newest", "first"),
-        "what answers show of a patient, study or series whose objects say different things: what "
-        "was said last, or first",
+        "which value responses show when objects of a patient, study or series differ: the "
+        "newest, or the first",
     )
     max_results: int = setting(
-        0, kinds.Integer(1, 1_000_000_000, zero="no limit"), "the most answers to one C-FIND"
+        0,
+        kinds.Integer(1, 1_000_000_000, zero="no limit"),
+        "maximum number of responses to one C-FIND",
     )
     max_suboperations: int = setting(
-        100_000, COUNT, "the most instances of one C-MOVE or C-GET; more get A701H"
+        100_000, COUNT, "maximum number of instances of one C-MOVE or C-GET; more get A701H"
     )
     max_backlog: int = setting(
         500_000,
         COUNT,
-        "the most instances of all C-MOVE and C-GET requests together (of one worker), about 1 KiB "
-        "each; what goes beyond gets A701H",
+        "maximum number of instances of all C-MOVE and C-GET requests together (of one worker), "
+        "about 1 KiB each; further requests get A701H",
     )
     move_associations: int = setting(
         2,
         kinds.Integer(1, 64),
-        "associations with one destination that are requested at once, by all workers together: "
-        "for C-MOVE, for forwarding and for its requests for commitment; 1 for a destination that "
-        "takes one only",
+        "associations with one destination at once, of all workers together: for C-MOVE, "
+        "forwarding, and requesting commitment when forwarding; 1 for destinations that accept "
+        "only one",
     )

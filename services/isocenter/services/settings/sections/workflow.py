@@ -42,17 +42,17 @@ class WorklistSettings:
     offer: tuple[EntryState, ...] = setting(
         (EntryState.SCHEDULED,),
         kinds.ListOf(kinds.Choice(EntryState)),
-        "states of the entries that are offered to queries that do not ask for one",
+        "states of entries to offer to queries that do not ask for a state",
     )
     discontinued: DiscontinuedSteps = setting(
         DiscontinuedSteps.SCHEDULED,
         kinds.Choice(DiscontinuedSteps),
-        "what becomes of an entry whose step was discontinued",
+        "state of an entry whose step was discontinued",
     )
     max_results: int = setting(
         0,
         kinds.Integer(1, 1_000_000_000, zero="no limit"),
-        "the most answers to one worklist query",
+        "maximum number of responses to one worklist query",
     )
     keep_days: int = setting(
         30,
@@ -62,9 +62,9 @@ class WorklistSettings:
     folder: Path | None = setting(
         None,
         kinds.FilePath("a directory"),
-        "its files are on the list: JSON, DICOM, *.wl and text dumps of DCMTK",
+        "folder whose files are worklist entries: JSON, DICOM, *.wl and text dumps of DCMTK",
     )
-    folder_seconds: float = seconds(5.0, "between two looks into that folder")
+    folder_seconds: float = seconds(5.0, "interval between two scans of that folder")
 
 
 def _is_row_of_stations(text: str) -> bool:
@@ -80,35 +80,38 @@ def _is_row_of_modalities(text: str) -> bool:
 class Hl7Settings:
     """Orders for the worklist: HL7 v2 messages (ORM^O01, OMI^O23, OMG^O19) over MLLP."""
 
-    enabled: bool = setting(False, kinds.Switch(), "take HL7 orders")
+    enabled: bool = setting(False, kinds.Switch(), "accept HL7 orders")
     host: str = setting(
         "127.0.0.1",
         kinds.HOST,
-        "where to listen for them; MLLP knows no identity, whoever reaches it can order",
+        "address to listen on for HL7; MLLP has no authentication, everybody who can connect "
+        "can order",
     )
     senders: tuple[str, ...] = setting(
         (),
         kinds.ListOf(kinds.Text("an address or a network (10.1.0.0/16)", is_network)),
-        "who may order, by address; nobody else is heard (empty: everybody)",
+        "addresses and networks that may send orders; others are rejected (empty: all may)",
     )
     port: int = setting(2575, kinds.PORT, "port for HL7; 0 takes a free one")
     tls: bool = setting(
-        False, kinds.Switch(), "take HL7 over TLS only, with the certificates of [tls]"
+        False, kinds.Switch(), "accept HL7 over TLS only, with the certificates of [tls]"
     )
     max_message_bytes: int = setting(
-        1 << 20, kinds.Integer(1_024, 1 << 26, "bytes"), "the longest message of HL7"
+        1 << 20, kinds.Integer(1_024, 1 << 26, "bytes"), "maximum length of an HL7 message"
     )
     max_connections: int = setting(
-        32, kinds.Integer(1, 10_000), "connections for HL7 at once, per worker"
+        32, kinds.Integer(1, 10_000), "HL7 connections at once, of each worker"
     )
-    idle: float = seconds(3_600.0, "a connection on which no message comes")
+    idle: float = seconds(3_600.0, "time without a message after which a connection is closed")
     character_set: str = setting(
         "ASCII",
         kinds.Text("a character set of HL7 Table 0211", lambda text: codec_of(text) is not None),
-        "of messages that do not say theirs in MSH-18",
+        "character set of messages without MSH-18",
     )
     processing_ids: tuple[str, ...] = setting(
-        ("P",), kinds.ListOf(kinds.one_of("P", "T", "D")), "which of MSH-11 is processed"
+        ("P",),
+        kinds.ListOf(kinds.one_of("P", "T", "D")),
+        "processing IDs (MSH-11) that are accepted",
     )
     stations: tuple[str, ...] = setting(
         (),
@@ -119,13 +122,13 @@ class Hl7Settings:
     modalities: tuple[str, ...] = setting(
         ("NMR=MR", "RUS=US", "NMS=NM"),
         kinds.ListOf(kinds.Text("NAME=MODALITY", _is_row_of_modalities)),
-        "modalities by what senders call them; * is for orders that name none",
+        "modality by the name that senders use; * is for orders without one",
     )
     reject_folder: Path | None = setting(
         None,
         kinds.FilePath("a directory"),
-        "where refused messages are kept; they hold PHI (unset: hl7-rejected in the data "
-        "directory)",
+        "folder in which refused messages are saved; they contain patient data (unset: "
+        "hl7-rejected in the data directory)",
     )
 
 
@@ -133,14 +136,12 @@ class Hl7Settings:
 class MppsSettings:
     """Modality performed procedure steps (PS3.4 Annex F)."""
 
-    enabled: bool = setting(True, kinds.Switch(), "take performed procedure steps")
-    strict: bool = setting(
-        False, kinds.Switch(), "refuse steps also for type 2 attributes that are missing"
-    )
+    enabled: bool = setting(True, kinds.Switch(), "accept performed procedure steps")
+    strict: bool = setting(False, kinds.Switch(), "refuse steps without type 2 attributes, too")
     notify: tuple[str, ...] = setting(
         (),
         kinds.ListOf(kinds.AE_TITLE),
-        "peers that are told of each change by N-EVENT-REPORT; they have to be among the peers",
+        "peers that are notified of each change by N-EVENT-REPORT; they must be in [[peers]]",
     )
 
 
@@ -148,55 +149,57 @@ class MppsSettings:
 class CommitmentSettings:
     """Storage commitment (PS3.4 Annex J)."""
 
-    enabled: bool = setting(True, kinds.Switch(), "promise to keep what is stored, when asked")
+    enabled: bool = setting(True, kinds.Switch(), "accept requests for storage commitment")
     checksums: bool = setting(
-        True, kinds.Switch(), "read each file again and compare its checksum before the promise"
+        True, kinds.Switch(), "read each file again and compare its checksum before it is committed"
     )
-    readers: int = setting(
-        2, kinds.Integer(1, 64), "files that are read for that at once, per worker"
-    )
+    readers: int = setting(2, kinds.Integer(1, 64), "files that each worker reads for that at once")
     same_association: bool = setting(
         True,
         kinds.Switch(),
-        "report the outcome on the association that asked while it is open; "
-        "false for peers that cannot take it there",
+        "report the result on the requesting association while it is open; false for peers that "
+        "cannot receive it there",
     )
     longest_retry: float = seconds(
-        900.0, "between two attempts to report the outcome, at the most; the first come sooner"
+        900.0, "longest interval between two attempts to report the result; the first are shorter"
     )
     give_up_after: float = setting(
-        7 * 86_400.0, kinds.Seconds(365 * 86_400.0), "until a report is given up"
+        7 * 86_400.0, kinds.Seconds(365 * 86_400.0), "time until a report is given up"
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSettings:
-    """What other programs are told, and when a study is complete."""
+    """Events for other programs, and when a study is complete."""
 
-    enabled: bool = setting(True, kinds.Switch(), "write events, and judge studies")
+    enabled: bool = setting(True, kinds.Switch(), "write events, and detect complete studies")
     include_patient: bool = setting(
-        False, kinds.Switch(), "put patient ID, name and birth date into events of studies"
+        False, kinds.Switch(), "include patient ID, name and birth date in events of studies"
     )
     keep_days: int = setting(
-        7, kinds.Integer(1, 3_650, "days"), "how long events are kept that every consumer has got"
+        7,
+        kinds.Integer(1, 3_650, "days"),
+        "how long events are kept after every consumer has received them",
     )
     complete_by: tuple[Condition, ...] = setting(
-        tuple(Condition), kinds.ListOf(kinds.Choice(Condition)), "what makes a study complete"
+        tuple(Condition), kinds.ListOf(kinds.Choice(Condition)), "which signs make a study complete"
     )
-    quiet_seconds: float = seconds(60.0, "without a new object, then a study is complete")
+    quiet_seconds: float = seconds(
+        60.0, "time without a new object after which a study is complete"
+    )
     quiet_by_modality: Mapping[str, float] = setting(
         dict, QuietKind(), "the same for studies with objects of these modalities"
     )
     settle_seconds: float = seconds(
-        5.0, "the same once MPPS or storage commitment say that all of the study is here"
+        5.0, "the same, when MPPS or storage commitment show that the whole study has arrived"
     )
     longest_wait_seconds: float = setting(
         86_400.0,
         kinds.Seconds(30 * 86_400.0),
-        "the same for a study whose MPPS is still in progress, or that nothing else ends",
+        "the same, for a study whose MPPS is still in progress, or that no other sign completes",
     )
     consumers: tuple[Consumer, ...] = setting(
-        (), ConsumersKind(), "who gets events: webhooks, commands, Python functions"
+        (), ConsumersKind(), "consumers of events: webhooks, commands, Python functions, peers"
     )
 
     def rules(self) -> CompletionRules:
@@ -212,7 +215,7 @@ class EventSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardingSettings:
-    """Sending on what rules queue (``[[rules]]`` with ``forward``)."""
+    """Forwarding of objects by rules (``[[rules]]`` with ``forward``)."""
 
     associations: int = setting(
         2,
@@ -220,31 +223,32 @@ class ForwardingSettings:
         "associations with one destination at once, of one worker; all of them together have "
         "`query.move_associations`",
     )
-    batch: int = setting(
-        100, kinds.Integer(1, 10_000), "objects that are taken out of the queue at once"
-    )
+    batch: int = setting(100, kinds.Integer(1, 10_000), "objects that are sent in one batch")
     warnings: Literal["retry", "accept"] = setting(
         "retry",
         kinds.one_of("retry", "accept"),
-        "an object that the destination took with a warning (Bxxx): retry sends it again, and "
-        "gives up in the end; accept takes it for sent",
+        "an object that the destination answered with a warning (Bxxx): retry: send it again, "
+        "and finally give up; accept: treat it as sent",
     )
     first_retry: float = seconds(
-        5.0, "until the second attempt; each later one waits twice as long"
+        5.0, "interval before the second attempt; each later one is twice as long"
     )
-    longest_retry: float = seconds(900.0, "between two attempts, at the most")
+    longest_retry: float = seconds(900.0, "longest interval between two attempts")
     give_up_after: float = setting(
-        3 * 86_400.0, kinds.Seconds(365 * 86_400.0), "until an object is given up: a dead letter"
+        3 * 86_400.0,
+        kinds.Seconds(365 * 86_400.0),
+        "time until an object is given up (dead letter)",
     )
     commit_wait: float = seconds(
-        3_600.0, "for a report of storage commitment; then it is asked for once more"
+        3_600.0,
+        "how long to wait for a storage commitment report before commitment is requested again",
     )
     delete_promised: bool = setting(
         False,
         kinds.Switch(),
-        "delete (delete_after) also what this archive has promised others to keep by storage "
-        "commitment: the destination keeps it in its place",
+        "let delete_after also delete objects that this archive has committed to others, as the "
+        "destination has committed them",
     )
     keep_days: int = setting(
-        7, kinds.Integer(1, 3_650, "days"), "how long the queue remembers what was done"
+        7, kinds.Integer(1, 3_650, "days"), "how long finished records stay in the queue"
     )
