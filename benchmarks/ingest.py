@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT / room) for room in ("engine", "services", "storage")]
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set  # noqa: E402
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN  # noqa: E402
 from isocenter.services.archive.archive import Archive  # noqa: E402
-from isocenter.services.archive.ports import Added, Index, InstanceRecord  # noqa: E402
+from isocenter.services.archive.ports import AddResult, Index, InstanceRecord  # noqa: E402
 from isocenter.storage.database.index.index import DatabaseIndex  # noqa: E402
 from isocenter.storage.database.sqlite.database import open_sqlite_database  # noqa: E402
 from isocenter.storage.objects.files.store import Durability, open_file_store  # noqa: E402
@@ -81,7 +81,7 @@ class Counting:
 
     async def add(
         self, records: Sequence[InstanceRecord], *, replace: bool = False
-    ) -> Sequence[Added]:
+    ) -> Sequence[AddResult]:
         self.transactions += 1
         return await self._index.add(records, replace=replace)
 

@@ -14,7 +14,7 @@ from isocenter.services import (
     OperationError,
     ServiceRegistry,
     Status,
-    Verification,
+    VerificationScp,
     build_identifier,
     serve,
 )
@@ -42,7 +42,7 @@ class Clock:
 
 async def main() -> None:
     await serve(
-        ServiceRegistry([Verification(), Clock()]), [ListenAddress(host="127.0.0.1", port=11114)]
+        ServiceRegistry([VerificationScp(), Clock()]), [ListenAddress(host="127.0.0.1", port=11114)]
     )
 
 

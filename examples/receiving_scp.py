@@ -7,7 +7,7 @@ from isocenter.services import (
     ObjectReceiver,
     ReceivedObject,
     ServiceRegistry,
-    Verification,
+    VerificationScp,
     serve,
 )
 
@@ -18,7 +18,7 @@ async def handle(received: ReceivedObject) -> None:
 
 
 async def main() -> None:
-    registry = ServiceRegistry([Verification(), ObjectReceiver(handle)])
+    registry = ServiceRegistry([VerificationScp(), ObjectReceiver(handle)])
     await serve(registry, [ListenAddress(host="127.0.0.1", port=11113)])
 
 

@@ -29,7 +29,7 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive.index.attributes import Level
-from isocenter.services.service_classes.query_retrieve.identifier import Root
+from isocenter.services.service_classes.query_retrieve.identifier import InformationModel
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 
 _SYNTAXES: Final = (
@@ -369,9 +369,9 @@ _QUERIES: Final[dict[str, tuple[Level, dict[str, str]]]] = {
 def identifiers() -> Seeds:
     seeds = {}
     for name, (level, keys) in _QUERIES.items():
-        root = Root.STUDY if level is Level.STUDY else Root.PATIENT
+        root = InformationModel.STUDY if level is Level.STUDY else InformationModel.PATIENT
         for number, syntax in enumerate(_SYNTAXES):
-            head = number | list(Root).index(root) << 2
+            head = number | list(InformationModel).index(root) << 2
             if syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
                 data = _deflate(build_identifier(keys.items(), level, EXPLICIT_VR_LITTLE_ENDIAN))
             else:

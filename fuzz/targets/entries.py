@@ -18,7 +18,7 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.service_classes.worklist.entry import Entry, EntryFault, entry_of
+from isocenter.services.service_classes.worklist.entry import Entry, InvalidEntryError, parse_entry
 from isocenter.services.service_classes.worklist.entry_files import entries_in
 from isocenter.services.service_classes.worklist.order_fields import order_of
 
@@ -36,7 +36,7 @@ def run(data: bytes) -> None:
         warnings.simplefilter("ignore")  # pydicom's, of values that break a rule
         try:
             found = entries_in(data, _PLACE)
-        except EntryFault as fault:
+        except InvalidEntryError as fault:
             _check_fault(fault)
             return
     assert len({entry.key for entry, _ in found}) == len(found)
@@ -44,7 +44,7 @@ def run(data: bytes) -> None:
         _check(entry)
 
 
-def _check_fault(fault: EntryFault) -> None:
+def _check_fault(fault: InvalidEntryError) -> None:
     check_fault(fault)
     assert str(fault).startswith(_PLACE)
 
@@ -55,4 +55,4 @@ def _check(entry: Entry) -> None:
     entry.attributes.encode(IMPLICIT_VR_LITTLE_ENDIAN)
     for syntax in _SYNTAXES:
         read = AttributeList.read(entry.attributes.encode(syntax), syntax)
-        assert entry_of(read, _PLACE).key == entry.key
+        assert parse_entry(read, _PLACE).key == entry.key

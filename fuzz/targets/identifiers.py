@@ -30,8 +30,8 @@ from isocenter.services.archive.index.query import (
 )
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.service_classes.query_retrieve.identifier import (
+    InformationModel,
     ParsedQuery,
-    Root,
     encode_match,
     parse_query,
 )
@@ -54,7 +54,7 @@ _SYNTAXES: Final = (
     EXPLICIT_VR_BIG_ENDIAN,
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
 )
-_ROOTS: Final = tuple(Root)
+_ROOTS: Final = tuple(InformationModel)
 #: Attributes of an archive: usual ones, and some that break the rules of their VR.
 _TEXTS: Final = (
     "",

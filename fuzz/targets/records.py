@@ -22,7 +22,12 @@ from isocenter.services.archive.index.extraction import (
     SCANNED_TAGS,
     attributes_of,
 )
-from isocenter.services.archive.index.matching import items_of, matches, normalize, values_of
+from isocenter.services.archive.index.matching import (
+    decode_sequence,
+    matches,
+    normalize,
+    split_values,
+)
 from isocenter.services.archive.index.query import Criterion, SingleValue
 
 _ENCODINGS: Final = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE)
@@ -43,7 +48,7 @@ def run(data: bytes) -> None:
         vr = BY_TAG[tag].vr
         assert text
         if vr == "SQ":
-            for item in items_of(text):
+            for item in decode_sequence(text):
                 assert item
                 assert item.keys() <= {f"{tag:08X}" for tag in REQUEST_ATTRIBUTES}
             continue
@@ -53,7 +58,7 @@ def run(data: bytes) -> None:
         # Each byte of binary numbers may become several digits.
         assert len(text) <= MAX_TEXT_LENGTH or vr == "US"
         text.encode("utf-8")
-        for value in values_of(vr, text):
+        for value in split_values(vr, text):
             normalized = normalize(vr, value)
             assert normalize(vr, normalized) == normalized
             if normalized:

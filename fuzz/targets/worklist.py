@@ -23,7 +23,7 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     UNABLE_TO_PROCESS,
     IdentifierError,
 )
-from isocenter.services.service_classes.worklist.entry import Entry, entry_of
+from isocenter.services.service_classes.worklist.entry import Entry, parse_entry
 from isocenter.services.service_classes.worklist.query_keys import Key, parse_keys
 
 _SYNTAXES: Final = (
@@ -65,7 +65,7 @@ def _entries() -> tuple[Entry, ...]:
             keys, None, EXPLICIT_VR_LITTLE_ENDIAN, character_set=character_set
         )
         attributes = AttributeList.read(data_set, EXPLICIT_VR_LITTLE_ENDIAN)
-        found.append(entry_of(attributes, "an entry"))
+        found.append(parse_entry(attributes, "an entry"))
     return tuple(found)
 
 

@@ -217,7 +217,7 @@ async def test_an_index_that_another_process_locks(
         trio.open_nursery() as nursery,
     ):
         archive = parts.archive
-        registry = composition.registry_of(settings, archive, parts.stores, None)
+        registry = composition.build_services(settings, archive, parts.stores, None)
         binds = [ListenAddress(host="127.0.0.1", port=0)]
         server: Server = await nursery.start(
             lambda task_status: serve(registry, binds, task_status=task_status)

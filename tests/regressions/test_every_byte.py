@@ -31,8 +31,8 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_GET
 from isocenter.services.net import transport
 from isocenter.services.service_classes.client import open_association
-from isocenter.services.service_classes.query_retrieve.get_scp import Get
-from isocenter.services.service_classes.storage.scp import Storage
+from isocenter.services.service_classes.query_retrieve.get_scp import GetScp
+from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.storage.objects.files.store import Durability, open_file_store
 from services.archive_support import CT, STUDY, data_set, data_set_of, opened, uid
 from support.raw import associate_request, p_data, pdv, raw_peer
@@ -166,7 +166,9 @@ async def test_many_at_once(
     async with (
         opened(store, memory_budget=2 << 20) as archive,
         serving(
-            Storage(archive, transfer_syntaxes=SYNTAXES), Get(archive), operations_window=WINDOW
+            StorageScp(archive, transfer_syntaxes=SYNTAXES),
+            GetScp(archive),
+            operations_window=WINDOW,
         ) as server,
     ):
         port = port_of(server)

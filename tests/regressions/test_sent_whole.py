@@ -24,7 +24,7 @@ from isocenter.services.dicom.objects import PART_BYTES
 from isocenter.services.net import transport
 from isocenter.services.net.transport import SocketTransport
 from isocenter.services.service_classes.client import open_association
-from isocenter.services.service_classes.storage.scp import Storage
+from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.storage.objects.files import reader
 from isocenter.storage.objects.files.store import open_file_store
 from services.archive_support import CT, data_set, data_set_of, opened, store, uid
@@ -52,7 +52,7 @@ async def test_an_object_of_several_parts_arrives_as_it_is(
     async with (
         opened(ours) as archive,
         opened(theirs) as destination,
-        serving(Storage(destination, transfer_syntaxes=[syntax])) as server,
+        serving(StorageScp(destination, transfer_syntaxes=[syntax])) as server,
         open_association(Peer("X", "127.0.0.1", port_of(server)), [(CT, [syntax])]) as association,
     ):
         stored = (await store(archive, data=data_set(pixels=pixels))).instance
@@ -92,7 +92,7 @@ async def test_what_a_slow_peer_has_not_taken_yet_is_not_overwritten(tmp_path: P
     async with (
         opened(ours) as archive,
         opened(theirs) as destination,
-        serving(Storage(destination)) as server,
+        serving(StorageScp(destination)) as server,
     ):
         stored = {
             number: (await store(archive, number, data=data)).instance

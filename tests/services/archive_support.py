@@ -12,7 +12,7 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import EXPLICIT_LITTLE, Encoding, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive, Ingest, StoreResult
-from isocenter.services.archive.ports import Added, InstanceRecord, StoredInstance
+from isocenter.services.archive.ports import AddResult, InstanceRecord, StoredInstance
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.memory import MemoryIndex
 
@@ -125,7 +125,7 @@ class FailingIndex(MemoryIndex):
         *,
         replace: bool = False,
         one_patient: bool = False,
-    ) -> Sequence[Added]:
+    ) -> Sequence[AddResult]:
         self.transactions.append(len(records))
         if self.error is not None:
             raise self.error

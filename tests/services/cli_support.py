@@ -104,7 +104,7 @@ def archive_server(
     @asynccontextmanager
     async def registry() -> AsyncIterator[ServiceRegistry]:
         async with composition.open_archive_parts(settings) as parts:
-            yield composition.registry_of(settings, parts.archive, parts.stores, None)
+            yield composition.build_services(settings, parts.archive, parts.stores, None)
 
     with running(registry, tls) as server:
         yield server

@@ -32,9 +32,9 @@ from isocenter.services.net.tls.contexts import TlsFiles, server_context
 from isocenter.services.notices import (
     AssociationEnded,
     AssociationEstablished,
+    AssociationOutcome,
     AssociationRejected,
     ConnectionRefused,
-    Ending,
     InstanceRefused,
     InstancesSent,
     InstanceStored,
@@ -42,19 +42,19 @@ from isocenter.services.notices import (
     Notices,
     OperationEnded,
     QueryAnswered,
-    Refusal,
+    RefusalReason,
     ServerStarted,
     ServerStopped,
 )
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.service_classes.client import ClientAssociation, open_association
-from isocenter.services.service_classes.query_retrieve.find_scp import Find
-from isocenter.services.service_classes.query_retrieve.get_scp import Get
+from isocenter.services.service_classes.query_retrieve.find_scp import FindScp
+from isocenter.services.service_classes.query_retrieve.get_scp import GetScp
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.query_retrieve.information_models import QueryOptions
-from isocenter.services.service_classes.query_retrieve.move_scp import Move
-from isocenter.services.service_classes.query_retrieve.suboperations import Backlog
-from isocenter.services.service_classes.storage.scp import Storage
+from isocenter.services.service_classes.query_retrieve.move_scp import MoveScp
+from isocenter.services.service_classes.query_retrieve.suboperations import RetrieveBacklog
+from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore
 from support.outcomes import outcome
@@ -94,13 +94,13 @@ class Heard:
 @asynccontextmanager
 async def archive_serving(heard: Heard) -> AsyncIterator[tuple[Server, Archive]]:
     async with Archive(MemoryStore(), MemoryIndex()) as archive:
-        services = (Storage(archive), Find(archive, ae_title="US"), Get(archive))
+        services = (StorageScp(archive), FindScp(archive, ae_title="US"), GetScp(archive))
         peers: dict[str, Peer] = {}
 
         def connect(peer: Peer, contexts: Any, **options: Any) -> Any:
             return open_association(peer, contexts, calling_ae_title="US")
 
-        move = Move(archive, destination=peers.get, connect=connect)
+        move = MoveScp(archive, destination=peers.get, connect=connect)
         async with serving(*services, move, notices=heard.notices) as server:
             peers["DEST"] = Peer("DEST", "127.0.0.1", port_of(server))
             yield server, archive
@@ -150,7 +150,7 @@ async def test_an_association_from_its_beginning_to_its_end() -> None:
         True,
     )
     assert operation.caller == ended.caller == caller
-    assert ended.ending is Ending.RELEASED
+    assert ended.ending is AssociationOutcome.RELEASED
     assert ended.bytes_received > ended.bytes_sent > 0
     assert ended.seconds >= operation.seconds >= 0
     assert ended.operations == 1
@@ -175,12 +175,12 @@ async def test_a_rejection_says_what_the_log_says() -> None:
 @pytest.mark.parametrize(
     ("said", "refusal"),
     [
-        (b"\x16\x03\x01\x00\x10", Refusal.WRONG_PROTOCOL),
-        (b"GET / HTTP/1.1\r\n\r\n", Refusal.WRONG_PROTOCOL),
-        (b"\x01\x00\xff\xff\xff\xff", Refusal.WRONG_PROTOCOL),
+        (b"\x16\x03\x01\x00\x10", RefusalReason.WRONG_PROTOCOL),
+        (b"GET / HTTP/1.1\r\n\r\n", RefusalReason.WRONG_PROTOCOL),
+        (b"\x01\x00\xff\xff\xff\xff", RefusalReason.WRONG_PROTOCOL),
     ],
 )
-async def test_who_speaks_something_else_is_refused(said: bytes, refusal: Refusal) -> None:
+async def test_who_speaks_something_else_is_refused(said: bytes, refusal: RefusalReason) -> None:
     heard = Heard()
     async with serving(notices=heard.notices) as server:
         async with raw_peer(port_of(server)) as peer:
@@ -210,7 +210,7 @@ async def test_a_handshake_without_a_certificate_is_refused(tmp_path: Path) -> N
             await stream.receive_some()
         refused = await heard.next(ConnectionRefused)
         await tcp.aclose()
-    assert refused.refusal is Refusal.TLS_HANDSHAKE
+    assert refused.refusal is RefusalReason.TLS_HANDSHAKE
     assert "certificate" in refused.detail
 
 
@@ -229,9 +229,9 @@ async def test_an_abort_and_a_lost_connection_are_told_apart() -> None:
             await peer.send(b"\x99\x00\x00\x00\x00\x00")
             assert isinstance(await peer.pdu(), pdu.Abort)
         faulty = await heard.next(AssociationEnded, 3)
-    assert aborted.ending is Ending.ABORTED_BY_PEER
-    assert lost.ending is Ending.CONNECTION_LOST
-    assert faulty.ending is Ending.ABORTED_HERE
+    assert aborted.ending is AssociationOutcome.ABORTED_BY_PEER
+    assert lost.ending is AssociationOutcome.CONNECTION_LOST
+    assert faulty.ending is AssociationOutcome.ABORTED_HERE
 
 
 async def test_storing_asking_and_retrieving(tmp_path: Path) -> None:
@@ -286,8 +286,8 @@ async def test_more_than_may_be_retrieved_at_once_is_refused(tmp_path: Path) -> 
     paths = write_studies(tmp_path, studies=1, series=1, instances=3)
     heard = Heard()
     async with Archive(MemoryStore(), MemoryIndex()) as archive:
-        get = Get(archive, options=QueryOptions(max_suboperations=2))
-        async with serving(Storage(archive), get, notices=heard.notices) as server:
+        get = GetScp(archive, options=QueryOptions(max_suboperations=2))
+        async with serving(StorageScp(archive), get, notices=heard.notices) as server:
             async with calling(server, CT) as association:
                 await store(association, paths)
             wanted = partial(build_identifier, [("StudyInstanceUID", f"{ROOT}.1")], Level.STUDY)
@@ -304,10 +304,10 @@ async def test_more_than_may_be_retrieved_at_once_is_refused(tmp_path: Path) -> 
 
 async def test_all_that_is_retrieved_at_once_has_a_bound(tmp_path: Path) -> None:
     paths = write_studies(tmp_path, studies=2, series=1, instances=2)
-    backlog = Backlog(3)
+    backlog = RetrieveBacklog(3)
     async with Archive(MemoryStore(), MemoryIndex()) as archive:
-        get = Get(archive, backlog=backlog)
-        async with serving(Storage(archive), get) as server:
+        get = GetScp(archive, backlog=backlog)
+        async with serving(StorageScp(archive), get) as server:
             contexts = ((sop_classes.STUDY_ROOT_GET, BASIC_SYNTAXES), CT)
             async with calling(server, CT) as association:
                 await store(association, paths)

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 from isocenter.engine.buffers import Buffer
 from isocenter.services.archive.index.query import Query
 from isocenter.services.archive.ports import (
-    Added,
+    AddResult,
     Index,
     IndexStatistics,
     InstanceRecord,
@@ -294,7 +294,7 @@ class _Index:
         *,
         replace: bool = False,
         one_patient: bool = False,
-    ) -> Sequence[Added]:
+    ) -> Sequence[AddResult]:
         await self._step(f"index adds {len(records)}")
         added = await self._inner.add(records, replace=replace, one_patient=one_patient)
         self._machine.step("index has added")

@@ -18,7 +18,7 @@ from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, ServerLimits, ServerOptions
 from isocenter.services.association.server.admission import Connection
-from isocenter.services.composition import deadlines_of, registry_of
+from isocenter.services.composition import build_services, deadlines_of
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.net.transport import Transport
@@ -164,7 +164,7 @@ class Node:
 
     async def _serve(self, archive: Archive) -> None:
         chosen = self._configuration
-        registry = registry_of(self._settings, archive, None, None)
+        registry = build_services(self._settings, archive, None, None)
         self.server = SimulatedServer(
             registry,
             ServerOptions(

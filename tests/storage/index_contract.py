@@ -44,12 +44,12 @@ from isocenter.services.archive.index.query import (
     WildCard,
 )
 from isocenter.services.archive.ports import (
-    Added,
+    AddOutcome,
+    AddResult,
     Index,
     IndexStatistics,
     InstanceRecord,
     OtherPatient,
-    Outcome,
     StoredInstance,
 )
 
@@ -516,7 +516,7 @@ class IndexContract:
             "3.1", PatientID="P1", PatientName="DOE^JOHN", Modality="CT", Rows="512"
         )
         async with open_index() as index:
-            assert list(await index.add([record])) == [Added(Outcome.ADDED)]
+            assert list(await index.add([record])) == [AddResult(AddOutcome.ADDED)]
             assert await index.get(["3.1", "3.2"]) == {"3.1": stored(record)}
             assert await instances(index) == [stored(record)]
             for level, key in zip(Level, ["P1", "1.1", "2.1", "3.1"], strict=True):
@@ -551,8 +551,8 @@ class IndexContract:
         async with open_index() as index:
             await index.add([first])
             assert list(await index.add([again, other])) == [
-                Added(Outcome.DUPLICATE, stored(first)),
-                Added(Outcome.ADDED),
+                AddResult(AddOutcome.DUPLICATE, stored(first)),
+                AddResult(AddOutcome.ADDED),
             ]
             assert await index.get(["3.1"]) == {"3.1": stored(first)}
             assert await found(index, query(Level.PATIENT)) == ["P1"]
@@ -566,7 +566,7 @@ class IndexContract:
         async with open_index() as index:
             await index.add([first])
             assert list(await index.add([second], replace=True)) == [
-                Added(Outcome.REPLACED, stored(first))
+                AddResult(AddOutcome.REPLACED, stored(first))
             ]
             assert await index.get(["3.1"]) == {"3.1": stored(second)}
             assert await found(index, query(Level.PATIENT)) == ["P2"]
@@ -715,8 +715,8 @@ class IndexContract:
                 ],
                 one_patient=True,
             )
-            assert (same.outcome, of_other.outcome) == (Outcome.ADDED, Outcome.ADDED)
-            assert other.outcome is Outcome.OTHER_PATIENT
+            assert (same.outcome, of_other.outcome) == (AddOutcome.ADDED, AddOutcome.ADDED)
+            assert other.outcome is AddOutcome.OTHER_PATIENT
             assert other.other_patient is not None
             assert other.other_patient.sop_instance_uid in ("3.1", "3.2")
             assert list(await index.get(["3.3"])) == []
@@ -724,11 +724,11 @@ class IndexContract:
             (moved,) = await index.add(
                 [make_record("3.4", study="1.2", PatientID="P3")], replace=True, one_patient=True
             )
-            assert moved.outcome is Outcome.REPLACED
+            assert moved.outcome is AddOutcome.REPLACED
             (refused,) = await index.add(
                 [make_record("3.1", PatientID="P3")], replace=True, one_patient=True
             )
-            assert refused.outcome is Outcome.OTHER_PATIENT
+            assert refused.outcome is AddOutcome.OTHER_PATIENT
             assert refused.previous is not None
             assert list(await index.get(["3.1"])) == ["3.1"]
 

@@ -13,7 +13,7 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_E
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import ListenAddress, Server, serve
 from isocenter.services.association.service_registry import Service, ServiceRegistry
-from isocenter.services.service_classes.verification import Verification
+from isocenter.services.service_classes.verification import VerificationScp
 
 
 class Scripted:
@@ -45,7 +45,7 @@ async def serving(
 ) -> AsyncIterator[Server]:
     """A server with these services before Verification; cancelled at the end."""
     binds = binds or [ListenAddress(host="127.0.0.1", port=0)]
-    registry = ServiceRegistry([*services, Verification()])
+    registry = ServiceRegistry([*services, VerificationScp()])
     async with trio.open_nursery() as nursery:
         server: Server = await nursery.start(
             lambda task_status: serve(registry, binds, task_status=task_status, **options)

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     )
     from isocenter.services.dicom.attribute_list import AttributeList
     from isocenter.services.dicom.attribute_path import KeySyntaxError
-    from isocenter.services.dicom.file_recognition import DamagedFile
-    from isocenter.services.dicom.objects import DicomObject, NotDicom
+    from isocenter.services.dicom.file_recognition import DamagedFileError
+    from isocenter.services.dicom.objects import DicomObject, NotDicomFileError
     from isocenter.services.dicom.pydicom_datasets import read_identifier
     from isocenter.services.dicom.uid_registry import (
         BASIC_SYNTAXES,
@@ -65,8 +65,8 @@ if TYPE_CHECKING:
         open_association,
     )
     from isocenter.services.service_classes.normalized.operations import (
-        Answer,
         AnswerError,
+        NServiceResponse,
         n_action,
         n_create,
         n_get,
@@ -79,13 +79,13 @@ if TYPE_CHECKING:
         PluginSopClass,
         ServicePlugin,
     )
-    from isocenter.services.service_classes.query_retrieve.find_scp import Find
-    from isocenter.services.service_classes.query_retrieve.find_scu import Matches
-    from isocenter.services.service_classes.query_retrieve.get_scp import Get
+    from isocenter.services.service_classes.query_retrieve.find_scp import FindScp
+    from isocenter.services.service_classes.query_retrieve.find_scu import FindResults
+    from isocenter.services.service_classes.query_retrieve.get_scp import GetScp
     from isocenter.services.service_classes.query_retrieve.identifier_builder import (
         build_identifier,
     )
-    from isocenter.services.service_classes.query_retrieve.move_scp import Move
+    from isocenter.services.service_classes.query_retrieve.move_scp import MoveScp
     from isocenter.services.service_classes.storage.contexts import plan_associations
     from isocenter.services.service_classes.storage.object_folder import (
         ObjectFolder,
@@ -97,8 +97,8 @@ if TYPE_CHECKING:
         ReceivedObject,
     )
     from isocenter.services.service_classes.storage.retrieve_contexts import retrieve_contexts
-    from isocenter.services.service_classes.storage.scp import Storage
-    from isocenter.services.service_classes.verification import Verification
+    from isocenter.services.service_classes.storage.scp import StorageScp
+    from isocenter.services.service_classes.verification import VerificationScp
 
 #: Where each name is defined: in this package, or in a module by its whole name.
 _MODULES = {
@@ -112,12 +112,12 @@ _MODULES = {
     "build_identifier": "service_classes.query_retrieve.identifier_builder",
     "read_identifier": "dicom.pydicom_datasets",
     "Level": "archive.index.attributes",
-    "Matches": "service_classes.query_retrieve.find_scu",
+    "FindResults": "service_classes.query_retrieve.find_scu",
     "RetrieveResult": "service_classes.client",
     "RetrieveProgress": "service_classes.client",
     "RetrieveError": "service_classes.client",
     "Receiver": "service_classes.client",
-    "Answer": "service_classes.normalized.operations",
+    "NServiceResponse": "service_classes.normalized.operations",
     "AnswerError": "service_classes.normalized.operations",
     "n_create": "service_classes.normalized.operations",
     "n_set": "service_classes.normalized.operations",
@@ -125,8 +125,8 @@ _MODULES = {
     "n_action": "service_classes.normalized.operations",
     "AttributeList": "dicom.attribute_list",
     "DicomObject": "dicom.objects",
-    "NotDicom": "dicom.objects",
-    "DamagedFile": "dicom.file_recognition",
+    "NotDicomFileError": "dicom.objects",
+    "DamagedFileError": "dicom.file_recognition",
     "ObjectReceiver": "service_classes.storage.object_receiver",
     "ReceivedObject": "service_classes.storage.object_receiver",
     "ObjectHandler": "service_classes.storage.object_receiver",
@@ -144,7 +144,7 @@ _MODULES = {
     "COMMON_STATUSES": "association.service_registry",
     "Operation": "association.operation",
     "Offer": "isocenter.engine.negotiation",
-    "Verification": "service_classes.verification",
+    "VerificationScp": "service_classes.verification",
     "ServicePlugin": "service_classes.plugin",
     "PluginSopClass": "service_classes.plugin",
     "PluginSetting": "service_classes.plugin",
@@ -152,10 +152,10 @@ _MODULES = {
     "PluginConnect": "service_classes.plugin",
     "Archive": "archive.archive",
     "stored_object": "archive.stored_objects",
-    "Storage": "service_classes.storage.scp",
-    "Find": "service_classes.query_retrieve.find_scp",
-    "Get": "service_classes.query_retrieve.get_scp",
-    "Move": "service_classes.query_retrieve.move_scp",
+    "StorageScp": "service_classes.storage.scp",
+    "FindScp": "service_classes.query_retrieve.find_scp",
+    "GetScp": "service_classes.query_retrieve.get_scp",
+    "MoveScp": "service_classes.query_retrieve.move_scp",
     "TlsFiles": "net.tls.contexts",
     "client_context": "net.tls.contexts",
     "server_context": "net.tls.contexts",
@@ -193,12 +193,12 @@ __all__ = [
     "build_identifier",
     "read_identifier",
     "Level",
-    "Matches",
+    "FindResults",
     "RetrieveResult",
     "RetrieveProgress",
     "RetrieveError",
     "Receiver",
-    "Answer",
+    "NServiceResponse",
     "AnswerError",
     "n_create",
     "n_set",
@@ -207,8 +207,8 @@ __all__ = [
     "AttributeList",
     # objects
     "DicomObject",
-    "NotDicom",
-    "DamagedFile",
+    "NotDicomFileError",
+    "DamagedFileError",
     # receiving
     "ObjectReceiver",
     "ReceivedObject",
@@ -228,7 +228,7 @@ __all__ = [
     "COMMON_STATUSES",
     "Operation",
     "Offer",
-    "Verification",
+    "VerificationScp",
     # plug-ins
     "ServicePlugin",
     "PluginSopClass",
@@ -238,10 +238,10 @@ __all__ = [
     # an archive
     "Archive",
     "stored_object",
-    "Storage",
-    "Find",
-    "Get",
-    "Move",
+    "StorageScp",
+    "FindScp",
+    "GetScp",
+    "MoveScp",
     # TLS
     "TlsFiles",
     "client_context",

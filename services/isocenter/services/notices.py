@@ -44,7 +44,7 @@ class Caller:
     user: str = ""
 
 
-class Refusal(Enum):
+class RefusalReason(Enum):
     """Why a connection was turned away before it could ask for an association."""
 
     TLS_HANDSHAKE = "tls_handshake"
@@ -55,7 +55,7 @@ class Refusal(Enum):
     ADDRESS = "address"
 
 
-class Ending(Enum):
+class AssociationOutcome(Enum):
     """How an association ended."""
 
     RELEASED = "released"
@@ -94,7 +94,7 @@ class ConnectionRefused:
     """A connection that never became an association request."""
 
     address: str
-    refusal: Refusal
+    refusal: RefusalReason
     detail: str
 
 
@@ -150,7 +150,7 @@ class AssociationEnded:
     """
 
     caller: Caller
-    ending: Ending
+    ending: AssociationOutcome
     why: str
     seconds: float
     bytes_received: int
@@ -275,7 +275,7 @@ class QueryAnswered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransferBegun:
+class TransferStarted:
     """A C-GET or C-MOVE knows what it is to send, and has sent nothing yet.
 
     The attributes are those of `InstancesSent`.
@@ -382,7 +382,7 @@ class ForwardAttempted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardQueueSeen:
+class ForwardQueueMeasured:
     """How many objects wait to be forwarded, in all processes: by destination and state
     (`forwarding.queue.ForwardState`)."""
 
@@ -390,7 +390,7 @@ class ForwardQueueSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrashSeen:
+class TrashMeasured:
     """What the trash holds; told now and then by the process that looks after it.
 
     Attributes:
@@ -417,7 +417,7 @@ class EventDelivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventsWaiting:
+class EventBacklogMeasured:
     """What there is to do about events; told every few seconds by the process that does it.
 
     Attributes:
@@ -466,16 +466,16 @@ Notice = (
     | InstanceRefused
     | ObjectDamaged
     | QueryAnswered
-    | TransferBegun
+    | TransferStarted
     | InstancesSent
     | RetrieveFailed
     | PerformedStepChanged
     | CommitmentDone
-    | TrashSeen
+    | TrashMeasured
     | EventDelivery
-    | EventsWaiting
+    | EventBacklogMeasured
     | ForwardAttempted
-    | ForwardQueueSeen
+    | ForwardQueueMeasured
     | WingNotice
     | OrderMessageAnswered
 )

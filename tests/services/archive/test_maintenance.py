@@ -27,15 +27,15 @@ from isocenter.services.archive.ports import (
     OtherPatientPolicy,
 )
 from isocenter.services.archive.verification import (
-    Findings,
+    CountedFindings,
     ImportedFile,
     ImportOutcome,
     ImportReport,
-    Progress,
-    examine,
+    VerificationProgress,
     import_directory,
     reindex,
     verify,
+    verify_instance,
 )
 from isocenter.services.dicom.file_recognition import HEAD_BYTES
 from isocenter.services.dicom.uid_registry import MEDIA_STORAGE_DIRECTORY
@@ -67,7 +67,7 @@ def part10(
     return write_file_meta(CT, uid(number), syntax) + (data_set(number) if data is None else data)
 
 
-def names(findings: Findings) -> set[str]:
+def names(findings: CountedFindings) -> set[str]:
     assert findings.count == len(findings.named)
     return {Path(name).name for name, _ in findings.named}
 
@@ -245,12 +245,12 @@ def test_a_report_has_a_bound() -> None:
 async def test_an_archive_in_order(on_disk: Archive) -> None:
     for number in range(10):
         await store(on_disk, number)
-    told: list[Progress] = []
+    told: list[VerificationProgress] = []
     report = await verify(on_disk, progress=told.append)
     assert report.is_good
     assert (report.instances, report.objects, report.orphans.count) == (10, 10, 0)
     assert report.size == sum(len(data_set(number)) for number in range(10))
-    assert told[-1] == Progress(10, 10, report.size)
+    assert told[-1] == VerificationProgress(10, 10, report.size)
 
 
 async def test_every_kind_of_fault_is_named(on_disk: Archive, tmp_path: Path) -> None:
@@ -369,9 +369,9 @@ async def test_an_object_that_took_the_key_of_another_is_not_a_changed_one() -> 
         await store(archive, data=data_set(pixels=bytes(100)))
         new = (await store(archive, data=data_set(pixels=bytes(200)))).instance
         assert new.object_key == old.object_key
-        assert await examine(archive, old) is None
+        assert await verify_instance(archive, old) is None
         await archive.store.remove([new.object_key])
-        assert await examine(archive, new) == "its object is gone"
+        assert await verify_instance(archive, new) == "its object is gone"
 
 
 # -- Reindex -----------------------------------------------------------------------------
@@ -382,7 +382,7 @@ async def test_an_empty_index_is_rebuilt_from_the_files(tmp_path: Path) -> None:
     async with opened(await open_file_store(tmp_path), before) as archive:
         for number in range(20):
             await store(archive, number, data_set(number, study=f"1.2.{number % 3}"))
-    told: list[Progress] = []
+    told: list[VerificationProgress] = []
     async with opened(await open_file_store(tmp_path), after) as archive:
         report = await reindex(archive, told.append)
         assert (report.objects, report.indexed) == (20, 20)

@@ -13,9 +13,9 @@ import trio.testing
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.file_import import import_directory
-from isocenter.services.archive.scrubber import SECONDS_A_DAY, Pass, scrub
+from isocenter.services.archive.scrubber import SECONDS_A_DAY, ScrubPass, scrub
 from isocenter.services.notices import Notice, Notices, ObjectDamaged
-from isocenter.services.system.exclusive_task import LOOK_SECONDS, on_duty
+from isocenter.services.system.exclusive_task import LOOK_SECONDS, run_exclusively
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.files.store import open_file_store
 from support.clocks import patient_clock
@@ -107,13 +107,13 @@ async def test_an_empty_archive_is_no_busy_loop(
 def test_a_state_that_is_none_begins_anew(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "s.json"
     path.write_bytes(content)
-    assert Pass.read(path) == Pass()
+    assert ScrubPass.read(path) == ScrubPass()
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "s.json"
-    Pass(done=7, size=8, faults=9, seconds=1.5).write(path)
-    assert Pass.read(path) == Pass(done=7, size=8, faults=9, seconds=1.5)
+    ScrubPass(done=7, size=8, faults=9, seconds=1.5).write(path)
+    assert ScrubPass.read(path) == ScrubPass(done=7, size=8, faults=9, seconds=1.5)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -132,11 +132,11 @@ async def test_one_is_on_duty_and_the_next_when_it_is_gone(
 
         async def serve_first() -> None:
             with first:
-                await on_duty(lock, lambda: work("first"))
+                await run_exclusively(lock, lambda: work("first"))
 
         nursery.start_soon(serve_first)
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(on_duty, lock, lambda: work("second"))
+        nursery.start_soon(run_exclusively, lock, lambda: work("second"))
         await trio.sleep(3 * LOOK_SECONDS)
         assert on == ["first"]
         first.cancel()

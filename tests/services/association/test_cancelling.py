@@ -37,7 +37,7 @@ from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
-from isocenter.services.service_classes.verification import Verification
+from isocenter.services.service_classes.verification import VerificationScp
 from support.raw import Data, RawAcceptor, RawPeer, message_bytes, raw_acceptor, raw_peer
 from support.serving import Scripted, port_of, serving
 from support.studies import CT_IMAGE_STORAGE, instance
@@ -327,7 +327,7 @@ def test_ctrl_c_ends_a_server_and_is_no_group() -> None:
 
     async def main() -> None:
         binds = [ListenAddress(host="127.0.0.1", port=0)]
-        await serve(ServiceRegistry([Verification()]), binds, task_status=Pressing())  # type: ignore[arg-type]
+        await serve(ServiceRegistry([VerificationScp()]), binds, task_status=Pressing())  # type: ignore[arg-type]
 
     with pytest.raises(KeyboardInterrupt):
         trio.run(main)

@@ -37,7 +37,7 @@ from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.notices import AssociationRejected, Notice, Notices
 from isocenter.services.security.certificates.authority import CertificateAuthority
-from isocenter.services.service_classes.query_retrieve.find_scp import Find
+from isocenter.services.service_classes.query_retrieve.find_scp import FindScp
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from support.processes import served_archive
 from support.raw import (
@@ -497,7 +497,7 @@ class _Matches:
 
 async def test_a_cancel_between_two_matches_ends_with_fe00() -> None:
     matches = _Matches()
-    service = Find(matches, ae_title="ISOCENTER")  # type: ignore[arg-type]
+    service = FindScp(matches, ae_title="ISOCENTER")  # type: ignore[arg-type]
     identifier = build_identifier(
         [("StudyInstanceUID", "")], Level.STUDY, EXPLICIT_VR_LITTLE_ENDIAN
     )

@@ -23,10 +23,10 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import VERIFICATION
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.service_classes.query_retrieve.find_scp import Find
-from isocenter.services.service_classes.query_retrieve.get_scp import Get
-from isocenter.services.service_classes.query_retrieve.move_scp import Move
-from isocenter.services.service_classes.storage.scp import Storage
+from isocenter.services.service_classes.query_retrieve.find_scp import FindScp
+from isocenter.services.service_classes.query_retrieve.get_scp import GetScp
+from isocenter.services.service_classes.query_retrieve.move_scp import MoveScp
+from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, opened
 from support.raw import RawPeer, raw_peer
@@ -53,10 +53,10 @@ async def associated() -> AsyncIterator[RawPeer]:
         async with (
             opened(MemoryStore()) as archive,
             serving(
-                Storage(archive),
-                Find(archive, ae_title="ISOCENTER"),
-                Get(archive),
-                Move(archive, destination=lambda _: None, connect=no_connection),
+                StorageScp(archive),
+                FindScp(archive, ae_title="ISOCENTER"),
+                GetScp(archive),
+                MoveScp(archive, destination=lambda _: None, connect=no_connection),
             ) as server,
             raw_peer(port_of(server)) as peer,
         ):

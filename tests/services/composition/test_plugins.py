@@ -294,7 +294,7 @@ async def registry_with(
         None, {}, {"storage.data_dir": ":memory:", "tls.enabled": "false", **overrides}
     )
     async with composition.open_archive_parts(settings) as parts:
-        yield composition.registry_of(
+        yield composition.build_services(
             settings, parts.archive, parts.stores, None, notices, plugins=[plugin]
         )
 

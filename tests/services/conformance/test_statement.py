@@ -99,7 +99,7 @@ async def test_what_is_said_is_what_is_negotiated(document: str) -> None:
     asked = said | {(uid, syntax) for uid in classes for syntax in (*syntaxes[:3], syntaxes[-1])}
     settings = load_settings(None, {}, SETTINGS)
     async with composition.open_archive_parts(settings) as parts:
-        registry = composition.registry_of(settings, parts.archive, parts.stores, None)
+        registry = composition.build_services(settings, parts.archive, parts.stores, None)
         async with serving(*registry.services) as server:
             taken = await accepted(port_of(server), sorted(asked))
     assert taken == said & asked == said
@@ -122,7 +122,7 @@ def test_the_statuses_are_those_that_services_declare(document: str) -> None:
     async def services() -> list[Service]:
         async with composition.open_archive_parts(settings) as parts:
             return list(
-                composition.registry_of(settings, parts.archive, parts.stores, None).services
+                composition.build_services(settings, parts.archive, parts.stores, None).services
             )
 
     chapter = document.partition("### 4.2.3 Statuses")[2].partition("### 4.2.4")[0]
@@ -244,7 +244,7 @@ async def test_private_sop_classes_stand_in_it_where_they_are_accepted() -> None
     for private in (True, False):
         settings = load_settings(None, {}, {**SETTINGS, "storage.private_sop_classes": private})
         async with composition.open_archive_parts(settings) as parts:
-            registry = composition.registry_of(settings, parts.archive, parts.stores, None)
+            registry = composition.build_services(settings, parts.archive, parts.stores, None)
             registry = ServiceRegistry([Named(["2.25.77"], nothing), *registry.services])
             text = markdown("x", [*statement(settings, registry, "")])
         rows[private] = {cells[1]: cells[0] for cells in table(text, "SOP class")}

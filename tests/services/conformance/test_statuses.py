@@ -161,7 +161,7 @@ async def calling(*scp_of: str, **overrides: Any) -> AsyncIterator[Caller]:
             | {name.replace("__", "."): value for name, value in overrides.items()},
         )
         async with composition.open_archive_parts(settings) as parts:
-            registry = composition.registry_of(settings, parts.archive, parts.stores, None)
+            registry = composition.build_services(settings, parts.archive, parts.stores, None)
             async with (
                 serving(*registry.services, limits=LIMITS) as server,
                 open_association(

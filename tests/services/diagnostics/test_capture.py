@@ -23,12 +23,12 @@ from isocenter.services.cli import main
 from isocenter.services.diagnostics import capture
 from isocenter.services.diagnostics.capture import CaptureFolder, Recorder, read_capture
 from isocenter.services.diagnostics.dissect.capture_events import (
+    BytesCaptured,
     Captured,
+    CaptureEnded,
     CaptureError,
-    Carried,
-    Closed,
-    Ended,
-    Opened,
+    ConnectionClosed,
+    ConnectionOpened,
 )
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
@@ -51,7 +51,7 @@ def carried(items: Sequence[Captured], *, by_client: bool) -> bytes:
     return b"".join(
         bytes(item.data)
         for item in items
-        if isinstance(item, Carried) and item.by_client is by_client
+        if isinstance(item, BytesCaptured) and item.by_client is by_client
     )
 
 
@@ -84,23 +84,23 @@ async def one_echo(port: int) -> None:
 
 def test_what_was_recorded_is_read_again_in_its_order(tmp_path: Path) -> None:
     opened, question, answer, closed, _, ended = read(recorded(tmp_path))
-    assert isinstance(opened, Opened)
+    assert isinstance(opened, ConnectionOpened)
     assert (opened.client, opened.server) == ("192.0.2.1:5000", "isocenter")
-    assert isinstance(question, Carried)
+    assert isinstance(question, BytesCaptured)
     assert (question.by_client, bytes(question.data)) == (True, b"question")
-    assert isinstance(answer, Carried)
+    assert isinstance(answer, BytesCaptured)
     assert (answer.by_client, bytes(answer.data)) == (False, b"answer")
     assert 0 <= question.time <= answer.time
-    assert isinstance(closed, Closed)
+    assert isinstance(closed, ConnectionClosed)
     assert closed.by_client
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, CaptureEnded)
 
 
 def test_as_requestor_we_are_the_client(tmp_path: Path) -> None:
     opened, question, *_ = read(recorded(tmp_path, Role.REQUESTOR))
-    assert isinstance(opened, Opened)
+    assert isinstance(opened, ConnectionOpened)
     assert (opened.client, opened.server) == ("isocenter", "192.0.2.1:5000")
-    assert isinstance(question, Carried)
+    assert isinstance(question, BytesCaptured)
     assert not question.by_client
 
 
@@ -120,7 +120,7 @@ def test_a_long_send_becomes_records_of_a_mebibyte(tmp_path: Path) -> None:
     recorder.close()
     items = read(path)
     assert carried(items, by_client=False) == sent
-    assert max(len(item.data) for item in items if isinstance(item, Carried)) == 1 << 20
+    assert max(len(item.data) for item in items if isinstance(item, BytesCaptured)) == 1 << 20
 
 
 def test_a_file_cut_anywhere_says_so_or_ends_between_records(tmp_path: Path) -> None:
@@ -177,14 +177,16 @@ async def test_an_association_is_one_file_with_both_directions(tmp_path: Path) -
         assert carried(items, by_client=True).endswith(b"\x05\0\0\0\0\x04\0\0\0\0")
         assert carried(items, by_client=False).startswith(b"\x02\0")
         assert carried(items, by_client=False).endswith(b"\x06\0\0\0\0\x04\0\0\0\0")
-        assert isinstance(items[-1], Ended)
+        assert isinstance(items[-1], CaptureEnded)
 
 
 async def test_an_answer_stands_behind_what_it_answers(tmp_path: Path) -> None:
     async with serving(wrap_transport=CaptureFolder(tmp_path / "c").record) as server:
         await one_echo(port_of(server))
     sides = [
-        item.by_client for item in read(only_file(tmp_path / "c")) if isinstance(item, Carried)
+        item.by_client
+        for item in read(only_file(tmp_path / "c"))
+        if isinstance(item, BytesCaptured)
     ]
     turns = [
         side for position, side in enumerate(sides) if sides[position - 1 : position] != [side]
@@ -358,7 +360,7 @@ async def test_what_is_recorded_is_what_was_sent_and_received(tmp_path: Path) ->
     items = read(path)
     assert carried(items, by_client=True) == b"abc"
     assert carried(items, by_client=False) == b"def"
-    assert [item.by_client for item in items if isinstance(item, Closed)] == [False, True]
+    assert [item.by_client for item in items if isinstance(item, ConnectionClosed)] == [False, True]
 
 
 async def test_a_capture_is_closed_with_its_connection(tmp_path: Path) -> None:
@@ -374,4 +376,4 @@ async def test_a_capture_is_closed_with_its_connection(tmp_path: Path) -> None:
     logging.getLogger("isocenter").debug("the server has stopped")
     for path in folder.iterdir():
         items = read(path)
-        assert [item for item in items if isinstance(item, Closed) and not item.by_client]
+        assert [item for item in items if isinstance(item, ConnectionClosed) and not item.by_client]

@@ -12,7 +12,12 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_E
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.archive.verification import import_directory, reindex
 from isocenter.services.cli import main
-from isocenter.services.dicom.file_recognition import HEAD_BYTES, DamagedFile, NotDicom, identify
+from isocenter.services.dicom.file_recognition import (
+    HEAD_BYTES,
+    DamagedFileError,
+    NotDicomFileError,
+    identify,
+)
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.memory import MemoryStore
@@ -158,14 +163,14 @@ MAY_BE = {
 
 @pytest.mark.parametrize("content", NOT.values(), ids=NOT)
 def test_files_that_hold_no_objects(content: bytes) -> None:
-    with pytest.raises(NotDicom) as caught:
+    with pytest.raises(NotDicomFileError) as caught:
         identify(content)
-    assert not isinstance(caught.value, DamagedFile)
+    assert not isinstance(caught.value, DamagedFileError)
 
 
 @pytest.mark.parametrize("content", MAY_BE.values(), ids=MAY_BE)
 def test_files_that_could_be_and_cannot_be_taken(content: bytes) -> None:
-    with pytest.raises(DamagedFile):
+    with pytest.raises(DamagedFileError):
         identify(content)
 
 
@@ -233,7 +238,7 @@ async def test_compressed_pixels_need_a_transfer_syntax(
             report = await import_directory(archive, [tmp_path])
             assert (report.imported, report.damaged.count) == (0, 1)
             assert "compressed" in report.damaged.named[0][1]
-        with pytest.raises(DamagedFile, match="compressed"):
+        with pytest.raises(DamagedFileError, match="compressed"):
             await DicomObject.from_file(tmp_path / "file")
     if not encoding.implicit_vr:
         (tmp_path / "file").write_bytes(PREAMBLE + group_0002(IDS, JPEG_LOSSLESS) + data)

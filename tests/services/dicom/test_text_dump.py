@@ -6,7 +6,7 @@ import pytest
 
 from isocenter.engine.limits import Limits
 from isocenter.services.dicom.text_dump import DumpSyntaxError, is_dump, read_dump
-from isocenter.services.service_classes.worklist.entry import entry_of
+from isocenter.services.service_classes.worklist.entry import parse_entry
 
 ENTRY = b"""\
 # Dicom-Data-Set
@@ -37,7 +37,7 @@ ENTRY = b"""\
 
 def test_a_dump_is_an_entry() -> None:
     assert is_dump(ENTRY)
-    entry = entry_of(read_dump(ENTRY, "a.dump"), "a.dump")
+    entry = parse_entry(read_dump(ENTRY, "a.dump"), "a.dump")
     assert entry.text(0x00100010) == "MÜLLER^JÖRG"
     assert entry.text(0x00100020) == "PAT1"
     assert entry.step_text(0x00400001) == "CT_01\\CT_02"

@@ -15,9 +15,9 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.cli import main
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.service_classes.client import open_association
-from isocenter.services.service_classes.query_retrieve.find_scp import Find
+from isocenter.services.service_classes.query_retrieve.find_scp import FindScp
 from isocenter.services.service_classes.query_retrieve.information_models import QueryOptions
-from isocenter.services.service_classes.storage.scp import Storage
+from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.service_classes.worklist.query_keys import parse_keys
 from isocenter.services.settings.loading import SettingsError, load_settings
 from isocenter.storage.database.index.memory import MemoryIndex
@@ -93,9 +93,9 @@ async def answers(archive: Archive, undeclared: tuple[str, ...], key: bytes) -> 
         ],
         EXPLICIT_LITTLE,
     )
-    find = Find(archive, ae_title="US", options=QueryOptions(undeclared=undeclared))
+    find = FindScp(archive, ae_title="US", options=QueryOptions(undeclared=undeclared))
     found = []
-    async with serving(Storage(archive), find) as server:
+    async with serving(StorageScp(archive), find) as server:
         peer = Peer("US", "127.0.0.1", port_of(server))
         context = (sop_classes.STUDY_ROOT_FIND, (EXPLICIT_VR_LITTLE_ENDIAN,))
         async with open_association(peer, [context], calling_ae_title="MODALITY") as association:

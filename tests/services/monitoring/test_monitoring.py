@@ -243,9 +243,9 @@ async def test_a_stranger_gets_the_state_only(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(http, "is_loopback", lambda host: host == "localhost")
     seen: list[bool] = []
 
-    async def page(may_see_figures: bool) -> http.Answer | None:
+    async def page(may_see_figures: bool) -> http.HttpResponse | None:
         seen.append(may_see_figures)
-        return http.Answer(200, "text/plain", b"x") if may_see_figures else None
+        return http.HttpResponse(200, "text/plain", b"x") if may_see_figures else None
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/metrics"

@@ -62,7 +62,7 @@ from isocenter.services.service_classes.client import (
 )
 from isocenter.services.service_classes.mpps.performed_step import MPPS
 from isocenter.services.service_classes.normalized.operations import n_create
-from isocenter.services.service_classes.query_retrieve.find_scu import Matches
+from isocenter.services.service_classes.query_retrieve.find_scu import FindResults
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.storage.contexts import plan_associations
 from support.serving import Scripted, port_of, serving
@@ -423,7 +423,7 @@ async def test_a_warning_is_no_failure(status: int) -> None:
         assert (await association.store(instance())).status == status
 
 
-async def _all(matches: Matches) -> None:
+async def _all(matches: FindResults) -> None:
     async for _ in matches:
         pass
 

@@ -10,7 +10,7 @@ import pytest
 
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
-    locked,
+    directory_lock,
     make_private_directory,
     write_file,
 )
@@ -65,7 +65,7 @@ def test_a_directory_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), locked(tmp_path):
+    with pytest.raises(ZeroDivisionError), directory_lock(tmp_path):
         raise ZeroDivisionError
-    with locked(tmp_path):
+    with directory_lock(tmp_path):
         assert stat.S_IMODE((tmp_path / ".lock").stat().st_mode) == PRIVATE_FILE

@@ -16,9 +16,9 @@ from isocenter.services.service_classes.mpps.performed_step import PerformedStep
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import (
     Entry,
-    EntryFault,
     EntryKey,
     EntryState,
+    InvalidEntryError,
 )
 from isocenter.services.service_classes.worklist.ports import (
     EntryMoved,
@@ -27,7 +27,7 @@ from isocenter.services.service_classes.worklist.ports import (
     with_state,
 )
 from isocenter.services.service_classes.worklist.query_keys import Keys, parse_keys
-from isocenter.services.service_classes.worklist.retention import tidy
+from isocenter.services.service_classes.worklist.retention import remove_expired
 from isocenter.storage.database import worklist as worklist_module
 from isocenter.storage.database.performed_steps import DatabaseSteps
 from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
@@ -154,7 +154,7 @@ async def test_many_that_have_ended_are_removed_some_at_a_time(
         return removed[-1]
 
     with trio.fail_after(10), trio.CancelScope() as scope:
-        await tidy(some, 1)
+        await remove_expired(some, 1)
     assert removed == [2, 2, 1, 0]
     assert await found(worklist) == []
 
@@ -203,7 +203,7 @@ async def test_changing_one_entry(database: SqliteDatabase) -> None:
     assert changed is not None
     assert (changed.state, changed.source) == (EntryState.COMPLETED, "a")
     assert not await worklist.change(key, lambda _: entry(8))
-    with pytest.raises(EntryFault, match="another one"):
+    with pytest.raises(InvalidEntryError, match="another one"):
         await worklist.change(entry(7).key, lambda _: entry(2))
     assert await worklist.get(entry(7).key) == changed
 
@@ -211,12 +211,12 @@ async def test_changing_one_entry(database: SqliteDatabase) -> None:
 async def test_a_put_that_fails_leaves_nothing(database: SqliteDatabase) -> None:
     def fail(*_: object) -> None:
         if len(seen) == 1:
-            raise EntryFault("no")
+            raise InvalidEntryError("no")
         seen.append(1)
 
     seen: list[int] = []
     worklist = DatabaseWorklist(database, on_change=[fail])
-    with pytest.raises(EntryFault):
+    with pytest.raises(InvalidEntryError):
         await worklist.put([entry(1), entry(2)], source="a")
     assert await found(worklist) == []
 

@@ -33,14 +33,14 @@ from isocenter.services.archive.object_scan import (
     StoreError,
 )
 from isocenter.services.archive.ports import (
-    Added,
+    AddOutcome,
+    AddResult,
     DuplicatePolicy,
     Index,
     InstanceRecord,
     ObjectStore,
     OtherPatient,
     OtherPatientPolicy,
-    Outcome,
     StagedObject,
     StoredInstance,
 )
@@ -111,7 +111,7 @@ class StoreResult:
 
 
 @dataclass(slots=True, eq=False)
-class Pending:
+class PendingCommit:
     """One object that waits to be committed."""
 
     staged: StagedObject
@@ -156,7 +156,7 @@ class Committer:
         self._refused_studies: deque[str] = deque(maxlen=MAX_BATCH)
         self._token = token
         self._alert = alert or StorageAlert()
-        self._send, self._receive = trio.open_memory_channel[Pending](MAX_BATCH)
+        self._send, self._receive = trio.open_memory_channel[PendingCommit](MAX_BATCH)
         self._unsettled: list[StagedObject] = []
         self._on_round = on_round
         self._on_other_patient = on_other_patient
@@ -181,7 +181,7 @@ class Committer:
         Raises:
             StoreError: it is not stored.
         """
-        pending = Pending(staged, record)
+        pending = PendingCommit(staged, record)
         try:
             await self._send.send(pending)
         except (trio.ClosedResourceError, trio.BrokenResourceError):
@@ -210,7 +210,7 @@ class Committer:
         self._send.close()
 
     async def run(self) -> None:
-        later: list[Pending] = []
+        later: list[PendingCommit] = []
         try:
             while batch := later or await self._next():
                 while len(batch) < MAX_BATCH:
@@ -229,7 +229,7 @@ class Committer:
             with trio.CancelScope(shield=True):
                 await self._end(later)
 
-    async def _end(self, waiting: list[Pending]) -> None:
+    async def _end(self, waiting: list[PendingCommit]) -> None:
         """Nobody waits for a task that is gone."""
         while True:
             try:
@@ -242,7 +242,7 @@ class Committer:
             pending.done.set()
         await self._settle()
 
-    async def _next(self) -> list[Pending]:
+    async def _next(self) -> list[PendingCommit]:
         """The first object of the next batch; none when there will be no more."""
         try:
             try:
@@ -264,7 +264,7 @@ class Committer:
             except StorageError as error:
                 _log.warning("staged names are left to the next start: %s", error)
 
-    async def _round(self, batch: list[Pending]) -> None:
+    async def _round(self, batch: list[PendingCommit]) -> None:
         try:
             await self._commit(batch)
         except Exception:
@@ -279,7 +279,7 @@ class Committer:
         if len(self._unsettled) >= MAX_UNSETTLED:
             await self._settle()
 
-    async def _commit(self, batch: Sequence[Pending]) -> None:
+    async def _commit(self, batch: Sequence[PendingCommit]) -> None:
         published, taken = await self._publish(batch)
         if taken:
             again = await self._resolve_taken(taken)
@@ -320,7 +320,9 @@ class Committer:
                     pending.done.set()
             await self._remove(superfluous)
 
-    async def _publish(self, batch: Sequence[Pending]) -> tuple[list[Pending], list[Pending]]:
+    async def _publish(
+        self, batch: Sequence[PendingCommit]
+    ) -> tuple[list[PendingCommit], list[PendingCommit]]:
         """Those that were published, and those whose key is taken."""
         outcomes = await self._store.publish([(p.staged, p.record.object_key) for p in batch])
         published, taken = [], []
@@ -337,7 +339,7 @@ class Committer:
                     assert_never(outcome)
         return published, taken
 
-    async def _resolve_taken(self, taken: Sequence[Pending]) -> list[Pending]:
+    async def _resolve_taken(self, taken: Sequence[PendingCommit]) -> list[PendingCommit]:
         """Answer what the archive has already; the rest is to be published under another key."""
         try:
             known = await self._index.get([p.record.sop_instance_uid for p in taken])
@@ -373,11 +375,11 @@ class Committer:
                 await pending.staged.discard()
         return again
 
-    async def _heal(self, record: InstanceRecord, added: Added) -> Added:
+    async def _heal(self, record: InstanceRecord, added: AddResult) -> AddResult:
         """A duplicate of an object whose file has vanished, or was cut short, takes its place:
         what is acknowledged has to be there."""
         previous = added.previous
-        if added.outcome is not Outcome.DUPLICATE or previous is None:
+        if added.outcome is not AddOutcome.DUPLICATE or previous is None:
             return added
         # Published under the very key of the old one: then nothing was there.
         if previous.object_key != record.object_key and await self._holds(previous):
@@ -395,10 +397,10 @@ class Committer:
         except KeyError:
             return False
 
-    def _tell(self, record: InstanceRecord, outcome: Outcome, other: OtherPatient) -> None:
+    def _tell(self, record: InstanceRecord, outcome: AddOutcome, other: OtherPatient) -> None:
         """By UID: whose objects they are is for nobody who reads logs."""
         study = record.study_instance_uid
-        is_kept = outcome is not Outcome.OTHER_PATIENT
+        is_kept = outcome is not AddOutcome.OTHER_PATIENT
         self._on_other_patient(is_kept)
         if not other.is_first or study in self._refused_studies:
             return
@@ -414,22 +416,22 @@ class Committer:
             "kept, and found under both" if is_kept else "refused",
         )
 
-    def _answer(self, record: InstanceRecord, added: Added) -> StoreResult | StoreError:
+    def _answer(self, record: InstanceRecord, added: AddResult) -> StoreResult | StoreError:
         is_of_other = (
             added.other_patient is not None and self._other_patient is OtherPatientPolicy.WARN
         )
         match added.outcome:
-            case Outcome.ADDED:
+            case AddOutcome.ADDED:
                 return StoreResult(StoreOutcome.STORED, record, is_of_other_patient=is_of_other)
-            case Outcome.REPLACED:
+            case AddOutcome.REPLACED:
                 return StoreResult(StoreOutcome.REPLACED, record, is_of_other_patient=is_of_other)
-            case Outcome.OTHER_PATIENT:
+            case AddOutcome.OTHER_PATIENT:
                 return OtherPatientError(
                     DATA_SET_DOES_NOT_MATCH,
                     "refused: other objects of the study name another patient",
                     (_PATIENT_ID,),
                 )
-            case Outcome.DUPLICATE:
+            case AddOutcome.DUPLICATE:
                 return self._duplicate(record, added.previous or record)
             case _:
                 assert_never(added.outcome)
@@ -444,17 +446,17 @@ class Committer:
         return StoreResult(StoreOutcome.KEPT_OTHER, previous)
 
     @staticmethod
-    def _superfluous_key(record: InstanceRecord, added: Added) -> str | None:
+    def _superfluous_key(record: InstanceRecord, added: AddResult) -> str | None:
         """The object that no index row points to any more."""
         previous = added.previous
-        if added.outcome is Outcome.OTHER_PATIENT:
+        if added.outcome is AddOutcome.OTHER_PATIENT:
             is_there = previous is not None and previous.object_key == record.object_key
             return None if is_there else record.object_key
         if previous is None or previous.object_key == record.object_key:
             return None
-        return previous.object_key if added.outcome is Outcome.REPLACED else record.object_key
+        return previous.object_key if added.outcome is AddOutcome.REPLACED else record.object_key
 
-    async def _take_back(self, published: Sequence[Pending], error: Exception) -> None:
+    async def _take_back(self, published: Sequence[PendingCommit], error: Exception) -> None:
         """The index failed.  Objects go, unless it cannot even say that it has them not."""
         if isinstance(error, StorageError):
             self._alert.failed(error)
@@ -477,7 +479,7 @@ class Committer:
         await self._remove(gone)
         self._unsettled += [pending.staged for pending in published]
 
-    async def _refuse(self, pending: Pending, error: StorageError) -> None:
+    async def _refuse(self, pending: PendingCommit, error: StorageError) -> None:
         self._alert.failed(error)
         pending.resolve(StoreError.of_storage(error))
         await pending.staged.discard()
@@ -490,10 +492,10 @@ class Committer:
 
 
 def _one_of_each(
-    batch: Iterable[Pending],
-) -> tuple[list[Pending], list[Pending], list[Pending]]:
+    batch: Iterable[PendingCommit],
+) -> tuple[list[PendingCommit], list[PendingCommit], list[PendingCommit]]:
     """Take the batch apart: no SOP instance twice, those for the next round, those withdrawn."""
-    now: dict[str, Pending] = {}
+    now: dict[str, PendingCommit] = {}
     later = []
     withdrawn = []
     for pending in batch:

@@ -12,7 +12,7 @@ NAMED_FINDINGS: Final = 10_000
 
 
 @dataclass(slots=True)
-class Findings:
+class CountedFindings:
     """How often something was found, and the first `NAMED_FINDINGS` of it by name.
 
     Attributes:

@@ -22,7 +22,7 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.committer import StoreOutcome
-from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.object_scan import (
     DUPLICATE_SOP_INSTANCE,
     OUT_OF_RESOURCES,
@@ -35,8 +35,8 @@ from isocenter.services.archive.ports import InstanceRecord
 from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,
     CompressionWatch,
-    DamagedFile,
-    NotDicom,
+    DamagedFileError,
+    NotDicomFileError,
     identify,
 )
 
@@ -93,12 +93,12 @@ class ImportReport:
     imported: int = 0
     already_there: int = 0
     size: int = 0
-    kept_other: Findings = field(default_factory=Findings)
-    not_dicom: Findings = field(default_factory=Findings)
-    damaged: Findings = field(default_factory=Findings)
-    failed: Findings = field(default_factory=Findings)
-    forgiven: Findings = field(default_factory=Findings)
-    other_patient: Findings = field(default_factory=Findings)
+    kept_other: CountedFindings = field(default_factory=CountedFindings)
+    not_dicom: CountedFindings = field(default_factory=CountedFindings)
+    damaged: CountedFindings = field(default_factory=CountedFindings)
+    failed: CountedFindings = field(default_factory=CountedFindings)
+    forgiven: CountedFindings = field(default_factory=CountedFindings)
+    other_patient: CountedFindings = field(default_factory=CountedFindings)
     stopped: str = ""
 
     @property
@@ -255,9 +255,9 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
                 return ImportedFile(path, ImportOutcome.KEPT_OTHER, reason)
             case _:
                 assert_never(result.outcome)
-    except DamagedFile as error:
+    except DamagedFileError as error:
         return ImportedFile(path, ImportOutcome.DAMAGED, str(error))
-    except NotDicom as error:
+    except NotDicomFileError as error:
         return ImportedFile(path, ImportOutcome.NOT_DICOM, str(error))
     except StoreError as error:
         return _refused(path, error)

@@ -104,7 +104,7 @@ class InstanceRecord(StoredInstance):
     stored_at: float | None = None
 
 
-class Outcome(Enum):
+class AddOutcome(Enum):
     """What became of one record handed to `Index.add`."""
 
     ADDED = "added"
@@ -128,10 +128,10 @@ class OtherPatient:
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
+class AddResult:
     """The answer for one record; ``previous`` is the object that was there before, if any."""
 
-    outcome: Outcome
+    outcome: AddOutcome
     previous: StoredInstance | None = None
     other_patient: OtherPatient | None = None
 
@@ -227,7 +227,7 @@ class Index(Protocol):
         *,
         replace: bool = False,
         one_patient: bool = False,
-    ) -> Sequence[Added]:
+    ) -> Sequence[AddResult]:
         """Make *records* findable, all in one transaction, durable on return.
 
         A record whose SOP Instance UID is known is left out (DUPLICATE) or, with

@@ -18,7 +18,7 @@ import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.verification import examine
+from isocenter.services.archive.verification import verify_instance
 from isocenter.services.errors import StorageError
 from isocenter.services.notices import Notices, ObjectDamaged
 from isocenter.services.system.private_files import PRIVATE_FILE, write_file
@@ -35,7 +35,7 @@ _MOST_LINES: Final = 100
 
 
 @dataclass(slots=True)
-class Pass:
+class ScrubPass:
     """One reading of everything, as far as it has come.
 
     Attributes:
@@ -51,7 +51,7 @@ class Pass:
     seconds: float = 0.0
 
     @classmethod
-    def read(cls, path: Path) -> Pass:
+    def read(cls, path: Path) -> ScrubPass:
         """What was written; from the beginning when there is nothing, or nothing sound."""
         try:
             values = orjson.loads(path.read_bytes())
@@ -99,11 +99,11 @@ async def _one_pass(
     archive: Archive, state: Path, *, period: float, notices: Notices, now: Callable[[], float]
 ) -> bool:
     """Whether there was anything."""
-    current = await trio.to_thread.run_sync(Pass.read, state)
+    current = await trio.to_thread.run_sync(ScrubPass.read, state)
     whole = await archive.statistics()
     skip = current.done
     if skip >= whole.instances:  # it has become smaller
-        current, skip = Pass(), 0
+        current, skip = ScrubPass(), 0
     seconds_a_byte = period / max(whole.size, 1)
     began = now() - current.seconds
     saved = now()
@@ -113,7 +113,7 @@ async def _one_pass(
                 skip -= len(block)
                 continue
             for stored in block[skip:]:
-                fault = await examine(archive, stored)
+                fault = await verify_instance(archive, stored)
                 current.done += 1
                 current.size += stored.size
                 if fault is not None:
@@ -140,5 +140,5 @@ async def _one_pass(
         current.faults,
         "; isocenter db verify names them all" if current.faults else "",
     )
-    await trio.to_thread.run_sync(Pass().write, state)
+    await trio.to_thread.run_sync(ScrubPass().write, state)
     return True

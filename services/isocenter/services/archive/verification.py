@@ -17,7 +17,7 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, FileMeta, read_file_meta
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.file_import import (
     PIECE,
     ImportedFile,
@@ -39,11 +39,11 @@ from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import StorageError
 
 __all__ = [
-    "Findings",
+    "CountedFindings",
     "ImportOutcome",
     "ImportReport",
     "ImportedFile",
-    "Progress",
+    "VerificationProgress",
     "ReindexReport",
     "VerifyReport",
     "import_directory",
@@ -59,7 +59,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class VerificationProgress:
     """How far it is: objects done, of how many (None: nobody knows), and bytes read."""
 
     done: int
@@ -89,13 +89,13 @@ class VerifyReport:
     instances: int = 0
     objects: int = 0
     size: int = 0
-    missing: Findings = field(default_factory=Findings)
-    wrong_size: Findings = field(default_factory=Findings)
-    wrong_digest: Findings = field(default_factory=Findings)
-    unreadable: Findings = field(default_factory=Findings)
-    differing: Findings = field(default_factory=Findings)
-    orphans: Findings = field(default_factory=Findings)
-    index: Findings = field(default_factory=Findings)
+    missing: CountedFindings = field(default_factory=CountedFindings)
+    wrong_size: CountedFindings = field(default_factory=CountedFindings)
+    wrong_digest: CountedFindings = field(default_factory=CountedFindings)
+    unreadable: CountedFindings = field(default_factory=CountedFindings)
+    differing: CountedFindings = field(default_factory=CountedFindings)
+    orphans: CountedFindings = field(default_factory=CountedFindings)
+    index: CountedFindings = field(default_factory=CountedFindings)
 
     @property
     def has_damage(self) -> bool:
@@ -118,7 +118,7 @@ class VerifyReport:
 async def verify(
     archive: Archive,
     *,
-    progress: Callable[[Progress], None] = lambda progress: None,
+    progress: Callable[[VerificationProgress], None] = lambda progress: None,
     checksums: bool = True,
 ) -> VerifyReport:
     """Compare index → objects (there, size, File Meta Information, SHA-256 of the data set, and
@@ -144,7 +144,7 @@ async def verify(
         if fault is not None:
             _name(report, stored, fault)
         report.instances += 1
-        progress(Progress(report.instances, total, report.size))
+        progress(VerificationProgress(report.instances, total, report.size))
 
     async with archive.instances() as blocks:
         async for block in blocks:
@@ -178,7 +178,7 @@ class _Differs(_Changed):
     """The object is well, and the index says something else of it."""
 
 
-async def examine(archive: Archive, stored: StoredInstance) -> str | None:
+async def verify_instance(archive: Archive, stored: StoredInstance) -> str | None:
     """Read one object; what is wrong with it, or None."""
     fault = await _examine(archive, stored, VerifyReport(), checksums=True)
     if isinstance(fault, KeyError):
@@ -322,15 +322,15 @@ class ReindexReport:
     objects: int = 0
     indexed: int = 0
     size: int = 0
-    damaged: Findings = field(default_factory=Findings)
-    foreign: Findings = field(default_factory=Findings)
-    superseded: Findings = field(default_factory=Findings)
-    forgotten: Findings = field(default_factory=Findings)
-    carried: Findings = field(default_factory=Findings)
+    damaged: CountedFindings = field(default_factory=CountedFindings)
+    foreign: CountedFindings = field(default_factory=CountedFindings)
+    superseded: CountedFindings = field(default_factory=CountedFindings)
+    forgotten: CountedFindings = field(default_factory=CountedFindings)
+    carried: CountedFindings = field(default_factory=CountedFindings)
 
 
 async def reindex(
-    archive: Archive, progress: Callable[[Progress], None] = lambda progress: None
+    archive: Archive, progress: Callable[[VerificationProgress], None] = lambda progress: None
 ) -> ReindexReport:
     """Make the index say what the objects say, from the objects alone.
 
@@ -356,7 +356,7 @@ async def reindex(
                     if record is not None:
                         records.append(record)
                     report.objects += 1
-                    progress(Progress(report.objects, None, report.size))
+                    progress(VerificationProgress(report.objects, None, report.size))
 
                 await _for_each(keys, look)
                 chosen = await _choose(archive, new, records, report)

@@ -33,7 +33,7 @@ from isocenter.services.association.access import Grant
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.net.transport import Transport
-from isocenter.services.notices import Caller, Ending, Notices, OperationEnded
+from isocenter.services.notices import AssociationOutcome, Caller, Notices, OperationEnded
 
 log = logging.getLogger("isocenter.association")
 
@@ -138,17 +138,17 @@ class AssociationState(ABC):
         return self._engine.state is Sta.STA6
 
     @property
-    def ending(self) -> Ending:
+    def ending(self) -> AssociationOutcome:
         """How it ended; to be asked when it has."""
         match self._end_reason:
             case _ if self.released:
-                return Ending.RELEASED
+                return AssociationOutcome.RELEASED
             case TransportLostError():
-                return Ending.CONNECTION_LOST
+                return AssociationOutcome.CONNECTION_LOST
             case AssociationAbortedError() | ProviderAbortedError(__cause__=None):
-                return Ending.ABORTED_BY_PEER
+                return AssociationOutcome.ABORTED_BY_PEER
             case _:
-                return Ending.ABORTED_HERE
+                return AssociationOutcome.ABORTED_HERE
 
     def end_reason(self) -> AssociationError:
         """Why it ended, as an exception for whoever waited on it."""

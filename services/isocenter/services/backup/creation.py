@@ -21,7 +21,7 @@ from typing import Final
 import trio
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.backup import private_keys as keys
 from isocenter.services.backup.manifest import (
     BackupError,
@@ -45,7 +45,7 @@ from isocenter.services.backup.repository import (
 from isocenter.services.backup.source import AUDIT, Source, other_files
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_segments import segments_of
-from isocenter.services.system.private_files import PRIVATE_DIRECTORY, locked
+from isocenter.services.system.private_files import PRIVATE_DIRECTORY, directory_lock
 
 INDEX_NAME: Final = "index.db"
 #: In each folder of the trash.
@@ -72,8 +72,8 @@ class _Made:
     files_size: int = 0
     instances: int = 0
     trashed: int = 0
-    faults: Findings = field(default_factory=Findings)
-    left_out: Findings = field(default_factory=Findings)
+    faults: CountedFindings = field(default_factory=CountedFindings)
+    left_out: CountedFindings = field(default_factory=CountedFindings)
     keys: list[KeptKey] = field(default_factory=list)
 
 
@@ -159,7 +159,7 @@ class _Backup:
             total = await trio.to_thread.run_sync(index.count)
             path = generation.folder / f"objects.{number}.jsonl"
             self._made.instances, self._made.trashed, self._made.objects_size = 0, 0, 0
-            self._made.faults = Findings()
+            self._made.faults = CountedFindings()
             is_whole = await self._copy_objects(index, lists, path, total)
             if is_whole:
                 path.rename(generation.objects)
@@ -263,7 +263,7 @@ class _Backup:
         with ExitStack() as stack:
             for name in _LOCKED:
                 if (self._source.data_dir / name).is_dir():
-                    stack.enter_context(locked(self._source.data_dir / name))
+                    stack.enter_context(directory_lock(self._source.data_dir / name))
             for path in other_files(self._source, lambda path: None):
                 if path.partition("/")[0] in _LOCKED:
                     together += self._copy_file(generation, path, None)
@@ -331,7 +331,7 @@ class _Backup:
         raise BackupError(f"the files of the audit trail in {folder} change all the time")
 
     def _copy_trail_once(self, folder: Path, known: Known) -> list[Entry]:
-        with locked(folder):
+        with directory_lock(folder):
             sizes = {
                 segment.path.name: segment.path.stat().st_size for segment in segments_of(folder)
             }

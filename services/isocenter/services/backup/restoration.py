@@ -25,7 +25,7 @@ import orjson
 import trio
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.backup import private_keys as keys
 from isocenter.services.backup.creation import INDEX_NAME, Progress
 from isocenter.services.backup.manifest import BackupError, Entry, KeptKey, Manifest
@@ -37,8 +37,8 @@ from isocenter.services.backup.source import AUDIT
 from isocenter.services.system.private_files import (
     PRIVATE_DIRECTORY,
     PRIVATE_FILE,
-    give_to_owner_of,
     make_private_directory,
+    match_owner,
     sync_directory,
     write_file,
 )
@@ -85,7 +85,7 @@ class RestoreReport:
     files: int = 0
     size: int = 0
     skipped: int = 0
-    missing: Findings = field(default_factory=Findings)
+    missing: CountedFindings = field(default_factory=CountedFindings)
     keys: list[KeptKey] = field(default_factory=list)
 
 
@@ -235,9 +235,9 @@ class Restoring:
         for folder in (data_dir, self._place.audit, data_dir / "objects", data_dir / _STAGING):
             make_private_directory(folder)
             if folder != data_dir:
-                give_to_owner_of(data_dir, folder)
+                match_owner(data_dir, folder)
         if (data_dir / "lock").exists():
-            give_to_owner_of(data_dir, data_dir / "lock")
+            match_owner(data_dir, data_dir / "lock")
         mark = {"backup": str(self._folder.root), "generation": self._generation.name}
         write_file(data_dir / RESTORING, orjson.dumps(mark), PRIVATE_FILE, replace=True)
         for name in os.listdir(data_dir / _STAGING):  # of a restore that was cut short
@@ -276,7 +276,7 @@ class Restoring:
         try:
             with source.open("rb", buffering=0) as file, staged.open("xb", buffering=0) as new:
                 os.chmod(staged, PRIVATE_FILE)
-                give_to_owner_of(self._place.data_dir, new.fileno())
+                match_owner(self._place.data_dir, new.fileno())
                 while piece := file.read(_PIECE):
                     digest.update(piece)
                     view = memoryview(piece)
@@ -303,7 +303,7 @@ class Restoring:
             self._make_folder(folder.parent)
             with suppress(FileExistsError):
                 folder.mkdir(mode=PRIVATE_DIRECTORY)
-                give_to_owner_of(self._place.data_dir, folder)
+                match_owner(self._place.data_dir, folder)
 
     def _sync_folders(self, entries: Sequence[Entry]) -> None:
         folders: set[Path] = set()

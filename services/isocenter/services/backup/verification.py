@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.backup.creation import Progress
 from isocenter.services.backup.manifest import Entry, Known, read_list
 from isocenter.services.backup.parallel import Blocks, each
@@ -32,7 +32,7 @@ class BackupReport:
     generations: int = 0
     contents: int = 0
     size: int = 0
-    faults: Findings = field(default_factory=Findings)
+    faults: CountedFindings = field(default_factory=CountedFindings)
     known_faults: int = 0
 
 

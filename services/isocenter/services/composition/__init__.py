@@ -11,7 +11,7 @@ from isocenter.services.composition.archive import (
     open_stores,
     trash_of,
 )
-from isocenter.services.composition.background_tasks import keep_house
+from isocenter.services.composition.background_tasks import run_background_tasks
 from isocenter.services.composition.inspection import inspect_archive, inspect_room
 from isocenter.services.composition.outgoing_associations import StartError, deadlines_of
 from isocenter.services.composition.plugins import (
@@ -22,10 +22,10 @@ from isocenter.services.composition.plugins import (
     installed,
     load_plugin,
 )
-from isocenter.services.composition.services import binds_of, registry_of, server_limits_of
+from isocenter.services.composition.services import binds_of, build_services, server_limits_of
 from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
 from isocenter.services.composition.workflow import (
-    events_of,
+    build_events,
     order_bind_of,
     order_listener_of,
 )
@@ -41,19 +41,19 @@ __all__ = [
     "check_plugins",
     "deadlines_of",
     "declared_by",
-    "events_of",
+    "build_events",
     "files_of_private_ca",
     "inspect_archive",
     "inspect_room",
     "installed",
-    "keep_house",
+    "run_background_tasks",
     "load_plugin",
     "open_archive",
     "open_archive_parts",
     "open_stores",
     "order_bind_of",
     "order_listener_of",
-    "registry_of",
+    "build_services",
     "server_limits_of",
     "trash_of",
 ]

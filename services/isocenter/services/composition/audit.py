@@ -22,20 +22,20 @@ from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
 from isocenter.services.security.audit.deletion_messages import objects_deleted
 from isocenter.services.security.audit.message_builder import (
-    Here,
+    ActiveProcess,
     Patient,
     restricted_function_used,
 )
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource
 from isocenter.services.security.audit.recorder import (
-    Auditor,
+    AuditRecorder,
+    AuditSelection,
     Patients,
-    Switches,
     entry_of,
-    running,
+    run_recorder,
     trail_of,
 )
-from isocenter.services.security.audit.repository import Collector, Protocol
+from isocenter.services.security.audit.repository import Protocol, SyslogRepository
 from isocenter.services.security.audit.syslog_delivery import Delivery, TlsContext
 from isocenter.services.security.audit.trail import Trail, TrailError, read_key
 from isocenter.services.security.audit.trail_removal import RemovalPlan
@@ -61,15 +61,15 @@ def audit_folder(settings: Settings) -> Path:
     return Path(settings.storage.data_dir) / AUDIT_FOLDER
 
 
-def here_of(settings: Settings, process_name: str) -> Here:
+def here_of(settings: Settings, process_name: str) -> ActiveProcess:
     """This process as a participant."""
     server = settings.server
-    return Here(
+    return ActiveProcess(
         ae_titles=(server.ae_title, *server.additional_ae_titles), process_name=process_name
     )
 
 
-def open_trail(settings: Settings, here: Here) -> tuple[Trail, AuditSource]:
+def open_trail(settings: Settings, here: ActiveProcess) -> tuple[Trail, AuditSource]:
     """The trail of an archive, and in whose name messages go there; nothing is written yet.
 
     Raises:
@@ -127,7 +127,7 @@ def is_kept(settings: Settings) -> bool:
     return settings.audit.enabled and not settings.storage.is_in_memory
 
 
-def record_now(settings: Settings, here: Here, messages: Sequence[AuditMessage]) -> None:
+def record_now(settings: Settings, here: ActiveProcess, messages: Sequence[AuditMessage]) -> None:
     """Have a command's messages recorded, before it goes on.
 
     Raises:
@@ -141,7 +141,7 @@ def record_now(settings: Settings, here: Here, messages: Sequence[AuditMessage])
 @asynccontextmanager
 async def open_audit(
     settings: Settings, archive: Archive, notices: Notices, client_tls: TlsContext | None
-) -> AsyncIterator[Auditor | None]:
+) -> AsyncIterator[AuditRecorder | None]:
     """Record what *notices* tell while the context lasts, and send it to the collectors.
 
     None: the settings want no trail.
@@ -180,12 +180,12 @@ async def open_audit(
         )
         for collector in audit.collectors
     ]
-    auditor = Auditor(
+    auditor = AuditRecorder(
         trail,
         here,
         source,
         patients=patients_of(archive),
-        switches=Switches(
+        switches=AuditSelection(
             storage=audit.storage,
             query=audit.query,
             retrieve=audit.retrieve,
@@ -196,11 +196,13 @@ async def open_audit(
         deliveries=deliveries,
     )
     notices.subscribe(auditor.hear)
-    async with running(auditor):
+    async with run_recorder(auditor):
         yield auditor
 
 
-async def stop_when_failed(auditor: Auditor, settings: Settings, stop: Callable[[], None]) -> None:
+async def stop_when_failed(
+    auditor: AuditRecorder, settings: Settings, stop: Callable[[], None]
+) -> None:
     """Call *stop* when the trail cannot be written, if the settings want that."""
     if settings.audit.on_failure is OnAuditFailure.STOP:
         await auditor.failed.wait()
@@ -231,7 +233,7 @@ def patients_of(index: Archive | Index) -> Patients:
 
 
 def _tls_for(
-    collector: Collector, settings: Settings, client_tls: TlsContext | None
+    collector: SyslogRepository, settings: Settings, client_tls: TlsContext | None
 ) -> TlsContext | None:
     if collector.protocol is not Protocol.TLS:
         return None

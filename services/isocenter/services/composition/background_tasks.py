@@ -16,12 +16,12 @@ from isocenter.services.composition.archive import ArchiveParts, trash_of
 from isocenter.services.composition.audit import audit_folder, is_kept, keeping_of, removal_recorder
 from isocenter.services.notices import Notices
 from isocenter.services.security.audit.trail_upkeep import look_after_trail
-from isocenter.services.service_classes.worklist.retention import tidy
+from isocenter.services.service_classes.worklist.retention import remove_expired
 from isocenter.services.settings.loading import Settings
-from isocenter.services.system.exclusive_task import on_duty
+from isocenter.services.system.exclusive_task import run_exclusively
 
 
-async def keep_house(settings: Settings, parts: ArchiveParts, notices: Notices) -> None:
+async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices: Notices) -> None:
     """What one process of a server does beside serving."""
     storage, stores = settings.storage, parts.stores
     folder = Path(storage.data_dir)
@@ -62,7 +62,9 @@ async def keep_house(settings: Settings, parts: ArchiveParts, notices: Notices) 
             if settings.worklist.enabled:
                 worklist = stores.worklist
                 if settings.worklist.keep_days:
-                    nursery.start_soon(tidy, worklist.remove_ended, settings.worklist.keep_days)
+                    nursery.start_soon(
+                        remove_expired, worklist.remove_ended, settings.worklist.keep_days
+                    )
                 if settings.worklist.folder is not None:
                     from isocenter.services.service_classes.worklist.watched_folder import watch
 
@@ -78,4 +80,4 @@ async def keep_house(settings: Settings, parts: ArchiveParts, notices: Notices) 
         recorder = UseRecorder(stores.retention)
         notices.subscribe(recorder.hear)
         nursery.start_soon(recorder.run)
-        await on_duty(folder / "duty.lock", work)
+        await run_exclusively(folder / "duty.lock", work)

@@ -9,8 +9,8 @@ from typing import Final
 
 from isocenter.services.integration.hl7.listener import ListenerLimits, OrderListener
 from isocenter.services.integration.hl7.message import require_library
-from isocenter.services.integration.hl7.order_service import OrderIntake
-from isocenter.services.integration.hl7.rejected_messages import RejectFolder
+from isocenter.services.integration.hl7.order_service import OrderService
+from isocenter.services.integration.hl7.rejected_messages import RejectedMessages
 from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
@@ -25,7 +25,7 @@ def order_bind(settings: Settings, tls: Callable[[], ssl.SSLContext] | None) -> 
     """Where to listen for orders, which are wanted.
 
     Raises:
-        Hl7Missing: the library that reads them is not installed.
+        Hl7LibraryMissingError: the library that reads them is not installed.
     """
     hl7 = settings.hl7
     require_library()
@@ -49,16 +49,16 @@ def order_listener(settings: Settings, worklist: Worklist, notices: Notices) -> 
         handshake=settings.deadlines.association_request,
         senders=hl7.senders,
     )
-    intake = OrderIntake(worklist, rules, rejected=_reject_folder(settings), notices=notices)
+    intake = OrderService(worklist, rules, rejected=_reject_folder(settings), notices=notices)
     return OrderListener(intake.take, limits, notices)
 
 
-def _reject_folder(settings: Settings) -> RejectFolder | None:
+def _reject_folder(settings: Settings) -> RejectedMessages | None:
     if settings.hl7.reject_folder is not None:
-        return RejectFolder(settings.hl7.reject_folder)
+        return RejectedMessages(settings.hl7.reject_folder)
     if settings.storage.is_in_memory:
         return None
-    return RejectFolder(Path(settings.storage.data_dir) / REJECT_FOLDER)
+    return RejectedMessages(Path(settings.storage.data_dir) / REJECT_FOLDER)
 
 
 def _table(rows: tuple[str, ...]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from isocenter.services.composition.audit import audit_folder
 from isocenter.services.errors import StorageError
 from isocenter.services.monitoring.health import Health
 from isocenter.services.monitoring.metrics import Metrics
-from isocenter.services.monitoring.pages import pages_of
+from isocenter.services.monitoring.pages import monitoring_routes
 from isocenter.services.monitoring.tracing import tracing_of
 from isocenter.services.net.http.server import serve_http
 from isocenter.services.notices import Notices
@@ -72,7 +72,7 @@ class Monitoring:
             warning=settings.monitoring.disk_warning,
             critical=settings.monitoring.disk_critical,
         )
-        pages = pages_of(health, metrics, lambda: not server.is_stopping)
+        pages = monitoring_routes(health, metrics, lambda: not server.is_stopping)
         try:
             async with trio.open_nursery() as nursery:
                 for listener in self._listeners:

@@ -33,7 +33,7 @@ def deadlines_of(settings: Settings) -> Deadlines:
 
 
 @dataclass(frozen=True)
-class Connections:
+class OutgoingAssociations:
     """Opens associations with peers, under our AE title, by our settings."""
 
     settings: Settings

@@ -21,14 +21,14 @@ from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.composition.access import access_control_of, rejected_callers_of
 from isocenter.services.composition.archive import open_archive, open_archive_parts
 from isocenter.services.composition.audit import open_audit, stop_when_failed
-from isocenter.services.composition.background_tasks import keep_house
+from isocenter.services.composition.background_tasks import run_background_tasks
 from isocenter.services.composition.monitoring import Monitoring
 from isocenter.services.composition.outgoing_associations import deadlines_of
 from isocenter.services.composition.plugins import Plugin, check_plugins, load_plugin
 from isocenter.services.composition.reloading import Reloader
-from isocenter.services.composition.services import binds_of, registry_of, server_limits_of
+from isocenter.services.composition.services import binds_of, build_services, server_limits_of
 from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
-from isocenter.services.composition.workflow import events_of, order_bind_of, order_listener_of
+from isocenter.services.composition.workflow import build_events, order_bind_of, order_listener_of
 from isocenter.services.diagnostics.capture import CaptureFolder
 from isocenter.services.errors import text_of
 from isocenter.services.net.http.server import read_token
@@ -42,10 +42,10 @@ from isocenter.services.security.certificates.authority import CA_FOLDER
 from isocenter.services.security.certificates.expiry import renew_daily, warn_daily
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system import systemd
-from isocenter.services.system.exclusive_task import on_duty
+from isocenter.services.system.exclusive_task import run_exclusively
 from isocenter.services.system.pid_file import PidFile
 from isocenter.services.system.private_files import make_private_directory
-from isocenter.services.workflow.events.targets import check
+from isocenter.services.workflow.events.targets import check_target
 
 T = TypeVar("T")
 
@@ -128,7 +128,7 @@ def build_server(settings: Settings, stack: ExitStack, *, only_check: bool = Fal
     folder = settings.server.capture
     capture = folder and faults.found(partial(CaptureFolder, folder, only_look=only_check))
     for consumer in settings.events.consumers:
-        faults.found(partial(check, consumer))
+        faults.found(partial(check_target, consumer))
     token_file = settings.monitoring.token_file
     token = (token_file and faults.found(partial(read_token, token_file))) or b""
     if access is None or faults:
@@ -223,8 +223,8 @@ async def serve_archive(
         trio.open_nursery() as nursery,
     ):
         archive, stores = opened.archive, opened.stores
-        events = await events_of(settings, opened, tls, notices, peers)
-        registry = registry_of(
+        events = await build_events(settings, opened, tls, notices, peers)
+        registry = build_services(
             settings, archive, stores, tls, notices, peers, events, parts.plugins
         )
         options = ServerOptions(
@@ -258,7 +258,7 @@ async def serve_archive(
         )
         if auditor is not None:
             nursery.start_soon(stop_when_failed, auditor, settings, server.stop)
-        nursery.start_soon(keep_house, settings, opened, notices)
+        nursery.start_soon(run_background_tasks, settings, opened, notices)
         nursery.start_soon(monitoring.run, server, archive)
         if taking is not None:
             nursery.start_soon(taking.run, listeners.orders)
@@ -308,7 +308,7 @@ async def _watch_certificates(tls: TlsContexts, settings: Settings) -> None:
         if settings.storage.is_in_memory:
             await warns()
         else:
-            await on_duty(Path(settings.storage.data_dir) / "expiry.lock", warns)
+            await run_exclusively(Path(settings.storage.data_dir) / "expiry.lock", warns)
 
 
 async def _end_with(parent: int, scope: trio.CancelScope) -> None:

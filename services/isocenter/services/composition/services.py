@@ -10,23 +10,23 @@ from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import ServerLimits
 from isocenter.services.association.service_registry import Service, ServiceRegistry
-from isocenter.services.composition.outgoing_associations import Connections
+from isocenter.services.composition.outgoing_associations import OutgoingAssociations
 from isocenter.services.composition.plugins import Plugin, services_of
 from isocenter.services.composition.tls_contexts import TlsContexts
-from isocenter.services.composition.workflow import Workflow, workflow_of
+from isocenter.services.composition.workflow import Workflow, build_workflow
 from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.plugin import PluginContext
-from isocenter.services.service_classes.query_retrieve.find_scp import Find
-from isocenter.services.service_classes.query_retrieve.get_scp import Get
+from isocenter.services.service_classes.query_retrieve.find_scp import FindScp
+from isocenter.services.service_classes.query_retrieve.get_scp import GetScp
 from isocenter.services.service_classes.query_retrieve.information_models import QueryOptions
-from isocenter.services.service_classes.query_retrieve.move_scp import Move
-from isocenter.services.service_classes.query_retrieve.suboperations import Backlog
-from isocenter.services.service_classes.storage.scp import Storage
-from isocenter.services.service_classes.verification import Verification
+from isocenter.services.service_classes.query_retrieve.move_scp import MoveScp
+from isocenter.services.service_classes.query_retrieve.suboperations import RetrieveBacklog
+from isocenter.services.service_classes.storage.scp import StorageScp
+from isocenter.services.service_classes.verification import VerificationScp
 from isocenter.services.settings.loading import Settings
-from isocenter.services.workflow.events.service import EventKeeping
+from isocenter.services.workflow.events.service import EventService
 from isocenter.storage.stores import Stores
 
 
@@ -56,14 +56,14 @@ def binds_of(settings: Settings, tls: TlsContexts | None) -> list[ListenAddress]
     return binds
 
 
-def registry_of(
+def build_services(
     settings: Settings,
     archive: Archive,
     stores: Stores | None,
     tls: TlsContexts | None,
     notices: Notices | None = None,
     peers: Mapping[str, Peer] | None = None,
-    events: EventKeeping | None = None,
+    events: EventService | None = None,
     plugins: Sequence[Plugin] = (),
 ) -> ServiceRegistry:
     """The services of the archive.  A service class more is a line more.
@@ -86,9 +86,9 @@ def registry_of(
     )
     if peers is None:
         peers = {peer.ae_title: peer for peer in settings.peers}
-    connections = Connections(settings, tls)
+    connections = OutgoingAssociations(settings, tls)
     preferred = settings.transfer_syntaxes.preference
-    storage = Storage(
+    storage = StorageScp(
         archive,
         transfer_syntaxes=tuple(dict.fromkeys((*preferred, *TRANSFER_SYNTAXES))),
         private_sop_classes=settings.storage.private_sop_classes,
@@ -97,21 +97,21 @@ def registry_of(
         settings.query.move_associations,
         None if settings.storage.is_in_memory else Path(settings.storage.data_dir) / "destinations",
     )
-    services: list[Service] = [Verification()]
+    services: list[Service] = [VerificationScp()]
     if settings.storage.accept:
         services.append(storage)
     workflow = Workflow()
     if stores is not None:
-        workflow = workflow_of(
+        workflow = build_workflow(
             settings, archive, stores, storage, connections, places, peers, notices, events
         )
     services += workflow.services
     if settings.query.enabled:
-        backlog = Backlog(settings.query.max_backlog)
+        backlog = RetrieveBacklog(settings.query.max_backlog)
         services += [
-            Find(archive, ae_title=ae_title, options=options),
-            Get(archive, options=options, backlog=backlog),
-            Move(
+            FindScp(archive, ae_title=ae_title, options=options),
+            GetScp(archive, options=options, backlog=backlog),
+            MoveScp(
                 archive,
                 destination=peers.get,
                 connect=connections.to_store,

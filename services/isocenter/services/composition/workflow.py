@@ -16,23 +16,26 @@ from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service
 from isocenter.services.composition.archive import ArchiveParts
-from isocenter.services.composition.outgoing_associations import Connections
+from isocenter.services.composition.outgoing_associations import OutgoingAssociations
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.client import ClientAssociation
-from isocenter.services.service_classes.commitment.instance_check import Verifier
-from isocenter.services.service_classes.commitment.scp import StorageCommitment
-from isocenter.services.service_classes.mpps.scp import PerformedSteps, retrieve_steps
-from isocenter.services.service_classes.normalized.report_delivery import Reporter, RetryPolicy
-from isocenter.services.service_classes.storage.scp import Storage
-from isocenter.services.service_classes.worklist.scp import WorklistQuery
+from isocenter.services.service_classes.commitment.instance_check import InstanceChecker
+from isocenter.services.service_classes.commitment.scp import StorageCommitmentScp
+from isocenter.services.service_classes.mpps.scp import PerformedStepScp, retrieve_steps
+from isocenter.services.service_classes.normalized.report_delivery import (
+    EventReportSender,
+    RetryPolicy,
+)
+from isocenter.services.service_classes.storage.scp import StorageScp
+from isocenter.services.service_classes.worklist.scp import WorklistScp
 from isocenter.services.settings.loading import Settings
-from isocenter.services.system.exclusive_task import on_duty
+from isocenter.services.system.exclusive_task import run_exclusively
 from isocenter.services.workflow.events.availability_target import AvailabilityTeller
-from isocenter.services.workflow.events.service import EventKeeping
-from isocenter.services.workflow.forwarding.batch import SendingParts, SendOptions
-from isocenter.services.workflow.forwarding.commitment import CommitmentAsker, CommitmentReports
+from isocenter.services.workflow.events.service import EventService
+from isocenter.services.workflow.forwarding.batch import ForwardingContext, SendOptions
+from isocenter.services.workflow.forwarding.commitment import CommitmentReports, CommitmentRequester
 from isocenter.services.workflow.forwarding.forwarder import Forwarder
 from isocenter.services.workflow.forwarding.ports import RetryPolicy as ForwardPolicy
 from isocenter.storage.stores import Stores
@@ -41,13 +44,13 @@ if TYPE_CHECKING:
     from isocenter.services.integration.hl7.listener import OrderListener
 
 
-async def events_of(
+async def build_events(
     settings: Settings,
     parts: ArchiveParts,
     tls: TlsContexts | None,
     notices: Notices,
     peers: Mapping[str, Peer],
-) -> EventKeeping | None:
+) -> EventService | None:
     """What is done about events; None: they are switched off.
 
     Raises:
@@ -61,13 +64,13 @@ async def events_of(
         if settings.storage.is_in_memory:
             await work()
         else:
-            await on_duty(Path(settings.storage.data_dir) / "events.lock", work)
+            await run_exclusively(Path(settings.storage.data_dir) / "events.lock", work)
 
     async def steps_of(study_instance_uid: str) -> Sequence[str]:
         rows = await stores.steps.rows(study_instance_uid=study_instance_uid)
         return [row.sop_instance_uid for row in rows]
 
-    keeping = EventKeeping(
+    keeping = EventService(
         stores.outbox,
         stores.open_studies,
         rules=events.rules(),
@@ -79,7 +82,7 @@ async def events_of(
             parts.archive,
             steps_of=steps_of,
             peers=peers,
-            connect=Connections(settings, tls).to_tell,
+            connect=OutgoingAssociations(settings, tls).to_tell,
             retrieve_ae_title=settings.server.ae_title,
         ),
     )
@@ -112,20 +115,20 @@ class Workflow:
     beside: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
 
-def workflow_of(
+def build_workflow(
     settings: Settings,
     archive: Archive,
     stores: Stores,
-    storage: Storage,
-    connections: Connections,
+    storage: StorageScp,
+    connections: OutgoingAssociations,
     places: Places,
     peers: Mapping[str, Peer],
     notices: Notices | None,
-    events: EventKeeping | None,
+    events: EventService | None,
 ) -> Workflow:
     """All of it, as far as it is switched on."""
     workflow = Workflow()
-    reporter = Reporter(
+    reporter = EventReportSender(
         stores.reports,
         peer_of=peers.get,
         connect=connections.to_report,
@@ -136,7 +139,7 @@ def workflow_of(
     )
     workflow.beside.append(reporter.run)
     workflow.services.extend(_steps_of(settings, stores, reporter))
-    commitment: StorageCommitment | None = None
+    commitment: StorageCommitmentScp | None = None
     if settings.commitment.enabled:
         commitment = _commitment_of(settings, archive, stores, storage, reporter, notices)
         workflow.beside.append(commitment.run)
@@ -152,12 +155,12 @@ def workflow_of(
     return workflow
 
 
-def _steps_of(settings: Settings, stores: Stores, reporter: Reporter) -> list[Service]:
+def _steps_of(settings: Settings, stores: Stores, reporter: EventReportSender) -> list[Service]:
     """What is scheduled, and what was performed of it."""
     services: list[Service] = []
     if settings.worklist.enabled:
         services.append(
-            WorklistQuery(
+            WorklistScp(
                 stores.worklist,
                 states=settings.worklist.offer,
                 max_results=settings.worklist.max_results,
@@ -166,7 +169,7 @@ def _steps_of(settings: Settings, stores: Stores, reporter: Reporter) -> list[Se
         )
     if settings.mpps.enabled:
         services += [
-            PerformedSteps(
+            PerformedStepScp(
                 stores.steps,
                 strict=settings.mpps.strict,
                 notify=settings.mpps.notify,
@@ -181,13 +184,13 @@ def _commitment_of(
     settings: Settings,
     archive: Archive,
     stores: Stores,
-    storage: Storage,
-    reporter: Reporter,
+    storage: StorageScp,
+    reporter: EventReportSender,
     notices: Notices | None,
-) -> StorageCommitment:
-    return StorageCommitment(
+) -> StorageCommitmentScp:
+    return StorageCommitmentScp(
         stores.commitments,
-        Verifier(
+        InstanceChecker(
             archive,
             is_supported=lambda uid: storage.offer(uid) is not None,
             checksums=settings.commitment.checksums,
@@ -204,11 +207,11 @@ def _forwarding_of(
     settings: Settings,
     archive: Archive,
     stores: Stores,
-    connections: Connections,
+    connections: OutgoingAssociations,
     places: Places,
     peers: Mapping[str, Peer],
     notices: Notices | None,
-) -> tuple[CommitmentAsker, Forwarder]:
+) -> tuple[CommitmentRequester, Forwarder]:
     """Rules for what comes in from now on, and what sends what they queue."""
 
     @asynccontextmanager
@@ -222,9 +225,9 @@ def _forwarding_of(
         longest=forwarding.longest_retry,
         give_up_after=forwarding.give_up_after,
     )
-    asker = CommitmentAsker(stores.forwards, ask, policy=policy, wait=forwarding.commit_wait)
+    asker = CommitmentRequester(stores.forwards, ask, policy=policy, wait=forwarding.commit_wait)
     forwarder = Forwarder(
-        SendingParts(
+        ForwardingContext(
             queue=stores.forwards,
             archive=archive,
             connect=connections.to_store,

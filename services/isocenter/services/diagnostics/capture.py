@@ -40,12 +40,12 @@ from typing import BinaryIO, Final
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.negotiation import Role
 from isocenter.services.diagnostics.dissect.capture_events import (
+    BytesCaptured,
     Captured,
+    CaptureEnded,
     CaptureError,
-    Carried,
-    Closed,
-    Ended,
-    Opened,
+    ConnectionClosed,
+    ConnectionOpened,
 )
 from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.net.transport import Transport
@@ -247,7 +247,7 @@ def read_capture(file: BinaryIO, name: str) -> Iterator[Captured]:
     is_acceptor = _ROLES[role] is Role.ACCEPTOR
     # Who recorded does not know its own address.
     client, server = (peer, "isocenter") if is_acceptor else ("isocenter", peer)
-    yield Opened(1, 0.0, client, server, at=began / _NANOSECONDS)
+    yield ConnectionOpened(1, 0.0, client, server, at=began / _NANOSECONDS)
     yield from _read_records(file, name, peer_is_client=is_acceptor)
 
 
@@ -256,32 +256,32 @@ def _read_records(file: BinaryIO, name: str, *, peer_is_client: bool) -> Iterato
     while True:
         head = file.read(_RECORD.size)
         if not head:
-            yield Ended(1, at)
+            yield CaptureEnded(1, at)
             return
         if len(head) < _RECORD.size:
             break
         kind, length, offset = _RECORD.unpack(head)
         at = offset / _NANOSECONDS
         if length > _LONGEST_RECORD:
-            yield Ended(1, at)
+            yield CaptureEnded(1, at)
             raise CaptureError(f"{name}: damaged: a record of {length} bytes")
         data = file.read(length)
         if data:
             if kind not in (_RECEIVED, _SENT):
-                yield Ended(1, at)
+                yield CaptureEnded(1, at)
                 raise CaptureError(f"{name}: damaged: a record of kind {kind[0]:02X}H with data")
-            yield Carried(1, at, (kind == _RECEIVED) is peer_is_client, data)
+            yield BytesCaptured(1, at, (kind == _RECEIVED) is peer_is_client, data)
         if len(data) < length:
             break
         if kind in (_CLOSED_BY_PEER, _CLOSED):
-            yield Closed(1, at, (kind == _CLOSED_BY_PEER) is peer_is_client)
+            yield ConnectionClosed(1, at, (kind == _CLOSED_BY_PEER) is peer_is_client)
         elif kind == _STOPPED:
-            yield Ended(1, at)
+            yield CaptureEnded(1, at)
             raise CaptureError(f"{name}: recording stopped here, as there was no room on the disk")
         elif kind not in (_RECEIVED, _SENT):
-            yield Ended(1, at)
+            yield CaptureEnded(1, at)
             raise CaptureError(f"{name}: damaged: a record of kind {kind[0]:02X}H")
-    yield Ended(1, at)
+    yield CaptureEnded(1, at)
     raise _cut_short(name)
 
 

@@ -44,11 +44,11 @@ _IDENTIFYING_GROUP: Final = b"\x08\0"
 _DIRECTORY_GROUPS: Final = (b"\x04\0", b"\0\x04")
 
 
-class NotDicom(IsocenterError):
+class NotDicomFileError(IsocenterError):
     """A file is no DICOM object, and not meant as one; the message says how that was seen."""
 
 
-class DamagedFile(NotDicom):
+class DamagedFileError(NotDicomFileError):
     """A file that is DICOM, or could be, and that no object can be read from."""
 
 
@@ -81,20 +81,21 @@ def identify(head: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileIdentity:
         head: the file, or its first `HEAD_BYTES`.
 
     Raises:
-        NotDicom: none: it is something else, a DICOMDIR, or of a SOP class that stores nothing.
-        DamagedFile: it is DICOM, or could be, and cannot be taken.
+        NotDicomFileError: none: it is something else, a DICOMDIR, or of a SOP class that stores
+            nothing.
+        DamagedFileError: it is DICOM, or could be, and cannot be taken.
     """
     try:
         file = read_file_head(head)
     except NotDicomError as error:
-        raise NotDicom(error.fault) from error
+        raise NotDicomFileError(error.fault) from error
     except DataSetError as error:
-        raise DamagedFile(str(error)) from error
+        raise DamagedFileError(str(error)) from error
     rest = memoryview(head)[file.data_set_offset :]
     meta = file.meta
     media_class = meta.media_storage_sop_class_uid if meta else ""
     if media_class == MEDIA_STORAGE_DIRECTORY or bytes(rest[:2]) in _DIRECTORY_GROUPS:
-        raise NotDicom("a DICOMDIR names objects and is none")
+        raise NotDicomFileError("a DICOMDIR names objects and is none")
     encoding = encoding_of(file.transfer_syntax_uid)
     # Numbers that ascend are in many files; where nothing else speaks for implicit VR, the
     # first group of all images does.
@@ -108,18 +109,18 @@ def identify(head: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileIdentity:
         # A fault further on is told with its place when the object is received.
         if _SOP_INSTANCE_UID not in scanner.values:
             if not is_likely:
-                raise NotDicom("starts like a data set and is none") from error
+                raise NotDicomFileError("starts like a data set and is none") from error
             may_be = "" if meta else "starts like a data set, and is damaged: "
-            raise DamagedFile(f"{may_be}{error}") from error
+            raise DamagedFileError(f"{may_be}{error}") from error
     sop_class_uid = _uid(scanner, _SOP_CLASS_UID)
     sop_instance_uid = _uid(scanner, _SOP_INSTANCE_UID)
     class_uid = sop_class_uid or media_class
     if is_known_for_no_objects(class_uid):
-        raise NotDicom(f"no object of a patient: {name_of(class_uid)}")
+        raise NotDicomFileError(f"no object of a patient: {name_of(class_uid)}")
     if not sop_instance_uid:
         if not is_likely:
-            raise NotDicom("starts like a data set and is none")
-        raise DamagedFile(
+            raise NotDicomFileError("starts like a data set and is none")
+        raise DamagedFileError(
             f"the data set has no SOP Instance UID (at byte {file.data_set_offset})"
             if meta
             else "may be a data set, and has no SOP Instance UID"
@@ -151,13 +152,13 @@ class CompressionWatch:
         """Look at the next piece of the data set.
 
         Raises:
-            DamagedFile: there are some.
+            DamagedFileError: there are some.
         """
         if not self._is_on:
             return
         data = self._rest + piece
         if _COMPRESSED_PIXELS.search(data):
-            raise DamagedFile("the pixels are compressed, and no Transfer Syntax UID says how")
+            raise DamagedFileError("the pixels are compressed, and no Transfer Syntax UID says how")
         self._rest = data[-_COMPRESSED_PIXELS_LENGTH:]
 
 

@@ -37,9 +37,9 @@ from isocenter.services.dicom.data_dictionary import dictionary_vr_choice
 from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,
     CompressionWatch,
-    DamagedFile,
+    DamagedFileError,
     FileIdentity,
-    NotDicom,
+    NotDicomFileError,
     identify,
 )
 from isocenter.services.dicom.object_reader import ObjectReader
@@ -76,8 +76,8 @@ class DicomObject:
         """A Part 10 file, or a data set without File Meta Information.
 
         Raises:
-            NotDicom: it is neither, or no object of a patient.
-            DamagedFile: it is one of them, or could be, and cannot be read.
+            NotDicomFileError: it is neither, or no object of a patient.
+            DamagedFileError: it is one of them, or could be, and cannot be read.
             OSError: it cannot be read.
         """
         return await trio.to_thread.run_sync(_object_of_file, Path(path))
@@ -210,14 +210,14 @@ def _object_of_file(path: Path) -> DicomObject:
         found = identify(head)
         if not found.is_declared:
             _look_for_compression(path, found)
-    except DamagedFile as error:
-        raise DamagedFile(f"{path}: damaged ({error})") from error
-    except NotDicom as error:
-        raise NotDicom(f"{path}: not DICOM ({error})") from error
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{path}: damaged ({error})") from error
+    except NotDicomFileError as error:
+        raise NotDicomFileError(f"{path}: not DICOM ({error})") from error
     # What the data set says is what the receiver checks.
     sop_class = found.sop_class_uid or found.media_storage_sop_class_uid
     if not sop_class:
-        raise DamagedFile(f"{path}: damaged (no SOP Class UID)")
+        raise DamagedFileError(f"{path}: damaged (no SOP Class UID)")
 
     async def open_object() -> ObjectReader:
         return await trio.to_thread.run_sync(_FileReader, path)
@@ -285,7 +285,7 @@ class MemoryReader:
 
 __all__ = [
     "PART_BYTES",
-    "DamagedFile",
+    "DamagedFileError",
     "DicomObject",
-    "NotDicom",
+    "NotDicomFileError",
 ]

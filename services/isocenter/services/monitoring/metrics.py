@@ -25,10 +25,10 @@ from isocenter.services.notices import (
     AssociationRejected,
     ConfigurationReloaded,
     ConnectionRefused,
+    EventBacklogMeasured,
     EventDelivery,
-    EventsWaiting,
     ForwardAttempted,
-    ForwardQueueSeen,
+    ForwardQueueMeasured,
     InstancesSent,
     InstanceStored,
     Notice,
@@ -36,7 +36,7 @@ from isocenter.services.notices import (
     OperationEnded,
     OrderMessageAnswered,
     QueryAnswered,
-    TrashSeen,
+    TrashMeasured,
 )
 from isocenter.services.security.certificates.expiry import Expiry
 
@@ -254,7 +254,7 @@ class Metrics:
                 self._denied.labels(notice.command).inc()
             case EventDelivery():
                 self._deliveries.labels(notice.consumer, notice.outcome.replace(" ", "_")).inc()
-            case EventsWaiting():
+            case EventBacklogMeasured():
                 for name, number in notice.waiting.items():
                     self._events_waiting.labels(name).set(number)
                 self._receiving.set(notice.receiving)
@@ -267,11 +267,11 @@ class Metrics:
             case InstancesDeleted():
                 cause = notice.cause.value.replace(" ", "_")
                 self._deleted.labels(cause).inc(notice.study.instances)
-            case ForwardQueueSeen():
+            case ForwardQueueMeasured():
                 for names in self._queued_before | notice.counts.keys():
                     self._queued.labels(*names).set(notice.counts.get(names, 0))
                 self._queued_before |= notice.counts.keys()
-            case TrashSeen():
+            case TrashMeasured():
                 self._trash["trash_instances"].set(notice.instances)
                 self._trash["trash_bytes"].set(notice.size)
                 self._trash["deleted_instances"].set(notice.deleted)

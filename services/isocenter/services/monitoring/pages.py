@@ -8,32 +8,34 @@ import orjson
 
 from isocenter.services.monitoring.health import Health, Level, Report
 from isocenter.services.monitoring.metrics import Metrics
-from isocenter.services.net.http.server import Answer, Page
+from isocenter.services.net.http.server import HttpHandler, HttpResponse
 
 _JSON = "application/json"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def pages_of(health: Health, metrics: Metrics, is_serving: Callable[[], bool]) -> dict[str, Page]:
+def monitoring_routes(
+    health: Health, metrics: Metrics, is_serving: Callable[[], bool]
+) -> dict[str, HttpHandler]:
     """Paths and their pages.
 
     Args:
         is_serving: False from the beginning of a stop on.
     """
 
-    async def show_metrics(may_see_figures: bool) -> Answer | None:
-        return Answer(200, _PROMETHEUS, metrics.page()) if may_see_figures else None
+    async def show_metrics(may_see_figures: bool) -> HttpResponse | None:
+        return HttpResponse(200, _PROMETHEUS, metrics.page()) if may_see_figures else None
 
-    async def live(may_see_figures: bool) -> Answer:
+    async def live(may_see_figures: bool) -> HttpResponse:
         return _json(200, {"status": "alive"})
 
-    async def ready(may_see_figures: bool) -> Answer:
+    async def ready(may_see_figures: bool) -> HttpResponse:
         if not is_serving():
             return _json(503, {"status": "stopping"})
         report = await health.report()
         return _json(200 if report.is_operational else 503, _brief(report, may_see_figures))
 
-    async def whole(may_see_figures: bool) -> Answer:
+    async def whole(may_see_figures: bool) -> HttpResponse:
         report = await health.report()
         told = _brief(report, may_see_figures)
         if may_see_figures:
@@ -58,5 +60,5 @@ def _brief(report: Report, may_see_figures: bool) -> dict[str, object]:
     return brief
 
 
-def _json(status: int, value: object) -> Answer:
-    return Answer(status, _JSON, orjson.dumps(value) + b"\n")
+def _json(status: int, value: object) -> HttpResponse:
+    return HttpResponse(status, _JSON, orjson.dumps(value) + b"\n")

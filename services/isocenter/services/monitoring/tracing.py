@@ -15,7 +15,7 @@ from typing import Any, Final
 from isocenter.services.notices import (
     AssociationEnded,
     AssociationEstablished,
-    Ending,
+    AssociationOutcome,
     Notice,
     OperationEnded,
 )
@@ -62,7 +62,7 @@ class Tracing:
                 span = self._associations.pop(notice.caller.association, None)
                 if span is not None:
                     span.set_attribute("dicom.ending", notice.ending.value)
-                    if notice.ending is not Ending.RELEASED:
+                    if notice.ending is not AssociationOutcome.RELEASED:
                         span.set_status(self._trace.StatusCode.ERROR, notice.ending.value)
                     span.end()
             case _:

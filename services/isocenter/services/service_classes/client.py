@@ -63,7 +63,7 @@ from isocenter.services.errors import (
 )
 from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.net.transport import Transport
-from isocenter.services.service_classes.query_retrieve.find_scu import Matches
+from isocenter.services.service_classes.query_retrieve.find_scu import FindResults
 from isocenter.services.service_classes.storage.scu import store_object
 
 log = logging.getLogger("isocenter.client")
@@ -244,7 +244,7 @@ class ClientAssociation:
         *,
         sop_class_uid: str = sop_classes.STUDY_ROOT_FIND,
         priority: int = 0,
-    ) -> Matches:
+    ) -> FindResults:
         """C-FIND (PS3.7 9.1.2): an async iterator of matches.
 
         Args:
@@ -264,7 +264,7 @@ class ClientAssociation:
             affected_sop_class_uid=sop_class_uid,
             priority=priority,
         )
-        return Matches(self._driver, context, request, _encoded(identifier, context))
+        return FindResults(self._driver, context, request, _encoded(identifier, context))
 
     async def get(
         self,

@@ -28,7 +28,7 @@ _OFFER: Final = Offer(
 )
 
 
-class Verification:
+class VerificationScp:
     """Answers C-ECHO-RQ with success."""
 
     name = "verification"

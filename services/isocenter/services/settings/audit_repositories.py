@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.security.audit.repository import Collector
+from isocenter.services.security.audit.repository import SyslogRepository
 from isocenter.services.settings import value_types as kinds
 
 
@@ -13,13 +13,13 @@ class CollectorKind:
 
     allowed: str = "tls://host:port, tcp://host:port or udp://host:port"
 
-    def from_toml(self, value: object) -> Collector:
+    def from_toml(self, value: object) -> SyslogRepository:
         if not isinstance(value, str):
             raise TypeError
-        return Collector.parse(value)
+        return SyslogRepository.parse(value)
 
-    def from_text(self, text: str) -> Collector:
-        return Collector.parse(text)
+    def from_text(self, text: str) -> SyslogRepository:
+        return SyslogRepository.parse(text)
 
     def to_toml(self, value: object) -> str:
-        return kinds.quote(str(value))
+        return kinds.toml_string(str(value))

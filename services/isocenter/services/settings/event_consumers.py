@@ -14,8 +14,8 @@ from isocenter.services.settings.value_types import InvalidValueError
 from isocenter.services.workflow.events.consumer import (
     ALL_KINDS,
     Availability,
-    Command,
     Consumer,
+    ProgramTarget,
     PythonFunction,
     Target,
     Webhook,
@@ -48,7 +48,7 @@ def _is_url(text: str) -> bool:
     )
 
 
-_KEYS: Final[Mapping[str, kinds.Kind[object]]] = {
+_KEYS: Final[Mapping[str, kinds.ValueType[object]]] = {
     "name": kinds.Text(
         "letters, digits, '.', '_' and '-', up to 64", lambda text: bool(_NAME.fullmatch(text))
     ),
@@ -163,7 +163,7 @@ def _consumer(table: object, number: int) -> Consumer:
 
 def _target(values: Mapping[str, Any]) -> Target:
     if "command" in values:
-        return Command(values["command"])
+        return ProgramTarget(values["command"])
     if "python" in values:
         return PythonFunction(values["python"])
     if "availability" in values:
@@ -184,7 +184,7 @@ def _to_toml(consumer: Consumer) -> str:
                 for key in ("secret_file", "ca")
                 if getattr(webhook, key) is not None
             }
-        case Command(argv):
+        case ProgramTarget(argv):
             values["command"] = argv
         case PythonFunction(entry_point):
             values["python"] = entry_point
@@ -221,5 +221,7 @@ class QuietKind:
     def to_toml(self, value: object) -> str:
         """An inline table."""
         assert isinstance(value, Mapping)
-        pairs = ", ".join(f"{kinds.quote(k)} = {_SECONDS.to_toml(v)}" for k, v in value.items())
+        pairs = ", ".join(
+            f"{kinds.toml_string(k)} = {_SECONDS.to_toml(v)}" for k, v in value.items()
+        )
         return f"{{ {pairs} }}" if pairs else "{}"

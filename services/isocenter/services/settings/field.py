@@ -15,10 +15,10 @@ COUNT: Final = kinds.Integer(1, 1_000_000, zero="no limit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
+class FieldSpec:
     """What the table knows of a field beside its default."""
 
-    kind: kinds.Kind[object]
+    kind: kinds.ValueType[object]
     help: str
     flag: str = ""
     off_flag: str = ""
@@ -30,7 +30,7 @@ class Spec:
 
 def setting(
     default: Any,
-    kind: kinds.Kind[object],
+    kind: kinds.ValueType[object],
     text: str,
     flag: str = "",
     metavar: str = "",
@@ -43,7 +43,7 @@ def setting(
     """A field of a section: *default*, or what makes it; what *kind* allows; *text* for ``--help``,
     and *flag*, or for false *off_flag* (which *off_help* explains), as option of ``isocenter
     serve``.  *default_text* says what a default is that the machine decides."""
-    spec = Spec(
+    spec = FieldSpec(
         kind=kind,
         help=text,
         flag=flag,

@@ -358,7 +358,7 @@ def _value_of_option(setting: Setting, raw: object, source: str) -> object:
             return _value_of_text(setting, raw, source)
         case list() | tuple() if isinstance(setting.kind, kinds.ListOf):
             # One of several: the option was given more than once, and commas are its own.
-            kind: kinds.Kind[object] = setting.kind.kind
+            kind: kinds.ValueType[object] = setting.kind.kind
             return _read_by(
                 setting,
                 raw,

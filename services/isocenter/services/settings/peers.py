@@ -10,12 +10,12 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.association.peer import Peer
 from isocenter.services.settings import value_types as kinds
 
-_PEER_KEYS: Final[Mapping[str, kinds.Kind[object]]] = {
+_PEER_KEYS: Final[Mapping[str, kinds.ValueType[object]]] = {
     "ae_title": kinds.AE_TITLE,
     "host": kinds.HOST,
     "port": kinds.PEER_PORT,
-    "tls": kinds.Switch(),
-    "verify_host": kinds.Switch(),
+    "tls": kinds.Boolean(),
+    "verify_host": kinds.Boolean(),
 }
 
 

@@ -79,7 +79,7 @@ class PluginKind:
         """An inline table."""
         assert isinstance(value, PluginEntry)
         pairs = (f"{key} = {plain_toml(one)}" for key, one in value.given)
-        return f"{{ {', '.join([f'name = {kinds.quote(value.name)}', *pairs])} }}"
+        return f"{{ {', '.join([f'name = {kinds.toml_string(value.name)}', *pairs])} }}"
 
 
 def _plain(value: object) -> object:
@@ -98,22 +98,22 @@ def plain_toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple):
         return f"[{', '.join(map(plain_toml, value))}]"
-    return kinds.quote(str(value)) if isinstance(value, str | Path) else str(value)
+    return kinds.toml_string(str(value)) if isinstance(value, str | Path) else str(value)
 
 
-def kind_of(declared: PluginSetting) -> kinds.Kind[object]:
+def kind_of(declared: PluginSetting) -> kinds.ValueType[object]:
     """What a setting of a plug-in may be.
 
     Raises:
         ValueError: its type is none.
     """
-    kind: kinds.Kind[object]
+    kind: kinds.ValueType[object]
     if declared.type is str:
         kind = kinds.one_of(*declared.choices) if declared.choices else kinds.SECRET
     elif declared.type is int:
         kind = kinds.Integer(declared.minimum, declared.maximum)
     elif declared.type is bool:
-        kind = kinds.Switch()
+        kind = kinds.Boolean()
     elif declared.type is Path:
         kind = kinds.FilePath()
     else:

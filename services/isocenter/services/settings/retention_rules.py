@@ -85,9 +85,9 @@ class RetentionRuleKind:
     def to_toml(self, value: object) -> str:
         """An inline table."""
         assert isinstance(value, RetentionRule)
-        pairs = [f"name = {kinds.quote(value.name)}"]
+        pairs = [f"name = {kinds.toml_string(value.name)}"]
         if value.modalities:
-            pairs.append(f"modalities = [{', '.join(map(kinds.quote, value.modalities))}]")
+            pairs.append(f"modalities = [{', '.join(map(kinds.toml_string, value.modalities))}]")
         pairs += [
             f"{key} = {number}"
             for key in (*_DAYS, "keep_newest")
@@ -102,7 +102,7 @@ class RetentionRuleKind:
 class RetentionRulesKind(kinds.ListOf[RetentionRule]):
     """All rules of retention; as text, a TOML array of inline tables."""
 
-    kind: kinds.Kind[RetentionRule] = RetentionRuleKind()
+    kind: kinds.ValueType[RetentionRule] = RetentionRuleKind()
 
     def from_toml(self, value: object) -> tuple[RetentionRule, ...]:
         """An array of tables."""

@@ -288,7 +288,7 @@ class RuleKind:
 class RulesKind(kinds.ListOf[Rule]):
     """All rules; as text, a TOML array of inline tables."""
 
-    kind: kinds.Kind[Rule] = RuleKind()
+    kind: kinds.ValueType[Rule] = RuleKind()
 
     def from_toml(self, value: object) -> tuple[Rule, ...]:
         """An array of tables."""
@@ -365,8 +365,8 @@ def _shown(value: object) -> str:
             pairs = (f"{_key(name)} = {_shown(each)}" for name, each in value.items())
             return f"{{ {', '.join(pairs)} }}" if value else "{}"
         case _:
-            return kinds.quote(str(value))
+            return kinds.toml_string(str(value))
 
 
 def _key(name: str) -> str:
-    return name if _BARE_KEY.fullmatch(name) else kinds.quote(name)
+    return name if _BARE_KEY.fullmatch(name) else kinds.toml_string(name)

@@ -13,7 +13,7 @@ from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.archive.rules.evaluation import Rule
 from isocenter.services.association.peer import Peer
 from isocenter.services.settings import value_types as kinds
-from isocenter.services.settings.field import Spec, setting
+from isocenter.services.settings.field import FieldSpec, setting
 from isocenter.services.settings.peers import PeerKind
 from isocenter.services.settings.plugins import PluginEntry, PluginKind
 from isocenter.services.settings.retention_rules import RetentionRulesKind
@@ -129,7 +129,7 @@ class Setting:
     """
 
     key: str
-    kind: kinds.Kind[object]
+    kind: kinds.ValueType[object]
     help: str
     default: object
     flag: str
@@ -157,7 +157,7 @@ def _rows() -> Iterator[Setting]:
             yield _row(key, name.metadata["spec"], getattr(value, name.name))
 
 
-def _row(key: str, spec: Spec, default: object) -> Setting:
+def _row(key: str, spec: FieldSpec, default: object) -> Setting:
     return Setting(
         key=key,
         kind=spec.kind,

@@ -93,7 +93,7 @@ def items(read: Callable[[Any], T], values: Iterable[object], allowed: str) -> t
     )
 
 
-class Kind(Protocol[T_co]):
+class ValueType(Protocol[T_co]):
     """One kind of value.  All three raise `ValueError` or `TypeError` for what is not allowed."""
 
     @property
@@ -114,7 +114,7 @@ class Kind(Protocol[T_co]):
         ...
 
 
-def quote(text: str) -> str:
+def toml_string(text: str) -> str:
     """A TOML basic string."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
@@ -140,7 +140,7 @@ class Text:
 
     def to_toml(self, value: object) -> str:
         """Quoted."""
-        return quote(str(value))
+        return toml_string(str(value))
 
 
 AE_TITLE: Final = Text("an AE title: 1 to 16 characters, without backslash", is_ae_title)
@@ -221,7 +221,7 @@ class Seconds:
 
 
 @dataclass(frozen=True, slots=True)
-class Switch:
+class Boolean:
     """True or false."""
 
     allowed: str = "true or false"
@@ -268,7 +268,7 @@ class Choice(Generic[E]):
     def to_toml(self, value: object) -> str:
         """Its value, quoted."""
         assert isinstance(value, Enum)
-        return quote(str(value.value))
+        return toml_string(str(value.value))
 
 
 def one_of(*words: str) -> Text:
@@ -299,14 +299,14 @@ class FilePath:
 
     def to_toml(self, value: object) -> str:
         """Quoted."""
-        return quote(str(value))
+        return toml_string(str(value))
 
 
 @dataclass(frozen=True, slots=True)
 class ListOf(Generic[T]):
     """Any number of one kind."""
 
-    kind: Kind[T]
+    kind: ValueType[T]
 
     @property
     def allowed(self) -> str:

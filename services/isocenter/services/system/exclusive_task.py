@@ -22,7 +22,7 @@ except ImportError:  # Windows, where a server has one process
 LOOK_SECONDS: Final = 5.0
 
 
-async def on_duty(lock: Path, work: Callable[[], Awaitable[None]]) -> None:
+async def run_exclusively(lock: Path, work: Callable[[], Awaitable[None]]) -> None:
     """Wait until no other process is on duty, then do *work*, to its end.
 
     Args:

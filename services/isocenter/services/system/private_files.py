@@ -59,7 +59,7 @@ def make_private_directory(path: Path) -> None:
         path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
 
 
-def give_to_owner_of(folder: Path, made: Path | int) -> None:
+def match_owner(folder: Path, made: Path | int) -> None:
     """An operator may be root; the server, who owns the folder, has to read what was made in it.
     Does nothing for anybody else than root."""
     if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -81,7 +81,7 @@ def write_file(path: Path, content: bytes, mode: int, *, replace: bool) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             if replace:
-                give_to_owner_of(path.parent, file.fileno())
+                match_owner(path.parent, file.fileno())
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -109,11 +109,11 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def directory_lock(directory: Path) -> Iterator[None]:
     """Hold the lock of a directory against other processes and tasks of this machine."""
     descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
     try:
-        give_to_owner_of(directory, descriptor)
+        match_owner(directory, descriptor)
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -20,7 +20,7 @@ from isocenter.services.archive.deletion.ports import (
     TrashStatistics,
 )
 from isocenter.services.archive.deletion.records import DeletionCause
-from isocenter.services.archive.ports import Added, InstanceRecord, StoredInstance
+from isocenter.services.archive.ports import AddResult, InstanceRecord, StoredInstance
 from isocenter.services.workflow.events.event import InstancesRestored
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.deletion import DeleteHook, delete_within
@@ -123,7 +123,9 @@ class DatabaseTrash:
         numbers = {record.sop_instance_uid: number for number, record in records.items()}
         returned: list[int] = []
 
-        def beside(connection: Connection, added: Sequence[tuple[InstanceRecord, Added]]) -> None:
+        def beside(
+            connection: Connection, added: Sequence[tuple[InstanceRecord, AddResult]]
+        ) -> None:
             returned.extend(numbers[record.sop_instance_uid] for record, _ in added)
             _returned(connection, returned, self._tells, self._now())
 

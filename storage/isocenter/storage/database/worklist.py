@@ -31,9 +31,9 @@ from isocenter.services.service_classes.worklist.entry import (
     STATION_AE_TITLE,
     STUDY_INSTANCE_UID,
     Entry,
-    EntryFault,
     EntryKey,
     EntryState,
+    InvalidEntryError,
 )
 from isocenter.services.service_classes.worklist.ports import (
     FOLDER_SOURCE,
@@ -119,7 +119,7 @@ class DatabaseWorklist:
         False: there is no such entry.  What *change* raises comes out, and nothing was changed.
 
         Raises:
-            EntryFault: there is another entry with the new key.
+            InvalidEntryError: there is another entry with the new key.
         """
         return await self._database.write(_change, key, change, state, self._changes)
 
@@ -377,7 +377,7 @@ def _change(
         return False
     entry = change(before.entry)
     if entry.key != key and _get(connection, entry.key) is not None:
-        raise EntryFault("the entry: there is another one with this step ID and accession")
+        raise InvalidEntryError("the entry: there is another one with this step ID and accession")
     _write(connection, entry, state or before.state, before.source, before, changes.now())
     changes.tell(connection, before, _get(connection, entry.key))
     return True

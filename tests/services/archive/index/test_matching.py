@@ -15,7 +15,7 @@ from isocenter.services.archive.index.matching import (
     normalize,
     range_bounds,
     split_groups,
-    values_of,
+    split_values,
 )
 from isocenter.services.archive.index.query import (
     CombinedRange,
@@ -192,8 +192,8 @@ def test_combined_date_time(
 
 
 def test_small_parts() -> None:
-    assert list(values_of("LO", "A\\B")) == ["A", "B"]
-    assert list(values_of("ST", "A\\B")) == ["A\\B"]
+    assert list(split_values("LO", "A\\B")) == ["A", "B"]
+    assert list(split_values("ST", "A\\B")) == ["A\\B"]
     assert is_wild("LO", "A*")
     assert not is_wild("DA", "2020*")
     assert range_bounds("TM", Range("10", "10")) == ("100000.000000", "105959.999999")

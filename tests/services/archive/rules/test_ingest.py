@@ -31,10 +31,10 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.archive.archive import Archive, StoreError
 from isocenter.services.archive.object_keys import NamingScheme
-from isocenter.services.archive.ports import Added, DuplicatePolicy, InstanceRecord
+from isocenter.services.archive.ports import AddResult, DuplicatePolicy, InstanceRecord
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.archive.verification import reindex, verify
-from isocenter.services.service_classes.storage.scp import Storage
+from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.settings.rules import parse_rule
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.files.store import open_file_store
@@ -72,7 +72,7 @@ class Watched(MemoryIndex):
         *,
         replace: bool = False,
         one_patient: bool = False,
-    ) -> Sequence[Added]:
+    ) -> Sequence[AddResult]:
         self.added += records
         return await super().add(records, replace=replace, one_patient=one_patient)
 
@@ -345,7 +345,7 @@ async def test_what_waits_for_rules_is_within_the_budget() -> None:
 
 async def test_what_is_negotiated_says_whether_attributes_may_be_changed() -> None:
     async with opened(MemoryStore()) as archive:
-        offer = Storage(archive).offer(CT)
+        offer = StorageScp(archive).offer(CT)
         assert offer is not None
         assert offer.extended is not None
         before = StorageSupport.decode(offer.extended(b"") or b"")

@@ -65,12 +65,12 @@ from isocenter.services.cli import main
 from isocenter.services.diagnostics import findings as diagnosis
 from isocenter.services.diagnostics.capture import Recorder
 from isocenter.services.diagnostics.dissect.capture_events import (
+    BytesCaptured,
+    BytesMissing,
     Captured,
-    Carried,
-    Closed,
-    Ended,
-    Missing,
-    Opened,
+    CaptureEnded,
+    ConnectionClosed,
+    ConnectionOpened,
 )
 from isocenter.services.diagnostics.dissect.observer import Kind, Line, Observer
 from isocenter.services.diagnostics.dissect.tcp_reassembly import (
@@ -853,9 +853,9 @@ def streams_of(items: Iterable[Captured]) -> dict[bool, bytes]:
     """What was carried each way, with a full stop for each byte that is missing."""
     found = {True: b"", False: b""}
     for item in items:
-        if isinstance(item, Carried):
+        if isinstance(item, BytesCaptured):
             found[item.by_client] += item.data
-        elif isinstance(item, Missing):
+        elif isinstance(item, BytesMissing):
             found[item.by_client] += b"." * item.count
     return found
 
@@ -877,9 +877,9 @@ def test_segments_in_order_are_streams_with_a_beginning_and_ends() -> None:
     one, said = talk()
     items = reassembled(one.segments)
     assert streams_of(items) == said
-    assert items[0] == Opened(1, 0.0, CLIENT, SERVER, True, at=0.0)
-    assert [item.by_client for item in items if isinstance(item, Closed)] == [True, False]
-    assert isinstance(items[-1], Ended)
+    assert items[0] == ConnectionOpened(1, 0.0, CLIENT, SERVER, True, at=0.0)
+    assert [item.by_client for item in items if isinstance(item, ConnectionClosed)] == [True, False]
+    assert isinstance(items[-1], CaptureEnded)
 
 
 @given(st.randoms(use_true_random=False))
@@ -927,13 +927,13 @@ def test_what_was_lost_comes_before_the_answer_to_it() -> None:
     order = [
         (type(item), getattr(item, "data", None))
         for item in reassembled(one.segments)
-        if isinstance(item, Carried | Missing)
+        if isinstance(item, BytesCaptured | BytesMissing)
     ]
     assert order == [
-        (Carried, b"AB"),
-        (Missing, None),
-        (Carried, b"EF"),
-        (Carried, b"answer"),
+        (BytesCaptured, b"AB"),
+        (BytesMissing, None),
+        (BytesCaptured, b"EF"),
+        (BytesCaptured, b"answer"),
     ]
 
 
@@ -952,7 +952,7 @@ def test_a_reset_ends_both_ways() -> None:
     one.say(True, b"question")
     one._add(False, RST | ACK)
     items = reassembled(one.segments)
-    assert items[-2:] == [Closed(1, 0.003, False, was_reset=True), Ended(1, 0.003)]
+    assert items[-2:] == [ConnectionClosed(1, 0.003, False, was_reset=True), CaptureEnded(1, 0.003)]
 
 
 def test_the_same_ports_once_more_are_another_connection() -> None:
@@ -960,14 +960,17 @@ def test_the_same_ports_once_more_are_another_connection() -> None:
     first.say(True, b"one")
     second.say(True, b"two")
     items = reassembled([*first.segments, *second.segments])
-    assert [item.connection for item in items if isinstance(item, Opened)] == [1, 2]
-    assert [bytes(item.data) for item in items if isinstance(item, Carried)] == [b"one", b"two"]
+    assert [item.connection for item in items if isinstance(item, ConnectionOpened)] == [1, 2]
+    assert [bytes(item.data) for item in items if isinstance(item, BytesCaptured)] == [
+        b"one",
+        b"two",
+    ]
 
 
 def test_what_began_before_the_capture_says_so() -> None:
     one, _ = talk()
     items = reassembled(one.segments[4:])
-    assert isinstance(items[0], Opened)
+    assert isinstance(items[0], ConnectionOpened)
     assert not items[0].is_complete
 
 

@@ -12,9 +12,9 @@ import trio
 
 from isocenter.engine.deadlines import Deadlines
 from isocenter.services.association.peer import Peer
-from isocenter.services.diagnostics.doctor.check import Examined
-from isocenter.services.diagnostics.doctor.connectivity import Way
-from isocenter.services.diagnostics.doctor.peer import Wishes, examine_peer
+from isocenter.services.diagnostics.doctor.check import CheckResult
+from isocenter.services.diagnostics.doctor.connectivity import PeerTarget
+from isocenter.services.diagnostics.doctor.peer import PeerCheckOptions, examine_peer
 from isocenter.services.diagnostics.findings import Finding
 
 #: Short where a peer says nothing on purpose.
@@ -26,10 +26,10 @@ IMPATIENT = Deadlines(
 )
 
 
-class Found(list[Examined]):
+class Found(list[CheckResult]):
     """What was examined, in order."""
 
-    def named(self, what: str) -> Examined:
+    def named(self, what: str) -> CheckResult:
         """The one of that name."""
         return next(examined for examined in self if examined.what == what)
 
@@ -61,15 +61,15 @@ def way_to(
     tls: ssl.SSLContext | None = None,
     host: str = "127.0.0.1",
     deadlines: Deadlines = DEADLINES,
-) -> Way:
-    return Way(
+) -> PeerTarget:
+    return PeerTarget(
         peer=Peer(called, host, port), calling_ae_title=calling, tls=tls, deadlines=deadlines
     )
 
 
-async def examined(way: Way, **wishes: Any) -> Found:
+async def examined(way: PeerTarget, **wishes: Any) -> Found:
     found = Found()
-    await examine_peer(way, found.append, Wishes(**wishes))
+    await examine_peer(way, found.append, PeerCheckOptions(**wishes))
     return found
 
 

@@ -18,7 +18,7 @@ import pytest
 from isocenter.services.cli import main
 from isocenter.services.diagnostics.doctor import host as machine
 from isocenter.services.diagnostics.doctor.certificates import examine_certificates
-from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.doctor.listening_ports import examine_ports
 from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.security.certificates.authority import (
@@ -209,11 +209,11 @@ def test_arguments_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
 # -- Certificates ------------------------------------------------------------------------
 
 
-def certificates_of(data_dir: Path) -> list[Examined]:
+def certificates_of(data_dir: Path) -> list[CheckResult]:
     return examine_certificates(settings_of(data_dir))
 
 
-def worst(found: list[Examined]) -> str:
+def worst(found: list[CheckResult]) -> str:
     return "\n".join(finding.text for one in found for finding in one.findings if one.is_problem)
 
 

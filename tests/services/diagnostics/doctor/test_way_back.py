@@ -13,14 +13,14 @@ from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import Peer, open_association
 from isocenter.services.association.operation import Operation
-from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.doctor.move_destination import (
     Destination,
     _about_visits,
     _Visits,
 )
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
-from isocenter.services.notices import ConnectionRefused, Refusal
+from isocenter.services.notices import ConnectionRefused, RefusalReason
 from services.diagnostics.doctor.examining import examined, way_to
 from support.ports import free_port
 from support.processes import ServedArchive, isocenter_command, served_archive
@@ -47,7 +47,7 @@ def fill(started: ServedArchive, folder: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-async def moved(started: ServedArchive, to: str, port: int, study: str = "") -> Examined:
+async def moved(started: ServedArchive, to: str, port: int, study: str = "") -> CheckResult:
     destination = Destination(ae_title=to, host="127.0.0.1", port=port, study_uid=study)
     found = await examined(way_to(started.port), move_to=destination)
     return found.named("C-MOVE")
@@ -114,7 +114,7 @@ def test_who_comes_with_tls_to_a_port_in_the_clear_is_told() -> None:
     visits = _Visits()
     detail = "TLS on the port for clear text; closed. Use the TLS port"
     visits.notices.append(
-        ConnectionRefused(address="10.0.0.1:5", refusal=Refusal.WRONG_PROTOCOL, detail=detail)
+        ConnectionRefused(address="10.0.0.1:5", refusal=RefusalReason.WRONG_PROTOCOL, detail=detail)
     )
     (finding,) = _about_visits(destination(), visits)
     assert "TLS on the port for clear text" in finding.text

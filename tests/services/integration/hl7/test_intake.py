@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from isocenter.services.errors import StorageError
 from isocenter.services.integration.hl7 import rejected_messages as rejected_module
-from isocenter.services.integration.hl7.mllp import MessageReceived, MessageTooLong
-from isocenter.services.integration.hl7.order_service import OrderIntake
-from isocenter.services.integration.hl7.rejected_messages import RejectFolder, name_of
+from isocenter.services.integration.hl7.mllp import MessageTooLong, MllpMessage
+from isocenter.services.integration.hl7.order_service import OrderService
+from isocenter.services.integration.hl7.rejected_messages import RejectedMessages, name_of
 from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.notices import Notice, Notices, OrderMessageAnswered
@@ -36,17 +36,17 @@ class Desk:
         self.worklist = worklist
         self.folder = folder
         self.notices: list[Notice] = []
-        self.intake = OrderIntake(
+        self.intake = OrderService(
             worklist,
             OrderRules(character_set="UNICODE UTF-8"),
-            rejected=RejectFolder(folder),
+            rejected=RejectedMessages(folder),
             notices=Notices(self.notices.append),
         )
 
     async def send(self, message: str | bytes) -> list[list[str]]:
         """The segments of the acknowledgement."""
         data = message.encode() if isinstance(message, str) else message
-        answer = await self.intake.take(MessageReceived(data), PeerLog(SENDER))
+        answer = await self.intake.take(MllpMessage(data), PeerLog(SENDER))
         assert answer is not None
         return [line.split("|") for line in answer.decode().rstrip("\r").split("\r")]
 
@@ -302,7 +302,7 @@ async def test_enhanced_mode(
 ) -> None:
     for text, code in ((ORM, good), (changed(ORM, "PID", 3, ""), bad)):
         message = changed(changed(text, "MSH", 15, accept), "MSH", 16, application)
-        answer = await desk.intake.take(MessageReceived(message.encode()), PeerLog(SENDER))
+        answer = await desk.intake.take(MllpMessage(message.encode()), PeerLog(SENDER))
         assert (answer and answer.split(b"\rMSA|")[1][:2].decode()) == code
     assert await desk.state() is EntryState.SCHEDULED
 
@@ -323,8 +323,8 @@ class Broken:
 async def test_what_cannot_be_kept_is_to_be_sent_again(tmp_path: Path) -> None:
     folder = tmp_path / "rejected"
     worklist: Worklist = Broken()  # type: ignore[assignment]
-    intake = OrderIntake(worklist, OrderRules(), rejected=RejectFolder(folder))
-    answer = await intake.take(MessageReceived(ORM.encode()), PeerLog(SENDER))
+    intake = OrderService(worklist, OrderRules(), rejected=RejectedMessages(folder))
+    answer = await intake.take(MllpMessage(ORM.encode()), PeerLog(SENDER))
     assert answer is not None
     assert b"MSA|AR|MSG0001|" in answer
     assert b"send it again later" in answer
@@ -364,10 +364,10 @@ async def test_a_reject_folder_that_cannot_be_written_is_only_logged(
     taken = tmp_path / "file"
     taken.write_text("")
     async with open_sqlite_database(":memory:") as database:
-        intake = OrderIntake(
-            DatabaseWorklist(database), OrderRules(), rejected=RejectFolder(taken / "in")
+        intake = OrderService(
+            DatabaseWorklist(database), OrderRules(), rejected=RejectedMessages(taken / "in")
         )
-        answer = await intake.take(MessageReceived(b"wrong"), PeerLog(SENDER))
+        answer = await intake.take(MllpMessage(b"wrong"), PeerLog(SENDER))
     assert answer is not None
     assert "a refused message is not kept" in caplog.text
 
@@ -400,7 +400,7 @@ async def test_any_message_is_answered(
     for segment, field, text in edits:
         message = changed(message, segment, field, text)
     async with open_sqlite_database(":memory:") as database:
-        intake = OrderIntake(DatabaseWorklist(database), OrderRules(character_set="UNICODE UTF-8"))
-        answer = await intake.take(MessageReceived(message.encode()), PeerLog(SENDER))
+        intake = OrderService(DatabaseWorklist(database), OrderRules(character_set="UNICODE UTF-8"))
+        answer = await intake.take(MllpMessage(message.encode()), PeerLog(SENDER))
     asks = any(segment == "MSH" and field in (2, 15, 16) for segment, field, _ in edits)
     assert answer is not None or asks

@@ -15,14 +15,14 @@ import trio.testing
 
 from isocenter.services.errors import ConnectError
 from isocenter.services.integration.hl7.listener import ListenerLimits, OrderListener
-from isocenter.services.integration.hl7.mllp import MessageReceived, MessageTooLong, frame
-from isocenter.services.integration.hl7.order_service import OrderIntake
+from isocenter.services.integration.hl7.mllp import MessageTooLong, MllpMessage, frame
+from isocenter.services.integration.hl7.order_service import OrderService
 from isocenter.services.integration.hl7.sender import SendError, open_sender
 from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
-from isocenter.services.notices import ConnectionRefused, Notice, Notices, Refusal
+from isocenter.services.notices import ConnectionRefused, Notice, Notices, RefusalReason
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.storage.database.sqlite.database import open_sqlite_database
 from isocenter.storage.database.worklist import DatabaseWorklist
@@ -33,7 +33,7 @@ SOON = 10.0
 #: Real seconds in which nothing happens: every byte on its way has arrived.
 _CUSHION = 0.02
 LIMITS = ListenerLimits(message_bytes=4_096)
-Took = Callable[[MessageReceived | MessageTooLong, PeerLog], Awaitable[bytes | None]]
+Took = Callable[[MllpMessage | MessageTooLong, PeerLog], Awaitable[bytes | None]]
 
 
 class Listening:
@@ -67,13 +67,13 @@ async def listening(
 async def taking_orders(limits: ListenerLimits = LIMITS) -> AsyncIterator[Listening]:
     """With a real worklist behind it."""
     async with open_sqlite_database(":memory:") as database:
-        intake = OrderIntake(DatabaseWorklist(database), OrderRules(character_set="UNICODE UTF-8"))
+        intake = OrderService(DatabaseWorklist(database), OrderRules(character_set="UNICODE UTF-8"))
         async with listening(intake.take, limits) as where:
             yield where
 
 
-async def echo(event: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
-    return event.data if isinstance(event, MessageReceived) else b"too long"
+async def echo(event: MllpMessage | MessageTooLong, peer_log: PeerLog) -> bytes | None:
+    return event.data if isinstance(event, MllpMessage) else b"too long"
 
 
 async def receive(stream: trio.abc.Stream, count: int = 1) -> list[bytes]:
@@ -154,7 +154,7 @@ async def test_what_is_no_MLLP_ends_the_connection(data: bytes) -> None:
         assert await ended(stream)
         (notice,) = where.notices
         assert isinstance(notice, ConnectionRefused)
-        assert notice.refusal is Refusal.WRONG_PROTOCOL
+        assert notice.refusal is RefusalReason.WRONG_PROTOCOL
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ async def test_who_is_no_sender_is_not_heard(senders: tuple[str, ...], is_heard:
         else:
             assert await ended(stream)
     refusals = [each.refusal for each in where.notices if isinstance(each, ConnectionRefused)]
-    assert refusals == ([] if is_heard else [Refusal.ADDRESS])
+    assert refusals == ([] if is_heard else [RefusalReason.ADDRESS])
 
 
 async def test_stray_bytes_count_from_message_to_message() -> None:
@@ -191,8 +191,8 @@ async def test_a_sender_that_goes_away_half_way_disturbs_nobody() -> None:
 
 
 async def test_a_handler_that_fails_ends_one_connection(caplog: pytest.LogCaptureFixture) -> None:
-    async def take(event: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
-        if event == MessageReceived(b"bad"):
+    async def take(event: MllpMessage | MessageTooLong, peer_log: PeerLog) -> bytes | None:
+        if event == MllpMessage(b"bad"):
             raise RuntimeError("a bug")
         return b"good"
 
@@ -206,7 +206,7 @@ async def test_a_handler_that_fails_ends_one_connection(caplog: pytest.LogCaptur
     assert "an HL7 connection failed here" in caplog.text
 
 
-def refusal_of(notice: Notice) -> Refusal:
+def refusal_of(notice: Notice) -> RefusalReason:
     assert isinstance(notice, ConnectionRefused)
     return notice.refusal
 
@@ -227,13 +227,13 @@ async def test_the_longest_silent_connection_makes_room() -> None:
             await first.send_all(frame(b"c"))
             assert await receive(first) == [b"c"]
             assert where.listener.connections == 2
-    assert [refusal_of(one) for one in where.notices] == [Refusal.TOO_MANY]
+    assert [refusal_of(one) for one in where.notices] == [RefusalReason.TOO_MANY]
 
 
 async def test_who_is_being_served_is_not_sent_away() -> None:
     release = trio.Event()
 
-    async def take(event: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
+    async def take(event: MllpMessage | MessageTooLong, peer_log: PeerLog) -> bytes | None:
         await release.wait()
         return b"done"
 
@@ -249,13 +249,13 @@ async def test_who_is_being_served_is_not_sent_away() -> None:
             assert await ended(second)
         release.set()
         assert await receive(first) == [b"done"]
-    assert [refusal_of(one) for one in where.notices] == [Refusal.TOO_MANY]
+    assert [refusal_of(one) for one in where.notices] == [RefusalReason.TOO_MANY]
 
 
 async def test_a_stopping_server_finishes_what_it_does() -> None:
     begun, release, told = trio.Event(), trio.Event(), []
 
-    async def take(event: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
+    async def take(event: MllpMessage | MessageTooLong, peer_log: PeerLog) -> bytes | None:
         begun.set()
         await release.wait()
         told.append(event)
@@ -271,7 +271,7 @@ async def test_a_stopping_server_finishes_what_it_does() -> None:
             await begun.wait()
             nursery.cancel_scope.cancel()
             release.set()
-    assert told == [MessageReceived(b"a")]
+    assert told == [MllpMessage(b"a")]
     async with stream:
         assert await receive(stream) == [b"done"]
 
@@ -336,7 +336,7 @@ async def test_our_sender_gets_acknowledgements() -> None:
 
 
 async def test_our_sender_tells_of_silence(autojump_clock: trio.testing.MockClock) -> None:
-    async def take(event: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
+    async def take(event: MllpMessage | MessageTooLong, peer_log: PeerLog) -> bytes | None:
         return None
 
     async with listening(take) as where, open_sender("127.0.0.1", where.port) as sender:
@@ -384,13 +384,13 @@ async def test_over_TLS_nobody_without_a_certificate(files: TlsFiles) -> None:
         await trio.testing.wait_all_tasks_blocked(_CUSHION)
         assert [
             notice.refusal for notice in where.notices if isinstance(notice, ConnectionRefused)
-        ] == [Refusal.TLS_HANDSHAKE] * 2
+        ] == [RefusalReason.TLS_HANDSHAKE] * 2
 
 
 async def test_who_is_revoked_is_answered_once_more_and_sent_away(files: TlsFiles) -> None:
     begun, go_on = trio.Event(), trio.Event()
 
-    async def slow(event: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
+    async def slow(event: MllpMessage | MessageTooLong, peer_log: PeerLog) -> bytes | None:
         begun.set()
         await go_on.wait()
         return await echo(event, peer_log)
@@ -433,7 +433,7 @@ async def test_who_is_revoked_is_answered_once_more_and_sent_away(files: TlsFile
                     await trio.lowlevel.checkpoint()
         assert answers == [b"a"]
         told = [notice for notice in where.notices if isinstance(notice, ConnectionRefused)]
-        assert [one.refusal for one in told] == [Refusal.TLS_HANDSHAKE] * 2
+        assert [one.refusal for one in told] == [RefusalReason.TLS_HANDSHAKE] * 2
         assert {one.detail for one in told} == {
             f"the connection for HL7 is ended: {revoked} was revoked"
         }
@@ -465,7 +465,7 @@ async def test_a_handshake_has_a_deadline(
 async def test_one_that_only_begins_messages_is_sent_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def take(received: MessageReceived | MessageTooLong, peer_log: PeerLog) -> bytes | None:
+    async def take(received: MllpMessage | MessageTooLong, peer_log: PeerLog) -> bytes | None:
         return b"ACK"
 
     async with listening(take) as served, await served.connect() as stream:
@@ -477,5 +477,5 @@ async def test_one_that_only_begins_messages_is_sent_away(
             assert await stream.receive_some() == b""
     assert [
         notice.refusal for notice in served.notices if isinstance(notice, ConnectionRefused)
-    ] == [Refusal.WRONG_PROTOCOL]
+    ] == [RefusalReason.WRONG_PROTOCOL]
     assert caplog.text.count("a message began") == 5 + 10

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from isocenter.services.integration.hl7.mllp import (
     FrameEvent,
-    Framer,
-    MessageReceived,
     MessageTooLong,
     MessageUnfinished,
+    MllpDecoder,
+    MllpMessage,
     frame,
 )
 
@@ -20,36 +20,36 @@ LIMIT = 64
 
 
 def events_of(chunks: list[bytes]) -> tuple[list[FrameEvent], int]:
-    framer = Framer(LIMIT)
+    framer = MllpDecoder(LIMIT)
     return [event for chunk in chunks for event in framer.receive(chunk)], framer.stray
 
 
 def test_a_frame_is_a_message() -> None:
-    assert events_of([b"\x0bMSH|\x1c\r"]) == ([MessageReceived(b"MSH|")], 0)
+    assert events_of([b"\x0bMSH|\x1c\r"]) == ([MllpMessage(b"MSH|")], 0)
 
 
 def test_two_messages_in_one_packet() -> None:
     events, stray = events_of([frame(b"one") + frame(b"two")])
-    assert events == [MessageReceived(b"one"), MessageReceived(b"two")]
+    assert events == [MllpMessage(b"one"), MllpMessage(b"two")]
     assert stray == 0
 
 
 def test_the_return_after_the_end_is_not_waited_for() -> None:
-    assert events_of([b"\x0bone\x1c"])[0] == [MessageReceived(b"one")]
+    assert events_of([b"\x0bone\x1c"])[0] == [MllpMessage(b"one")]
     assert events_of([b"\x0bone\x1c\x0btwo\x1c\r"]) == (
-        [MessageReceived(b"one"), MessageReceived(b"two")], 0,
+        [MllpMessage(b"one"), MllpMessage(b"two")], 0,
     )  # fmt: skip
 
 
 def test_bytes_between_messages_are_counted() -> None:
     events, stray = events_of([b"\r\nhello", frame(b"one"), b"\r\n", frame(b"two")])
-    assert events == [MessageReceived(b"one"), MessageReceived(b"two")]
+    assert events == [MllpMessage(b"one"), MllpMessage(b"two")]
     assert stray == len(b"\r\nhello" + b"\r\n")
 
 
 def test_a_start_within_a_message_begins_anew() -> None:
     events, _ = events_of([b"\x0bhalf\x0bwhole\x1c\r"])
-    assert events == [MessageUnfinished(4), MessageReceived(b"whole")]
+    assert events == [MessageUnfinished(4), MllpMessage(b"whole")]
 
 
 def test_a_message_over_the_limit_is_told_with_its_head() -> None:
@@ -60,7 +60,7 @@ def test_a_message_over_the_limit_is_told_with_its_head() -> None:
 
 
 def test_a_message_of_the_limit_is_none_too_many() -> None:
-    assert events_of([frame(b"x" * LIMIT)])[0] == [MessageReceived(b"x" * LIMIT)]
+    assert events_of([frame(b"x" * LIMIT)])[0] == [MllpMessage(b"x" * LIMIT)]
 
 
 @given(
@@ -75,6 +75,6 @@ def test_chunks_change_nothing(parts: list[bytes], cuts: list[int]) -> None:
     assert events_of(cut_up) == whole
     assert events_of([bytes([byte]) for byte in data]) == whole
     for event in whole[0]:
-        if isinstance(event, MessageReceived):
+        if isinstance(event, MllpMessage):
             assert not {0x0B, 0x1C} & set(event.data)
             assert len(event.data) <= LIMIT

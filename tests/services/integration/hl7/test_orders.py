@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from isocenter.services.integration.hl7.errors import Hl7Fault
+from isocenter.services.integration.hl7.errors import Hl7Error
 from isocenter.services.integration.hl7.message import Segment, read_message
 from isocenter.services.integration.hl7.orders import (
     Control,
@@ -41,8 +41,8 @@ def fields_of(text: str, rules: OrderRules = RULES) -> dict[str, str]:
     return order_of(entry_of(text, rules))
 
 
-def fault_of(text: str, rules: OrderRules = RULES) -> Hl7Fault:
-    with pytest.raises(Hl7Fault) as caught:
+def fault_of(text: str, rules: OrderRules = RULES) -> Hl7Error:
+    with pytest.raises(Hl7Error) as caught:
         orders_of(text, rules)
     return caught.value
 
@@ -394,7 +394,7 @@ def test_no_fault_shows_a_value() -> None:
             for secret in (*secrets, "SECRET" * 20, "^^^SECRET"):
                 try:
                     orders_of(changed(ORM, segment, field, secret))
-                except Hl7Fault as fault:
+                except Hl7Error as fault:
                     said.add(str(fault))
     assert len(said) > 10
     assert not any(secret in text for secret in secrets for text in said), said

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocenter.services.integration.hl7.character_sets import codec_of, codec_of_all
-from isocenter.services.integration.hl7.errors import Hl7Fault, Location
+from isocenter.services.integration.hl7.errors import Hl7Error, Location
 from isocenter.services.integration.hl7.message import (
     MOST_DELIMITERS,
     Delimiters,
@@ -118,14 +118,14 @@ def test_several_character_sets_of_one_message(names: str) -> None:
     assert pid is not None
     assert [pid.text(5, 2, repetition=n) for n in (1, 2)] == ["Tarou", "太郎"]
     assert codec_of_all(["ASCII", "UNICODE UTF-8"]) == "utf-8"
-    with pytest.raises(Hl7Fault, match="not known"):
+    with pytest.raises(Hl7Error, match="not known"):
         read_message(changed(ORM, "MSH", 18, "8859/1~8859/5").encode())
 
 
 @pytest.mark.parametrize("name", ["", "ASCII", "UNICODE UTF-8", "8859/1", "KS X 1001"])
 def test_escape_sequences_of_another_character_set_are_no_text(name: str) -> None:
     data = changed(changed(ORM, "PID", 5, "山田^X"), "MSH", 18, name).encode("iso2022_jp")
-    with pytest.raises(Hl7Fault, match="not in the character set") as caught:
+    with pytest.raises(Hl7Error, match="not in the character set") as caught:
         read_message(data)
     assert caught.value.place == Location("MSH", 18)
 
@@ -135,13 +135,13 @@ def test_the_default_counts_only_where_nothing_is_said() -> None:
     pid = read_message(data, "8859/1").first("PID")
     assert pid is not None
     assert pid.text(5) == "Müller"
-    with pytest.raises(Hl7Fault, match=r"hl7\.character_set") as caught:
+    with pytest.raises(Hl7Error, match=r"hl7\.character_set") as caught:
         read_message(data)
     assert caught.value.place == Location("MSH", 18)
-    with pytest.raises(Hl7Fault, match=r"not in the character set of the message$"):
+    with pytest.raises(Hl7Error, match=r"not in the character set of the message$"):
         read_message(changed(ORM, "MSH", 18, "UNICODE UTF-8").encode() + b"\xff", "8859/1")
     assert codec_of("EBCDIC") is None
-    with pytest.raises(Hl7Fault, match="not known"):
+    with pytest.raises(Hl7Error, match="not known"):
         read_message(changed(ORM, "MSH", 18, "EBCDIC").encode())
 
 
@@ -156,7 +156,7 @@ def test_the_default_counts_only_where_nothing_is_said() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_message_is_rejected(data: bytes) -> None:
-    with pytest.raises(Hl7Fault) as caught:
+    with pytest.raises(Hl7Error) as caught:
         read_message(data)
     assert caught.value.is_reject
 
@@ -169,7 +169,7 @@ def test_the_header_alone_is_enough_to_answer() -> None:
 
 
 def test_delimiters_are_bounded() -> None:
-    with pytest.raises(Hl7Fault, match="more than"):
+    with pytest.raises(Hl7Error, match="more than"):
         read_message((HEAD + "NTE|1\r" + "|" * MOST_DELIMITERS).encode())
 
 
@@ -177,7 +177,7 @@ def test_delimiters_are_bounded() -> None:
 def test_any_text_is_read_or_refused(text: str, with_head: bool) -> None:
     try:
         message = read_message(((HEAD if with_head else "") + text).encode())
-    except Hl7Fault:
+    except Hl7Error:
         return
     for segment in message.segments:
         for field in range(8):

@@ -179,7 +179,7 @@ def test_users(cli: Cli) -> None:
     ]
     alice = cli.file.read().user("alice")
     assert alice is not None
-    assert passwords.fits(alice.password_hash, b"correct horse")
+    assert passwords.verify_passcode(alice.password_hash, b"correct horse")
     assert b"correct" not in cli.file.path.read_bytes()
     secret.write_text("battery staple")
     cli(f"user passwd alice --passcode-file {secret}")
@@ -187,7 +187,7 @@ def test_users(cli: Cli) -> None:
     cli("user deactivate alice")
     alice = cli.file.read().user("alice")
     assert alice is not None
-    assert passwords.fits(alice.password_hash, b"battery staple")
+    assert passwords.verify_passcode(alice.password_hash, b"battery staple")
     assert (alice.roles, alice.active) == (("Viewer",), False)
     assert "not active" in cli("user list")
     cli("user activate alice")

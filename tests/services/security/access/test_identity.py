@@ -29,10 +29,10 @@ from isocenter.services.security.access.policy import ApplicationEntity, Policy,
 from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.security.access.tokens import TokenRules, TokenVerifier
 from isocenter.services.security.access.user_identity import (
-    Identified,
     IdentityRules,
-    NotIdentified,
+    UserIdentified,
     UserIdentities,
+    UserRejected,
     installed_hooks,
 )
 from services.security.access.policy_support import CT, FIND, control, entities, heard, users
@@ -67,7 +67,7 @@ def people() -> Policy:
 
 async def identify(
     item: UserIdentity | None, policy: Policy, rules: IdentityRules | None = None, **hooks: Any
-) -> Identified | NotIdentified | None:
+) -> UserIdentified | UserRejected | None:
     found = {{"kerberos": 3, "saml": 4}[name]: hook for name, hook in hooks.items()}
     return await UserIdentities(rules or IdentityRules(), found).identify(item, policy, HOST)
 
@@ -94,10 +94,10 @@ async def identify(
 )
 async def test_who_is_believed(item: UserIdentity, name: str | None, people: Policy) -> None:
     match await identify(item, people):
-        case Identified(user, response):
+        case UserIdentified(user, response):
             assert user.name == name
             assert response == b""
-        case NotIdentified(reject, why):
+        case UserRejected(reject, why):
             assert name is None
             assert reject == NO_REASON
             for secret in (item.primary_field, item.secondary_field):
@@ -110,7 +110,7 @@ async def test_the_same_answer_after_the_same_work_for_who_exists_and_who_does_n
     people: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verified: list[str] = []
-    fits = passwords.fits
+    fits = passwords.verify_passcode
 
     def counting(password_hash: str, passcode: bytes) -> bool:
         verified.append(password_hash)
@@ -126,8 +126,8 @@ async def test_the_same_answer_after_the_same_work_for_who_exists_and_who_does_n
 
 async def test_a_response_is_sent_only_when_it_was_asked_for(people: Policy) -> None:
     asked, not_asked = [await identify(by_passcode(rsp=rsp), people) for rsp in (True, False)]
-    assert isinstance(asked, Identified)
-    assert isinstance(not_asked, Identified)
+    assert isinstance(asked, UserIdentified)
+    assert isinstance(not_asked, UserIdentified)
     assert (asked.response, not_asked.response) == (b"", None)
 
 
@@ -141,10 +141,10 @@ async def test_where_users_are_required_nothing_is_ignored(people: Policy) -> No
     rules = IdentityRules(required=True)
     for item in (None, UserIdentity(3, True, b"ticket")):
         answer = await identify(item, people, rules)
-        assert isinstance(answer, NotIdentified)
+        assert isinstance(answer, UserRejected)
         assert answer.reject == NO_REASON
         assert "identity.required" in answer.why
-    assert isinstance(await identify(by_passcode(), people, rules), Identified)
+    assert isinstance(await identify(by_passcode(), people, rules), UserIdentified)
 
 
 # What it costs.
@@ -156,15 +156,15 @@ async def test_guessing_is_not_worth_while(
     identities = UserIdentities(IdentityRules(), {})
     for _ in range(10):
         answer = await identities.identify(by_passcode(passcode="guess"), people, HOST)
-        assert isinstance(answer, NotIdentified)
+        assert isinstance(answer, UserRejected)
         assert answer.reject == NO_REASON
     # The right one is not looked at either, and who calls from elsewhere does not suffer.
     answer = await identities.identify(by_passcode(), people, HOST)
-    assert isinstance(answer, NotIdentified)
+    assert isinstance(answer, UserRejected)
     assert answer.reject == CONGESTION
-    assert isinstance(await identities.identify(by_passcode(), people, "10.0.0.8"), Identified)
+    assert isinstance(await identities.identify(by_passcode(), people, "10.0.0.8"), UserIdentified)
     await trio.sleep(60)
-    assert isinstance(await identities.identify(by_passcode(), people, HOST), Identified)
+    assert isinstance(await identities.identify(by_passcode(), people, HOST), UserIdentified)
 
 
 async def test_who_guesses_learns_no_title_where_all_answers_are_the_same(
@@ -207,11 +207,11 @@ async def test_verifications_are_few_at_once_and_few_may_wait(people: Policy) ->
         await trio.testing.wait_all_tasks_blocked(0.02)
         assert len(at_once) == 2
         (refused,) = answers
-        assert isinstance(refused, NotIdentified)
+        assert isinstance(refused, UserRejected)
         assert refused.reject == CONGESTION
         go_on.set()
     assert len(answers) == 33
-    assert answers[1:] == [Identified(people.users[0], b"server ticket")] * 32
+    assert answers[1:] == [UserIdentified(people.users[0], b"server ticket")] * 32
 
 
 async def test_remembered_addresses_are_bounded() -> None:
@@ -260,7 +260,7 @@ async def test_a_token_of_the_issuer_means_its_user(
 ) -> None:
     rules = IdentityRules(tokens=token_rules(key_files(tmp_path, key)[form]))
     answer = await identify(UserIdentity(5, True, token(key, algorithm)), people, rules)
-    assert answer == Identified(people.users[2], b"")
+    assert answer == UserIdentified(people.users[2], b"")
 
 
 def _forged_with_the_public_key(folder: Path) -> bytes:
@@ -309,7 +309,7 @@ async def test_tokens_that_are_not_believed(
 ) -> None:
     rules = IdentityRules(tokens=token_rules(key_files(tmp_path, RSA_KEY)["pem"]))
     answer = await identify(UserIdentity(5, True, make(tmp_path)), people, rules)
-    assert isinstance(answer, NotIdentified)
+    assert isinstance(answer, UserRejected)
     assert answer.reject == NO_REASON
     assert "not believed" in answer.why or "is no text" in answer.why
 
@@ -318,7 +318,7 @@ async def test_a_token_for_somebody_who_is_no_user(people: Policy, tmp_path: Pat
     rules = IdentityRules(tokens=token_rules(key_files(tmp_path, RSA_KEY)["pem"]))
     item = UserIdentity(5, True, token(RSA_KEY, sub="eve"))
     answer = await identify(item, people, rules)
-    assert isinstance(answer, NotIdentified)
+    assert isinstance(answer, UserRejected)
     assert "isocenter user add --subject" in answer.why
     assert "eve" not in answer.why
 
@@ -352,7 +352,7 @@ async def test_a_hook_says_who_it_is_and_what_to_answer(people: Policy) -> None:
         return "carol@example.org", b"server ticket"
 
     answer = await identify(UserIdentity(3, True, b"ticket"), people, kerberos=kerberos)
-    assert answer == Identified(people.users[2], b"server ticket")
+    assert answer == UserIdentified(people.users[2], b"server ticket")
 
 
 @pytest.mark.parametrize("error", [ValueError("secret ticket"), RuntimeError("secret ticket")])
@@ -363,7 +363,7 @@ async def test_a_hook_that_raises_admits_nobody_and_tells_no_secret(
         raise error
 
     answer = await identify(UserIdentity(4, True, b"secret ticket"), people, saml=saml)
-    assert isinstance(answer, NotIdentified)
+    assert isinstance(answer, UserRejected)
     assert answer.reject == NO_REASON
     assert "secret" not in answer.why + caplog.text
 
@@ -462,6 +462,6 @@ def test_passcodes_have_a_length() -> None:
             passwords.hash_passcode(passcode)
     hashed = passwords.hash_passcode(PASSCODE)
     assert hashed.startswith("$argon2id$")
-    assert passwords.fits(hashed, PASSCODE.encode())
-    assert not passwords.fits("", PASSCODE.encode())
-    assert not passwords.fits("no hash", PASSCODE.encode())
+    assert passwords.verify_passcode(hashed, PASSCODE.encode())
+    assert not passwords.verify_passcode("", PASSCODE.encode())
+    assert not passwords.verify_passcode("no hash", PASSCODE.encode())

@@ -12,7 +12,7 @@ from isocenter.services.notices import (
     AssociationRejected,
     Caller,
     ConnectionRefused,
-    Refusal,
+    RefusalReason,
     ServerStopped,
 )
 from isocenter.services.security.access.errors import PolicyError
@@ -22,7 +22,7 @@ from isocenter.services.security.access.rejected_callers import (
     RejectedCaller,
     RejectedCallers,
     RejectedFile,
-    merged,
+    merge_rejections,
 )
 
 CALLER = Caller(
@@ -56,20 +56,20 @@ def caller(number: int, address: str = "", certificate: str = "") -> RejectedCal
 def test_the_same_caller_is_counted() -> None:
     first, last = caller(1, "10.0.0.1"), caller(9, "10.0.0.1")
     last = replace(last, calling_ae_title="AE1", why="another", count=4)
-    (one,) = merged([last], [first])
+    (one,) = merge_rejections([last], [first])
     assert (one.count, one.first, one.last, one.why) == (5, first.first, last.last, "another")
 
 
 def test_a_flood_from_one_address_pushes_out_only_itself() -> None:
     flood = [caller(number, "10.6.6.6") for number in range(5_000)]
-    kept = merged([caller(0, "10.0.0.1")], flood)
+    kept = merge_rejections([caller(0, "10.0.0.1")], flood)
     assert len(kept) == MOST_OF_ADDRESS + 1
     assert kept[-1].address == "10.0.0.1"
 
 
 def test_a_flood_from_everywhere_pushes_out_nobody_with_a_certificate() -> None:
     known = [caller(number, f"10.0.0.{number}", "CT") for number in range(1, 9)]
-    kept = merged(known, [caller(number) for number in range(100, 3_000)])
+    kept = merge_rejections(known, [caller(number) for number in range(100, 3_000)])
     assert len(kept) == MOST_CALLERS
     assert set(known) <= set(kept)
     assert [one.last for one in kept] == sorted((one.last for one in kept), reverse=True)
@@ -111,10 +111,14 @@ async def test_what_is_heard_is_kept_soon_and_at_the_end(tmp_path: Path) -> None
         rejected.hear(ServerStopped())
         rejected.hear(
             ConnectionRefused(
-                address="[fe80::1]:5", refusal=Refusal.TLS_HANDSHAKE, detail="its CA is unknown"
+                address="[fe80::1]:5",
+                refusal=RefusalReason.TLS_HANDSHAKE,
+                detail="its CA is unknown",
             )
         )
-        rejected.hear(ConnectionRefused(address="x:5", refusal=Refusal.DEADLINE, detail="late"))
+        rejected.hear(
+            ConnectionRefused(address="x:5", refusal=RefusalReason.DEADLINE, detail="late")
+        )
         nursery.cancel_scope.cancel()
     assert {(one.address, one.calling_ae_title, one.count) for one in file.read()} == {
         ("10.0.0.7", "CT1", 2),

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 import trio
 
-from isocenter.services.notices import Caller, InstancesSent, ServerStarted, TransferBegun
+from isocenter.services.notices import Caller, InstancesSent, ServerStarted, TransferStarted
 from isocenter.services.security.audit import recorder as auditor_module
 from isocenter.services.security.audit.hash_chain import Entry
-from isocenter.services.security.audit.message_builder import Here, Patient, audit_log_used
+from isocenter.services.security.audit.message_builder import ActiveProcess, Patient, audit_log_used
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource
-from isocenter.services.security.audit.recorder import Auditor, running, trail_of
+from isocenter.services.security.audit.recorder import AuditRecorder, run_recorder, trail_of
 from isocenter.services.security.audit.trail_verification import verify
 from services.security.audit.trails import audited_object, messages, of_event, records
 
-HERE = Here(ae_titles=("US",), machine="vm", user="root", process_id=7)
+HERE = ActiveProcess(ae_titles=("US",), machine="vm", user="root", process_id=7)
 SOURCE = AuditSource(source_id="US")
 
 
@@ -52,8 +52,8 @@ async def nobody(studies: Sequence[str]) -> dict[str, Patient]:
     return {}
 
 
-def auditor_on(disk: Disk, **options: object) -> Auditor:
-    return Auditor(disk.trail, HERE, SOURCE, patients=nobody, **options)  # type: ignore[arg-type]
+def auditor_on(disk: Disk, **options: object) -> AuditRecorder:
+    return AuditRecorder(disk.trail, HERE, SOURCE, patients=nobody, **options)  # type: ignore[arg-type]
 
 
 def message() -> AuditMessage:
@@ -63,7 +63,7 @@ def message() -> AuditMessage:
 async def test_what_comes_together_is_written_together(disk: Disk) -> None:
     auditor = auditor_on(disk)
     with trio.fail_after(10):
-        async with running(auditor):
+        async with run_recorder(auditor):
             for _ in range(50):
                 auditor.tell(message())
             await auditor.written.wait()
@@ -73,7 +73,7 @@ async def test_what_comes_together_is_written_together(disk: Disk) -> None:
 
 async def test_what_is_in_memory_is_written_at_the_end(disk: Disk) -> None:
     auditor = auditor_on(disk)
-    async with running(auditor):
+    async with run_recorder(auditor):
         auditor.tell(message())
     assert len(records(disk.folder)) == 1
 
@@ -81,7 +81,7 @@ async def test_what_is_in_memory_is_written_at_the_end(disk: Disk) -> None:
 async def test_what_is_in_memory_is_written_when_everything_is_cancelled(disk: Disk) -> None:
     auditor = auditor_on(disk)
     with trio.CancelScope() as scope:
-        async with running(auditor):
+        async with run_recorder(auditor):
             auditor.tell(message())
             scope.cancel()
             await trio.lowlevel.checkpoint()
@@ -112,7 +112,7 @@ async def test_a_full_disk_loses_nothing_up_to_the_bound_and_says_what_it_lost_b
     auditor = auditor_on(disk)
     disk.is_full = True
     with trio.fail_after(20):
-        async with running(auditor):
+        async with run_recorder(auditor):
             for _ in range(8):
                 auditor.tell(message())
             await auditor.failed.wait()
@@ -139,9 +139,9 @@ async def test_a_retrieval_is_told_with_its_patients_in_order(disk: Disk) -> Non
         await trio.lowlevel.checkpoint()
         return {study: Patient(f"ID-{study}", "Name") for study in studies if study != "2"}
 
-    auditor = Auditor(disk.trail, HERE, SOURCE, patients=patients)
+    auditor = AuditRecorder(disk.trail, HERE, SOURCE, patients=patients)
     begun, sent = retrieval({"1": 2, "2": 1})
-    async with running(auditor):
+    async with run_recorder(auditor):
         auditor.hear(ServerStarted(addresses=()))
         auditor.hear(begun)
         auditor.hear(sent)
@@ -165,9 +165,9 @@ async def test_lookups_have_a_bound(disk: Disk, monkeypatch: pytest.MonkeyPatch)
     assert len(records(disk.folder)) == 5
 
 
-def retrieval(studies: dict[str, int]) -> tuple[TransferBegun, InstancesSent]:
+def retrieval(studies: dict[str, int]) -> tuple[TransferStarted, InstancesSent]:
     caller = Caller(association="a", address="10.0.0.1:104", calling_ae_title="WS")
-    begun = TransferBegun(
+    begun = TransferStarted(
         caller=caller,
         command="C-MOVE",
         destination="WS",

@@ -16,9 +16,9 @@ import trio
 
 from isocenter.services.cli import main
 from isocenter.services.composition.audit import open_trail, record_now, stop_when_failed
-from isocenter.services.security.audit.message_builder import Here, Patient
+from isocenter.services.security.audit.message_builder import ActiveProcess, Patient
 from isocenter.services.security.audit.messages import AuditSource
-from isocenter.services.security.audit.recorder import Auditor, trail_of
+from isocenter.services.security.audit.recorder import AuditRecorder, trail_of
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_verification import verify
 from isocenter.services.settings.loading import SettingsError, load_settings
@@ -300,11 +300,11 @@ async def test_a_server_stops_when_its_trail_fails_if_one_wants(tmp_path: Path) 
         return {}
 
     (tmp_path / "audit").write_text("in the way")
-    here, source = Here(ae_titles=("US",)), AuditSource(source_id="US")
+    here, source = ActiveProcess(ae_titles=("US",)), AuditSource(source_id="US")
     trail = trail_of(tmp_path / "audit", here, source, rotate_bytes=1 << 20, key=None)
     stopped = trio.Event()
     for on_failure in ("stop", "continue"):
-        auditor = Auditor(trail, here, source, patients=nobody)
+        auditor = AuditRecorder(trail, here, source, patients=nobody)
         settings = load_settings(environ={}, overrides={"audit.on_failure": on_failure})
         auditor.failed.set()
         with trio.fail_after(10):
@@ -359,7 +359,7 @@ def test_settings_that_cannot_be(overrides: dict[str, object], key: str) -> None
 
 def test_in_memory_nothing_is_recorded() -> None:
     settings = load_settings(environ={}, overrides={"storage.data_dir": ":memory:"})
-    here = Here(ae_titles=("US",))
+    here = ActiveProcess(ae_titles=("US",))
     record_now(settings, here, [])
     assert open_trail(settings, here)[0].folder == Path(":memory:/audit")
     assert not Path(":memory:").exists()

@@ -13,11 +13,11 @@ from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCa
 from isocenter.services.archive.deletion.values import Happened, What
 from isocenter.services.composition.audit import deletion_recorder
 from isocenter.services.security.audit.deletion_messages import objects_deleted
-from isocenter.services.security.audit.message_builder import Here
+from isocenter.services.security.audit.message_builder import ActiveProcess
 from isocenter.services.security.audit.messages import AuditSource, to_xml
 from isocenter.services.settings.loading import load_settings
 
-HERE = Here(ae_titles=("ISOCENTER",), process_id=7, machine="archive", user="root")
+HERE = ActiveProcess(ae_titles=("ISOCENTER",), process_id=7, machine="archive", user="root")
 
 
 def happened(what: What, *, remaining: int = 0) -> Happened:

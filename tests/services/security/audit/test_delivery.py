@@ -15,7 +15,7 @@ import trio
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.security.audit import syslog_delivery as delivery_module
-from isocenter.services.security.audit.repository import Collector, Protocol
+from isocenter.services.security.audit.repository import Protocol, SyslogRepository
 from isocenter.services.security.audit.syslog_delivery import Delivery
 from isocenter.services.security.audit.trail import Trail
 from isocenter.services.security.audit.trail_compression import compress_closed
@@ -112,7 +112,7 @@ def append(made: Trail, *names: str) -> None:
 
 @asynccontextmanager
 async def delivering(
-    folder: Path, collector: Collector, tls: ssl.SSLContext | None = None
+    folder: Path, collector: SyslogRepository, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Delivery]:
     """To one collector; finished at the end as a server does it."""
     delivery = Delivery(
@@ -129,8 +129,8 @@ async def delivering(
         delivery.finish()
 
 
-def tcp(port: int) -> Collector:
-    return Collector(Protocol.TCP, "127.0.0.1", port)
+def tcp(port: int) -> SyslogRepository:
+    return SyslogRepository(Protocol.TCP, "127.0.0.1", port)
 
 
 async def test_what_is_recorded_arrives_as_it_comes_and_once(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ async def test_over_tls_both_sides_show_certificates(tmp_path: Path) -> None:
     made = trail(tmp_path)
     append(made, "1", "2" + "x" * 30_000)
     async with Sink(server_context(ours.files)).listening() as sink:
-        collector = Collector(Protocol.TLS, "127.0.0.1", sink.port)
+        collector = SyslogRepository(Protocol.TLS, "127.0.0.1", sink.port)
         stranger = TlsFiles(
             certificate=foreign.files.certificate, key=foreign.files.key, ca=ours.files.ca
         )
@@ -282,7 +282,7 @@ async def test_a_collector_with_a_foreign_certificate_gets_nothing(tmp_path: Pat
     ours, foreign = Certificates(tmp_path / "ours"), Certificates(tmp_path / "foreign")
     append(trail(tmp_path), "1")
     async with Sink(server_context(foreign.files)).listening() as sink:
-        collector = Collector(Protocol.TLS, "127.0.0.1", sink.port)
+        collector = SyslogRepository(Protocol.TLS, "127.0.0.1", sink.port)
         async with delivering(tmp_path, collector, client_context(ours.files)) as delivery:
             await until(lambda: delivery.statistics.failures >= 2)
     assert sink.messages == []
@@ -294,7 +294,7 @@ async def test_by_udp(tmp_path: Path) -> None:
     with trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         await sock.bind(("127.0.0.1", 0))
-        collector = Collector(Protocol.UDP, "127.0.0.1", sock.getsockname()[1])
+        collector = SyslogRepository(Protocol.UDP, "127.0.0.1", sock.getsockname()[1])
         got: list[bytes] = []
         async with delivering(tmp_path, collector):
             with trio.fail_after(DEADLINE):
@@ -315,7 +315,7 @@ async def test_by_udp_to_nobody_waits(tmp_path: Path) -> None:
     with trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         await sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    async with delivering(tmp_path, Collector(Protocol.UDP, "127.0.0.1", port)) as delivery:
+    async with delivering(tmp_path, SyslogRepository(Protocol.UDP, "127.0.0.1", port)) as delivery:
         await until(lambda: delivery.statistics.failures >= 2)
         with trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             await sock.bind(("127.0.0.1", port))
@@ -333,9 +333,9 @@ async def test_by_udp_to_nobody_waits(tmp_path: Path) -> None:
     ],
 )
 def test_collectors_as_text(text: str, shown: str) -> None:
-    collector = Collector.parse(text)
+    collector = SyslogRepository.parse(text)
     assert str(collector) == shown
-    assert Collector.parse(shown) == collector
+    assert SyslogRepository.parse(shown) == collector
     assert re.fullmatch(r"[A-Za-z0-9._-]+", collector.file_name)
 
 
@@ -344,4 +344,4 @@ def test_collectors_as_text(text: str, shown: str) -> None:
 )
 def test_what_is_no_collector(text: str) -> None:
     with pytest.raises(ValueError):
-        Collector.parse(text)
+        SyslogRepository.parse(text)

@@ -41,17 +41,17 @@ from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
     AssociationEstablished,
+    AssociationOutcome,
     Caller,
     ConfigurationReloaded,
     ConnectionRefused,
-    Ending,
     Notices,
     PluginOperationEnded,
     PluginStarted,
-    Refusal,
+    RefusalReason,
 )
 from isocenter.services.security.audit.message_builder import LONGEST_QUERY
-from isocenter.services.security.audit.recorder import Auditor
+from isocenter.services.security.audit.recorder import AuditRecorder
 from isocenter.services.security.audit.trail_verification import verify
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.service_classes.client import ClientAssociation, open_association
@@ -80,7 +80,7 @@ class Running:
         settings: Settings,
         server: Server,
         archive: Archive,
-        auditor: Auditor,
+        auditor: AuditRecorder,
         notices: Notices,
     ) -> None:
         self.settings = settings
@@ -112,7 +112,7 @@ async def audited(folder: Path, *services: Any, **options: Any) -> AsyncIterator
         open_audit(settings, parts.archive, notices, None) as auditor,
     ):
         assert auditor is not None
-        registry = composition.registry_of(settings, parts.archive, parts.stores, None)
+        registry = composition.build_services(settings, parts.archive, parts.stores, None)
         async with serving(*services, *registry.services, notices=notices, **options) as server:
             yield Running(settings, server, parts.archive, auditor, notices)
 
@@ -420,7 +420,7 @@ async def test_a_tls_handshake_that_fails(tmp_path: Path) -> None:
 async def test_an_address_that_is_not_served(tmp_path: Path) -> None:
     """As of somebody who orders by HL7 and is none of `hl7.senders`."""
     refused = ConnectionRefused(
-        address="10.0.0.66:4711", refusal=Refusal.ADDRESS, detail="is not served"
+        address="10.0.0.66:4711", refusal=RefusalReason.ADDRESS, detail="is not served"
     )
     async with audited(tmp_path) as running:
         running.notices.tell(refused)
@@ -565,7 +565,7 @@ async def test_a_user_who_proves_who_he_is(tmp_path: Path) -> None:
         running.notices.tell(
             AssociationEnded(
                 caller=caller,
-                ending=Ending.RELEASED,
+                ending=AssociationOutcome.RELEASED,
                 why="",
                 seconds=1,
                 bytes_received=0,

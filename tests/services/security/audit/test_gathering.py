@@ -15,14 +15,14 @@ from isocenter.services.security.audit.aggregation import (
     MOST_ADDRESSES,
     MOST_INSTANCES,
     QUIET_SECONDS,
-    Alerts,
-    Received,
+    ReceivedInstances,
+    RepeatedAlerts,
 )
-from isocenter.services.security.audit.message_builder import Here, association_rejected
+from isocenter.services.security.audit.message_builder import ActiveProcess, association_rejected
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource, to_xml
 from services.security.audit.trails import parsed
 
-HERE = Here(ae_titles=("US",), machine="vm", user="root", process_id=7)
+HERE = ActiveProcess(ae_titles=("US",), machine="vm", user="root", process_id=7)
 
 
 def stored(
@@ -55,7 +55,7 @@ def told() -> list[AuditMessage]:
 
 
 def test_the_end_of_an_association_tells_of_its_instances_only(told: list[AuditMessage]) -> None:
-    received = Received(HERE, told.append)
+    received = ReceivedInstances(HERE, told.append)
     for number in range(3):
         received.add(stored(number), 0)
         received.add(stored(number, association="b"), 0)
@@ -67,7 +67,7 @@ def test_the_end_of_an_association_tells_of_its_instances_only(told: list[AuditM
 
 
 def test_quiet_is_told(told: list[AuditMessage]) -> None:
-    received = Received(HERE, told.append)
+    received = ReceivedInstances(HERE, told.append)
     received.add(stored(), 0)
     received.add(stored(), QUIET_SECONDS - 1)
     received.tick(QUIET_SECONDS)
@@ -77,7 +77,7 @@ def test_quiet_is_told(told: list[AuditMessage]) -> None:
 
 
 def test_what_never_is_quiet_is_told_now_and_then(told: list[AuditMessage]) -> None:
-    received = Received(HERE, told.append)
+    received = ReceivedInstances(HERE, told.append)
     for second in range(int(LONGEST_SECONDS)):
         received.add(stored(second), second)
         received.tick(second)
@@ -87,7 +87,7 @@ def test_what_never_is_quiet_is_told_now_and_then(told: list[AuditMessage]) -> N
 
 
 def test_many_instances_are_told_before_the_end(told: list[AuditMessage]) -> None:
-    received = Received(HERE, told.append)
+    received = ReceivedInstances(HERE, told.append)
     for number in range(MOST_INSTANCES + 1):
         received.add(stored(number), 0)
     assert counts(told) == [("1", MOST_INSTANCES)]
@@ -99,7 +99,7 @@ def test_ever_new_studies_take_no_more_than_so_much_memory(
     told: list[AuditMessage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gathering, "MOST_GROUPS", 3)
-    received = Received(HERE, told.append)
+    received = ReceivedInstances(HERE, told.append)
     for number in range(10):
         received.add(stored(study=f"{number}"), 0)
     assert counts(told) == [(f"{number}", 1) for number in range(7)]
@@ -112,7 +112,7 @@ def test_ever_new_studies_take_no_more_than_so_much_memory(
 def test_what_became_of_an_instance_is_the_action(
     told: list[AuditMessage], outcome: str, action: str
 ) -> None:
-    received = Received(HERE, told.append)
+    received = ReceivedInstances(HERE, told.append)
     received.add(stored(outcome=outcome), 0)
     received.flush()
     assert told[0].action.value == action
@@ -125,12 +125,12 @@ def rejected(address: str) -> AuditMessage:
     )
 
 
-def add(alerts: Alerts) -> Callable[[str, float], None]:
+def add(alerts: RepeatedAlerts) -> Callable[[str, float], None]:
     return lambda address, now: alerts.add(rejected(address), "rejected", address, now)
 
 
 def test_an_alert_that_comes_again_is_counted(told: list[AuditMessage]) -> None:
-    alerts = Alerts(told.append)
+    alerts = RepeatedAlerts(told.append)
     for second in range(50):
         add(alerts)("10.0.0.1", second)
     add(alerts)("10.0.0.2", 50)
@@ -148,7 +148,7 @@ def test_an_alert_that_comes_again_is_counted(told: list[AuditMessage]) -> None:
 
 
 def test_any_number_of_strangers_is_a_bounded_number_of_records(told: list[AuditMessage]) -> None:
-    alerts = Alerts(told.append)
+    alerts = RepeatedAlerts(told.append)
     for number in range(10_000):
         add(alerts)(f"2001:db8::{number:x}", 0)
     assert len(told) == MOST_ADDRESSES + 1

@@ -13,7 +13,7 @@ import pytest
 from isocenter.services.cli import main
 from isocenter.services.composition.audit import audit_folder, is_kept, keeping_of
 from isocenter.services.diagnostics.doctor.audit_trail import examine_audit_trail
-from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.security.audit.trail_compression import compress_closed
 from isocenter.services.security.audit.trail_growth import TrailGrowth, growth_of, trail_size
@@ -141,7 +141,7 @@ def test_the_command_says_it(
     assert main(["audit", "size", "--trail", str(tmp_path)]) == 2
 
 
-def examined_trail(settings: Settings) -> Examined:
+def examined_trail(settings: Settings) -> CheckResult:
     folder = audit_folder(settings) if is_kept(settings) else None
     return examine_audit_trail(folder, lambda: keeping_of(settings))
 

@@ -13,7 +13,7 @@ import trio
 
 from isocenter.services.cli import main
 from isocenter.services.security.audit import trail_upkeep as keeping_module
-from isocenter.services.security.audit.repository import Collector, Protocol
+from isocenter.services.security.audit.repository import Protocol, SyslogRepository
 from isocenter.services.security.audit.trail_removal import RemovalPlan
 from isocenter.services.security.audit.trail_segments import segments_of
 from isocenter.services.security.audit.trail_upkeep import Keeping, look_after_trail
@@ -113,7 +113,7 @@ async def test_what_may_not_go_stays_and_is_said_once(
             compress=False,
             keep_days=1,
             key=None,
-            collectors=[Collector(Protocol.UDP, "127.0.0.1", 1)],
+            collectors=[SyslogRepository(Protocol.UDP, "127.0.0.1", 1)],
         )
         await looked_after(tmp_path, waiting, planned, looks=4, now=_far_ahead())
         assert len(caplog.records) == 1

@@ -13,7 +13,7 @@ from isocenter.services.security.audit.codes import EventId, EventType
 from isocenter.services.security.audit.hash_chain import (
     Position,
     Record,
-    Seal,
+    RecordDigest,
     decode_record,
     encode_record,
 )
@@ -29,7 +29,7 @@ from isocenter.services.security.audit.messages import (
     to_xml,
 )
 from isocenter.services.security.audit.recorder import entry_of
-from isocenter.services.security.audit.syslog_format import counted, syslog_message
+from isocenter.services.security.audit.syslog_format import octet_counted, syslog_message
 from services.security.audit.trails import parsed
 
 SOURCE = AuditSource(source_id="ARCHIVE", site_id="Hospital")
@@ -92,9 +92,9 @@ def test_no_text_of_a_peer_leaves_its_place(text: str, data: bytes) -> None:
 @given(st.text(st.sampled_from("\r\n\t\0\x1b\x7f\x85\u2028 <>&\"'ÄA]")))
 def test_no_text_of_a_peer_ends_a_record_or_a_syslog_message(text: str) -> None:
     entry = entry_of(message(text), SOURCE, 7)
-    line, _ = encode_record(entry, Position(), Seal())
+    line, _ = encode_record(entry, Position(), RecordDigest())
     assert line.count(b"\n") == 1
-    record = decode_record(line, Seal())
+    record = decode_record(line, RecordDigest())
     assert record.entry.message == entry.message
     sent = syslog_message(record, "host\r\nname <34>1")
     header, _, body = sent.partition(b" - <?xml")
@@ -102,7 +102,7 @@ def test_no_text_of_a_peer_ends_a_record_or_a_syslog_message(text: str) -> None:
     assert sent.isascii()
     assert not any(byte < 0x20 or byte == 0x7F for byte in sent)
     assert b"<?xml" + body == entry.message.encode()
-    assert counted(sent) == str(len(sent)).encode() + b" " + sent
+    assert octet_counted(sent) == str(len(sent)).encode() + b" " + sent
 
 
 def test_control_characters_are_shown() -> None:

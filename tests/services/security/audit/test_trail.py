@@ -16,15 +16,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from isocenter.services.security.audit import trail as trail_module
-from isocenter.services.security.audit.hash_chain import GENESIS, Position, Seal, encode_record
+from isocenter.services.security.audit.hash_chain import (
+    GENESIS,
+    Position,
+    RecordDigest,
+    encode_record,
+)
 from isocenter.services.security.audit.trail import HEAD_FILE, Trail, TrailError, read_key
 from isocenter.services.security.audit.trail_reader import Cursor, TrailReader
-from isocenter.services.security.audit.trail_verification import Verdict, verify
+from isocenter.services.security.audit.trail_verification import TrailVerification, verify
 from services.security.audit.trails import KEY, entry, filled, notes, numbers, records, trail
 from support.processes import ENVIRONMENT
 
 
-def first_fault(verdict: Verdict) -> tuple[str, int | None]:
+def first_fault(verdict: TrailVerification) -> tuple[str, int | None]:
     return verdict.faults[0].place, verdict.faults[0].record
 
 
@@ -320,7 +325,7 @@ def test_a_key_that_comes_later_holds_what_was_before(tmp_path: Path) -> None:
 
 def test_a_plain_record_behind_a_keyed_one_is_found(tmp_path: Path) -> None:
     (path,) = filled(tmp_path, 2, key=KEY)
-    line, _ = encode_record(entry("forged"), verify(tmp_path, key=KEY).end, Seal())
+    line, _ = encode_record(entry("forged"), verify(tmp_path, key=KEY).end, RecordDigest())
     with path.open("ab") as file:
         file.write(line)
     verdict = verify(tmp_path, key=KEY)

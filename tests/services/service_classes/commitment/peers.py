@@ -15,11 +15,14 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import ListenAddress, Server
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.client import open_association
-from isocenter.services.service_classes.commitment.instance_check import Verifier
-from isocenter.services.service_classes.commitment.scp import StorageCommitment
+from isocenter.services.service_classes.commitment.instance_check import InstanceChecker
+from isocenter.services.service_classes.commitment.scp import StorageCommitmentScp
 from isocenter.services.service_classes.commitment.scu import CONTEXTS, CommitmentResults
 from isocenter.services.service_classes.commitment.transaction import Reference
-from isocenter.services.service_classes.normalized.report_delivery import Reporter, RetryPolicy
+from isocenter.services.service_classes.normalized.report_delivery import (
+    EventReportSender,
+    RetryPolicy,
+)
 from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.event_reports import DatabaseReports
 from isocenter.storage.database.sqlite.database import SqliteDatabase
@@ -44,8 +47,8 @@ class Process:
     """One worker process of a server."""
 
     server: Server
-    reporter: Reporter
-    service: StorageCommitment
+    reporter: EventReportSender
+    service: StorageCommitmentScp
     peers: dict[str, Peer]
 
     @property
@@ -72,7 +75,7 @@ async def process(
 ) -> AsyncIterator[Process]:
     """A server with storage commitment; *runs*: whether it does what follows the request."""
     peers: dict[str, Peer] = {}
-    reporter = Reporter(
+    reporter = EventReportSender(
         DatabaseReports(database, now=clock),
         peer_of=peers.get,
         connect=lambda peer, contexts, calling: open_association(
@@ -84,9 +87,9 @@ async def process(
         policy=policy,
         now=clock,
     )
-    service = StorageCommitment(
+    service = StorageCommitmentScp(
         commitments or DatabaseCommitments(database, now=clock),
-        Verifier(archive, is_supported=is_supported),
+        InstanceChecker(archive, is_supported=is_supported),
         reporter,
         retrieve_ae_title="ISOCENTER",
         same_association=same_association,

@@ -22,7 +22,7 @@ from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.commitment.scu import (
     CommitmentResults,
-    NoReport,
+    ReportTimeoutError,
     request_commitment,
 )
 from isocenter.services.service_classes.commitment.transaction import (
@@ -138,7 +138,7 @@ async def test_a_request_that_is_not_taken() -> None:
 
 async def test_no_report_in_time() -> None:
     error = await ask(pacs(), wait=0.05)
-    assert isinstance(error, NoReport)
+    assert isinstance(error, ReportTimeoutError)
     assert "listen for it" in str(error)
 
 
@@ -147,7 +147,7 @@ async def test_an_association_that_ends_before_the_report_is_not_waited_for() ->
         await operation.association.abort()
 
     with trio.fail_after(PATIENCE):
-        assert isinstance(await ask(pacs(then), wait=1e6, stay=1e6), NoReport)
+        assert isinstance(await ask(pacs(then), wait=1e6, stay=1e6), ReportTimeoutError)
 
 
 async def test_a_peer_without_storage_commitment() -> None:

@@ -38,7 +38,7 @@ from isocenter.services.service_classes.mpps.performed_step import (
     PerformedStep,
     StepState,
 )
-from isocenter.services.service_classes.mpps.scp import PerformedSteps, retrieve_steps
+from isocenter.services.service_classes.mpps.scp import PerformedStepScp, retrieve_steps
 from isocenter.services.service_classes.mpps.scu import CONTEXTS, create_step, get_step, set_step
 from isocenter.services.service_classes.normalized.operations import n_get
 from isocenter.storage.database.event_reports import DatabaseReports
@@ -90,7 +90,7 @@ async def ris(
 ) -> AsyncIterator[Ris]:
     async with open_sqlite_database(path) as database:
         steps = DatabaseSteps(database)
-        services = [PerformedSteps(steps, **options), retrieve_steps(steps)]
+        services = [PerformedStepScp(steps, **options), retrieve_steps(steps)]
         async with serving(*services, notices=notices, limits=limits) as server:
             peer = Peer("RIS", "127.0.0.1", port_of(server))
             contexts = [(uid, (syntax,)) for uid, _ in CONTEXTS]

@@ -13,8 +13,8 @@ from isocenter.services.service_classes.mpps.performed_step import (
     NO_LONGER,
     PerformedStep,
     ScheduledStep,
+    StepError,
     StepEvent,
-    StepFault,
     StepState,
     changed,
     created,
@@ -41,13 +41,13 @@ def only(**values: object) -> Dataset:
     return dataset
 
 
-def refused(dataset: Dataset, step: PerformedStep | None = None, **options: bool) -> StepFault:
+def refused(dataset: Dataset, step: PerformedStep | None = None, **options: bool) -> StepError:
     try:
         if step is None:
             create(dataset, **options)
         else:
             change(step, dataset, **options)
-    except StepFault as fault:
+    except StepError as fault:
         return fault
     raise AssertionError("nothing was refused")
 
@@ -180,7 +180,7 @@ def test_uids_are_uids(uid: str) -> None:
     item[0x0020000E] = item[0x0020000E]._replace(value=uid.encode())
     sequence = attributes.elements[0x00400340]._replace(value=(item,))
     damaged = AttributeList({**attributes.elements, 0x00400340: sequence})
-    with pytest.raises(StepFault) as caught:
+    with pytest.raises(StepError) as caught:
         changed(create(begun()), damaged, now=2.0)
     assert (caught.value.status, caught.value.attributes) == (0x0106, (0x0020000E,))
     assert uid not in str(caught.value)
@@ -197,7 +197,7 @@ def test_many_updates_come_to_an_end() -> None:
         attributes = AttributeList.from_dataset(private)
         try:
             step = changed(step, attributes, now=2.0, limits=limits)
-        except StepFault as fault:
+        except StepError as fault:
             statuses.append(fault.status)
     assert 0 < len(statuses) < 16
     assert set(statuses) == {0x0213}

@@ -30,8 +30,8 @@ from isocenter.services.archive.index.query import (
 from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_key
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.service_classes.query_retrieve.identifier import (
+    InformationModel,
     ParsedQuery,
-    Root,
     encode_match,
     parse_query,
 )
@@ -53,7 +53,10 @@ DEFAULT = IMPLICIT_VR_LITTLE_ENDIAN
 
 
 def parse(
-    keys: dict[str, str], level: Level | None = Level.STUDY, root: Root = Root.STUDY, **flags: Any
+    keys: dict[str, str],
+    level: Level | None = Level.STUDY,
+    root: InformationModel = InformationModel.STUDY,
+    **flags: Any,
 ) -> ParsedQuery:
     identifier = build_identifier(list(keys.items()), level, DEFAULT)
     return parse_query(identifier, DEFAULT, root=root, **flags)
@@ -80,7 +83,7 @@ def test_a_query_in_every_encoding(syntax: str) -> None:
         Level.STUDY,
         syntax,
     )
-    parsed = parse_query(identifier, syntax, root=Root.STUDY, relational=True)
+    parsed = parse_query(identifier, syntax, root=InformationModel.STUDY, relational=True)
     assert parsed.level is parsed.query.level is Level.STUDY
     assert set(parsed.query.criteria) == {
         Criterion(0x00100010, WildCard("MÜLLER*")),
@@ -160,22 +163,22 @@ def test_keys_that_cannot_be_matched(key: str, value: str) -> None:
 
 def test_the_level() -> None:
     for keys, level, root in [
-        ({}, None, Root.STUDY),
-        ({"0008,0052": "IMAGES"}, None, Root.PATIENT),
-        ({"0008,0052": ""}, None, Root.PATIENT),
-        ({}, Level.PATIENT, Root.STUDY),
-        ({}, Level.SERIES, Root.PATIENT_STUDY_ONLY),
+        ({}, None, InformationModel.STUDY),
+        ({"0008,0052": "IMAGES"}, None, InformationModel.PATIENT),
+        ({"0008,0052": ""}, None, InformationModel.PATIENT),
+        ({}, Level.PATIENT, InformationModel.STUDY),
+        ({}, Level.SERIES, InformationModel.PATIENT_STUDY_ONLY),
     ]:
         error = refused(keys, level, root)
         assert (error.status, error.offending_elements) == (0xA900, (0x00080052,))
-    assert parse({}, Level.PATIENT, Root.PATIENT).query.criteria == ()
+    assert parse({}, Level.PATIENT, InformationModel.PATIENT).query.criteria == ()
 
 
 def test_hierarchical_search_needs_the_keys_above() -> None:
-    assert refused({}, Level.STUDY, Root.PATIENT).offending_elements == (0x00100020,)
-    assert refused({"PatientID": "P*"}, Level.STUDY, Root.PATIENT).offending_elements == (
-        0x00100020,
-    )
+    assert refused({}, Level.STUDY, InformationModel.PATIENT).offending_elements == (0x00100020,)
+    assert refused(
+        {"PatientID": "P*"}, Level.STUDY, InformationModel.PATIENT
+    ).offending_elements == (0x00100020,)
     uid_list = {"StudyInstanceUID": "1.2\\1.3"}
     assert refused(uid_list, Level.SERIES).offending_elements == (0x0020000D,)
     keys = {"StudyInstanceUID": "1.2"}
@@ -187,24 +190,26 @@ def test_hierarchical_search_needs_the_keys_above() -> None:
 @pytest.mark.parametrize(
     ("level", "root", "key", "value"),
     [
-        (Level.STUDY, Root.STUDY, "SeriesDescription", "HEAD*"),
-        (Level.STUDY, Root.STUDY, "SeriesDescription", ""),
-        (Level.STUDY, Root.STUDY, "NumberOfSeriesRelatedInstances", "1"),
-        (Level.STUDY, Root.STUDY, "(0040,0275)[0].0040,1001", "R1"),
-        (Level.STUDY, Root.STUDY, "SeriesInstanceUID", ""),
-        (Level.STUDY, Root.STUDY, "SOPInstanceUID", "*"),
-        (Level.STUDY, Root.STUDY, "SeriesDate", "-"),
-        (Level.PATIENT, Root.PATIENT, "StudyDate", "20200101-"),
-        (Level.PATIENT, Root.PATIENT, "ModalitiesInStudy", "CT"),
-        (Level.PATIENT, Root.PATIENT, "Modality", "CT"),
-        (Level.PATIENT, Root.PATIENT_STUDY_ONLY, "StudyInstanceUID", ""),
-        (Level.STUDY, Root.PATIENT_STUDY_ONLY, "SeriesNumber", "1"),
+        (Level.STUDY, InformationModel.STUDY, "SeriesDescription", "HEAD*"),
+        (Level.STUDY, InformationModel.STUDY, "SeriesDescription", ""),
+        (Level.STUDY, InformationModel.STUDY, "NumberOfSeriesRelatedInstances", "1"),
+        (Level.STUDY, InformationModel.STUDY, "(0040,0275)[0].0040,1001", "R1"),
+        (Level.STUDY, InformationModel.STUDY, "SeriesInstanceUID", ""),
+        (Level.STUDY, InformationModel.STUDY, "SOPInstanceUID", "*"),
+        (Level.STUDY, InformationModel.STUDY, "SeriesDate", "-"),
+        (Level.PATIENT, InformationModel.PATIENT, "StudyDate", "20200101-"),
+        (Level.PATIENT, InformationModel.PATIENT, "ModalitiesInStudy", "CT"),
+        (Level.PATIENT, InformationModel.PATIENT, "Modality", "CT"),
+        (Level.PATIENT, InformationModel.PATIENT_STUDY_ONLY, "StudyInstanceUID", ""),
+        (Level.STUDY, InformationModel.PATIENT_STUDY_ONLY, "SeriesNumber", "1"),
     ],
 )
 def test_keys_below_the_level_are_said_to_be_unsupported(
-    level: Level, root: Root, key: str, value: str
+    level: Level, root: InformationModel, key: str, value: str
 ) -> None:
-    above = {"PatientID": "P1"} if root is not Root.STUDY and level is Level.STUDY else {}
+    above = (
+        {"PatientID": "P1"} if root is not InformationModel.STUDY and level is Level.STUDY else {}
+    )
     parsed = parse(above | {key: value}, level, root)
     assert [criterion.tag for criterion in parsed.query.criteria] == ([0x00100020] if above else [])
     assert len(parsed.unsupported) == 1
@@ -219,18 +224,18 @@ def test_keys_below_the_level_are_said_to_be_unsupported(
 @pytest.mark.parametrize(
     ("level", "root", "key", "value"),
     [
-        (Level.STUDY, Root.STUDY, "SeriesInstanceUID", "1.3"),
-        (Level.STUDY, Root.STUDY, "SeriesInstanceUID", "1.3\\1.4"),
-        (Level.STUDY, Root.STUDY, "SOPInstanceUID", "1.4"),
-        (Level.STUDY, Root.STUDY, "SOPInstanceUID", '""'),
-        (Level.STUDY, Root.STUDY, "SOPInstanceUID", "\\"),
-        (Level.SERIES, Root.STUDY, "SOPInstanceUID", "1.4"),
-        (Level.PATIENT, Root.PATIENT, "StudyInstanceUID", "1.2"),
-        (Level.PATIENT, Root.PATIENT_STUDY_ONLY, "SeriesInstanceUID", "1.3"),
+        (Level.STUDY, InformationModel.STUDY, "SeriesInstanceUID", "1.3"),
+        (Level.STUDY, InformationModel.STUDY, "SeriesInstanceUID", "1.3\\1.4"),
+        (Level.STUDY, InformationModel.STUDY, "SOPInstanceUID", "1.4"),
+        (Level.STUDY, InformationModel.STUDY, "SOPInstanceUID", '""'),
+        (Level.STUDY, InformationModel.STUDY, "SOPInstanceUID", "\\"),
+        (Level.SERIES, InformationModel.STUDY, "SOPInstanceUID", "1.4"),
+        (Level.PATIENT, InformationModel.PATIENT, "StudyInstanceUID", "1.2"),
+        (Level.PATIENT, InformationModel.PATIENT_STUDY_ONLY, "SeriesInstanceUID", "1.3"),
     ],
 )
 def test_a_value_in_a_unique_key_below_the_level_is_refused(
-    level: Level, root: Root, key: str, value: str
+    level: Level, root: InformationModel, key: str, value: str
 ) -> None:
     keys = {"StudyInstanceUID": "1.2"} if level is Level.SERIES else {}
     error = refused(keys | {key: value}, level, root)
@@ -330,7 +335,7 @@ def test_padding_alone_is_a_value_of_no_length() -> None:
         encoded = write_data_set(
             [(0x00080052, "CS", b"STUDY "), (0x00100020, "LO", value.encode())], IMPLICIT_LITTLE
         )
-        assert parse_query(encoded, DEFAULT, root=Root.STUDY).query.criteria == ()
+        assert parse_query(encoded, DEFAULT, root=InformationModel.STUDY).query.criteria == ()
 
 
 @given(st.sampled_from(_LISTED), st.text('\\ *?^=-1A"', max_size=6))
@@ -352,7 +357,7 @@ def test_retrieve() -> None:
     parsed = parse(
         {"PatientID": "P1", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"},
         Level.SERIES,
-        Root.PATIENT,
+        InformationModel.PATIENT,
         for_retrieve=True,
     )
     assert [c.tag for c in parsed.query.criteria] == [0x00100020, 0x0020000D, 0x0020000E]
@@ -363,16 +368,18 @@ def test_retrieve() -> None:
 @pytest.mark.parametrize(
     ("keys", "level", "root"),
     [
-        ({}, Level.STUDY, Root.STUDY),
-        ({"StudyInstanceUID": ""}, Level.STUDY, Root.STUDY),
-        ({"StudyInstanceUID": "*"}, Level.STUDY, Root.STUDY),
-        ({"StudyInstanceUID": '""'}, Level.STUDY, Root.STUDY),
-        ({"SeriesInstanceUID": "1.3"}, Level.SERIES, Root.STUDY),
-        ({"PatientID": "P*"}, Level.PATIENT, Root.PATIENT),
-        ({"PatientID": "P1\\P2"}, Level.PATIENT, Root.PATIENT),
+        ({}, Level.STUDY, InformationModel.STUDY),
+        ({"StudyInstanceUID": ""}, Level.STUDY, InformationModel.STUDY),
+        ({"StudyInstanceUID": "*"}, Level.STUDY, InformationModel.STUDY),
+        ({"StudyInstanceUID": '""'}, Level.STUDY, InformationModel.STUDY),
+        ({"SeriesInstanceUID": "1.3"}, Level.SERIES, InformationModel.STUDY),
+        ({"PatientID": "P*"}, Level.PATIENT, InformationModel.PATIENT),
+        ({"PatientID": "P1\\P2"}, Level.PATIENT, InformationModel.PATIENT),
     ],
 )
-def test_retrieve_never_takes_everything(keys: dict[str, str], level: Level, root: Root) -> None:
+def test_retrieve_never_takes_everything(
+    keys: dict[str, str], level: Level, root: InformationModel
+) -> None:
     assert refused(keys, level, root, for_retrieve=True).status == 0xA900
 
 
@@ -392,11 +399,11 @@ def test_combined_date_time() -> None:
 
 def test_an_identifier_that_is_none() -> None:
     with pytest.raises(IdentifierError) as raised:
-        parse_query(b"\x08\x00\x52", DEFAULT, root=Root.STUDY)
+        parse_query(b"\x08\x00\x52", DEFAULT, root=InformationModel.STUDY)
     assert raised.value.status == 0xC000
     many = [(0x00090000 + number, "UN", b"") for number in range(1, MAX_KEYS + 2)]
     with pytest.raises(IdentifierError) as raised:
-        parse_query(write_data_set(many, IMPLICIT_LITTLE), DEFAULT, root=Root.STUDY)
+        parse_query(write_data_set(many, IMPLICIT_LITTLE), DEFAULT, root=InformationModel.STUDY)
     assert raised.value.status == 0xA900
 
 
@@ -429,12 +436,12 @@ _VALUES = st.text('*?"-\\=^ 0129.aé', max_size=12)
         _VALUES,
     ).map(write_keys),
     st.sampled_from(SYNTAXES),
-    st.sampled_from(Root),
+    st.sampled_from(InformationModel),
     st.booleans(),
     st.booleans(),
 )
 def test_a_peer_gets_a_status_and_nothing_else(
-    identifier: bytes, syntax: str, root: Root, relational: bool, for_retrieve: bool
+    identifier: bytes, syntax: str, root: InformationModel, relational: bool, for_retrieve: bool
 ) -> None:
     try:
         parsed = parse_query(
@@ -470,7 +477,7 @@ def test_an_answer(syntax: str) -> None:
         Level.IMAGE,
         syntax,
     )
-    parsed = parse_query(identifier, syntax, root=Root.STUDY)
+    parsed = parse_query(identifier, syntax, root=InformationModel.STUDY)
     assert parsed.unsupported == (0x00081110, 0x00101040, 0x00400275)
     match = {
         0x00100010: "Müller^Änne",
@@ -508,7 +515,7 @@ def test_an_answer_takes_the_character_set_of_the_question() -> None:
         identifier = build_identifier(
             [("SpecificCharacterSet", character_set), ("PatientName", "")], Level.STUDY, DEFAULT
         )
-        parsed = parse_query(identifier, DEFAULT, root=Root.STUDY)
+        parsed = parse_query(identifier, DEFAULT, root=InformationModel.STUDY)
         encoded = encode_match(parsed, {0x00100010: name}, DEFAULT, retrieve_ae_title="A")
         return read_identifier(encoded, DEFAULT)
 

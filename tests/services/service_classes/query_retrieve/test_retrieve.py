@@ -36,9 +36,9 @@ from isocenter.services.service_classes.client import (
     RetrieveResult,
     open_association,
 )
-from isocenter.services.service_classes.query_retrieve.get_scp import Get
+from isocenter.services.service_classes.query_retrieve.get_scp import GetScp
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
-from isocenter.services.service_classes.query_retrieve.move_scp import Move
+from isocenter.services.service_classes.query_retrieve.move_scp import MoveScp
 from isocenter.services.service_classes.storage.scu import PATIENCE
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, STUDY, data_set, opened, store, uid
@@ -187,7 +187,7 @@ async def moving(
         peer = Peer("DEST", "127.0.0.1", port_of(there))
         connect = partial(open_association, deadlines=deadlines or Deadlines())
         places = Places(associations)
-        move = Move(
+        move = MoveScp(
             archive,
             destination={"DEST": peer}.get,
             connect=connect,
@@ -310,7 +310,7 @@ async def test_a_destination_that_takes_no_second_association_gets_what_it_got()
             async with open_association(*words, **options) as association:
                 yield association
 
-        move = Move(archive, destination={"DEST": peer}.get, connect=connect)
+        move = MoveScp(archive, destination={"DEST": peer}.get, connect=connect)
         async with (
             serving(move) as server,
             open_association(
@@ -525,7 +525,7 @@ async def get(
         return SUCCESS
 
     async with (
-        serving(Get(archive), Scripted([CT], abort)) as server,
+        serving(GetScp(archive), Scripted([CT], abort)) as server,
         open_association(
             Peer("ISOCENTER", "127.0.0.1", port_of(server)),
             [(GET, BASIC_SYNTAXES), (CT, syntaxes)],

@@ -20,8 +20,8 @@ from isocenter.engine.uid import (
 from isocenter.services.service_classes.worklist import entry_files as files
 from isocenter.services.service_classes.worklist.entry import (
     MODALITY_WORKLIST_FIND,
-    EntryFault,
     EntryState,
+    InvalidEntryError,
 )
 from isocenter.services.service_classes.worklist.entry_files import entries_in, read_entries
 from isocenter.services.service_classes.worklist.order_fields import (
@@ -120,7 +120,7 @@ def test_a_term_that_is_no_state_of_ours_is_scheduled() -> None:
     ],
 )
 def test_a_fault_names_file_entry_and_key_and_no_value(content: bytes, said: str) -> None:
-    with pytest.raises(EntryFault) as caught:
+    with pytest.raises(InvalidEntryError) as caught:
         entries_in(content, "x.json")
     assert said in str(caught.value)
     assert "DOE" not in str(caught.value)
@@ -131,12 +131,12 @@ def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     path = tmp_path / "orders.json"
     path.write_bytes(orjson.dumps(ORDERS))
     monkeypatch.setattr(files, "MOST_ENTRIES", 1)
-    with pytest.raises(EntryFault, match="more than 1 entries"):
+    with pytest.raises(InvalidEntryError, match="more than 1 entries"):
         read_entries(path, "a")
-    with pytest.raises(EntryFault, match="more than 1 entries"):
+    with pytest.raises(InvalidEntryError, match="more than 1 entries"):
         entries_in(b"\n".join(map(orjson.dumps, ORDERS)), "a")
     monkeypatch.setattr(files, "MOST_BYTES", 100)
-    with pytest.raises(EntryFault, match="longer than 100 bytes"):
+    with pytest.raises(InvalidEntryError, match="longer than 100 bytes"):
         read_entries(path, "a")
 
 
@@ -163,7 +163,7 @@ def _nested(depth: int) -> bytes:
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, _nested(200), _nested(5_000)])
 def test_nesting_is_bounded(content: bytes) -> None:
-    with pytest.raises(EntryFault):
+    with pytest.raises(InvalidEntryError):
         entries_in(content, "a")
 
 
@@ -182,7 +182,7 @@ def test_whatever_a_file_holds_there_are_entries_or_a_fault(data: st.DataObject)
         start = data.draw(st.integers(0, len(content)))
         end = data.draw(st.integers(start, min(len(content), start + 20)))
         content[start:end] = data.draw(st.binary(max_size=8) | st.sampled_from([b"SQ", b"]", b"{"]))
-    with suppress(EntryFault):
+    with suppress(InvalidEntryError):
         assert all(each.key.step_id for each, _ in entries_in(bytes(content), "a"))
 
 
@@ -193,7 +193,7 @@ def test_whatever_a_file_holds_there_are_entries_or_a_fault(data: st.DataObject)
 def test_a_fault_quotes_no_absurd_key_whole(key: str, below: bool) -> None:
     """A key is somebody's text: of any length, and of any characters."""
     content = {**order(1), "attributes": {key: "1"}} if below else {**order(1), key: "1"}
-    with pytest.raises(EntryFault) as caught:
+    with pytest.raises(InvalidEntryError) as caught:
         entries_in(orjson.dumps(content), "a file")
     text = str(caught.value)
     assert len(text) <= 250

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from isocenter.engine.uid import is_safe_uid
-from isocenter.services.service_classes.worklist.entry import EntryFault, EntryKey, EntryState
+from isocenter.services.service_classes.worklist.entry import (
+    EntryKey,
+    EntryState,
+    InvalidEntryError,
+)
 from isocenter.services.service_classes.worklist.order_fields import (
     FIELDS,
     entry_of_fields,
@@ -71,7 +75,7 @@ def test_a_code_without_a_value_is_no_field() -> None:
     ],
 )
 def test_whoever_wrote_fields_hears_which(changes: dict[str, object], field: str) -> None:
-    with pytest.raises(EntryFault, match=rf"\(field {field}\)$") as raised:
+    with pytest.raises(InvalidEntryError, match=rf"\(field {field}\)$") as raised:
         entry_of_fields(order(**changes), "orders.json, entry 3")
     assert raised.value.tag
 
@@ -131,7 +135,7 @@ def test_what_a_list_says_can_be_read_again() -> None:
 def test_a_fault_names_the_place_and_the_key_and_no_value(
     changes: dict[str, object], names: str
 ) -> None:
-    with pytest.raises(EntryFault) as raised:
+    with pytest.raises(InvalidEntryError) as raised:
         entry_of_order(order(**changes), "orders.json, entry 3")
     text = str(raised.value)
     assert text.startswith("orders.json, entry 3: ")

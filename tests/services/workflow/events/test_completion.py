@@ -8,13 +8,13 @@ import pytest
 
 from isocenter.services.workflow.events.study_completion import (
     LONGEST_WAIT,
-    Complete,
+    CompleteStudy,
     CompletionRules,
     Condition,
-    Receiving,
+    ReceivingStudy,
     StepFacts,
     StudyFacts,
-    judge,
+    decide_completion,
 )
 
 RULES = CompletionRules(
@@ -46,8 +46,10 @@ def only(*conditions: Condition) -> CompletionRules:
 def holds_from(study: StudyFacts, rules: CompletionRules, seconds: float, reason: str) -> bool:
     """Whether the study becomes complete just so many seconds after its last instance."""
     due_at = LAST + seconds
-    before = judge(study, rules, due_at - 0.001)
-    return before == Receiving(due_at) and judge(study, rules, due_at) == Complete(reason)
+    before = decide_completion(study, rules, due_at - 0.001)
+    return before == ReceivingStudy(due_at) and decide_completion(
+        study, rules, due_at
+    ) == CompleteStudy(reason)
 
 
 def test_it_is_quiet() -> None:
@@ -120,4 +122,4 @@ def test_nothing_can_be_complete_before_the_first_look(
 ) -> None:
     assert rules.first_look("CT") == seconds
     for study in (facts(), facts(step()), facts(asked_at=LAST)):
-        assert isinstance(judge(study, rules, LAST + seconds - 0.001), Receiving)
+        assert isinstance(decide_completion(study, rules, LAST + seconds - 0.001), ReceivingStudy)

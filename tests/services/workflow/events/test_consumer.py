@@ -14,7 +14,12 @@ from isocenter.services.settings.loading import (
     show,
     warnings,
 )
-from isocenter.services.workflow.events.consumer import Command, Consumer, PythonFunction, Webhook
+from isocenter.services.workflow.events.consumer import (
+    Consumer,
+    ProgramTarget,
+    PythonFunction,
+    Webhook,
+)
 from isocenter.services.workflow.events.event import Kind
 
 SECRET = "correct horse battery staple"
@@ -60,7 +65,9 @@ def test_three_ways(tmp_path: Path) -> None:
     ris, script, function = settings.events.consumers
     assert ris.target == Webhook(url="https://ris.example/hook?key=1", secret=SECRET)
     assert (ris.kinds, ris.timeout) == (("study.complete", "study.reopened"), 10.0)
-    assert script == Consumer(name="script", target=Command(("/usr/local/bin/told", "--quietly")))
+    assert script == Consumer(
+        name="script", target=ProgramTarget(("/usr/local/bin/told", "--quietly"))
+    )
     assert script.kinds == tuple(kind.value for kind in Kind)
     assert function.target == PythonFunction("site.events:told")
     assert settings.events.rules().quiet_of(["CR", "US"]) == 300.0

@@ -17,19 +17,19 @@ from isocenter.services.notices import (
     AssociationRejected,
     Caller,
     ConnectionRefused,
+    EventBacklogMeasured,
     EventDelivery,
-    EventsWaiting,
     Notice,
     Notices,
-    Refusal,
+    RefusalReason,
 )
 from isocenter.services.settings.loading import load_settings
-from isocenter.services.system.exclusive_task import on_duty
+from isocenter.services.system.exclusive_task import run_exclusively
 from isocenter.services.workflow.events import service as keeping_module
 from isocenter.services.workflow.events.consumer import Consumer, PythonFunction, Webhook
 from isocenter.services.workflow.events.event import StoredEvent
 from isocenter.services.workflow.events.ports import EventSelection
-from isocenter.services.workflow.events.service import EventKeeping
+from isocenter.services.workflow.events.service import EventService
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.events.targets import ConsumerError
 from isocenter.storage.database.events.event_log import DatabaseEventLog
@@ -66,10 +66,10 @@ async def kept(
     clock: Clock | None = None,
     duty: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] = always,
     heard: list[Notice] | None = None,
-) -> AsyncIterator[EventKeeping]:
+) -> AsyncIterator[EventService]:
     clock = clock or Clock()
     notices = Notices() if heard is None else Notices(heard.append)
-    keeping = EventKeeping(
+    keeping = EventService(
         DatabaseOutbox(database, now=clock),
         DatabaseOpenStudies(database, now=clock),
         rules=RULES,
@@ -99,7 +99,7 @@ async def until(database: SqliteDatabase, count: int) -> Sequence[StoredEvent]:
 async def test_refusals_become_events() -> None:
     async with open_sqlite_database(":memory:") as database, kept(database, duty=never) as keeping:
         refused = ConnectionRefused(
-            address="10.0.0.9:1234", refusal=Refusal.TLS_HANDSHAKE, detail="no certificate"
+            address="10.0.0.9:1234", refusal=RefusalReason.TLS_HANDSHAKE, detail="no certificate"
         )
         rejected = AssociationRejected(
             caller=CALLER, result=1, source=1, reason=3, why="'STRANGER' is not known"
@@ -124,7 +124,7 @@ async def test_a_flood_of_refusals_is_few_events() -> None:
             keeping.hear(
                 ConnectionRefused(
                     address=f"10.0.{number // 250}.{number % 250}:1",
-                    refusal=Refusal.TOO_MANY,
+                    refusal=RefusalReason.TOO_MANY,
                     detail="too many",
                 )
             )
@@ -150,7 +150,7 @@ async def test_after_a_flood_refusals_are_told_more_rarely(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     outbox = _Times()
-    keeping = EventKeeping(
+    keeping = EventService(
         outbox,  # type: ignore[arg-type]
         None,  # type: ignore[arg-type]
         rules=RULES,
@@ -166,7 +166,7 @@ async def test_after_a_flood_refusals_are_told_more_rarely(
             for number in range(50 if second < 100 else 1):
                 keeping.hear(
                     ConnectionRefused(
-                        address=f"10.0.0.{number}:1", refusal=Refusal.TOO_MANY, detail="no"
+                        address=f"10.0.0.{number}:1", refusal=RefusalReason.TOO_MANY, detail="no"
                     )
                 )
             await trio.sleep(1)
@@ -191,12 +191,12 @@ async def test_a_study_becomes_complete_and_that_is_delivered(
         ):
             writer = EventWriter(RULES, now=clock)
             await DatabaseIndex(database, on_add=[writer.stored]).add([record(1)])
-            await until_told(heard, EventsWaiting(waiting={"ris": 0}, receiving=1))
+            await until_told(heard, EventBacklogMeasured(waiting={"ris": 0}, receiving=1))
             assert hook.all == []
             clock.now += 60
             await trio.to_thread.run_sync(hook.wait, len)
             await until_told(heard, EventDelivery(consumer="ris", outcome="delivered"))
-            await until_told(heard, EventsWaiting(waiting={"ris": 0}, receiving=0))
+            await until_told(heard, EventBacklogMeasured(waiting={"ris": 0}, receiving=0))
         assert hook.all[0].event["reason"] == "quiet"
 
 
@@ -213,7 +213,7 @@ async def test_one_process_delivers_and_another_takes_its_place(
     path, clock = tmp_path / "index.db", Clock()
 
     async def duty(work: Callable[[], Awaitable[None]]) -> None:
-        await on_duty(tmp_path / "events.lock", work)
+        await run_exclusively(tmp_path / "events.lock", work)
 
     with webhook() as hook:
         consumer = Consumer(name="ris", target=Webhook(url=hook.url))
@@ -259,7 +259,7 @@ async def test_events_that_are_switched_off_are_not_written(tmp_path: Path) -> N
             {"storage.data_dir": tmp_path / str(enabled), "events.enabled": enabled},
         )
         async with composition.open_archive_parts(settings) as parts:
-            events = await composition.events_of(settings, parts, None, Notices(), {})
+            events = await composition.build_events(settings, parts, None, Notices(), {})
             assert (events is not None) == enabled
             await parts.stores.index.add([record(1)])
             assert bool(await parts.stores.event_log.last_number()) == enabled
@@ -268,7 +268,7 @@ async def test_events_that_are_switched_off_are_not_written(tmp_path: Path) -> N
 def test_they_are_counted() -> None:
     metrics = Metrics(version="1")
     metrics.hear(EventDelivery(consumer="ris", outcome="given up"))
-    metrics.hear(EventsWaiting(waiting={"ris": 7}, receiving=3))
+    metrics.hear(EventBacklogMeasured(waiting={"ris": 7}, receiving=3))
     page = metrics.page().decode()
     for line in (
         'isocenter_event_deliveries_total{consumer="ris",outcome="given_up"} 1.0',
@@ -280,7 +280,7 @@ def test_they_are_counted() -> None:
 
 def test_a_consumer_that_cannot_be_used_is_told_at_once() -> None:
     with pytest.raises(ConsumerError, match=r"cannot import no\.such:function"):
-        EventKeeping(
+        EventService(
             None,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
             rules=RULES,

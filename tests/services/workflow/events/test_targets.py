@@ -22,14 +22,19 @@ import trio
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.workflow.events import targets as targets_module
 from isocenter.services.workflow.events.consumer import (
-    Command,
     Consumer,
+    ProgramTarget,
     PythonFunction,
     Target,
     Webhook,
 )
 from isocenter.services.workflow.events.event import StoredEvent
-from isocenter.services.workflow.events.targets import ConsumerError, DeliveryError, check, opened
+from isocenter.services.workflow.events.targets import (
+    ConsumerError,
+    DeliveryError,
+    check_target,
+    open_target,
+)
 from services.workflow.events.hooks import SECRET, webhook
 
 EVENT = StoredEvent(
@@ -53,7 +58,7 @@ def consumer(target: Target, **options: Any) -> Consumer:
 
 
 async def deliver(target: Target, *, attempt: int = 1, **options: Any) -> None:
-    async with opened(consumer(target, **options)) as to:
+    async with open_target(consumer(target, **options)) as to:
         await to(EVENT, attempt)
 
 
@@ -220,16 +225,16 @@ def test_what_is_missing_is_told_before_anything_is_served(tmp_path: Path) -> No
         (PythonFunction("json:__name__"), "is no function"),
     ):
         with pytest.raises(ConsumerError, match=rf"^consumer ris: .*{words}"):
-            check(consumer(target))
+            check_target(consumer(target))
 
 
 # -- Command -----------------------------------------------------------------------------
 
 
-def script(tmp_path: Path, text: str) -> Command:
+def script(tmp_path: Path, text: str) -> ProgramTarget:
     path = tmp_path / "script.py"
     path.write_text(text)
-    return Command((sys.executable, str(path), "argument"))
+    return ProgramTarget((sys.executable, str(path), "argument"))
 
 
 async def test_a_command_reads_the_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +257,7 @@ async def test_a_command_reads_the_event(tmp_path: Path, monkeypatch: pytest.Mon
 
 async def test_a_command_need_not_read(tmp_path: Path) -> None:
     event = replace(EVENT, body=json.dumps({"x": "x" * (1 << 20)}))
-    async with opened(consumer(script(tmp_path, ""))) as to:
+    async with open_target(consumer(script(tmp_path, ""))) as to:
         await to(event, 1)
 
 
@@ -267,7 +272,7 @@ async def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     assert len(fault) < 500
     killed = script(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)")
     assert await fault_of(killed) == f"{sys.executable}: signal 15"
-    missing = Command((str(tmp_path / "none"),))
+    missing = ProgramTarget((str(tmp_path / "none"),))
     assert await fault_of(missing) == f"cannot run {tmp_path}/none: No such file or directory"
 
 
@@ -280,7 +285,7 @@ async def test_a_command_out_of_time_is_killed_with_its_children(tmp_path: Path)
         f"open({str(names)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
         "child.wait()",
     )
-    async with opened(consumer(target, timeout=60)) as to, trio.open_nursery() as nursery:
+    async with open_target(consumer(target, timeout=60)) as to, trio.open_nursery() as nursery:
         nursery.start_soon(to, EVENT, 1)
         await until(lambda: names.exists() and " " in names.read_text())
         nursery.cancel_scope.cancel()

@@ -31,17 +31,21 @@ from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import ConnectError, StorageError
 from isocenter.services.notices import (
     ForwardAttempted,
-    ForwardQueueSeen,
+    ForwardQueueMeasured,
     InstancesSent,
     Notice,
     Notices,
-    TransferBegun,
+    TransferStarted,
 )
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.workflow.forwarding import batch as sending
 from isocenter.services.workflow.forwarding import commitment
-from isocenter.services.workflow.forwarding.batch import SendingParts, SendOptions, Visit
+from isocenter.services.workflow.forwarding.batch import (
+    DestinationRun,
+    ForwardingContext,
+    SendOptions,
+)
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
 from isocenter.services.workflow.forwarding.ports import ForwardRow, RetryPolicy
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
@@ -155,7 +159,7 @@ async def world(
             overrides=overrides | {k.replace("__", "."): v for k, v in options.items()},
         )
         parts = await stack.enter_async_context(composition.open_archive_parts(settings))
-        registry = composition.registry_of(settings, parts.archive, parts.stores, None, notices)
+        registry = composition.build_services(settings, parts.archive, parts.stores, None, notices)
         found = World(parts.archive, parts.stores.forwards)
         notices.subscribe(found.hear)
         async with trio.open_nursery() as nursery:
@@ -192,14 +196,14 @@ async def test_what_is_stored_goes_to_where_the_rule_says() -> None:
     assert set(a.priorities) == {1}
     assert {row.attempts for row in rows} == {1}
     # The audit trail is told what left, and to whom.
-    begun = [n for n in here.heard if isinstance(n, TransferBegun)]
+    begun = [n for n in here.heard if isinstance(n, TransferStarted)]
     ended = [n for n in here.heard if isinstance(n, InstancesSent)]
     assert {n.destination for n in begun} == {"A", "B"}
     assert {n.command for n in ended} == {"C-STORE"}
     assert sum(n.sent[STUDY] for n in ended) == 60
     attempted = [n for n in here.heard if isinstance(n, ForwardAttempted)]
     assert sum(n.objects for n in attempted if n.outcome == "delivered") == 60
-    assert any(isinstance(n, ForwardQueueSeen) for n in here.heard)
+    assert any(isinstance(n, ForwardQueueMeasured) for n in here.heard)
 
 
 async def test_it_never_goes_back_to_where_it_came_from() -> None:
@@ -474,13 +478,13 @@ async def test_claims_of_a_visit_end_with_it(monkeypatch: pytest.MonkeyPatch) ->
             raise ConnectError("nobody listens")
             yield
 
-        parts = SendingParts(
+        parts = ForwardingContext(
             queue=queue, archive=archive, connect=slow, policy=RetryPolicy(),
             options=SendOptions(), notices=Notices(), now=lambda: 2e9, places=Places(1),
         )  # fmt: skip
         for _ in range(2):
             renewed = trio.Event()
-            await Visit(parts, "A", Peer("A", "h", 1)).send_all()
+            await DestinationRun(parts, "A", Peer("A", "h", 1)).send_all()
     first, second = dict.fromkeys(name for _, name in claims)
     wanted = [("claim", first), ("renew", first), ("claim", second), ("renew", second)]
     assert list(claims) == wanted

@@ -27,7 +27,7 @@ from isocenter.services.workflow.events.event import (
     StoredEvent,
     WorklistChanged,
 )
-from isocenter.services.workflow.events.ports import EventSelection, Lane
+from isocenter.services.workflow.events.ports import EventSelection, StudyLane
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.events import open_studies as study_completion_module
@@ -110,10 +110,10 @@ class Desk:
         due_at = await self.studies.declare(RULES)
         return None if due_at is None else due_at - self.clock.now
 
-    async def lanes(self, consumer: str = "ris", *, failing: bool = False) -> list[Lane]:
+    async def lanes(self, consumer: str = "ris", *, failing: bool = False) -> list[StudyLane]:
         return list(await self.outbox.lanes(consumer, 100, failing=failing, not_for=()))
 
-    async def route(self) -> list[Lane]:
+    async def route(self) -> list[StudyLane]:
         await self.outbox.route("ris", ALL, await self.outbox.position("ris"))
         return await self.lanes()
 
@@ -461,7 +461,7 @@ async def test_a_new_consumer_gets_what_comes_from_now_on() -> None:
         await desk.index.add([record(1, study=f"{ROOT}.2")])
         await desk.outbox.begin(["ris"])  # as after a restart
         (lane,) = await desk.route()
-        assert lane == Lane(
+        assert lane == StudyLane(
             study_instance_uid=f"{ROOT}.2", from_event=4, attempts=0, failing_since=None
         )
 

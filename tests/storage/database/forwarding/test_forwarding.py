@@ -12,7 +12,7 @@ import pytest
 
 from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.deletion.records import DeletedStudy, Deletion, DeletionCause
-from isocenter.services.archive.ports import Added, ForwardPriority, InstanceRecord, Route
+from isocenter.services.archive.ports import AddResult, ForwardPriority, InstanceRecord, Route
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.events.ports import EventSelection
@@ -20,11 +20,11 @@ from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
     Delivered,
+    Failed,
     ForwardRow,
     ForwardState,
-    Missed,
-    Released,
     RetryPolicy,
+    Returned,
 )
 from isocenter.storage.database.events.event_log import DatabaseEventLog
 from isocenter.storage.database.events.open_studies import EventWriter
@@ -73,7 +73,7 @@ class Queue(DatabaseForwards):
 
     async def store(
         self, number: int, *routes: Route, replace: bool = False, digest: int = 0
-    ) -> Added:
+    ) -> AddResult:
         added = await self.index.add([record(number, *routes, digest=digest)], replace=replace)
         return added[0]
 
@@ -180,7 +180,7 @@ async def test_what_failed_goes_behind_what_was_not_tried(queue: Queue) -> None:
         await queue.store(number, to("A"))
         queue.clock.now += 1
     claimed = await queue.take(limit=2)
-    await queue.settle([Missed(each, "x", 10.0) for each in claimed])
+    await queue.settle([Failed(each, "x", 10.0) for each in claimed])
     queue.clock.now += 60
     assert await queue.uids() == [2, 3, 0, 1]
 
@@ -210,7 +210,7 @@ async def test_a_claim_is_for_one_worker_until_it_ends(queue: Queue) -> None:
     # The first worker has ended; should it wake up after all, nothing is lost.
     (again,) = await queue.take(worker="two")
     await queue.settle([Delivered(claimed)])
-    await queue.settle([Missed(again, "too late", 5.0)])
+    await queue.settle([Failed(again, "too late", 5.0)])
     assert (await queue.only_row()).state is DONE
 
 
@@ -236,9 +236,9 @@ async def test_what_became_of_records(queue: Queue) -> None:
     await queue.settle(
         [
             Delivered(claimed[0]),
-            Missed(claimed[1], "x" * 1000, 7.0),
-            Missed(claimed[2], "gone", None),
-            Released(claimed[3]),
+            Failed(claimed[1], "x" * 1000, 7.0),
+            Failed(claimed[2], "gone", None),
+            Returned(claimed[3]),
         ]
     )
     rows = {row.sop_instance_uid: row for row in await queue.rows(limit=9)}
@@ -289,7 +289,7 @@ async def test_a_destination_that_fails_is_left_alone_and_tried_by_one(queue: Qu
     for _ in range(6):
         claimed = await queue.take("A")
         assert len(claimed) == 3
-        await queue.settle([Released(each) for each in claimed])
+        await queue.settle([Returned(each) for each in claimed])
         seconds, given_up = await queue.destination_failed("A", "refused", POLICY)
         assert (await queue.take("A"), given_up) == ([], 0)
         assert await queue.due() == ["B"]
@@ -328,7 +328,7 @@ async def test_retry_has_what_failed_sent_now(queue: Queue) -> None:
     for number in range(3):
         await queue.store(number, to("A"), to("B", delay=60.0))
     first, second, third = await queue.take("A")
-    await queue.settle([Missed(first, "x", None), Missed(second, "y", 900.0), Delivered(third)])
+    await queue.settle([Failed(first, "x", None), Failed(second, "y", 900.0), Delivered(third)])
     assert await queue.retry(destination="C") == 0
     assert await queue.retry([first.number]) == 1
     assert await queue.uids("A") == [0]
@@ -345,7 +345,7 @@ async def test_purging_forgets_records_and_no_objects(queue: Queue) -> None:
     for number in range(4):
         await queue.store(number, to("A"), to("B"))
     claimed = await queue.take("A")
-    await queue.settle([*map(Delivered, claimed[:2]), Missed(claimed[2], "x", None)])
+    await queue.settle([*map(Delivered, claimed[:2]), Failed(claimed[2], "x", None)])
     assert await queue.purge(FAILED, destination="B") == 0
     assert await queue.purge(FAILED, [claimed[0].number]) == 0
     assert await queue.purge(FAILED, [claimed[2].number]) == 1
@@ -547,7 +547,7 @@ async def test_many_records_are_forgotten_and_retried(
     await queue.store(1, *routes)
     for route in routes:
         (claimed,) = await queue.take(route.destination)
-        await queue.settle([Missed(claimed, "x", None)])
+        await queue.settle([Failed(claimed, "x", None)])
     assert await queue.retry() == 25
     assert await queue.retry() == 0
     assert await queue.purge(DUE) == 25
@@ -557,7 +557,7 @@ async def test_a_dead_letter_keeps_the_object(queue: Queue) -> None:
     await queue.store(1, to("A", commit=True, delete_after=True), to("B"))
     await sent(queue, 1)
     (claimed,) = await queue.take("B")
-    await queue.settle([Missed(claimed, "x", None)])
+    await queue.settle([Failed(claimed, "x", None)])
     (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
     assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
     assert not (await queue.delete_committed(9)).instances

@@ -28,9 +28,9 @@ from isocenter.services.archive.index.query import (
     WildCard,
 )
 from isocenter.services.archive.ports import (
+    AddOutcome,
     Index,
     InstanceRecord,
-    Outcome,
     StoredInstance,
 )
 from isocenter.services.errors import StorageError
@@ -304,7 +304,7 @@ async def test_replacing_moves_an_instance_and_prunes_where_it_was() -> None:
         index = DatabaseIndex(database)
         await index.add([record(1), record(2, study=2)])
         (added,) = await index.add([record(1, study=2)], replace=True)
-        assert added.outcome is Outcome.REPLACED
+        assert added.outcome is AddOutcome.REPLACED
         assert added.previous is not None
         assert added.previous.study_instance_uid == "1.2.1.1"
         assert await uids(index) == ["1.2.3.1", "1.2.3.2"]

@@ -23,7 +23,7 @@ from isocenter.services.archive.index.query import (
     ValueList,
     WildCard,
 )
-from isocenter.services.archive.ports import Added, Index, InstanceRecord
+from isocenter.services.archive.ports import AddResult, Index, InstanceRecord
 from isocenter.storage.database.database import Question
 from isocenter.storage.database.index.answers import Answers
 from isocenter.storage.database.index.columns import MARK, is_irregular, key_text
@@ -295,7 +295,7 @@ async def answers(index: Index, asked: Query) -> tuple[list[object], list[object
     return sorted(found, key=repr), instances
 
 
-def outline(added: Added) -> tuple[object, ...]:
+def outline(added: AddResult) -> tuple[object, ...]:
     """Which other object is named may differ: any of that patient will do."""
     other = added.other_patient
     return added.outcome, added.previous, other is None or other.is_first

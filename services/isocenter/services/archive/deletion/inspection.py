@@ -9,7 +9,7 @@ import orjson
 
 from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, read_file_meta
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.deletion.ports import (
     DeletionRecord,
     TrashBook,
@@ -30,9 +30,9 @@ SECONDS_A_DAY: Final = 86_400.0
 _AT_ONCE: Final = 1_000
 
 
-async def verify(book: TrashBook, files: TrashFiles) -> Findings:
+async def verify(book: TrashBook, files: TrashFiles) -> CountedFindings:
     """See `Trash.verify`."""
-    found = Findings()
+    found = CountedFindings()
     after = 0
     while rows := await book.chosen(TrashChoice(), after=after, limit=_AT_ONCE):
         after = rows[-1].number

@@ -20,7 +20,7 @@ import trio
 
 from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, read_file_meta
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.deletion import inspection
 from isocenter.services.archive.deletion.finishing import finish
 from isocenter.services.archive.deletion.inspection import SECONDS_A_DAY
@@ -319,7 +319,7 @@ class Trash:
             await self._finish()
             yield
 
-    async def verify(self) -> Findings:
+    async def verify(self) -> CountedFindings:
         """SOP Instance UIDs of deleted objects that could not be restored, with the reason.
 
         Sizes are compared; `restore` looks at the checksums.

@@ -13,7 +13,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.deletion.ports import TrashChoice
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Requester
-from isocenter.services.notices import Notices, TrashSeen
+from isocenter.services.notices import Notices, TrashMeasured
 
 log = logging.getLogger("isocenter.storage")
 
@@ -32,7 +32,7 @@ async def look_after(trash: Trash, notices: Notices, *, now: Callable[[], float]
                 log.info("%d deleted objects were removed from the trash for good", purged)
             seen = await trash.book.statistics()
             notices.tell(
-                TrashSeen(
+                TrashMeasured(
                     instances=seen.instances,
                     size=seen.size,
                     deleted=seen.deleted,

@@ -8,7 +8,7 @@ from enum import Enum
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.deletion.ports import Obstacles
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
 from isocenter.services.archive.ports import StoredInstance
@@ -119,8 +119,8 @@ class Restored:
     """
 
     instances: int = 0
-    there: Findings = field(default_factory=Findings)
-    damaged: Findings = field(default_factory=Findings)
+    there: CountedFindings = field(default_factory=CountedFindings)
+    damaged: CountedFindings = field(default_factory=CountedFindings)
 
 
 @dataclass(slots=True)
@@ -133,4 +133,4 @@ class Adopted:
     """
 
     instances: int = 0
-    damaged: Findings = field(default_factory=Findings)
+    damaged: CountedFindings = field(default_factory=CountedFindings)

@@ -68,7 +68,7 @@ _DAY_BEGINS: Final = "000000.000000"
 _DAY_ENDS: Final = "235959.999999"
 
 
-def values_of(vr: str, text: str) -> Sequence[str]:
+def split_values(vr: str, text: str) -> Sequence[str]:
     """The values of an attribute's text, as they stand; one empty value when it has none."""
     if "\\" in text and vr not in SINGLE_VALUED_VRS:
         return text.split("\\")
@@ -183,7 +183,7 @@ def matches_text(vr: str, match: Match, text: str, *, fold_accents: bool = False
         case SequenceMatch():
             return vr == "SQ" and _matches_sequence(match, text, fold_accents)
         case EmptyValue():
-            return not any(normalize(vr, value) for value in values_of(vr, text))
+            return not any(normalize(vr, value) for value in split_values(vr, text))
         case SingleValue():
             return _any_value(vr, text, _equality(vr, (match.value,), fold_accents), fold_accents)
         case ValueList():
@@ -208,7 +208,7 @@ def matches_text(vr: str, match: Match, text: str, *, fold_accents: bool = False
 def _any_value(
     vr: str, text: str, predicate: Callable[[str], bool], fold_accents: bool = False
 ) -> bool:
-    for value in values_of(vr, text):
+    for value in split_values(vr, text):
         normalized = normalize(vr, value, fold_accents=fold_accents)
         if normalized and predicate(normalized):
             return True
@@ -250,7 +250,7 @@ def _matches_name(key: Sequence[str], name: str, compare: Callable[[str, str], b
     return True
 
 
-def items_of(text: str) -> list[dict[str, str]]:
+def decode_sequence(text: str) -> list[dict[str, str]]:
     """The items in the JSON text of a sequence (see `attributes.REQUEST_ATTRIBUTES`)."""
     if not text:
         return []
@@ -278,7 +278,7 @@ def _matches_sequence(match: SequenceMatch, text: str, fold_accents: bool) -> bo
             )
             for criterion in match.criteria
         )
-        for item in items_of(text)
+        for item in decode_sequence(text)
     )
 
 
@@ -290,12 +290,12 @@ def matches_combined(combined: CombinedRange, date_text: str, time_text: str) ->
     """
     dates = [
         date
-        for value in values_of("DA", date_text)
+        for value in split_values("DA", date_text)
         if is_range_comparable("DA", date := normalize("DA", value))
     ]
     spans = [
         (time, time)
-        for value in values_of("TM", time_text)
+        for value in split_values("TM", time_text)
         if is_range_comparable("TM", time := normalize("TM", value))
     ] or [(_DAY_BEGINS, _DAY_ENDS)]
     return any(

@@ -30,7 +30,7 @@ from isocenter.services.notices import (
     AssociationRejected,
     Caller,
     ConnectionRefused,
-    Refusal,
+    RefusalReason,
     association_name,
 )
 
@@ -99,13 +99,15 @@ class ConnectionHandler:
             if first[0] == _TLS_HANDSHAKE:
                 self._refuse(
                     address,
-                    Refusal.WRONG_PROTOCOL,
+                    RefusalReason.WRONG_PROTOCOL,
                     "TLS on the port for clear text; closed. Use the TLS port",
                 )
                 return None
             if first[:4] in _HTTP_VERBS:
                 self._refuse(
-                    address, Refusal.WRONG_PROTOCOL, "an HTTP request on the DICOM port; closed"
+                    address,
+                    RefusalReason.WRONG_PROTOCOL,
+                    "an HTTP request on the DICOM port; closed",
                 )
                 return None
             return SocketTransport(sock, address)
@@ -113,7 +115,7 @@ class ConnectionHandler:
             what = "clear-text DICOM" if first[0] == _ASSOCIATE_RQ else "not TLS"
             self._refuse(
                 address,
-                Refusal.WRONG_PROTOCOL,
+                RefusalReason.WRONG_PROTOCOL,
                 f"{what} on the TLS port; closed. Switch TLS on at the peer (+tls)",
             )
             return None
@@ -126,7 +128,7 @@ class ConnectionHandler:
             text = (
                 describe_tls_error(cause) if isinstance(cause, ssl.SSLError) else "connection lost"
             )
-            self._refuse(address, Refusal.TLS_HANDSHAKE, f"TLS handshake failed: {text}")
+            self._refuse(address, RefusalReason.TLS_HANDSHAKE, f"TLS handshake failed: {text}")
             return None
         finally:
             self._admission.end_handshake(connection)
@@ -135,11 +137,11 @@ class ConnectionHandler:
             # Revoked while it shook hands?
             connection.revoked = self.revoked_in(transport.chain())
         if connection.revoked:
-            self._refuse(address, Refusal.TLS_HANDSHAKE, f"{connection.revoked} was revoked")
+            self._refuse(address, RefusalReason.TLS_HANDSHAKE, f"{connection.revoked} was revoked")
             return None
         return transport
 
-    def _refuse(self, address: str, refusal: Refusal, detail: str) -> None:
+    def _refuse(self, address: str, refusal: RefusalReason, detail: str) -> None:
         log.warning("%s: %s", address, detail)
         self._notices.tell(ConnectionRefused(address=address, refusal=refusal, detail=detail))
 
@@ -264,7 +266,7 @@ class ConnectionHandler:
             self._notices.tell(
                 ConnectionRefused(
                     address=connection.address,
-                    refusal=Refusal.WRONG_PROTOCOL,
+                    refusal=RefusalReason.WRONG_PROTOCOL,
                     detail=str(reason),
                 )
             )
@@ -273,12 +275,12 @@ class ConnectionHandler:
         if self._admission.is_closed:
             return
         if connection.revoked:
-            refusal, detail = Refusal.TLS_HANDSHAKE, f"{connection.revoked} was revoked"
+            refusal, detail = RefusalReason.TLS_HANDSHAKE, f"{connection.revoked} was revoked"
         elif connection.dropped:
-            refusal, detail = Refusal.TOO_MANY, "said nothing while others waited"
+            refusal, detail = RefusalReason.TOO_MANY, "said nothing while others waited"
         else:
             step = "A-ASSOCIATE-RQ" if connection.opened else "beginning"
-            refusal, detail = Refusal.DEADLINE, f"no {step} in time"
+            refusal, detail = RefusalReason.DEADLINE, f"no {step} in time"
         self._notices.tell(
             ConnectionRefused(address=connection.address, refusal=refusal, detail=detail)
         )

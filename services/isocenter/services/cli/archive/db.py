@@ -11,8 +11,8 @@ from typing import Final
 from isocenter.services import composition
 from isocenter.services.archive.deletion.values import Adopted
 from isocenter.services.archive.verification import (
-    Findings,
-    Progress,
+    CountedFindings,
+    VerificationProgress,
     VerifyReport,
     reindex,
     verify,
@@ -146,13 +146,13 @@ async def _stats(settings: Settings) -> int:
 async def _verify(settings: Settings, terminal: Terminal, *, checksums: bool) -> int:
     with terminal.progress("verifying") as advance:
 
-        def show(progress: Progress) -> None:
+        def show(progress: VerificationProgress) -> None:
             advance(progress.done, progress.total)
 
         async with _beside_the_server(settings) as parts:
             report = await verify(parts.archive, progress=show, checksums=checksums)
             trash = composition.trash_of(settings, parts, "isocenter db verify")
-            lost = Findings() if trash is None else await trash.verify()
+            lost = CountedFindings() if trash is None else await trash.verify()
     is_good = print_report(report, terminal)
     print_findings(terminal, {"in the trash": lost})
     if lost.count:
@@ -207,7 +207,7 @@ def print_report(report: VerifyReport, terminal: Terminal) -> bool:
 async def _reindex(settings: Settings, terminal: Terminal) -> int:
     with terminal.progress("reindexing") as advance:
 
-        def show(progress: Progress) -> None:
+        def show(progress: VerificationProgress) -> None:
             advance(progress.done, progress.total)
 
         async with composition.open_archive_parts(settings, rebuild=True) as parts:
@@ -244,7 +244,7 @@ async def _reindex(settings: Settings, terminal: Terminal) -> int:
     return EXIT_OK
 
 
-def print_findings(terminal: Terminal, findings: Mapping[str, Findings]) -> None:
+def print_findings(terminal: Terminal, findings: Mapping[str, CountedFindings]) -> None:
     """A line for each finding; of many, the first ones unless ``-v``."""
     for kind, found in findings.items():
         named = found.named if terminal.is_verbose else found.named[:_NAMED]

@@ -25,7 +25,10 @@ from isocenter.services.cli.support.options import UsageError, add_output_option
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.dicom.attribute_path import parse_key
-from isocenter.services.service_classes.query_retrieve.identifier import Root, parse_query
+from isocenter.services.service_classes.query_retrieve.identifier import (
+    InformationModel,
+    parse_query,
+)
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
 from isocenter.services.settings.loading import Settings
@@ -137,7 +140,7 @@ def query_of(arguments: argparse.Namespace, settings: Settings) -> Query:
         parsed = parse_query(
             identifier,
             EXPLICIT_VR_LITTLE_ENDIAN,
-            root=Root.PATIENT,
+            root=InformationModel.PATIENT,
             relational=True,
             limits=settings.engine_limits(),
         )

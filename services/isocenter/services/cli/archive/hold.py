@@ -22,7 +22,7 @@ from isocenter.services.cli.support.match_output import prepare_stdout, print_ta
 from isocenter.services.cli.support.options import reason, uid
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import here_of, patients_of, record_now
-from isocenter.services.security.audit.message_builder import Here, Patient, hold_changed
+from isocenter.services.security.audit.message_builder import ActiveProcess, Patient, hold_changed
 from isocenter.services.settings.loading import OnAuditFailure, Settings
 
 DESCRIPTION: Final = """\
@@ -135,7 +135,7 @@ async def _remove(arguments: argparse.Namespace, settings: Settings, terminal: T
 async def _record(
     settings: Settings,
     index: Index,
-    here: Here,
+    here: ActiveProcess,
     hold: StudyHold,
     terminal: Terminal,
     *,

@@ -19,7 +19,7 @@ from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import UsageError, ae_title
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.dicom.objects import DicomObject, NotDicom
+from isocenter.services.dicom.objects import DicomObject, NotDicomFileError
 from isocenter.services.errors import OperationError
 from isocenter.services.settings.loading import Settings, SettingsError, load_settings
 from isocenter.services.settings.rules import table_of_edit
@@ -114,7 +114,7 @@ async def _test(settings: Settings, arguments: argparse.Namespace, terminal: Ter
     for path in _files(arguments.paths):
         try:
             decision = await _decide(path, rules, sender, settings)
-        except (NotDicom, OperationError, OSError) as error:
+        except (NotDicomFileError, OperationError, OSError) as error:
             terminal.error(_fault(path, error))
             code = EXIT_FAILED
             continue
@@ -129,7 +129,7 @@ async def _test(settings: Settings, arguments: argparse.Namespace, terminal: Ter
 
 def _fault(path: Path, error: Exception) -> str:
     match error:
-        case NotDicom():
+        case NotDicomFileError():
             return str(error)
         case OSError():
             return f"{path}: {error.strerror or 'cannot be read'}"

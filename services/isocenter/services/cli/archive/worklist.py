@@ -31,10 +31,10 @@ from isocenter.services.service_classes.query_retrieve.identifier_builder import
 from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
 from isocenter.services.service_classes.worklist.entry import (
     Entry,
-    EntryFault,
     EntryKey,
     EntryState,
-    entry_of,
+    InvalidEntryError,
+    parse_entry,
 )
 from isocenter.services.service_classes.worklist.entry_files import read_entries
 from isocenter.services.service_classes.worklist.order_fields import (
@@ -165,7 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
         with interrupts.stoppable():
             try:
                 code = await _act(settings, arguments, terminal)
-            except EntryFault as fault:
+            except InvalidEntryError as fault:
                 terminal.error(f"{fault}; nothing was changed")
                 code = EXIT_FAILED
         return code
@@ -226,7 +226,7 @@ def _updated(order: dict[str, object], entry: Entry) -> Entry:
     elements = dict(old.attributes.elements)
     elements |= {tag: each for tag, each in new.attributes.elements.items() if tag in others}
     elements[SCHEDULED_STEPS] = Element(SCHEDULED_STEPS, "SQ", (dict(sorted(step.items())),))
-    return entry_of(AttributeList(dict(sorted(elements.items()))), "the entry")
+    return parse_entry(AttributeList(dict(sorted(elements.items()))), "the entry")
 
 
 def _tags_of(order: Mapping[str, object]) -> tuple[set[int], set[int]]:

@@ -15,7 +15,7 @@ from isocenter.services.cli.support.match_output import prepare_stdout
 from isocenter.services.cli.support.options import port, whole_number
 from isocenter.services.diagnostics.capture import MAGIC, read_capture
 from isocenter.services.diagnostics.dissect.capture_events import Captured, CaptureError
-from isocenter.services.diagnostics.dissect.dissector import Dissector, Tally
+from isocenter.services.diagnostics.dissect.dissector import DissectionCounts, Dissector
 from isocenter.services.diagnostics.dissect.observer import Kind, Line
 from isocenter.services.diagnostics.dissect.pcap import MAGICS, read_segments
 from isocenter.services.diagnostics.dissect.tcp_reassembly import Reassembler
@@ -52,7 +52,7 @@ _MOST_DETAILS: Final = 12
 class _Writer(Protocol):
     def line(self, number: int, line: Line) -> None: ...
 
-    def summary(self, tally: Tally) -> None: ...
+    def summary(self, tally: DissectionCounts) -> None: ...
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +148,7 @@ def _reassembled(file: BinaryIO, name: str) -> Iterator[Captured]:
         raise failure
 
 
-def _nothing(arguments: argparse.Namespace, tally: Tally) -> str:
+def _nothing(arguments: argparse.Namespace, tally: DissectionCounts) -> str:
     """Why nothing was shown; empty: something was."""
     wanted = arguments.association
     if wanted is not None and wanted > tally.associations:
@@ -196,7 +196,7 @@ class _Text:
             if finding.cure:
                 self._print(f"{_INDENT}  cure: {finding.cure}")
 
-    def summary(self, tally: Tally) -> None:
+    def summary(self, tally: DissectionCounts) -> None:
         """How much it was."""
         counts = ", ".join(
             _count(count, severity.value) for severity, count in tally.findings.items()
@@ -241,7 +241,7 @@ class _Json:
             }
         )
 
-    def summary(self, tally: Tally) -> None:
+    def summary(self, tally: DissectionCounts) -> None:
         """How much it was."""
         self._print(
             {

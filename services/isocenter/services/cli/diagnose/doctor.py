@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from isocenter.services import composition
-from isocenter.services.archive.verification import Progress, verify
+from isocenter.services.archive.verification import VerificationProgress, verify
 from isocenter.services.association.peer import Peer
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.db import add_archive_options
@@ -35,11 +35,11 @@ from isocenter.services.composition.audit import audit_folder, is_kept, keeping_
 from isocenter.services.diagnostics.doctor.archive import judge_look, judge_report
 from isocenter.services.diagnostics.doctor.audit_trail import examine_audit_trail
 from isocenter.services.diagnostics.doctor.capacity import judge_room
-from isocenter.services.diagnostics.doctor.check import Examined
-from isocenter.services.diagnostics.doctor.connectivity import Way
+from isocenter.services.diagnostics.doctor.check import CheckResult
+from isocenter.services.diagnostics.doctor.connectivity import PeerTarget
 from isocenter.services.diagnostics.doctor.installation import examine_installation
 from isocenter.services.diagnostics.doctor.move_destination import Destination
-from isocenter.services.diagnostics.doctor.peer import Wishes, examine_peer
+from isocenter.services.diagnostics.doctor.peer import PeerCheckOptions, examine_peer
 from isocenter.services.diagnostics.doctor.server_health import examine_health, server_of
 from isocenter.services.diagnostics.findings import Side, error
 from isocenter.services.net.tls.errors import TlsFileError
@@ -144,7 +144,7 @@ async def _examine_here(arguments: argparse.Namespace, terminal: Terminal, outpu
         settings = load_settings(arguments.config, overrides=overrides_from(arguments))
     except SettingsError as fault:
         finding = error(str(fault), meaning="isocenter serve does not start", side=Side.HERE)
-        output.tell(Examined("settings", fault.source, (finding,)))
+        output.tell(CheckResult("settings", fault.source, (finding,)))
         return
     await examine_installation(settings, output.tell)
     if settings.storage.is_in_memory:
@@ -190,7 +190,7 @@ async def _examine_peer(arguments: argparse.Namespace, output: Output) -> None:
         tls = tls_of(arguments)
     except TlsFileError as fault:
         finding = error(str(fault), cure=fault.cure, side=Side.HERE)
-        output.tell(Examined("our certificate", str(fault.path or ""), (finding,)))
+        output.tell(CheckResult("our certificate", str(fault.path or ""), (finding,)))
         return
     settings = _settings_of_self(arguments, peer)
     if settings is not None:
@@ -198,7 +198,7 @@ async def _examine_peer(arguments: argparse.Namespace, output: Output) -> None:
     deadlines = deadlines_of(arguments)
     if math.isinf(deadlines.response):
         deadlines = replace(deadlines, response=_RESPONSE_SECONDS)
-    way = Way(
+    way = PeerTarget(
         peer=peer,
         calling_ae_title=arguments.aetitle,
         tls=tls,
@@ -206,7 +206,7 @@ async def _examine_peer(arguments: argparse.Namespace, output: Output) -> None:
         max_pdu_length=arguments.max_pdu,
         is_self=settings is not None,
     )
-    wishes = Wishes(
+    wishes = PeerCheckOptions(
         thorough=arguments.thorough,
         find=arguments.find,
         store=arguments.store,
@@ -250,10 +250,10 @@ def _destination(arguments: argparse.Namespace) -> Destination | None:
     )
 
 
-async def _compare_all(settings: Settings, terminal: Terminal) -> Examined:
+async def _compare_all(settings: Settings, terminal: Terminal) -> CheckResult:
     with terminal.progress("comparing") as advance:
 
-        def show(progress: Progress) -> None:
+        def show(progress: VerificationProgress) -> None:
             advance(progress.done, progress.total)
 
         async with composition.open_archive(settings, lock=False, recover=False) as archive:

@@ -25,7 +25,7 @@ from isocenter.services.cli.support.options import (
     whole_number,
 )
 from isocenter.services.dicom import uid_registry as sop_classes
-from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
+from isocenter.services.dicom.objects import DamagedFileError, DicomObject, NotDicomFileError
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import NoPresentationContext, OperationError
@@ -34,7 +34,7 @@ from isocenter.services.service_classes.commitment.scu import (
     CONTEXTS,
     CommitmentResult,
     CommitmentResults,
-    NoReport,
+    ReportTimeoutError,
     request_commitment,
 )
 from isocenter.services.service_classes.commitment.transaction import REASONS, Reference
@@ -184,9 +184,9 @@ async def _references_of_files(
                 raise UsageError(f"{file.path}: {file.fault}")
             try:
                 item = await DicomObject.from_file(file.path)
-            except NotDicom as error:
+            except NotDicomFileError as error:
                 client.terminal.note(str(error))
-                damaged += isinstance(error, DamagedFile)
+                damaged += isinstance(error, DamagedFileError)
                 continue
             found.append(Reference(item.sop_class_uid, item.sop_instance_uid))
             advance(len(found), None)
@@ -269,7 +269,7 @@ async def _ask(
         )
     except OperationError as error:
         terminal.error(f"the peer does not take the request: {error}")
-    except (NoReport, NoPresentationContext, AssociationError) as error:
+    except (ReportTimeoutError, NoPresentationContext, AssociationError) as error:
         terminal.error(str(error))
     return None
 

@@ -28,7 +28,7 @@ from isocenter.services.cli.support.retrieve_output import follow, judge, outcom
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.service_classes.storage.object_folder import ObjectFolder, ReceivedCounts
-from isocenter.services.service_classes.verification import Verification
+from isocenter.services.service_classes.verification import VerificationScp
 
 DESCRIPTION: Final = """\
 Have a peer send objects to a destination that it knows by its AE title (C-MOVE).  With
@@ -162,7 +162,7 @@ async def _receiving(
         server: Server = await nursery.start(
             partial(
                 serve_on,
-                ServiceRegistry([Verification(), folder]),
+                ServiceRegistry([VerificationScp(), folder]),
                 listeners,
                 # The certificate of whoever sends is not that of an AE title we know.
                 ServerOptions(

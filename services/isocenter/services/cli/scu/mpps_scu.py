@@ -50,9 +50,9 @@ from isocenter.services.service_classes.mpps.scu import (
     performed_series,
     set_step,
 )
-from isocenter.services.service_classes.normalized.operations import Answer, AnswerError
+from isocenter.services.service_classes.normalized.operations import AnswerError, NServiceResponse
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
-from isocenter.services.service_classes.worklist.entry import EntryFault
+from isocenter.services.service_classes.worklist.entry import InvalidEntryError
 from isocenter.services.service_classes.worklist.entry_files import read_entries
 
 DESCRIPTION: Final = """\
@@ -196,7 +196,7 @@ def _action(rest: Sequence[str]) -> tuple[str, str, Sequence[str]]:
 
 
 #: One operation, once there is an association.
-_Do = Callable[[ClientAssociation], Awaitable[Answer]]
+_Do = Callable[[ClientAssociation], Awaitable[NServiceResponse]]
 
 
 async def _prepared(
@@ -294,7 +294,7 @@ def _worklist_entry(path: Path) -> Dataset:
     """The first entry in a file; of DICOM and DICOM JSON, whatever of an entry there is."""
     try:
         entries = read_entries(path, str(path))
-    except EntryFault as fault:
+    except InvalidEntryError as fault:
         try:
             return read_attributes(path)
         except UsageError as error:
@@ -334,7 +334,7 @@ def read_attributes(path: Path) -> Dataset:
 
 
 def _judge(
-    client: Client, arguments: argparse.Namespace, action: str, uid: str, answer: Answer
+    client: Client, arguments: argparse.Namespace, action: str, uid: str, answer: NServiceResponse
 ) -> int:
     status = answer.status
     words = describe_status(status, ServiceClass.PROCEDURE_STEP)

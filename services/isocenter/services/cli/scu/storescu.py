@@ -37,7 +37,7 @@ from isocenter.services.cli.support.transfer_syntaxes import (
     add_transfer_syntax_options,
     transfer_syntaxes_of,
 )
-from isocenter.services.dicom.objects import DamagedFile, DicomObject, NotDicom
+from isocenter.services.dicom.objects import DamagedFileError, DicomObject, NotDicomFileError
 from isocenter.services.errors import (
     NoPresentationContext,
     OperationError,
@@ -297,13 +297,13 @@ class _Sender:
                 if found.fault:
                     raise OSError(0, found.fault)
                 objects.append(await DicomObject.from_file(found.path))
-            except DamagedFile as error:
+            except DamagedFileError as error:
                 self.counts.unreadable += 1
                 self.report.write(found.path, "damaged", reason=str(error))
                 self.client.terminal.error(str(error))
                 if self.stop_on_error:
                     break
-            except NotDicom as error:
+            except NotDicomFileError as error:
                 self.counts.not_dicom += 1
                 self.report.write(found.path, "not DICOM", reason=str(error))
                 self._name_not_dicom(error)
@@ -316,7 +316,7 @@ class _Sender:
                     break
         return objects
 
-    def _name_not_dicom(self, error: NotDicom) -> None:
+    def _name_not_dicom(self, error: NotDicomFileError) -> None:
         terminal = self.client.terminal
         if terminal.is_verbose or self.counts.not_dicom <= _NAMED:
             terminal.note(f"skipped {error}")

@@ -42,7 +42,7 @@ from isocenter.services.security.audit.trail_removal import (
     remove,
 )
 from isocenter.services.security.audit.trail_segments import segments_of
-from isocenter.services.security.audit.trail_verification import Verdict, verify
+from isocenter.services.security.audit.trail_verification import TrailVerification, verify
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.log_format import escape
 
@@ -291,7 +291,9 @@ def _show_growth(arguments: argparse.Namespace, settings: Settings, folder: Path
     return EXIT_OK
 
 
-def _print_verdict(verdict: Verdict, folder: Path, terminal: Terminal, *, is_keyed: bool) -> None:
+def _print_verdict(
+    verdict: TrailVerification, folder: Path, terminal: Terminal, *, is_keyed: bool
+) -> None:
     for fault in verdict.faults:
         terminal.note(str(fault))
     if verdict.faults_found > len(verdict.faults):
@@ -316,7 +318,7 @@ def _print_verdict(verdict: Verdict, folder: Path, terminal: Terminal, *, is_key
     print(f"checkpoint {verdict.end.sequence}:{verdict.end.digest}")
 
 
-def _verdict_as_json(verdict: Verdict) -> str:
+def _verdict_as_json(verdict: TrailVerification) -> str:
     return orjson.dumps(
         {
             "good": verdict.is_good,

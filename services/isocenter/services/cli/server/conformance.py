@@ -72,7 +72,7 @@ async def _document(settings: Settings, form: str) -> str:
         async with composition.open_archive_parts(empty) as parts:
             plugins = [composition.load_plugin(entry) for entry in settings.plugins]
             composition.check_plugins(plugins)
-            registry = composition.registry_of(
+            registry = composition.build_services(
                 empty, parts.archive, parts.stores, tls, plugins=plugins
             )
             profile = ""

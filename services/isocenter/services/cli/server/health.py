@@ -13,7 +13,7 @@ from isocenter.services.cli.archive.db import add_archive_options
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.doctor.server_health import SECONDS, examine_health
 from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.settings.loading import SettingsError, load_settings, overrides_from
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     return run_task(terminal, work)
 
 
-def _tell(examined: Examined, terminal: Terminal, *, is_quiet: bool) -> int:
+def _tell(examined: CheckResult, terminal: Terminal, *, is_quiet: bool) -> int:
     if not is_quiet:
         print(examined.seen)
     for finding in examined.findings:

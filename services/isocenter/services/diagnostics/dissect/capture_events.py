@@ -16,7 +16,7 @@ class CaptureError(IsocenterError):
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class ConnectionOpened:
     """A connection.
 
     Attributes:
@@ -37,7 +37,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class BytesCaptured:
     """Bytes, as they arrived in order; at least one."""
 
     connection: int
@@ -47,7 +47,7 @@ class Carried:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class BytesMissing:
     """*count* bytes went over the connection, but the capture does not hold them."""
 
     connection: int
@@ -57,7 +57,7 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class ConnectionClosed:
     """One side closed the connection; with ``was_reset`` both ways at once."""
 
     connection: int
@@ -67,11 +67,11 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class CaptureEnded:
     """The capture has no more of this connection, though it was open."""
 
     connection: int
     time: float
 
 
-Captured = Opened | Carried | Missing | Closed | Ended
+Captured = ConnectionOpened | BytesCaptured | BytesMissing | ConnectionClosed | CaptureEnded

@@ -15,12 +15,12 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Role
 from isocenter.services.diagnostics import findings as diagnosis
 from isocenter.services.diagnostics.dissect.capture_events import (
+    BytesCaptured,
+    BytesMissing,
     Captured,
-    Carried,
-    Closed,
-    Ended,
-    Missing,
-    Opened,
+    CaptureEnded,
+    ConnectionClosed,
+    ConnectionOpened,
 )
 from isocenter.services.diagnostics.dissect.observer import Kind, Line, Observer
 from isocenter.services.diagnostics.findings import Finding, Severity
@@ -44,14 +44,14 @@ class _Speech(Enum):
 
 @dataclass(slots=True)
 class _Connection:
-    opened: Opened
+    opened: ConnectionOpened
     head: bytes = b""
     number: int = 0
     observer: Observer | None = None
 
 
 @dataclass(slots=True)
-class Tally:
+class DissectionCounts:
     """What was there, all in all."""
 
     associations: int = 0
@@ -79,7 +79,7 @@ class Dissector:
         show_phi: bool = False,
         show_pdvs: bool = False,
     ) -> None:
-        self.tally = Tally()
+        self.tally = DissectionCounts()
         self._association = association
         self._port = port
         self._show_phi = show_phi
@@ -88,31 +88,31 @@ class Dissector:
 
     def take(self, item: Captured) -> Iterator[tuple[int, Line]]:
         """Numbers of associations, and what happened on them; 0 for what is none."""
-        if isinstance(item, Opened):
+        if isinstance(item, ConnectionOpened):
             if self._port is None or self._port in (_port(item.client), _port(item.server)):
                 self._connections[item.connection] = _Connection(item)
             return
         connection = self._connections.get(item.connection)
         if connection is None:
             return
-        if isinstance(item, Ended):
+        if isinstance(item, CaptureEnded):
             del self._connections[item.connection]
         time = item.time - connection.opened.time
         observer = connection.observer
         if observer is None:
-            if isinstance(item, Carried):
+            if isinstance(item, BytesCaptured):
                 yield from self._begin(connection, item, time)
-            elif isinstance(item, Missing):
+            elif isinstance(item, BytesMissing):
                 self._leave(connection, beheaded=True)
             return
         match item:
-            case Carried(by_client=by_client, data=data):
+            case BytesCaptured(by_client=by_client, data=data):
                 lines = observer.observe(_role(by_client), data, time)
-            case Missing(by_client=by_client, count=count):
+            case BytesMissing(by_client=by_client, count=count):
                 lines = observer.missing(_role(by_client), count, time)
-            case Closed(by_client=by_client, was_reset=was_reset):
+            case ConnectionClosed(by_client=by_client, was_reset=was_reset):
                 lines = observer.closed(_role(by_client), time, was_reset=was_reset)
-            case Ended():
+            case CaptureEnded():
                 lines = observer.ended(time)
             case _:
                 assert_never(item)
@@ -120,7 +120,7 @@ class Dissector:
             yield self._count(connection.number, line)
 
     def _begin(
-        self, connection: _Connection, item: Carried, time: float
+        self, connection: _Connection, item: BytesCaptured, time: float
     ) -> Iterator[tuple[int, Line]]:
         """The first bytes: what it is, and once that is clear, an observer."""
         if not item.by_client:

@@ -2,7 +2,7 @@
 
 Segments may come twice, late, overlapping, cut short, or not at all.  What is missing is
 known to be missing when its receiver has acknowledged it and it still does not come;
-`Missing` stands in the stream where the bytes would have been.
+`BytesMissing` stands in the stream where the bytes would have been.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Final, NamedTuple
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.diagnostics.dissect.capture_events import (
+    BytesCaptured,
+    BytesMissing,
     Captured,
-    Carried,
-    Closed,
-    Ended,
-    Missing,
-    Opened,
+    CaptureEnded,
+    ConnectionClosed,
+    ConnectionOpened,
 )
 
 FIN: Final = 0x01
@@ -121,7 +121,7 @@ class Reassembler:
             is_answer = segment.flags & (SYN | ACK) == SYN | ACK
             client, server = (destination, source) if is_answer else (source, destination)
             is_complete = bool(segment.flags & SYN)
-            yield Opened(
+            yield ConnectionOpened(
                 connection.number, segment.time, client, server, is_complete, at=segment.time
             )
         self._connections[key] = connection
@@ -178,13 +178,13 @@ class Reassembler:
                 yield from self._fill(half, number, time, half.waiting[0][0])
         if segment.flags & RST:
             yield from self._flush(connection)
-            yield Closed(number, time, half.by_client, was_reset=True)
+            yield ConnectionClosed(number, time, half.by_client, was_reset=True)
             yield from self._close(connection)
             return
         for each in (half, other):
             if each.fin is not None and not each.is_closed and each.fin <= (each.next or 0):
                 each.is_closed = True
-                yield Closed(number, time, each.by_client)
+                yield ConnectionClosed(number, time, each.by_client)
         if half.is_closed and other.is_closed:
             yield from self._close(connection)
 
@@ -197,7 +197,7 @@ class Reassembler:
             fresh = payload[half.next - position :]
             if fresh:
                 half.next += len(fresh)
-                yield Carried(number, time, half.by_client, fresh)
+                yield BytesCaptured(number, time, half.by_client, fresh)
 
     def _fill(self, half: _Half, number: int, time: float, upto: int) -> Iterator[Captured]:
         """What has not come of the bytes before *upto* will not come any more."""
@@ -212,7 +212,7 @@ class Reassembler:
             if gap <= 0:
                 return
             half.next += gap
-            yield Missing(number, time, half.by_client, gap)
+            yield BytesMissing(number, time, half.by_client, gap)
             yield from self._drain(half, number, time)
 
     def _flush(self, connection: _Connection) -> Iterator[Captured]:
@@ -235,7 +235,7 @@ class Reassembler:
             self._waiting_bytes -= sum(len(each.payload) for each in connection.held_back)
             connection.held_back.clear()
             yield from self._flush(connection)
-            yield Ended(connection.number, self._time)
+            yield CaptureEnded(connection.number, self._time)
 
 
 def _connection(number: int, segment: Segment) -> _Connection:

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.archive.counted_findings import Findings
+from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.ports import IndexLook
 from isocenter.services.archive.verification import VerifyReport
-from isocenter.services.diagnostics.doctor.check import Examined, count
+from isocenter.services.diagnostics.doctor.check import CheckResult, count
 from isocenter.services.diagnostics.doctor.lock_holders import is_locked, lock_holders
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.settings.loading import Settings
@@ -21,22 +21,22 @@ _NEW_INDEX: Final = (
 )
 
 
-def examine_lock(settings: Settings) -> Examined:
+def examine_lock(settings: Settings) -> CheckResult:
     """Which server has the data directory."""
     lock = Path(settings.storage.data_dir) / "lock"
     what = "server"
     try:
         taken = is_locked(lock)
     except OSError as fault:
-        return Examined(what, f"{lock}: {fault.strerror}")
+        return CheckResult(what, f"{lock}: {fault.strerror}")
     if not taken:
-        return Examined(what, "no server has the data directory now", facts={"pids": []})
+        return CheckResult(what, "no server has the data directory now", facts={"pids": []})
     holders = lock_holders(lock)
     seen = ", ".join(map(str, holders)) if holders else "one whose process cannot be told"
-    return Examined(what, f"running: {seen}", facts={"pids": [holder.pid for holder in holders]})
+    return CheckResult(what, f"running: {seen}", facts={"pids": [holder.pid for holder in holders]})
 
 
-def examine_leftovers(settings: Settings) -> Examined:
+def examine_leftovers(settings: Settings) -> CheckResult:
     """What was begun and not ended, with no server that could end it."""
     folder = Path(settings.storage.data_dir)
     what = "leftovers"
@@ -45,7 +45,7 @@ def examine_leftovers(settings: Settings) -> Examined:
         probes = [*(folder / "objects").glob("+probe*"), *(folder / "staging").glob("+probe*")]
         others = [*folder.glob(".certs.*"), *probes]
     except OSError:
-        return Examined(what, "no archive yet")
+        return CheckResult(what, "no archive yet")
     findings: list[Finding] = []
     if staged - len(probes) > 0 and not is_locked(folder / "lock"):
         findings.append(
@@ -66,14 +66,14 @@ def examine_leftovers(settings: Settings) -> Examined:
                 side=Side.HERE,
             )
         )
-    return Examined(what, f"{count(staged, 'staged file')}", tuple(findings))
+    return CheckResult(what, f"{count(staged, 'staged file')}", tuple(findings))
 
 
-def judge_look(look: IndexLook, settings: Settings) -> list[Examined]:
+def judge_look(look: IndexLook, settings: Settings) -> list[CheckResult]:
     """A short look at the index, and at some of its files."""
     if look.fault:
         finding = error(look.fault, meaning="isocenter serve does not start", side=Side.HERE)
-        return [Examined("index", str(settings.storage.data_dir), (finding,))]
+        return [CheckResult("index", str(settings.storage.data_dir), (finding,))]
     findings: list[Finding] = []
     if look.schema_version < look.latest_version:
         findings.append(
@@ -99,7 +99,7 @@ def judge_look(look: IndexLook, settings: Settings) -> list[Examined]:
         findings.append(
             note("index.db is too large to be checked quickly", cure="--thorough checks all of it")
         )
-    index = Examined(
+    index = CheckResult(
         "index",
         f"{count(look.instances, 'instance')}, schema {look.schema_version}",
         tuple(findings),
@@ -117,10 +117,10 @@ def judge_look(look: IndexLook, settings: Settings) -> list[Examined]:
         for finding in [_object_finding(uids, fault)]
     ]
     seen = f"{count(look.sampled, 'object')} of {look.instances:,} compared with the index"
-    return [index, Examined("objects", seen, tuple(broken), facts={"sampled": look.sampled})]
+    return [index, CheckResult("objects", seen, tuple(broken), facts={"sampled": look.sampled})]
 
 
-def judge_report(report: VerifyReport) -> Examined:
+def judge_report(report: VerifyReport) -> CheckResult:
     """A comparison of everything."""
     findings: list[Finding] = []
     if report.index.count:
@@ -128,7 +128,7 @@ def judge_report(report: VerifyReport) -> Examined:
             f"the index is damaged: {report.index.named[0][0]}", cure=_NEW_INDEX, side=Side.HERE
         )
         findings.append(finding)
-    kinds: tuple[tuple[Findings, str], ...] = (
+    kinds: tuple[tuple[CountedFindings, str], ...] = (
         (report.missing, "has no file"),
         (report.wrong_size, "has a file of another size than was stored"),
         (report.wrong_digest, "has a file that is not what was stored"),
@@ -159,7 +159,7 @@ def judge_report(report: VerifyReport) -> Examined:
         f"{count(report.instances, 'instance')} and {count(report.objects, 'object')} compared, "
         "with checksums"
     )
-    return Examined("objects", seen, tuple(findings), facts={"instances": report.instances})
+    return CheckResult("objects", seen, tuple(findings), facts={"instances": report.instances})
 
 
 def _object_finding(uids: tuple[str, ...] | list[str], fault: str, number: int = 0) -> Finding:

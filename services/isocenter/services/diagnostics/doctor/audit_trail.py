@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.diagnostics.doctor.check import Examined, size_text
+from isocenter.services.diagnostics.doctor.check import CheckResult, size_text
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.security.audit.trail_growth import TrailGrowth, growth_of
 from isocenter.services.security.audit.trail_removal import RemovalRefusedError, plan_removal
@@ -26,7 +26,7 @@ _CURE: Final = (
 )
 
 
-def examine_audit_trail(folder: Path | None, keeping_of: Callable[[], Keeping]) -> Examined:
+def examine_audit_trail(folder: Path | None, keeping_of: Callable[[], Keeping]) -> CheckResult:
     """The files of the trail; `isocenter audit verify` reads them.
 
     Args:
@@ -35,10 +35,10 @@ def examine_audit_trail(folder: Path | None, keeping_of: Callable[[], Keeping]) 
     """
     what = "audit trail"
     if folder is None:
-        return Examined(what, "none is kept (audit.enabled)")
+        return CheckResult(what, "none is kept (audit.enabled)")
     try:
         if not segments_of(folder):
-            return Examined(what, f"{folder}: none yet")
+            return CheckResult(what, f"{folder}: none yet")
         keeping, now = keeping_of(), datetime.now(UTC)
         growth = growth_of(folder, compress=keeping.compress, keep_days=keeping.keep_days, now=now)
         findings = tuple(_findings(folder, growth, keeping, now))
@@ -49,8 +49,8 @@ def examine_audit_trail(folder: Path | None, keeping_of: Callable[[], Keeping]) 
             cure="run doctor as the user of the server, and look at audit.hmac_key_file",
             side=Side.HERE,
         )
-        return Examined(what, str(folder), (finding,))
-    return Examined(
+        return CheckResult(what, str(folder), (finding,))
+    return CheckResult(
         what, f"{folder}: " + "; ".join(growth_lines(growth)), findings, facts=growth_facts(growth)
     )
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from isocenter.services.archive.capacity import reserve_of
 from isocenter.services.archive.ports import RoomLook
-from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.settings.loading import Settings
 
@@ -22,7 +22,7 @@ _FAR_DAYS: Final = 3_650
 _GIB: Final = 1 << 30
 
 
-def judge_room(look: RoomLook, settings: Settings) -> Examined:
+def judge_room(look: RoomLook, settings: Settings) -> CheckResult:
     """What an archive's room looks like, and what could be done about it."""
     usage = shutil.disk_usage(Path(settings.storage.data_dir))
     total = usage.used + usage.free
@@ -45,7 +45,7 @@ def judge_room(look: RoomLook, settings: Settings) -> Examined:
     }
     if days < math.inf:
         facts["days_until_disk_warning"] = round(max(days, 0.0), 1)
-    return Examined("room", seen, findings, facts=facts)
+    return CheckResult("room", seen, findings, facts=facts)
 
 
 def _ways(look: RoomLook) -> Iterator[str]:

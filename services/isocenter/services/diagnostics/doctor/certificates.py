@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from isocenter.services.diagnostics.doctor.check import Examined, count
+from isocenter.services.diagnostics.doctor.check import CheckResult, count
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.net.peer_identity import owns_ae_title
 from isocenter.services.net.tls.certificates import identity_of
@@ -45,12 +45,12 @@ _FOR_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _MOST_CHAIN: Final = 8
 
 
-def examine_certificates(settings: Settings, now: datetime | None = None) -> list[Examined]:
+def examine_certificates(settings: Settings, now: datetime | None = None) -> list[CheckResult]:
     """Our certificate, and what the private CA has issued to peers."""
     now = now or datetime.now(UTC)
     tls = settings.tls
     if not tls.enabled and not any(peer.tls for peer in settings.peers):
-        return [Examined("certificates", "TLS is switched off")]
+        return [CheckResult("certificates", "TLS is switched off")]
     if not tls.uses_private_ca:
         files = TlsFiles(
             certificate=tls.certificate,
@@ -61,16 +61,16 @@ def examine_certificates(settings: Settings, now: datetime | None = None) -> lis
         )
         return [_examine_own(settings, files, now)]
     if settings.storage.is_in_memory:
-        return [Examined("certificates", "a private CA that lives as long as the server")]
+        return [CheckResult("certificates", "a private CA that lives as long as the server")]
     folder = Path(settings.storage.data_dir) / CA_FOLDER
     if not folder.exists():
         finding = note(f"{folder} is made by the first isocenter serve", side=Side.HERE)
-        return [Examined("certificates", "no private CA yet", (finding,))]
+        return [CheckResult("certificates", "no private CA yet", (finding,))]
     try:
         authority = CertificateAuthority(folder)
         issued = authority.issued()
     except (CertificateError, OSError) as fault:
-        return [Examined("private CA", str(folder), (error(_text(fault), side=Side.HERE),))]
+        return [CheckResult("private CA", str(folder), (error(_text(fault), side=Side.HERE),))]
     files = TlsFiles(
         certificate=folder / f"{SERVER_NAME}.crt",
         key=folder / f"{SERVER_NAME}.key",
@@ -92,7 +92,7 @@ def examine_certificates(settings: Settings, now: datetime | None = None) -> lis
                 )
             )
     valid = sum(one.state(now) == "valid" for one in issued)
-    ca = Examined(
+    ca = CheckResult(
         "private CA",
         f"{folder}, {count(valid, 'valid certificate')}, until "
         f"{authority.certificate.not_valid_after_utc.date()}",
@@ -100,7 +100,7 @@ def examine_certificates(settings: Settings, now: datetime | None = None) -> lis
     )
     if not files.certificate or not files.certificate.exists():
         finding = note("the server's certificate is made by the next isocenter serve")
-        return [ca, Examined("certificates", "none for the server yet", (finding,))]
+        return [ca, CheckResult("certificates", "none for the server yet", (finding,))]
     return [ca, _examine_own(settings, files, now)]
 
 
@@ -122,7 +122,7 @@ def _ca_findings(folder: Path, certificate: x509.Certificate, now: datetime) -> 
         )
 
 
-def _examine_own(settings: Settings, files: TlsFiles, now: datetime) -> Examined:
+def _examine_own(settings: Settings, files: TlsFiles, now: datetime) -> CheckResult:
     what = "certificates"
     tls = settings.tls
     try:
@@ -137,7 +137,7 @@ def _examine_own(settings: Settings, files: TlsFiles, now: datetime) -> Examined
             cure=fault.cure,
             side=Side.HERE,
         )
-        return Examined(what, str(files.certificate), (finding,))
+        return CheckResult(what, str(files.certificate), (finding,))
     assert files.certificate is not None
     chain = x509.load_pem_x509_certificates(files.certificate.read_bytes())[:_MOST_CHAIN]
     own = chain[0]
@@ -164,7 +164,7 @@ def _examine_own(settings: Settings, files: TlsFiles, now: datetime) -> Examined
         )
     seen = f"{own.subject.rfc4514_string()}, until {own.not_valid_after_utc.date()}"
     facts = {"not_after": own.not_valid_after_utc.isoformat(), "names": list(names_of(own))}
-    return Examined(what, seen, tuple(findings), facts=facts)
+    return CheckResult(what, seen, tuple(findings), facts=facts)
 
 
 def date_findings(

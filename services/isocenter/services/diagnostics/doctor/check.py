@@ -16,7 +16,7 @@ _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class CheckResult:
     """One thing that was looked at.
 
     Attributes:
@@ -45,7 +45,7 @@ class Examined:
 
 
 #: Hears of each as soon as it is known.
-Tell = Callable[[Examined], None]
+Tell = Callable[[CheckResult], None]
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

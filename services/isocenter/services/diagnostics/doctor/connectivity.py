@@ -20,13 +20,13 @@ from isocenter.engine.pdu import PduType, encode_associate_request
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.association.peer import Peer
 from isocenter.services.diagnostics.doctor.certificates import date_findings, names_of
-from isocenter.services.diagnostics.doctor.check import Examined, Tell, milliseconds
+from isocenter.services.diagnostics.doctor.check import CheckResult, Tell, milliseconds
 from isocenter.services.diagnostics.doctor.tls_probe import (
     SAFE_VERSIONS,
     VERSIONS,
-    TlsLook,
-    look_at_tls,
+    TlsProbe,
     look_of,
+    probe_tls,
 )
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.errors import ConnectError
@@ -46,7 +46,7 @@ _ANSWERS: Final = frozenset({PduType.A_ASSOCIATE_AC, PduType.A_ASSOCIATE_RJ, Pdu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class PeerTarget:
     """How the peer is reached.
 
     Attributes:
@@ -94,7 +94,7 @@ class Way:
         return socket.socket(fileno=stream.socket.detach())
 
 
-async def examine_connection(way: Way, tell: Tell) -> bool:
+async def examine_connection(way: PeerTarget, tell: Tell) -> bool:
     """Name, TCP and TLS; whether the peer was reached."""
     if not await _examine_name(way, tell):
         return False
@@ -103,7 +103,7 @@ async def examine_connection(way: Way, tell: Tell) -> bool:
     return way.tls is None or await _examine_tls(way, tell)
 
 
-async def _examine_name(way: Way, tell: Tell) -> bool:
+async def _examine_name(way: PeerTarget, tell: Tell) -> bool:
     peer = way.peer
     try:
         found = await trio.socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
@@ -115,21 +115,21 @@ async def _examine_name(way: Way, tell: Tell) -> bool:
             cure="check the name, and the DNS settings of this machine; or give an address",
             side=Side.HERE,
         )
-        tell(Examined("host", peer.host, (finding,)))
+        tell(CheckResult("host", peer.host, (finding,)))
         return False
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-    tell(Examined("host", ", ".join(addresses), facts={"addresses": addresses}))
+    tell(CheckResult("host", ", ".join(addresses), facts={"addresses": addresses}))
     return True
 
 
-async def _examine_tcp(way: Way, tell: Tell) -> bool:
+async def _examine_tcp(way: PeerTarget, tell: Tell) -> bool:
     peer = way.peer
     where = f"{peer.host}:{peer.port}"
     began = trio.current_time()
     try:
         transport = await connect(peer.host, peer.port, None, way.deadlines)
     except ConnectError as fault:
-        tell(Examined("TCP", where, (_tcp_finding(fault),)))
+        tell(CheckResult("TCP", where, (_tcp_finding(fault),)))
         return False
     seconds = trio.current_time() - began
     await transport.aclose()
@@ -144,7 +144,11 @@ async def _examine_tcp(way: Way, tell: Tell) -> bool:
             ),
         )
     facts = {"connect_ms": round(1000 * seconds, 3)}
-    tell(Examined("TCP", f"connected to {where} in {milliseconds(seconds)}", findings, facts=facts))
+    tell(
+        CheckResult(
+            "TCP", f"connected to {where} in {milliseconds(seconds)}", findings, facts=facts
+        )
+    )
     return True
 
 
@@ -171,7 +175,7 @@ def _tcp_finding(fault: ConnectError) -> Finding:
 # -- TLS ---------------------------------------------------------------------------------
 
 
-async def _examine_tls(way: Way, tell: Tell) -> bool:
+async def _examine_tls(way: PeerTarget, tell: Tell) -> bool:
     peer = way.peer
     began = trio.current_time()
     try:
@@ -194,7 +198,7 @@ async def _examine_tls(way: Way, tell: Tell) -> bool:
             )
         )
     tell(
-        Examined(
+        CheckResult(
             "TLS",
             f"{seen.version}, {seen.suite}, in {milliseconds(took)}",
             tuple(findings),
@@ -209,11 +213,11 @@ async def _examine_tls(way: Way, tell: Tell) -> bool:
     return True
 
 
-async def _explain_handshake(way: Way, fault: ConnectError, tell: Tell) -> None:
+async def _explain_handshake(way: PeerTarget, fault: ConnectError, tell: Tell) -> None:
     peer, seconds = way.peer, way.deadlines.tls_handshake
     text = str(fault).partition("TLS handshake failed: ")[2] or str(fault)
     text, _, cure = text.partition("; ")
-    seen = await look_at_tls(peer, seconds)
+    seen = await probe_tls(peer, seconds)
     findings: list[Finding]
     if not seen.speaks_tls and await speaks_dicom_in_the_clear(way):
         findings = [
@@ -230,7 +234,7 @@ async def _explain_handshake(way: Way, fault: ConnectError, tell: Tell) -> None:
             findings += _certificate_findings(way, seen, datetime.now(UTC))
         else:
             findings += await _version_findings(way)
-    tell(Examined("TLS", f"no handshake with {peer.host}:{peer.port}", tuple(findings),
+    tell(CheckResult("TLS", f"no handshake with {peer.host}:{peer.port}", tuple(findings),
                   _chain_lines(seen)))  # fmt: skip
 
 
@@ -243,11 +247,11 @@ def _side_of(text: str) -> Side:
     return Side.EITHER
 
 
-async def _version_findings(way: Way) -> list[Finding]:
+async def _version_findings(way: PeerTarget) -> list[Finding]:
     """Which versions of TLS the peer would have shaken hands with."""
     accepted = []
     for version in VERSIONS:
-        look = await look_at_tls(way.peer, way.deadlines.tls_handshake, [version])
+        look = await probe_tls(way.peer, way.deadlines.tls_handshake, [version])
         if look.version:
             accepted.append(version)
     if not accepted:
@@ -265,7 +269,7 @@ async def _version_findings(way: Way) -> list[Finding]:
     return [note(f"the peer speaks {' and '.join(accepted)}")]
 
 
-def _certificate_findings(way: Way, seen: TlsLook, now: datetime) -> Iterator[Finding]:
+def _certificate_findings(way: PeerTarget, seen: TlsProbe, now: datetime) -> Iterator[Finding]:
     """What is wrong with the certificates that the peer showed."""
     if not seen.chain:
         return
@@ -314,7 +318,7 @@ def _covers(host: str, certificate: x509.Certificate) -> bool:
     return False
 
 
-def _chain_lines(seen: TlsLook) -> tuple[str, ...]:
+def _chain_lines(seen: TlsProbe) -> tuple[str, ...]:
     return tuple(
         f"{certificate.subject.rfc4514_string()} issued by "
         f"{certificate.issuer.rfc4514_string()}, {certificate.not_valid_before_utc.date()} to "
@@ -323,7 +327,7 @@ def _chain_lines(seen: TlsLook) -> tuple[str, ...]:
     )
 
 
-async def speaks_dicom_in_the_clear(way: Way) -> bool:
+async def speaks_dicom_in_the_clear(way: PeerTarget) -> bool:
     """Whether an A-ASSOCIATE-RQ in the clear gets a PDU as its answer."""
     request = associate_request(
         way.peer.ae_title, way.calling_ae_title, [(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))]

@@ -22,8 +22,8 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import VERIFICATION
-from isocenter.services.diagnostics.doctor.check import Examined, Tell, milliseconds
-from isocenter.services.diagnostics.doctor.connectivity import Way
+from isocenter.services.diagnostics.doctor.check import CheckResult, Tell, milliseconds
+from isocenter.services.diagnostics.doctor.connectivity import PeerTarget
 from isocenter.services.diagnostics.doctor.negotiation import associate
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
@@ -74,7 +74,7 @@ class TryingTransport(SocketTransport):
         return super().send_now([*rest, whole[_FIRST_PIECE:]])
 
 
-async def examine_echo(way: Way, tell: Tell) -> bool:
+async def examine_echo(way: PeerTarget, tell: Tell) -> bool:
     """C-ECHO in three ways; whether it works."""
     try:
         # The transport below TLS is the one that behaves; TLS writes through it.
@@ -108,7 +108,7 @@ async def examine_echo(way: Way, tell: Tell) -> bool:
             pieces = await median()
     except (AssociationError, NoPresentationContext, ConnectError) as fault:
         finding = error(f"C-ECHO failed: {fault}", "PS3.7 9.1.5", side=Side.PEER)
-        tell(Examined("C-ECHO", "no answer", (finding,)))
+        tell(CheckResult("C-ECHO", "no answer", (finding,)))
         return False
     wrong = [status for status in statuses if status != Status.SUCCESS]
     findings: list[Finding] = []
@@ -123,7 +123,7 @@ async def examine_echo(way: Way, tell: Tell) -> bool:
         )
     findings += _slowness(prompt, delayed, pieces)
     tell(
-        Examined(
+        CheckResult(
             "C-ECHO",
             f"{milliseconds(prompt)}; {milliseconds(delayed)} with delayed acknowledgements, "
             f"{milliseconds(pieces)} in pieces with Nagle's algorithm",

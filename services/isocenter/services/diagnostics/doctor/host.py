@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.users import user_name
@@ -44,26 +44,26 @@ _TIMEX_BYTES: Final = 512
 _STA_UNSYNC: Final = 0x40
 
 
-def examine_folder(settings: Settings) -> Examined:
+def examine_folder(settings: Settings) -> CheckResult:
     """The data directory: there, ours, private and writable."""
     folder = Path(settings.storage.data_dir)
     what = "data directory"
     try:
         status = folder.stat()
     except FileNotFoundError:
-        return Examined(
+        return CheckResult(
             what,
             f"{folder} does not exist yet",
             (note(f"{folder} is made by the first isocenter serve", side=Side.HERE),),
         )
     except OSError as fault:
-        return Examined(what, str(folder), (_unreadable(folder, fault),))
+        return CheckResult(what, str(folder), (_unreadable(folder, fault),))
     if not stat.S_ISDIR(status.st_mode):
         fault_text = f"{folder} is no directory"
         cure = "choose another one with --data-dir"
-        return Examined(what, fault_text, (error(fault_text, cure=cure, side=Side.HERE),))
+        return CheckResult(what, fault_text, (error(fault_text, cure=cure, side=Side.HERE),))
     if not hasattr(os, "geteuid"):
-        return Examined(what, str(folder))
+        return CheckResult(what, str(folder))
     mode = stat.S_IMODE(status.st_mode)
     owner = user_name(status.st_uid)
     findings: list[Finding] = []
@@ -95,7 +95,7 @@ def examine_folder(settings: Settings) -> Examined:
             )
         )
     findings += _open_files(folder)
-    return Examined(
+    return CheckResult(
         what, f"{folder}, mode {mode:03o}, of {owner}", tuple(findings), facts={"mode": f"{mode:o}"}
     )
 
@@ -135,7 +135,7 @@ def _unreadable(path: Path, fault: OSError) -> Finding:
     )
 
 
-def examine_umask() -> Examined:
+def examine_umask() -> CheckResult:
     """What files that are made get taken away."""
     mask = os.umask(0o077)
     os.umask(mask)
@@ -150,16 +150,16 @@ def examine_umask() -> Examined:
                 side=Side.HERE,
             ),
         )
-    return Examined("umask", f"{mask:03o}", findings, facts={"umask": f"{mask:03o}"})
+    return CheckResult("umask", f"{mask:03o}", findings, facts={"umask": f"{mask:03o}"})
 
 
-def examine_disk(settings: Settings) -> Examined:
+def examine_disk(settings: Settings) -> CheckResult:
     """Room, names that are left, and whether the file system keeps what it is told."""
     folder = _existing(Path(settings.storage.data_dir))
     try:
         usage = shutil.disk_usage(folder)
     except OSError as fault:
-        return Examined("disk", str(folder), (_unreadable(folder, fault),))
+        return CheckResult("disk", str(folder), (_unreadable(folder, fault),))
     # As df counts: what only root may use is used.
     used = 1 - usage.free / (usage.used + usage.free) if usage.used + usage.free else 1.0
     findings: list[Finding] = []
@@ -214,7 +214,7 @@ def examine_disk(settings: Settings) -> Examined:
         )
     seen = f"{usage.free / _GIB:.1f} GiB free, {used:.0%} used" + (f", {kind}" if kind else "")
     facts = {"free_bytes": usage.free, "used_fraction": round(used, 4), "file_system": kind}
-    return Examined("disk", seen, tuple(findings), facts=facts)
+    return CheckResult("disk", seen, tuple(findings), facts=facts)
 
 
 def _existing(path: Path) -> Path:
@@ -240,7 +240,7 @@ def _file_system(folder: Path) -> str:
     return found
 
 
-def examine_clock(settings: Settings) -> Examined:
+def examine_clock(settings: Settings) -> CheckResult:
     """Whether the clock is set by somebody, and has not been behind what was written."""
     now = time.time()
     findings: list[Finding] = []
@@ -272,7 +272,7 @@ def examine_clock(settings: Settings) -> Examined:
         )
     kept = {True: "kept by a time service", False: "not kept by a time service", None: "unknown"}
     shown = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now))
-    return Examined(
+    return CheckResult(
         "clock", f"{shown} UTC, {kept[is_set]}", tuple(findings), facts={"synchronized": is_set}
     )
 
@@ -292,12 +292,12 @@ def _is_synchronized() -> bool | None:
     return not status & _STA_UNSYNC
 
 
-def examine_descriptors(settings: Settings) -> Examined:
+def examine_descriptors(settings: Settings) -> CheckResult:
     """Whether as many files may be open as connections are allowed."""
     try:
         import resource
     except ImportError:
-        return Examined("open files", "no limit on this system")
+        return CheckResult("open files", "no limit on this system")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = settings.server.max_connections + _OTHER_DESCRIPTORS
     findings: tuple[Finding, ...] = ()
@@ -313,13 +313,13 @@ def examine_descriptors(settings: Settings) -> Examined:
                 side=Side.HERE,
             ),
         )
-    return Examined("open files", f"{soft} (at most {hard})", findings, facts={"limit": soft})
+    return CheckResult("open files", f"{soft} (at most {hard})", findings, facts={"limit": soft})
 
 
-def examine_versions() -> Examined:
+def examine_versions() -> CheckResult:
     """What it runs on: for whoever is asked for help."""
     seen = (
         f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION}, "
         f"SQLite {sqlite3.sqlite_version}, {platform.system()} {platform.machine()}"
     )
-    return Examined("versions", seen)
+    return CheckResult("versions", seen)

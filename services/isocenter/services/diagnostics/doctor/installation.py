@@ -7,18 +7,18 @@ import trio
 from isocenter.services.diagnostics.doctor import archive
 from isocenter.services.diagnostics.doctor import host as machine
 from isocenter.services.diagnostics.doctor.certificates import examine_certificates
-from isocenter.services.diagnostics.doctor.check import Examined, Tell
+from isocenter.services.diagnostics.doctor.check import CheckResult, Tell
 from isocenter.services.diagnostics.doctor.listening_ports import examine_ports
 from isocenter.services.diagnostics.doctor.server_health import examine_health, server_of
 from isocenter.services.diagnostics.findings import Side, warning
 from isocenter.services.settings.loading import Settings, warnings
 
 
-def examine_settings(settings: Settings) -> Examined:
+def examine_settings(settings: Settings) -> CheckResult:
     """What is allowed and should be known."""
     seen = f"AE title {settings.server.ae_title}, {len(settings.peers)} C-MOVE destinations"
     findings = tuple(warning(text, side=Side.HERE) for text in warnings(settings))
-    return Examined("settings", seen, findings)
+    return CheckResult("settings", seen, findings)
 
 
 async def examine_installation(settings: Settings, tell: Tell) -> None:

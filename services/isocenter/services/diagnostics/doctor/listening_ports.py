@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.doctor.lock_holders import (
-    Holder,
+    ProcessInfo,
     is_locked,
     lock_holders,
     port_holders,
@@ -17,7 +17,7 @@ from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.settings.loading import Settings
 
 
-def examine_ports(settings: Settings) -> list[Examined]:
+def examine_ports(settings: Settings) -> list[CheckResult]:
     """Each port that the settings name."""
     found = []
     if settings.plain.enabled:
@@ -27,30 +27,30 @@ def examine_ports(settings: Settings) -> list[Examined]:
     return found
 
 
-def _examine(settings: Settings, host: str, port: int, what: str) -> Examined:
+def _examine(settings: Settings, host: str, port: int, what: str) -> CheckResult:
     where = f"{host}:{port}"
     if port == 0:
-        return Examined(what, f"{host}, any free one")
+        return CheckResult(what, f"{host}, any free one")
     try:
         for sock in open_listener(ListenAddress(host=host, port=port)):
             sock.close()
     except OSError as fault:
         return _taken(settings, fault, where, port, what)
-    return Examined(what, f"{where} is free")
+    return CheckResult(what, f"{where} is free")
 
 
-def _taken(settings: Settings, fault: OSError, where: str, port: int, what: str) -> Examined:
+def _taken(settings: Settings, fault: OSError, where: str, port: int, what: str) -> CheckResult:
     holders = port_holders(port)
     lock = Path(settings.storage.data_dir) / "lock"
     servers = {holder.pid for holder in lock_holders(lock)}
     if fault.errno != errno.EADDRINUSE:
         text = fault.strerror or str(fault)
         cure = "change server.host and server.port, or tls.host and tls.port"
-        return Examined(what, where, (error(text, cure=cure, side=Side.HERE),))
+        return CheckResult(what, where, (error(text, cure=cure, side=Side.HERE),))
     if _is_ours(holders, servers):
-        return Examined(what, f"{where}, served by {holders[0]}", facts={"pid": holders[0].pid})
+        return CheckResult(what, f"{where}, served by {holders[0]}", facts={"pid": holders[0].pid})
     if not servers and is_locked(lock):
-        return Examined(
+        return CheckResult(
             what,
             f"{where} is in use",
             (
@@ -70,9 +70,9 @@ def _taken(settings: Settings, fault: OSError, where: str, port: int, what: str)
         "as its user",
         side=Side.HERE,
     )
-    return Examined(what, f"{where} is in use {by}", (finding,))
+    return CheckResult(what, f"{where} is in use {by}", (finding,))
 
 
-def _is_ours(holders: tuple[Holder, ...], servers: set[int]) -> bool:
+def _is_ours(holders: tuple[ProcessInfo, ...], servers: set[int]) -> bool:
     """Of several workers the sockets are everybody's, and the lock is the workers'."""
     return any(holder.pid in servers for holder in holders)

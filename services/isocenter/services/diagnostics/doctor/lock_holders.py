@@ -22,7 +22,7 @@ _SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class ProcessInfo:
     """A process; *command* is empty where it is not ours to see."""
 
     pid: int
@@ -32,7 +32,7 @@ class Holder:
         return f"process {self.pid}" + (f" ({self.command})" if self.command else "")
 
 
-def lock_holders(path: Path) -> tuple[Holder, ...]:
+def lock_holders(path: Path) -> tuple[ProcessInfo, ...]:
     """Who holds a lock of ``flock`` on *path*; empty also where nobody can tell."""
     try:
         status = path.stat()
@@ -90,7 +90,7 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def port_holders(port: int) -> tuple[Holder, ...]:
+def port_holders(port: int) -> tuple[ProcessInfo, ...]:
     """Who listens on a TCP port of this machine, on any address."""
     inodes = set(_listening(port))
     if not inodes:
@@ -120,12 +120,12 @@ def _listening(port: int) -> Iterator[str]:
                 yield words[9]
 
 
-def _holder(pid: int) -> Holder:
+def _holder(pid: int) -> ProcessInfo:
     try:
         words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
     except OSError:
-        return Holder(pid, "")
+        return ProcessInfo(pid, "")
     text = b" ".join(words).decode("utf-8", "replace").strip()
     if len(text) > _SHOWN_CHARACTERS:
         text = text[:_SHOWN_CHARACTERS] + "…"
-    return Holder(pid, text)
+    return ProcessInfo(pid, text)

@@ -22,8 +22,8 @@ from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.server import ServerOptions, serve_on
 from isocenter.services.association.service_registry import ServiceRegistry, Statuses
-from isocenter.services.diagnostics.doctor.check import Examined, Tell, count
-from isocenter.services.diagnostics.doctor.connectivity import Way
+from isocenter.services.diagnostics.doctor.check import CheckResult, Tell, count
+from isocenter.services.diagnostics.doctor.connectivity import PeerTarget
 from isocenter.services.diagnostics.doctor.negotiation import associate
 from isocenter.services.diagnostics.doctor.query_store import find, of_fault, status_text
 from isocenter.services.diagnostics.findings import Finding, Side, error
@@ -44,7 +44,7 @@ from isocenter.services.service_classes.client import (
     RetrieveResult,
 )
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
-from isocenter.services.service_classes.verification import Verification
+from isocenter.services.service_classes.verification import VerificationScp
 
 _WHAT: Final = "C-MOVE"
 #: From study to instance.
@@ -104,7 +104,7 @@ class _Visits:
         return any(isinstance(one, AssociationEstablished) for one in self.notices)
 
 
-async def examine_way_back(way: Way, destination: Destination, tell: Tell) -> None:
+async def examine_way_back(way: PeerTarget, destination: Destination, tell: Tell) -> None:
     """Ask the peer to send one object to us."""
     tls = destination.tls
     bind = ListenAddress(
@@ -119,7 +119,7 @@ async def examine_way_back(way: Way, destination: Destination, tell: Tell) -> No
             "with --move-port that the peer knows",
             side=Side.HERE,
         )
-        tell(Examined(_WHAT, f"cannot be {destination}", (finding,)))
+        tell(CheckResult(_WHAT, f"cannot be {destination}", (finding,)))
         return
     visits = _Visits()
     notices = Notices()
@@ -129,7 +129,7 @@ async def examine_way_back(way: Way, destination: Destination, tell: Tell) -> No
             await nursery.start(
                 partial(
                     serve_on,
-                    ServiceRegistry([Verification(), visits]),
+                    ServiceRegistry([VerificationScp(), visits]),
                     listeners,
                     ServerOptions(
                         access=AeTitleRules(
@@ -148,7 +148,7 @@ async def examine_way_back(way: Way, destination: Destination, tell: Tell) -> No
     tell(examined)
 
 
-async def _move(way: Way, destination: Destination, visits: _Visits) -> Examined:
+async def _move(way: PeerTarget, destination: Destination, visits: _Visits) -> CheckResult:
     contexts = [
         (uid, BASIC_SYNTAXES) for uid in (sop_classes.STUDY_ROOT_FIND, sop_classes.STUDY_ROOT_MOVE)
     ]
@@ -166,7 +166,7 @@ async def _move(way: Way, destination: Destination, visits: _Visits) -> Examined
                     meaning="there is nothing that it could send",
                     side=Side.PEER,
                 )
-                return Examined(_WHAT, "nothing to ask for", (finding,))
+                return CheckResult(_WHAT, "nothing to ask for", (finding,))
             pairs, level = tuple(keys.items()), _LEVELS[len(keys) - 1]
             try:
                 result = await association.move(
@@ -175,10 +175,10 @@ async def _move(way: Way, destination: Destination, visits: _Visits) -> Examined
             except RetrieveError as fault:
                 result = fault.result
     except NoPresentationContext as fault:
-        return Examined(_WHAT, "not served", (of_fault(_WHAT, fault),))
+        return CheckResult(_WHAT, "not served", (of_fault(_WHAT, fault),))
     except IsocenterError as fault:
         findings = (of_fault(_WHAT, fault), *_about_visits(destination, visits))
-        return Examined(_WHAT, "no answer", findings)
+        return CheckResult(_WHAT, "no answer", findings)
     return _judge(destination, result, visits)
 
 
@@ -196,7 +196,7 @@ async def _one_object(association: ClientAssociation) -> dict[str, str]:
     return known
 
 
-def _judge(destination: Destination, result: RetrieveResult, visits: _Visits) -> Examined:
+def _judge(destination: Destination, result: RetrieveResult, visits: _Visits) -> CheckResult:
     seen = (
         f"{status_text(result.status)}, {result.completed} completed, {result.failed} failed; "
         f"{count(visits.objects, 'object')} came to {destination}"
@@ -217,7 +217,7 @@ def _judge(destination: Destination, result: RetrieveResult, visits: _Visits) ->
         )
     elif visits.objects == 0 or result.failed:
         findings += _about_visits(destination, visits)
-    return Examined(_WHAT, seen, tuple(findings), facts=facts)
+    return CheckResult(_WHAT, seen, tuple(findings), facts=facts)
 
 
 def _about_visits(destination: Destination, visits: _Visits) -> list[Finding]:

@@ -23,9 +23,9 @@ from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.association.requestor import Context
 from isocenter.services.diagnostics import findings as diagnosis
-from isocenter.services.diagnostics.doctor.check import Examined, Tell, count
-from isocenter.services.diagnostics.doctor.connectivity import Way
-from isocenter.services.diagnostics.doctor.tls_probe import look_at_tls
+from isocenter.services.diagnostics.doctor.check import CheckResult, Tell, count
+from isocenter.services.diagnostics.doctor.connectivity import PeerTarget
+from isocenter.services.diagnostics.doctor.tls_probe import probe_tls
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import (
@@ -63,7 +63,7 @@ SERVICES: Final = (
 
 
 def associate(
-    way: Way, contexts: Sequence[Context], transport: Transport | None = None
+    way: PeerTarget, contexts: Sequence[Context], transport: Transport | None = None
 ) -> AbstractAsyncContextManager[ClientAssociation]:
     """An association as *way* goes."""
     return open_association(
@@ -77,7 +77,7 @@ def associate(
     )
 
 
-async def examine_association(way: Way, tell: Tell) -> bool:
+async def examine_association(way: PeerTarget, tell: Tell) -> bool:
     """AE titles, protocol and maximum lengths; whether there is an association at all."""
     what = "association"
     titles = f"{way.calling_ae_title} → {way.peer.ae_title}"
@@ -86,12 +86,12 @@ async def examine_association(way: Way, tell: Tell) -> bool:
             accept = association.accept
             tell(_accepted(what, titles, way, accept))
     except AssociationError as fault:
-        tell(Examined(what, titles, tuple(await _why_none(way, fault))))
+        tell(CheckResult(what, titles, tuple(await _why_none(way, fault))))
         return False
     return True
 
 
-def _accepted(what: str, titles: str, way: Way, accept: AssociateAccept) -> Examined:
+def _accepted(what: str, titles: str, way: PeerTarget, accept: AssociateAccept) -> CheckResult:
     about = accept.user_information
     version = about.implementation_version_name or "without a version name"
     length = about.max_pdu_length
@@ -124,10 +124,10 @@ def _accepted(what: str, titles: str, way: Way, accept: AssociateAccept) -> Exam
         "implementation_version_name": about.implementation_version_name,
     }
     seen = f"{titles}, {version}, takes PDUs of {limit}"
-    return Examined(what, seen, tuple(findings), facts=facts)
+    return CheckResult(what, seen, tuple(findings), facts=facts)
 
 
-async def _why_none(way: Way, fault: AssociationError) -> list[Finding]:
+async def _why_none(way: PeerTarget, fault: AssociationError) -> list[Finding]:
     """In plain words, from the end of an association that never was."""
     peer = way.peer
     match fault:
@@ -136,7 +136,7 @@ async def _why_none(way: Way, fault: AssociationError) -> list[Finding]:
             return [_about_titles(way, found, (fault.source, fault.reason))]
         case TransportLostError():
             if way.tls is None:
-                look = await look_at_tls(peer, way.deadlines.tls_handshake)
+                look = await probe_tls(peer, way.deadlines.tls_handshake)
                 if look.speaks_tls:
                     return [
                         error(
@@ -183,7 +183,7 @@ async def _why_none(way: Way, fault: AssociationError) -> list[Finding]:
             return [error(str(fault), side=Side.EITHER)]
 
 
-def _about_titles(way: Way, found: Finding, reason: tuple[int, int]) -> Finding:
+def _about_titles(way: PeerTarget, found: Finding, reason: tuple[int, int]) -> Finding:
     match reason:
         case (1, 7):
             return replace(
@@ -222,13 +222,13 @@ def _about_titles(way: Way, found: Finding, reason: tuple[int, int]) -> Finding:
 # -- What it accepts ---------------------------------------------------------------------
 
 
-async def examine_services(way: Way, tell: Tell) -> None:
+async def examine_services(way: PeerTarget, tell: Tell) -> None:
     """Which services beside storage; a refused one is no fault by itself."""
     results = await _results(way, [(uid, BASIC_SYNTAXES) for uid in SERVICES])
     tell(_examined("services", "service", {uid: result for uid, (result, _) in results.items()}))
 
 
-async def examine_storage(way: Way, tell: Tell, *, thorough: bool) -> None:
+async def examine_storage(way: PeerTarget, tell: Tell, *, thorough: bool) -> None:
     """Which storage SOP classes, and in which transfer syntaxes.
 
     Args:
@@ -254,7 +254,7 @@ async def examine_storage(way: Way, tell: Tell, *, thorough: bool) -> None:
         tell(_examined_syntaxes(members, taken))
 
 
-async def _results(way: Way, contexts: Sequence[Context]) -> dict[str, tuple[int, str]]:
+async def _results(way: PeerTarget, contexts: Sequence[Context]) -> dict[str, tuple[int, str]]:
     """Abstract syntax → result and chosen transfer syntax, over as many associations as needed."""
     found: dict[str, tuple[int, str]] = {}
     for some in _batches(contexts):
@@ -263,7 +263,7 @@ async def _results(way: Way, contexts: Sequence[Context]) -> dict[str, tuple[int
     return found
 
 
-async def _transfer_syntaxes(way: Way, classes: Iterable[str]) -> dict[str, set[str]]:
+async def _transfer_syntaxes(way: PeerTarget, classes: Iterable[str]) -> dict[str, set[str]]:
     """Storage SOP class → transfer syntaxes that are accepted when each is proposed alone."""
     asked = [(uid, (syntax,)) for uid in classes for syntax in TRANSFER_SYNTAXES]
     found: dict[str, set[str]] = {uid: set() for uid, _ in asked}
@@ -279,7 +279,9 @@ def _batches(contexts: Sequence[Context]) -> Iterator[Sequence[Context]]:
         yield contexts[start : start + MOST_CONTEXTS]
 
 
-async def _negotiate(way: Way, contexts: Sequence[Context]) -> list[tuple[Context, int, str]]:
+async def _negotiate(
+    way: PeerTarget, contexts: Sequence[Context]
+) -> list[tuple[Context, int, str]]:
     request = associate_request(way.peer.ae_title, way.calling_ae_title, contexts)
     async with associate(way, contexts) as association:
         accept = association.accept
@@ -291,7 +293,7 @@ async def _negotiate(way: Way, contexts: Sequence[Context]) -> list[tuple[Contex
     ]
 
 
-def _examined(what: str, noun: str, results: dict[str, int]) -> Examined:
+def _examined(what: str, noun: str, results: dict[str, int]) -> CheckResult:
     accepted = [uid for uid, result in results.items() if result == ACCEPTANCE]
     refused: defaultdict[int, list[str]] = defaultdict(list)
     for uid, result in results.items():
@@ -301,7 +303,7 @@ def _examined(what: str, noun: str, results: dict[str, int]) -> Examined:
     if what == "services" and accepted:
         seen += f": {', '.join(name_of(uid) for uid in accepted)}"
     findings = tuple(_refused(result, uids) for result, uids in sorted(refused.items()))
-    return Examined(
+    return CheckResult(
         what,
         f"{seen} accepted" if what != "services" else seen,
         findings,
@@ -327,7 +329,7 @@ def _lines(results: dict[str, int]) -> Iterator[str]:
         yield f"{name_of(uid)} ({uid}): {why}"
 
 
-def _examined_syntaxes(classes: Sequence[str], found: frozenset[str]) -> Examined:
+def _examined_syntaxes(classes: Sequence[str], found: frozenset[str]) -> CheckResult:
     ordered = [uid for uid in TRANSFER_SYNTAXES if uid in found]
     findings: tuple[Finding, ...] = ()
     if IMPLICIT_VR_LITTLE_ENDIAN not in found:
@@ -353,7 +355,7 @@ def _examined_syntaxes(classes: Sequence[str], found: frozenset[str]) -> Examine
             ),
         )
     classes_seen = name_of(classes[0]) + (f" and {len(classes) - 1} more" if classes[1:] else "")
-    return Examined(
+    return CheckResult(
         "transfer syntaxes",
         f"{len(found)} of {len(TRANSFER_SYNTAXES)} for {classes_seen}",
         findings,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.diagnostics.doctor.check import Examined, Tell
-from isocenter.services.diagnostics.doctor.connectivity import Way, examine_connection
+from isocenter.services.diagnostics.doctor.check import CheckResult, Tell
+from isocenter.services.diagnostics.doctor.connectivity import PeerTarget, examine_connection
 from isocenter.services.diagnostics.doctor.echo_latency import examine_echo
 from isocenter.services.diagnostics.doctor.move_destination import Destination, examine_way_back
 from isocenter.services.diagnostics.doctor.negotiation import (
@@ -18,7 +18,7 @@ from isocenter.services.diagnostics.findings import Side, warning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class PeerCheckOptions:
     """What is examined beside what always is.
 
     Attributes:
@@ -34,7 +34,7 @@ class Wishes:
     move_to: Destination | None = None
 
 
-async def examine_peer(way: Way, tell: Tell, wishes: Wishes) -> bool:
+async def examine_peer(way: PeerTarget, tell: Tell, wishes: PeerCheckOptions) -> bool:
     """Each step as far as the one before lets us; whether there are associations."""
     if not await examine_connection(way, tell):
         return False
@@ -52,7 +52,7 @@ async def examine_peer(way: Way, tell: Tell, wishes: Wishes) -> bool:
             meaning="what it accepts is not known; objects of few kinds may be sent all the same",
             side=Side.PEER,
         )
-        tell(Examined("contexts", "not known", (finding,)))
+        tell(CheckResult("contexts", "not known", (finding,)))
     if wishes.find:
         await examine_find(way, tell)
     if wishes.store:

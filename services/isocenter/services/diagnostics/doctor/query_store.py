@@ -13,15 +13,15 @@ from isocenter.engine.dimse.status import StatusClass, classify, describe_status
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.diagnostics import findings as diagnosis
-from isocenter.services.diagnostics.doctor.check import Examined, Tell
-from isocenter.services.diagnostics.doctor.connectivity import Way
+from isocenter.services.diagnostics.doctor.check import CheckResult, Tell
+from isocenter.services.diagnostics.doctor.connectivity import PeerTarget
 from isocenter.services.diagnostics.doctor.negotiation import associate
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import NoPresentationContext, OperationError
 from isocenter.services.service_classes.client import ClientAssociation
-from isocenter.services.service_classes.query_retrieve.find_scu import Matches
+from isocenter.services.service_classes.query_retrieve.find_scu import FindResults
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 
 SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
@@ -31,7 +31,7 @@ _TEST_NAME: Final = "TEST^ISOCENTER-DOCTOR"
 _EDGE: Final = 8
 
 
-async def examine_find(way: Way, tell: Tell) -> None:
+async def examine_find(way: PeerTarget, tell: Tell) -> None:
     """C-FIND for a study that cannot exist: the answer is empty, and shows that it works."""
     what = "C-FIND"
     uid = generate_uid(prefix=None)
@@ -45,7 +45,7 @@ async def examine_find(way: Way, tell: Tell) -> None:
                 number += 1
             status = matches.status
     except IsocenterError as fault:
-        tell(Examined(what, "no answer", (of_fault(what, fault),)))
+        tell(CheckResult(what, "no answer", (of_fault(what, fault),)))
         return
     findings: tuple[Finding, ...] = ()
     if number:
@@ -58,19 +58,19 @@ async def examine_find(way: Way, tell: Tell) -> None:
                 side=Side.PEER,
             ),
         )
-    tell(Examined(what, f"{status or 0:04X}H, {number} matches, as asked", findings))
+    tell(CheckResult(what, f"{status or 0:04X}H, {number} matches, as asked", findings))
 
 
-def find(association: ClientAssociation, level: Level, keys: Mapping[str, str]) -> Matches:
+def find(association: ClientAssociation, level: Level, keys: Mapping[str, str]) -> FindResults:
     """A C-FIND in the Study Root model."""
     pairs = tuple(keys.items())
     return association.find(lambda syntax: build_identifier(pairs, level, syntax))
 
 
-async def examine_store(way: Way, tell: Tell) -> None:
+async def examine_store(way: PeerTarget, tell: Tell) -> None:
     """C-STORE of one small Secondary Capture image, which stays at the peer."""
     what = "C-STORE"
-    item = made_up_object()
+    item = synthetic_object()
     syntax = str(ExplicitVRLittleEndian)
     try:
         async with associate(way, [(SECONDARY_CAPTURE, (syntax,))]) as association:
@@ -79,7 +79,7 @@ async def examine_store(way: Way, tell: Tell) -> None:
             except OperationError as refused:
                 status = refused.status
     except IsocenterError as fault:
-        tell(Examined(what, "no answer", (of_fault(what, fault),)))
+        tell(CheckResult(what, "no answer", (of_fault(what, fault),)))
         return
     text = status_text(status)
     findings: list[Finding] = []
@@ -95,10 +95,10 @@ async def examine_store(way: Way, tell: Tell) -> None:
                 side=Side.PEER,
             )
         )
-    tell(Examined(what, text, tuple(findings), facts={"status": f"{status:04X}"}))
+    tell(CheckResult(what, text, tuple(findings), facts={"status": f"{status:04X}"}))
 
 
-def made_up_object() -> pydicom.Dataset:
+def synthetic_object() -> pydicom.Dataset:
     """A grey square of a patient who does not exist."""
     item = pydicom.Dataset()
     item.file_meta = FileMetaDataset()

@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 import orjson
 
-from isocenter.services.diagnostics.doctor.check import Examined
+from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.net.transport import format_address
 from isocenter.services.settings.loading import Settings
@@ -21,7 +21,7 @@ _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S1
 _WHAT: Final = "health"
 
 
-def examine_health(settings: Settings, *, seconds: float = SECONDS) -> Examined:
+def examine_health(settings: Settings, *, seconds: float = SECONDS) -> CheckResult:
     """What the server that these settings describe says of itself; blocks."""
     monitoring = settings.monitoring
     if not monitoring.enabled or not monitoring.port:
@@ -39,12 +39,12 @@ def examine_health(settings: Settings, *, seconds: float = SECONDS) -> Examined:
         text = f"no answer from {url}: {str(fault) or type(fault).__name__}"
         cure = "start isocenter serve, or look at its log; it listens where monitoring.host and "
         cure += "monitoring.port say"
-        return Examined(_WHAT, text, (error(text, cure=cure, side=Side.HERE),))
+        return CheckResult(_WHAT, text, (error(text, cure=cure, side=Side.HERE),))
     except (ValueError, KeyError, TypeError, AttributeError):
         text = f"what answers at {url} is not Isocenter (HTTP {answer.status_code})"
         cure = "give another port to monitoring.port"
-        return Examined(_WHAT, text, (error(text, cure=cure, side=Side.HERE),))
-    return Examined(_WHAT, f"{status}, by {url}", tuple(_findings(status, messages)))
+        return CheckResult(_WHAT, text, (error(text, cure=cure, side=Side.HERE),))
+    return CheckResult(_WHAT, f"{status}, by {url}", tuple(_findings(status, messages)))
 
 
 def _authorization(settings: Settings) -> dict[str, str]:
@@ -74,7 +74,7 @@ def _findings(status: str, messages: list[str]) -> list[Finding]:
     return [tell(text, cure="see the log of the server", side=Side.HERE) for text in texts]
 
 
-def _by_process(settings: Settings) -> Examined:
+def _by_process(settings: Settings) -> CheckResult:
     """Where it answers no HTTP: whether there is a process at all."""
     unknown = "monitoring is off" if not settings.monitoring.enabled else "its port is any free one"
     finding = note(
@@ -86,8 +86,10 @@ def _by_process(settings: Settings) -> Examined:
         pid = pid_of_server(Path(settings.storage.data_dir))
     except OSError as fault:
         text = f"{settings.storage.data_dir}: {fault.strerror}"
-        return Examined(_WHAT, text, (error(text, side=Side.HERE),))
+        return CheckResult(_WHAT, text, (error(text, side=Side.HERE),))
     if pid is None:
         text = f"no server runs on {settings.storage.data_dir}"
-        return Examined(_WHAT, text, (error(text, cure="start isocenter serve", side=Side.HERE),))
-    return Examined(_WHAT, f"process {pid} runs", (finding,))
+        return CheckResult(
+            _WHAT, text, (error(text, cure="start isocenter serve", side=Side.HERE),)
+        )
+    return CheckResult(_WHAT, f"process {pid} runs", (finding,))

@@ -32,7 +32,7 @@ SAFE_VERSIONS: Final = ("TLS 1.3", "TLS 1.2")
 
 
 @dataclass(frozen=True, slots=True)
-class TlsLook:
+class TlsProbe:
     """What came of a look.
 
     Attributes:
@@ -47,9 +47,9 @@ class TlsLook:
     chain: tuple[x509.Certificate, ...] = ()
 
 
-async def look_at_tls(
+async def probe_tls(
     peer: Peer, seconds: float, versions: Sequence[str] = SAFE_VERSIONS
-) -> TlsLook:
+) -> TlsProbe:
     """Connect and shake hands, with one of *versions*, as far as the peer lets us."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(min(VERSIONS[name] for name in versions))
@@ -63,7 +63,7 @@ async def look_at_tls(
         try:
             stream = await trio.open_tcp_stream(peer.host, peer.port)
         except OSError:
-            return TlsLook(speaks_tls=False)
+            return TlsProbe(speaks_tls=False)
         async with stream:
             while not connection.get_peer_cert_chain():
                 try:
@@ -87,7 +87,7 @@ async def look_at_tls(
     return _found(connection, first)
 
 
-def look_of(tls: ssl.SSLObject) -> TlsLook:
+def look_of(tls: ssl.SSLObject) -> TlsProbe:
     """The same from a handshake that succeeded; before Python 3.13 without the issuers."""
     suite = tls.cipher()
     if sys.version_info >= (3, 13):
@@ -95,7 +95,7 @@ def look_of(tls: ssl.SSLObject) -> TlsLook:
     else:
         shown = [tls.getpeercert(binary_form=True)]
     chain = tuple(x509.load_der_x509_certificate(one) for one in shown if one)
-    return TlsLook(
+    return TlsProbe(
         speaks_tls=True, version=tls.version() or "", suite=suite[0] if suite else "", chain=chain
     )
 
@@ -107,13 +107,13 @@ def _outgoing(connection: SSL.Connection) -> bytes:
         return b""
 
 
-def _found(connection: SSL.Connection, first: bytes) -> TlsLook:
+def _found(connection: SSL.Connection, first: bytes) -> TlsProbe:
     chain = connection.get_peer_cert_chain(as_cryptography=True) or []
     # TLS records begin with their type: 21 is an alert, 22 a handshake.
     speaks_tls = first in (b"\x15", b"\x16")
     if not chain:
-        return TlsLook(speaks_tls)
-    return TlsLook(
+        return TlsProbe(speaks_tls)
+    return TlsProbe(
         speaks_tls,
         connection.get_protocol_version_name(),
         connection.get_cipher_name() or "",

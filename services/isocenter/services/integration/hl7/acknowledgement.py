@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
-from isocenter.services.integration.hl7.errors import Hl7Fault
+from isocenter.services.integration.hl7.errors import Hl7Error
 from isocenter.services.integration.hl7.message import Delimiters, Message
 
 _DEFAULT_VERSION: Final = "2.5.1"
@@ -39,7 +39,7 @@ _ACCEPT_CODES: Final = {Outcome.ACCEPT: "CA", Outcome.ERROR: "CE", Outcome.REJEC
 
 
 def acknowledgement(
-    header: Message | None, outcome: Outcome, fault: Hl7Fault | None = None
+    header: Message | None, outcome: Outcome, fault: Hl7Error | None = None
 ) -> bytes | None:
     """The message that answers.
 
@@ -104,7 +104,7 @@ def _is_wanted(condition: str, outcome: Outcome) -> bool:
             return False
 
 
-def _error(fault: Hl7Fault, text: str, d: Delimiters, *, in_fields: bool) -> list[str]:
+def _error(fault: Hl7Error, text: str, d: Delimiters, *, in_fields: bool) -> list[str]:
     place, code = fault.place, fault.code
     where = [place.segment, str(place.number), str(place.field) if place.field else ""]
     if in_fields:

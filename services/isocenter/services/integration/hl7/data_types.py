@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from isocenter.services.integration.hl7.errors import DATA_TYPE_ERROR, Hl7Fault, Location
+from isocenter.services.integration.hl7.errors import DATA_TYPE_ERROR, Hl7Error, Location
 from isocenter.services.integration.hl7.message import Segment
 
 #: What separates in a PN, or in a code as `worklist.order` takes it.
@@ -28,10 +28,10 @@ def identifier(text: str, place: Location) -> str:
     """An ID, as it is: another one would be that of somebody else.
 
     Raises:
-        Hl7Fault: it has what no attribute can have, or is longer than any.
+        Hl7Error: it has what no attribute can have, or is longer than any.
     """
     if text != plain(text) or len(text) > _LONGEST_ID:
-        raise Hl7Fault(
+        raise Hl7Error(
             f"not an ID: longer than {_LONGEST_ID}, or with a backslash or control character",
             place,
             DATA_TYPE_ERROR,

@@ -48,7 +48,7 @@ class Location:
         return f"{self.segment}-{self.field}{nth}" if self.field else f"{self.segment}{nth}"
 
 
-class Hl7Fault(IsocenterError):
+class Hl7Error(IsocenterError):
     """A message that cannot be done; the message of this error has the place in front.
 
     Attributes:

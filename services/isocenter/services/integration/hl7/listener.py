@@ -17,10 +17,10 @@ import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.integration.hl7.mllp import (
-    Framer,
-    MessageReceived,
     MessageTooLong,
     MessageUnfinished,
+    MllpDecoder,
+    MllpMessage,
     frame,
 )
 from isocenter.services.net.addresses import is_within
@@ -34,7 +34,7 @@ from isocenter.services.net.transport import (
     format_address,
     prepare_socket,
 )
-from isocenter.services.notices import ConnectionRefused, Notices, Refusal
+from isocenter.services.notices import ConnectionRefused, Notices, RefusalReason
 
 log = logging.getLogger("isocenter.hl7")
 
@@ -44,7 +44,7 @@ _MOST_STRAY_BYTES: Final = 1_024
 _MOST_UNFINISHED: Final = 10
 
 #: Judges a message; what to answer, if anything.
-Take = Callable[[MessageReceived | MessageTooLong, PeerLog], Awaitable[bytes | None]]
+Take = Callable[[MllpMessage | MessageTooLong, PeerLog], Awaitable[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class OrderListener:
         if revoked:
             self._refuse(
                 connection.address,
-                Refusal.TLS_HANDSHAKE,
+                RefusalReason.TLS_HANDSHAKE,
                 f"the connection for HL7 is ended: {revoked} was revoked",
             )
         return bool(revoked)
@@ -155,14 +155,14 @@ class OrderListener:
             if self._limits.senders and not is_within(name[0], self._limits.senders):
                 sock.close()
                 self._refuse(
-                    format_address(name), Refusal.ADDRESS, "no sender of hl7.senders; closed"
+                    format_address(name), RefusalReason.ADDRESS, "no sender of hl7.senders; closed"
                 )
                 continue
             if len(self._connections) >= self._limits.connections and not self._drop_idle():
                 sock.close()
                 self._refuse(
                     format_address(name),
-                    Refusal.TOO_MANY,
+                    RefusalReason.TOO_MANY,
                     "all connections for HL7 are being served; closed (hl7.max_connections)",
                 )
                 continue
@@ -176,7 +176,7 @@ class OrderListener:
             if not connection.is_busy and not connection.scope.cancel_called:
                 self._refuse(
                     connection.address,
-                    Refusal.TOO_MANY,
+                    RefusalReason.TOO_MANY,
                     "closed for another sender (hl7.max_connections)",
                 )
                 connection.scope.cancel()
@@ -230,15 +230,15 @@ class OrderListener:
                 if not isinstance(cause, ssl.SSLError):
                     return None  # somebody only looked whether we are there
                 text = describe_tls_error(cause)
-        self._refuse(address, Refusal.TLS_HANDSHAKE, f"TLS handshake for HL7 failed: {text}")
+        self._refuse(address, RefusalReason.TLS_HANDSHAKE, f"TLS handshake for HL7 failed: {text}")
         return None
 
-    def _refuse(self, address: str, refusal: Refusal, detail: str) -> None:
+    def _refuse(self, address: str, refusal: RefusalReason, detail: str) -> None:
         log.warning("%s: %s", address, detail)
         self._notices.tell(ConnectionRefused(address=address, refusal=refusal, detail=detail))
 
     async def _converse(self, transport: Transport, connection: _Connection) -> None:
-        framer = Framer(self._limits.message_bytes)
+        framer = MllpDecoder(self._limits.message_bytes)
         peer_log = connection.peer_log
         ends_at = trio.current_time() + self._limits.idle
         stray = unfinished = 0
@@ -271,7 +271,7 @@ class OrderListener:
             if framer.stray - stray > _MOST_STRAY_BYTES or unfinished > _MOST_UNFINISHED:
                 self._refuse(
                     connection.address,
-                    Refusal.WRONG_PROTOCOL,
+                    RefusalReason.WRONG_PROTOCOL,
                     "what comes on the port for HL7 is no MLLP (VT message FS CR); closed",
                 )
                 return
@@ -284,7 +284,7 @@ class OrderListener:
         self,
         transport: Transport,
         connection: _Connection,
-        event: MessageReceived | MessageTooLong,
+        event: MllpMessage | MessageTooLong,
     ) -> bool:
         """Whether the connection can go on."""
         connection.is_busy = True

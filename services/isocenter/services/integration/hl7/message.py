@@ -22,7 +22,7 @@ from isocenter.services.integration.hl7.character_sets import codec_of_all
 from isocenter.services.integration.hl7.errors import (
     DATA_TYPE_ERROR,
     SEGMENT_SEQUENCE_ERROR,
-    Hl7Fault,
+    Hl7Error,
     Location,
 )
 
@@ -41,16 +41,16 @@ _SPACE: Final = " "
 _ESCAPE: Final = "\x1b"
 
 
-class Hl7Missing(IsocenterError):
+class Hl7LibraryMissingError(IsocenterError):
     """The library is not installed."""
 
 
 def require_library() -> None:
-    """Raises `Hl7Missing`, with the cure, if HL7 messages cannot be read here."""
+    """Raises `Hl7LibraryMissingError`, with the cure, if HL7 messages cannot be read here."""
     try:
         import hl7  # type: ignore[import-untyped]  # noqa: F401
     except ModuleNotFoundError as error:
-        raise Hl7Missing(
+        raise Hl7LibraryMissingError(
             "HL7 messages are read with python-hl7, which is not installed: "
             "pip install 'isocenter[hl7]'"
         ) from error
@@ -181,7 +181,7 @@ def header_of(data: bytes) -> Message | None:
     head = _HEADER_END.split(data.lstrip(), maxsplit=1)[0][:_LONGEST_HEADER]
     try:
         return _parsed(head.decode("latin-1"), "latin-1")
-    except Hl7Fault:
+    except Hl7Error:
         return None
 
 
@@ -192,11 +192,11 @@ def read_message(data: bytes, default_character_set: str = "ASCII") -> Message:
         default_character_set: of messages that do not say theirs (HL7 Table 0211).
 
     Raises:
-        Hl7Fault: it is none, or its text is not in the character set.
+        Hl7Error: it is none, or its text is not in the character set.
     """
     header = header_of(data)
     if header is None:
-        raise Hl7Fault(
+        raise Hl7Error(
             "it does not begin with an MSH segment and its delimiters",
             Location("MSH"),
             SEGMENT_SEQUENCE_ERROR,
@@ -210,7 +210,7 @@ def read_message(data: bytes, default_character_set: str = "ASCII") -> Message:
     codec = codec_of_all(names if is_said else [default_character_set])
     place = Location("MSH", 18)
     if codec is None:
-        raise Hl7Fault(
+        raise Hl7Error(
             "a character set that is not known here, or not with the others", place, DATA_TYPE_ERROR
         )
     try:
@@ -220,7 +220,7 @@ def read_message(data: bytes, default_character_set: str = "ASCII") -> Message:
             raise UnicodeError
     except UnicodeError as error:
         cure = "" if is_said else "; say it there, or set hl7.character_set"
-        raise Hl7Fault(
+        raise Hl7Error(
             f"the text is not in the character set of the message{cure}", place, DATA_TYPE_ERROR
         ) from error
     return _parsed(text, codec)
@@ -236,7 +236,7 @@ def _parsed(text: str, codec: str) -> Message:
     delimiters = _delimiters_of(text)
     count = sum(map(text.count, ("\r", *_fields_of(delimiters))))
     if count > MOST_DELIMITERS:
-        raise Hl7Fault(
+        raise Hl7Error(
             f"more than {MOST_DELIMITERS} fields", Location("MSH"), SEGMENT_SEQUENCE_ERROR,
             is_reject=True,
         )  # fmt: skip
@@ -245,7 +245,7 @@ def _parsed(text: str, codec: str) -> Message:
     for number, line in enumerate(lines, 1):
         name = line.split(delimiters.field, 1)[0].rstrip()
         if not _SEGMENT.fullmatch(name) or (name in _HEADERS and number > 1):
-            raise Hl7Fault(
+            raise Hl7Error(
                 f"line {number} does not begin with the name of a segment of a message",
                 Location("MSH"),
                 SEGMENT_SEQUENCE_ERROR,
@@ -263,7 +263,7 @@ def _parsed(text: str, codec: str) -> Message:
 def _delimiters_of(text: str) -> Delimiters:
     found = _DELIMITERS.match(text)
     if found is None or len(set(found[2])) != len(found[2]):
-        raise Hl7Fault(
+        raise Hl7Error(
             "it does not begin with an MSH segment and its delimiters",
             Location("MSH"),
             SEGMENT_SEQUENCE_ERROR,

@@ -21,7 +21,7 @@ _KEPT_BYTES: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class MessageReceived:
+class MllpMessage:
     """A whole frame; *data* is what stood in it."""
 
     data: bytes = field(repr=False)
@@ -47,10 +47,10 @@ class MessageUnfinished:
     length: int
 
 
-FrameEvent = MessageReceived | MessageTooLong | MessageUnfinished
+FrameEvent = MllpMessage | MessageTooLong | MessageUnfinished
 
 
-class Framer:
+class MllpDecoder:
     """Takes chunks, gives what they complete; holds one message at most.
 
     Attributes:
@@ -119,7 +119,7 @@ class Framer:
         data, self._data = self._data, bytearray()
         if self._length > self._max_bytes:
             return MessageTooLong(bytes(data[:_KEPT_BYTES]), self._length)
-        return MessageReceived(bytes(data))
+        return MllpMessage(bytes(data))
 
 
 def frame(message: bytes) -> bytes:

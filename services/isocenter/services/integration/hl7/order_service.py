@@ -20,11 +20,11 @@ from isocenter.services.integration.hl7.errors import (
     DUPLICATE_KEY_IDENTIFIER,
     RECORD_LOCKED,
     UNKNOWN_KEY_IDENTIFIER,
-    Hl7Fault,
+    Hl7Error,
     Location,
 )
 from isocenter.services.integration.hl7.message import Message, header_of, read_message
-from isocenter.services.integration.hl7.mllp import MessageReceived, MessageTooLong
+from isocenter.services.integration.hl7.mllp import MessageTooLong, MllpMessage
 from isocenter.services.integration.hl7.orders import (
     MESSAGE_TYPES,
     Control,
@@ -32,7 +32,7 @@ from isocenter.services.integration.hl7.orders import (
     check_header,
     read_orders,
 )
-from isocenter.services.integration.hl7.rejected_messages import RejectFolder, name_of
+from isocenter.services.integration.hl7.rejected_messages import RejectedMessages, name_of
 from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.notices import Notices, OrderMessageAnswered
@@ -50,7 +50,7 @@ _LOOKS: Final = 5
 _OTHER: Final = "other"
 
 
-class OrderIntake:
+class OrderService:
     """Takes messages, gives acknowledgements.
 
     Args:
@@ -62,7 +62,7 @@ class OrderIntake:
         worklist: Worklist,
         rules: OrderRules,
         *,
-        rejected: RejectFolder | None = None,
+        rejected: RejectedMessages | None = None,
         notices: Notices | None = None,
     ) -> None:
         self._worklist = worklist
@@ -72,20 +72,18 @@ class OrderIntake:
         #: Threads would only take turns.
         self._splitting = trio.CapacityLimiter(1)
 
-    async def take(
-        self, received: MessageReceived | MessageTooLong, peer_log: PeerLog
-    ) -> bytes | None:
+    async def take(self, received: MllpMessage | MessageTooLong, peer_log: PeerLog) -> bytes | None:
         """Do what a message says; its acknowledgement, None where the sender wants none.
 
         Args:
             peer_log: about its sender.
         """
-        data = received.data if isinstance(received, MessageReceived) else received.head
+        data = received.data if isinstance(received, MllpMessage) else received.head
         header = header_of(data)
         outcome, fault = Outcome.ACCEPT, None
         try:
             if isinstance(received, MessageTooLong):
-                raise Hl7Fault(
+                raise Hl7Error(
                     f"the message has {received.length} bytes, more than hl7.max_message_bytes",
                     Location("MSH"),
                     APPLICATION_INTERNAL_ERROR,
@@ -95,7 +93,7 @@ class OrderIntake:
             done = await self._do(orders)
             peer_log.reset()
             log.info("%s: %s is done: %s", peer_log.peer_address, _kind(header), done)
-        except Hl7Fault as error:
+        except Hl7Error as error:
             fault = error
             outcome = Outcome.REJECT if error.is_reject else Outcome.ERROR
             peer_log.write(
@@ -107,7 +105,7 @@ class OrderIntake:
             # None of the sender's: it comes again when we can.
             peer_log.write(log, logging.ERROR, "%s cannot be kept: %s", _kind(header), error)
             outcome = Outcome.REJECT
-            fault = Hl7Fault(
+            fault = Hl7Error(
                 "it cannot be kept now; send it again later",
                 Location("MSH"),
                 APPLICATION_INTERNAL_ERROR,
@@ -151,7 +149,7 @@ class OrderIntake:
             except EntryMoved:
                 pass  # a modality began, ended or gave up a step since it was looked at
         else:
-            raise Hl7Fault("a step changes all the time", orders[0].place, RECORD_LOCKED)
+            raise Hl7Error("a step changes all the time", orders[0].place, RECORD_LOCKED)
         counts = {
             "added": put.added,
             "changed": put.changed,
@@ -172,7 +170,7 @@ class OrderIntake:
             found |= {stored.entry.key: stored.state for stored in meant}
             if order.control is Control.STATUS:
                 if not meant:
-                    raise Hl7Fault(
+                    raise Hl7Error(
                         "no such order is on the worklist", order.place, UNKNOWN_KEY_IDENTIFIER
                     )
                 if order.state is not None:
@@ -201,7 +199,7 @@ def _entries(orders: Sequence[Order]) -> list[Entry]:
         if order.entry is None:
             continue
         if order.entry.key in entries:
-            raise Hl7Fault(
+            raise Hl7Error(
                 "two steps of the message have the same accession number and step ID",
                 order.place,
                 DUPLICATE_KEY_IDENTIFIER,
@@ -223,7 +221,7 @@ def _cancelled(order: Order, meant: Sequence[StoredEntry]) -> tuple[list[EntryKe
             case EntryState.STARTED if order.control is Control.DISCONTINUE:
                 stopped.append(stored.entry.key)
             case EntryState.STARTED | EntryState.COMPLETED:
-                raise Hl7Fault(
+                raise Hl7Error(
                     f"a step is {stored.state.value} and cannot be cancelled any more",
                     order.place,
                     RECORD_LOCKED,

@@ -18,14 +18,14 @@ from isocenter.services.integration.hl7.errors import (
     UNSUPPORTED_MESSAGE_TYPE,
     UNSUPPORTED_PROCESSING_ID,
     UNSUPPORTED_VERSION_ID,
-    Hl7Fault,
+    Hl7Error,
     Location,
 )
 from isocenter.services.integration.hl7.message import Message
 from isocenter.services.integration.hl7.patient import measures, patient_fields, visit_fields
-from isocenter.services.integration.hl7.procedure_steps import Ids, Step, steps_of
+from isocenter.services.integration.hl7.procedure_steps import Step, StepIdentifiers, steps_of
 from isocenter.services.integration.hl7.step_fields import OrderRules, step_fields
-from isocenter.services.service_classes.worklist.entry import Entry, EntryFault, EntryState
+from isocenter.services.service_classes.worklist.entry import Entry, EntryState, InvalidEntryError
 from isocenter.services.service_classes.worklist.order_fields import (
     ATTRIBUTES,
     FIELD_OF_TAG,
@@ -88,29 +88,29 @@ class Order:
 
 
 def check_header(message: Message, rules: OrderRules) -> None:
-    """Raises `Hl7Fault` (AR) for a message that is nothing for us."""
+    """Raises `Hl7Error` (AR) for a message that is nothing for us."""
     msh = message.header
     kind, event = msh.text(9), msh.text(9, 2)
     if kind not in MESSAGE_TYPES:
-        raise Hl7Fault(
+        raise Hl7Error(
             f"only {', '.join(map('^'.join, MESSAGE_TYPES.items()))} are taken",
             Location("MSH", 9),
             UNSUPPORTED_MESSAGE_TYPE,
             is_reject=True,
         )
     if event and event != MESSAGE_TYPES[kind]:
-        raise Hl7Fault(
+        raise Hl7Error(
             f"of {kind} only the event {MESSAGE_TYPES[kind]} is taken",
             Location("MSH", 9),
             UNSUPPORTED_EVENT_CODE,
             is_reject=True,
         )
     if not msh.text(10):
-        raise Hl7Fault(
+        raise Hl7Error(
             "the message control ID is missing", Location("MSH", 10), REQUIRED_FIELD_MISSING
         )
     if msh.text(11) not in rules.processing_ids:
-        raise Hl7Fault(
+        raise Hl7Error(
             f"only {' and '.join(sorted(rules.processing_ids))} is processed here "
             "(hl7.processing_ids)",
             Location("MSH", 11),
@@ -118,7 +118,7 @@ def check_header(message: Message, rules: OrderRules) -> None:
             is_reject=True,
         )
     if not _VERSION.fullmatch(msh.text(12)):
-        raise Hl7Fault(
+        raise Hl7Error(
             "only versions 2.1 to 2.9 are read",
             Location("MSH", 12),
             UNSUPPORTED_VERSION_ID,
@@ -130,14 +130,14 @@ def read_orders(message: Message, rules: OrderRules) -> list[Order]:
     """The steps of a message whose header was checked, in order.
 
     Raises:
-        Hl7Fault: a step that cannot be one; then none of them is to be done.
+        Hl7Error: a step that cannot be one; then none of them is to be done.
     """
     shared: dict[str, str] | None = None
     measured: dict[str, str] = {}
     orders = []
     for step in steps_of(message):
         control, state = _control(step)
-        ids = Ids.of(step)
+        ids = StepIdentifiers.of(step)
         entry = None
         if control is Control.PUT:
             if shared is None:
@@ -149,7 +149,7 @@ def read_orders(message: Message, rules: OrderRules) -> list[Order]:
             # Without an accession number the procedure's ID became that of the step.
             step_id = ids.given_step_id if ids.accession else ids.step_id
             if not (step_id or ids.accession):
-                raise Hl7Fault(
+                raise Hl7Error(
                     "neither accession number nor step ID tells which order is meant",
                     step.place("accession_no"),
                     REQUIRED_FIELD_MISSING,
@@ -173,7 +173,7 @@ def _control(step: Step) -> tuple[Control, EntryState | None]:
     control = _CONTROLS.get(text)
     if control is None:
         missing = not text
-        raise Hl7Fault(
+        raise Hl7Error(
             f"the order control has to be one of {', '.join(_CONTROLS)}",
             orc.place(1),
             REQUIRED_FIELD_MISSING if missing else TABLE_VALUE_NOT_FOUND,
@@ -184,7 +184,7 @@ def _control(step: Step) -> tuple[Control, EntryState | None]:
     if status == _CANCELLED:
         return Control.CANCEL, None
     if status not in _STATES and (status or control is Control.STATUS):
-        raise Hl7Fault(
+        raise Hl7Error(
             f"the order status has to be one of {', '.join([*_STATES, _CANCELLED])}",
             orc.place(5),
             TABLE_VALUE_NOT_FOUND if status else REQUIRED_FIELD_MISSING,
@@ -192,7 +192,7 @@ def _control(step: Step) -> tuple[Control, EntryState | None]:
     return control, _STATES.get(status)
 
 
-def _entry(step: Step, ids: Ids, fields: dict[str, str], more: dict[str, str]) -> Entry:
+def _entry(step: Step, ids: StepIdentifiers, fields: dict[str, str], more: dict[str, str]) -> Entry:
     if ids.procedure_id:
         fields["requested_proc_id"] = ids.procedure_id
     order: dict[str, object] = {name: text for name, text in fields.items() if text}
@@ -200,9 +200,9 @@ def _entry(step: Step, ids: Ids, fields: dict[str, str], more: dict[str, str]) -
         order[ATTRIBUTES] = more
     try:
         entry, _ = entry_of_order(order, _PLACE)
-    except EntryFault as fault:
+    except InvalidEntryError as fault:
         name = FIELD_OF_TAG.get(_tag_of(fault), "")
-        raise Hl7Fault(
+        raise Hl7Error(
             str(fault).removeprefix(f"{_PLACE}: "),
             step.place(name),
             DATA_TYPE_ERROR if fields.get(name) or not name else REQUIRED_FIELD_MISSING,
@@ -210,7 +210,7 @@ def _entry(step: Step, ids: Ids, fields: dict[str, str], more: dict[str, str]) -
     return entry
 
 
-def _tag_of(fault: EntryFault) -> int:
+def _tag_of(fault: InvalidEntryError) -> int:
     """Also of a value that its VR cannot have, which is found before there is an entry."""
     tag = _TAG.match(str(fault))
     return fault.tag or (int(tag[1] + tag[2], 16) if tag else 0)

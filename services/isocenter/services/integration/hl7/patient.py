@@ -14,7 +14,7 @@ from isocenter.services.integration.hl7.data_types import (
 from isocenter.services.integration.hl7.errors import (
     DATA_TYPE_ERROR,
     SEGMENT_SEQUENCE_ERROR,
-    Hl7Fault,
+    Hl7Error,
     Location,
 )
 from isocenter.services.integration.hl7.message import Message, Segment
@@ -41,15 +41,15 @@ def patient_fields(message: Message) -> dict[str, str]:
     """Of PID, PV1-15 and AL1.
 
     Raises:
-        Hl7Fault: there is no PID, or its date of birth is none.
+        Hl7Error: there is no PID, or its date of birth is none.
     """
     pid = message.first("PID")
     if pid is None:
-        raise Hl7Fault("there is no patient in it", Location("PID"), SEGMENT_SEQUENCE_ERROR)
+        raise Hl7Error("there is no patient in it", Location("PID"), SEGMENT_SEQUENCE_ERROR)
     born = pid.text(7)
     date = _DATE.fullmatch(born)
     if born and date is None and len(born) >= len("YYYYMMDD"):
-        raise Hl7Fault("no date (YYYYMMDD)", Location("PID", 7), DATA_TYPE_ERROR)
+        raise Hl7Error("no date (YYYYMMDD)", Location("PID", 7), DATA_TYPE_ERROR)
     pv1 = message.first("PV1")
     ambulatory = [] if pv1 is None else [
         pv1.text(15, repetition=n + 1) for n in range(pv1.repetitions(15))

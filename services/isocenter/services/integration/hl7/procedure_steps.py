@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.integration.hl7.data_types import identifier
-from isocenter.services.integration.hl7.errors import SEGMENT_SEQUENCE_ERROR, Hl7Fault, Location
+from isocenter.services.integration.hl7.errors import SEGMENT_SEQUENCE_ERROR, Hl7Error, Location
 from isocenter.services.integration.hl7.message import Message, Segment
 from isocenter.services.service_classes.worklist.order_fields import DATE_TIME
 
@@ -21,7 +21,7 @@ _STUDIES: Final = UUID("3b8e5e0c-52f5-4b8e-9d53-5b1d6b4c7a10")
 
 
 @dataclass(slots=True)
-class Others:
+class SharedSegments:
     """The other segments behind an OBR; all its steps share them.
 
     Each value is looked for once, however many steps want it: there may be thousands of
@@ -57,7 +57,7 @@ class Step:
     obr: Segment | None = None
     ipc: Segment | None = None
     zds: Segment | None = None
-    others: Others = field(default_factory=Others)
+    others: SharedSegments = field(default_factory=SharedSegments)
 
     def text(self, name: str, field: int, component: int = 1) -> str:
         """Of OBR, IPC or ZDS; empty where there is none."""
@@ -101,11 +101,11 @@ def steps_of(message: Message) -> list[Step]:
     A ZDS counts for all steps before it that have none: in RAD-4 it stands at the end.
 
     Raises:
-        Hl7Fault: there is none, too many, or an OBR without ORC.
+        Hl7Error: there is none, too many, or an OBR without ORC.
     """
     count = sum(segment.name in _BEGINNING_STEPS for segment in message.segments)
     if count > MOST_STEPS:
-        raise Hl7Fault(
+        raise Hl7Error(
             f"more than {MOST_STEPS} steps in a message", Location("OBR"), SEGMENT_SEQUENCE_ERROR
         )
     steps: list[Step] = []
@@ -117,7 +117,7 @@ def steps_of(message: Message) -> list[Step]:
             steps.append(Step(segment))
             continue
         if segment.name == "OBR" and orc is None:
-            raise Hl7Fault("there is no ORC before it", segment.place(), SEGMENT_SEQUENCE_ERROR)
+            raise Hl7Error("there is no ORC before it", segment.place(), SEGMENT_SEQUENCE_ERROR)
         if orc is None:
             continue
         step = steps[-1]
@@ -136,12 +136,12 @@ def steps_of(message: Message) -> list[Step]:
             case _:
                 step.others.segments.append(segment)
     if not steps:
-        raise Hl7Fault("there is no order in it", Location("ORC"), SEGMENT_SEQUENCE_ERROR)
+        raise Hl7Error("there is no order in it", Location("ORC"), SEGMENT_SEQUENCE_ERROR)
     return steps
 
 
 @dataclass(frozen=True, slots=True)
-class Ids:
+class StepIdentifiers:
     """Of a step, with fallbacks."""
 
     accession: str
@@ -150,7 +150,7 @@ class Ids:
     given_step_id: str
 
     @classmethod
-    def of(cls, step: Step) -> Ids:
+    def of(cls, step: Step) -> StepIdentifiers:
         filler = step.orc.text(3) or step.text("OBR", 3)
         accession = step.text("IPC", 1) or step.text("OBR", 18) or filler
         procedure_id = step.text("IPC", 2) or step.text("OBR", 19)

@@ -26,7 +26,7 @@ def name_of(message: bytes) -> str:
     return hashlib.sha256(message).hexdigest()[:_NAME_LENGTH]
 
 
-class RejectFolder:
+class RejectedMessages:
     """Keeps refused messages; several processes may use the same folder."""
 
     def __init__(self, folder: Path) -> None:

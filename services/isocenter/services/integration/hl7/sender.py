@@ -11,7 +11,7 @@ import trio
 
 from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.integration.hl7.mllp import Framer, MessageReceived, frame
+from isocenter.services.integration.hl7.mllp import MllpDecoder, MllpMessage, frame
 from isocenter.services.net.connect import connect
 from isocenter.services.net.transport import Transport
 
@@ -50,10 +50,10 @@ class Sender:
             raise SendError(_ENDED) from None
 
     async def _next(self) -> bytes:
-        framer = Framer(_MOST_BYTES)
+        framer = MllpDecoder(_MOST_BYTES)
         while chunk := await self._transport.receive():
             for event in framer.receive(bytes(chunk)):
-                if not isinstance(event, MessageReceived):
+                if not isinstance(event, MllpMessage):
                     raise SendError("what the receiver answers is no acknowledgement")
                 return event.data
         raise SendError(_ENDED)

@@ -23,11 +23,11 @@ from isocenter.services.integration.hl7.data_types import (
 from isocenter.services.integration.hl7.errors import (
     DATA_TYPE_ERROR,
     REQUIRED_FIELD_MISSING,
-    Hl7Fault,
+    Hl7Error,
     Location,
 )
 from isocenter.services.integration.hl7.message import Segment
-from isocenter.services.integration.hl7.procedure_steps import Ids, Step
+from isocenter.services.integration.hl7.procedure_steps import Step, StepIdentifiers
 from isocenter.services.service_classes.worklist.order_fields import DATE_TIME
 
 #: Lengths of SH, LO and LT (PS3.5 6.2).
@@ -60,18 +60,18 @@ class OrderRules:
     character_set: str = "ASCII"
 
 
-def step_fields(step: Step, ids: Ids, rules: OrderRules) -> dict[str, str]:
+def step_fields(step: Step, ids: StepIdentifiers, rules: OrderRules) -> dict[str, str]:
     """Of order, procedure and step, without those of the patient; empty ones too.
 
     Raises:
-        Hl7Fault: a start that is missing or none; an order number that is none.
+        Hl7Error: a start that is missing or none; an order number that is none.
     """
     orc = step.orc
     modality = _modality(step, rules)
     provider = step.obr if step.obr is not None and step.obr.text(16, 2) else None
     start = _start(step)
     if not start:
-        raise Hl7Fault(
+        raise Hl7Error(
             "the start of the step is missing", step.place(DATE_TIME), REQUIRED_FIELD_MISSING
         )
     procedure = _requested_procedure(step)
@@ -181,7 +181,7 @@ def _start(step: Step) -> str:
 def _local_time(text: str, place: Location) -> str:
     found = _TIME_STAMP.fullmatch(text)
     if found is None:
-        raise Hl7Fault("no date and time (YYYYMMDDHHMM)", place, DATA_TYPE_ERROR)
+        raise Hl7Error("no date and time (YYYYMMDDHHMM)", place, DATA_TYPE_ERROR)
     date, hour, minute, second, offset = found.groups()
     digits = f"{date}{hour or '00'}{minute or '00'}{second or '00'}"
     try:
@@ -190,5 +190,5 @@ def _local_time(text: str, place: Location) -> str:
             return digits
         moment = datetime.strptime(digits + offset, "%Y%m%d%H%M%S%z").astimezone()
     except (ValueError, OverflowError) as error:
-        raise Hl7Fault("there is no such date and time", place, DATA_TYPE_ERROR) from error
+        raise Hl7Error("there is no such date and time", place, DATA_TYPE_ERROR) from error
     return moment.strftime("%Y%m%d%H%M%S")

@@ -38,7 +38,7 @@ _TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/=-]{16,}")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What a page says."""
 
     status: int
@@ -63,11 +63,11 @@ def read_token(path: Path) -> bytes:
 
 
 #: A page by its path; the argument: whether figures are for the caller.  None: the page is not.
-Page = Callable[[bool], Awaitable[Answer | None]]
+HttpHandler = Callable[[bool], Awaitable[HttpResponse | None]]
 
 
 async def serve_http(
-    listener: socket.socket, pages: dict[str, Page], *, token: bytes = b""
+    listener: socket.socket, pages: dict[str, HttpHandler], *, token: bytes = b""
 ) -> None:
     """Answer on *listener*, which is bound and listens, until cancelled.
 
@@ -98,7 +98,7 @@ async def serve_http(
 async def _serve_one(
     sock: trio.socket.SocketType,
     host: str,
-    pages: dict[str, Page],
+    pages: dict[str, HttpHandler],
     token: bytes,
     limiter: trio.CapacityLimiter,
     slot: object,
@@ -144,7 +144,7 @@ async def _exchange(
     sock: trio.socket.SocketType,
     connection: h11.Connection,
     caller: str,
-    pages: dict[str, Page],
+    pages: dict[str, HttpHandler],
     token: bytes,
 ) -> bool:
     """One request and its answer; whether another may follow."""
@@ -198,8 +198,8 @@ async def _next_request(
 
 
 async def _answer(
-    request: h11.Request, caller: str, pages: dict[str, Page], token: bytes
-) -> Answer:
+    request: h11.Request, caller: str, pages: dict[str, HttpHandler], token: bytes
+) -> HttpResponse:
     if request.method not in (b"GET", b"HEAD"):
         return _text(405, "GET and HEAD are all there is\n")
     path = request.target.partition(b"?")[0].decode("ascii", "replace")
@@ -219,8 +219,8 @@ async def _answer(
     return _text(403, text)
 
 
-def _text(status: int, text: str, *headers: tuple[str, str]) -> Answer:
-    return Answer(status, "text/plain; charset=utf-8", text.encode(), headers)
+def _text(status: int, text: str, *headers: tuple[str, str]) -> HttpResponse:
+    return HttpResponse(status, "text/plain; charset=utf-8", text.encode(), headers)
 
 
 async def _send(sock: trio.socket.SocketType, data: bytes) -> None:

@@ -21,9 +21,9 @@ from isocenter.services.security.access.permissions import NO_OWN_NEEDS, OwnNeed
 from isocenter.services.security.access.policy import ApplicationEntity, Policy, User
 from isocenter.services.security.access.policy_file import CurrentPolicy
 from isocenter.services.security.access.user_identity import (
-    Identified,
-    NotIdentified,
+    UserIdentified,
     UserIdentities,
+    UserRejected,
 )
 
 log = logging.getLogger("isocenter.access")
@@ -89,9 +89,9 @@ class PolicyAccessControl:
             match await self.identities.identify(
                 request.user_information.user_identity, policy, origin.host
             ):
-                case Identified(user, response):
+                case UserIdentified(user, response):
                     pass
-                case NotIdentified(reject, why, cure):
+                case UserRejected(reject, why, cure):
                     return self.settings.as_told(Rejected(reject, why, cure))
                 case None:
                     pass

@@ -50,7 +50,7 @@ def _nobodys() -> str:
     return _hasher().hash(secrets.token_hex())
 
 
-def fits(password_hash: str, passcode: bytes) -> bool:
+def verify_passcode(password_hash: str, passcode: bytes) -> bool:
     """Whether *passcode* is the one of *password_hash*; takes the same time when there is none.
 
     Raises:

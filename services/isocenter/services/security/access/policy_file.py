@@ -16,9 +16,9 @@ from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.policy import Policy, from_text, to_text
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
-    give_to_owner_of,
-    locked,
+    directory_lock,
     make_private_directory,
+    match_owner,
     write_file,
 )
 
@@ -71,8 +71,8 @@ class PolicyFile:
         """
         try:
             make_private_directory(self.folder)
-            give_to_owner_of(self.folder.parent, self.folder)
-            with locked(self.folder):
+            match_owner(self.folder.parent, self.folder)
+            with directory_lock(self.folder):
                 policy = edit(self.read())
                 write_file(self.path, to_text(policy), PRIVATE_FILE, replace=True)
         except OSError as error:

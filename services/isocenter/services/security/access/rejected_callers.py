@@ -19,13 +19,13 @@ import orjson
 import trio
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.notices import AssociationRejected, ConnectionRefused, Notice, Refusal
+from isocenter.services.notices import AssociationRejected, ConnectionRefused, Notice, RefusalReason
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
-    give_to_owner_of,
-    locked,
+    directory_lock,
     make_private_directory,
+    match_owner,
     write_file,
 )
 
@@ -77,7 +77,7 @@ class RejectedCaller:
         return self.address, self.calling_ae_title, self.called_ae_title, self.certificate
 
 
-def merged(*several: Iterable[RejectedCaller]) -> list[RejectedCaller]:
+def merge_rejections(*several: Iterable[RejectedCaller]) -> list[RejectedCaller]:
     """Each caller once, the last one first, within the bounds."""
     by_key: dict[_Key, RejectedCaller] = {}
     for caller in (one for callers in several for one in callers):
@@ -133,15 +133,15 @@ class RejectedFile:
             PolicyError, OSError: it cannot be written.
         """
         make_private_directory(self.folder)
-        give_to_owner_of(self.folder.parent, self.folder)
-        with locked(self.folder):
-            self._write(merged(self.read(), callers))
+        match_owner(self.folder.parent, self.folder)
+        with directory_lock(self.folder):
+            self._write(merge_rejections(self.read(), callers))
 
     def clear(self) -> int:
         """Forget all of them; how many there were."""
         if not self.path.exists():
             return 0
-        with locked(self.folder):
+        with directory_lock(self.folder):
             known = self.read()
             self._write([])
         return len(known)
@@ -175,7 +175,9 @@ class RejectedCallers:
                     notice.cure,
                     (caller.calling_ae_title, caller.called_ae_title, caller.certificate),
                 )
-            case ConnectionRefused(refusal=Refusal.TLS_HANDSHAKE | Refusal.WRONG_PROTOCOL):
+            case ConnectionRefused(
+                refusal=RefusalReason.TLS_HANDSHAKE | RefusalReason.WRONG_PROTOCOL
+            ):
                 self._add(notice.address, notice.detail, "", ("", "", ""))
             case _:
                 pass
@@ -195,7 +197,7 @@ class RejectedCallers:
         )
         self._new.append(caller)
         if len(self._new) > 2 * MOST_CALLERS:
-            self._new = merged(self._new)
+            self._new = merge_rejections(self._new)
         self._changed.set()
 
     async def run(self) -> None:

@@ -80,7 +80,7 @@ class IdentityRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Identified:
+class UserIdentified:
     """The user is proven.  *response*: of the sub-item 59H; None: none is sent."""
 
     user: User
@@ -88,7 +88,7 @@ class Identified:
 
 
 @dataclass(frozen=True, slots=True)
-class NotIdentified:
+class UserRejected:
     """The user is not proven, and the association is rejected."""
 
     reject: AssociateReject
@@ -123,7 +123,7 @@ class UserIdentities:
 
     async def identify(
         self, item: UserIdentity | None, policy: Policy, host: str
-    ) -> Identified | NotIdentified | None:
+    ) -> UserIdentified | UserRejected | None:
         """Who *item* proves to be; None: nobody, and nobody has to.
 
         Args:
@@ -133,20 +133,20 @@ class UserIdentities:
         if item is None or verify is None:
             if not self.rules.required:
                 return None
-            return NotIdentified(
+            return UserRejected(
                 NO_REASON_GIVEN,
                 "no user identity that can be verified, and identity.required is set; let the "
                 "peer send username and passcode, or a token",
             )
         kind = _KINDS[item.identity_type]
         if self._has_failed_often(host):
-            return NotIdentified(
+            return UserRejected(
                 TEMPORARY_CONGESTION,
                 f"user identity by {kind} not verified: {_MOST_FAILURES} have failed from {host} "
                 f"within {_FAILURES_SECONDS:g} s; it may try again after that",
             )
         if self._waiting >= _MOST_WAITING:
-            return NotIdentified(
+            return UserRejected(
                 TEMPORARY_CONGESTION,
                 f"user identity by {kind} not verified: {_MOST_WAITING} others wait for theirs",
             )
@@ -157,12 +157,12 @@ class UserIdentities:
             )
         except PolicyError as error:
             self._count_failure(host)
-            return NotIdentified(
+            return UserRejected(
                 NO_REASON_GIVEN, f"user identity by {kind} was not accepted: {error}"
             )
         finally:
             self._waiting -= 1
-        return Identified(user, response if item.positive_response_requested else None)
+        return UserIdentified(user, response if item.positive_response_requested else None)
 
     def _verifier(
         self, item: UserIdentity, policy: Policy
@@ -220,7 +220,7 @@ def _by_name(policy: Policy, name: bytes) -> tuple[User, bytes]:
 def _by_passcode(policy: Policy, name: bytes, passcode: bytes) -> tuple[User, bytes]:
     user = policy.user(_text(name))
     too_long = len(passcode) > passwords.MOST_BYTES
-    right = passwords.fits(
+    right = passwords.verify_passcode(
         user.password_hash if user is not None else "", b"" if too_long else passcode
     )
     if user is None or not right:

@@ -10,7 +10,7 @@ from typing import Final
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.notices import Caller, InstanceStored
 from isocenter.services.security.audit.message_builder import (
-    Here,
+    ActiveProcess,
     Patient,
     instances_received,
     repeated,
@@ -41,10 +41,10 @@ class _Group:
     count: int = 0
 
 
-class Received:
+class ReceivedInstances:
     """Stored instances by association, study and what became of them."""
 
-    def __init__(self, here: Here, tell: Callable[[AuditMessage], None]) -> None:
+    def __init__(self, here: ActiveProcess, tell: Callable[[AuditMessage], None]) -> None:
         self._here = here
         self._tell = tell
         self._groups: dict[tuple[str, str, Action, str], _Group] = {}
@@ -121,7 +121,7 @@ class _Repeat:
     count: int = 0
 
 
-class Alerts:
+class RepeatedAlerts:
     """Lets the first alert of a kind and address pass, and counts those that follow: a stranger
     who connects ten thousand times a minute fills no disk."""
 

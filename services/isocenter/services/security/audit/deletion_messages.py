@@ -14,13 +14,13 @@ from typing import assert_never
 from isocenter.services.archive.deletion.records import InstancesDeleted
 from isocenter.services.archive.deletion.values import Happened, What
 from isocenter.services.security.audit.codes import EventId
-from isocenter.services.security.audit.message_builder import Here, instances_deleted
+from isocenter.services.security.audit.message_builder import ActiveProcess, instances_deleted
 from isocenter.services.security.audit.messages import Action, AuditMessage
 
 log = logging.getLogger("isocenter.audit")
 
 
-def objects_deleted(here: Here, happened: Happened) -> AuditMessage:
+def objects_deleted(here: ActiveProcess, happened: Happened) -> AuditMessage:
     """A.5.3.8, or A.5.3.6: what became of deleted objects of one study."""
     message = instances_deleted(
         here,

@@ -82,7 +82,7 @@ class Record:
         return Position(self.sequence, self.digest)
 
 
-class Seal:
+class RecordDigest:
     """Makes and checks digests.
 
     Args:
@@ -131,7 +131,7 @@ class Seal:
         return hashlib.sha256(body).hexdigest()
 
 
-def encode_record(entry: Entry, after: Position, seal: Seal) -> tuple[bytes, Position]:
+def encode_record(entry: Entry, after: Position, seal: RecordDigest) -> tuple[bytes, Position]:
     """The line of *entry* as the next record, and the new end of the chain."""
     sequence = after.sequence + 1
     members = {
@@ -149,11 +149,11 @@ def encode_record(entry: Entry, after: Position, seal: Seal) -> tuple[bytes, Pos
     return line, Position(sequence, digest)
 
 
-def decode_record(line: bytes, seal: Seal) -> Record:
+def decode_record(line: bytes, seal: RecordDigest) -> Record:
     """What a line says, after its digest was checked.
 
     Raises:
-        RecordError: see `Seal.open`.
+        RecordError: see `RecordDigest.open`.
     """
     members, digest, is_keyed = seal.open(line)
     return _record(members, digest, is_keyed)
@@ -192,17 +192,17 @@ def _record(members: Mapping[str, Any], digest: str, is_keyed: bool) -> Record:
         raise RecordError("not a record") from error
 
 
-def encode_head(position: Position, seal: Seal) -> bytes:
+def encode_head(position: Position, seal: RecordDigest) -> bytes:
     """The head that names *position* as the end."""
     members = {"head": position.sequence, "digest": position.digest}
     return seal.close(orjson.dumps(members)[:-1])[0]
 
 
-def decode_head(line: bytes, seal: Seal) -> tuple[Position, bool]:
+def decode_head(line: bytes, seal: RecordDigest) -> tuple[Position, bool]:
     """The end that a head names, and whether it is keyed.
 
     Raises:
-        RecordError: see `Seal.open`.
+        RecordError: see `RecordDigest.open`.
     """
     members, _, is_keyed = seal.open(line)
     try:

@@ -34,7 +34,7 @@ from isocenter.services.notices import (
     PluginStarted,
     QueryAnswered,
     RetrieveFailed,
-    TransferBegun,
+    TransferStarted,
 )
 from isocenter.services.security.audit import codes
 from isocenter.services.security.audit.codes import Code, EventId, EventType
@@ -84,7 +84,7 @@ class Patient:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Here:
+class ActiveProcess:
     """This process as a participant.
 
     Attributes:
@@ -117,7 +117,7 @@ class Here:
         )
 
 
-def application_activity(here: Here, *, started: bool) -> AuditMessage:
+def application_activity(here: ActiveProcess, *, started: bool) -> AuditMessage:
     """A.5.3.1."""
     return AuditMessage(
         event=EventId.APPLICATION_ACTIVITY,
@@ -130,7 +130,7 @@ def application_activity(here: Here, *, started: bool) -> AuditMessage:
     )
 
 
-def audit_log_used(here: Here, trail: Path) -> AuditMessage:
+def audit_log_used(here: ActiveProcess, trail: Path) -> AuditMessage:
     """A.5.3.2: somebody reads the trail."""
     log = ParticipantObject(
         kind=ObjectKind.SECURITY_RESOURCE,
@@ -147,7 +147,7 @@ def audit_log_used(here: Here, trail: Path) -> AuditMessage:
 
 
 def begin_transferring(
-    here: Here, begun: TransferBegun, study: str, patient: Patient
+    here: ActiveProcess, begun: TransferStarted, study: str, patient: Patient
 ) -> AuditMessage:
     """A.5.3.3: a C-MOVE or C-GET is about to send instances of *study*."""
     return AuditMessage(
@@ -162,7 +162,13 @@ def begin_transferring(
 
 
 def instances_sent(
-    here: Here, sent: InstancesSent, study: str, count: int, patient: Patient, *, failed: bool
+    here: ActiveProcess,
+    sent: InstancesSent,
+    study: str,
+    count: int,
+    patient: Patient,
+    *,
+    failed: bool,
 ) -> AuditMessage:
     """A.5.3.7: of *study*, *count* instances were sent, or failed to be.
 
@@ -179,7 +185,7 @@ def instances_sent(
 
 
 def retrieve_failed(
-    here: Here, failed: RetrieveFailed, study: str, patient: Patient
+    here: ActiveProcess, failed: RetrieveFailed, study: str, patient: Patient
 ) -> AuditMessage:
     """A.5.3.7: a C-MOVE or C-GET was answered with a failure before anything was sent."""
     objects = (_patient(patient),)
@@ -201,7 +207,7 @@ def _failure(what: str, why: str) -> str:
 
 
 def instances_received(
-    here: Here,
+    here: ActiveProcess,
     caller: Caller,
     action: Action,
     study: str,
@@ -224,7 +230,7 @@ def instances_received(
 
 
 def instances_imported(
-    here: Here, media: Path, study: str, sop_classes: Mapping[str, int], patient: Patient
+    here: ActiveProcess, media: Path, study: str, sop_classes: Mapping[str, int], patient: Patient
 ) -> AuditMessage:
     """A.5.3.5: files were taken into the archive."""
     source = Participant(
@@ -245,7 +251,7 @@ def instances_imported(
     )
 
 
-def instances_deleted(here: Here, deleted: InstancesDeleted) -> AuditMessage:
+def instances_deleted(here: ActiveProcess, deleted: InstancesDeleted) -> AuditMessage:
     """A.5.3.8 where all of a study has left the archive; A.5.3.6 where some of it has."""
     study = deleted.study
     participants = [here.participant(None, is_requestor=not deleted.person)]
@@ -265,7 +271,7 @@ def instances_deleted(here: Here, deleted: InstancesDeleted) -> AuditMessage:
     )
 
 
-def query(here: Here, answered: QueryAnswered) -> AuditMessage:
+def query(here: ActiveProcess, answered: QueryAnswered) -> AuditMessage:
     """A.5.3.10: a C-FIND."""
     identifier = answered.identifier
     details = {
@@ -306,7 +312,7 @@ def _outcome(status: int | None) -> tuple[Outcome, str]:
 
 
 def plugin_operation(
-    here: Here, ended: PluginOperationEnded, study: str, patient: Patient
+    here: ActiveProcess, ended: PluginOperationEnded, study: str, patient: Patient
 ) -> AuditMessage:
     """A.5.3.6: a peer had something done by a plug-in, with *study* if that is known."""
     subject = ParticipantObject(
@@ -334,7 +340,7 @@ def plugin_operation(
     )
 
 
-def plugin_started(here: Here, started: PluginStarted) -> AuditMessage:
+def plugin_started(here: ActiveProcess, started: PluginStarted) -> AuditMessage:
     """A.5.3.11: code of others serves."""
     text = f"the plug-in {started.name} serves: {started.distribution} {started.version}"
     subject = _resource(
@@ -352,7 +358,7 @@ def plugin_started(here: Here, started: PluginStarted) -> AuditMessage:
 
 
 def user_authenticated(
-    here: Here, notice: AssociationEstablished | AssociationEnded
+    here: ActiveProcess, notice: AssociationEstablished | AssociationEnded
 ) -> AuditMessage:
     """A.5.3.12: a peer has proven who its user is, or the association of that user is over."""
     is_login = isinstance(notice, AssociationEstablished)
@@ -367,7 +373,7 @@ def user_authenticated(
     )
 
 
-def association_rejected(here: Here, rejected: AssociationRejected) -> AuditMessage:
+def association_rejected(here: ActiveProcess, rejected: AssociationRejected) -> AuditMessage:
     """A.5.3.11: a node that is not who it says, or is not admitted."""
     return _alert(
         here,
@@ -378,7 +384,7 @@ def association_rejected(here: Here, rejected: AssociationRejected) -> AuditMess
     )
 
 
-def association_revoked(here: Here, revoked: AssociationRevoked) -> AuditMessage:
+def association_revoked(here: ActiveProcess, revoked: AssociationRevoked) -> AuditMessage:
     """A.5.3.11: a node whose certificate is worth nothing any more, in the middle of an
     association."""
     return _alert(
@@ -390,7 +396,7 @@ def association_revoked(here: Here, revoked: AssociationRevoked) -> AuditMessage
     )
 
 
-def connection_refused(here: Here, refused: ConnectionRefused) -> AuditMessage:
+def connection_refused(here: ActiveProcess, refused: ConnectionRefused) -> AuditMessage:
     """A.5.3.11: a secure connection that could not be established."""
     return _alert(
         here,
@@ -401,7 +407,7 @@ def connection_refused(here: Here, refused: ConnectionRefused) -> AuditMessage:
     )
 
 
-def access_denied(here: Here, denied: AccessDenied) -> AuditMessage:
+def access_denied(here: ActiveProcess, denied: AccessDenied) -> AuditMessage:
     """A.5.3.11: an operation that the caller may not ask for."""
     return _alert(
         here,
@@ -439,7 +445,7 @@ def repeated(message: AuditMessage, count: int, node: str = "") -> AuditMessage:
     )
 
 
-def configuration_reloaded(here: Here, reloaded: ConfigurationReloaded) -> AuditMessage:
+def configuration_reloaded(here: ActiveProcess, reloaded: ConfigurationReloaded) -> AuditMessage:
     """A.5.3.11: what decides who is admitted has changed, or could not be read."""
     text = f"{reloaded.what} read again"
     if reloaded.fault:
@@ -456,7 +462,7 @@ def configuration_reloaded(here: Here, reloaded: ConfigurationReloaded) -> Audit
     )
 
 
-def restricted_function_used(here: Here, subject: Path, text: str) -> AuditMessage:
+def restricted_function_used(here: ActiveProcess, subject: Path, text: str) -> AuditMessage:
     """A.5.3.11: somebody had the whole archive copied, or put back."""
     resource = _resource(ObjectKind.SECURITY_RESOURCE, subject.absolute().as_uri(), text)
     return AuditMessage(
@@ -470,7 +476,7 @@ def restricted_function_used(here: Here, subject: Path, text: str) -> AuditMessa
 
 
 def hold_changed(
-    here: Here, study: str, reason: str, patient: Patient, *, is_held: bool
+    here: ActiveProcess, study: str, reason: str, patient: Patient, *, is_held: bool
 ) -> AuditMessage:
     """A.5.3.11: from now on nobody may delete a study, or whoever may delete can again."""
     what = "the study is held" if is_held else "the study is held no more; it was"
@@ -486,7 +492,7 @@ def hold_changed(
     )
 
 
-def recording_resumed(here: Here, trail: Path, text: str) -> AuditMessage:
+def recording_resumed(here: ActiveProcess, trail: Path, text: str) -> AuditMessage:
     """A.5.3.11: something was wrong with the trail itself, and it is recorded again."""
     return AuditMessage(
         event=EventId.SECURITY_ALERT,
@@ -502,7 +508,7 @@ def recording_resumed(here: Here, trail: Path, text: str) -> AuditMessage:
 
 
 def _alert(
-    here: Here,
+    here: ActiveProcess,
     kind: EventType,
     text: str,
     *,
@@ -554,7 +560,7 @@ def _address(address: str) -> Participant:
 
 
 def _retrieval(
-    here: Here, sent: InstancesSent | TransferBegun | RetrieveFailed
+    here: ActiveProcess, sent: InstancesSent | TransferStarted | RetrieveFailed
 ) -> tuple[Participant, ...]:
     """Us as the source, who gets it, and of a C-MOVE who asked; what a rule sends on (C-STORE)
     nobody but we ourselves have asked for."""

@@ -1,11 +1,11 @@
 """The audit trail of a running server: hears notices, makes messages, has them written and sent.
 
-`Auditor.hear` only puts messages into a queue in memory; one task writes what has come together,
-with one sync for all of it.  The queue has a bound.  When it is full, the listener writes itself:
-the server is then as slow as its disk, and nothing is lost.  When the trail cannot be written at
-all, that is said once in the log and, by setting, the server stops or goes on; going on, the
-messages wait up to the bound, and later ones are counted.  As soon as writing works again the trail
-says since when it did not, and how many messages are missing.
+`AuditRecorder.hear` only puts messages into a queue in memory; one task writes what has come
+together, with one sync for all of it.  The queue has a bound.  When it is full, the listener writes
+itself: the server is then as slow as its disk, and nothing is lost.  When the trail cannot be
+written at all, that is said once in the log and, by setting, the server stops or goes on; going on,
+the messages wait up to the bound, and later ones are counted.  As soon as writing works again the
+trail says since when it did not, and how many messages are missing.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from isocenter.services.notices import (
     PluginOperationEnded,
     PluginStarted,
     QueryAnswered,
-    Refusal,
+    RefusalReason,
     RetrieveFailed,
     ServerStarted,
     ServerStopped,
-    TransferBegun,
+    TransferStarted,
 )
 from isocenter.services.security.audit import message_builder as events
-from isocenter.services.security.audit.aggregation import Alerts, Received
+from isocenter.services.security.audit.aggregation import ReceivedInstances, RepeatedAlerts
 from isocenter.services.security.audit.hash_chain import Entry
-from isocenter.services.security.audit.message_builder import Here, Patient
+from isocenter.services.security.audit.message_builder import ActiveProcess, Patient
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource, timestamp, to_xml
 from isocenter.services.security.audit.syslog_delivery import FINISH_SECONDS, Delivery
 from isocenter.services.security.audit.trail import Trail
@@ -71,16 +71,18 @@ AGAIN_AFTER_SECONDS: Final = 300.0
 #: Rejections that are about who the peer is: no reason given, calling, and called AE title
 #: (PS3.8 Table 9-21, source 1, result 1).
 _IDENTITY_REASONS: Final = frozenset({1, 3, 7})
-_REFUSALS: Final = frozenset({Refusal.TLS_HANDSHAKE, Refusal.WRONG_PROTOCOL, Refusal.ADDRESS})
+_REFUSALS: Final = frozenset(
+    {RefusalReason.TLS_HANDSHAKE, RefusalReason.WRONG_PROTOCOL, RefusalReason.ADDRESS}
+)
 
 #: What is told for each study, with its patient.
-_OfStudies = TransferBegun | InstancesSent | RetrieveFailed | PluginOperationEnded
+_OfStudies = TransferStarted | InstancesSent | RetrieveFailed | PluginOperationEnded
 #: Patients by Study Instance UID, of those that are known.
 Patients = Callable[[Sequence[str]], Awaitable[Mapping[str, Patient]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Switches:
+class AuditSelection:
     """Which events are recorded, beside start, stop, and what happens to the trail."""
 
     storage: bool = True
@@ -117,7 +119,7 @@ def entry_of(message: AuditMessage, source: AuditSource, process: int) -> Entry:
 
 
 def trail_of(
-    folder: Path, here: Here, source: AuditSource, *, rotate_bytes: int, key: bytes | None
+    folder: Path, here: ActiveProcess, source: AuditSource, *, rotate_bytes: int, key: bytes | None
 ) -> Trail:
     """The trail in *folder*, which tells what is wrong with it in the name of this process."""
 
@@ -128,7 +130,7 @@ def trail_of(
     return Trail(folder, rotate_bytes=rotate_bytes, note=note, key=key)
 
 
-class Auditor:
+class AuditRecorder:
     """Makes the audit trail of one process.
 
     Attributes:
@@ -141,11 +143,11 @@ class Auditor:
     def __init__(
         self,
         trail: Trail,
-        here: Here,
+        here: ActiveProcess,
         source: AuditSource,
         *,
         patients: Patients,
-        switches: Switches | None = None,
+        switches: AuditSelection | None = None,
         written: Broadcast | None = None,
         deliveries: Sequence[Delivery] = (),
     ) -> None:
@@ -157,8 +159,8 @@ class Auditor:
         self._here = here
         self._source = source
         self._patients = patients
-        self._received = Received(here, self.tell)
-        self._alerts = Alerts(self.tell)
+        self._received = ReceivedInstances(here, self.tell)
+        self._alerts = RepeatedAlerts(self.tell)
         self._lookups: deque[tuple[datetime, _OfStudies]] = deque()
         self._came = Broadcast()
         self._lookup_came = Broadcast()
@@ -170,9 +172,9 @@ class Auditor:
         self._failure = ""
         self._told_at: float | None = None
         self._lost_now = 0
-        self._handlers = self._handlers_for(switches or Switches())
+        self._handlers = self._handlers_for(switches or AuditSelection())
 
-    def _handlers_for(self, switches: Switches) -> Mapping[type, Callable[[Any], None]]:
+    def _handlers_for(self, switches: AuditSelection) -> Mapping[type, Callable[[Any], None]]:
         handlers: dict[type, Callable[[Any], None]] = {
             ServerStarted: lambda _: self._activity(started=True),
             ServerStopped: lambda _: self._activity(started=False),
@@ -186,7 +188,9 @@ class Auditor:
         if switches.query:
             handlers[QueryAnswered] = lambda notice: self.tell(events.query(self._here, notice))
         if switches.retrieve:
-            handlers |= dict.fromkeys((TransferBegun, InstancesSent, RetrieveFailed), self._look_up)
+            handlers |= dict.fromkeys(
+                (TransferStarted, InstancesSent, RetrieveFailed), self._look_up
+            )
         if switches.authentication:
             handlers[AssociationEstablished] = self._authenticated
         if switches.security_alerts:
@@ -303,7 +307,7 @@ class Auditor:
         studies = notice.studies or ([""] if may_have_none else [])
         for study in studies:
             patient = patients.get(study, Patient())
-            if isinstance(notice, TransferBegun):
+            if isinstance(notice, TransferStarted):
                 messages = [events.begin_transferring(self._here, notice, study, patient)]
             elif isinstance(notice, PluginOperationEnded):
                 messages = [events.plugin_operation(self._here, notice, study, patient)]
@@ -407,7 +411,7 @@ class Auditor:
 
 
 @asynccontextmanager
-async def running(auditor: Auditor) -> AsyncIterator[None]:
+async def run_recorder(auditor: AuditRecorder) -> AsyncIterator[None]:
     """Write and send while the context lasts; at its end what is in memory is written, and
     collectors that are there get the rest."""
     async with trio.open_nursery() as sending:

@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.security.audit.hash_chain import Position, RecordError, Seal
+from isocenter.services.security.audit.hash_chain import Position, RecordDigest, RecordError
 
 REMOVED_FILE: Final = "removed.json"
 
@@ -35,11 +35,11 @@ class Removal:
         return f"{self.records} records up to {self.last.sequence}, {self.since} to {self.until}"
 
 
-def read_removal(folder: Path, seal: Seal) -> tuple[Removal, bool] | None:
+def read_removal(folder: Path, seal: RecordDigest) -> tuple[Removal, bool] | None:
     """What the seal says, and whether it is keyed; None: nothing was ever removed.
 
     Raises:
-        RecordError: it was changed, or is none; see `Seal.open`.
+        RecordError: it was changed, or is none; see `RecordDigest.open`.
     """
     try:
         line = (folder / REMOVED_FILE).read_bytes()
@@ -56,7 +56,7 @@ def read_removal(folder: Path, seal: Seal) -> tuple[Removal, bool] | None:
             raise RecordError("not the seal of a removal")
 
 
-def encode_removal(removal: Removal, seal: Seal) -> bytes:
+def encode_removal(removal: Removal, seal: RecordDigest) -> bytes:
     """The content of the file, sealed as records are."""
     members = {
         "removed": removal.last.sequence,

@@ -30,7 +30,7 @@ _ADDRESS: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Collector:
+class SyslogRepository:
     """One syslog collector."""
 
     protocol: Protocol
@@ -38,7 +38,7 @@ class Collector:
     port: int
 
     @classmethod
-    def parse(cls, text: str) -> Collector:
+    def parse(cls, text: str) -> SyslogRepository:
         """From ``tls://host:port``, ``tcp://…`` or ``udp://…``; the port may be left out.
 
         Raises:

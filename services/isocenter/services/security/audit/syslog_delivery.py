@@ -32,10 +32,10 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.security.audit.hash_chain import Record
-from isocenter.services.security.audit.repository import Collector, Protocol
+from isocenter.services.security.audit.repository import Protocol, SyslogRepository
 from isocenter.services.security.audit.syslog_format import (
     LONGEST_DATAGRAM,
-    counted,
+    octet_counted,
     syslog_message,
 )
 from isocenter.services.security.audit.trail import HEAD_FILE
@@ -71,7 +71,7 @@ _REST_SECONDS: Final = 0.01
 TlsContext = Callable[[], ssl.SSLContext]
 
 
-class CollectorAwayError(IsocenterError):
+class RepositoryUnreachableError(IsocenterError):
     """The collector cannot be reached, or was lost; the message says why."""
 
 
@@ -101,7 +101,7 @@ class Delivery:
 
     def __init__(
         self,
-        collector: Collector,
+        collector: SyslogRepository,
         folder: Path,
         *,
         written: Broadcast,
@@ -153,7 +153,7 @@ class Delivery:
                 else:
                     await self._send_stream()
                 return
-            except CollectorAwayError as error:
+            except RepositoryUnreachableError as error:
                 self.statistics.failures += 1
                 self._tell_away(error)
             self._cursor = self._confirmed
@@ -167,7 +167,7 @@ class Delivery:
                 await self._stopping.wait()
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _tell_away(self, error: CollectorAwayError) -> None:
+    def _tell_away(self, error: RepositoryUnreachableError) -> None:
         if not self.statistics.is_away:
             self.statistics.is_away = True
             log.error(
@@ -208,7 +208,9 @@ class Delivery:
         try:
             await sock.send(message[:LONGEST_DATAGRAM])
         except OSError as error:
-            raise CollectorAwayError(f"the collector {self.collector}: {error.strerror}") from error
+            raise RepositoryUnreachableError(
+                f"the collector {self.collector}: {error.strerror}"
+            ) from error
 
     @asynccontextmanager
     async def _datagram_socket(self) -> AsyncIterator[trio.socket.SocketType]:
@@ -221,7 +223,9 @@ class Delivery:
                 sock = trio.socket.socket(family, kind, protocol)
                 await sock.connect(address)
         except (OSError, trio.TooSlowError) as error:
-            raise CollectorAwayError(f"cannot reach the collector {self.collector}") from error
+            raise RepositoryUnreachableError(
+                f"cannot reach the collector {self.collector}"
+            ) from error
         with sock:
             yield sock
 
@@ -238,13 +242,15 @@ class Delivery:
                 is_all_sent = True
                 nursery.cancel_scope.cancel()
             if not is_all_sent:
-                raise CollectorAwayError(f"the collector {self.collector} closed the connection")
+                raise RepositoryUnreachableError(
+                    f"the collector {self.collector} closed the connection"
+                )
             await self._say_goodbye(stream)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as group:
-            raise CollectorAwayError(
+            raise RepositoryUnreachableError(
                 f"the connection to the collector {self.collector} was lost"
             ) from group
-        except* CollectorAwayError as group:
+        except* RepositoryUnreachableError as group:
             raise _first(group) from None
         finally:
             with trio.CancelScope(shield=True) as scope:
@@ -259,7 +265,7 @@ class Delivery:
                 records = await self._next()
             if records:
                 frames = b"".join(
-                    counted(syslog_message(record, self._machine)) for record in records
+                    octet_counted(syslog_message(record, self._machine)) for record in records
                 )
                 with trio.fail_after(SEND_SECONDS):
                     await stream.send_all(frames)
@@ -324,19 +330,21 @@ class Delivery:
                     raise
                 return secure
         except trio.TooSlowError:
-            raise CollectorAwayError(
+            raise RepositoryUnreachableError(
                 f"cannot reach the collector {collector}: no answer within {CONNECT_SECONDS:g} s"
             ) from None
         except trio.BrokenResourceError as error:
             cause = error.__cause__
             text = describe_tls_error(cause) if isinstance(cause, ssl.SSLError) else "closed"
-            raise CollectorAwayError(
+            raise RepositoryUnreachableError(
                 f"no TLS with the collector {collector}: {text}; see audit.ca, audit.certificate"
             ) from error
         except IsocenterError as error:  # our own certificates cannot be read
-            raise CollectorAwayError(f"no TLS with the collector {collector}: {error}") from error
+            raise RepositoryUnreachableError(
+                f"no TLS with the collector {collector}: {error}"
+            ) from error
         except OSError as error:
-            raise CollectorAwayError(
+            raise RepositoryUnreachableError(
                 f"cannot reach the collector {collector}: {error.strerror or error}"
             ) from error
 
@@ -357,7 +365,7 @@ class Delivery:
         try:
             records, cursor = await _in_thread(read)
         except OSError as error:
-            raise CollectorAwayError(f"the audit trail cannot be read: {error}") from error
+            raise RepositoryUnreachableError(f"the audit trail cannot be read: {error}") from error
         missing = records[0].sequence - self._cursor.sequence - 1 if records else 0
         if missing > 0:
             log.error("%d records that %s should get are gone", missing, self.collector)
@@ -384,11 +392,11 @@ class Delivery:
             await self._written.wait()
 
 
-def _place_of(collector: Collector, folder: Path) -> Path:
+def _place_of(collector: SyslogRepository, folder: Path) -> Path:
     return folder / f"collector-{collector.file_name}.json"
 
 
-def delivered_to(collector: Collector, folder: Path) -> Cursor:
+def delivered_to(collector: SyslogRepository, folder: Path) -> Cursor:
     """How far *collector* has got in the trail in *folder*; the beginning where nobody knows."""
     place = _place_of(collector, folder)
     try:
@@ -439,12 +447,12 @@ def _unacknowledged(stream: trio.abc.Stream) -> int:
     return int(struct.unpack("i", count)[0])
 
 
-def _raise_error_of(sock: trio.socket.SocketType, collector: Collector) -> None:
+def _raise_error_of(sock: trio.socket.SocketType, collector: SyslogRepository) -> None:
     error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
-        raise CollectorAwayError(f"the collector {collector}: {os.strerror(error)}")
+        raise RepositoryUnreachableError(f"the collector {collector}: {os.strerror(error)}")
 
 
-def _first(group: BaseExceptionGroup[CollectorAwayError]) -> CollectorAwayError:
+def _first(group: BaseExceptionGroup[RepositoryUnreachableError]) -> RepositoryUnreachableError:
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error

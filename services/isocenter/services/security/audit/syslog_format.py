@@ -41,7 +41,7 @@ def syslog_message(record: Record, machine: str) -> bytes:
     return f"{header} {entry.message}".encode("ascii", "backslashreplace")
 
 
-def counted(message: bytes) -> bytes:
+def octet_counted(message: bytes) -> bytes:
     """A frame of a stream: octet count, space, message (RFC 5425 4.3)."""
     return b"%d %b" % (len(message), message)
 

@@ -32,8 +32,8 @@ from isocenter.services.security.audit.hash_chain import (
     Entry,
     Position,
     Record,
+    RecordDigest,
     RecordError,
-    Seal,
     UnknownKeyError,
     decode_head,
     decode_record,
@@ -49,9 +49,9 @@ from isocenter.services.security.audit.trail_segments import (
 from isocenter.services.system.private_files import (
     PRIVATE_DIRECTORY,
     PRIVATE_FILE,
-    give_to_owner_of,
-    locked,
+    directory_lock,
     make_private_directory,
+    match_owner,
     sync_directory,
 )
 
@@ -119,7 +119,7 @@ class Trail:
         key: bytes | None = None,
     ) -> None:
         self.folder = folder
-        self._seal = Seal(key)
+        self._seal = RecordDigest(key)
         self._rotate_bytes = rotate_bytes
         self._note = note
         self._end: _End | None = None
@@ -140,14 +140,14 @@ class Trail:
             TrailError, OSError: none.
         """
         self._make_folder()
-        with locked(self.folder):
+        with directory_lock(self.folder):
             end, notes = self._find_end()
             self._write(end, [*(self._note(text) for text in notes), *entries])
 
     def _make_folder(self) -> None:
         if not self.folder.is_dir():
             make_private_directory(self.folder)
-            give_to_owner_of(self.folder.parent, self.folder)
+            match_owner(self.folder.parent, self.folder)
             sync_directory(self.folder.parent)
         elif os.name == "posix" and self.folder.stat().st_mode & 0o077:
             self.folder.chmod(PRIVATE_DIRECTORY)
@@ -173,7 +173,7 @@ class Trail:
         data = b"".join(lines)
         try:
             if size == 0:
-                give_to_owner_of(self.folder, descriptor)
+                match_owner(self.folder, descriptor)
             try:
                 _write_all(descriptor, data)
                 os.fsync(descriptor)
@@ -193,7 +193,7 @@ class Trail:
         try:
             descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
             try:
-                give_to_owner_of(self.folder, descriptor)
+                match_owner(self.folder, descriptor)
                 _write_all(descriptor, encode_head(position, self._seal))
                 os.fsync(descriptor)
             finally:

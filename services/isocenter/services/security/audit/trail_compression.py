@@ -22,8 +22,8 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.services.security.audit.trail_segments import COMPRESSED, Segment, segments_of
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
-    give_to_owner_of,
-    locked,
+    directory_lock,
+    match_owner,
     sync_directory,
 )
 
@@ -78,7 +78,7 @@ def _compress(segment: Segment, folder: Path, check: Callable[[], None]) -> tupl
             )
         sizes = segment.path.stat().st_size, staged.stat().st_size
         # Whoever looks at all files at once sees it before or after.
-        with locked(folder):
+        with directory_lock(folder):
             staged.replace(target)
             sync_directory(folder)
             segment.path.unlink()
@@ -94,7 +94,7 @@ def _write(source: Path, staged: Path, folder: Path, check: Callable[[], None]) 
     digest = hashlib.sha256()
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     with os.fdopen(descriptor, "wb") as raw, source.open("rb") as file:
-        give_to_owner_of(folder, raw.fileno())
+        match_owner(folder, raw.fileno())
         with gzip.GzipFile("", "wb", LEVEL, raw, 0) as packed:
             for piece in _pieces(file, check):
                 digest.update(piece)

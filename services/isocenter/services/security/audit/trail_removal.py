@@ -15,8 +15,8 @@ from pathlib import Path
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.security.audit.hash_chain import (
     Record,
+    RecordDigest,
     RecordError,
-    Seal,
     read_record,
 )
 from isocenter.services.security.audit.removal_seal import (
@@ -25,7 +25,7 @@ from isocenter.services.security.audit.removal_seal import (
     encode_removal,
     read_removal,
 )
-from isocenter.services.security.audit.repository import Collector
+from isocenter.services.security.audit.repository import SyslogRepository
 from isocenter.services.security.audit.syslog_delivery import delivered_to
 from isocenter.services.security.audit.trail_segments import (
     DamagedSegmentError,
@@ -34,7 +34,12 @@ from isocenter.services.security.audit.trail_segments import (
     segments_of,
 )
 from isocenter.services.security.audit.trail_verification import verify
-from isocenter.services.system.private_files import PRIVATE_FILE, locked, sync_directory, write_file
+from isocenter.services.system.private_files import (
+    PRIVATE_FILE,
+    directory_lock,
+    sync_directory,
+    write_file,
+)
 
 
 class RemovalRefusedError(IsocenterError):
@@ -55,7 +60,11 @@ class RemovalPlan:
 
 
 def plan_removal(
-    folder: Path, before: datetime, *, key: bytes | None, collectors: Sequence[Collector] = ()
+    folder: Path,
+    before: datetime,
+    *,
+    key: bytes | None,
+    collectors: Sequence[SyslogRepository] = (),
 ) -> RemovalPlan | None:
     """The files all of whose records are older than *before*; None: there are none.
 
@@ -64,7 +73,7 @@ def plan_removal(
         OSError: a file cannot be read.
     """
     try:
-        plan = _old_files(folder, before, Seal(key))
+        plan = _old_files(folder, before, RecordDigest(key))
     except (RecordError, DamagedSegmentError) as error:
         raise RemovalRefusedError(f"the trail is broken, and stays: {error}") from error
     if plan is None:
@@ -79,7 +88,7 @@ def plan_removal(
     return plan
 
 
-def _old_files(folder: Path, before: datetime, seal: Seal) -> RemovalPlan | None:
+def _old_files(folder: Path, before: datetime, seal: RecordDigest) -> RemovalPlan | None:
     known = read_removal(folder, seal)
     removal = None if known is None else known[0]
     chosen: list[Segment] = []
@@ -116,8 +125,8 @@ def remove(folder: Path, plan: RemovalPlan, *, key: bytes | None) -> None:
     Raises:
         OSError: the seal could not be written, and nothing was removed; or a file could not be.
     """
-    line = encode_removal(plan.removal, Seal(key))
-    with locked(folder):
+    line = encode_removal(plan.removal, RecordDigest(key))
+    with directory_lock(folder):
         write_file(folder / REMOVED_FILE, line, PRIVATE_FILE, replace=True)
         for segment in plan.segments:
             for each in {segment, segment.compressed}:

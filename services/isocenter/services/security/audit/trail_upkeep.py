@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.security.audit.repository import Collector
+from isocenter.services.security.audit.repository import SyslogRepository
 from isocenter.services.security.audit.trail_compression import compress_closed
 from isocenter.services.security.audit.trail_removal import RemovalPlan, plan_removal, remove
 
@@ -41,7 +41,7 @@ class Keeping:
     compress: bool
     keep_days: int
     key: bytes | None
-    collectors: Sequence[Collector] = ()
+    collectors: Sequence[SyslogRepository] = ()
 
 
 async def look_after_trail(

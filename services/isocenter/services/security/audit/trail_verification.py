@@ -23,8 +23,8 @@ from isocenter.services.security.audit.hash_chain import (
     GENESIS,
     LONGEST_LINE,
     Position,
+    RecordDigest,
     RecordError,
-    Seal,
     UnknownKeyError,
     decode_head,
     decode_record,
@@ -38,7 +38,7 @@ from isocenter.services.security.audit.trail_segments import (
     SegmentReader,
     segments_of,
 )
-from isocenter.services.system.private_files import locked
+from isocenter.services.system.private_files import directory_lock
 
 #: Faults that are named; one change makes one or two.
 NAMED_FAULTS: Final = 100
@@ -60,7 +60,7 @@ class Fault:
 
 
 @dataclass(slots=True)
-class Verdict:
+class TrailVerification:
     """What was found.
 
     Attributes:
@@ -99,7 +99,7 @@ def verify(
     checkpoint: Position | None = None,
     through: int | None = None,
     progress: Callable[[int], None] = lambda records: None,
-) -> Verdict:
+) -> TrailVerification:
     """Read the whole trail; a server may write, compress and remove files meanwhile.
 
     Args:
@@ -128,10 +128,10 @@ def _verify(
     checkpoint: Position | None,
     through: int | None,
     progress: Callable[[int], None],
-) -> Verdict:
-    verdict = Verdict()
+) -> TrailVerification:
+    verdict = TrailVerification()
     segments, sizes, head_line = _snapshot(folder)
-    seal = Seal(key)
+    seal = RecordDigest(key)
     try:
         head, head_is_keyed = _head(head_line, seal, bool(segments), verdict)
         state = _State(
@@ -170,7 +170,7 @@ def _verify(
     return verdict
 
 
-def _removed(folder: Path, seal: Seal, verdict: Verdict) -> Removal | None:
+def _removed(folder: Path, seal: RecordDigest, verdict: TrailVerification) -> Removal | None:
     try:
         found = read_removal(folder, seal)
     except UnknownKeyError:
@@ -216,12 +216,12 @@ def _snapshot(folder: Path) -> tuple[list[Segment], list[int | None], bytes | No
     # A copy has no lock, as a rule, and nobody writes there.
     if not os.access(folder / LOCK_FILE, os.W_OK):
         return look()
-    with locked(folder):
+    with directory_lock(folder):
         return look()
 
 
 def _head(
-    line: bytes | None, seal: Seal, has_segments: bool, verdict: Verdict
+    line: bytes | None, seal: RecordDigest, has_segments: bool, verdict: TrailVerification
 ) -> tuple[Position | None, bool]:
     if line is None:
         if has_segments:
@@ -240,9 +240,9 @@ def _read_segment(
     reader: SegmentReader,
     size: int | None,
     most: int | None,
-    seal: Seal,
+    seal: RecordDigest,
     state: _State,
-    verdict: Verdict,
+    verdict: TrailVerification,
     checkpoint: Position | None,
     progress: Callable[[int], None],
 ) -> None:
@@ -273,9 +273,9 @@ def _read_line(
     place: str,
     segment: Segment,
     is_first: bool,
-    seal: Seal,
+    seal: RecordDigest,
     state: _State,
-    verdict: Verdict,
+    verdict: TrailVerification,
 ) -> bool:
     """Judge a line; whether it is a record that was not changed."""
     expected = state.position.sequence + 1
@@ -312,7 +312,12 @@ def _read_line(
 
 
 def _judge(
-    sequence: int, previous: str, expected: int, place: str, state: _State, verdict: Verdict
+    sequence: int,
+    previous: str,
+    expected: int,
+    place: str,
+    state: _State,
+    verdict: TrailVerification,
 ) -> None:
     if sequence > expected:
         verdict.add(place, expected, f"is missing; the next that is here is {sequence}")

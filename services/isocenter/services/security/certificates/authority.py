@@ -66,7 +66,7 @@ from isocenter.services.security.certificates.signing_requests import Request
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
     PUBLIC_FILE,
-    locked,
+    directory_lock,
     make_private_directory,
     sync_directory,
     write_file,
@@ -489,7 +489,7 @@ class CertificateAuthority:
     def _locked(self) -> Iterator[None]:
         with ExitStack() as stack:
             try:
-                stack.enter_context(locked(self.directory))
+                stack.enter_context(directory_lock(self.directory))
             except OSError as error:
                 raise unusable(self.directory, error) from error
             yield

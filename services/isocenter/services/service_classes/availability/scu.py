@@ -21,7 +21,7 @@ from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.mpps.performed_step import MPPS
-from isocenter.services.service_classes.normalized.operations import Answer, n_create
+from isocenter.services.service_classes.normalized.operations import NServiceResponse, n_create
 from isocenter.services.service_classes.normalized.ports import REPORT_LIMITS
 
 INSTANCE_AVAILABILITY_NOTIFICATION: Final = "1.2.840.10008.5.1.4.33"
@@ -102,7 +102,7 @@ def notifications_of(
         yield AttributeList.read(data_set, EXPLICIT_VR_LITTLE_ENDIAN, REPORT_LIMITS)
 
 
-async def notify(association: ClientAssociation, attributes: AttributeList) -> Answer:
+async def notify(association: ClientAssociation, attributes: AttributeList) -> NServiceResponse:
     """N-CREATE of one notification, under a new UID; see `normalized.create`."""
     return await n_create(
         association,

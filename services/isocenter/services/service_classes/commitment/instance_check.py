@@ -26,7 +26,7 @@ _PIECE_BYTES: Final = 1 << 20
 _BLOCK: Final = 500
 
 
-class Verifier:
+class InstanceChecker:
     """Verifies references against an archive.
 
     Args:

@@ -28,7 +28,7 @@ from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.notices import CommitmentDone, Notices
-from isocenter.services.service_classes.commitment.instance_check import Verifier
+from isocenter.services.service_classes.commitment.instance_check import InstanceChecker
 from isocenter.services.service_classes.commitment.ports import Begun, Commitments
 from isocenter.services.service_classes.commitment.transaction import (
     REFERENCED_SOP_CLASS_UID,
@@ -50,7 +50,7 @@ from isocenter.services.service_classes.normalized.ports import ClaimedReport, N
 from isocenter.services.service_classes.normalized.report_delivery import (
     CLAIM_SECONDS,
     LOOK_SECONDS,
-    Reporter,
+    EventReportSender,
 )
 
 log = logging.getLogger("isocenter.commitment")
@@ -73,7 +73,7 @@ class _Asker:
     context: PresentationContext
 
 
-class StorageCommitment:
+class StorageCommitmentScp:
     """Performs N-ACTION of storage commitment, and sees to it that the outcome arrives.
 
     Args:
@@ -99,8 +99,8 @@ class StorageCommitment:
     def __init__(
         self,
         commitments: Commitments,
-        verifier: Verifier,
-        reporter: Reporter,
+        verifier: InstanceChecker,
+        reporter: EventReportSender,
         *,
         retrieve_ae_title: str,
         same_association: bool = True,

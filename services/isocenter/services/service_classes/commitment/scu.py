@@ -50,7 +50,7 @@ from isocenter.services.service_classes.commitment.transaction import (
     request_of,
 )
 from isocenter.services.service_classes.normalized.operations import n_action, read_attribute_list
-from isocenter.services.service_classes.verification import Verification
+from isocenter.services.service_classes.verification import VerificationScp
 
 #: What is proposed to ask for commitment.
 CONTEXTS: Final[Sequence[Context]] = ((STORAGE_COMMITMENT, BASIC_SYNTAXES),)
@@ -60,7 +60,7 @@ REPORT_OFFER: Final = Offer(transfer_syntaxes=IDENTIFIER_SYNTAXES, scu_role=True
 _GOODBYE_SECONDS: Final = 2.0
 
 
-class NoReport(IsocenterError):
+class ReportTimeoutError(IsocenterError):
     """The request was taken, and its outcome did not come in time."""
 
 
@@ -175,7 +175,7 @@ class CommitmentResults:
             server: Server = await nursery.start(
                 partial(
                     serve_on,
-                    ServiceRegistry([Verification(), self]),
+                    ServiceRegistry([VerificationScp(), self]),
                     listeners,
                     ServerOptions(access=access or AeTitleRules(certificate_owns_ae_title=False)),
                 )
@@ -247,7 +247,7 @@ async def request_commitment(
 
     Raises:
         OperationError: the peer does not take the request.
-        NoReport: no report came in time.
+        ReportTimeoutError: no report came in time.
         AssociationError, NoPresentationContext: it could not be asked.
     """
     transaction_uid = transaction_uid or generate_uid(prefix=None)
@@ -268,11 +268,11 @@ async def request_commitment(
             with trio.move_on_at(until):
                 return _compared(await results.wait(transaction_uid), references)
         else:
-            raise NoReport(
+            raise ReportTimeoutError(
                 "the peer took the request, and its report did not come on the same association "
                 f"(transaction {transaction_uid}); listen for it, on a port that the peer knows"
             )
-        raise NoReport(
+        raise ReportTimeoutError(
             f"the peer took the request, but sent no report within {wait:g} s (transaction "
             f"{transaction_uid}); does it know where this AE title listens?"
         )

@@ -26,7 +26,7 @@ from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.mpps.requirements import (
     Fault,
-    Moment,
+    RequirementColumn,
     Violation,
     violations,
 )
@@ -81,7 +81,7 @@ class StepEvent(Enum):
     UPDATED = 4
 
 
-class StepFault(OperationError):
+class StepError(OperationError):
     """A request that breaks a rule; nothing has changed.
 
     Attributes:
@@ -191,10 +191,10 @@ def created(
         strict: refuse it also for type 2 attributes that are missing.
 
     Raises:
-        StepFault: 0120H, 0121H: an attribute, or its value, is missing; 0106H: a value that it
+        StepError: 0120H, 0121H: an attribute, or its value, is missing; 0106H: a value that it
             may not have; 0213H: it is too large.
     """
-    _refuse(violations(attributes.elements, Moment.CREATE, type_2=strict))
+    _refuse(violations(attributes.elements, RequirementColumn.CREATE, type_2=strict))
     _judged(attributes, StepState.IN_PROGRESS)
     step = PerformedStep(
         sop_instance_uid=sop_instance_uid,
@@ -222,16 +222,16 @@ def changed(
     many modalities send all of them again.
 
     Raises:
-        StepFault: 0110H with Error ID A710H: the step is final; 0105H: an attribute may not
+        StepError: 0110H with Error ID A710H: the step is final; 0105H: an attribute may not
             be set; 0120H, 0121H: it lacks something, in the final state also of what was to be
             set before; 0106H: a value that it may not have; 0213H: it becomes too large.
     """
     if step.state.is_final:
-        raise StepFault(
+        raise StepError(
             Status.PROCESSING_FAILURE, NO_LONGER, error_id=STEP_MAY_NO_LONGER_BE_UPDATED
         )
     merged = step.attributes.updated(changes)
-    found = violations(changes.elements, Moment.SET, type_2=strict)
+    found = violations(changes.elements, RequirementColumn.SET, type_2=strict)
     _refuse(
         violation
         for violation in found
@@ -240,7 +240,7 @@ def changed(
     )
     state = step.state if STATUS not in changes.elements else _judged(merged)
     if state.is_final:
-        _refuse(violations(merged.elements, Moment.FINAL, type_2=strict))
+        _refuse(violations(merged.elements, RequirementColumn.FINAL, type_2=strict))
     result = replace(step, state=state, changed_at=now, attributes=merged)
     _check_values(result, limits)
     return result
@@ -256,13 +256,13 @@ def event_of(before: PerformedStep | None, after: PerformedStep) -> StepEvent:
 def _judged(attributes: AttributeList, only: StepState | None = None) -> StepState:
     text = attributes.text(STATUS)
     if not text:
-        raise StepFault(Status.MISSING_ATTRIBUTE_VALUE, f"{tag_text(STATUS)} empty", [STATUS])
+        raise StepError(Status.MISSING_ATTRIBUTE_VALUE, f"{tag_text(STATUS)} empty", [STATUS])
     allowed = list(StepState) if only is None else [only]
     for state in allowed:
         if state.value == text:
             return state
     names = " or ".join(state.value for state in allowed)
-    raise StepFault(
+    raise StepError(
         Status.INVALID_ATTRIBUTE_VALUE, f"{tag_text(STATUS)} has to be {names}", [STATUS]
     )
 
@@ -282,7 +282,7 @@ def _refuse(found: Iterable[Violation]) -> None:
         of_kind = [violation for violation in named if violation.fault is fault]
         if of_kind:
             more = f" and {len(of_kind) - 1} more" if len(of_kind) > 1 else ""
-            raise StepFault(
+            raise StepError(
                 status, f"{of_kind[0]}{more}", [violation.path[-1] for violation in of_kind]
             )
 
@@ -298,7 +298,7 @@ def _check_values(step: PerformedStep, limits: Limits) -> None:
             uids.append((REFERENCED_SOP_INSTANCE_UID, sop_instance_uid, safe))
     for tag, uid, rule in uids:
         if not rule.allows(uid):
-            raise StepFault(Status.INVALID_ATTRIBUTE_VALUE, f"{tag_text(tag)} is no UID", [tag])
+            raise StepError(Status.INVALID_ATTRIBUTE_VALUE, f"{tag_text(tag)} is no UID", [tag])
     # One N-SET is bounded; many of them would not be.
     if len(step.attributes.encode(EXPLICIT_VR_LITTLE_ENDIAN)) > limits.identifier:
-        raise StepFault(Status.RESOURCE_LIMITATION, f"longer than {limits.identifier} bytes")
+        raise StepError(Status.RESOURCE_LIMITATION, f"longer than {limits.identifier} bytes")

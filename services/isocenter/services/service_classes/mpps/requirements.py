@@ -121,7 +121,7 @@ Universal Entity ID Type                        0040,0033  1C        -          
 # fmt: on
 
 
-class Moment(Enum):
+class RequirementColumn(Enum):
     """When a step is looked at: a column of the table."""
 
     CREATE = "N-CREATE"
@@ -158,14 +158,14 @@ class Requirement:
     condition: Condition | None
     within: tuple[Requirement, ...] = ()
 
-    def type_at(self, moment: Moment, *, is_nested: bool) -> str:
+    def type_at(self, moment: RequirementColumn, *, is_nested: bool) -> str:
         """The type that counts: of N-SET the SCU's, and at the top all is optional."""
         match moment:
-            case Moment.CREATE:
+            case RequirementColumn.CREATE:
                 return self.create
-            case Moment.SET:
+            case RequirementColumn.SET:
                 return self.set if is_nested else "3"
-            case Moment.FINAL:
+            case RequirementColumn.FINAL:
                 return self.final or (self.set if is_nested else "3")
 
 
@@ -247,7 +247,7 @@ def _tree(rows: list[tuple[int, Requirement]], depth: int) -> tuple[Requirement,
 
 
 def violations(
-    attributes: Mapping[int, Element], moment: Moment, *, type_2: bool = False
+    attributes: Mapping[int, Element], moment: RequirementColumn, *, type_2: bool = False
 ) -> list[Violation]:
     """What of *attributes* breaks the table at *moment*, in the order of the table.
 
@@ -260,7 +260,7 @@ def violations(
 
 def _violations(
     item: Mapping[int, Element],
-    moment: Moment,
+    moment: RequirementColumn,
     type_2: bool,
     rows: tuple[Requirement, ...],
     path: tuple[int, ...],
@@ -268,7 +268,7 @@ def _violations(
     for row in rows:
         element = item.get(row.tag)
         here = (*path, row.tag)
-        if moment is Moment.SET and not path and row.set == "-":
+        if moment is RequirementColumn.SET and not path and row.set == "-":
             if element is not None:
                 yield Violation(here, Fault.NOT_ALLOWED)
             continue

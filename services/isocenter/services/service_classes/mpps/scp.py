@@ -34,13 +34,13 @@ from isocenter.services.service_classes.mpps.performed_step import (
     MPPS,
     MPPS_RETRIEVE,
     PerformedStep,
-    StepFault,
+    StepError,
     changed,
     created,
 )
 from isocenter.services.service_classes.mpps.ports import Steps
 from isocenter.services.service_classes.normalized.operations import (
-    GetAttributes,
+    AttributeScp,
     read_attribute_list,
 )
 
@@ -49,7 +49,7 @@ log = logging.getLogger("isocenter.operation")
 _OFFER: Final = Offer(transfer_syntaxes=IDENTIFIER_SYNTAXES)
 
 
-class PerformedSteps:
+class PerformedStepScp:
     """Performs N-CREATE and N-SET of modality performed procedure steps.
 
     Args:
@@ -102,7 +102,7 @@ class PerformedSteps:
                 response = await self._create(operation, request, attributes)
             else:
                 response = await self._set(operation, request, attributes)
-        except StepFault as fault:
+        except StepError as fault:
             operation.association.peer_log.write(
                 log, logging.WARNING, "%s: %s", describe(request), fault
             )
@@ -192,7 +192,7 @@ def _checked(sop_instance_uid: str) -> str:
     return sop_instance_uid
 
 
-def _refusal(request: NCreateRequest | NSetRequest, fault: StepFault) -> Response:
+def _refusal(request: NCreateRequest | NSetRequest, fault: StepError) -> Response:
     """The response to a request that breaks a rule of F.7.2."""
     kind = NCreateResponse if isinstance(request, NCreateRequest) else NSetResponse
     return kind(
@@ -208,7 +208,7 @@ def _refusal(request: NCreateRequest | NSetRequest, fault: StepFault) -> Respons
     )
 
 
-def retrieve_steps(steps: Steps) -> GetAttributes:
+def retrieve_steps(steps: Steps) -> AttributeScp:
     """The N-GET of the retrieve SOP class (F.8) on *steps*."""
 
     async def attributes_of(sop_instance_uid: str) -> AttributeList | None:
@@ -216,4 +216,4 @@ def retrieve_steps(steps: Steps) -> GetAttributes:
         return None if step is None else step.attributes
 
     # Some SCUs name the SOP class that the instance was created with.
-    return GetAttributes({MPPS_RETRIEVE: attributes_of}, members={MPPS_RETRIEVE: [MPPS]})
+    return AttributeScp({MPPS_RETRIEVE: attributes_of}, members={MPPS_RETRIEVE: [MPPS]})

@@ -22,7 +22,7 @@ from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES, name_of
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.mpps.performed_step import MPPS, MPPS_RETRIEVE, StepState
 from isocenter.services.service_classes.normalized.operations import (
-    Answer,
+    NServiceResponse,
     n_create,
     n_get,
     n_set,
@@ -175,14 +175,14 @@ def code_item(value: str, scheme: str, meaning: str) -> Dataset:
 
 async def create_step(
     association: ClientAssociation, sop_instance_uid: str, step: Dataset
-) -> Answer:
+) -> NServiceResponse:
     """N-CREATE of a step; see `normalized.create`."""
     return await n_create(association, MPPS, sop_instance_uid, AttributeList.from_dataset(step))
 
 
 async def set_step(
     association: ClientAssociation, sop_instance_uid: str, changes: Dataset
-) -> Answer:
+) -> NServiceResponse:
     """N-SET of a step; see `normalized.set_attributes`."""
     attributes = AttributeList.from_dataset(changes)
     return await n_set(association, MPPS, sop_instance_uid, attributes)
@@ -190,7 +190,7 @@ async def set_step(
 
 async def get_step(
     association: ClientAssociation, sop_instance_uid: str, tags: Sequence[int] = ()
-) -> Answer:
+) -> NServiceResponse:
     """N-GET of a step, whole or some attributes of it; see `n_get`."""
     return await n_get(association, MPPS_RETRIEVE, sop_instance_uid, tags)
 

@@ -1,6 +1,6 @@
 """N-services (PS3.7 10): attribute lists in and out, N-GET as SCP, requests as SCU.
 
-As SCP: `read_attribute_list` and the general N-GET service `GetAttributes`.  As SCU:
+As SCP: `read_attribute_list` and the general N-GET service `AttributeScp`.  As SCU:
 `n_create`, `n_set`, `n_get` and `n_action`, each one operation on an association
 of ours.
 """
@@ -72,7 +72,7 @@ async def read_attribute_list(operation: Operation) -> AttributeList:
         raise OperationError(Status.PROCESSING_FAILURE, "the data set cannot be read") from error
 
 
-class GetAttributes:
+class AttributeScp:
     """Performs N-GET for some SOP classes (PS3.7 10.1.2).
 
     Args:
@@ -139,7 +139,7 @@ class GetAttributes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class NServiceResponse:
     """What the peer answered to a normalized operation: a success or a warning; a failure is that
     of an `AnswerError`.
 
@@ -171,7 +171,7 @@ class AnswerError(OperationError):
         answer: all that it said.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: NServiceResponse) -> None:
         super().__init__(answer.status, answer.comment, answer.attribute_identifiers)
         self.answer = answer
 
@@ -181,10 +181,11 @@ async def n_create(
     sop_class_uid: str,
     sop_instance_uid: str,
     attributes: AttributeList | pydicom.Dataset,
-) -> Answer:
+) -> NServiceResponse:
     """N-CREATE (PS3.7 10.1.5); without *sop_instance_uid* the peer makes one.
 
-    What the peer answers is a success or a warning; `Answer.attributes` has a ``to_dataset``.
+    What the peer answers is a success or a warning; `NServiceResponse.attributes` has a
+    ``to_dataset``.
 
     Raises:
         AnswerError: the peer answered with a failure.
@@ -204,7 +205,7 @@ async def n_set(
     sop_class_uid: str,
     sop_instance_uid: str,
     attributes: AttributeList | pydicom.Dataset,
-) -> Answer:
+) -> NServiceResponse:
     """N-SET (PS3.7 10.1.3); raises as `n_create`."""
     request = NSetRequest(
         message_id=association.next_message_id(),
@@ -219,7 +220,7 @@ async def n_get(
     sop_class_uid: str,
     sop_instance_uid: str,
     tags: Sequence[int] = (),
-) -> Answer:
+) -> NServiceResponse:
     """N-GET (PS3.7 10.1.2) of some attributes, or of all; raises as `n_create`."""
     request = NGetRequest(
         message_id=association.next_message_id(),
@@ -236,7 +237,7 @@ async def n_action(
     sop_instance_uid: str,
     action_type_id: int,
     information: AttributeList | pydicom.Dataset | None = None,
-) -> Answer:
+) -> NServiceResponse:
     """N-ACTION (PS3.7 10.1.4); raises as `n_create`."""
     request = NActionRequest(
         message_id=association.next_message_id(),
@@ -252,14 +253,14 @@ async def _invoke(
     sop_class_uid: str,
     request: Request,
     attributes: AttributeList | pydicom.Dataset | None,
-) -> Answer:
+) -> NServiceResponse:
     context = _context(association, sop_class_uid)
     if isinstance(attributes, pydicom.Dataset):
         attributes = AttributeList.from_dataset(attributes)
     data_set = None if attributes is None else attributes.encode(context.transfer_syntax)
     received = await association.invoke(context.context_id, request, data_set)
     message = received.message
-    answer = Answer(
+    answer = NServiceResponse(
         status=message.status,
         comment=message.error_comment,
         sop_instance_uid=getattr(message, "affected_sop_instance_uid", ""),

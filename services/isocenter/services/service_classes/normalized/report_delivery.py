@@ -72,7 +72,7 @@ class RetryPolicy:
         return min(FIRST_RETRY_SECONDS * 2.0**doublings, self.longest_interval)
 
 
-class Reporter:
+class EventReportSender:
     """Delivers event reports; `run` does it as long as the server does.
 
     Args:

@@ -37,7 +37,7 @@ FIND_STATUSES: Final[Statuses] = {
 }
 
 
-class Answers:
+class FindResponses:
     """What a C-FIND is answered, in few writes; made by `begin`.
 
     Attributes:
@@ -58,7 +58,7 @@ class Answers:
         self._together = 1
 
     @classmethod
-    async def begin(cls, operation: Operation) -> Answers:
+    async def begin(cls, operation: Operation) -> FindResponses:
         """Take the identifier; from now on the operation can tell what became of it.
 
         Raises:

@@ -7,7 +7,10 @@ from dataclasses import replace
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association.operation import Operation
-from isocenter.services.service_classes.query_retrieve.find_responses import FIND_STATUSES, Answers
+from isocenter.services.service_classes.query_retrieve.find_responses import (
+    FIND_STATUSES,
+    FindResponses,
+)
 from isocenter.services.service_classes.query_retrieve.identifier import encode_match
 from isocenter.services.service_classes.query_retrieve.information_models import (
     FIND_ROOTS,
@@ -17,7 +20,7 @@ from isocenter.services.service_classes.query_retrieve.information_models import
 )
 
 
-class Find:
+class FindScp:
     """Performs C-FIND over an archive.
 
     Args:
@@ -41,7 +44,7 @@ class Find:
     async def perform(self, operation: Operation) -> None:
         root = FIND_ROOTS[operation.context.abstract_syntax]
         syntax = operation.context.transfer_syntax
-        answers = await Answers.begin(operation)
+        answers = await FindResponses.begin(operation)
         parsed = read_query(operation, answers.identifier, root, self._options, for_retrieve=False)
         answers.limit = self._options.max_results
         answers.leave_out(parsed.unsupported)

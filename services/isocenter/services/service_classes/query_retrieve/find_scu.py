@@ -16,7 +16,7 @@ from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.errors import OperationError, has_failed
 
 
-class Matches:
+class FindResults:
     """The matches of a C-FIND as they come: pydicom data sets, by ``async for``.
 
     The request leaves with the first match that is asked for.  Leaving the loop, or the context
@@ -42,7 +42,7 @@ class Matches:
         self._identifier = identifier
         self._invocation: Invocation | None = None
 
-    def __aiter__(self) -> Matches:
+    def __aiter__(self) -> FindResults:
         return self
 
     async def __anext__(self) -> pydicom.Dataset:

@@ -22,15 +22,15 @@ from isocenter.services.service_classes.query_retrieve.information_models import
 from isocenter.services.service_classes.query_retrieve.suboperations import (
     RETRIEVE_STATUSES,
     Asked,
-    Backlog,
-    Progress,
+    RetrieveBacklog,
+    SubOperationProgress,
     send_instance,
     telling_failure,
 )
 from isocenter.services.service_classes.storage.scu import Transfer
 
 
-class Get:
+class GetScp:
     """Performs C-GET over an archive; the requestor has to take the SCP role for what it wants.
 
     Args:
@@ -45,10 +45,10 @@ class Get:
         archive: Archive,
         *,
         options: QueryOptions | None = None,
-        backlog: Backlog | None = None,
+        backlog: RetrieveBacklog | None = None,
     ) -> None:
         self._archive = archive
-        self._backlog = backlog or Backlog()
+        self._backlog = backlog or RetrieveBacklog()
         self._options = options or QueryOptions()
         self._offer = retrieve_offer(self._options)
 
@@ -70,7 +70,7 @@ class Get:
         async with self._backlog.instances_of(
             self._archive, parsed.query, self._options.max_suboperations
         ) as instances:
-            progress = Progress(operation, SubOperations(len(instances)))
+            progress = SubOperationProgress(operation, SubOperations(len(instances)))
             caller = operation.association.caller
             progress.tell(
                 instances, destination=caller.calling_ae_title, destination_address=caller.address

@@ -38,7 +38,7 @@ from isocenter.services.archive.index.extraction import (
     REQUEST_ATTRIBUTES_SEQUENCE,
     SCANNED_SEQUENCES,
 )
-from isocenter.services.archive.index.matching import items_of
+from isocenter.services.archive.index.matching import decode_sequence
 from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
@@ -65,9 +65,9 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     UNABLE_TO_PROCESS,
     IdentifierError,
     combined_range,
-    does_not_match,
-    encode_foreign,
     encode_number,
+    encode_text_lossy,
+    identifier_mismatch,
     match_of,
 )
 
@@ -91,7 +91,7 @@ _MODALITIES_IN_STUDY: Final = 0x00080061
 _UNIQUE_KEYS: Final = frozenset(UNIQUE_KEY.values())
 
 
-class Root(Enum):
+class InformationModel(Enum):
     """The query/retrieve information models (PS3.4 C.6)."""
 
     PATIENT = "Patient Root"
@@ -105,9 +105,9 @@ class Root(Enum):
 
 
 _LEVELS: Final = {
-    Root.PATIENT: tuple(Level),
-    Root.STUDY: (Level.STUDY, Level.SERIES, Level.IMAGE),
-    Root.PATIENT_STUDY_ONLY: (Level.PATIENT, Level.STUDY),
+    InformationModel.PATIENT: tuple(Level),
+    InformationModel.STUDY: (Level.STUDY, Level.SERIES, Level.IMAGE),
+    InformationModel.PATIENT_STUDY_ONLY: (Level.PATIENT, Level.STUDY),
 }
 
 
@@ -141,7 +141,7 @@ def parse_query(
     identifier: Buffer,
     transfer_syntax_uid: str,
     *,
-    root: Root,
+    root: InformationModel,
     relational: bool = False,
     combined_date_time: bool = False,
     for_retrieve: bool = False,
@@ -171,7 +171,7 @@ def parse_query(
     except DataSetError as error:
         raise IdentifierError(UNABLE_TO_PROCESS, f"identifier cannot be read: {error}") from error
     if len(elements) > MAX_KEYS:
-        raise does_not_match(f"more than {MAX_KEYS} keys")
+        raise identifier_mismatch(f"more than {MAX_KEYS} keys")
     character_set = character_set_of(_bytes_of(elements.get(SPECIFIC_CHARACTER_SET)), undeclared)
     level = _level_of(elements.get(QUERY_RETRIEVE_LEVEL), root)
     parser = _KeyParser(encoding, character_set)
@@ -208,7 +208,7 @@ def parse_query(
             requested.append((tag, attribute.vr))
             of_study = parser.match(attribute.vr, element)
         elif tag in _UNIQUE_KEYS and parser.match(attribute.vr, element) is not None:
-            raise does_not_match(
+            raise identifier_mismatch(
                 f"{tag_text(tag)} has a value at level {level.value}, which is above its own "
                 "(relational queries were not negotiated)",
                 tag,
@@ -245,33 +245,35 @@ def _bytes_of(element: Element | None) -> bytes:
     return element.value
 
 
-def _level_of(element: Element | None, root: Root) -> Level:
+def _level_of(element: Element | None, root: InformationModel) -> Level:
     if element is None:
-        raise does_not_match("Query/Retrieve Level (0008,0052) is missing", QUERY_RETRIEVE_LEVEL)
+        raise identifier_mismatch(
+            "Query/Retrieve Level (0008,0052) is missing", QUERY_RETRIEVE_LEVEL
+        )
     text = decode_text(_bytes_of(element), "CS")
     allowed = ", ".join(level.value for level in root.levels)
     for level in root.levels:
         if level.value == text:
             return level
-    raise does_not_match(
+    raise identifier_mismatch(
         f"Query/Retrieve Level (0008,0052) is none of {allowed} ({root.value})",
         QUERY_RETRIEVE_LEVEL,
     )
 
 
-def _levels_above(root: Root, level: Level) -> tuple[Level, ...]:
+def _levels_above(root: InformationModel, level: Level) -> tuple[Level, ...]:
     return tuple(above for above in root.levels if above.depth < level.depth)
 
 
 def _check_hierarchy(
-    parser: _KeyParser, elements: Mapping[int, Element], root: Root, level: Level
+    parser: _KeyParser, elements: Mapping[int, Element], root: InformationModel, level: Level
 ) -> None:
     """Hierarchical search: one entity of each level above is named (PS3.4 C.4.1.2.1)."""
     for above in _levels_above(root, level):
         tag = UNIQUE_KEY[above]
         match = parser.match(BY_TAG[tag].vr, elements[tag]) if tag in elements else None
         if not isinstance(match, SingleValue):
-            raise does_not_match(
+            raise identifier_mismatch(
                 f"{tag_text(tag)} must be a single value at level {level.value} "
                 "(relational queries were not negotiated)",
                 tag,
@@ -281,7 +283,7 @@ def _check_hierarchy(
 def _retrieve_criteria(
     parser: _KeyParser,
     elements: Mapping[int, Element],
-    root: Root,
+    root: InformationModel,
     level: Level,
     relational: bool,
 ) -> tuple[Criterion, ...]:
@@ -297,7 +299,7 @@ def _retrieve_criteria(
         )
         if not isinstance(match, allowed):
             what = "a UID or a list of UID" if isinstance(allowed, tuple) else "a single value"
-            raise does_not_match(f"{tag_text(tag)} must be {what} to retrieve", tag)
+            raise identifier_mismatch(f"{tag_text(tag)} must be {what} to retrieve", tag)
         criteria.append(Criterion(tag, match))
     return tuple(criteria)
 
@@ -329,11 +331,13 @@ class _KeyParser:
     def _sequence(self, element: Element) -> Match | None:
         tag, items = element.tag, element.value
         if isinstance(items, Fragments) or (isinstance(items, bytes) and items):
-            raise does_not_match(f"{tag_text(tag)} is no sequence", tag)
+            raise identifier_mismatch(f"{tag_text(tag)} is no sequence", tag)
         if isinstance(items, bytes) or not items:
             return None
         if len(items) > 1:
-            raise does_not_match(f"{tag_text(tag)} has more than one item (PS3.4 C.2.2.2.6)", tag)
+            raise identifier_mismatch(
+                f"{tag_text(tag)} has more than one item (PS3.4 C.2.2.2.6)", tag
+            )
         criteria = []
         requested = []
         for key in items[0].values():
@@ -415,7 +419,7 @@ def encode_match(
         elif text.isascii():
             elements.append((tag, vr, text.encode()))
         else:
-            elements.append((tag, vr, encode_foreign(text, vr, character_set)))
+            elements.append((tag, vr, encode_text_lossy(text, vr, character_set)))
     if character_set:
         elements.append((SPECIFIC_CHARACTER_SET, "CS", "\\".join(character_set).encode()))
         elements.sort(key=itemgetter(0))  # a key may have a lower tag
@@ -429,8 +433,8 @@ def _encode_items(
     keys = sorted(REQUEST_ATTRIBUTES.items() if asked is None else dict(asked).items())
     return [
         [
-            (tag, vr, encode_foreign(item.get(f"{tag:08X}", ""), vr, character_set))
+            (tag, vr, encode_text_lossy(item.get(f"{tag:08X}", ""), vr, character_set))
             for tag, vr in keys
         ]
-        for item in items_of(text)
+        for item in decode_sequence(text)
     ]

@@ -15,25 +15,25 @@ from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.identifier import (
+    InformationModel,
     ParsedQuery,
-    Root,
     parse_query,
 )
 
 FIND_ROOTS: Final = {
-    sop_classes.PATIENT_ROOT_FIND: Root.PATIENT,
-    sop_classes.STUDY_ROOT_FIND: Root.STUDY,
-    sop_classes.PATIENT_STUDY_ONLY_FIND: Root.PATIENT_STUDY_ONLY,
+    sop_classes.PATIENT_ROOT_FIND: InformationModel.PATIENT,
+    sop_classes.STUDY_ROOT_FIND: InformationModel.STUDY,
+    sop_classes.PATIENT_STUDY_ONLY_FIND: InformationModel.PATIENT_STUDY_ONLY,
 }
 MOVE_ROOTS: Final = {
-    sop_classes.PATIENT_ROOT_MOVE: Root.PATIENT,
-    sop_classes.STUDY_ROOT_MOVE: Root.STUDY,
-    sop_classes.PATIENT_STUDY_ONLY_MOVE: Root.PATIENT_STUDY_ONLY,
+    sop_classes.PATIENT_ROOT_MOVE: InformationModel.PATIENT,
+    sop_classes.STUDY_ROOT_MOVE: InformationModel.STUDY,
+    sop_classes.PATIENT_STUDY_ONLY_MOVE: InformationModel.PATIENT_STUDY_ONLY,
 }
 GET_ROOTS: Final = {
-    sop_classes.PATIENT_ROOT_GET: Root.PATIENT,
-    sop_classes.STUDY_ROOT_GET: Root.STUDY,
-    sop_classes.PATIENT_STUDY_ONLY_GET: Root.PATIENT_STUDY_ONLY,
+    sop_classes.PATIENT_ROOT_GET: InformationModel.PATIENT,
+    sop_classes.STUDY_ROOT_GET: InformationModel.STUDY,
+    sop_classes.PATIENT_STUDY_ONLY_GET: InformationModel.PATIENT_STUDY_ONLY,
 }
 
 #: What FIND says yes to when it is asked: no fuzzy names, time zones or enhanced views.
@@ -106,7 +106,7 @@ async def read_identifier(operation: Operation) -> bytes:
 def read_query(
     operation: Operation,
     identifier: bytes,
-    root: Root,
+    root: InformationModel,
     options: QueryOptions,
     *,
     for_retrieve: bool,

@@ -20,7 +20,7 @@ from isocenter.services.archive.index.matching import (
     is_wild,
     normalize,
     range_bounds,
-    values_of,
+    split_values,
 )
 from isocenter.services.archive.index.query import (
     CombinedRange,
@@ -81,7 +81,7 @@ class IdentifierError(OperationError):
     """
 
 
-def does_not_match(message: str, *offending: int) -> IdentifierError:
+def identifier_mismatch(message: str, *offending: int) -> IdentifierError:
     """A900H."""
     return IdentifierError(DOES_NOT_MATCH_SOP_CLASS, message, offending)
 
@@ -96,7 +96,7 @@ def match_of(
     """
     tag, value = element.tag, element.value
     if isinstance(value, tuple):
-        raise does_not_match(f"{tag_text(tag)} is no {vr}", tag)
+        raise identifier_mismatch(f"{tag_text(tag)} is no {vr}", tag)
     if vr in NUMBER_VRS:
         text = decode_numbers(value, vr, big_endian=encoding.big_endian)
     else:
@@ -107,13 +107,13 @@ def match_of(
         return None
     if text == '""':
         return EmptyValue()
-    listed = values_of(vr, text)
+    listed = split_values(vr, text)
     values = [value for value in listed if value]
     bound = MAX_LISTED_UIDS if vr == "UI" else MAX_LISTED_VALUES
     if len(values) > bound:
-        raise does_not_match(f"{tag_text(tag)} has more than {bound} values", tag)
+        raise identifier_mismatch(f"{tag_text(tag)} has more than {bound} values", tag)
     if any(len(value) > MAX_KEY_LENGTH for value in values):
-        raise does_not_match(f"{tag_text(tag)} has more than {MAX_KEY_LENGTH} characters", tag)
+        raise identifier_mismatch(f"{tag_text(tag)} has more than {MAX_KEY_LENGTH} characters", tag)
     if len(values) == 1:
         match = _single(tag, vr, values[0])
         if match is not None or len(listed) == 1:
@@ -121,7 +121,7 @@ def match_of(
     if not any(normalize(vr, value) and value.strip("*") for value in values):
         raise _list_of_nothing(tag)
     if any(is_wild(vr, v) or _is_range(vr, v) or (vr == "UI" and _is_star(v)) for v in values):
-        raise does_not_match(
+        raise identifier_mismatch(
             f"{tag_text(tag)} lists values with wild cards or ranges (PS3.4 C.2.2.2)", tag
         )
     return ValueList(tuple(dict.fromkeys(values)))
@@ -129,7 +129,7 @@ def match_of(
 
 def _list_of_nothing(tag: int) -> IdentifierError:
     """Zero length asks for all there is (PS3.4 C.2.2.2.3), and a list has a length."""
-    return does_not_match(f"{tag_text(tag)} is a list of values that all ask for nothing", tag)
+    return identifier_mismatch(f"{tag_text(tag)} is a list of values that all ask for nothing", tag)
 
 
 def _single(tag: int, vr: str, value: str) -> Match | None:
@@ -139,16 +139,16 @@ def _single(tag: int, vr: str, value: str) -> Match | None:
     if vr == "PN" and not value.strip("*^= "):
         return None
     if vr == "UI" and _is_star(value):
-        raise does_not_match(f"{tag_text(tag)} is a UID with wild cards", tag)
+        raise identifier_mismatch(f"{tag_text(tag)} is a UID with wild cards", tag)
     if _is_range(vr, value):
         return _range(tag, vr, value)
     if is_wild(vr, value):
         if len(value) > MAX_WILD_CARD_LENGTH:
-            raise does_not_match(
+            raise identifier_mismatch(
                 f"{tag_text(tag)} is a wild card over {MAX_WILD_CARD_LENGTH} characters", tag
             )
         if value.count("*") > MAX_STARS:
-            raise does_not_match(f"{tag_text(tag)} has more than {MAX_STARS} stars", tag)
+            raise identifier_mismatch(f"{tag_text(tag)} has more than {MAX_STARS} stars", tag)
         return WildCard(value)
     return SingleValue(value) if normalize(vr, value) else None
 
@@ -166,7 +166,7 @@ def _range(tag: int, vr: str, value: str) -> Range:
     bounds = Range(low or None, high or None)
     ends = [end for end in range_bounds(vr, bounds) if end is not None]
     if not ends or not all(is_range_comparable(vr, end) for end in ends):
-        raise does_not_match(f"{tag_text(tag)} is no range of {vr} (PS3.4 C.2.2.2.5)", tag)
+        raise identifier_mismatch(f"{tag_text(tag)} is no range of {vr} (PS3.4 C.2.2.2.5)", tag)
     return bounds
 
 
@@ -199,7 +199,7 @@ def answer_vr(element: Element) -> str:
     return dictionary_vr(element.tag)
 
 
-def encode_foreign(text: str, vr: str, character_set: tuple[str, ...]) -> bytes:
+def encode_text_lossy(text: str, vr: str, character_set: tuple[str, ...]) -> bytes:
     """Text in *character_set*; bytes beyond ASCII in a CS or DA, a fault of the object, become
     question marks."""
     try:

@@ -31,8 +31,8 @@ from isocenter.services.service_classes.query_retrieve.information_models import
 from isocenter.services.service_classes.query_retrieve.suboperations import (
     RETRIEVE_STATUSES,
     Asked,
-    Backlog,
-    Progress,
+    RetrieveBacklog,
+    SubOperationProgress,
     send_instance,
     telling_failure,
 )
@@ -47,7 +47,7 @@ _TELL_SECONDS: Final = 10.0
 _INSTANCES_PER_ASSOCIATION: Final = 16
 
 
-class Move:
+class MoveScp:
     """Performs C-MOVE over an archive.
 
     Args:
@@ -71,12 +71,12 @@ class Move:
         destination: Callable[[str], Peer | None],
         connect: Connector,
         options: QueryOptions | None = None,
-        backlog: Backlog | None = None,
+        backlog: RetrieveBacklog | None = None,
         places: Places | None = None,
         place_seconds: float = 300.0,
     ) -> None:
         self._archive = archive
-        self._backlog = backlog or Backlog()
+        self._backlog = backlog or RetrieveBacklog()
         self._destination = destination
         self._connect = connect
         self._options = options or QueryOptions()
@@ -124,7 +124,7 @@ class Move:
         instances: Sequence[StoredInstance],
     ) -> None:
         peer_log = operation.association.peer_log
-        progress = Progress(operation, SubOperations(len(instances)))
+        progress = SubOperationProgress(operation, SubOperations(len(instances)))
         progress.tell(
             instances,
             destination=request.move_destination,
@@ -166,7 +166,7 @@ class Move:
         operation: Operation,
         peer: Peer,
         instances: Sequence[StoredInstance],
-        progress: Progress,
+        progress: SubOperationProgress,
         originator: tuple[str, int],
     ) -> Transfer[StoredInstance]:
         async def send(association: InvokingAssociation, instance: StoredInstance) -> None:
@@ -199,7 +199,9 @@ class Move:
             after=progress.pending,
         )
 
-    async def _place(self, operation: Operation, peer: Peer, progress: Progress) -> Place | None:
+    async def _place(
+        self, operation: Operation, peer: Peer, progress: SubOperationProgress
+    ) -> Place | None:
         """A place at the destination; None: there was none in time, or before a C-CANCEL-RQ.
 
         Raises:

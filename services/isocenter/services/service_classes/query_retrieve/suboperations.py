@@ -30,7 +30,7 @@ from isocenter.services.association.requestor import InvokingAssociation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import OperationError, StorageError
-from isocenter.services.notices import InstancesSent, RetrieveFailed, TransferBegun
+from isocenter.services.notices import InstancesSent, RetrieveFailed, TransferStarted
 from isocenter.services.service_classes.storage.scu import send_object
 
 log = logging.getLogger("isocenter.retrieve")
@@ -51,7 +51,7 @@ _FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
 _STUDY_INSTANCE_UID: Final = 0x0020000D
 
 
-class Progress:
+class SubOperationProgress:
     """Answers one C-MOVE or C-GET as its sub-operations go on."""
 
     def __init__(self, operation: Operation, counters: SubOperations) -> None:
@@ -73,7 +73,7 @@ class Progress:
         """Tell that these are about to be sent, and leave word of what came of it."""
         instances = tuple(instances)
         operation, counters = self._operation, self.counters
-        begun = TransferBegun(
+        begun = TransferStarted(
             caller=operation.association.caller,
             command="C-MOVE" if isinstance(operation.request, CMoveRequest) else "C-GET",
             destination=destination,
@@ -189,7 +189,7 @@ def telling_failure(operation: Operation, destination: str) -> Iterator[Asked]:
         raise
 
 
-class Backlog:
+class RetrieveBacklog:
     """What all retrieve requests of a process have yet to send.
 
     Args:

@@ -43,7 +43,7 @@ _COERCING_SUPPORT: Final = StorageSupport(
 ).encode()
 
 
-class Storage:
+class StorageScp:
     """Performs C-STORE into an archive.
 
     Args:

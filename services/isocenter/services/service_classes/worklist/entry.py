@@ -21,7 +21,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
-from isocenter.services.archive.index.matching import is_range_comparable, normalize, values_of
+from isocenter.services.archive.index.matching import is_range_comparable, normalize, split_values
 from isocenter.services.dicom.attribute_list import AttributeList, text_of
 from isocenter.services.service_classes.worklist.entry_state import EntryState
 from isocenter.services.service_classes.worklist.query_keys import (
@@ -33,10 +33,10 @@ from isocenter.services.service_classes.worklist.query_keys import (
 
 __all__ = [
     "Entry",
-    "EntryFault",
+    "InvalidEntryError",
     "EntryKey",
     "EntryState",
-    "entry_of",
+    "parse_entry",
 ]
 
 MODALITY_WORKLIST_FIND: Final = "1.2.840.10008.5.1.4.31"
@@ -51,7 +51,7 @@ STEP_ID: Final = 0x00400009
 REQUESTED_PROCEDURE_ID: Final = 0x00401001
 
 
-class EntryFault(IsocenterError, ValueError):
+class InvalidEntryError(IsocenterError, ValueError):
     """What was to be an entry is none; the message names the entry's place and the key, no value.
 
     Attributes:
@@ -73,7 +73,7 @@ class EntryKey:
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry, checked: made by `entry_of`."""
+    """One entry, checked: made by `parse_entry`."""
 
     attributes: AttributeList
 
@@ -121,7 +121,7 @@ def _is_long(text: str) -> bool:
 
 
 def _all(check: Callable[[str], bool]) -> Callable[[str], bool]:
-    return lambda text: all(map(check, values_of("AE", text)))
+    return lambda text: all(map(check, split_values("AE", text)))
 
 
 _CODE_STRING: Final = re.compile(r"[A-Z0-9 _]{1,16}", re.ASCII)
@@ -154,7 +154,7 @@ _MAY_HAVE: Final = {
 }
 
 
-def entry_of(attributes: AttributeList, place: str, limits: Limits = DEFAULT_LIMITS) -> Entry:
+def parse_entry(attributes: AttributeList, place: str, limits: Limits = DEFAULT_LIMITS) -> Entry:
     """The entry that *attributes* are.
 
     (0040,0020), Scheduled Procedure Step Status, is left out: the worklist itself knows it.
@@ -163,11 +163,11 @@ def entry_of(attributes: AttributeList, place: str, limits: Limits = DEFAULT_LIM
         place: for the message: ``entry 3``, ``orders.json, entry 3``, ``line 5`` …
 
     Raises:
-        EntryFault: a key is missing, or its value is not what it has to be.
+        InvalidEntryError: a key is missing, or its value is not what it has to be.
     """
     items = attributes.items(SCHEDULED_STEPS)
     if len(items) != 1:
-        raise EntryFault(
+        raise InvalidEntryError(
             f"{place}: {tag_text(SCHEDULED_STEPS)} needs one item, the scheduled procedure step; "
             f"it has {len(items)}",
             SCHEDULED_STEPS,
@@ -178,7 +178,7 @@ def entry_of(attributes: AttributeList, place: str, limits: Limits = DEFAULT_LIM
     for tag, (what, is_one) in _MAY_HAVE.items():
         value = entry.text(tag)
         if value and not is_one(value):
-            raise EntryFault(f"{place}: {tag_text(tag)} is not {what}", tag)
+            raise InvalidEntryError(f"{place}: {tag_text(tag)} is not {what}", tag)
     for needs, text, where in (
         (STEP_NEEDS, entry.step_text, f"{tag_text(SCHEDULED_STEPS)}>"),
         (NEEDS, entry.text, ""),
@@ -186,9 +186,9 @@ def entry_of(attributes: AttributeList, place: str, limits: Limits = DEFAULT_LIM
         for tag, (what, is_one) in needs.items():
             value = text(tag)
             if not value:
-                raise EntryFault(f"{place}: {where}{tag_text(tag)} is missing: {what}", tag)
+                raise InvalidEntryError(f"{place}: {where}{tag_text(tag)} is missing: {what}", tag)
             if not is_one(value):
-                raise EntryFault(f"{place}: {where}{tag_text(tag)} is not {what}", tag)
+                raise InvalidEntryError(f"{place}: {where}{tag_text(tag)} is not {what}", tag)
     if len(entry.attributes.encode(EXPLICIT_VR_LITTLE_ENDIAN)) > limits.identifier:
-        raise EntryFault(f"{place}: longer than {limits.identifier} bytes")
+        raise InvalidEntryError(f"{place}: longer than {limits.identifier} bytes")
     return entry

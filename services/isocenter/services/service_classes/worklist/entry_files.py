@@ -24,10 +24,10 @@ from isocenter.services.dicom.attribute_list import AttributeList, text_of
 from isocenter.services.dicom.text_dump import DumpSyntaxError, is_dump, read_dump
 from isocenter.services.service_classes.worklist.entry import (
     Entry,
-    EntryFault,
     EntryKey,
     EntryState,
-    entry_of,
+    InvalidEntryError,
+    parse_entry,
 )
 from isocenter.services.service_classes.worklist.order_fields import entry_of_fields
 from isocenter.services.service_classes.worklist.query_keys import SCHEDULED_STEPS, STEP_STATUS
@@ -51,7 +51,7 @@ def read_entries(path: Path, place_prefix: str) -> list[tuple[Entry, EntryState]
         place_prefix: how messages call the file.
 
     Raises:
-        EntryFault: the file is none of these, one entry is wrong, or two have the same
+        InvalidEntryError: the file is none of these, one entry is wrong, or two have the same
             Scheduled Procedure Step ID and Accession Number; then none of it counts.
         OSError: the file cannot be read.
     """
@@ -63,14 +63,14 @@ def read_entries(path: Path, place_prefix: str) -> list[tuple[Entry, EntryState]
 def entries_in(content: bytes, place_prefix: str) -> list[tuple[Entry, EntryState]]:
     """As `read_entries`, of what a file holds."""
     if len(content) > MOST_BYTES:
-        raise EntryFault(f"{place_prefix}: longer than {MOST_BYTES} bytes")
+        raise InvalidEntryError(f"{place_prefix}: longer than {MOST_BYTES} bytes")
     text = content.removeprefix(_UTF_8_MARK)
     found: list[_Read] = []
     places: dict[EntryKey, str] = {}
     for place, read in _read(content, text, place_prefix):
         other = places.setdefault(read[0].key, place)
         if other != place:
-            raise EntryFault(
+            raise InvalidEntryError(
                 f"{place}: (0040,0009) Scheduled Procedure Step ID and (0008,0050) Accession "
                 f"Number are those of {other}",
                 0x00400009,
@@ -84,7 +84,7 @@ def _read(content: bytes, text: bytes, place: str) -> Iterator[tuple[str, _Read]
         try:
             attributes = read_dump(text, place)
         except DumpSyntaxError as error:
-            raise EntryFault(str(error), error.tag) from error
+            raise InvalidEntryError(str(error), error.tag) from error
         yield place, _entry(attributes, place)
     elif text.lstrip()[:1] in (b"{", b"["):
         for of_one, value in _json_objects(text, place):
@@ -99,7 +99,7 @@ def _entry(attributes: AttributeList, place: str) -> _Read:
     for step in attributes.items(SCHEDULED_STEPS)[:1]:
         said = text_of(step, STEP_STATUS)
         state = next((each for each in EntryState if each.value == said), state)
-    return entry_of(attributes, place), state
+    return parse_entry(attributes, place), state
 
 
 # -- JSON --------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def _json_objects(text: bytes, place: str) -> Iterator[tuple[str, Mapping[str, o
         lines = [line for line in text.splitlines() if line.strip()][: MOST_ENTRIES + 1]
         if len(lines) == 1 or not _is_json_object(lines[0]):
             where = f"line {error.lineno}, column {error.colno}"
-            raise EntryFault(f"{place}: no JSON, at {where}") from None
+            raise InvalidEntryError(f"{place}: no JSON, at {where}") from None
         yield from _json_lines(text, place)
         return
     if isinstance(value, dict) and isinstance(value.get(_DATA), list):
@@ -122,11 +122,11 @@ def _json_objects(text: bytes, place: str) -> Iterator[tuple[str, Mapping[str, o
         yield place, value
         return
     if len(value) > MOST_ENTRIES:
-        raise EntryFault(f"{place}: more than {MOST_ENTRIES} entries")
+        raise InvalidEntryError(f"{place}: more than {MOST_ENTRIES} entries")
     for number, each in enumerate(value, 1):
         of_one = f"{place}, entry {number}"
         if not isinstance(each, dict):
-            raise EntryFault(f"{of_one} is no JSON object")
+            raise InvalidEntryError(f"{of_one} is no JSON object")
         yield of_one, each
 
 
@@ -144,10 +144,10 @@ def _json_lines(text: bytes, place: str) -> Iterator[tuple[str, Mapping[str, obj
             continue
         count += 1
         if count > MOST_ENTRIES:
-            raise EntryFault(f"{place}: more than {MOST_ENTRIES} entries")
+            raise InvalidEntryError(f"{place}: more than {MOST_ENTRIES} entries")
         of_one = f"{place}, line {number}"
         if not _is_json_object(line):
-            raise EntryFault(f"{of_one} is no JSON object")
+            raise InvalidEntryError(f"{of_one} is no JSON object")
         yield of_one, orjson.loads(line)
 
 
@@ -159,7 +159,7 @@ def _entry_of_json(value: Mapping[str, object], place: str) -> _Read:
         attributes = AttributeList.from_dataset(dataset)
     except Exception as error:
         # pydicom raises whatever its parts do; to the user it is one fault.
-        raise EntryFault(
+        raise InvalidEntryError(
             f"{place}: not the DICOM JSON model of PS3.18 Annex F ({type(error).__name__})"
         ) from error
     return _entry(attributes, place)
@@ -174,9 +174,9 @@ def _dicom(content: bytes, place: str) -> AttributeList:
         rest = memoryview(content)[head.data_set_offset :]
         return AttributeList.read(rest, head.transfer_syntax_uid)
     except NotDicomError:
-        raise EntryFault(
+        raise InvalidEntryError(
             f"{place}: neither JSON nor DICOM nor a text dump; an entry begins with {{, "
             "a dump with (gggg,eeee)"
         ) from None
     except DataSetError as error:
-        raise EntryFault(f"{place}: {error}") from error
+        raise InvalidEntryError(f"{place}: {error}") from error

@@ -22,9 +22,9 @@ from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_attrib
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import (
     Entry,
-    EntryFault,
     EntryState,
-    entry_of,
+    InvalidEntryError,
+    parse_entry,
 )
 from isocenter.services.service_classes.worklist.query_keys import START_DATE, START_TIME
 
@@ -108,13 +108,13 @@ def entry_of_order(order: Mapping[str, object], place: str) -> tuple[Entry, Entr
     ``requested_procedure_desc`` is ``procedure_desc``.
 
     Raises:
-        EntryFault: a field that there is not, or whose value cannot be; a missing one.
+        InvalidEntryError: a field that there is not, or whose value cannot be; a missing one.
     """
     fields = _texts(order, place)
     state = state_of(fields.pop(STEP_STATUS, ""), place)
     more = order.get(ATTRIBUTES, {})
     if not isinstance(more, dict):
-        raise EntryFault(f"{place}: {ATTRIBUTES} has to be an object of path and text")
+        raise InvalidEntryError(f"{place}: {ATTRIBUTES} has to be an object of path and text")
     step_id, accession = fields.get("step_id", ""), fields.get("accession_no", "")
     if not fields.get("study_uid"):
         fields["study_uid"] = _study_of(accession, step_id)
@@ -131,25 +131,25 @@ def entry_of_order(order: Mapping[str, object], place: str) -> tuple[Entry, Entr
             keys += _code(fields[name], path, name, place)
     for path, value in more.items():
         if not isinstance(path, str) or not isinstance(value, str):
-            raise EntryFault(f"{place}: {ATTRIBUTES} has to be an object of path and text")
+            raise InvalidEntryError(f"{place}: {ATTRIBUTES} has to be an object of path and text")
         keys.append((path, value))
     try:
         data_set = build_identifier(keys, None, EXPLICIT_VR_LITTLE_ENDIAN)
         attributes = AttributeList.read(data_set, EXPLICIT_VR_LITTLE_ENDIAN)
     except (KeySyntaxError, DataSetError) as error:
-        raise EntryFault(f"{place}: {error}") from error
-    return entry_of(attributes, place), state
+        raise InvalidEntryError(f"{place}: {error}") from error
+    return parse_entry(attributes, place), state
 
 
 def entry_of_fields(order: Mapping[str, object], place: str) -> tuple[Entry, EntryState]:
     """As `entry_of_order`; faults name the field, too, for whoever wrote it."""
     try:
         return entry_of_order(order, place)
-    except EntryFault as fault:
+    except InvalidEntryError as fault:
         name = FIELD_OF_TAG.get(fault.tag)
         if name is None:
             raise
-        raise EntryFault(f"{fault} (field {name})", fault.tag) from None
+        raise InvalidEntryError(f"{fault} (field {name})", fault.tag) from None
 
 
 def order_of(entry: Entry) -> dict[str, str]:
@@ -186,11 +186,11 @@ def _texts(order: Mapping[str, object], place: str) -> dict[str, str]:
         if name == ATTRIBUTES or name in _KEPT_BY_THE_WORKLIST or name in _WITHOUT_ATTRIBUTE:
             continue
         if name not in known:
-            raise EntryFault(
+            raise InvalidEntryError(
                 f"{place}: {quoted(name)} is no field; what has no field goes under {ATTRIBUTES}"
             )
         if not isinstance(value, str):
-            raise EntryFault(f"{place}: {name} has to be text")
+            raise InvalidEntryError(f"{place}: {name} has to be text")
         texts[name] = value.strip()
     return texts
 
@@ -199,7 +199,7 @@ def state_of(text: str, place: str) -> EntryState:
     """The state that ``step_status`` names; SCHEDULED when it is empty.
 
     Raises:
-        EntryFault: there is no such state.
+        InvalidEntryError: there is no such state.
     """
     if not text:
         return EntryState.SCHEDULED
@@ -207,13 +207,13 @@ def state_of(text: str, place: str) -> EntryState:
         return EntryState(text)
     except ValueError:
         names = ", ".join(state.value for state in EntryState)
-        raise EntryFault(f"{place}: {STEP_STATUS} is none of {names}") from None
+        raise InvalidEntryError(f"{place}: {STEP_STATUS} is none of {names}") from None
 
 
 def _date_time(text: str, place: str) -> list[tuple[str, str]]:
     found = _DATE_TIME.fullmatch(text)
     if found is None:
-        raise EntryFault(f"{place}: {DATE_TIME} is no YYYYMMDDHHMMSS")
+        raise InvalidEntryError(f"{place}: {DATE_TIME} is no YYYYMMDDHHMMSS")
     year, month, day, hour, minute, second, fraction = found.groups()
     time = f"{hour or '00'}{minute or '00'}{second or '00'}{fraction or ''}"
     return [(_START_DATE, year + month + day), (_START_TIME, time)]
@@ -223,7 +223,7 @@ def _code(text: str, path: str, name: str, place: str) -> list[tuple[str, str]]:
     """``value^scheme^meaning``; without a scheme it is a local one, without a meaning the value."""
     value, *rest = text.split("^")
     if not value or len(rest) > 2:
-        raise EntryFault(f"{place}: {name} is no value^scheme^meaning")
+        raise InvalidEntryError(f"{place}: {name} is no value^scheme^meaning")
     scheme, meaning = [*rest, "", ""][:2]
     return [
         (f"{path}[0].(0008,0100)", value),

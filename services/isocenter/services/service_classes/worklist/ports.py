@@ -115,7 +115,7 @@ class Worklist(Protocol):
         False: there is no such entry.  What *change* raises comes out, and nothing was changed.
 
         Raises:
-            EntryFault: there is another entry with the new key.
+            InvalidEntryError: there is another entry with the new key.
         """
         ...
 

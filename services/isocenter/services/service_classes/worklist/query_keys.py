@@ -48,7 +48,7 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     IdentifierError,
     answer_vr,
     combined_range,
-    does_not_match,
+    identifier_mismatch,
     match_of,
 )
 
@@ -164,7 +164,7 @@ def parse_keys(
     unsupported: list[int] = []
     keys = tuple(_keys(elements, encoding, character_set, unsupported))
     if _count(keys) > MAX_KEYS:
-        raise does_not_match(f"more than {MAX_KEYS} keys")
+        raise identifier_mismatch(f"more than {MAX_KEYS} keys")
     keys, combined = _combined(keys)
     return Keys(keys, combined, character_set, tuple(dict.fromkeys(unsupported)))
 
@@ -193,10 +193,12 @@ def _keys(
             continue
         value = element.value
         if isinstance(value, Fragments) or (isinstance(value, bytes) and value):
-            raise does_not_match(f"{tag_text(tag)} is no sequence", tag)
+            raise identifier_mismatch(f"{tag_text(tag)} is no sequence", tag)
         items = items_of(item, tag)
         if len(items) > 1:
-            raise does_not_match(f"{tag_text(tag)} has more than one item (PS3.4 C.2.2.2.6)", tag)
+            raise identifier_mismatch(
+                f"{tag_text(tag)} has more than one item (PS3.4 C.2.2.2.6)", tag
+            )
         inner = tuple(_keys(items[0], encoding, character_set, unsupported)) if items else ()
         yield Key(tag, vr, item=inner)
 

@@ -18,7 +18,7 @@ _DAY_SECONDS: Final = 86_400.0
 LOOK_SECONDS: Final = 3_600.0
 
 
-async def tidy(remove_ended: Callable[[float], Awaitable[int]], days: int) -> None:
+async def remove_expired(remove_ended: Callable[[float], Awaitable[int]], days: int) -> None:
     """Remove what ended more than *days* ago, again and again, until cancelled.
 
     Args:

@@ -9,7 +9,10 @@ from isocenter.engine.extended_negotiation import FindFlags
 from isocenter.engine.negotiation import Offer
 from isocenter.services.association.operation import Operation
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
-from isocenter.services.service_classes.query_retrieve.find_responses import FIND_STATUSES, Answers
+from isocenter.services.service_classes.query_retrieve.find_responses import (
+    FIND_STATUSES,
+    FindResponses,
+)
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND, EntryState
 from isocenter.services.service_classes.worklist.ports import Worklist, with_state
 from isocenter.services.service_classes.worklist.query_keys import Keys, parse_keys
@@ -18,7 +21,7 @@ from isocenter.services.service_classes.worklist.query_keys import Keys, parse_k
 _SUPPORTS: Final = FindFlags(empty_value_matching=True, multiple_value_matching=True)
 
 
-class WorklistQuery:
+class WorklistScp:
     """Performs C-FIND over a worklist.
 
     Args:
@@ -53,7 +56,7 @@ class WorklistQuery:
 
     async def perform(self, operation: Operation) -> None:
         syntax = operation.context.transfer_syntax
-        answers = await Answers.begin(operation)
+        answers = await FindResponses.begin(operation)
         answers.limit = self._max_results
         keys = parse_keys(answers.identifier, syntax, undeclared=self._undeclared)
         answers.leave_out(keys.unsupported)

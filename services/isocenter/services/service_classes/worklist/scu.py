@@ -21,7 +21,7 @@ from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.attribute_path import KeySyntaxError, quoted
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.service_classes.client import ClientAssociation
-from isocenter.services.service_classes.query_retrieve.find_scu import Matches
+from isocenter.services.service_classes.query_retrieve.find_scu import FindResults
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND, Entry
 from isocenter.services.service_classes.worklist.order_fields import (
@@ -117,7 +117,7 @@ def worklist_keys(
 class Items:
     """The items of a worklist query as they come; `find_items` makes it."""
 
-    def __init__(self, matches: Matches) -> None:
+    def __init__(self, matches: FindResults) -> None:
         self._matches = matches
 
     def __aiter__(self) -> Items:

@@ -22,9 +22,9 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.worklist.entry import (
     Entry,
-    EntryFault,
     EntryKey,
     EntryState,
+    InvalidEntryError,
 )
 from isocenter.services.service_classes.worklist.entry_files import read_entries
 from isocenter.services.service_classes.worklist.ports import FOLDER_SOURCE, Worklist
@@ -132,7 +132,7 @@ class WatchedFolder:
         try:
             entries = await trio.to_thread.run_sync(read_entries, self._folder / name, name)
             self._check_owners(name, file, entries)
-        except EntryFault as fault:
+        except InvalidEntryError as fault:
             self._complain(file, str(fault))
             return
         except OSError as error:
@@ -164,7 +164,7 @@ class WatchedFolder:
             owner = self._owners.get(entry.key, name)
             if owner != name:
                 file.waits = True
-                raise EntryFault(
+                raise InvalidEntryError(
                     f"{name}, entry {number}: (0040,0009) Scheduled Procedure Step ID and "
                     f"(0008,0050) Accession Number are those of an entry in {owner}"
                 )

@@ -27,7 +27,7 @@ class TlsSettings:
 
     enabled: bool = setting(
         True,
-        kinds.Switch(),
+        kinds.Boolean(),
         "serve over TLS",
         off_flag="--no-tls",
         off_help="do not serve over TLS",
@@ -77,12 +77,12 @@ class TlsSettings:
     )
     end_revoked: bool = setting(
         True,
-        kinds.Switch(),
+        kinds.Boolean(),
         "after a reload, end associations and HL7 connections whose certificate has been revoked, "
         "once the operation or message under way has ended",
     )
     strict: bool = setting(
-        False, kinds.Switch(), "refuse certificates that do not follow RFC 5280 to the letter"
+        False, kinds.Boolean(), "refuse certificates that do not follow RFC 5280 to the letter"
     )
 
     @property
@@ -104,7 +104,7 @@ class AccessSettings:
     )
     uniform_rejection: bool = setting(
         False,
-        kinds.Switch(),
+        kinds.Boolean(),
         "reject every unknown called or calling AE title, certificate and user with the same "
         "answer (1/1/1), so that nobody can find out which of them exist",
     )
@@ -115,7 +115,7 @@ class IdentitySettings:
     """User identity in the association request (PS3.7 D.3.3.7)."""
 
     required: bool = setting(
-        False, kinds.Switch(), "reject associations without an authenticated user"
+        False, kinds.Boolean(), "reject associations without an authenticated user"
     )
     jwt_keys: Path | None = setting(
         None, kinds.FilePath(), "public keys of the tokens' issuer (JWK set or PEM); unset: none"

@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.security.audit.repository import Collector
+from isocenter.services.security.audit.repository import SyslogRepository
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.audit_repositories import CollectorKind
 from isocenter.services.settings.field import MIB, setting
@@ -70,7 +70,7 @@ class AuditSettings:
 
     enabled: bool = setting(
         True,
-        kinds.Switch(),
+        kinds.Boolean(),
         "keep an audit trail",
         off_flag="--no-audit",
         off_help="keep no audit trail",
@@ -79,12 +79,12 @@ class AuditSettings:
         "", kinds.SECRET, "Audit Source ID: the name of this server in messages (empty: AE title)"
     )
     site_id: str = setting("", kinds.SECRET, "Audit Enterprise Site ID: the site of this server")
-    storage: bool = setting(True, kinds.Switch(), "record instances stored and imported")
-    query: bool = setting(True, kinds.Switch(), "record queries")
-    retrieve: bool = setting(True, kinds.Switch(), "record instances sent")
-    authentication: bool = setting(True, kinds.Switch(), "record authentication of users")
+    storage: bool = setting(True, kinds.Boolean(), "record instances stored and imported")
+    query: bool = setting(True, kinds.Boolean(), "record queries")
+    retrieve: bool = setting(True, kinds.Boolean(), "record instances sent")
+    authentication: bool = setting(True, kinds.Boolean(), "record authentication of users")
     security_alerts: bool = setting(
-        True, kinds.Switch(), "record rejected peers, and changes of configuration"
+        True, kinds.Boolean(), "record rejected peers, and changes of configuration"
     )
     on_failure: OnAuditFailure = setting(
         OnAuditFailure.CONTINUE,
@@ -103,7 +103,7 @@ class AuditSettings:
         "change any more",
     )
     compress: bool = setting(
-        True, kinds.Switch(), "compress files of the trail that do not change any more (gzip)"
+        True, kinds.Boolean(), "compress files of the trail that do not change any more (gzip)"
     )
     keep_days: int = setting(
         0,
@@ -117,7 +117,7 @@ class AuditSettings:
         "file with a key that protects the trail against changes by somebody who cannot read "
         "the key",
     )
-    collectors: tuple[Collector, ...] = setting(
+    collectors: tuple[SyslogRepository, ...] = setting(
         (),
         kinds.ListOf(CollectorKind()),
         "syslog collectors to send the trail to (repeatable)",
@@ -139,7 +139,7 @@ class MonitoringSettings:
 
     enabled: bool = setting(
         True,
-        kinds.Switch(),
+        kinds.Boolean(),
         "offer metrics and health over HTTP",
         off_flag="--no-monitoring",
         off_help="answer no HTTP",

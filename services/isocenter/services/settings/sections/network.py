@@ -20,7 +20,7 @@ class ServerSettings:
     additional_ae_titles: tuple[str, ...] = setting(
         (), kinds.ListOf(kinds.AE_TITLE), "further called AE titles to accept"
     )
-    accept_any_called_ae_title: bool = setting(False, kinds.Switch(), "accept any called AE title")
+    accept_any_called_ae_title: bool = setting(False, kinds.Boolean(), "accept any called AE title")
     host: str = setting(
         "127.0.0.1",
         kinds.HOST,
@@ -73,7 +73,7 @@ class PlainSettings:
 
     enabled: bool = setting(
         True,
-        kinds.Switch(),
+        kinds.Boolean(),
         "serve without TLS",
         off_flag="--no-plain",
         off_help="do not serve without TLS",

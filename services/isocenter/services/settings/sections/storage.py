@@ -64,7 +64,7 @@ class StorageSettings:
         "DIR",
         default_text="$XDG_DATA_HOME/isocenter, or ~/.local/share/isocenter",
     )
-    accept: bool = setting(True, kinds.Switch(), "accept objects from peers (C-STORE)")
+    accept: bool = setting(True, kinds.Boolean(), "accept objects from peers (C-STORE)")
     naming: NamingScheme = setting(
         NamingScheme.UID, kinds.Choice(NamingScheme), "how the folders of new objects are named"
     )
@@ -92,7 +92,7 @@ class StorageSettings:
         "found under both; warn: the same, with the warning B000H; reject: refuse it",
     )
     private_sop_classes: bool = setting(
-        False, kinds.Switch(), "also store objects of private SOP classes"
+        False, kinds.Boolean(), "also store objects of private SOP classes"
     )
     meta_in_data_set: MetaInDataSet = setting(
         "drop",
@@ -172,13 +172,13 @@ class TransferSyntaxSettings:
 class QuerySettings:
     """Answers to C-FIND, C-MOVE and C-GET."""
 
-    enabled: bool = setting(True, kinds.Switch(), "answer C-FIND, C-MOVE and C-GET")
+    enabled: bool = setting(True, kinds.Boolean(), "answer C-FIND, C-MOVE and C-GET")
     relational: bool = setting(
-        True, kinds.Switch(), "accept relational queries if a peer negotiates them"
+        True, kinds.Boolean(), "accept relational queries if a peer negotiates them"
     )
     always_relational: bool = setting(
         False,
-        kinds.Switch(),
+        kinds.Boolean(),
         "treat every peer as if it had negotiated relational queries: match keys of all levels, "
         "and require no unique keys above the level",
     )

@@ -38,7 +38,7 @@ class DiscontinuedSteps(Enum):
 class WorklistSettings:
     """Modality worklist (PS3.4 Annex K)."""
 
-    enabled: bool = setting(True, kinds.Switch(), "answer worklist queries")
+    enabled: bool = setting(True, kinds.Boolean(), "answer worklist queries")
     offer: tuple[EntryState, ...] = setting(
         (EntryState.SCHEDULED,),
         kinds.ListOf(kinds.Choice(EntryState)),
@@ -80,7 +80,7 @@ def _is_row_of_modalities(text: str) -> bool:
 class Hl7Settings:
     """Orders for the worklist: HL7 v2 messages (ORM^O01, OMI^O23, OMG^O19) over MLLP."""
 
-    enabled: bool = setting(False, kinds.Switch(), "accept HL7 orders")
+    enabled: bool = setting(False, kinds.Boolean(), "accept HL7 orders")
     host: str = setting(
         "127.0.0.1",
         kinds.HOST,
@@ -94,7 +94,7 @@ class Hl7Settings:
     )
     port: int = setting(2575, kinds.PORT, "port for HL7; 0 takes a free one")
     tls: bool = setting(
-        False, kinds.Switch(), "accept HL7 over TLS only, with the certificates of [tls]"
+        False, kinds.Boolean(), "accept HL7 over TLS only, with the certificates of [tls]"
     )
     max_message_bytes: int = setting(
         1 << 20, kinds.Integer(1_024, 1 << 26, "bytes"), "maximum length of an HL7 message"
@@ -136,8 +136,8 @@ class Hl7Settings:
 class MppsSettings:
     """Modality performed procedure steps (PS3.4 Annex F)."""
 
-    enabled: bool = setting(True, kinds.Switch(), "accept performed procedure steps")
-    strict: bool = setting(False, kinds.Switch(), "refuse steps without type 2 attributes, too")
+    enabled: bool = setting(True, kinds.Boolean(), "accept performed procedure steps")
+    strict: bool = setting(False, kinds.Boolean(), "refuse steps without type 2 attributes, too")
     notify: tuple[str, ...] = setting(
         (),
         kinds.ListOf(kinds.AE_TITLE),
@@ -149,14 +149,16 @@ class MppsSettings:
 class CommitmentSettings:
     """Storage commitment (PS3.4 Annex J)."""
 
-    enabled: bool = setting(True, kinds.Switch(), "accept requests for storage commitment")
+    enabled: bool = setting(True, kinds.Boolean(), "accept requests for storage commitment")
     checksums: bool = setting(
-        True, kinds.Switch(), "read each file again and compare its checksum before it is committed"
+        True,
+        kinds.Boolean(),
+        "read each file again and compare its checksum before it is committed",
     )
     readers: int = setting(2, kinds.Integer(1, 64), "files that each worker reads for that at once")
     same_association: bool = setting(
         True,
-        kinds.Switch(),
+        kinds.Boolean(),
         "report the result on the requesting association while it is open; false for peers that "
         "cannot receive it there",
     )
@@ -172,9 +174,9 @@ class CommitmentSettings:
 class EventSettings:
     """Events for other programs, and when a study is complete."""
 
-    enabled: bool = setting(True, kinds.Switch(), "write events, and detect complete studies")
+    enabled: bool = setting(True, kinds.Boolean(), "write events, and detect complete studies")
     include_patient: bool = setting(
-        False, kinds.Switch(), "include patient ID, name and birth date in events of studies"
+        False, kinds.Boolean(), "include patient ID, name and birth date in events of studies"
     )
     keep_days: int = setting(
         7,
@@ -245,7 +247,7 @@ class ForwardingSettings:
     )
     delete_promised: bool = setting(
         False,
-        kinds.Switch(),
+        kinds.Boolean(),
         "let delete_after also delete objects that this archive has committed to others, as the "
         "destination has committed them",
     )

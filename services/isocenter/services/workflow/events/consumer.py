@@ -35,7 +35,7 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ProgramTarget:
     """A program, with the event on its standard input."""
 
     argv: tuple[str, ...]
@@ -56,7 +56,7 @@ class Availability:
     ae_title: str
 
 
-Target = Webhook | Command | PythonFunction | Availability
+Target = Webhook | ProgramTarget | PythonFunction | Availability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

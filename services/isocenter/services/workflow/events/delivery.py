@@ -18,13 +18,13 @@ import trio
 from isocenter.services.errors import StorageError
 from isocenter.services.workflow.events.consumer import Consumer
 from isocenter.services.workflow.events.event import StoredEvent
-from isocenter.services.workflow.events.ports import Lane, Outbox
+from isocenter.services.workflow.events.ports import Outbox, StudyLane
 from isocenter.services.workflow.events.targets import (
     ConsumerError,
     Deliver,
     DeliveryError,
     TellAvailability,
-    opened,
+    open_target,
 )
 
 log = logging.getLogger("isocenter.events")
@@ -134,7 +134,7 @@ class ConsumerDelivery:
         while True:
             try:
                 return await stack.enter_async_context(
-                    opened(self.consumer, self._tell_availability)
+                    open_target(self.consumer, self._tell_availability)
                 )
             except ConsumerError as error:
                 log.error("events for %s have to wait: %s", self.consumer.name, error)
@@ -158,7 +158,7 @@ class ConsumerDelivery:
                     self._failing.add(lane.study_instance_uid)
                 nursery.start_soon(self._work, lane, deliver)
 
-    async def _work(self, lane: Lane, deliver: Deliver) -> None:
+    async def _work(self, lane: StudyLane, deliver: Deliver) -> None:
         try:
             await self._turn(lane, deliver)
         except StorageError as error:
@@ -170,7 +170,7 @@ class ConsumerDelivery:
             self._failing.discard(lane.study_instance_uid)
             self.look()
 
-    async def _turn(self, lane: Lane, deliver: Deliver) -> None:
+    async def _turn(self, lane: StudyLane, deliver: Deliver) -> None:
         """The next events of a lane; when cancelled, what was delivered is kept first."""
         consumer = self.consumer
         events = await self._outbox.waiting(consumer.name, consumer.kinds, lane, _TURN_EVENTS)
@@ -203,7 +203,9 @@ class ConsumerDelivery:
             raise
         await self._outbox.advance(consumer.name, consumer.kinds, lane, from_event, delivered)
 
-    async def _failed(self, lane: Lane, event: StoredEvent, fault: str, delivered: int) -> None:
+    async def _failed(
+        self, lane: StudyLane, event: StoredEvent, fault: str, delivered: int
+    ) -> None:
         name = self.consumer.name
         attempts, failing_since = (0, None) if delivered else (lane.attempts, lane.failing_since)
         interval = retry_in(self.consumer, attempts, event.at, failing_since, self._now())

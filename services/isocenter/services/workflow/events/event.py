@@ -359,13 +359,13 @@ class StoredEvent:
     def members(self) -> dict[str, object]:
         """What a consumer gets: ``id``, ``kind``, ``at`` and the fields of the event."""
         fields: dict[str, object] = orjson.loads(self.body)
-        return {"id": self.number, "kind": self.kind, "at": moment(self.at)} | fields
+        return {"id": self.number, "kind": self.kind, "at": utc_timestamp(self.at)} | fields
 
     def json(self) -> bytes:
         """`members` as JSON, UTF-8."""
         return orjson.dumps(self.members())
 
 
-def moment(seconds: float) -> str:
+def utc_timestamp(seconds: float) -> str:
     """Seconds since 1970 as ISO 8601, UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -17,7 +17,7 @@ from isocenter.services.workflow.events.study_completion import CompletionRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
+class StudyLane:
     """What a consumer has yet to get of one study.
 
     Attributes:
@@ -159,18 +159,18 @@ class Outbox(Protocol):
 
     async def lanes(
         self, consumer: str, limit: int, *, failing: bool, not_for: Collection[str]
-    ) -> Sequence[Lane]:
+    ) -> Sequence[StudyLane]:
         """Lanes that are due, the longest due first; those whose last attempt failed, or others."""
         ...
 
     async def waiting(
-        self, consumer: str, kinds: Sequence[str], lane: Lane, limit: int
+        self, consumer: str, kinds: Sequence[str], lane: StudyLane, limit: int
     ) -> Sequence[StoredEvent]:
         """The next events of a lane, in their order."""
         ...
 
     async def advance(
-        self, consumer: str, kinds: Sequence[str], lane: Lane, from_event: int, delivered: int
+        self, consumer: str, kinds: Sequence[str], lane: StudyLane, from_event: int, delivered: int
     ) -> None:
         """Everything before *from_event* was delivered; a lane with nothing left is gone.
 
@@ -184,7 +184,7 @@ class Outbox(Protocol):
     async def failed(
         self,
         consumer: str,
-        lane: Lane,
+        lane: StudyLane,
         event: StoredEvent,
         fault: str,
         retry_in: float | None,

@@ -19,8 +19,8 @@ from isocenter.services.notices import (
     AssociationRejected,
     CommitmentDone,
     ConnectionRefused,
+    EventBacklogMeasured,
     EventDelivery,
-    EventsWaiting,
     InstancesSent,
     InstanceStored,
     Notice,
@@ -32,7 +32,7 @@ from isocenter.services.workflow.events.delivery import ConsumerDelivery
 from isocenter.services.workflow.events.event import AssociationRefused, Incident, RetrieveFailed
 from isocenter.services.workflow.events.ports import OpenStudies, Outbox
 from isocenter.services.workflow.events.study_completion import CompletionRules
-from isocenter.services.workflow.events.targets import TellAvailability, check
+from isocenter.services.workflow.events.targets import TellAvailability, check_target
 
 log = logging.getLogger("isocenter.events")
 
@@ -70,7 +70,7 @@ def _host_of(address: str) -> str:
     return address.rpartition(":")[0]
 
 
-class EventKeeping:
+class EventService:
     """What one server does about events, in every process and in the one on duty.
 
     Args:
@@ -96,7 +96,7 @@ class EventKeeping:
         now: Callable[[], float] = time,
     ) -> None:
         for consumer in consumers:
-            check(consumer)
+            check_target(consumer)
         self._outbox = outbox
         self._studies = studies
         self._rules = rules
@@ -251,7 +251,7 @@ class EventKeeping:
                     for each in self._deliveries
                 }
                 self._notices.tell(
-                    EventsWaiting(waiting=waiting, receiving=await self._studies.count())
+                    EventBacklogMeasured(waiting=waiting, receiving=await self._studies.count())
                 )
             except StorageError as error:
                 log.error("how many events wait cannot be told: %s", error)

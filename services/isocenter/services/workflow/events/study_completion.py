@@ -94,20 +94,22 @@ class StudyFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Complete:
+class CompleteStudy:
     """It is, by this reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Receiving:
+class ReceivingStudy:
     """It is not, and cannot be before *due_at* unless something is heard of it."""
 
     due_at: float
 
 
-def judge(facts: StudyFacts, rules: CompletionRules, now: float) -> Complete | Receiving:
+def decide_completion(
+    facts: StudyFacts, rules: CompletionRules, now: float
+) -> CompleteStudy | ReceivingStudy:
     """Whether the study is complete at *now*."""
     steps = facts.steps if Condition.MPPS in rules.complete_by else ()
     # A step that ends is news: what it made may still be on its way.
@@ -125,4 +127,4 @@ def judge(facts: StudyFacts, rules: CompletionRules, now: float) -> Complete | R
             quiet = rules.quiet_of(facts.modalities)
             dues.append((news_at + quiet, Condition.QUIET.value))
     due_at, reason = min(dues)
-    return Complete(reason) if due_at <= now else Receiving(due_at)
+    return CompleteStudy(reason) if due_at <= now else ReceivingStudy(due_at)

@@ -27,8 +27,8 @@ from isocenter.services.system.environment import environment_of_programs
 from isocenter.services.system.private_files import SecretFileError, read_secret
 from isocenter.services.workflow.events.consumer import (
     Availability,
-    Command,
     Consumer,
+    ProgramTarget,
     PythonFunction,
     Webhook,
 )
@@ -69,7 +69,7 @@ TellAvailability = Callable[[str, StoredEvent], Awaitable[None]]
 
 
 @asynccontextmanager
-async def opened(
+async def open_target(
     consumer: Consumer, tell_availability: TellAvailability | None = None
 ) -> AsyncIterator[Deliver]:
     """What delivers to *consumer*, each time within its timeout.
@@ -85,7 +85,7 @@ async def opened(
             async with _client(webhook, consumer.concurrency) as client:
                 deliver: Deliver = partial(_post, client, webhook.url, _secret(webhook), consumer)
                 yield _in_time(deliver, consumer.timeout)
-        case Command(argv):
+        case ProgramTarget(argv):
             yield _in_time(partial(_run, argv), consumer.timeout)
         case PythonFunction(entry_point):
             limiter = trio.CapacityLimiter(consumer.concurrency)
@@ -99,8 +99,8 @@ async def opened(
             assert_never(consumer.target)
 
 
-def check(consumer: Consumer) -> None:
-    """Look at what `opened` will need.
+def check_target(consumer: Consumer) -> None:
+    """Look at what `open_target` will need.
 
     Raises:
         ConsumerError: it is not there.
@@ -112,7 +112,7 @@ def check(consumer: Consumer) -> None:
                 _tls_context(webhook)
             case PythonFunction(entry_point):
                 _function(entry_point)
-            case Command() | Availability():
+            case ProgramTarget() | Availability():
                 pass  # it may come later; a delivery that fails says so
             case _:
                 assert_never(consumer.target)

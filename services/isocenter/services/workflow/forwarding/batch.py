@@ -28,7 +28,7 @@ from isocenter.services.notices import (
     ForwardAttempted,
     InstancesSent,
     Notices,
-    TransferBegun,
+    TransferStarted,
 )
 from isocenter.services.service_classes.storage.contexts import plan_associations
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer, send_object
@@ -36,11 +36,11 @@ from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
     Clock,
     Delivered,
+    Failed,
     ForwardQueue,
-    Missed,
     Outcome,
-    Released,
     RetryPolicy,
+    Returned,
 )
 
 log = logging.getLogger("isocenter.forward")
@@ -87,7 +87,7 @@ class SendOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendingParts:
+class ForwardingContext:
     """What sending needs.
 
     Attributes:
@@ -106,7 +106,7 @@ class SendingParts:
     places: Places
 
 
-class Visit:
+class DestinationRun:
     """Sends all that is due for one destination, over a few associations at once.
 
     Attributes:
@@ -114,7 +114,7 @@ class Visit:
         delivered: how many objects it took.
     """
 
-    def __init__(self, parts: SendingParts, destination: str, peer: Peer) -> None:
+    def __init__(self, parts: ForwardingContext, destination: str, peer: Peer) -> None:
         self._parts = parts
         #: Claims are of this visit: what it cannot say any more is free some time after its end.
         self._name = secrets.token_hex(8)
@@ -216,7 +216,7 @@ class Visit:
             self._outcomes.append(outcome)
             is_sent = isinstance(outcome, Delivered)
             self.delivered += is_sent
-            if isinstance(outcome, Missed):
+            if isinstance(outcome, Failed):
                 account.why = account.why or outcome.fault
             tally = account.sent if is_sent else account.unsent
             tally[stored.study_instance_uid] += 1
@@ -249,7 +249,7 @@ class Visit:
         try:
             await transfer.over_associations(associate)
         finally:
-            self._outcomes += [Released(claimed) for claimed, _ in transfer.left]
+            self._outcomes += [Returned(claimed) for claimed, _ in transfer.left]
             account.end(self._parts.notices)
         if transfer.fault is not None:
             self.fault = str(transfer.fault)
@@ -289,7 +289,7 @@ class Visit:
             self.fault = fault
         return self._missed(claimed, fault)
 
-    def _missed(self, claimed: ClaimedForward, fault: str, *, is_final: bool = False) -> Missed:
+    def _missed(self, claimed: ClaimedForward, fault: str, *, is_final: bool = False) -> Failed:
         parts = self._parts
         retry_in = None if is_final else parts.policy.next_interval(claimed, parts.now())
         uid = claimed.sop_instance_uid
@@ -298,7 +298,7 @@ class Visit:
         elif not claimed.attempts:
             # Once: the later attempts stand in the queue.
             log.warning("instance %s for %s has to wait: %s", uid, self._destination, fault)
-        return Missed(claimed, fault, retry_in)
+        return Failed(claimed, fault, retry_in)
 
     async def _settle_now_and_then(self) -> None:
         is_late = trio.current_time() - self._settled_at > _SETTLE_SECONDS
@@ -335,7 +335,7 @@ class _Account:
         #: Why the first of those could not be sent.
         self.why = ""
         self._is_begun = False
-        self._begun = TransferBegun(
+        self._begun = TransferStarted(
             caller=Caller(association="", address=""),
             command="C-STORE",
             destination=destination,
@@ -378,9 +378,9 @@ def _name_of_outcome(outcome: Outcome) -> str:
     match outcome:
         case Delivered():
             return "delivered"
-        case Missed():
+        case Failed():
             return "given_up" if outcome.retry_in is None else "failed"
-        case Released():
+        case Returned():
             return ""
         case _:
             assert_never(outcome)

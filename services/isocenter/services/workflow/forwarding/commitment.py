@@ -49,7 +49,7 @@ _STAY_SECONDS: Final = 5.0
 AskingConnector = Callable[[Peer, Provider], AbstractAsyncContextManager[ClientAssociation]]
 
 
-class CommitmentAsker:
+class CommitmentRequester:
     """Asks destinations to commit what they were sent, and takes what they say.
 
     Args:
@@ -175,7 +175,7 @@ class CommitmentReports:
         }
 
     def __init__(
-        self, asker: CommitmentAsker, scp: Service | None, is_wanted: Callable[[], bool]
+        self, asker: CommitmentRequester, scp: Service | None, is_wanted: Callable[[], bool]
     ) -> None:
         self._asker = asker
         self._scp = scp

@@ -19,9 +19,9 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion.records import DeletionCause, InstancesDeleted
 from isocenter.services.association.peer import Peer
 from isocenter.services.errors import StorageError
-from isocenter.services.notices import ForwardQueueSeen
-from isocenter.services.workflow.forwarding.batch import SendingParts, Visit
-from isocenter.services.workflow.forwarding.commitment import CommitmentAsker
+from isocenter.services.notices import ForwardQueueMeasured
+from isocenter.services.workflow.forwarding.batch import DestinationRun, ForwardingContext
+from isocenter.services.workflow.forwarding.commitment import CommitmentRequester
 from isocenter.services.workflow.forwarding.ports import ForwardQueue
 
 log = logging.getLogger("isocenter.forward")
@@ -48,10 +48,10 @@ class Forwarder:
 
     def __init__(
         self,
-        parts: SendingParts,
+        parts: ForwardingContext,
         *,
         peer_of: Callable[[str], Peer | None],
-        asker: CommitmentAsker,
+        asker: CommitmentRequester,
         keep_days: int,
     ) -> None:
         self._parts = parts
@@ -103,7 +103,7 @@ class Forwarder:
                     f"where {destination} listens is not known; add --peer {destination}@host:port"
                 )
             else:
-                visit = Visit(self._parts, destination, peer)
+                visit = DestinationRun(self._parts, destination, peer)
                 await visit.send_all()
                 fault = visit.fault or await self._asker.ask(destination, peer)
                 if visit.delivered or not fault:
@@ -155,7 +155,9 @@ class Forwarder:
     async def _count(self) -> None:
         counts = await self._queue.counts()
         self._parts.notices.tell(
-            ForwardQueueSeen(counts={(name, state.value): n for (name, state), n in counts.items()})
+            ForwardQueueMeasured(
+                counts={(name, state.value): n for (name, state), n in counts.items()}
+            )
         )
 
 

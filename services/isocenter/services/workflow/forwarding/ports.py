@@ -67,7 +67,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
+class Failed:
     """It has not arrived; due again in *retry_in* seconds, None: given up."""
 
     claimed: ClaimedForward
@@ -76,13 +76,13 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
+class Returned:
     """It is due for whoever claims it next; this was no attempt."""
 
     claimed: ClaimedForward
 
 
-Outcome = Delivered | Missed | Released
+Outcome = Delivered | Failed | Returned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

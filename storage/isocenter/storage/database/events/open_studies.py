@@ -14,7 +14,7 @@ from time import time
 from typing import Final
 
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
-from isocenter.services.archive.ports import Added, InstanceRecord, Outcome
+from isocenter.services.archive.ports import AddOutcome, AddResult, InstanceRecord
 from isocenter.services.service_classes.mpps.performed_step import MODALITY as STEP_MODALITY
 from isocenter.services.service_classes.mpps.performed_step import (
     STATION_AE_TITLE,
@@ -35,15 +35,15 @@ from isocenter.services.workflow.events.event import (
     StudyOpened,
     StudyOtherPatient,
     StudyReopened,
-    moment,
+    utc_timestamp,
 )
 from isocenter.services.workflow.events.study_completion import (
-    Complete,
+    CompleteStudy,
     CompletionRules,
-    Receiving,
+    ReceivingStudy,
     StepFacts,
     StudyFacts,
-    judge,
+    decide_completion,
 )
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.events.outbox import insert_event, insert_events
@@ -87,7 +87,9 @@ class EventWriter:
         self._include_patient = include_patient
         self._now = now
 
-    def stored(self, connection: Connection, added: Sequence[tuple[InstanceRecord, Added]]) -> None:
+    def stored(
+        self, connection: Connection, added: Sequence[tuple[InstanceRecord, AddResult]]
+    ) -> None:
         """Beside objects (`isocenter.storage.database.index.records.AddHook`)."""
         now = self._now()
         events: list[Event] = []
@@ -132,7 +134,7 @@ class EventWriter:
                     modality=modality,
                     accession_number=accession_number,
                     source_ae_title=record.source_ae_title,
-                    replaced=outcome.outcome is Outcome.REPLACED,
+                    replaced=outcome.outcome is AddOutcome.REPLACED,
                     patient=patient,
                 )
             )
@@ -296,12 +298,12 @@ def _series_of(study: DeletedStudy) -> list[DeletedSeries]:
     ]
 
 
-def _new_in(added: Sequence[tuple[InstanceRecord, Added]]) -> Counter[tuple[str, str]]:
+def _new_in(added: Sequence[tuple[InstanceRecord, AddResult]]) -> Counter[tuple[str, str]]:
     """How many objects each series, and under ``''`` each study, has now and had not before."""
     new: Counter[tuple[str, str]] = Counter()
     for record, outcome in added:
         study, series = record.study_instance_uid, record.series_instance_uid
-        old = outcome.previous if outcome.outcome is Outcome.REPLACED else None
+        old = outcome.previous if outcome.outcome is AddOutcome.REPLACED else None
         if old is None or old.study_instance_uid != study:
             new[study, ""] += 1
             new[study, series] += 1
@@ -427,13 +429,13 @@ def _declare(
             )
             continue
         facts = _facts(connection, study, held[0], last_at)
-        match judge(facts, rules, now):
-            case Receiving(due_at):
+        match decide_completion(facts, rules, now):
+            case ReceivingStudy(due_at):
                 connection.execute(
                     "UPDATE study_completion SET due_at = ? WHERE study_instance_uid = ?",
                     (due_at, study),
                 )
-            case Complete(reason):
+            case CompleteStudy(reason):
                 connection.execute(
                     "UPDATE study_completion SET state = 'complete', completed_at = ?, "
                     "reason = ?, times_complete = ? WHERE study_instance_uid = ?",
@@ -447,8 +449,8 @@ def _declare(
                     instances=held[3],
                     received=received,
                     reason=reason,
-                    first_at=moment(first_at),
-                    last_at=moment(last_at),
+                    first_at=utc_timestamp(first_at),
+                    last_at=utc_timestamp(last_at),
                     times=times + 1,
                     patient=Patient(patient_id=held[4], patient_name=held[5], birth_date=held[6])
                     if include_patient

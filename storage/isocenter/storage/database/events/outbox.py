@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from isocenter.services.workflow.events.event import Event, Incident, StoredEvent
-from isocenter.services.workflow.events.ports import Lane
+from isocenter.services.workflow.events.ports import StudyLane
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.text import sound
 
@@ -112,7 +112,7 @@ class DatabaseOutbox:
 
     async def lanes(
         self, consumer: str, limit: int, *, failing: bool, not_for: Collection[str]
-    ) -> Sequence[Lane]:
+    ) -> Sequence[StudyLane]:
         """See `Outbox.lanes`."""
         values = {
             "consumer": consumer,
@@ -123,7 +123,7 @@ class DatabaseOutbox:
         return await self._database.read(_lanes, values, failing)
 
     async def waiting(
-        self, consumer: str, kinds: Sequence[str], lane: Lane, limit: int
+        self, consumer: str, kinds: Sequence[str], lane: StudyLane, limit: int
     ) -> Sequence[StoredEvent]:
         """See `Outbox.waiting`."""
         values = {
@@ -136,7 +136,7 @@ class DatabaseOutbox:
         return await self._database.read(_waiting, values)
 
     async def advance(
-        self, consumer: str, kinds: Sequence[str], lane: Lane, from_event: int, delivered: int
+        self, consumer: str, kinds: Sequence[str], lane: StudyLane, from_event: int, delivered: int
     ) -> None:
         """See `Outbox.advance`."""
         values = {
@@ -153,7 +153,7 @@ class DatabaseOutbox:
     async def failed(
         self,
         consumer: str,
-        lane: Lane,
+        lane: StudyLane,
         event: StoredEvent,
         fault: str,
         retry_in: float | None,
@@ -284,7 +284,7 @@ def _route(connection: Connection, values: dict[str, object]) -> int:
     return int(position)
 
 
-def _lanes(connection: Connection, values: dict[str, object], failing: bool) -> list[Lane]:
+def _lanes(connection: Connection, values: dict[str, object], failing: bool) -> list[StudyLane]:
     rows = connection.execute(
         "SELECT study_instance_uid, from_event, attempts, failing_since FROM event_lane "
         "WHERE consumer = :consumer AND due_at <= :now "
@@ -293,7 +293,9 @@ def _lanes(connection: Connection, values: dict[str, object], failing: bool) -> 
         values,
     ).fetchall()
     return [
-        Lane(study_instance_uid=row[0], from_event=row[1], attempts=row[2], failing_since=row[3])
+        StudyLane(
+            study_instance_uid=row[0], from_event=row[1], attempts=row[2], failing_since=row[3]
+        )
         for row in rows
     ]
 

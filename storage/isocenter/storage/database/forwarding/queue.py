@@ -9,7 +9,7 @@ from time import time
 import orjson
 
 from isocenter.services.archive.deletion.records import Deletion
-from isocenter.services.archive.ports import Added, InstanceRecord
+from isocenter.services.archive.ports import AddResult, InstanceRecord
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
@@ -48,7 +48,7 @@ class DatabaseForwards:
         self._now = now
 
     def queue_added(
-        self, connection: Connection, added: Sequence[tuple[InstanceRecord, Added]]
+        self, connection: Connection, added: Sequence[tuple[InstanceRecord, AddResult]]
     ) -> None:
         """Queue what is added, within the transaction that adds it (an `AddHook`)."""
         records.queue_added(connection, added, self._now())

@@ -13,18 +13,17 @@ from typing import Any, Final, assert_never
 
 import orjson
 
-from isocenter.services.archive.ports import Added, ForwardPriority, InstanceRecord
-from isocenter.services.archive.ports import Outcome as AddOutcome
+from isocenter.services.archive.ports import AddOutcome, AddResult, ForwardPriority, InstanceRecord
 from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
     Delivered,
     DestinationRow,
+    Failed,
     ForwardRow,
     ForwardState,
-    Missed,
     Outcome,
-    Released,
     RetryPolicy,
+    Returned,
 )
 from isocenter.storage.database.database import Connection
 
@@ -157,7 +156,7 @@ def release_forward_claims(connection: Connection) -> None:
 
 def queue_added(
     connection: Connection,
-    added: Sequence[tuple[InstanceRecord, Added]],
+    added: Sequence[tuple[InstanceRecord, AddResult]],
     now: float,
 ) -> None:
     """Queue what is added, within the transaction of the caller, who adds it."""
@@ -322,11 +321,11 @@ def settle(connection: Connection, outcomes: Sequence[Outcome], now: float) -> N
         match outcome:
             case Delivered():
                 connection.execute(_SENT, values)
-            case Missed():
+            case Failed():
                 values["fault"] = outcome.fault[:FAULT_LENGTH]
                 values["retry_in"] = outcome.retry_in
                 connection.execute(_MISSED, values)
-            case Released():
+            case Returned():
                 connection.execute(_RELEASED, values)
             case _:
                 assert_never(outcome)

@@ -19,7 +19,7 @@ from typing import Final, Generic, TypeVar
 
 from isocenter.services.archive.index.query import Query
 from isocenter.services.archive.ports import (
-    Added,
+    AddResult,
     Index,
     IndexStatistics,
     InstanceRecord,
@@ -79,7 +79,7 @@ class DatabaseIndex:
         *,
         replace: bool = False,
         one_patient: bool = False,
-    ) -> Sequence[Added]:
+    ) -> Sequence[AddResult]:
         """See `Index.add`; one hop, one transaction."""
         return await self._database.write(add_records, records, replace, self._on_add, one_patient)
 

@@ -32,11 +32,11 @@ from isocenter.services.archive.index.matching import matches, matches_combined,
 from isocenter.services.archive.index.query import CombinedRange, Criterion, Query
 from isocenter.services.archive.index.shown_values import Said, Statements
 from isocenter.services.archive.ports import (
-    Added,
+    AddOutcome,
+    AddResult,
     IndexStatistics,
     InstanceRecord,
     OtherPatient,
-    Outcome,
     StoredInstance,
 )
 
@@ -169,7 +169,7 @@ class MemoryIndex:
         *,
         replace: bool = False,
         one_patient: bool = False,
-    ) -> Sequence[Added]:
+    ) -> Sequence[AddResult]:
         await trio.lowlevel.checkpoint()
         outcomes = []
         emptied = []
@@ -177,16 +177,16 @@ class MemoryIndex:
             known = self._instances.get(record.sop_instance_uid)
             previous = None if known is None else known.stored
             if known is not None and not replace:
-                outcomes.append(Added(Outcome.DUPLICATE, previous))
+                outcomes.append(AddResult(AddOutcome.DUPLICATE, previous))
                 continue
             other = self._other_patient(record)
             if other is not None and one_patient:
-                outcomes.append(Added(Outcome.OTHER_PATIENT, previous, other))
+                outcomes.append(AddResult(AddOutcome.OTHER_PATIENT, previous, other))
                 continue
             if known is not None:
                 emptied.append(self._take_out(known))
-            outcome = Outcome.ADDED if known is None else Outcome.REPLACED
-            outcomes.append(Added(outcome, previous, other))
+            outcome = AddOutcome.ADDED if known is None else AddOutcome.REPLACED
+            outcomes.append(AddResult(outcome, previous, other))
             self._put(record)
         # Last: what is replaced by the same remains what it was.
         for series in emptied:

@@ -23,11 +23,11 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.attributes import Attribute, Level
 from isocenter.services.archive.index.matching import normalize
 from isocenter.services.archive.ports import (
-    Added,
+    AddOutcome,
+    AddResult,
     IndexStatistics,
     InstanceRecord,
     OtherPatient,
-    Outcome,
     StoredInstance,
 )
 from isocenter.services.errors import StorageError
@@ -250,7 +250,7 @@ class _Transaction:
             raise _no_totals()
         self._last_said = max(int(row[0]), int(time() * _MICROSECONDS) - 1)
 
-    def put(self, record: InstanceRecord, known: _Row | None, one_patient: bool) -> Added:
+    def put(self, record: InstanceRecord, known: _Row | None, one_patient: bool) -> AddResult:
         """Add *record*, in the place of *known*; unless it names another patient than its study
         came with, and there shall be one."""
         attributes = {
@@ -270,7 +270,7 @@ class _Transaction:
         if study is not None and (place is None or len(study.patients) > 1):
             other = self._other_patient(study, record, above[_OF_PATIENT], known)
             if other is not None and one_patient:
-                return Added(Outcome.OTHER_PATIENT, previous, other)
+                return AddResult(AddOutcome.OTHER_PATIENT, previous, other)
         if known is not None:
             gone = _forget(self._connection, known, self._differences)
             self._changes[gone.study_pk, gone.patient_pk] -= 1
@@ -297,7 +297,9 @@ class _Transaction:
         self._differences.added(place, record.sop_class_uid, record.size, said)
         if known is None and other is None:
             return _ADDED
-        return Added(Outcome.ADDED if known is None else Outcome.REPLACED, previous, other)
+        return AddResult(
+            AddOutcome.ADDED if known is None else AddOutcome.REPLACED, previous, other
+        )
 
     def write(self) -> bool:
         """Write what there is to be written; whether there is anything."""
@@ -498,7 +500,7 @@ def _values(level: Level, texts: Sequence[str]) -> list[str | int]:
 
 #: What else the transaction of an `add` writes: given the records that it added, or put in the
 #: place of others, with what became of each.
-AddHook = Callable[[Connection, Sequence[tuple[InstanceRecord, Added]]], None]
+AddHook = Callable[[Connection, Sequence[tuple[InstanceRecord, AddResult]]], None]
 
 
 def add_records(
@@ -507,7 +509,7 @@ def add_records(
     replace: bool,
     on_add: Sequence[AddHook] = (),
     one_patient: bool = False,
-) -> list[Added]:
+) -> list[AddResult]:
     """`isocenter.services.archive.ports.Index.add`, as one transaction."""
     known = _places(connection, [record.sop_instance_uid for record in records])
     work = _Transaction(connection)
@@ -515,7 +517,7 @@ def add_records(
     for record in records:
         row = known.get(record.sop_instance_uid)
         if row is not None and not replace:
-            outcomes.append(Added(Outcome.DUPLICATE, stored_instance(row)))
+            outcomes.append(AddResult(AddOutcome.DUPLICATE, stored_instance(row)))
         else:
             outcomes.append(work.put(record, row, one_patient))
     if work.write() and on_add:
@@ -529,8 +531,8 @@ def add_records(
     return outcomes
 
 
-_ADDED: Final = Added(Outcome.ADDED)
-_PUT: Final = frozenset({Outcome.ADDED, Outcome.REPLACED})
+_ADDED: Final = AddResult(AddOutcome.ADDED)
+_PUT: Final = frozenset({AddOutcome.ADDED, AddOutcome.REPLACED})
 
 
 _Row = tuple[str | int, ...]
