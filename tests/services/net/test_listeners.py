@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -79,3 +80,8 @@ async def test_out_of_descriptors(
     assert 1 <= len(lines) <= SECONDS / 10
     assert len(lines) == len(caplog.records)
     assert "Too many open files; raise the limit of open files" in lines[0].getMessage()
+
+
+def test_a_context_itself_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="tls=lambda: context"):
+        ListenAddress(host="::1", port=0, tls=ssl.create_default_context())  # type: ignore[arg-type]

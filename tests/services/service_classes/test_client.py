@@ -570,3 +570,12 @@ async def test_a_peer_that_wants_tls_needs_a_context_for_it() -> None:
     with pytest.raises(LocalProtocolError, match=r"ANY@127.0.0.1:1 wants TLS.*client_context"):
         async with open_association(peer, [(VERIFICATION, BASIC_SYNTAXES)]):
             pass
+
+
+@pytest.mark.parametrize(
+    "context", [VERIFICATION, (VERIFICATION,), (VERIFICATION, "1.2.840.10008.1.2")]
+)
+async def test_contexts_that_are_no_pairs_are_refused_before_connecting(context: Any) -> None:
+    with pytest.raises(TypeError, match=r"is no \(abstract syntax, \[transfer syntaxes\]\)"):
+        async with open_association(Peer("ANY", "127.0.0.1", 1), [context]):
+            pass

@@ -209,7 +209,14 @@ def association_request(
 
     Raises:
         LocalProtocolError: no presentation context, or more than 128.
+        TypeError: *contexts* are no pairs.
     """
+    for context in contexts:
+        if not _is_context(context):
+            raise TypeError(
+                f"{context!r} is no (abstract syntax, [transfer syntaxes]), such as "
+                "(VERIFICATION, BASIC_SYNTAXES)"
+            )
     request = associate_request(
         peer.ae_title, calling_ae_title, contexts, max_pdu_length=max_pdu_length
     )
@@ -230,4 +237,11 @@ def association_request(
             extended_negotiations=tuple(extended),
             user_identity=user_identity,
         ),
+    )
+
+
+def _is_context(context: object) -> bool:
+    """Whether it is a pair; one text where a list of them belongs would be a list of letters."""
+    return (
+        isinstance(context, tuple | list) and len(context) == 2 and not isinstance(context[1], str)
     )

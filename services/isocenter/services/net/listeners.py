@@ -38,6 +38,10 @@ class ListenAddress:
     port: int
     tls: Callable[[], ssl.SSLContext] | None = None
 
+    def __post_init__(self) -> None:
+        if self.tls is not None and not callable(self.tls):
+            raise TypeError("tls must be a function that gives a context: tls=lambda: context")
+
 
 #: Names of sockets that systemd hands over (``FileDescriptorName=``).
 PLAIN_NAME: Final = "dicom"
