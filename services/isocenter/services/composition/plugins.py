@@ -224,7 +224,7 @@ class PluginService:
         await self._service.perform(operation)
 
     def _concerns(self, operation: Operation, studies: tuple[str, ...]) -> None:
-        self._studies[operation] = tuple(dict.fromkeys(studies))
+        self._studies[operation] = tuple(dict.fromkeys(filter(None, studies)))
 
 
 def _entry_point(name: str) -> EntryPoint:
