@@ -9,6 +9,7 @@ from typing import get_args
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.rules.conditions import CALLED_AE, CALLING_AE
 from isocenter.services.archive.rules.conditions import FIELDS as RULE_FIELDS
+from isocenter.services.cli import COMMANDS
 from isocenter.services.composition.reloading import RELOADED
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.net.tls.contexts import PROFILES
@@ -68,6 +69,13 @@ def test_every_metric_has_its_row_with_its_labels() -> None:
         for name in re.findall(r"isocenter_([a-z_]+)", page_path.read_text("utf-8")):
             stem = re.sub(r"_(total|bucket|sum|count)$", "", name)
             assert stem in families or stem == "session", f"{name_of(page_path)}: {name}"
+
+
+def test_every_command_is_on_the_page_of_commands() -> None:
+    lines = text_of("docs/reference/commands.md").splitlines()
+    rows = [line.split("|")[1] for line in lines if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert sorted(named) == sorted(command.name for command in COMMANDS)
 
 
 def test_every_event_has_its_row_with_its_fields() -> None:
