@@ -28,6 +28,7 @@ from isocenter.engine.dataset.walker import (
     END,
     FRAGMENTS,
     NOT_ITEMS,
+    NULS,
     ODD_LENGTH,
     OUT_OF_ORDER,
     PADDING,
@@ -50,6 +51,9 @@ ITEM_OPEN = b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
 ITEM_END = b"\xfe\xff\x0d\xe0\0\0\0\0"
 SEQUENCE_OPEN = b"\x40\0\x75\x02SQ\0\0\xff\xff\xff\xff"
 SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
+
+
+UNKNOWN = Element(0, None, b"")
 
 
 def tree(data: bytes, found: Iterator[Found]) -> Item:
@@ -120,6 +124,11 @@ def test_it_finds_what_the_reader_reads_of_damaged_ones() -> None:
             found = tree(changed, walk(changed, encoding))
         except DataSetError:
             continue
+        # The reader makes an element of a header of NULs.
+        if expected.get(0) == Element(0, expected.get(0, UNKNOWN).vr, b""):
+            expected.pop(0)
+        if str(expected).count("tag=0,"):
+            continue
         assert found == expected
         compared += 1
     assert compared > 30
@@ -132,6 +141,7 @@ def test_it_finds_what_the_reader_reads_of_damaged_ones() -> None:
         (UID + b"\x08\0\x16\0UI\0\0", OUT_OF_ORDER),
         (UID + UID, OUT_OF_ORDER),
         (UID + b"   ", PADDING),
+        (UID + bytes(24), NULS),
         (UID + b"\x40\0\x75\x02SQ\0\0\x08\0\0\x00garbage!", NOT_ITEMS),
         (UID + ITEM_END, "a delimitation item where nothing ends (PS3.5 7.5)"),
         (UID + SEQUENCE_OPEN, "a sequence without its delimitation (PS3.5 7.5)"),
@@ -225,3 +235,11 @@ def test_long_values_are_not_touched() -> None:
         [(0x00080018, "UI", b"1.2\0"), (0x7FE00010, "OW", bytes(1 << 20))], EXPLICIT_LITTLE
     )
     assert len(list(walk(Watched(data), EXPLICIT_LITTLE))) == 2
+
+
+@pytest.mark.parametrize("encoding", [EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG])
+def test_many_nuls_are_passed_over_at_once(encoding: Encoding) -> None:
+    uid = write_data_set([(0x00080018, "UI", b"1.2\0")], encoding)
+    data = uid + bytes(40 << 20) + uid
+    assert len(list(walk(data, encoding))) == 2
+    assert len(list(walk(uid + bytes((1 << 20) + 3), encoding))) == 1

@@ -66,6 +66,7 @@ ODD_LENGTH: Final = "a value of odd length (PS3.5 7.1.1)"
 OUT_OF_ORDER: Final = "elements that are not in ascending order (PS3.5 7.1)"
 NOT_ITEMS: Final = "a sequence that is not made of items (PS3.5 7.5)"
 PADDING: Final = "padding behind the last element (PS3.5 7.1)"
+NULS: Final = "NULs in place of an element"
 #: Bytes of padding that are looked at together.
 _STEP: Final = 1 << 16
 
@@ -196,7 +197,7 @@ class _Walk:
                             value = pos + HEADER_LENGTH
                             after = value + length
                             tag = (raw >> 16) | (raw & 0xFFFF) << 16
-                            if after > end or raw in delimiters or tag in sequences:
+                            if after > end or not raw or raw in delimiters or tag in sequences:
                                 break
                             if length & 1:
                                 if length == UNDEFINED_LENGTH:
@@ -286,6 +287,10 @@ class _Walk:
         raw, length = codec.item_header.unpack_from(data, pos)
         if raw in codec.delimiters:
             return self._delimiter(raw, length)
+        if not raw and not length:
+            self._forgive(NULS, pos)
+            self._pos = self._behind_nuls(pos)
+            return None
         tag = codec.raw(raw)
         vr: str | None = None
         value = pos + HEADER_LENGTH
@@ -363,6 +368,17 @@ class _Walk:
             return self._close()
         self._forgive(STRAY_DELIMITATION, pos)
         return None
+
+    def _behind_nuls(self, pos: int) -> int:
+        """Where a run of headers of nothing but NULs ends; there may be gigabytes of them."""
+        data, end = self._data, self._end
+        while pos + HEADER_LENGTH <= end:
+            piece = bytes(data[pos : min(pos + _STEP, end)])
+            nuls = len(piece) - len(piece.lstrip(b"\0"))
+            pos += nuls - nuls % HEADER_LENGTH
+            if nuls < len(piece) or nuls < HEADER_LENGTH:
+                break
+        return pos
 
     def _sequence(
         self, tag: int, vr: str | None, value: int, end: int, *, is_undefined: bool
