@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from isocenter.services.dicom.attribute_list import AttributeList
     from isocenter.services.dicom.attribute_path import KeySyntaxError
+    from isocenter.services.dicom.data_set import Attribute, DataSet, NoSuchValueError, open_dicom
     from isocenter.services.dicom.file_recognition import DamagedFileError
     from isocenter.services.dicom.objects import DicomObject, NotDicomFileError
     from isocenter.services.dicom.pydicom_datasets import read_identifier
@@ -124,6 +125,10 @@ _MODULES = {
     "n_get": "service_classes.normalized.operations",
     "n_action": "service_classes.normalized.operations",
     "AttributeList": "dicom.attribute_list",
+    "Attribute": "dicom.data_set",
+    "DataSet": "dicom.data_set",
+    "NoSuchValueError": "dicom.data_set",
+    "open_dicom": "dicom.data_set",
     "DicomObject": "dicom.objects",
     "NotDicomFileError": "dicom.objects",
     "DamagedFileError": "dicom.file_recognition",
@@ -206,9 +211,13 @@ __all__ = [
     "n_action",
     "AttributeList",
     # objects
+    "Attribute",
+    "DataSet",
     "DicomObject",
     "NotDicomFileError",
     "DamagedFileError",
+    "NoSuchValueError",
+    "open_dicom",
     # receiving
     "ObjectReceiver",
     "ReceivedObject",

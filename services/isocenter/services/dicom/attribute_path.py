@@ -29,7 +29,7 @@ KeyName = int | str
 
 _STEP: Final = re.compile(
     r"(?:\((?P<a>[0-9a-f]{4},\s?[0-9a-f]{4})\)|(?P<b>[0-9a-f]{4},[0-9a-f]{4})"
-    r"|(?P<c>[0-9a-f]{8})|(?P<keyword>[a-z][a-z0-9]*))(?:\[(?P<item>[0-9]{1,4})\])?",
+    r"|(?P<c>[0-9a-f]{8})|(?P<keyword>[a-z][a-z0-9]*))(?:\[(?P<item>[0-9]{1,6})\])?",
     re.IGNORECASE | re.ASCII,
 )
 
@@ -48,8 +48,11 @@ def quoted(name: KeyName) -> str:
     return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
 
 
-def parse_attribute_path(name: KeyName) -> AttributePath:
+def parse_attribute_path(name: KeyName, *, most_items: int = MAX_ITEMS) -> AttributePath:
     """The path that a key's name means.
+
+    Args:
+        most_items: that a sequence may have; those of data sets may have more.
 
     Raises:
         KeySyntaxError: no tag, or a keyword that the data dictionary does not have.
@@ -76,8 +79,8 @@ def parse_attribute_path(name: KeyName) -> AttributePath:
     for tag, item in sequences:
         if dictionary_vr(tag) not in ("SQ", "UN"):
             raise KeySyntaxError(f"{quoted(name)}: {tag_text(tag)} is no sequence")
-        if int(item or 0) >= MAX_ITEMS:
-            raise KeySyntaxError(f"{quoted(name)}: at most {MAX_ITEMS} items in a sequence")
+        if int(item or 0) >= most_items:
+            raise KeySyntaxError(f"{quoted(name)}: at most {most_items} items in a sequence")
     if last_item is not None:
         raise KeySyntaxError(
             f"{quoted(name)}: an item of a sequence needs a key in it, after a dot"
@@ -107,3 +110,10 @@ def parse_key(text: str) -> tuple[str, str]:
     name = name.strip()
     parse_attribute_path(name)
     return name, value
+
+
+def path_text(path: AttributePath) -> str:
+    """*path* as people write it, with tags; `parse_attribute_path` reads it."""
+    sequences, last = path
+    steps = [f"{tag_text(tag)}[{number}]" for tag, number in sequences]
+    return ".".join([*steps, tag_text(last)])

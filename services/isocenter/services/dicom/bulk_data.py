@@ -77,11 +77,13 @@ class Bytes(Protocol):
 class Parts:
     """Bytes that are no `bytes`, with parts that are."""
 
+    __slots__ = ("data",)
+
     def __init__(self, data: memoryview) -> None:
-        self._data = data
+        self.data = data
 
     def __getitem__(self, place: slice, /) -> bytes:
-        return bytes(self._data[place])
+        return bytes(self.data[place])
 
 
 def little_endian_pieces(data: Bytes, value: BulkValue) -> Iterator[bytes]:

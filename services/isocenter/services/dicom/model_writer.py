@@ -44,6 +44,7 @@ from isocenter.services.dicom.bulk_data import (
 from isocenter.services.dicom.scope import (
     PIXEL_REPRESENTATION,
     SPECIFIC_CHARACTER_SET,
+    KnownSequences,
     Scope,
 )
 
@@ -71,18 +72,6 @@ Render = Callable[[int, str, bytes, Scope, bool], str]
 
 class _OutOfOrder(Exception):
     """Elements do not ascend; nothing was handed on yet."""
-
-
-class _Sequences:
-    """Which tags are sequences where the data set does not say so."""
-
-    __slots__ = ("scope",)
-
-    def __init__(self, scope: Scope) -> None:
-        self.scope = scope
-
-    def __contains__(self, tag: object) -> bool:
-        return isinstance(tag, int) and self.scope.vr_of(tag) == "SQ"
 
 
 class ModelWriter(ABC):
@@ -121,7 +110,7 @@ class ModelWriter(ABC):
         self._limits = limits
         self._data: Bytes = b""
         self._found: Iterator[Found] = iter(())
-        self._sequences = _Sequences(Scope())
+        self._sequences = KnownSequences(Scope())
         self._path: list[tuple[int, int]] = []
         self._parts: list[str] = []
         #: Takes the text of an element.
@@ -168,7 +157,7 @@ class ModelWriter(ABC):
             self._elements(Scope(), None)
         self._data = data if isinstance(data, bytes) else Parts(memoryview(data))
         scope = Scope()
-        self._sequences = _Sequences(scope)
+        self._sequences = KnownSequences(scope)
         found = self._walk(data, encoding, self.forgiven)
         found = _in_order(found) if is_sorted else found
         first = next(found, None)

@@ -68,6 +68,13 @@ class Scope:
         """Who the private element *tag* belongs to; empty where nobody says it."""
         return self._creators.get(tag >> 16 << 8 | (tag >> 8) & 0xFF, "")
 
+    def block_of(self, group: int, creator: str) -> int | None:
+        """The first block of *group* that belongs to *creator*; None: there is none."""
+        for block in range(_FIRST_BLOCK, _LAST_BLOCK + 1):
+            if self._creators.get(group << 8 | block) == creator:
+                return block
+        return None
+
     def is_first_block(self, tag: int) -> bool:
         """Whether no other block of the group of *tag* belongs to the same creator before it."""
         own = tag >> 16 << 8 | (tag >> 8) & 0xFF
@@ -93,6 +100,22 @@ class Scope:
         if creator is None and vr != "UN":
             _SETTLED[tag] = vr
         return vr
+
+
+class KnownSequences:
+    """Which tags are sequences where the data set does not say so; a container for `walk`.
+
+    Attributes:
+        scope: of the data set or item in which the walk is.
+    """
+
+    __slots__ = ("scope",)
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    def __contains__(self, tag: object) -> bool:
+        return isinstance(tag, int) and self.scope.vr_of(tag) == "SQ"
 
 
 @lru_cache(maxsize=4096)
