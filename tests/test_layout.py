@@ -36,6 +36,7 @@ FOR_STORAGE = {
     "isocenter.services.archive.index.query",
     "isocenter.services.archive.index.shown_values",
     "isocenter.services.archive.retention.rules",
+    "isocenter.services.concurrency",
     "isocenter.services.dicom.attribute_list",
     "isocenter.services.dicom.object_reader",
     "isocenter.services.errors",

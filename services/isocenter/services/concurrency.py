@@ -1,8 +1,15 @@
-"""Small things that trio does not have."""
+"""Waiting of several tasks, locks without a checkpoint, and intervals of attempts."""
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
+
+from isocenter.engine.fast_init import dataclass
+
+#: Beyond that a power of two could pass every float.
+_MOST_DOUBLINGS: Final = 32
 
 
 class Broadcast:
@@ -83,3 +90,31 @@ class UncontendedLock:
 
     async def __aexit__(self, *exc: object) -> None:
         self._lock.release()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Intervals between attempts, doubled each time, and an end of them; all in seconds.
+
+    Attributes:
+        first_seconds: after the first attempt that failed.
+        longest_seconds: no interval is longer.
+        give_up_after_seconds: when it has failed for so long, there is no further attempt.
+    """
+
+    first_seconds: float = 5.0
+    longest_seconds: float = 900.0
+    give_up_after_seconds: float
+
+    def interval(self, failures: int) -> float:
+        """Until the next attempt, after so many that failed (at least one)."""
+        doublings = min(failures - 1, _MOST_DOUBLINGS)
+        return float(min(self.first_seconds * 2.0**doublings, self.longest_seconds))
+
+    def next_interval(self, failures: int, failing_for: float) -> float | None:
+        """Until the next attempt, after so many that failed; None: there is none.
+
+        Args:
+            failing_for: seconds since the first of them, or since it was asked for.
+        """
+        return None if failing_for >= self.give_up_after_seconds else self.interval(failures)

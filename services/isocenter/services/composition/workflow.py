@@ -18,6 +18,7 @@ from isocenter.services.association.service_registry import Service
 from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.composition.outgoing_associations import OutgoingAssociations
 from isocenter.services.composition.tls_contexts import TlsContexts
+from isocenter.services.concurrency import Backoff
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.client import ClientAssociation
@@ -26,7 +27,6 @@ from isocenter.services.service_classes.commitment.scp import StorageCommitmentS
 from isocenter.services.service_classes.mpps.scp import PerformedStepScp, retrieve_steps
 from isocenter.services.service_classes.normalized.report_delivery import (
     EventReportSender,
-    RetryPolicy,
 )
 from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.service_classes.worklist.scp import WorklistScp
@@ -37,7 +37,6 @@ from isocenter.services.workflow.events.service import EventService
 from isocenter.services.workflow.forwarding.batch import ForwardingContext, SendOptions
 from isocenter.services.workflow.forwarding.commitment import CommitmentReports, CommitmentRequester
 from isocenter.services.workflow.forwarding.forwarder import Forwarder
-from isocenter.services.workflow.forwarding.ports import RetryPolicy as ForwardPolicy
 from isocenter.storage.stores import Stores
 
 if TYPE_CHECKING:
@@ -132,9 +131,9 @@ def build_workflow(
         stores.reports,
         peer_of=peers.get,
         connect=connections.to_report,
-        policy=RetryPolicy(
-            longest_interval=settings.commitment.longest_retry,
-            give_up_after=settings.commitment.give_up_after,
+        backoff=Backoff(
+            longest_seconds=settings.commitment.longest_retry,
+            give_up_after_seconds=settings.commitment.give_up_after,
         ),
     )
     workflow.beside.append(reporter.run)
@@ -220,18 +219,18 @@ def _forwarding_of(
             yield association
 
     forwarding = settings.forwarding
-    policy = ForwardPolicy(
-        first=forwarding.first_retry,
-        longest=forwarding.longest_retry,
-        give_up_after=forwarding.give_up_after,
+    backoff = Backoff(
+        first_seconds=forwarding.first_retry,
+        longest_seconds=forwarding.longest_retry,
+        give_up_after_seconds=forwarding.give_up_after,
     )
-    asker = CommitmentRequester(stores.forwards, ask, policy=policy, wait=forwarding.commit_wait)
+    asker = CommitmentRequester(stores.forwards, ask, backoff=backoff, wait=forwarding.commit_wait)
     forwarder = Forwarder(
         ForwardingContext(
             queue=stores.forwards,
             archive=archive,
             connect=connections.to_store,
-            policy=policy,
+            backoff=backoff,
             options=SendOptions(
                 associations=forwarding.associations,
                 batch=forwarding.batch,

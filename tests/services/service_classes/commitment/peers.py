@@ -13,6 +13,7 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_E
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import ListenAddress, Server
+from isocenter.services.concurrency import Backoff
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.commitment.instance_check import InstanceChecker
@@ -20,8 +21,8 @@ from isocenter.services.service_classes.commitment.scp import StorageCommitmentS
 from isocenter.services.service_classes.commitment.scu import CONTEXTS, CommitmentResults
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.service_classes.normalized.report_delivery import (
+    DEFAULT_BACKOFF,
     EventReportSender,
-    RetryPolicy,
 )
 from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.event_reports import DatabaseReports
@@ -66,7 +67,7 @@ async def process(
     database: SqliteDatabase,
     *,
     clock: Callable[[], float],
-    policy: RetryPolicy | None = None,
+    backoff: Backoff = DEFAULT_BACKOFF,
     same_association: bool = True,
     runs: bool = True,
     commitments: Any = None,
@@ -84,7 +85,7 @@ async def process(
             calling_ae_title=calling,
             scp_roles=[abstract_syntax for abstract_syntax, _ in contexts],
         ),
-        policy=policy,
+        backoff=backoff,
         now=clock,
     )
     service = StorageCommitmentScp(

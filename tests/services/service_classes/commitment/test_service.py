@@ -21,6 +21,7 @@ from isocenter.engine.uid import (
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
+from isocenter.services.concurrency import Backoff
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.errors import StorageError
 from isocenter.services.notices import CommitmentDone, Notice, Notices
@@ -41,11 +42,8 @@ from isocenter.services.service_classes.commitment.transaction import (
     result_of,
 )
 from isocenter.services.service_classes.normalized.operations import n_action
-from isocenter.services.service_classes.normalized.ports import ClaimedReport, NewReport
 from isocenter.services.service_classes.normalized.report_delivery import (
     CLAIM_SECONDS,
-    FIRST_RETRY_SECONDS,
-    RetryPolicy,
 )
 from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.event_reports import DatabaseReports, release_claims
@@ -504,7 +502,7 @@ async def test_it_is_tried_again_at_ever_longer_intervals() -> None:
             waits.append(due_at - clock.now)
             clock.now = due_at
             scp.reporter.look()
-        assert waits == [FIRST_RETRY_SECONDS * factor for factor in (1, 2, 4, 8)]
+        assert waits == [5 * factor for factor in (1, 2, 4, 8)]
         (row,) = await DatabaseCommitments(database).rows()
         assert "--peer CT1@" in row.report_fault
         # The modality is known now, and its turn comes.
@@ -525,7 +523,7 @@ async def test_it_is_given_up_by_policy() -> None:
     clock = Clock()
     async with (
         archive_of(1) as (archive, database),
-        process(archive, database, clock=clock, policy=RetryPolicy(give_up_after=60)) as scp,
+        process(archive, database, clock=clock, backoff=Backoff(give_up_after_seconds=60)) as scp,
     ):
         assert await ask(scp.peer, references(1)) == 0
         await until(lambda: _is(database, "due"))
@@ -534,17 +532,6 @@ async def test_it_is_given_up_by_policy() -> None:
         await until(lambda: _is(database, "given up"))
         clock.now += 1e6
         assert await DatabaseReports(database, now=clock).claim("w", 1, 1) == ()
-
-
-def test_intervals_are_bounded() -> None:
-    report = NewReport(
-        destination="A", calling_ae_title="B", sop_class_uid="1", sop_instance_uid="2",
-        event_type=1,
-    )  # fmt: skip
-    policy = RetryPolicy(longest_interval=100, give_up_after=1e9)
-    for attempts, interval in ((0, 5), (3, 40), (5, 100), (10_000, 100)):
-        claimed = ClaimedReport(number=1, report=report, attempts=attempts, created_at=0)
-        assert policy.next_interval(claimed, 1.0) == interval
 
 
 async def test_a_refusal_of_the_modality_is_no_delivery() -> None:

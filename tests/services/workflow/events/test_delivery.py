@@ -19,7 +19,6 @@ from isocenter.services.errors import StorageError
 from isocenter.services.workflow.events import delivery as delivery_module
 from isocenter.services.workflow.events.consumer import Consumer, PythonFunction, Webhook
 from isocenter.services.workflow.events.delivery import (
-    FIRST_RETRY_SECONDS,
     ConsumerDelivery,
     retry_in,
 )
@@ -33,6 +32,9 @@ from services.workflow.events.samples import complete_study, opened_study
 
 KINDS = tuple(kind.value for kind in Kind)
 SECONDS = 30.0
+
+#: Until the first attempt after one that failed.
+FIRST_SECONDS = 5.0
 
 
 class Site:
@@ -133,14 +135,14 @@ async def test_a_study_that_fails_holds_up_itself_alone() -> None:
             await here.until_failing(1)
             (held,) = await here.desk.held(["ris"], 9)
             assert (held.study_instance_uid, held.event, held.fault) == ("1", 1, "HTTP 500")
-            assert held.at == clock.now + FIRST_RETRY_SECONDS
+            assert held.at == clock.now + FIRST_SECONDS
             await here.happen("2")
             delivery.look()
             assert studies_of(await wait(hook, 3))[-1] == (5, "2")
             # Nothing of it is tried before its time.
             assert [each.event["id"] for each in hook.all if each.event["id"] in (1, 3)] == [1]
             hook.status = lambda event: 204
-            clock.now += FIRST_RETRY_SECONDS
+            clock.now += FIRST_SECONDS
             delivery.look()
             assert studies_of(await wait(hook, 5))[-2:] == [(1, "1"), (3, "1")]
             again = [each for each in hook.all if each.event["id"] == 1]
@@ -258,7 +260,7 @@ async def test_what_hangs_again_leaves_places_to_others() -> None:
                 await here.happen("1", "2", "3")
                 await here.until_failing(3)
                 hook.status = status
-                clock.now += FIRST_RETRY_SECONDS
+                clock.now += FIRST_SECONDS
                 delivery.look()
                 await here.happen("new")
                 delivery.look()

@@ -25,7 +25,7 @@ from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
-from isocenter.services.concurrency import Latch
+from isocenter.services.concurrency import Backoff, Latch
 from isocenter.services.dicom import objects
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import ConnectError, StorageError
@@ -47,7 +47,7 @@ from isocenter.services.workflow.forwarding.batch import (
     SendOptions,
 )
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
-from isocenter.services.workflow.forwarding.ports import ForwardRow, RetryPolicy
+from isocenter.services.workflow.forwarding.ports import ForwardRow
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.sqlite.database import open_sqlite_database
@@ -479,7 +479,7 @@ async def test_claims_of_a_visit_end_with_it(monkeypatch: pytest.MonkeyPatch) ->
             yield
 
         parts = ForwardingContext(
-            queue=queue, archive=archive, connect=slow, policy=RetryPolicy(),
+            queue=queue, archive=archive, connect=slow, backoff=Backoff(give_up_after_seconds=9e9),
             options=SendOptions(), notices=Notices(), now=lambda: 2e9, places=Places(1),
         )  # fmt: skip
         for _ in range(2):

@@ -13,6 +13,7 @@ import pytest
 from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.deletion.records import DeletedStudy, Deletion, DeletionCause
 from isocenter.services.archive.ports import AddResult, ForwardPriority, InstanceRecord, Route
+from isocenter.services.concurrency import Backoff
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.events.ports import EventSelection
@@ -23,7 +24,6 @@ from isocenter.services.workflow.forwarding.ports import (
     Failed,
     ForwardRow,
     ForwardState,
-    RetryPolicy,
     Returned,
 )
 from isocenter.storage.database.events.event_log import DatabaseEventLog
@@ -43,7 +43,7 @@ from isocenter.storage.database.sqlite.schema import migrate
 CT = "1.2.840.10008.5.1.4.1.1.2"
 DUE, SENT, COMMITTING = ForwardState.DUE, ForwardState.SENT, ForwardState.COMMITTING
 DELETING, DONE, FAILED = ForwardState.DELETING, ForwardState.DONE, ForwardState.FAILED
-POLICY = RetryPolicy(first=5.0, longest=60.0, give_up_after=1_000.0)
+BACKOFF = Backoff(first_seconds=5.0, longest_seconds=60.0, give_up_after_seconds=1_000.0)
 LEASE = 180.0
 
 
@@ -218,7 +218,7 @@ async def test_claims_of_processes_that_have_ended_are_released(tmp_path: Path) 
     path = tmp_path / "index.db"
     async with on_disk(path) as queue:
         await queue.store(1, to())
-        await queue.destination_failed("A", "down", POLICY)
+        await queue.destination_failed("A", "down", BACKOFF)
         queue.clock.now += 5
         assert await queue.uids() == [1]
     async with on_disk(path) as queue:
@@ -264,7 +264,7 @@ async def test_an_object_that_is_replaced_is_sent_anew_as_it_is(queue: Queue) ->
     # What is said of the old object counts for nothing.
     await queue.settle([Delivered(a)])
     reference = Reference(CT, uid(1))
-    assert not await queue.commitment_reported("2.25.1", "C", [reference], [], POLICY)
+    assert not await queue.commitment_reported("2.25.1", "C", [reference], [], BACKOFF)
     assert await queue.states() == {(1, "A"): DUE, (1, "B"): DUE, (1, "C"): DUE}
     (anew,) = await queue.take("A")
     assert (anew.number, anew.version) == (a.number, a.version + 2)
@@ -290,7 +290,7 @@ async def test_a_destination_that_fails_is_left_alone_and_tried_by_one(queue: Qu
         claimed = await queue.take("A")
         assert len(claimed) == 3
         await queue.settle([Returned(each) for each in claimed])
-        seconds, given_up = await queue.destination_failed("A", "refused", POLICY)
+        seconds, given_up = await queue.destination_failed("A", "refused", BACKOFF)
         assert (await queue.take("A"), given_up) == ([], 0)
         assert await queue.due() == ["B"]
         waits.append(seconds)
@@ -313,15 +313,9 @@ async def test_what_waits_for_too_long_is_given_up(queue: Queue) -> None:
     await queue.store(2, to())
     await queue.store(3, to(delay=600.0))
     queue.clock.now += 400
-    (_, given_up) = await queue.destination_failed("A", "refused", POLICY)
+    (_, given_up) = await queue.destination_failed("A", "refused", BACKOFF)
     assert given_up == 1
     assert await queue.states() == {(1, "A"): FAILED, (2, "A"): DUE, (3, "A"): DUE}
-    claimed = ClaimedForward(
-        number=1, version=0, sop_instance_uid="1", priority=ForwardPriority.LOW, attempts=3, since=0
-    )
-    assert POLICY.next_interval(claimed, 999.0) == 40.0
-    assert POLICY.next_interval(claimed, 1_000.0) is None
-    assert RetryPolicy(longest=1e9).interval(10_000) == 1e9
 
 
 async def test_retry_has_what_failed_sent_now(queue: Queue) -> None:
@@ -335,7 +329,7 @@ async def test_retry_has_what_failed_sent_now(queue: Queue) -> None:
     assert await queue.retry(destination="A") == 1
     assert await queue.uids("A") == [1]
     assert await queue.uids("B") == []
-    await queue.destination_failed("A", "down", POLICY)
+    await queue.destination_failed("A", "down", BACKOFF)
     assert await queue.retry(destination="B") == 0
     assert await queue.retry(destination="A") == 1
     assert (await queue.destinations())[0].failures == 0
@@ -369,12 +363,12 @@ async def test_what_is_committed_leaves_the_archive(queue: Queue) -> None:
     references = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
     assert references == [Reference(CT, uid(number)) for number in (1, 2, 3)]
     assert await queue.begin_commitment("A", "2.25.2", wait=60.0, limit=9) == []
-    assert not await queue.commitment_reported("2.25.9", "A", references, [], POLICY)
-    assert not await queue.commitment_reported("2.25.1", "EVIL", references, [], POLICY)
-    assert not await queue.commitment_reported("", "A", references, [], POLICY)
+    assert not await queue.commitment_reported("2.25.9", "A", references, [], BACKOFF)
+    assert not await queue.commitment_reported("2.25.1", "EVIL", references, [], BACKOFF)
+    assert not await queue.commitment_reported("", "A", references, [], BACKOFF)
     refused = [(references[1], 0x0112)]
     assert await queue.commitment_reported(
-        "2.25.1", "A", [references[0], references[2]], refused, POLICY
+        "2.25.1", "A", [references[0], references[2]], refused, BACKOFF
     )
     states = await queue.states()
     assert [states[n, "A"] for n in (1, 2, 3)] == [DELETING, DUE, DONE]
@@ -400,7 +394,7 @@ async def test_what_is_said_to_be_committed_and_refused_is_kept(queue: Queue) ->
     await sent(queue, 1)
     (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
     failed = [(reference, 0x0110)]
-    assert await queue.commitment_reported("2.25.1", "A", [reference], failed, POLICY)
+    assert await queue.commitment_reported("2.25.1", "A", [reference], failed, BACKOFF)
     assert (await queue.only_row()).state is DUE
 
 
@@ -442,7 +436,7 @@ async def test_what_is_promised_is_not_deleted(
             )
 
         await database.write(promise)
-        assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
+        assert await queue.commitment_reported("2.25.1", "A", [reference], [], BACKOFF)
         deletion = await queue.delete_committed(9)
         assert [stored.sop_instance_uid for stored in deletion.instances] == [uid(1)] * leaves
         assert deletion.kept == ([] if leaves else [uid(1)])
@@ -462,7 +456,7 @@ async def test_what_is_held_is_not_deleted(although_promised: bool) -> None:
         await queue.store(1, to("A", commit=True, delete_after=True))
         await sent(queue, 1)
         (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
-        assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
+        assert await queue.commitment_reported("2.25.1", "A", [reference], [], BACKOFF)
         study = (await queue.index.get([uid(1)]))[uid(1)].study_instance_uid
         holds = DatabaseHolds(database)
         await holds.add(StudyHold(study_instance_uid=study, reason="x", actor="y", at=0.0))
@@ -490,7 +484,7 @@ async def test_what_leaves_is_an_event_in_the_same_transaction(queue: Queue) -> 
         await queue.store(number, to("A", commit=True, delete_after=number < 3))
     await sent(queue, 1, 2, 3)
     references = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
-    assert await queue.commitment_reported("2.25.1", "A", references, [], POLICY)
+    assert await queue.commitment_reported("2.25.1", "A", references, [], BACKOFF)
     desk = DatabaseEventLog(queue.database)
     fails.append("no room")
     with pytest.raises(StorageError):
@@ -510,15 +504,15 @@ async def test_what_leaves_is_an_event_in_the_same_transaction(queue: Queue) -> 
 
 async def test_a_destination_that_never_says_anything_is_not_asked_for_ever(queue: Queue) -> None:
     await queue.store(1, to("A", commit=True, delete_after=True))
-    queue.clock.now += 2 * POLICY.give_up_after
+    queue.clock.now += 2 * BACKOFF.give_up_after_seconds
     await sent(queue, 1)
     await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
     queue.clock.now += 60
-    assert await queue.give_up_asking("A", POLICY) == 0
+    assert await queue.give_up_asking("A", BACKOFF) == 0
     assert len(await queue.begin_commitment("A", "2.25.2", wait=60.0, limit=9)) == 1
-    queue.clock.now += POLICY.give_up_after
-    assert await queue.give_up_asking("B", POLICY) == 0
-    assert await queue.give_up_asking("A", POLICY) == 1
+    queue.clock.now += BACKOFF.give_up_after_seconds
+    assert await queue.give_up_asking("B", BACKOFF) == 0
+    assert await queue.give_up_asking("A", BACKOFF) == 1
     row = await queue.only_row()
     assert (row.state, row.last_fault[:31]) == (FAILED, "the destination has never said ")
     assert await queue.retry() == 1
@@ -528,7 +522,7 @@ async def test_what_may_still_lie_in_the_store_is_not_forgotten(queue: Queue) ->
     await queue.store(1, to("A", commit=True, delete_after=True))
     await sent(queue, 1)
     (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
-    assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
+    assert await queue.commitment_reported("2.25.1", "A", [reference], [], BACKOFF)
     (removed,) = (await queue.delete_committed(9)).instances
     queue.clock.now += 1
     assert await queue.purge_done(queue.clock.now) == 0
@@ -559,7 +553,7 @@ async def test_a_dead_letter_keeps_the_object(queue: Queue) -> None:
     (claimed,) = await queue.take("B")
     await queue.settle([Failed(claimed, "x", None)])
     (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
-    assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
+    assert await queue.commitment_reported("2.25.1", "A", [reference], [], BACKOFF)
     assert not (await queue.delete_committed(9)).instances
     await queue.purge(FAILED)
     assert len((await queue.delete_committed(9)).instances) == 1
@@ -569,7 +563,7 @@ async def test_a_replacement_is_not_deleted_for_what_was_committed_before(queue:
     await queue.store(1, to("A", commit=True, delete_after=True))
     await sent(queue, 1)
     (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
-    assert await queue.commitment_reported("2.25.1", "A", [reference], [], POLICY)
+    assert await queue.commitment_reported("2.25.1", "A", [reference], [], BACKOFF)
     await queue.store(1, replace=True, digest=1)
     assert not (await queue.delete_committed(9)).instances
     assert await queue.uids() == [1]
@@ -579,7 +573,7 @@ async def test_commitment_is_asked_for_until_something_is_said(queue: Queue) -> 
     await queue.store(1, to("A", commit=True))
     await sent(queue, 1)
     await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
-    await queue.commitment_not_asked("2.25.1", "nobody listens", POLICY)
+    await queue.commitment_not_asked("2.25.1", "nobody listens", BACKOFF)
     row = await queue.only_row()
     assert (row.state, row.last_fault) == (SENT, "nobody listens")
     assert await queue.due() == []
@@ -591,8 +585,8 @@ async def test_commitment_is_asked_for_until_something_is_said(queue: Queue) -> 
     # No report came.
     assert await queue.due() == ["A"]
     (reference,) = await queue.begin_commitment("A", "2.25.3", wait=60.0, limit=9)
-    assert not await queue.commitment_reported("2.25.2", "A", [reference], [], POLICY)
-    assert await queue.commitment_reported("2.25.3", "A", [], [], POLICY)
+    assert not await queue.commitment_reported("2.25.2", "A", [reference], [], BACKOFF)
+    assert await queue.commitment_reported("2.25.3", "A", [], [], BACKOFF)
     row = await queue.only_row()
     assert (row.state, row.last_fault) == (DUE, "the destination says nothing of it in its report")
     queue.clock.now += 10_000
@@ -601,5 +595,5 @@ async def test_commitment_is_asked_for_until_something_is_said(queue: Queue) -> 
     assert await queue.retry(destination="A") == 1
     await queue.begin_commitment("A", "2.25.5", wait=60.0, limit=9)
     queue.clock.now += 10_000
-    await queue.commitment_not_asked("2.25.5", "still nobody", POLICY)
+    await queue.commitment_not_asked("2.25.5", "still nobody", BACKOFF)
     assert (await queue.only_row()).state is FAILED

@@ -21,11 +21,11 @@ import trio
 from isocenter.engine.dimse.message_codec import NEventReportRequest
 from isocenter.engine.dimse.status import StatusClass, classify, describe_status, service_class_of
 from isocenter.engine.errors import AssociationError, LocalProtocolError
-from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import PresentationContext
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Context, InvokingAssociation
+from isocenter.services.concurrency import Backoff
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
@@ -45,10 +45,6 @@ CLAIM_SECONDS: Final = 180.0
 LOOK_SECONDS: Final = 5.0
 #: Reports that are claimed at once.
 _BATCH: Final = 64
-#: After that many seconds, doubled with each attempt up to the longest, it is tried again.
-FIRST_RETRY_SECONDS: Final = 5.0
-_MOST_DOUBLINGS: Final = 32
-
 
 #: Opens an association with a peer, proposing to be SCP of some SOP classes, under an AE title.
 ReportConnector = Callable[
@@ -56,20 +52,8 @@ ReportConnector = Callable[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """How long a report is tried, in seconds."""
-
-    longest_interval: float = 900.0
-    give_up_after: float = 7 * 86_400.0
-
-    def next_interval(self, claimed: ClaimedReport, now: float) -> float | None:
-        """Seconds until the next attempt; None: there is none."""
-        if now - claimed.created_at >= self.give_up_after:
-            return None
-        # Before a power of two could pass every float.
-        doublings = min(claimed.attempts, _MOST_DOUBLINGS)
-        return min(FIRST_RETRY_SECONDS * 2.0**doublings, self.longest_interval)
+#: How reports are tried by default: for a week.
+DEFAULT_BACKOFF: Final = Backoff(give_up_after_seconds=7 * 86_400.0)
 
 
 class EventReportSender:
@@ -89,14 +73,14 @@ class EventReportSender:
         *,
         peer_of: Callable[[str], Peer | None],
         connect: ReportConnector,
-        policy: RetryPolicy | None = None,
+        backoff: Backoff = DEFAULT_BACKOFF,
         now: Callable[[], float] = time,
     ) -> None:
         self.worker = secrets.token_hex(8)
         self._queue = queue
         self._peer_of = peer_of
         self._connect = connect
-        self._policy = policy or RetryPolicy()
+        self._backoff = backoff
         self._now = now
         self._wanted = trio.Event()
 
@@ -220,7 +204,9 @@ class EventReportSender:
             await self._failed(claimed, f"the peer answered {status:04X}H {text}")
 
     async def _failed(self, claimed: ClaimedReport, fault: str) -> None:
-        interval = self._policy.next_interval(claimed, self._now())
+        interval = self._backoff.next_interval(
+            claimed.attempts + 1, self._now() - claimed.created_at
+        )
         await self._queue.failed(claimed.number, fault, interval)
         report = claimed.report
         what = f"{sop_classes.name_of(report.sop_class_uid)} to {report.destination}"

@@ -15,6 +15,7 @@ from typing import Final
 
 import trio
 
+from isocenter.services.concurrency import Backoff
 from isocenter.services.errors import StorageError
 from isocenter.services.workflow.events.consumer import Consumer
 from isocenter.services.workflow.events.event import StoredEvent
@@ -38,9 +39,6 @@ _SETTLE_SECONDS: Final = 10.0
 #: Events of one study before it is another's turn; how far a lane got is kept after each turn.
 _TURN_EVENTS: Final = 100
 _TURN_SECONDS: Final = 1.0
-#: After that many seconds, doubled with each attempt up to the longest, it is tried again.
-FIRST_RETRY_SECONDS: Final = 5.0
-_MOST_DOUBLINGS: Final = 32
 
 #: How long all rests when the database fails: what cannot be noted would come again at once.
 _REST_SECONDS: Final = 5.0
@@ -62,12 +60,12 @@ def retry_in(
         at: when the event happened.
         failing_since: since when nothing of its study has arrived; None: since that attempt.
     """
-    if failing_since is not None and now - max(at, failing_since) >= consumer.give_up_after:
-        return None
-    # Before a power of two could pass every float.
-    return float(
-        min(FIRST_RETRY_SECONDS * 2.0 ** min(attempts, _MOST_DOUBLINGS), consumer.longest_retry)
+    backoff = Backoff(
+        longest_seconds=consumer.longest_retry, give_up_after_seconds=consumer.give_up_after
     )
+    if failing_since is None:
+        return backoff.interval(attempts + 1)
+    return backoff.next_interval(attempts + 1, now - max(at, failing_since))
 
 
 class ConsumerDelivery:

@@ -21,6 +21,7 @@ from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.association.destination_slots import Place, Places
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Connector, Context, InvokingAssociation
+from isocenter.services.concurrency import Backoff
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import StorageError
 from isocenter.services.notices import (
@@ -39,7 +40,6 @@ from isocenter.services.workflow.forwarding.ports import (
     Failed,
     ForwardQueue,
     Outcome,
-    RetryPolicy,
     Returned,
 )
 
@@ -99,7 +99,7 @@ class ForwardingContext:
     queue: ForwardQueue
     archive: Archive
     connect: Connector
-    policy: RetryPolicy
+    backoff: Backoff
     options: SendOptions
     notices: Notices
     now: Clock
@@ -291,7 +291,11 @@ class DestinationRun:
 
     def _missed(self, claimed: ClaimedForward, fault: str, *, is_final: bool = False) -> Failed:
         parts = self._parts
-        retry_in = None if is_final else parts.policy.next_interval(claimed, parts.now())
+        retry_in = (
+            None
+            if is_final
+            else parts.backoff.next_interval(claimed.attempts + 1, parts.now() - claimed.since)
+        )
         uid = claimed.sop_instance_uid
         if retry_in is None:
             log.error("instance %s for %s was given up: %s", uid, self._destination, fault)

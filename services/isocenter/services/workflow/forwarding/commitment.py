@@ -21,6 +21,7 @@ from isocenter.engine.negotiation import Offer
 from isocenter.services.association.operation import Operation, Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service, Statuses
+from isocenter.services.concurrency import Backoff
 from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.commitment.scu import (
@@ -35,7 +36,7 @@ from isocenter.services.service_classes.commitment.transaction import (
     request_of,
 )
 from isocenter.services.service_classes.normalized.operations import n_action
-from isocenter.services.workflow.forwarding.ports import ForwardQueue, RetryPolicy
+from isocenter.services.workflow.forwarding.ports import ForwardQueue
 
 log = logging.getLogger("isocenter.forward")
 
@@ -62,12 +63,12 @@ class CommitmentRequester:
         queue: ForwardQueue,
         connect: AskingConnector,
         *,
-        policy: RetryPolicy,
+        backoff: Backoff,
         wait: float,
     ) -> None:
         self._queue = queue
         self._connect = connect
-        self._policy = policy
+        self._backoff = backoff
         self._wait = wait
         self._expected: dict[str, trio.Event] = {}
         self.on_report: Callable[[], None] = lambda: None
@@ -78,7 +79,7 @@ class CommitmentRequester:
         Raises:
             StorageError: what became of it cannot be kept.
         """
-        given_up = await self._queue.give_up_asking(destination, self._policy)
+        given_up = await self._queue.give_up_asking(destination, self._backoff)
         if given_up:
             log.error("%s never said whether it commits %d objects", destination, given_up)
         transaction_uid = generate_uid(prefix=None)
@@ -114,7 +115,7 @@ class CommitmentRequester:
         except IsocenterError as error:
             if not is_asked:
                 fault = f"storage commitment cannot be asked for: {error}"
-                await self._queue.commitment_not_asked(transaction_uid, fault, self._policy)
+                await self._queue.commitment_not_asked(transaction_uid, fault, self._backoff)
                 return fault if isinstance(error, AssociationError) else ""
         finally:
             del self._expected[transaction_uid]
@@ -128,7 +129,7 @@ class CommitmentRequester:
         """
         result = await read_result(operation)
         is_known = await self._queue.commitment_reported(
-            result.transaction_uid, reporter, result.committed, result.failed, self._policy
+            result.transaction_uid, reporter, result.committed, result.failed, self._backoff
         )
         if not is_known:
             raise OperationError(Status.INVALID_ARGUMENT_VALUE, "transaction UID is not known")

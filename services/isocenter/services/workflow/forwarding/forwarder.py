@@ -91,7 +91,7 @@ class Forwarder:
                         nursery.start_soon(self._serve, destination, busy)
                 except StorageError as error:
                     log.error("what is to be forwarded has to wait: %s", error)
-                with trio.move_on_after(min(LOOK_SECONDS, self._parts.policy.first)):
+                with trio.move_on_after(min(LOOK_SECONDS, self._parts.backoff.first_seconds)):
                     await self._wanted.wait()
 
     async def _serve(self, destination: str, busy: set[str]) -> None:
@@ -120,7 +120,7 @@ class Forwarder:
 
     async def _leave_alone(self, destination: str, fault: str) -> None:
         seconds, given_up = await self._queue.destination_failed(
-            destination, fault, self._parts.policy
+            destination, fault, self._parts.backoff
         )
         log.warning("forwarding to %s waits %.3g s: %s", destination, seconds, fault)
         if given_up:

@@ -14,15 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
-from typing import Final, Protocol
+from typing import Protocol
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import Deletion
 from isocenter.services.archive.ports import ForwardPriority
+from isocenter.services.concurrency import Backoff
 from isocenter.services.service_classes.commitment.transaction import Reference
-
-#: Before a power of two could pass every float.
-_MOST_DOUBLINGS: Final = 32
 
 
 class ForwardState(Enum):
@@ -83,25 +81,6 @@ class Returned:
 
 
 Outcome = Delivered | Failed | Returned
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """How long a record or a destination is tried, in seconds."""
-
-    first: float = 5.0
-    longest: float = 900.0
-    give_up_after: float = 3 * 86_400.0
-
-    def interval(self, failures: int) -> float:
-        """Until the next attempt, after so many that failed (at least one)."""
-        return min(self.first * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), self.longest)
-
-    def next_interval(self, claimed: ClaimedForward, now: float) -> float | None:
-        """Until the next attempt at a record that has failed once more; None: there is none."""
-        if now - claimed.since >= self.give_up_after:
-            return None
-        return self.interval(claimed.attempts + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +147,7 @@ class ForwardQueue(Protocol):
         ...
 
     async def destination_failed(
-        self, destination: str, fault: str, policy: RetryPolicy
+        self, destination: str, fault: str, backoff: Backoff
     ) -> tuple[float, int]:
         """It cannot be reached, or takes nothing: it is left alone for a while.
 
@@ -194,12 +173,12 @@ class ForwardQueue(Protocol):
         """
         ...
 
-    async def give_up_asking(self, destination: str, policy: RetryPolicy) -> int:
+    async def give_up_asking(self, destination: str, backoff: Backoff) -> int:
         """What was sent so long ago, and was asked for again and again, is given up; how many."""
         ...
 
     async def commitment_not_asked(
-        self, transaction_uid: str, fault: str, policy: RetryPolicy
+        self, transaction_uid: str, fault: str, backoff: Backoff
     ) -> None:
         """The destination could not be asked; so it will be later."""
         ...
@@ -210,7 +189,7 @@ class ForwardQueue(Protocol):
         reporter: str,
         committed: Sequence[Reference],
         failed: Sequence[tuple[Reference, int]],
-        policy: RetryPolicy,
+        backoff: Backoff,
     ) -> bool:
         """The destination has said what it keeps; False: nobody asked *reporter* that.
 

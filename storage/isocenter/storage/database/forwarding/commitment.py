@@ -13,8 +13,9 @@ from typing import Final
 import orjson
 
 from isocenter.services.archive.deletion.records import Deletion, DeletionCause
+from isocenter.services.concurrency import Backoff
 from isocenter.services.service_classes.commitment.transaction import Reference
-from isocenter.services.workflow.forwarding.ports import ForwardState, RetryPolicy
+from isocenter.services.workflow.forwarding.ports import ForwardState
 from isocenter.storage.database.database import Connection
 from isocenter.storage.database.deletion import DeleteHook, delete_within, promised_to
 
@@ -94,18 +95,18 @@ def _postpone(
     row: tuple[int, str, str, int, float],
     state: ForwardState,
     fault: str,
-    policy: RetryPolicy,
+    backoff: Backoff,
     now: float,
 ) -> None:
     """Go back to *state*, later; or give up."""
     number, _, _, attempts, since = row
-    is_over = now - since >= policy.give_up_after
+    is_over = now - since >= backoff.give_up_after_seconds
     connection.execute(
         "UPDATE forward SET state = ?, due_at = ?, ended_at = ?, attempts = attempts + 1, "
         "last_fault = ?, transaction_uid = '', claimed_until = 0 WHERE forward_pk = ?",
         (
             ForwardState.FAILED.value if is_over else state.value,
-            now if is_over else now + policy.interval(attempts + 1),
+            now if is_over else now + backoff.interval(attempts + 1),
             now if is_over else None,
             fault,
             number,
@@ -114,11 +115,11 @@ def _postpone(
 
 
 def commitment_not_asked(
-    connection: Connection, uid: str, fault: str, policy: RetryPolicy, now: float
+    connection: Connection, uid: str, fault: str, backoff: Backoff, now: float
 ) -> None:
     """See `ForwardQueue.commitment_not_asked`."""
     for row in _under_transaction(connection, uid):
-        _postpone(connection, row, ForwardState.SENT, fault, policy, now)
+        _postpone(connection, row, ForwardState.SENT, fault, backoff, now)
 
 
 def commitment_reported(
@@ -127,7 +128,7 @@ def commitment_reported(
     reporter: str,
     committed: Sequence[str],
     faults: Mapping[str, str],
-    policy: RetryPolicy,
+    backoff: Backoff,
     now: float,
 ) -> bool:
     """See `ForwardQueue.commitment_reported`."""
@@ -143,7 +144,7 @@ def commitment_reported(
             )
         else:
             fault = faults.get(row[1], "the destination says nothing of it in its report")
-            _postpone(connection, row, ForwardState.DUE, fault, policy, now)
+            _postpone(connection, row, ForwardState.DUE, fault, backoff, now)
     return bool(rows)
 
 

@@ -10,6 +10,7 @@ import orjson
 
 from isocenter.services.archive.deletion.records import Deletion
 from isocenter.services.archive.ports import AddResult, InstanceRecord
+from isocenter.services.concurrency import Backoff
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
@@ -18,7 +19,6 @@ from isocenter.services.workflow.forwarding.ports import (
     ForwardRow,
     ForwardState,
     Outcome,
-    RetryPolicy,
 )
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.deletion import DeleteHook
@@ -86,14 +86,14 @@ class DatabaseForwards:
         await self._database.write(records.settle, outcomes, self._now())
 
     async def destination_failed(
-        self, destination: str, fault: str, policy: RetryPolicy
+        self, destination: str, fault: str, backoff: Backoff
     ) -> tuple[float, int]:
         """See `ForwardQueue.destination_failed`."""
         return await self._database.write(
             records.destination_failed,
             destination,
             fault[: records.FAULT_LENGTH],
-            policy,
+            backoff,
             self._now(),
         )
 
@@ -116,24 +116,24 @@ class DatabaseForwards:
         }
         return await self._database.write(commitment.begin_commitment, values)
 
-    async def give_up_asking(self, destination: str, policy: RetryPolicy) -> int:
+    async def give_up_asking(self, destination: str, backoff: Backoff) -> int:
         """See `ForwardQueue.give_up_asking`."""
         now = self._now()
         return await self._database.write(
             records.execute,
             commitment.GIVE_UP_ASKING,
-            {"now": now, "before": now - policy.give_up_after, "destination": destination},
+            {"now": now, "before": now - backoff.give_up_after_seconds, "destination": destination},
         )
 
     async def commitment_not_asked(
-        self, transaction_uid: str, fault: str, policy: RetryPolicy
+        self, transaction_uid: str, fault: str, backoff: Backoff
     ) -> None:
         """See `ForwardQueue.commitment_not_asked`."""
         await self._database.write(
             commitment.commitment_not_asked,
             transaction_uid,
             fault[: records.FAULT_LENGTH],
-            policy,
+            backoff,
             self._now(),
         )
 
@@ -143,7 +143,7 @@ class DatabaseForwards:
         reporter: str,
         committed: Sequence[Reference],
         failed: Sequence[tuple[Reference, int]],
-        policy: RetryPolicy,
+        backoff: Backoff,
     ) -> bool:
         """See `ForwardQueue.commitment_reported`."""
         faults = {
@@ -156,7 +156,7 @@ class DatabaseForwards:
             reporter,
             [reference.sop_instance_uid for reference in committed],
             faults,
-            policy,
+            backoff,
             self._now(),
         )
 

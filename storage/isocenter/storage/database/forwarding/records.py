@@ -14,6 +14,7 @@ from typing import Any, Final, assert_never
 import orjson
 
 from isocenter.services.archive.ports import AddOutcome, AddResult, ForwardPriority, InstanceRecord
+from isocenter.services.concurrency import Backoff
 from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
     Delivered,
@@ -22,7 +23,6 @@ from isocenter.services.workflow.forwarding.ports import (
     ForwardRow,
     ForwardState,
     Outcome,
-    RetryPolicy,
     Returned,
 )
 from isocenter.storage.database.database import Connection
@@ -332,19 +332,19 @@ def settle(connection: Connection, outcomes: Sequence[Outcome], now: float) -> N
 
 
 def destination_failed(
-    connection: Connection, destination: str, fault: str, policy: RetryPolicy, now: float
+    connection: Connection, destination: str, fault: str, backoff: Backoff, now: float
 ) -> tuple[float, int]:
     """See `ForwardQueue.destination_failed`."""
     row = connection.execute(
         "SELECT failures FROM forward_destination WHERE destination = ?", (destination,)
     ).fetchone()
     failures = 1 if row is None else row[0] + 1
-    interval = policy.interval(failures)
+    interval = backoff.interval(failures)
     connection.execute(
         "INSERT OR REPLACE INTO forward_destination VALUES (?, ?, ?, ?, 0)",
         (destination, failures, now + interval, fault),
     )
-    before = now - policy.give_up_after
+    before = now - backoff.give_up_after_seconds
     given_up = connection.execute(
         _GIVE_UP,
         {"now": now, "before": before, "destination": destination, "fault": fault},
