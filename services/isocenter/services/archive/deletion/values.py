@@ -64,7 +64,7 @@ Recorder = Callable[[Sequence[Happened]], Awaitable[None]]
 
 
 async def record_nothing(happened: Sequence[Happened]) -> None:
-    pass
+    """For archives without an audit trail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
