@@ -171,6 +171,13 @@ def test_a_key_that_is_used_again_for_other_bytes_is_copied_again(site: Site) ->
 def test_keys_are_taken_along_with_a_passphrase(site: Site) -> None:
     secret = site.root / "passphrase"
     secret.write_text("correct horse battery\n")
+    secret.chmod(0o644)
+    code, _, err = site.call(
+        "backup", site.backups, "--data-dir", site.data_dir, "--key-passphrase-file", secret
+    )
+    assert code == 1
+    assert f"is open to others; chmod 600 {secret}" in err
+    secret.chmod(0o600)
     generation = site.back_up("--key-passphrase-file", secret)
     assert [key.kept for key in generation.manifest().keys] == ["encrypted", "encrypted"]
     for content in files_below(site.backups).values():
@@ -184,6 +191,7 @@ def test_keys_are_taken_along_with_a_passphrase(site: Site) -> None:
     assert done.stdout == (site.data_dir / "certs/ca.key").read_text()
     wrong = site.root / "wrong"
     wrong.write_text("incorrect horse\n")
+    wrong.chmod(0o600)
     code, _, err = site.restore("--key-passphrase-file", wrong)
     assert code == 1
     assert "the passphrase is not the one of this backup" in err
@@ -458,6 +466,7 @@ def test_what_root_makes_belongs_to_the_server(site: Site) -> None:
     give(site.data_dir)
     secret = site.root / "secret"
     secret.write_text("correct horse battery")
+    secret.chmod(0o600)
     site.back_up("--key-passphrase-file", secret)
     assert owners(site.data_dir) == {65_534}
     new = site.root / "new"
@@ -594,6 +603,7 @@ def test_bad_input_changes_nothing(site: Site) -> None:
     (something / "letter.txt").write_text("keep me")
     short = site.root / "short"
     short.write_text("abc")
+    short.chmod(0o600)
     cases: list[tuple[list[object], int, str]] = [
         (["backup", something, "--data-dir", site.data_dir], 1, "holds something else"),
         (["backup", short, "--data-dir", site.data_dir], 1, "short"),

@@ -184,7 +184,9 @@ def test_where_there_is_no_archive(tmp_path: Path, capsys: Output) -> None:
 def test_holds(archive: str, capsys: Output) -> None:
     hold = ["hold", "add", STUDY, "1.2.3.77", "--data-dir", archive, "--reason", "case 17"]
     assert main(hold) == 0
-    assert "nothing of 1.2.3.77 is here now" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert captured.out == f"{STUDY} is held\n1.2.3.77 is held\n"
+    assert "nothing of 1.2.3.77 is here now" in captured.err
     assert main(hold) == 1
     assert "is held already" in capsys.readouterr().err
     for force in ([], ["--force"]):
@@ -232,7 +234,9 @@ def test_holds_are_in_the_audit_trail(archive: str, capsys: Output) -> None:
         assert user in people
     capsys.readouterr()
     assert main(["audit", "show", "--patient", patient, *where]) == 0
-    assert capsys.readouterr().out.count("Object Security Attributes Changed") == 2
+    shown = capsys.readouterr().out
+    assert shown.count("Object Security Attributes Changed") == 2
+    assert f"{STUDY} (2 instances): a test | requested" in shown
 
 
 @pytest.mark.parametrize("on_failure", ["stop", "continue"])

@@ -8,6 +8,7 @@ holds it only when it was given a passphrase: as PKCS #8, which openssl reads, t
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Final
 
@@ -43,9 +44,12 @@ def read_passphrase(path: Path) -> bytes:
     """
     try:
         with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
             text = file.read(_LONGEST_PASSPHRASE + 3).rstrip(b"\r\n")
     except OSError as error:
         raise BackupError(f"the passphrase file {path}: {error.strerror}") from error
+    if os.name == "posix" and mode & 0o077:
+        raise BackupError(f"the passphrase file {path} is open to others; chmod 600 {path}")
     if not SHORTEST_PASSPHRASE <= len(text) <= _LONGEST_PASSPHRASE:
         raise BackupError(
             f"the passphrase in {path} must have {SHORTEST_PASSPHRASE} to {_LONGEST_PASSPHRASE} "

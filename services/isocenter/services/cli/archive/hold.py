@@ -107,6 +107,8 @@ async def _add(arguments: argparse.Namespace, settings: Settings, terminal: Term
             elif not await _record(settings, stores.index, here, hold, terminal, is_held=True):
                 await holds.remove(study)
                 return EXIT_FAILED
+            else:
+                print(f"{study} is held")
         absent = {
             each.study_instance_uid for each in await holds.all() if not each.is_here
         }.intersection(arguments.studies)
@@ -129,6 +131,8 @@ async def _remove(arguments: argparse.Namespace, settings: Settings, terminal: T
             elif not await _record(settings, stores.index, here, hold, terminal, is_held=False):
                 await holds.add(hold)
                 return EXIT_FAILED
+            else:
+                print(f"{study} is held no more")
     return code
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from isocenter.services.archive.capacity import reserve_of
 from isocenter.services.archive.ports import RoomLook
-from isocenter.services.diagnostics.doctor.check import CheckResult
+from isocenter.services.diagnostics.doctor.check import CheckResult, size_text
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.settings.loading import Settings
 
@@ -19,7 +19,6 @@ _SAID_DAYS: Final = 60
 _SOON_DAYS: Final = 14
 #: Further ahead nobody can say.
 _FAR_DAYS: Final = 3_650
-_GIB: Final = 1 << 30
 
 
 def judge_room(look: RoomLook, settings: Settings) -> CheckResult:
@@ -29,7 +28,7 @@ def judge_room(look: RoomLook, settings: Settings) -> CheckResult:
     until_warning = usage.free - total * (1 - settings.monitoring.disk_warning / 100)
     days = until_warning / look.bytes_a_day if look.bytes_a_day else math.inf
     ways = list(_ways(look))
-    seen = f"{_gib(look.bytes_a_day)} a day came in the last week"
+    seen = f"{size_text(look.bytes_a_day)} a day came in the last week"
     if 0 < days < _FAR_DAYS:
         seen += (
             f", until {settings.monitoring.disk_warning} % of the disk are used: {days:.0f} days"
@@ -51,11 +50,11 @@ def judge_room(look: RoomLook, settings: Settings) -> CheckResult:
 def _ways(look: RoomLook) -> Iterator[str]:
     """What makes room, the easiest first."""
     if look.trash_size:
-        yield f"isocenter trash purge --all frees {_gib(look.trash_size)}"
+        yield f"isocenter trash purge --all frees {size_text(look.trash_size)}"
     if look.retention_size:
-        yield f"rules of retention will free up to {_gib(look.retention_size)}"
+        yield f"rules of retention will free up to {size_text(look.retention_size)}"
     if look.committed_size:
-        yield f"{_gib(look.committed_size)} are committed elsewhere (rules)"
+        yield f"{size_text(look.committed_size)} are committed elsewhere (rules)"
 
 
 def _findings(
@@ -64,8 +63,8 @@ def _findings(
     reserve = reserve_of(settings.storage.reserve, total)
     if free < reserve:
         yield error(
-            f"{_gib(free)} are free, and {_gib(reserve)} stay free for the index and the audit "
-            "trail (storage.reserve)",
+            f"{size_text(free)} are free, and {size_text(reserve)} stay free for the index and the "
+            "audit trail (storage.reserve)",
             meaning="each C-STORE is answered with A700H, out of resources",
             cure=cure,
             side=Side.HERE,
@@ -87,7 +86,3 @@ def _findings(
             cure=cure,
             side=Side.HERE,
         )
-
-
-def _gib(size: float) -> str:
-    return f"{size / _GIB:.1f} GiB"

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.diagnostics.doctor.check import CheckResult
+from isocenter.services.diagnostics.doctor.check import CheckResult, size_text
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.users import user_name
@@ -166,9 +166,9 @@ def examine_disk(settings: Settings) -> CheckResult:
     if used >= _FULL or usage.free < _LEAST_FREE:
         findings.append(
             error(
-                f"{usage.free / _GIB:.1f} GiB free, {used:.0%} used",
+                f"{size_text(usage.free)} free, {used:.0%} used",
                 meaning="soon C-STORE is answered with A700H, out of resources",
-                cure="make room, or move the archive to a larger disk",
+                cure="make room (see room), or move the archive to a larger disk",
                 side=Side.HERE,
             )
         )
@@ -176,7 +176,7 @@ def examine_disk(settings: Settings) -> CheckResult:
         findings.append(
             warning(
                 f"{used:.0%} of the disk is used",
-                meaning=f"{usage.free / _GIB:.1f} GiB are left",
+                meaning=f"{size_text(usage.free)} are left",
                 cure="plan for more room",
                 side=Side.HERE,
             )
@@ -212,7 +212,7 @@ def examine_disk(settings: Settings) -> CheckResult:
                 side=Side.HERE,
             )
         )
-    seen = f"{usage.free / _GIB:.1f} GiB free, {used:.0%} used" + (f", {kind}" if kind else "")
+    seen = f"{size_text(usage.free)} free, {used:.0%} used" + (f", {kind}" if kind else "")
     facts = {"free_bytes": usage.free, "used_fraction": round(used, 4), "file_system": kind}
     return CheckResult("disk", seen, tuple(findings), facts=facts)
 

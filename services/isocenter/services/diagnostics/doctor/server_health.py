@@ -71,7 +71,13 @@ def _findings(status: str, messages: list[str]) -> list[Finding]:
         return []
     tell = warning if status == "degraded" else error
     texts = messages or [f"the server calls itself {status}"]
-    return [tell(text, cure="see the log of the server", side=Side.HERE) for text in texts]
+    return [tell(text, cure=_cure_of(text), side=Side.HERE) for text in texts]
+
+
+def _cure_of(message: str) -> str:
+    if "disk is" in message or "quota" in message:
+        return "make room: see room below; isocenter trash list names what can go at once"
+    return "see the log of the server, and the other lines here"
 
 
 def _by_process(settings: Settings) -> CheckResult:

@@ -272,9 +272,10 @@ def _object(element: ET.Element) -> str:
     text = element.get("ParticipantObjectID", "")
     counts = [int(each.get("NumberOfInstances", "0")) for each in element.iter("SOPClass")]
     if counts:
-        text += f" ({sum(counts)} instances)"
+        count = sum(counts)
+        text += f" ({count} {'instance' if count == 1 else 'instances'})"
     for detail in element.iter("ParticipantObjectDetail"):
-        if detail.get("type") in {"Alert Description", "NumberOfMatches"}:
+        if detail.get("type") in {"Alert Description", "NumberOfMatches", "Reason"}:
             value = _decoded(detail).decode("utf-8", "replace")
             text += (
                 f" ({value} matches)" if detail.get("type") == "NumberOfMatches" else f": {value}"

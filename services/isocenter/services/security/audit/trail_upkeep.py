@@ -22,7 +22,6 @@ log = logging.getLogger("isocenter.audit")
 LOOK_SECONDS: Final = 60.0
 #: How often there is one for files that are old enough to go.
 REMOVAL_SECONDS: Final = 3_600.0
-_MIB: Final = 1 << 20
 
 #: Has the audit message of a removal recorded, durably, before anything goes.
 RecordRemoval = Callable[[RemovalPlan], None]
@@ -89,10 +88,10 @@ def _compress(folder: Path) -> None:
     done = compress_closed(folder, trio.from_thread.check_cancelled)
     if done.files:
         log.info(
-            "%d files of the audit trail compressed, %.1f MiB to %.1f MiB",
+            "%d files of the audit trail compressed, %d bytes to %d",
             done.files,
-            done.before / _MIB,
-            done.after / _MIB,
+            done.before,
+            done.after,
         )
 
 
