@@ -277,8 +277,8 @@ def _rows(
         "coalesce(last_fault, '') FROM commitment c LEFT JOIN event_report r ON report_pk = "
         "(SELECT max(report_pk) FROM event_report e "
         "WHERE e.transaction_uid = c.transaction_uid AND e.destination = c.requester) "
-        "WHERE ?1 IS NULL OR c.state = ?1 ORDER BY commitment_pk DESC LIMIT ?2",
-        (None if state is None else state.value, limit),
+        "WHERE :state IS NULL OR c.state = :state ORDER BY commitment_pk DESC LIMIT :limit",
+        {"state": None if state is None else state.value, "limit": limit},
     ).fetchall()
     return [
         TransactionRow(

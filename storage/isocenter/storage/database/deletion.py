@@ -11,36 +11,35 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import orjson
-
 from isocenter.services.archive.deletion.records import DeletedStudy, Deletion, DeletionCause
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.storage.database.database import Connection
+from isocenter.storage.database.dialect import TEXTS, json_list
 from isocenter.storage.database.index.records import STUDY_AS_SAID_LAST, remove_within
 
 #: Called within the transaction that deletes, with what it has deleted.
 DeleteHook = Callable[[Connection, Sequence[DeletedStudy], DeletionCause], None]
 
 #: What is still being verified counts: its answer may be on the way.
-_PROMISED_TO: Final = """
+_PROMISED_TO: Final = f"""
     SELECT DISTINCT sop_instance_uid, requester
     FROM commitment_reference JOIN commitment USING (commitment_pk)
-    WHERE sop_instance_uid IN (SELECT value FROM json_each(?)) AND coalesce(failure_reason, 0) = 0
+    WHERE sop_instance_uid IN {TEXTS} AND coalesce(failure_reason, 0) = 0
     ORDER BY 1, 2
 """
 _STUDIES: Final = f"""
     SELECT study_instance_uid, accession_number, patient_id, patient_name, birth_date
     FROM {STUDY_AS_SAID_LAST}
-    WHERE study_instance_uid IN (SELECT value FROM json_each(?))
+    WHERE study_instance_uid IN {TEXTS}
 """
-_REMAINING: Final = """
+_REMAINING: Final = f"""
     SELECT study_instance_uid, num_instances FROM study
-    WHERE study_instance_uid IN (SELECT value FROM json_each(?))
+    WHERE study_instance_uid IN {TEXTS}
 """
-_STUDIES_OF: Final = """
+_STUDIES_OF: Final = f"""
     SELECT DISTINCT study_instance_uid
     FROM instance JOIN series USING (series_pk) JOIN study USING (study_pk)
-    WHERE sop_instance_uid IN (SELECT value FROM json_each(?))
+    WHERE sop_instance_uid IN {TEXTS}
 """
 
 
@@ -94,4 +93,4 @@ def delete_within(
 
 def _json(texts: Sequence[str]) -> str:
     # Whatever a peer asks for: what is not ASCII is no UID, and is not known.
-    return orjson.dumps([text for text in texts if text.isascii()]).decode()
+    return json_list([text for text in texts if text.isascii()])

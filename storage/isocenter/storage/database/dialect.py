@@ -11,6 +11,7 @@ each by its text and puts its own in the place (a statement is a constant: once 
 | `NUMBERS`, `numbers` | the same | the same, cast to ``bigint`` |
 | `IN_ORDER` | ``json_each(?) AS wanted`` | ``… WITH ORDINALITY AS wanted (value, key)`` |
 | `smaller`, `larger` | ``min(a, b)``, ``max(a, b)`` | ``least``, ``greatest`` |
+| `joined` | ``group_concat(a, char(92))`` | ``string_agg(a, chr(92))`` |
 | `index_hint` | ``INDEXED BY name`` | nothing |
 | `last_number` | ``sqlite_sequence`` | the sequence of the column |
 """
@@ -53,6 +54,11 @@ def smaller(one: str, other: str) -> str:
 def larger(one: str, other: str) -> str:
     """The larger of two values of a row."""
     return f"max({one}, {other})"
+
+
+def joined(column: str) -> str:
+    """The values of *column*, in the order of the rows, with backslashes between them."""
+    return f"group_concat({column}, char(92))"
 
 
 def index_hint(name: str) -> str:

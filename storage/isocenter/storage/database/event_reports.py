@@ -1,20 +1,21 @@
 """Event reports in the database: adapter of the port `ReportQueue`."""
 
+# ruff: noqa: S608  (what is put together are constants, values are bound)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from time import time
 from typing import Final
 
-import orjson
-
 from isocenter.services.service_classes.normalized.ports import ClaimedReport, NewReport
 from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.dialect import json_list, numbers, texts
 
-_DUE: Final = """
+_DUE: Final = f"""
     FROM event_report
     WHERE state = 'due' AND due_at <= :now AND claimed_until <= :now
-      AND destination NOT IN (SELECT value FROM json_each(:not_for))
+      AND destination NOT IN {texts("not_for")}
 """
 #: A fault is a line of text; peers' words are in it.
 _FAULT_LENGTH: Final = 500
@@ -74,7 +75,7 @@ class DatabaseReports:
         """See `ReportQueue.claim`; costs no write when nothing is due."""
         values = {
             "now": self._now(),
-            "not_for": orjson.dumps(list(not_for)).decode(),
+            "not_for": json_list(not_for),
             "limit": limit,
             "worker": worker,
             "seconds": seconds,
@@ -128,8 +129,8 @@ def _claim(connection: Connection, values: dict[str, object]) -> list[ClaimedRep
     ).fetchall()
     connection.execute(
         "UPDATE event_report SET claimed_by = :worker, claimed_until = :now + :seconds "
-        "WHERE report_pk IN (SELECT value FROM json_each(:keys))",
-        values | {"keys": orjson.dumps([row[0] for row in rows]).decode()},
+        f"WHERE report_pk IN {numbers('keys')}",
+        values | {"keys": json_list([row[0] for row in rows])},
     )
     return [
         ClaimedReport(

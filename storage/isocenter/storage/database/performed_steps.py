@@ -31,6 +31,7 @@ from isocenter.services.service_classes.mpps.performed_step import (
 from isocenter.services.service_classes.mpps.ports import StepRow
 from isocenter.services.service_classes.normalized.ports import NewReport
 from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.dialect import joined
 from isocenter.storage.database.event_reports import insert_report
 
 #: What is done in the transaction of a change: the connection, the step before (None: it is
@@ -187,7 +188,8 @@ def _key(connection: Connection, sop_instance_uid: str) -> int | None:
 
 def _link(connection: Connection, key: int, step: PerformedStep) -> None:
     connection.executemany(
-        "INSERT INTO performed_step_scheduled VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO performed_step_scheduled (step_pk, position, study_instance_uid, "
+        "accession_number, requested_procedure_id, scheduled_step_id) VALUES (?, ?, ?, ?, ?, ?)",
         [
             (
                 key,
@@ -202,11 +204,14 @@ def _link(connection: Connection, key: int, step: PerformedStep) -> None:
     )
     # A series may stand twice, and an instance: some modalities list it with each protocol.
     connection.executemany(
-        "INSERT OR IGNORE INTO performed_step_series VALUES (?, ?)",
+        "INSERT INTO performed_step_series (step_pk, series_instance_uid) VALUES (?, ?) "
+        "ON CONFLICT (step_pk, series_instance_uid) DO NOTHING",
         [(key, series.series_instance_uid) for series in step.series],
     )
     connection.executemany(
-        "INSERT OR IGNORE INTO performed_step_instance VALUES (?, ?, ?, ?)",
+        "INSERT INTO performed_step_instance "
+        "(step_pk, sop_instance_uid, sop_class_uid, series_instance_uid) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (step_pk, sop_instance_uid) DO NOTHING",
         [
             (key, sop_instance_uid, sop_class_uid, series.series_instance_uid)
             for series in step.series
@@ -243,19 +248,24 @@ def _rows(
     rows = connection.execute(
         "SELECT sop_instance_uid, state, source_ae_title, station_ae_title, modality, "
         "performed_step_id, start_date, start_time, changed_at, "
-        "(SELECT group_concat(study_instance_uid, '\\') FROM "
+        f"(SELECT {joined('study_instance_uid')} FROM "
         "(SELECT DISTINCT study_instance_uid FROM performed_step_scheduled "
         "WHERE step_pk = s.step_pk)), "
         "(SELECT count(*) FROM performed_step_series WHERE step_pk = s.step_pk), "
         "(SELECT count(*) FROM performed_step_instance WHERE step_pk = s.step_pk), "
         "(SELECT count(*) FROM performed_step_instance JOIN instance USING (sop_instance_uid) "
         "WHERE step_pk = s.step_pk) "
-        "FROM performed_step s WHERE (?1 IS NULL OR state = ?1) "
-        "AND (?2 IS NULL OR step_pk IN "
-        "(SELECT step_pk FROM performed_step_scheduled WHERE study_instance_uid = ?2)) "
-        "AND (?3 IS NULL OR sop_instance_uid = ?3) "
-        "ORDER BY step_pk DESC LIMIT ?4",
-        (None if state is None else state.value, study_instance_uid, sop_instance_uid, limit),
+        "FROM performed_step s WHERE (:state IS NULL OR state = :state) "
+        "AND (:study IS NULL OR step_pk IN "
+        "(SELECT step_pk FROM performed_step_scheduled WHERE study_instance_uid = :study)) "
+        "AND (:uid IS NULL OR sop_instance_uid = :uid) "
+        "ORDER BY step_pk DESC LIMIT :limit",
+        {
+            "state": None if state is None else state.value,
+            "study": study_instance_uid,
+            "uid": sop_instance_uid,
+            "limit": limit,
+        },
     ).fetchall()
     return [
         StepRow(

@@ -16,8 +16,6 @@ from functools import partial
 from time import time
 from typing import Final
 
-import orjson
-
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.index.matching import is_wild, normalize, range_bounds
@@ -50,6 +48,7 @@ from isocenter.services.service_classes.worklist.query_keys import (
 )
 from isocenter.services.workflow.events.event import WorklistChanged
 from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.dialect import IN_ORDER, json_list
 from isocenter.storage.database.events.outbox import insert_event
 
 #: What is done in the transaction of a change: the entry before (None: it is new) and after
@@ -258,9 +257,9 @@ def _of_accession(connection: Connection, accession_number: str) -> list[StoredE
 
 def _rows(connection: Connection, numbers: Sequence[int]) -> list[StoredEntry]:
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM json_each(?) AS wanted "
+        f"SELECT {_COLUMNS} FROM {IN_ORDER} "
         "CROSS JOIN worklist ON entry_pk = wanted.value ORDER BY wanted.key",
-        (orjson.dumps(numbers).decode(),),
+        (json_list(numbers),),
     )
     return [_stored(row) for row in rows.fetchall()]
 
@@ -288,7 +287,7 @@ def _narrowing(keys: Keys) -> Iterator[tuple[str, list[str]]]:
         match = keys.match(*path)
         if isinstance(match, SingleValue) and not is_wild(vr, match.value):
             yield (
-                f"({column} = ? OR instr({column}, '\\') > 0)",
+                f"({column} = ? OR {column} LIKE '%\\%' ESCAPE '!')",
                 [normalize(vr, match.value)],
             )
     low, high = _days(keys)

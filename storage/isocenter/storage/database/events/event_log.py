@@ -14,12 +14,12 @@ import orjson
 from isocenter.services.workflow.events.event import StoredEvent
 from isocenter.services.workflow.events.ports import ConsumerRow, EventSelection, HeldRow, StudyRow
 from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.dialect import json_list, smaller, texts
 from isocenter.storage.database.events.outbox import (
     EVENT_COLUMNS,
     MOST_COUNTED,
     OF_KINDS,
     count_backlog,
-    json_list,
     last_number,
     stored_event,
 )
@@ -138,9 +138,9 @@ def _held(connection: Connection, consumers: str, limit: int) -> list[HeldRow]:
     rows = connection.execute(
         "SELECT consumer, study_instance_uid, from_event, attempts, due_at AS at, last_fault, 0 "
         "FROM event_lane WHERE attempts > 0 "
-        "AND consumer IN (SELECT value FROM json_each(:consumers)) "
+        f"AND consumer IN {texts('consumers')} "
         "UNION ALL SELECT consumer, study_instance_uid, event_pk, attempts, given_up_at, fault, 1 "
-        "FROM event_dead WHERE consumer IN (SELECT value FROM json_each(:consumers)) "
+        f"FROM event_dead WHERE consumer IN {texts('consumers')} "
         "ORDER BY 7, at LIMIT :limit",
         {"consumers": consumers, "limit": limit},
     ).fetchall()
@@ -162,8 +162,8 @@ def _studies(connection: Connection, state: str | None, limit: int) -> list[Stud
     rows = connection.execute(
         "SELECT study_instance_uid, state, first_at, last_at, due_at, num_received, "
         "times_complete, completed_at, reason FROM study_completion "
-        "WHERE ?1 IS NULL OR state = ?1 ORDER BY last_at DESC LIMIT ?2",
-        (state, limit),
+        "WHERE :state IS NULL OR state = :state ORDER BY last_at DESC LIMIT :limit",
+        {"state": state, "limit": limit},
     ).fetchall()
     return [
         StudyRow(
@@ -192,7 +192,8 @@ def _replay(connection: Connection, values: dict[str, object]) -> int:
         "SELECT :consumer, study_instance_uid, min(event_pk), :now FROM event "
         f"WHERE event_pk >= :from_event AND at >= :since AND {OF_KINDS} "
         "AND (:study IS NULL OR study_instance_uid = :study) GROUP BY study_instance_uid "
-        "ON CONFLICT DO UPDATE SET from_event = min(from_event, excluded.from_event), "
+        "ON CONFLICT (consumer, study_instance_uid) DO UPDATE SET "
+        f"from_event = {smaller('event_lane.from_event', 'excluded.from_event')}, "
         "attempts = 0, failing_since = NULL, due_at = excluded.due_at",
         values,
     )

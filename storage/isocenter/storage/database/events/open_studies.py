@@ -46,21 +46,24 @@ from isocenter.services.workflow.events.study_completion import (
     decide_completion,
 )
 from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.dialect import smaller
 from isocenter.storage.database.events.outbox import insert_event, insert_events
 from isocenter.storage.database.index.records import STUDY_AS_SAID_LAST
 
 _MODALITY, _ACCESSION_NUMBER = 0x00080060, 0x00080050
 #: Study, now, when it may be complete, and how many objects came.
 _RECEIVE_MORE: Final = (
-    "UPDATE study_completion SET last_at = ?2, num_received = num_received + ?4 "
-    "WHERE study_instance_uid = ?1 AND state = 'receiving' AND due_at <= ?3"
+    "UPDATE study_completion SET last_at = :now, num_received = num_received + :count "
+    "WHERE study_instance_uid = :study AND state = 'receiving' AND due_at <= :due_at"
 )
 _RECEIVE: Final = (
     "INSERT INTO study_completion (study_instance_uid, state, first_at, last_at, due_at, "
-    "num_received) VALUES (?1, 'receiving', ?2, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET "
-    "last_at = ?2, due_at = ?3, state = 'receiving', "
-    "first_at = CASE state WHEN 'receiving' THEN first_at ELSE ?2 END, "
-    "num_received = ?4 + CASE state WHEN 'receiving' THEN num_received ELSE 0 END"
+    "num_received) VALUES (:study, 'receiving', :now, :now, :due_at, :count) "
+    "ON CONFLICT (study_instance_uid) DO UPDATE SET "
+    "last_at = :now, due_at = :due_at, state = 'receiving', first_at = "
+    "CASE study_completion.state WHEN 'receiving' THEN study_completion.first_at ELSE :now END, "
+    "num_received = :count + "
+    "CASE study_completion.state WHEN 'receiving' THEN study_completion.num_received ELSE 0 END"
 )
 #: Studies that are forgotten in one transaction.
 _FORGOTTEN: Final = 1_000
@@ -139,7 +142,7 @@ class EventWriter:
                 )
             )
         for study, count in received.items():
-            values = (study, now, due[study], count)
+            values = {"study": study, "now": now, "due_at": due[study], "count": count}
             # The usual case touches no index: a look that comes too soon finds out by itself.
             if not connection.execute(_RECEIVE_MORE, values).rowcount:
                 connection.execute(_RECEIVE, values)
@@ -282,7 +285,7 @@ class EventWriter:
 
     def _look_soon(self, connection: Connection, study: str, now: float) -> None:
         connection.execute(
-            "UPDATE study_completion SET due_at = min(due_at, ?) "
+            f"UPDATE study_completion SET due_at = {smaller('due_at', '?')} "
             "WHERE study_instance_uid = ? AND state = 'receiving'",
             (now + self._rules.settle_seconds, study),
         )
@@ -371,9 +374,10 @@ def _dues(connection: Connection) -> tuple[float | None, float | None]:
 def _mend_times(connection: Connection, now: float, ahead: float) -> None:
     """Studies that a wrong clock, set back since, has open until after *ahead* came now."""
     connection.execute(
-        "UPDATE study_completion SET last_at = min(last_at, ?1), first_at = min(first_at, ?1), "
-        "due_at = ?1 WHERE state = 'receiving' AND due_at > ?2",
-        (now, ahead),
+        f"UPDATE study_completion SET last_at = {smaller('last_at', ':now')}, "
+        f"first_at = {smaller('first_at', ':now')}, due_at = :now "
+        "WHERE state = 'receiving' AND due_at > :ahead",
+        {"now": now, "ahead": ahead},
     )
 
 
@@ -479,12 +483,12 @@ def _facts(connection: Connection, study: str, study_pk: int, last_at: float) ->
     # The first instance that nobody asked for ends the search: mostly the first of all.
     (asked_at,) = connection.execute(
         "SELECT CASE WHEN NOT EXISTS (SELECT 1 FROM series JOIN instance i USING (series_pk) "
-        "WHERE study_pk = ?1 AND NOT EXISTS (SELECT 1 FROM commitment_reference r "
+        "WHERE study_pk = :study_pk AND NOT EXISTS (SELECT 1 FROM commitment_reference r "
         "WHERE r.sop_instance_uid = i.sop_instance_uid)) "
         "THEN (SELECT max(requested_at) FROM series JOIN instance i USING (series_pk) "
         "JOIN commitment_reference r ON r.sop_instance_uid = i.sop_instance_uid "
-        "JOIN commitment USING (commitment_pk) WHERE study_pk = ?1) END",
-        (study_pk,),
+        "JOIN commitment USING (commitment_pk) WHERE study_pk = :study_pk) END",
+        {"study_pk": study_pk},
     ).fetchone()
     return StudyFacts(
         last_at=last_at,

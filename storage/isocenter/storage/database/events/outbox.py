@@ -17,7 +17,9 @@ import orjson
 
 from isocenter.services.workflow.events.event import Event, Incident, StoredEvent
 from isocenter.services.workflow.events.ports import StudyLane
+from isocenter.storage.database import dialect
 from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.dialect import json_list, larger, numbers, texts
 from isocenter.storage.database.text import sound
 
 #: Events that are put into lanes in one transaction.
@@ -31,8 +33,9 @@ _LONGEST_RETRY_SECONDS: Final = 2 * 86_400.0
 #: A fault is a line of text.
 _FAULT_LENGTH: Final = 500
 
+_LAST_NUMBER: Final = dialect.last_number("event")
 EVENT_COLUMNS: Final = "event_pk, kind, at, study_instance_uid, body"
-OF_KINDS: Final = "kind IN (SELECT value FROM json_each(:kinds))"
+OF_KINDS: Final = f"kind IN {texts('kinds')}"
 _POSITION: Final = "(SELECT position FROM event_consumer WHERE name = :consumer)"
 
 
@@ -106,7 +109,7 @@ class DatabaseOutbox:
         """See `Outbox.settle`."""
         await self._database.write(
             _execute,
-            "UPDATE event_consumer SET position = max(position, ?) WHERE name = ?",
+            f"UPDATE event_consumer SET position = {larger('position', '?')} WHERE name = ?",
             (position, consumer),
         )
 
@@ -202,12 +205,7 @@ class DatabaseOutbox:
             return 0
         # Behind a consumer that takes nothing there may be millions that have to stay.
         old = await self._database.read(_trimmable, values)
-        return await self._database.write(_trim, {**values, "old": orjson.dumps(old).decode()})
-
-
-def json_list(texts: Collection[str]) -> str:
-    """For ``IN (SELECT value FROM json_each(…))``."""
-    return orjson.dumps(list(texts)).decode()
+        return await self._database.write(_trim, {**values, "old": json_list(old)})
 
 
 def stored_event(row: tuple[int, str, float, str, str]) -> StoredEvent:
@@ -227,14 +225,14 @@ def _known_consumers(connection: Connection) -> set[str]:
 
 def last_number(connection: Connection) -> int:
     """Of the events that there are or were: those that were trimmed count, too."""
-    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()
+    row = connection.execute(_LAST_NUMBER).fetchone()
     return 0 if row is None else int(row[0])
 
 
 def _begin(connection: Connection, consumers: Sequence[str]) -> None:
     last = last_number(connection)
     connection.executemany(
-        "INSERT OR IGNORE INTO event_consumer (name, position) VALUES (?, ?)",
+        "INSERT INTO event_consumer (name, position) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
         [(name, last) for name in consumers],
     )
 
@@ -272,13 +270,13 @@ def _route(connection: Connection, values: dict[str, object]) -> int:
     for number, study in found:
         first_of.setdefault(study, number)
     connection.executemany(
-        "INSERT OR IGNORE INTO event_lane (consumer, study_instance_uid, from_event, due_at) "
-        "VALUES (?, ?, ?, ?)",
+        "INSERT INTO event_lane (consumer, study_instance_uid, from_event, due_at) "
+        "VALUES (?, ?, ?, ?) ON CONFLICT (consumer, study_instance_uid) DO NOTHING",
         [(values["consumer"], study, n, values["now"]) for study, n in first_of.items()],
     )
     position = found[-1][0] if len(found) == _ROUTED else last_number(connection)
     connection.execute(
-        "UPDATE event_consumer SET position = max(position, ?) WHERE name = ?",
+        f"UPDATE event_consumer SET position = {larger('position', '?')} WHERE name = ?",
         (position, values["consumer"]),
     )
     return int(position)
@@ -288,7 +286,7 @@ def _lanes(connection: Connection, values: dict[str, object], failing: bool) -> 
     rows = connection.execute(
         "SELECT study_instance_uid, from_event, attempts, failing_since FROM event_lane "
         "WHERE consumer = :consumer AND due_at <= :now "
-        "AND study_instance_uid NOT IN (SELECT value FROM json_each(:not_for)) "
+        f"AND study_instance_uid NOT IN {texts('not_for')} "
         f"AND attempts {'>' if failing else '='} 0 ORDER BY due_at LIMIT :limit",
         values,
     ).fetchall()
@@ -372,7 +370,7 @@ def _keep_fault(connection: Connection, values: dict[str, object]) -> None:
 
 
 #: In a lane that no setting makes wait for so long.
-_AHEAD: Final = "consumer IN (SELECT value FROM json_each(:consumers)) AND due_at > :ahead"
+_AHEAD: Final = f"consumer IN {texts('consumers')} AND due_at > :ahead"
 
 
 def _are_ahead(connection: Connection, values: dict[str, object]) -> bool:
@@ -402,12 +400,12 @@ def count_backlog(connection: Connection, values: dict[str, object]) -> int:
 
 _OLD: Final = "at < :before"
 #: Behind somebody's position, or in somebody's lane.
-_STILL_WANTED: Final = """
+_STILL_WANTED: Final = f"""
     event_pk > (SELECT coalesce(min(position), event_pk) FROM event_consumer
-                WHERE name IN (SELECT value FROM json_each(:consumers)))
+                WHERE name IN {texts("consumers")})
     OR EXISTS (SELECT 1 FROM event_lane l WHERE l.study_instance_uid = event.study_instance_uid
                AND l.from_event <= event_pk
-               AND l.consumer IN (SELECT value FROM json_each(:consumers)))
+               AND l.consumer IN {texts("consumers")})
 """
 
 
@@ -429,8 +427,7 @@ def _trimmable(connection: Connection, values: dict[str, object]) -> list[int]:
 def _trim(connection: Connection, values: dict[str, object]) -> int:
     # Somebody may have asked for a replay since they were looked for.
     cursor = connection.execute(
-        "DELETE FROM event WHERE event_pk IN (SELECT value FROM json_each(:old)) "
-        f"AND NOT ({_STILL_WANTED})",
+        f"DELETE FROM event WHERE event_pk IN {numbers('old')} AND NOT ({_STILL_WANTED})",
         values,
     )
     connection.execute("DELETE FROM event_dead WHERE given_up_at < :before", values)

@@ -4,13 +4,13 @@ transaction does, as plain functions on a `Connection`.
 `isocenter.storage.database.forwarding.queue` calls them on the thread of its index.
 """
 
+# ruff: noqa: S608  (what is put together are constants, values are bound)
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
-
-import orjson
 
 from isocenter.services.archive.deletion.records import Deletion, DeletionCause
 from isocenter.services.concurrency import Backoff
@@ -18,14 +18,15 @@ from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.forwarding.ports import ForwardState
 from isocenter.storage.database.database import Connection
 from isocenter.storage.database.deletion import DeleteHook, delete_within, promised_to
+from isocenter.storage.database.dialect import NUMBERS, index_hint, json_list, numbers
 
 #: What was sent, and what was asked for without an answer; each has an index of its own.
-_TO_BE_COMMITTED: Final = """
+_TO_BE_COMMITTED: Final = f"""
     SELECT forward_pk, sop_class_uid, sop_instance_uid FROM (
-        SELECT * FROM forward INDEXED BY forward_sent
+        SELECT * FROM forward {index_hint("forward_sent")}
         WHERE state = 'sent' AND destination = :destination AND due_at <= :now
         UNION ALL
-        SELECT * FROM forward INDEXED BY forward_asked
+        SELECT * FROM forward {index_hint("forward_asked")}
         WHERE state = 'committing' AND destination = :destination AND due_at <= :now
     ) ORDER BY forward_pk LIMIT :limit
 """
@@ -45,21 +46,21 @@ DELETABLE: Final = """
 """
 #: Whoever promises what we rely on must not rely on us: not the destination, and not ourselves,
 #: should the destination be this archive under another name.
-_PROMISED_BACK: Final = """
+_PROMISED_BACK: Final = f"""
     SELECT forward_pk FROM forward
-    WHERE forward_pk IN (SELECT value FROM json_each(?)) AND EXISTS (
+    WHERE forward_pk IN {NUMBERS} AND EXISTS (
         SELECT 1 FROM commitment_reference AS promised JOIN commitment USING (commitment_pk)
         WHERE promised.sop_instance_uid = forward.sop_instance_uid
-          AND ifnull(promised.failure_reason, 0) = 0
+          AND coalesce(promised.failure_reason, 0) = 0
           AND (commitment.requester = forward.destination
                OR commitment.transaction_uid = forward.transaction_uid))
 """
 _PROMISED_BACK_FAULT: Final = (
     "not deleted: this archive has promised the destination to keep it as well"
 )
-_HELD: Final = """
+_HELD: Final = f"""
     SELECT forward_pk FROM forward JOIN study_hold USING (study_instance_uid)
-    WHERE forward_pk IN (SELECT value FROM json_each(?))
+    WHERE forward_pk IN {NUMBERS}
 """
 _HELD_FAULT: Final = "not deleted: its study is held (isocenter hold list)"
 _PROMISED_FAULT: Final = "not deleted: this archive has promised {} to keep it"
@@ -73,8 +74,8 @@ def begin_commitment(connection: Connection, values: dict[str, object]) -> list[
     ).fetchall()
     connection.execute(
         "UPDATE forward SET state = 'committing', transaction_uid = :transaction_uid, "
-        "due_at = :now + :wait WHERE forward_pk IN (SELECT value FROM json_each(:keys))",
-        values | {"keys": orjson.dumps([row[0] for row in rows]).decode()},
+        f"due_at = :now + :wait WHERE forward_pk IN {numbers('keys')}",
+        values | {"keys": json_list([row[0] for row in rows])},
     )
     return [Reference(row[1], row[2]) for row in rows]
 
@@ -138,8 +139,10 @@ def commitment_reported(
     for row in rows:
         if row[1] in kept:
             connection.execute(
-                "UPDATE forward SET state = iif(delete_after, 'deleting', 'done'), "
-                "ended_at = iif(delete_after, NULL, ?), last_fault = '' WHERE forward_pk = ?",
+                "UPDATE forward SET "
+                "state = CASE WHEN delete_after = 1 THEN 'deleting' ELSE 'done' END, "
+                "ended_at = CASE WHEN delete_after = 1 THEN NULL ELSE ? END, last_fault = '' "
+                "WHERE forward_pk = ?",
                 (now, row[0]),
             )
         else:
@@ -188,7 +191,7 @@ def _promises(
             for number, uid in rows
             if uid in promised
         }
-    numbers = orjson.dumps([number for number, _ in rows]).decode()
+    numbers = json_list([number for number, _ in rows])
     for (number,) in connection.execute(_PROMISED_BACK, (numbers,)):
         faults[number] = _PROMISED_BACK_FAULT
     for (number,) in connection.execute(_HELD, (numbers,)):

@@ -1,12 +1,12 @@
 """Objects to be forwarded, in the database: adapter of the ports of forwarding."""
 
+# ruff: noqa: S608  (what is put together are constants, values are bound)
+
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from time import time
-
-import orjson
 
 from isocenter.services.archive.deletion.records import Deletion
 from isocenter.services.archive.ports import AddResult, InstanceRecord
@@ -22,6 +22,7 @@ from isocenter.services.workflow.forwarding.ports import (
 )
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.deletion import DeleteHook
+from isocenter.storage.database.dialect import TEXTS, json_list
 from isocenter.storage.database.forwarding import commitment, records
 
 
@@ -55,9 +56,7 @@ class DatabaseForwards:
 
     async def due(self, *, not_for: Collection[str] = ()) -> Sequence[str]:
         """See `ForwardQueue.due`."""
-        return await self._database.read(
-            records.due, self._now(), orjson.dumps(list(not_for)).decode()
-        )
+        return await self._database.read(records.due, self._now(), json_list(not_for))
 
     async def claim(
         self, worker: str, destination: str, seconds: float, limit: int
@@ -176,9 +175,8 @@ class DatabaseForwards:
         """See `ForwardQueue.deleted`."""
         await self._database.write(
             records.execute,
-            "UPDATE forward SET leaving = '' WHERE leaving <> '' "
-            "AND leaving IN (SELECT value FROM json_each(?))",
-            (orjson.dumps(list(object_keys)).decode(),),
+            f"UPDATE forward SET leaving = '' WHERE leaving <> '' AND leaving IN {TEXTS}",
+            (json_list(object_keys),),
         )
 
     async def leaving(self) -> Sequence[str]:

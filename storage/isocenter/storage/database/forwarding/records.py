@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, assert_never
 
-import orjson
-
 from isocenter.services.archive.ports import AddOutcome, AddResult, ForwardPriority, InstanceRecord
 from isocenter.services.concurrency import Backoff
 from isocenter.services.workflow.forwarding.ports import (
@@ -26,6 +24,7 @@ from isocenter.services.workflow.forwarding.ports import (
     Returned,
 )
 from isocenter.storage.database.database import Connection
+from isocenter.storage.database.dialect import json_list, numbers, texts
 
 #: A fault is a line of text; peers' words are in it.
 FAULT_LENGTH: Final = 500
@@ -38,33 +37,33 @@ _INSERT: Final = """
         sop_class_uid = excluded.sop_class_uid, study_instance_uid = excluded.study_instance_uid,
         rule = excluded.rule, priority = excluded.priority,
         wants_commitment = excluded.wants_commitment, delete_after = excluded.delete_after,
-        state = 'due', version = version + 1, created_at = excluded.created_at,
+        state = 'due', version = forward.version + 1, created_at = excluded.created_at,
         since = excluded.since, due_at = excluded.due_at, ended_at = NULL, attempts = 0,
         last_fault = '', transaction_uid = '', claimed_until = 0
 """
 #: Another object has the name of one that is on its way: whatever was said of that one.
-_SEND_ANEW: Final = """
+_SEND_ANEW: Final = f"""
     UPDATE forward SET state = 'due', version = version + 1, since = :now, due_at = :now,
         attempts = 0, last_fault = '', transaction_uid = '', claimed_until = 0
-    WHERE sop_instance_uid IN (SELECT value FROM json_each(:uids))
+    WHERE sop_instance_uid IN {texts("uids")}
       AND state IN ('due', 'sent', 'committing', 'deleting')
 """
 #: From one destination to the next, without a look at the records of each.  The priorities are
 #: named so that the index leads to what is due, past all that waits for its time.
-DUE_DESTINATIONS: Final = """
+DUE_DESTINATIONS: Final = f"""
     WITH RECURSIVE named (destination) AS (
-        SELECT min(destination) FROM forward WHERE state = '{state}'
+        SELECT min(destination) FROM forward WHERE state = '{{state}}'
         UNION ALL
         SELECT (SELECT min(destination) FROM forward
-                WHERE state = '{state}' AND destination > named.destination)
+                WHERE state = '{{state}}' AND destination > named.destination)
         FROM named WHERE named.destination IS NOT NULL
     )
     SELECT destination FROM named
     WHERE destination IS NOT NULL
-      AND destination NOT IN (SELECT value FROM json_each(:not_for))
+      AND destination NOT IN {texts("not_for")}
       AND destination NOT IN (SELECT destination FROM forward_destination WHERE retry_at > :now)
-      AND EXISTS (SELECT 1 FROM forward WHERE state = '{state}'
-                  AND forward.destination = named.destination AND priority IN ({priorities})
+      AND EXISTS (SELECT 1 FROM forward WHERE state = '{{state}}'
+                  AND forward.destination = named.destination AND priority IN ({{priorities}})
                   AND due_at <= :now AND claimed_until <= :now)
 """
 _PRIORITIES: Final = ", ".join(str(int(priority)) for priority in ForwardPriority)
@@ -77,14 +76,16 @@ CLAIM: Final = """
 """
 _SENT: Final = """
     UPDATE forward SET claimed_until = 0, attempts = attempts + 1, last_fault = '',
-        state = iif(wants_commitment, 'sent', 'done'), due_at = :now, since = :now,
-        ended_at = iif(wants_commitment, NULL, :now)
+        state = CASE WHEN wants_commitment = 1 THEN 'sent' ELSE 'done' END,
+        due_at = :now, since = :now,
+        ended_at = CASE WHEN wants_commitment = 1 THEN NULL ELSE :now END
     WHERE forward_pk = :number AND version = :version AND state = 'due'
 """
 _MISSED: Final = """
     UPDATE forward SET claimed_until = 0, attempts = attempts + 1, last_fault = :fault,
-        state = iif(:retry_in IS NULL, 'failed', 'due'), due_at = :now + ifnull(:retry_in, 0),
-        ended_at = iif(:retry_in IS NULL, :now, NULL)
+        state = CASE WHEN :retry_in IS NULL THEN 'failed' ELSE 'due' END,
+        due_at = :now + coalesce(:retry_in, 0),
+        ended_at = CASE WHEN :retry_in IS NULL THEN :now END
     WHERE forward_pk = :number AND version = :version AND state = 'due'
 """
 _RELEASED: Final = """
@@ -95,15 +96,21 @@ _GIVE_UP: Final = """
     UPDATE forward SET state = 'failed', ended_at = :now, last_fault = :fault, claimed_until = 0
     WHERE state = 'due' AND destination = :destination AND since <= :before
 """
+_LEAVE_ALONE: Final = """
+    INSERT INTO forward_destination (destination, failures, retry_at, last_fault, is_tried)
+    VALUES (?, ?, ?, ?, 0)
+    ON CONFLICT (destination) DO UPDATE SET failures = excluded.failures,
+        retry_at = excluded.retry_at, last_fault = excluded.last_fault, is_tried = 0
+"""
 _SHOWN: Final = (
     "forward_pk, sop_instance_uid, study_instance_uid, destination, rule, priority, state, "
     "attempts, created_at, due_at, ended_at, last_fault"
 )
 #: Which records are meant; an empty list of numbers, or an empty text, leaves that open.
-_CHOSEN: Final = """
+_CHOSEN: Final = f"""
     (:state = '' OR state = :state) AND (:unsent = 0 OR state IN ('due', 'failed'))
     AND (:destination = '' OR destination = :destination)
-    AND (:numbers = '[]' OR forward_pk IN (SELECT value FROM json_each(:numbers)))
+    AND (:numbers = '[]' OR forward_pk IN {numbers("numbers")})
 """
 #: So many records are forgotten, or sent anew, in one transaction: others want to write as well.
 #: The next one goes on behind :after.
@@ -138,12 +145,12 @@ RETRY_ASKING: Final = f"""
         AND forward_pk > :after ORDER BY forward_pk LIMIT {_CHANGED_AT_ONCE})
     RETURNING forward_pk
 """
-RETRY_DESTINATIONS: Final = """
+RETRY_DESTINATIONS: Final = f"""
     UPDATE forward_destination SET failures = 0, retry_at = 0
     WHERE is_tried = 0 AND retry_at > :now
       AND (:destination = '' OR destination = :destination)
       AND (:numbers = '[]' OR destination IN (SELECT destination FROM forward
-           WHERE forward_pk IN (SELECT value FROM json_each(:numbers))))
+           WHERE forward_pk IN {numbers("numbers")}))
 """
 
 
@@ -166,7 +173,7 @@ def queue_added(
         if outcome.outcome is AddOutcome.REPLACED
     ]
     if replaced:
-        uids = orjson.dumps(replaced).decode()
+        uids = json_list(replaced)
         connection.execute(_SEND_ANEW, {"now": now, "uids": uids})
     rows = [
         (
@@ -217,7 +224,7 @@ def rows(connection: Connection, chosen: dict[str, object], limit: int) -> list[
 def choice(
     state: ForwardState | None,
     destination: str,
-    numbers: Sequence[int],
+    chosen: Sequence[int],
     *,
     unsent: bool = False,
 ) -> dict[str, object]:
@@ -226,7 +233,7 @@ def choice(
         "unsent": int(unsent),
         "state": "" if state is None else state.value,
         "destination": destination,
-        "numbers": orjson.dumps(list(numbers)).decode(),
+        "numbers": json_list(chosen),
     }
 
 
@@ -265,7 +272,7 @@ def due(connection: Connection, now: float, not_for: str) -> list[str]:
     ).fetchone():
         rows = connection.execute(
             "SELECT DISTINCT destination FROM forward WHERE state = 'committing' AND due_at <= :now"
-            " AND destination NOT IN (SELECT value FROM json_each(:not_for)) AND destination NOT IN"
+            f" AND destination NOT IN {texts('not_for')} AND destination NOT IN"
             " (SELECT destination FROM forward_destination WHERE retry_at > :now)",
             values,
         )
@@ -287,8 +294,8 @@ def claim(connection: Connection, values: dict[str, object], limit: int) -> list
         rows += connection.execute(CLAIM, values | wanted)
     connection.execute(
         "UPDATE forward SET claimed_by = :worker, claimed_until = :now + :seconds "
-        "WHERE forward_pk IN (SELECT value FROM json_each(:keys))",
-        values | {"keys": orjson.dumps([row[0] for row in rows]).decode()},
+        f"WHERE forward_pk IN {numbers('keys')}",
+        values | {"keys": json_list([row[0] for row in rows])},
     )
     if rows and tried is not None:
         connection.execute(
@@ -341,7 +348,7 @@ def destination_failed(
     failures = 1 if row is None else row[0] + 1
     interval = backoff.interval(failures)
     connection.execute(
-        "INSERT OR REPLACE INTO forward_destination VALUES (?, ?, ?, ?, 0)",
+        _LEAVE_ALONE,
         (destination, failures, now + interval, fault),
     )
     before = now - backoff.give_up_after_seconds

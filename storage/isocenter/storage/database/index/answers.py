@@ -16,6 +16,7 @@ from isocenter.services.archive.index.attributes import BY_TAG, UNIQUE_KEY, Leve
 from isocenter.services.archive.index.query import CombinedRange, Criterion, Query
 from isocenter.services.archive.index.shown_values import Said, Statements
 from isocenter.storage.database.database import Connection
+from isocenter.storage.database.dialect import IN_ORDER
 from isocenter.storage.database.index.columns import TABLE
 from isocenter.storage.database.index.query import answer
 
@@ -162,7 +163,7 @@ class Answers:
         self._groups: Final = self._make_groups()
         columns += [column for group in self._groups for column in group.columns]
         self.select: Final = (
-            f"SELECT {', '.join(columns)} FROM json_each(?) AS wanted "
+            f"SELECT {', '.join(columns)} FROM {IN_ORDER} "
             f"CROSS JOIN {base} ON {base}.{base}_pk = wanted.value {_JOINS[level]} "
             "ORDER BY wanted.key"
         )

@@ -125,8 +125,9 @@ class Differences:
         for (study_pk, uid), number in self._sop_classes.items():
             if number > 0:
                 execute(
-                    "INSERT INTO study_sop_class VALUES (?, ?, ?) ON CONFLICT "
-                    "DO UPDATE SET num_instances = num_instances + excluded.num_instances",
+                    "INSERT INTO study_sop_class (study_pk, sop_class_uid, num_instances) "
+                    "VALUES (?, ?, ?) ON CONFLICT (study_pk, sop_class_uid) DO UPDATE SET "
+                    "num_instances = study_sop_class.num_instances + excluded.num_instances",
                     (study_pk, uid, number),
                 )
             elif number < 0:

@@ -44,7 +44,7 @@ from isocenter.services.archive.index.query import (
     WildCard,
 )
 from isocenter.storage.database.database import Question
-from isocenter.storage.database.dialect import TEXTS, json_list
+from isocenter.storage.database.dialect import TEXTS, joined, json_list
 from isocenter.storage.database.index.columns import (
     AFTER_MARK,
     EARLIEST_TIME,
@@ -206,7 +206,7 @@ def answer(attribute: Attribute) -> str:
             f"SELECT DISTINCT {source.column} FROM {table} WHERE {table}.study_pk = study.study_pk "
             f"AND {source.column} <> '' ORDER BY {source.column}"
         )
-        return f"coalesce((SELECT group_concat({source.column}, char(92)) FROM ({values})), '')"
+        return f"coalesce((SELECT {joined(source.column)} FROM ({values})), '')"
     count = _COUNTS_OF_PATIENT.get(attribute.tag)
     column = count or f'{table_of(attribute)}."{attribute.column}"'
     return f"CAST({column} AS TEXT)" if attribute.computed else column

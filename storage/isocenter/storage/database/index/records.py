@@ -32,6 +32,7 @@ from isocenter.services.archive.ports import (
 )
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.database import Connection
+from isocenter.storage.database.dialect import IN_ORDER, TEXTS, json_list
 from isocenter.storage.database.index.columns import (
     STATED,
     STORED_IN,
@@ -152,7 +153,7 @@ STORED_INSTANCE_COLUMNS: Final = (
 )
 #: One parameter, a JSON list of row numbers; rows come in that order.
 SELECT_STORED_INSTANCES: Final = (
-    f"SELECT {STORED_INSTANCE_COLUMNS} FROM json_each(?) AS wanted "
+    f"SELECT {STORED_INSTANCE_COLUMNS} FROM {IN_ORDER} "
     "CROSS JOIN instance ON instance_pk = wanted.value "
     "JOIN series USING (series_pk) JOIN study USING (study_pk) ORDER BY wanted.key"
 )
@@ -165,7 +166,7 @@ _WITH_STATEMENTS: Final = (
     "JOIN patient_statement "
     "ON patient_statement.patient_statement_pk = study_statement.patient_statement_pk"
 )
-_WHERE_UIDS: Final = "WHERE sop_instance_uid IN (SELECT value FROM json_each(?))"
+_WHERE_UIDS: Final = f"WHERE sop_instance_uid IN {TEXTS}"
 _SELECT_INSTANCES: Final = f"SELECT {STORED_INSTANCE_COLUMNS} {_FROM_INSTANCES} {_WHERE_UIDS}"
 _SELECT_PLACES: Final = (
     f"SELECT {STORED_INSTANCE_COLUMNS}, instance_pk, instance.series_pk, series.study_pk, "
@@ -541,7 +542,7 @@ _Row = tuple[str | int, ...]
 def _rows(connection: Connection, select: str, uids: Sequence[str]) -> dict[str, _Row]:
     # Whatever a peer asks for: what is not ASCII is no UID, and is not known.
     plain = [uid for uid in uids if uid.isascii()]
-    return {row[0]: row for row in connection.execute(select, (orjson.dumps(plain).decode(),))}
+    return {row[0]: row for row in connection.execute(select, (json_list(plain),))}
 
 
 def _places(connection: Connection, uids: Sequence[str]) -> dict[str, _Row]:

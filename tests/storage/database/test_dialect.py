@@ -1,0 +1,38 @@
+"""What databases write differently is written by the dialect module, and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import isocenter.storage.database.dialect as dialect_module
+
+FOLDER = Path(dialect_module.__file__).parent
+#: Each in upper or lower case, in text or code.
+OF_SQLITE_ALONE = re.compile(
+    r"json_each|\?[0-9]|lastrowid|ON CONFLICT DO|INSERT OR |\biif\(|\bifnull\(|\binstr\(|INDEXED BY"
+    r"|sqlite_|group_concat|\browid\b|PRAGMA|import sqlite3|WITHOUT ROWID",
+    re.IGNORECASE,
+)
+#: The names of the indexes that only plans of SQLite have, and what the driver itself is.
+MODULES = [
+    path
+    for path in sorted(FOLDER.rglob("*.py"))
+    if path.name != "dialect.py" and "sqlite" not in path.relative_to(FOLDER).parts
+]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_tables_write_what_all_databases_read(path: Path) -> None:
+    found = [
+        (number, line.strip())
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if OF_SQLITE_ALONE.search(line)
+    ]
+    assert found == []
+
+
+def test_the_words_are_found_where_they_stand() -> None:
+    assert OF_SQLITE_ALONE.search((FOLDER / "dialect.py").read_text("utf-8"))
