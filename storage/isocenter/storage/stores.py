@@ -25,13 +25,13 @@ from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.forwarding.ports import Clock, ForwardQueue
 from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.database import Database
-from isocenter.storage.database.event_reports import DatabaseReports, release_claims
+from isocenter.storage.database.event_reports import DatabaseReports
 from isocenter.storage.database.events.event_log import DatabaseEventLog
 from isocenter.storage.database.events.open_studies import DatabaseOpenStudies, EventWriter
 from isocenter.storage.database.events.outbox import DatabaseOutbox
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
-from isocenter.storage.database.forwarding.records import release_forward_claims
 from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.leases import release_stale
 from isocenter.storage.database.performed_steps import ChangeHook as StepHook
 from isocenter.storage.database.performed_steps import DatabaseSteps
 from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
@@ -127,8 +127,7 @@ async def open_sqlite_stores(
     try:
         async with open_sqlite_database(path, durability=durability) as database:
             if options.is_owner:
-                await database.write(release_claims)
-                await database.write(release_forward_claims)
+                await database.write(release_stale)
             yield join_stores(database, options)
     except StorageError as error:
         if path == ":memory:" or not isinstance(error.__cause__, NewerIndexError):

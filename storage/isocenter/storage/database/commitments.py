@@ -18,10 +18,9 @@ from isocenter.services.service_classes.commitment.transaction import (
 from isocenter.services.service_classes.normalized.ports import ClaimedReport, NewReport
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.event_reports import insert_report
+from isocenter.storage.database.leases import COMMITMENTS
 
-_PENDING: Final = """
-    FROM commitment WHERE state = 'pending' AND due_at <= :now AND claimed_until <= :now
-"""
+_PENDING: Final = f"FROM commitment WHERE {COMMITMENTS.is_free}"
 
 
 #: What is done in the transaction that begins or completes one: the connection, and its row.
@@ -69,10 +68,11 @@ class DatabaseCommitments:
 
     async def claim(self, worker: str, seconds: float, limit: int) -> Sequence[str]:
         """See `Commitments.claim`; costs no write when nothing is pending."""
-        values = {"now": self._now(), "worker": worker, "seconds": seconds, "limit": limit}
+        now = self._now()
+        values: dict[str, object] = {"now": now, "limit": limit}
         if not await self._database.read(_is_pending, values):
             return ()
-        return await self._database.write(_claim, values)
+        return await self._database.write(_claim, values, worker, now + seconds)
 
     async def renew(self, transaction_uid: str, worker: str, seconds: float) -> bool:
         """See `Commitments.renew`."""
@@ -174,17 +174,15 @@ def _is_pending(connection: Connection, values: dict[str, object]) -> bool:
     return connection.execute(f"SELECT 1 {_PENDING} LIMIT 1", values).fetchone() is not None
 
 
-def _claim(connection: Connection, values: dict[str, object]) -> list[str]:
+def _claim(
+    connection: Connection, values: dict[str, object], worker: str, until: float
+) -> list[str]:
     rows = connection.execute(
-        f"SELECT transaction_uid {_PENDING} ORDER BY commitment_pk LIMIT :limit", values
+        f"SELECT commitment_pk, transaction_uid {_PENDING} ORDER BY commitment_pk LIMIT :limit",
+        values,
     ).fetchall()
-    for (transaction_uid,) in rows:
-        connection.execute(
-            "UPDATE commitment SET claimed_by = :worker, claimed_until = :now + :seconds "
-            "WHERE transaction_uid = :uid",
-            values | {"uid": transaction_uid},
-        )
-    return [transaction_uid for (transaction_uid,) in rows]
+    COMMITMENTS.claim(connection, [row[0] for row in rows], worker, until)
+    return [row[1] for row in rows]
 
 
 def _update_ours(connection: Connection, assignment: str, values: tuple[object, ...]) -> bool:

@@ -1,7 +1,5 @@
 """Event reports in the database: adapter of the port `ReportQueue`."""
 
-# ruff: noqa: S608  (what is put together are constants, values are bound)
-
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
@@ -10,12 +8,12 @@ from typing import Final
 
 from isocenter.services.service_classes.normalized.ports import ClaimedReport, NewReport
 from isocenter.storage.database.database import Connection, Database
-from isocenter.storage.database.dialect import json_list, numbers, texts
+from isocenter.storage.database.dialect import json_list, texts
+from isocenter.storage.database.leases import REPORTS
 
 _DUE: Final = f"""
     FROM event_report
-    WHERE state = 'due' AND due_at <= :now AND claimed_until <= :now
-      AND destination NOT IN {texts("not_for")}
+    WHERE {REPORTS.is_free} AND destination NOT IN {texts("not_for")}
 """
 #: A fault is a line of text; peers' words are in it.
 _FAULT_LENGTH: Final = 500
@@ -52,12 +50,6 @@ def insert_report(
     return ClaimedReport(number=number, report=report, attempts=0, created_at=now)
 
 
-def release_claims(connection: Connection) -> None:
-    """No process works on the database: what earlier ones had claimed is free."""
-    connection.execute("UPDATE event_report SET claimed_until = 0 WHERE state = 'due'")
-    connection.execute("UPDATE commitment SET claimed_until = 0 WHERE state = 'pending'")
-
-
 class DatabaseReports:
     """See `isocenter.services.service_classes.normalized.ports.ReportQueue`.
 
@@ -73,24 +65,19 @@ class DatabaseReports:
         self, worker: str, seconds: float, limit: int, *, not_for: Collection[str] = ()
     ) -> Sequence[ClaimedReport]:
         """See `ReportQueue.claim`; costs no write when nothing is due."""
-        values = {
-            "now": self._now(),
-            "not_for": json_list(not_for),
-            "limit": limit,
-            "worker": worker,
-            "seconds": seconds,
-        }
+        now = self._now()
+        values = {"now": now, "not_for": json_list(not_for), "limit": limit}
         if not await self._database.read(_is_due, values):
             return ()
-        return await self._database.write(_claim, values)
+        return await self._database.write(_claim, values, worker, now + seconds)
 
     async def delivered(self, number: int) -> None:
         """See `ReportQueue.delivered`; the data set is not needed any more."""
         await self._database.write(
             _execute,
             "UPDATE event_report SET state = 'delivered', ended_at = ?, attempts = attempts + 1, "
-            "last_fault = '', data_set = x'' WHERE report_pk = ? AND state = 'due'",
-            (self._now(), number),
+            "last_fault = '', data_set = ? WHERE report_pk = ? AND state = 'due'",
+            (self._now(), b"", number),
         )
 
     async def failed(self, number: int, fault: str, retry_in: float | None) -> None:
@@ -109,29 +96,23 @@ class DatabaseReports:
 
     async def release(self, number: int) -> None:
         """See `ReportQueue.release`."""
-        await self._database.write(
-            _execute,
-            "UPDATE event_report SET claimed_until = 0 WHERE report_pk = ? AND state = 'due'",
-            (number,),
-        )
+        await self._database.write(REPORTS.release, number)
 
 
 def _is_due(connection: Connection, values: dict[str, object]) -> bool:
     return connection.execute(f"SELECT 1 {_DUE} LIMIT 1", values).fetchone() is not None
 
 
-def _claim(connection: Connection, values: dict[str, object]) -> list[ClaimedReport]:
+def _claim(
+    connection: Connection, values: dict[str, object], worker: str, until: float
+) -> list[ClaimedReport]:
     rows = connection.execute(
         f"SELECT report_pk, destination, calling_ae_title, sop_class_uid, sop_instance_uid, "
         f"event_type, transaction_uid, data_set, attempts, created_at {_DUE} "
         "ORDER BY report_pk LIMIT :limit",
         values,
     ).fetchall()
-    connection.execute(
-        "UPDATE event_report SET claimed_by = :worker, claimed_until = :now + :seconds "
-        f"WHERE report_pk IN {numbers('keys')}",
-        values | {"keys": json_list([row[0] for row in rows])},
-    )
+    REPORTS.claim(connection, [row[0] for row in rows], worker, until)
     return [
         ClaimedReport(
             number=row[0],

@@ -46,8 +46,9 @@ from isocenter.services.service_classes.normalized.report_delivery import (
     CLAIM_SECONDS,
 )
 from isocenter.storage.database.commitments import DatabaseCommitments
-from isocenter.storage.database.event_reports import DatabaseReports, release_claims
+from isocenter.storage.database.event_reports import DatabaseReports
 from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.leases import release_stale
 from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.memory import MemoryStore
@@ -581,7 +582,7 @@ async def test_a_restart_waits_for_no_claim(tmp_path: Path) -> None:
     async with archive_of(1, path=tmp_path / "index.db") as (archive, database):
         async with process(archive, database, clock=clock, runs=False) as ended:
             assert await ask(ended.peer, references(1)) == 0
-        await database.write(release_claims)  # as the composition does when it owns the archive
+        await database.write(release_stale)  # as the composition does when it owns the archive
         async with (
             process(archive, database, clock=clock) as restarted,
             modality(restarted) as came,
@@ -684,7 +685,7 @@ async def test_cancelling_between_any_two_steps_loses_nothing(tmp_path: Path) ->
                         for _ in range(steps):
                             await trio.lowlevel.checkpoint()
                         scope.cancel()
-            await database.write(release_claims)
+            await database.write(release_stale)
             async with process(archive, database, clock=clock) as scp, modality(scp) as results:
                 results.expect(TRANSACTION)
                 clock.now += 1e5

@@ -33,9 +33,9 @@ from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.forwarding.records import (
     CLAIM,
     DUE_DESTINATIONS,
-    release_forward_claims,
 )
 from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.leases import release_stale
 from isocenter.storage.database.retention import DatabaseHolds
 from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 from isocenter.storage.database.sqlite.schema import migrate
@@ -224,7 +224,7 @@ async def test_claims_of_processes_that_have_ended_are_released(tmp_path: Path) 
     async with on_disk(path) as queue:
         queue.clock.now += 5
         assert await queue.uids() == []
-        await queue.database.write(release_forward_claims)
+        await queue.database.write(release_stale)
         assert await queue.due() == ["A"]
         assert await queue.uids() == [1]
 

@@ -24,6 +24,7 @@ from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.deletion import DeleteHook
 from isocenter.storage.database.dialect import TEXTS, json_list
 from isocenter.storage.database.forwarding import commitment, records
+from isocenter.storage.database.leases import FORWARDS
 
 
 class DatabaseForwards:
@@ -62,23 +63,15 @@ class DatabaseForwards:
         self, worker: str, destination: str, seconds: float, limit: int
     ) -> Sequence[ClaimedForward]:
         """See `ForwardQueue.claim`."""
-        values = {
-            "now": self._now(),
-            "destination": destination,
-            "worker": worker,
-            "seconds": seconds,
-        }
-        return await self._database.write(records.claim, values, limit)
+        now = self._now()
+        return await self._database.write(
+            records.claim, destination, limit, worker, now=now, until=now + seconds
+        )
 
     async def renew(self, worker: str, seconds: float) -> None:
         """See `ForwardQueue.renew`."""
         now = self._now()
-        await self._database.write(
-            records.execute,
-            "UPDATE forward SET claimed_until = ? "
-            "WHERE state = 'due' AND claimed_by = ? AND claimed_until > 0 AND claimed_until > ?",
-            (now + seconds, worker, now),
-        )
+        await self._database.write(FORWARDS.renew_all, worker, now + seconds, now=now)
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         """See `ForwardQueue.settle`."""

@@ -25,6 +25,7 @@ from isocenter.services.workflow.forwarding.ports import (
 )
 from isocenter.storage.database.database import Connection
 from isocenter.storage.database.dialect import json_list, numbers, texts
+from isocenter.storage.database.leases import FORWARDS
 
 #: A fault is a line of text; peers' words are in it.
 FAULT_LENGTH: Final = 500
@@ -68,10 +69,9 @@ DUE_DESTINATIONS: Final = f"""
 """
 _PRIORITIES: Final = ", ".join(str(int(priority)) for priority in ForwardPriority)
 #: Of one priority.  What has failed is due later, and so behind what has not been tried.
-CLAIM: Final = """
+CLAIM: Final = f"""
     SELECT forward_pk, version, sop_instance_uid, priority, attempts, since FROM forward
-    WHERE state = 'due' AND destination = :destination AND priority = :priority
-      AND due_at <= :now AND claimed_until <= :now
+    WHERE {FORWARDS.is_free} AND destination = :destination AND priority = :priority
     ORDER BY due_at, forward_pk LIMIT :limit
 """
 _SENT: Final = """
@@ -152,13 +152,6 @@ RETRY_DESTINATIONS: Final = f"""
       AND (:numbers = '[]' OR destination IN (SELECT destination FROM forward
            WHERE forward_pk IN {numbers("numbers")}))
 """
-
-
-def release_forward_claims(connection: Connection) -> None:
-    """No process works on the database: what earlier ones had claimed is free."""
-    connection.execute("UPDATE forward SET claimed_until = 0 WHERE state = 'due'")
-    # Whoever tried a destination, it never said what came of it.
-    connection.execute("UPDATE forward_destination SET retry_at = 0 WHERE is_tried = 1")
 
 
 def queue_added(
@@ -280,8 +273,17 @@ def due(connection: Connection, now: float, not_for: str) -> list[str]:
     return list(found)
 
 
-def claim(connection: Connection, values: dict[str, object], limit: int) -> list[ClaimedForward]:
+def claim(
+    connection: Connection,
+    destination: str,
+    limit: int,
+    worker: str,
+    *,
+    now: float,
+    until: float,
+) -> list[ClaimedForward]:
     """See `ForwardQueue.claim`."""
+    values: dict[str, object] = {"now": now, "destination": destination, "until": until}
     tried = connection.execute(
         "SELECT retry_at > :now FROM forward_destination WHERE destination = :destination",
         values,
@@ -292,14 +294,10 @@ def claim(connection: Connection, values: dict[str, object], limit: int) -> list
     for priority in sorted(ForwardPriority, reverse=True):
         wanted = {"priority": priority, "limit": limit - len(rows)}
         rows += connection.execute(CLAIM, values | wanted)
-    connection.execute(
-        "UPDATE forward SET claimed_by = :worker, claimed_until = :now + :seconds "
-        f"WHERE forward_pk IN {numbers('keys')}",
-        values | {"keys": json_list([row[0] for row in rows])},
-    )
+    FORWARDS.claim(connection, [row[0] for row in rows], worker, until)
     if rows and tried is not None:
         connection.execute(
-            "UPDATE forward_destination SET retry_at = :now + :seconds, is_tried = 1 "
+            "UPDATE forward_destination SET retry_at = :until, is_tried = 1 "
             "WHERE destination = :destination",
             values,
         )
