@@ -15,7 +15,15 @@ import trio
 
 from isocenter.engine import commands
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dimse.message_codec import Request, Response
+from isocenter.engine.dimse.message_codec import (
+    CFindRequest,
+    CGetRequest,
+    CMoveRequest,
+    CStoreRequest,
+    Request,
+    Response,
+)
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import PresentationContext
 from isocenter.services.association.invoker import Invoker
 from isocenter.services.concurrency import Broadcast
@@ -144,10 +152,25 @@ class Operation:
             self.association.buffered_bytes += len(gathered) - self._buffered_bytes
             self._buffered_bytes = len(gathered)
             if len(gathered) > bound:
-                raise OperationError(0xA700, f"data set longer than {bound} bytes")
+                raise OperationError(Status.OUT_OF_RESOURCES, f"data set longer than {bound} bytes")
             if self.association.buffered_bytes > _BUFFERED_AT_ONCE * bound:
-                raise OperationError(0xA700, "too many long data sets at once")
+                raise OperationError(Status.OUT_OF_RESOURCES, "too many long data sets at once")
         return bytes(gathered)
+
+    async def identifier(self) -> bytes:
+        """The identifier of a query or retrieval, whole.
+
+        Raises:
+            OperationError: A900H, there is none; A700H, of a retrieval A702H, it is too long.
+        """
+        if not self.has_data_set:
+            raise OperationError(
+                Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "request without an identifier"
+            )
+        try:
+            return await self.data_set()
+        except OperationError as error:
+            raise OperationError(out_of_resources(self.request), error.comment) from error
 
     async def respond(self, response: Response, data_set: Buffer | None = None) -> None:
         """Send a response of this operation, with its identifier or attribute list.
@@ -188,3 +211,14 @@ class Fragments:
         if not group:
             raise StopAsyncIteration
         return group
+
+
+def out_of_resources(request: Request) -> Status:
+    """What a request is answered when something is used up."""
+    match request:
+        case CMoveRequest() | CGetRequest():
+            return Status.UNABLE_TO_PERFORM_SUBOPERATIONS
+        case CStoreRequest() | CFindRequest():
+            return Status.OUT_OF_RESOURCES
+        case _:
+            return Status.RESOURCE_LIMITATION

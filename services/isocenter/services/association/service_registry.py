@@ -13,10 +13,6 @@ from typing import Final, Protocol, runtime_checkable
 
 from isocenter.engine.describe import describe
 from isocenter.engine.dimse.message_codec import (
-    CFindRequest,
-    CGetRequest,
-    CMoveRequest,
-    CStoreRequest,
     Request,
     Response,
     UnrecognizedMessage,
@@ -29,7 +25,7 @@ from isocenter.engine.driving import refusal_of
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer, PresentationContext
-from isocenter.services.association.operation import Operation
+from isocenter.services.association.operation import Operation, out_of_resources
 from isocenter.services.dicom.uids import names_an_instance
 from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.notices import AccessDenied
@@ -210,17 +206,6 @@ class ServiceRegistry:
                 operation.request, status, error_comment=comment, offending_elements=elements
             )
         )
-
-
-def out_of_resources(request: Request) -> Status:
-    """What a request is answered when something is used up."""
-    match request:
-        case CMoveRequest() | CGetRequest():
-            return Status.UNABLE_TO_PERFORM_SUBOPERATIONS
-        case CStoreRequest() | CFindRequest():
-            return Status.OUT_OF_RESOURCES
-        case _:
-            return Status.RESOURCE_LIMITATION
 
 
 def _authorize(operation: Operation) -> None:

@@ -17,10 +17,13 @@ from isocenter.engine.dataset import DataSetError, DataSetLimitError
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dimse.message_codec import (
     NActionRequest,
+    NActionResponse,
     NCreateRequest,
+    NCreateResponse,
     NGetRequest,
     NGetResponse,
     NSetRequest,
+    NSetResponse,
     Request,
 )
 from isocenter.engine.dimse.status import Status
@@ -259,16 +262,25 @@ async def _invoke(
         attributes = AttributeList.from_dataset(attributes)
     data_set = None if attributes is None else attributes.encode(context.transfer_syntax)
     received = await association.invoke(context.context_id, request, data_set)
-    message = received.message
+    sop_instance_uid, error_id = "", None
+    identifiers: tuple[int, ...] = ()
+    match message := received.message:
+        case NCreateResponse() | NSetResponse() | NGetResponse():
+            sop_instance_uid, error_id = message.affected_sop_instance_uid, message.error_id
+            identifiers = message.attribute_identifier_list
+        case NActionResponse():
+            sop_instance_uid, error_id = message.affected_sop_instance_uid, message.error_id
+        case _:
+            pass  # the peer does not know the operation: a status, and nothing else
     answer = NServiceResponse(
         status=message.status,
         comment=message.error_comment,
-        sop_instance_uid=getattr(message, "affected_sop_instance_uid", ""),
+        sop_instance_uid=sop_instance_uid,
         attributes=None
         if received.data_set is None
         else AttributeList.read(received.data_set, context.transfer_syntax, association.limits),
-        attribute_identifiers=getattr(message, "attribute_identifier_list", ()),
-        error_id=getattr(message, "error_id", None),
+        attribute_identifiers=identifiers,
+        error_id=error_id,
     )
     if has_failed(answer.status):
         raise AnswerError(answer)

@@ -15,7 +15,6 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import QueryAnswered
-from isocenter.services.service_classes.query_retrieve.information_models import read_identifier
 
 log = logging.getLogger("isocenter.operation")
 
@@ -67,7 +66,7 @@ class FindResponses:
         request = operation.request
         if not isinstance(request, CFindRequest):
             raise OperationError(Status.UNRECOGNIZED_OPERATION)
-        answers = cls(operation, request, await read_identifier(operation))
+        answers = cls(operation, request, await operation.identifier())
         operation.completion_notice = answers._account
         return answers
 

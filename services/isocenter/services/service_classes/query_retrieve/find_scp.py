@@ -16,7 +16,7 @@ from isocenter.services.service_classes.query_retrieve.information_models import
     FIND_ROOTS,
     QueryOptions,
     find_offer,
-    read_query,
+    find_query,
 )
 
 
@@ -45,7 +45,7 @@ class FindScp:
         root = FIND_ROOTS[operation.context.abstract_syntax]
         syntax = operation.context.transfer_syntax
         answers = await FindResponses.begin(operation)
-        parsed = read_query(operation, answers.identifier, root, self._options, for_retrieve=False)
+        parsed = find_query(operation, answers.identifier, root, self._options)
         answers.limit = self._options.max_results
         answers.leave_out(parsed.unsupported)
         query = replace(parsed.query, shows_first=self._options.shows_first)

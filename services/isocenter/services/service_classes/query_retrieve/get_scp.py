@@ -15,9 +15,8 @@ from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.information_models import (
     GET_ROOTS,
     QueryOptions,
-    read_identifier,
-    read_query,
     retrieve_offer,
+    retrieve_query,
 )
 from isocenter.services.service_classes.query_retrieve.suboperations import (
     RETRIEVE_STATUSES,
@@ -64,8 +63,8 @@ class GetScp:
 
     async def _perform(self, operation: Operation, asked: Asked) -> None:
         root = GET_ROOTS[operation.context.abstract_syntax]
-        identifier = await read_identifier(operation)
-        parsed = read_query(operation, identifier, root, self._options, for_retrieve=True)
+        identifier = await operation.identifier()
+        parsed = retrieve_query(operation, identifier, root, self._options)
         asked.for_query(parsed.query)
         async with self._backlog.instances_of(
             self._archive, parsed.query, self._options.max_suboperations

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from isocenter.engine.dimse.status import Status
 from isocenter.engine.extended_negotiation import FindFlags, RetrieveFlags
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
 from isocenter.services.association.operation import Operation
-from isocenter.services.association.service_registry import out_of_resources
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
-from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.identifier import (
     InformationModel,
     ParsedQuery,
@@ -87,47 +84,42 @@ def retrieve_offer(options: QueryOptions) -> Offer:
     )
 
 
-async def read_identifier(operation: Operation) -> bytes:
-    """The identifier of an operation, as it comes.
-
-    Raises:
-        OperationError: A900H, there is none; A700H, of a retrieval A702H, it is too long.
-    """
-    if not operation.has_data_set:
-        raise OperationError(
-            Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "request without an identifier"
-        )
-    try:
-        return await operation.data_set()
-    except OperationError as error:
-        raise OperationError(out_of_resources(operation.request), error.comment) from error
-
-
-def read_query(
-    operation: Operation,
-    identifier: bytes,
-    root: InformationModel,
-    options: QueryOptions,
-    *,
-    for_retrieve: bool,
+def find_query(
+    operation: Operation, identifier: bytes, root: InformationModel, options: QueryOptions
 ) -> ParsedQuery:
-    """The identifier of an operation as a query.
+    """The identifier of a C-FIND as a query.
 
     Raises:
         IdentifierError: A900H, C000H: what PS3.4 C.4 says of an identifier that does not fit.
     """
-    # A retrieval has the first flag in common, and none of the others.
-    agreed = FindFlags.decode(
-        operation.association.negotiated.extended_negotiations.get(
-            operation.context.abstract_syntax, b""
-        )
-    )
+    agreed = FindFlags.decode(_negotiated(operation))
     return parse_query(
         identifier,
         operation.context.transfer_syntax,
         root=root,
         relational=options.always_relational or agreed.relational,
-        combined_date_time=not for_retrieve and agreed.combined_date_time,
-        for_retrieve=for_retrieve,
+        combined_date_time=agreed.combined_date_time,
         undeclared=options.undeclared,
+    )
+
+
+def retrieve_query(
+    operation: Operation, identifier: bytes, root: InformationModel, options: QueryOptions
+) -> ParsedQuery:
+    """The identifier of a C-MOVE or C-GET as a query; raises as `find_query`."""
+    agreed = RetrieveFlags.decode(_negotiated(operation))
+    return parse_query(
+        identifier,
+        operation.context.transfer_syntax,
+        root=root,
+        relational=options.always_relational or agreed.relational,
+        for_retrieve=True,
+        undeclared=options.undeclared,
+    )
+
+
+def _negotiated(operation: Operation) -> bytes:
+    """Service-class-application-information for the SOP class; empty: none was agreed on."""
+    return operation.association.negotiated.extended_negotiations.get(
+        operation.context.abstract_syntax, b""
     )

@@ -24,9 +24,8 @@ from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.information_models import (
     MOVE_ROOTS,
     QueryOptions,
-    read_identifier,
-    read_query,
     retrieve_offer,
+    retrieve_query,
 )
 from isocenter.services.service_classes.query_retrieve.suboperations import (
     RETRIEVE_STATUSES,
@@ -97,8 +96,8 @@ class MoveScp:
     async def _perform(self, operation: Operation, request: CMoveRequest, asked: Asked) -> None:
         peer_log = operation.association.peer_log
         root = MOVE_ROOTS[operation.context.abstract_syntax]
-        identifier = await read_identifier(operation)
-        parsed = read_query(operation, identifier, root, self._options, for_retrieve=True)
+        identifier = await operation.identifier()
+        parsed = retrieve_query(operation, identifier, root, self._options)
         asked.for_query(parsed.query)
         peer = self._destination(request.move_destination)
         if peer is None:
