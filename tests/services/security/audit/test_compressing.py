@@ -359,6 +359,23 @@ def test_a_checkpoint_may_lie_in_a_compressed_file(tmp_path: Path) -> None:
     assert not verify(tmp_path, checkpoint=Position(early.sequence, "0" * 64)).is_good
 
 
+def test_what_is_removed_while_it_is_compressed_does_not_come_back(tmp_path: Path) -> None:
+    filled(tmp_path, 3, rotate_bytes=1)
+    plan = plan_removal(tmp_path, datetime(2026, 11, 22, tzinfo=UTC), key=None)
+    assert plan is not None
+    removed: list[bool] = []
+
+    def check() -> None:
+        if not removed:
+            removed.append(True)
+            remove(tmp_path, plan, key=None)
+
+    assert compress_closed(tmp_path, check).files == 0
+    assert [segment.first for segment in segments_of(tmp_path)] == [3]
+    assert not list(tmp_path.glob("*.gz"))
+    assert verify(tmp_path).is_good
+
+
 def test_files_that_are_removed_meanwhile_are_no_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,25 @@ def test_a_seal_that_was_changed_or_taken_is_told(tmp_path: Path, key: bytes | N
     assert verify(tmp_path, key=key).is_good == (key is None)
 
 
+def test_of_two_who_remove_at_once_the_larger_seal_stays(tmp_path: Path) -> None:
+    made = trail(tmp_path, rotate_bytes=1)
+    for day in ("20", "21", "22", "23", "24"):
+        one = entry(day)
+        object.__setattr__(one, "time", f"2026-11-{day}T04:00:00.000000Z")
+        made.append([one])
+    less, more = (
+        plan_removal(tmp_path, datetime(2026, 11, day, tzinfo=UTC), key=None) for day in (22, 24)
+    )
+    assert less is not None
+    assert more is not None
+    remove(tmp_path, more, key=None)
+    remove(tmp_path, less, key=None)
+    verdict = verify(tmp_path)
+    assert verdict.is_good, verdict.faults
+    assert verdict.removed == more.removal
+    assert more.removal.records == 4
+
+
 def test_what_goes_must_be_unbroken_and_followed(tmp_path: Path) -> None:
     filled(tmp_path, 9, rotate_bytes=400)
     last = segments_of(tmp_path)[-1].path

@@ -58,9 +58,9 @@ def compress_closed(folder: Path, check: Callable[[], None] = lambda: None) -> C
     done = Compressed()
     _clear(folder)
     for segment in segments_of(folder)[:-1]:
-        if not segment.is_compressed:
+        if not segment.is_compressed and segment.path.exists():
             before, after = _compress(segment, folder, check)
-            done.files += 1
+            done.files += before > 0
             done.before += before
             done.after += after
     return done
@@ -76,9 +76,11 @@ def _compress(segment: Segment, folder: Path, check: Callable[[], None]) -> tupl
                 f"{segment.path} was compressed, and what is on the disk is something else; look "
                 "after the disk"
             )
-        sizes = segment.path.stat().st_size, staged.stat().st_size
         # Whoever looks at all files at once sees it before or after.
         with directory_lock(folder):
+            if not segment.path.exists():
+                return 0, 0  # removed just now, and not to come back
+            sizes = segment.path.stat().st_size, staged.stat().st_size
             staged.replace(target)
             sync_directory(folder)
             segment.path.unlink()

@@ -120,14 +120,18 @@ def _ends_of(segment: Segment) -> tuple[Record, Record, int]:
 
 
 def remove(folder: Path, plan: RemovalPlan, *, key: bytes | None) -> None:
-    """Seal the removal, then remove the files.
+    """Seal the removal, then remove the files; whoever has removed more meanwhile keeps the seal.
 
     Raises:
+        RecordError: the seal of an earlier removal was changed; nothing was removed.
         OSError: the seal could not be written, and nothing was removed; or a file could not be.
     """
-    line = encode_removal(plan.removal, RecordDigest(key))
+    seal = RecordDigest(key)
+    line = encode_removal(plan.removal, seal)
     with directory_lock(folder):
-        write_file(folder / REMOVED_FILE, line, PRIVATE_FILE, replace=True)
+        known = read_removal(folder, seal)
+        if known is None or known[0].last.sequence < plan.removal.last.sequence:
+            write_file(folder / REMOVED_FILE, line, PRIVATE_FILE, replace=True)
         for segment in plan.segments:
             for each in {segment, segment.compressed}:
                 each.path.unlink(missing_ok=True)
