@@ -195,7 +195,7 @@ async def test_storage(answered: Answered, monkeypatch: pytest.MonkeyPatch) -> N
         assert await caller.store(2, b"\xff" * 40) == 0xC000
         assert await caller.store(2, affected_sop_instance_uid="../1") == 0x0117
         rule = {"name": "r", "coerce": [{"set": "PatientID", "value": "NEW"}]}
-        caller.archive.rules = Rules([parse_rule(rule)])
+        caller.archive.exchange_rules(Rules([parse_rule(rule)]))
         assert await caller.store(4) == 0xB000
 
         async def full(*_: Any) -> Any:
