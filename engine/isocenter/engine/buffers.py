@@ -1,4 +1,4 @@
-"""What others give us as bytes, made bytes at the door.
+"""Buffers: types of bytes that may be given, and copies made at the door.
 
 A view has items of any format and shape, and `len` counts its items.  Whoever measures a buffer
 or cuts it calls `octets` on it first, so that inside of the engine a length is one in bytes.

@@ -1,4 +1,4 @@
-"""What a service-user tells the engine: request and response primitives (PS3.8 7, PS3.7)."""
+"""Commands to the engine: request and response primitives (PS3.8 7, PS3.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long anything may wait, and which wait ends next.
+"""Deadlines of an association: each wait, and the next one to end.
 
 The standard knows one timer, ARTIM; everything else that may last for ever is the driver's to end.
 The engine has no clock: moments and deadlines are seconds by whatever clock the driver reads.

@@ -1,4 +1,4 @@
-"""What every driver needs beside `Association`, and none should write a second time.
+"""Helpers of drivers: association requests, end reasons, contexts.
 
 Pure functions over the engine's values.  How bytes move and what a deadline is
 remains the driver's; how to write one is told in ``docs/how-to/write-a-driver.md``.

@@ -1,4 +1,4 @@
-"""What an engine call answers with: events for the service-user, orders for the driver."""
+"""Effects of an engine call: events for the user, orders for the driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who broke the protocol, and what to tell the peer.
+"""Errors of the engine: protocol errors of the peer, and our own.
 
 The engine never raises for what a peer did: a `RemoteProtocolError` rides along
 on an event as its ``cause``.  It raises `LocalProtocolError` for what *we* asked

@@ -1,4 +1,4 @@
-"""What the engine tells a service-user: the indication and confirmation primitives."""
+"""Events of the engine: indication and confirmation primitives (PS3.8 7, PS3.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dataclass` as the standard library has it, for less: at the start, and for each value made."""
+"""`dataclass` with less work at import and for each instance."""
 
 from __future__ import annotations
 

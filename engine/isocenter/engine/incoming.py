@@ -1,4 +1,4 @@
-"""Messages of the peer, each with its data set: one answer at the end, however it went."""
+"""Messages of the peer with their data sets, in the order of arrival."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items of A-ASSOCIATE: what the two sides say of themselves (PS3.8 9.3.2–3, D.1; PS3.7 D.3.3)."""
+"""Items of A-ASSOCIATE PDUs (PS3.8 9.3.2–3, D.1; PS3.7 D.3.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What two sides agree on: pure functions over what one proposed and the other answered.
+"""Negotiation: pure functions from a proposal to an answer (PS3.8 7.1, PS3.7 D.3).
 
 PS3.8 7.1.1 and PS3.7 D.3, for both roles.  Who may associate (AE titles, identity) is not
 asked here, only that both have an AE title; that is the service-user's.

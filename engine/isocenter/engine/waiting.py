@@ -1,4 +1,4 @@
-"""Who waits for the responses to which request of ours."""
+"""Waiting requests: callers by the Message ID of their request."""
 
 from __future__ import annotations
 

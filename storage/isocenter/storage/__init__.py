@@ -1,4 +1,4 @@
-"""Adapters of the ports that need storage: objects as files, and everything kept in a database."""
+"""Adapters of the ports that need storage: object files and databases."""
 
 from isocenter.storage.stores import Stores, StoresOptions, open_sqlite_stores
 

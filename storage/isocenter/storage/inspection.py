@@ -1,4 +1,4 @@
-"""Inspection of an archive on disk, read only: is the index sound, are the files there?
+"""Inspection of an archive on disk, read only.
 
 It may run beside a server, and on an index of any version.
 """

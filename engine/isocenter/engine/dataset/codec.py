@@ -1,4 +1,4 @@
-"""Headers of elements and items as precomputed structures, one value per way to write them.
+"""Headers of elements and items as precomputed structures, by encoding (PS3.5 7.1).
 
 A tag is read as one 32-bit number in the byte order of the data set.  In little
 endian its halves come out exchanged; that *raw* form is what the hot loops

@@ -1,4 +1,4 @@
-"""How a data set is encoded, told from its first bytes alone.
+"""Detection of the encoding of a data set by its first bytes.
 
 For data sets that come without a transfer syntax, or with one that contradicts them.
 """

@@ -1,4 +1,4 @@
-"""The errors of this package: bytes that are no data set, and more of one than a bound allows."""
+"""Errors of data sets: malformed bytes, and limits that were exceeded."""
 
 from __future__ import annotations
 

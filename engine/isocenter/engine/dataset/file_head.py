@@ -1,4 +1,4 @@
-"""What a file is, told from its first bytes: a Part 10 file, a data set alone, or neither."""
+"""Detection of Part 10 files and bare data sets by their first bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frame index: the bytes of each frame of an image, as its data set shows them (PS3.5 A.4).
+"""Frame index: the bytes of each frame in a data set (PS3.5 A.4).
 
 A pure function of the map that `isocenter.engine.dataset.pixel_data` makes.  Which fragments make
 a frame is said by the Extended or the Basic Offset Table; where both are empty, missing or wrong,

@@ -1,4 +1,4 @@
-"""Map of a data set around its Pixel Data: its place, its fragments, its tables (PS3.5 8, A.4).
+"""Map of a data set around its Pixel Data (PS3.5 8, A.4).
 
 `map_pixel_data` reads headers only, however long the values are: it asks for pieces of the data
 set by offset, so whoever has a file or an object store reads little of it.  What the fragments

@@ -1,4 +1,4 @@
-"""A whole, small data set as elements: a C-FIND identifier, a normalized attribute list, an item.
+"""Reader of whole small data sets: identifiers, attribute lists, items.
 
 Everything is held in memory, bounded by ``limits.identifier`` and ``identifier_elements``;
 images belong to `isocenter.engine.dataset.scanner`.  What stands in the wrong place is

@@ -1,4 +1,4 @@
-"""The incremental element scanner: a few elements out of a data set, nothing built for the rest.
+"""Incremental element scanner: a few elements of a data set, as it passes.
 
 Bytes are pushed in as they come, in pieces of any size; what is not wanted is
 passed over by its length.  Sequences and items of undefined length are followed

@@ -1,4 +1,4 @@
-"""File Meta Information that was left in a data set, taken off its head while it passes.
+"""File Meta Information left in a data set, removed while it passes.
 
 Some senders do not take group 0002 out of what they send (PS3.5 7.1, PS3.7 6.3.1).  Behind
 File Meta Information of ours, a reader that goes by groups would believe it: it could name

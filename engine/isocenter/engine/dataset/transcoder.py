@@ -1,4 +1,4 @@
-"""Every header of a data set written anew, in another encoding; and what cannot be, found first.
+"""Rewriter of element headers into another encoding (PS3.5 7.1, A).
 
 A `Transcoder` takes sequences of any length form apart, and follows the rules of
 `isocenter.engine.dataset.nesting` for what stands in the wrong place.  Some elements cannot

@@ -1,4 +1,4 @@
-"""Transfer syntaxes as encodings, and what the encoding rules say of each VR (PS3.5 6.2, 7.1.2)."""
+"""Transfer syntaxes as encodings, and the encoding rules of VRs (PS3.5 6.2, 7.1.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set that lies in memory or in a mapped file, element by element, nothing copied.
+"""Walker of a data set in memory or a mapped file, element by element.
 
 `walk` says of each element where its value lies, and of each sequence and item where it
 begins and ends; what it does not look at costs nothing, however long it is.  It follows the

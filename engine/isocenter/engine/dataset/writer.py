@@ -1,4 +1,4 @@
-"""Elements into data set bytes: C-FIND identifiers and other data sets that fit in memory.
+"""Writer of data sets that fit in memory, from elements.
 
 Standard: PS3.5 7.1, 7.5, A.4, A.5.
 """

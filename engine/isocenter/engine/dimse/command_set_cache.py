@@ -1,4 +1,4 @@
-"""Command sets that look like one that came before: a short way to read them.
+"""Cache of command sets, read by their likeness to earlier ones.
 
 A peer sends the same few messages again and again: same elements, same lengths, other
 values.  A `Layout` remembers what the long way found out about one of them.  A command

@@ -1,4 +1,4 @@
-"""DIMSE messages ↔ command sets, and what is asked of a message (PS3.7 6.3.1, 9.3, 10.3).
+"""Codec of DIMSE messages and command sets (PS3.7 6.3.1, 9.3, 10.3).
 
 The classes stand in `message_types`, their fields and presence rules in
 `message_table`; both come from here too.

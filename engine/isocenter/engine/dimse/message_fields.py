@@ -1,4 +1,4 @@
-"""The fields of every DIMSE message and their presence rules, as data (PS3.7 9.3, 10.3, E.1).
+"""Table of DIMSE message fields and their presence (PS3.7 9.3, 10.3, E.1).
 
 The codec, the tests and the reference in the documentation all read this one table.
 Beside the fields named here every message has Command Group Length (0000,0000),

@@ -1,4 +1,4 @@
-"""One frozen class for each DIMSE message: its command set as a value (PS3.7 9.3, 10.3).
+"""DIMSE messages as frozen classes, one for each (PS3.7 9.3, 10.3).
 
 Which field is which element, and whether it must be there, says `message_table`.
 UIDs and AE titles are text without padding, not judged; an empty text, an empty

@@ -1,4 +1,4 @@
-"""Which operations are under way on an association, in both directions (PS3.7 9.1, 10.1).
+"""Outstanding operations of an association, both ways (PS3.7 9.1, 10.1).
 
 An operation begins with its request and is outstanding until its final response.
 Between the two lie the same few steps whichever side looks at it:

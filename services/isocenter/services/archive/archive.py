@@ -1,4 +1,4 @@
-"""The archive: objects come in as bytes, are kept as they came, and can be found.
+"""The archive: objects received as bytes, kept as they came, and found.
 
 A success that `Ingest.commit` returns is a promise: the object is on stable storage and
 the index knows it.  Nothing is decoded or encoded anew; the data set is kept byte for byte

@@ -1,4 +1,4 @@
-"""How much may still come in: of the disk, and of what the operator allows.
+"""Capacity: bytes that may still come in, by disk, reserve and quota.
 
 Part of the disk is kept free for what must not fail when objects have filled the rest: the index,
 whose transactions also delete, and the audit trail.  Nothing is set aside for it; objects are

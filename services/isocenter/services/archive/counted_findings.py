@@ -1,4 +1,4 @@
-"""What a long look at many objects found, in memory that has a bound."""
+"""Findings about many objects: counts, and the first of each kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Existing files into the archive, with their data sets byte for byte as they are.
+"""Import of existing files, their data sets kept byte for byte.
 
 Part 10 files, and data sets without File Meta Information, under whatever name.  What
 a file is, its content says; what its objects are called, the data set says: the File

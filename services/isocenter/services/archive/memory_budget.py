@@ -1,4 +1,4 @@
-"""A bound on the bytes that the whole process holds for objects on their way in."""
+"""Memory budget of the process for objects on their way in."""
 
 from __future__ import annotations
 

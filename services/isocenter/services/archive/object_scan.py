@@ -1,4 +1,4 @@
-"""What the archive learns from an object while its bytes pass by, and what it refuses.
+"""Scan of an arriving object: attributes, digest, and reasons to refuse it.
 
 Nothing here waits or stores; `isocenter.services.archive.archive` and the reindexing of
 `isocenter.services.archive.verification` both look at objects through `ObjectScan`.

@@ -1,4 +1,4 @@
-"""What an object store and an index must offer to the services.
+"""Ports of the archive: object store and index.
 
 Adapters live in `isocenter.storage` (or in anybody's package) and are handed in
 where the server is put together; nothing in the services imports one.

@@ -1,5 +1,4 @@
-"""Reading everything that is kept, over and over, to find what a disk has lost before it is
-asked for.
+"""Scrubber: reads all that is kept, again and again, and compares digests.
 
 `isocenter db verify` does the same as fast as it can; this goes so slowly that nobody
 notices, and remembers over restarts how far it came.

@@ -1,4 +1,4 @@
-"""One line in the log when objects cannot be kept, and one when they can again.
+"""Alert in the log when storing fails, and when it works again.
 
 Each object that is refused has a line with its association, bounded there.  What whoever runs
 the archive has to see is that its storage fails, and that once: not for each of a thousand.

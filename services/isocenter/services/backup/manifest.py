@@ -1,4 +1,4 @@
-"""What a generation of a backup holds: lists of files, a line of JSON each, and its manifest.
+"""Manifest of a backup generation, and its lists of files.
 
 The lists are in the order of the paths, so that any number of them are compared line by line,
 without memory that grows with the archive.

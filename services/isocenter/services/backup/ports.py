@@ -1,4 +1,4 @@
-"""Ports of a backup: the index in a file, and what holds removed objects back."""
+"""Ports of a backup: the index as a file, the hold on removals."""
 
 from __future__ import annotations
 

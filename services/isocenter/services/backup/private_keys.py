@@ -1,4 +1,4 @@
-"""Private keys of an archive: left where they are, or taken along with a passphrase.
+"""Private keys in a backup: left out, or encrypted with a passphrase.
 
 A backup travels and lies about; who has the key of the CA can be any application entity.  So a
 backup says of each key where it belongs and which one it is, by the digest of its public key, and

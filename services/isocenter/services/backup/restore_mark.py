@@ -1,4 +1,4 @@
-"""The mark of a restore that is not finished: all that a start needs to know of backups."""
+"""Mark of an unfinished restore, which keeps a server from starting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is backed up: the data directory of an archive, and what its settings name beside it."""
+"""Source of a backup: data directory, and files that its settings name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a backup is what was written: every byte of it, and that it is all there."""
+"""Verification of a backup: every byte, and that nothing is missing."""
 
 from __future__ import annotations
 

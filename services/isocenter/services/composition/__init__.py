@@ -1,4 +1,4 @@
-"""Where a server is put together: settings in, adapters and services chosen and joined.
+"""Composition: settings in, adapters and services chosen and joined.
 
 The only package beside the command line that knows the adapters of `isocenter.storage`.
 """

@@ -1,4 +1,4 @@
-"""What one process of a server does for all, beside serving."""
+"""Background tasks that one process of a server runs for all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a backup of the archive that the settings name consists of, and where a restore puts it."""
+"""Composition of backup and restore from settings."""
 
 from __future__ import annotations
 

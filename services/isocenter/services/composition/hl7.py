@@ -1,4 +1,4 @@
-"""From settings to what takes orders: where it listens, by which rules, into which worklist."""
+"""Composition of the HL7 order listener from settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an import tells the audit trail (PS3.15 A.5.3.5): a message for each study."""
+"""Audit messages of an import (PS3.15 A.5.3.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server put together: settings in, what is checked before a start, and all that runs."""
+"""Composition of a whole server from settings, checked before it starts."""
 
 from __future__ import annotations
 

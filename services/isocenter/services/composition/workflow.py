@@ -1,4 +1,4 @@
-"""What goes beyond storing and finding: worklist, steps, commitment, events, forwarding."""
+"""Composition of worklist, steps, commitment, events and forwarding."""
 
 from __future__ import annotations
 

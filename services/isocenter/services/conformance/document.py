@@ -1,4 +1,4 @@
-"""A document of headings, paragraphs and tables, as Markdown or as one page of HTML."""
+"""Document of headings, paragraphs and tables, as Markdown or HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server with these settings says of itself, in the order of PS3.2.
+"""Contents of the conformance statement, in the order of PS3.2.
 
 Contexts, roles, syntaxes and statuses come from the registry and the tables that the
 server runs on; so the statement cannot say what the server does not do.

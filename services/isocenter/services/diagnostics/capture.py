@@ -1,4 +1,4 @@
-"""Captures of our own: the bytes of one association in one file, written and read.
+"""Capture files: the bytes of one association, written and read.
 
 A capture holds what a network tap would see, after TLS: data sets with names and dates,
 PHI in the clear.  So it is written only when somebody asks (``isocenter serve --capture

@@ -1,4 +1,4 @@
-"""What went wrong between two peers, as values: in plain words, with the clause and a cure.
+"""Findings between two peers: plain words, clause and cure.
 
 The same findings serve whoever looks at a capture and whoever talks to a peer itself.
 Nothing here knows how a fault was noticed, and no finding holds an attribute value.

@@ -1,1 +1,1 @@
-"""What data sets mean, without network or archive: values, dictionary, UIDs, objects, files."""
+"""Data sets and their meaning, without network or archive."""

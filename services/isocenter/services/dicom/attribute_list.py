@@ -1,4 +1,4 @@
-"""The attribute lists of normalized services as values: bounded, in one form whatever the wire had.
+"""Attribute lists of normalized services, bounded, in one encoding (PS3.7 10).
 
 An attribute list (PS3.7 10.1) fits into memory.  It is read from any of the four uncompressed
 encodings, kept in explicit VR little endian, and written in any of them again; its texts

@@ -1,4 +1,4 @@
-"""Values that are too long for a text: inline, named by a URI, or left out."""
+"""Bulk data: long values inline, by URI, or left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set of any size, looked at and changed by path: values are read when they are asked for.
+"""Data set of any size, read and changed by path.
 
     with open_dicom("ct.dcm") as ct:
         ct.text("PatientName")

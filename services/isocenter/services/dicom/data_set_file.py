@@ -1,4 +1,4 @@
-"""A file that holds a data set, open for reading: found wherever it begins, held nowhere.
+"""File with a data set, open for reading.
 
 The lenient reader of the file tools.  What a file is, `isocenter.engine.dataset.read_file_head`
 tells from its content; its data set is mapped, not read, and inflated into a temporary file where

@@ -1,4 +1,4 @@
-"""Binary values, and the parts of person names, as the texts that JSON and XML have for them."""
+"""Texts of binary values and person names, for JSON and XML."""
 
 from __future__ import annotations
 

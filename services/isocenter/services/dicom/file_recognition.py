@@ -1,4 +1,4 @@
-"""Which files hold objects: yes, no, or may be, and then somebody has to look.
+"""Recognition of files that hold DICOM objects.
 
 One rule for whatever takes files: the content says what a file is, its name nothing; the data
 set says what its object is called, as the File Meta Information of real files is sometimes

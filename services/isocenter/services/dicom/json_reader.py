@@ -1,4 +1,4 @@
-"""DICOM JSON (PS3.18 Annex F) as a model: bounded in size and depth, no name twice."""
+"""Reader of DICOM JSON (PS3.18 Annex F), bounded in size and depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set as DICOM JSON (PS3.18 Annex F), from its bytes, without objects between.
+"""Writer of DICOM JSON (PS3.18 Annex F), from the bytes of a data set.
 
 What receivers disagree about is written so that most understand it:
 

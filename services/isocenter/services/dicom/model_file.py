@@ -1,4 +1,4 @@
-"""A Part 10 file made of what a model says, alone or over the data set of another file.
+"""Part 10 file made from a JSON or XML model.
 
 Written piece by piece: long values are read from where they lie when their turn comes.
 """

@@ -1,4 +1,4 @@
-"""The DICOM JSON Model as elements that can be written; what JSON and XML are read into alike.
+"""Reader of the DICOM JSON model into elements, for JSON and XML.
 
 Liberal in what is taken: numbers as strings and strings as numbers, names as plain text, tags and
 VRs in lower case, a VR that is missing where the dictionary knows it, null in place of a value,

@@ -1,4 +1,4 @@
-"""The way through a data set that JSON and XML share; what each writes for what it meets is theirs.
+"""Traversal of a data set that JSON and XML writers share.
 
 Elements are read where they lie and written as they come, so that neither the data set nor the
 text is ever held whole.

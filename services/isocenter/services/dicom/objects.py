@@ -1,4 +1,4 @@
-"""Objects on their way out: from a file, an archive or memory to a presentation context.
+"""DICOM objects to be sent: from a file, an archive or memory.
 
 A `DicomObject` knows what negotiation asks for and gives its data set in parts;
 nothing larger than a part is held.  When the peer did not accept the transfer

@@ -1,4 +1,4 @@
-"""What the elements of a data set, or of an item, have to know of each other.
+"""Scope of elements: character set, private creators and the like.
 
 The character set of its texts, the private creators of its blocks, and whether its pixels are
 signed: that decides what a VR is where the data set does not say it (PS3.5 6.2, 7.8, A.1).

@@ -1,4 +1,4 @@
-"""The SOP classes and transfer syntaxes that are known by name (PS3.4 B.5, PS3.6 Annex A).
+"""UID registry: SOP classes and transfer syntaxes by name (PS3.4 B.5, PS3.6 A).
 
 pydicom's dictionary of UIDs is the source; what is younger than it is added here.
 """

@@ -1,4 +1,4 @@
-"""Which UIDs of studies, series and instances are taken: those of PS3.5 9.1, or others as well."""
+"""Checks of study, series and instance UIDs (PS3.5 9.1)."""
 
 from __future__ import annotations
 

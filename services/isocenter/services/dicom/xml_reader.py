@@ -1,4 +1,4 @@
-"""XML in the Native DICOM Model (PS3.19 A.1) as a model: no DTD, no entities, bounded.
+"""Reader of the Native DICOM Model (PS3.19 A.1): no DTD, bounded.
 
 What it takes: with the namespace of the standard or without one; private tags with the number of
 their block or, with a creator, without it; values with numbers or in their order.

@@ -1,4 +1,4 @@
-"""A data set in the Native DICOM Model (PS3.19 A.1), as XML, from its bytes.
+"""Writer of the Native DICOM Model (PS3.19 A.1), from bytes.
 
 Private elements have no block in their tag but the name of their creator beside it, as the model
 wants it; only where one creator has two blocks in a group, those of the second keep theirs, since

@@ -1,1 +1,1 @@
-"""What an operator looks at: metrics, health, and spans; over HTTP on this machine."""
+"""Metrics, health and spans for operators."""

@@ -1,4 +1,4 @@
-"""Whether the archive can do its work now: index, disk, associations (MON-1).
+"""Health of the archive: index, disk, associations.
 
 ``unhealthy`` means that objects cannot be kept or found; ``degraded`` that this may come.
 """

@@ -1,4 +1,4 @@
-"""What is behind each path: metrics, and health in three forms (MON-1.4)."""
+"""Routes of the monitoring pages: metrics and health."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Who may do what, and the record of it."""
+"""Access, certificates, and the audit trail."""

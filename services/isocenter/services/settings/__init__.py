@@ -1,1 +1,1 @@
-"""Settings: the table of them, what their values may be, and where they come from."""
+"""Settings: table, value types, sources."""

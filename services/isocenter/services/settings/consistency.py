@@ -1,4 +1,4 @@
-"""What single settings cannot tell: whether they fit together, and what is allowed but unwise."""
+"""Consistency of settings with each other, and warnings."""
 
 from __future__ import annotations
 

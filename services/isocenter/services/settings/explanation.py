@@ -1,4 +1,4 @@
-"""A setting in words: what it means, what it may be, what it is now and who set it."""
+"""Explanation of a setting: meaning, values, default, source."""
 
 from __future__ import annotations
 

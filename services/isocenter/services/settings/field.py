@@ -1,4 +1,4 @@
-"""How one setting is written down: its default, what it may hold, what it is for."""
+"""Field of a section: default, value type, and help of a setting."""
 
 from __future__ import annotations
 

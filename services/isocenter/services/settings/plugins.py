@@ -1,4 +1,4 @@
-"""Which plug-ins an operator has switched on, and what is set of them.
+"""Settings of plug-ins: which are on, and their values.
 
 Reading the settings imports nothing of a plug-in: what is set of it is kept as it stands, and read
 by what the plug-in declares when the server starts.

@@ -1,4 +1,4 @@
-"""What values a setting can take: from TOML, from text, and back to TOML.
+"""Value types of settings: from TOML, from text, and back.
 
 A kind says what is allowed in words that fit into an error message, and never what a
 setting is for; that stands in `isocenter.services.settings.loading`.

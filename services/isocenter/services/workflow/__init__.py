@@ -1,1 +1,1 @@
-"""What goes on by itself once objects are stored: events and forwarding."""
+"""Events and forwarding, which follow what is stored."""

@@ -1,4 +1,4 @@
-"""Database handle: what every table adapter needs of a database, and nothing of its SQL.
+"""Database handle: all that table adapters need of a database.
 
 A driver (`isocenter.storage.database.sqlite`) implements `Database`; the adapters of tables take
 one and hand it functions, each of which is one transaction.

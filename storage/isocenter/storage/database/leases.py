@@ -1,4 +1,4 @@
-"""Leases: rows that one worker at a time works on, until a time that it may put off."""
+"""Leases: rows that one worker at a time works on."""
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
 

@@ -1,4 +1,4 @@
-"""When studies came and were used, and which are held: in the index database."""
+"""Times of arrival and use of studies, and their holds."""
 
 # ruff: noqa: S608  (what is put together are constants, values are bound)
 

@@ -1,4 +1,4 @@
-"""What an object key may look like, checked by every store for itself.
+"""Check of object keys, made by every store.
 
 A key is relative and ``/``-separated.  Its parts hold only characters that mean
 nothing to a file system, a shell or a URL, so that no key can name anything

@@ -1,4 +1,4 @@
-"""The head of a data set as bytes: where its elements are, and the same with some of them replaced.
+"""Head of a data set as bytes: its elements' places, and replacements.
 
 The head is all before the first element behind the Original Attributes Sequence (0400,0561).
 What values mean is the business of `isocenter.services.archive.coercion.coercer`.

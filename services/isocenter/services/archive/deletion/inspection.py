@@ -1,4 +1,4 @@
-"""What lies in the folder of the trash: whether it can be restored, and what the book knows."""
+"""Inspection of the trash folder: contents that can be restored, or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects that have left the archive, as values: what everybody is told of a deletion.
+"""Deletions as values: objects that have left, and why.
 
 Whoever deletes, a rule or a person, looks at the promises first and tells the same afterwards: an
 event in the transaction that deletes, an audit message, a metric.

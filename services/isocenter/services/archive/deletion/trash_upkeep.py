@@ -1,4 +1,4 @@
-"""Looking after the trash: what is over goes, what a killed command has left is finished."""
+"""Upkeep of the trash: expired deletions purged, interrupted ones finished."""
 
 from __future__ import annotations
 

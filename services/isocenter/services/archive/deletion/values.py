@@ -1,4 +1,4 @@
-"""What is asked of the trash, and what becomes of it, as values."""
+"""Requests to the trash and their results, as values."""
 
 from __future__ import annotations
 

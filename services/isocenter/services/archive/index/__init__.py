@@ -1,1 +1,1 @@
-"""What an index keeps of an object, what it can be asked, and what that means."""
+"""Index of the archive: attributes, queries, matching, extraction."""

@@ -1,4 +1,4 @@
-"""What the index keeps of an object, out of the values that the element scanner took.
+"""Extraction of an index record from scanned elements.
 
 Part of every C-STORE, so the usual value (ASCII, one value, no control characters)
 takes the short way.

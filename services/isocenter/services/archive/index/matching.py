@@ -1,4 +1,4 @@
-"""What the queries of `isocenter.services.archive.index.query` mean, in plain Python.
+"""Reference matcher: the meaning of queries, in plain Python (PS3.4 C.2.2.2).
 
 This is the reference: an index adapter may answer faster, never differently.  It
 compares text as `InstanceRecord.attributes` holds it (decoded, several values joined

@@ -1,4 +1,4 @@
-"""What can be asked of an index: one model for C-FIND, C-MOVE, C-GET and whatever asks next.
+"""Query model of the index, for C-FIND, C-MOVE, C-GET and others.
 
 A query is a value.  `isocenter.services.service_classes.query_retrieve.identifier` makes it from an
 identifier, `isocenter.services.archive.index.matching` says in plain Python what it means, and an

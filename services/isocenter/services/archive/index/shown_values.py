@@ -1,4 +1,4 @@
-"""What an answer shows where the objects of a patient, study or series say different things.
+"""Values shown for an entity whose objects say different things.
 
 Standard: an answer holds values that match the keys (PS3.4 C.2.2.1); nothing is said there of
 objects that differ.

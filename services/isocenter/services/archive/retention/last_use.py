@@ -1,4 +1,4 @@
-"""When studies were last retrieved: gathered from notices, kept by the day."""
+"""Last retrieval of studies, gathered from notices, kept by the day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For how long studies are kept: rules of the operator's, and what carries them out.
+"""Retention of studies by rule: what has expired, and its deletion.
 
 Without rules nothing is deleted.  A rule deletes whole studies, into the trash, and never what is
 held, is being promised, or has yet to reach a destination; what was promised (storage commitment)

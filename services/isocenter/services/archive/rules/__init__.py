@@ -1,1 +1,1 @@
-"""Rules: what happens to an object because of what it says and who sent it."""
+"""Rules for arriving objects: conditions and decisions."""

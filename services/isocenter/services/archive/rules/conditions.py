@@ -1,4 +1,4 @@
-"""Conditions of a rule: patterns on attributes of an object and on who sent it.
+"""Conditions of a rule: patterns on attributes and on the sender.
 
 A pattern is text with ``*`` for any characters and ``?`` for one; ``!`` before it denies.
 Of several values of an attribute one suffices, and one that is missing is empty.

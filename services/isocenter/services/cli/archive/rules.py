@@ -1,4 +1,4 @@
-"""``isocenter rules``: the rules of a configuration, and what they would do with a file."""
+"""``isocenter rules``: show the rules of a configuration, and try them on a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``isocenter doctor``: what is wrong here, or between us and a peer, and what to change."""
+"""``isocenter doctor``: find faults here or between us and a peer."""
 
 from __future__ import annotations
 

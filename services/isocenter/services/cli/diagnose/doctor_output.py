@@ -1,4 +1,4 @@
-"""What doctor examined, as lines for people or as JSON."""
+"""Output of doctor's checks, as lines or JSON."""
 
 from __future__ import annotations
 

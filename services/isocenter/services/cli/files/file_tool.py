@@ -1,4 +1,4 @@
-"""What every file tool shares: which files, where the results go, faults, exit codes.
+"""Parts that file tools share: inputs, outputs, faults, exit codes.
 
 * Files are named; folders are gone through with ``-r``; ``-`` is standard input or output.
 * A result is written beside its place and renamed into it when it is whole, so nobody ever

@@ -1,4 +1,4 @@
-"""What ``jsontodcm`` and ``xmltodcm`` share: their options, bulk data, and the file they write."""
+"""Parts that ``jsontodcm`` and ``xmltodcm`` share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``dcmtojson`` and ``dcmtoxml`` share: their options, and where bulk data goes."""
+"""Parts that ``dcmtojson`` and ``dcmtoxml`` share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`isocenter hl7send`: HL7 messages to a receiver over MLLP, and what it says to them."""
+"""``isocenter hl7send``: send HL7 messages over MLLP, show acknowledgements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``isocenter mppsscu``: tell a peer what was begun, done or given up (PS3.4 Annex F)."""
+"""``isocenter mppsscu``: create and set performed procedure steps (PS3.4 Annex F)."""
 
 from __future__ import annotations
 

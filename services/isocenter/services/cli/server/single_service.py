@@ -1,4 +1,4 @@
-"""What the commands that offer one service, and nothing else, have in common."""
+"""Parts that commands with a single service share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking whoever sits at the terminal before something is done that is hard to undo."""
+"""Confirmation at the terminal before something that is hard to undo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands that delete and restore have in common."""
+"""Parts that the commands of deletion share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times of the archive as a command shows them: in local time, with its offset."""
+"""Local time with its offset, for output."""
 
 from __future__ import annotations
 

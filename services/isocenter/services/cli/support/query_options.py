@@ -1,4 +1,4 @@
-"""What findscu, movescu and getscu ask for: model, level and keys from the command line."""
+"""Query options of findscu, movescu and getscu: model, level, keys."""
 
 from __future__ import annotations
 

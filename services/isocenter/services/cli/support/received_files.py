@@ -1,4 +1,4 @@
-"""Options for objects that come back from a peer, as Part 10 files in a folder."""
+"""Options for received objects that become Part 10 files."""
 
 from __future__ import annotations
 

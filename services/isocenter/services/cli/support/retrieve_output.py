@@ -1,4 +1,4 @@
-"""What movescu and getscu have in common: counters while it goes on, and what it came to."""
+"""Output of movescu and getscu: progress, and the result."""
 
 from __future__ import annotations
 

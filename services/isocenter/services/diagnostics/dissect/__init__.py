@@ -1,4 +1,4 @@
-"""What two peers said to each other, from a capture: read, observed by the engine, shown.
+"""Dissection of captures: associations read, followed by the engine, shown.
 
 `pcap` and `isocenter.services.diagnostics.capture` read files; both yield what `captured` names.
 `dissector` finds the associations in it and gives each an `observer`, in which two engines

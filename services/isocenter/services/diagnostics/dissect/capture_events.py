@@ -1,4 +1,4 @@
-"""What a capture knows of connections, whatever file it comes from.
+"""Events of a capture: connections, bytes, gaps, ends.
 
 A reader of captures yields these in the order in which they happened; who looks at them
 (`isocenter.services.diagnostics.dissect`) needs to know no file format.

@@ -1,4 +1,4 @@
-"""Which connections of a capture are associations, and an observer for each of them.
+"""Dissector: finds the associations among the connections of a capture.
 
 A connection is DICOM when its client speaks first and begins with an A-ASSOCIATE-RQ,
 whatever the port.  TLS is recognised, and cannot be read.

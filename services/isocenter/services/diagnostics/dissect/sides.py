@@ -1,4 +1,4 @@
-"""The two sides of an association: the engine in the place of each, and what each sends.
+"""Sides of an association under dissection, each with an engine.
 
 A `Side` is an `Association` that is told what a real peer did.  A `Stream` is what stands
 in the bytes of one direction, judged by nobody.

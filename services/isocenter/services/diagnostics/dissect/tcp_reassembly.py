@@ -1,4 +1,4 @@
-"""TCP segments, as they were captured, into the streams of bytes that they carried (RFC 9293).
+"""TCP reassembly: captured segments into streams (RFC 9293).
 
 Segments may come twice, late, overlapping, cut short, or not at all.  What is missing is
 known to be missing when its receiver has acknowledged it and it still does not come;

@@ -1,4 +1,4 @@
-"""What `isocenter doctor` looks at: the own installation, and another peer.
+"""Checks of `isocenter doctor`: this installation, and peers.
 
 `installation` and `peer` are the two ways in.  Everything that was looked at is told as
 one `Examined`, with its findings (`isocenter.services.diagnostics.findings`) as values.  Nothing

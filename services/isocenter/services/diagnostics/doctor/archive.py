@@ -1,4 +1,4 @@
-"""Whether index and files of an archive fit together, who has it, and what a crash left."""
+"""Archive check: index against files, locks, left-overs of a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit trail: whether it can be kept as the settings want, and when its disk is full of it."""
+"""Audit trail check: can it be kept, and until when is there room."""
 
 from __future__ import annotations
 

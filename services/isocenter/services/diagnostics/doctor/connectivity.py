@@ -1,4 +1,4 @@
-"""The way to a peer: its name, its port, and TLS; why it ends, and what would help."""
+"""Connectivity check: name, port and TLS of a peer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the archive gets from its machine: a folder, room, a clock, descriptors, versions."""
+"""Host check: folder, room, clock, descriptors, versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the ports of the archive are free, and if not, whose they are."""
+"""Port check: the archive's ports are free, or who has them."""
 
 from __future__ import annotations
 

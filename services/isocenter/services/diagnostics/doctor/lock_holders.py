@@ -1,4 +1,4 @@
-"""Which process holds a file lock or listens on a port, as far as the system tells us.
+"""Holders of file locks and listening ports, as the system tells them.
 
 Linux tells both in ``/proc``; elsewhere, and of processes of other users, less is known.
 """

@@ -1,4 +1,4 @@
-"""C-MOVE, and the way back: the peer opens an association of its own with the destination.
+"""C-MOVE check: the peer's way to the move destination.
 
 We are the destination for as long as it takes, ask for one object, and see who comes.
 """

@@ -1,4 +1,4 @@
-"""What is tried only when asked for: a query, and storing an object that we make up."""
+"""Query and storage checks, made only when asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the server here is, asked over HTTP: no AE title is needed, and no policy can refuse it."""
+"""Health check of the server here, over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a peer shows of itself in a TLS handshake, whether we would trust it or not.
+"""TLS probe: certificates, version and cipher suite of a peer, without trust.
 
 A look is a handshake of its own that ends when the peer's certificates have come.  It
 verifies nothing and shows nothing of ours; whom we trust is decided elsewhere.

@@ -1,4 +1,4 @@
-"""Encoders: samples of one frame to a compressed frame, with what installs as the extra `codecs`.
+"""Encoders of single frames, of the extra `codecs`.
 
 Runs in a worker process, as decoding does.  A lossless encoding gives back every bit of Bits
 Allocated, also those above Bits Stored.  What a data set has to say of the pixels afterwards comes

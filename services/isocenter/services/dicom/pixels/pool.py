@@ -1,4 +1,4 @@
-"""Pool of worker processes that decode and encode frames, with limits of memory and time.
+"""Pool of worker processes for frames, with memory and time limits.
 
 Decoders are libraries in C that read what a peer sent.  One that crashes, hangs or takes all
 memory costs the request that it worked for: its process is ended, and the next request gets a new

@@ -1,4 +1,4 @@
-"""Transcoding: an object with its pixels in another transfer syntax, as a stream (PS3.5 A.4).
+"""Transcoding of an object's pixels, frame by frame (PS3.5 A.4).
 
 `transcode` gives an object that can be sent: its data set is made while it is read, frame by
 frame.  Every element that the pixels do not concern stays byte for byte where the encoding of the

@@ -1,4 +1,4 @@
-"""Table of transfer syntaxes as ways to compress pixels (PS3.5 8.2, Annex A): what each needs.
+"""Table of transfer syntaxes as pixel codecs (PS3.5 8.2, Annex A).
 
 Whether a syntax can be decoded or encoded here has four answers (`Support`): nothing else in
 Isocenter decides that, so that lists, statements and errors agree.

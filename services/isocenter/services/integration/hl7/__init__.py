@@ -1,1 +1,1 @@
-"""Orders from a hospital's systems: HL7 v2 messages over MLLP that feed the modality worklist."""
+"""HL7 v2 orders over MLLP, for the modality worklist."""

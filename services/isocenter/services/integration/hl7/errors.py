@@ -1,4 +1,4 @@
-"""What is wrong with a message, as its sender is told: place, code and words, never a value."""
+"""Faults of HL7 messages: place, code and words, never a value."""
 
 from __future__ import annotations
 

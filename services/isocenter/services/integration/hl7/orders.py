@@ -1,4 +1,4 @@
-"""What an order message means for the worklist: entries to put, to cancel, to give a state.
+"""Order messages as changes of the worklist.
 
 The messages are those of IHE RAD TF-2 4.4, Procedure Scheduled, and 4.13, Procedure Update.
 """

@@ -1,4 +1,4 @@
-"""Patient and visit of an order message: PID, PV1, AL1 and OBX as fields of an entry."""
+"""Patient and visit of an order: PID, PV1, AL1 and OBX."""
 
 from __future__ import annotations
 

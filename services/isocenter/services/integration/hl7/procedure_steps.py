@@ -1,4 +1,4 @@
-"""The segments of an order message, step by step, and what each step is called by."""
+"""Procedure steps of an order message, with their identifiers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of refused messages: what was sent, and beside it what was wrong with it.
+"""Folder of rejected HL7 messages, each with its fault.
 
 Its files hold patients' data: the folder is for its owner only, and bounded.
 """

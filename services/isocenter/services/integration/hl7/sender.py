@@ -1,4 +1,4 @@
-"""The other side: messages sent over MLLP, one after the other, each with its acknowledgement."""
+"""HL7 sender over MLLP, one message after the other."""
 
 from __future__ import annotations
 

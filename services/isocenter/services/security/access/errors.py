@@ -1,4 +1,4 @@
-"""What goes wrong with a policy."""
+"""Errors of a policy."""
 
 from __future__ import annotations
 

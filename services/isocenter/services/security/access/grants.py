@@ -1,4 +1,4 @@
-"""What one association may do: its presentation contexts, and each operation."""
+"""Grant of one association: presentation contexts and operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy as a value: application entities, users and roles; and the text it is kept as."""
+"""Policy: application entities, users and roles, and its text form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the policy is kept: ``access/policy.json`` in the data directory.
+"""Policy file: ``access/policy.json`` of the data directory.
 
 A file of its own and no table of the index: an index that is lost or damaged is made again
 from the objects, and whoever does that must not find the doors open.  It is replaced as a

@@ -1,4 +1,4 @@
-"""Learn mode: who was turned away, when, how often, why, and what would admit them.
+"""Rejected callers: when, how often, why, and the cure.
 
 ``access/rejected.json`` beside the policy.  A process writes what happens at
 once, merged with what others wrote.  Bounds: callers in all, and callers from

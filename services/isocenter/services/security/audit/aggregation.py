@@ -1,4 +1,4 @@
-"""What is told together: instances that come one by one, and alerts that come by the thousand."""
+"""Aggregation of audit messages: instances of a study, repeated alerts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What deleting, restoring and removing for good tell the audit trail.
+"""Audit messages of deletion, restoring and purging (PS3.15 A.5.3.6, A.5.3.8).
 
 A study that was deleted, in the archive or for good from the trash, is "DICOM Study Deleted"
 (PS3.15 A.5.3.8).  Some instances of a study, and what was restored, are "DICOM Instances

@@ -1,4 +1,4 @@
-"""Records that hold on to each other: what is changed, left out or put in between shows.
+"""Hash chain of audit records: changed, missing and inserted records are detected.
 
 A record is a line of JSON.  Its last member is a digest of all bytes of the line before that
 member, and among those is the digest of the record before::

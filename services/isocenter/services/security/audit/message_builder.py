@@ -1,4 +1,4 @@
-"""From what happened to what is said about it: one function for each message of PS3.15 A.5.3.
+"""Builders of audit messages from notices, one for each (PS3.15 A.5.3).
 
 A message is about one patient, and here about one study, too.  Who took part is told in the
 form of A.5.2: of us the process ID, as it stands in the system's logs, of a peer the most

@@ -1,4 +1,4 @@
-"""An audit message as a value, and as XML by the schema of PS3.15 A.5.1.
+"""Audit message as a value and as XML (PS3.15 A.5.1).
 
 The XML is one line of ASCII: what is not ASCII becomes a character reference.  So it goes
 unchanged through a line of JSON and a syslog message, and nothing that a peer says can end

@@ -1,4 +1,4 @@
-"""The audit trail of a running server: hears notices, makes messages, has them written and sent.
+"""Audit recorder of a running server: notices in, records written and sent.
 
 `AuditRecorder.hear` only puts messages into a queue in memory; one task writes what has come
 together, with one sync for all of it.  The queue has a bound.  When it is full, the listener writes

@@ -1,4 +1,4 @@
-"""What was removed from a trail on purpose, sealed: the rest can still be verified.
+"""Seal of removed parts of a trail, so that the rest stays verifiable.
 
 ``removed.json`` names the last record that was removed with its digest, which the first record
 that is left has to follow, how many there were, and from when to when.

@@ -1,4 +1,4 @@
-"""Records to a syslog collector: in their order, each at least once, however long it is away.
+"""Syslog delivery of audit records, in order, at least once.
 
 The trail on disk is the queue.  For each collector a file beside it says how far it has got
 (``collector-….json``); of several processes, the one that holds the lock of that file sends.

@@ -1,4 +1,4 @@
-"""A record as a syslog message (RFC 5424) in the way of PS3.15 A.6 and A.7."""
+"""Syslog format of audit records (RFC 5424; PS3.15 A.6, A.7)."""
 
 from __future__ import annotations
 

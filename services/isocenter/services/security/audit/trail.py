@@ -1,4 +1,4 @@
-"""The trail on disk: records in files that follow each other, and the head beside them.
+"""Trail on disk: segments of records, and the head beside them.
 
 Below one folder, all of it for its owner only::
 

@@ -1,4 +1,4 @@
-"""How large a trail is, how fast it grows, and when its disk is full of it."""
+"""Growth of a trail: size, rate, and when its disk is full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oldest files of a trail removed on purpose, so that the rest can still be verified.
+"""Removal of the oldest segments of a trail, sealed.
 
 Only whole files go, and never the last one; what is to go must be unbroken, and every collector
 must have it.  The seal (`removal`) is durable before a file goes: after a crash `verify` passes

@@ -1,4 +1,4 @@
-"""Looking after a trail while a server runs: files compressed, and the oldest removed by rule."""
+"""Upkeep of a trail: segments compressed, and removed by rule."""
 
 from __future__ import annotations
 

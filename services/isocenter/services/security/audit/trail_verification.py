@@ -1,4 +1,4 @@
-"""Whether a trail is what was written: the first record that is not, and the others.
+"""Verification of a trail: the first wrong record, and the others.
 
 What this can show: any byte of any record or of the head that was changed; records that are
 missing in the middle, put in, exchanged, or cut off at the end.

@@ -1,1 +1,1 @@
-"""The private CA of a site: what it issues, what it remembers, and until when that is valid."""
+"""Private CA of a site: issuing, records, expiry."""

@@ -1,4 +1,4 @@
-"""A private CA for one site: certificates that bind an AE title to a key.
+"""Certificate authority: certificates that bind AE titles to keys.
 
 What it issues is what PS3.15 B.12 wants to see: keys of elliptic curves or RSA, signatures
 with SHA-2, the extensions of RFC 5280, and the extended key usages of both sides,

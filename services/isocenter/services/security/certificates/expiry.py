@@ -1,4 +1,4 @@
-"""Until when certificates and revocation lists are valid, and warnings before they end."""
+"""Expiry of certificates and revocation lists, and warnings before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the private CA has issued, to whom, and what was revoked: ``issued.json``."""
+"""Record of issued and revoked certificates: ``issued.json``."""
 
 from __future__ import annotations
 

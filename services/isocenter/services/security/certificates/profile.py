@@ -1,4 +1,4 @@
-"""What certificates of the private CA look like (RFC 5280, PS3.15 B.12); values in, values out."""
+"""Certificate profile of the private CA (RFC 5280, PS3.15 B.12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every setting, once: the tree of values, and the table that is read from it.
+"""Sections of the settings.
 
 Each field says what it may hold, what it is for and which option of ``isocenter serve``
 sets it.  Loading, checking, ``--help`` and ``isocenter config show`` are made from that

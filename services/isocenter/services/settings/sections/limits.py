@@ -1,4 +1,4 @@
-"""How long each wait may last, and what peers may make us hold."""
+"""Sections of deadlines and limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of all this: log, audit trail, metrics."""
+"""Sections of log, audit trail and monitoring."""
 
 from __future__ import annotations
 

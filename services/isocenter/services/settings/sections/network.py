@@ -1,4 +1,4 @@
-"""Who we are, and where and with how many we speak."""
+"""Sections of the server and of what it offers in the clear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How objects come in, where they are kept, and how they are asked for."""
+"""Sections of storage, transfer syntaxes and queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells a peer what it can retrieve of a complete study, and what it cannot any more."""
+"""Event target that sends instance availability notifications (PS3.4 Annex R)."""
 
 from __future__ import annotations
 

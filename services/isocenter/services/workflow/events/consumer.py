@@ -1,4 +1,4 @@
-"""Who gets events, as a setting: ``[[events.consumers]]``."""
+"""Consumers of events, as values."""
 
 from __future__ import annotations
 

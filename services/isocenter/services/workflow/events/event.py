@@ -1,4 +1,4 @@
-"""What other programs are told, as values with a JSON form.
+"""Events as values with a JSON form.
 
 The names of the fields are those of the JSON.  There is nothing of a patient in them but in
 `Patient`, which is null unless ``events.include_patient`` is set.  Times in fields are ISO 8601,

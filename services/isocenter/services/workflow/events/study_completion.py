@@ -1,4 +1,4 @@
-"""When a study is complete: the rules, as pure functions.
+"""Completion of studies: the rules, as pure functions.
 
 Nothing in DICOM says that a study has ended.  What comes nearest, in this order: a performed
 procedure step that ended and names what it made (PS3.4 F.7), the modality asking for storage

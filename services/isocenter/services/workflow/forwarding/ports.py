@@ -1,4 +1,4 @@
-"""The queue of objects that are to be sent on, as values and as the port behind which it is kept.
+"""Port of the forwarding queue, and its values.
 
 One record for each object and destination, written in the transaction that stores the object::
 

@@ -1,4 +1,4 @@
-"""Events for the command line: which there are, how far consumers have got, and once more."""
+"""Event log: events listed, consumers' progress shown, deliveries replayed."""
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
 

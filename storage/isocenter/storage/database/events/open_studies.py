@@ -1,4 +1,4 @@
-"""Which studies are being received: kept in the transactions that bring their objects.
+"""Open studies: kept in the transactions that bring their objects.
 
 `EventWriter` has the functions that go into those transactions; `DatabaseOpenStudies` declares
 studies complete.

@@ -1,4 +1,4 @@
-"""Events in the index database: written beside what they tell, and read for their consumers.
+"""Outbox: events written with their cause, and read for consumers.
 
 `insert_events` is for whoever writes something that others are to hear of: it takes part in the
 caller's transaction.  `DatabaseOutbox` is the port of `isocenter.services.workflow.events.ports`.

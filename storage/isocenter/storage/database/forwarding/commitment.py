@@ -1,5 +1,4 @@
-"""What was forwarded and is to be committed elsewhere (PS3.4 Annex J), and then leaves: what one
-transaction does, as plain functions on a `Connection`.
+"""Commitment of forwarded objects by their destinations (PS3.4 Annex J).
 
 `isocenter.storage.database.forwarding.queue` calls them on the thread of its index.
 """

@@ -1,5 +1,4 @@
-"""Writing and reading the queue of what is to be forwarded: what one transaction does, as plain
-functions on a `Connection`.
+"""Rows of the forwarding queue, written and read in one transaction.
 
 `isocenter.storage.database.forwarding.queue` calls them on the thread of its index.
 """

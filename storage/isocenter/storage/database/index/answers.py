@@ -1,4 +1,4 @@
-"""Fetching the answers to a query: what is shown of entities whose objects say different things.
+"""Answers to a query, also where objects say different things.
 
 Nearly every patient, study and series has one statement: then an answer is one row.  Where
 there are more, all of them are read and `isocenter.services.archive.index.shown_values` takes its

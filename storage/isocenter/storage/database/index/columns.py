@@ -1,4 +1,4 @@
-"""Columns of the index: which attribute stands in which table, and as what it is compared."""
+"""Columns of the index: table and comparison of each attribute."""
 
 from __future__ import annotations
 

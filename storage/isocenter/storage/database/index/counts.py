@@ -1,4 +1,4 @@
-"""Counts of the index, carried along through a transaction and written once at its end."""
+"""Counts of the index, carried through a transaction, written at its end."""
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
 

@@ -1,4 +1,4 @@
-"""An index in plain dictionaries: for tests, and for an archive that nobody wants to keep.
+"""Index in memory: the reference implementation, for tests and small archives.
 
 It is the reference for what every index answers: entities in a tree, what their objects say
 of them, and criteria judged one by one with `isocenter.services.archive.index.matching`.  Faster is

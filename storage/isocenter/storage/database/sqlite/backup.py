@@ -1,4 +1,4 @@
-"""A consistent copy of an index that others write meanwhile, and what such a copy holds.
+"""Consistent copy of an index in use, and its contents.
 
 SQLite's backup interface begins anew whenever somebody writes between two of its steps, and on a
 busy archive it would never end.  So the connection that is copied from holds a read transaction:

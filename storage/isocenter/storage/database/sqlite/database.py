@@ -1,4 +1,4 @@
-"""SQLite database: one connection that writes, a few that read, each used by one task at a time.
+"""SQLite database: one connection that writes, a few that read.
 
 In WAL mode neither waits for the other.  Several processes may use one file.
 """

@@ -1,4 +1,4 @@
-"""Inspection of an SQLite index, read only: is it sound, which rows has it, what takes room?
+"""Inspection of an SQLite index, read only: soundness, rows, sizes.
 
 It may run beside a server, and on an index of any version.
 """

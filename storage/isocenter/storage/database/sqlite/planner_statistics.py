@@ -1,4 +1,4 @@
-"""What SQLite is told about the sizes of tables, so that it plans questions for a large archive.
+"""Planner statistics for SQLite, so that it plans for large archives.
 
 Without statistics it takes all tables for equally large, and may look at every instance to
 find those of one patient.  Statistics of its own (``ANALYZE``) would depend on when they

@@ -1,4 +1,4 @@
-"""What is held of an object that is not written yet, in memory that is used again and again.
+"""Write buffers of staged objects, from a pool of aligned memory.
 
 Fresh memory costs a fault for each of its pages, and so does fresh memory of the page
 cache: for a CT image twice as much as all the rest of storing it.  Hence larger objects

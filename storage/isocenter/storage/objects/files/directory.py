@@ -1,4 +1,4 @@
-"""The folder that a file store lives in: made, made durable, and tried out before it is used."""
+"""Directory of a file store: made, synced, and tried before use."""
 
 from __future__ import annotations
 

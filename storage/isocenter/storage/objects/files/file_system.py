@@ -1,4 +1,4 @@
-"""The operations of the file system that the file store is made of, in one place.
+"""File system operations of the file store, in one place.
 
 They stand behind a small protocol so that a test can fail any of them, stop the
 world between any two, or keep account of what a power failure would leave.  All of

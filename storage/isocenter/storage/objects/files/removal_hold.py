@@ -1,4 +1,4 @@
-"""Objects that were removed while a backup is made: kept aside until it has ended.
+"""Hold on removed objects while a backup is made.
 
 A backup copies the index as of one moment, and then the files that its rows point to.  A row goes
 before its file does; so whoever removes a file of such a row finds the backup at work, and puts
