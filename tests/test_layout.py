@@ -44,10 +44,13 @@ FOR_STORAGE = {
     "isocenter.services.service_classes.mpps.performed_step",
     "isocenter.services.service_classes.worklist.entry",
     "isocenter.services.service_classes.worklist.entry_state",
+    "isocenter.services.service_classes.worklist.mpps_following",
     "isocenter.services.service_classes.worklist.query_keys",
     "isocenter.services.system.private_files",
     "isocenter.services.workflow.events.event",
+    "isocenter.services.workflow.events.stored_events",
     "isocenter.services.workflow.events.study_completion",
+    "isocenter.services.workflow.events.worklist_events",
 }
 
 

@@ -26,8 +26,9 @@ from isocenter.services.workflow.forwarding.ports import Clock, ForwardQueue
 from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.database import Database
 from isocenter.storage.database.event_reports import DatabaseReports
+from isocenter.storage.database.events.event_hooks import EventHooks
 from isocenter.storage.database.events.event_log import DatabaseEventLog
-from isocenter.storage.database.events.open_studies import DatabaseOpenStudies, EventWriter
+from isocenter.storage.database.events.open_studies import DatabaseOpenStudies
 from isocenter.storage.database.events.outbox import DatabaseOutbox
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.index.index import DatabaseIndex
@@ -45,7 +46,7 @@ from isocenter.storage.database.sqlite.index_copies import (
 )
 from isocenter.storage.database.sqlite.schema import NewerIndexError
 from isocenter.storage.database.trash import DatabaseTrash
-from isocenter.storage.database.worklist import DatabaseWorklist, following, tell_change
+from isocenter.storage.database.worklist import DatabaseWorklist, FollowSteps
 
 __all__ = [
     "SqliteIndexFile",
@@ -148,12 +149,13 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
     now = options.now
     events = None
     if options.completion is not None:
-        events = EventWriter(options.completion, include_patient=options.include_patient, now=now)
+        events = EventHooks(options.completion, include_patient=options.include_patient, now=now)
     on_delete = [] if events is None else [events.deleted]
-    on_entry = [] if events is None else [tell_change]
+    on_entry = [] if events is None else [events.entry_changed]
     on_step: list[StepHook] = [] if events is None else [events.step_changed]
     if options.follows_steps:
-        on_step.append(following(options.discontinued, on_change=on_entry, now=now))
+        following = FollowSteps(options.discontinued, on_change=on_entry, now=now)
+        on_step.append(following.step_changed)
     forwards = DatabaseForwards(
         database, on_delete=on_delete, although_promised=options.although_promised, now=now
     )

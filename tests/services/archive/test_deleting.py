@@ -23,7 +23,7 @@ from isocenter.services.archive.verification import reindex, verify
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.storage.database.commitments import DatabaseCommitments
-from isocenter.storage.database.events.open_studies import EventWriter
+from isocenter.storage.database.events.event_hooks import EventHooks
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 from isocenter.storage.database.trash import DatabaseTrash
@@ -116,7 +116,7 @@ async def place(
         open_sqlite_database(folder / "index.db") as database,
         opened(object_store, DatabaseIndex(database), **options) as archive,
     ):
-        writer = EventWriter(CompletionRules(), now=lambda: now)
+        writer = EventHooks(CompletionRules(), now=lambda: now)
         trash = Trash(
             archive,
             DatabaseTrash(database, on_delete=[writer.deleted], now=lambda: now),

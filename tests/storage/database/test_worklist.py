@@ -31,7 +31,7 @@ from isocenter.services.service_classes.worklist.retention import remove_expired
 from isocenter.storage.database import worklist as worklist_module
 from isocenter.storage.database.performed_steps import DatabaseSteps
 from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
-from isocenter.storage.database.worklist import DatabaseWorklist, following
+from isocenter.storage.database.worklist import DatabaseWorklist, FollowSteps
 from services.service_classes.worklist.samples import entry
 
 ALL = tuple(EntryState)
@@ -257,7 +257,9 @@ async def test_entries_follow_what_is_performed(
         heard.append(after.state)
 
     worklist = DatabaseWorklist(database)
-    steps = DatabaseSteps(database, on_change=[following(discontinued, on_change=[note])])
+    steps = DatabaseSteps(
+        database, on_change=[FollowSteps(discontinued, on_change=[note]).step_changed]
+    )
     await worklist.put([entry(1), entry(2)], source="a")
 
     async def state() -> EntryState:

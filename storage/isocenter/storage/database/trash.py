@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import time
 from typing import Any, Final
@@ -21,7 +21,7 @@ from isocenter.services.archive.deletion.ports import (
 )
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.ports import AddResult, InstanceRecord, StoredInstance
-from isocenter.services.workflow.events.event import InstancesRestored
+from isocenter.services.workflow.events.stored_events import events_of_return
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.deletion import DeleteHook, delete_within
 from isocenter.storage.database.events.outbox import insert_events
@@ -358,20 +358,16 @@ def _begin_return(connection: Connection, rows: Sequence[tuple[str, str, int]]) 
 
 
 def _returned(connection: Connection, numbers: Sequence[int], tells: bool, now: float) -> None:
-    counts: Counter[str] = Counter()
+    studies: list[str] = []
     for some in _some(numbers):
         rows = connection.execute(
             f"UPDATE trash SET state = 'returned' WHERE trash_pk IN ({_marks(some)}) "
             "RETURNING study_instance_uid",
             some,
         )
-        counts.update(row[0] for row in rows)
+        studies += [row[0] for row in rows]
     if tells:
-        events = [
-            InstancesRestored(study_instance_uid=study, instances=number)
-            for study, number in counts.items()
-        ]
-        insert_events(connection, events, now)
+        insert_events(connection, events_of_return(studies), now)
 
 
 def _forget(connection: Connection, numbers: Sequence[int]) -> list[str]:

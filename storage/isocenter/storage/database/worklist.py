@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from time import time
 from typing import Final
 
@@ -33,6 +32,7 @@ from isocenter.services.service_classes.worklist.entry import (
     EntryState,
     InvalidEntryError,
 )
+from isocenter.services.service_classes.worklist.mpps_following import state_after_steps
 from isocenter.services.service_classes.worklist.ports import (
     FOLDER_SOURCE,
     EntryMoved,
@@ -46,17 +46,13 @@ from isocenter.services.service_classes.worklist.query_keys import (
     START_TIME,
     Keys,
 )
-from isocenter.services.workflow.events.event import WorklistChanged
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import IN_ORDER, json_list
-from isocenter.storage.database.events.outbox import insert_event
 
 #: What is done in the transaction of a change: the entry before (None: it is new) and after
 #: (None: it is gone).
 ChangeHook = Callable[[Connection, StoredEntry | None, StoredEntry | None], None]
 
-#: What an event says of an entry that is no longer on the list.
-REMOVED: Final = "REMOVED"
 #: Entries of one hop to the database's thread.
 BLOCK_ROWS: Final = 100
 
@@ -182,37 +178,42 @@ class Changes:
             each(connection, before, after)
 
 
-def follow_performed_step(
-    changes: Changes,
-    discontinued: EntryState,
-    connection: Connection,
-    before: PerformedStep | None,
-    after: PerformedStep,
-) -> None:
-    """Give the entries that a performed step answers the state that its steps say (MPPS).
+class FollowSteps:
+    """Gives the entries that a performed step answers the state that follows from its steps.
 
-    One scheduled step may be performed in several: it is started while one of them is in
-    progress, completed when one was completed, else *discontinued*.
+    For `isocenter.storage.database.performed_steps`.
+
+    Args:
+        discontinued: the state of an entry whose steps were all discontinued.
+        on_change, now: as of `DatabaseWorklist`.
     """
-    for scheduled in after.scheduled:
-        key = EntryKey(scheduled.scheduled_step_id, scheduled.accession_number)
-        if not key.step_id or _get(connection, key) is None:
-            continue
-        states = {
-            row[0]
-            for row in connection.execute(
+
+    def __init__(
+        self,
+        discontinued: EntryState,
+        *,
+        on_change: Sequence[ChangeHook] = (),
+        now: Callable[[], float] = time,
+    ) -> None:
+        self._discontinued = discontinued
+        self._changes = Changes(tuple(on_change), now)
+
+    def step_changed(
+        self, connection: Connection, _before: PerformedStep | None, step: PerformedStep
+    ) -> None:
+        """A step was created or changed."""
+        for scheduled in step.scheduled:
+            key = EntryKey(scheduled.scheduled_step_id, scheduled.accession_number)
+            if not key.step_id or _get(connection, key) is None:
+                continue
+            rows = connection.execute(
                 "SELECT DISTINCT state FROM performed_step JOIN performed_step_scheduled "
                 "USING (step_pk) WHERE scheduled_step_id = ? AND accession_number = ?",
                 (key.step_id, key.accession_number),
             )
-        }
-        if StepState.IN_PROGRESS.value in states:
-            state = EntryState.STARTED
-        elif StepState.COMPLETED.value in states:
-            state = EntryState.COMPLETED
-        else:
-            state = discontinued
-        _change_state(connection, key, state, changes)
+            states = [StepState(state) for (state,) in rows]
+            state = state_after_steps(states, self._discontinued)
+            _change_state(connection, key, state, self._changes)
 
 
 def _stored(row: Sequence[object]) -> StoredEntry:
@@ -464,30 +465,3 @@ def _change_state(
         )
         changes.tell(connection, before, _get(connection, key))
     return True
-
-
-def tell_change(
-    connection: Connection, before: StoredEntry | None, after: StoredEntry | None
-) -> None:
-    """An event for a change of an entry (a `ChangeHook`)."""
-    stored = after or before
-    assert stored is not None
-    key = stored.entry.key
-    event = WorklistChanged(
-        study_instance_uid=stored.entry.text(STUDY_INSTANCE_UID),
-        entry_number=stored.number,
-        scheduled_step_id=key.step_id,
-        accession_number=key.accession_number,
-        state=stored.state.value if after is not None else REMOVED,
-    )
-    insert_event(connection, event, time())
-
-
-def following(
-    discontinued: EntryState,
-    *,
-    on_change: Sequence[ChangeHook] = (),
-    now: Callable[[], float] = time,
-) -> Callable[[Connection, PerformedStep | None, PerformedStep], None]:
-    """What `DatabaseSteps` writes with a step so that the worklist follows it."""
-    return partial(follow_performed_step, Changes(tuple(on_change), now), discontinued)

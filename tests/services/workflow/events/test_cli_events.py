@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from isocenter.services.cli import main
-from isocenter.storage.database.events.open_studies import EventWriter
+from isocenter.storage.database.events.event_hooks import EventHooks
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.sqlite.database import open_sqlite_database
 from services.workflow.events.test_delivery import KINDS, Site
@@ -32,7 +32,7 @@ async def fill(data_dir: Path) -> None:
     async with open_sqlite_database(data_dir / "index.db") as database:
         site = Site(database, lambda: 1_000_000.0)
         await site.outbox.begin(["ris"])
-        writer = EventWriter(RULES, include_patient=True)
+        writer = EventHooks(RULES, include_patient=True)
         index = DatabaseIndex(database, on_add=[writer.stored])
         await index.add([record(1), record(1, study="1.2.3")])
         await site.outbox.route("ris", KINDS, 0)

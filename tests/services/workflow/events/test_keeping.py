@@ -32,8 +32,9 @@ from isocenter.services.workflow.events.ports import EventSelection
 from isocenter.services.workflow.events.service import EventService
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.events.targets import ConsumerError
+from isocenter.storage.database.events.event_hooks import EventHooks
 from isocenter.storage.database.events.event_log import DatabaseEventLog
-from isocenter.storage.database.events.open_studies import DatabaseOpenStudies, EventWriter
+from isocenter.storage.database.events.open_studies import DatabaseOpenStudies
 from isocenter.storage.database.events.outbox import DatabaseOutbox
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
@@ -189,7 +190,7 @@ async def test_a_study_becomes_complete_and_that_is_delivered(
             open_sqlite_database(":memory:") as database,
             kept(database, consumer, clock=clock, heard=heard),
         ):
-            writer = EventWriter(RULES, now=clock)
+            writer = EventHooks(RULES, now=clock)
             await DatabaseIndex(database, on_add=[writer.stored]).add([record(1)])
             await until_told(heard, EventBacklogMeasured(waiting={"ris": 0}, receiving=1))
             assert hook.all == []
@@ -222,7 +223,7 @@ async def test_one_process_delivers_and_another_takes_its_place(
             open_sqlite_database(path) as two,
             trio.open_nursery() as nursery,
         ):
-            writer = EventWriter(RULES, now=clock)
+            writer = EventHooks(RULES, now=clock)
             indexes = [DatabaseIndex(each, on_add=[writer.stored]) for each in (one, two)]
             await DatabaseOutbox(two).begin(["ris"])
             first = trio.CancelScope()

@@ -32,8 +32,9 @@ from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.events import open_studies as study_completion_module
 from isocenter.storage.database.events import outbox as events_module
+from isocenter.storage.database.events.event_hooks import EventHooks
 from isocenter.storage.database.events.event_log import DatabaseEventLog
-from isocenter.storage.database.events.open_studies import DatabaseOpenStudies, EventWriter
+from isocenter.storage.database.events.open_studies import DatabaseOpenStudies
 from isocenter.storage.database.events.outbox import DatabaseOutbox, insert_event
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.performed_steps import DatabaseSteps
@@ -78,7 +79,7 @@ class Desk:
     def __init__(self, database: SqliteDatabase, *, include_patient: bool = False) -> None:
         self.clock = Clock()
         self.database = database
-        writer = EventWriter(RULES, include_patient=include_patient, now=self.clock)
+        writer = EventHooks(RULES, include_patient=include_patient, now=self.clock)
         self.on_add = [writer.stored]
         self.index = DatabaseIndex(database, on_add=[self._added])
         self.studies = DatabaseOpenStudies(

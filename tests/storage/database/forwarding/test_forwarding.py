@@ -26,8 +26,8 @@ from isocenter.services.workflow.forwarding.ports import (
     ForwardState,
     Returned,
 )
+from isocenter.storage.database.events.event_hooks import EventHooks
 from isocenter.storage.database.events.event_log import DatabaseEventLog
-from isocenter.storage.database.events.open_studies import EventWriter
 from isocenter.storage.database.forwarding import records
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.forwarding.records import (
@@ -469,7 +469,7 @@ async def test_what_is_held_is_not_deleted(although_promised: bool) -> None:
 
 
 async def test_what_leaves_is_an_event_in_the_same_transaction(queue: Queue) -> None:
-    writer = EventWriter(CompletionRules(), include_patient=True, now=queue.clock)
+    writer = EventHooks(CompletionRules(), include_patient=True, now=queue.clock)
     fails: list[str] = []
 
     def broken(

@@ -1,40 +1,19 @@
-"""Open studies: kept in the transactions that bring their objects.
-
-`EventWriter` has the functions that go into those transactions; `DatabaseOpenStudies` declares
-studies complete.
-"""
+"""Open studies in the database: adapter of the port that declares them complete."""
 
 # ruff: noqa: S608  (conditions come from constants, values are bound)
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from time import time
 from typing import Final
 
-from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
-from isocenter.services.archive.ports import AddOutcome, AddResult, InstanceRecord
-from isocenter.services.service_classes.mpps.performed_step import MODALITY as STEP_MODALITY
 from isocenter.services.service_classes.mpps.performed_step import (
-    STATION_AE_TITLE,
-    PerformedStep,
     StepState,
 )
 from isocenter.services.workflow.events.event import (
-    CommitmentAsked,
-    CommitmentDone,
-    DeletedSeries,
-    Event,
-    InstancesDeleted,
-    InstanceStored,
-    MppsChanged,
     Patient,
-    SeriesOpened,
     StudyComplete,
-    StudyOpened,
-    StudyOtherPatient,
-    StudyReopened,
     utc_timestamp,
 )
 from isocenter.services.workflow.events.study_completion import (
@@ -47,279 +26,20 @@ from isocenter.services.workflow.events.study_completion import (
 )
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import smaller
-from isocenter.storage.database.events.outbox import insert_event, insert_events
+from isocenter.storage.database.events.outbox import insert_event
 from isocenter.storage.database.index.records import STUDY_AS_SAID_LAST
 
-_MODALITY, _ACCESSION_NUMBER = 0x00080060, 0x00080050
-#: Study, now, when it may be complete, and how many objects came.
-_RECEIVE_MORE: Final = (
-    "UPDATE study_completion SET last_at = :now, num_received = num_received + :count "
-    "WHERE study_instance_uid = :study AND state = 'receiving' AND due_at <= :due_at"
-)
-_RECEIVE: Final = (
-    "INSERT INTO study_completion (study_instance_uid, state, first_at, last_at, due_at, "
-    "num_received) VALUES (:study, 'receiving', :now, :now, :due_at, :count) "
-    "ON CONFLICT (study_instance_uid) DO UPDATE SET "
-    "last_at = :now, due_at = :due_at, state = 'receiving', first_at = "
-    "CASE study_completion.state WHEN 'receiving' THEN study_completion.first_at ELSE :now END, "
-    "num_received = :count + "
-    "CASE study_completion.state WHEN 'receiving' THEN study_completion.num_received ELSE 0 END"
-)
 #: Studies that are forgotten in one transaction.
 _FORGOTTEN: Final = 1_000
 #: Studies that are judged in one transaction: those of thousands of instances take milliseconds.
 _AT_ONCE: Final = 16
 
 
-class EventWriter:
-    """What is written beside objects, steps and commitments, in their transactions.
-
-    Args:
-        include_patient: events of studies say whose they are.
-        now: seconds since 1970.
-    """
-
-    def __init__(
-        self,
-        rules: CompletionRules,
-        *,
-        include_patient: bool = False,
-        now: Callable[[], float] = time,
-    ) -> None:
-        self._rules = rules
-        self._include_patient = include_patient
-        self._now = now
-
-    def stored(
-        self, connection: Connection, added: Sequence[tuple[InstanceRecord, AddResult]]
-    ) -> None:
-        """Beside objects (`isocenter.storage.database.index.records.AddHook`)."""
-        now = self._now()
-        events: list[Event] = []
-        new = _new_in(added)
-        received: Counter[str] = Counter()
-        due: dict[str, float] = {}
-        opened: set[tuple[str, str]] = set()
-        for record, outcome in added:
-            study, series = record.study_instance_uid, record.series_instance_uid
-            get = record.attributes.get
-            modality, accession_number = get(_MODALITY, ""), get(_ACCESSION_NUMBER, "")
-            patient = Patient.of(record.attributes) if self._include_patient else None
-            if (study, series) not in opened:
-                is_first = study not in received
-                opened.add((study, series))
-                events += self._opened(
-                    connection, record, modality, accession_number, patient, new, is_first
-                )
-            other = outcome.other_patient
-            if other is not None and other.is_first:
-                events.append(
-                    StudyOtherPatient(
-                        study_instance_uid=study,
-                        series_instance_uid=series,
-                        sop_instance_uid=record.sop_instance_uid,
-                        other_sop_instance_uid=other.sop_instance_uid,
-                        accession_number=accession_number,
-                        source_ae_title=record.source_ae_title,
-                        patient=patient,
-                    )
-                )
-            received[study] += 1
-            due[study] = max(due.get(study, 0.0), now + self._rules.first_look(modality))
-            events.append(
-                InstanceStored(
-                    study_instance_uid=study,
-                    series_instance_uid=series,
-                    sop_instance_uid=record.sop_instance_uid,
-                    sop_class_uid=record.sop_class_uid,
-                    transfer_syntax_uid=record.transfer_syntax_uid,
-                    size=record.size,
-                    modality=modality,
-                    accession_number=accession_number,
-                    source_ae_title=record.source_ae_title,
-                    replaced=outcome.outcome is AddOutcome.REPLACED,
-                    patient=patient,
-                )
-            )
-        for study, count in received.items():
-            values = {"study": study, "now": now, "due_at": due[study], "count": count}
-            # The usual case touches no index: a look that comes too soon finds out by itself.
-            if not connection.execute(_RECEIVE_MORE, values).rowcount:
-                connection.execute(_RECEIVE, values)
-        insert_events(connection, events, now)
-
-    def _opened(
-        self,
-        connection: Connection,
-        record: InstanceRecord,
-        modality: str,
-        accession_number: str,
-        patient: Patient | None,
-        new: Counter[tuple[str, str]],
-        is_first: bool,
-    ) -> list[Event]:
-        """What the first object of a series in this transaction opens."""
-        study, series = record.study_instance_uid, record.series_instance_uid
-        of_study, of_series, state = connection.execute(
-            "SELECT study.num_instances, series.num_instances, (SELECT state FROM "
-            "study_completion c WHERE c.study_instance_uid = study.study_instance_uid) "
-            "FROM study JOIN series USING (study_pk) "
-            "WHERE study_instance_uid = ? AND series_instance_uid = ?",
-            (study, series),
-        ).fetchone()
-        events: list[Event] = []
-        if is_first and (state != "receiving" or of_study == new[study, ""]):
-            # One that is being received and has no older object was removed meanwhile.
-            kind = StudyOpened if of_study == new[study, ""] else StudyReopened
-            events.append(
-                kind(
-                    study_instance_uid=study,
-                    accession_number=accession_number,
-                    source_ae_title=record.source_ae_title,
-                    patient=patient,
-                )
-            )
-        if of_series == new[study, series]:
-            events.append(
-                SeriesOpened(
-                    study_instance_uid=study,
-                    series_instance_uid=series,
-                    modality=modality,
-                    accession_number=accession_number,
-                    source_ae_title=record.source_ae_title,
-                    patient=patient,
-                )
-            )
-        return events
-
-    def step_changed(
-        self, connection: Connection, _before: PerformedStep | None, step: PerformedStep
-    ) -> None:
-        """Beside performed procedure steps (`database.performed_steps.Beside`)."""
-        now = self._now()
-        for study in dict.fromkeys(each.study_instance_uid for each in step.scheduled):
-            scheduled = [each for each in step.scheduled if each.study_instance_uid == study]
-            numbers = (each.accession_number for each in scheduled if each.accession_number)
-            insert_event(
-                connection,
-                MppsChanged(
-                    study_instance_uid=study,
-                    sop_instance_uid=step.sop_instance_uid,
-                    state=step.state.value,
-                    accession_number=next(numbers, ""),
-                    scheduled_step_ids=tuple(
-                        each.scheduled_step_id for each in scheduled if each.scheduled_step_id
-                    ),
-                    modality=step.attributes.text(STEP_MODALITY),
-                    station_ae_title=step.attributes.text(STATION_AE_TITLE),
-                    series=len(step.series),
-                    instances=sum(len(series.instances) for series in step.series),
-                ),
-                now,
-            )
-            self._look_soon(connection, study, now)
-
-    def commitment_changed(self, connection: Connection, commitment_pk: int) -> None:
-        """Beside storage commitments (`isocenter.storage.database.commitments.Beside`)."""
-        now = self._now()
-        transaction_uid, requester, state = connection.execute(
-            "SELECT transaction_uid, requester, state FROM commitment WHERE commitment_pk = ?",
-            (commitment_pk,),
-        ).fetchone()
-        rows = connection.execute(
-            "SELECT coalesce(study_instance_uid, ''), count(*), count(nullif(failure_reason, 0)) "
-            "FROM commitment_reference LEFT JOIN instance USING (sop_instance_uid) "
-            "LEFT JOIN series USING (series_pk) LEFT JOIN study USING (study_pk) "
-            "WHERE commitment_pk = ? GROUP BY 1",
-            (commitment_pk,),
-        ).fetchall()
-        for study, instances, failed in rows:
-            event: Event
-            if state == "pending":
-                event = CommitmentAsked(
-                    study_instance_uid=study,
-                    transaction_uid=transaction_uid,
-                    requester=requester,
-                    instances=instances,
-                )
-                self._look_soon(connection, study, now)
-            else:
-                event = CommitmentDone(
-                    study_instance_uid=study,
-                    transaction_uid=transaction_uid,
-                    requester=requester,
-                    committed=instances - failed,
-                    failed=failed,
-                )
-            insert_event(connection, event, now)
-
-    def deleted(
-        self,
-        connection: Connection,
-        studies: Sequence[DeletedStudy],
-        cause: DeletionCause,
-    ) -> None:
-        """Beside deletions (`isocenter.storage.database.deletion.DeleteHook`)."""
-        insert_events(
-            connection,
-            [
-                InstancesDeleted(
-                    study_instance_uid=study.study_instance_uid,
-                    accession_number=study.accession_number,
-                    instances=study.instances,
-                    remaining=study.remaining,
-                    cause=cause.value,
-                    series=_series_of(study),
-                    patient=Patient(
-                        patient_id=study.patient_id,
-                        patient_name=study.patient_name,
-                        birth_date=study.birth_date,
-                    )
-                    if self._include_patient
-                    else None,
-                )
-                for study in studies
-            ],
-            self._now(),
-        )
-
-    def _look_soon(self, connection: Connection, study: str, now: float) -> None:
-        connection.execute(
-            f"UPDATE study_completion SET due_at = {smaller('due_at', '?')} "
-            "WHERE study_instance_uid = ? AND state = 'receiving'",
-            (now + self._rules.settle_seconds, study),
-        )
-
-
-def _series_of(study: DeletedStudy) -> list[DeletedSeries]:
-    gone: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for each in study.gone:
-        gone[each.series_instance_uid][each.sop_class_uid].append(each.sop_instance_uid)
-    return [
-        DeletedSeries(series_instance_uid=series, sop_instance_uids=dict(classes))
-        for series, classes in gone.items()
-    ]
-
-
-def _new_in(added: Sequence[tuple[InstanceRecord, AddResult]]) -> Counter[tuple[str, str]]:
-    """How many objects each series, and under ``''`` each study, has now and had not before."""
-    new: Counter[tuple[str, str]] = Counter()
-    for record, outcome in added:
-        study, series = record.study_instance_uid, record.series_instance_uid
-        old = outcome.previous if outcome.outcome is AddOutcome.REPLACED else None
-        if old is None or old.study_instance_uid != study:
-            new[study, ""] += 1
-            new[study, series] += 1
-        elif old.series_instance_uid != series:
-            new[study, series] += 1
-    return new
-
-
 class DatabaseOpenStudies:
     """See `isocenter.services.workflow.events.ports.OpenStudies`.
 
     Args:
-        include_patient: as of `EventWriter`.
+        include_patient: as of `EventHooks`.
         now: seconds since 1970.
     """
 
