@@ -78,6 +78,17 @@ def test_a_quota_that_is_nearly_used_up(tmp_path: Path) -> None:
     assert judge_room(look(size=9 * GIB), limited).severity is None
     examined = judge_room(look(size=9 * GIB, trash_size=GIB), limited)
     assert "83% of the quota" in "".join(finding.text for finding in examined.findings)
+    assert examined.severity is Severity.WARNING
+    used_up = judge_room(look(size=9 * GIB, trash_size=3 * GIB), limited)
+    assert used_up.severity is Severity.ERROR
+    assert "isocenter trash purge --all frees 3.0 GiB" in used_up.findings[-1].cure
+
+
+def test_little_is_said_in_small_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(total=272 << 20, used=258 << 20, free=13 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    found = judge_room(look(), settings(tmp_path))
+    assert "13.0 MiB are free, and 13.5 MiB stay free" in found.findings[0].text
 
 
 async def test_what_takes_room_is_counted(tmp_path: Path) -> None:

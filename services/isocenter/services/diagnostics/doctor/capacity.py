@@ -80,7 +80,8 @@ def _findings(
     quota = settings.storage.max_bytes
     used = look.size + look.trash_size
     if quota and used >= quota * settings.monitoring.disk_warning / 100:
-        yield warning(
+        say = error if used >= quota else warning
+        yield say(
             f"{used / quota:.0%} of the quota (storage.max_bytes) are used",
             meaning="beyond it each C-STORE is answered with A700H, out of resources",
             cure=cure,

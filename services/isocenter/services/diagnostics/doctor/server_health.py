@@ -77,7 +77,7 @@ def _findings(status: str, messages: list[str]) -> list[Finding]:
 def _cure_of(message: str) -> str:
     if "disk is" in message or "quota" in message:
         return "make room: see room below; isocenter trash list names what can go at once"
-    return "see the log of the server, and the other lines here"
+    return "see the log of the server; room, below, says whether disk or quota are used up"
 
 
 def _by_process(settings: Settings) -> CheckResult:
