@@ -284,7 +284,17 @@ class TestTheMap:
         data = encapsulated(B, head=head)
         frames, _, found = frames_of(data, 1)
         assert frames == [B]
-        assert found.encapsulating == {0x00880200}
+        assert found.encapsulating == {0x00880200: Span(0, len(head))}
+
+    def test_in_sequences_of_defined_length_where_they_are_searched(self) -> None:
+        inner = encapsulated(A)
+        items = item(b"\x10\0\x10\0PN\0\0" + inner) + item(b"")
+        outer = struct.pack("<HH2sHI", 0x0009, 0x1001, b"SQ", 0, len(items)) + items
+        harmless = write_data_set([(0x00400275, "SQ", [[(ROWS, "US", b"\1\0")]])], EXPLICIT_LITTLE)
+        data = outer + encapsulated(B, head=harmless)
+        assert not map_of(data, EXPLICIT_LITTLE).encapsulating
+        found = map_of(data, EXPLICIT_LITTLE, search_sequences=True)
+        assert found.encapsulating == {0x00091001: Span(0, len(outer))}
 
     @given(st.integers(1, 40), st.lists(st.binary(max_size=30), max_size=6))
     def test_small_pieces_show_the_same(self, window: int, fragments: list[bytes]) -> None:

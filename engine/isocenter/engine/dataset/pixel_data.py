@@ -151,8 +151,9 @@ class PixelDataMap:
         spans: tag → where each located top-level element lies, header included.
         gaps: tag → where a located element that is missing belongs: before the first element
             with a higher tag.
-        encapsulating: top-level elements, other than Pixel Data, of undefined length with
-            encapsulated values somewhere in them.
+        encapsulating: tag → where a top-level element lies, other than Pixel Data, with
+            encapsulated values somewhere in it; in what has defined length only if that was to
+            be searched.
         pixel_data: None where there is none.
         forgiven: what was forgiven, in words → byte of the data set at which it was first.
     """
@@ -161,7 +162,7 @@ class PixelDataMap:
     vrs: dict[int, str] = field(default_factory=dict)
     spans: dict[int, Span] = field(default_factory=dict)
     gaps: dict[int, int] = field(default_factory=dict)
-    encapsulating: set[int] = field(default_factory=set)
+    encapsulating: dict[int, Span] = field(default_factory=dict)
     pixel_data: PixelDataElement | None = None
     forgiven: dict[str, int] = field(default_factory=dict)
 
@@ -177,6 +178,8 @@ def map_pixel_data(
     wanted: frozenset[int] = frozenset(),
     located: frozenset[int] = frozenset(),
     limits: Limits = DEFAULT_LIMITS,
+    *,
+    search_sequences: bool = False,
 ) -> Mapping:
     """Find the Pixel Data of a data set of *size* bytes, and what else is wanted at its top level.
 
@@ -187,12 +190,14 @@ def map_pixel_data(
         encoding: of the data set; not deflated.
         wanted: tags whose values are kept, of up to ``limits.kept_value`` bytes each.
         located: tags whose places are kept.
+        search_sequences: look for encapsulated values also in sequences of defined length, which
+            are passed over otherwise.
 
     Raises:
         DataSetError: the data set is malformed, or passes a limit (`DataSetLimitError`).
     """
     assert not encoding.deflated, "offsets are those of the inflated data set"
-    return _Mapper(encoding, size, wanted | _TABLES, located, limits).run()
+    return _Mapper(encoding, size, wanted | _TABLES, located, limits, search_sequences).run()
 
 
 def map_of(
@@ -201,10 +206,14 @@ def map_of(
     wanted: frozenset[int] = frozenset(),
     located: frozenset[int] = frozenset(),
     limits: Limits = DEFAULT_LIMITS,
+    *,
+    search_sequences: bool = False,
 ) -> PixelDataMap:
     """`map_pixel_data` of a data set that is in memory."""
     data = memoryview(octets(data_set))
-    mapping = map_pixel_data(encoding, len(data), wanted, located, limits)
+    mapping = map_pixel_data(
+        encoding, len(data), wanted, located, limits, search_sequences=search_sequences
+    )
     try:
         offset, _ = next(mapping)
         while True:
@@ -241,7 +250,9 @@ class _Mapper:
         wanted: frozenset[int],
         located: frozenset[int],
         limits: Limits,
+        search_sequences: bool,
     ) -> None:
+        self._searches = search_sequences
         self._codec = codec_of(encoding)
         self._size = size
         self._wanted = wanted
@@ -299,9 +310,10 @@ class _Mapper:
             else:
                 self._nesting.open(tag, vr, self._codec, pos)
                 end = yield from self._follow(value)
-                if self._nesting.has_fragments:
-                    self._nesting.has_fragments = False
-                    self._map.encapsulating.add(tag)
+                has_some = self._nesting.has_fragments
+                self._nesting.has_fragments = False
+                if has_some or (self._searches and (yield from self._has_fragments(value, end))):
+                    self._map.encapsulating[tag] = Span(pos, end - pos)
         else:
             end = value + length
             if tag in PIXEL_DATA_TAGS:
@@ -310,6 +322,8 @@ class _Mapper:
                 raise _ends_within(f"the value of {tag_text(tag)}", value)
             elif tag in self._wanted:
                 yield from self._keep(tag, vr, value, length)
+            elif self._searches and vr == "SQ" and (yield from self._has_fragments(value, end)):
+                self._map.encapsulating[tag] = Span(pos, end - pos)
         if tag in self._located:
             self._map.spans[tag] = Span(pos, end - pos)
         return end
@@ -359,6 +373,28 @@ class _Mapper:
             nesting.opened.clear()
             return self._size
         return pos
+
+    def _has_fragments(self, pos: int, end: int) -> Generator[tuple[int, int], Buffer, bool]:
+        """Whether there is an encapsulated value somewhere in a sequence.
+
+        All headers are looked at in a row: what holds others is passed by its header only.  Where
+        that cannot go on, nothing was found.
+        """
+        codec = self._codec
+        while end - pos >= HEADER_LENGTH:
+            head = yield from self._fetch(pos, LONG_HEADER_LENGTH)
+            raw, length = codec.item_header.unpack_from(head, 0)
+            if raw in codec.delimiters:
+                pos += HEADER_LENGTH
+                continue
+            vr, length, header_length = self._header(head, pos, length)
+            pos += header_length
+            if length == UNDEFINED_LENGTH:
+                if is_encapsulated(codec.raw(raw), vr):
+                    return True
+            elif vr != "SQ":
+                pos += length
+        return False
 
     def _keep(
         self, tag: int, vr: str | None, value: int, length: int

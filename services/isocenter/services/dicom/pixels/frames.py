@@ -174,12 +174,14 @@ async def open_image(
     *,
     wanted: frozenset[int] = frozenset(),
     located: frozenset[int] = frozenset(),
+    search_sequences: bool = False,
 ) -> AsyncIterator[Image]:
     """The image of an object.
 
     Args:
         wanted: top-level elements whose values are kept beside those that describe the pixels.
         located: top-level elements whose places are kept.
+        search_sequences: look for encapsulated values in all sequences.
 
     Raises:
         DataSetError: the data set is malformed, or has no pixels.
@@ -189,13 +191,15 @@ async def open_image(
     async with await item.open() as reader:
         encoding = encoding_of(item.transfer_syntax_uid)
         if not encoding.deflated:
-            found = await _map(reader, item.data_set_offset, encoding, wanted, located)
+            found = await _map(
+                reader, item.data_set_offset, encoding, wanted, located, search_sequences
+            )
             yield Image(reader, item.data_set_offset, item.transfer_syntax_uid, found)
             return
         with tempfile.TemporaryFile(buffering=0) as file:
             size = await _inflate(reader, item.data_set_offset, file)
             inflated = FileReader(file, size)
-            found = await _map(inflated, 0, EXPLICIT_LITTLE, wanted, located)
+            found = await _map(inflated, 0, EXPLICIT_LITTLE, wanted, located, search_sequences)
             yield Image(inflated, 0, item.transfer_syntax_uid, found)
 
 
@@ -205,9 +209,12 @@ async def _map(
     encoding: Encoding,
     wanted: frozenset[int],
     located: frozenset[int],
+    search_sequences: bool,
 ) -> PixelDataMap:
     size = reader.size - start
-    mapping = map_pixel_data(encoding, size, DESCRIBING | wanted, located)
+    mapping = map_pixel_data(
+        encoding, size, DESCRIBING | wanted, located, search_sequences=search_sequences
+    )
     try:
         offset, length = next(mapping)
         while True:

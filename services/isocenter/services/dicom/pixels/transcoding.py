@@ -10,7 +10,8 @@ header stays.  What changes beside Pixel Data (PS3.3 C.7.6.3, C.7.6.1.1.5, PS3.5
   (0028,2110), (0028,2112) and (0028,2114) how.
 * What was decoded from JPEG says that it was compressed with losses, where nobody said so yet.
 * Extended offset tables, group lengths of changed groups, and digital signatures, which do not fit
-  other bytes, are left out; an icon that stays compressed, too, where the rest does not.
+  other bytes, are left out; so are an icon and private sequences whose pixels stay compressed where
+  the others do not.
 """
 
 from __future__ import annotations
@@ -30,15 +31,12 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
-    DataSetError,
-    Fragments,
-    Item,
     Reencoder,
     Survey,
     encoding_of,
-    read_data_set,
     write_data_set,
 )
+from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.pixel_data import (
     EXTENDED_OFFSET_TABLE,
     EXTENDED_OFFSET_TABLE_LENGTHS,
@@ -199,6 +197,18 @@ class TranscodedObject:
         async with _opened(self.source) as image:
             await _plan(self, image)
 
+    async def estimate(self) -> int:
+        """Bytes that the data set will have, or more: as if its pixels were not compressed.
+
+        Raises:
+            PixelError, DataSetError, StorageError, KeyError, OSError: it cannot be read.
+        """
+        async with _opened(self.source) as image:
+            element = image.found.pixel_data
+            assert element is not None
+            others = image.size - (element.end - element.start)
+            return others + len(image) * image.description.decoded_length
+
     async def parts(self, target: str | None = None) -> AsyncGenerator[tuple[Buffer, bool], None]:
         """The data set in pieces of even length, each with whether it is the last.
 
@@ -263,13 +273,17 @@ def _derived_uid(uid: str, target: str, encoding: EncodingOptions) -> str:
 async def _opened(item: DicomObject) -> AsyncIterator[Image]:
     """Its image, in a data set of explicit VR little endian."""
     if encoding_of(item.transfer_syntax_uid) == EXPLICIT_LITTLE:
-        async with open_image(item, wanted=_WANTED, located=_LOCATED) as image:
+        async with open_image(
+            item, wanted=_WANTED, located=_LOCATED, search_sequences=True
+        ) as image:
             yield image
         return
     with tempfile.TemporaryFile(buffering=0) as file:
         await _write(file, item)
         explicit = _ExplicitObject(file)
-        async with open_image(explicit, wanted=_WANTED, located=_LOCATED) as image:
+        async with open_image(
+            explicit, wanted=_WANTED, located=_LOCATED, search_sequences=True
+        ) as image:
             yield image
 
 
@@ -346,7 +360,7 @@ async def _plan(made: TranscodedObject, image: Image) -> _Plan:
         log.info("instance %s: its digital signatures were left out", made.source.sop_instance_uid)
         edits[_DIGITAL_SIGNATURES] = b""
     if not is_encapsulated:
-        edits |= await _edits_of_icon(made, image)
+        edits |= _edits_of_compressed(made, image)
     if not is_lossless(source, target):
         edits |= await _edits_of_derived(made, image, len(first))
     elif source in _ALWAYS_LOSSY and not found.values.get(_LOSSY, b"").startswith(b"01"):
@@ -467,35 +481,24 @@ async def _located(image: Image, tag: int) -> bytes:
     return await image.read_bytes(span.offset, span.length)
 
 
-async def _edits_of_icon(made: TranscodedObject, image: Image) -> dict[int, bytes]:
-    """Leaves an icon out that stays compressed, as a native data set cannot hold it.
+def _edits_of_compressed(made: TranscodedObject, image: Image) -> dict[int, bytes]:
+    """Leaves out icons, and private sequences, in which pixels stay compressed: a native data
+    set cannot hold them.
 
     Raises:
-        ImageError: something else is compressed within a sequence.
+        ImageError: another sequence has some.
     """
-    others = image.found.encapsulating - {_ICON_IMAGE_SEQUENCE}
-    if others:
-        raise ImageError("compressed pixels within a sequence other than the icon's")
-    is_compressed = _ICON_IMAGE_SEQUENCE in image.found.encapsulating
-    if not is_compressed and _ICON_IMAGE_SEQUENCE in image.found.spans:
-        icon = await _located(image, _ICON_IMAGE_SEQUENCE)
-        try:
-            elements = read_data_set(icon, EXPLICIT_LITTLE, _SEQUENCE_LIMITS)
-        except DataSetError:
-            return {}
-        value = elements[_ICON_IMAGE_SEQUENCE].value if elements else ()
-        is_compressed = isinstance(value, tuple) and any(
-            isinstance(each, dict) and _is_compressed(each) for each in value
+    edits: dict[int, bytes] = {}
+    for tag in image.found.encapsulating:
+        if tag != _ICON_IMAGE_SEQUENCE and not tag >> 16 & 1:
+            raise ImageError(f"compressed pixels within {tag_text(tag)}")
+        log.info(
+            "instance %s: %s, which has compressed pixels, was left out",
+            made.source.sop_instance_uid,
+            tag_text(tag),
         )
-    if not is_compressed:
-        return {}
-    log.info("instance %s: its compressed icon was left out", made.source.sop_instance_uid)
-    return {_ICON_IMAGE_SEQUENCE: b""}
-
-
-def _is_compressed(item: Item) -> bool:
-    element = item.get(PIXEL_DATA)
-    return element is not None and isinstance(element.value, Fragments)
+        edits[tag] = b""
+    return edits
 
 
 def _segments(image: Image, edits: Mapping[int, bytes]) -> list[_Segment]:
@@ -508,7 +511,7 @@ def _segments(image: Image, edits: Mapping[int, bytes]) -> list[_Segment]:
         (element.start, element.tag, element.end, _Pixels())
     ]
     for tag, data in edits.items():
-        span = found.spans.get(tag)
+        span = found.spans.get(tag) or found.encapsulating.get(tag)
         if span is not None:
             changes.append((span.offset, tag, span.end, data))
         elif data:
