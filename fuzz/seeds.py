@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from corpora import CORPUS, TARGETS, Seeds, dictionary_of, files, is_grown
-from seeding import data_sets, protocol, worklist
+from seeding import data_sets, pixels, protocol, worklist
 from seeding.words import dictionary
 
 SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
     "acceptor": protocol.acceptor,
+    "codestreams": pixels.codestreams,
     "entries": worklist.entries,
     "file_meta": data_sets.file_meta,
     "frames": data_sets.frames,

@@ -108,6 +108,10 @@ def _entry_words() -> set[bytes]:
 
 _WORDS: Final[Mapping[str, Callable[[], set[bytes]]]] = {
     "acceptor": lambda: _pdu_words() | _command_words() | _uid_words(),
+    "codestreams": lambda: (
+        {bytes((0xFF, marker)) for marker in (*range(0xC0, 0x100), 0x4F, 0x51, 0x52, 0x90)}
+        | {b"jP  ", b"jp2c", b"JXL ", b"jxlc", b"jxlp", b"Adobe\0", b"JFIF\0"}
+    ),
     "entries": lambda: _data_set_words() | _entry_words() | _text_words(),
     "file_meta": lambda: (
         _uid_words()
