@@ -382,6 +382,20 @@ class ForwardAttempted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectTranscoded:
+    """An object was made in another transfer syntax than it is kept in, for a peer.
+
+    Attributes:
+        source, target: Transfer Syntax UIDs.
+        outcome: ``made``, ``cached`` (it had been made before) or ``failed``.
+    """
+
+    source: str
+    target: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardQueueMeasured:
     """How many objects wait to be forwarded, in all processes: by destination and state
     (`forwarding.queue.ForwardState`)."""
@@ -475,6 +489,7 @@ Notice = (
     | EventDelivery
     | EventBacklogMeasured
     | ForwardAttempted
+    | ObjectTranscoded
     | ForwardQueueMeasured
     | WingNotice
     | OrderMessageAnswered

@@ -39,6 +39,7 @@ def stored_object(
         open=open_object,
         data_set_offset=stored.data_set_offset,
         name=stored.sop_instance_uid,
+        digest=stored.digest,
     )
 
 

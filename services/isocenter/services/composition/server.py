@@ -28,6 +28,7 @@ from isocenter.services.composition.plugins import Plugin, check_plugins, load_p
 from isocenter.services.composition.reloading import Reloader
 from isocenter.services.composition.services import binds_of, build_services, server_limits_of
 from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
+from isocenter.services.composition.transcoding import open_transcoder
 from isocenter.services.composition.workflow import build_events, order_bind_of, order_listener_of
 from isocenter.services.diagnostics.capture import CaptureFolder
 from isocenter.services.errors import text_of
@@ -220,12 +221,13 @@ async def serve_archive(
             on_other_patient=monitoring.metrics.met_other_patient,
         ) as opened,
         open_audit(settings, opened.archive, notices, tls.client if tls else None) as auditor,
+        open_transcoder(settings, notices) as transcoder,
         trio.open_nursery() as nursery,
     ):
         archive, stores = opened.archive, opened.stores
         events = await build_events(settings, opened, tls, notices, peers)
         registry = build_services(
-            settings, archive, stores, tls, notices, peers, events, parts.plugins
+            settings, archive, stores, tls, notices, peers, events, parts.plugins, transcoder
         )
         options = ServerOptions(
             access=parts.access,

@@ -14,6 +14,7 @@ from isocenter.services.composition.outgoing_associations import OutgoingAssocia
 from isocenter.services.composition.plugins import Plugin, services_of
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.composition.workflow import Workflow, build_workflow
+from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
@@ -65,12 +66,14 @@ def build_services(
     peers: Mapping[str, Peer] | None = None,
     events: EventService | None = None,
     plugins: Sequence[Plugin] = (),
+    transcoder: Transcoder | None = None,
 ) -> ServiceRegistry:
     """The services of the archive.  A service class more is a line more.
 
     Args:
         stores: None: there is nothing but storing and finding.
         peers: by AE title, looked at whenever one is needed; None: those of the settings.
+        transcoder: makes what peers take that do not take what is stored; None: nothing does.
 
     Raises:
         PluginError: a plug-in fails, or serves what we do.
@@ -103,14 +106,23 @@ def build_services(
     workflow = Workflow()
     if stores is not None:
         workflow = build_workflow(
-            settings, archive, stores, storage, connections, places, peers, notices, events
+            settings,
+            archive,
+            stores,
+            storage,
+            connections,
+            places,
+            peers,
+            notices,
+            events,
+            transcoder,
         )
     services += workflow.services
     if settings.query.enabled:
         backlog = RetrieveBacklog(settings.query.max_backlog)
         services += [
             FindScp(archive, ae_title=ae_title, options=options),
-            GetScp(archive, options=options, backlog=backlog),
+            GetScp(archive, options=options, backlog=backlog, transcoder=transcoder),
             MoveScp(
                 archive,
                 destination=peers.get,
@@ -119,6 +131,7 @@ def build_services(
                 backlog=backlog,
                 places=places,
                 place_seconds=settings.deadlines.destination,
+                transcoder=transcoder,
             ),
         ]
     added = services_of(

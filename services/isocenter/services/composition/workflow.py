@@ -19,6 +19,7 @@ from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.composition.outgoing_associations import OutgoingAssociations
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.concurrency import Backoff
+from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.client import ClientAssociation
@@ -124,6 +125,7 @@ def build_workflow(
     peers: Mapping[str, Peer],
     notices: Notices | None,
     events: EventService | None,
+    transcoder: Transcoder | None = None,
 ) -> Workflow:
     """All of it, as far as it is switched on."""
     workflow = Workflow()
@@ -143,7 +145,7 @@ def build_workflow(
         commitment = _commitment_of(settings, archive, stores, storage, reporter, notices)
         workflow.beside.append(commitment.run)
     asker, forwarder = _forwarding_of(
-        settings, archive, stores, connections, places, peers, notices
+        settings, archive, stores, connections, places, peers, notices, transcoder
     )
     workflow.beside.append(forwarder.run)
     workflow.services.append(
@@ -210,6 +212,7 @@ def _forwarding_of(
     places: Places,
     peers: Mapping[str, Peer],
     notices: Notices | None,
+    transcoder: Transcoder | None,
 ) -> tuple[CommitmentRequester, Forwarder]:
     """Rules for what comes in from now on, and what sends what they queue."""
 
@@ -239,6 +242,7 @@ def _forwarding_of(
             notices=Notices() if notices is None else notices,
             now=time,
             places=places,
+            transcoder=transcoder,
         ),
         peer_of=peers.get,
         asker=asker,

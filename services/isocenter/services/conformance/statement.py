@@ -37,6 +37,7 @@ from isocenter.services.association.service_registry import (
 )
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
 from isocenter.services.dicom.data_dictionary import dictionary_vr
+from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 from isocenter.services.dicom.uid_registry import DICOM_ROOT, STORAGE_SOP_CLASSES, name_of
 from isocenter.services.service_classes.availability.scu import INSTANCE_AVAILABILITY_NOTIFICATION
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
@@ -275,6 +276,7 @@ def _networking(
         "converted. Associations with one destination at once: "
         f"{settings.query.move_associations}."
     )
+    yield from _transcoding(settings)
     yield Heading("4.2.3", "Statuses")
     yield Paragraph("What any operation may be answered:")
     yield _statuses(COMMON_STATUSES, None)
@@ -297,6 +299,25 @@ def _networking(
             for peer in settings.peers
         ]
         or [("none", "", "")],
+    )
+
+
+def _transcoding(settings: Settings) -> Iterator[Block]:
+    if not settings.transcoding.enabled:
+        yield Paragraph("Compressed objects are sent in their own transfer syntax only.")
+        return
+    yield Paragraph(
+        "Objects whose transfer syntax a peer does not accept are transcoded to the first of these "
+        f"that it does: {', '.join(settings.transcoding.preference)}; "
+        + ("also" if settings.transcoding.lossy else "never")
+        + " to one that loses something of the pixels."
+    )
+    yield Table(
+        ("Transfer syntax", "UID", "Decoding", "Encoding"),
+        [
+            (syntax.name, syntax.uid, syntax.decoding.value, syntax.encoding.value)
+            for syntax in PIXEL_SYNTAXES.values()
+        ],
     )
 
 

@@ -61,6 +61,7 @@ class DicomObject:
         data_set_offset: where the data set starts in it, in bytes.
         name: for messages: a path or a UID.
         part_length: of how much is read and sent at once, in bytes; even.
+        digest: of its bytes, where they are known to stay; what is made of it can be kept then.
     """
 
     sop_class_uid: str
@@ -70,6 +71,7 @@ class DicomObject:
     data_set_offset: int = 0
     name: str = ""
     part_length: int = PART_BYTES
+    digest: str = ""
 
     @classmethod
     async def from_file(cls, path: str | Path) -> DicomObject:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.services.archive.deletion.records import InstancesDeleted
+from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -33,6 +34,7 @@ from isocenter.services.notices import (
     InstanceStored,
     Notice,
     ObjectDamaged,
+    ObjectTranscoded,
     OperationEnded,
     OrderMessageAnswered,
     QueryAnswered,
@@ -162,6 +164,12 @@ class Metrics:
         self._forwarded = counter(
             "forwards", "attempts to send objects on by rule", "destination", "outcome"
         )
+        self._transcoded = counter(
+            "transcoded_objects",
+            "objects that were made in a transfer syntax that a peer takes",
+            "target",
+            "outcome",
+        )
         self._queued = gauge(
             "forward_queue", "objects to be forwarded, of all processes", "destination", "state",
             mode="mostrecent",
@@ -264,6 +272,8 @@ class Metrics:
                 self._orders.labels(notice.message_type, notice.acknowledgement).inc()
             case ForwardAttempted():
                 self._forwarded.labels(notice.destination, notice.outcome).inc(notice.objects)
+            case ObjectTranscoded():
+                self._transcoded.labels(name_of(notice.target), notice.outcome).inc()
             case InstancesDeleted():
                 cause = notice.cause.value.replace(" ", "_")
                 self._deleted.labels(cause).inc(notice.study.instances)

@@ -30,6 +30,7 @@ from isocenter.services.settings.sections.monitoring import (
     MonitoringSettings,
 )
 from isocenter.services.settings.sections.network import PlainSettings, ServerSettings
+from isocenter.services.settings.sections.pixels import TranscodingSettings
 from isocenter.services.settings.sections.storage import (
     QuerySettings,
     StorageSettings,
@@ -65,6 +66,7 @@ class Settings:
     deadlines: DeadlineSettings = field(default_factory=DeadlineSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     transfer_syntaxes: TransferSyntaxSettings = field(default_factory=TransferSyntaxSettings)
+    transcoding: TranscodingSettings = field(default_factory=TranscodingSettings)
     log: LogSettings = field(default_factory=LogSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)

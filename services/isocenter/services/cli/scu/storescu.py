@@ -38,6 +38,9 @@ from isocenter.services.cli.support.transfer_syntaxes import (
     transfer_syntaxes_of,
 )
 from isocenter.services.dicom.objects import DamagedFileError, DicomObject, NotDicomFileError
+from isocenter.services.dicom.pixels.errors import PixelError
+from isocenter.services.dicom.pixels.pool import CodecPool
+from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.errors import (
     NoPresentationContext,
     OperationError,
@@ -45,7 +48,7 @@ from isocenter.services.errors import (
     has_failed,
 )
 from isocenter.services.service_classes.client import ClientAssociation
-from isocenter.services.service_classes.storage.contexts import plan_associations
+from isocenter.services.service_classes.storage.contexts import no_targets, plan_associations
 from isocenter.services.service_classes.storage.retrieve_contexts import contexts_of
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer, store_object
 
@@ -110,6 +113,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-R", "--required", action="store_true", help="propose only what is needed (always so)"
     )
+    group.add_argument(
+        "--no-transcode",
+        dest="transcode",
+        action="store_false",
+        help="do not decode objects whose transfer syntax the peer does not take",
+    )
     group.add_argument("-p", "--progress", action="store_true", default=True, help="default")
     group.add_argument(
         "--no-progress", dest="progress", action="store_false", help="no progress bar"
@@ -128,14 +137,16 @@ def run(arguments: argparse.Namespace) -> int:
             _Report(arguments.report_file) as report,
             client.terminal.progress("sending", wanted=arguments.progress) as advance,
         ):
-            sender = _Sender(
-                client,
-                report,
-                advance,
-                stop_on_error=arguments.stop_on_error,
-                syntaxes=transfer_syntaxes_of(arguments),
-            )
-            return await sender.send_all(files_below(rest, arguments.scan_pattern))
+            async with CodecPool() as pool:
+                sender = _Sender(
+                    client,
+                    report,
+                    advance,
+                    stop_on_error=arguments.stop_on_error,
+                    syntaxes=transfer_syntaxes_of(arguments),
+                    transcoder=Transcoder(pool) if arguments.transcode else None,
+                )
+                return await sender.send_all(files_below(rest, arguments.scan_pattern))
 
     return run_client(arguments, work)
 
@@ -236,6 +247,7 @@ class _Sender:
     advance: Advance
     stop_on_error: bool
     syntaxes: Groups
+    transcoder: Transcoder | None
     counts: _Counts = field(default_factory=_Counts)
     _is_complete: bool = False
 
@@ -328,7 +340,9 @@ class _Sender:
     ) -> list[tuple[list[Context], list[DicomObject]]]:
         if not self.syntaxes:
             return plan_associations(
-                objects, lambda item: (item.sop_class_uid, item.transfer_syntax_uid)
+                objects,
+                lambda item: (item.sop_class_uid, item.transfer_syntax_uid),
+                no_targets if self.transcoder is None else self.transcoder.targets,
             )
         # What the user wants proposed, for as many SOP classes as fit.
         by_class: dict[str, list[DicomObject]] = {}
@@ -381,7 +395,7 @@ class _Sender:
         reason = ""
         status: int | None = None
         try:
-            response = await store_object(association, item)
+            response = await store_object(association, item, transcoder=self.transcoder)
             status = response.status
             if classify(status) is StatusClass.WARNING:
                 reason = f"the peer answered {describe_answer(status, response.error_comment)}"
@@ -390,7 +404,7 @@ class _Sender:
             reason = f"the peer answered {error}"
         except NoPresentationContext as error:
             reason = f"{error}; see what the peer is configured to take"
-        except (StorageError, DataSetError) as error:
+        except (StorageError, DataSetError, PixelError) as error:
             reason = f"cannot be sent: {error}"
         except OSError as error:
             reason = f"cannot be read: {error.strerror or 'it changed'}"

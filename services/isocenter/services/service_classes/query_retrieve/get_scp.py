@@ -11,6 +11,7 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.requestor import InvokingAssociation
+from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.information_models import (
     GET_ROOTS,
@@ -34,6 +35,7 @@ class GetScp:
 
     Args:
         backlog: of all retrieve services of the process.
+        transcoder: makes what the requestor takes, where it does not take what is stored.
     """
 
     name = "get"
@@ -45,8 +47,10 @@ class GetScp:
         *,
         options: QueryOptions | None = None,
         backlog: RetrieveBacklog | None = None,
+        transcoder: Transcoder | None = None,
     ) -> None:
         self._archive = archive
+        self._transcoder = transcoder
         self._backlog = backlog or RetrieveBacklog()
         self._options = options or QueryOptions()
         self._offer = retrieve_offer(self._options)
@@ -78,7 +82,12 @@ class GetScp:
             async def send(association: InvokingAssociation, instance: StoredInstance) -> None:
                 # There is no other association to go on with.
                 status = await send_instance(
-                    self._archive, association, instance, examine=True, blame=progress.blame
+                    self._archive,
+                    association,
+                    instance,
+                    examine=True,
+                    blame=progress.blame,
+                    transcoder=self._transcoder,
                 )
                 progress.count(instance, status)
 

@@ -20,6 +20,7 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Connector, Context, InvokingAssociation
 from isocenter.services.association.service_registry import Statuses
+from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.information_models import (
     MOVE_ROOTS,
@@ -35,7 +36,7 @@ from isocenter.services.service_classes.query_retrieve.suboperations import (
     send_instance,
     telling_failure,
 )
-from isocenter.services.service_classes.storage.contexts import plan_associations
+from isocenter.services.service_classes.storage.contexts import no_targets, plan_associations
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer
 
 log = logging.getLogger("isocenter.retrieve")
@@ -55,6 +56,7 @@ class MoveScp:
         backlog: of all retrieve services of the process.
         places: how many associations with one destination may be requested at once.
         place_seconds: how long a place is waited for.
+        transcoder: makes what a destination takes, where it does not take what is stored.
     """
 
     name = "move"
@@ -73,7 +75,9 @@ class MoveScp:
         backlog: RetrieveBacklog | None = None,
         places: Places | None = None,
         place_seconds: float = 300.0,
+        transcoder: Transcoder | None = None,
     ) -> None:
+        self._transcoder = transcoder
         self._archive = archive
         self._backlog = backlog or RetrieveBacklog()
         self._destination = destination
@@ -131,7 +135,9 @@ class MoveScp:
         )
         originator = (operation.association.negotiated.calling_ae_title, request.message_id)
         groups = plan_associations(
-            instances, lambda item: (item.sop_class_uid, item.transfer_syntax_uid)
+            instances,
+            lambda item: (item.sop_class_uid, item.transfer_syntax_uid),
+            no_targets if self._transcoder is None else self._transcoder.targets,
         )
         for contexts, group in groups:
             if operation.is_cancelled:
@@ -175,6 +181,7 @@ class MoveScp:
                 instance,
                 move_originator=originator,
                 blame=progress.blame,
+                transcoder=self._transcoder,
             )
             progress.count(instance, status)
 

@@ -28,6 +28,8 @@ from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.requestor import InvokingAssociation
 from isocenter.services.association.service_registry import Statuses
+from isocenter.services.dicom.pixels.errors import PixelError
+from isocenter.services.dicom.pixels.transcoder import Transcoder, cure_for
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.notices import InstancesSent, RetrieveFailed, TransferStarted
@@ -242,12 +244,13 @@ async def send_instance(
     move_originator: tuple[str, int] | None = None,
     examine: bool = False,
     blame: Callable[[str], None] = lambda why: None,
+    transcoder: Transcoder | None = None,
 ) -> int | None:
     """Send one; the status of its response, None when it cannot be sent: the log says why.
 
     Args:
         blame: is told why it cannot be sent.
-        examine: see `isocenter.services.service_classes.storage.scu.send_object`.
+        examine, transcoder: see `isocenter.services.service_classes.storage.scu.send_object`.
 
     Raises:
         AssociationError: *association* has ended.
@@ -256,9 +259,13 @@ async def send_instance(
     item = stored_object(instance, archive.open)
     try:
         response = await send_object(
-            association, item, move_originator=move_originator, examine=examine
+            association,
+            item,
+            move_originator=move_originator,
+            examine=examine,
+            transcoder=transcoder,
         )
-    except (StorageError, KeyError, DataSetError, OSError) as error:
+    except (StorageError, KeyError, DataSetError, PixelError, OSError) as error:
         peer_log.write(
             log, logging.ERROR, "instance %s cannot be sent: %s", instance.sop_instance_uid, error
         )
@@ -268,10 +275,11 @@ async def send_instance(
         peer_log.write(
             log,
             logging.WARNING,
-            "instance %s is not sent: the peer accepted no presentation context for %s in %s",
+            "instance %s is not sent: the peer accepted no presentation context for %s in %s%s",
             instance.sop_instance_uid,
             name_of(instance.sop_class_uid),
             name_of(instance.transfer_syntax_uid),
+            cure_for(instance.transfer_syntax_uid),
         )
         blame(
             f"no presentation context was accepted for {name_of(instance.sop_class_uid)} in "

@@ -17,36 +17,43 @@ from isocenter.services.association.requestor import Context
 T = TypeVar("T")
 
 
-def choose_context(
-    negotiated: Negotiated, sop_class_uid: str, transfer_syntax_uid: str
-) -> PresentationContext | None:
-    """Where an object can go out: as it is if possible, else converted; None: nowhere."""
-    best: PresentationContext | None = None
+#: Transfer syntax UID → those that an object of it can be transcoded to, best first.
+Targets = Callable[[str], Sequence[str]]
+
+
+def no_targets(transfer_syntax_uid: str) -> Sequence[str]:
+    """Nothing is transcoded."""
+    return ()
+
+
+def usable_contexts(
+    negotiated: Negotiated,
+    sop_class_uid: str,
+    transfer_syntax_uid: str,
+    targets: Sequence[str] = (),
+) -> list[PresentationContext]:
+    """Where an object can go out, best first: as it is; converted between the uncompressed
+    syntaxes; transcoded to one of *targets*."""
+    wanted = [transfer_syntax_uid]
+    if transfer_syntax_uid in UNCOMPRESSED:
+        wanted += UNCOMPRESSED
+    wanted += targets
+    accepted: dict[str, PresentationContext] = {}
     for context in negotiated.contexts.values():
-        if context.abstract_syntax != sop_class_uid or not context.as_scu:
-            continue
-        if context.transfer_syntax == transfer_syntax_uid:
-            return context
-        if (
-            transfer_syntax_uid in UNCOMPRESSED
-            and context.transfer_syntax in UNCOMPRESSED
-            and (
-                best is None
-                or UNCOMPRESSED.index(context.transfer_syntax)
-                < UNCOMPRESSED.index(best.transfer_syntax)
-            )
-        ):
-            best = context
-    return best
+        if context.abstract_syntax == sop_class_uid and context.as_scu:
+            accepted.setdefault(context.transfer_syntax, context)
+    return [accepted[uid] for uid in dict.fromkeys(wanted) if uid in accepted]
 
 
 def contexts_for(
-    kinds: Iterable[tuple[str, str]],
+    kinds: Iterable[tuple[str, str]], targets: Targets = no_targets
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Presentation contexts to propose for objects of these (SOP class, transfer syntax).
 
     One context for each compressed syntax, alone, so that each is judged by itself; one
-    for all uncompressed ones, the object's own first, as they can be converted.
+    for all uncompressed ones, the object's own first, as they can be converted.  For what can be
+    transcoded, one more with the uncompressed syntaxes that it can become, and one with the
+    others.
     """
     wanted = dict.fromkeys(kinds)
     proposals: dict[tuple[str, tuple[str, ...]], None] = {}
@@ -66,16 +73,26 @@ def contexts_for(
                 proposals[sop_class, rest] = None
         else:
             proposals[sop_class, (syntax,)] = None
+            others = [other for other in targets(syntax) if (sop_class, other) not in wanted]
+            for group in (
+                tuple(other for other in others if other in UNCOMPRESSED),
+                tuple(other for other in others if other not in UNCOMPRESSED),
+            ):
+                if group:
+                    proposals[sop_class, group] = None
     return list(proposals)
 
 
 def plan_associations(
-    items: Sequence[T], kind_of: Callable[[T], tuple[str, str]]
+    items: Sequence[T],
+    kind_of: Callable[[T], tuple[str, str]],
+    targets: Targets = no_targets,
 ) -> list[tuple[list[Context], list[T]]]:
     """Split what is to be sent over as few associations as its presentation contexts need.
 
     *kind_of* gives (SOP class UID, transfer syntax UID).  Each result is the contexts to
-    propose, at most 128, and the items that they serve, in order.
+    propose, at most 128, and the items that they serve, in order; *targets* tells what can be
+    transcoded.
     """
     by_kind: dict[tuple[str, str], list[T]] = {}
     for item in items:
@@ -83,16 +100,17 @@ def plan_associations(
     plans: list[tuple[list[Context], list[T]]] = []
     kinds: list[tuple[str, str]] = []
     for kind in by_kind:
-        if kinds and len(contexts_for([*kinds, kind])) > MOST_CONTEXTS:
-            plans.append(_plan(kinds, by_kind))
+        if kinds and len(contexts_for([*kinds, kind], targets)) > MOST_CONTEXTS:
+            plans.append(_plan(kinds, by_kind, targets))
             kinds = []
         kinds.append(kind)
     if kinds:
-        plans.append(_plan(kinds, by_kind))
+        plans.append(_plan(kinds, by_kind, targets))
     return plans
 
 
 def _plan(
-    kinds: Sequence[tuple[str, str]], by_kind: dict[tuple[str, str], list[T]]
+    kinds: Sequence[tuple[str, str]], by_kind: dict[tuple[str, str], list[T]], targets: Targets
 ) -> tuple[list[Context], list[T]]:
-    return list(contexts_for(kinds)), [item for kind in kinds for item in by_kind[kind]]
+    contexts: list[Context] = list(contexts_for(kinds, targets))
+    return contexts, [item for kind in kinds for item in by_kind[kind]]

@@ -11,8 +11,9 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import field
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -26,11 +27,20 @@ from isocenter.engine.errors import (
     LocalProtocolError,
 )
 from isocenter.engine.fast_init import dataclass
+from isocenter.engine.negotiation import PresentationContext
+from isocenter.engine.uid import UNCOMPRESSED
 from isocenter.services.association.requestor import InvokingAssociation
 from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.pixels.errors import PixelError
+from isocenter.services.dicom.pixels.transcoder import (
+    SendableObject,
+    Transcoder,
+    WholeObject,
+    cure_for,
+)
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
-from isocenter.services.service_classes.storage.contexts import choose_context
+from isocenter.services.service_classes.storage.contexts import usable_contexts
 
 #: Objects on their way at once on one association, if the peer agrees (PS3.7 D.3.3.3).
 OPERATIONS_WINDOW: Final = 16
@@ -61,22 +71,68 @@ async def send_object(
     priority: int = 0,
     move_originator: tuple[str, int] | None = None,
     examine: bool = False,
+    transcoder: Transcoder | None = None,
 ) -> CStoreResponse | None:
     """One C-STORE, the data set streamed; None when no accepted context fits.
 
     Args:
         examine: convert what has to be converted once for nothing, before its first byte
             leaves: an object that cannot be then costs no association.
+        transcoder: makes what the peer takes of an object whose syntax it does not; the context
+            that is preferred and for which that succeeds is taken.
 
     Raises:
         AssociationError: the association ended first.
-        StorageError, KeyError, OSError, DataSetError: the object cannot be read or converted;
-            when that shows only in its middle, the association had to be aborted.
+        StorageError, KeyError, OSError, DataSetError, PixelError: the object cannot be read or
+            converted; when that shows only in its middle, the association had to be aborted.
     """
-    context = choose_context(association.negotiated, item.sop_class_uid, item.transfer_syntax_uid)
-    if context is None:
-        return None
-    if examine and context.transfer_syntax != item.transfer_syntax_uid:
+    source = item.transfer_syntax_uid
+    contexts = usable_contexts(
+        association.negotiated,
+        item.sop_class_uid,
+        source,
+        () if transcoder is None else transcoder.targets(source),
+    )
+    send = partial(
+        _send,
+        association,
+        priority=priority,
+        move_originator=move_originator,
+        examine=examine,
+    )
+    fault: PixelError | None = None
+    for context in contexts:
+        target = context.transfer_syntax
+        if target == source or (target in UNCOMPRESSED and source in UNCOMPRESSED):
+            return await send(item, context)
+        assert transcoder is not None
+        async with AsyncExitStack() as stack:
+            try:
+                made = await stack.enter_async_context(transcoder.made(item, target))
+            except PixelError as error:
+                # Another syntax may hold what this one cannot.
+                fault = fault or error
+                continue
+            return await send(made, context)
+    if fault is not None:
+        raise fault
+    return None
+
+
+async def _send(
+    association: InvokingAssociation,
+    item: SendableObject,
+    context: PresentationContext,
+    *,
+    priority: int,
+    move_originator: tuple[str, int] | None,
+    examine: bool,
+) -> CStoreResponse:
+    is_ready = isinstance(item, WholeObject)
+    is_as_stored = isinstance(item, DicomObject) and (
+        context.transfer_syntax == item.transfer_syntax_uid
+    )
+    if examine and not is_ready and not is_as_stored:
         async for _ in item.parts(context.transfer_syntax):
             pass
     request = CStoreRequest(
@@ -94,7 +150,11 @@ async def send_object(
 
 
 async def store_object(
-    association: InvokingAssociation, item: DicomObject, *, priority: int = 0
+    association: InvokingAssociation,
+    item: DicomObject,
+    *,
+    priority: int = 0,
+    transcoder: Transcoder | None = None,
 ) -> CStoreResponse:
     """One C-STORE, the data set streamed; the response, a success or a warning.
 
@@ -103,11 +163,11 @@ async def store_object(
         NoPresentationContext: none that was accepted can carry it, also not converted.
         AssociationError: the association ended first.
     """
-    response = await send_object(association, item, priority=priority)
+    response = await send_object(association, item, priority=priority, transcoder=transcoder)
     if response is None:
         raise NoPresentationContext(
             f"the peer accepted no presentation context for {name_of(item.sop_class_uid)} in "
-            f"{name_of(item.transfer_syntax_uid)}"
+            f"{name_of(item.transfer_syntax_uid)}{cure_for(item.transfer_syntax_uid)}"
         )
     if has_failed(response.status):
         raise OperationError(response.status, response.error_comment, response.offending_elements)

@@ -22,6 +22,8 @@ from isocenter.services.association.destination_slots import Place, Places
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Connector, Context, InvokingAssociation
 from isocenter.services.concurrency import Backoff
+from isocenter.services.dicom.pixels.errors import PixelError
+from isocenter.services.dicom.pixels.transcoder import Transcoder, cure_for
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import StorageError
 from isocenter.services.notices import (
@@ -31,7 +33,7 @@ from isocenter.services.notices import (
     Notices,
     TransferStarted,
 )
-from isocenter.services.service_classes.storage.contexts import plan_associations
+from isocenter.services.service_classes.storage.contexts import no_targets, plan_associations
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer, send_object
 from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
@@ -94,6 +96,7 @@ class ForwardingContext:
         connect: how associations to destinations are opened.
         now: seconds since 1970.
         places: how many associations with one destination may be requested at once.
+        transcoder: makes what a destination takes, where it does not take what is stored.
     """
 
     queue: ForwardQueue
@@ -104,6 +107,7 @@ class ForwardingContext:
     notices: Notices
     now: Clock
     places: Places
+    transcoder: Transcoder | None = None
 
 
 class DestinationRun:
@@ -202,8 +206,11 @@ class DestinationRun:
             else:
                 fault = "the archive has it no more"
                 self._outcomes.append(self._missed(claimed, fault, is_final=True))
+        transcoder = self._parts.transcoder
         plans = plan_associations(
-            jobs, lambda job: (job[1].sop_class_uid, job[1].transfer_syntax_uid)
+            jobs,
+            lambda job: (job[1].sop_class_uid, job[1].transfer_syntax_uid),
+            no_targets if transcoder is None else transcoder.targets,
         )
         for contexts, group in plans:
             await self._send_group(contexts, group)
@@ -265,17 +272,23 @@ class DestinationRun:
         item = stored_object(stored, self._parts.archive.open)
         try:
             response = await send_object(
-                association, item, priority=_DIMSE_PRIORITY[claimed.priority]
+                association,
+                item,
+                priority=_DIMSE_PRIORITY[claimed.priority],
+                transcoder=self._parts.transcoder,
             )
         except KeyError:
             # Removed, or another object has its place: the next attempt looks again.
             return self._missed(claimed, "it was removed or replaced meanwhile")
         except (StorageError, DataSetError, OSError) as error:
             return self._missed(claimed, f"it cannot be read: {error}")
+        except PixelError as error:
+            return self._missed(claimed, f"it cannot be transcoded: {error}")
         if response is None:
             fault = (
                 "the peer accepted no presentation context for "
                 f"{name_of(stored.sop_class_uid)} in {name_of(stored.transfer_syntax_uid)}"
+                f"{cure_for(stored.transfer_syntax_uid)}"
             )
             return self._missed(claimed, fault)
         status = response.status

@@ -1,0 +1,219 @@
+"""Transcoder of a server or a tool: which syntaxes an object can become, and a cache of results.
+
+It knows what is preferred, holds results within a bound, and tells how often it was asked; how an
+object is made is in `isocenter.services.dicom.pixels.transcoding`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+from isocenter.engine.buffers import Buffer
+from isocenter.engine.fast_init import dataclass
+from isocenter.engine.uid import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    UNCOMPRESSED,
+)
+from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.pixels.errors import PixelError
+from isocenter.services.dicom.pixels.pool import CodecPool
+from isocenter.services.dicom.pixels.transcoding import (
+    TranscodedObject,
+    TranscodingOptions,
+    check_possible,
+    transcode,
+)
+from isocenter.services.dicom.pixels.transfer_syntaxes import (
+    HTJ2K_LOSSLESS,
+    INSTALL,
+    JPEG_2000_LOSSLESS,
+    JPEG_BASELINE,
+    JPEG_LOSSLESS_SV1,
+    JPEG_LS_LOSSLESS,
+    RLE_LOSSLESS,
+    Support,
+    decoding_of,
+)
+from isocenter.services.notices import Notices, ObjectTranscoded
+
+#: What a peer is given that does not take the syntax that an object has, best first.  Every peer
+#: has to take the second (PS3.5 10.1); the last only where losses are allowed.
+DEFAULT_PREFERENCE: Final = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    JPEG_LS_LOSSLESS,
+    JPEG_2000_LOSSLESS,
+    HTJ2K_LOSSLESS,
+    JPEG_LOSSLESS_SV1,
+    RLE_LOSSLESS,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    JPEG_BASELINE,
+)
+#: One result may take this part of what all may.
+_LARGEST: Final = 4
+
+
+class SendableObject(Protocol):
+    """What can be sent: a `DicomObject`, or what was made of one."""
+
+    @property
+    def sop_class_uid(self) -> str: ...
+
+    @property
+    def sop_instance_uid(self) -> str: ...
+
+    @property
+    def transfer_syntax_uid(self) -> str: ...
+
+    def parts(self, target: str | None = None) -> AsyncGenerator[tuple[Buffer, bool], None]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeObject:
+    """An object that was made and is held."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    pieces: Sequence[bytes]
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(map(len, self.pieces))
+
+    async def parts(self, target: str | None = None) -> AsyncGenerator[tuple[Buffer, bool], None]:
+        """The data set in pieces of even length, each with whether it is the last."""
+        assert target in (None, self.transfer_syntax_uid)
+        last = len(self.pieces) - 1
+        for number, piece in enumerate(self.pieces):
+            yield piece, number == last
+
+
+class Transcoder:
+    """Makes objects in the transfer syntaxes that peers take.
+
+    Args:
+        preference: syntaxes that peers are given, best first.
+        cache_bytes: what results may take that are kept or on their way; larger objects are made
+            while they are sent.
+        notices: is told of each object.
+    """
+
+    def __init__(
+        self,
+        pool: CodecPool,
+        *,
+        preference: Sequence[str] = DEFAULT_PREFERENCE,
+        options: TranscodingOptions | None = None,
+        cache_bytes: int = 256 << 20,
+        notices: Notices | None = None,
+    ) -> None:
+        self._pool = pool
+        self._preference = tuple(preference)
+        self._options = options or TranscodingOptions()
+        self._cache_bytes = cache_bytes
+        self._notices = notices
+        self._kept: OrderedDict[tuple[str, str], WholeObject] = OrderedDict()
+        #: Of what is kept, and of what is being made or sent.
+        self._size = 0
+
+    def targets(self, transfer_syntax_uid: str) -> tuple[str, ...]:
+        """What an object of this syntax can become, best first; itself left out."""
+        found = []
+        for target in self._preference:
+            if target == transfer_syntax_uid:
+                continue
+            if target in UNCOMPRESSED and transfer_syntax_uid in UNCOMPRESSED:
+                continue
+            try:
+                check_possible(transfer_syntax_uid, target, self._options)
+            except PixelError:
+                continue
+            found.append(target)
+        return tuple(found)
+
+    @asynccontextmanager
+    async def made(self, item: DicomObject, target: str) -> AsyncIterator[SendableObject]:
+        """*item* in the syntax *target*, while it is in use.
+
+        What is small enough is made at once, so that a fault shows before anything is sent; of
+        what is larger, its first frame.
+
+        Raises:
+            PixelError, DataSetError, StorageError, KeyError, OSError: it cannot be made.
+        """
+        key = (item.digest, target)
+        kept = self._kept.get(key) if item.digest else None
+        if kept is not None:
+            self._kept.move_to_end(key)
+            self._tell(item, target, "cached")
+            yield kept
+            return
+        try:
+            found = await transcode(item, target, self._pool, self._options)
+            size = await found.estimate()
+            is_held = self._take(size)
+            try:
+                ready: SendableObject = found
+                if is_held:
+                    ready = await _whole(found)
+                    self._size += ready.size - size
+                    size = ready.size
+                else:
+                    await found.check()
+                self._tell(item, target, "made")
+                yield ready
+            finally:
+                if is_held:
+                    self._size -= size
+            if item.digest and isinstance(ready, WholeObject):
+                self._keep(key, ready)
+        except PixelError:
+            self._tell(item, target, "failed")
+            raise
+
+    def _take(self, size: int) -> bool:
+        """Whether there is room for a result of so many bytes; others may have to go."""
+        if size > self._cache_bytes // _LARGEST:
+            return False
+        while self._kept and self._size + size > self._cache_bytes:
+            self._size -= self._kept.popitem(last=False)[1].size
+        if self._size + size > self._cache_bytes:
+            return False
+        self._size += size
+        return True
+
+    def _keep(self, key: tuple[str, str], whole: WholeObject) -> None:
+        if key not in self._kept and self._take(whole.size):
+            self._kept[key] = whole
+
+    def _tell(self, item: DicomObject, target: str, outcome: str) -> None:
+        if self._notices is not None:
+            self._notices.tell(
+                ObjectTranscoded(source=item.transfer_syntax_uid, target=target, outcome=outcome)
+            )
+
+
+async def _whole(found: TranscodedObject) -> WholeObject:
+    pieces = [bytes(piece) async for piece, _ in found.parts()]
+    return WholeObject(
+        sop_class_uid=found.sop_class_uid,
+        sop_instance_uid=found.sop_instance_uid,
+        transfer_syntax_uid=found.transfer_syntax_uid,
+        pieces=pieces,
+    )
+
+
+def cure_for(transfer_syntax_uid: str) -> str:
+    """What would make objects of this syntax such that a peer could take them; or nothing."""
+    if decoding_of(transfer_syntax_uid) is Support.NOT_INSTALLED:
+        return f"; to send it uncompressed, install the codecs: {INSTALL}"
+    return ""

@@ -1,0 +1,48 @@
+"""Which presentation contexts are proposed for objects, and on which one goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isocenter.engine.uid import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
+from isocenter.services.service_classes.storage.contexts import contexts_for, plan_associations
+
+CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
+JPEG_LS, RLE = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.5"
+
+
+def targets(syntax: str) -> Sequence[str]:
+    return [
+        other
+        for other in (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, JPEG_LS, RLE)
+        if other != syntax and syntax in (JPEG_LS, RLE)
+    ]
+
+
+def test_what_can_be_transcoded_gets_two_more() -> None:
+    assert contexts_for([(CT, JPEG_LS)]) == [(CT, (JPEG_LS,))]
+    assert contexts_for([(CT, JPEG_LS)], targets) == [
+        (CT, (JPEG_LS,)),
+        (CT, (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)),
+        (CT, (RLE,)),
+    ]
+
+
+def test_none_is_proposed_twice() -> None:
+    proposed = contexts_for([(CT, JPEG_LS), (CT, RLE), (CT, EXPLICIT_VR_LITTLE_ENDIAN)], targets)
+    assert len(set(proposed)) == len(proposed)
+    assert (CT, (JPEG_LS,)) in proposed
+    assert (CT, (RLE,)) in proposed
+    assert (CT, (EXPLICIT_VR_LITTLE_ENDIAN,)) in proposed
+
+
+def test_associations_are_split_by_what_they_really_propose() -> None:
+    kinds = [(f"1.2.{number}", JPEG_LS) for number in range(100)]
+    assert len(plan_associations(kinds, lambda kind: kind)) == 1
+    plans = plan_associations(kinds, lambda kind: kind, targets)
+    assert len(plans) == 3
+    assert all(len(contexts) <= 128 for contexts, _ in plans)
+    assert [kind for _, group in plans for kind in group] == kinds
