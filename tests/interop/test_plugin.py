@@ -143,6 +143,22 @@ def test_the_policy_says_who_may(site: Site) -> None:
         assert send(port, raw_data(), ae_title="VIEWER") == [-1]
 
 
+def test_a_plugin_may_need_more_than_its_operation_does(tmp_path: Path) -> None:
+    source = EXAMPLE.read_text("utf-8")
+    needs = 'operations=("C-STORE",), permissions=("system:execute",)'
+    site = Site(tmp_path, source.replace('operations=("C-STORE",)', needs))
+    image = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    with site.served() as port:
+        where = ("--data-dir", site.folder / "data")
+        site.isocenter("ae", "add", "SCANNER", "--role", "Modality", *where)
+        assert send(port, image, raw_data()) == [0, -1]
+        log = site.folder.joinpath("serve.log").read_text()
+        assert "SCANNER lacks system:execute for C-STORE; allow it with " in log
+        site.isocenter("ae", "allow", "SCANNER", "system:execute", *where)
+        assert send(port, raw_data()) == [0]
+    assert "| C-STORE | system:execute |" in site.isocenter("conformance", "--config", site.config)
+
+
 def test_the_conformance_statement_and_the_settings_know_it(site: Site) -> None:
     statement = site.isocenter("conformance", "--config", site.config)
     row = f"| raw-data | acme-raw-data 1.0 | Acme Raw Data Storage | {RAW_DATA} | C-STORE | "

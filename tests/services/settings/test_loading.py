@@ -194,6 +194,8 @@ def test_plugins_are_named_and_nothing_of_them_is_looked_at(tmp_path: Path) -> N
     assert settings.plugins == (PluginEntry("notes", given, tmp_path),)
     config.write_text(show(settings))
     assert load_settings(config, NOWHERE) == settings
+    config.write_text("plugins = ['notes']")
+    assert load_settings(config, NOWHERE).plugins == (PluginEntry("notes", (), tmp_path),)
 
 
 @pytest.mark.parametrize(

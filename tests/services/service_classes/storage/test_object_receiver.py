@@ -30,6 +30,7 @@ from isocenter.services.service_classes.client import (
     RetrieveError,
     open_association,
 )
+from isocenter.services.service_classes.storage import staged_object
 from isocenter.services.service_classes.storage.object_folder import ObjectFolder
 from isocenter.services.service_classes.storage.object_receiver import (
     ObjectReceiver,
@@ -398,6 +399,43 @@ async def test_what_is_there_stays_unless_told_otherwise(tmp_path: Path, overwri
     whose = pydicom.dcmread(tmp_path / f"{uid(1)}.dcm").PatientID
     assert whose == ("P2" if overwrite else "P1")
     assert (folder.counts.written, folder.counts.kept) == ((2, 0) if overwrite else (1, 1))
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_what_is_durable_is_synced_before_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    steps: list[str] = []
+    link, fsync = os.link, os.fsync
+    monkeypatch.setattr(os, "link", lambda *paths: (steps.append("name"), link(*paths))[1])
+    monkeypatch.setattr(os, "fsync", lambda one: (steps.append("file"), fsync(one))[1])
+    monkeypatch.setattr(
+        staged_object,
+        "sync_directory",
+        lambda folder: steps.append(str(folder.relative_to(tmp_path))),
+    )
+    async with sending_to(ObjectFolder(tmp_path, durable=durable)) as association:
+        assert (await send(association)).status == 0
+        first, steps[:] = list(steps), []
+        assert (await send(association, 2)).status == 0
+    series = f"{STUDY}/{SERIES}"
+    # The folders of study and series were new, and their names lie in the folder above.
+    assert first == (["file", "name", series, STUDY, "."] if durable else ["name"])
+    assert steps == (["file", "name", series] if durable else ["name"])
+
+
+async def test_what_cannot_be_made_durable_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(folder: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(staged_object, "sync_directory", fails)
+    folder = ObjectFolder(tmp_path, durable=True)
+    async with sending_to(folder) as association:
+        assert (await send(association)).status == Status.OUT_OF_RESOURCES
+    assert not files(tmp_path)
+    assert folder.counts.failures == [(uid(1), "Input/output error")]
 
 
 async def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ class ObjectFolder(ObjectReceiver):
     A file has its name only when it is whole, and when *handle*, where there is one, has returned
     a success or a warning; until then it is called ``.<UID>.<8 hexadecimal digits>.part``.  One of
     those that is left over from a crash may be deleted.  Data sets are kept byte for byte, names
-    are made of validated UIDs.  A response says that the file is written, not that it would
-    survive a loss of power: that is what an `Archive` is for.
+    are made of validated UIDs.  A response says that the file is written; with
+    *durable*, that it survives a loss of power.
 
     Args:
         folder: where files go; it is made when it is missing.
@@ -69,6 +69,7 @@ class ObjectFolder(ObjectReceiver):
         handle: called with each object before its file gets its name; see `ObjectReceiver`, also
             for the arguments that are not described here.
         overwrite: replace files that are there; otherwise they stay, and the answer is 0000H.
+        durable: sync the file and its folders before the response leaves.
         on_progress: called after each object.
 
     Attributes:
@@ -87,6 +88,7 @@ class ObjectFolder(ObjectReceiver):
         *,
         handle: ObjectHandler | None = None,
         overwrite: bool = False,
+        durable: bool = False,
         sop_classes: Collection[str] | None = None,
         transfer_syntaxes: Sequence[str] | None = None,
         statuses: Mapping[int, str] | None = None,
@@ -105,6 +107,7 @@ class ObjectFolder(ObjectReceiver):
         self.counts = ReceivedCounts()
         self._pattern = pattern
         self._overwrite = overwrite
+        self._durable = durable
         self._on_progress = on_progress
 
     async def receive(self, operation: Operation, request: CStoreRequest) -> int:

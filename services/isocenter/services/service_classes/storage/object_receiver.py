@@ -100,6 +100,7 @@ class ObjectReceiver:
     """
 
     name = "receiving"
+    _durable = False
     #: `receive` looks at them, also where no `ServiceRegistry` does.
     takes_raw_uids = True
 
@@ -165,7 +166,7 @@ class ObjectReceiver:
             OperationError: 0117H a UID is none, C000H no data set, A900H another object than
                 announced, A700H the file cannot be written; or of the function.  No file stays.
         """
-        staged = StagedObject(operation, request, self._folder)
+        staged = StagedObject(operation, request, self._folder, durable=self._durable)
         try:
             await staged.read()
             return await self._take(staged)

@@ -23,6 +23,7 @@ from isocenter.engine.uid import is_safe_uid
 from isocenter.services.archive.object_keys import can_be_named, name_of_uid
 from isocenter.services.association.operation import Operation
 from isocenter.services.errors import OperationError
+from isocenter.services.system.private_files import sync_directory
 
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018
@@ -42,6 +43,9 @@ class StagedObject:
 
     What is small is made, written and named in one go, which is one hop.
 
+    Args:
+        durable: sync the file before it gets its name, and the name before `publish` returns.
+
     Attributes:
         path: ``.<UID>.<8 hexadecimal digits>.part`` in the folder.
         study_instance_uid, series_instance_uid: empty where there is none that can be a name.
@@ -51,7 +55,9 @@ class StagedObject:
         OperationError: 0117H a UID is none, C000H no data set.
     """
 
-    def __init__(self, operation: Operation, request: CStoreRequest, folder: Path) -> None:
+    def __init__(
+        self, operation: Operation, request: CStoreRequest, folder: Path, *, durable: bool = False
+    ) -> None:
         sop_class_uid, uid = request.affected_sop_class_uid, request.affected_sop_instance_uid
         if not is_safe_uid(sop_class_uid) or not can_be_named(uid):
             raise OperationError(Status.INVALID_SOP_INSTANCE, "SOP class or instance is not a UID")
@@ -65,6 +71,7 @@ class StagedObject:
         self.size = 0
         # The UID stands in front: who looks sees what is under way.
         self.path = folder / f".{name_of_uid(uid)}.{secrets.token_hex(4)}.part"
+        self._durable = durable
         self._file: IO[bytes] | None = None
         self._is_there = False
         self._found_uid: str | None = None
@@ -139,11 +146,27 @@ class StagedObject:
         if self._file is None or not self._file.closed:
             self._write()
             assert self._file is not None
+            if self._durable:
+                os.fsync(self._file.fileno())
             self._file.close()
 
     def _publish(self, target: Path, overwrite: bool) -> bool:
         self._close()
+        parents = (target.parent, *target.parent.parents)
+        # The name of a new folder stands in the one above it.
+        changed = [parents[0], *(one.parent for one in parents if not one.exists())]
         target.parent.mkdir(parents=True, exist_ok=True)
+        is_new = self._name(target, overwrite)
+        if self._durable and is_new:
+            try:
+                for folder in changed:
+                    sync_directory(folder)
+            except OSError:
+                target.unlink(missing_ok=True)
+                raise
+        return is_new
+
+    def _name(self, target: Path, overwrite: bool) -> bool:
         is_new = True
         if overwrite:
             self.path.replace(target)
