@@ -187,8 +187,9 @@ def test_the_reader_is_bounded() -> None:
     with pytest.raises(DataSetError) as caught:
         read_data_set(bomb, DEFLATED_LITTLE)
     assert caught.value.limit == "identifier"
+    empty = b"".join([struct.pack("<HHI", 8, number, 0) for number in range(1, 200)])
     with pytest.raises(DataSetLimitError) as caught:
-        read_data_set(bytes(8 * 200), IMPLICIT_LITTLE, Limits(identifier_elements=100))
+        read_data_set(empty, IMPLICIT_LITTLE, Limits(identifier_elements=100))
     assert caught.value.limit == "identifier_elements"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -72,3 +73,15 @@ async def test_a_deflated_object_of_odd_length_gets_its_nul() -> None:
         open=open_object,
     )
     assert b"".join(await parts_of(item)) == deflated + b"\0"
+
+
+async def test_what_the_head_of_a_file_was_forgiven_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By UID, as all that is forgiven; a UID that is none is not shown."""
+    data = b"\x08\0\x16\0UI\x04\x001.2\0" + b"\x08\0\x18\0UI\x04\x001.3\0"
+    for content, name in ((data, "1.3"), (data[:-4] + b"a/b\0", "(no UID)")):
+        (tmp_path / "bare").write_bytes(content)
+        with caplog.at_level("INFO", logger="isocenter.objects"):
+            await DicomObject.from_file(tmp_path / "bare")
+        assert caplog.messages[-1] == f"instance {name}: no File Meta Information"

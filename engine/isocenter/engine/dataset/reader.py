@@ -10,26 +10,26 @@ Standard: PS3.5 7.1, 7.5, A.4, 6.2.2.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from isocenter.engine.buffers import Buffer, octets
-from isocenter.engine.dataset.codec import (
-    HEADER_LENGTH,
-    IMPLICIT_LITTLE_CODEC,
-    LONG_HEADER_LENGTH,
-    Codec,
-    codec_of,
-)
-from isocenter.engine.dataset.errors import DataSetError, DataSetLimitError, tag_text
+from isocenter.engine.dataset.codec import Codec
+from isocenter.engine.dataset.errors import DataSetError, DataSetLimitError
 from isocenter.engine.dataset.inflate import Inflater
-from isocenter.engine.dataset.nesting import (
-    PADDING_TAGS,
-    is_encapsulated,
-    is_padding,
-    misplaced,
-    too_deep,
+from isocenter.engine.dataset.vr import Encoding
+from isocenter.engine.dataset.walker import (
+    END,
+    FRAGMENTS,
+    NOT_ITEMS,
+    SEQUENCE,
+    VALUE,
+    Found,
+    end_of_fragments,
+    fragments_of,
+    walk,
+    walk_items,
 )
-from isocenter.engine.dataset.vr import UNDEFINED_LENGTH, Encoding
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 
 
@@ -77,9 +77,9 @@ def read_data_set(
     data = _inflated(buffer, limits) if encoding.deflated else bytes(octets(buffer))
     if len(data) > limits.identifier:
         raise _over_identifier(limits, len(data))
-    root: Item = {}
-    _read(data, codec_of(encoding), limits, sequences, root)
-    return root
+    forgiven: dict[str, int] = {}
+    found = walk(data, encoding, limits, sequences, forgiven=forgiven)
+    return _Reading(data, found, limits, sequences, forgiven).item()
 
 
 def read_items(
@@ -96,16 +96,20 @@ def read_items(
     Args:
         is_undefined: a sequence delimitation item ends it, unless that is missing.
     """
-    root: list[Item] = []
     data = bytes(octets(buffer))
-    _read(data, codec, limits, sequences, root, tag, is_undefined=is_undefined)
-    return tuple(root)
+    forgiven: dict[str, int] = {}
+    found = walk_items(
+        data, codec, limits, sequences, tag, is_undefined=is_undefined, forgiven=forgiven
+    )
+    return _Reading(data, found, limits, sequences, forgiven).items()
 
 
 def read_fragments(buffer: Buffer, codec: Codec, limits: Limits) -> Fragments:
     """The fragments of an encapsulated value, its sequence delimitation item included."""
     data = bytes(octets(buffer))
-    return _fragments(data, 0, len(data), codec, limits)[0]
+    # As `walk` finds it in a data set.
+    end = end_of_fragments(data, codec)
+    return _fragments(data, (FRAGMENTS, 0, None, 0, end, codec), limits)
 
 
 def _inflated(buffer: Buffer, limits: Limits) -> bytes:
@@ -127,187 +131,73 @@ def _over_identifier(limits: Limits, length: int) -> DataSetError:
     )
 
 
-class _Frame(NamedTuple):
-    """A container that is open around the current one, and where it goes on afterwards.
+class _Reading:
+    """Makes elements of what a walk finds, as many as ``limits.identifier_elements``."""
 
-    ``end`` is its own, or for undefined length that of the container around it.
-    """
+    __slots__ = ("_data", "_forgiven", "_found", "_left", "_limits", "_sequences")
 
-    container: Item | list[Item]
-    end: int
-    is_undefined: bool
-    codec: Codec
-    #: Of the sequence, for the list of its items; 0 for an item.
-    tag: int
+    def __init__(
+        self,
+        data: bytes,
+        found: Iterator[Found],
+        limits: Limits,
+        sequences: frozenset[int],
+        forgiven: dict[str, int],
+    ) -> None:
+        self._data = data
+        self._found = found
+        self._limits = limits
+        self._sequences = sequences
+        self._forgiven = forgiven
+        self._left = limits.identifier_elements
 
-
-def _read(
-    data: bytes,
-    codec: Codec,
-    limits: Limits,
-    sequences: frozenset[int],
-    root: Item | list[Item],
-    tag_of_sequence: int = 0,
-    *,
-    is_undefined: bool = False,
-) -> None:
-    """Fill *root* with the elements (or, as a list, the items) that *data* is made of."""
-    stack: list[_Frame] = []
-    container = root
-    end = len(data)
-    pos = 0
-    for _ in range(limits.identifier_elements):
-        closes = False
-        if pos == end:
-            # Also what has undefined length ends with what holds it.
-            if not stack:
-                return
-            closes = True
-        elif not stack and _is_padding(data, pos, codec):
-            return
-        elif end - pos < HEADER_LENGTH:
-            raise _ends_within("an element header", pos)
-        else:
-            raw, length = codec.item_header.unpack_from(data, pos)
-            if isinstance(container, list):
-                if raw == codec.item:
-                    pos += HEADER_LENGTH
-                    item: Item = {}
-                    container.append(item)
-                    stack.append(_Frame(container, end, is_undefined, codec, tag_of_sequence))
-                    container = item
-                    is_undefined = length == UNDEFINED_LENGTH
-                    if not is_undefined:
-                        end = _end(pos, length, end, "an item")
-                elif raw in codec.delimiters:
-                    pos += HEADER_LENGTH
-                    closes = is_undefined and raw == codec.sequence_delimitation
-                elif is_undefined and codec.raw(raw) > tag_of_sequence and stack:
-                    closes = True
-                else:
-                    raise misplaced(codec.raw(raw), "a sequence", pos)
-            elif raw in codec.delimiters:
-                closes = is_undefined and bool(stack)
-                if not closes or raw == codec.item_delimitation:
-                    pos += HEADER_LENGTH
-                    if raw == codec.item:
-                        # Outside of a sequence: nothing that anybody asks for.
-                        if length == UNDEFINED_LENGTH or stack:
-                            raise misplaced(codec.raw(raw), "an item", pos)
-                        pos = _end(pos, length, end, "an item")
+    def item(self) -> Item:
+        """Elements up to the end of the item, or of the data set."""
+        data, sequences = self._data, self._sequences
+        item: Item = {}
+        for found in self._found:
+            self._left -= 1
+            if self._left < 0:
+                raise _too_many(self._limits, found[3])
+            kind, tag, vr, start, end, _ = found
+            if kind == VALUE:
+                if tag in sequences and start < end and (vr is None or vr == "UN"):
+                    raise DataSetError(NOT_ITEMS, start)
+                if vr == "UN" and NOT_ITEMS in self._forgiven:
+                    raise DataSetError(NOT_ITEMS, self._forgiven[NOT_ITEMS])
+                item[tag] = Element(tag, vr, data[start:end])
+            elif kind == END:
+                break
+            elif kind == SEQUENCE:
+                item[tag] = Element(tag, "SQ", self.items())
             else:
-                tag = codec.raw(raw)
-                start = pos
-                if codec.implicit_vr:
-                    vr = None
-                    pos += HEADER_LENGTH
-                else:
-                    vr, length, pos = _explicit(data, pos, end, codec)
-                if length == UNDEFINED_LENGTH and is_encapsulated(tag, vr):
-                    value, pos = _fragments(data, pos, end, codec, limits)
-                    container[tag] = Element(tag, vr, value)
-                elif (
-                    length == UNDEFINED_LENGTH
-                    or vr == "SQ"
-                    or (tag in sequences and (vr is None or vr == "UN"))
-                ):
-                    # Each sequence that is open has its own frame and its item's.
-                    if len(stack) >= 2 * limits.nesting:
-                        raise too_deep(limits.nesting, start)
-                    stack.append(_Frame(container, end, is_undefined, codec, tag_of_sequence))
-                    container = []
-                    tag_of_sequence = tag
-                    is_undefined = length == UNDEFINED_LENGTH
-                    if not is_undefined:
-                        end = _end(pos, length, end, tag_text(tag))
-                    if vr == "UN":
-                        codec = IMPLICIT_LITTLE_CODEC
-                else:
-                    after = pos + length
-                    if after > end:
-                        raise _too_long(tag_text(tag), pos)
-                    container[tag] = Element(tag, vr, data[pos:after])
-                    pos = after
-        if closes:
-            if not stack:
-                return
-            closed, closed_tag = container, tag_of_sequence
-            container, end, is_undefined, codec, tag_of_sequence = stack.pop()
-            if isinstance(closed, list):
-                assert isinstance(container, dict)
-                container[closed_tag] = Element(closed_tag, "SQ", tuple(closed))
-    raise DataSetLimitError(
+                item[tag] = Element(tag, vr, _fragments(data, found, self._limits))
+        return item
+
+    def items(self) -> tuple[Item, ...]:
+        """Items up to the end of the sequence."""
+        items = []
+        for found in self._found:
+            self._left -= 1
+            if self._left < 0:
+                raise _too_many(self._limits, found[3])
+            if found[0] == END:
+                break
+            items.append(self.item())
+        return tuple(items)
+
+
+def _fragments(data: bytes, found: Found, limits: Limits) -> Fragments:
+    parts: list[bytes] = []
+    for start, end in fragments_of(data, found):
+        # The delimitation item counts, too.
+        if len(parts) + 1 >= limits.identifier_elements:
+            raise _too_many(limits, start)
+        parts.append(data[start:end])
+    return Fragments(parts)
+
+
+def _too_many(limits: Limits, pos: int) -> DataSetError:
+    return DataSetLimitError(
         f"more than {limits.identifier_elements} elements and items", pos, "identifier_elements"
     )
-
-
-def _is_padding(data: bytes, pos: int, codec: Codec) -> bool:
-    """Whether the data set has ended at *pos*."""
-    if not pos:
-        return False
-    if len(data) - pos < HEADER_LENGTH:
-        return is_padding(data[pos:])
-    raw, _ = codec.item_header.unpack_from(data, pos)
-    if raw not in PADDING_TAGS or not is_padding(data[pos : pos + HEADER_LENGTH]):
-        return False
-    if not is_padding(data[pos:]):
-        raise DataSetError("something behind padding (PS3.5 7.1)", pos)
-    return True
-
-
-def _explicit(data: bytes, pos: int, end: int, codec: Codec) -> tuple[str | None, int, int]:
-    """VR, length and start of the value of the element at *pos*."""
-    _, key, short_length = codec.explicit_header.unpack_from(data, pos)
-    vr = codec.short_vrs.get(key)
-    if vr is not None:
-        return vr, short_length, pos + HEADER_LENGTH
-    vr = codec.long_vrs.get(key)
-    if vr is not None and not short_length and end - pos >= LONG_HEADER_LENGTH:
-        (length,) = codec.length.unpack_from(data, pos + HEADER_LENGTH)
-        return vr, length, pos + LONG_HEADER_LENGTH
-    found = codec.odd_header(memoryview(data)[:end], pos)
-    if found is None:
-        raise _ends_within("an element header", pos)
-    odd_vr, length, header_length = found
-    return odd_vr, length, pos + header_length
-
-
-def _fragments(
-    data: bytes, pos: int, end: int, codec: Codec, limits: Limits
-) -> tuple[Fragments, int]:
-    """The fragments from *pos* on and where the element ends, behind its delimitation item."""
-    fragments: list[bytes] = []
-    while len(fragments) < limits.identifier_elements:
-        if pos == end:
-            return Fragments(fragments), pos
-        if end - pos < HEADER_LENGTH:
-            raise _ends_within("an encapsulated value", pos)
-        raw, length = codec.item_header.unpack_from(data, pos)
-        if raw == codec.item:
-            pos += HEADER_LENGTH
-            after = _end(pos, length, end, "a fragment")
-            fragments.append(data[pos:after])
-            pos = after
-        elif raw == codec.sequence_delimitation:
-            return Fragments(fragments), pos + HEADER_LENGTH
-        elif raw == codec.item_delimitation:
-            pos += HEADER_LENGTH
-        else:
-            raise misplaced(codec.raw(raw), "an encapsulated value", pos)
-    raise DataSetLimitError(
-        f"more than {limits.identifier_elements} elements and items", pos, "identifier_elements"
-    )
-
-
-def _end(pos: int, length: int, end: int, what: str) -> int:
-    if length > end - pos:
-        raise _too_long(what, pos)
-    return pos + length
-
-
-def _too_long(what: str, pos: int) -> DataSetError:
-    return DataSetError(f"{what} is longer than what holds it (PS3.5 7.5)", pos)
-
-
-def _ends_within(what: str, pos: int) -> DataSetError:
-    return DataSetError(f"the data set, or the item, ends within {what}", pos)

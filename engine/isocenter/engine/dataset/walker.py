@@ -43,7 +43,7 @@ from isocenter.engine.dataset.nesting import (
     misplaced,
     too_deep,
 )
-from isocenter.engine.dataset.vr import IMPLICIT_LITTLE, UNDEFINED_LENGTH, Encoding
+from isocenter.engine.dataset.vr import UNDEFINED_LENGTH, Encoding
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 
 #: What is found; numbers, since members of an Enum are slow.
@@ -103,7 +103,27 @@ def walk(
             SALVAGE, never.
     """
     said: dict[str, int] = {} if forgiven is None else forgiven
-    return _Walk(data, encoding, limits, sequences, said, tolerance).found()
+    return _Walk(data, codec_of(encoding), limits, sequences, said, tolerance).found()
+
+
+def walk_items(
+    data: Buffer,
+    codec: Codec,
+    limits: Limits,
+    sequences: Container[int],
+    tag: int,
+    *,
+    is_undefined: bool,
+    forgiven: dict[str, int],
+) -> Iterator[Found]:
+    """What the value *data* of the sequence *tag* is made of, as `walk` says it.
+
+    Args:
+        is_undefined: a sequence delimitation item ends it, unless that is missing.
+    """
+    inner = _Walk(data, codec, limits, sequences, forgiven, Tolerance.USUAL)
+    inner.begin_in_sequence(tag, is_undefined=is_undefined)
+    return inner.found()
 
 
 class _Frame(NamedTuple):
@@ -128,7 +148,7 @@ class _Walk:
     def __init__(
         self,
         data: Buffer,
-        encoding: Encoding,
+        codec: Codec,
         limits: Limits,
         sequences: Container[int],
         forgiven: dict[str, int],
@@ -139,7 +159,7 @@ class _Walk:
         self._sequences = sequences
         self._forgiven = forgiven
         self._tolerance = tolerance
-        self._codec = codec_of(encoding)
+        self._codec = codec
         self._pos = 0
         #: Of the current data set, sequence or item; of undefined length: of what holds it.
         self._end = len(data)
@@ -151,6 +171,12 @@ class _Walk:
         self._previous = -1
         self._stack: list[_Frame] = []
         self._is_done = False
+
+    def begin_in_sequence(self, tag: int, *, is_undefined: bool) -> None:
+        """Expect items, not elements."""
+        self._in_sequence = True
+        self._is_undefined = is_undefined
+        self._tag = tag
 
     def found(self) -> Iterator[Found]:
         data = self._data
@@ -230,7 +256,10 @@ class _Walk:
             self._forgive(what, self._pos)
         return self._close()
 
-    def _close(self) -> Found:
+    def _close(self) -> Found | None:
+        if not self._stack:
+            self._is_done = True
+            return None
         frame = self._stack.pop()
         self._in_sequence, self._end, self._is_undefined, self._codec = frame[:4]
         self._tag, self._previous = frame[4:]
@@ -253,6 +282,10 @@ class _Walk:
 
     def _next_item(self) -> Found | None:
         pos, end, codec = self._pos, self._end, self._codec
+        if not self._stack and pos and _is_padding(self._data, pos, codec):
+            self._forgive(PADDING, pos)
+            self._is_done = True
+            return None
         if end - pos < HEADER_LENGTH:
             raise _ends_within("an element header", pos)
         raw, length = codec.item_header.unpack_from(self._data, pos)
@@ -271,7 +304,7 @@ class _Walk:
                 return self._close()
             self._forgive(STRAY_DELIMITATION, pos)
             return None
-        if self._is_undefined and codec.raw(raw) > self._tag:
+        if self._is_undefined and self._stack and codec.raw(raw) > self._tag:
             self._forgive(SEQUENCE_NOT_DELIMITED, pos)
             return self._close()
         raise misplaced(codec.raw(raw), "a sequence", pos)
@@ -288,9 +321,12 @@ class _Walk:
         if raw in codec.delimiters:
             return self._delimiter(raw, length)
         if not raw and not length:
-            self._forgive(NULS, pos)
-            self._pos = self._behind_nuls(pos)
-            return None
+            behind = self._behind_nuls(pos)
+            # One alone is an element without a value, if a strange one.
+            if behind > pos + HEADER_LENGTH:
+                self._forgive(NULS, pos)
+                self._pos = behind
+                return None
         tag = codec.raw(raw)
         vr: str | None = None
         value = pos + HEADER_LENGTH
@@ -333,10 +369,10 @@ class _Walk:
         if vr == "SQ" or not (vr == "UN" or tag & 0x10000):
             return True
         inner = _Walk(
-            memoryview(self._data)[start:end], IMPLICIT_LITTLE, self._limits, frozenset(), {},
+            memoryview(self._data)[start:end], codec, self._limits, frozenset(), {},
             Tolerance.USUAL,
         )  # fmt: skip
-        inner._in_sequence = True
+        inner.begin_in_sequence(tag, is_undefined=False)
         try:
             deque(inner.found(), maxlen=0)
         except DataSetError:
@@ -396,13 +432,13 @@ class _Walk:
     def _fragments(self, tag: int, vr: str | None, value: int) -> Found:
         after = self._end
         try:
-            after, self._pos = self._end_of_fragments(value)
+            after, self._pos = self.end_of_fragments(value)
         except DataSetError as error:
             self._salvage(error)
             self._pos = after
         return FRAGMENTS, tag, vr, value, after, self._codec
 
-    def _end_of_fragments(self, pos: int) -> tuple[int, int]:
+    def end_of_fragments(self, pos: int) -> tuple[int, int]:
         """Where the fragments end, and where it goes on behind their delimitation item."""
         data, end, codec = self._data, self._end, self._codec
         while True:
@@ -454,6 +490,16 @@ def fragments_of(data: Buffer, found: Found) -> Iterator[tuple[int, int]]:
             after = min(pos + length, end)
             yield pos, after
             pos = after
+
+
+def end_of_fragments(data: Buffer, codec: Codec) -> int:
+    """Where the fragments that *data* begins with end, before their delimitation item.
+
+    Raises:
+        DataSetError: they are none.
+    """
+    inner = _Walk(data, codec, DEFAULT_LIMITS, frozenset(), {}, Tolerance.USUAL)
+    return inner.end_of_fragments(0)[0]
 
 
 def _explicit(data: Buffer, pos: int, end: int, codec: Codec) -> tuple[str | None, int, int, bool]:

@@ -32,6 +32,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
+    is_safe_uid,
 )
 from isocenter.services.dicom.data_dictionary import dictionary_vr_choice
 from isocenter.services.dicom.file_recognition import (
@@ -220,6 +221,11 @@ def _object_of_file(path: Path) -> DicomObject:
     sop_class = found.sop_class_uid or found.media_storage_sop_class_uid
     if not sop_class:
         raise DamagedFileError(f"{path}: damaged (no SOP Class UID)")
+
+    if found.forgiven:
+        uid = found.sop_instance_uid
+        name = uid if is_safe_uid(uid) else "(no UID)"
+        log.info("instance %s: %s", name, "; ".join(found.forgiven))
 
     async def open_object() -> ObjectReader:
         return await trio.to_thread.run_sync(_FileReader, path)
