@@ -1,7 +1,8 @@
 """Associations under trio, the service classes, and everything a server is made of.
 
 What users of the library need stands here; each name is imported when it is first
-asked for, so that a small tool pays for what it uses.
+asked for, so that a small tool pays for what it uses.  Types in signatures that do not stand
+here are the engine's (`isocenter.engine`), or come from what does.
 
     from isocenter.services import Peer, open_association, serve
 """
