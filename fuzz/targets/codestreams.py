@@ -1,5 +1,4 @@
-"""Invariant: the header of a compressed frame is read or refused, and a decoder is not asked for
-more than the data set announces.
+"""Invariant: the header of a frame is read or refused; what passes is as large as the data set says.
 
 Input: a byte for the format, twelve for the image, the frame.
 """
