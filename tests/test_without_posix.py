@@ -51,8 +51,8 @@ print(len(COMMANDS))
 """
 IDENTITY = """
 import os
-from isocenter.services.security.audit.message_builder import Here
-here = Here(ae_titles=("A",))
+from isocenter.services.security.audit.message_builder import ActiveProcess
+here = ActiveProcess(ae_titles=("A",))
 assert here.user and here.machine
 """
 
