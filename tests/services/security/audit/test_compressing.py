@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from isocenter.services.cli import main
 from isocenter.services.security.audit import trail_compression as compressing
 from isocenter.services.security.audit import trail_verification as verifying
 from isocenter.services.security.audit.hash_chain import Position
@@ -25,7 +26,7 @@ from isocenter.services.security.audit.trail_removal import plan_removal, remove
 from isocenter.services.security.audit.trail_segments import Segment, segments_of
 from isocenter.services.security.audit.trail_verification import verify
 from services.security.audit.trails import KEY, entry, filled, notes, numbers, records, trail
-from support.processes import ENVIRONMENT
+from support.processes import ENVIRONMENT, ISOCENTER, program, wait_for_line
 
 COUNT = 12
 
@@ -293,6 +294,42 @@ def test_beside_writers_and_readers_nothing_is_missed(tmp_path: Path) -> None:
     verdict = verify(tmp_path)
     assert verdict.is_good
     assert verdict.records == total
+
+
+# -- By the commands ---------------------------------------------------------------------
+
+
+def test_commands_say_the_same_of_a_compressed_trail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled(tmp_path, COUNT, rotate_bytes=1_000)
+    commands = (
+        ("verify", "--json"), ("show",), ("show", "--show-phi", "--event", "query"),
+        ("tail", "-n", "7"), ("export",), ("export", "--format", "xml"),
+    )  # fmt: skip
+
+    def said() -> list[str]:
+        found = []
+        for command in commands:
+            assert main(["audit", *command, "--trail", str(tmp_path)]) == 0
+            found.append(capsys.readouterr().out)
+        return found
+
+    before = said()
+    assert compress_closed(tmp_path).files
+    assert said() == before
+
+
+def test_whoever_follows_it_misses_nothing(tmp_path: Path) -> None:
+    folder, log = tmp_path / "audit", tmp_path / "log"
+    made = trail(folder, rotate_bytes=1_000)
+    made.append([entry("1")])
+    with program(*ISOCENTER, "audit", "tail", "-f", "--trail", folder, log=log) as following:
+        for number in range(2, 15):
+            made.append([entry(f"{number}")])
+            compress_closed(folder)
+            wait_for_line(following, rf"^ *{number} 2026-", log)
+    assert [int(line.split()[0]) for line in log.read_text().splitlines()] == list(range(1, 15))
 
 
 # -- Damage ------------------------------------------------------------------------------
