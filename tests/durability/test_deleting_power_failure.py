@@ -135,7 +135,7 @@ async def _check(data_dir: Path, said: list[str], is_just_said: bool) -> None:
 
         async def found() -> dict[str, bytes]:
             contents = {}
-            async with archive.instances() as blocks:
+            async with archive.index.instances() as blocks:
                 async for block in blocks:
                     for stored in block:
                         async with await archive.open(stored) as reader:

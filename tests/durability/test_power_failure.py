@@ -185,13 +185,13 @@ async def _check(data_dir: Path, items: dict[str, list[Item]], ledger: Ledger) -
     async with composition.open_archive(settings) as archive:
         assert time.monotonic() - began < START_LIMIT
         kept: dict[str, bytes] = {}
-        async with archive.instances() as blocks:
+        async with archive.index.instances() as blocks:
             async for block in blocks:
                 for stored in block:
                     async with await archive.open(stored) as reader:
                         kept[stored.sop_instance_uid] = await reader.read(0, reader.size)
         found = set()
-        async with archive.find(Query(level=Level.IMAGE)) as answers:
+        async with archive.index.find(Query(level=Level.IMAGE)) as answers:
             async for matches in answers:
                 found |= {match[0x00080018] for match in matches}
         report = await verify(archive)

@@ -176,7 +176,7 @@ async def test_many_at_once(
             async with trio.open_nursery() as nursery:
                 for sender in range(SENDERS):
                     nursery.start_soon(send, port, Random(sender), items[sender::SENDERS])
-            for name, stored in (await archive.get(list(expected))).items():
+            for name, stored in (await archive.index.get(list(expected))).items():
                 assert await data_set_of(archive, stored) == expected[name][1], name
             async with trio.open_nursery() as nursery:
                 for receiver in range(RECEIVERS):

@@ -141,7 +141,7 @@ class Ledger:
             async for block in blocks:
                 keys.update(block)
         rows = {}
-        async with archive.instances() as instances:
+        async with archive.index.instances() as instances:
             async for stored_block in instances:
                 rows.update({stored.sop_instance_uid: stored for stored in stored_block})
         for uid, stored in rows.items():
@@ -164,7 +164,7 @@ class Ledger:
 
     async def audit_copies(self, archive: Archive) -> None:
         """Look into an archive to which objects were moved: all of it was sent, as it is."""
-        async with archive.instances() as instances:
+        async with archive.index.instances() as instances:
             async for block in instances:
                 for stored in block:
                     async with await archive.open(stored) as reader:

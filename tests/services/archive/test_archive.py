@@ -86,7 +86,7 @@ async def test_an_object_is_kept_as_it_came_behind_meta_information_of_ours(
     result = await store(archive, data=data)
     assert (result.status, result.outcome) == (0x0000, StoreOutcome.STORED)
     stored = result.instance
-    indexed = (await archive.get([uid(1)]))[uid(1)]
+    indexed = (await archive.index.get([uid(1)]))[uid(1)]
     assert (indexed.object_key, indexed.digest) == (stored.object_key, stored.digest)
     assert await data_set_of(archive, indexed) == data
     assert stored.object_key == KEY
@@ -98,7 +98,7 @@ async def test_an_object_is_kept_as_it_came_behind_meta_information_of_ours(
     assert meta.media_storage_sop_instance_uid == uid(1)
     assert meta.transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN
     assert meta.elements[0x00020016].strip() == b"SENDER"
-    statistics = await archive.statistics()
+    statistics = await archive.index.statistics()
     assert (statistics.instances, statistics.size) == (1, stored.size)
 
 
@@ -148,7 +148,7 @@ async def test_nothing_stays_of_what_was_not_committed(archive: Archive) -> None
     with pytest.raises(ValueError, match="discarded"):
         await ingest.commit()
     assert await keys_of(archive) == set()
-    assert await archive.get([uid(1)]) == {}
+    assert await archive.index.get([uid(1)]) == {}
     assert archive.budget.taken == 0
 
 
@@ -156,7 +156,7 @@ async def test_removing(archive: Archive) -> None:
     await store(archive)
     assert await archive.remove([uid(1), uid(2)]) == 1
     assert await keys_of(archive) == set()
-    assert (await archive.statistics()).instances == 0
+    assert (await archive.index.statistics()).instances == 0
 
 
 # -- What is refused ---------------------------------------------------------------------
@@ -195,11 +195,11 @@ async def test_odd_uids_are_kept_and_told(
     for odd in ODD_UIDS:
         data = data_set(1, study=odd, series=odd, instance=odd)
         assert (await store(archive, 1, data, sop_instance_uid=odd)).outcome is StoreOutcome.STORED
-        stored = (await archive.get([odd]))[odd]
+        stored = (await archive.index.get([odd]))[odd]
         assert (stored.study_instance_uid, stored.series_instance_uid) == (odd, odd)
         assert await data_set_of(archive, stored) == data
         assert await archive.are_indexed([stored.object_key]) == [True]
-    assert (await archive.statistics()).instances == len(ODD_UIDS)
+    assert (await archive.index.statistics()).instances == len(ODD_UIDS)
     told = [one.getMessage() for one in caplog.records if "breaks PS3.5 9.1" in one.getMessage()]
     assert len(told) == len(ODD_UIDS)
 
@@ -316,7 +316,7 @@ async def test_replace(naming: NamingScheme) -> None:
             # Whoever is reading the old one goes on.
             assert (await old.read(0, old.size)).endswith(data_set())
         assert await keys_of(archive) == {other.instance.object_key}
-        stored = (await archive.get([uid(1)]))[uid(1)]
+        stored = (await archive.index.get([uid(1)]))[uid(1)]
         assert await data_set_of(archive, stored) == OTHER
         back = await store(archive)
         assert back.outcome is StoreOutcome.REPLACED
@@ -348,7 +348,7 @@ async def test_a_duplicate_of_an_object_that_vanished_takes_its_place(
         await objects.remove([first.instance.object_key])
         again = await store(archive, data=data)
         assert (again.status, again.outcome) == (0, StoreOutcome.REPLACED)
-        stored = (await archive.get([uid(1)]))[uid(1)]
+        stored = (await archive.index.get([uid(1)]))[uid(1)]
         assert await data_set_of(archive, stored) == data
         assert await keys_of(archive) == {stored.object_key}
 
@@ -365,7 +365,7 @@ async def test_a_duplicate_of_an_object_that_was_cut_short_takes_its_place(
         os.truncate(tmp_path / "objects" / first.instance.object_key, left)
         again = await store(archive)
         assert (again.status, again.outcome) == (0, StoreOutcome.REPLACED)
-        stored = (await archive.get([uid(1)]))[uid(1)]
+        stored = (await archive.index.get([uid(1)]))[uid(1)]
         assert await data_set_of(archive, stored) == data_set()
     assert await keys_of(archive) == {stored.object_key}
 
@@ -462,7 +462,7 @@ async def test_a_failing_object_fails_alone() -> None:
             objects.gate.set()
         assert statuses == {0: 0, 1: 0, 2: 0, 3: 0xA700, 4: 0x0110, 5: 0}
         assert len(await keys_of(archive)) == 4
-        assert (await archive.statistics()).instances == 4
+        assert (await archive.index.statistics()).instances == 4
 
 
 @pytest.mark.parametrize(
@@ -537,7 +537,7 @@ async def test_cancelled_while_it_waits_it_is_withdrawn() -> None:
             await trio.testing.wait_all_tasks_blocked()
             objects.gate.set()
         await store(archive, 3)
-        assert set(await archive.get([uid(1), uid(2), uid(3)])) == {uid(1), uid(3)}
+        assert set(await archive.index.get([uid(1), uid(2), uid(3)])) == {uid(1), uid(3)}
         assert archive.budget.taken == 0
 
 
@@ -551,7 +551,7 @@ async def test_cancelled_while_it_is_committed_it_is_whole() -> None:
                 scope.cancel()
         objects.gate.set()
         await store(archive, 2)
-        stored = (await archive.get([uid(1)]))[uid(1)]
+        stored = (await archive.index.get([uid(1)]))[uid(1)]
         assert await data_set_of(archive, stored) == data_set()
         assert archive.budget.taken == 0
 
@@ -652,8 +652,8 @@ async def test_over_the_budget_objects_go_to_disk_and_all_get_through(tmp_path: 
         async with trio.open_nursery() as nursery:
             for number in range(10, 50):
                 nursery.start_soon(send, number)
-        assert (await archive.statistics()).instances == 40
-        stored = (await archive.get([uid(23)]))[uid(23)]
+        assert (await archive.index.statistics()).instances == 40
+        stored = (await archive.index.get([uid(23)]))[uid(23)]
         assert await data_set_of(archive, stored) == data_set(23, pixels=b"x" * 20_000)
         assert 32 << 10 < most <= 64 << 10
         assert archive.budget.taken == 0
@@ -683,7 +683,7 @@ async def test_who_waits_for_memory_gets_it_when_it_is_given_back(
             await first.write([data_set(1, pixels=b"x" * 9_000)])
             nursery.start_soon(store, archive, 2, data_set(2, pixels=b"x" * 3_000))
             await trio.testing.wait_all_tasks_blocked()
-        assert set(await archive.get([uid(1), uid(2)])) == {uid(2)}
+        assert set(await archive.index.get([uid(1), uid(2)])) == {uid(2)}
 
 
 # -- Disks that fail ---------------------------------------------------------------------
@@ -717,7 +717,7 @@ async def test_a_failed_sync_is_no_success(tmp_path: Path) -> None:
 
         files.fail = fail
         assert (await refused(archive)).status == 0x0110
-        assert (await archive.statistics()).instances == 0
+        assert (await archive.index.statistics()).instances == 0
         assert await keys_of(archive) == set()
 
 
@@ -761,7 +761,7 @@ async def test_a_crash_between_any_two_steps(
         async with opened(await open_file_store(disk), index, **options) as archive:
             await archive.recover()
             assert os.listdir(disk / "staging") == []
-            known = await archive.get([uid(number) for number in (1, 2, 3)])
+            known = await archive.index.get([uid(number) for number in (1, 2, 3)])
             for number, data in acknowledged.items():
                 found = await data_set_of(archive, known[uid(number)])
                 assert found == data or (number == 1 and found == OTHER), step
@@ -771,7 +771,7 @@ async def test_a_crash_between_any_two_steps(
             # And everything can be sent once more.
             for number, data in sendings:
                 assert (await store(archive, number, data)).status in {0, 0xB007}
-            assert (await archive.statistics()).instances == 3
+            assert (await archive.index.statistics()).instances == 3
         step += 1
     assert step > 20
 
@@ -790,7 +790,7 @@ async def test_fifty_associations_store_while_others_read(tmp_path: Path) -> Non
         async def read() -> None:
             for _ in range(20):
                 for number in done[-3:]:
-                    stored = (await archive.get([uid(number)]))[uid(number)]
+                    stored = (await archive.index.get([uid(number)]))[uid(number)]
                     expected = data_set(number, pixels=b"%d" % number * 1000)
                     assert await data_set_of(archive, stored) == expected
                 await trio.lowlevel.checkpoint()
@@ -800,7 +800,7 @@ async def test_fifty_associations_store_while_others_read(tmp_path: Path) -> Non
                 nursery.start_soon(send, sender)
             for _ in range(4):
                 nursery.start_soon(read)
-        assert (await archive.statistics()).instances == 200
+        assert (await archive.index.statistics()).instances == 200
         assert len(await keys_of(archive)) == 200
         # Group commit: far fewer rounds than objects.
         assert len(index.transactions) < 40

@@ -63,7 +63,7 @@ class Place:
 
     async def instances(self) -> set[str]:
         found = set()
-        async with self.archive.instances() as blocks:
+        async with self.archive.index.instances() as blocks:
             async for block in blocks:
                 found |= {stored.sop_instance_uid for stored in block}
         return found
@@ -153,7 +153,7 @@ async def test_what_is_deleted_is_nowhere_and_can_be_restored(tmp_path: Path) ->
         before = {
             key: (tmp_path / "objects" / key).read_bytes() for key in await keys_of(here.archive)
         }
-        rows = await here.archive.get([uid(n) for n in (1, 2, 3)])
+        rows = await here.archive.index.get([uid(n) for n in (1, 2, 3)])
         plan = await here.trash.plan(WHOLE_STUDY)
         assert (plan.instances, plan.series, len(plan.studies), plan.patients) == (3, 1, 1, 1)
         assert plan.size == sum(row.size for row in rows.values())
@@ -162,7 +162,7 @@ async def test_what_is_deleted_is_nowhere_and_can_be_restored(tmp_path: Path) ->
         assert await here.instances() == {uid(9)}
         assert len(await keys_of(here.archive)) == 1
         assert not (tmp_path / "objects" / STUDY).exists()
-        assert (await here.archive.statistics()).instances == 1
+        assert (await here.archive.index.statistics()).instances == 1
         await here.check()
         (row,) = await here.trash.book.rows()
         assert (row.instances, row.series, row.studies, row.size) == (3, 1, 1, plan.size)
@@ -174,7 +174,7 @@ async def test_what_is_deleted_is_nowhere_and_can_be_restored(tmp_path: Path) ->
         assert {
             key: (tmp_path / "objects" / key).read_bytes() for key in await keys_of(here.archive)
         } == before
-        assert await here.archive.get([uid(n) for n in (1, 2, 3)]) == rows
+        assert await here.archive.index.get([uid(n) for n in (1, 2, 3)]) == rows
         await here.check()
         assert await here.trash.book.rows() == []
         assert not list((tmp_path / "trash").iterdir())
@@ -210,7 +210,8 @@ async def test_what_came_or_changed_after_the_plan_stays(tmp_path: Path) -> None
         assert (done.instances, done.changed) == (1, 2)
         assert await here.instances() == {uid(2), uid(4), uid(9)}
         assert (
-            await data_set_of(here.archive, (await here.archive.get([uid(2)]))[uid(2)]) == replaced
+            await data_set_of(here.archive, (await here.archive.index.get([uid(2)]))[uid(2)])
+            == replaced
         )
         await here.check()
 
@@ -352,7 +353,7 @@ async def test_what_came_again_meanwhile_stays_and_so_does_the_trash(
         assert name == uid(2)
         assert ("byte for byte" in reason) == is_same
         assert await here.instances() == {uid(n) for n in (1, 2, 3, 9)}
-        stored = (await here.archive.get([uid(2)]))[uid(2)]
+        stored = (await here.archive.index.get([uid(2)]))[uid(2)]
         assert await data_set_of(here.archive, stored) == again
         assert [row.instances for row in await here.trash.book.rows()] == [1]
         await here.check()
@@ -366,14 +367,14 @@ async def test_what_came_again_meanwhile_stays_and_so_does_the_trash(
 async def test_a_key_that_is_taken_is_not_taken_away(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
         await fill(here.archive)
-        stored = (await here.archive.get([uid(2)]))[uid(2)]
+        stored = (await here.archive.index.get([uid(2)]))[uid(2)]
         deletion = await here.delete()
         orphan = tmp_path / "objects" / stored.object_key
         orphan.parent.mkdir(parents=True)
         orphan.write_bytes(b"left by a hand")
         await here.trash.restore(TrashChoice(deletion_ids=(deletion,)), ADMIN)
         assert orphan.read_bytes() == b"left by a hand"
-        now = (await here.archive.get([uid(2)]))[uid(2)]
+        now = (await here.archive.index.get([uid(2)]))[uid(2)]
         assert now.object_key != stored.object_key
         assert await data_set_of(here.archive, now) == data_set(2)
 
@@ -545,7 +546,7 @@ async def test_a_crash_at_any_step(tmp_path: Path, work: str, power_failure: str
             assert await here.instances() == found | trashed
             await here.check()
             for number in (1, 2, 3):
-                stored = (await here.archive.get([uid(number)])).get(uid(number))
+                stored = (await here.archive.index.get([uid(number)])).get(uid(number))
                 if stored is not None:
                     assert await data_set_of(here.archive, stored) == data_set(number)
         step += 1

@@ -139,9 +139,11 @@ async def test_files_are_told_apart_and_none_ends_the_import(
     assert report.files == len(told) == len(good) + len(bad) + len(damaged) + 1
     assert not report.stopped
     for number, (_, data) in enumerate(good.values(), 1):
-        stored = (await archive.get([uid(number)]))[uid(number)]
+        stored = (await archive.index.get([uid(number)]))[uid(number)]
         assert await data_set_of(archive, stored) == data
-    syntaxes = {number: (await archive.get([uid(number)]))[uid(number)] for number in (4, 5, 6)}
+    syntaxes = {
+        number: (await archive.index.get([uid(number)]))[uid(number)] for number in (4, 5, 6)
+    }
     assert syntaxes[4].transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN
     assert syntaxes[5].transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
     assert syntaxes[6].transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN
@@ -175,7 +177,7 @@ async def test_files_that_name_another_patient(policy: OtherPatientPolicy, tmp_p
         assert names(report.other_patient) == (
             {"2"} if policy is OtherPatientPolicy.WARN else set()
         )
-        assert len(await archive.get([uid(1), uid(2)])) == (1 if is_refused else 2)
+        assert len(await archive.index.get([uid(1), uid(2)])) == (1 if is_refused else 2)
 
 
 async def test_import_where_duplicates_are_rejected(tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ async def test_what_pydicom_brings_along(archive: Archive, name: str) -> None:
     assert (report.imported, report.files) == (1, 1), report
     content = await trio.Path(path).read_bytes()
     expected = pydicom.dcmread(path, stop_before_pixels=True)
-    stored = (await archive.get([expected.SOPInstanceUID]))[expected.SOPInstanceUID]
+    stored = (await archive.index.get([expected.SOPInstanceUID]))[expected.SOPInstanceUID]
     assert await data_set_of(archive, stored) == content[read_file_meta(content).data_set_offset :]
     assert stored.transfer_syntax_uid == expected.file_meta.TransferSyntaxUID
     assert stored.study_instance_uid == expected.StudyInstanceUID
@@ -411,7 +413,7 @@ async def test_reindex_names_what_it_cannot_take(on_disk: Archive, tmp_path: Pat
     assert names(report.foreign) == {f"{uid(9)}.dcm"}
     assert names(report.forgotten) == {uid(1)}
     assert report.indexed == 3
-    assert set(await on_disk.get([uid(n) for n in range(12)])) == {uid(2), uid(3), uid(11)}
+    assert set(await on_disk.index.get([uid(n) for n in range(12)])) == {uid(2), uid(3), uid(11)}
 
 
 async def test_reindex_makes_it_from_the_files_alone(tmp_path: Path) -> None:
@@ -467,7 +469,7 @@ async def test_after_reindex_files_tell_what_was_said_last(tmp_path: Path, newes
         await reindex(archive)
         for shows_first, number in ((False, newest), (True, 3 - newest)):
             asked = Query(level=Level.STUDY, return_tags=(0x00100010,), shows_first=shows_first)
-            async with archive.find(asked) as blocks:
+            async with archive.index.find(asked) as blocks:
                 (match,) = [match async for block in blocks for match in block]
             assert match[0x00100010] == f"Bauer{number}^Anna"
 
@@ -479,11 +481,11 @@ async def test_an_object_that_cannot_be_read_stays_in_the_index(
         await store(on_disk, number)
     path = tmp_path / f"data/objects/{STUDY}/{SERIES}/{uid(1)}.dcm"
     path.write_bytes(path.read_bytes()[:-1])
-    before = (await on_disk.get([uid(1)]))[uid(1)]
+    before = (await on_disk.index.get([uid(1)]))[uid(1)]
     report = await reindex(on_disk)
     assert (report.indexed, report.damaged.count, report.forgotten.count) == (2, 1, 0)
     assert names(report.carried) == {uid(1)}
-    assert (await on_disk.get([uid(1)]))[uid(1)] == before
+    assert (await on_disk.index.get([uid(1)]))[uid(1)] == before
     assert names((await verify(on_disk)).wrong_size) == {uid(1)}
 
 
@@ -513,7 +515,7 @@ async def test_of_two_objects_of_one_instance_the_distinct_one_counts(empty: boo
         report = await reindex(archive)
         assert report.indexed == 1
         assert [name for name, _ in report.superseded.named] == [KEY]
-        stored = (await archive.get([uid(1)]))[uid(1)]
+        stored = (await archive.index.get([uid(1)]))[uid(1)]
         assert await data_set_of(archive, stored) == newer
         again = await reindex(archive)
         assert [name for name, _ in again.superseded.named] == [KEY]

@@ -26,7 +26,7 @@ OTHER = data_set(2, patient_id="P2")
 async def studies_of(archive: Archive, patient_id: str) -> list[str]:
     query = Query(level=Level.STUDY, criteria=(Criterion(0x00100020, SingleValue(patient_id)),))
     found = []
-    async with archive.find(query) as blocks:
+    async with archive.index.find(query) as blocks:
         async for block in blocks:
             for match in block:
                 assert match[0x00100020] == patient_id
@@ -86,7 +86,7 @@ async def test_a_refused_replacement_leaves_what_is_there() -> None:
         await store(archive, 2)
         with pytest.raises(StoreError):
             await store(archive, 1, data_set(1, patient_id="P2"))
-        stored = (await archive.get([uid(1)]))[uid(1)]
+        stored = (await archive.index.get([uid(1)]))[uid(1)]
         assert (stored.object_key, stored.digest) == (
             first.instance.object_key,
             first.instance.digest,
@@ -112,7 +112,7 @@ async def test_a_study_sent_again_under_another_id_moves(
             assert statuses == [0xB000, 0xB000, 0]
             assert await studies_of(archive, "P1") == []
             assert await studies_of(archive, "P2") == [STUDY]
-            assert (await archive.statistics()).patients == 1
+            assert (await archive.index.statistics()).patients == 1
 
     opened_index = open_index()
     if opened_index is None:

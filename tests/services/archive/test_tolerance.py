@@ -99,7 +99,7 @@ def with_element(element: bytes, tag: int, number: int = 1) -> bytes:
 
 
 async def delivered(archive: Archive, number: int, target: str) -> bytes:
-    stored = (await archive.get([uid(number)]))[uid(number)]
+    stored = (await archive.index.get([uid(number)]))[uid(number)]
     parts = stored_object(stored, archive.open).parts(target)
     return b"".join([bytes(part) async for part, _ in parts])
 
@@ -140,10 +140,10 @@ async def test_group_0002_at_the_head_is_left_out_and_told(
     assert theirs.SOPInstanceUID == uid(1)
     # What is kept is what everybody else counts.
     assert (await verify(archive)).is_good
-    before = (await archive.get([uid(1)]))[uid(1)]
+    before = (await archive.index.get([uid(1)]))[uid(1)]
     report = await reindex(archive)
     assert (report.indexed, report.damaged.count) == (1, 0)
-    after = (await archive.get([uid(1)]))[uid(1)]
+    after = (await archive.index.get([uid(1)]))[uid(1)]
     assert (after.digest, after.size) == (before.digest, before.size)
     # Sent again it is the same.
     again = await store(archive, data=data, transfer_syntax_uid=syntax)

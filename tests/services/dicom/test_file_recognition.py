@@ -76,7 +76,7 @@ async def test_odd_files_are_imported_byte_for_byte_and_can_be_reindexed(tmp_pat
         for again in (False, True):
             for number, name in enumerate(MANY, 1):
                 file = odd(number, name)
-                stored = (await archive.get([uid(number)]))[uid(number)]
+                stored = (await archive.index.get([uid(number)]))[uid(number)]
                 assert stored.transfer_syntax_uid == file.transfer_syntax_uid, name
                 assert await data_set_of(archive, stored) == file.data_set
                 # It can be opened to be sent: file and index agree.
@@ -244,7 +244,7 @@ async def test_compressed_pixels_need_a_transfer_syntax(
         (tmp_path / "file").write_bytes(PREAMBLE + group_0002(IDS, JPEG_LOSSLESS) + data)
         async with opened(MemoryStore()) as archive:
             report = await import_directory(archive, [tmp_path])
-            stored = (await archive.get([uid(1)]))[uid(1)]
+            stored = (await archive.index.get([uid(1)]))[uid(1)]
             assert stored.transfer_syntax_uid == JPEG_LOSSLESS
 
 

@@ -50,7 +50,9 @@ def image(number: int, name: bytes = RAW, declared: bytes | None = None) -> byte
 
 async def names(archive: Archive) -> list[str]:
     """Of all patients, as the index has them."""
-    async with archive.find(Query(level=Level.PATIENT, return_tags=(PATIENT_NAME,))) as blocks:
+    async with archive.index.find(
+        Query(level=Level.PATIENT, return_tags=(PATIENT_NAME,))
+    ) as blocks:
         return [match[PATIENT_NAME] async for block in blocks for match in block]
 
 
@@ -61,7 +63,7 @@ async def test_what_the_index_keeps(declared: bytes | None, undeclared: tuple[st
     async with opened(MemoryStore(), undeclared=undeclared) as archive:
         data = image(1, declared=declared)
         await store(archive, 1, data)
-        stored = (await archive.get([uid(1)]))[uid(1)]
+        stored = (await archive.index.get([uid(1)]))[uid(1)]
         assert await names(archive) == [NAME if undeclared else WRONG]
         assert await data_set_of(archive, stored) == data
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import date
@@ -29,7 +29,6 @@ from isocenter.engine.dataset import (
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.committer import Committer, StoreOutcome, StoreResult
-from isocenter.services.archive.index.query import Query
 from isocenter.services.archive.memory_budget import MemoryBudget
 from isocenter.services.archive.object_keys import NamingScheme, sop_instance_uid_of
 from isocenter.services.archive.object_scan import (
@@ -43,7 +42,6 @@ from isocenter.services.archive.object_scan import (
 from isocenter.services.archive.ports import (
     DuplicatePolicy,
     Index,
-    IndexStatistics,
     InstanceRecord,
     ObjectStore,
     OtherPatientPolicy,
@@ -280,26 +278,6 @@ class Archive:
             StorageError: it cannot be opened.
         """
         return await self.store.open(stored.object_key)
-
-    async def get(self, sop_instance_uids: Sequence[str]) -> Mapping[str, StoredInstance]:
-        """Those of the instances that are known."""
-        return await self.index.get(sop_instance_uids)
-
-    def find(
-        self, query: Query
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Mapping[int, str]]]]:
-        """Matches in blocks; see `Index.find`."""
-        return self.index.find(query)
-
-    def instances(
-        self, query: Query | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StoredInstance]]]:
-        """The instances below all matches in blocks; see `Index.instances`."""
-        return self.index.instances(query)
-
-    async def statistics(self) -> IndexStatistics:
-        """How much there is: patients, studies, series, instances and bytes."""
-        return await self.index.statistics()
 
     async def remove(self, sop_instance_uids: Sequence[str]) -> int:
         """Forget instances, then remove their objects; how many there were."""

@@ -99,14 +99,14 @@ async def _one_pass(
 ) -> bool:
     """Whether there was anything."""
     current = await trio.to_thread.run_sync(ScrubPass.read, state)
-    whole = await archive.statistics()
+    whole = await archive.index.statistics()
     skip = current.done
     if skip >= whole.instances:  # it has become smaller
         current, skip = ScrubPass(), 0
     seconds_a_byte = period / max(whole.size, 1)
     began = now() - current.seconds
     saved = now()
-    async with archive.instances() as blocks:
+    async with archive.index.instances() as blocks:
         async for block in blocks:
             if skip >= len(block):
                 skip -= len(block)

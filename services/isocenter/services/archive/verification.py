@@ -134,7 +134,7 @@ async def verify(
     report = VerifyReport()
     for line in await archive.index.check():
         report.index.add(line)
-    total = (await archive.statistics()).instances
+    total = (await archive.index.statistics()).instances
 
     records: Mapping[str, InstanceRecord] = {}
 
@@ -146,7 +146,7 @@ async def verify(
         report.instances += 1
         progress(VerificationProgress(report.instances, total, report.size))
 
-    async with archive.instances() as blocks:
+    async with archive.index.instances() as blocks:
         async for block in blocks:
             if checksums:
                 records = await archive.index.records([each.sop_instance_uid for each in block])
@@ -198,7 +198,7 @@ async def _examine(
         await _verify_object(archive, stored, report, checksums=checksums, record=record)
     except (KeyError, _Changed) as fault:
         # Removed or replaced since the row was read?
-        now = (await archive.get([stored.sop_instance_uid])).get(stored.sop_instance_uid)
+        now = (await archive.index.get([stored.sop_instance_uid])).get(stored.sop_instance_uid)
         # Of three objects the last may have the key of the first.
         place = stored.object_key, stored.digest
         if now is not None and (now.object_key, now.digest) == place:
@@ -363,7 +363,7 @@ async def reindex(
                 if chosen:
                     await new.add(chosen, replace=True)
         await _look_back(archive, new, report)
-    report.indexed = (await archive.statistics()).instances
+    report.indexed = (await archive.index.statistics()).instances
     return report
 
 
@@ -473,7 +473,7 @@ async def _exists(archive: Archive, stored: StoredInstance) -> bool:
 async def _look_back(archive: Archive, new: Index, report: ReindexReport) -> None:
     """What the old index knew and no object told: carried over if its object is there, and cannot
     be read, else forgotten."""
-    async with archive.instances() as blocks:
+    async with archive.index.instances() as blocks:
         async for block in blocks:
             known = await new.get([stored.sop_instance_uid for stored in block])
             unreadable: list[str] = []

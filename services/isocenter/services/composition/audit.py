@@ -184,7 +184,7 @@ async def open_audit(
         trail,
         here,
         source,
-        patients=patients_of(archive),
+        patients=patients_of(archive.index),
         switches=AuditSelection(
             storage=audit.storage,
             query=audit.query,
@@ -209,7 +209,7 @@ async def stop_when_failed(
         stop()
 
 
-def patients_of(index: Archive | Index) -> Patients:
+def patients_of(index: Index) -> Patients:
     """Looks up whose studies are."""
 
     async def patients(studies: Sequence[str]) -> Mapping[str, Patient]:

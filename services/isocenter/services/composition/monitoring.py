@@ -90,7 +90,7 @@ class Monitoring:
         """What is kept, and what the disk has; what cannot be told now is left out."""
         figures: dict[str, int] = {}
         with suppress(StorageError):
-            counts = await archive.statistics()
+            counts = await archive.index.statistics()
             figures |= {
                 "patients": counts.patients,
                 "studies": counts.studies,

@@ -111,7 +111,7 @@ class Health:
         report.details["database"] = details
         with trio.move_on_after(LOOK_SECONDS) as scope:
             try:
-                counts = await self._archive.statistics()
+                counts = await self._archive.index.statistics()
             except StorageError as error:
                 details["error"] = str(error)
                 report.unhealthy("the index cannot be asked")

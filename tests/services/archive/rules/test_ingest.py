@@ -175,7 +175,7 @@ async def test_an_area_is_where_the_object_lies(tmp_path: Path, naming: NamingSc
         await index.remove([uid(1), uid(2), uid(3)])
         report = await reindex(archive)
         assert (report.indexed, report.damaged.count, report.foreign.count) == (3, 0, 0)
-        found = (await archive.get([uid(1)]))[uid(1)]
+        found = (await archive.index.get([uid(1)]))[uid(1)]
         assert found.object_key == result.instance.object_key
     await files.aclose()
 

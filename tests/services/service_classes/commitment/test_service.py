@@ -189,7 +189,7 @@ async def test_each_failure_reason() -> None:
         process(archive, database, clock=Clock()) as scp,
         modality(scp) as results,
     ):
-        known = await archive.get([uid(2), uid(4)])
+        known = await archive.index.get([uid(2), uid(4)])
         key = known[uid(2)].object_key
         whole = object_store._objects[key]
         object_store._objects[key] = whole[:-1] + bytes([whole[-1] ^ 1])
@@ -213,7 +213,7 @@ async def test_a_file_that_changed_on_the_disk_is_not_promised(tmp_path: Path) -
         process(archive, database, clock=Clock()) as scp,
         modality(scp) as results,
     ):
-        stored = (await archive.get([uid(1)]))[uid(1)]
+        stored = (await archive.index.get([uid(1)]))[uid(1)]
         (path,) = (tmp_path / "data").rglob("*.dcm")
         content = bytearray(path.read_bytes())
         content[-1] ^= 1

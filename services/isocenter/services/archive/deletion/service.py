@@ -97,7 +97,7 @@ class Trash:
     async def plan(self, query: Query) -> Plan:
         """What deleting the instances below all matches of *query* would take."""
         studies: dict[str, list[StoredInstance]] = defaultdict(list)
-        async with self._archive.instances(query) as blocks:
+        async with self._archive.index.instances(query) as blocks:
             async for block in blocks:
                 for stored in block:
                     studies[stored.study_instance_uid].append(stored)
@@ -126,7 +126,7 @@ class Trash:
                 criteria=(Criterion(_STUDY_INSTANCE_UID, ValueList(some)),),
                 return_tags=_PATIENT,
             )
-            async with self._archive.find(query) as blocks:
+            async with self._archive.index.find(query) as blocks:
                 async for block in blocks:
                     found |= {tuple(match.get(tag, "") for tag in _PATIENT) for match in block}
         return found
@@ -215,7 +215,7 @@ class Trash:
             progress(done.instances)
 
     async def _restore(self, chosen: Sequence[TrashedInstance], actor: str, done: Restored) -> None:
-        known = await self._archive.get([each.stored.sop_instance_uid for each in chosen])
+        known = await self._archive.index.get([each.stored.sop_instance_uid for each in chosen])
         records: dict[int, InstanceRecord] = {}
         sources: dict[int, TrashedInstance] = {}
         uids: set[str] = set()

@@ -131,7 +131,7 @@ async def _beside_the_server(settings: Settings) -> AsyncIterator[composition.Ar
 
 async def _stats(settings: Settings) -> int:
     async with _beside_the_server(settings) as parts:
-        statistics = await parts.archive.statistics()
+        statistics = await parts.archive.index.statistics()
     for name, count in (
         ("patients", statistics.patients),
         ("studies", statistics.studies),

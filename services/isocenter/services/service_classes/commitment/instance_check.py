@@ -62,7 +62,7 @@ class InstanceChecker:
 
         for start in range(0, len(references), _BLOCK):
             block = references[start : start + _BLOCK]
-            known = await self._archive.get([each.sop_instance_uid for each in block])
+            known = await self._archive.index.get([each.sop_instance_uid for each in block])
             async with trio.open_nursery() as nursery:
                 for position, each in enumerate(block, start):
                     nursery.start_soon(look, position, known.get(each.sop_instance_uid))
@@ -80,7 +80,9 @@ class InstanceChecker:
         fault = await self._fault(stored)
         if fault:
             # Another object may have taken its place since the index was asked.
-            now = (await self._archive.get([stored.sop_instance_uid])).get(stored.sop_instance_uid)
+            now = (await self._archive.index.get([stored.sop_instance_uid])).get(
+                stored.sop_instance_uid
+            )
             if now is None:
                 return FailureReason.NO_SUCH_OBJECT_INSTANCE
             if (now.object_key, now.digest) != (stored.object_key, stored.digest):

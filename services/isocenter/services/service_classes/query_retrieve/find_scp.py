@@ -49,7 +49,7 @@ class FindScp:
         answers.limit = self._options.max_results
         answers.leave_out(parsed.unsupported)
         query = replace(parsed.query, shows_first=self._options.shows_first)
-        async with self._archive.find(query) as blocks:
+        async with self._archive.index.find(query) as blocks:
             async for block in blocks:
                 if not await answers.add(
                     encode_match(parsed, match, syntax, retrieve_ae_title=self._ae_title)

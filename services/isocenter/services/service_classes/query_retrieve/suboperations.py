@@ -217,7 +217,7 @@ class RetrieveBacklog:
         """
         found: list[StoredInstance] = []
         try:
-            async with archive.instances(query) as blocks:
+            async with archive.index.instances(query) as blocks:
                 async for block in blocks:
                     found += block
                     self.count += len(block)

@@ -109,7 +109,7 @@ class AvailabilityTeller:
         back: set[str] = set()
         for start in range(0, len(gone), _AT_ONCE):
             uids = [each.sop_instance_uid for each in gone[start : start + _AT_ONCE]]
-            back |= (await self._archive.get(uids)).keys()
+            back |= (await self._archive.index.get(uids)).keys()
         return [each for each in gone if each.sop_instance_uid not in back]
 
     async def _instances(self, study_instance_uid: str) -> list[Instance]:
@@ -118,7 +118,7 @@ class AvailabilityTeller:
             criteria=(Criterion(UNIQUE_KEY[Level.STUDY], SingleValue(study_instance_uid)),),
         )
         found: list[Instance] = []
-        async with self._archive.instances(query) as blocks:
+        async with self._archive.index.instances(query) as blocks:
             async for block in blocks:
                 found += block
         return found

@@ -197,7 +197,7 @@ class DestinationRun:
                 log.error("what is being forwarded may be sent twice: %s", error)
 
     async def _send(self, batch: Sequence[ClaimedForward]) -> None:
-        known = await self._parts.archive.get([claimed.sop_instance_uid for claimed in batch])
+        known = await self._parts.archive.index.get([claimed.sop_instance_uid for claimed in batch])
         jobs: list[_Job] = []
         for claimed in batch:
             stored = known.get(claimed.sop_instance_uid)
