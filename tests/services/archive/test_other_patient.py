@@ -39,9 +39,8 @@ async def test_kept_and_found_under_both(
     policy: OtherPatientPolicy, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with opened(MemoryStore(), other_patient=policy) as archive:
-        told: list[bool] = []
-        archive.committer.observe_other_patient = told.append
+    told: list[bool] = []
+    async with opened(MemoryStore(), other_patient=policy, on_other_patient=told.append) as archive:
         assert (await store(archive)).status == 0
         result = await store(archive, 2, OTHER)
         assert result.status == status
@@ -57,9 +56,8 @@ async def test_kept_and_found_under_both(
 
 
 async def test_refused(caplog: pytest.LogCaptureFixture) -> None:
-    async with opened(MemoryStore(), other_patient=REJECT) as archive:
-        told: list[bool] = []
-        archive.committer.observe_other_patient = told.append
+    told: list[bool] = []
+    async with opened(MemoryStore(), other_patient=REJECT, on_other_patient=told.append) as archive:
         first = await store(archive)
         for number in (2, 3):
             with pytest.raises(StoreError, match="another patient") as refusal:
