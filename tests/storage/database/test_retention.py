@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,23 +11,23 @@ import pytest
 from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.ports import InstanceRecord
 from isocenter.services.archive.retention.rules import RetentionRule
+from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
-from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
+from storage.databases import open_database
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()
 DAY = 86_400.0
-PATH = "index.db"
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
-    async with open_sqlite_database(tmp_path / PATH) as database:
+async def database(each_database: str, tmp_path: Path) -> AsyncIterator[Database]:
+    async with open_database(tmp_path / "index.db") as database:
         yield database
 
 
 async def add(
-    database: SqliteDatabase,
+    database: Database,
     study: str,
     *,
     date: str = "20200101",
@@ -64,21 +63,24 @@ async def add(
     )
 
 
-def arrived(folder: Path, study: str, *, days_ago: float) -> None:
+async def arrived(database: Database, study: str, *, days_ago: float) -> None:
     when = datetime.fromtimestamp(NOW - days_ago * DAY, UTC).isoformat(timespec="milliseconds")
-    with sqlite3.connect(folder / PATH) as connection:
+
+    def arrive(connection: Connection) -> None:
         connection.execute(
             "UPDATE instance SET created_at = ? WHERE sop_instance_uid LIKE ?", (when, f"{study}.%")
         )
 
+    await database.write(arrive)
 
-async def candidates(database: SqliteDatabase, **conditions: object) -> list[str]:
+
+async def candidates(database: Database, **conditions: object) -> list[str]:
     rule = RetentionRule(name="r", **conditions)  # type: ignore[arg-type]
     found = await DatabaseRetention(database).candidates(rule, NOW, limit=100)
     return sorted(each.study_instance_uid for each in found)
 
 
-async def test_by_study_date(database: SqliteDatabase) -> None:
+async def test_by_study_date(database: Database) -> None:
     for study, date in (
         ("1.1", "20201128"),
         ("1.2", "20201129"),
@@ -96,7 +98,7 @@ async def test_by_study_date(database: SqliteDatabase) -> None:
     assert await candidates(database, study_days=six_years) == ["1.3"]
 
 
-async def test_by_modality_all_of_them_have_to_be_meant(database: SqliteDatabase) -> None:
+async def test_by_modality_all_of_them_have_to_be_meant(database: Database) -> None:
     await add(database, "1.1", modality="CT")
     await add(database, "1.2", modality="US")
     await add(database, "1.3", modality="US")
@@ -105,20 +107,20 @@ async def test_by_modality_all_of_them_have_to_be_meant(database: SqliteDatabase
     assert await candidates(database, modalities=("US", "OPT"), study_days=1) == ["1.2", "1.3"]
 
 
-async def test_by_arrival(database: SqliteDatabase, tmp_path: Path) -> None:
+async def test_by_arrival(database: Database) -> None:
     for study, days in (("1.1", 31), ("1.2", 29)):
         await add(database, study)
-        arrived(tmp_path, study, days_ago=days)
+        await arrived(database, study, days_ago=days)
     assert await candidates(database, arrived_days=30) == ["1.1"]
     await add(database, "1.1", number=2)  # now, as far as the clock of this machine goes
     assert await candidates(database, arrived_days=30) == []
 
 
-async def test_by_use(database: SqliteDatabase, tmp_path: Path) -> None:
+async def test_by_use(database: Database) -> None:
     book = DatabaseRetention(database)
     for study in ("1.1", "1.2", "1.3"):
         await add(database, study)
-        arrived(tmp_path, study, days_ago=400)
+        await arrived(database, study, days_ago=400)
     # Nobody knows what was used before it was recorded.
     assert await candidates(database, unused_days=30) == []
     await book.note_use([], NOW - 31 * DAY)
@@ -127,11 +129,11 @@ async def test_by_use(database: SqliteDatabase, tmp_path: Path) -> None:
     await book.note_use(["1.2"], NOW - 29 * DAY)
     await book.note_use(["1.2"], NOW - 90 * DAY)  # the clock was wrong
     assert await candidates(database, unused_days=30) == ["1.1", "1.3"]
-    arrived(tmp_path, "1.3", days_ago=1)
+    await arrived(database, "1.3", days_ago=1)
     assert await candidates(database, unused_days=30) == ["1.1"]
 
 
-async def test_the_newest_of_each_patient_stay(database: SqliteDatabase) -> None:
+async def test_the_newest_of_each_patient_stay(database: Database) -> None:
     for number, date in enumerate(("20200101", "20210101", "20220101", "20230101"), 1):
         await add(database, f"1.{number}", date=date)
         await add(database, f"2.{number}", date=date, patient="P2")
@@ -146,7 +148,7 @@ async def test_the_newest_of_each_patient_stay(database: SqliteDatabase) -> None
     assert await candidates(database, keep_newest=4) == ["1.1"]
 
 
-async def test_what_is_held_is_no_candidate(database: SqliteDatabase) -> None:
+async def test_what_is_held_is_no_candidate(database: Database) -> None:
     holds = DatabaseHolds(database)
     await add(database, "1.1")
     await add(database, "1.2")

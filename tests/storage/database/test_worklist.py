@@ -29,12 +29,14 @@ from isocenter.services.service_classes.worklist.ports import (
 from isocenter.services.service_classes.worklist.query_keys import Keys, parse_keys
 from isocenter.services.service_classes.worklist.retention import remove_expired
 from isocenter.storage.database import worklist as worklist_module
+from isocenter.storage.database.database import Database
 from isocenter.storage.database.performed_steps import DatabaseSteps
-from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 from isocenter.storage.database.worklist import DatabaseWorklist, FollowSteps
 from services.service_classes.worklist.samples import entry
+from storage.databases import open_database
 
 ALL = tuple(EntryState)
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 def keys_of(*keys: tuple[str, str]) -> Keys:
@@ -43,8 +45,8 @@ def keys_of(*keys: tuple[str, str]) -> Keys:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
-    async with open_sqlite_database(tmp_path / "index.db", durability="relaxed") as opened:
+async def database(each_database: str, tmp_path: Path) -> AsyncIterator[Database]:
+    async with open_database(tmp_path / "index.db") as opened:
         yield opened
 
 
@@ -63,7 +65,7 @@ def steps_of(entries: list[StoredEntry]) -> list[str]:
     return [stored.entry.key.step_id for stored in entries]
 
 
-async def test_entries_come_back_as_they_went_in(database: SqliteDatabase) -> None:
+async def test_entries_come_back_as_they_went_in(database: Database) -> None:
     worklist = DatabaseWorklist(database, now=lambda: 17.0)
     late, early = entry(1, scheduled_datetime="20261125080000"), entry(2, patient_name="Ö^Ä")
     assert await worklist.put([late, early], source="a") == Put(added=2)
@@ -78,7 +80,7 @@ async def test_entries_come_back_as_they_went_in(database: SqliteDatabase) -> No
 
 
 async def test_the_same_entry_again_changes_nothing_and_another_takes_its_place(
-    database: SqliteDatabase,
+    database: Database,
 ) -> None:
     heard: list[tuple[StoredEntry | None, StoredEntry | None]] = []
     worklist = DatabaseWorklist(database, on_change=[lambda _, *change: heard.append(change)])
@@ -96,7 +98,7 @@ async def test_the_same_entry_again_changes_nothing_and_another_takes_its_place(
 
 
 async def test_what_a_source_no_longer_has_goes_unless_it_was_started(
-    database: SqliteDatabase,
+    database: Database,
 ) -> None:
     worklist = DatabaseWorklist(database)
     await worklist.put([entry(1), entry(2), entry(3)], source="file", whole=True)
@@ -108,7 +110,7 @@ async def test_what_a_source_no_longer_has_goes_unless_it_was_started(
     assert [stored.source for stored in left] == ["file", "", "other"]
 
 
-async def test_removing(database: SqliteDatabase) -> None:
+async def test_removing(database: Database) -> None:
     gone: list[str] = []
 
     def note(_: object, before: StoredEntry | None, after: StoredEntry | None) -> None:
@@ -126,7 +128,7 @@ async def test_removing(database: SqliteDatabase) -> None:
     assert steps_of(await found(worklist)) == ["SPS3"]
 
 
-async def test_what_has_ended_is_removed_after_its_time(database: SqliteDatabase) -> None:
+async def test_what_has_ended_is_removed_after_its_time(database: Database) -> None:
     worklist = DatabaseWorklist(database, now=lambda: 100.0)
     await worklist.put([entry(1), entry(2), entry(3)], source="a")
     await worklist.set_state(entry(1).key, EntryState.COMPLETED)
@@ -137,7 +139,7 @@ async def test_what_has_ended_is_removed_after_its_time(database: SqliteDatabase
 
 
 async def test_many_that_have_ended_are_removed_some_at_a_time(
-    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worklist_module, "_REMOVED", 2)
     worklist = DatabaseWorklist(database, now=lambda: 100.0)
@@ -160,7 +162,7 @@ async def test_many_that_have_ended_are_removed_some_at_a_time(
 
 
 async def test_nothing_is_done_when_an_entry_is_not_as_it_was_found(
-    database: SqliteDatabase,
+    database: Database,
 ) -> None:
     worklist = DatabaseWorklist(database)
     one, two, three = entry(1), entry(2), entry(3)
@@ -175,7 +177,7 @@ async def test_nothing_is_done_when_an_entry_is_not_as_it_was_found(
     assert await worklist.put([], source="a", cancel=[one.key], found=seen) == Put(removed=1)
 
 
-async def test_what_is_cancelled_and_ordered_again_is_a_new_entry(database: SqliteDatabase) -> None:
+async def test_what_is_cancelled_and_ordered_again_is_a_new_entry(database: Database) -> None:
     worklist = DatabaseWorklist(database)
     await worklist.put([entry(1)], source="a")
     done = await worklist.put([entry(1)], source="a", cancel=[entry(1).key])
@@ -183,7 +185,7 @@ async def test_what_is_cancelled_and_ordered_again_is_a_new_entry(database: Sqli
     assert steps_of(await found(worklist)) == ["SPS1"]
 
 
-async def test_what_the_folder_has_ends_with_its_file(database: SqliteDatabase) -> None:
+async def test_what_the_folder_has_ends_with_its_file(database: Database) -> None:
     worklist = DatabaseWorklist(database, now=lambda: 100.0)
     await worklist.put([entry(1)], source="folder:1.wl", whole=True)
     await worklist.set_state(entry(1).key, EntryState.COMPLETED)
@@ -193,7 +195,7 @@ async def test_what_the_folder_has_ends_with_its_file(database: SqliteDatabase) 
     assert await worklist.remove_ended(200.0) == 1
 
 
-async def test_changing_one_entry(database: SqliteDatabase) -> None:
+async def test_changing_one_entry(database: Database) -> None:
     worklist = DatabaseWorklist(database)
     await worklist.put([entry(1), entry(2)], source="a")
     key = entry(1).key
@@ -208,7 +210,7 @@ async def test_changing_one_entry(database: SqliteDatabase) -> None:
     assert await worklist.get(entry(7).key) == changed
 
 
-async def test_a_put_that_fails_leaves_nothing(database: SqliteDatabase) -> None:
+async def test_a_put_that_fails_leaves_nothing(database: Database) -> None:
     def fail(*_: object) -> None:
         if len(seen) == 1:
             raise InvalidEntryError("no")
@@ -247,7 +249,7 @@ def performed(uid: str, state: StepState, step: Entry) -> PerformedStep:
 
 @pytest.mark.parametrize("discontinued", [EntryState.SCHEDULED, EntryState.DISCONTINUED])
 async def test_entries_follow_what_is_performed(
-    database: SqliteDatabase, discontinued: EntryState
+    database: Database, discontinued: EntryState
 ) -> None:
     heard: list[EntryState] = []
 
@@ -342,7 +344,7 @@ def test_the_database_answers_what_the_matcher_does(
     states: set[EntryState],
 ) -> None:
     async def check() -> None:
-        async with open_sqlite_database(":memory:") as database:
+        async with open_database() as database:
             worklist = DatabaseWorklist(database)
             given = [made(number, row) for number, row in enumerate(rows)]
             await worklist.put(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -30,6 +29,7 @@ from isocenter.services.workflow.events.event import (
 from isocenter.services.workflow.events.ports import EventSelection, StudyLane
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.storage.database.commitments import DatabaseCommitments
+from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.events import open_studies as study_completion_module
 from isocenter.storage.database.events import outbox as events_module
 from isocenter.storage.database.events.event_hooks import EventHooks
@@ -38,11 +38,12 @@ from isocenter.storage.database.events.open_studies import DatabaseOpenStudies
 from isocenter.storage.database.events.outbox import DatabaseOutbox, insert_event
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.performed_steps import DatabaseSteps
-from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 from services.service_classes.commitment.peers import Clock
 from services.service_classes.mpps.samples import begun, ended
+from storage.databases import open_database
 from support.studies import CT_IMAGE_STORAGE, ROOT
 
+pytestmark = pytest.mark.usefixtures("each_database")
 RULES = CompletionRules(quiet_seconds=60, settle_seconds=5, longest_wait_seconds=1_000)
 STUDY = f"{ROOT}.1"
 ALL = ("study.opened", "series.opened", "instance.stored", "study.complete", "study.reopened",
@@ -76,7 +77,7 @@ def record(number: int = 1, *, study: str = STUDY, series: int = 1) -> InstanceR
 class Desk:
     """An index with everything that belongs to events, at a time that the test moves."""
 
-    def __init__(self, database: SqliteDatabase, *, include_patient: bool = False) -> None:
+    def __init__(self, database: Database, *, include_patient: bool = False) -> None:
         self.clock = Clock()
         self.database = database
         writer = EventHooks(RULES, include_patient=include_patient, now=self.clock)
@@ -121,7 +122,7 @@ class Desk:
 
 @asynccontextmanager
 async def opened(path: Path | None = None, **options: Any) -> AsyncIterator[Desk]:
-    async with open_sqlite_database(path or ":memory:") as database:
+    async with open_database(path) as database:
         yield Desk(database, **options)
 
 
@@ -201,8 +202,8 @@ async def test_duplicates_are_no_events_and_replaced_objects_are() -> None:
 async def test_what_is_rolled_back_is_no_event() -> None:
     async with opened() as desk:
 
-        def fail(connection: sqlite3.Connection, added: Sequence[object]) -> None:
-            raise sqlite3.OperationalError("no")
+        def fail(connection: Connection, added: Sequence[object]) -> None:
+            raise StorageError("no")
 
         desk.on_add.append(fail)
         with pytest.raises(StorageError):
@@ -245,7 +246,7 @@ async def test_an_event_of_others() -> None:
         state="STARTED",
     )
 
-    def write(connection: sqlite3.Connection) -> None:
+    def write(connection: Connection) -> None:
         insert_event(connection, event, 5.0)
 
     async with opened() as desk:

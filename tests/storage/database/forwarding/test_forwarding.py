@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,18 @@ from isocenter.services.workflow.forwarding.ports import (
     ForwardState,
     Returned,
 )
+from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.events.event_hooks import EventHooks
 from isocenter.storage.database.events.event_log import DatabaseEventLog
 from isocenter.storage.database.forwarding import records
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
-from isocenter.storage.database.forwarding.records import (
-    CLAIM,
-    DUE_DESTINATIONS,
-)
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.leases import release_stale
 from isocenter.storage.database.retention import DatabaseHolds
-from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
-from isocenter.storage.database.sqlite.schema import migrate
+from storage.databases import open_database
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+pytestmark = pytest.mark.usefixtures("each_database")
 DUE, SENT, COMMITTING = ForwardState.DUE, ForwardState.SENT, ForwardState.COMMITTING
 DELETING, DONE, FAILED = ForwardState.DELETING, ForwardState.DONE, ForwardState.FAILED
 BACKOFF = Backoff(first_seconds=5.0, longest_seconds=60.0, give_up_after_seconds=1_000.0)
@@ -60,7 +56,7 @@ class Clock:
 class Queue(DatabaseForwards):
     """On an index of its own, with a clock that the test moves."""
 
-    def __init__(self, database: SqliteDatabase, *, although_promised: bool = False) -> None:
+    def __init__(self, database: Database, *, although_promised: bool = False) -> None:
         self.clock = Clock()
         super().__init__(database, although_promised=although_promised, now=self.clock)
         self.database = database
@@ -125,13 +121,13 @@ def record(number: int, *routes: Route, digest: int = 0) -> InstanceRecord:
 
 @pytest.fixture
 async def queue() -> AsyncIterator[Queue]:
-    async with open_sqlite_database(":memory:") as database:
+    async with open_database() as database:
         yield Queue(database)
 
 
 @asynccontextmanager
 async def on_disk(path: Path) -> AsyncIterator[Queue]:
-    async with open_sqlite_database(path) as database:
+    async with open_database(path) as database:
         yield Queue(database)
 
 
@@ -150,8 +146,8 @@ async def test_it_is_the_transaction_that_stores_the_object(tmp_path: Path) -> N
     path = tmp_path / "index.db"
     async with on_disk(path) as queue:
         # What fails beside takes both with it.
-        def fail(connection: sqlite3.Connection, added: object) -> None:
-            raise sqlite3.OperationalError("no")
+        def fail(connection: Connection, added: object) -> None:
+            raise StorageError("no")
 
         queue.on_add.append(fail)
         with pytest.raises(StorageError):
@@ -183,18 +179,6 @@ async def test_what_failed_goes_behind_what_was_not_tried(queue: Queue) -> None:
     await queue.settle([Failed(each, "x", 10.0) for each in claimed])
     queue.clock.now += 60
     assert await queue.uids() == [2, 3, 0, 1]
-
-
-def test_what_waits_for_its_time_is_not_looked_at() -> None:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        migrate(connection)
-        values = dict.fromkeys(("now", "destination", "priority", "limit", "not_for"), "")
-        due = DUE_DESTINATIONS.format(state="due", priorities="0, 1, 2, 3")
-        for statement in (CLAIM, due):
-            plan = [r[3] for r in connection.execute("EXPLAIN QUERY PLAN " + statement, values)]
-            wanted = "forward_due (destination=? AND priority=? AND due_at<?)"
-            assert any(step.endswith(wanted) for step in plan), plan
-            assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
 async def test_a_claim_is_for_one_worker_until_it_ends(queue: Queue) -> None:
@@ -417,14 +401,14 @@ async def test_what_is_said_to_be_committed_and_refused_is_kept(queue: Queue) ->
 async def test_what_is_promised_is_not_deleted(
     requester: str, theirs: str, failure: int | None, although_promised: bool, leaves: bool
 ) -> None:
-    async with open_sqlite_database(":memory:") as database:
+    async with open_database() as database:
         queue = Queue(database, although_promised=although_promised)
         await queue.store(1, to("A", commit=True, delete_after=True))
         await queue.store(2)
         await sent(queue, 1)
         (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
 
-        def promise(connection: sqlite3.Connection) -> None:
+        def promise(connection: Connection) -> None:
             connection.execute(
                 "INSERT INTO commitment (transaction_uid, requester, called_ae_title, state, "
                 "requested_at, num_references, due_at) VALUES (?, ?, 'US', 'success', 1, 1, 1)",
@@ -451,7 +435,7 @@ async def test_what_is_promised_is_not_deleted(
 
 @pytest.mark.parametrize("although_promised", [False, True])
 async def test_what_is_held_is_not_deleted(although_promised: bool) -> None:
-    async with open_sqlite_database(":memory:") as database:
+    async with open_database() as database:
         queue = Queue(database, although_promised=although_promised)
         await queue.store(1, to("A", commit=True, delete_after=True))
         await sent(queue, 1)
@@ -473,11 +457,11 @@ async def test_what_leaves_is_an_event_in_the_same_transaction(queue: Queue) -> 
     fails: list[str] = []
 
     def broken(
-        connection: sqlite3.Connection, studies: Sequence[DeletedStudy], cause: DeletionCause
+        connection: Connection, studies: Sequence[DeletedStudy], cause: DeletionCause
     ) -> None:
         writer.deleted(connection, studies, cause)
         if fails:
-            raise sqlite3.OperationalError(fails[0])
+            raise StorageError(fails[0])
 
     forwards = DatabaseForwards(queue.database, on_delete=[broken], now=queue.clock)
     for number in (1, 2, 3):

@@ -41,6 +41,7 @@ from isocenter.storage.database.index.records import RECORD_TABLES
 from isocenter.storage.database.sqlite import schema as migrations
 from isocenter.storage.database.sqlite.connection import connect
 from isocenter.storage.database.sqlite.database import open_sqlite_database
+from storage.databases import open_database
 from storage.index_contract import IndexContract, IndexFactory
 
 #: Nothing here takes a second; what takes this long hangs.
@@ -71,12 +72,13 @@ def record(number: int, *, study: int = 1, series: int = 1) -> InstanceRecord:
     )
 
 
-class TestSqliteIndexInMemory(IndexContract):
+@pytest.mark.usefixtures("each_database")
+class TestIndexInADatabase(IndexContract):
     @pytest.fixture
     def open_index(self) -> IndexFactory:
         @asynccontextmanager
         async def open_index() -> AsyncIterator[Index]:
-            async with open_sqlite_database(":memory:") as database:
+            async with open_database() as database:
                 yield DatabaseIndex(database)
 
         return open_index
@@ -153,7 +155,7 @@ async def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
 async def test_durability_is_sqlites_synchronous(
     tmp_path: Path, durability: Any, synchronous: int
 ) -> None:
-    def pragmas(connection: sqlite3.Connection) -> list[object]:
+    def pragmas(connection: Connection) -> list[object]:
         names = ("synchronous", "journal_mode", "foreign_keys")
         return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
@@ -343,7 +345,7 @@ async def test_row_numbers_are_never_used_again() -> None:
         await index.remove(["1.2.3.1"])
         await index.add([record(2, study=2)])
 
-        def numbers(connection: sqlite3.Connection) -> list[int]:
+        def numbers(connection: Connection) -> list[int]:
             query = (
                 "SELECT patient_pk, study_pk, patient_statement_pk, study_statement_pk, "
                 "series_statement_pk FROM patient JOIN patient_statement USING (patient_pk) "
@@ -382,7 +384,7 @@ async def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_is_out_of_resources_and_passes(tmp_path: Path) -> None:
-    def allow(connection: sqlite3.Connection, pages: int) -> None:
+    def allow(connection: Connection, pages: int) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
     async with open_sqlite_database(tmp_path / "index.db") as database:
@@ -429,7 +431,7 @@ async def test_a_slow_taker_holds_no_connection_and_no_snapshot(tmp_path: Path) 
                 # What went meanwhile is left out.
                 assert len(await anext(slow)) == BLOCK_ROWS - 1
 
-                def checkpoint(connection: sqlite3.Connection) -> object:
+                def checkpoint(connection: Connection) -> object:
                     return connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
                 async with database._writers.borrow() as writer:
@@ -472,7 +474,7 @@ async def test_after_closing_it_says_so(tmp_path: Path) -> None:
 # --- cancelling -------------------------------------------------------------------------
 
 
-def endless(connection: sqlite3.Connection, started: Callable[[], None]) -> object:
+def endless(connection: Connection, started: Callable[[], None]) -> object:
     started()
     return connection.execute(ENDLESS).fetchone()
 
@@ -503,7 +505,7 @@ async def test_a_cancelled_add_is_whole_or_nothing(tmp_path: Path) -> None:
     token = trio.lowlevel.current_trio_token()
     release = threading.Event()
 
-    def hold(_connection: sqlite3.Connection, started: trio.Event) -> None:
+    def hold(_connection: Connection, started: trio.Event) -> None:
         token.run_sync_soon(started.set)
         assert release.wait(DEADLINE)
 
