@@ -1,6 +1,6 @@
 """Composition: settings in, adapters and services chosen and joined.
 
-The only package beside the command line that knows the adapters of `isocenter.storage`.
+The only package that knows the adapters of `isocenter.storage`.
 """
 
 from isocenter.services.composition.archive import (
