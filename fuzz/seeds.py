@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from corpora import CORPUS, TARGETS, Seeds, dictionary_of, files, is_grown
-from seeding import data_sets, pixels, protocol, worklist
+from seeding import data_sets, models, pixels, protocol, worklist
 from seeding.words import dictionary
 
 SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
@@ -24,6 +24,7 @@ SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
     "framing": protocol.framing,
     "identifiers": data_sets.identifiers,
     "messages": protocol.messages,
+    "models": models.models,
     "pdus": protocol.pdus,
     "reader": data_sets.reader,
     "records": data_sets.records,

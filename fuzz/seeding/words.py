@@ -123,6 +123,19 @@ _WORDS: Final[Mapping[str, Callable[[], set[bytes]]]] = {
     "framing": lambda: _pdu_words() | {struct.pack(">IBB", 2, 1, n) for n in range(4)},
     "identifiers": lambda: _data_set_words() | _attribute_words() | _text_words(),
     "messages": _command_words,
+    "models": lambda: (
+        _data_set_words()
+        | {
+            b'{"',
+            b'"vr":"',
+            b'"Value":[',
+            b'"InlineBinary":"',
+            b'"BulkDataURI":"',
+            b'"Alphabetic":"',
+        }
+        | {b"null", b"NaN", b"<DicomAttribute ", b"<Value>", b"<Item>", b"<PersonName>"}
+        | {b"<InlineBinary>", b'privateCreator="', b'tag="', b'number="', b"<!DOCTYPE", b"&#0;"}
+    ),
     "pdus": lambda: _pdu_words() | _uid_words(),
     "reader": _data_set_words,
     "records": lambda: _data_set_words() | _attribute_words() | _text_words(),

@@ -294,11 +294,12 @@ def _writable(element: ModelElement) -> bytes | list[list[WritableElement]]:
     if isinstance(value, FileRange):
         return b"".join(value.pieces())
     if isinstance(value, list):
-        return [_writable_item(item) for item in value]
+        return [writable_item(item) for item in value]
     return value
 
 
-def _writable_item(item: ModelItem) -> list[WritableElement]:
+def writable_item(item: ModelItem) -> list[WritableElement]:
+    """A data set, or an item, that fits in memory, as `write_data_set` takes it."""
     return [(tag, element.vr, _writable(element)) for tag, element in sorted(item.items())]
 
 
