@@ -1,4 +1,4 @@
-"""Invariant: the header of a frame is read or refused; what passes is as large as it says.
+"""Invariant: the header of a frame is read or refused; what passes fits the data set.
 
 Input: a byte for the format, twelve for the image, the frame.
 """

@@ -58,7 +58,7 @@ async def test_an_object_of_several_parts_arrives_as_it_is(
         stored = (await store(archive, data=data_set(pixels=pixels))).instance
         response = await association.store(stored_object(stored, archive.open))
         assert response.status == 0x0000
-        arrived = (await destination.get([uid(1)]))[uid(1)]
+        arrived = (await destination.index.get([uid(1)]))[uid(1)]
         # Converted where the destination takes the other syntax only.
         expected = data_set(pixels=pixels, encoding=ENCODINGS[syntax])
         assert await data_set_of(destination, arrived) == expected
@@ -117,6 +117,6 @@ async def test_what_a_slow_peer_has_not_taken_yet_is_not_overwritten(tmp_path: P
             await slow.has_stalled.wait()
             await send(2, SocketTransport(connect()))
             slow.go_on.set()
-        arrived = await destination.get([uid(1), uid(2)])
+        arrived = await destination.index.get([uid(1), uid(2)])
         for number, data in expected.items():
             assert await data_set_of(destination, arrived[uid(number)]) == data
