@@ -1,4 +1,4 @@
-"""Transcoder of a server or a tool: which syntaxes an object can become, and a cache of results.
+"""Transcoder of objects: the syntaxes that each can become, and a cache.
 
 It knows what is preferred, holds results within a bound, and tells how often it was asked; how an
 object is made is in `isocenter.services.dicom.pixels.transcoding`.

@@ -1,4 +1,4 @@
-"""State of a worklist entry that follows from the performed procedure steps that answer it."""
+"""State of a worklist entry, as it follows from its performed procedure steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pixels: what peers are given that do not take the transfer syntax that an object has."""
+"""Settings of pixels: transcoding for peers that take another transfer syntax."""
 
 from __future__ import annotations
 

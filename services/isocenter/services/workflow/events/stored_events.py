@@ -1,4 +1,4 @@
-"""Events that follow from what a transaction stores or deletes: pure functions of its facts.
+"""Events that follow from stored and deleted objects: pure functions of facts.
 
 Whoever keeps objects, steps and commitments gathers the facts in the transaction, asks here what
 happened, and writes the events in the same transaction.
