@@ -112,9 +112,8 @@ def _native(
     if image.has_half_chroma:
         return _with_whole_chroma(data, image)
     if image.planar_configuration and image.samples_per_pixel > 1:
-        planes = np.frombuffer(data, np.dtype((np.void, width)))
-        planes = planes.reshape(image.samples_per_pixel, -1)
-        data = planes.T.tobytes()
+        samples = np.frombuffer(data, np.dtype((np.void, width)))
+        data = samples.reshape(image.samples_per_pixel, -1).T.tobytes()
         image = image.exchange(planar_configuration=0)
     return data, image
 
