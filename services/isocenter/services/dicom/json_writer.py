@@ -35,6 +35,9 @@ _NAMES_OF_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _PLAIN: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?").fullmatch
 _ESC: Final = b"\x1b"
 _BACKSLASH: Final = b"\\"
+#: Longer values are not remembered, and none of what identifies a patient.
+_SHORT: Final = 64
+_PATIENT_GROUP: Final = 0x0010
 _PADDING: Final = " \0"
 _REPLACEMENT: Final = "\ufffd"
 _LONG_VRS: Final = frozenset(("SV", "UV"))
@@ -130,15 +133,16 @@ class JsonWriter(ModelWriter):
         }  # fmt: skip
 
     def _strings(self, tag: int, vr: str, raw: bytes, scope: Scope, big_endian: bool) -> str:
-        if raw.isascii() and _ESC not in raw and _BACKSLASH not in raw:
-            # The usual case, without a call.
-            text = raw.decode("ascii").strip(_PADDING)
-        else:
-            text = self._decoded(raw, vr, scope)
-            if "\\" in text:
-                values = [quoted(value) if value else "null" for value in text.split("\\")]
-                return f"{_head_of_values(tag, vr)}{','.join(values)}]}},"
-        return f"{_head_of_values(tag, vr)}{quoted(text)}]}}," if text else _head(tag, vr) + "},"
+        if len(raw) <= _SHORT and tag >> 16 != _PATIENT_GROUP:
+            # The usual case, without a call where the last images had the same.
+            known = _plain_string(raw)
+            if known:
+                return f"{_head_of_values(tag, vr)}{known}]}},"
+        text = self._decoded(raw, vr, scope)
+        if not text:
+            return _head(tag, vr) + "},"
+        values = [quoted(value) if value else "null" for value in text.split("\\")]
+        return f"{_head_of_values(tag, vr)}{','.join(values)}]}},"
 
     def _free_text(self, tag: int, vr: str, raw: bytes, scope: Scope, big_endian: bool) -> str:
         text = self._decoded(raw, vr, scope)
@@ -186,6 +190,18 @@ class JsonWriter(ModelWriter):
         if not text.isascii() and _REPLACEMENT in text:
             self.forgiven.setdefault(UNKNOWN_TEXT, 0)
         return text
+
+
+@lru_cache(maxsize=4096)
+def _plain_string(raw: bytes) -> str:
+    """A value that is one ASCII text, quoted; empty for all else.
+
+    The images of a series differ in a few values; the others need not be decoded again.
+    """
+    if not raw.isascii() or _ESC in raw or _BACKSLASH in raw:
+        return ""
+    text = raw.decode("ascii").strip(_PADDING)
+    return quoted(text) if text else ""
 
 
 @lru_cache(maxsize=8192)

@@ -43,6 +43,7 @@ from isocenter.services.dicom.bulk_data import (
 )
 from isocenter.services.dicom.scope import (
     PIXEL_REPRESENTATION,
+    SETTLED_VRS,
     SPECIFIC_CHARACTER_SET,
     KnownSequences,
     Scope,
@@ -184,12 +185,13 @@ class ModelWriter(ABC):
         parts = self._parts
         add = self._add
         renderers = self._renderers
+        settled = SETTLED_VRS.get
         for kind, tag, vr, start, end, codec in self._found:
             if kind == VALUE:
                 if not tag & 0xFFFF:
                     continue
                 if vr is None:
-                    vr = scope.vr_of(tag)
+                    vr = settled(tag) or scope.vr_of(tag)
                 render = renderers.get(vr)
                 if render is None and vr == "UN" and not codec.big_endian:
                     # Somebody on its way did not know it; we may.

@@ -32,7 +32,7 @@ def is_private_creator(tag: int) -> bool:
 
 #: Tag → VR of standard elements that were met and whose VR depends on nothing; as many as the
 #: dictionary has at most.
-_SETTLED: Final[dict[int, str]] = {}
+SETTLED_VRS: Final[dict[int, str]] = {}
 
 
 class Scope:
@@ -84,7 +84,7 @@ class Scope:
 
     def vr_of(self, tag: int) -> str:
         """The VR of an element that comes without one; UN where nobody knows it."""
-        settled = _SETTLED.get(tag)
+        settled = SETTLED_VRS.get(tag)
         if settled is not None:
             return settled
         creator: str | None = None
@@ -98,7 +98,7 @@ class Scope:
         if vr == "US or SS":
             return "SS" if self.is_signed else "US"
         if creator is None and vr != "UN":
-            _SETTLED[tag] = vr
+            SETTLED_VRS[tag] = vr
         return vr
 
 
@@ -115,7 +115,8 @@ class KnownSequences:
         self.scope = scope
 
     def __contains__(self, tag: object) -> bool:
-        return isinstance(tag, int) and self.scope.vr_of(tag) == "SQ"
+        settled = SETTLED_VRS.get(tag)  # type: ignore[call-overload]  # an int, always
+        return (settled or self.scope.vr_of(tag)) == "SQ"  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=4096)
