@@ -12,6 +12,7 @@ from isocenter.services.dicom.pixels.encoding import EncodingOptions
 from isocenter.services.dicom.pixels.errors import CodecFailedError, ImageError, PixelError
 from isocenter.services.dicom.pixels.pool import CodecPool, DecodedFrame, PoolLimits
 from isocenter.services.dicom.pixels.transfer_syntaxes import BY_KEYWORD
+from isocenter.services.dicom.pixels.worker import _limit_memory
 from support.images import describe, pixels
 
 JPEG_LS = BY_KEYWORD["jpeg-ls"].uid
@@ -124,3 +125,14 @@ async def test_jpeg_is_recompressed() -> None:
         jpeg, said = await pool.encode(frame, baseline)
         smaller = await pool.recompress(jpeg, said, xl)
         assert await pool.recompress(smaller, said, baseline) == jpeg
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_a_sandbox_that_forbids_limits_forbids_no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    def refuse(what: int, limits: tuple[int, int]) -> None:
+        raise PermissionError(what)
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    _limit_memory(1 << 30)

@@ -39,12 +39,14 @@ def _limit_memory(most: int) -> None:
     try:
         import resource
     except ImportError:
-        return  # Windows: sizes are judged before anything is allocated all the same
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    except (ValueError, OSError):
-        pass  # macOS knows the limit and refuses it
+        return  # Windows has none
+    for what, limit in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, most)):
+        try:
+            resource.setrlimit(what, (limit, limit))
+        except (ValueError, OSError):
+            # macOS refuses a limit of memory, some sandboxes the call.  Sizes are judged before
+            # anything is allocated all the same.
+            pass
 
 
 def _answer(request: dict[str, Any], file: BinaryIO) -> dict[str, Any]:
