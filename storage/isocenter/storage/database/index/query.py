@@ -369,12 +369,12 @@ class _Compiler:
     def _value(self, table: str, attribute: Attribute, match: Match) -> Sql:
         """*match* holds for the value of *attribute* in the row of *table*."""
         column = answer(attribute) if attribute.computed else f'{table}."{attribute.column}"'
-        slow = _slow(attribute, match, column)
         fast = _fast(table, attribute, match)
+        if fast is not None and attribute.vr == "UI":
+            return fast
+        slow = _slow(attribute, match, column)
         if fast is None:
             return slow
-        if attribute.vr == "UI":
-            return fast
         if attribute.vr == "PN":
             key = compared(table, attribute)
             marked = f"{key} >= '{MARK}' AND {key} < '{AFTER_MARK}'"

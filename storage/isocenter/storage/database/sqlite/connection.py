@@ -236,9 +236,9 @@ class _Answer:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """BEGIN … COMMIT; rolled back when anything raises, also the COMMIT itself."""
-    connection.execute(begin)
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """BEGIN IMMEDIATE … COMMIT; rolled back when anything raises, also the COMMIT itself."""
+    connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
