@@ -136,7 +136,6 @@ async def test_an_object_that_says_another_kind_of_syntax() -> None:
         ("SC_rgb_small_odd_big_endian.dcm", "SC_rgb_small_odd.dcm"),
         ("liver_expb_1frame.dcm", "liver_1frame.dcm"),
         ("MR_small_expb.dcm", "MR_small.dcm"),
-        ("rtdose_expb_1frame.dcm", "rtdose_1frame.dcm"),
     ],
 )
 async def test_words_of_the_other_byte_order(name: str, reference: str, pool: CodecPool) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _TRANSFORMED: Final = frozenset(("YBR_RCT", "YBR_ICT"))
 _RGB: Final = "RGB"
+_WORD_LENGTH: Final = 2
 #: Bits Allocated of what a library decodes; single bits come as bytes.
 _SAMPLE_BITS: Final = (8, 16, 32)
 
@@ -108,7 +109,9 @@ def _native(
     data = frame[:wanted]
     width = image.bits_allocated // 8
     if is_big and width > 1:
-        data = np.frombuffer(data, np.uint8).reshape(-1, width)[:, ::-1].tobytes()
+        # OW is 16-bit words, the lower one of a sample first in either byte order (PS3.5 8.1.1).
+        step = width if image.is_float else _WORD_LENGTH
+        data = np.frombuffer(data, np.uint8).reshape(-1, step)[:, ::-1].tobytes()
     if image.has_half_chroma:
         return _with_whole_chroma(data, image)
     if image.planar_configuration and image.samples_per_pixel > 1:
