@@ -10,10 +10,10 @@ import trio
 
 from isocenter.engine.dimse.message_codec import CEchoRequest
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.negotiation import Offer
+from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.association.operation import Operation
-from isocenter.services.association.service_registry import Statuses
+from isocenter.services.association.service_registry import ServiceRegistry, Statuses
 from isocenter.services.errors import OperationError, StorageError
 from support.raw import raw_peer
 from support.serving import port_of, serving
@@ -79,3 +79,24 @@ async def test_what_is_raised_is_answered_and_logged(
     assert response.status == status  # type: ignore[union-attr]
     assert response.error_comment.lower() == comment  # type: ignore[union-attr]
     assert logged in caplog.text
+
+
+def test_a_service_is_asked_once_for_each_abstract_syntax() -> None:
+    class Counting(Failing):
+        asked = 0
+
+        def offer(self, abstract_syntax: str) -> Offer | None:
+            self.asked += 1
+            return super().offer(abstract_syntax)
+
+    service = Counting(OperationError(0x0122))
+    registry = ServiceRegistry([service])
+    context = PresentationContext(1, VERIFICATION, EXPLICIT_VR_LITTLE_ENDIAN, False, True)
+    request = CEchoRequest(message_id=7, affected_sop_class_uid=VERIFICATION)
+    for _ in range(3):
+        assert registry.respond_immediately(context, request) is None
+    assert service.asked == 1
+    for number in range(2_000):  # private SOP classes, one of each
+        other = PresentationContext(1, f"2.25.{number}", EXPLICIT_VR_LITTLE_ENDIAN, False, True)
+        registry.respond_immediately(other, request)
+    assert len(registry._found) <= 512

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import Final, Protocol, runtime_checkable
 
 from isocenter.engine.describe import describe
@@ -135,8 +134,8 @@ class ServiceRegistry:
     ) -> None:
         self.services = tuple(services)
         self.background_tasks = tuple(background_tasks)
-        #: For each request: the services are asked once for each abstract syntax.
-        self._service_of = lru_cache(_SYNTAXES_KEPT)(self._find_service)
+        #: Needed for each request: the services are asked once for each abstract syntax.
+        self._found: dict[str, _Found] = {}
 
     def offer(self, abstract_syntax: str) -> Offer | None:
         """What negotiation accepts for *abstract_syntax*."""
@@ -145,6 +144,14 @@ class ServiceRegistry:
             if offer is not None:
                 return offer
         return None
+
+    def _service_of(self, abstract_syntax: str) -> _Found:
+        found = self._found.get(abstract_syntax)
+        if found is None:
+            if len(self._found) >= _SYNTAXES_KEPT:
+                self._found.clear()
+            found = self._found[abstract_syntax] = self._find_service(abstract_syntax)
+        return found
 
     def _find_service(self, abstract_syntax: str) -> _Found:
         for service in self.services:
