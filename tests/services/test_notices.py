@@ -94,7 +94,7 @@ class Heard:
 @asynccontextmanager
 async def archive_serving(heard: Heard) -> AsyncIterator[tuple[Server, Archive]]:
     async with Archive(MemoryStore(), MemoryIndex()) as archive:
-        services = (StorageScp(archive), FindScp(archive, ae_title="US"), GetScp(archive))
+        services = (StorageScp(archive), FindScp(archive.index, ae_title="US"), GetScp(archive))
         peers: dict[str, Peer] = {}
 
         def connect(peer: Peer, contexts: Any, **options: Any) -> Any:

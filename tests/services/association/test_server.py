@@ -477,7 +477,7 @@ async def test_a_peer_that_vanishes_ends_its_operations() -> None:
 
 
 class _Matches:
-    """In place of an archive: a match, then whatever has to happen, then matches for ever."""
+    """In place of an index: a match, then whatever has to happen, then matches for ever."""
 
     def __init__(self) -> None:
         self.go_on = trio.Event()

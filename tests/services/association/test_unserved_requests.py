@@ -54,7 +54,7 @@ async def associated() -> AsyncIterator[RawPeer]:
             opened(MemoryStore()) as archive,
             serving(
                 StorageScp(archive),
-                FindScp(archive, ae_title="ISOCENTER"),
+                FindScp(archive.index, ae_title="ISOCENTER"),
                 GetScp(archive),
                 MoveScp(archive, destination=lambda _: None, connect=no_connection),
             ) as server,

@@ -95,7 +95,7 @@ async def answers(archive: Archive, undeclared: tuple[str, ...], key: bytes) -> 
         ],
         EXPLICIT_LITTLE,
     )
-    find = FindScp(archive, ae_title="US", options=QueryOptions(undeclared=undeclared))
+    find = FindScp(archive.index, ae_title="US", options=QueryOptions(undeclared=undeclared))
     found = []
     async with serving(StorageScp(archive), find) as server:
         peer = Peer("US", "127.0.0.1", port_of(server))

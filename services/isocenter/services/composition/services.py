@@ -121,7 +121,7 @@ def build_services(
     if settings.query.enabled:
         backlog = RetrieveBacklog(settings.query.max_backlog)
         services += [
-            FindScp(archive, ae_title=ae_title, options=options),
+            FindScp(archive.index, ae_title=ae_title, options=options),
             GetScp(archive, options=options, backlog=backlog, transcoder=transcoder),
             MoveScp(
                 archive,

@@ -79,7 +79,7 @@ async def build_events(
         on_duty=duty,
         notices=notices,
         tell_availability=AvailabilityTeller(
-            parts.archive,
+            parts.archive.index,
             steps_of=steps_of,
             peers=peers,
             connect=OutgoingAssociations(settings, tls).to_tell,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from isocenter.engine.negotiation import Offer
-from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import Index
 from isocenter.services.association.operation import Operation
 from isocenter.services.service_classes.query_retrieve.find_responses import (
     FIND_STATUSES,
@@ -21,7 +21,7 @@ from isocenter.services.service_classes.query_retrieve.information_models import
 
 
 class FindScp:
-    """Performs C-FIND over an archive.
+    """Performs C-FIND over the index of an archive.
 
     Args:
         ae_title: what answers name as Retrieve AE Title (0008,0054).
@@ -30,10 +30,8 @@ class FindScp:
     name = "query"
     statuses = FIND_STATUSES
 
-    def __init__(
-        self, archive: Archive, *, ae_title: str, options: QueryOptions | None = None
-    ) -> None:
-        self._archive = archive
+    def __init__(self, index: Index, *, ae_title: str, options: QueryOptions | None = None) -> None:
+        self._index = index
         self._ae_title = ae_title
         self._options = options or QueryOptions()
         self._offer = find_offer(self._options)
@@ -49,7 +47,7 @@ class FindScp:
         answers.limit = self._options.max_results
         answers.leave_out(parsed.unsupported)
         query = replace(parsed.query, shows_first=self._options.shows_first)
-        async with self._archive.index.find(query) as blocks:
+        async with self._index.find(query) as blocks:
             async for block in blocks:
                 if not await answers.add(
                     encode_match(parsed, match, syntax, retrieve_ae_title=self._ae_title)

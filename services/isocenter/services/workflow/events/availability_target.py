@@ -12,9 +12,9 @@ import trio
 
 from isocenter.engine.dimse.status import describe_status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
+from isocenter.services.archive.ports import Index
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Context
 from isocenter.services.errors import NoPresentationContext, OperationError, StorageError
@@ -51,14 +51,14 @@ class AvailabilityTeller:
 
     def __init__(
         self,
-        archive: Archive,
+        index: Index,
         *,
         steps_of: Callable[[str], Awaitable[Sequence[str]]],
         peers: Mapping[str, Peer],
         connect: Connect,
         retrieve_ae_title: str,
     ) -> None:
-        self._archive = archive
+        self._index = index
         self._steps_of = steps_of
         self._peers = peers
         self._connect = connect
@@ -109,7 +109,7 @@ class AvailabilityTeller:
         back: set[str] = set()
         for start in range(0, len(gone), _AT_ONCE):
             uids = [each.sop_instance_uid for each in gone[start : start + _AT_ONCE]]
-            back |= (await self._archive.index.get(uids)).keys()
+            back |= (await self._index.get(uids)).keys()
         return [each for each in gone if each.sop_instance_uid not in back]
 
     async def _instances(self, study_instance_uid: str) -> list[Instance]:
@@ -118,7 +118,7 @@ class AvailabilityTeller:
             criteria=(Criterion(UNIQUE_KEY[Level.STUDY], SingleValue(study_instance_uid)),),
         )
         found: list[Instance] = []
-        async with self._archive.index.instances(query) as blocks:
+        async with self._index.instances(query) as blocks:
             async for block in blocks:
                 found += block
         return found
