@@ -221,6 +221,9 @@ def test_how_much_is_forgiven(tmp_path: Path) -> None:
     with open_dicom(path) as ct:
         assert "longer than what holds it" in next(iter(ct.forgiven))
         assert ct.number("Rows") == 512
+        with pytest.raises(DataSetError):
+            ct.save(tmp_path / "new")
+    assert [one.name for one in tmp_path.iterdir()] == ["ct"]
     for tolerance in (Tolerance.STRICT, Tolerance.USUAL):
         with pytest.raises(DataSetError), open_dicom(path, tolerance=tolerance):
             pass
