@@ -26,7 +26,7 @@ class Broadcast:
         self._event: trio.Event | None = None
 
     async def wait(self) -> None:
-        """Until the next `send`."""
+        """Wait until the next `send`."""
         if self._event is None:
             self._event = trio.Event()
         await self._event.wait()

@@ -74,7 +74,7 @@ class RefusedContext:
 
 
 class Grant(Protocol):
-    """What one association may have performed."""
+    """The rights of one association."""
 
     def refusal(self, abstract_syntax: str, request: Request) -> str:
         """Why the peer may not have *request* performed; empty: it may."""
@@ -138,7 +138,7 @@ class AeTitleRules:
         return self.as_told(rejected) if rejected else Admitted()
 
     def as_told(self, rejected: Rejected) -> Rejected:
-        """What the peer may know of *rejected*; why stays as it is."""
+        """*rejected* as the peer may know it; why it was stays for the log."""
         if self.uniform_rejection:
             return Rejected(NO_REASON_GIVEN, rejected.why, rejected.cure)
         return rejected

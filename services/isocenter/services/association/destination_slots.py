@@ -137,7 +137,7 @@ class Place:
 
 @dataclass(slots=True)
 class _Destination:
-    """What this process has of one destination.
+    """Places of this process at one destination.
 
     Attributes:
         turn: whoever waits for a place holds it.

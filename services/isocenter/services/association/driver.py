@@ -118,7 +118,7 @@ class AssociationDriver(Performer):
         await self._apply_effects(self._engine.transport_opened())
 
     async def established_or_ended(self) -> None:
-        """Until it is known whether the association stands."""
+        """Wait until the association is established, or has ended."""
         while not (self.established.is_set() or self.ended.is_set()):
             await self._invocation_ended.wait()
 

@@ -77,8 +77,8 @@ class Invoker(MessageSender):
         return invocation
 
     async def _room_in_window(self) -> None:
-        """Until one more operation may be outstanding: beside those that were sent stand
-        those whose turn to send has not come yet (PS3.7 D.3.3.3)."""
+        """Wait until one more operation may be outstanding (PS3.7 D.3.3.3): beside those that were
+        sent stand those whose turn to send has not come yet."""
         while self._end_reason is None:
             if not self._engine.operations.is_window_full:
                 return
@@ -90,7 +90,7 @@ class Invoker(MessageSender):
         raise self._end_reason
 
     async def wait_until_none_outstanding(self, kind: type[Request]) -> None:
-        """Until no request of ours of this *kind* is outstanding, also of those given up.
+        """Wait until no request of this *kind* is outstanding, including abandoned ones.
 
         Raises:
             DeadlineExceeded: one got no final response in time.

@@ -214,7 +214,7 @@ class Fragments:
 
 
 def out_of_resources(request: Request) -> Status:
-    """What a request is answered when something is used up."""
+    """The status of a response when something is used up."""
     match request:
         case CMoveRequest() | CGetRequest():
             return Status.UNABLE_TO_PERFORM_SUBOPERATIONS

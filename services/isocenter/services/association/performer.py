@@ -97,7 +97,7 @@ class Performer(Invoker):
         self._nursery.start_soon(self._perform, operation)
 
     async def wait_until_idle(self) -> None:
-        """Until nothing is performed that the peer has asked for, or the association has ended."""
+        """Wait until nothing is performed for the peer, or the association has ended."""
         while self._performing and not self.ended.is_set():
             await self._operation_ended.wait()
 

@@ -58,12 +58,12 @@ class InvokingAssociation(Protocol):
 
     @property
     def peer_log(self) -> PeerLog:
-        """What is said about the peer in the log, bounded."""
+        """Log lines about the peer, bounded."""
         ...
 
     @property
     def negotiated(self) -> Negotiated:
-        """What both sides agreed on."""
+        """The parameters that both sides agreed on."""
         ...
 
     def next_message_id(self) -> int:

@@ -108,7 +108,7 @@ class NamesSopClasses(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Who performs what is asked on an abstract syntax, and what else it may be about."""
+    """The service of an abstract syntax, and the SOP classes that it takes on it."""
 
     service: Service | None = None
     members: frozenset[str] = frozenset()
@@ -216,7 +216,7 @@ class ServiceRegistry:
 
 
 def _authorize(operation: Operation) -> None:
-    """What the caller may not ask for gets 0124H; why, only the log and the audit trail."""
+    """Refuse with 0124H what the caller may not ask for; why is for log and audit trail only."""
     association, request = operation.association, operation.request
     if association.grant is None or isinstance(request, UnrecognizedMessage):
         return

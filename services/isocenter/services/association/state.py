@@ -40,7 +40,7 @@ log = logging.getLogger("isocenter.association")
 
 @dataclass(slots=True)
 class TrafficCounters:
-    """What went over one association."""
+    """Bytes and messages that went over one association."""
 
     bytes_received: int = 0
     bytes_sent: int = 0
@@ -66,7 +66,7 @@ class AssociationOptions:
 
 
 class AssociationState(ABC):
-    """What all sides of an `AssociationDriver` know.
+    """State that all sides of an `AssociationDriver` share.
 
     Attributes:
         established: set when A-ASSOCIATE was accepted.
@@ -128,7 +128,7 @@ class AssociationState(ABC):
 
     @property
     def negotiated(self) -> Negotiated:
-        """What both sides agreed on."""
+        """The parameters that both sides agreed on."""
         if self._engine.negotiated is None:
             raise LocalProtocolError("the association is not established")
         return self._engine.negotiated
@@ -157,7 +157,7 @@ class AssociationState(ABC):
     # How it ends.
 
     def _end(self, reason: AssociationError) -> None:
-        """The association is over: nobody works or waits for it any more."""
+        """Record why the association ended, and cancel its operations and invocations."""
         if self._end_reason is None:
             self._end_reason = reason
         self._cancel_operations()
@@ -188,7 +188,7 @@ class AssociationState(ABC):
         self._reading.deadline = min(self._reading.deadline, due)
 
     def restart_idle(self) -> None:
-        """What the peer waited for has come: from now on silence counts."""
+        """Count silence from now on: what the peer waited for has come."""
         self._moments.received = trio.current_time()
         self._set_deadline()
 
@@ -211,7 +211,7 @@ class AssociationState(ABC):
             )
 
     def _trace(self, item: Command | Effect) -> None:
-        """What goes on, for whoever debugs; of data sets only that there is one."""
+        """Log *item* for debugging; of data sets only that there is one."""
         if self._is_traced and not isinstance(item, events.DataSetReceived):
             log.debug("%s: %s", self.transport.peer_address, describe(item))
 

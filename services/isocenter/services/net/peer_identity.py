@@ -7,7 +7,7 @@ from isocenter.engine.fast_init import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerIdentity:
-    """Who a verified certificate says the peer is.
+    """Identity of a peer, as a verified certificate states it.
 
     Attributes:
         common_name: of the subject, the most specific one; None: it has none.

@@ -191,7 +191,7 @@ class StreamTransport:
 
 
 def prepare_socket(sock: socket.socket) -> None:
-    """What every DICOM connection needs: non-blocking, no Nagle, dead peers noticed."""
+    """Set what every DICOM connection needs: non-blocking, no Nagle, dead peers noticed."""
     sock.setblocking(False)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -154,7 +154,7 @@ class ClientAssociation:
 
     @property
     def negotiated(self) -> Negotiated:
-        """What both sides agreed on."""
+        """The parameters that both sides agreed on."""
         return self._driver.negotiated
 
     @property
@@ -164,7 +164,7 @@ class ClientAssociation:
 
     @property
     def peer_log(self) -> PeerLog:
-        """What is said about the peer in the log, bounded."""
+        """Log lines about the peer, bounded."""
         return self._driver.peer_log
 
     @property

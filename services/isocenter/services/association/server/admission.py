@@ -96,7 +96,7 @@ class Admission:
         self._changed.send()
 
     async def wait_for_change(self) -> None:
-        """Until the next connection is closed."""
+        """Wait until the next connection is closed."""
         await self._changed.wait()
 
     def close_oldest_unassociated(self) -> None:

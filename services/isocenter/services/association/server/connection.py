@@ -187,7 +187,7 @@ class ConnectionHandler:
         connection: Connection,
         task: AssociationDriver,
     ) -> None:
-        """What follows from *decision*: who is accepted is counted, and its deadline is over."""
+        """Apply *decision*: who is accepted is counted, and its deadline is over."""
         connection.scope.deadline = float("inf")
         task.caller, task.grant = decision.caller, decision.grant
         if decision.refused:

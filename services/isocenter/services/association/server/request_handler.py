@@ -23,7 +23,7 @@ from isocenter.services.notices import Caller
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What an association request is answered, and what follows from it.
+    """Answer to an association request, and what follows from it.
 
     Attributes:
         answer: what to send.

@@ -100,7 +100,7 @@ class Server:
 
     @property
     def limits(self) -> ServerLimits:
-        """What strangers may take together."""
+        """Bounds on what strangers take together."""
         return self._admission.limits
 
     def traffic(self) -> tuple[int, int]:
@@ -232,8 +232,8 @@ async def _abort_when_idle(task: AssociationDriver, reason: AssociationError) ->
 
 
 async def _restart_after_failure(work: Callable[[], Awaitable[None]]) -> None:
-    """What a service does beside associations; when it fails that is a fault of ours, and
-    no reason to stop serving."""
+    """Run the background task of a service, and again when it fails: that is a fault of ours,
+    and no reason to stop serving."""
     while True:
         try:
             await work()

@@ -7,7 +7,7 @@ from isocenter.engine.fast_init import dataclass
 
 @dataclass(slots=True)
 class Statistics:
-    """What a server did since it started."""
+    """Counters of a server since it started."""
 
     connections: int = 0
     associations: int = 0
