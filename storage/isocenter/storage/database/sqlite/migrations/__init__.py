@@ -1,0 +1,1 @@
+"""Steps of the schema, each written out and never changed again."""
