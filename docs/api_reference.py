@@ -163,7 +163,7 @@ _STARS: dict[object, str] = {
     inspect.Parameter.VAR_KEYWORD: "**",
 }
 #: What `isocenter.services.Service` explains, for all services.
-_OF_INTERFACES = frozenset({"offer", "perform", "answer"})
+_OF_INTERFACES = frozenset({"offer", "perform", "respond_immediately"})
 #: Dunder methods that are part of what a user sees.
 _SHOWN_DUNDERS = frozenset({"__call__"})
 

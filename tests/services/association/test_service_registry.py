@@ -8,15 +8,19 @@ from typing import Final
 import pytest
 import trio
 
-from isocenter.engine.dimse.message_codec import CEchoRequest
+from isocenter.engine.dimse.message_codec import CEchoRequest, response_to
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.association.operation import Operation
+from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import ServiceRegistry, Statuses
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES, STUDY_ROOT_FIND
 from isocenter.services.errors import OperationError, StorageError
+from isocenter.services.service_classes.client import open_association
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from support.raw import raw_peer
-from support.serving import port_of, serving
+from support.serving import Scripted, port_of, serving
 
 
 class Failing:
@@ -100,3 +104,29 @@ def test_a_service_is_asked_once_for_each_abstract_syntax() -> None:
         other = PresentationContext(1, f"2.25.{number}", EXPLICIT_VR_LITTLE_ENDIAN, False, True)
         registry.respond_immediately(other, request)
     assert len(registry._found) <= 512
+
+
+@pytest.mark.parametrize("pending", [True, False])
+async def test_a_service_that_forgets_its_last_response_is_a_fault_of_ours(
+    pending: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def identifier(transfer_syntax: str) -> bytes:
+        return build_identifier([("PatientID", "")], "STUDY", transfer_syntax)
+
+    async def forgets(operation: Operation) -> None:
+        encoded = await operation.data_set()
+        if pending:
+            await operation.respond_pending(
+                response_to(operation.request, Status.PENDING), [encoded]
+            )
+
+    async with serving(Scripted([STUDY_ROOT_FIND], forgets)) as server:
+        peer = Peer("ANY", "127.0.0.1", port_of(server))
+        async with open_association(peer, [(STUDY_ROOT_FIND, BASIC_SYNTAXES)]) as association:
+            matches = association.find(identifier)
+            if pending:
+                assert await matches.next_encoded() is not None
+            with pytest.raises(OperationError) as raised:
+                await matches.next_encoded()
+    assert raised.value.status == Status.PROCESSING_FAILURE
+    assert "the service scripted sent no final response" in caplog.text

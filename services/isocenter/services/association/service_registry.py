@@ -19,7 +19,7 @@ from isocenter.engine.dimse.message_codec import (
     sop_class_of,
 )
 from isocenter.engine.dimse.message_fields import operation_name
-from isocenter.engine.dimse.status import Status, describe_status
+from isocenter.engine.dimse.status import Status, StatusClass, classify, describe_status
 from isocenter.engine.driving import refusal_of
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.fast_init import dataclass
@@ -70,7 +70,8 @@ class Service(Protocol):
         """Perform one operation: read its data set, send its responses.
 
         Raises:
-            OperationError: becomes the response; anything else, 0110H and a traceback.
+            OperationError: becomes the response; anything else, 0110H and a traceback, and also
+                what returns without a final response.
         """
         ...
 
@@ -189,6 +190,9 @@ class ServiceRegistry:
             if not found.may_see(request):
                 raise OperationError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is not a UID")
             await found.service.perform(operation)
+            if operation.status is None or classify(operation.status) is StatusClass.PENDING:
+                # The peer would wait for the rest of its patience.
+                raise RuntimeError(f"the service {found.service.name} sent no final response")
         except OperationError as error:
             detail = f" ({error.log_detail})" if error.log_detail else ""
             peer_log.write(log, logging.WARNING, "%s: %s%s", describe(request), error, detail)
