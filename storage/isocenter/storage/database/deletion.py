@@ -15,7 +15,8 @@ from isocenter.services.archive.deletion.records import DeletedStudy, Deletion, 
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.storage.database.database import Connection
 from isocenter.storage.database.dialect import TEXTS, json_list
-from isocenter.storage.database.index.records import STUDY_AS_SAID_LAST, remove_within
+from isocenter.storage.database.index.lookup import STUDY_AS_SAID_LAST
+from isocenter.storage.database.index.records import remove_within
 
 #: Called within the transaction that deletes, with what it has deleted.
 DeleteHook = Callable[[Connection, Sequence[DeletedStudy], DeletionCause], None]

@@ -25,10 +25,8 @@ from isocenter.services.workflow.events.stored_events import events_of_return
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.deletion import DeleteHook, delete_within
 from isocenter.storage.database.events.outbox import insert_events
-from isocenter.storage.database.index.records import (
-    add_records,
-    get_records,
-)
+from isocenter.storage.database.index.lookup import get_records
+from isocenter.storage.database.index.records import add_records
 from isocenter.storage.database.text import sound
 
 #: Values in one statement.

@@ -27,7 +27,7 @@ from isocenter.services.workflow.events.study_completion import (
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import smaller
 from isocenter.storage.database.events.outbox import insert_event
-from isocenter.storage.database.index.records import STUDY_AS_SAID_LAST
+from isocenter.storage.database.index.lookup import STUDY_AS_SAID_LAST
 
 #: Studies that are forgotten in one transaction.
 _FORGOTTEN: Final = 1_000

@@ -29,6 +29,13 @@ from isocenter.storage.database.database import Connection, Database, Question
 from isocenter.storage.database.dialect import json_list
 from isocenter.storage.database.index.answers import Answers
 from isocenter.storage.database.index.count_check import check_counts
+from isocenter.storage.database.index.lookup import (
+    SELECT_STORED_INSTANCES,
+    get_records,
+    get_whole_records,
+    read_statistics,
+    stored_instance,
+)
 from isocenter.storage.database.index.query import (
     ALL_INSTANCE_KEYS,
     compile_instance_keys,
@@ -36,15 +43,10 @@ from isocenter.storage.database.index.query import (
 )
 from isocenter.storage.database.index.records import (
     RECORD_TABLES,
-    SELECT_STORED_INSTANCES,
     AddHook,
     add_records,
-    get_records,
-    get_whole_records,
     probe_records,
-    read_statistics,
     remove_records,
-    stored_instance,
 )
 
 T = TypeVar("T")

@@ -1,7 +1,6 @@
 """Writing the index: what one transaction does, as plain functions on a `Connection`.
 
-They run on the thread of `isocenter.storage.database.sqlite.connection.DatabaseConnection`; all
-statements of one `add` or `remove` are one transaction.  Counts are carried along as
+All statements of one `add` or `remove` are one transaction.  Counts are carried along as
 differences (`isocenter.storage.database.index.counts`) and written once per touched row at the end,
 where what has become empty also goes.
 """
@@ -25,14 +24,11 @@ from isocenter.services.archive.index.matching import normalize
 from isocenter.services.archive.ports import (
     AddOutcome,
     AddResult,
-    IndexStatistics,
     InstanceRecord,
     OtherPatient,
     StoredInstance,
 )
-from isocenter.services.errors import StorageError
 from isocenter.storage.database.database import Connection
-from isocenter.storage.database.dialect import IN_ORDER, TEXTS, json_list
 from isocenter.storage.database.index.columns import (
     STATED,
     STORED_IN,
@@ -41,6 +37,17 @@ from isocenter.storage.database.index.columns import (
     key_text,
 )
 from isocenter.storage.database.index.counts import Differences, Place
+from isocenter.storage.database.index.lookup import (
+    FROM_INSTANCES,
+    STORED_INSTANCE_COLUMNS,
+    STORED_INSTANCE_WIDTH,
+    WHERE_UIDS,
+    WITH_STATEMENTS,
+    Row,
+    no_totals,
+    rows_of,
+    stored_instance,
+)
 from isocenter.storage.database.text import sound
 
 _PATIENT_ID, _ISSUER, _PATIENT_NAME, _BIRTH_DATE = 0x00100020, 0x00100021, 0x00100010, 0x00100030
@@ -66,10 +73,6 @@ def _insert(level: Level, leading: Sequence[str], trailing: Sequence[str] = ()) 
     ]
     table = STORED_IN[level]
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-
-
-def _select(level: Level) -> str:
-    return ", ".join(f'{STORED_IN[level]}."{a.column}"' for a in STATED[level])
 
 
 _INSERT_PATIENT: Final = (
@@ -146,75 +149,11 @@ _SELECT_OF_PATIENT: Final = (
     "WHERE series.study_pk = ? AND patient_pk = ? AND sop_instance_uid <> ? LIMIT 1"
 )
 
-STORED_INSTANCE_COLUMNS: Final = (
-    "instance.sop_instance_uid, instance.sop_class_uid, study.study_instance_uid, "
-    "series.series_instance_uid, instance.transfer_syntax_uid, instance.object_key, "
-    "instance.size, instance.data_set_offset, instance.digest"
-)
-#: One parameter, a JSON list of row numbers; rows come in that order.
-SELECT_STORED_INSTANCES: Final = (
-    f"SELECT {STORED_INSTANCE_COLUMNS} FROM {IN_ORDER} "
-    "CROSS JOIN instance ON instance_pk = wanted.value "
-    "JOIN series USING (series_pk) JOIN study USING (study_pk) ORDER BY wanted.key"
-)
-_FROM_INSTANCES: Final = (
-    "FROM instance JOIN series ON series.series_pk = instance.series_pk "
-    "JOIN study ON study.study_pk = series.study_pk"
-)
-_WITH_STATEMENTS: Final = (
-    "JOIN study_statement ON study_statement.study_statement_pk = instance.study_statement_pk "
-    "JOIN patient_statement "
-    "ON patient_statement.patient_statement_pk = study_statement.patient_statement_pk"
-)
-_WHERE_UIDS: Final = f"WHERE sop_instance_uid IN {TEXTS}"
-_SELECT_INSTANCES: Final = f"SELECT {STORED_INSTANCE_COLUMNS} {_FROM_INSTANCES} {_WHERE_UIDS}"
 _SELECT_PLACES: Final = (
     f"SELECT {STORED_INSTANCE_COLUMNS}, instance_pk, instance.series_pk, series.study_pk, "
     "patient_pk, instance.series_statement_pk, instance.study_statement_pk "
-    f"{_FROM_INSTANCES} {_WITH_STATEMENTS} {_WHERE_UIDS}"
+    f"{FROM_INSTANCES} {WITH_STATEMENTS} {WHERE_UIDS}"
 )
-_SELECT_RECORDS: Final = (
-    f"SELECT {STORED_INSTANCE_COLUMNS}, {', '.join(map(_select, Level))} "
-    f"{_FROM_INSTANCES} {_WITH_STATEMENTS} JOIN series_statement "
-    f"ON series_statement.series_statement_pk = instance.series_statement_pk {_WHERE_UIDS}"
-)
-#: FROM: studies, each with what was said last of it and of its patient.
-STUDY_AS_SAID_LAST: Final = (
-    "study JOIN study_statement ON study_statement.study_statement_pk = "
-    "(SELECT said.study_statement_pk FROM study_statement AS said "
-    "WHERE said.study_pk = study.study_pk ORDER BY said.last_said DESC LIMIT 1) "
-    "JOIN patient_statement "
-    "ON patient_statement.patient_statement_pk = study_statement.patient_statement_pk"
-)
-_RECORD_TAGS: Final = tuple(a.tag for level in Level for a in STATED[level])
-_STORED_INSTANCE_WIDTH: Final = 9
-
-
-def stored_instance(row: Sequence[str | int]) -> StoredInstance:
-    """A row of `STORED_INSTANCE_COLUMNS` (more columns after them do no harm)."""
-    return StoredInstance(
-        sop_instance_uid=str(row[0]),
-        sop_class_uid=str(row[1]),
-        study_instance_uid=str(row[2]),
-        series_instance_uid=str(row[3]),
-        transfer_syntax_uid=str(row[4]),
-        object_key=str(row[5]),
-        size=int(row[6]),
-        data_set_offset=int(row[7]),
-        digest=str(row[8]),
-    )
-
-
-def _record(row: Sequence[str | int]) -> InstanceRecord:
-    """A row of `_SELECT_RECORDS`."""
-    texts = zip(_RECORD_TAGS, row[_STORED_INSTANCE_WIDTH:], strict=True)
-    attributes = {tag: str(text) for tag, text in texts if text}
-    attributes[_STUDY_UID], attributes[_SERIES_UID] = str(row[2]), str(row[3])
-    stored = stored_instance(row)
-    return InstanceRecord(
-        **{name: getattr(stored, name) for name in StoredInstance.__dataclass_fields__},
-        attributes=attributes,
-    )
 
 
 #: What an object says of one level, in the order of `STATED`.
@@ -244,14 +183,14 @@ class _Transaction:
         self._changes: dict[tuple[int, int], int] = defaultdict(int)
         self._examples: dict[tuple[int, int], str] = {}
         self._differences = Differences()
-        self._rows: list[list[str | int]] = []
+        self.rows_of: list[list[str | int]] = []
         self._now = datetime.now(UTC).isoformat(timespec="milliseconds")
         row = connection.execute("SELECT last_said FROM totals").fetchone()
         if row is None:
-            raise _no_totals()
+            raise no_totals()
         self._last_said = max(int(row[0]), int(time() * _MICROSECONDS) - 1)
 
-    def put(self, record: InstanceRecord, known: _Row | None, one_patient: bool) -> AddResult:
+    def put(self, record: InstanceRecord, known: Row | None, one_patient: bool) -> AddResult:
         """Add *record*, in the place of *known*; unless it names another patient than its study
         came with, and there shall be one."""
         attributes = {
@@ -280,7 +219,7 @@ class _Transaction:
             place = self._places[key] = self._make_place(*key, said)
         self._changes[place.study_pk, place.patient_pk] += 1
         self._examples[place.study_pk, place.patient_pk] = record.sop_instance_uid
-        self._rows.append(
+        self.rows_of.append(
             [
                 place.series_pk,
                 place.study_statement_pk,
@@ -304,13 +243,13 @@ class _Transaction:
 
     def write(self) -> bool:
         """Write what there is to be written; whether there is anything."""
-        if self._rows:
-            self._connection.executemany(_INSERT_INSTANCE, self._rows)
+        if self.rows_of:
+            self._connection.executemany(_INSERT_INSTANCE, self.rows_of)
             self._differences.write(self._connection, self._last_said)
-        return bool(self._rows)
+        return bool(self.rows_of)
 
     def _other_patient(
-        self, study: _Study, record: InstanceRecord, of_patient: _Values, known: _Row | None
+        self, study: _Study, record: InstanceRecord, of_patient: _Values, known: Row | None
     ) -> OtherPatient | None:
         patient = self._patient(of_patient)
         patient_pk = None if patient is None else patient[0]
@@ -536,25 +475,16 @@ _ADDED: Final = AddResult(AddOutcome.ADDED)
 _PUT: Final = frozenset({AddOutcome.ADDED, AddOutcome.REPLACED})
 
 
-_Row = tuple[str | int, ...]
+def _places(connection: Connection, uids: Sequence[str]) -> dict[str, Row]:
+    return rows_of(connection, _SELECT_PLACES, uids)
 
 
-def _rows(connection: Connection, select: str, uids: Sequence[str]) -> dict[str, _Row]:
-    # Whatever a peer asks for: what is not ASCII is no UID, and is not known.
-    plain = [uid for uid in uids if uid.isascii()]
-    return {row[0]: row for row in connection.execute(select, (json_list(plain),))}
+def _place(row: Row) -> Place:
+    return Place(*map(int, row[STORED_INSTANCE_WIDTH + 1 :]))
 
 
-def _places(connection: Connection, uids: Sequence[str]) -> dict[str, _Row]:
-    return _rows(connection, _SELECT_PLACES, uids)
-
-
-def _place(row: _Row) -> Place:
-    return Place(*map(int, row[_STORED_INSTANCE_WIDTH + 1 :]))
-
-
-def _forget(connection: Connection, row: _Row, differences: Differences) -> Place:
-    connection.execute("DELETE FROM instance WHERE instance_pk = ?", (row[_STORED_INSTANCE_WIDTH],))
+def _forget(connection: Connection, row: Row, differences: Differences) -> Place:
+    connection.execute("DELETE FROM instance WHERE instance_pk = ?", (row[STORED_INSTANCE_WIDTH],))
     place = _place(row)
     differences.removed(place, str(row[1]), int(row[6]))
     return place
@@ -574,35 +504,6 @@ def remove_within(connection: Connection, uids: Sequence[str]) -> list[StoredIns
     if rows:
         differences.write(connection)
     return [stored_instance(row) for row in rows.values()]
-
-
-def get_records(connection: Connection, uids: Sequence[str]) -> dict[str, StoredInstance]:
-    """`isocenter.services.archive.ports.Index.get`."""
-    rows = _rows(connection, _SELECT_INSTANCES, uids)
-    return {uid: stored_instance(row) for uid, row in rows.items()}
-
-
-def get_whole_records(connection: Connection, uids: Sequence[str]) -> dict[str, InstanceRecord]:
-    """`isocenter.services.archive.ports.Index.records`."""
-    return {uid: _record(row) for uid, row in _rows(connection, _SELECT_RECORDS, uids).items()}
-
-
-def read_statistics(connection: Connection) -> IndexStatistics:
-    """`isocenter.services.archive.ports.Index.statistics`.
-
-    Raises:
-        StorageError: the one row is gone.
-    """
-    row = connection.execute(
-        "SELECT patients, studies, series, instances, size FROM totals"
-    ).fetchone()
-    if row is None:
-        raise _no_totals()
-    return IndexStatistics(*row)
-
-
-def _no_totals() -> StorageError:
-    return StorageError("the index has lost its totals; run `isocenter db reindex`")
 
 
 #: What is made from objects; what others refer to is last.

@@ -1,0 +1,143 @@
+"""Reading the index: instances, their records, and the totals."""
+
+# ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.ports import (
+    IndexStatistics,
+    InstanceRecord,
+    StoredInstance,
+)
+from isocenter.services.errors import StorageError
+from isocenter.storage.database.database import Connection
+from isocenter.storage.database.dialect import IN_ORDER, TEXTS, json_list
+from isocenter.storage.database.index.columns import (
+    STATED,
+    STORED_IN,
+)
+
+_STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
+
+
+def _select(level: Level) -> str:
+    return ", ".join(f'{STORED_IN[level]}."{a.column}"' for a in STATED[level])
+
+
+STORED_INSTANCE_COLUMNS: Final = (
+    "instance.sop_instance_uid, instance.sop_class_uid, study.study_instance_uid, "
+    "series.series_instance_uid, instance.transfer_syntax_uid, instance.object_key, "
+    "instance.size, instance.data_set_offset, instance.digest"
+)
+
+#: One parameter, a JSON list of row numbers; rows come in that order.
+SELECT_STORED_INSTANCES: Final = (
+    f"SELECT {STORED_INSTANCE_COLUMNS} FROM {IN_ORDER} "
+    "CROSS JOIN instance ON instance_pk = wanted.value "
+    "JOIN series USING (series_pk) JOIN study USING (study_pk) ORDER BY wanted.key"
+)
+
+FROM_INSTANCES: Final = (
+    "FROM instance JOIN series ON series.series_pk = instance.series_pk "
+    "JOIN study ON study.study_pk = series.study_pk"
+)
+
+WITH_STATEMENTS: Final = (
+    "JOIN study_statement ON study_statement.study_statement_pk = instance.study_statement_pk "
+    "JOIN patient_statement "
+    "ON patient_statement.patient_statement_pk = study_statement.patient_statement_pk"
+)
+
+WHERE_UIDS: Final = f"WHERE sop_instance_uid IN {TEXTS}"
+
+_SELECT_INSTANCES: Final = f"SELECT {STORED_INSTANCE_COLUMNS} {FROM_INSTANCES} {WHERE_UIDS}"
+
+_SELECT_RECORDS: Final = (
+    f"SELECT {STORED_INSTANCE_COLUMNS}, {', '.join(map(_select, Level))} "
+    f"{FROM_INSTANCES} {WITH_STATEMENTS} JOIN series_statement "
+    f"ON series_statement.series_statement_pk = instance.series_statement_pk {WHERE_UIDS}"
+)
+
+#: FROM: studies, each with what was said last of it and of its patient.
+STUDY_AS_SAID_LAST: Final = (
+    "study JOIN study_statement ON study_statement.study_statement_pk = "
+    "(SELECT said.study_statement_pk FROM study_statement AS said "
+    "WHERE said.study_pk = study.study_pk ORDER BY said.last_said DESC LIMIT 1) "
+    "JOIN patient_statement "
+    "ON patient_statement.patient_statement_pk = study_statement.patient_statement_pk"
+)
+
+_RECORD_TAGS: Final = tuple(a.tag for level in Level for a in STATED[level])
+
+STORED_INSTANCE_WIDTH: Final = 9
+
+
+def stored_instance(row: Sequence[str | int]) -> StoredInstance:
+    """A row of `STORED_INSTANCE_COLUMNS` (more columns after them do no harm)."""
+    return StoredInstance(
+        sop_instance_uid=str(row[0]),
+        sop_class_uid=str(row[1]),
+        study_instance_uid=str(row[2]),
+        series_instance_uid=str(row[3]),
+        transfer_syntax_uid=str(row[4]),
+        object_key=str(row[5]),
+        size=int(row[6]),
+        data_set_offset=int(row[7]),
+        digest=str(row[8]),
+    )
+
+
+def _record(row: Sequence[str | int]) -> InstanceRecord:
+    """A row of `_SELECT_RECORDS`."""
+    texts = zip(_RECORD_TAGS, row[STORED_INSTANCE_WIDTH:], strict=True)
+    attributes = {tag: str(text) for tag, text in texts if text}
+    attributes[_STUDY_UID], attributes[_SERIES_UID] = str(row[2]), str(row[3])
+    stored = stored_instance(row)
+    return InstanceRecord(
+        **{name: getattr(stored, name) for name in StoredInstance.__dataclass_fields__},
+        attributes=attributes,
+    )
+
+
+Row = tuple[str | int, ...]
+
+
+def rows_of(connection: Connection, select: str, uids: Sequence[str]) -> dict[str, Row]:
+    """Rows of *select* by SOP Instance UID."""
+    # Whatever a peer asks for: what is not ASCII is no UID, and is not known.
+    plain = [uid for uid in uids if uid.isascii()]
+    return {row[0]: row for row in connection.execute(select, (json_list(plain),))}
+
+
+def get_records(connection: Connection, uids: Sequence[str]) -> dict[str, StoredInstance]:
+    """`isocenter.services.archive.ports.Index.get`."""
+    rows = rows_of(connection, _SELECT_INSTANCES, uids)
+    return {uid: stored_instance(row) for uid, row in rows.items()}
+
+
+def get_whole_records(connection: Connection, uids: Sequence[str]) -> dict[str, InstanceRecord]:
+    """`isocenter.services.archive.ports.Index.records`."""
+    return {uid: _record(row) for uid, row in rows_of(connection, _SELECT_RECORDS, uids).items()}
+
+
+def read_statistics(connection: Connection) -> IndexStatistics:
+    """`isocenter.services.archive.ports.Index.statistics`.
+
+    Raises:
+        StorageError: the one row is gone.
+    """
+    row = connection.execute(
+        "SELECT patients, studies, series, instances, size FROM totals"
+    ).fetchone()
+    if row is None:
+        raise no_totals()
+    return IndexStatistics(*row)
+
+
+def no_totals() -> StorageError:
+    """The one row of totals is gone."""
+    return StorageError("the index has lost its totals; run `isocenter db reindex`")
