@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import Final
 
-from isocenter.services.service_classes.commitment.ports import Begun, TransactionRow
+from isocenter.services.service_classes.commitment.ports import Begun, CommitmentSummary
 from isocenter.services.service_classes.commitment.transaction import (
     Reference,
     Transaction,
@@ -123,7 +123,7 @@ class DatabaseCommitments:
 
     async def rows(
         self, *, state: TransactionState | None = None, limit: int = 100
-    ) -> Sequence[TransactionRow]:
+    ) -> Sequence[CommitmentSummary]:
         """See `Commitments.rows`."""
         return await self._database.read(_rows, state, limit)
 
@@ -268,7 +268,7 @@ def _report(
 
 def _rows(
     connection: Connection, state: TransactionState | None, limit: int
-) -> list[TransactionRow]:
+) -> list[CommitmentSummary]:
     rows = connection.execute(
         "SELECT c.transaction_uid, requester, c.state, requested_at, completed_at, "
         "num_references, num_failed, coalesce(r.state, ''), coalesce(attempts, 0), "
@@ -279,7 +279,7 @@ def _rows(
         {"state": None if state is None else state.value, "limit": limit},
     ).fetchall()
     return [
-        TransactionRow(
+        CommitmentSummary(
             transaction_uid=row[0],
             requester=row[1],
             state=TransactionState(row[2]),

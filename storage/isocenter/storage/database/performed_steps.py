@@ -28,7 +28,7 @@ from isocenter.services.service_classes.mpps.performed_step import (
     StepState,
     event_of,
 )
-from isocenter.services.service_classes.mpps.ports import StepRow
+from isocenter.services.service_classes.mpps.ports import StepSummary
 from isocenter.services.service_classes.normalized.ports import NewReport
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import joined
@@ -117,7 +117,7 @@ class DatabaseSteps:
         study_instance_uid: str | None = None,
         sop_instance_uid: str | None = None,
         limit: int = 100,
-    ) -> Sequence[StepRow]:
+    ) -> Sequence[StepSummary]:
         """See `Steps.rows`."""
         return await self._database.read(_rows, state, study_instance_uid, sop_instance_uid, limit)
 
@@ -244,7 +244,7 @@ def _rows(
     study_instance_uid: str | None,
     sop_instance_uid: str | None,
     limit: int,
-) -> list[StepRow]:
+) -> list[StepSummary]:
     rows = connection.execute(
         "SELECT sop_instance_uid, state, source_ae_title, station_ae_title, modality, "
         "performed_step_id, start_date, start_time, changed_at, "
@@ -268,7 +268,7 @@ def _rows(
         },
     ).fetchall()
     return [
-        StepRow(
+        StepSummary(
             sop_instance_uid=row[0],
             state=StepState(row[1]),
             source_ae_title=row[2],

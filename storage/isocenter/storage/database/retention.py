@@ -12,7 +12,7 @@ from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.retention.ports import Candidate
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.storage.database.database import Connection, Database
-from isocenter.storage.database.text import sound
+from isocenter.storage.database.text import replace_surrogates
 
 _DAY_SECONDS: Final = 86_400.0
 #: Of `study_access`: when it began to be recorded at all.
@@ -96,7 +96,12 @@ class DatabaseHolds:
             _change,
             "INSERT INTO study_hold (study_instance_uid, reason, actor, at) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (study_instance_uid) DO NOTHING",
-            (hold.study_instance_uid, sound(hold.reason), sound(hold.actor), hold.at),
+            (
+                hold.study_instance_uid,
+                replace_surrogates(hold.reason),
+                replace_surrogates(hold.actor),
+                hold.at,
+            ),
         )
 
     async def remove(self, study_instance_uid: str) -> bool:
@@ -138,7 +143,7 @@ def _note_use(connection: Connection, studies: Sequence[str], day: int) -> None:
         "INSERT INTO study_access (study_instance_uid, last_day) VALUES (?, ?) "
         "ON CONFLICT (study_instance_uid) DO UPDATE SET last_day = excluded.last_day "
         "WHERE excluded.last_day > study_access.last_day",
-        [(sound(study), day) for study in studies if study],
+        [(replace_surrogates(study), day) for study in studies if study],
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from isocenter.services.archive.deletion.ports import (
     DeletionRecord,
     DeletionRefusedError,
-    DeletionRow,
+    DeletionSummary,
     Obstacles,
     TrashChoice,
     TrashedInstance,
@@ -27,7 +27,7 @@ from isocenter.storage.database.deletion import DeleteHook, delete_within
 from isocenter.storage.database.events.outbox import insert_events
 from isocenter.storage.database.index.lookup import get_records
 from isocenter.storage.database.index.records import add_records
-from isocenter.storage.database.text import sound
+from isocenter.storage.database.text import replace_surrogates
 
 #: Values in one statement.
 _BOUND_AT_ONCE: Final = 500
@@ -144,7 +144,7 @@ class DatabaseTrash:
         """See `TrashBook.adopt`."""
         return await self._database.write(_adopt, deletion, records)
 
-    async def rows(self) -> Sequence[DeletionRow]:
+    async def rows(self) -> Sequence[DeletionSummary]:
         """See `TrashBook.rows`."""
         return await self._database.read(_deletion_rows)
 
@@ -266,15 +266,16 @@ def _insert(
             deletion.cause.value,
             deletion.at,
             deletion.purge_at,
-            sound(deletion.actor),
-            sound(deletion.reason),
+            replace_surrogates(deletion.actor),
+            replace_surrogates(deletion.reason),
         ),
     )
     new = size = 0
     for stored, remaining, patient_id, patient_name in rows:
         values = (
-            deletion.deletion_id, state, remaining, sound(deletion.actor), sound(patient_id),
-            sound(patient_name), stored.sop_instance_uid, stored.sop_class_uid,
+            deletion.deletion_id, state, remaining, replace_surrogates(deletion.actor),
+            replace_surrogates(patient_id), replace_surrogates(patient_name),
+            stored.sop_instance_uid, stored.sop_class_uid,
             stored.study_instance_uid, stored.series_instance_uid, stored.transfer_syntax_uid,
             stored.object_key, stored.size, stored.data_set_offset, stored.digest,
         )  # fmt: skip
@@ -396,9 +397,9 @@ def _adopt(
     return _insert(connection, deletion, "kept", rows)
 
 
-def _deletion_rows(connection: Connection) -> list[DeletionRow]:
+def _deletion_rows(connection: Connection) -> list[DeletionSummary]:
     return [
-        DeletionRow(
+        DeletionSummary(
             deletion=DeletionRecord(
                 deletion_id=row[0],
                 at=row[1],

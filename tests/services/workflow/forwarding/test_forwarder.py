@@ -47,7 +47,7 @@ from isocenter.services.workflow.forwarding.batch import (
     SendOptions,
 )
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
-from isocenter.services.workflow.forwarding.ports import ForwardRow
+from isocenter.services.workflow.forwarding.ports import ForwardSummary
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.sqlite.database import open_sqlite_database
@@ -107,7 +107,9 @@ class World:
         self.came.set()
         self.came = trio.Event()
 
-    async def until(self, is_so: Callable[[Sequence[ForwardRow]], bool]) -> Sequence[ForwardRow]:
+    async def until(
+        self, is_so: Callable[[Sequence[ForwardSummary]], bool]
+    ) -> Sequence[ForwardSummary]:
         """Wait until the queue is so; it is told of each change."""
         with trio.fail_after(PATIENCE):
             while True:
@@ -117,7 +119,7 @@ class World:
                     return rows
                 await came.wait()
 
-    async def done(self, count: int) -> Sequence[ForwardRow]:
+    async def done(self, count: int) -> Sequence[ForwardSummary]:
         return await self.until(lambda rows: [r.state.value for r in rows].count("done") == count)
 
     async def fault_of(self, destination: str) -> str:

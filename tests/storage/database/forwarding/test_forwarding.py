@@ -21,8 +21,8 @@ from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
     Delivered,
     Failed,
-    ForwardRow,
     ForwardState,
+    ForwardSummary,
     Returned,
 )
 from isocenter.storage.database.database import Connection, Database
@@ -90,7 +90,7 @@ class Queue(DatabaseForwards):
             for row in await self.rows(limit=100)
         }
 
-    async def only_row(self) -> ForwardRow:
+    async def only_row(self) -> ForwardSummary:
         (row,) = await self.rows(limit=100)
         return row
 

@@ -127,7 +127,7 @@ class DeletionRefusedError(IsocenterError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeletionRow:
+class DeletionSummary:
     """A deletion, and what of it is in the trash now.  *size* in bytes of Part 10 files."""
 
     deletion: DeletionRecord
@@ -225,7 +225,7 @@ class TrashBook(Protocol):
         """Take up files of the trash that the book does not know; how many were new."""
         ...
 
-    async def rows(self) -> Sequence[DeletionRow]:
+    async def rows(self) -> Sequence[DeletionSummary]:
         """Deletions of which something is in the trash, the latest first."""
         ...
 

@@ -17,7 +17,7 @@ from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.service_classes.commitment.ports import TransactionRow
+from isocenter.services.service_classes.commitment.ports import CommitmentSummary
 from isocenter.services.service_classes.commitment.transaction import (
     REASONS,
     Transaction,
@@ -110,7 +110,7 @@ async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _line(row: TransactionRow) -> tuple[str, ...]:
+def _line(row: CommitmentSummary) -> tuple[str, ...]:
     texts = (
         row.transaction_uid, row.requester, row.state.value, local_time(row.requested_at),
         str(row.references), str(row.failed), row.report, str(row.report_attempts),
@@ -119,7 +119,7 @@ def _line(row: TransactionRow) -> tuple[str, ...]:
     return tuple(map(shown, texts))
 
 
-def _json(row: TransactionRow) -> dict[str, object]:
+def _json(row: CommitmentSummary) -> dict[str, object]:
     return {
         "transaction_uid": row.transaction_uid,
         "requester": row.requester,

@@ -29,7 +29,12 @@ from isocenter.services.cli.support.options import (
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.events.event import Kind, StoredEvent
-from isocenter.services.workflow.events.ports import ConsumerRow, EventSelection, HeldRow, StudyRow
+from isocenter.services.workflow.events.ports import (
+    BlockedDelivery,
+    ConsumerStatus,
+    EventSelection,
+    OpenStudyStatus,
+)
 
 DESCRIPTION: Final = """\
 The events of the archive: what was stored, which studies are complete, what modalities said;
@@ -300,7 +305,7 @@ async def _consumers(settings: Settings, arguments: argparse.Namespace, terminal
     return EXIT_OK
 
 
-def _print_held(out: TextIO, held: Sequence[HeldRow]) -> None:
+def _print_held(out: TextIO, held: Sequence[BlockedDelivery]) -> None:
     if not held:
         return
     print_table(
@@ -322,7 +327,7 @@ def _print_held(out: TextIO, held: Sequence[HeldRow]) -> None:
     )
 
 
-def _consumer_json(row: ConsumerRow) -> dict[str, object]:
+def _consumer_json(row: ConsumerStatus) -> dict[str, object]:
     return {
         "consumer": row.name,
         "position": row.position,
@@ -336,7 +341,7 @@ def _consumer_json(row: ConsumerRow) -> dict[str, object]:
     }
 
 
-def _held_json(row: HeldRow) -> dict[str, object]:
+def _held_json(row: BlockedDelivery) -> dict[str, object]:
     return {
         "study_instance_uid": row.study_instance_uid,
         "event": row.event,
@@ -374,7 +379,7 @@ async def _studies(settings: Settings, arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _study_json(row: StudyRow) -> dict[str, object]:
+def _study_json(row: OpenStudyStatus) -> dict[str, object]:
     return {
         "study_instance_uid": row.study_instance_uid,
         "state": row.state,

@@ -24,7 +24,7 @@ from isocenter.services.cli.support.match_output import (
 from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.service_classes.mpps.performed_step import StepState
-from isocenter.services.service_classes.mpps.ports import StepRow
+from isocenter.services.service_classes.mpps.ports import StepSummary
 from isocenter.services.settings.loading import Settings
 
 DESCRIPTION: Final = "The modality performed procedure steps that the archive was told of."
@@ -104,7 +104,7 @@ async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _line(row: StepRow) -> tuple[str, ...]:
+def _line(row: StepSummary) -> tuple[str, ...]:
     texts = (
         row.sop_instance_uid, row.state.value, row.station_ae_title, row.modality,
         row.performed_step_id, f"{row.start_date} {row.start_time}", str(row.series),
@@ -113,7 +113,7 @@ def _line(row: StepRow) -> tuple[str, ...]:
     return tuple(map(shown, texts))
 
 
-def _json(row: StepRow) -> dict[str, object]:
+def _json(row: StepSummary) -> dict[str, object]:
     return {
         "sop_instance_uid": row.sop_instance_uid,
         "state": row.state.value,

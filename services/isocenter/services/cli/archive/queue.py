@@ -17,7 +17,11 @@ from isocenter.services.cli.support.match_output import prepare_stdout, print_ta
 from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.settings.loading import Settings
-from isocenter.services.workflow.forwarding.ports import DestinationRow, ForwardRow, ForwardState
+from isocenter.services.workflow.forwarding.ports import (
+    DestinationStatus,
+    ForwardState,
+    ForwardSummary,
+)
 
 DESCRIPTION: Final = "Objects that rules send on to other peers, and what became of them."
 EXAMPLES: Final = """\
@@ -135,7 +139,7 @@ async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _line(row: ForwardRow) -> tuple[str, ...]:
+def _line(row: ForwardSummary) -> tuple[str, ...]:
     is_open = row.state in (ForwardState.DUE, ForwardState.SENT, ForwardState.COMMITTING)
     texts = (
         str(row.number), row.destination, row.state.value, row.priority.name.lower(),
@@ -145,7 +149,7 @@ def _line(row: ForwardRow) -> tuple[str, ...]:
     return tuple(map(shown, texts))
 
 
-def _json(row: ForwardRow) -> dict[str, object]:
+def _json(row: ForwardSummary) -> dict[str, object]:
     return {
         "number": row.number,
         "destination": row.destination,
@@ -173,14 +177,14 @@ async def _summary(settings: Settings, arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _line_of_destination(row: DestinationRow) -> tuple[str, ...]:
+def _line_of_destination(row: DestinationStatus) -> tuple[str, ...]:
     counts = (str(row.counts.get(state, 0)) for state in ForwardState)
     until = local_time(row.retry_at) if row.failures else ""
     texts = (row.destination, *counts, str(row.failures), until, row.last_fault)
     return tuple(map(shown, texts))
 
 
-def _json_of_destination(row: DestinationRow) -> dict[str, object]:
+def _json_of_destination(row: DestinationStatus) -> dict[str, object]:
     return {
         "destination": row.destination,
         "counts": {state.value: row.counts.get(state, 0) for state in ForwardState},

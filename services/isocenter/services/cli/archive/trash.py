@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.archive.deletion.ports import DeletionRow, TrashChoice
+from isocenter.services.archive.deletion.ports import DeletionSummary, TrashChoice
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Restored
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
@@ -132,7 +132,7 @@ async def _list(arguments: argparse.Namespace, trash: Trash) -> int:
     return EXIT_OK
 
 
-def _line(row: DeletionRow) -> tuple[str, ...]:
+def _line(row: DeletionSummary) -> tuple[str, ...]:
     deletion = row.deletion
     texts = (
         deletion.deletion_id, local_time(deletion.at), local_time(deletion.purge_at),
@@ -142,7 +142,7 @@ def _line(row: DeletionRow) -> tuple[str, ...]:
     return tuple(map(shown, texts))
 
 
-def _json(row: DeletionRow) -> dict[str, object]:
+def _json(row: DeletionSummary) -> dict[str, object]:
     deletion = row.deletion
     return {
         "deletion": deletion.deletion_id,

@@ -16,7 +16,7 @@ from isocenter.services.service_classes.normalized.ports import ClaimedReport, N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransactionRow:
+class CommitmentSummary:
     """One line of a list of transactions.
 
     Attributes:
@@ -106,6 +106,6 @@ class Commitments(Protocol):
 
     async def rows(
         self, *, state: TransactionState | None = None, limit: int = 100
-    ) -> Sequence[TransactionRow]:
+    ) -> Sequence[CommitmentSummary]:
         """The latest transactions, newest first."""
         ...

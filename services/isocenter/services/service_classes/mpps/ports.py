@@ -10,7 +10,7 @@ from isocenter.services.service_classes.mpps.performed_step import PerformedStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepRow:
+class StepSummary:
     """One line of a list of steps, without what it says of a patient.
 
     Attributes:
@@ -69,6 +69,6 @@ class Steps(Protocol):
         study_instance_uid: str | None = None,
         sop_instance_uid: str | None = None,
         limit: int = 100,
-    ) -> Sequence[StepRow]:
+    ) -> Sequence[StepSummary]:
         """The latest steps, newest first."""
         ...

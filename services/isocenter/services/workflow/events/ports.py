@@ -41,7 +41,7 @@ _AE_TITLES: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConsumerRow:
+class ConsumerStatus:
     """How far a consumer has got; times are seconds since 1970.
 
     Attributes:
@@ -62,7 +62,7 @@ class ConsumerRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldRow:
+class BlockedDelivery:
     """A study that cannot be delivered to a consumer now; or, dead, an event that was given up.
 
     Attributes:
@@ -79,7 +79,7 @@ class HeldRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudyRow:
+class OpenStudyStatus:
     """One line of a list of studies; times are seconds since 1970."""
 
     study_instance_uid: str
@@ -248,15 +248,17 @@ class EventLog(Protocol):
         """Of the events that there are or were."""
         ...
 
-    async def consumers(self, kinds: Mapping[str, Sequence[str]]) -> Sequence[ConsumerRow]:
+    async def consumers(self, kinds: Mapping[str, Sequence[str]]) -> Sequence[ConsumerStatus]:
         """Those whose *kinds* are given, by name, as far as a server knows them."""
         ...
 
-    async def held(self, consumers: Collection[str], limit: int) -> Sequence[HeldRow]:
+    async def held(self, consumers: Collection[str], limit: int) -> Sequence[BlockedDelivery]:
         """What could not be delivered, and what was given up."""
         ...
 
-    async def studies(self, *, state: str | None = None, limit: int = 100) -> Sequence[StudyRow]:
+    async def studies(
+        self, *, state: str | None = None, limit: int = 100
+    ) -> Sequence[OpenStudyStatus]:
         """Those of which something came last, first."""
         ...
 

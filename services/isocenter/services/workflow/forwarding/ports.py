@@ -84,7 +84,7 @@ Outcome = Delivered | Failed | Returned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardRow:
+class ForwardSummary:
     """A record as it is shown.  Times are seconds since 1970."""
 
     number: int
@@ -102,7 +102,7 @@ class ForwardRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DestinationRow:
+class DestinationStatus:
     """How one destination does.
 
     Attributes:
@@ -231,11 +231,11 @@ class ForwardQueue(Protocol):
         unsent: bool = False,
         destination: str = "",
         limit: int,
-    ) -> Sequence[ForwardRow]:
+    ) -> Sequence[ForwardSummary]:
         """Records, the latest first; *unsent*: of what has not arrived."""
         ...
 
-    async def destinations(self) -> Sequence[DestinationRow]:
+    async def destinations(self) -> Sequence[DestinationStatus]:
         """All that have records, and how each of them does."""
         ...
 

@@ -12,7 +12,12 @@ from time import time
 import orjson
 
 from isocenter.services.workflow.events.event import StoredEvent
-from isocenter.services.workflow.events.ports import ConsumerRow, EventSelection, HeldRow, StudyRow
+from isocenter.services.workflow.events.ports import (
+    BlockedDelivery,
+    ConsumerStatus,
+    EventSelection,
+    OpenStudyStatus,
+)
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import json_list, smaller, texts
 from isocenter.storage.database.events.outbox import (
@@ -40,15 +45,17 @@ class DatabaseEventLog:
         """See `EventLog.last_number`."""
         return await self._database.read(last_number)
 
-    async def consumers(self, kinds: Mapping[str, Sequence[str]]) -> Sequence[ConsumerRow]:
+    async def consumers(self, kinds: Mapping[str, Sequence[str]]) -> Sequence[ConsumerStatus]:
         """Those whose *kinds* are given, by name, as far as a server knows them."""
         return await self._database.read(_consumers, kinds)
 
-    async def held(self, consumers: Collection[str], limit: int) -> Sequence[HeldRow]:
+    async def held(self, consumers: Collection[str], limit: int) -> Sequence[BlockedDelivery]:
         """What could not be delivered, and what was given up."""
         return await self._database.read(_held, json_list(consumers), limit)
 
-    async def studies(self, *, state: str | None = None, limit: int = 100) -> Sequence[StudyRow]:
+    async def studies(
+        self, *, state: str | None = None, limit: int = 100
+    ) -> Sequence[OpenStudyStatus]:
         """Those of which something came last, first."""
         return await self._database.read(_studies, state, limit)
 
@@ -107,7 +114,7 @@ def _holding(value: str | None) -> str | None:
     return "%" + re.sub("[!%_]", r"!\g<0>", text) + "%"
 
 
-def _consumers(connection: Connection, kinds: Mapping[str, Sequence[str]]) -> list[ConsumerRow]:
+def _consumers(connection: Connection, kinds: Mapping[str, Sequence[str]]) -> list[ConsumerStatus]:
     rows = connection.execute(
         "SELECT name, position, delivered, delivered_at, last_fault, last_fault_at, "
         "(SELECT count(*) FROM event_lane WHERE consumer = name AND attempts > 0), "
@@ -115,7 +122,7 @@ def _consumers(connection: Connection, kinds: Mapping[str, Sequence[str]]) -> li
         "FROM event_consumer ORDER BY name"
     ).fetchall()
     return [
-        ConsumerRow(
+        ConsumerStatus(
             name=row[0],
             position=row[1],
             delivered=row[2],
@@ -134,7 +141,7 @@ def _consumers(connection: Connection, kinds: Mapping[str, Sequence[str]]) -> li
     ]
 
 
-def _held(connection: Connection, consumers: str, limit: int) -> list[HeldRow]:
+def _held(connection: Connection, consumers: str, limit: int) -> list[BlockedDelivery]:
     rows = connection.execute(
         "SELECT consumer, study_instance_uid, from_event, attempts, due_at AS at, last_fault, 0 "
         "FROM event_lane WHERE attempts > 0 "
@@ -145,7 +152,7 @@ def _held(connection: Connection, consumers: str, limit: int) -> list[HeldRow]:
         {"consumers": consumers, "limit": limit},
     ).fetchall()
     return [
-        HeldRow(
+        BlockedDelivery(
             consumer=row[0],
             study_instance_uid=row[1],
             event=row[2],
@@ -158,7 +165,7 @@ def _held(connection: Connection, consumers: str, limit: int) -> list[HeldRow]:
     ]
 
 
-def _studies(connection: Connection, state: str | None, limit: int) -> list[StudyRow]:
+def _studies(connection: Connection, state: str | None, limit: int) -> list[OpenStudyStatus]:
     rows = connection.execute(
         "SELECT study_instance_uid, state, first_at, last_at, due_at, num_received, "
         "times_complete, completed_at, reason FROM study_completion "
@@ -166,7 +173,7 @@ def _studies(connection: Connection, state: str | None, limit: int) -> list[Stud
         {"state": state, "limit": limit},
     ).fetchall()
     return [
-        StudyRow(
+        OpenStudyStatus(
             study_instance_uid=row[0],
             state=row[1],
             first_at=row[2],

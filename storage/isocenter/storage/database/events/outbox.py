@@ -20,7 +20,7 @@ from isocenter.services.workflow.events.ports import StudyLane
 from isocenter.storage.database import dialect
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import json_list, larger, numbers, texts
-from isocenter.storage.database.text import sound
+from isocenter.storage.database.text import replace_surrogates
 
 #: Events that are put into lanes in one transaction.
 _ROUTED: Final = 2_000
@@ -63,7 +63,7 @@ def _body(event: Event) -> str:
 def _sound(value: Any) -> Any:
     match value:
         case str():
-            return sound(value)
+            return replace_surrogates(value)
         case dict():
             return {key: _sound(item) for key, item in value.items()}
         case tuple():

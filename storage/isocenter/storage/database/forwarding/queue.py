@@ -15,9 +15,9 @@ from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
     Clock,
-    DestinationRow,
-    ForwardRow,
+    DestinationStatus,
     ForwardState,
+    ForwardSummary,
     Outcome,
 )
 from isocenter.storage.database.database import Connection, Database
@@ -202,12 +202,12 @@ class DatabaseForwards:
         unsent: bool = False,
         destination: str = "",
         limit: int,
-    ) -> Sequence[ForwardRow]:
+    ) -> Sequence[ForwardSummary]:
         """Records, the latest first; *unsent*: of what has not arrived."""
         choice = records.choice(state, destination, (), unsent=unsent)
         return await self._database.read(records.rows, choice, limit)
 
-    async def destinations(self) -> Sequence[DestinationRow]:
+    async def destinations(self) -> Sequence[DestinationStatus]:
         """All that have records, and how each of them does."""
         return await self._database.read(records.destinations)
 

@@ -15,10 +15,10 @@ from isocenter.services.concurrency import Backoff
 from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
     Delivered,
-    DestinationRow,
+    DestinationStatus,
     Failed,
-    ForwardRow,
     ForwardState,
+    ForwardSummary,
     Outcome,
     Returned,
 )
@@ -188,14 +188,14 @@ def queue_added(
         connection.executemany(_INSERT, rows)
 
 
-def rows(connection: Connection, chosen: dict[str, object], limit: int) -> list[ForwardRow]:
+def rows(connection: Connection, chosen: dict[str, object], limit: int) -> list[ForwardSummary]:
     """Records, the latest first."""
     found = connection.execute(
         f"SELECT {_SHOWN} FROM forward WHERE {_CHOSEN} ORDER BY forward_pk DESC LIMIT :limit",
         {**chosen, "limit": limit},
     )
     return [
-        ForwardRow(
+        ForwardSummary(
             number=row[0],
             sop_instance_uid=row[1],
             study_instance_uid=row[2],
@@ -356,7 +356,7 @@ def destination_failed(
     return interval, given_up
 
 
-def destinations(connection: Connection) -> list[DestinationRow]:
+def destinations(connection: Connection) -> list[DestinationStatus]:
     """All that have records."""
     counts: dict[str, dict[ForwardState, int]] = {}
     for destination, state, number in connection.execute(
@@ -373,7 +373,7 @@ def destinations(connection: Connection) -> list[DestinationRow]:
     for destination, by_state in sorted(counts.items()):
         failures, retry_at, last_fault = faults.get(destination, (0, 0.0, ""))
         rows.append(
-            DestinationRow(
+            DestinationStatus(
                 destination=destination,
                 counts=by_state,
                 failures=failures,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from isocenter.storage.database.database import Matcher, Question
-from isocenter.storage.database.text import sound
+from isocenter.storage.database.text import replace_surrogates
 
 #: Stands for the number of a matcher until all fragments are in their places.
 _NUMBER: Final = "\0"
@@ -52,7 +52,7 @@ class Sql:
 
 def bound(text: str, *values: str) -> Sql:
     """*text* with *values* for its question marks."""
-    return Sql(text, tuple(map(sound, values)))
+    return Sql(text, tuple(map(replace_surrogates, values)))
 
 
 def reference(matcher: Matcher, *columns: str) -> Sql:

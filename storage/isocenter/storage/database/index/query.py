@@ -56,7 +56,7 @@ from isocenter.storage.database.index.columns import (
     key_column,
 )
 from isocenter.storage.database.index.fragment import Sql, bound, join, reference
-from isocenter.storage.database.text import sound
+from isocenter.storage.database.text import replace_surrogates
 
 #: GLOB backtracks: with n stars it may take length^n steps.  Up to here it is harmless and
 #: faster than calling Python; beyond, `matching.wildcard_match` answers in bounded time.
@@ -419,7 +419,9 @@ def _fast(table: str, attribute: Attribute, match: Match) -> Sql | None:
             keys = [key for value in values if (key := matching.normalize(vr, value))]
             if vr == "PN" and any("=" in key for key in keys):
                 return None
-            return bound(f"{column} IN {TEXTS}", json_list([sound(key) for key in keys]))
+            return bound(
+                f"{column} IN {TEXTS}", json_list([replace_surrogates(key) for key in keys])
+            )
         case WildCard(pattern):
             if vr not in matching.WILD_CARD_VRS or (vr == "PN" and "=" in pattern):
                 return None

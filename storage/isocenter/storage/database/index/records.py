@@ -48,7 +48,7 @@ from isocenter.storage.database.index.lookup import (
     rows_of,
     stored_instance,
 )
-from isocenter.storage.database.text import sound
+from isocenter.storage.database.text import replace_surrogates
 
 _PATIENT_ID, _ISSUER, _PATIENT_NAME, _BIRTH_DATE = 0x00100020, 0x00100021, 0x00100010, 0x00100030
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
@@ -226,7 +226,7 @@ class _Transaction:
                 place.series_statement_pk,
                 *_values(Level.IMAGE, [get(tag, "") for tag in _IMAGE_TAGS]),
                 record.transfer_syntax_uid,
-                sound(record.object_key),
+                replace_surrogates(record.object_key),
                 record.size,
                 record.data_set_offset,
                 record.digest,
@@ -322,7 +322,7 @@ class _Transaction:
         """The same, made where they are not there."""
         known = self._patient(values)
         if known is None:
-            texts = dict(zip(_PATIENT_TAGS, map(sound, values), strict=True))
+            texts = dict(zip(_PATIENT_TAGS, map(replace_surrogates, values), strict=True))
             (patient_pk,) = self._connection.execute(
                 _INSERT_PATIENT, (_identity(values), texts[_PATIENT_ID], texts[_ISSUER])
             ).fetchone()
@@ -418,7 +418,7 @@ def _identity(values: _Values) -> str:
     identity = [get(_PATIENT_ID), get(_ISSUER)]
     if not identity[0]:
         identity += [get(_PATIENT_NAME), get(_BIRTH_DATE)]
-    return orjson.dumps([sound(text) for text in identity]).decode()
+    return orjson.dumps([replace_surrogates(text) for text in identity]).decode()
 
 
 def _values(level: Level, texts: Sequence[str]) -> list[str | int]:
@@ -428,7 +428,7 @@ def _values(level: Level, texts: Sequence[str]) -> list[str | int]:
     for attribute, text in zip(STATED[level], texts, strict=True):
         if text:
             if not text.isascii():
-                text = sound(text)
+                text = replace_surrogates(text)
             if not values[0] and is_irregular(attribute, text):
                 values[0] = 1
         values.append(text)
