@@ -80,10 +80,14 @@ class Counting:
         return getattr(self._index, name)
 
     async def add(
-        self, records: Sequence[InstanceRecord], *, replace: bool = False
+        self,
+        records: Sequence[InstanceRecord],
+        *,
+        replace: bool = False,
+        one_patient: bool = False,
     ) -> Sequence[AddResult]:
         self.transactions += 1
-        return await self._index.add(records, replace=replace)
+        return await self._index.add(records, replace=replace, one_patient=one_patient)
 
 
 async def store_for(

@@ -74,6 +74,7 @@ class Disk:
         self.root = Folder()
         self._descriptors: dict[int, _Descriptor] = {}
         self._syncing: dict[int, bytes | dict[str, Node]] = {}
+        self._syncing_all: dict[int, dict[File, bytes]] = {}
         self._names_when_syncing: dict[int, Names] = {}
         self._ordered: Names = {}
         self.sent: list[bytes] = []
@@ -96,6 +97,15 @@ class Disk:
                     self._syncing[call.thread] = copy
                     self._names_when_syncing[call.thread] = dict(_walk(self.root))
                     return "before sync"
+            case "syncfs":
+                names = self._names_when_syncing[call.thread] = dict(_walk(self.root))
+                self._syncing_all[call.thread] = {
+                    node: node.copy_for_sync()
+                    for folder in names.values()
+                    for node in folder.values()
+                    if isinstance(node, File)
+                }
+                return "before sync"
         return ""
 
     def _end(self, call: End) -> str:
@@ -113,6 +123,8 @@ class Disk:
                     return "write"
             case "fsync" | "fdatasync":
                 return self._synced(call)
+            case "syncfs":
+                return self._synced_all(call)
             case "mkdir" | "mkdirat":
                 return self._name(call, 0, Folder())
             case "link" | "linkat":
@@ -141,7 +153,7 @@ class Disk:
                 assert self._of(call) is None or call.name == "sendfile", call
             case "dup" | "dup2" | "dup3":
                 assert self._of(call) is None, call
-            case "msync" | "sync" | "syncfs" | "sync_file_range" | "symlinkat":
+            case "msync" | "sync" | "sync_file_range" | "symlinkat":
                 raise AssertionError(f"the model does not know {call.name}")
         return ""
 
@@ -197,6 +209,14 @@ class Disk:
             assert isinstance(copy, bytes)
             node.durable = copy
         self._ordered = self._names_when_syncing.pop(call.thread)
+        return "after sync"
+
+    def _synced_all(self, call: End) -> str:
+        self._ordered = self._names_when_syncing.pop(call.thread)
+        for folder, names in self._ordered.items():
+            folder.durable = names
+        for file, content in self._syncing_all.pop(call.thread).items():
+            file.durable = content
         return "after sync"
 
     def _name(self, call: End, which: int, node: Node) -> str:

@@ -28,6 +28,7 @@ from durability.workload import (
     LARGE,
     SUCCESS,
     Item,
+    Sender,
     echo,
     findable,
     staged,
@@ -48,7 +49,8 @@ from isocenter.services.service_classes.query_retrieve.identifier_builder import
 from isocenter.services.settings.loading import load_settings
 from isocenter.storage.database.sqlite import connection as sqlite_connection
 from support.outcomes import outcome
-from support.processes import ServedArchive, isocenter_command, served_archive
+from support.processes import ServedArchive, isocenter_command, served_archive, wait_for_line
+from support.raw import raw_peer
 from support.serving import port_of
 from support.studies import CT_IMAGE_STORAGE
 
@@ -168,37 +170,76 @@ async def test_a_read_only_data_directory_stops_the_start(tmp_path: Path) -> Non
 
 @pytest.mark.interop("strace")
 @pytest.mark.parametrize(
-    ("calls", "error", "status"),
+    ("calls", "error", "status", "size"),
     [
-        pytest.param("write", "EIO", PROCESSING_FAILURE, id="write of an object"),
-        pytest.param("write", "ENOSPC", OUT_OF_RESOURCES, id="no room for an object"),
-        pytest.param("fsync", "EIO", PROCESSING_FAILURE, id="fsync of objects and folders"),
-        pytest.param("fdatasync", "EIO", PROCESSING_FAILURE, id="fdatasync of the index"),
-        pytest.param("pwrite64", "EIO", PROCESSING_FAILURE, id="write of the index"),
-        pytest.param("link", "EIO", PROCESSING_FAILURE, id="link"),
-        pytest.param("mkdir", "ENOSPC", OUT_OF_RESOURCES, id="no room for a folder"),
-        pytest.param("openat", "EROFS", PROCESSING_FAILURE, id="file system gone read-only"),
-        pytest.param("openat", "EMFILE", OUT_OF_RESOURCES, id="out of descriptors"),
+        pytest.param("write", "EIO", PROCESSING_FAILURE, 600, id="write of an object"),
+        pytest.param("write", "ENOSPC", OUT_OF_RESOURCES, 600, id="no room for an object"),
+        pytest.param("write", "EIO", PROCESSING_FAILURE, LARGE, id="write of a large object"),
+        pytest.param("fsync", "EIO", PROCESSING_FAILURE, LARGE, id="fsync of a large object"),
+        pytest.param("fdatasync", "EIO", PROCESSING_FAILURE, 600, id="of journal and index"),
+        pytest.param("pwrite64", "EIO", PROCESSING_FAILURE, 600, id="write of journal and index"),
+        pytest.param("pwrite64", "ENOSPC", OUT_OF_RESOURCES, 600, id="no room for the journal"),
+        pytest.param("link", "EIO", PROCESSING_FAILURE, LARGE, id="link"),
+        pytest.param("mkdir", "ENOSPC", OUT_OF_RESOURCES, 600, id="no room for a folder"),
+        pytest.param("openat", "EROFS", PROCESSING_FAILURE, 600, id="file system gone read-only"),
+        pytest.param("openat", "EMFILE", OUT_OF_RESOURCES, 600, id="out of descriptors"),
     ],
 )
-async def test_a_call_that_fails(tmp_path: Path, calls: str, error: str, status: int) -> None:
+async def test_a_call_that_fails(
+    tmp_path: Path, calls: str, error: str, status: int, size: int
+) -> None:
     with served_archive(tmp_path) as archive:
         assert await store_one(archive.port, Item(STUDY, 1)) == SUCCESS
         with failing_calls(archive, calls, error, tmp_path):
-            assert await store_one(archive.port, Item(2, 1)) == status
-            assert await store_one(archive.port, Item(3, 1)) == status
+            assert await store_one(archive.port, Item(2, 1, size)) == status
+            assert await store_one(archive.port, Item(3, 1, size)) == status
             await serves(archive, 1)
         assert failed_calls(tmp_path)
         assert await findable(archive.port, [2, 3]) == set()
         assert len(alerts(archive.log)) == 1
         assert error_text(error) in alerts(archive.log)[0] or "index" in alerts(archive.log)[0]
         # The fault is over: the same object goes in.
-        assert await store_one(archive.port, Item(2, 1)) == SUCCESS
+        assert await store_one(archive.port, Item(2, 1, size)) == SUCCESS
         archive.process.send_signal(signal.SIGKILL)
         archive.process.wait()
     with served_archive(tmp_path) as archive:
         await serves(archive, 1)
         assert await findable(archive.port, [2, 3]) == {Item(2, 1).uid}
+        assert not staged(archive.data_dir)
+        assert ", 0 not in the index" in await verified(archive)
+
+
+@pytest.mark.interop("strace")
+async def test_files_that_cannot_be_synced_are_made_by_the_next_start(tmp_path: Path) -> None:
+    """They were acknowledged, and the journal has them until then."""
+    numbers = range(1, 25)
+    with served_archive(tmp_path) as archive:
+        # There is a journal already: to make one its name has to be synced.
+        assert await store_one(archive.port, Item(STUDY, 1)) == SUCCESS
+        with failing_calls(archive, "syncfs,fsync", "EIO", tmp_path):
+            async with raw_peer(archive.port) as peer:
+                sender = Sender(peer)
+                await sender.associate()
+                for number in numbers[1:]:
+                    assert await sender.store(Item(STUDY, number)) == SUCCESS
+                await peer.release()
+            await trio.to_thread.run_sync(
+                wait_for_line, archive.process, ".*left to the next start", archive.log
+            )
+        assert failed_calls(tmp_path)
+        await serves(archive, *numbers)
+        assert await store_one(archive.port, Item(2, 1)) == SUCCESS
+        # As a power failure would: what was not synced is gone, or is something else.
+        archive.process.send_signal(signal.SIGKILL)
+        archive.process.wait()
+        folder = archive.data_dir / "objects" / Item(STUDY, 1).study_uid
+        for place, path in enumerate(sorted(folder.rglob("*.dcm"))):
+            if place % 3 == 0:
+                path.unlink()
+            elif place % 3 == 1:
+                path.write_bytes(bytes(path.stat().st_size))
+    with served_archive(tmp_path) as archive:
+        await serves(archive, *numbers)
         assert not staged(archive.data_dir)
         assert ", 0 not in the index" in await verified(archive)
 
@@ -328,6 +369,56 @@ async def test_an_index_that_is_damaged_while_it_is_served(
         archive.process.wait()
     await verified(archive.data_dir, code=1)
     await _reindexed(archive.data_dir, 4, 5)
+
+
+# -- A damaged journal -----------------------------------------------------------------
+
+
+def _noise(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(3 * 4096))
+
+
+def _other_head(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(os.urandom(64))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(_shorten, id="cut"),
+        pytest.param(_empty, id="empty"),
+        pytest.param(_noise, id="noise"),
+        pytest.param(_other_head, id="head"),
+        pytest.param(lambda path: path.rename(path.with_name("0" * 16 + ".journal")), id="swapped"),
+    ],
+)
+async def test_a_damaged_journal_is_named(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    with served_archive(tmp_path) as archive:
+        async with raw_peer(archive.port) as peer:
+            sender = Sender(peer)
+            await sender.associate()
+            for number in range(1, 11):
+                assert await sender.store(Item(STUDY, number)) == SUCCESS
+            archive.process.send_signal(signal.SIGKILL)
+            archive.process.wait()
+    (segment,) = (archive.data_dir / "journal").glob("*.journal")
+    damage(segment)
+    said = await verified(archive, code=1)
+    assert re.search(r"^journal: \w+\.journal: ", said, re.MULTILINE), said
+    with served_archive(tmp_path) as archive:
+        # Nothing was lost but the journal: each object is well, and more can be stored.
+        await serves(archive, *range(1, 11))
+        assert "is damaged" in archive.log.read_text()
+        assert await store_one(archive.port, Item(2, 1)) == SUCCESS
+        said = await verified(archive, code=1)
+        assert "a start found it damaged" in said
+        assert "0 missing, 0 of wrong size, 0 changed" in said
+        for path in (archive.data_dir / "journal").glob("*.damaged"):
+            path.unlink()
+        await verified(archive)
 
 
 # -- Objects ---------------------------------------------------------------------------

@@ -236,7 +236,8 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.endswith("-shm")
+        # The process ID is taken out at the end, and that is not synced.
+        if path.is_file() and not path.name.endswith("-shm") and path.name != "server.pid"
     }
 
 

@@ -12,9 +12,16 @@ import errno
 import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    aclosing,
+    asynccontextmanager,
+    suppress,
+)
 from pathlib import Path
 from typing import Any, Final, Self
+from unittest.mock import patch
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.archive.index.query import Query
@@ -30,6 +37,7 @@ from isocenter.services.archive.ports import (
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.objects.files import journal
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.memory import MemoryStagedObject, MemoryStore
 from simulation.world import World
@@ -109,6 +117,9 @@ class Disk:
 
     async def start(self) -> tuple[ObjectStore, Index]:
         raise NotImplementedError
+
+    async def end(self) -> None:
+        """The process ends well: it closes what it has opened."""
 
     async def stop(self) -> None:
         """The process has ended, well or not."""
@@ -248,17 +259,23 @@ class _Store:
             self._disk.unsettled.pop(one.key, None)
 
     async def recover(
-        self, is_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]]
+        self, look_up: Callable[[Sequence[str]], Awaitable[Sequence[StoredInstance | None]]]
     ) -> int:
         undone = 0
         for key in list(self._disk.unsettled):
-            [known] = await is_indexed([key])
+            [known] = await look_up([key])
             await self._step("recover")
-            if not known:
+            if known is None:
                 await self._objects.remove([key])
                 undone += 1
             del self._disk.unsettled[key]
         return undone
+
+    async def salvage(self, other_key: Callable[[str], str]) -> None:
+        raise NotImplementedError("no index is lost here")
+
+    async def check(self) -> Sequence[str]:
+        return []
 
     async def open(self, key: str) -> _Reader:
         await self._step("open")
@@ -422,6 +439,8 @@ class FileDisk(Disk):
         self._power = power
         self._memory_per_object = memory_per_object
         self._life = ExitStack()
+        # There are many restarts, and each makes its own.
+        self._life.enter_context(patch.object(journal, "SEGMENT_BYTES", 1 << 18))
         folder = _MEMORY_FOLDER if os.path.isdir(_MEMORY_FOLDER) else None
         self._folder = Path(self._life.enter_context(tempfile.TemporaryDirectory(dir=folder)))
         self._roots = 1
@@ -437,10 +456,15 @@ class FileDisk(Disk):
         self._store.lock()
         return self._store, _Index(self.machine, self._index)
 
-    async def stop(self) -> None:
+    async def end(self) -> None:
         if self._store is not None:
             await self._store.aclose()
             self._store = None
+
+    async def stop(self) -> None:
+        with suppress(Crash):
+            await self.end()
+        self._store = None
         if not self.machine.crashed:
             return
         for descriptor in list(self._files.open):
@@ -459,6 +483,8 @@ class FileDisk(Disk):
         # A name that could not be removed is left to the next start.
         if staged and not self.machine.failures:
             found.append(f"{len(staged)} staged files")
+        if (records := os.listdir(self._root / "journal")) and not self.machine.failures:
+            found.append(f"{len(records)} journals")
         return found
 
     def close(self) -> None:

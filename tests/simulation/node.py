@@ -159,6 +159,7 @@ class Node:
             self.archive = archive
             await self._serve(archive)
             self._look_at(archive)
+        await self.disk.end()
         for what in self.disk.left_over():
             self.world.violation(f"{self.ae_title}: {what} left by a process that ended well")
 

@@ -31,8 +31,9 @@ class ModelFiles(SystemFiles):
         fail: called with the number and the name of the operation that comes.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, has_syncfs: bool = True) -> None:
         self._root = root
+        self.has_syncfs = has_syncfs
         self._lock = threading.RLock()
         self.steps: list[str] = []
         self.fail: Callable[[int, str], None] = lambda number, name: None
@@ -64,15 +65,45 @@ class ModelFiles(SystemFiles):
         self._step("write")
         super().write(descriptor, data)
 
+    def write_at(self, descriptor: int, data: Buffer, offset: int) -> None:
+        self._step("write_at")
+        super().write_at(descriptor, data, offset)
+
     def truncate(self, descriptor: int, length: int) -> None:
         self._step("truncate")
         super().truncate(descriptor, length)
 
     def sync(self, descriptor: int) -> None:
         self._step("sync")
-        inode = os.fstat(descriptor).st_ino
-        with open(f"/proc/self/fd/{descriptor}", "rb") as file:
-            self._durable_content[inode] = file.read()
+        self._keep_content(f"/proc/self/fd/{descriptor}")
+
+    def _keep_content(self, path: str) -> None:
+        with open(path, "rb") as file:
+            self._durable_content[os.fstat(file.fileno()).st_ino] = file.read()
+
+    def _keep_names(self, folder: str) -> None:
+        self._durable_names[folder] = {entry.name: entry.inode() for entry in os.scandir(folder)}
+
+    def sync_data(self, descriptor: int) -> None:
+        self._step("sync_data")
+        self._keep_content(f"/proc/self/fd/{descriptor}")
+
+    def sync_file(self, path: str) -> None:
+        os.stat(path)  # one that is not there is no step
+        self._step("sync_file")
+        self._keep_content(path)
+
+    def sync_file_system(self, path: str) -> bool:
+        if not self.has_syncfs:
+            return False
+        self._step("sync_file_system")
+        with self._lock:
+            for folder, _, names in os.walk(self._root):
+                self._keep_names(folder)
+                for name in names:
+                    if os.path.isfile(os.path.join(folder, name)):
+                        self._keep_content(os.path.join(folder, name))
+        return True
 
     def link(self, source: str, target: str) -> None:
         self._step("link")
@@ -99,11 +130,11 @@ class ModelFiles(SystemFiles):
     def sync_folder(self, path: str) -> None:
         self._step("sync_folder")
         with self._lock:
-            self._durable_names[path] = {entry.name: entry.inode() for entry in os.scandir(path)}
+            self._keep_names(path)
 
     def after_power_failure(self, target: Path, *, names_survive: bool = False) -> Path:
         """Build in *target* what a disk of this kind holds now."""
-        for folder in ("objects", "staging", "trash"):
+        for folder in ("objects", "staging", "journal", "trash"):
             if folder == "trash" and not os.path.isdir(os.path.join(self._root, folder)):
                 continue
             self._restore(os.path.join(self._root, folder), target / folder, names_survive)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.archive.ports import ObjectStore, StagedObject
+from isocenter.services.archive.ports import ObjectStore, StagedObject, StoredInstance
+
+LookUp = Callable[[Sequence[str]], Awaitable[Sequence[StoredInstance | None]]]
 
 KEY = "1.2.3/1.2.3.4/1.2.3.4.5.dcm"
 
@@ -61,12 +64,33 @@ async def all_keys(store: ObjectStore) -> set[str]:
     return set(found)
 
 
-async def everything(keys: Sequence[str]) -> list[bool]:
-    return [True] * len(keys)
+async def nothing(keys: Sequence[str]) -> list[StoredInstance | None]:
+    """What an index without a row says."""
+    return [None] * len(keys)
 
 
-async def nothing(keys: Sequence[str]) -> list[bool]:
-    return [False] * len(keys)
+def index_of(contents: Mapping[str, bytes]) -> LookUp:
+    """What an index says that has these objects; a data set begins behind their first byte."""
+
+    async def look_up(keys: Sequence[str]) -> list[StoredInstance | None]:
+        return [
+            StoredInstance(
+                sop_instance_uid="1.2.3",
+                sop_class_uid="1.2.3",
+                study_instance_uid="1.2.3",
+                series_instance_uid="1.2.3",
+                transfer_syntax_uid="1.2.840.10008.1.2.1",
+                object_key=key,
+                size=len(contents[key]),
+                data_set_offset=1,
+                digest=hashlib.sha256(contents[key][1:]).hexdigest(),
+            )
+            if key in contents
+            else None
+            for key in keys
+        ]
+
+    return look_up
 
 
 class StoreContract:
@@ -240,6 +264,14 @@ class StoreContract:
             async for block in blocks:
                 assert block == [KEY]
                 break
+
+    async def test_settled_objects_need_no_recovery(self, store: ObjectStore) -> None:
+        staged = [await put(store, f"s/{number}", b"x" * number) for number in range(40)]
+        assert await store.check() == []
+        await store.settle(staged)
+        assert await store.recover(nothing) == 0
+        assert len(await all_keys(store)) == 40
+        assert await store.check() == []
 
     async def test_many_tasks_store_while_others_read(self, store: ObjectStore) -> None:
         done: list[str] = []

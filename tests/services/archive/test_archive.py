@@ -40,6 +40,7 @@ from isocenter.services.archive.object_keys import NamingScheme, distinct_key
 from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import StorageError
+from isocenter.storage.objects.files import journal
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import (
@@ -60,6 +61,12 @@ from services.archive_support import (
 from storage.power_model import Crash, ModelFiles, failing
 
 KEY = f"{STUDY}/{SERIES}/{uid(1)}.dcm"
+
+
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step of a crash test makes its own."""
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 1 << 18)
 
 
 @pytest.fixture
@@ -493,7 +500,7 @@ async def test_when_the_index_cannot_even_answer_the_next_start_decides(tmp_path
     async with opened(await open_file_store(tmp_path), index) as archive:
         index.error = index.get_error = StorageError("gone")
         await refused(archive)
-        assert len(os.listdir(tmp_path / "staging")) == 1
+        assert len(os.listdir(tmp_path / "journal")) == 1
     index.error = index.get_error = None
     async with opened(await open_file_store(tmp_path), index) as archive:
         assert await archive.recover() == 1
@@ -712,7 +719,7 @@ async def test_a_failed_sync_is_no_success(tmp_path: Path) -> None:
     async with opened(await open_file_store(tmp_path, files=files)) as archive:
 
         def fail(number: int, name: str) -> None:
-            if name == "sync":
+            if name.startswith("sync"):
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
 
         files.fail = fail
@@ -756,8 +763,8 @@ async def test_a_crash_between_any_two_steps(
             assert files.crashed
         disk = root / "data"
         if disk_model != "killed":
-            journal = disk_model.endswith("journal")
-            disk = files.after_power_failure(root / "after", names_survive=journal)
+            in_order = disk_model.endswith("journal")
+            disk = files.after_power_failure(root / "after", names_survive=in_order)
         async with opened(await open_file_store(disk), index, **options) as archive:
             await archive.recover()
             assert os.listdir(disk / "staging") == []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import date
@@ -30,7 +30,12 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.committer import Committer, StoreOutcome, StoreResult
 from isocenter.services.archive.memory_budget import MemoryBudget
-from isocenter.services.archive.object_keys import NamingScheme, sop_instance_uid_of
+from isocenter.services.archive.object_keys import (
+    NamingScheme,
+    distinct_key,
+    plain_key,
+    sop_instance_uid_of,
+)
 from isocenter.services.archive.object_scan import (
     CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,
@@ -132,6 +137,7 @@ class Archive:
         self.limits = limits
         self.refuse_stray_meta = refuse_stray_meta
         self.today = today
+        self._token = token
         self.budget = MemoryBudget(memory_budget)
         self.memory_wait_seconds = memory_wait_seconds
         self.cleanup_grace_seconds = cleanup_grace_seconds
@@ -186,22 +192,46 @@ class Archive:
         """Have other rules for what comes in from now on."""
         self._rules = rules
 
-    async def recover(self) -> int:
-        """After a restart, before anything is received: undo what was never acknowledged.
+    async def recover(self, others: Mapping[str, StoredInstance] | None = None) -> int:
+        """After a restart, before anything is received: give back what was acknowledged, and undo
+        what was not.  Returns how many objects were undone.
 
-        The index must be whole: an empty one is to be rebuilt (`maintenance.reindex`) first.
-        Returns how many objects were undone.
+        The index must be whole: an empty one is to be rebuilt (`salvage`, then
+        `maintenance.reindex`).
+
+        Args:
+            others: by their keys, objects that are to stay where they are, though the index has
+                them not: on their way to the trash, or back.
         """
-        return await self.store.recover(self.are_indexed)
+
+        async def look_up(keys: Sequence[str]) -> list[StoredInstance | None]:
+            found = await self.indexed(keys)
+            if others:
+                found = [
+                    others.get(key) if stored is None else stored
+                    for key, stored in zip(keys, found, strict=True)
+                ]
+            return found
+
+        return await self.store.recover(look_up)
+
+    async def salvage(self) -> None:
+        """In the place of `recover` before the index is made again."""
+        await self.store.salvage(lambda key: distinct_key(plain_key(key), self._token()))
+
+    async def indexed(self, keys: Sequence[str]) -> list[StoredInstance | None]:
+        """What the index has under each key."""
+        uids = [sop_instance_uid_of(key) for key in keys]
+        known = await self.index.get([uid for uid in uids if uid is not None])
+        found = [None if uid is None else known.get(uid) for uid in uids]
+        return [
+            stored if stored is not None and stored.object_key == key else None
+            for key, stored in zip(keys, found, strict=True)
+        ]
 
     async def are_indexed(self, keys: Sequence[str]) -> list[bool]:
         """Whether the index has an object under each key."""
-        uids = [sop_instance_uid_of(key) for key in keys]
-        known = await self.index.get([uid for uid in uids if uid is not None])
-        return [
-            uid is not None and uid in known and known[uid].object_key == key
-            for uid, key in zip(uids, keys, strict=True)
-        ]
+        return [stored is not None for stored in await self.indexed(keys)]
 
     def scan(
         self, transfer_syntax_uid: str, places: frozenset[TagOrPath] = frozenset()

@@ -54,11 +54,13 @@ _PATIENT_ID: Final = 0x00100020
 #: Objects in one round.  Far more than there are associations that could each have one
 #: waiting; it bounds what one transaction and one failure can take with it.
 MAX_BATCH: Final = 256
-#: Published objects whose staged names are dropped in one go while the load lasts.
+#: Answered objects that are settled at once while the load lasts.
 MAX_UNSETTLED: Final = 512
-#: How long the committer is idle before staged names are dropped: a thread hop that no store
-#: has to wait for, nor to share the machine with.
-SETTLE_AFTER_SECONDS: Final = 0.05
+#: So many that wait to be settled keep others from being taken: the store falls behind.
+MOST_UNSETTLED: Final = 4 * MAX_UNSETTLED
+#: How long an answered object waits for others to be settled with.  What a store needs for
+#: those that wait is bounded, and so is what a start after a crash has to do.
+SETTLE_AFTER_SECONDS: Final = 1.0
 
 
 class StoreOutcome(Enum):
@@ -158,6 +160,12 @@ class Committer:
         self._alert = alert or StorageAlert()
         self._send, self._receive = trio.open_memory_channel[PendingCommit](MAX_BATCH)
         self._unsettled: list[StagedObject] = []
+        #: How many are being settled now.
+        self._settling = 0
+        #: There is something to settle; there is much; it was done.
+        self._some = trio.Event()
+        self._many = trio.Event()
+        self._settled = trio.Event()
         self._on_round = on_round
         self._on_other_patient = on_other_patient
 
@@ -169,8 +177,8 @@ class Committer:
 
     @property
     def unsettled(self) -> int:
-        """Objects that are answered, and whose staged name is still there."""
-        return len(self._unsettled)
+        """Objects that are answered, and that the store still needs more for than their files."""
+        return len(self._unsettled) + self._settling
 
     async def commit(self, staged: StagedObject, record: InstanceRecord) -> StoreResult:
         """Wait until the object is durable and findable, or refused.
@@ -210,6 +218,12 @@ class Committer:
         self._send.close()
 
     async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._settle_always)
+            await self._run()
+            nursery.cancel_scope.cancel()
+
+    async def _run(self) -> None:
         later: list[PendingCommit] = []
         try:
             while batch := later or await self._next():
@@ -245,24 +259,50 @@ class Committer:
     async def _next(self) -> list[PendingCommit]:
         """The first object of the next batch; none when there will be no more."""
         try:
-            try:
-                return [self._receive.receive_nowait()]
-            except trio.WouldBlock:
-                # Whoever sends one object after the other sends the next at once.
-                with trio.move_on_after(SETTLE_AFTER_SECONDS):
-                    return [await self._receive.receive()]
-                await self._settle()
-                return [await self._receive.receive()]
+            return [await self._receive.receive()]
         except trio.EndOfChannel:
             return []
 
+    # Settling, beside the rounds: nobody waits for it, unless it does not keep up.
+
+    def _to_settle(self, staged: Iterable[StagedObject]) -> None:
+        self._unsettled += staged
+        if self._unsettled:
+            self._some.set()
+        if len(self._unsettled) >= MAX_UNSETTLED:
+            self._many.set()
+
+    async def _settle_always(self) -> None:
+        while True:
+            await self._some.wait()
+            with trio.move_on_after(SETTLE_AFTER_SECONDS):
+                await self._many.wait()
+            with trio.CancelScope(shield=True):
+                await self._settle()
+
     async def _settle(self) -> None:
         settled, self._unsettled = self._unsettled, []
-        if settled:
-            try:
+        self._some, self._many = trio.Event(), trio.Event()
+        self._settling += len(settled)
+        try:
+            if settled:
                 await self._store.settle(settled)
-            except StorageError as error:
-                _log.warning("staged names are left to the next start: %s", error)
+        except StorageError as error:
+            # Their promise is kept: the store has what makes them whole.
+            _log.error(
+                "%d objects are durable, and what makes them so is left to the next start: %s",
+                len(settled),
+                error,
+            )
+        finally:
+            self._settling -= len(settled)
+            self._settled.set()
+            self._settled = trio.Event()
+
+    async def _until_settled(self) -> None:
+        """Wait while more than enough is being settled, or waits for it."""
+        while self.unsettled >= MOST_UNSETTLED:
+            await self._settled.wait()
 
     async def _round(self, batch: list[PendingCommit]) -> None:
         try:
@@ -276,8 +316,7 @@ class Committer:
                     await pending.staged.discard()
         for pending in batch:
             pending.done.set()
-        if len(self._unsettled) >= MAX_UNSETTLED:
-            await self._settle()
+        await self._until_settled()
 
     async def _commit(self, batch: Sequence[PendingCommit]) -> None:
         published, taken = await self._publish(batch)
@@ -306,7 +345,6 @@ class Committer:
         self._alert.worked()
         superfluous = []
         for pending, added in zip(published, answers, strict=True):
-            self._unsettled.append(pending.staged)
             if added.other_patient is not None:
                 self._tell(pending.record, added.outcome, added.other_patient)
             pending.resolve(self._answer(pending.record, added))
@@ -314,11 +352,12 @@ class Committer:
             if key is not None:
                 superfluous.append(key)
         if superfluous:
-            # Before the settling, so that a crash in between leaves as little as can be.
             for pending in published:
                 if pending.answer is not None:
                     pending.done.set()
+            # Before the settling: until then a crash in between leaves nothing of them.
             await self._remove(superfluous)
+        self._to_settle(pending.staged for pending in published)
 
     async def _publish(
         self, batch: Sequence[PendingCommit]
@@ -469,7 +508,7 @@ class Committer:
         try:
             known = await self._index.get([p.record.sop_instance_uid for p in published])
         except StorageError:
-            # Their staged names stay, and the next start asks again.
+            # They are never settled, and the next start asks again.
             return
         gone = []
         for pending in published:
@@ -477,7 +516,7 @@ class Committer:
             if row is None or row.object_key != pending.record.object_key:
                 gone.append(pending.record.object_key)
         await self._remove(gone)
-        self._unsettled += [pending.staged for pending in published]
+        self._to_settle([pending.staged for pending in published])
 
     async def _refuse(self, pending: PendingCommit, error: StorageError) -> None:
         self._alert.failed(error)

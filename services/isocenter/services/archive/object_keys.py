@@ -166,6 +166,12 @@ def distinct_key(key: str, token: str) -> str:
     return f"{key.removesuffix(_SUFFIX)}{_DISTINCT_MARK}{token}{_SUFFIX}"
 
 
+def plain_key(key: str) -> str:
+    """*key* without what told it apart before."""
+    head, mark, _ = key.rpartition(_DISTINCT_MARK)
+    return f"{head}{_SUFFIX}" if mark else key
+
+
 def is_distinct(key: str) -> bool:
     """Whether *key* was made because another object had the plain key."""
     return bool(_DISTINCT.fullmatch(key[-len("~00000000.dcm") : -len(_SUFFIX)]))

@@ -329,24 +329,42 @@ class ObjectStore(Protocol):
     ) -> Sequence[StorageError | FileExistsError | None]:
         """Make objects durable under their keys, the whole batch in one round.
 
-        None: durable and visible.  FileExistsError: the key is taken, nothing was changed, and
-        the staged object may be published under another key.  StorageError: it is discarded.
-        Until `settle`, a crash lets `recover` undo what the index does not know.
+        None: visible, and durable: whatever then ends the machine, `recover` gives the object
+        back if the index knows it, and undoes it if not.  FileExistsError: the key is taken,
+        nothing was changed, and the staged object may be published under another key.
+        StorageError: it is discarded.
         """
         ...
 
     async def settle(self, staged: Sequence[StagedObject]) -> None:
-        """The index knows them: forget that they were staged."""
+        """The index has decided about published objects, durably: they need no `recover` from
+        now on.  Takes its time, many at once; others are published meanwhile.
+
+        Raises:
+            StorageError: they do need it; they are not to be settled again.
+        """
         ...
 
     async def recover(
-        self, is_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]]
+        self, look_up: Callable[[Sequence[str]], Awaitable[Sequence[StoredInstance | None]]]
     ) -> int:
-        """After a restart: remove what was staged and never indexed; how many there were.
+        """After a restart: give back what was published and is in the index, and remove what was
+        published or staged and is not; how many it removed.
 
-        *is_indexed* tells for object keys whether the index knows them.  Must run before the
+        *look_up* tells for object keys what the index has under them.  Must run before the
         first `stage` and with no other process on the same store.
         """
+        ...
+
+    async def salvage(self, other_key: Callable[[str], str]) -> None:
+        """In the place of `recover` when there is no index: give back all that was published.
+
+        *other_key* gives another key for an object under whose own there is something else.
+        """
+        ...
+
+    async def check(self) -> Sequence[str]:
+        """What is wrong in what the store needs for `recover`, a line each."""
         ...
 
     async def open(self, key: str) -> ObjectReader: ...

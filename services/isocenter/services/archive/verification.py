@@ -84,6 +84,7 @@ class VerifyReport:
         differing: SOP Instance UIDs of which the index says something else than the object.
         orphans: keys of objects that no index row points to.
         index: what is wrong in the index itself.
+        journal: what is wrong in what the store needs after a crash.
     """
 
     instances: int = 0
@@ -96,6 +97,7 @@ class VerifyReport:
     differing: CountedFindings = field(default_factory=CountedFindings)
     orphans: CountedFindings = field(default_factory=CountedFindings)
     index: CountedFindings = field(default_factory=CountedFindings)
+    journal: CountedFindings = field(default_factory=CountedFindings)
 
     @property
     def has_damage(self) -> bool:
@@ -107,12 +109,14 @@ class VerifyReport:
 
     @property
     def is_good(self) -> bool:
-        """Whether the index is sound, every instance has its object, unchanged, and the index
-        says of it what it says itself.
+        """Whether index and journal are sound, every instance has its object, unchanged, and the
+        index says of it what it says itself.
 
         Orphans take space and no more.
         """
-        return not (self.has_damage or self.differing.count or self.index.count)
+        return not (
+            self.has_damage or self.differing.count or self.index.count or self.journal.count
+        )
 
 
 async def verify(
@@ -134,6 +138,8 @@ async def verify(
     report = VerifyReport()
     for line in await archive.index.check():
         report.index.add(line)
+    for line in await archive.store.check():
+        report.journal.add(line)
     total = (await archive.index.statistics()).instances
 
     records: Mapping[str, InstanceRecord] = {}

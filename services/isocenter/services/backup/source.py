@@ -14,9 +14,10 @@ from isocenter.services.backup.ports import OBJECTS, TRASH, Hold, IndexedFile, I
 
 #: What the folder of the audit trail is called in a backup.
 AUDIT: Final = "audit"
-#: The index and its files have ways of their own; what is staged was never acknowledged.
+#: The index and its files have ways of their own; what is staged was never acknowledged, and
+#: of what the journal has the file is there as soon as the index knows it.
 _APART: Final = frozenset(
-    {"objects", "trash", "staging", "removed", "index-copies", "restoring.json"}
+    {"objects", "trash", "staging", "journal", "removed", "index-copies", "restoring.json"}
 )
 #: Folders of ours that may lie on another disk; other links lead anywhere.
 _FOLDERS: Final = frozenset({"access", "certs", "hl7-rejected"})

@@ -9,6 +9,7 @@ from isocenter.services.composition.archive import (
     open_archive,
     open_archive_parts,
     open_stores,
+    recover_after_crash,
     trash_of,
 )
 from isocenter.services.composition.background_tasks import run_background_tasks
@@ -53,6 +54,7 @@ __all__ = [
     "open_stores",
     "order_bind_of",
     "order_listener_of",
+    "recover_after_crash",
     "build_services",
     "server_limits_of",
     "trash_of",

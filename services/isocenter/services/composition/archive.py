@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
@@ -19,6 +22,7 @@ from isocenter.services.composition.audit import deletion_recorder
 from isocenter.services.errors import StorageError
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
+from isocenter.storage.objects.files.journal import has_segments
 from isocenter.storage.objects.files.store import FileStore, open_file_store
 from isocenter.storage.objects.files.trash import TrashFolder
 from isocenter.storage.objects.memory import MemoryStore
@@ -56,6 +60,19 @@ async def open_archive(
         settings, lock=lock, shared=shared, recover=recover, rebuild=rebuild
     ) as parts:
         yield parts.archive
+
+
+async def recover_after_crash(settings: Settings) -> None:
+    """Where a server crashed and none runs now, do what its next start would: for whoever changes
+    the archive without one.  What is against it, the caller will hear."""
+    storage = settings.storage
+    if storage.is_in_memory or not await trio.to_thread.run_sync(
+        has_segments, os.path.join(storage.data_dir, "journal")
+    ):
+        return
+    with suppress(StorageError):
+        async with open_archive(settings):
+            pass
 
 
 @asynccontextmanager
@@ -131,12 +148,18 @@ async def open_archive_parts(
             )
         )
         parts = ArchiveParts(archive=archive, stores=stores, files=files)
+        if recover and rebuild:
+            await archive.salvage()
         if recover and not rebuild:
-            # First of all: what was just deleted must not be taken for what was never indexed.
             trash = trash_of(settings, parts, "isocenter")
-            if trash is not None:
+            # What was just deleted must not be taken for what was never indexed; and it has to be
+            # whole before it is moved.
+            if trash is None:
+                undone = await archive.recover()
+            else:
+                async with trash.recovering() as others:
+                    undone = await archive.recover(others)
                 await trash.finish()
-            undone = await archive.recover()
             if undone:
                 log.info("undid %d objects that a crash left unfinished", undone)
             await finish_deletions(stores.forwards, archive)

@@ -202,7 +202,9 @@ class Metrics:
         self._budget = gauge("memory_budget_taken_bytes", "bytes of objects on their way in")
         self._budget_limit = gauge("memory_budget_limit_bytes", "the most of them")
         self._waiting = gauge("commits_waiting", "objects that wait to be made durable")
-        self._unsettled = gauge("commits_unsettled", "objects whose staged name is still there")
+        self._unsettled = gauge(
+            "commits_unsettled", "acknowledged objects whose files are yet to be synced"
+        )
         self._batch = histogram(
             "commit_batch_objects", "objects made durable in one round", buckets=_BATCHES
         )

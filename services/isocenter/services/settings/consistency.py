@@ -15,7 +15,16 @@ from isocenter.services.workflow.events.consumer import Availability, Webhook
 #: Folders of the data directory that are made for something else.
 _TAKEN: Final = frozenset(
     (name,)
-    for name in ("access", "certs", "index-copies", "objects", "removed", "staging", "trash")
+    for name in (
+        "access",
+        "certs",
+        "index-copies",
+        "journal",
+        "objects",
+        "removed",
+        "staging",
+        "trash",
+    )
 )
 
 

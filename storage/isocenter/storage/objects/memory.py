@@ -10,7 +10,7 @@ from typing import Final, Self
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.archive.ports import StagedObject
+from isocenter.services.archive.ports import StagedObject, StoredInstance
 from isocenter.services.errors import StorageError
 from isocenter.storage.objects.keys import check_object_key
 
@@ -119,9 +119,15 @@ class MemoryStore:
         pass  # a restart forgets everything, so there is nothing to undo
 
     async def recover(
-        self, is_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]]
+        self, look_up: Callable[[Sequence[str]], Awaitable[Sequence[StoredInstance | None]]]
     ) -> int:
         return 0
+
+    async def salvage(self, other_key: Callable[[str], str]) -> None:
+        pass
+
+    async def check(self) -> Sequence[str]:
+        return []
 
     async def open(self, key: str) -> MemoryReader:
         check_object_key(key)

@@ -408,4 +408,11 @@ def test_what_a_crash_left(data_dir: Path, capsys: pytest.CaptureFixture[str]) -
     code, found = doctor(data_dir, capsys=capsys)
     assert code == 0
     assert found["leftovers"]["result"] == "note"
-    assert "the next isocenter serve undoes them" in found["leftovers"]["findings"][0]["cure"]
+    (finding,) = found["leftovers"]["findings"]
+    assert "1 staged file, 0 journals" in finding["text"]
+    assert "the next isocenter serve" in finding["cure"]
+    left.unlink()
+    (data_dir / "journal" / f"{'0' * 16}.journal").write_bytes(b"")
+    code, found = doctor(data_dir, capsys=capsys)
+    (finding,) = found["leftovers"]["findings"]
+    assert "0 staged files, 1 journal" in finding["text"]

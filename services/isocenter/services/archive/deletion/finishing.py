@@ -20,11 +20,14 @@ from isocenter.services.archive.deletion.ports import (
 )
 from isocenter.services.archive.deletion.records import DeletedStudy
 from isocenter.services.archive.deletion.values import Happened, Recorder, What
+from isocenter.services.archive.ports import StoredInstance
 
 log = logging.getLogger("isocenter.storage")
 
 #: Objects whose files follow, and which are told of, together: those of a large study.
 _FINISHED_AT_ONCE: Final = 20_000
+#: More than can be left half done.
+_MOST_UNFINISHED: Final = 1 << 31
 
 
 async def finish(book: TrashBook, files: TrashFiles, record: Recorder) -> int:
@@ -35,6 +38,17 @@ async def finish(book: TrashBook, files: TrashFiles, record: Recorder) -> int:
             await _finish_group(book, files, record, deletion_id, TrashState(state), list(group))
         done += len(rows)
     return done
+
+
+async def on_their_way(book: TrashBook) -> dict[str, StoredInstance]:
+    """By their keys, objects half way to the trash, or back; the index has none of them."""
+    found: dict[str, StoredInstance] = {}
+    for row in await book.unfinished(_MOST_UNFINISHED):
+        if row.state is TrashState.LEAVING:
+            found[row.stored.object_key] = row.stored
+        elif row.state is TrashState.RETURNING:
+            found[row.target_key] = row.stored
+    return found
 
 
 async def _finish_group(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from time import time
 from typing import Final
@@ -22,7 +22,7 @@ from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, read_file_m
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.deletion import inspection
-from isocenter.services.archive.deletion.finishing import finish
+from isocenter.services.archive.deletion.finishing import finish, on_their_way
 from isocenter.services.archive.deletion.inspection import SECONDS_A_DAY
 from isocenter.services.archive.deletion.ports import (
     DeletionRecord,
@@ -44,7 +44,7 @@ from isocenter.services.archive.deletion.values import (
 )
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
-from isocenter.services.archive.object_keys import distinct_key
+from isocenter.services.archive.object_keys import distinct_key, plain_key
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 from isocenter.services.archive.verification import scan_object
@@ -264,7 +264,7 @@ class Trash:
             return None
         key = stored.object_key
         if await self.files.is_taken(key):
-            key = distinct_key(_plain(key), self._token())
+            key = distinct_key(plain_key(key), self._token())
         return scanned.record(
             transfer_syntax_uid=meta.transfer_syntax_uid,
             data_set_offset=meta.data_set_offset,
@@ -298,6 +298,16 @@ class Trash:
             progress(done)
 
     # -- After a crash, and beside commands that are killed ---------------------------
+
+    @asynccontextmanager
+    async def recovering(self) -> AsyncIterator[Mapping[str, StoredInstance]]:
+        """While it lasts nobody deletes or restores; by their keys, objects whose files somebody
+        left in the archive half way to the trash, or back.
+
+        For whoever recovers the archive: these stay where they are, for `finish`.
+        """
+        async with self.files.locked():
+            yield await on_their_way(self.book)
 
     async def finish(self) -> int:
         """Bring to its end what somebody left half done; how many objects it was.
@@ -349,9 +359,3 @@ def _same_or_other(known: StoredInstance | None, deleted: StoredInstance) -> str
     if known.digest == deleted.digest:
         return "the archive has it again, byte for byte"
     return "the archive has another object with this SOP Instance UID"
-
-
-def _plain(key: str) -> str:
-    """*key* without what told it apart before."""
-    head, mark, _ = key.rpartition("~")
-    return f"{head}.dcm" if mark else key

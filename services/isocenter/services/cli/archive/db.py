@@ -172,6 +172,7 @@ def print_report(report: VerifyReport, terminal: Terminal) -> bool:
             "differs from the index": report.differing,
             "orphan": report.orphans,
             "index": report.index,
+            "journal": report.journal,
         },
     )
     print(
@@ -187,7 +188,13 @@ def print_report(report: VerifyReport, terminal: Terminal) -> bool:
             "isocenter db reindex; if that fails, move index.db and those named like it with -wal "
             "and -shm away before"
         )
-    elif report.has_damage:
+    if report.journal.count:
+        terminal.error(
+            "the journal is damaged: if the server was not stopped in order, objects that came "
+            "just before may be damaged too; what is named above as missing or changed is to be "
+            "sent again, or restored from a backup"
+        )
+    if report.has_damage and not report.index.count:
         terminal.error(
             "objects are damaged; restore them from a backup into their places, or "
             "isocenter db reindex makes the index forget those that are missing"

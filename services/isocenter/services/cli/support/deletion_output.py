@@ -30,6 +30,7 @@ async def opened_trash(
     """
     if changes:
         _check_owner(Path(settings.storage.data_dir))
+        await composition.recover_after_crash(settings)
     async with composition.open_archive_parts(settings, lock=False, recover=False) as parts:
         trash = composition.trash_of(settings, parts, process_name)
         if trash is None:

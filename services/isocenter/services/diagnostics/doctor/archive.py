@@ -42,17 +42,21 @@ def examine_leftovers(settings: Settings) -> CheckResult:
     what = "leftovers"
     try:
         staged = sum(1 for _ in os.scandir(folder / "staging"))
+        journals = sum(1 for _ in (folder / "journal").glob("*.journal"))
         probes = [*(folder / "objects").glob("+probe*"), *(folder / "staging").glob("+probe*")]
         others = [*folder.glob(".certs.*"), *probes]
     except OSError:
         return CheckResult(what, "no archive yet")
     findings: list[Finding] = []
-    if staged - len(probes) > 0 and not is_locked(folder / "lock"):
+    if (staged - len(probes) > 0 or journals) and not is_locked(folder / "lock"):
         findings.append(
             note(
-                f"{count(staged, 'object')} had been begun when the last server ended",
-                meaning="none of them was acknowledged, or the index knows it",
-                cure="nothing: the next isocenter serve undoes them",
+                "the last server ended in the midst of its work: "
+                f"{count(staged, 'staged file')}, {count(journals, 'journal')}",
+                meaning="what was acknowledged is in the index, and its file is there, or in the "
+                "journal",
+                cure="nothing: the next isocenter serve makes files of the one, and undoes the "
+                "other",
                 side=Side.HERE,
             )
         )

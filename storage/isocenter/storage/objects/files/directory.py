@@ -33,9 +33,12 @@ def prepare_folder(path: str) -> tuple[str, bool]:
             os.mkdir(root, FOLDER_MODE)
         if not os.path.isdir(objects):  # it is made once all above it is durable
             _sync_ancestry(root)
-        for folder in (objects, staging):
+        for folder in (objects, staging, os.path.join(root, "journal")):
             with suppress(FileExistsError):
                 os.mkdir(folder, FOLDER_MODE)
+                if os.name == "posix" and os.geteuid() == 0:  # the server has to write there, too
+                    owner = os.stat(root)
+                    os.chown(folder, owner.st_uid, owner.st_gid)
         SystemFiles().sync_folder(root)
         try:
             os.close(os.open(names[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Protocol
 
 from isocenter.engine.buffers import Buffer
@@ -34,6 +37,10 @@ class Files(Protocol):
         """Append all of *data*."""
         ...
 
+    def write_at(self, descriptor: int, data: Buffer, offset: int) -> None:
+        """Write all of *data* from *offset* on."""
+        ...
+
     def write_past_cache(self, descriptor: int, on: bool) -> bool:
         """Have the file written straight to the disk, in whole blocks; whether that can be."""
         ...
@@ -42,6 +49,14 @@ class Files(Protocol):
 
     def sync(self, descriptor: int) -> None:
         """The file's content is on stable storage on return."""
+        ...
+
+    def sync_data(self, descriptor: int) -> None:
+        """The same; of what the system keeps about the file only what reading it needs."""
+        ...
+
+    def sync_file(self, path: str) -> None:
+        """As `sync`, for a file that was closed."""
         ...
 
     def close(self, descriptor: int) -> None: ...
@@ -64,6 +79,11 @@ class Files(Protocol):
         """The names in the folder are on stable storage on return."""
         ...
 
+    def sync_file_system(self, path: str) -> bool:
+        """All files and names of the file system that *path* lies on are on stable storage on
+        return; False: the system cannot do that, or does not say whether it failed."""
+        ...
+
 
 class SystemFiles:
     """The real thing."""
@@ -83,6 +103,16 @@ class SystemFiles:
                         raise
                     # Past the cache, from within a block: some of it was written, unlike else.
                     raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+
+    def write_at(self, descriptor: int, data: Buffer, offset: int) -> None:
+        view = memoryview(data)
+        while view:
+            if hasattr(os, "pwrite"):
+                written = os.pwrite(descriptor, view, offset)
+            else:  # Windows
+                os.lseek(descriptor, offset, os.SEEK_SET)
+                written = os.write(descriptor, view)
+            view, offset = view[written:], offset + written
 
     def write_past_cache(self, descriptor: int, on: bool) -> bool:
         direct: int = getattr(os, "O_DIRECT", 0)
@@ -110,6 +140,21 @@ class SystemFiles:
         else:
             os.fsync(descriptor)
 
+    def sync_data(self, descriptor: int) -> None:
+        if sys.platform == "darwin" or not hasattr(os, "fdatasync"):
+            self.sync(descriptor)
+        else:
+            os.fdatasync(descriptor)
+
+    def sync_file(self, path: str) -> None:
+        # Windows syncs only what is open to be written.
+        flags = os.O_RDONLY if os.name == "posix" else os.O_RDWR
+        descriptor = os.open(path, flags | _NOFOLLOW | _BINARY)
+        try:
+            self.sync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
 
@@ -136,6 +181,55 @@ class SystemFiles:
             self.sync(descriptor)
         finally:
             os.close(descriptor)
+
+    def sync_file_system(self, path: str) -> bool:
+        call = _syncfs()
+        if call is None:
+            return False
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return call(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+#: The first Linux whose syncfs(2) says when something could not be written.
+_SYNCFS_TELLS: Final = (5, 8)
+#: By their numbers in statfs(2): ext4, XFS, Btrfs, F2FS, tmpfs.  Of others, FUSE among them,
+#: nobody knows whether it waits until everything is on the disk.
+_SYNCFS_KEEPS: Final = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994})
+#: More than the structure that statfs(2) fills has; it begins with the number.
+_STATFS_BYTES: Final = 512
+
+
+@lru_cache
+def _syncfs() -> Callable[[int], bool] | None:
+    """syncfs(2), which Python has not, where it can be relied upon; None: nowhere here."""
+    if sys.platform != "linux":
+        return None
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if version is None or (int(version[1]), int(version[2])) < _SYNCFS_TELLS:
+        return None
+    import ctypes
+
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        look, sync = library.fstatfs, library.syncfs
+    except (OSError, AttributeError):
+        return None
+
+    def call(descriptor: int) -> bool:
+        status = ctypes.create_string_buffer(_STATFS_BYTES)
+        if look(descriptor, status):
+            return False
+        if ctypes.c_ulong.from_buffer(status).value not in _SYNCFS_KEEPS:
+            return False
+        if sync(descriptor):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        return True
+
+    return call
 
 
 #: The volume, a quota, or what the process may have is used up: the peer may try again later.

@@ -1,7 +1,7 @@
-"""Objects on their way into a file store, and the names they have meanwhile.
+"""Objects on their way into a file store: in memory while they are small, then in a file.
 
-A staged name tells the key of the object, so that after a crash a look into one
-folder says what was under way.
+A staged file means nothing by itself: what has no record in the journal was never published, and
+the next start removes it.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.errors import StorageError
-from isocenter.storage.objects.files.buffers import BLOCK_BYTES, BufferPool, Held
+from isocenter.storage.objects.files.buffers import BLOCK_BYTES, SMALL_BYTES, BufferPool, Held
 from isocenter.storage.objects.files.file_system import OUT_OF_RESOURCES, Files
+from isocenter.storage.objects.files.journal import Journal, Kind, Record, Segment
 from isocenter.storage.objects.files.threads import in_thread
-from isocenter.storage.objects.keys import is_object_key
 
 #: Worker threads of one store that write.  Syncs of several files at once share journal
 #: commits: on ext4 four make twice as many objects durable as one, more gain nothing.
 WRITERS: Final = 4
 
-#: Between key and token of a staged name, at the end of a marker, and for the slashes of
-#: the key.  None of them may occur in a key.
-_TOKEN_MARK: Final = "+"  # noqa: S105 -- not that kind of token
-_MARKER_END: Final = "!"
-_SLASH_MARK: Final = ","
+#: Up to here an object's bytes go into the journal.  They are written twice, which costs less
+#: than the sync of one more file, and then one file of many is synced at a time.
+JOURNALED_BYTES: Final = SMALL_BYTES
+
+#: Staged files that are made ahead of time, and are open.
+SPARES: Final = 64
 
 _T = TypeVar("_T")
 
@@ -42,15 +43,23 @@ class StagingArea:
 
     Args:
         folder: its absolute path.
+        journal: where what is published is noted.
         is_durable: whether files are synced.
         memory_per_object: bytes of one object that are held before they are written.
     """
 
     def __init__(
-        self, folder: str, files: Files, *, is_durable: bool, memory_per_object: int
+        self,
+        folder: str,
+        files: Files,
+        journal: Journal,
+        *,
+        is_durable: bool,
+        memory_per_object: int,
     ) -> None:
         self.folder = folder
         self.files = files
+        self.journal = journal
         self.is_durable = is_durable
         self.memory_per_object = memory_per_object
         self.pool = BufferPool()
@@ -58,33 +67,58 @@ class StagingArea:
         self._token = secrets.token_hex(4)
         self._serial = 0
         self._lock = threading.Lock()
+        #: Paths and descriptors of empty files whose names are durable.
+        self._spares: list[tuple[str, int]] = []
 
     async def in_thread(self, call: Callable[[], _T]) -> _T:
         """Run *call* among the writers; it is never abandoned."""
         return await in_thread(call, self._limiter)
 
-    def path(self, key: str = "") -> str:
-        """A staged name that nobody else makes, in this process or after a restart."""
+    def make(self) -> tuple[str, int, bool]:
+        """An empty file with a name that nobody else makes, in this process or after a restart: its
+        path, a descriptor, and whether the name is durable."""
+        with self._lock:
+            if self._spares:
+                return (*self._spares.pop(), True)
+        return (*self._create(), False)
+
+    def _create(self) -> tuple[str, int]:
         with self._lock:
             self._serial += 1
-            serial = self._serial
-        name = f"{key.replace('/', _SLASH_MARK)}{_TOKEN_MARK}{self._token}{serial:x}"
-        return os.path.join(self.folder, name)
+            path = os.path.join(self.folder, f"{self._token}{self._serial:x}")
+        return path, self.files.create(path)
 
-    @staticmethod
-    def marker_of(path: str) -> str:
-        """The name of an empty file that stands for a staged one that was renamed away."""
-        return path + _MARKER_END
+    def prepare(self, count: int) -> None:
+        """Have so many staged files at hand: whoever takes one need not sync the folder.
 
-    @staticmethod
-    def is_marker(name: str) -> bool:
-        return name.endswith(_MARKER_END)
+        Raises:
+            OSError: they cannot be made.
+        """
+        wanted = min(count, SPARES) - len(self._spares)
+        if wanted <= 0:
+            return
+        made: list[tuple[str, int]] = []
+        try:
+            made.extend(self._create() for _ in range(wanted))
+            self.files.sync_folder(self.folder)
+        except BaseException:
+            self._remove(made)
+            raise
+        with self._lock:
+            self._spares += made
 
-    @staticmethod
-    def key_of(name: str) -> str | None:
-        """The key that a staged name tells; None when its object was never to be published."""
-        key = name.partition(_TOKEN_MARK)[0].replace(_SLASH_MARK, "/")
-        return key if is_object_key(key) else None
+    def close(self) -> None:
+        """Remove what was made ahead of time."""
+        with self._lock:
+            spares, self._spares = self._spares, []
+        self._remove(spares)
+
+    def _remove(self, made: Sequence[tuple[str, int]]) -> None:
+        for path, descriptor in made:
+            with suppress(OSError):
+                self.files.close(descriptor)
+            with suppress(OSError):
+                self.files.unlink(path)
 
 
 class StagedFile:
@@ -97,8 +131,12 @@ class StagedFile:
         "_held",
         "_past_cache",
         "_path",
+        "_segment",
         "_synced",
         "_written",
+        "has_durable_name",
+        "is_to_be_synced",
+        "key",
     )
 
     def __init__(self, area: StagingArea) -> None:
@@ -107,15 +145,29 @@ class StagedFile:
         self._descriptor: int | None = None
         self._past_cache = False
         self._path: str | None = None
+        #: Where its record is.
+        self._segment: Segment | None = None
         self._synced = False
         self._written = 0
         self._error: StorageError | None = None
+        #: Under which it is published; empty: it is not.
+        self.key = ""
+        #: Whether its staged name survives a power failure.
+        self.has_durable_name = False
+        #: Of one that is published: its file, and not only its names.
+        self.is_to_be_synced = False
 
     @property
     def path(self) -> str:
         """Its staged name; it has one as soon as something was written out."""
         assert self._path is not None
         return self._path
+
+    @property
+    def is_small(self) -> bool:
+        """Whether all of it is in memory, and goes into the journal."""
+        held = self._held
+        return self._path is None and held is not None and len(held) <= JOURNALED_BYTES
 
     async def write(self, buffers: Sequence[Buffer]) -> None:
         held = self._held
@@ -140,7 +192,7 @@ class StagedFile:
             await self._area.in_thread(partial(self.flush, sync=self._area.is_durable))
 
     async def discard(self) -> None:
-        if self._path is None:
+        if self._path is None and self._segment is None:
             self._let_go()
         else:
             with trio.CancelScope(shield=True):
@@ -159,7 +211,7 @@ class StagedFile:
             raise self._ended()
         try:
             if self._path is None:
-                self._create(self._area.path())
+                self._create()
             if self._descriptor is None:  # written and closed before; its key was taken
                 return
             if held:
@@ -174,9 +226,8 @@ class StagedFile:
             self.drop()
             raise self._error from error
 
-    def _create(self, path: str) -> None:
-        self._descriptor = self._area.files.create(path)
-        self._path = path
+    def _create(self) -> None:
+        self._path, self._descriptor, self.has_durable_name = self._area.make()
         held = self._held
         # What is to be synced at once gains nothing from the page cache, and pays for it.
         if self._area.is_durable and held is not None and held.is_aligned:
@@ -219,16 +270,20 @@ class StagedFile:
         if held is not None:
             held.release()
 
-    def rename_for(self, key: str) -> str:
-        """Give the staged file the name that tells its key; a new file has it at once."""
-        files = self._area.files
-        path = self._area.path(key)
-        if self._path is None:
-            self._create(path)
-        else:
-            files.rename(self._path, path)
-            self._path = path
-        return path
+    def record(self, key: str) -> Record:
+        """What the journal is to say of it."""
+        if not self.is_small:
+            return Record(Kind.STAGED, key, os.path.basename(self.path))
+        if not self._area.is_durable:
+            return Record(Kind.KEY, key)
+        assert self._held is not None
+        self.is_to_be_synced = True
+        return Record(Kind.CONTENT, key, content=self._held.view())
+
+    def recorded(self, segment: Segment) -> None:
+        """The journal has it; perhaps once more, under another key."""
+        self._release()
+        self._segment = segment
 
     def close(self) -> None:
         """Before the object is published: an error that comes late still comes in time."""
@@ -236,18 +291,37 @@ class StagedFile:
             descriptor, self._descriptor = self._descriptor, None
             self._area.files.close(descriptor)
 
-    def publish(self, marker: str | None = None) -> None:
-        """It has its final name; nothing more is written.
+    def write_to(self, path: str) -> None:
+        """Make the object's file of what is held, for a small one.
 
-        Args:
-            marker: what has taken the place of the staged name, if that is gone.
+        Raises:
+            OSError: there is none.
         """
+        files = self._area.files
+        held = self._held
+        if held is None:
+            raise self._ended()
+        descriptor = files.create(path)
+        try:
+            try:
+                files.write(descriptor, held.view())
+            finally:
+                files.close(descriptor)
+        except OSError:
+            with suppress(OSError):
+                files.unlink(path)
+            raise
+
+    def published(self, key: str, *, is_renamed: bool = False) -> None:
+        """It has its final name, *is_renamed*: in the place of the staged one; nothing more is
+        written."""
         self._let_go()
-        if marker is not None:
-            self._path = marker
+        self.key = key
+        if is_renamed:
+            self._path = None
 
     def drop(self) -> None:
-        """Leave no trace.  A staged file that cannot be removed is left to `recover`."""
+        """Leave no trace.  A staged file that cannot be removed is left to the next start."""
         self._let_go()
         with suppress(OSError):
             self.close()
@@ -255,6 +329,12 @@ class StagedFile:
         if path is not None:
             with suppress(OSError):
                 self._area.files.unlink(path)
+        self._release()
+
+    def _release(self) -> None:
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            self._area.journal.release([segment])
 
 
 def storage_error(what: str, error: OSError) -> StorageError:

@@ -1,24 +1,24 @@
-"""Objects as files: staged, synced, linked under their name.
+"""Objects as files: staged, noted in a journal, named, and synced many at a time.
 
-Two folders under the root, on one file system::
+Three folders under the root, on one file system::
 
-    objects/<key>                 what is published
-    staging/<key with ,>+<token>  what is on its way; the name tells `recover` the key
+    objects/<key>   what is published
+    staging/        what is on its way, of larger objects
+    journal/        what was published last (`isocenter.storage.objects.files.journal`)
 
 An object is published in this order, and each step waits for the one before:
 
-1. its bytes are written under a staged name; the file is synced, then the staging folder;
-2. ``link(2)`` gives it the final name, which never replaces another object;
-3. every folder that got a new name is synced.
+1. a larger one is written to a staged file; that is synced, then the staging folder;
+2. a record is written to the journal, and synced: one write for all that are published in one
+   round.  Of a small object it holds the bytes, of a larger one the staged name;
+3. the object gets its final name, which never replaces another object: a small one is
+   written there, a larger one gets a second name by ``link(2)``.  None of it is synced.
 
-Then the index takes it up, and `settle` drops the staged name, in no hurry: a
-staged name of an indexed object means nothing, one of an unknown object means
-that the crash came between 2 and the index, and `recover` takes the object back.
-Whatever is cut short earlier never had a final name.
-
-The staging folder is synced before the link, so that no final name outlives a power
-failure without its staged one.  Journals that keep names in order (ext4, XFS, Btrfs, APFS)
-would see to that by themselves, and on them that sync costs next to nothing; POSIX does not.
+Then the index takes it up.  `settle` syncs files and names, many at once, in no hurry; from then
+on the record counts no more.  After a crash `recover` asks the index of each record: of what
+it knows, it makes what is missing of file and name; what it does not know is removed.  A
+final name never outlives a power failure without its record, since it is made when that is
+durable.
 
 Blocking calls run in worker threads.  A hop there and back costs more than writing a
 small object, hence small ones wait in memory and a batch is published in few hops.
@@ -28,19 +28,28 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager, suppress
-from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import trio
 
-from isocenter.services.archive.ports import StagedObject
+from isocenter.services.archive.ports import StagedObject, StoredInstance
 from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files.buffers import BufferPool
 from isocenter.storage.objects.files.directory import prepare_folder
 from isocenter.storage.objects.files.file_system import Files, SystemFiles
+from isocenter.storage.objects.files.journal import Journal
 from isocenter.storage.objects.files.reader import FileReader
+from isocenter.storage.objects.files.recovery import damaged_segments, recover, salvage
 from isocenter.storage.objects.files.removal_hold import RemovalHold
 from isocenter.storage.objects.files.staging import WRITERS, StagedFile, StagingArea, storage_error
 from isocenter.storage.objects.keys import check_object_key, is_key_part
@@ -56,9 +65,12 @@ READERS: Final = 16
 KEYS_PER_BLOCK: Final = 500
 #: Folders whose own name is remembered as durable; forgotten all at once beyond that.
 KNOWN_FOLDERS: Final = 8192
+#: So many files are synced one after the other; more, with the whole file system in one go.
+SYNCED_ALONE: Final = 8
 #: How often a folder that vanishes under us (another process prunes) is made again.
 FOLDER_ATTEMPTS: Final = 16
 
+_T = TypeVar("_T")
 _Published = StorageError | FileExistsError | None
 _Job = tuple[StagedFile, str]
 
@@ -68,9 +80,9 @@ class FileStore:
 
     Args:
         root: an absolute path.
-        durability: ``full`` syncs files and folders before an object counts as published;
-            ``relaxed`` leaves that to the operating system: a crash of the process loses
-            nothing, a power failure the objects of the last half minute.
+        durability: with ``full`` an object that counts as published survives a power failure;
+            ``relaxed`` syncs nothing and leaves that to the operating system: a crash of the
+            process loses nothing, a power failure the objects of the last half minute.
         files: the operations of the file system.
         links: whether the file system has hard links.
     """
@@ -89,9 +101,13 @@ class FileStore:
         self.files: Files = files if files is not None else SystemFiles()
         self.is_durable = durability == "full"
         self.links = links
+        self.journal_folder = os.path.join(root, "journal")
+        self.staging_folder = os.path.join(root, "staging")
+        self._journal = Journal(self.journal_folder, self.files, is_durable=self.is_durable)
         self._area = StagingArea(
-            os.path.join(root, "staging"),
+            self.staging_folder,
             self.files,
+            self._journal,
             is_durable=self.is_durable,
             memory_per_object=memory_per_object,
         )
@@ -100,6 +116,8 @@ class FileStore:
         self._buffers = BufferPool()
         #: Folders below ``objects`` whose own name was synced by us and not removed since.
         self._known_folders: set[str] = set()
+        #: How often one was taken out of them.
+        self._forgotten = 0
         self._lock_descriptor: int | None = None
         self.hold = RemovalHold(root)
 
@@ -119,48 +137,67 @@ class FileStore:
             if not isinstance(one, StagedFile):
                 raise TypeError("this object was staged by another store")
             jobs.append((one, key))
+        larger = [place for place, (one, _) in enumerate(jobs) if not one.is_small]
         # Threads wait for disks side by side; without syncs there is little to wait for.
-        if len(jobs) <= 1 or not self.is_durable:
-            return await self._area.in_thread(lambda: self._name_all(jobs, self._write_all(jobs)))
-        # Dealt out so that a large object does not keep the ones after it waiting.
-        hands = [jobs[start::WRITERS] for start in range(min(WRITERS, len(jobs)))]
+        if len(larger) <= 1 or not self.is_durable:
+            return await self._area.in_thread(
+                lambda: self._publish(jobs, [self._attempt(self._write, *job) for job in jobs])
+            )
         outcomes: list[_Published] = [None] * len(jobs)
 
-        async def play(start: int, hand: list[_Job]) -> None:
-            outcomes[start::WRITERS] = await self._area.in_thread(partial(self._write_all, hand))
+        async def play(places: Sequence[int]) -> None:
+            def write() -> None:
+                for place in places:
+                    outcomes[place] = self._attempt(self._write, *jobs[place])
 
+            await self._area.in_thread(write)
+
+        small = [place for place, (one, _) in enumerate(jobs) if one.is_small]
+        # Dealt out so that a large object does not keep the ones after it waiting.
+        hands = [larger[start::WRITERS] for start in range(min(WRITERS, len(larger)))]
+        hands[-1] += small
         # A half-published batch would have no owner: a cancellation has to wait.
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
-                for start, hand in enumerate(hands):
-                    nursery.start_soon(play, start, hand)
-            outcomes = await self._area.in_thread(lambda: self._name_all(jobs, outcomes))
+                for hand in hands:
+                    nursery.start_soon(play, hand)
+            outcomes = await self._area.in_thread(lambda: self._publish(jobs, outcomes))
         return outcomes
 
-    def _write_all(self, jobs: list[_Job]) -> list[_Published]:
-        """Write each under a staged name that tells its key, and sync its content."""
-        return [self._attempt(self._write, *job) for job in jobs]
+    def _write(self, staged: StagedFile, key: str) -> None:
+        """Write and sync the staged file of a larger object."""
+        target = self.path_of(key)
+        if os.path.lexists(target):  # most often a whole study sent again: do not write it
+            raise FileExistsError(target)
+        if not staged.is_small:
+            staged.flush(sync=self.is_durable)
+            staged.close()
 
-    def _name_all(self, jobs: list[_Job], outcomes: list[_Published]) -> list[_Published]:
-        """Give each that was written its final name, durably.
-
-        Its staged name is durable before: whatever then has a final name after a power failure
-        has the other one as well, and `recover` can tell what it is.
-        """
-        if self.is_durable and None in outcomes:
-            try:
-                self.files.sync_folder(self._area.folder)
-            except OSError as error:
-                failure = storage_error("make the staging folder durable", error)
-                for place, (staged, _) in enumerate(jobs):
-                    if outcomes[place] is None:
-                        staged.drop()
-                        outcomes[place] = failure
-        outcomes = [
-            self._attempt(self._name, *job) if outcome is None else outcome
-            for job, outcome in zip(jobs, outcomes, strict=True)
-        ]
-        return self._sync_names(jobs, outcomes)
+    def _publish(self, jobs: list[_Job], outcomes: list[_Published]) -> list[_Published]:
+        """Note in the journal what was written, then give it its final names."""
+        waiting = [place for place, outcome in enumerate(outcomes) if outcome is None]
+        if not waiting:
+            return outcomes
+        try:
+            larger = [place for place in waiting if not jobs[place][0].is_small]
+            if self.is_durable and not all(jobs[place][0].has_durable_name for place in larger):
+                self.files.sync_folder(self.staging_folder)
+            segments = self._journal.append(
+                [jobs[place][0].record(jobs[place][1]) for place in waiting]
+            )
+        except OSError as error:
+            failure = storage_error("write the journal", error)
+            for place in waiting:
+                jobs[place][0].drop()
+                outcomes[place] = failure
+            return outcomes
+        for place, segment in zip(waiting, segments, strict=True):
+            staged, key = jobs[place]
+            staged.recorded(segment)
+            outcomes[place] = self._attempt(self._name, staged, key)
+        if not self.links:
+            self._sync_renamed(jobs, outcomes)
+        return outcomes
 
     @staticmethod
     def _attempt(
@@ -181,33 +218,22 @@ class FileStore:
     def path_of(self, key: str) -> str:
         return os.path.join(self._objects, *key.split("/"))
 
-    def _write(self, staged: StagedFile, key: str) -> None:
-        target = self.path_of(key)
-        if os.path.lexists(target):  # most often a whole study sent again: do not write it
-            raise FileExistsError(target)
-        path = staged.rename_for(key)
-        staged.flush(sync=self.is_durable)
-        staged.close()
-        if not self.links:
-            # The staged name will be renamed away: an empty file takes its part for `recover`.
-            with suppress(FileExistsError):
-                self.files.close(self.files.create(self._area.marker_of(path)))
-
     def _name(self, staged: StagedFile, key: str) -> None:
         target = self.path_of(key)
         for _ in range(FOLDER_ATTEMPTS):
             try:
-                if self.links:
+                if staged.is_small:
+                    staged.write_to(target)
+                elif self.links:
                     self.files.link(staged.path, target)
-                    staged.publish()
                 else:
                     # Two *processes* that publish one key at the same moment are not told
                     # apart here; the later one wins.
                     self.files.rename(staged.path, target)
-                    staged.publish(self._area.marker_of(staged.path))
             except FileNotFoundError:
                 self.make_folders(os.path.dirname(target))
             else:
+                staged.published(key, is_renamed=not staged.is_small and not self.links)
                 return
         # Another process prunes the folder each time.
         raise OSError(errno.ENOENT, "the object's folder is removed again and again")
@@ -219,7 +245,7 @@ class FileStore:
             folder = os.path.dirname(folder)
         for folder in reversed(missing):
             # Another process may have removed one that was known to be durable.
-            self._known_folders.discard(folder)
+            self._forget(folder)
             try:
                 self.files.make_folder(folder)
             except FileExistsError:
@@ -230,32 +256,54 @@ class FileStore:
             except FileNotFoundError:
                 return  # pruned under us: the caller tries again
 
-    def _sync_names(self, jobs: list[_Job], outcomes: list[_Published]) -> list[_Published]:
-        """Make the new names durable, each folder once; objects whose folder fails are undone."""
+    def _sync_renamed(self, jobs: list[_Job], outcomes: list[_Published]) -> None:
+        """Where a larger object loses one name for the other, a power failure could take both."""
         if not self.is_durable:
-            return outcomes
-        folders: dict[str, OSError | None] = {}
-        ancestries: list[list[str]] = []
-        for (_, key), outcome in zip(jobs, outcomes, strict=True):
-            ancestries.append([] if outcome is not None else self.folders_to_sync(key))
-            folders.update(dict.fromkeys(ancestries[-1]))
-        for folder in sorted(folders, key=len, reverse=True):
+            return
+        for place, (staged, key) in enumerate(jobs):
+            if outcomes[place] is not None or staged.is_to_be_synced:
+                continue
             try:
-                self.files.sync_folder(folder)
+                self.sync_published([key])
             except OSError as error:
-                folders[folder] = error
+                self._unpublish(key)
+                staged.drop()
+                outcomes[place] = storage_error("make a folder durable", error)
+
+    def sync_published(self, keys: Iterable[str], *, files: Sequence[str] = ()) -> None:
+        """In a worker thread: make the names of objects durable, or that they are gone, each
+        folder once; and the content of those that *files* names by their keys.
+
+        Raises:
+            OSError: some may not be.
+        """
+        forgotten = self._forgotten
+        ancestries = [self.folders_to_sync(key) for key in keys]
+        is_alone = len(ancestries) + len(files) <= SYNCED_ALONE
+        if is_alone or not self.files.sync_file_system(self._objects):
+            for key in files:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    self.files.sync_file(self.path_of(key))
+            self._sync_folders({folder for ancestry in ancestries for folder in ancestry})
         if len(self._known_folders) > KNOWN_FOLDERS:
             self._known_folders.clear()
-        for place, (staged, key) in enumerate(jobs):
-            ancestry = ancestries[place]
-            failure = next((folders[f] for f in ancestry if folders[f] is not None), None)
-            if failure is not None:
-                if self._unpublish(key):
-                    staged.drop()
-                outcomes[place] = storage_error("make a folder durable", failure)
-            elif ancestry:
-                self._known_folders.update(ancestry[:-1])
-        return outcomes
+        # One that went meanwhile and was made again has a new name, which was not synced.
+        if forgotten == self._forgotten:
+            self._known_folders.update(*(ancestry[:-1] for ancestry in ancestries))
+
+    def _forget(self, folder: str) -> None:
+        self._known_folders.discard(folder)
+        self._forgotten += 1
+
+    def _sync_folders(self, folders: set[str]) -> None:
+        while folders:
+            folder = max(folders, key=len)
+            folders.remove(folder)
+            try:
+                self.files.sync_folder(folder)
+            except (FileNotFoundError, NotADirectoryError):  # removed: then that has to last
+                if folder != self._objects:
+                    folders.add(os.path.dirname(folder))
 
     def folders_to_sync(self, key: str) -> list[str]:
         """The object's folder, then each ancestor whose entry for the one before may be new.
@@ -276,8 +324,22 @@ class FileStore:
             await self._area.in_thread(lambda: self._settle(ours))
 
     def _settle(self, staged: list[StagedFile]) -> None:
+        if self.is_durable:
+            try:
+                self.sync_published(
+                    [one.key for one in staged if one.key],
+                    files=[one.key for one in staged if one.key and one.is_to_be_synced],
+                )
+            except OSError as error:
+                # Their records stay: the next start makes files of them.
+                raise storage_error("make objects durable", error) from error
         for one in staged:
             one.drop()
+        if self.is_durable:
+            with suppress(OSError):  # whoever needs it tries again, and says so
+                self._area.prepare(sum(1 for one in staged if one.key and not one.is_to_be_synced))
+                if len(staged) > SYNCED_ALONE:
+                    self._journal.prepare()
 
     # -- Out --------------------------------------------------------------------------
 
@@ -331,7 +393,7 @@ class FileStore:
         # Empty folders go too, from the innermost outwards.
         for depth in range(len(parts) - 1, 0, -1):
             folder = os.path.join(self._objects, *parts[:depth])
-            self._known_folders.discard(folder)
+            self._forget(folder)
             try:
                 self.files.remove_folder(folder)
             except OSError:
@@ -357,12 +419,7 @@ class FileStore:
             folders.add(os.path.dirname(self.path_of(key)))
         if not self.is_durable:
             return
-        while folders:
-            folder = folders.pop()
-            try:
-                self.files.sync_folder(folder)
-            except FileNotFoundError:  # removed as well: then that has to last
-                folders.add(os.path.dirname(folder))
+        self._sync_folders(folders)
 
     def _unpublish(self, key: str) -> bool:
         """Take a name back after a failure; False: that failed as well, `recover` has to do it."""
@@ -414,53 +471,21 @@ class FileStore:
     # -- Start and end ----------------------------------------------------------------
 
     async def recover(
-        self, is_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]]
+        self,
+        look_up: Callable[[Sequence[str]], Awaitable[Sequence[StoredInstance | None]]],
     ) -> int:
         await self._area.in_thread(self.hold.clear)
-        names = await self._area.in_thread(self._staged_names)
-        undone = 0
-        for start in range(0, len(names), KEYS_PER_BLOCK):
-            block = names[start : start + KEYS_PER_BLOCK]
-            published = await self._area.in_thread(partial(self._published_as, block))
-            asked = [key for key in published if key is not None]
-            known = dict(zip(asked, await is_indexed(asked), strict=True)) if asked else {}
-            unknown = [key for key in asked if not known[key]]
-            undone += sum(1 for key in published if key is None or not known[key])
-            await self._area.in_thread(partial(self._undo, unknown, block))
-        return undone
+        return await recover(self, look_up)
 
-    def _staged_names(self) -> list[str]:
-        try:
-            return os.listdir(self._area.folder)
-        except OSError as error:
-            raise storage_error("list the staging folder", error) from error
+    async def salvage(self, other_key: Callable[[str], str]) -> None:
+        await salvage(self, other_key)
 
-    def _published_as(self, names: list[str]) -> list[str | None]:
-        """For each staged name the key under which the same file is published, if it is."""
-        return [self._key_of(name) for name in names]
+    async def check(self) -> Sequence[str]:
+        return await self._area.in_thread(lambda: damaged_segments(self.journal_folder))
 
-    def _key_of(self, name: str) -> str | None:
-        key = self._area.key_of(name)
-        if key is None:
-            return None
-        try:
-            final = os.lstat(os.path.join(self._objects, *key.split("/")))
-            staged = os.lstat(os.path.join(self._area.folder, name))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise storage_error("look at a staged object", error) from error
-        # Another object may have the key: an older one that this one must not replace.
-        return key if self._area.is_marker(name) or os.path.samestat(final, staged) else None
-
-    def _undo(self, keys: list[str], names: list[str]) -> None:
-        try:
-            self.remove_durably(keys)
-            for name in names:
-                with suppress(FileNotFoundError):
-                    self.files.unlink(os.path.join(self._area.folder, name))
-        except OSError as error:
-            raise storage_error("clear the staging folder", error) from error
+    async def in_thread(self, call: Callable[[], _T]) -> _T:
+        """Run *call* among the threads that write."""
+        return await self._area.in_thread(call)
 
     def lock(self, *, shared: bool = False) -> None:
         """Own the folder: of all processes on all machines only one server may.
@@ -499,9 +524,16 @@ class FileStore:
         self._lock_descriptor = descriptor
 
     async def aclose(self) -> None:
-        if self._lock_descriptor is not None:
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = None
+        try:
+            await self._area.in_thread(self._close)
+        finally:
+            if self._lock_descriptor is not None:
+                os.close(self._lock_descriptor)
+                self._lock_descriptor = None
+
+    def _close(self) -> None:
+        self._area.close()
+        self._journal.close()
 
 
 async def open_file_store(

@@ -124,6 +124,10 @@ class TrashFolder:
                 if not os.path.lexists(target):
                     missing.append(key)
                 continue
+            if self._store.is_durable:
+                # It may have come just now, and be on its way to the disk still; from now on
+                # nobody has it in a journal.
+                self._files.sync_file(source)
             if not os.path.lexists(target):
                 if not self._store.links:
                     self._files.rename(source, target)
