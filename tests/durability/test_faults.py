@@ -280,6 +280,32 @@ async def test_an_index_that_another_process_locks(
     assert ", 0 not in the index" in await verified(tmp_path)
 
 
+async def test_deleting_after_a_crash_and_before_a_start(tmp_path: Path) -> None:
+    """What is deleted then is whole in the trash, though only the journal has it."""
+    with served_archive(tmp_path) as archive:
+        async with raw_peer(archive.port) as peer:
+            sender = Sender(peer)
+            await sender.associate()
+            for number in range(1, 6):
+                assert await sender.store(Item(STUDY, number)) == SUCCESS
+            archive.process.send_signal(signal.SIGKILL)
+            archive.process.wait()
+    for path in archive.objects():
+        path.write_bytes(bytes(path.stat().st_size))
+
+    async def isocenter(*words: object) -> None:
+        done = await trio.to_thread.run_sync(
+            lambda: isocenter_command(*words, "--data-dir", archive.data_dir)
+        )
+        assert done.returncode == 0, done.stdout
+
+    study = Item(STUDY, 1).study_uid
+    await isocenter("delete", "--study", study, "--reason", "a test", "--yes")
+    assert not archive.objects()
+    await isocenter("trash", "restore", "--study", study)
+    assert "5 instances, 5 objects" in await verified(archive)
+
+
 # -- A damaged index -------------------------------------------------------------------
 
 
