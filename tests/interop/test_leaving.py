@@ -24,7 +24,7 @@ PROGRAM = """
 import sys
 import trio
 from isocenter.services import Peer, build_identifier, open_association
-from isocenter.services.service_classes.client import BASIC_SYNTAXES
+from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.archive.index.attributes import Level
 
 SOP_CLASS = sys.argv[2]
