@@ -110,13 +110,13 @@ async def test_the_same_answer_after_the_same_work_for_who_exists_and_who_does_n
     people: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verified: list[str] = []
-    fits = passwords.verify_passcode
+    verify = passwords.verify_passcode
 
     def counting(password_hash: str, passcode: bytes) -> bool:
         verified.append(password_hash)
-        return fits(password_hash, passcode)
+        return verify(password_hash, passcode)
 
-    monkeypatch.setattr(passwords, "fits", counting)
+    monkeypatch.setattr(passwords, "verify_passcode", counting)
     answers = [await identify(by_passcode(name, "wrong"), people) for name in ("alice", "nobody")]
     assert answers[0] == answers[1]
     assert [bool(one) for one in verified] == [True, False]
