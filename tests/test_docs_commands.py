@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.cli import COMMANDS, main, parser_of
+from isocenter.services.cli import main, parser_of
+from isocenter.services.cli.commands import COMMANDS
 from support.pages import ROOT, CommandLine, command_lines
 
 BY_NAME = {command.name: command for command in COMMANDS}

@@ -9,7 +9,7 @@ from typing import get_args
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.rules.conditions import CALLED_AE, CALLING_AE
 from isocenter.services.archive.rules.conditions import FIELDS as RULE_FIELDS
-from isocenter.services.cli import COMMANDS
+from isocenter.services.cli.commands import COMMANDS
 from isocenter.services.composition.reloading import RELOADED
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.net.tls.contexts import PROFILES

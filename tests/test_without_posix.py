@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from isocenter.services.cli import COMMANDS
+from isocenter.services.cli.commands import COMMANDS
 from support import without_posix
 from support.processes import ENVIRONMENT, ServedArchive, program, served_archive, wait_for_line
 from support.studies import write_studies

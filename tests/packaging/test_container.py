@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from isocenter.services.cli import COMMANDS
+from isocenter.services.cli.commands import COMMANDS
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.sections import SETTINGS
 from support.processes import run

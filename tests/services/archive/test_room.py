@@ -11,9 +11,9 @@ import pytest
 import trio
 import trio.testing
 
+from isocenter.engine.dimse.status import Status
 from isocenter.services.archive.archive import ROOM_BYTES, Archive, StoreError
 from isocenter.services.archive.capacity import Room, warn_early
-from isocenter.services.archive.object_scan import OUT_OF_RESOURCES
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore
@@ -63,7 +63,7 @@ async def test_a_part_of_the_disk_stays_free(
         clock.now += 1
         with pytest.raises(StoreError) as caught:
             await store(archive, 3)
-        assert caught.value.status == OUT_OF_RESOURCES
+        assert caught.value.status == Status.OUT_OF_RESOURCES
         assert archive.alert.is_failing
         with pytest.raises(StorageError, match="19 MiB are free, and 20 MiB stay free"):
             await archive.probe()
@@ -130,7 +130,7 @@ async def test_the_quota_counts_what_others_keep_and_what_came_in() -> None:
         kept = 12 * MIB
         with pytest.raises(StoreError) as caught:
             await store(archive, 3, data_set(3, pixels=bytes(MIB)))
-        assert caught.value.status == OUT_OF_RESOURCES
+        assert caught.value.status == Status.OUT_OF_RESOURCES
         with pytest.raises(StorageError, match=r"storage\.max_bytes is used up: 12 of 12 MiB"):
             await room.check(1)
         kept = MIB

@@ -11,7 +11,8 @@ import pytest
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.association.peer import Peer
-from isocenter.services.cli import COMMANDS, main
+from isocenter.services.cli import main
+from isocenter.services.cli.commands import COMMANDS
 from isocenter.services.cli.scu.getscu import advice_of
 from isocenter.services.cli.support.options import UsageError, deadlines_of, peer_of, tls_of
 from isocenter.services.cli.support.query_options import Request, read_query_file, requests_of

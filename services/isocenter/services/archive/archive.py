@@ -26,6 +26,7 @@ from isocenter.engine.dataset import (
     encoding_of,
     write_file_meta,
 )
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.committer import Committer, StoreOutcome, StoreResult
@@ -37,8 +38,6 @@ from isocenter.services.archive.object_keys import (
     sop_instance_uid_of,
 )
 from isocenter.services.archive.object_scan import (
-    CANNOT_UNDERSTAND,
-    OUT_OF_RESOURCES,
     ObjectScan,
     StoreError,
     breaks_the_rules,
@@ -462,7 +461,7 @@ class Ingest:
             raise StoreError.of_data_set(error) from error
         if self._stray_meta.dropped and self._archive.refuse_stray_meta:
             raise StoreError(
-                CANNOT_UNDERSTAND, "group 0002 does not belong into a data set (PS3.5 7.1)"
+                Status.CANNOT_UNDERSTAND, "group 0002 does not belong into a data set (PS3.5 7.1)"
             )
         return out
 
@@ -514,7 +513,7 @@ class Ingest:
         with trio.move_on_after(self._archive.memory_wait_seconds):
             await self._archive.budget.take(count)
             return
-        raise StoreError(OUT_OF_RESOURCES, "too many objects are on their way in")
+        raise StoreError(Status.OUT_OF_RESOURCES, "too many objects are on their way in")
 
     async def commit(self) -> StoreResult:
         """Make the object durable and findable, together with whatever else is waiting.

@@ -20,15 +20,10 @@ from typing import Final, assert_never
 
 import trio
 
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.object_keys import distinct_key
 from isocenter.services.archive.object_scan import (
-    COERCION_OF_DATA_ELEMENTS,
-    DATA_SET_DOES_NOT_MATCH,
-    DUPLICATE_SOP_INSTANCE,
-    PROCESSING_FAILURE,
-    SUCCESS,
-    WARNING_NOT_MATCHING,
     OtherPatientError,
     StoreError,
 )
@@ -99,9 +94,9 @@ class StoreResult:
         """Of the C-STORE-RSP: 0000H, or the warning B007H when another object was kept, or
         B000H when attributes were changed or another patient is named."""
         if self.outcome is StoreOutcome.KEPT_OTHER:
-            return WARNING_NOT_MATCHING
+            return Status.DATA_SET_MISMATCH
         is_odd = self.changes or self.is_of_other_patient
-        return COERCION_OF_DATA_ELEMENTS if is_odd else SUCCESS
+        return Status.COERCION_OF_DATA_ELEMENTS if is_odd else Status.SUCCESS
 
     @property
     def comment(self) -> str:
@@ -194,7 +189,7 @@ class Committer:
             await self._send.send(pending)
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             await staged.discard()
-            raise StoreError(PROCESSING_FAILURE, "the archive is closing") from None
+            raise StoreError(Status.PROCESSING_FAILURE, "the archive is closing") from None
         except trio.Cancelled:
             await staged.discard()
             raise
@@ -209,7 +204,7 @@ class Committer:
             case StoreError():
                 raise pending.answer
             case None:
-                raise StoreError(PROCESSING_FAILURE, "the archive is closing")
+                raise StoreError(Status.PROCESSING_FAILURE, "the archive is closing")
             case _:
                 assert_never(pending.answer)
 
@@ -312,7 +307,7 @@ class Committer:
             _log.exception("a commit of %d objects failed", len(batch))
             for pending in batch:
                 if pending.answer is None:
-                    pending.answer = StoreError(PROCESSING_FAILURE, "internal error")
+                    pending.answer = StoreError(Status.PROCESSING_FAILURE, "internal error")
                     await pending.staged.discard()
         for pending in batch:
             pending.done.set()
@@ -466,7 +461,7 @@ class Committer:
                 return StoreResult(StoreOutcome.REPLACED, record, is_of_other_patient=is_of_other)
             case AddOutcome.OTHER_PATIENT:
                 return OtherPatientError(
-                    DATA_SET_DOES_NOT_MATCH,
+                    Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
                     "refused: other objects of the study name another patient",
                     (_PATIENT_ID,),
                 )
@@ -479,7 +474,9 @@ class Committer:
         self, record: InstanceRecord, previous: StoredInstance
     ) -> StoreResult | StoreError:
         if self._duplicates is DuplicatePolicy.REJECT:
-            return StoreError(DUPLICATE_SOP_INSTANCE, "the archive has this SOP instance already")
+            return StoreError(
+                Status.DUPLICATE_SOP_INSTANCE, "the archive has this SOP instance already"
+            )
         if previous.digest == record.digest:
             return StoreResult(StoreOutcome.ALREADY_STORED, previous)
         return StoreResult(StoreOutcome.KEPT_OTHER, previous)
@@ -502,7 +499,7 @@ class Committer:
             refusal = StoreError.of_storage(error)
         else:
             _log.error("the index took up none of %d objects", len(published), exc_info=error)
-            refusal = StoreError(PROCESSING_FAILURE, "internal error")
+            refusal = StoreError(Status.PROCESSING_FAILURE, "internal error")
         for pending in published:
             pending.resolve(refusal)
         try:

@@ -19,14 +19,12 @@ from typing import Final, assert_never
 import trio
 
 from isocenter.engine.buffers import Buffer
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.committer import StoreOutcome
 from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.object_scan import (
-    DUPLICATE_SOP_INSTANCE,
-    OUT_OF_RESOURCES,
-    PROCESSING_FAILURE,
     OtherPatientError,
     OverLimit,
     StoreError,
@@ -272,11 +270,11 @@ def _refused(path: str, error: StoreError) -> ImportedFile:
     if isinstance(error, OverLimit | OtherPatientError):
         return ImportedFile(path, ImportOutcome.FAILED, reason)
     match error.status:
-        case status if status == OUT_OF_RESOURCES:
+        case status if status == Status.OUT_OF_RESOURCES:
             raise _ArchiveFull(reason) from error
-        case status if status == DUPLICATE_SOP_INSTANCE:
+        case status if status == Status.DUPLICATE_SOP_INSTANCE:
             return ImportedFile(path, ImportOutcome.ALREADY_THERE)
-        case status if status == PROCESSING_FAILURE:
+        case status if status == Status.PROCESSING_FAILURE:
             return ImportedFile(path, ImportOutcome.FAILED, reason)
         case _:
             return ImportedFile(path, ImportOutcome.DAMAGED, reason)

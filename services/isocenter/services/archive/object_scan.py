@@ -22,6 +22,7 @@ from isocenter.engine.dataset import (
     encoding_of,
 )
 from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import is_safe_uid, is_uid
@@ -49,20 +50,6 @@ _IDENTITY: Final = frozenset(
 #: A tag begins with its group.
 _GROUP_BYTES: Final = 2
 
-#: Statuses of C-STORE (PS3.4 B.2.3, PS3.7 C.5).
-SUCCESS: Final = 0x0000
-PROCESSING_FAILURE: Final = 0x0110
-DUPLICATE_SOP_INSTANCE: Final = 0x0111
-INVALID_SOP_INSTANCE: Final = 0x0117
-OUT_OF_RESOURCES: Final = 0xA700
-DATA_SET_DOES_NOT_MATCH: Final = 0xA900
-CANNOT_UNDERSTAND: Final = 0xC000
-#: Warning: attributes were changed on arrival.
-COERCION_OF_DATA_ELEMENTS: Final = 0xB000
-#: Warning: the object does not match the one of the same name (PS3.4 Table B.2-1 calls
-#: B007H "Data Set does not match SOP Class"; it is the nearest that a C-STORE has).
-WARNING_NOT_MATCHING: Final = 0xB007
-
 
 class StoreError(OperationError):
     """An object was refused, or could not be kept; nothing of it is left."""
@@ -71,9 +58,9 @@ class StoreError(OperationError):
     def of_storage(cls, error: StorageError) -> StoreError:
         """What a C-STORE answers when an adapter fails."""
         if error.out_of_resources:
-            refusal = cls(OUT_OF_RESOURCES, "no room to keep it", log_detail=str(error))
+            refusal = cls(Status.OUT_OF_RESOURCES, "no room to keep it", log_detail=str(error))
         else:
-            refusal = cls(PROCESSING_FAILURE, "cannot be kept", log_detail=str(error))
+            refusal = cls(Status.PROCESSING_FAILURE, "cannot be kept", log_detail=str(error))
         refusal.__cause__ = error
         return refusal
 
@@ -81,9 +68,9 @@ class StoreError(OperationError):
     def of_data_set(cls, error: DataSetError) -> StoreError:
         """What a C-STORE answers to a data set that cannot be taken."""
         if isinstance(error, DataSetLimitError):
-            refusal: StoreError = OverLimit(OUT_OF_RESOURCES, str(error))
+            refusal: StoreError = OverLimit(Status.OUT_OF_RESOURCES, str(error))
         else:
-            refusal = cls(CANNOT_UNDERSTAND, str(error))
+            refusal = cls(Status.CANNOT_UNDERSTAND, str(error))
         refusal.__cause__ = error
         return refusal
 
@@ -127,7 +114,9 @@ class ScannedObject:
         ):
             if attributes.get(tag, "") != uid:
                 raise StoreError(
-                    DATA_SET_DOES_NOT_MATCH, f"{name} differs between command and data set", (tag,)
+                    Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
+                    f"{name} differs between command and data set",
+                    (tag,),
                 )
         for tag, name in (
             (STUDY_INSTANCE_UID, "Study Instance UID"),
@@ -135,9 +124,11 @@ class ScannedObject:
         ):
             uid = attributes.get(tag, "")
             if not uid:
-                raise StoreError(DATA_SET_DOES_NOT_MATCH, f"{name} is missing", (tag,))
+                raise StoreError(
+                    Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, f"{name} is missing", (tag,)
+                )
             if not _is_taken(uid, uids):
-                raise StoreError(INVALID_SOP_INSTANCE, f"{name} is not a UID", (tag,))
+                raise StoreError(Status.INVALID_SOP_INSTANCE, f"{name} is not a UID", (tag,))
 
     def record(
         self,
@@ -229,7 +220,7 @@ class ObjectScan:
             group = int.from_bytes(self._head, "big" if self._encoding.big_endian else "little")
             if group in DANGEROUS_GROUPS:
                 raise StoreError(
-                    CANNOT_UNDERSTAND, f"group {group:04X} does not belong into a data set"
+                    Status.CANNOT_UNDERSTAND, f"group {group:04X} does not belong into a data set"
                 )
 
     def finish(self) -> ScannedObject:
@@ -286,7 +277,7 @@ def check_command(
         (is_safe_uid(transfer_syntax_uid), "Transfer Syntax UID"),
     ):
         if not is_one:
-            raise StoreError(INVALID_SOP_INSTANCE, f"{name} is not a UID")
+            raise StoreError(Status.INVALID_SOP_INSTANCE, f"{name} is not a UID")
 
 
 def breaks_the_rules(record: InstanceRecord) -> bool:

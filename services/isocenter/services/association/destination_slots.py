@@ -1,4 +1,4 @@
-"""Places at destinations: bounds the associations that a server requests with each.
+"""Slots at destinations: how many associations a server requests with each.
 
 Worker processes share the places by files that they lock: a place is a lock, which the system
 gives back when its process ends, however that ends.

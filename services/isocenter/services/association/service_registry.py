@@ -1,4 +1,4 @@
-"""SOP class → service, and whatever a service raises → response.
+"""Service registry: the service of each SOP class, and responses for what it raises.
 
 A service class is one module with a `Service`; a server is put together from a
 list of them.  `ServiceRegistry` is what negotiation offers and what performs operations.

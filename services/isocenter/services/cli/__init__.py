@@ -1,7 +1,7 @@
 """The command line: `isocenter COMMAND …`.
 
-One table names the commands.  The module of a command is imported when it is
-asked for, so that `--help` answers at once.  It offers
+One table (`isocenter.services.cli.commands`) names the commands. The module of a command is
+imported when it is asked for, so that `--help` answers at once. It offers
 
     def add_arguments(parser: argparse.ArgumentParser) -> None
     def run(arguments: argparse.Namespace) -> int        # the exit code
@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.engine.fast_init import dataclass
+from isocenter.services.cli.commands import COMMANDS, Command
 
 #: What every tool of the field answers: 0 done, 1 the work failed, 2 wrong arguments or settings.
 EXIT_OK: Final = 0
@@ -32,73 +32,6 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 #: Ended by Ctrl-C, as shells count it.
 EXIT_INTERRUPTED: Final = 130
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One command: its module below `isocenter.services.cli`, and one line of help."""
-
-    name: str
-    module: str
-    help: str
-
-
-COMMANDS: Final = (
-    Command("serve", "server.serve", "run the archive"),
-    Command("certs", "security.certs", "issue, sign, list, renew and revoke certificates"),
-    Command(
-        "ae", "security.ae", "access policy: who may associate, and for what; who was rejected"
-    ),
-    Command("user", "security.user", "users of the access policy, with passcode or token"),
-    Command("reload", "server.reload", "let the running server read its configuration again"),
-    Command("config", "server.config", "show and explain the effective settings"),
-    Command("conformance", "server.conformance", "print the conformance statement (PS3.2)"),
-    Command("db", "archive.db", "statistics of the archive; verify it; rebuild its index"),
-    Command(
-        "backup",
-        "archive.backup",
-        "back up the whole archive while the server runs; verify backups",
-    ),
-    Command("restore", "archive.restore", "restore an archive from a backup"),
-    Command("audit", "security.audit", "verify, show, follow and export the audit trail"),
-    Command("import", "archive.import_files", "import a folder of DICOM files into the archive"),
-    Command("delete", "archive.delete", "delete studies, series or instances from the archive"),
-    Command("hold", "archive.hold", "protect studies from deletion: add, remove, list"),
-    Command("retention", "archive.retention", "show what rules of retention would delete"),
-    Command("trash", "archive.trash", "deleted objects: list, restore, purge"),
-    Command("echoscu", "scu.echoscu", "verify a peer (C-ECHO)"),
-    Command("storescu", "scu.storescu", "send files and folders to a peer (C-STORE)"),
-    Command("findscu", "scu.findscu", "query a peer (C-FIND)"),
-    Command("movescu", "scu.movescu", "have a peer send objects to a destination (C-MOVE)"),
-    Command("getscu", "scu.getscu", "fetch objects from a peer (C-GET)"),
-    Command("worklistscu", "scu.worklist_scu", "query the modality worklist of a peer"),
-    Command("mppsscu", "scu.mpps_scu", "report performed procedure steps to a peer (MPPS)"),
-    Command("commitscu", "scu.commit_scu", "request storage commitment from a peer"),
-    Command(
-        "hl7send", "scu.hl7_send", "send HL7 messages over MLLP, and show their acknowledgements"
-    ),
-    Command(
-        "worklist", "archive.worklist", "list, add, import, update and remove worklist entries"
-    ),
-    Command("worklistscp", "server.worklist_scp", "serve a folder of files as a modality worklist"),
-    Command(
-        "mppsscp", "server.mpps_scp", "receive performed procedure steps (MPPS), and nothing else"
-    ),
-    Command("mpps", "archive.mpps", "list and show the archive's performed procedure steps"),
-    Command(
-        "commitments", "archive.commitments", "list and show the archive's storage commitments"
-    ),
-    Command("events", "archive.events", "events: list, deliver again; open and complete studies"),
-    Command("queue", "archive.queue", "forwarding queue: list, retry, purge"),
-    Command("rules", "archive.rules", "list the rules, and test what they would do with a file"),
-    Command("dcmtojson", "files.dcmtojson", "write DICOM files as DICOM JSON"),
-    Command("jsontodcm", "files.jsontodcm", "write DICOM files from DICOM JSON"),
-    Command("dcmtoxml", "files.dcmtoxml", "write DICOM files as XML (Native DICOM Model)"),
-    Command("xmltodcm", "files.xmltodcm", "write DICOM files from XML (Native DICOM Model)"),
-    Command("dissect", "diagnose.dissect", "analyse DICOM associations in a network capture"),
-    Command("health", "server.health", "health of the server on this machine"),
-    Command("doctor", "diagnose.doctor", "find problems of this installation, or of a peer"),
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
-"""Configuration exchanged while the server runs: no association notices, but those by a certificate
-that was revoked.
+"""Reloading: configuration exchanged while the server runs.
+
+No association sees it, but those whose certificate was revoked: they end.
 
 Certificates, keys and revocation lists make new TLS contexts for connections to come.  The
 policy, the access rules, the peers and how is logged take the place of the old ones.  What

@@ -1,4 +1,4 @@
-"""Storage commitments in the index database: `commitment.transaction.Commitments`."""
+"""Storage commitments in the database: adapter of the port `Commitments`."""
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
 

@@ -1,4 +1,4 @@
-"""Records of deleted objects in the index database: `services.archive.trash.TrashBook`."""
+"""Records of deleted objects in the database: adapter of the port `TrashBook`."""
 
 # ruff: noqa: S608  (what is put together are constants, values are bound)
 

@@ -7,9 +7,12 @@ from datetime import datetime
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import DataSetError
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.limits import Limits
 from isocenter.services.archive.coercion.coercer import Coercer, CoercionError, Edit
-from isocenter.services.archive.object_scan import CANNOT_UNDERSTAND, StoreError
+from isocenter.services.archive.object_scan import (
+    StoreError,
+)
 from isocenter.services.archive.rules.conditions import Sender
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.dicom.attribute_path import TagOrPath
@@ -68,7 +71,7 @@ class Coercion:
         except DataSetError as error:
             raise StoreError.of_data_set(error) from error
         except CoercionError as error:
-            raise StoreError(CANNOT_UNDERSTAND, str(error)) from error
+            raise StoreError(Status.CANNOT_UNDERSTAND, str(error)) from error
 
     def finish(self) -> Sequence[Buffer]:
         """What was held to the end."""
@@ -77,7 +80,7 @@ class Coercion:
         except DataSetError as error:
             raise StoreError.of_data_set(error) from error
         except CoercionError as error:
-            raise StoreError(CANNOT_UNDERSTAND, str(error)) from error
+            raise StoreError(Status.CANNOT_UNDERSTAND, str(error)) from error
 
     def as_they_came(self, places: Mapping[TagOrPath, str]) -> Mapping[TagOrPath, str]:
         """What rules look at: *places* are of the object as it is now."""

@@ -1,4 +1,4 @@
-"""Other people's conversations, read by the engine: an observer of both directions.
+"""Observer of an association between two others: an engine for each side.
 
 Each side of an association is played by an `Association` of its own.  What one side sends
 is *received* by the other's engine as bytes, and at the same moment *asked for* at its own

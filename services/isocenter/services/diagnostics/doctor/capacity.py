@@ -1,4 +1,4 @@
-"""Room: for how long it suffices, and what would make how much of it."""
+"""Capacity check: how long the room lasts, and how to make some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One thing that was looked at, and what was found."""
+"""Check of doctor: its result, and the findings that it made."""
 
 from __future__ import annotations
 

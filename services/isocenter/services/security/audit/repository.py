@@ -1,4 +1,4 @@
-"""A syslog collector as a setting: how it is reached, and where."""
+"""Audit record repository that takes syslog (PS3.15 A.5): protocol, host, port."""
 
 from __future__ import annotations
 

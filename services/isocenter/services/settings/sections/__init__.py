@@ -4,8 +4,8 @@ Each field says what it may hold, what it is for and which option of ``isocenter
 sets it.  Loading, checking, ``--help`` and ``isocenter config show`` are made from that
 (`isocenter.services.settings.loading`, where everything here can be imported from, too).
 
-Each module holds the sections of one area; `table` joins them, and `spec` says how a setting
-is written down.
+Each module holds the sections of one area; `isocenter.services.settings.settings` joins them, and
+`isocenter.services.settings.field` says how a setting is written down.
 """
 
 from isocenter.services.settings.sections.access import (

@@ -1,4 +1,4 @@
-"""The department: worklist and orders, steps, promises, events, and what is sent on."""
+"""Sections of worklist, orders, procedure steps, commitment, events and forwarding."""
 
 from __future__ import annotations
 
