@@ -1,4 +1,4 @@
-"""The journal of a file store: what was published last, in one place, until its files are safe.
+"""Journal of a file store: what was published last, until its files are safe.
 
 A published object is safe as soon as its record is.  One write and one sync make all records
 of a round durable; the object's file and its name follow without a sync, and are synced many

@@ -1,4 +1,4 @@
-"""After a crash: files and names from the journal, and the traces of what was never indexed.
+"""Recovery after a crash: files from the journal, and traces of unindexed ones.
 
 Of each record the index is asked.  What it knows was perhaps acknowledged: its file is looked at,
 and made again from the record where it is missing or is not what the index says.  What it does

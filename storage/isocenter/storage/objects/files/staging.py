@@ -1,4 +1,4 @@
-"""Objects on their way into a file store: in memory while they are small, then in a file.
+"""Staged objects of a file store: in memory while small, then in a file.
 
 A staged file means nothing by itself: what has no record in the journal was never published, and
 the next start removes it.

@@ -1,4 +1,4 @@
-"""Objects as files: staged, noted in a journal, named, and synced many at a time.
+"""File store: objects staged, journaled, named, and synced many at a time.
 
 Three folders under the root, on one file system::
 
