@@ -53,6 +53,14 @@ _UPDATE_SERIES_STATEMENT: Final = _update_statement("series_statement")
 
 
 @dataclass(slots=True)
+class _Parts:
+    """How many parts of a study came, less those that went."""
+
+    series: int = 0
+    instances: int = 0
+
+
+@dataclass(slots=True)
 class Differences:
     """What a transaction changes in counts; written by `write`."""
 
@@ -61,8 +69,7 @@ class Differences:
     studies: int = 0
     series: int = 0
     _of_series: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    #: study → [series, instances]
-    _of_studies: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    _of_studies: dict[int, _Parts] = field(default_factory=lambda: defaultdict(_Parts))
     _sop_classes: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
     _series_statements: dict[int, _Saying] = field(default_factory=lambda: defaultdict(_Saying))
     _study_statements: dict[int, _Saying] = field(default_factory=lambda: defaultdict(_Saying))
@@ -71,7 +78,7 @@ class Differences:
     def new_series(self, study_pk: int) -> None:
         """A series more."""
         self.series += 1
-        self._of_studies[study_pk][0] += 1
+        self._of_studies[study_pk].series += 1
 
     def added(self, place: Place, sop_class_uid: str, size: int, said: int) -> None:
         """One instance more, which says what it says at *said*."""
@@ -87,7 +94,7 @@ class Differences:
 
     def _count(self, sign: int, place: Place, sop_class_uid: str, size: int) -> None:
         self._of_series[place.series_pk] += sign
-        self._of_studies[place.study_pk][1] += sign
+        self._of_studies[place.study_pk].instances += sign
         self._sop_classes[place.study_pk, sop_class_uid] += sign
         self._size += sign * size
 
@@ -154,16 +161,16 @@ class Differences:
             instances += number
             if not left:
                 connection.execute("DELETE FROM series WHERE series_pk = ?", (series_pk,))
-                self._of_studies[study_pk][0] -= 1
+                self._of_studies[study_pk].series -= 1
                 self.series -= 1
         return instances
 
     def _write_studies(self, connection: Connection) -> None:
-        for study_pk, numbers in self._of_studies.items():
+        for study_pk, parts in self._of_studies.items():
             (left,) = connection.execute(
                 "UPDATE study SET num_series = num_series + ?, num_instances = num_instances + ? "
                 "WHERE study_pk = ? RETURNING num_instances",
-                (*numbers, study_pk),
+                (parts.series, parts.instances, study_pk),
             ).fetchone()
             if not left:
                 connection.execute("DELETE FROM study WHERE study_pk = ?", (study_pk,))
