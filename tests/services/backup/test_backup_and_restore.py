@@ -474,9 +474,11 @@ def test_what_root_makes_belongs_to_the_server(site: Site) -> None:
     give(new)
     code, out, err = site.restore("--key-passphrase-file", secret)
     assert code == 0, out + err
+    assert not [p for p in new.rglob("*") if p.stat().st_uid == 0]
     assert owners(new) == {65_534}
     code, out, err = site.restore("--key-passphrase-file", secret, "--replace")
     assert code == 0, out + err
+    assert not [p for p in new.rglob("*") if p.stat().st_uid == 0]
     assert owners(new) == {65_534}
 
 

@@ -25,11 +25,13 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
 
 from isocenter.services.archive.deletion.ports import TrashContent
+from isocenter.services.system.private_files import match_owner
 from isocenter.storage.objects.files.file_system import FILE_MODE
 from isocenter.storage.objects.files.reader import FileReader
 from isocenter.storage.objects.files.staging import storage_error
@@ -71,6 +73,7 @@ class TrashFolder:
         except OSError as error:
             raise storage_error(f"open the lock file {path}", error) from error
         try:
+            match_owner(Path(self._store.root), descriptor)  # the server has to open it, too
             while True:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
