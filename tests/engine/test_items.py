@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocenter.engine import items
-from isocenter.engine.ae import ae_title_of, check_ae_title, is_ae_title, printable_ae_title
+from isocenter.engine.ae import (
+    ae_title_of,
+    check_ae_title,
+    is_ae_title,
+    is_padded_ae_title,
+    printable_ae_title,
+)
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
     UNEXPECTED_PDU_PARAMETER,
@@ -169,7 +175,9 @@ def test_split_items_names_the_fault() -> None:
 )
 def test_ae_titles(text: str, title: str) -> None:
     assert check_ae_title(text) == title
-    assert is_ae_title(text)
+    assert is_padded_ae_title(text)
+    assert is_ae_title(title)
+    assert is_ae_title(text) == (text == title)
 
 
 @pytest.mark.parametrize("text", ["", "    ", "x" * 17, "a\\b", "a\tb", "a\0", "\x7f", "é", "a\n"])

@@ -571,7 +571,7 @@ THREATS: Final[dict[str, Threat]] = {
     "a peer that takes no bytes, as we send 50 MiB": Threat(unread, 32, 2, "nothing"),
     # Data sets.
     "sequences nested 60,000 deep": Threat(
-        lambda: [*scanned(DEEP), *read(DEEP)], 48, 16, "`nesting`"
+        lambda: [*scanned(DEEP), *read(DEEP)], 96, 16, "`nesting`"
     ),
     "a deflate bomb, half a MiB that inflates to 512 MiB, as an object": Threat(
         lambda: scanned(bomb(), DEFLATED_LITTLE), 1_536, 1_024, "nothing"

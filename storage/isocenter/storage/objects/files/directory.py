@@ -6,8 +6,10 @@ import errno
 import os
 import secrets
 from contextlib import suppress
+from pathlib import Path
 
 from isocenter.services.errors import StorageError
+from isocenter.services.system.private_files import match_owner
 from isocenter.storage.objects.files.file_system import (
     FOLDER_MODE,
     NO_LINKS,
@@ -36,9 +38,7 @@ def prepare_folder(path: str) -> tuple[str, bool]:
         for folder in (objects, staging, os.path.join(root, "journal")):
             with suppress(FileExistsError):
                 os.mkdir(folder, FOLDER_MODE)
-                if os.name == "posix" and os.geteuid() == 0:  # the server has to write there, too
-                    owner = os.stat(root)
-                    os.chown(folder, owner.st_uid, owner.st_gid)
+                match_owner(Path(root), Path(folder))  # the server has to write there, too
         SystemFiles().sync_folder(root)
         try:
             os.close(os.open(names[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

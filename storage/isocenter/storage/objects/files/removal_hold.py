@@ -11,8 +11,10 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
+from isocenter.services.system.private_files import match_owner
 from isocenter.storage.objects.files.file_system import FOLDER_MODE
 
 try:
@@ -47,9 +49,7 @@ class RemovalHold:
         path = os.path.join(self._root, _LOCK)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
         try:
-            if os.name == "posix" and os.geteuid() == 0:  # the server has to open it, too
-                owner = os.stat(self._root)
-                os.chown(descriptor, owner.st_uid, owner.st_gid)
+            match_owner(Path(self._root), descriptor)  # the server has to open it, too
             if fcntl is not None:
                 # Nobody holds it otherwise for longer than a look.
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
