@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from attacks.watch import open_descriptors
 from isocenter.engine.dimse.message_codec import CEchoRequest, encode_message
 from isocenter.engine.items import ProposedContext, UserInformation
 from isocenter.engine.pdu import (
@@ -102,16 +103,12 @@ def resident_bytes(pid: int) -> int:
     return int(found[1]) * 1024
 
 
-def descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
 def test_hundreds_that_say_nothing_delay_nobody_and_are_gone_in_time(
     archive: ServedArchive,
 ) -> None:
     pid = archive.process.pid
     echo_seconds(archive.port)
-    before = descriptors(pid)
+    before = open_descriptors(pid)
     with ExitStack() as stack:
         idle = [stack.enter_context(connect(archive.port)) for _ in range(200)]
         idle += [stack.enter_context(connect(archive.tls_port)) for _ in range(200)]
@@ -126,9 +123,9 @@ def assert_descriptors_are_back(archive: ServedArchive, before: int) -> None:
     """The server closes its side in its own time: while it does, others are served."""
     for _ in range(200):
         echo_seconds(archive.port)
-        if descriptors(archive.process.pid) <= before + 1:
+        if open_descriptors(archive.process.pid) <= before + 1:
             return
-    assert descriptors(archive.process.pid) <= before + 1
+    assert open_descriptors(archive.process.pid) <= before + 1
 
 
 def test_bytes_that_trickle_do_not_restart_artim(archive: ServedArchive) -> None:
@@ -166,7 +163,7 @@ def test_associations_that_come_to_nothing_leave_nothing(
     pid = archive.process.pid
     for _ in range(300):
         once()
-    memory, open_before = resident_bytes(pid), descriptors(pid)
+    memory, open_before = resident_bytes(pid), open_descriptors(pid)
     count = 1_000
     for _ in range(count):
         once()

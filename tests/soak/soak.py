@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attacks.peer import Target
+from attacks.watch import open_descriptors
 from services.workflow.events.hooks import webhook
 from soak.department import CONFIGURATION_FILE, IMAGES, Department, Destination, Done, configuration
 from soak.load import Client, Ledger
@@ -213,9 +214,9 @@ def look(pid: int, at: float) -> Sample:
     for one in [pid, *_children(pid)]:
         try:
             fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            descriptors += len(os.listdir(f"/proc/{one}/fd"))
         except OSError:
             continue
+        descriptors += open_descriptors(one)
         cpu += (int(fields[11]) + int(fields[12])) / _TICKS
         threads += int(fields[17])
         resident += int(fields[21]) * _PAGE
