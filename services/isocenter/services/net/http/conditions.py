@@ -1,4 +1,4 @@
-"""Entity tags and byte ranges (RFC 9110 8.8.3, 13, 14): what of a representation goes out.
+"""Conditional requests and byte ranges (RFC 9110 8.8.3, 13, 14), as pure functions.
 
 All are values and pure functions: the caller knows the tag and the length of what it would send,
 and gets the status that the request's headers ask for.

@@ -1,4 +1,4 @@
-"""Multipart bodies (RFC 2046 5.1, RFC 2387): a parser that holds no part, and a writer.
+"""Multipart bodies (RFC 2046, RFC 2387): a streaming parser, and a writer.
 
 The parser takes bytes as they come and gives events; what a part holds is given on at once, as
 views of what came in.  Bytes are kept back only while they may be the beginning of a delimiter.
