@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from time import time
@@ -42,11 +41,11 @@ from isocenter.services.archive.deletion.values import (
     Restored,
     record_nothing,
 )
-from isocenter.services.archive.index.attributes import Level
-from isocenter.services.archive.index.query import Criterion, Query, ValueList
+from isocenter.services.archive.index.query import Query
 from isocenter.services.archive.object_keys import distinct_key, plain_key
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import InstanceRecord, StoredInstance
+from isocenter.services.archive.selection import select
 from isocenter.services.archive.verification import scan_object
 from isocenter.services.errors import StorageError
 
@@ -56,12 +55,6 @@ log = logging.getLogger("isocenter.storage")
 _AT_ONCE: Final = 1_000
 #: Cleaning up after a deletion that came to nothing.
 _CLEANUP_SECONDS: Final = 5.0
-#: Studies in one question to the index.
-_STUDIES_AT_ONCE: Final = 500
-
-_STUDY_INSTANCE_UID: Final = 0x0020000D
-#: Patient ID and its issuer, name, birth date.
-_PATIENT: Final = (0x00100020, 0x00100021, 0x00100010, 0x00100030)
 
 
 class Trash:
@@ -96,13 +89,9 @@ class Trash:
 
     async def plan(self, query: Query) -> Plan:
         """What deleting the instances below all matches of *query* would take."""
-        studies: dict[str, list[StoredInstance]] = defaultdict(list)
-        async with self._archive.index.instances(query) as blocks:
-            async for block in blocks:
-                for stored in block:
-                    studies[stored.study_instance_uid].append(stored)
+        selection = await select(self._archive.index, query)
         obstacles = Obstacles()
-        for instances in studies.values():
+        for instances in selection.studies:
             found = await self.book.obstacles(instances)
             obstacles = Obstacles(
                 held=obstacles.held + found.held,
@@ -110,26 +99,7 @@ class Trash:
                 promised=obstacles.promised + found.promised,
                 queued=obstacles.queued + found.queued,
             )
-        return Plan(
-            studies=tuple(map(tuple, studies.values())),
-            patients=len(await self._patients(list(studies))),
-            obstacles=obstacles,
-        )
-
-    async def _patients(self, studies: Sequence[str]) -> set[tuple[str, ...]]:
-        """Whose studies they are: ID, issuer, name and birth date."""
-        found: set[tuple[str, ...]] = set()
-        for start in range(0, len(studies), _STUDIES_AT_ONCE):
-            some = tuple(studies[start : start + _STUDIES_AT_ONCE])
-            query = Query(
-                level=Level.STUDY,
-                criteria=(Criterion(_STUDY_INSTANCE_UID, ValueList(some)),),
-                return_tags=_PATIENT,
-            )
-            async with self._archive.index.find(query) as blocks:
-                async for block in blocks:
-                    found |= {tuple(match.get(tag, "") for tag in _PATIENT) for match in block}
-        return found
+        return Plan(studies=selection.studies, patients=selection.patients, obstacles=obstacles)
 
     async def delete(
         self,

@@ -11,25 +11,27 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.deletion.ports import Obstacles
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
-from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.selection import Selection
 
 
 class NotPermittedError(IsocenterError):
-    """Whoever asked may not delete."""
+    """Whoever asked may not delete, or export."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requester:
-    """Who has something deleted, restored or removed for good.
+    """Who has something deleted, restored, removed for good, or exported.
 
     Attributes:
         name: for the audit trail.
         may_delete: whether a policy, where one is asked, gives ``study:delete``; whoever may
             write the data directory needs no other.
+        may_export: the same of ``study:export``; whoever may read the data directory needs none.
     """
 
     name: str
     may_delete: bool = True
+    may_export: bool = True
 
     def check(self) -> None:
         """Raises:
@@ -37,6 +39,13 @@ class Requester:
         """
         if not self.may_delete:
             raise NotPermittedError(f"{self.name} lacks study:delete")
+
+    def check_export(self) -> None:
+        """Raises:
+        NotPermittedError: ``study:export`` is lacking.
+        """
+        if not self.may_export:
+            raise NotPermittedError(f"{self.name} lacks study:export")
 
 
 class What(Enum):
@@ -68,31 +77,10 @@ async def record_nothing(happened: Sequence[Happened]) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Selection):
     """What a deletion would take, study by study."""
 
-    studies: tuple[tuple[StoredInstance, ...], ...]
-    patients: int
     obstacles: Obstacles
-
-    @property
-    def instances(self) -> int:
-        return sum(map(len, self.studies))
-
-    @property
-    def series(self) -> int:
-        return len(
-            {
-                (each.study_instance_uid, each.series_instance_uid)
-                for study in self.studies
-                for each in study
-            }
-        )
-
-    @property
-    def size(self) -> int:
-        """Bytes of Part 10 files."""
-        return sum(each.size for study in self.studies for each in study)
 
 
 @dataclass(slots=True)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.deletion.ports import DeletionRefusedError
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Plan
-from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Query
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.db import add_archive_options, archive_settings
@@ -21,16 +19,13 @@ from isocenter.services.cli.support.deletion_output import (
     requester_of,
     shown_until,
 )
-from isocenter.services.cli.support.options import UsageError, add_output_options, reason, uid
-from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.diagnostics.doctor.check import size_text
-from isocenter.services.dicom.attribute_path import parse_key
-from isocenter.services.service_classes.query_retrieve.identifier import (
-    InformationModel,
-    parse_query,
+from isocenter.services.cli.support.options import add_output_options, reason
+from isocenter.services.cli.support.selection_options import (
+    add_selection_options,
+    counts_of,
+    query_of,
 )
-from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
-from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
+from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.settings.loading import Settings
 
 DESCRIPTION: Final = """\
@@ -52,35 +47,10 @@ is, unless --force says otherwise; studies that are held (isocenter hold) stay i
 exit codes: 0 deleted, 1 refused, or nothing matches, 2 arguments or
 settings"""
 
-_UID_OPTIONS: Final = {
-    "--study": ("StudyInstanceUID", "a study"),
-    "--series": ("SeriesInstanceUID", "a series"),
-    "--instance": ("SOPInstanceUID", "an instance"),
-}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of delete."""
-    group = parser.add_argument_group("what")
-    for option, (keyword, text) in _UID_OPTIONS.items():
-        group.add_argument(
-            option,
-            dest=keyword,
-            type=uid,
-            action="append",
-            default=[],
-            metavar="UID",
-            help=f"{text} (repeatable)",
-        )
-    group.add_argument(
-        "-k",
-        "--key",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="what matches: gggg,eeee=VALUE or Keyword=VALUE, with wild cards and ranges as in "
-        "isocenter findscu (repeatable)",
-    )
+    add_selection_options(parser)
     parser.add_argument(
         "--reason",
         required=True,
@@ -107,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     async def work(interrupts: Interrupts) -> int:
         settings = archive_settings(arguments, must_exist=True)
-        query = query_of(arguments, settings)
+        query = query_of(arguments, settings, "deleted")
         code = EXIT_INTERRUPTED
         with interrupts.stoppable():
             async with opened_trash(
@@ -117,46 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
         return code
 
     return run_task(terminal, work)
-
-
-def query_of(arguments: argparse.Namespace, settings: Settings) -> Query:
-    """What the options mean.
-
-    Raises:
-        UsageError: nothing is said, or something that would match everything, or nothing known.
-    """
-    keys = [parse_key(text) for text in arguments.key]
-    for keyword, _ in _UID_OPTIONS.values():
-        uids: list[str] = getattr(arguments, keyword)
-        if uids:
-            keys.append((keyword, "\\".join(uids)))
-    if not keys:
-        raise UsageError("what shall be deleted? Give --study, --series, --instance or -k")
-    for name, value in keys:
-        if not value:
-            raise UsageError(f"-k {name} has no value: it would match everything")
-    identifier = build_identifier(keys, Level.IMAGE, EXPLICIT_VR_LITTLE_ENDIAN)
-    try:
-        parsed = parse_query(
-            identifier,
-            EXPLICIT_VR_LITTLE_ENDIAN,
-            root=InformationModel.PATIENT,
-            relational=True,
-            limits=settings.engine_limits(),
-        )
-    except IdentifierError as error:
-        raise UsageError(error.comment) from error
-    if parsed.unsupported:
-        names = ", ".join(f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in parsed.unsupported)
-        raise UsageError(f"the index does not know {names}; leave it out")
-    matching = {criterion.tag for criterion in parsed.query.criteria}
-    for tag, _ in parsed.requested:
-        if tag not in matching:
-            raise UsageError(
-                f"the value for ({tag >> 16:04X},{tag & 0xFFFF:04X}) matches everything; leave the "
-                "key out, or say what is meant"
-            )
-    return parsed.query
 
 
 async def _delete(
@@ -204,15 +134,6 @@ async def _delete(
     print(f"deleted {counted(done.instances, 'instance')}: {done.deletion_id}")
     print(shown_until(settings, done.deletion_id))
     return EXIT_OK
-
-
-def counts_of(plan: Plan) -> str:
-    """How much it is, without whose."""
-    return (
-        f"{counted(plan.instances, 'instance')} in {counted(plan.series, 'series', 'series')} and "
-        f"{counted(len(plan.studies), 'study', 'studies')} of {counted(plan.patients, 'patient')}, "
-        f"{size_text(plan.size)}"
-    )
 
 
 def _why(plan: Plan) -> str:
