@@ -35,6 +35,9 @@ COMMANDS: Final = (
     Command("restore", "archive.restore", "restore an archive from a backup"),
     Command("audit", "security.audit", "verify, show, follow and export the audit trail"),
     Command("import", "archive.import_files", "import a folder of DICOM files into the archive"),
+    Command(
+        "export", "archive.export", "write studies, series or instances to a folder or a ZIP file"
+    ),
     Command("delete", "archive.delete", "delete studies, series or instances from the archive"),
     Command("hold", "archive.hold", "protect studies from deletion: add, remove, list"),
     Command("retention", "archive.retention", "show what rules of retention would delete"),

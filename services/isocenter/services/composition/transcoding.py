@@ -21,18 +21,12 @@ async def open_transcoder(settings: Settings, notices: Notices) -> AsyncIterator
     if not transcoding.enabled:
         yield None
         return
-    limits = PoolLimits(
-        workers=transcoding.workers,
-        frame_bytes=transcoding.max_frame_bytes,
-        memory_bytes=transcoding.memory_bytes,
-        seconds=transcoding.frame_seconds,
-    )
     options = TranscodingOptions(
         lossy=transcoding.lossy,
         encoding=EncodingOptions(quality=transcoding.quality),
         signatures=transcoding.signatures,
     )
-    async with CodecPool(limits) as pool:
+    async with CodecPool(pool_limits_of(settings)) as pool:
         yield Transcoder(
             pool,
             preference=[BY_KEYWORD[keyword].uid for keyword in transcoding.preference],
@@ -40,3 +34,14 @@ async def open_transcoder(settings: Settings, notices: Notices) -> AsyncIterator
             cache_bytes=transcoding.cache_bytes,
             notices=notices,
         )
+
+
+def pool_limits_of(settings: Settings) -> PoolLimits:
+    """What decoding and encoding may take."""
+    transcoding = settings.transcoding
+    return PoolLimits(
+        workers=transcoding.workers,
+        frame_bytes=transcoding.max_frame_bytes,
+        memory_bytes=transcoding.memory_bytes,
+        seconds=transcoding.frame_seconds,
+    )

@@ -42,6 +42,10 @@ _DEFLATED_STEP: Final = 64 << 10
 MAX_INFLATED: Final = 4 << 30
 
 
+class NoPixelDataError(DataSetError):
+    """A data set has no Pixel Data: it is no image."""
+
+
 class ImageObject(Protocol):
     """What an image is read from (`isocenter.services.dicom.objects.DicomObject`)."""
 
@@ -72,7 +76,7 @@ class Image:
     ) -> None:
         element = found.pixel_data
         if element is None:
-            raise DataSetError("the data set has no Pixel Data", 0)
+            raise NoPixelDataError("the data set has no Pixel Data", 0)
         encoding = encoding_of(transfer_syntax_uid)
         self._reader = reader
         self._offset = offset

@@ -30,6 +30,7 @@ class EventId(Enum):
     INSTANCES_ACCESSED = _dcm("110103", "DICOM Instances Accessed")
     INSTANCES_TRANSFERRED = _dcm("110104", "DICOM Instances Transferred")
     STUDY_DELETED = _dcm("110105", "DICOM Study Deleted")
+    EXPORT = _dcm("110106", "Export")
     IMPORT = _dcm("110107", "Import")
     QUERY = _dcm("110112", "Query")
     SECURITY_ALERT = _dcm("110113", "Security Alert")
@@ -57,6 +58,7 @@ APPLICATION: Final = _dcm("110150", "Application")
 APPLICATION_LAUNCHER: Final = _dcm("110151", "Application Launcher")
 DESTINATION: Final = _dcm("110152", "Destination Role ID")
 SOURCE: Final = _dcm("110153", "Source Role ID")
+DESTINATION_MEDIA: Final = _dcm("110154", "Destination Media")
 SOURCE_MEDIA: Final = _dcm("110155", "Source Media")
 
 #: What a Participant Object ID is (CID 404, PS3.15 A.5.1.2.4).
@@ -66,5 +68,5 @@ NODE_ID: Final = _dcm("110182", "Node ID")
 PATIENT_NUMBER: Final = Code("2", "RFC-3881", "Patient Number")
 URI: Final = Code("12", "RFC-3881", "URI")
 
-#: Where imported data lay (CID 405).
+#: Where imported data lay, or exported data lie (CID 405).
 MEDIA_URI: Final = _dcm("110037", "URI")

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import InstancesDeleted
+from isocenter.services.archive.export.values import ExportedStudy
 from isocenter.services.errors import has_failed
 from isocenter.services.notices import (
     AccessDenied,
@@ -248,6 +249,33 @@ def instances_imported(
             source,
         ),
         objects=(_study(study, sop_classes), _patient(patient)),
+    )
+
+
+def instances_exported(
+    here: ActiveProcess, exported: ExportedStudy, patient: Patient
+) -> AuditMessage:
+    """A.5.3.4: objects of a study were written to files outside of the archive."""
+    media = Participant(
+        user_id=exported.place,
+        is_requestor=False,
+        role=codes.DESTINATION_MEDIA,
+        media=codes.MEDIA_URI,
+    )
+    person = Participant(
+        user_id=exported.actor,
+        is_requestor=True,
+        role=codes.SOURCE,
+        access_point=here.machine,
+    )
+    return AuditMessage(
+        event=EventId.EXPORT,
+        action=Action.READ,
+        participants=(person, here.participant(codes.SOURCE), media),
+        objects=(
+            _study(exported.study_instance_uid, exported.sop_classes),
+            _patient(patient),
+        ),
     )
 
 

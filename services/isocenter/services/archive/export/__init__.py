@@ -1,0 +1,1 @@
+"""Objects of the archive, written to folders and ZIP files."""
