@@ -161,13 +161,16 @@ def is_character_set(text: str) -> bool:
 
 def decode_text(raw: bytes, vr: str, character_set: tuple[str, ...] = ()) -> str:
     """The text of a value of any text VR, without padding; several values joined by a backslash."""
+    return strip_padding(decode_padded(raw, vr, character_set), vr)
+
+
+def decode_padded(raw: bytes, vr: str, character_set: tuple[str, ...] = ()) -> str:
+    """The same with its padding: all that is there."""
     if raw.isascii() and _ESC not in raw:
-        text = raw.decode("ascii")
-    elif vr in CHARACTER_SET_VRS:
-        text = _decode(raw, vr, _codecs_of(character_set))
-    else:
-        text = raw.decode(_UNDECLARED)
-    return strip_padding(text, vr)
+        return raw.decode("ascii")
+    if vr in CHARACTER_SET_VRS:
+        return _decode(raw, vr, _codecs_of(character_set))
+    return raw.decode(_UNDECLARED)
 
 
 def strip_padding(text: str, vr: str) -> str:

@@ -53,7 +53,12 @@ class OtherKind(FileFault):
 
 
 def add_file_options(
-    parser: argparse.ArgumentParser, *, what: str, output: str, several: bool = True
+    parser: argparse.ArgumentParser,
+    *,
+    what: str,
+    output: str,
+    several: bool = True,
+    debug: tuple[str, ...] = ("-d", "--debug"),
 ) -> None:
     """Paths, ``-o``, ``-r``, ``-v``, ``-d``, ``-q`` and ``--no-progress``.
 
@@ -61,6 +66,7 @@ def add_file_options(
         what: the paths are, for the help.
         output: what is written, for the help; empty: nothing is.
         several: whether more than one file can be given.
+        debug: as `add_output_options` takes it.
     """
 
     def refuse(message: str) -> NoReturn:
@@ -85,7 +91,7 @@ def add_file_options(
             help="go through folders, with all below them",
         )  # fmt: skip
         group.add_argument("--no-progress", action="store_true", help="no progress bar")
-    add_output_options(parser)
+    add_output_options(parser, debug=debug)
 
 
 def run_file_tool(arguments: argparse.Namespace, work: Callable[[Terminal], int]) -> int:

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from isocenter.engine.dataset import DataSetError, NotDicomError
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.cli.files.dicom_input import dicom_input
 from isocenter.services.cli.files.file_tool import (
     STANDARD,
     FileFault,
     InputFile,
-    OtherKind,
     add_file_options,
-    opened,
     output_file,
 )
 from isocenter.services.cli.support.options import UsageError
@@ -32,7 +30,7 @@ from isocenter.services.dicom.bulk_data import (
     left_out,
     little_endian_pieces,
 )
-from isocenter.services.dicom.data_set_file import DataSetFile, open_data_set
+from isocenter.services.dicom.data_set_file import DataSetFile
 from isocenter.services.dicom.model_writer import ModelWriter
 
 _PIXEL_GROUP: Final = 0x7FE0
@@ -117,23 +115,14 @@ def write_models(
         FileFault, DataSetError, OSError: it cannot be read or written.
     """
     tolerance = Tolerance.STRICT if arguments.strict else Tolerance.SALVAGE
-    with opened(file.path) as source:
-        try:
-            with open_data_set(source, tolerance=tolerance) as data_set:
-                options = {
-                    "bulk": _bulk_of(arguments, file, data_set),
-                    "wants": wants_of(arguments),
-                    "tolerance": tolerance,
-                }
-                writer = write(data_set, options)
-                forgiven = {**data_set.forgiven, **writer.forgiven}
-        except NotDicomError:
-            raise OtherKind("not DICOM: neither a Part 10 file nor a data set") from None
-        except DataSetError as error:
-            cure = "; without --strict it is written as far as it goes" if arguments.strict else ""
-            raise FileFault(f"{error}{cure}") from error
-    for what, offset in forgiven.items():
-        terminal.note(f"{file.path}: forgiven: {what}" + (f" (at byte {offset})" if offset else ""))
+    with dicom_input(file, terminal, tolerance) as data_set:
+        options = {
+            "bulk": _bulk_of(arguments, file, data_set),
+            "wants": wants_of(arguments),
+            "tolerance": tolerance,
+        }
+        writer = write(data_set, options)
+        data_set.forgiven |= writer.forgiven
 
 
 # -- Bulk data ---------------------------------------------------------------------------

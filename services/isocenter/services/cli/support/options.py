@@ -122,12 +122,18 @@ def _add_seconds(group: argparse._ArgumentGroup, *flags: str, default: int, text
     )
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """``-v``, ``-d`` and ``-q``."""
+def add_output_options(
+    parser: argparse.ArgumentParser, *, debug: tuple[str, ...] = ("-d", "--debug")
+) -> None:
+    """``-v``, ``-d`` and ``-q``.
+
+    Args:
+        debug: the flags of the second, where a command needs the letter for something else.
+    """
     parser.set_defaults(prog=parser.prog)
     group = parser.add_argument_group("messages")
     group.add_argument("-v", "--verbose", action="store_true", help="tell what is done")
-    group.add_argument("-d", "--debug", action="store_true", help="tell more")
+    group.add_argument(*debug, dest="debug", action="store_true", help="tell more")
     group.add_argument("-q", "--quiet", action="store_true", help="no messages at all")
 
 
