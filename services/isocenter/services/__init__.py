@@ -43,6 +43,23 @@ if TYPE_CHECKING:
     from isocenter.services.dicom.data_set import Attribute, DataSet, NoSuchValueError, open_dicom
     from isocenter.services.dicom.file_recognition import DamagedFileError
     from isocenter.services.dicom.objects import DicomObject, NotDicomFileError
+    from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
+    from isocenter.services.dicom.pixels.rendering.options import (
+        WINDOW_PRESETS,
+        ColourSpace,
+        RenderOptionError,
+        RenderOptions,
+        Viewport,
+        VoiFunction,
+        Window,
+    )
+    from isocenter.services.dicom.pixels.rendering.renderer import (
+        RenderedImage,
+        Renderer,
+        open_renderer,
+        render,
+        thumbnail,
+    )
     from isocenter.services.dicom.pydicom_datasets import read_identifier
     from isocenter.services.dicom.uid_registry import (
         BASIC_SYNTAXES,
@@ -133,6 +150,20 @@ _MODULES = {
     "DicomObject": "dicom.objects",
     "NotDicomFileError": "dicom.objects",
     "DamagedFileError": "dicom.file_recognition",
+    "CodecPool": "dicom.pixels.pool",
+    "PoolLimits": "dicom.pixels.pool",
+    "render": "dicom.pixels.rendering.renderer",
+    "thumbnail": "dicom.pixels.rendering.renderer",
+    "open_renderer": "dicom.pixels.rendering.renderer",
+    "Renderer": "dicom.pixels.rendering.renderer",
+    "RenderedImage": "dicom.pixels.rendering.renderer",
+    "RenderOptions": "dicom.pixels.rendering.options",
+    "RenderOptionError": "dicom.pixels.rendering.options",
+    "Window": "dicom.pixels.rendering.options",
+    "VoiFunction": "dicom.pixels.rendering.options",
+    "WINDOW_PRESETS": "dicom.pixels.rendering.options",
+    "Viewport": "dicom.pixels.rendering.options",
+    "ColourSpace": "dicom.pixels.rendering.options",
     "ObjectReceiver": "service_classes.storage.object_receiver",
     "ReceivedObject": "service_classes.storage.object_receiver",
     "ObjectHandler": "service_classes.storage.object_receiver",
@@ -219,6 +250,21 @@ __all__ = [
     "DamagedFileError",
     "NoSuchValueError",
     "open_dicom",
+    # pictures
+    "render",
+    "thumbnail",
+    "open_renderer",
+    "Renderer",
+    "RenderedImage",
+    "RenderOptions",
+    "RenderOptionError",
+    "Window",
+    "VoiFunction",
+    "WINDOW_PRESETS",
+    "Viewport",
+    "ColourSpace",
+    "CodecPool",
+    "PoolLimits",
     # receiving
     "ObjectReceiver",
     "ReceivedObject",

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from mmap import mmap
@@ -28,9 +28,11 @@ from isocenter.services.dicom.pixels.image import ImageDescription
 from isocenter.services.dicom.pixels.transfer_syntaxes import decodable, encodable
 
 #: Shared memory of a worker that is idle: what most frames need; more is given back.
-_SHARED_AT_REST: Final = 8 << 20
+_SHARED_AT_REST: Final = 24 << 20
 #: What compressed data may be longer than the samples: headers, and noise that does not shrink.
 _ENCODED_BESIDE: Final = 64 << 10
+#: What a picture may be longer than its pixels: also an ICC profile.
+_RENDERED_BESIDE: Final = 5 << 20
 _MAX_ANSWER: Final = 64 << 10
 _WORKER: Final = "isocenter.services.dicom.pixels.worker"
 #: A process that was killed is waited for so long, in seconds.
@@ -65,6 +67,28 @@ class DecodedFrame:
 
     samples: bytes
     image: ImageDescription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderRequest:
+    """What `isocenter.services.dicom.pixels.rendering` has a worker do.
+
+    Attributes:
+        data: the presentation state, then of each frame its header and its bytes.
+        frames: number from 0 on, length of the header, length and `skip_bits` of each frame.
+        encoding: of the headers: implicit VR, big endian.
+        options: see `RenderOptions.to_json`.
+        most: bytes of the picture, before it is compressed.
+    """
+
+    data: bytes
+    frames: Sequence[tuple[int, int, int, int]]
+    encoding: tuple[bool, bool]
+    state_length: int
+    state_encoding: tuple[bool, bool]
+    options: Mapping[str, object]
+    milliseconds: float
+    most: int
 
 
 class CodecPool:
@@ -152,6 +176,32 @@ class CodecPool:
         most = 2 * max(len(frame), image.decoded_length) + _ENCODED_BESIDE
         request = {"operation": "recompress"}
         return (await self._ask(request, frame, image, transfer_syntax_uid, most))[0]
+
+    async def render(
+        self, request: RenderRequest, image: ImageDescription, transfer_syntax_uid: str
+    ) -> tuple[bytes, ImageDescription]:
+        """A picture as a file, and what it is.
+
+        Raises:
+            PixelError: it cannot be made.
+        """
+        self.check(image, transfer_syntax_uid)
+        whole = {
+            "operation": "render",
+            "frames": request.frames,
+            "encoding": request.encoding,
+            "state_length": request.state_length,
+            "state_encoding": request.state_encoding,
+            "options": request.options,
+            "milliseconds": request.milliseconds,
+            "most": request.most,
+        }
+        if request.most > self.limits.frame_bytes:
+            raise ImageError(
+                f"a picture of {request.most} bytes; at most {self.limits.frame_bytes} are made"
+            )
+        most = 2 * request.most + _RENDERED_BESIDE
+        return await self._ask(whole, request.data, image, transfer_syntax_uid, most)
 
     async def _ask(
         self,

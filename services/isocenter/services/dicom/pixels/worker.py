@@ -1,4 +1,4 @@
-"""Worker process: decodes and encodes frames for `isocenter.services.dicom.pixels.pool`.
+"""Worker process: decodes, encodes and renders frames for `isocenter.services.dicom.pixels.pool`.
 
 It is told by its first argument which file is the shared memory, and by its second how many bytes
 of address space it may take.  A line of JSON on standard input asks for one frame, which lies at
@@ -82,6 +82,10 @@ def _work(request: dict[str, Any], shared: mmap.mmap) -> tuple[bytes, ImageDescr
             from isocenter.services.dicom.pixels.encoding import recompress_frame
 
             return recompress_frame(frame, request["syntax"]), image
+        case "render":
+            from isocenter.services.dicom.pixels.rendering.frame_renderer import render_request
+
+            return render_request(frame, request, image)
         case other:
             raise AssertionError(other)
 

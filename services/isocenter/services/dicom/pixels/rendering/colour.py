@@ -1,0 +1,110 @@
+"""Colour models: samples of three colours as RGB of eight bits (PS3.3 C.7.6.3.1.2)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isocenter.services.dicom.pixels.errors import ImageError
+from isocenter.services.dicom.pixels.rendering.stored_values import StoredValues
+
+_OCTET: Final = 255
+#: Weights of red, green and blue in luminance (ITU-R BT.601).
+_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
+#: What Cr adds to red, Cb and Cr take from green, Cb adds to blue.
+_CR_RED: Final = 2 * (1 - _RED)
+_CB_BLUE: Final = 2 * (1 - _BLUE)
+_CB_GREEN: Final = _CB_BLUE * _BLUE / _GREEN
+_CR_GREEN: Final = _CR_RED * _RED / _GREEN
+#: Of eight bits, what luminance and chrominance may be in video (BT.601).
+_VIDEO_BLACK: Final = 16
+_VIDEO_LUMINANCE: Final = 219
+_VIDEO_CHROMINANCE: Final = 224
+
+#: Photometric interpretations that are colours.
+_FULL: Final = frozenset(("YBR_FULL", "YBR_FULL_422"))
+_PARTIAL: Final = frozenset(("YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_PARTIAL"))
+#: What a decoder has undone; where it says so still, the samples are RGB.
+_RGB: Final = frozenset(("RGB", "YBR_RCT", "YBR_ICT", "ARGB", "CMYK", "XYB"))
+
+
+def render_colour(stored: StoredValues, photometric: str) -> NDArray[Any]:
+    """Red, green and blue of each pixel, 0 to 255.
+
+    Raises:
+        ImageError: nothing tells what the samples are.
+    """
+    samples = stored.words.shape[2] if stored.words.ndim == 3 else 1
+    if stored.is_float or samples not in (3, 4):
+        raise ImageError(f"{samples} samples a pixel, photometric interpretation "
+                         f"{printable(photometric)}: such pixels are not rendered")  # fmt: skip
+    octets = _octets(stored)
+    if samples == 4:
+        return _of_four(octets, photometric)
+    if photometric in _FULL:
+        return full_ybr_to_rgb(octets)
+    if photometric in _PARTIAL:
+        return partial_ybr_to_rgb(octets)
+    if photometric in _RGB or photometric.startswith("MONOCHROME"):
+        # Three samples that say they are gray: what is meant is RGB.
+        return octets
+    raise ImageError(f"the photometric interpretation {printable(photometric)} is not rendered")
+
+
+def printable(term: str) -> str:
+    """A term for a message, whatever bytes it has."""
+    return "".join(each if each.isalnum() or each in "_ " else "?" for each in term)
+
+
+def _octets(stored: StoredValues) -> NDArray[Any]:
+    values = stored.patterns
+    octets: NDArray[Any]
+    if stored.bits == 8:
+        octets = values.astype(np.uint8, copy=False)
+        return octets
+    scale = _OCTET / ((1 << stored.bits) - 1)
+    if stored.bits <= 16:
+        every = np.arange(1 << stored.bits)
+        octets = np.rint(every * scale).astype(np.uint8).take(values)
+        return octets
+    octets = np.rint(values * scale).astype(np.uint8)
+    return octets
+
+
+def _of_four(octets: NDArray[Any], photometric: str) -> NDArray[Any]:
+    """Retired: a fourth sample for black, or in front of RGB for what is mapped by a palette."""
+    if photometric == "CMYK":
+        ink = _OCTET - octets.astype(np.uint16)
+        return np.rint(ink[..., :3] * ink[..., 3:] / _OCTET).astype(np.uint8)
+    if photometric == "ARGB":
+        return np.ascontiguousarray(octets[..., 1:])
+    raise ImageError(f"four samples a pixel, photometric interpretation {printable(photometric)}")
+
+
+def full_ybr_to_rgb(octets: NDArray[Any]) -> NDArray[Any]:
+    """YBR_FULL: all of eight bits are in use."""
+    y, cb, cr = (octets[..., place].astype(np.float32) for place in range(3))
+    return _rgb(y, cb - 128, cr - 128)
+
+
+def partial_ybr_to_rgb(octets: NDArray[Any]) -> NDArray[Any]:
+    """YBR_PARTIAL: as in video, black is 16, white is 235."""
+    y, cb, cr = (octets[..., place].astype(np.float32) for place in range(3))
+    chroma = np.float32(_OCTET / _VIDEO_CHROMINANCE)
+    luma = np.float32(_OCTET / _VIDEO_LUMINANCE)
+    return _rgb((y - _VIDEO_BLACK) * luma, (cb - 128) * chroma, (cr - 128) * chroma)
+
+
+def _rgb(y: NDArray[Any], cb: NDArray[Any], cr: NDArray[Any]) -> NDArray[Any]:
+    found = np.stack(
+        (
+            y + np.float32(_CR_RED) * cr,
+            y - np.float32(_CB_GREEN) * cb - np.float32(_CR_GREEN) * cr,
+            y + np.float32(_CB_BLUE) * cb,
+        ),
+        axis=-1,
+    )
+    np.rint(found, out=found)
+    return found.clip(0, _OCTET).astype(np.uint8)

@@ -1,0 +1,332 @@
+"""Rendering of objects: the door through which a picture is asked for.
+
+    picture = await render("ct.dcm")                                     # JPEG of the first frame
+    picture = await render("ct.dcm", frame=7, options=RenderOptions(media_type="image/png"))
+    picture.content, picture.media_type                                  # bytes, "image/png"
+
+A server has one `CodecPool` and gives it to each call; without, a pool is made for that call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from isocenter.engine.dataset import (
+    EXPLICIT_LITTLE,
+    Encoding,
+    Inflater,
+    Span,
+    encoding_of,
+)
+from isocenter.engine.dataset.codec import HEADER_LENGTH, codec_of
+from isocenter.engine.dataset.walker import END, ITEM, SEQUENCE, walk
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.pixels.errors import ImageError
+from isocenter.services.dicom.pixels.frames import Image, ImageObject, open_image
+from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits, RenderRequest
+from isocenter.services.dicom.pixels.rendering.elements import DISPLAY_ELEMENTS, FRAME_GROUPS
+from isocenter.services.dicom.pixels.rendering.options import GIF, RenderOptions, Viewport
+
+#: What of an object says how it is shown: palettes, lookup tables, overlays, profiles.
+MAX_HEADER: Final = 64 << 20
+#: The whole of a presentation state.
+MAX_STATE: Final = 32 << 20
+#: Frames of one animation.
+MAX_ANIMATED: Final = 500
+#: Of a picture in colour.
+_SAMPLES: Final = 3
+#: Bytes that the pixels of any picture may have.
+_ROOM: Final = 8 << 20
+_THUMBNAIL_QUALITY: Final = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderedImage:
+    """A picture.
+
+    Attributes:
+        content: the file.
+        media_type: of it.
+        width, height: in pixels.
+        frames: how many it shows.
+    """
+
+    content: bytes
+    media_type: str
+    width: int
+    height: int
+    frames: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """A presentation state: its data set, and how that is encoded."""
+
+    data: bytes = b""
+    encoding: Encoding = EXPLICIT_LITTLE
+
+
+class Renderer:
+    """Renders frames of one object, while it is open; see `open_renderer`.
+
+    Attributes:
+        image: its pixels.
+    """
+
+    def __init__(self, image: Image, pool: CodecPool, state: _State) -> None:
+        self.image = image
+        self._pool = pool
+        self._state = state
+        encoding = encoding_of(image.transfer_syntax_uid)
+        self._encoding = EXPLICIT_LITTLE if encoding.deflated else encoding
+        self._header: bytes | None = None
+        self._items: Sequence[Span] = ()
+
+    async def render(self, frame: int = 1, options: RenderOptions | None = None) -> RenderedImage:
+        """One frame.
+
+        Args:
+            frame: its number, from 1 on.
+
+        Raises:
+            RenderOptionError: the options make no sense.
+            PixelError: it is not there, cannot be decoded, or cannot be shown.
+        """
+        return await self._render([frame], options or RenderOptions(), 0)
+
+    async def animate(
+        self, frames: Sequence[int], milliseconds: float, options: RenderOptions | None = None
+    ) -> RenderedImage:
+        """Several frames as a GIF that goes round.
+
+        Args:
+            frames: their numbers, from 1 on.
+            milliseconds: each is seen.
+
+        Raises:
+            RenderOptionError, PixelError: see `render`.
+        """
+        if not 1 <= len(frames) <= MAX_ANIMATED:
+            raise ImageError(f"an animation has 1 to {MAX_ANIMATED} frames")
+        options = options or RenderOptions(media_type=GIF)
+        return await self._render(frames, options, milliseconds)
+
+    async def _render(
+        self, frames: Sequence[int], options: RenderOptions, milliseconds: float
+    ) -> RenderedImage:
+        options.check()
+        image, limits = self.image, self._pool.limits
+        self._pool.check(image.description, image.transfer_syntax_uid)
+        places = [image.frame(number - 1) for number in frames]
+        total = sum(place.length for place in places)
+        if total > limits.frame_bytes or (
+            len(places) * image.description.decoded_length > limits.frame_bytes
+        ):
+            raise ImageError(
+                f"frames of more than {limits.frame_bytes} bytes; such pictures are not made"
+            )
+        pieces = [self._state.data]
+        described = []
+        for number, place in zip(frames, places, strict=True):
+            header = await self._header_of(number - 1)
+            data = await image.read(number - 1)
+            pieces += (header, data)
+            described.append((number - 1, len(header), len(data), place.skip_bits))
+        request = RenderRequest(
+            data=b"".join(pieces),
+            frames=described,
+            encoding=(self._encoding.implicit_vr, self._encoding.big_endian),
+            state_length=len(self._state.data),
+            state_encoding=(self._state.encoding.implicit_vr, self._state.encoding.big_endian),
+            options=options.to_json(),
+            milliseconds=milliseconds,
+            most=len(frames) * self._most_of(options, len(frames)),
+        )
+        content, made = await self._pool.render(
+            request, image.description, image.transfer_syntax_uid
+        )
+        return RenderedImage(
+            content=content,
+            media_type=GIF if len(frames) > 1 else options.media_type,
+            width=made.columns,
+            height=made.rows,
+            frames=len(frames),
+        )
+
+    def _most_of(self, options: RenderOptions, count: int) -> int:
+        """Bytes that the pixels of one picture may have."""
+        if options.viewport is not None:
+            return options.viewport.width * options.viewport.height * _SAMPLES
+        description = self.image.description
+        # Pixels that are not square, and states that magnify, make it larger than the image.
+        most = description.rows * description.columns * _SAMPLES * 2
+        return max(most, _ROOM) if count == 1 else most
+
+    async def _header_of(self, number: int) -> bytes:
+        """The elements that say how a frame is shown, as a data set."""
+        if self._header is None:
+            self._header, self._items = await self._read_header()
+        if not self._items:
+            return self._header
+        item = b""
+        if number < len(self._items):
+            span = self._items[number]
+            item = await self.image.read_bytes(span.offset, span.length)
+        return self._header + codec_of(self._encoding).header(FRAME_GROUPS, "SQ", len(item)) + item
+
+    async def _read_header(self) -> tuple[bytes, Sequence[Span]]:
+        spans = self.image.found.spans
+        groups = spans.get(FRAME_GROUPS)
+        wanted = [spans[tag] for tag in sorted(spans) if tag != FRAME_GROUPS]
+        length = sum(span.length for span in wanted) + (groups.length if groups else 0)
+        if length > MAX_HEADER:
+            raise ImageError(
+                f"what says how the image is shown has {length} bytes; at most {MAX_HEADER} are "
+                "read"
+            )
+        read = self.image.read_bytes
+        pieces = [await read(span.offset, span.length) for span in wanted]
+        items: Sequence[Span] = ()
+        if groups is not None:
+            data = await read(groups.offset, groups.length)
+            items = await trio.to_thread.run_sync(_item_spans, data, self._encoding, groups.offset)
+        return b"".join(pieces), items
+
+
+def _item_spans(data: bytes, encoding: Encoding, offset: int) -> list[Span]:
+    """Where the items of the sequence *data*, which lies at *offset*, are."""
+    spans = []
+    depth = 0
+    start = 0
+    for kind, _, _, value, end, _ in walk(data, encoding, sequences=frozenset((FRAME_GROUPS,))):
+        if kind in (SEQUENCE, ITEM):
+            depth += 1
+            if depth == 2:
+                start = value - HEADER_LENGTH
+        elif kind == END:
+            depth -= 1
+            if depth == 1:
+                spans.append(Span(offset + start, end - start))
+    return spans
+
+
+@asynccontextmanager
+async def open_renderer(
+    source: ImageObject | str | Path,
+    pool: CodecPool,
+    state: ImageObject | str | Path | None = None,
+) -> AsyncIterator[Renderer]:
+    """Renders frames of an object.
+
+    Args:
+        source: a file, or an object of an archive.
+        state: a softcopy presentation state that names it.
+
+    Raises:
+        DataSetError: the data set is malformed, or has no pixels.
+        PixelError: what it says of them is missing or impossible.
+        NotDicomFileError, DamagedFileError, OSError, KeyError: the object cannot be read.
+    """
+    item = await _object(source)
+    read = _State() if state is None else await _read_state(await _object(state))
+    async with open_image(item, located=DISPLAY_ELEMENTS | {FRAME_GROUPS}) as image:
+        yield Renderer(image, pool, read)
+
+
+async def render(
+    source: ImageObject | str | Path,
+    pool: CodecPool | None = None,
+    *,
+    frame: int = 1,
+    options: RenderOptions | None = None,
+    state: ImageObject | str | Path | None = None,
+) -> RenderedImage:
+    """One frame of an object as a picture: `RenderedImage.content` and `.media_type`.
+
+    Args:
+        source: a file, or an object of an archive.
+        pool: decodes and renders; None: one is made for this call, which costs a second.
+        frame: its number, from 1 on.
+        options: format, window, viewport, quality …; see `RenderOptions`.
+        state: a softcopy presentation state that names the image.
+
+    Raises:
+        RenderOptionError: the options make no sense.
+        PixelError: the frame is not there, cannot be decoded, or cannot be shown.
+        DataSetError: the data set is malformed, or has no pixels.
+        NotDicomFileError, DamagedFileError, OSError, KeyError: the object cannot be read.
+    """
+    if pool is None:
+        async with CodecPool(PoolLimits(workers=1)) as own:
+            return await render(source, own, frame=frame, options=options, state=state)
+    async with open_renderer(source, pool, state) as renderer:
+        return await renderer.render(frame, options)
+
+
+async def thumbnail(
+    source: ImageObject | str | Path,
+    pool: CodecPool | None = None,
+    *,
+    size: int = 256,
+    frame: int | None = None,
+    media_type: str = "image/jpeg",
+) -> RenderedImage:
+    """A small picture of an object, without overlays.
+
+    Args:
+        size: of the longer side, in pixels, at most.
+        frame: from 1 on; None: the one in the middle.
+
+    Raises:
+        RenderOptionError, PixelError, DataSetError, OSError …: see `render`.
+    """
+    if pool is None:
+        async with CodecPool(PoolLimits(workers=1)) as own:
+            return await thumbnail(source, own, size=size, frame=frame, media_type=media_type)
+    async with open_renderer(source, pool) as renderer:
+        options = RenderOptions(
+            media_type=media_type,
+            quality=_THUMBNAIL_QUALITY,
+            viewport=Viewport(size, size),
+            has_overlays=False,
+        )
+        number = (len(renderer.image) + 1) // 2 if frame is None else frame
+        return await renderer.render(number, options)
+
+
+async def _object(source: ImageObject | str | Path) -> ImageObject:
+    return await DicomObject.from_file(source) if isinstance(source, str | Path) else source
+
+
+async def _read_state(item: ImageObject) -> _State:
+    async with await item.open() as reader:
+        length = reader.size - item.data_set_offset
+        if length > MAX_STATE:
+            raise ImageError(
+                f"a presentation state of {length} bytes; at most {MAX_STATE} are read"
+            )
+        data = await reader.read(item.data_set_offset, length)
+    encoding = encoding_of(item.transfer_syntax_uid)
+    if not encoding.deflated:
+        return _State(data, encoding)
+    inflated = bytearray()
+    for piece in Inflater().feed(data):
+        inflated += piece
+        if len(inflated) > MAX_STATE:
+            raise ImageError(f"the presentation state inflates to more than {MAX_STATE} bytes")
+    return _State(bytes(inflated), EXPLICIT_LITTLE)
+
+
+__all__ = [
+    "RenderedImage",
+    "Renderer",
+    "open_renderer",
+    "render",
+    "thumbnail",
+]
