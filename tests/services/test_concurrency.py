@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from isocenter.services.concurrency import Backoff, Broadcast, UncontendedLock
+from isocenter.services.concurrency import Backoff, Broadcast, FairLock
 
 
 @pytest.mark.parametrize(
@@ -46,20 +46,52 @@ async def test_a_broadcast_wakes_who_waits_now_and_nobody_later() -> None:
     assert woken[-1] == "third"
 
 
-async def test_a_free_lock_costs_no_turn_and_a_held_one_waits() -> None:
-    lock = trio.Lock()
+async def test_a_free_lock_costs_no_turn_and_a_taken_one_waits() -> None:
+    lock = FairLock()
     with trio.testing.assert_no_checkpoints():
-        async with UncontendedLock(lock):
-            assert lock.locked()
+        async with lock:
+            assert lock.is_taken
     order: list[str] = []
 
-    async def second() -> None:
-        async with UncontendedLock(lock):
-            order.append("second")
+    async def wait(name: str) -> None:
+        async with lock:
+            order.append(name)
 
-    async with trio.open_nursery() as nursery, UncontendedLock(lock):
-        nursery.start_soon(second)
+    async with trio.open_nursery() as nursery, lock:
+        nursery.start_soon(wait, "second")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(wait, "third")
         await trio.testing.wait_all_tasks_blocked()
         order.append("first")
-    assert order == ["first", "second"]
-    assert not lock.locked()
+    assert order == ["first", "second", "third"]
+    assert not lock.is_taken
+
+
+@pytest.mark.parametrize("is_its_turn", [False, True])
+async def test_who_gives_up_a_lock_leaves_it_to_the_next(is_its_turn: bool) -> None:
+    lock = FairLock()
+    order: list[str] = []
+    giving_up = trio.CancelScope()
+
+    async def give_up() -> None:
+        with giving_up:
+            async with lock:
+                await trio.lowlevel.checkpoint()
+                order.append("gave up")
+
+    async def wait() -> None:
+        async with lock:
+            order.append("next")
+
+    async with trio.open_nursery() as nursery:
+        async with lock:
+            nursery.start_soon(give_up)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            if not is_its_turn:
+                giving_up.cancel()
+                await trio.testing.wait_all_tasks_blocked()
+        giving_up.cancel()  # handed over, and not told yet
+    assert order == ["next"]
+    assert not lock.is_taken

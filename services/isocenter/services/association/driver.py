@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, assert_never
 
 import trio
@@ -18,6 +19,7 @@ from isocenter.engine.errors import AssociationError, AssociationRejectedError, 
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.services.association.deadline_watch import DeadlineWatch
 from isocenter.services.association.invoker import ReceivedResponse
 from isocenter.services.association.operation import Provider
 from isocenter.services.association.performer import ImmediateResponse, Performer
@@ -46,7 +48,7 @@ class AssociationDriver(Performer):
         provider: performs what the peer asks for.
         respond_immediately: responds at once to what waits for nothing.
         decide: as acceptor, answers the A-ASSOCIATE indication.
-        deadlines, limits, caller, notices: as in `AssociationOptions`.
+        deadlines, limits, caller, notices, watch: as in `AssociationOptions`.
     """
 
     def __init__(
@@ -61,9 +63,10 @@ class AssociationDriver(Performer):
         limits: Limits = DEFAULT_LIMITS,
         caller: Caller | None = None,
         notices: Notices | None = None,
+        watch: DeadlineWatch | None = None,
     ) -> None:
         options = AssociationOptions(
-            deadlines=deadlines, limits=limits, caller=caller, notices=notices
+            deadlines=deadlines, limits=limits, caller=caller, notices=notices, watch=watch
         )
         super().__init__(transport, role, options, provider, respond_immediately)
         self._decide = decide
@@ -80,12 +83,13 @@ class AssociationDriver(Performer):
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                try:
-                    if self._engine.role is Role.ACCEPTOR:
-                        await self._apply_effects(self._engine.transport_opened())
-                    await self._read()
-                finally:
-                    self._nursery = None  # it may close at any time, and takes no more tasks
+                with self._watched(nursery):
+                    try:
+                        if self._engine.role is Role.ACCEPTOR:
+                            await self._apply_effects(self._engine.transport_opened())
+                        await self._read()
+                    finally:
+                        self._nursery = None  # it may close at any time, and takes no more tasks
                 self.released = self._end_reason is None
                 self._end(AssociationError("the association was released"))
         except BaseException:
@@ -95,6 +99,21 @@ class AssociationDriver(Performer):
             self._end(AssociationError("the association was closed here"))
             self.peer_log.log_suppressed()
             await self._close()
+
+    @contextmanager
+    def _watched(self, nursery: trio.Nursery) -> Iterator[None]:
+        """Have somebody look after its deadlines."""
+        watch, own = self._watch, None
+        if watch is None:
+            watch = self._watch = own = DeadlineWatch()
+            nursery.start_soon(own.run)
+        watch.add(self)
+        try:
+            yield
+        finally:
+            watch.remove(self)
+            if own is not None:
+                own.stop()
 
     async def release(self) -> None:
         """A-RELEASE, and wait for its confirmation; after `Deadlines.release` abort.
@@ -134,6 +153,13 @@ class AssociationDriver(Performer):
             await self._apply_effects(self._engine.send(commands.AcceptAssociation(answer)))
             self.established.set()
 
+    async def _answer_release(self) -> None:
+        """Confirm at once where nothing is under way; a task for it costs more than the answer."""
+        if self._performing or self._message_lock.is_taken:
+            self.start_soon(self._accept_release)
+        elif self._end_reason is None:
+            await self._apply_effects(self._engine.send(commands.AcceptRelease()))
+
     async def _accept_release(self) -> None:
         """Let what is being performed end, within the deadline, then confirm."""
         with trio.move_on_after(self.deadlines.release):
@@ -152,13 +178,13 @@ class AssociationDriver(Performer):
         engine, transport = self._engine, self.transport
         self._moments.received = trio.current_time()
         while not self._closed:
-            self._reading = trio.CancelScope()
-            self._set_deadline()
-            with self._reading:
-                chunk = await transport.receive()
-            if self._reading.cancelled_caught:
-                await self._handle_timeout()
-                continue
+            if self.wake_at == math.inf:
+                self._set_deadline()
+            self._is_reading = True
+            chunk = await transport.receive()  # ends when the connection is closed, here or there
+            self._is_reading = False
+            if self.closed.is_set():
+                return
             if not chunk:
                 await self._apply_effects(engine.transport_closed())
                 return
@@ -187,6 +213,17 @@ class AssociationDriver(Performer):
             if self._sends_tiny_fragments:
                 await trio.lowlevel.checkpoint()
         return came
+
+    def look(self) -> None:
+        """For the `DeadlineWatch`: a deadline may have passed."""
+        self.wake_at = math.inf
+        # While what came is worked on, nobody waits for the peer; the reader sets it again.
+        if self._is_reading and not self._closed:
+            due, _ = self._next_deadline()
+            if due > trio.current_time():
+                self._set_deadline()
+            elif self._nursery is not None:
+                self._nursery.start_soon(self._handle_timeout)
 
     async def _handle_timeout(self) -> None:
         due, clock = self._next_deadline()
@@ -222,7 +259,6 @@ class AssociationDriver(Performer):
                     self._set_deadline()
                 case effects.StopArtim():
                     self._moments.artim = math.inf
-                    self._set_deadline()
                 case effects.CloseTransport():
                     await self._close()
                 case effects.OpenTransport():
@@ -241,12 +277,12 @@ class AssociationDriver(Performer):
                         self._filling.scope.cancel()
                         self._filling = None
                     self._incoming.forget()
-                    self.start_soon(self._accept_release)
+                    await self._answer_release()
                 case events.AssociationReleased():
                     if self._engine.is_over:
                         self._finish()
                     else:  # of a collision: the peer waits for our answer
-                        self.start_soon(self._accept_release)
+                        await self._answer_release()
                 case (
                     events.AssociationRejected()
                     | events.AssociationAborted()

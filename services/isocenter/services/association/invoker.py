@@ -41,7 +41,7 @@ class Invoker(MessageSender):
 
     def __init__(self, transport: Transport, role: Role, options: AssociationOptions) -> None:
         super().__init__(transport, role, options)
-        self._invocations = Waiting[Invocation](self._engine.operations)
+        self._invocations: Waiting[Invocation] = Waiting(self._engine.operations)
         self.buffered_bytes = 0
 
     def next_message_id(self) -> int:
@@ -85,7 +85,7 @@ class Invoker(MessageSender):
             with trio.move_on_after(self.deadlines.response) as scope:
                 await self._invocation_ended.wait()
             # Our own sending may take its time, and has deadlines of its own.
-            if scope.cancelled_caught and not self._message_lock.locked():
+            if scope.cancelled_caught and not self._message_lock.is_taken:
                 raise await self.abort_without_response()
         raise self._end_reason
 

@@ -18,7 +18,7 @@ from isocenter.engine.errors import AssociationError, DeadlineExceeded, LocalPro
 from isocenter.engine.negotiation import Role
 from isocenter.engine.states import Sta
 from isocenter.services.association.state import AssociationOptions, AssociationState
-from isocenter.services.concurrency import UncontendedLock
+from isocenter.services.concurrency import FairLock
 from isocenter.services.net.transport import Transport
 
 #: Writes that need not wait before others get their turn: a peer may ask thousands of times
@@ -34,8 +34,8 @@ class MessageSender(AssociationState):
     def __init__(self, transport: Transport, role: Role, options: AssociationOptions) -> None:
         super().__init__(transport, role, options)
         self._sends = 0
-        self._sending = trio.Lock()
-        self._message_lock = trio.Lock()
+        self._sending = FairLock()
+        self._message_lock = FairLock()
         #: Half of something has left: nothing else can be framed.
         self._write_incomplete = False
         #: The peer takes nothing any more.
@@ -56,7 +56,7 @@ class MessageSender(AssociationState):
             raise self._end_reason
         self._trace(command)
         if isinstance(command, commands.SendMessage):
-            async with UncontendedLock(self._message_lock):
+            async with self._message_lock:
                 if self._end_reason is not None:
                     raise self._end_reason
                 self.traffic.messages_sent += 1
@@ -76,7 +76,7 @@ class MessageSender(AssociationState):
         if self._end_reason is not None:
             raise self._end_reason
         buffers: list[Buffer] = []
-        async with UncontendedLock(self._message_lock):
+        async with self._message_lock:
             for message, data_set in messages:
                 command = commands.SendMessage(context_id, message, data_set)
                 self._trace(command)
@@ -146,7 +146,7 @@ class MessageSender(AssociationState):
     # The socket.
 
     async def _write(self, buffers: Sequence[Buffer]) -> None:
-        async with UncontendedLock(self._sending):
+        async with self._sending:
             if self._write_incomplete or self._closed:
                 await trio.lowlevel.checkpoint()  # whoever is cancelled by now gets to know
                 return
@@ -191,7 +191,6 @@ class MessageSender(AssociationState):
     async def _close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._reading.cancel()
             self.closed.set()
             await self.transport.aclose()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 
@@ -30,6 +31,7 @@ from isocenter.engine.negotiation import Negotiated, Role
 from isocenter.engine.pdu import AssociateAccept
 from isocenter.engine.states import Sta
 from isocenter.services.association.access import Grant
+from isocenter.services.association.deadline_watch import DeadlineWatch
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.net.transport import Transport
@@ -57,12 +59,14 @@ class AssociationOptions:
         limits: how much of the peer is held in memory.
         caller: who is at the other end; None: an address.
         notices: hears what is performed; None: nobody does.
+        watch: looks after the deadlines; None: the association has one of its own.
     """
 
     deadlines: Deadlines = DEFAULT_DEADLINES
     limits: Limits = DEFAULT_LIMITS
     caller: Caller | None = None
     notices: Notices | None = None
+    watch: DeadlineWatch | None = None
 
 
 class AssociationState(ABC):
@@ -96,7 +100,11 @@ class AssociationState(ABC):
         self.performed = 0
         self.accept: AssociateAccept | None = None
         self._engine = Association(role, options.limits)
-        self._reading = trio.CancelScope()
+        #: When somebody looks whether a deadline has passed: not later than the first of them.
+        self.wake_at = math.inf
+        self._watch = options.watch
+        #: It waits for the peer.
+        self._is_reading = False
         self._nursery: trio.Nursery | None = None
         self._moments = Moments()
         #: Something that one of our operations waits for may have come, or the association ended.
@@ -182,15 +190,19 @@ class AssociationState(ABC):
         return next_deadline(self._engine, self._moments, self.deadlines, busy=busy)
 
     def _set_deadline(self) -> None:
-        """Wake the reader in time; when it wakes too early it looks again, which is cheaper
-        than to move its deadline with every message."""
+        """Have somebody look in time; who looks too early looks again, which is cheaper than to
+        move the deadline with every message."""
         due, _ = self._next_deadline()
-        self._reading.deadline = min(self._reading.deadline, due)
+        if due < self.wake_at:
+            self.wake_at = due
+            if self._watch is not None:
+                self._watch.wake_by(due)
 
     def restart_idle(self) -> None:
         """Count silence from now on: what the peer waited for has come."""
-        self._moments.received = trio.current_time()
-        self._set_deadline()
+        now = self._moments.received = trio.current_time()
+        if now + self.deadlines.idle < self.wake_at:
+            self._set_deadline()
 
     # What is told of it.
 

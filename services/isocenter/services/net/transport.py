@@ -90,6 +90,8 @@ class SocketTransport:
         self._socket = sock
         self._at_once = 0
         self._is_drained = False
+        #: Nothing was sent since, that would have carried the acknowledgement.
+        self._is_unacknowledged = False
         self.peer_address = peer_address or address_of(sock)
 
     async def receive(self) -> Buffer:
@@ -111,15 +113,19 @@ class SocketTransport:
             else:
                 # After a short message its sender waits for an answer, as a rule.
                 self._is_drained = len(chunk) <= _SHORT_MESSAGE
+                self._is_unacknowledged = True
                 return chunk
 
     async def _wait_readable(self) -> None:
         self._at_once = 0
-        quick_ack(self._socket)
+        if self._is_unacknowledged:
+            self._is_unacknowledged = False
+            quick_ack(self._socket)
         with suppress(trio.ClosedResourceError):  # the next `recv` finds out
             await trio.lowlevel.wait_readable(self._socket)
 
     def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+        self._is_unacknowledged = False
         total = sum(map(len, buffers))
         pending: list[Buffer]
         pending = (

@@ -14,6 +14,7 @@ from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.services.association import AssociationDriver
 from isocenter.services.association.access import ConnectionOrigin, RefusedContext
+from isocenter.services.association.deadline_watch import DeadlineWatch
 from isocenter.services.association.server.admission import Admission, Connection
 from isocenter.services.association.server.options import ServerOptions
 from isocenter.services.association.server.request_handler import Decision, RequestHandler
@@ -43,7 +44,11 @@ _HTTP_VERBS: Final = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"CONN", b"DE
 
 
 class ConnectionHandler:
-    """Handles connections, each in a task of its own."""
+    """Handles connections, each in a task of its own.
+
+    Attributes:
+        watch: looks after the deadlines of all associations, while its `DeadlineWatch.run` runs.
+    """
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class ConnectionHandler:
         self._admission = admission
         self._statistics = statistics
         self._notices = options.notices
+        self.watch = DeadlineWatch()
         #: Which certificate of a chain is revoked, as of now; empty: none.
         self.revoked_in: Callable[[Sequence[bytes]], str] = lambda chain: ""
 
@@ -169,6 +175,7 @@ class ConnectionHandler:
                 certificate=(transport.identity and transport.identity.common_name) or "",
             ),
             notices=self._notices,
+            watch=self.watch,
         )
         connection.task = task
         began = trio.current_time()

@@ -150,6 +150,7 @@ class Server:
     ) -> None:
         """Serve until `stop` or cancellation."""
         async with trio.open_nursery() as serving:
+            serving.start_soon(self._connections.watch.run)
             for work in self.registry.background_tasks:
                 serving.start_soon(_restart_after_failure, work)
             with self._accepting:
