@@ -159,7 +159,7 @@ class World:
             stack.enter_context(
                 patch.object(
                     staging,
-                    "in_thread",
+                    "run_in_writer_thread",
                     lambda call, limiter: self.in_thread(call, limiter=limiter),
                 )
             )

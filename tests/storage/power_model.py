@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from isocenter.engine.buffers import Buffer
-from isocenter.storage.objects.files.file_system import SystemFiles
+from isocenter.storage.objects.files.file_system import OsFileSystem
 
 
 class Crash(BaseException):
     """The process is gone; nothing of it runs after this."""
 
 
-class ModelFiles(SystemFiles):
+class ModelFiles(OsFileSystem):
     """Real operations, counted; `fail` may raise before any of them.
 
     Attributes:

@@ -518,7 +518,7 @@ class Notices:
     def subscribe(self, listener: Listener) -> None:
         self._listeners = (*self._listeners, listener)
 
-    def tell(self, notice: Notice) -> None:
+    def publish(self, notice: Notice) -> None:
         for listener in self._listeners:
             try:
                 listener(notice)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.archive.ports import IndexLook
+from isocenter.services.archive.ports import IndexInspection
 from isocenter.storage.database.sqlite.inspection import (
     SampledRow,
     inspect_index,
@@ -25,7 +25,7 @@ __all__ = ["inspect_archive", "inspect_room"]
 _PIECE: Final = 1 << 20
 
 
-def inspect_archive(data_dir: Path, index: Path, *, seconds: float, sample: int) -> IndexLook:
+def inspect_archive(data_dir: Path, index: Path, *, seconds: float, sample: int) -> IndexInspection:
     """What *index* and some of its files look like.
 
     Args:
@@ -39,7 +39,9 @@ def inspect_archive(data_dir: Path, index: Path, *, seconds: float, sample: int)
             if has_objects
             else ""
         )
-        return IndexLook(fault=fault, schema_version=LATEST_VERSION, latest_version=LATEST_VERSION)
+        return IndexInspection(
+            fault=fault, schema_version=LATEST_VERSION, latest_version=LATEST_VERSION
+        )
     look, rows = inspect_index(index, seconds=seconds, sample=sample)
     missing, wrong_size, changed = [], [], []
     for row in rows:

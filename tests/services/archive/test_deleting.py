@@ -15,7 +15,12 @@ import trio
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion.ports import DeletionRefusedError, Obstacles, TrashChoice
 from isocenter.services.archive.deletion.service import Trash
-from isocenter.services.archive.deletion.values import Happened, NotPermittedError, Requester, What
+from isocenter.services.archive.deletion.values import (
+    NotPermittedError,
+    Requester,
+    TrashChange,
+    TrashChanged,
+)
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import DuplicatePolicy
@@ -85,15 +90,15 @@ class Told:
     """What the audit trail would have; may be told to fail."""
 
     def __init__(self) -> None:
-        self.happened: list[Happened] = []
+        self.happened: list[TrashChanged] = []
         self.error: Exception | None = None
 
-    async def record(self, happened: Sequence[Happened]) -> None:
+    async def record(self, happened: Sequence[TrashChanged]) -> None:
         if self.error is not None:
             raise self.error
         self.happened += happened
 
-    def summary(self) -> list[tuple[What, str, bool, int]]:
+    def summary(self) -> list[tuple[TrashChange, str, bool, int]]:
         return [
             (one.what, one.study.study_instance_uid, not one.study.remaining, one.study.instances)
             for one in self.happened
@@ -178,7 +183,10 @@ async def test_what_is_deleted_is_nowhere_and_can_be_restored(tmp_path: Path) ->
         await here.check()
         assert await here.trash.book.rows() == []
         assert not list((tmp_path / "trash").iterdir())
-    assert told.summary() == [(What.DELETED, STUDY, True, 3), (What.RESTORED, STUDY, True, 3)]
+    assert told.summary() == [
+        (TrashChange.DELETED, STUDY, True, 3),
+        (TrashChange.RESTORED, STUDY, True, 3),
+    ]
     assert told.happened[0].actor == ADMIN.name
     assert told.happened[0].study.patient_id == "P1"
     assert events(tmp_path) == [
@@ -194,7 +202,7 @@ async def test_a_part_of_a_study_is_told_as_such(tmp_path: Path) -> None:
         await here.delete(instance(2))
         assert await here.instances() == {uid(1), uid(3), uid(9)}
         await here.check()
-    assert told.summary() == [(What.DELETED, STUDY, False, 1)]
+    assert told.summary() == [(TrashChange.DELETED, STUDY, False, 1)]
     assert events(tmp_path) == [("instances.deleted", STUDY)]
 
 
@@ -409,7 +417,7 @@ async def test_what_is_over_is_removed_for_good(tmp_path: Path) -> None:
         await here.check()
         statistics = await here.trash.book.statistics()
         assert (statistics.instances, statistics.deleted) == (1, 4)
-    assert told.summary()[-1] == (What.PURGED, STUDY, True, 3)
+    assert told.summary()[-1] == (TrashChange.PURGED, STUDY, True, 3)
     assert len(list((tmp_path / "trash").rglob("*.dcm"))) == 1
 
 
@@ -437,7 +445,7 @@ async def test_what_cannot_be_recorded_is_recorded_later(tmp_path: Path) -> None
         await store(here.archive, 2)
         told.error = None
         assert await here.trash.finish() == 3
-        assert told.summary() == [(What.DELETED, STUDY, True, 3)]
+        assert told.summary() == [(TrashChange.DELETED, STUDY, True, 3)]
         assert await here.instances() == {uid(2), uid(9)}
         await here.check()
 

@@ -148,18 +148,18 @@ async def test_a_study_that_is_used_all_day_costs_one_row(
     book = Book()
     day = 0.0
     recorder = UseRecorder(book, now=lambda: day * 86_400 + trio.current_time())  # type: ignore[arg-type]
-    recorder.hear(sent("C-STORE", "9"))
+    recorder.on_notice(sent("C-STORE", "9"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recorder.run)
         # Between two writings: which of two tasks that wake at one moment comes first is open.
         await trio.sleep(WRITE_SECONDS / 2)
         for _ in range(3):
-            recorder.hear(sent("C-GET", "1", "2"))
-            recorder.hear(sent("C-MOVE", "2"))
+            recorder.on_notice(sent("C-GET", "1", "2"))
+            recorder.on_notice(sent("C-MOVE", "2"))
             await trio.sleep(WRITE_SECONDS)
         assert book.written == [["1", "2"]]
         day = 1.0
-        recorder.hear(sent("C-GET", "1"))
+        recorder.on_notice(sent("C-GET", "1"))
         await trio.sleep(2 * WRITE_SECONDS)
         assert book.written[-2:] == [[], ["1"]]
         nursery.cancel_scope.cancel()

@@ -90,7 +90,7 @@ async def test_what_goes_wrong_is_told_and_what_comes_back_too(
         (tmp_path / "away").rename(folder)
         for _ in range(2):  # a disk that fills, is freed, and fills again soon after
             index.mood = "full"
-            archive.alert.failed(StorageError("no room", out_of_resources=True))
+            archive.alert.report_failure(StorageError("no room", out_of_resources=True))
             for _ in range(2):
                 assert await level() == (Level.UNHEALTHY, ["objects cannot be kept; see the log"])
             index.mood = ""  # nobody stores: it is found out by itself

@@ -53,7 +53,7 @@ from isocenter.services.archive.ports import (
     StoredInstance,
 )
 from isocenter.services.archive.rules.conditions import Sender
-from isocenter.services.archive.rules.evaluation import NO_RULES, NOTHING_DECIDED, Rules
+from isocenter.services.archive.rules.evaluation import NO_DECISION, NO_RULES, Rules
 from isocenter.services.archive.storage_alert import StorageAlert
 from isocenter.services.concurrency import Latch
 from isocenter.services.dicom.attribute_path import TagOrPath
@@ -265,7 +265,7 @@ class Archive:
             await self.room.check()
             staged = await self.store.stage()
         except StorageError as error:
-            raise self.refusal(error) from error
+            raise self.store_error(error) from error
         return Ingest(
             self,
             staged,
@@ -292,9 +292,9 @@ class Archive:
             await staged.discard()
         await self.index.probe()
 
-    def refusal(self, error: StorageError) -> StoreError:
+    def store_error(self, error: StorageError) -> StoreError:
         """What the peer is told when the store fails; the log is told as well."""
-        self.alert.failed(error)
+        self.alert.report_failure(error)
         return StoreError.of_storage(error)
 
     # -- Out --------------------------------------------------------------------------
@@ -469,9 +469,9 @@ class Ingest:
         # What is held cannot go to disk; half of the budget, so that one object alone gets on.
         held = min(held, self._archive.budget.limit // 2)
         if held > self._held:
-            await self._take(held - self._held)
+            await self._acquire_memory(held - self._held)
         elif held < self._held:
-            self._archive.budget.give_back(self._held - held)
+            self._archive.budget.release(self._held - held)
         self._held = held
 
     async def _append(self, buffers: Sequence[Buffer]) -> None:
@@ -481,10 +481,10 @@ class Ingest:
             try:
                 self._archive.room.check_disk()
             except StorageError as error:
-                raise self._archive.refusal(error) from error
+                raise self._archive.store_error(error) from error
         held = min(self._offset + scan.size - self._spilled, self._memory_per_object)
         if held > self._charged:
-            if self._archive.budget.take_nowait(held - self._charged):
+            if self._archive.budget.acquire_nowait(held - self._charged):
                 self._charged = held
             else:
                 await self._wait_for_memory(sum(map(len, buffers)))
@@ -495,23 +495,23 @@ class Ingest:
             else:
                 await self._staged.write(buffers)
         except StorageError as error:
-            raise self._archive.refusal(error) from error
+            raise self._archive.store_error(error) from error
 
     async def _wait_for_memory(self, count: int) -> None:
         """Hold as little as can be while waiting: if all did the contrary, nobody would go on."""
         try:
             if await self._staged.spill():
-                self._give_back()
+                self._release_memory()
                 self._spilled = self._offset + self._scan.size - count - len(self._header)
         except StorageError as error:
-            raise self._archive.refusal(error) from error
+            raise self._archive.store_error(error) from error
         wanted = min(count + len(self._header), self._memory_per_object - self._charged)
-        await self._take(wanted)
+        await self._acquire_memory(wanted)
         self._charged += wanted
 
-    async def _take(self, count: int) -> None:
+    async def _acquire_memory(self, count: int) -> None:
         with trio.move_on_after(self._archive.memory_wait_seconds):
-            await self._archive.budget.take(count)
+            await self._archive.budget.acquire(count)
             return
         raise StoreError(Status.OUT_OF_RESOURCES, "too many objects are on their way in")
 
@@ -535,11 +535,11 @@ class Ingest:
                 await self._append(last)
             scanned = self._scan.finish()
             scanned.check_identity(self.sop_class_uid, self.sop_instance_uid, self._archive.uids)
-            decision = NOTHING_DECIDED
+            decision = NO_DECISION
             if self._rules:
                 places = scanned.places
                 if coercion is not None:
-                    places = coercion.as_they_came(places)
+                    places = coercion.original_values(places)
                 decision = self._rules.evaluate(self._sender, places)
             self.record = record = scanned.record(
                 transfer_syntax_uid=self.transfer_syntax_uid,
@@ -555,7 +555,7 @@ class Ingest:
                     await self._archive.room.check(record.size)
                 await self._staged.finish()
             except StorageError as error:
-                raise self._archive.refusal(error) from error
+                raise self._archive.store_error(error) from error
         except BaseException:
             await self.discard()
             raise
@@ -564,7 +564,7 @@ class Ingest:
         try:
             result = await self._archive.committer.commit(self._staged, record)
         finally:
-            self._give_back()
+            self._release_memory()
         if result.outcome is StoreOutcome.STORED:
             self._archive.room.took(record.size)
         if record.routes:
@@ -583,15 +583,15 @@ class Ingest:
         if not self._open:
             return
         self._open = False
-        self._give_back()
+        self._release_memory()
         with trio.move_on_after(self._archive.cleanup_grace_seconds, shield=True):
             await self._staged.discard()
 
-    def _give_back(self) -> None:
+    def _release_memory(self) -> None:
         charged = self._charged + self._held
         self._charged = self._held = 0
         if charged:
-            self._archive.budget.give_back(charged)
+            self._archive.budget.release(charged)
 
     async def __aenter__(self) -> Self:
         return self

@@ -227,7 +227,7 @@ class Committer:
                         batch.append(self._receive.receive_nowait())
                     except (trio.WouldBlock, trio.EndOfChannel):
                         break
-                batch, later, withdrawn = _one_of_each(batch)
+                batch, later, withdrawn = _split_batch(batch)
                 with trio.CancelScope(shield=True):
                     began = trio.current_time()
                     await self._round(batch)
@@ -331,19 +331,19 @@ class Committer:
                 one_patient=self._other_patient is OtherPatientPolicy.REJECT,
             )
             answers = [
-                await self._heal(pending.record, added)
+                await self._replace_missing_object(pending.record, added)
                 for pending, added in zip(published, answers, strict=True)
             ]
         except Exception as error:
-            await self._take_back(published, error)
+            await self._roll_back(published, error)
             return
-        self._alert.worked()
+        self._alert.report_success()
         superfluous = []
         for pending, added in zip(published, answers, strict=True):
             if added.other_patient is not None:
-                self._tell(pending.record, added.outcome, added.other_patient)
+                self._log_other_patient(pending.record, added.outcome, added.other_patient)
             pending.resolve(self._answer(pending.record, added))
-            key = self._superfluous_key(pending.record, added)
+            key = self._orphaned_key(pending.record, added)
             if key is not None:
                 superfluous.append(key)
         if superfluous:
@@ -367,7 +367,7 @@ class Committer:
                 case FileExistsError():
                     taken.append(pending)
                 case StorageError():
-                    self._alert.failed(outcome)
+                    self._alert.report_failure(outcome)
                     pending.resolve(StoreError.of_storage(outcome))
                 case _:
                     assert_never(outcome)
@@ -409,7 +409,7 @@ class Committer:
                 await pending.staged.discard()
         return again
 
-    async def _heal(self, record: InstanceRecord, added: AddResult) -> AddResult:
+    async def _replace_missing_object(self, record: InstanceRecord, added: AddResult) -> AddResult:
         """A duplicate of an object whose file has vanished, or was cut short, takes its place:
         what is acknowledged has to be there."""
         previous = added.previous
@@ -431,7 +431,9 @@ class Committer:
         except KeyError:
             return False
 
-    def _tell(self, record: InstanceRecord, outcome: AddOutcome, other: OtherPatient) -> None:
+    def _log_other_patient(
+        self, record: InstanceRecord, outcome: AddOutcome, other: OtherPatient
+    ) -> None:
         """By UID: whose objects they are is for nobody who reads logs."""
         study = record.study_instance_uid
         is_kept = outcome is not AddOutcome.OTHER_PATIENT
@@ -482,7 +484,7 @@ class Committer:
         return StoreResult(StoreOutcome.KEPT_OTHER, previous)
 
     @staticmethod
-    def _superfluous_key(record: InstanceRecord, added: AddResult) -> str | None:
+    def _orphaned_key(record: InstanceRecord, added: AddResult) -> str | None:
         """The object that no index row points to any more."""
         previous = added.previous
         if added.outcome is AddOutcome.OTHER_PATIENT:
@@ -492,10 +494,10 @@ class Committer:
             return None
         return previous.object_key if added.outcome is AddOutcome.REPLACED else record.object_key
 
-    async def _take_back(self, published: Sequence[PendingCommit], error: Exception) -> None:
+    async def _roll_back(self, published: Sequence[PendingCommit], error: Exception) -> None:
         """The index failed.  Objects go, unless it cannot even say that it has them not."""
         if isinstance(error, StorageError):
-            self._alert.failed(error)
+            self._alert.report_failure(error)
             refusal = StoreError.of_storage(error)
         else:
             _log.error("the index took up none of %d objects", len(published), exc_info=error)
@@ -516,7 +518,7 @@ class Committer:
         self._to_settle([pending.staged for pending in published])
 
     async def _refuse(self, pending: PendingCommit, error: StorageError) -> None:
-        self._alert.failed(error)
+        self._alert.report_failure(error)
         pending.resolve(StoreError.of_storage(error))
         await pending.staged.discard()
 
@@ -527,7 +529,7 @@ class Committer:
             _log.warning("%d superfluous objects are left to `db verify`: %s", len(keys), error)
 
 
-def _one_of_each(
+def _split_batch(
     batch: Iterable[PendingCommit],
 ) -> tuple[list[PendingCommit], list[PendingCommit], list[PendingCommit]]:
     """Take the batch apart: no SOP instance twice, those for the next round, those withdrawn."""

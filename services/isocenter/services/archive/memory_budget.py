@@ -21,21 +21,21 @@ class MemoryBudget:
         self.taken = 0
         self._waiting: deque[tuple[int, trio.Event]] = deque()
 
-    def take_nowait(self, count: int) -> bool:
+    def acquire_nowait(self, count: int) -> bool:
         """Take *count* bytes if nobody waits and they are there."""
         if self._waiting or self.taken + count > self.limit:
             return False
         self.taken += count
         return True
 
-    async def take(self, count: int) -> None:
+    async def acquire(self, count: int) -> None:
         """Take *count* bytes, which is at most the limit, first come first served.
 
         Cancelled: nothing is taken.
         """
         if count > self.limit:
             raise ValueError("more than the whole budget")
-        if self.take_nowait(count):
+        if self.acquire_nowait(count):
             return
         turn = (count, trio.Event())
         self._waiting.append(turn)
@@ -43,13 +43,13 @@ class MemoryBudget:
             await turn[1].wait()
         except BaseException:
             if turn[1].is_set():  # granted and cancelled at once
-                self.give_back(count)
+                self.release(count)
             else:
                 self._waiting.remove(turn)
                 self._grant()
             raise
 
-    def give_back(self, count: int) -> None:
+    def release(self, count: int) -> None:
         self.taken -= count
         self._grant()
 

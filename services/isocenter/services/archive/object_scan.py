@@ -30,7 +30,7 @@ from isocenter.services.archive.index.extraction import (
     SCANNED_SEQUENCES,
     SCANNED_TAGS,
     attributes_of,
-    places_of,
+    values_at,
 )
 from isocenter.services.archive.object_keys import NamingScheme, can_be_named, object_key
 from isocenter.services.archive.ports import InstanceRecord, Route
@@ -235,7 +235,7 @@ class ObjectScan:
                 attributes.pop(tag, None)
             places: Mapping[TagOrPath, str] = {}
             if self._places:
-                places = places_of(
+                places = values_at(
                     self._scanner, self._encoding, self._places, attributes, self._undeclared
                 )
         except DataSetError as error:

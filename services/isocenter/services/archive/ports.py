@@ -148,7 +148,7 @@ class IndexStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IndexLook:
+class IndexInspection:
     """What a short look at an index showed; nothing was changed for it.
 
     Attributes:
@@ -176,7 +176,7 @@ class IndexLook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoomLook:
+class RoomUsage:
     """What takes room, and what could go; in bytes of Part 10 files.
 
     Attributes:

@@ -117,7 +117,7 @@ async def _one_pass(
                 current.size += stored.size
                 if fault is not None:
                     current.faults += 1
-                    notices.tell(
+                    notices.publish(
                         ObjectDamaged(sop_instance_uid=stored.sop_instance_uid, fault=fault)
                     )
                     if current.faults <= _MOST_LINES:

@@ -36,7 +36,7 @@ class StorageAlert:
         """Whether the last that was heard is a failure."""
         return self._is_failing
 
-    def failed(self, error: StorageError) -> None:
+    def report_failure(self, error: StorageError) -> None:
         """Objects could not be kept."""
         self._refused += 1
         self._is_failing = True
@@ -46,7 +46,7 @@ class StorageAlert:
             self._is_told = True
             _log.error("objects cannot be kept: %s", error)
 
-    def worked(self) -> None:
+    def report_success(self) -> None:
         """Objects are durable and indexed, or could be."""
         self._is_failing = False
         if self._is_told:

@@ -43,8 +43,8 @@ __all__ = [
     "ImportOutcome",
     "ImportReport",
     "ImportedFile",
-    "VerificationProgress",
     "ReindexReport",
+    "VerificationProgress",
     "VerifyReport",
     "import_directory",
     "reindex",
@@ -368,7 +368,7 @@ async def reindex(
                 chosen = await _choose(archive, new, records, report)
                 if chosen:
                     await new.add(chosen, replace=True)
-        await _look_back(archive, new, report)
+        await _seen_again(archive, new, report)
     report.indexed = (await archive.index.statistics()).instances
     return report
 
@@ -476,7 +476,7 @@ async def _exists(archive: Archive, stored: StoredInstance) -> bool:
         return True  # it cannot be read now; that is no reason to forget it
 
 
-async def _look_back(archive: Archive, new: Index, report: ReindexReport) -> None:
+async def _seen_again(archive: Archive, new: Index, report: ReindexReport) -> None:
     """What the old index knew and no object told: carried over if its object is there, and cannot
     be read, else forgotten."""
     async with archive.index.instances() as blocks:

@@ -134,6 +134,6 @@ class Performer(Invoker):
             self._performing.remove(operation)
             self._publish_operation_ended(operation.request, operation.status, operation.began)
             if operation.completion_notice is not None:
-                self.notices.tell(operation.completion_notice())
+                self.notices.publish(operation.completion_notice())
             self._operation_ended.send()
             self.restart_idle()

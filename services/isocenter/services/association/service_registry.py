@@ -226,7 +226,7 @@ def _authorize(operation: Operation) -> None:
         return
     why = association.grant.refusal(operation.context.abstract_syntax, request)
     if why:
-        association.notices.tell(
+        association.notices.publish(
             AccessDenied(
                 caller=association.caller,
                 command=operation_name(type(request)),

@@ -211,7 +211,7 @@ class AssociationState(ABC):
     ) -> None:
         self.performed += as_scp
         if self.notices:
-            self.notices.tell(
+            self.notices.publish(
                 OperationEnded(
                     caller=self.caller,
                     command=operation_name(type(request)),

@@ -67,7 +67,7 @@ def access_control_of(
 
     def tell(fault: str) -> None:
         if notices is not None:
-            notices.tell(ConfigurationReloaded(what="policy", fault=fault))
+            notices.publish(ConfigurationReloaded(what="policy", fault=fault))
 
     return PolicyAccessControl(
         access_of(settings),

@@ -13,7 +13,7 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.deletion.values import Happened, Recorder
+from isocenter.services.archive.deletion.values import Recorder, TrashChanged
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
 from isocenter.services.archive.ports import Index
@@ -262,7 +262,7 @@ def deletion_recorder(settings: Settings, process_name: str) -> Recorder:
     """
     here = here_of(settings, process_name)
 
-    async def record(happened: Sequence[Happened]) -> None:
+    async def record(happened: Sequence[TrashChanged]) -> None:
         messages = [objects_deleted(here, one) for one in happened]
         try:
             await trio.to_thread.run_sync(record_now, settings, here, messages)

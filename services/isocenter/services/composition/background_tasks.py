@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from isocenter.services.archive.capacity import warn_early
-from isocenter.services.archive.deletion.trash_upkeep import look_after
+from isocenter.services.archive.deletion.trash_upkeep import run_trash_upkeep
 from isocenter.services.archive.retention.last_use import UseRecorder
 from isocenter.services.archive.retention.service import keep_to
 from isocenter.services.archive.scrubber import scrub
@@ -40,7 +40,7 @@ async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices:
                 )
             trash = trash_of(settings, parts, "isocenter serve")
             if trash is not None:
-                nursery.start_soon(look_after, trash, notices)
+                nursery.start_soon(run_trash_upkeep, trash, notices)
                 nursery.start_soon(warn_early, folder, settings.monitoring.disk_notice)
                 if settings.retention:
                     nursery.start_soon(
@@ -78,6 +78,6 @@ async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices:
     async with trio.open_nursery() as nursery:
         # Each process knows what it has sent.
         recorder = UseRecorder(stores.retention)
-        notices.subscribe(recorder.hear)
+        notices.subscribe(recorder.on_notice)
         nursery.start_soon(recorder.run)
         await run_exclusively(folder / "duty.lock", work)

@@ -163,7 +163,7 @@ def services_of(
                     "with these settings"
                 )
         services.append(PluginService(plugin, context))
-        notices.tell(
+        notices.publish(
             PluginStarted(
                 name=plugin.name, distribution=plugin.distribution, version=plugin.version
             )

@@ -120,7 +120,7 @@ class Reloader:
             # A fault of ours, and no reason to stop serving.
             fault = "internal error"
             log.exception("%s: what is in use stays", what)
-        self._notices.tell(ConfigurationReloaded(what=what, fault=fault))
+        self._notices.publish(ConfigurationReloaded(what=what, fault=fault))
 
     def _read_settings(self) -> None:
         new = self._load()

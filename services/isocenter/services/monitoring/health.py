@@ -161,7 +161,7 @@ class Health:
             try:
                 if archive.alert.is_failing:
                     await archive.probe()
-                    archive.alert.worked()
+                    archive.alert.report_success()
                 else:
                     await archive.room.check()
             except StorageError as error:

@@ -131,12 +131,12 @@ def test_what_the_command_says_tells_whether_an_object_could_be_changed() -> Non
     edits = [{"remove": "0010,4000"}]
     ct = "1.2.840.10008.5.1.4.1.1.2"
     rules = Rules([rule(coerce=edits, when={"sop_class_uid": ct, "modality": "X"}), rule("x")])
-    assert rules.coerce
+    assert rules.has_edits
     assert rules.may_coerce(CT1, ct)
     assert not rules.may_coerce(CT1, "1.2.3")
     assert not Rules([rule(coerce=edits, when={"calling_ae": "MR"})]).may_coerce(CT1, ct)
     assert not Rules([rule(coerce=edits, enabled=False)]).may_coerce(CT1, ct)
-    assert not Rules([rule()]).coerce
+    assert not Rules([rule()]).has_edits
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from isocenter.services.archive.ports import RoomLook
+from isocenter.services.archive.ports import RoomUsage
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.diagnostics.doctor.capacity import judge_room
 from isocenter.services.diagnostics.findings import Severity
@@ -27,8 +27,8 @@ def settings(tmp_path: Path, **values: Any) -> Settings:
     return load_settings(environ={}, overrides={"storage.data_dir": str(tmp_path)} | values)
 
 
-def look(**values: Any) -> RoomLook:
-    return RoomLook(
+def look(**values: Any) -> RoomUsage:
+    return RoomUsage(
         **{
             "size": 10 * GIB, "bytes_a_day": 0.0, "trash_size": 0, "retention_size": 0,
             "committed_size": 0,
@@ -58,7 +58,7 @@ def test_for_how_long_there_is_room(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     free: float,
-    found: RoomLook,
+    found: RoomUsage,
     severity: Severity | None,
     words: str,
 ) -> None:
@@ -119,7 +119,7 @@ async def test_what_takes_room_is_counted(tmp_path: Path) -> None:
             )
     rule = RetentionRule(name="old", study_days=365)
     found = inspect_room(path, [rule, rule], seconds=20, now=NOW)
-    assert found == RoomLook(
+    assert found == RoomUsage(
         size=7_000, bytes_a_day=3_000 / 7, trash_size=0, retention_size=2_000, committed_size=1_000
     )
     assert inspect_room(tmp_path / "none.db", [], seconds=5, now=NOW) is None

@@ -10,7 +10,7 @@ import pytest
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
-from isocenter.services.archive.deletion.values import Happened, What
+from isocenter.services.archive.deletion.values import TrashChange, TrashChanged
 from isocenter.services.composition.audit import deletion_recorder
 from isocenter.services.security.audit.deletion_messages import objects_deleted
 from isocenter.services.security.audit.message_builder import ActiveProcess
@@ -20,8 +20,8 @@ from isocenter.services.settings.loading import load_settings
 HERE = ActiveProcess(ae_titles=("ISOCENTER",), process_id=7, machine="archive", user="root")
 
 
-def happened(what: What, *, remaining: int = 0) -> Happened:
-    return Happened(
+def happened(what: TrashChange, *, remaining: int = 0) -> TrashChanged:
+    return TrashChanged(
         what=what,
         study=DeletedStudy(
             study_instance_uid="1.2.3",
@@ -41,15 +41,15 @@ def happened(what: What, *, remaining: int = 0) -> Happened:
 @pytest.mark.parametrize(
     ("what", "remaining", "code", "action"),
     [
-        (What.DELETED, 0, "110105", "D"),
-        (What.DELETED, 2, "110103", "D"),
-        (What.PURGED, 0, "110105", "D"),
-        (What.PURGED, 2, "110103", "D"),
-        (What.RESTORED, 0, "110103", "C"),
-        (What.RESTORED, 2, "110103", "C"),
+        (TrashChange.DELETED, 0, "110105", "D"),
+        (TrashChange.DELETED, 2, "110103", "D"),
+        (TrashChange.PURGED, 0, "110105", "D"),
+        (TrashChange.PURGED, 2, "110103", "D"),
+        (TrashChange.RESTORED, 0, "110103", "C"),
+        (TrashChange.RESTORED, 2, "110103", "C"),
     ],
 )
-def test_who_what_and_why(what: What, remaining: int, code: str, action: str) -> None:
+def test_who_what_and_why(what: TrashChange, remaining: int, code: str, action: str) -> None:
     message = objects_deleted(HERE, happened(what, remaining=remaining))
     root = ET.fromstring(to_xml(message, AuditSource(source_id="ISOCENTER")))
     event = root.find("EventIdentification")
@@ -81,7 +81,7 @@ async def test_a_trail_that_cannot_be_written(tmp_path: Path, on_failure: str) -
     )
     record = deletion_recorder(settings, "isocenter delete")
     if on_failure == "continue":
-        await record([happened(What.DELETED)])
+        await record([happened(TrashChange.DELETED)])
         return
     with pytest.raises(IsocenterError, match="the audit trail cannot be written"):
-        await record([happened(What.DELETED)])
+        await record([happened(TrashChange.DELETED)])

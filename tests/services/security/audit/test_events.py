@@ -423,7 +423,7 @@ async def test_an_address_that_is_not_served(tmp_path: Path) -> None:
         address="10.0.0.66:4711", refusal=RefusalReason.ADDRESS, detail="is not served"
     )
     async with audited(tmp_path) as running:
-        running.notices.tell(refused)
+        running.notices.publish(refused)
         (message,) = await running.recorded("110113", "110126")
     node = audited_object(message, "110182")
     assert node.get("ParticipantObjectID") == "10.0.0.66"
@@ -435,7 +435,7 @@ async def test_an_operation_that_is_denied_and_a_configuration_that_changes(
     """Told by those who decide; the archive itself does not yet."""
 
     async def deny(operation: Operation) -> None:
-        running.notices.tell(
+        running.notices.publish(
             AccessDenied(
                 caller=operation.association.caller,
                 command="C-ECHO",
@@ -450,8 +450,8 @@ async def test_an_operation_that_is_denied_and_a_configuration_that_changes(
             request = CEchoRequest(message_id=1, affected_sop_class_uid=CT_IMAGE_STORAGE)
             response = await association.invoke(1, request, None)
             assert response.message.status == 0x0124
-        running.notices.tell(ConfigurationReloaded(what="certificates"))
-        running.notices.tell(ConfigurationReloaded(what="peers", fault="line 3"))
+        running.notices.publish(ConfigurationReloaded(what="certificates"))
+        running.notices.publish(ConfigurationReloaded(what="peers", fault="line 3"))
         (denied,) = await running.recorded("110113", "110132")
         (certificates,) = await running.recorded("110113", "110129")
         (peers,) = await running.recorded("110113", "110128")
@@ -483,7 +483,7 @@ async def test_objects_that_are_deleted(
     )
     cause = DeletionCause.COMMITTED_ELSEWHERE
     async with audited(tmp_path) as running:
-        running.notices.tell(InstancesDeleted(study=study, cause=cause, person=person))
+        running.notices.publish(InstancesDeleted(study=study, cause=cause, person=person))
         (message,) = await running.recorded(code)
     identification = message.find("EventIdentification")
     assert identification.get("EventActionCode") == "D"
@@ -528,7 +528,7 @@ async def test_what_a_plugin_performs(
         studies=studies,
     )
     async with audited(tmp_path) as running:
-        running.notices.tell(ended)
+        running.notices.publish(ended)
         told = await running.recorded("110103", count=len(studies) or 1)
     for message, study in zip(told, studies or ("",), strict=True):
         identification = message.find("EventIdentification")
@@ -545,7 +545,7 @@ async def test_what_a_plugin_performs(
 
 async def test_a_plugin_that_serves(tmp_path: Path) -> None:
     async with audited(tmp_path) as running:
-        running.notices.tell(PluginStarted(name="notes", distribution="acme", version="1.2"))
+        running.notices.publish(PluginStarted(name="notes", distribution="acme", version="1.2"))
         (message,) = await running.recorded("110113")
     kind = message.find("EventIdentification/EventTypeCode")
     assert kind.get("csd-code") == "110131"
@@ -559,10 +559,10 @@ async def test_a_user_who_proves_who_he_is(tmp_path: Path) -> None:
         association="a", address="[fe80::1]:104", calling_ae_title="MODALITY", user="anna"
     )
     async with audited(tmp_path) as running:
-        running.notices.tell(
+        running.notices.publish(
             AssociationEstablished(caller=caller, contexts_proposed=1, contexts_accepted=1)
         )
-        running.notices.tell(
+        running.notices.publish(
             AssociationEnded(
                 caller=caller,
                 ending=AssociationOutcome.RELEASED,

@@ -18,9 +18,9 @@ from isocenter.storage.objects.files.buffers import (
     BUFFER_BYTES,
     SMALL_BYTES,
     BufferPool,
-    Held,
+    WriteBuffer,
 )
-from isocenter.storage.objects.files.file_system import SystemFiles
+from isocenter.storage.objects.files.file_system import OsFileSystem
 from isocenter.storage.objects.files.store import Durability, FileStore, open_file_store
 
 KEY = "study/series/instance"
@@ -36,7 +36,7 @@ def content(size: int) -> bytes:
     return b"".join(number.to_bytes(4, "big") for number in range(size // 4 + 1))[:size]
 
 
-class Recorded(SystemFiles):
+class Recorded(OsFileSystem):
     """Remembers which lengths were written, and how."""
 
     def __init__(self, refuse: int | None = None) -> None:
@@ -50,8 +50,8 @@ class Recorded(SystemFiles):
         self.past_cache.discard(descriptor)
         return descriptor
 
-    def write_past_cache(self, descriptor: int, on: bool) -> bool:
-        can = not self.buffered_only and super().write_past_cache(descriptor, on)
+    def use_direct_io(self, descriptor: int, on: bool) -> bool:
+        can = not self.buffered_only and super().use_direct_io(descriptor, on)
         (self.past_cache.add if on and can else self.past_cache.discard)(descriptor)
         return can
 
@@ -69,7 +69,7 @@ async def stored(
     piece: int,
     *,
     durability: Durability = "full",
-    files: SystemFiles | None = None,
+    files: OsFileSystem | None = None,
 ) -> bytes:
     store = await open_file_store(folder, durability=durability, files=files)
     staged = await store.stage()
@@ -115,7 +115,7 @@ async def test_a_large_object_passes_by_the_page_cache_and_a_small_one_does_not(
     probe = tmp_path / "probe"
     probe.touch()
     with probe.open("rb") as file:
-        if not files.write_past_cache(file.fileno(), True):
+        if not files.use_direct_io(file.fileno(), True):
             pytest.skip("this file system writes through its cache only")
     await stored(tmp_path, content(600_000), 100_000, files=files)
     (length, directly) = files.writes.pop()
@@ -189,7 +189,7 @@ async def test_a_discarded_object_gives_its_buffer_back(tmp_path: Path) -> None:
 
 def test_the_pool_keeps_a_bounded_number() -> None:
     pool = BufferPool()
-    taken = [Held(pool) for _ in range(100)]
+    taken = [WriteBuffer(pool) for _ in range(100)]
     for held in taken:
         held.append(memoryview(content(SMALL_BYTES + 1)))
     for held in taken:

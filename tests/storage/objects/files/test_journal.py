@@ -10,7 +10,7 @@ import pytest
 
 from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files import journal as module
-from isocenter.storage.objects.files.file_system import SystemFiles
+from isocenter.storage.objects.files.file_system import OsFileSystem
 from isocenter.storage.objects.files.journal import (
     DAMAGED,
     Journal,
@@ -41,7 +41,7 @@ def record(number: int, size: int = 100) -> Record:
 
 def opened(folder: Path, *, is_durable: bool = True) -> Journal:
     folder.mkdir(exist_ok=True)
-    return Journal(str(folder), SystemFiles(), is_durable=is_durable)
+    return Journal(str(folder), OsFileSystem(), is_durable=is_durable)
 
 
 def segments(folder: Path) -> list[Path]:
@@ -152,7 +152,7 @@ async def test_a_store_whose_journal_is_full_is_out_of_resources(
 
 
 def test_no_room_for_a_segment(tmp_path: Path) -> None:
-    class Full(SystemFiles):
+    class Full(OsFileSystem):
         is_full = True
 
         def write_at(self, descriptor: int, data: object, offset: int) -> None:

@@ -15,7 +15,7 @@ import trio
 from isocenter.services.archive.ports import ObjectStore, StagedObject
 from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files import journal
-from isocenter.storage.objects.files.file_system import SystemFiles
+from isocenter.storage.objects.files.file_system import OsFileSystem
 from isocenter.storage.objects.files.journal import read_segment
 from isocenter.storage.objects.files.staging import StagedFile
 from isocenter.storage.objects.files.store import FileStore, open_file_store
@@ -47,7 +47,7 @@ def staged_names(root: Path) -> list[str]:
     return os.listdir(root / "staging")
 
 
-class WithoutLinks(SystemFiles):
+class WithoutLinks(OsFileSystem):
     def link(self, source: str, target: str) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 

@@ -19,7 +19,7 @@ from isocenter.services.archive.deletion.ports import (
     TrashState,
 )
 from isocenter.services.archive.deletion.records import DeletedStudy
-from isocenter.services.archive.deletion.values import Happened, Recorder, What
+from isocenter.services.archive.deletion.values import Recorder, TrashChange, TrashChanged
 from isocenter.services.archive.ports import StoredInstance
 
 log = logging.getLogger("isocenter.storage")
@@ -65,7 +65,7 @@ async def _finish_group(
         case TrashState.LEAVING:
             for key in await files.take(deletion_id, keys):
                 log.error("a deleted object had no file: %s", key)
-            await record(_happened(What.DELETED, rows))
+            await record(_happened(TrashChange.DELETED, rows))
             await book.settle(numbers)
         case TrashState.RETURNING:
             for row in rows:
@@ -73,7 +73,7 @@ async def _finish_group(
             await book.settle(numbers)
         case TrashState.RETURNED | TrashState.PURGING:
             await files.remove(deletion_id, keys)
-            what = What.RESTORED if state is TrashState.RETURNED else What.PURGED
+            what = TrashChange.RESTORED if state is TrashState.RETURNED else TrashChange.PURGED
             await record(_happened(what, rows))
             for ended in await book.forget(numbers):
                 await files.end(ended)
@@ -85,12 +85,12 @@ def _group_of(row: TrashedInstance) -> tuple[str, str, str]:
     return row.deletion_id, row.state.value, row.actor
 
 
-def _happened(what: What, rows: Sequence[TrashedInstance]) -> list[Happened]:
+def _happened(what: TrashChange, rows: Sequence[TrashedInstance]) -> list[TrashChanged]:
     by_study: dict[str, list[TrashedInstance]] = defaultdict(list)
     for row in rows:
         by_study[row.stored.study_instance_uid].append(row)
     return [
-        Happened(
+        TrashChanged(
             what=what,
             study=DeletedStudy(
                 study_instance_uid=study,

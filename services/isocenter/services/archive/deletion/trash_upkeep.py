@@ -17,13 +17,15 @@ from isocenter.services.notices import Notices, TrashMeasured
 
 log = logging.getLogger("isocenter.storage")
 
-LOOK_SECONDS: Final = 30.0
+UPKEEP_SECONDS: Final = 30.0
 #: In whose name what is over is removed.
 _BY_ITSELF: Final = Requester(name="isocenter")
 
 
-async def look_after(trash: Trash, notices: Notices, *, now: Callable[[], float] = time) -> None:
-    """Do it every `LOOK_SECONDS`, until cancelled; *now*: seconds since 1970."""
+async def run_trash_upkeep(
+    trash: Trash, notices: Notices, *, now: Callable[[], float] = time
+) -> None:
+    """Do it every `UPKEEP_SECONDS`, until cancelled; *now*: seconds since 1970."""
     while True:
         try:
             await trash.finish()
@@ -31,7 +33,7 @@ async def look_after(trash: Trash, notices: Notices, *, now: Callable[[], float]
             if purged:
                 log.info("%d deleted objects were removed from the trash for good", purged)
             seen = await trash.book.statistics()
-            notices.tell(
+            notices.publish(
                 TrashMeasured(
                     instances=seen.instances,
                     size=seen.size,
@@ -41,4 +43,4 @@ async def look_after(trash: Trash, notices: Notices, *, now: Callable[[], float]
             )
         except IsocenterError as error:
             log.error("the trash cannot be looked after: %s", error)
-        await trio.sleep(LOOK_SECONDS)
+        await trio.sleep(UPKEEP_SECONDS)

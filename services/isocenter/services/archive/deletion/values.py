@@ -48,7 +48,7 @@ class Requester:
             raise NotPermittedError(f"{self.name} lacks study:export")
 
 
-class What(Enum):
+class TrashChange(Enum):
     """What became of objects."""
 
     DELETED = "deleted"
@@ -57,10 +57,10 @@ class What(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happened:
+class TrashChanged:
     """What is to be said of some objects of one study in the audit trail."""
 
-    what: What
+    what: TrashChange
     study: DeletedStudy
     cause: DeletionCause
     actor: str
@@ -69,10 +69,10 @@ class Happened:
 
 
 #: Has it recorded; what it raises keeps the objects in their state, to be told of again.
-Recorder = Callable[[Sequence[Happened]], Awaitable[None]]
+Recorder = Callable[[Sequence[TrashChanged]], Awaitable[None]]
 
 
-async def record_nothing(happened: Sequence[Happened]) -> None:
+async def record_nothing(happened: Sequence[TrashChanged]) -> None:
     """For archives without an audit trail."""
 
 

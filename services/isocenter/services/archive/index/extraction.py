@@ -86,7 +86,7 @@ def attributes_of(
     return attributes
 
 
-def places_of(
+def values_at(
     scanner: ElementScanner,
     encoding: Encoding,
     places: Iterable[TagOrPath],

@@ -35,7 +35,7 @@ class UseRecorder:
         self._known: set[str] = set()
         self._day = 0
 
-    def hear(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """A listener of `Notices`."""
         # What a rule sends on (C-STORE) nobody has asked for.
         if isinstance(notice, InstancesSent) and notice.command != "C-STORE":

@@ -82,7 +82,7 @@ class Coercion:
         except CoercionError as error:
             raise StoreError(Status.CANNOT_UNDERSTAND, str(error)) from error
 
-    def as_they_came(self, places: Mapping[TagOrPath, str]) -> Mapping[TagOrPath, str]:
+    def original_values(self, places: Mapping[TagOrPath, str]) -> Mapping[TagOrPath, str]:
         """What rules look at: *places* are of the object as it is now."""
         head_tags = self._rules.head_tags
         came = {place: text for place, text in places.items() if place not in head_tags}

@@ -97,7 +97,7 @@ class Rules:
         return bool(self._rules)
 
     @property
-    def coerce(self) -> bool:
+    def has_edits(self) -> bool:
         """Whether there is any that changes objects."""
         return any(rule.edits for rule in self._rules)
 
@@ -157,4 +157,4 @@ def _edits_of(matched: Sequence[Rule]) -> tuple[Edit, ...]:
 
 
 NO_RULES: Final = Rules()
-NOTHING_DECIDED: Final = Decision()
+NO_DECISION: Final = Decision()

@@ -149,7 +149,7 @@ class ConnectionHandler:
 
     def _refuse(self, address: str, refusal: RefusalReason, detail: str) -> None:
         log.warning("%s: %s", address, detail)
-        self._notices.tell(ConnectionRefused(address=address, refusal=refusal, detail=detail))
+        self._notices.publish(ConnectionRefused(address=address, refusal=refusal, detail=detail))
 
     async def _associate(self, transport: Transport, connection: Connection) -> None:
         async def decide(request: AssociateRequest) -> AssociateAccept | AssociateReject:
@@ -200,7 +200,7 @@ class ConnectionHandler:
         if decision.refused:
             log.warning("%s: not allowed: %s", connection.address, _summary(decision.refused))
         for operation, one in {each.operation: each for each in decision.refused}.items():
-            self._notices.tell(
+            self._notices.publish(
                 AccessDenied(
                     caller=decision.caller,
                     command=operation,
@@ -219,7 +219,7 @@ class ConnectionHandler:
 
     def _publish_rejection(self, decision: Decision, answer: AssociateReject) -> None:
         log.warning("%s: rejected: %s", decision.caller.address, decision.why)
-        self._notices.tell(
+        self._notices.publish(
             AssociationRejected(
                 caller=decision.caller,
                 result=answer.result,
@@ -243,7 +243,7 @@ class ConnectionHandler:
             accepted,
             proposed,
         )
-        self._notices.tell(
+        self._notices.publish(
             AssociationEstablished(
                 caller=caller,
                 contexts_proposed=proposed,
@@ -258,7 +258,7 @@ class ConnectionHandler:
             if not task.released:
                 self._statistics.aborted += 1
             log.info("%s: ended: %s", connection.address, reason)
-            self._notices.tell(
+            self._notices.publish(
                 AssociationEnded(
                     caller=task.caller,
                     ending=task.ending,
@@ -270,7 +270,7 @@ class ConnectionHandler:
                 )
             )
         elif task.faulted:
-            self._notices.tell(
+            self._notices.publish(
                 ConnectionRefused(
                     address=connection.address,
                     refusal=RefusalReason.WRONG_PROTOCOL,
@@ -288,7 +288,7 @@ class ConnectionHandler:
         else:
             step = "A-ASSOCIATE-RQ" if connection.opened else "beginning"
             refusal, detail = RefusalReason.DEADLINE, f"no {step} in time"
-        self._notices.tell(
+        self._notices.publish(
             ConnectionRefused(address=connection.address, refusal=refusal, detail=detail)
         )
 

@@ -140,7 +140,7 @@ class Server:
             return
         why = f"{connection.revoked} was revoked"
         log.warning("%s: the association is ended: %s", connection.address, why)
-        self.notices.tell(AssociationRevoked(caller=task.caller, why=why))
+        self.notices.publish(AssociationRevoked(caller=task.caller, why=why))
         await task.leave(AssociationError(why))
 
     # Accepting.
@@ -157,13 +157,13 @@ class Server:
                 async with trio.open_nursery() as accepting:
                     for listener, address in listeners:
                         accepting.start_soon(self._accept, listener, address, serving)
-                    self.notices.tell(ServerStarted(addresses=tuple(self.addresses)))
+                    self.notices.publish(ServerStarted(addresses=tuple(self.addresses)))
                     ready()
             for listener, _ in listeners:
                 listener.close()
             await self._drain()
             serving.cancel_scope.cancel()
-        self.notices.tell(ServerStopped())
+        self.notices.publish(ServerStopped())
         self.stopped.set()
 
     async def _accept(

@@ -364,7 +364,7 @@ class _Sender:
             transfer = Transfer(
                 planned, send=self._send, lose=self._lose, is_over=self._should_stop
             )
-            await transfer.over_associations(partial(self._associate, contexts))
+            await transfer.send_over_associations(partial(self._associate, contexts))
             if isinstance(transfer.fault, CannotAssociate):
                 raise transfer.fault
             if transfer.fault is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.archive.counted_findings import CountedFindings
-from isocenter.services.archive.ports import IndexLook
+from isocenter.services.archive.ports import IndexInspection
 from isocenter.services.archive.verification import VerifyReport
 from isocenter.services.diagnostics.doctor.check import CheckResult, count
 from isocenter.services.diagnostics.doctor.lock_holders import is_locked, lock_holders
@@ -73,7 +73,7 @@ def examine_leftovers(settings: Settings) -> CheckResult:
     return CheckResult(what, f"{count(staged, 'staged file')}", tuple(findings))
 
 
-def judge_look(look: IndexLook, settings: Settings) -> list[CheckResult]:
+def judge_look(look: IndexInspection, settings: Settings) -> list[CheckResult]:
     """A short look at the index, and at some of its files."""
     if look.fault:
         finding = error(look.fault, meaning="isocenter serve does not start", side=Side.HERE)

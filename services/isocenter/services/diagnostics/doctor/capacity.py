@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.archive.capacity import reserve_of
-from isocenter.services.archive.ports import RoomLook
+from isocenter.services.archive.ports import RoomUsage
 from isocenter.services.diagnostics.doctor.check import CheckResult, size_text
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.settings.loading import Settings
@@ -21,7 +21,7 @@ _SOON_DAYS: Final = 14
 _FAR_DAYS: Final = 3_650
 
 
-def judge_room(look: RoomLook, settings: Settings) -> CheckResult:
+def judge_room(look: RoomUsage, settings: Settings) -> CheckResult:
     """What an archive's room looks like, and what could be done about it."""
     usage = shutil.disk_usage(Path(settings.storage.data_dir))
     total = usage.used + usage.free
@@ -47,7 +47,7 @@ def judge_room(look: RoomLook, settings: Settings) -> CheckResult:
     return CheckResult("room", seen, findings, facts=facts)
 
 
-def _ways(look: RoomLook) -> Iterator[str]:
+def _ways(look: RoomUsage) -> Iterator[str]:
     """What makes room, the easiest first."""
     if look.trash_size:
         yield f"isocenter trash purge --all frees {size_text(look.trash_size)}"
@@ -58,7 +58,7 @@ def _ways(look: RoomLook) -> Iterator[str]:
 
 
 def _findings(
-    look: RoomLook, settings: Settings, free: int, total: int, days: float, cure: str
+    look: RoomUsage, settings: Settings, free: int, total: int, days: float, cure: str
 ) -> Iterator[Finding]:
     reserve = reserve_of(settings.storage.reserve, total)
     if free < reserve:

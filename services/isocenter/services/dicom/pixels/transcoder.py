@@ -197,7 +197,7 @@ class Transcoder:
 
     def _tell(self, item: DicomObject, target: str, outcome: str) -> None:
         if self._notices is not None:
-            self._notices.tell(
+            self._notices.publish(
                 ObjectTranscoded(source=item.transfer_syntax_uid, target=target, outcome=outcome)
             )
 

@@ -235,7 +235,7 @@ class OrderListener:
 
     def _refuse(self, address: str, refusal: RefusalReason, detail: str) -> None:
         log.warning("%s: %s", address, detail)
-        self._notices.tell(ConnectionRefused(address=address, refusal=refusal, detail=detail))
+        self._notices.publish(ConnectionRefused(address=address, refusal=refusal, detail=detail))
 
     async def _converse(self, transport: Transport, connection: _Connection) -> None:
         framer = MllpDecoder(self._limits.message_bytes)

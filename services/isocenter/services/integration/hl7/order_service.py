@@ -111,7 +111,7 @@ class OrderService:
                 APPLICATION_INTERNAL_ERROR,
                 is_reject=True,
             )
-        self._notices.tell(
+        self._notices.publish(
             OrderMessageAnswered(
                 address=peer_log.peer_address,
                 message_type=_kind(header),

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from isocenter.services.archive.deletion.records import InstancesDeleted
-from isocenter.services.archive.deletion.values import Happened, What
+from isocenter.services.archive.deletion.values import TrashChange, TrashChanged
 from isocenter.services.security.audit.codes import EventId
 from isocenter.services.security.audit.message_builder import ActiveProcess, instances_deleted
 from isocenter.services.security.audit.messages import Action, AuditMessage
@@ -20,7 +20,7 @@ from isocenter.services.security.audit.messages import Action, AuditMessage
 log = logging.getLogger("isocenter.audit")
 
 
-def objects_deleted(here: ActiveProcess, happened: Happened) -> AuditMessage:
+def objects_deleted(here: ActiveProcess, happened: TrashChanged) -> AuditMessage:
     """A.5.3.8, or A.5.3.6: what became of deleted objects of one study."""
     message = instances_deleted(
         here,
@@ -33,11 +33,11 @@ def objects_deleted(here: ActiveProcess, happened: Happened) -> AuditMessage:
     }
     message = replace(message, objects=(replace(study, details=details), patient))
     match happened.what:
-        case What.DELETED:
+        case TrashChange.DELETED:
             return message
-        case What.PURGED:
+        case TrashChange.PURGED:
             return replace(message, description="removed from the trash for good")
-        case What.RESTORED:
+        case TrashChange.RESTORED:
             return replace(
                 message,
                 event=EventId.INSTANCES_ACCESSED,

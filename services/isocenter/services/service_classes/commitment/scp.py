@@ -301,7 +301,7 @@ class StorageCommitmentScp:
             len(failures) - failed,
             failed,
         )
-        self._notices.tell(_done(transaction, failures))
+        self._notices.publish(_done(transaction, failures))
         if asker is None:
             self._reporter.look()
         else:

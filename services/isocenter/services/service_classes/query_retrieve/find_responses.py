@@ -67,10 +67,10 @@ class FindResponses:
         if not isinstance(request, CFindRequest):
             raise OperationError(Status.UNRECOGNIZED_OPERATION)
         answers = cls(operation, request, await operation.identifier())
-        operation.completion_notice = answers._account
+        operation.completion_notice = answers._completion_notice
         return answers
 
-    def leave_out(self, keys: Sequence[int]) -> None:
+    def report_unsupported(self, keys: Sequence[int]) -> None:
         """These are not matched as they ask: each match says so."""
         if keys:
             self.pending = Status.PENDING_WARNING
@@ -123,7 +123,7 @@ class FindResponses:
             affected_sop_class_uid=self._request.affected_sop_class_uid,
         )
 
-    def _account(self) -> QueryAnswered:
+    def _completion_notice(self) -> QueryAnswered:
         operation = self._operation
         return QueryAnswered(
             caller=operation.association.caller,

@@ -45,7 +45,7 @@ class FindScp:
         answers = await FindResponses.begin(operation)
         parsed = find_query(operation, answers.identifier, root, self._options)
         answers.limit = self._options.max_results
-        answers.leave_out(parsed.unsupported)
+        answers.report_unsupported(parsed.unsupported)
         query = replace(parsed.query, shows_first=self._options.shows_first)
         async with self._index.find(query) as blocks:
             async for block in blocks:

@@ -21,11 +21,11 @@ from isocenter.services.service_classes.query_retrieve.information_models import
 )
 from isocenter.services.service_classes.query_retrieve.suboperations import (
     RETRIEVE_STATUSES,
-    Asked,
+    RequestedStudies,
     RetrieveBacklog,
     SubOperationProgress,
+    publishing_failure,
     send_instance,
-    telling_failure,
 )
 from isocenter.services.service_classes.storage.scu import Transfer
 
@@ -62,20 +62,20 @@ class GetScp:
         if not isinstance(operation.request, CGetRequest):
             raise OperationError(Status.UNRECOGNIZED_OPERATION)
         destination = operation.association.caller.calling_ae_title
-        with telling_failure(operation, destination) as asked:
+        with publishing_failure(operation, destination) as asked:
             await self._perform(operation, asked)
 
-    async def _perform(self, operation: Operation, asked: Asked) -> None:
+    async def _perform(self, operation: Operation, asked: RequestedStudies) -> None:
         root = GET_ROOTS[operation.context.abstract_syntax]
         identifier = await operation.identifier()
         parsed = retrieve_query(operation, identifier, root, self._options)
-        asked.for_query(parsed.query)
+        asked.read_query(parsed.query)
         async with self._backlog.instances_of(
             self._archive, parsed.query, self._options.max_suboperations
         ) as instances:
             progress = SubOperationProgress(operation, SubOperations(len(instances)))
             caller = operation.association.caller
-            progress.tell(
+            progress.publish_start(
                 instances, destination=caller.calling_ae_title, destination_address=caller.address
             )
 
@@ -86,13 +86,15 @@ class GetScp:
                     association,
                     instance,
                     examine=True,
-                    blame=progress.blame,
+                    blame=progress.record_failure,
                     transcoder=self._transcoder,
                 )
                 progress.count(instance, status)
 
             def lose(instance: StoredInstance, error: IsocenterError) -> None:
-                progress.blame(f"instance {instance.sop_instance_uid} was not taken: {error}")
+                progress.record_failure(
+                    f"instance {instance.sop_instance_uid} was not taken: {error}"
+                )
                 progress.count(instance, None)
 
             transfer = Transfer(
@@ -102,7 +104,7 @@ class GetScp:
                 is_over=lambda: operation.is_cancelled,
                 after=progress.pending,
             )
-            _, ended = await transfer.over(operation.association)
+            _, ended = await transfer.send_over(operation.association)
             if ended is not None:
                 raise ended
             await progress.final(Status.CANCEL if transfer.left else None)

@@ -368,7 +368,7 @@ def _take_combined(matches: dict[int, Match]) -> tuple[CombinedRange, ...]:
 
 
 @lru_cache(maxsize=64)
-def _answer_plan(
+def _response_plan(
     parsed_keys: tuple[tuple[int, str], ...], level: Level
 ) -> tuple[tuple[int, str], ...]:
     """Tag and VR of all elements of an answer in order, (0008,0005) not among them."""
@@ -408,7 +408,7 @@ def encode_match(
         character_set = choose_character_set(texts.values(), parsed.character_set)
     get = texts.get
     elements: list[WritableElement] = []
-    for tag, vr in _answer_plan(parsed.requested, parsed.level):
+    for tag, vr in _response_plan(parsed.requested, parsed.level):
         text = get(tag, "")
         if not text:
             elements.append((tag, vr, b""))

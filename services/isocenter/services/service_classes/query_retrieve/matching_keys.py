@@ -191,7 +191,7 @@ def as_range(match: Match | None) -> Range | None:
     return Range(match.value, match.value) if isinstance(match, SingleValue) else None
 
 
-def answer_vr(element: Element) -> str:
+def response_vr(element: Element) -> str:
     """The VR in which a key that we do not know is given back, without a value."""
     if element.vr in SHORT_VRS or element.vr in LONG_VRS:
         assert element.vr is not None

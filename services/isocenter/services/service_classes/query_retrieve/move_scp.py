@@ -30,11 +30,11 @@ from isocenter.services.service_classes.query_retrieve.information_models import
 )
 from isocenter.services.service_classes.query_retrieve.suboperations import (
     RETRIEVE_STATUSES,
-    Asked,
+    RequestedStudies,
     RetrieveBacklog,
     SubOperationProgress,
+    publishing_failure,
     send_instance,
-    telling_failure,
 )
 from isocenter.services.service_classes.storage.contexts import no_targets, plan_associations
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer
@@ -94,15 +94,17 @@ class MoveScp:
         request = operation.request
         if not isinstance(request, CMoveRequest):
             raise OperationError(Status.UNRECOGNIZED_OPERATION)
-        with telling_failure(operation, request.move_destination) as asked:
+        with publishing_failure(operation, request.move_destination) as asked:
             await self._perform(operation, request, asked)
 
-    async def _perform(self, operation: Operation, request: CMoveRequest, asked: Asked) -> None:
+    async def _perform(
+        self, operation: Operation, request: CMoveRequest, asked: RequestedStudies
+    ) -> None:
         peer_log = operation.association.peer_log
         root = MOVE_ROOTS[operation.context.abstract_syntax]
         identifier = await operation.identifier()
         parsed = retrieve_query(operation, identifier, root, self._options)
-        asked.for_query(parsed.query)
+        asked.read_query(parsed.query)
         peer = self._destination(request.move_destination)
         if peer is None:
             peer_log.write(
@@ -128,7 +130,7 @@ class MoveScp:
     ) -> None:
         peer_log = operation.association.peer_log
         progress = SubOperationProgress(operation, SubOperations(len(instances)))
-        progress.tell(
+        progress.publish_start(
             instances,
             destination=request.move_destination,
             destination_address=f"{peer.host}:{peer.port}",
@@ -180,7 +182,7 @@ class MoveScp:
                 association,
                 instance,
                 move_originator=originator,
-                blame=progress.blame,
+                blame=progress.record_failure,
                 transcoder=self._transcoder,
             )
             progress.count(instance, status)
@@ -194,7 +196,7 @@ class MoveScp:
                 instance.sop_instance_uid,
                 error,
             )
-            progress.blame(f"instance {instance.sop_instance_uid} was not taken: {error}")
+            progress.record_failure(f"instance {instance.sop_instance_uid} was not taken: {error}")
             progress.count(instance, None)
 
         return Transfer(
@@ -264,7 +266,7 @@ class MoveScp:
         async def over(place: Place) -> None:
             try:
                 with place:
-                    await transfer.over_associations(
+                    await transfer.send_over_associations(
                         lambda: self._connect(peer, contexts, operations_window=OPERATIONS_WINDOW)
                     )
             except AssociationError as error:

@@ -65,7 +65,7 @@ class SubOperationProgress:
         #: The first cause of a failure.
         self.why = ""
 
-    def tell(
+    def publish_start(
         self,
         instances: Iterable[StoredInstance],
         *,
@@ -83,7 +83,7 @@ class SubOperationProgress:
             studies=Counter(instance.study_instance_uid for instance in instances),
             sop_classes=frozenset(instance.sop_class_uid for instance in instances),
         )
-        operation.association.notices.tell(begun)
+        operation.association.notices.publish(begun)
         operation.completion_notice = lambda: InstancesSent(
             caller=operation.association.caller,
             command=begun.command,
@@ -105,7 +105,7 @@ class SubOperationProgress:
             return self.why
         return "the association ended before the final response"
 
-    def blame(self, why: str) -> None:
+    def record_failure(self, why: str) -> None:
         """Take down why something failed; the first cause is told."""
         self.why = self.why or why
 
@@ -116,13 +116,15 @@ class SubOperationProgress:
         if self.counters.failed > failed:
             self._unsent[instance.study_instance_uid] += 1
             if status is not None:
-                self.blame(f"instance {instance.sop_instance_uid} was answered {status:04X}H")
+                self.record_failure(
+                    f"instance {instance.sop_instance_uid} was answered {status:04X}H"
+                )
         else:
             self._sent[instance.study_instance_uid] += 1
 
     def fail_rest(self, instances: Iterable[StoredInstance], why: str) -> None:
         """None of these can be sent."""
-        self.blame(why)
+        self.record_failure(why)
         for instance in instances:
             self.count(instance, None)
 
@@ -148,7 +150,7 @@ class SubOperationProgress:
 
 
 @dataclass(slots=True)
-class Asked:
+class RequestedStudies:
     """What a retrieve request asks for, as far as it was understood.
 
     Attributes:
@@ -159,7 +161,7 @@ class Asked:
     studies: tuple[str, ...] = ()
     why: str = ""
 
-    def for_query(self, query: Query) -> None:
+    def read_query(self, query: Query) -> None:
         """Take down the studies that *query* names."""
         for criterion in query.criteria:
             match criterion.tag, criterion.match:
@@ -172,9 +174,9 @@ class Asked:
 
 
 @contextmanager
-def telling_failure(operation: Operation, destination: str) -> Iterator[Asked]:
+def publishing_failure(operation: Operation, destination: str) -> Iterator[RequestedStudies]:
     """Leave word of a failure inside, where nothing could be sent at all."""
-    asked = Asked()
+    asked = RequestedStudies()
     try:
         yield asked
     except OperationError as error:

@@ -82,7 +82,7 @@ class StorageScp:
             transfer_syntaxes=tuple(transfer_syntaxes),
             scu_role=True,
             scp_role=True,
-            extended=lambda _: _COERCING_SUPPORT if archive.rules.coerce else _SUPPORT,
+            extended=lambda _: _COERCING_SUPPORT if archive.rules.has_edits else _SUPPORT,
         )
 
     def offer(self, abstract_syntax: str) -> Offer | None:

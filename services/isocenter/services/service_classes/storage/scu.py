@@ -227,7 +227,7 @@ class Transfer(Generic[T]):
         has_some = bool(self._suspects or self._todo)
         return has_some and self._given_up is None and not self._is_over()
 
-    async def over_associations(self, open_association: Open) -> None:
+    async def send_over_associations(self, open_association: Open) -> None:
         """Send all, over one association after the other.
 
         It may run several times at once: they share the work, and what one cannot send any
@@ -242,7 +242,7 @@ class Transfer(Generic[T]):
                     is_open = True
                     self._standing += 1
                     try:
-                        is_answered, ended = await self.over(association)
+                        is_answered, ended = await self.send_over(association)
                     finally:
                         self._standing -= 1
                     is_done = True
@@ -264,7 +264,9 @@ class Transfer(Generic[T]):
                 if self._in_vain >= self._patience:
                     self._given_up = ended or AssociationError("it ended without an answer")
 
-    async def over(self, association: InvokingAssociation) -> tuple[bool, IsocenterError | None]:
+    async def send_over(
+        self, association: InvokingAssociation
+    ) -> tuple[bool, IsocenterError | None]:
         """Send what one association takes, as many at once as it was negotiated for.
 
         Returns:
@@ -279,7 +281,7 @@ class Transfer(Generic[T]):
         if len(flight.unanswered) == 1 and not flight.may_be_innocent:
             assert flight.ended is not None
             self._lose(flight.unanswered[0], flight.ended)
-            await self._taken_down()
+            await self._after_recorded()
         else:
             self._suspects.extend(flight.unanswered)
         return flight.is_answered, flight.ended
@@ -317,9 +319,9 @@ class Transfer(Generic[T]):
         # One that could not be read to its end has ended the association, and not another.
         flight.may_be_innocent |= flight.association.ended.is_set()
         self._in_vain = 0
-        await self._taken_down()
+        await self._after_recorded()
 
-    async def _taken_down(self) -> None:
+    async def _after_recorded(self) -> None:
         if self._after is not None:
             await self._after()
 

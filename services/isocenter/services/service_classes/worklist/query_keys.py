@@ -46,10 +46,10 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     TIMEZONE_OFFSET,
     UNABLE_TO_PROCESS,
     IdentifierError,
-    answer_vr,
     combined_range,
     identifier_mismatch,
     match_of,
+    response_vr,
 )
 
 SCHEDULED_STEPS: Final = 0x00400100
@@ -182,7 +182,7 @@ def _keys(
                 unsupported.append(tag)
             continue
         known = dictionary_vr(tag)
-        vr = answer_vr(element) if known == "UN" else known
+        vr = response_vr(element) if known == "UN" else known
         if vr != "SQ":
             match = None
             if _is_comparable(vr, element):

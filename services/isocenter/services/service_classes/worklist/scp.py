@@ -59,7 +59,7 @@ class WorklistScp:
         answers = await FindResponses.begin(operation)
         answers.limit = self._max_results
         keys = parse_keys(answers.identifier, syntax, undeclared=self._undeclared)
-        answers.leave_out(keys.unsupported)
+        answers.report_unsupported(keys.unsupported)
         async with self._worklist.find(keys, self._offered(keys)) as blocks:
             async for block in blocks:
                 if not await answers.add(

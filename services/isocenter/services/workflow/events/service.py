@@ -250,7 +250,7 @@ class EventService:
                     )
                     for each in self._deliveries
                 }
-                self._notices.tell(
+                self._notices.publish(
                     EventBacklogMeasured(waiting=waiting, receiving=await self._studies.count())
                 )
             except StorageError as error:
@@ -278,4 +278,4 @@ class EventService:
             await trio.sleep(_FORGET_SECONDS)
 
     def _tell(self, consumer: str, outcome: str) -> None:
-        self._notices.tell(EventDelivery(consumer=consumer, outcome=outcome))
+        self._notices.publish(EventDelivery(consumer=consumer, outcome=outcome))

@@ -254,7 +254,7 @@ class DestinationRun:
             patience=_PATIENCE,
         )
         try:
-            await transfer.over_associations(associate)
+            await transfer.send_over_associations(associate)
         finally:
             self._outcomes += [Returned(claimed) for claimed, _ in transfer.left]
             account.end(self._parts.notices)
@@ -334,7 +334,7 @@ class DestinationRun:
             raise
         for name, count in Counter(map(_name_of_outcome, outcomes)).items():
             if name:
-                self._parts.notices.tell(
+                self._parts.notices.publish(
                     ForwardAttempted(destination=self._destination, outcome=name, objects=count)
                 )
 
@@ -365,14 +365,14 @@ class _Account:
         """An association stands: objects are about to be sent."""
         if not self._is_begun:
             self._is_begun = True
-            notices.tell(self._begun)
+            notices.publish(self._begun)
 
     def end(self, notices: Notices) -> None:
         """So many were, and so many were not."""
         if not self.sent and not self.unsent:
             return
         begun = self._begun
-        notices.tell(
+        notices.publish(
             InstancesSent(
                 caller=begun.caller,
                 command=begun.command,

@@ -132,7 +132,7 @@ class Forwarder:
         while True:
             deletion = await self._queue.delete_committed(_DELETED_AT_ONCE)
             for study in deletion.studies:
-                self._parts.notices.tell(
+                self._parts.notices.publish(
                     InstancesDeleted(study=study, cause=DeletionCause.COMMITTED_ELSEWHERE)
                 )
             if deletion.kept:
@@ -154,7 +154,7 @@ class Forwarder:
 
     async def _count(self) -> None:
         counts = await self._queue.counts()
-        self._parts.notices.tell(
+        self._parts.notices.publish(
             ForwardQueueMeasured(
                 counts={(name, state.value): n for (name, state), n in counts.items()}
             )

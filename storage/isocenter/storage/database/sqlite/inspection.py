@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from isocenter.services.archive.ports import IndexLook, RoomLook
+from isocenter.services.archive.ports import IndexInspection, RoomUsage
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.storage.database.retention import find_candidates
 from isocenter.storage.database.sqlite.functions import MatchingConnection
@@ -47,7 +47,7 @@ class SampledRow(NamedTuple):
 
 def inspect_index(
     index: Path, *, seconds: float, sample: int
-) -> tuple[IndexLook, Sequence[SampledRow]]:
+) -> tuple[IndexInspection, Sequence[SampledRow]]:
     """What *index* looks like, and some of its instances, chosen at random.
 
     Args:
@@ -57,11 +57,13 @@ def inspect_index(
     try:
         connection = _open(index)
     except sqlite3.Error as error:
-        return IndexLook(fault=f"cannot open {index} ({error}); check its owner and its mode"), ()
+        return IndexInspection(
+            fault=f"cannot open {index} ({error}); check its owner and its mode"
+        ), ()
     try:
         version = schema_version(connection)
         damage, was_checked = _check(connection, seconds)
-        look = IndexLook(
+        look = IndexInspection(
             schema_version=version,
             latest_version=LATEST_VERSION,
             damage=damage,
@@ -73,9 +75,9 @@ def inspect_index(
         rows = list(_choose(connection, sample))
         return replace(look, instances=instances, sampled=len(rows)), rows
     except WrongFileError as error:
-        return IndexLook(fault=f"cannot use {index}: {error}"), ()
+        return IndexInspection(fault=f"cannot use {index}: {error}"), ()
     except sqlite3.Error as error:
-        return IndexLook(
+        return IndexInspection(
             schema_version=0, latest_version=0, damage=(str(error),), was_checked=False
         ), ()
     finally:
@@ -121,7 +123,7 @@ def _choose(connection: sqlite3.Connection, sample: int) -> Iterator[SampledRow]
 
 def inspect_room(
     index: Path, rules: Sequence[RetentionRule], *, seconds: float, now: float
-) -> RoomLook | None:
+) -> RoomUsage | None:
     """What takes room and what could go; None: the index cannot say, or not in time.
 
     Args:
@@ -143,7 +145,7 @@ def inspect_room(
             for each in find_candidates(connection, rule, now, _MOST_CANDIDATES):
                 past[each.study_instance_uid] = each.size
         week_ago = datetime.fromtimestamp(now - _WEEK_SECONDS, UTC)
-        return RoomLook(
+        return RoomUsage(
             size=size,
             bytes_a_day=_size_since(connection, week_ago) / 7,
             trash_size=trash,

@@ -27,18 +27,18 @@ class BufferPool:
     def __init__(self) -> None:
         self._free: list[mmap.mmap] = []
 
-    def take(self) -> mmap.mmap:
+    def acquire(self) -> mmap.mmap:
         try:
             return self._free.pop()
         except IndexError:
             return mmap.mmap(-1, BUFFER_BYTES)
 
-    def give(self, buffer: mmap.mmap) -> None:
+    def release(self, buffer: mmap.mmap) -> None:
         if len(self._free) < _MOST_KEPT:
             self._free.append(buffer)
 
 
-class Held:
+class WriteBuffer:
     """The bytes of one object between its arrival and its file."""
 
     __slots__ = ("_buffer", "_length", "_pool", "_small")
@@ -69,7 +69,7 @@ class Held:
                 self._small += data
                 self._length += len(data)
                 return len(data)
-            self._buffer = self._pool.take()
+            self._buffer = self._pool.acquire()
             self._buffer[:length] = self._small
             self._small = bytearray()
         count = min(len(data), BUFFER_BYTES - length)
@@ -96,7 +96,7 @@ class Held:
             self._small = self._small[count:]
         elif left <= SMALL_BYTES:
             self._small = bytearray(self._buffer[count : self._length])
-            self._pool.give(self._buffer)
+            self._pool.release(self._buffer)
             self._buffer = None
         else:
             self._buffer.move(0, count, left)
@@ -107,4 +107,4 @@ class Held:
         buffer, self._buffer, self._length = self._buffer, None, 0
         self._small = bytearray()
         if buffer is not None:
-            self._pool.give(buffer)
+            self._pool.release(buffer)

@@ -14,7 +14,7 @@ from isocenter.storage.objects.files.file_system import (
     FOLDER_MODE,
     NO_LINKS,
     OUT_OF_RESOURCES,
-    SystemFiles,
+    OsFileSystem,
 )
 
 
@@ -39,7 +39,7 @@ def prepare_folder(path: str) -> tuple[str, bool]:
             with suppress(FileExistsError):
                 os.mkdir(folder, FOLDER_MODE)
                 match_owner(Path(root), Path(folder))  # the server has to write there, too
-        SystemFiles().sync_folder(root)
+        OsFileSystem().sync_folder(root)
         try:
             os.close(os.open(names[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             try:
@@ -71,7 +71,7 @@ def prepare_folder(path: str) -> tuple[str, bool]:
 
 def _sync_ancestry(folder: str) -> None:
     """Make its own name durable, and those of all folders above it: any of them may be new."""
-    files = SystemFiles()
+    files = OsFileSystem()
     while (parent := os.path.dirname(folder)) != folder:
         # One that we may pass but not read was there before us.
         with suppress(PermissionError):

@@ -26,7 +26,7 @@ _NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 _BINARY: Final = getattr(os, "O_BINARY", 0)
 
 
-class Files(Protocol):
+class FileSystem(Protocol):
     """What the file store asks of the operating system."""
 
     def create(self, path: str) -> int:
@@ -41,7 +41,7 @@ class Files(Protocol):
         """Write all of *data* from *offset* on."""
         ...
 
-    def write_past_cache(self, descriptor: int, on: bool) -> bool:
+    def use_direct_io(self, descriptor: int, on: bool) -> bool:
         """Have the file written straight to the disk, in whole blocks; whether that can be."""
         ...
 
@@ -85,7 +85,7 @@ class Files(Protocol):
         ...
 
 
-class SystemFiles:
+class OsFileSystem:
     """The real thing."""
 
     def create(self, path: str) -> int:
@@ -114,7 +114,7 @@ class SystemFiles:
                 written = os.write(descriptor, view)
             view, offset = view[written:], offset + written
 
-    def write_past_cache(self, descriptor: int, on: bool) -> bool:
+    def use_direct_io(self, descriptor: int, on: bool) -> bool:
         direct: int = getattr(os, "O_DIRECT", 0)
         if sys.platform != "linux" or not direct:
             return False

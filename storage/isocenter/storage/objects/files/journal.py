@@ -34,7 +34,7 @@ from typing import Final
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.fast_init import dataclass
-from isocenter.storage.objects.files.file_system import Files
+from isocenter.storage.objects.files.file_system import FileSystem
 
 #: Names of segments end so; those of such as are being made, and of damaged ones, do not.
 SUFFIX: Final = ".journal"
@@ -119,7 +119,7 @@ class Segment:
     def is_empty(self) -> bool:
         return self._position == _BLOCK
 
-    def begin(self, files: Files) -> None:
+    def begin(self, files: FileSystem) -> None:
         """A new generation: no record counts but those that are written from now on."""
         generation = secrets.token_bytes(8)
         head = _HEAD.pack(_MAGIC, _VERSION, self._name, generation)
@@ -130,7 +130,7 @@ class Segment:
         self._serial = 0
         self._position = _BLOCK
 
-    def write(self, records: Sequence[Record], files: Files) -> None:
+    def write(self, records: Sequence[Record], files: FileSystem) -> None:
         """One round, durable on return.  The one before is durable already: of what is damaged
         a reader can tell by that what a crash has cut short."""
         parts: list[Buffer] = []
@@ -160,7 +160,7 @@ class Segment:
         checksum = zlib.crc32(record.content, zlib.crc32(staged, zlib.crc32(key, zlib.crc32(head))))
         return _CRC.pack(checksum), head, key, staged, record.content
 
-    def sync(self, files: Files) -> None:
+    def sync(self, files: FileSystem) -> None:
         if not self._is_durable:
             return
         try:
@@ -169,7 +169,7 @@ class Segment:
             self.is_broken = True
             raise
 
-    def close(self, files: Files) -> None:
+    def close(self, files: FileSystem) -> None:
         files.close(self._descriptor)
 
 
@@ -181,7 +181,7 @@ class Journal:
         is_durable: whether records are synced.
     """
 
-    def __init__(self, folder: str, files: Files, *, is_durable: bool) -> None:
+    def __init__(self, folder: str, files: FileSystem, *, is_durable: bool) -> None:
         self.folder = folder
         self._files = files
         self._is_durable = is_durable

@@ -69,7 +69,7 @@ class FileReader:
         """
         length = min(self._length(offset, length), BUFFER_BYTES)
         if self._buffer is None:
-            self._buffer = self._pool.take()
+            self._buffer = self._pool.acquire()
         view = memoryview(self._buffer)[:length]
         return view[: await self._fill(view, offset)]
 
@@ -103,7 +103,7 @@ class FileReader:
             os.close(descriptor)
         if self._buffer is not None:
             buffer, self._buffer = self._buffer, None
-            self._pool.give(buffer)
+            self._pool.release(buffer)
 
 
 def _read_cached(descriptor: int, buffer: memoryview, offset: int) -> int:

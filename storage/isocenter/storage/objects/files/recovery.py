@@ -61,12 +61,12 @@ async def recover(store: FileStore, look_up: LookUp) -> int:
         StorageError: it could not be done; it may be tried again.
     """
     work = _Recovery(store)
-    for path in await store.in_thread(work.segments):
-        content = await store.in_thread(partial(work.read, path))
+    for path in await store.run_in_writer_thread(work.segments):
+        content = await store.run_in_writer_thread(partial(work.read, path))
         for records in _blocks(content.records):
             known = await look_up([record.key for record in records])
-            await store.in_thread(partial(work.replay, records, known))
-    await store.in_thread(work.finish)
+            await store.run_in_writer_thread(partial(work.replay, records, known))
+    await store.run_in_writer_thread(work.finish)
     return work.undone
 
 
@@ -80,10 +80,10 @@ async def salvage(store: FileStore, other_key: Callable[[str], str]) -> None:
         StorageError: it could not be done; it may be tried again.
     """
     work = _Recovery(store)
-    for path in await store.in_thread(work.segments):
-        content = await store.in_thread(partial(work.read, path))
-        await store.in_thread(partial(work.keep, content.records, other_key))
-    await store.in_thread(work.finish)
+    for path in await store.run_in_writer_thread(work.segments):
+        content = await store.run_in_writer_thread(partial(work.read, path))
+        await store.run_in_writer_thread(partial(work.keep, content.records, other_key))
+    await store.run_in_writer_thread(work.finish)
 
 
 def _blocks(records: Sequence[Record]) -> Iterator[Sequence[Record]]:

@@ -19,10 +19,15 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.errors import StorageError
-from isocenter.storage.objects.files.buffers import BLOCK_BYTES, SMALL_BYTES, BufferPool, Held
-from isocenter.storage.objects.files.file_system import OUT_OF_RESOURCES, Files
+from isocenter.storage.objects.files.buffers import (
+    BLOCK_BYTES,
+    SMALL_BYTES,
+    BufferPool,
+    WriteBuffer,
+)
+from isocenter.storage.objects.files.file_system import OUT_OF_RESOURCES, FileSystem
 from isocenter.storage.objects.files.journal import Journal, Kind, Record, Segment
-from isocenter.storage.objects.files.threads import in_thread
+from isocenter.storage.objects.files.threads import run_in_writer_thread
 
 #: Worker threads of one store that write.  Syncs of several files at once share journal
 #: commits: on ext4 four make twice as many objects durable as one, more gain nothing.
@@ -51,7 +56,7 @@ class StagingArea:
     def __init__(
         self,
         folder: str,
-        files: Files,
+        files: FileSystem,
         journal: Journal,
         *,
         is_durable: bool,
@@ -70,9 +75,9 @@ class StagingArea:
         #: Paths and descriptors of empty files whose names are durable.
         self._spares: list[tuple[str, int]] = []
 
-    async def in_thread(self, call: Callable[[], _T]) -> _T:
+    async def run_in_writer_thread(self, call: Callable[[], _T]) -> _T:
         """Run *call* among the writers; it is never abandoned."""
-        return await in_thread(call, self._limiter)
+        return await run_in_writer_thread(call, self._limiter)
 
     def make(self) -> tuple[str, int, bool]:
         """An empty file with a name that nobody else makes, in this process or after a restart: its
@@ -141,7 +146,7 @@ class StagedFile:
 
     def __init__(self, area: StagingArea) -> None:
         self._area = area
-        self._held: Held | None = Held(area.pool)
+        self._held: WriteBuffer | None = WriteBuffer(area.pool)
         self._descriptor: int | None = None
         self._past_cache = False
         self._path: str | None = None
@@ -179,24 +184,24 @@ class StagedFile:
             while view:
                 view = view[held.append(view) :]
                 if held.is_full or len(held) > limit:
-                    await self._area.in_thread(partial(self.flush, sync=False))
+                    await self._area.run_in_writer_thread(partial(self.flush, sync=False))
 
     async def spill(self) -> bool:
         if self._held:
-            await self._area.in_thread(partial(self.flush, sync=False))
+            await self._area.run_in_writer_thread(partial(self.flush, sync=False))
         return True
 
     async def finish(self) -> None:
         """Write out and sync a large object now, so that no batch has to wait for it."""
         if self._descriptor is not None and self._held is not None and not self._synced:
-            await self._area.in_thread(partial(self.flush, sync=self._area.is_durable))
+            await self._area.run_in_writer_thread(partial(self.flush, sync=self._area.is_durable))
 
     async def discard(self) -> None:
         if self._path is None and self._segment is None:
             self._let_go()
         else:
             with trio.CancelScope(shield=True):
-                await self._area.in_thread(self.drop)
+                await self._area.run_in_writer_thread(self.drop)
 
     # What follows runs in worker threads, one at a time for one object.
 
@@ -231,21 +236,21 @@ class StagedFile:
         held = self._held
         # What is to be synced at once gains nothing from the page cache, and pays for it.
         if self._area.is_durable and held is not None and held.is_aligned:
-            self._past_cache = self._area.files.write_past_cache(self._descriptor, True)
+            self._past_cache = self._area.files.use_direct_io(self._descriptor, True)
 
-    def _write(self, descriptor: int, held: Held, *, is_last: bool) -> None:
+    def _write(self, descriptor: int, held: WriteBuffer, *, is_last: bool) -> None:
         files = self._area.files
         if self._past_cache:
             # The end of a large object may be too small for a buffer of the pool.
             if held.is_aligned and self._write_blocks(descriptor, held, is_last=is_last):
                 return
-            files.write_past_cache(descriptor, False)
+            files.use_direct_io(descriptor, False)
             self._past_cache = False
         self._written += len(held)
         files.write(descriptor, held.view())
         held.drop(len(held))
 
-    def _write_blocks(self, descriptor: int, held: Held, *, is_last: bool) -> bool:
+    def _write_blocks(self, descriptor: int, held: WriteBuffer, *, is_last: bool) -> bool:
         """Write whole blocks, the last of an object filled up and then cut off; False: the disk
         has larger ones than we know of."""
         files = self._area.files

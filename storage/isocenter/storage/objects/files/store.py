@@ -46,7 +46,7 @@ from isocenter.services.archive.ports import StagedObject, StoredInstance
 from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files.buffers import BufferPool
 from isocenter.storage.objects.files.directory import prepare_folder
-from isocenter.storage.objects.files.file_system import Files, SystemFiles
+from isocenter.storage.objects.files.file_system import FileSystem, OsFileSystem
 from isocenter.storage.objects.files.journal import Journal
 from isocenter.storage.objects.files.reader import FileReader
 from isocenter.storage.objects.files.recovery import damaged_segments, recover, salvage
@@ -92,13 +92,13 @@ class FileStore:
         root: str,
         *,
         durability: Durability = "full",
-        files: Files | None = None,
+        files: FileSystem | None = None,
         links: bool = True,
         memory_per_object: int = SMALL_OBJECT,
     ) -> None:
         self.root = root
         self._objects = os.path.join(root, "objects")
-        self.files: Files = files if files is not None else SystemFiles()
+        self.files: FileSystem = files if files is not None else OsFileSystem()
         self.is_durable = durability == "full"
         self.links = links
         self.journal_folder = os.path.join(root, "journal")
@@ -140,7 +140,7 @@ class FileStore:
         larger = [place for place, (one, _) in enumerate(jobs) if not one.is_small]
         # Threads wait for disks side by side; without syncs there is little to wait for.
         if len(larger) <= 1 or not self.is_durable:
-            return await self._area.in_thread(
+            return await self._area.run_in_writer_thread(
                 lambda: self._publish(jobs, [self._attempt(self._write, *job) for job in jobs])
             )
         outcomes: list[_Published] = [None] * len(jobs)
@@ -150,7 +150,7 @@ class FileStore:
                 for place in places:
                     outcomes[place] = self._attempt(self._write, *jobs[place])
 
-            await self._area.in_thread(write)
+            await self._area.run_in_writer_thread(write)
 
         small = [place for place, (one, _) in enumerate(jobs) if one.is_small]
         # Dealt out so that a large object does not keep the ones after it waiting.
@@ -161,7 +161,7 @@ class FileStore:
             async with trio.open_nursery() as nursery:
                 for hand in hands:
                     nursery.start_soon(play, hand)
-            outcomes = await self._area.in_thread(lambda: self._publish(jobs, outcomes))
+            outcomes = await self._area.run_in_writer_thread(lambda: self._publish(jobs, outcomes))
         return outcomes
 
     def _write(self, staged: StagedFile, key: str) -> None:
@@ -321,7 +321,7 @@ class FileStore:
     async def settle(self, staged: Sequence[StagedObject]) -> None:
         ours = [one for one in staged if isinstance(one, StagedFile)]
         if ours:
-            await self._area.in_thread(lambda: self._settle(ours))
+            await self._area.run_in_writer_thread(lambda: self._settle(ours))
 
     def _settle(self, staged: list[StagedFile]) -> None:
         if self.is_durable:
@@ -384,7 +384,7 @@ class FileStore:
             if failure is not None:
                 raise storage_error("remove an object", failure) from failure
 
-        await self._area.in_thread(remove_all)
+        await self._area.run_in_writer_thread(remove_all)
 
     def remove_one(self, key: str) -> None:
         parts = key.split("/")
@@ -474,18 +474,18 @@ class FileStore:
         self,
         look_up: Callable[[Sequence[str]], Awaitable[Sequence[StoredInstance | None]]],
     ) -> int:
-        await self._area.in_thread(self.hold.clear)
+        await self._area.run_in_writer_thread(self.hold.clear)
         return await recover(self, look_up)
 
     async def salvage(self, other_key: Callable[[str], str]) -> None:
         await salvage(self, other_key)
 
     async def check(self) -> Sequence[str]:
-        return await self._area.in_thread(lambda: damaged_segments(self.journal_folder))
+        return await self._area.run_in_writer_thread(lambda: damaged_segments(self.journal_folder))
 
-    async def in_thread(self, call: Callable[[], _T]) -> _T:
+    async def run_in_writer_thread(self, call: Callable[[], _T]) -> _T:
         """Run *call* among the threads that write."""
-        return await self._area.in_thread(call)
+        return await self._area.run_in_writer_thread(call)
 
     def lock(self, *, shared: bool = False) -> None:
         """Own the folder: of all processes on all machines only one server may.
@@ -525,7 +525,7 @@ class FileStore:
 
     async def aclose(self) -> None:
         try:
-            await self._area.in_thread(self._close)
+            await self._area.run_in_writer_thread(self._close)
         finally:
             if self._lock_descriptor is not None:
                 os.close(self._lock_descriptor)
@@ -540,7 +540,7 @@ async def open_file_store(
     root: str | os.PathLike[str],
     *,
     durability: Durability = "full",
-    files: Files | None = None,
+    files: FileSystem | None = None,
     memory_per_object: int = SMALL_OBJECT,
 ) -> FileStore:
     """A store on *root*, which is made when it is missing.
