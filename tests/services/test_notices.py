@@ -71,11 +71,11 @@ class Heard:
     """A listener that keeps what it hears."""
 
     def __init__(self) -> None:
-        self.notices = Notices(self.hear)
+        self.notices = Notices(self.on_notice)
         self.all: list[Notice] = []
         self._came = trio.Event()
 
-    def hear(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         self.all.append(notice)
         self._came.set()
         self._came = trio.Event()
@@ -364,7 +364,7 @@ async def test_a_listener_that_fails_harms_nobody(caplog: pytest.LogCaptureFixtu
     def broken(_: Notice) -> None:
         raise ZeroDivisionError
 
-    notices = Notices(broken, heard.hear)
+    notices = Notices(broken, heard.on_notice)
     async with serving(notices=notices) as server, calling(server, VERIFY) as peer:
         await peer.echo()
     assert heard.of(OperationEnded)

@@ -45,9 +45,9 @@ async def filled(folder: Path) -> AsyncIterator[tuple[Archive, list[Path]]]:
 class Damage:
     def __init__(self) -> None:
         self.found: list[ObjectDamaged] = []
-        self.notices = Notices(self.hear)
+        self.notices = Notices(self.on_notice)
 
-    def hear(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         assert isinstance(notice, ObjectDamaged)
         self.found.append(notice)
 

@@ -32,7 +32,7 @@ async def test_an_association_is_a_span_and_its_operations_lie_within() -> None:
         nonlocal ended
         ended += isinstance(notice, AssociationEnded)
 
-    async with serving(notices=Notices(tracing.hear, count)) as server:
+    async with serving(notices=Notices(tracing.on_notice, count)) as server:
         peer = Peer("US", "127.0.0.1", port_of(server))
         async with open_association(
             peer, [(VERIFICATION, BASIC_SYNTAXES)], calling_ae_title="MODALITY"

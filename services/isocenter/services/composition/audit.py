@@ -195,7 +195,7 @@ async def open_audit(
         written=written,
         deliveries=deliveries,
     )
-    notices.subscribe(auditor.hear)
+    notices.subscribe(auditor.on_notice)
     async with run_recorder(auditor):
         yield auditor
 

@@ -55,9 +55,9 @@ class Monitoring:
         self._token = token
         self.metrics = Metrics(version=version, limits=_limits(settings), expiries=expiries)
         self._tracing = tracing_of()
-        notices.subscribe(self.metrics.hear)
+        notices.subscribe(self.metrics.on_notice)
         if self._tracing is not None:
-            notices.subscribe(self._tracing.hear)
+            notices.subscribe(self._tracing.on_notice)
 
     async def run(self, server: Server, archive: Archive) -> None:
         """Answer until cancelled."""
@@ -78,7 +78,7 @@ class Monitoring:
                 for listener in self._listeners:
                     nursery.start_soon(partial(serve_http, listener, pages, token=self._token))
                 while True:
-                    metrics.look()
+                    metrics.refresh()
                     metrics.keeps(await self._figures(archive))
                     await trio.sleep(_LOOK_SECONDS)
         finally:

@@ -203,7 +203,7 @@ async def serve_archive(
     is_worker = parent is not None
     peers = {peer.ae_title: peer for peer in settings.peers}
     rejected = rejected_callers_of(settings)
-    notices.subscribe(rejected.hear)
+    notices.subscribe(rejected.on_notice)
     monitoring = Monitoring(
         settings,
         notices,

@@ -87,7 +87,7 @@ async def build_events(
         ),
     )
     await keeping.begin()
-    notices.subscribe(keeping.hear)
+    notices.subscribe(keeping.on_notice)
     return keeping
 
 

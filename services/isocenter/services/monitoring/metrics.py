@@ -234,7 +234,7 @@ class Metrics:
 
     # -- Counting ---------------------------------------------------------------------
 
-    def hear(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """A listener for `Notices`."""
         match notice:
             case OperationEnded():
@@ -246,7 +246,7 @@ class Metrics:
                 self._stored_bytes.inc(notice.size)
             case AssociationEstablished():
                 self._established.inc()
-                self._look_at_associations()
+                self._refresh_associations()
             case AssociationEnded():
                 self._ended.labels(notice.ending.value).inc()
                 self._association_seconds.observe(notice.seconds)
@@ -307,16 +307,16 @@ class Metrics:
         """An object names another patient than its study (`Committer`, *on_other_patient*)."""
         self._of_other_patients.labels("kept" if kept else "refused").inc()
 
-    def _look_at_associations(self) -> None:
+    def _refresh_associations(self) -> None:
         if self.server is not None:
             now = self.server.associations
             self._active.set(now)
             self._most = max(getattr(self, "_most", 0), now)
             self._peak.set(self._most)
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Take up what is not told but can be seen; now and then, and before a page is made."""
-        self._look_at_associations()
+        self._refresh_associations()
         if self.server is not None:
             self._connections.set(self.server.connections)
             self._handshakes.set(self.server.handshakes)
@@ -338,7 +338,7 @@ class Metrics:
         """All numbers of all processes, in Prometheus' text format."""
         import prometheus_client as client
 
-        self.look()
+        self.refresh()
         registry = self.registry
         if self._is_shared:
             from prometheus_client import multiprocess

@@ -41,7 +41,7 @@ class Tracing:
         self._tracer = provider.get_tracer("isocenter")
         self._associations: dict[str, Any] = {}
 
-    def hear(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """A listener for `Notices`."""
         match notice:
             case AssociationEstablished(caller=caller):

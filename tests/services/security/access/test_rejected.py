@@ -95,7 +95,7 @@ async def test_what_is_heard_is_kept_soon_and_at_the_end(tmp_path: Path) -> None
     rejected = RejectedCallers(file)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rejected.run)
-        rejected.hear(REJECTED)
+        rejected.on_notice(REJECTED)
         with trio.fail_after(20):
             while not file.path.exists():  # a thread writes it
                 await trio.lowlevel.checkpoint()
@@ -106,17 +106,17 @@ async def test_what_is_heard_is_kept_soon_and_at_the_end(tmp_path: Path) -> None
             "ARCHIVE",
         )
         assert (one.why, one.cure, one.count) == ("not in the policy", "isocenter ae add CT1", 1)
-        rejected.hear(REJECTED)
-        rejected.hear(replace(REJECTED, result=2))  # too many now: no matter of who it is
-        rejected.hear(ServerStopped())
-        rejected.hear(
+        rejected.on_notice(REJECTED)
+        rejected.on_notice(replace(REJECTED, result=2))  # too many now: no matter of who it is
+        rejected.on_notice(ServerStopped())
+        rejected.on_notice(
             ConnectionRefused(
                 address="[fe80::1]:5",
                 refusal=RefusalReason.TLS_HANDSHAKE,
                 detail="its CA is unknown",
             )
         )
-        rejected.hear(
+        rejected.on_notice(
             ConnectionRefused(address="x:5", refusal=RefusalReason.DEADLINE, detail="late")
         )
         nursery.cancel_scope.cancel()
@@ -130,7 +130,7 @@ async def test_a_flood_takes_no_memory(tmp_path: Path) -> None:
     rejected = RejectedCallers(RejectedFile(tmp_path))
     for number in range(20_000):
         title = replace(CALLER, calling_ae_title=f"X{number}", address="10.6.6.6:1")
-        rejected.hear(replace(REJECTED, caller=title))
+        rejected.on_notice(replace(REJECTED, caller=title))
     assert len(rejected._new) <= 2 * MOST_CALLERS
 
 
@@ -141,6 +141,6 @@ async def test_a_folder_that_cannot_be_written_stops_nobody(
     rejected = RejectedCallers(RejectedFile(tmp_path / "access"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rejected.run)
-        rejected.hear(REJECTED)
+        rejected.on_notice(REJECTED)
         nursery.cancel_scope.cancel()
     assert "rejected callers are not kept" in caplog.text

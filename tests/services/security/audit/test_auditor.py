@@ -65,7 +65,7 @@ async def test_what_comes_together_is_written_together(disk: Disk) -> None:
     with trio.fail_after(10):
         async with run_recorder(auditor):
             for _ in range(50):
-                auditor.tell(message())
+                auditor.record(message())
             await auditor.written.wait()
     assert disk.batches == [50]
     assert auditor.statistics.recorded == len(records(disk.folder)) == 50
@@ -74,7 +74,7 @@ async def test_what_comes_together_is_written_together(disk: Disk) -> None:
 async def test_what_is_in_memory_is_written_at_the_end(disk: Disk) -> None:
     auditor = auditor_on(disk)
     async with run_recorder(auditor):
-        auditor.tell(message())
+        auditor.record(message())
     assert len(records(disk.folder)) == 1
 
 
@@ -82,7 +82,7 @@ async def test_what_is_in_memory_is_written_when_everything_is_cancelled(disk: D
     auditor = auditor_on(disk)
     with trio.CancelScope() as scope:
         async with run_recorder(auditor):
-            auditor.tell(message())
+            auditor.record(message())
             scope.cancel()
             await trio.lowlevel.checkpoint()
     assert len(records(disk.folder)) == 1
@@ -94,7 +94,7 @@ async def test_a_full_queue_is_written_by_who_fills_it(
     monkeypatch.setattr(auditor_module, "MOST_WAITING", 5)
     auditor = auditor_on(disk)
     for _ in range(12):
-        auditor.tell(message())
+        auditor.record(message())
     assert disk.batches == [5, 5]
     assert auditor.statistics.lost == 0
     await auditor.close()
@@ -114,12 +114,12 @@ async def test_a_full_disk_loses_nothing_up_to_the_bound_and_says_what_it_lost_b
     with trio.fail_after(20):
         async with run_recorder(auditor):
             for _ in range(8):
-                auditor.tell(message())
+                auditor.record(message())
             await auditor.failed.wait()
             assert auditor.statistics.lost == 3
             disk.is_full = False
             await auditor.written.wait()
-            auditor.tell(message())
+            auditor.record(message())
     assert verify(disk.folder).is_good
     found = messages(disk.folder)
     assert len(of_event(found, "110101")) == 6
@@ -142,9 +142,9 @@ async def test_a_retrieval_is_told_with_its_patients_in_order(disk: Disk) -> Non
     auditor = AuditRecorder(disk.trail, HERE, SOURCE, patients=patients)
     begun, sent = retrieval({"1": 2, "2": 1})
     async with run_recorder(auditor):
-        auditor.hear(ServerStarted(addresses=()))
-        auditor.hear(begun)
-        auditor.hear(sent)
+        auditor.on_notice(ServerStarted(addresses=()))
+        auditor.on_notice(begun)
+        auditor.on_notice(sent)
     codes = [
         root.find("EventIdentification/EventID").get("csd-code") for root in messages(disk.folder)
     ]
@@ -160,7 +160,7 @@ async def test_lookups_have_a_bound(disk: Disk, monkeypatch: pytest.MonkeyPatch)
     auditor = auditor_on(disk)
     begun, _ = retrieval({"1": 2})
     for _ in range(5):
-        auditor.hear(begun)
+        auditor.on_notice(begun)
     await auditor.close()
     assert len(records(disk.folder)) == 5
 

@@ -81,7 +81,7 @@ async def kept(
         now=clock,
     )
     await keeping.begin()
-    notices.subscribe(keeping.hear)
+    notices.subscribe(keeping.on_notice)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keeping.run)
         yield keeping
@@ -109,7 +109,7 @@ async def test_refusals_become_events() -> None:
             caller=CALLER, command="C-FIND", sop_class_uid="1.2", why="may not query"
         )
         for notice in (refused, rejected, rejected, denied):
-            keeping.hear(notice)
+            keeping.on_notice(notice)
         events = [each.members() for each in await until(database, 3)]
         assert [(e["what"], e["address"], e["why"], e["count"]) for e in events] == [
             ("connection", "10.0.0.9", "no certificate", 1),
@@ -122,7 +122,7 @@ async def test_refusals_become_events() -> None:
 async def test_a_flood_of_refusals_is_few_events() -> None:
     async with open_sqlite_database(":memory:") as database, kept(database, duty=never) as keeping:
         for number in range(1_000):
-            keeping.hear(
+            keeping.on_notice(
                 ConnectionRefused(
                     address=f"10.0.{number // 250}.{number % 250}:1",
                     refusal=RefusalReason.TOO_MANY,
@@ -165,7 +165,7 @@ async def test_after_a_flood_refusals_are_told_more_rarely(
         nursery.start_soon(keeping.run)
         for second in range(200):
             for number in range(50 if second < 100 else 1):
-                keeping.hear(
+                keeping.on_notice(
                     ConnectionRefused(
                         address=f"10.0.0.{number}:1", refusal=RefusalReason.TOO_MANY, detail="no"
                     )
@@ -268,8 +268,8 @@ async def test_events_that_are_switched_off_are_not_written(tmp_path: Path) -> N
 
 def test_they_are_counted() -> None:
     metrics = Metrics(version="1")
-    metrics.hear(EventDelivery(consumer="ris", outcome="given up"))
-    metrics.hear(EventBacklogMeasured(waiting={"ris": 7}, receiving=3))
+    metrics.on_notice(EventDelivery(consumer="ris", outcome="given up"))
+    metrics.on_notice(EventBacklogMeasured(waiting={"ris": 7}, receiving=3))
     page = metrics.page().decode()
     for line in (
         'isocenter_event_deliveries_total{consumer="ris",outcome="given_up"} 1.0',

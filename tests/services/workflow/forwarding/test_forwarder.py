@@ -102,7 +102,7 @@ class World:
     #: Called when nobody forwards any more.
     afterwards: Callable[[], Awaitable[None]] | None = None
 
-    def hear(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         self.heard.append(notice)
         self.came.set()
         self.came = trio.Event()
@@ -163,7 +163,7 @@ async def world(
         parts = await stack.enter_async_context(composition.open_archive_parts(settings))
         registry = composition.build_services(settings, parts.archive, parts.stores, None, notices)
         found = World(parts.archive, parts.stores.forwards)
-        notices.subscribe(found.hear)
+        notices.subscribe(found.on_notice)
         async with trio.open_nursery() as nursery:
             for work in registry.background_tasks:
                 nursery.start_soon(work)

@@ -163,7 +163,7 @@ class RejectedCallers:
         self._new: list[RejectedCaller] = []
         self._changed = trio.Event()
 
-    def hear(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """A listener for `Notices`."""
         if self._file is None:
             return

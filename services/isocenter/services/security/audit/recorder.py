@@ -1,6 +1,6 @@
 """Audit recorder of a running server: notices in, records written and sent.
 
-`AuditRecorder.hear` only puts messages into a queue in memory; one task writes what has come
+`AuditRecorder.on_notice` only puts messages into a queue in memory; one task writes what has come
 together, with one sync for all of it.  The queue has a bound.  When it is full, the listener writes
 itself: the server is then as slow as its disk, and nothing is lost.  When the trail cannot be
 written at all, that is said once in the log and, by setting, the server stops or goes on; going on,
@@ -159,8 +159,8 @@ class AuditRecorder:
         self._here = here
         self._source = source
         self._patients = patients
-        self._received = ReceivedInstances(here, self.tell)
-        self._alerts = RepeatedAlerts(self.tell)
+        self._received = ReceivedInstances(here, self.record)
+        self._alerts = RepeatedAlerts(self.record)
         self._lookups: deque[tuple[datetime, _OfStudies]] = deque()
         self._came = Broadcast()
         self._lookup_came = Broadcast()
@@ -180,13 +180,13 @@ class AuditRecorder:
             ServerStopped: lambda _: self._activity(started=False),
             AssociationEnded: self._association_ended,
             InstancesDeleted: self._deleted,
-            PluginStarted: lambda notice: self.tell(events.plugin_started(self._here, notice)),
+            PluginStarted: lambda notice: self.record(events.plugin_started(self._here, notice)),
             PluginOperationEnded: self._look_up,
         }
         if switches.storage:
             handlers[InstanceStored] = self._instance_stored
         if switches.query:
-            handlers[QueryAnswered] = lambda notice: self.tell(events.query(self._here, notice))
+            handlers[QueryAnswered] = lambda notice: self.record(events.query(self._here, notice))
         if switches.retrieve:
             handlers |= dict.fromkeys(
                 (TransferStarted, InstancesSent, RetrieveFailed), self._look_up
@@ -205,13 +205,13 @@ class AuditRecorder:
 
     # What happens.
 
-    def hear(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """A listener of `Notices`."""
         handler = self._handlers.get(type(notice))
         if handler is not None:
             handler(notice)
 
-    def tell(self, message: AuditMessage) -> None:
+    def record(self, message: AuditMessage) -> None:
         """Have *message* recorded."""
         if len(self._queue) + len(self._taken) >= MOST_WAITING:
             if self._failing_since is None:
@@ -228,7 +228,7 @@ class AuditRecorder:
         if not started:
             self._received.flush()
             self._alerts.flush()
-        self.tell(events.application_activity(self._here, started=started))
+        self.record(events.application_activity(self._here, started=started))
 
     def _instance_stored(self, notice: InstanceStored) -> None:
         self._received.add(notice, trio.current_time())
@@ -236,11 +236,11 @@ class AuditRecorder:
     def _association_ended(self, notice: AssociationEnded) -> None:
         self._received.end(notice.caller.association)
         if notice.caller.user and AssociationEstablished in self._handlers:
-            self.tell(events.user_authenticated(self._here, notice))
+            self.record(events.user_authenticated(self._here, notice))
 
     def _authenticated(self, notice: AssociationEstablished) -> None:
         if notice.caller.user:
-            self.tell(events.user_authenticated(self._here, notice))
+            self.record(events.user_authenticated(self._here, notice))
 
     def _rejected(self, notice: AssociationRejected) -> None:
         if (notice.result, notice.source) == (1, 1) and notice.reason in _IDENTITY_REASONS:
@@ -249,7 +249,7 @@ class AuditRecorder:
             self._alert(message, f"{title} rejected {notice.reason}", notice.caller.address)
 
     def _revoked(self, notice: AssociationRevoked) -> None:
-        self.tell(events.association_revoked(self._here, notice))
+        self.record(events.association_revoked(self._here, notice))
 
     def _refused(self, notice: ConnectionRefused) -> None:
         if notice.refusal in _REFUSALS:
@@ -265,17 +265,17 @@ class AuditRecorder:
         self._alerts.add(message, kind, events.host_of(address), trio.current_time())
 
     def _deleted(self, notice: InstancesDeleted) -> None:
-        self.tell(events.instances_deleted(self._here, notice))
+        self.record(events.instances_deleted(self._here, notice))
 
     def _reloaded(self, notice: ConfigurationReloaded) -> None:
-        self.tell(events.configuration_reloaded(self._here, notice))
+        self.record(events.configuration_reloaded(self._here, notice))
 
     # Patients of what is sent.
 
     def _look_up(self, notice: _OfStudies) -> None:
         now = datetime.now(UTC)
         if len(self._lookups) >= MOST_LOOKUPS:
-            self._tell_transfer(now, notice, {})
+            self._record_transfer(now, notice, {})
             return
         self._lookups.append((now, notice))
         self._lookup_came.send()
@@ -295,9 +295,9 @@ class AuditRecorder:
         except IsocenterError as error:
             log.warning("audit: whose studies were sent cannot be looked up: %s", error)
         self._lookups.popleft()
-        self._tell_transfer(time, notice, patients)
+        self._record_transfer(time, notice, patients)
 
-    def _tell_transfer(
+    def _record_transfer(
         self,
         time: datetime,
         notice: _OfStudies,
@@ -322,7 +322,7 @@ class AuditRecorder:
                     if (count := tally.get(study, 0))
                 ]
             for message in messages:
-                self.tell(replace(message, time=time))
+                self.record(replace(message, time=time))
 
     # Writing.
 

@@ -118,7 +118,7 @@ class EventService:
         """Consumers that are new get what happens from now on; before anything happens."""
         await self._outbox.begin(self._names)
 
-    def hear(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """A listener for `Notices`."""
         match notice:
             case InstanceStored() | PerformedStepChanged() | CommitmentDone():
