@@ -11,7 +11,9 @@ from typing import Any
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import EXPLICIT_LITTLE, Encoding, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.archive.archive import Archive, Ingest, StoreResult
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.committer import StoreResult
+from isocenter.services.archive.ingest import Ingest
 from isocenter.services.archive.ports import AddResult, InstanceRecord, StoredInstance
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.memory import MemoryIndex

@@ -8,9 +8,10 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from isocenter.services.archive.archive import Archive, StoreError
+from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
+from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import DuplicatePolicy, Index, OtherPatientPolicy
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.index.memory import MemoryIndex

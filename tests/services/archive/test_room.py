@@ -12,8 +12,10 @@ import trio
 import trio.testing
 
 from isocenter.engine.dimse.status import Status
-from isocenter.services.archive.archive import ROOM_BYTES, Archive, StoreError
+from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.capacity import Room, warn_early
+from isocenter.services.archive.ingest import ROOM_BYTES
+from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore

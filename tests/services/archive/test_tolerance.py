@@ -33,7 +33,8 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.archive.archive import Archive, StoreError
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.archive.verification import reindex, verify
 from isocenter.storage.objects.memory import MemoryStore

@@ -1,35 +1,25 @@
 """The archive: objects received as bytes, kept as they came, and found.
 
 A success that `Ingest.commit` returns is a promise: the object is on stable storage and
-the index knows it.  Nothing is decoded or encoded anew; the data set is kept byte for byte
-behind File Meta Information of ours (PS3.10 7.1), but for File Meta Information of the
-sender's that was left at its head.
+the index knows it.  How objects get in is in `isocenter.services.archive.ingest`.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from datetime import date
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 import trio
 
-from isocenter.engine.buffers import Buffer
-from isocenter.engine.dataset import (
-    DataSetError,
-    StrayMetaFilter,
-    encoding_of,
-    write_file_meta,
-)
-from isocenter.engine.dimse.status import Status
+from isocenter.engine.dataset import write_file_meta
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.capacity import Room
-from isocenter.services.archive.committer import Committer, StoreOutcome, StoreResult
+from isocenter.services.archive.committer import Committer
+from isocenter.services.archive.ingest import Ingest, Intake
 from isocenter.services.archive.memory_budget import MemoryBudget
 from isocenter.services.archive.object_keys import (
     NamingScheme,
@@ -37,49 +27,28 @@ from isocenter.services.archive.object_keys import (
     plain_key,
     sop_instance_uid_of,
 )
-from isocenter.services.archive.object_scan import (
-    ObjectScan,
-    StoreError,
-    breaks_the_rules,
-    check_command,
-)
+from isocenter.services.archive.object_scan import check_command
 from isocenter.services.archive.ports import (
     DuplicatePolicy,
     Index,
-    InstanceRecord,
     ObjectStore,
     OtherPatientPolicy,
-    StagedObject,
     StoredInstance,
 )
 from isocenter.services.archive.rules.conditions import Sender
-from isocenter.services.archive.rules.evaluation import NO_DECISION, NO_RULES, Rules
+from isocenter.services.archive.rules.evaluation import NO_RULES, Rules
 from isocenter.services.archive.storage_alert import StorageAlert
 from isocenter.services.concurrency import Latch
-from isocenter.services.dicom.attribute_path import TagOrPath
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import StorageError
 
-if TYPE_CHECKING:
-    from isocenter.services.archive.rules.arrival_coercion import Coercion
-
-__all__ = ["Archive", "Ingest", "StoreError", "StoreOutcome", "StoreResult"]
-
-log = logging.getLogger("isocenter.archive")
-
-#: Of a deflated object, what is looked at before others have their turn: when so many bytes
-#: were inflated, which is seen after so many that were not.
-_TURN_BYTES: Final = 128 << 10
-_DEFLATED_PIECE: Final = 128
 #: Bytes of all objects on their way in that the process holds in memory.
 MEMORY_BUDGET: Final = 256 << 20
 #: How long an object waits for a share of it before A700H.
 MEMORY_WAIT_SECONDS: Final = 30.0
 #: An object of usual size, to try whether one could be kept.
 PROBE_BYTES: Final = 1 << 20
-#: Bytes of a large object after which the disk is looked at again.
-ROOM_BYTES: Final = 8 << 20
 #: How long the traces of an object that was not finished may take to remove; what then
 #: is left, the next start removes.
 CLEANUP_GRACE_SECONDS: Final = 5.0
@@ -130,22 +99,13 @@ class Archive:
     ) -> None:
         self.store = store
         self.index = index
-        self.naming = naming
-        self.uids = uids
-        self.undeclared = undeclared
         self.limits = limits
-        self.refuse_stray_meta = refuse_stray_meta
-        self.today = today
         self._token = token
         self.budget = MemoryBudget(memory_budget)
-        self.memory_wait_seconds = memory_wait_seconds
-        self.cleanup_grace_seconds = cleanup_grace_seconds
         self.room = Room() if room is None else room
         self.alert = StorageAlert()
-        self.modifying_system = modifying_system
         #: Set when something was stored that is to be sent on.
         self.routed: Final = Latch()
-        self._rules = rules
         self.committer = Committer(
             store,
             index,
@@ -155,6 +115,24 @@ class Archive:
             alert=self.alert,
             on_round=on_round,
             on_other_patient=on_other_patient,
+        )
+        self.intake = Intake(
+            store=store,
+            committer=self.committer,
+            budget=self.budget,
+            room=self.room,
+            alert=self.alert,
+            routed=self.routed,
+            rules=rules,
+            naming=naming,
+            uids=uids,
+            undeclared=undeclared,
+            memory_wait_seconds=memory_wait_seconds,
+            cleanup_grace_seconds=cleanup_grace_seconds,
+            limits=limits,
+            refuse_stray_meta=refuse_stray_meta,
+            modifying_system=modifying_system,
+            today=today,
         )
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
 
@@ -185,11 +163,11 @@ class Archive:
     @property
     def rules(self) -> Rules:
         """What happens to what comes in."""
-        return self._rules
+        return self.intake.rules
 
     def exchange_rules(self, rules: Rules) -> None:
         """Have other rules for what comes in from now on."""
-        self._rules = rules
+        self.intake.rules = rules
 
     async def recover(self, others: Mapping[str, StoredInstance] | None = None) -> int:
         """After a restart, before anything is received: give back what was acknowledged, and undo
@@ -232,12 +210,6 @@ class Archive:
         """Whether the index has an object under each key."""
         return [stored is not None for stored in await self.indexed(keys)]
 
-    def scan(
-        self, transfer_syntax_uid: str, places: frozenset[TagOrPath] = frozenset()
-    ) -> ObjectScan:
-        """What looks at an object for this archive; *places*: for rules."""
-        return ObjectScan(transfer_syntax_uid, self.limits, places, self.undeclared)
-
     # -- In ---------------------------------------------------------------------------
 
     async def receive(
@@ -254,7 +226,7 @@ class Archive:
         Raises:
             StoreError: 0117H for UIDs that are none, A700H or 0110H when the store fails.
         """
-        check_command(sop_class_uid, sop_instance_uid, transfer_syntax_uid, self.uids)
+        check_command(sop_class_uid, sop_instance_uid, transfer_syntax_uid, self.intake.uids)
         header = write_file_meta(
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
@@ -265,9 +237,9 @@ class Archive:
             await self.room.check()
             staged = await self.store.stage()
         except StorageError as error:
-            raise self.store_error(error) from error
+            raise self.intake.store_error(error) from error
         return Ingest(
-            self,
+            self.intake,
             staged,
             header=header,
             sop_class_uid=sop_class_uid,
@@ -292,11 +264,6 @@ class Archive:
             await staged.discard()
         await self.index.probe()
 
-    def store_error(self, error: StorageError) -> StoreError:
-        """What the peer is told when the store fails; the log is told as well."""
-        self.alert.report_failure(error)
-        return StoreError.of_storage(error)
-
     # -- Out --------------------------------------------------------------------------
 
     async def open(self, stored: StoredInstance) -> ObjectReader:
@@ -314,290 +281,6 @@ class Archive:
         await self.index.remove(list(known))
         await self.store.remove([stored.object_key for stored in known.values()])
         return len(known)
-
-
-class Ingest:
-    """One object on its way in.  An async context manager: left without `commit`, no trace
-    of the object stays."""
-
-    __slots__ = (
-        "_archive",
-        "_charged",
-        "_coercion",
-        "_header",
-        "_held",
-        "_is_deflated",
-        "_memory_per_object",
-        "_offset",
-        "_open",
-        "_room_at",
-        "_rules",
-        "_scan",
-        "_sender",
-        "_spilled",
-        "_staged",
-        "_stray_meta",
-        "record",
-        "sop_class_uid",
-        "sop_instance_uid",
-        "transfer_syntax_uid",
-    )
-
-    def __init__(
-        self,
-        archive: Archive,
-        staged: StagedObject,
-        *,
-        header: bytes,
-        sop_class_uid: str,
-        sop_instance_uid: str,
-        transfer_syntax_uid: str,
-        sender: Sender,
-    ) -> None:
-        self._archive = archive
-        self._staged = staged
-        self._sender = sender
-        self._rules = archive.rules
-        self._coercion: Coercion | None = None
-        if self._rules.may_coerce(sender, sop_class_uid):
-            # Coercion takes long to import, and few need it.
-            from isocenter.services.archive.rules.arrival_coercion import Coercion
-
-            self._coercion = Coercion(
-                self._rules,
-                sender,
-                transfer_syntax_uid,
-                system=archive.modifying_system,
-                limits=archive.limits,
-                undeclared=archive.undeclared,
-            )
-        self._header = header
-        self._offset = len(header)
-        self._scan = archive.scan(transfer_syntax_uid, self._rules.places)
-        encoding = encoding_of(transfer_syntax_uid)
-        self._is_deflated = encoding.deflated
-        self._stray_meta = StrayMetaFilter(encoding, archive.limits)
-        limit = archive.budget.limit
-        self._memory_per_object = min(archive.store.memory_per_object or limit, limit)
-        self._charged = 0
-        #: What is charged for that which waits for rules to decide.
-        self._held = 0
-        self._spilled = 0
-        #: Bytes of the data set for which there was room on the disk.
-        self._room_at = 0
-        self._open = True
-        #: What the index is told of it, from `commit` on.
-        self.record: InstanceRecord | None = None
-        self.sop_class_uid = sop_class_uid
-        self.sop_instance_uid = sop_instance_uid
-        self.transfer_syntax_uid = transfer_syntax_uid
-
-    @property
-    def size(self) -> int:
-        """Bytes of the data set so far."""
-        return self._scan.size
-
-    async def write(self, buffers: Sequence[Buffer]) -> None:
-        """Append pieces of the data set, as they come; they may be reused after return.
-
-        Raises:
-            StoreError: C000H when this can be no data set; A700H when it passes a limit, A700H
-                or 0110H when it cannot be kept.  The object is lost; the caller discards it.
-        """
-        if not self._open:
-            raise ValueError("the object was committed or discarded")
-        if self._may_change:
-            passed: list[Buffer] = []
-            for data in self._pieces(buffers):
-                passed += self._changed(data)
-                if self._is_deflated:
-                    await trio.lowlevel.checkpoint()
-            buffers = passed
-        await self._scan_all(buffers)
-        if self._coercion is not None:
-            await self._charge_held(self._coercion.held)
-        await self._append(buffers)
-
-    @property
-    def _may_change(self) -> bool:
-        return self._coercion is not None or not self._stray_meta.passes_all
-
-    def _pieces(self, buffers: Sequence[Buffer]) -> Iterable[Buffer]:
-        """What is looked at in one go: a piece of what is deflated may inflate to a thousand
-        times its size."""
-        if not self._is_deflated:
-            return buffers
-        return (
-            view[start : start + _DEFLATED_PIECE]
-            for view in (memoryview(buffer) for buffer in buffers)
-            for start in range(0, len(view), _DEFLATED_PIECE)
-        )
-
-    def _changed(self, data: Buffer) -> Sequence[Buffer]:
-        """What is to be kept of the next piece."""
-        buffers: Sequence[Buffer] = [data]
-        if not self._stray_meta.passes_all:
-            buffers = self._without_stray_meta(buffers)
-        return buffers if self._coercion is None else self._coercion.feed(buffers)
-
-    async def _scan_all(self, buffers: Sequence[Buffer]) -> None:
-        """Learn what there is to learn of what is kept; others have their turn meanwhile."""
-        scan = self._scan
-        turn = scan.position
-        for data in self._pieces(buffers):
-            scan.feed(data)
-            if self._is_deflated and scan.position - turn >= _TURN_BYTES:
-                await trio.lowlevel.checkpoint()
-                turn = scan.position
-
-    def _without_stray_meta(
-        self, buffers: Sequence[Buffer], *, at_end: bool = False
-    ) -> Sequence[Buffer]:
-        try:
-            out = [piece for data in buffers for piece in self._stray_meta.feed(data)]
-            if at_end:
-                out += self._stray_meta.finish()
-        except DataSetError as error:
-            raise StoreError.of_data_set(error) from error
-        if self._stray_meta.dropped and self._archive.refuse_stray_meta:
-            raise StoreError(
-                Status.CANNOT_UNDERSTAND, "group 0002 does not belong into a data set (PS3.5 7.1)"
-            )
-        return out
-
-    async def _charge_held(self, held: int) -> None:
-        # What is held cannot go to disk; half of the budget, so that one object alone gets on.
-        held = min(held, self._archive.budget.limit // 2)
-        if held > self._held:
-            await self._acquire_memory(held - self._held)
-        elif held < self._held:
-            self._archive.budget.release(self._held - held)
-        self._held = held
-
-    async def _append(self, buffers: Sequence[Buffer]) -> None:
-        scan = self._scan
-        if scan.size - self._room_at >= ROOM_BYTES:
-            self._room_at = scan.size
-            try:
-                self._archive.room.check_disk()
-            except StorageError as error:
-                raise self._archive.store_error(error) from error
-        held = min(self._offset + scan.size - self._spilled, self._memory_per_object)
-        if held > self._charged:
-            if self._archive.budget.acquire_nowait(held - self._charged):
-                self._charged = held
-            else:
-                await self._wait_for_memory(sum(map(len, buffers)))
-        try:
-            if self._header:
-                header, self._header = self._header, b""
-                await self._staged.write((header, *buffers))
-            else:
-                await self._staged.write(buffers)
-        except StorageError as error:
-            raise self._archive.store_error(error) from error
-
-    async def _wait_for_memory(self, count: int) -> None:
-        """Hold as little as can be while waiting: if all did the contrary, nobody would go on."""
-        try:
-            if await self._staged.spill():
-                self._release_memory()
-                self._spilled = self._offset + self._scan.size - count - len(self._header)
-        except StorageError as error:
-            raise self._archive.store_error(error) from error
-        wanted = min(count + len(self._header), self._memory_per_object - self._charged)
-        await self._acquire_memory(wanted)
-        self._charged += wanted
-
-    async def _acquire_memory(self, count: int) -> None:
-        with trio.move_on_after(self._archive.memory_wait_seconds):
-            await self._archive.budget.acquire(count)
-            return
-        raise StoreError(Status.OUT_OF_RESOURCES, "too many objects are on their way in")
-
-    async def commit(self) -> StoreResult:
-        """Make the object durable and findable, together with whatever else is waiting.
-
-        Cancelled: it is gone, or, when its round had begun, stored but not acknowledged.
-
-        Raises:
-            StoreError: it is refused or could not be kept, and nothing of it is left.
-        """
-        if not self._open:
-            raise ValueError("the object was committed or discarded")
-        try:
-            coercion = self._coercion
-            last = self._without_stray_meta((), at_end=True)
-            if coercion is not None:
-                last = [*coercion.feed(last), *coercion.finish()]
-            await self._scan_all(last)
-            if last:
-                await self._append(last)
-            scanned = self._scan.finish()
-            scanned.check_identity(self.sop_class_uid, self.sop_instance_uid, self._archive.uids)
-            decision = NO_DECISION
-            if self._rules:
-                places = scanned.places
-                if coercion is not None:
-                    places = coercion.original_values(places)
-                decision = self._rules.evaluate(self._sender, places)
-            self.record = record = scanned.record(
-                transfer_syntax_uid=self.transfer_syntax_uid,
-                data_set_offset=self._offset,
-                object_key=scanned.key(self._archive.naming, self._archive.today(), decision.area),
-                source_ae_title=self._sender.calling_ae_title,
-                routes=decision.routes,
-            )
-            if breaks_the_rules(record):
-                log.info("%s: kept with a UID that breaks PS3.5 9.1", record.sop_instance_uid)
-            try:
-                if not self._room_at:  # it is not on the disk yet, or little of it is
-                    await self._archive.room.check(record.size)
-                await self._staged.finish()
-            except StorageError as error:
-                raise self._archive.store_error(error) from error
-        except BaseException:
-            await self.discard()
-            raise
-        # From here on the committer owns what is staged, whatever happens to us.
-        self._open = False
-        try:
-            result = await self._archive.committer.commit(self._staged, record)
-        finally:
-            self._release_memory()
-        if result.outcome is StoreOutcome.STORED:
-            self._archive.room.took(record.size)
-        if record.routes:
-            self._archive.routed.set()
-        changes = []
-        if coercion is not None and coercion.has_changed:
-            changes.append("attributes were changed by rule")
-        if self._stray_meta.dropped:
-            changes.append("group 0002 was left out")
-        if not changes and not scanned.forgiven:
-            return result
-        return replace(result, changes=tuple(changes), forgiven=scanned.forgiven)
-
-    async def discard(self) -> None:
-        """Leave no trace; allowed at any time, more than once, also when cancelled."""
-        if not self._open:
-            return
-        self._open = False
-        self._release_memory()
-        with trio.move_on_after(self._archive.cleanup_grace_seconds, shield=True):
-            await self._staged.discard()
-
-    def _release_memory(self) -> None:
-        charged = self._charged + self._held
-        self._charged = self._held = 0
-        if charged:
-            self._archive.budget.release(charged)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.discard()
 
 
 def _ae_title(text: str) -> str:

@@ -415,7 +415,7 @@ async def scan_object(archive: Archive, reader: ObjectReader, meta: FileMeta) ->
 async def _scan(
     archive: Archive, reader: ObjectReader, transfer_syntax_uid: str, offset: int
 ) -> ScannedObject:
-    scan = archive.scan(transfer_syntax_uid)
+    scan = archive.intake.scan(transfer_syntax_uid)
     # A scan keeps nothing of what it is fed: pieces from the network are used again, too.
     await _feed(reader.view, offset, scan.feed)
     return scan.finish()

@@ -29,8 +29,9 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.services.archive.archive import Archive, StoreError
+from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.object_keys import NamingScheme
+from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import AddResult, DuplicatePolicy, InstanceRecord
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.archive.verification import reindex, verify
@@ -211,7 +212,7 @@ async def test_coercion_changes_what_is_kept_and_rules_look_at_what_came(
 ) -> None:
     index = Watched()
     async with opened(MemoryStore(), index) as archive:
-        archive.modifying_system = "PACS1"
+        archive.intake.modifying_system = "PACS1"
         archive.exchange_rules(
             rules(
                 {"when": {"modality": "CT"}, "coerce": EDITS, "forward": "A"},

@@ -327,7 +327,7 @@ async def test_one_object_that_a_peer_cannot_bear_blocks_no_other(status: int | 
                 await operation.respond(response_to(request, status))
 
     async with world(a := Delicate("A"), rules=[{"forward": "A"}]) as here:
-        here.archive.routed, wanted = Latch(), here.archive.routed
+        here.archive.intake.routed, wanted = Latch(), here.archive.intake.routed
         for number in range(1, 8):
             await store(here.archive, number)
         wanted.set()
@@ -380,7 +380,7 @@ async def test_an_object_that_cannot_be_read_tells_nothing_against_the_destinati
             return Torn(reader) if stored.sop_instance_uid == uid(1) else reader
 
         monkeypatch.setattr(here.archive, "open", open_torn)
-        here.archive.routed, wanted = Latch(), here.archive.routed
+        here.archive.intake.routed, wanted = Latch(), here.archive.intake.routed
         for number in range(1, 8):
             await store(here.archive, number)
         wanted.set()
@@ -433,10 +433,10 @@ async def test_what_becomes_due_is_sent_between_two_requests_for_commitment(
                 asked_for_all.set()
 
     async with world(Committing("A"), rules=[{"forward": "A", "commit": True}]) as here:
-        here.archive.routed, wanted = Latch(), here.archive.routed
+        here.archive.intake.routed, wanted = Latch(), here.archive.intake.routed
         for number in range(1, 4):
             await store(here.archive, number)
-        here.archive.routed = wanted
+        here.archive.intake.routed = wanted
         wanted.set()
         with trio.fail_after(PATIENCE):
             await asked_for_all.wait()
@@ -515,7 +515,7 @@ async def test_a_server_that_stops_leaves_no_claims_and_forgets_no_answer() -> N
         await store(here.archive, 1)
         await here.done(1)
         # All of one batch: the forwarder looks once they are there.
-        here.archive.routed, wanted = Latch(), here.archive.routed
+        here.archive.intake.routed, wanted = Latch(), here.archive.intake.routed
         for number in range(2, 9):
             await store(here.archive, number)
         wanted.set()
