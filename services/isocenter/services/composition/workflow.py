@@ -33,7 +33,7 @@ from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.service_classes.worklist.scp import WorklistScp
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.exclusive_task import run_exclusively
-from isocenter.services.workflow.events.availability_target import AvailabilityTeller
+from isocenter.services.workflow.events.availability_target import AvailabilityNotifier
 from isocenter.services.workflow.events.service import EventService
 from isocenter.services.workflow.forwarding.batch import ForwardingContext, SendOptions
 from isocenter.services.workflow.forwarding.commitment import CommitmentReports, CommitmentRequester
@@ -78,7 +78,7 @@ async def build_events(
         keep_seconds=events.keep_days * 86_400.0,
         on_duty=duty,
         notices=notices,
-        tell_availability=AvailabilityTeller(
+        notify_availability=AvailabilityNotifier(
             parts.archive.index,
             steps_of=steps_of,
             peers=peers,

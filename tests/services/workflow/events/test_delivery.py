@@ -137,13 +137,13 @@ async def test_a_study_that_fails_holds_up_itself_alone() -> None:
             assert (held.study_instance_uid, held.event, held.fault) == ("1", 1, "HTTP 500")
             assert held.at == clock.now + FIRST_SECONDS
             await here.happen("2")
-            delivery.look()
+            delivery.wake()
             assert studies_of(await wait(hook, 3))[-1] == (5, "2")
             # Nothing of it is tried before its time.
             assert [each.event["id"] for each in hook.all if each.event["id"] in (1, 3)] == [1]
             hook.status = lambda event: 204
             clock.now += FIRST_SECONDS
-            delivery.look()
+            delivery.wake()
             assert studies_of(await wait(hook, 5))[-2:] == [(1, "1"), (3, "1")]
             again = [each for each in hook.all if each.event["id"] == 1]
             assert [each.headers["Isocenter-Delivery"] for each in again] == [
@@ -162,7 +162,7 @@ async def test_what_is_given_up_lets_the_next_go_on() -> None:
             await here.until_failing(1)
             for attempts, seconds in ((2, 5), (3, 10)):
                 clock.now += seconds
-                delivery.look()
+                delivery.wake()
                 await here.until_failing(1, attempts=attempts)
             assert studies_of(await wait(hook, 1)) == [(2, "1")]
             await here.until_idle()
@@ -182,10 +182,10 @@ async def test_what_is_as_old_is_given_up_with_it() -> None:
             await here.until_failing(2)
             clock.now += 5
             await here.happen("1")
-            delivery.look()
+            delivery.wake()
             await here.until_failing(2, attempts=2)
             clock.now += 10
-            delivery.look()
+            delivery.wake()
             with trio.fail_after(SECONDS):
                 while True:
                     rows = await here.desk.held(["ris"], 9)
@@ -261,13 +261,13 @@ async def test_what_hangs_again_leaves_places_to_others() -> None:
                 await here.until_failing(3)
                 hook.status = status
                 clock.now += FIRST_SECONDS
-                delivery.look()
+                delivery.wake()
                 await here.happen("new")
-                delivery.look()
+                delivery.wake()
                 assert studies_of(await wait(hook, 1)) == [(4, "new")]
             finally:
                 released.set()
-            delivery.look()
+            delivery.wake()
             await wait(hook, 4)
 
 
@@ -437,7 +437,7 @@ async def test_a_database_that_cannot_be_written_floods_no_consumer(
                     await full.refused.wait()
                     until = full.looks + 10
                     while full.looks < until:
-                        delivery.look()
+                        delivery.wake()
                         await trio.lowlevel.checkpoint()
     assert len(hook.all) == 1
 

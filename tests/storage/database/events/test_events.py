@@ -661,12 +661,12 @@ async def test_a_lane_that_a_wrong_clock_made_wait_is_tried() -> None:
         (lane,) = await desk.route()
         (event, *_) = await desk.outbox.waiting("ris", ALL, lane, 9)
         await desk.outbox.failed("ris", lane, event, "no", 86_400.0, 0)
-        await desk.outbox.mend_times(["ris"])
+        await desk.outbox.correct_future_times(["ris"])
         assert await desk.lanes(failing=True) == []  # as long as any setting makes it wait
         desk.clock.now -= 10 * 86_400
-        await desk.outbox.mend_times(["other"])
+        await desk.outbox.correct_future_times(["other"])
         assert await desk.lanes(failing=True) == []
-        await desk.outbox.mend_times(["ris"])
+        await desk.outbox.correct_future_times(["ris"])
         (lane,) = await desk.lanes(failing=True)
         assert (lane.from_event, lane.attempts) == (1, 1)
 

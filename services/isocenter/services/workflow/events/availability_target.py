@@ -40,7 +40,7 @@ _AT_ONCE: Final = 500
 Connect = Callable[[Peer, Sequence[Context]], AbstractAsyncContextManager[ClientAssociation]]
 
 
-class AvailabilityTeller:
+class AvailabilityNotifier:
     """Sends instance availability notifications; `targets.TellAvailability`.
 
     Args:

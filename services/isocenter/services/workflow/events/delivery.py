@@ -24,7 +24,7 @@ from isocenter.services.workflow.events.targets import (
     ConsumerError,
     Deliver,
     DeliveryError,
-    TellAvailability,
+    NotifyAvailability,
     open_target,
 )
 
@@ -73,7 +73,7 @@ class ConsumerDelivery:
 
     Args:
         told: hears what became of each attempt.
-        tell_availability: see `targets.opened`.
+        notify_availability: see `targets.open_target`.
         now: seconds since 1970.
     """
 
@@ -83,13 +83,13 @@ class ConsumerDelivery:
         outbox: Outbox,
         *,
         told: Told = lambda name, outcome: None,
-        tell_availability: TellAvailability | None = None,
+        notify_availability: NotifyAvailability | None = None,
         now: Callable[[], float] = time,
     ) -> None:
         self.consumer = consumer
         self._outbox = outbox
         self._told = told
-        self._tell_availability = tell_availability
+        self._notify_availability = notify_availability
         self._now = now
         self._wanted = trio.Event()
         #: Studies that are worked on; those whose last attempt failed take half of the places.
@@ -98,7 +98,7 @@ class ConsumerDelivery:
         #: Nothing arrived since something failed: one line in the log says it for all.
         self._is_away = False
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """There may be something new."""
         self._wanted.set()
 
@@ -132,7 +132,7 @@ class ConsumerDelivery:
         while True:
             try:
                 return await stack.enter_async_context(
-                    open_target(self.consumer, self._tell_availability)
+                    open_target(self.consumer, self._notify_availability)
                 )
             except ConsumerError as error:
                 log.error("events for %s have to wait: %s", self.consumer.name, error)
@@ -166,7 +166,7 @@ class ConsumerDelivery:
         finally:
             self._active.discard(lane.study_instance_uid)
             self._failing.discard(lane.study_instance_uid)
-            self.look()
+            self.wake()
 
     async def _turn(self, lane: StudyLane, deliver: Deliver) -> None:
         """The next events of a lane; when cancelled, what was delivered is kept first."""

@@ -198,7 +198,7 @@ class Outbox(Protocol):
         """
         ...
 
-    async def mend_times(self, consumers: Collection[str]) -> None:
+    async def correct_future_times(self, consumers: Collection[str]) -> None:
         """Have lanes tried now that were to wait until a time which a wrong clock gave."""
         ...
 

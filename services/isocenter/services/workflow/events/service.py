@@ -32,7 +32,7 @@ from isocenter.services.workflow.events.delivery import ConsumerDelivery
 from isocenter.services.workflow.events.event import AssociationRefused, Incident, RetrieveFailed
 from isocenter.services.workflow.events.ports import OpenStudies, Outbox
 from isocenter.services.workflow.events.study_completion import CompletionRules
-from isocenter.services.workflow.events.targets import TellAvailability, check_target
+from isocenter.services.workflow.events.targets import NotifyAvailability, check_target
 
 log = logging.getLogger("isocenter.events")
 
@@ -75,7 +75,7 @@ class EventService:
 
     Args:
         on_duty: see `isocenter.services.system.exclusive_task`.
-        tell_availability: see `targets.opened`.
+        notify_availability: see `targets.open_target`.
         now: seconds since 1970.
 
     Raises:
@@ -92,7 +92,7 @@ class EventService:
         keep_seconds: float,
         on_duty: OnDuty,
         notices: Notices,
-        tell_availability: TellAvailability | None = None,
+        notify_availability: NotifyAvailability | None = None,
         now: Callable[[], float] = time,
     ) -> None:
         for consumer in consumers:
@@ -107,7 +107,11 @@ class EventService:
         self._names = frozenset(consumer.name for consumer in consumers)
         self._deliveries = [
             ConsumerDelivery(
-                consumer, outbox, told=self._tell, tell_availability=tell_availability, now=now
+                consumer,
+                outbox,
+                told=self._publish_delivery,
+                notify_availability=notify_availability,
+                now=now,
             )
             for consumer in consumers
         ]
@@ -122,7 +126,7 @@ class EventService:
         """A listener for `Notices`."""
         match notice:
             case InstanceStored() | PerformedStepChanged() | CommitmentDone():
-                self.look()
+                self.wake()
             case ConnectionRefused():
                 self._refuse("connection", notice.address, "", "", notice.detail)
             case AssociationRejected():
@@ -153,10 +157,10 @@ class EventService:
             case _:
                 pass
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """Something was written."""
         for delivery in self._deliveries:
-            delivery.look()
+            delivery.wake()
 
     def _refuse(self, what: str, address: str, calling: str, called: str, why: str) -> None:
         refused = AssociationRefused(
@@ -207,7 +211,7 @@ class EventService:
     async def _keep(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_studies)
-            nursery.start_soon(self._tell_figures)
+            nursery.start_soon(self._publish_backlog)
             nursery.start_soon(self._trim)
             nursery.start_soon(self._forget_studies)
             for delivery in self._deliveries:
@@ -224,7 +228,7 @@ class EventService:
             except StorageError as error:
                 log.error("%d incidents are not among the events: %s", len(events), error)
             else:
-                self.look()
+                self.wake()
             is_flood = len(events) > _MOST_INCIDENTS
             await trio.sleep(_FLOOD_SECONDS if is_flood else _INCIDENTS_SECONDS)
 
@@ -241,7 +245,7 @@ class EventService:
                     wait = max(0.0, min(LOOK_SECONDS, due_at - self._now()))
             await trio.sleep(wait)
 
-    async def _tell_figures(self) -> None:
+    async def _publish_backlog(self) -> None:
         while True:
             try:
                 waiting = {
@@ -260,7 +264,7 @@ class EventService:
     async def _trim(self) -> None:
         while True:
             try:
-                await self._outbox.mend_times(self._names)
+                await self._outbox.correct_future_times(self._names)
                 # As long as there are any: each call is one short transaction.
                 while await self._outbox.trim(self._names, self._keep_seconds):
                     pass
@@ -277,5 +281,5 @@ class EventService:
                 log.error("studies that have gone stay in the list: %s", error)
             await trio.sleep(_FORGET_SECONDS)
 
-    def _tell(self, consumer: str, outcome: str) -> None:
+    def _publish_delivery(self, consumer: str, outcome: str) -> None:
         self._notices.publish(EventDelivery(consumer=consumer, outcome=outcome))

@@ -65,17 +65,17 @@ class Deliver(Protocol):
 
 #: Tells the peer of an AE title what it can retrieve of the study that an event is about.
 #: Raises `DeliveryError`.
-TellAvailability = Callable[[str, StoredEvent], Awaitable[None]]
+NotifyAvailability = Callable[[str, StoredEvent], Awaitable[None]]
 
 
 @asynccontextmanager
 async def open_target(
-    consumer: Consumer, tell_availability: TellAvailability | None = None
+    consumer: Consumer, notify_availability: NotifyAvailability | None = None
 ) -> AsyncIterator[Deliver]:
     """What delivers to *consumer*, each time within its timeout.
 
     Args:
-        tell_availability: for consumers that are peers.
+        notify_availability: for consumers that are peers.
 
     Raises:
         ConsumerError: it cannot be used at all.
@@ -92,9 +92,9 @@ async def open_target(
             deliver = partial(_call, _function(entry_point), limiter)
             yield _in_time(deliver, consumer.timeout)
         case Availability(ae_title):
-            if tell_availability is None:
+            if notify_availability is None:
                 raise ConsumerError(f"nothing here sends notifications to {ae_title}")
-            yield _in_time(partial(_tell, tell_availability, ae_title), consumer.timeout)
+            yield _in_time(partial(_notify, notify_availability, ae_title), consumer.timeout)
         case _:
             assert_never(consumer.target)
 
@@ -298,7 +298,9 @@ async def _end(process: trio.Process) -> None:
 # -- To a peer ---------------------------------------------------------------------------
 
 
-async def _tell(tell: TellAvailability, ae_title: str, event: StoredEvent, _attempt: int) -> None:
+async def _notify(
+    tell: NotifyAvailability, ae_title: str, event: StoredEvent, _attempt: int
+) -> None:
     await tell(ae_title, event)
 
 

@@ -73,7 +73,7 @@ class CommitmentRequester:
         self._expected: dict[str, trio.Event] = {}
         self.on_report: Callable[[], None] = lambda: None
 
-    async def ask(self, destination: str, peer: Peer) -> str:
+    async def request(self, destination: str, peer: Peer) -> str:
         """Ask for some of what is due; why the destination is to be left alone, or nothing.
 
         Raises:
@@ -92,7 +92,7 @@ class CommitmentRequester:
         is_asked = False
 
         async def provide(operation: Operation) -> None:
-            await self.hear(operation, destination)
+            await self.receive_report(operation, destination)
 
         try:
             async with self._connect(peer, provide) as association:
@@ -121,7 +121,7 @@ class CommitmentRequester:
             del self._expected[transaction_uid]
         return ""
 
-    async def hear(self, operation: Operation, reporter: str) -> None:
+    async def receive_report(self, operation: Operation, reporter: str) -> None:
         """Take a Storage Commitment Result (J.3.3) of *reporter*.
 
         Raises:
@@ -192,7 +192,7 @@ class CommitmentReports:
         """N-EVENT-REPORT is ours."""
         if isinstance(operation.request, NEventReportRequest):
             reporter = operation.association.negotiated.calling_ae_title
-            await self._asker.hear(operation, reporter)
+            await self._asker.receive_report(operation, reporter)
         elif self._scp is not None:
             await self._scp.perform(operation)
         else:

@@ -65,9 +65,9 @@ class Forwarder:
 
     def _reported(self) -> None:
         self._delete_at = -inf
-        self.look()
+        self.wake()
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """Something is due now."""
         self._wanted.set()
 
@@ -105,12 +105,12 @@ class Forwarder:
             else:
                 visit = DestinationRun(self._parts, destination, peer)
                 await visit.send_all()
-                fault = visit.fault or await self._asker.ask(destination, peer)
+                fault = visit.fault or await self._asker.request(destination, peer)
                 if visit.delivered or not fault:
-                    await self._queue.destination_works(destination)
+                    await self._queue.destination_succeeded(destination)
             if fault:
                 await self._leave_alone(destination, fault)
-            self.look()
+            self.wake()
         except StorageError as error:
             # Claims end by themselves; what did arrive may arrive once more.
             log.error("what became of forwarded objects cannot be kept: %s", error)

@@ -158,7 +158,7 @@ class ForwardQueue(Protocol):
         """
         ...
 
-    async def destination_works(self, destination: str) -> None:
+    async def destination_succeeded(self, destination: str) -> None:
         """It took something: what was against it is forgotten."""
         ...
 

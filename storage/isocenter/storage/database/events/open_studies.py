@@ -59,7 +59,7 @@ class DatabaseOpenStudies:
         due_at, last_due_at = await self._database.read(_dues)
         now = self._now()
         if last_due_at is not None and last_due_at > now + 2 * rules.longest_wait_seconds:
-            await self._database.write(_mend_times, now, now + rules.longest_wait_seconds)
+            await self._database.write(_correct_future_times, now, now + rules.longest_wait_seconds)
             due_at = await self._database.read(_next_due)
         while due_at is not None and due_at <= self._now():
             due_at = await self._database.write(_declare, rules, self._include_patient, self._now())
@@ -91,7 +91,7 @@ def _dues(connection: Connection) -> tuple[float | None, float | None]:
     return _next_due(connection), None if row is None else row[0]
 
 
-def _mend_times(connection: Connection, now: float, ahead: float) -> None:
+def _correct_future_times(connection: Connection, now: float, ahead: float) -> None:
     """Studies that a wrong clock, set back since, has open until after *ahead* came now."""
     connection.execute(
         f"UPDATE study_completion SET last_at = {smaller('last_at', ':now')}, "

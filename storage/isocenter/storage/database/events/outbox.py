@@ -178,8 +178,8 @@ class DatabaseOutbox:
         }
         await self._database.write(_failed if retry_in is not None else _gave_up, values)
 
-    async def mend_times(self, consumers: Collection[str]) -> None:
-        """See `Outbox.mend_times`; costs no write when there is nothing to mend."""
+    async def correct_future_times(self, consumers: Collection[str]) -> None:
+        """See `Outbox.correct_future_times`; costs no write when there is nothing to mend."""
         now = self._now()
         values = {
             "consumers": json_list(consumers),
@@ -187,7 +187,7 @@ class DatabaseOutbox:
             "ahead": now + _LONGEST_RETRY_SECONDS,
         }
         if await self._database.read(_are_ahead, values):
-            await self._database.write(_mend, values)
+            await self._database.write(_correct_future_times, values)
 
     async def backlog(self, consumer: str, kinds: Sequence[str]) -> int:
         """See `Outbox.backlog`."""
@@ -378,7 +378,7 @@ def _are_ahead(connection: Connection, values: dict[str, object]) -> bool:
     return row.fetchone() is not None
 
 
-def _mend(connection: Connection, values: dict[str, object]) -> None:
+def _correct_future_times(connection: Connection, values: dict[str, object]) -> None:
     connection.execute(f"UPDATE event_lane SET due_at = :now WHERE {_AHEAD}", values)
 
 

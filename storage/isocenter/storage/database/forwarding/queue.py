@@ -89,8 +89,8 @@ class DatabaseForwards:
             self._now(),
         )
 
-    async def destination_works(self, destination: str) -> None:
-        """See `ForwardQueue.destination_works`."""
+    async def destination_succeeded(self, destination: str) -> None:
+        """See `ForwardQueue.destination_succeeded`."""
         await self._database.write(
             records.execute, "DELETE FROM forward_destination WHERE destination = ?", (destination,)
         )
