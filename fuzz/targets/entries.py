@@ -20,7 +20,7 @@ from isocenter.engine.uid import (
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.service_classes.worklist.entry import Entry, InvalidEntryError, parse_entry
 from isocenter.services.service_classes.worklist.entry_files import entries_in
-from isocenter.services.service_classes.worklist.order_fields import order_of
+from isocenter.services.service_classes.worklist.order_fields import entry_fields
 
 _PLACE: Final = "a file"
 #: In which an entry says its VRs; some say others than the data dictionary.
@@ -51,7 +51,7 @@ def _check_fault(fault: InvalidEntryError) -> None:
 
 def _check(entry: Entry) -> None:
     """It can be listed, and answered in every transfer syntax, and is the same entry then."""
-    orjson.dumps(order_of(entry))
+    orjson.dumps(entry_fields(entry))
     entry.attributes.encode(IMPLICIT_VR_LITTLE_ENDIAN)
     for syntax in _SYNTAXES:
         read = AttributeList.read(entry.attributes.encode(syntax), syntax)

@@ -12,6 +12,7 @@ from typing import Final
 from wording import check_fault
 
 from isocenter.engine.dataset import DataSetError, encoding_of, read_data_set
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -36,9 +37,7 @@ from isocenter.services.service_classes.query_retrieve.identifier import (
     parse_query,
 )
 from isocenter.services.service_classes.query_retrieve.matching_keys import (
-    DOES_NOT_MATCH_SOP_CLASS,
     QUERY_RETRIEVE_LEVEL,
-    UNABLE_TO_PROCESS,
     IdentifierError,
 )
 from isocenter.storage.database.index.query import (
@@ -108,7 +107,7 @@ def run(data: bytes) -> None:
 
 
 def _check_status(status: int) -> None:
-    assert status in (DOES_NOT_MATCH_SOP_CLASS, UNABLE_TO_PROCESS)
+    assert status in (Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, Status.CANNOT_UNDERSTAND)
 
 
 def _match(query: Query) -> None:

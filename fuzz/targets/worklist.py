@@ -10,6 +10,7 @@ from typing import Final
 from wording import check_fault
 
 from isocenter.engine.dataset import encoding_of, read_data_set
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -19,8 +20,6 @@ from isocenter.engine.uid import (
 from isocenter.services.dicom.attribute_list import AttributeList, items_of
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.query_retrieve.matching_keys import (
-    DOES_NOT_MATCH_SOP_CLASS,
-    UNABLE_TO_PROCESS,
     IdentifierError,
 )
 from isocenter.services.service_classes.worklist.entry import Entry, parse_entry
@@ -83,8 +82,8 @@ def run(data: bytes) -> None:
         return
     asks_nothing = not any(key.is_criterion for key in keys.keys) and keys.combined is None
     for entry in ENTRIES:
-        assert keys.fits(entry.attributes) or not asks_nothing
-        answer = keys.answer(entry.attributes)
+        assert keys.matches(entry.attributes) or not asks_nothing
+        answer = keys.response(entry.attributes)
         _check_asked(keys.keys, answer)
         for syntax in _SYNTAXES:
             said = read_data_set(answer.encode(syntax), encoding_of(syntax))
@@ -93,7 +92,7 @@ def run(data: bytes) -> None:
 
 
 def _check_status(status: int) -> None:
-    assert status in (DOES_NOT_MATCH_SOP_CLASS, UNABLE_TO_PROCESS)
+    assert status in (Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, Status.CANNOT_UNDERSTAND)
 
 
 def _check_asked(keys: tuple[Key, ...], answer: AttributeList) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from isocenter.services.service_classes.commitment.ports import Begun
+from isocenter.services.service_classes.commitment.ports import BeginResult
 from isocenter.services.service_classes.commitment.transaction import (
     Reference,
     TransactionState,
@@ -28,7 +28,9 @@ class Kept:
         self.clock = clock
         self.commitments, self.reports = stores.commitments, stores.reports
 
-    async def begin(self, uid: str = "2.25.1", *, requester: str = "CT1", many: int = 2) -> Begun:
+    async def begin(
+        self, uid: str = "2.25.1", *, requester: str = "CT1", many: int = 2
+    ) -> BeginResult:
         return await self.commitments.begin(
             transaction_uid=uid,
             requester=requester,
@@ -67,10 +69,10 @@ def report(destination: str = "CT1") -> NewReport:
 
 
 async def test_a_transaction_is_begun_once(kept: Kept) -> None:
-    assert await kept.begin() is Begun.NEW
-    assert await kept.begin() is Begun.AGAIN
-    assert await kept.begin(requester="OTHER") is Begun.IN_USE
-    assert await kept.begin(many=1) is Begun.IN_USE
+    assert await kept.begin() is BeginResult.NEW
+    assert await kept.begin() is BeginResult.AGAIN
+    assert await kept.begin(requester="OTHER") is BeginResult.IN_USE
+    assert await kept.begin(many=1) is BeginResult.IN_USE
     transaction = await kept.commitments.get("2.25.1")
     assert transaction is not None
     assert (transaction.state, transaction.failures) == (TransactionState.PENDING, None)

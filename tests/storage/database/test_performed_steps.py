@@ -13,8 +13,8 @@ from isocenter.services.service_classes.mpps.performed_step import (
     MPPS_NOTIFICATION,
     PerformedStep,
     StepState,
-    changed,
-    created,
+    step_after_set,
+    step_of_create,
 )
 from isocenter.storage.stores import Stores, StoresOptions, join_stores
 from services.service_classes.mpps.samples import UID, begun, ended
@@ -31,7 +31,7 @@ async def stores(each_database: str) -> AsyncIterator[Stores]:
 
 async def create(stores: Stores, number: int = 1, *notify: str) -> PerformedStep:
     attributes = AttributeList.from_dataset(begun())
-    step = created(f"{UID}.{number}", attributes, source_ae_title="CT1", now=NOW + number)
+    step = step_of_create(f"{UID}.{number}", attributes, source_ae_title="CT1", now=NOW + number)
     assert await stores.steps.create(step, notify=notify, as_ae_title="US")
     return step
 
@@ -41,7 +41,7 @@ def encoded(step: PerformedStep) -> bytes:
 
 
 def end(step: PerformedStep) -> PerformedStep:
-    return changed(step, AttributeList.from_dataset(ended()), now=NOW + 100)
+    return step_after_set(step, AttributeList.from_dataset(ended()), now=NOW + 100)
 
 
 async def test_a_step_comes_back_as_it_was_kept(stores: Stores) -> None:

@@ -21,8 +21,8 @@ from isocenter.services.service_classes.worklist.entry import (
     InvalidEntryError,
 )
 from isocenter.services.service_classes.worklist.ports import (
-    EntryMoved,
-    Put,
+    EntryConflictError,
+    PutResult,
     StoredEntry,
     with_state,
 )
@@ -68,7 +68,7 @@ def steps_of(entries: list[StoredEntry]) -> list[str]:
 async def test_entries_come_back_as_they_went_in(database: Database) -> None:
     worklist = DatabaseWorklist(database, now=lambda: 17.0)
     late, early = entry(1, scheduled_datetime="20261125080000"), entry(2, patient_name="Ö^Ä")
-    assert await worklist.put([late, early], source="a") == Put(added=2)
+    assert await worklist.put([late, early], source="a") == PutResult(added=2)
     stored = await found(worklist)
     assert [each.entry for each in stored] == [early, late]  # the earliest first
     assert (stored[0].state, stored[0].source, stored[0].created_at) == (
@@ -76,7 +76,7 @@ async def test_entries_come_back_as_they_went_in(database: Database) -> None:
     )  # fmt: skip
     assert await worklist.get(EntryKey("SPS1", "A1")) == stored[1]
     assert await worklist.get(EntryKey("SPS1", "A2")) is None
-    assert await worklist.of_accession("A2") == [stored[0]]
+    assert await worklist.find_by_accession_number("A2") == [stored[0]]
 
 
 async def test_the_same_entry_again_changes_nothing_and_another_takes_its_place(
@@ -85,10 +85,10 @@ async def test_the_same_entry_again_changes_nothing_and_another_takes_its_place(
     heard: list[tuple[StoredEntry | None, StoredEntry | None]] = []
     worklist = DatabaseWorklist(database, on_change=[lambda _, *change: heard.append(change)])
     await worklist.put([entry()], source="a")
-    assert await worklist.put([entry()], source="a") == Put(unchanged=1)
+    assert await worklist.put([entry()], source="a") == PutResult(unchanged=1)
     assert len(heard) == 1
     await worklist.set_state(entry().key, EntryState.STARTED)
-    assert await worklist.put([entry(modality="MR")], source="b") == Put(changed=1)
+    assert await worklist.put([entry(modality="MR")], source="b") == PutResult(changed=1)
     (stored,) = await found(worklist)
     assert (stored.state, stored.source) == (EntryState.STARTED, "b")  # what is begun stays begun
     assert stored.entry.step_text(0x00080060) == "MR"
@@ -104,7 +104,9 @@ async def test_what_a_source_no_longer_has_goes_unless_it_was_started(
     await worklist.put([entry(1), entry(2), entry(3)], source="file", whole=True)
     await worklist.put([entry(9)], source="other")
     await worklist.set_state(entry(2).key, EntryState.STARTED)
-    assert await worklist.put([entry(1)], source="file", whole=True) == Put(unchanged=1, removed=1)
+    assert await worklist.put([entry(1)], source="file", whole=True) == PutResult(
+        unchanged=1, removed=1
+    )
     left = await found(worklist)
     assert steps_of(left) == ["SPS1", "SPS2", "SPS9"]
     assert [stored.source for stored in left] == ["file", "", "other"]
@@ -169,19 +171,19 @@ async def test_nothing_is_done_when_an_entry_is_not_as_it_was_found(
     await worklist.put([one, two], source="a")
     seen = {one.key: EntryState.SCHEDULED, two.key: EntryState.SCHEDULED}
     await worklist.set_state(two.key, EntryState.STARTED)
-    with pytest.raises(EntryMoved):
+    with pytest.raises(EntryConflictError):
         await worklist.put([three], source="a", cancel=[one.key, two.key], found=seen)
     assert steps_of(await found(worklist)) == ["SPS1", "SPS2"]
     # What has gone by itself is no obstacle.
     await worklist.remove([two.key])
-    assert await worklist.put([], source="a", cancel=[one.key], found=seen) == Put(removed=1)
+    assert await worklist.put([], source="a", cancel=[one.key], found=seen) == PutResult(removed=1)
 
 
 async def test_what_is_cancelled_and_ordered_again_is_a_new_entry(database: Database) -> None:
     worklist = DatabaseWorklist(database)
     await worklist.put([entry(1)], source="a")
     done = await worklist.put([entry(1)], source="a", cancel=[entry(1).key])
-    assert done == Put(added=1, removed=1)
+    assert done == PutResult(added=1, removed=1)
     assert steps_of(await found(worklist)) == ["SPS1"]
 
 
@@ -358,7 +360,7 @@ def test_the_database_answers_what_the_matcher_does(
             expected = {
                 each.number
                 for each in everything
-                if each.state in states and keys.fits(with_state(each))
+                if each.state in states and keys.matches(with_state(each))
             }
             answered = await found(worklist, *question.items(), states=tuple(states))
             assert {each.number for each in answered} == expected

@@ -174,7 +174,7 @@ def _steps_of(settings: Settings, stores: Stores, reporter: EventReportSender) -
                 stores.steps,
                 strict=settings.mpps.strict,
                 notify=settings.mpps.notify,
-                on_change=reporter.look,
+                on_change=reporter.wake,
             ),
             retrieve_steps(stores.steps),
         ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import Final
 
-from isocenter.services.service_classes.commitment.ports import Begun, CommitmentSummary
+from isocenter.services.service_classes.commitment.ports import BeginResult, CommitmentSummary
 from isocenter.services.service_classes.commitment.transaction import (
     Reference,
     Transaction,
@@ -55,7 +55,7 @@ class DatabaseCommitments:
         references: Sequence[Reference],
         worker: str,
         seconds: float,
-    ) -> Begun:
+    ) -> BeginResult:
         """See `Commitments.begin`."""
         now = self._now()
         return await self._database.write(
@@ -133,7 +133,7 @@ def _begin(
     values: tuple[object, ...],
     references: Sequence[Reference],
     on_change: Sequence[ChangeHook],
-) -> Begun:
+) -> BeginResult:
     transaction_uid, requester = values[:2]
     known = connection.execute(
         "SELECT commitment_pk, requester FROM commitment WHERE transaction_uid = ?",
@@ -142,7 +142,7 @@ def _begin(
     if known is not None:
         asked = [(each.sop_class_uid, each.sop_instance_uid) for each in references]
         is_same = known[1] == requester and asked == _references(connection, known[0])
-        return Begun.AGAIN if is_same else Begun.IN_USE
+        return BeginResult.AGAIN if is_same else BeginResult.IN_USE
     (key,) = connection.execute(
         "INSERT INTO commitment (transaction_uid, requester, called_ae_title, requested_at, "
         "num_references, due_at, claimed_by, claimed_until, state) "
@@ -159,7 +159,7 @@ def _begin(
     )
     for write in on_change:
         write(connection, key)
-    return Begun.NEW
+    return BeginResult.NEW
 
 
 def _references(connection: Connection, key: int) -> list[tuple[str, str]]:

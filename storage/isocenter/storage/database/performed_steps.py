@@ -26,7 +26,7 @@ from isocenter.services.service_classes.mpps.performed_step import (
     STATION_AE_TITLE,
     PerformedStep,
     StepState,
-    event_of,
+    step_event,
 )
 from isocenter.services.service_classes.mpps.ports import StepSummary
 from isocenter.services.service_classes.normalized.ports import NewReport
@@ -100,7 +100,7 @@ class DatabaseSteps:
                 calling_ae_title=as_ae_title,
                 sop_class_uid=MPPS_NOTIFICATION,
                 sop_instance_uid=after.sop_instance_uid,
-                event_type=event_of(before, after).value,
+                event_type=step_event(before, after).value,
             )
             insert_report(connection, report, self._now())
         for each in self._on_change:

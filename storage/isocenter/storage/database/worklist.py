@@ -1,7 +1,7 @@
 """The worklist in the index database: `isocenter.services.service_classes.worklist.ports.Worklist`.
 
 The data set is the truth.  The columns beside it narrow a question down by index; what is
-left is judged by `isocenter.services.service_classes.worklist.query_keys.Keys.fits`, entry by
+left is judged by `isocenter.services.service_classes.worklist.query_keys.Keys.matches`, entry by
 entry.
 """
 
@@ -35,8 +35,8 @@ from isocenter.services.service_classes.worklist.entry import (
 from isocenter.services.service_classes.worklist.mpps_following import state_after_steps
 from isocenter.services.service_classes.worklist.ports import (
     FOLDER_SOURCE,
-    EntryMoved,
-    Put,
+    EntryConflictError,
+    PutResult,
     StoredEntry,
     with_state,
 )
@@ -100,7 +100,7 @@ class DatabaseWorklist:
         states: Mapping[EntryKey, EntryState] | None = None,
         cancel: Sequence[EntryKey] = (),
         found: Mapping[EntryKey, EntryState] | None = None,
-    ) -> Put:
+    ) -> PutResult:
         """See `Worklist.put`."""
         return await self._database.write(
             _put, entries, source, whole, states or {}, cancel, found or {}, self._changes
@@ -130,9 +130,9 @@ class DatabaseWorklist:
         """See `Worklist.get`."""
         return await self._database.read(_get, key)
 
-    async def of_accession(self, accession_number: str) -> Sequence[StoredEntry]:
-        """See `Worklist.of_accession`."""
-        return await self._database.read(_of_accession, accession_number)
+    async def find_by_accession_number(self, accession_number: str) -> Sequence[StoredEntry]:
+        """See `Worklist.find_by_accession_number`."""
+        return await self._database.read(_find_by_accession_number, accession_number)
 
     async def sources(self) -> Sequence[str]:
         """See `Worklist.sources`."""
@@ -159,7 +159,7 @@ class DatabaseWorklist:
         numbers = await self._database.read(_matching_numbers, keys, states)
         for start in range(0, len(numbers), BLOCK_ROWS):
             block = await self._database.read(_rows, numbers[start : start + BLOCK_ROWS])
-            found = [stored for stored in block if keys.fits(with_state(stored))]
+            found = [stored for stored in block if keys.matches(with_state(stored))]
             if found:
                 yield found
 
@@ -171,7 +171,7 @@ class Changes:
         self._on_change = on_change
         self.now = now
 
-    def tell(
+    def write_event(
         self, connection: Connection, before: StoredEntry | None, after: StoredEntry | None
     ) -> None:
         for each in self._on_change:
@@ -252,7 +252,7 @@ def _get(connection: Connection, key: EntryKey) -> StoredEntry | None:
     return found[0] if found else None
 
 
-def _of_accession(connection: Connection, accession_number: str) -> list[StoredEntry]:
+def _find_by_accession_number(connection: Connection, accession_number: str) -> list[StoredEntry]:
     return _select(connection, "accession_number = ?", (accession_number,))
 
 
@@ -321,13 +321,13 @@ def _put(
     cancel: Sequence[EntryKey],
     found: Mapping[EntryKey, EntryState],
     changes: Changes,
-) -> Put:
+) -> PutResult:
     added = changed = unchanged = 0
     for key, state in found.items():
         stored = _get(connection, key)
         # One that has gone meanwhile is as good as cancelled.
         if stored is not None and stored.state is not state:
-            raise EntryMoved("an entry has another state than before")
+            raise EntryConflictError("an entry has another state than before")
     removed = _remove_these(connection, cancel, changes)
     for entry in entries:
         before = _get(connection, entry.key)
@@ -340,7 +340,7 @@ def _put(
         else:
             changed += 1
         _write(connection, entry, state, source, before, changes.now())
-        changes.tell(connection, before, _get(connection, entry.key))
+        changes.write_event(connection, before, _get(connection, entry.key))
     written = {entry.key for entry in entries}
     for key, state in states.items():
         if key not in written:
@@ -362,7 +362,7 @@ def _put(
             "UPDATE worklist SET source = '' WHERE entry_pk = ?",
             [(stored.number,) for stored in others],
         )
-    return Put(added=added, changed=changed, unchanged=unchanged, removed=removed)
+    return PutResult(added=added, changed=changed, unchanged=unchanged, removed=removed)
 
 
 def _change(
@@ -379,7 +379,7 @@ def _change(
     if entry.key != key and _get(connection, entry.key) is not None:
         raise InvalidEntryError("the entry: there is another one with this step ID and accession")
     _write(connection, entry, state or before.state, before.source, before, changes.now())
-    changes.tell(connection, before, _get(connection, entry.key))
+    changes.write_event(connection, before, _get(connection, entry.key))
     return True
 
 
@@ -423,7 +423,7 @@ def _write(
 def _delete(connection: Connection, stored: Sequence[StoredEntry], changes: Changes) -> int:
     for each in stored:
         connection.execute("DELETE FROM worklist WHERE entry_pk = ?", (each.number,))
-        changes.tell(connection, each, None)
+        changes.write_event(connection, each, None)
     return len(stored)
 
 
@@ -463,5 +463,5 @@ def _change_state(
             "UPDATE worklist SET state = ?, changed_at = ? WHERE entry_pk = ?",
             (state.value, changes.now(), before.number),
         )
-        changes.tell(connection, before, _get(connection, key))
+        changes.write_event(connection, before, _get(connection, key))
     return True

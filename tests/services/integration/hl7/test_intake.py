@@ -20,7 +20,7 @@ from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.notices import Notice, Notices, OrderMessageAnswered
 from isocenter.services.service_classes.worklist.entry import EntryKey, EntryState
-from isocenter.services.service_classes.worklist.ports import Put, StoredEntry, Worklist
+from isocenter.services.service_classes.worklist.ports import PutResult, StoredEntry, Worklist
 from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
 from isocenter.storage.database.worklist import DatabaseWorklist
 from services.integration.hl7.samples import OMI, ORM, changed, without
@@ -85,9 +85,9 @@ async def test_an_order_is_on_the_list_when_it_is_acknowledged(desk: Desk) -> No
 async def test_all_steps_of_a_message_or_none(desk: Desk) -> None:
     wrong = OMI.replace("SPS3|MR", "SPS3|mr")
     assert await desk.code(wrong) == "AE"
-    assert not await desk.worklist.of_accession("A1002")
+    assert not await desk.worklist.find_by_accession_number("A1002")
     assert await desk.code(OMI) == "AA"
-    assert len(await desk.worklist.of_accession("A1002")) == 2
+    assert len(await desk.worklist.find_by_accession_number("A1002")) == 2
 
 
 async def test_a_message_that_comes_again_changes_nothing(desk: Desk) -> None:
@@ -145,7 +145,7 @@ async def test_a_cancel_takes_what_was_not_started(desk: Desk, control: str) -> 
     await desk.send(OMI)
     whole = without(changed(changed(OMI, "ORC", 1, control), "OBR", 18, "A1002"), "IPC")
     assert await desk.code(whole) == "AA"
-    assert not await desk.worklist.of_accession("A1002")
+    assert not await desk.worklist.find_by_accession_number("A1002")
 
 
 async def test_a_cancel_of_what_was_started_is_refused(desk: Desk) -> None:
@@ -198,8 +198,8 @@ class _Hasty(DatabaseWorklist):
         super().__init__(database)
         self.steps = steps
 
-    async def of_accession(self, accession_number: str) -> Sequence[StoredEntry]:
-        found = await super().of_accession(accession_number)
+    async def find_by_accession_number(self, accession_number: str) -> Sequence[StoredEntry]:
+        found = await super().find_by_accession_number(accession_number)
         return await self._meanwhile(found)
 
     async def get(self, key: EntryKey) -> StoredEntry | None:
@@ -310,13 +310,13 @@ async def test_enhanced_mode(
 class Broken:
     """A worklist on a disk that is full."""
 
-    async def put(self, *_: object, **__: object) -> Put:
+    async def put(self, *_: object, **__: object) -> PutResult:
         raise StorageError("no space left")
 
     async def remove(self, keys: Sequence[EntryKey]) -> int:
         raise StorageError("no space left")
 
-    async def of_accession(self, accession_number: str) -> Sequence[StoredEntry]:
+    async def find_by_accession_number(self, accession_number: str) -> Sequence[StoredEntry]:
         raise StorageError("no space left")
 
 

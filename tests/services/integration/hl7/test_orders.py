@@ -19,7 +19,7 @@ from isocenter.services.integration.hl7.orders import (
 from isocenter.services.integration.hl7.procedure_steps import MOST_STEPS
 from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.service_classes.worklist.entry import Entry, EntryState
-from isocenter.services.service_classes.worklist.order_fields import order_of
+from isocenter.services.service_classes.worklist.order_fields import entry_fields
 from services.integration.hl7.samples import OMI, ORM, changed, without
 
 RULES = OrderRules()
@@ -38,7 +38,7 @@ def entry_of(text: str, rules: OrderRules = RULES) -> Entry:
 
 
 def fields_of(text: str, rules: OrderRules = RULES) -> dict[str, str]:
-    return order_of(entry_of(text, rules))
+    return entry_fields(entry_of(text, rules))
 
 
 def fault_of(text: str, rules: OrderRules = RULES) -> Hl7Error:
@@ -95,7 +95,7 @@ def test_every_step_of_an_OMI() -> None:
     first, second = orders_of(OMI)
     assert first.entry is not None
     assert second.entry is not None
-    fields, others = order_of(first.entry), order_of(second.entry)
+    fields, others = entry_fields(first.entry), entry_fields(second.entry)
     assert fields == {
         "accession_no": "A1002",
         "patient_name": "Müller^Jürgen",
@@ -218,7 +218,7 @@ def test_sexes(sent: str, sex: str | None) -> None:
 def test_texts_are_cut_and_codes_are_not() -> None:
     text = changed(ORM, "OBR", 44, f"{'9' * 17}^{'meaning ' * 10}^L")
     entry = entry_of(text)
-    assert len(order_of(entry)["requested_procedure_desc"]) == 63
+    assert len(entry_fields(entry)["requested_procedure_desc"]) == 63
     assert not entry.attributes.items(0x00321064)
 
 

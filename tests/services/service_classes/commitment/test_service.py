@@ -502,7 +502,7 @@ async def test_it_is_tried_again_at_ever_longer_intervals() -> None:
             (due_at,) = await database.read(_due_at)
             waits.append(due_at - clock.now)
             clock.now = due_at
-            scp.reporter.look()
+            scp.reporter.wake()
         assert waits == [5 * factor for factor in (1, 2, 4, 8)]
         (row,) = await DatabaseCommitments(database).rows()
         assert "--peer CT1@" in row.report_fault
@@ -510,7 +510,7 @@ async def test_it_is_tried_again_at_ever_longer_intervals() -> None:
         async with modality(scp) as results:
             results.expect(TRANSACTION)
             clock.now += 1e6
-            scp.reporter.look()
+            scp.reporter.wake()
             with trio.fail_after(PATIENCE):
                 assert (await results.wait(TRANSACTION)).is_complete
             await until(lambda: _is(database, "delivered"))
@@ -529,7 +529,7 @@ async def test_it_is_given_up_by_policy() -> None:
         assert await ask(scp.peer, references(1)) == 0
         await until(lambda: _is(database, "due"))
         clock.now += 61
-        scp.reporter.look()
+        scp.reporter.wake()
         await until(lambda: _is(database, "given up"))
         clock.now += 1e6
         assert await DatabaseReports(database, now=clock).claim("w", 1, 1) == ()
@@ -552,7 +552,7 @@ async def test_a_refusal_of_the_modality_is_no_delivery() -> None:
         await until(was_refused)
         results.expect(TRANSACTION)
         clock.now += 1e5
-        scp.reporter.look()
+        scp.reporter.wake()
         with trio.fail_after(PATIENCE):
             assert (await results.wait(TRANSACTION)).is_complete
 

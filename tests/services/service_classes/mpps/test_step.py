@@ -16,9 +16,9 @@ from isocenter.services.service_classes.mpps.performed_step import (
     StepError,
     StepEvent,
     StepState,
-    changed,
-    created,
-    event_of,
+    step_after_set,
+    step_event,
+    step_of_create,
 )
 from isocenter.services.service_classes.mpps.scu import empty_series
 from services.service_classes.mpps.samples import UID, begun, ended
@@ -27,11 +27,11 @@ from support.studies import CT_IMAGE_STORAGE, instance
 
 def create(dataset: Dataset, **options: bool) -> PerformedStep:
     attributes = AttributeList.from_dataset(dataset)
-    return created(UID, attributes, source_ae_title="CT1", now=1.0, **options)
+    return step_of_create(UID, attributes, source_ae_title="CT1", now=1.0, **options)
 
 
 def change(step: PerformedStep, dataset: Dataset, **options: bool) -> PerformedStep:
-    return changed(step, AttributeList.from_dataset(dataset), now=2.0, **options)
+    return step_after_set(step, AttributeList.from_dataset(dataset), now=2.0, **options)
 
 
 def only(**values: object) -> Dataset:
@@ -181,7 +181,7 @@ def test_uids_are_uids(uid: str) -> None:
     sequence = attributes.elements[0x00400340]._replace(value=(item,))
     damaged = AttributeList({**attributes.elements, 0x00400340: sequence})
     with pytest.raises(StepError) as caught:
-        changed(create(begun()), damaged, now=2.0)
+        step_after_set(create(begun()), damaged, now=2.0)
     assert (caught.value.status, caught.value.attributes) == (0x0106, (0x0020000E,))
     assert uid not in str(caught.value)
 
@@ -196,7 +196,7 @@ def test_many_updates_come_to_an_end() -> None:
         private.add_new(0x00191000 + number, "LT", "x" * 1_000)
         attributes = AttributeList.from_dataset(private)
         try:
-            step = changed(step, attributes, now=2.0, limits=limits)
+            step = step_after_set(step, attributes, now=2.0, limits=limits)
         except StepError as fault:
             statuses.append(fault.status)
     assert 0 < len(statuses) < 16
@@ -205,11 +205,11 @@ def test_many_updates_come_to_an_end() -> None:
 
 def test_events() -> None:
     step = create(begun())
-    assert event_of(None, step) is StepEvent.IN_PROGRESS
-    assert event_of(step, change(step, only(StudyID=""))) is StepEvent.UPDATED
-    assert event_of(step, change(step, ended())) is StepEvent.COMPLETED
+    assert step_event(None, step) is StepEvent.IN_PROGRESS
+    assert step_event(step, change(step, only(StudyID=""))) is StepEvent.UPDATED
+    assert step_event(step, change(step, ended())) is StepEvent.COMPLETED
     discontinued = change(step, ended(StepState.DISCONTINUED))
-    assert event_of(step, discontinued) is StepEvent.DISCONTINUED
+    assert step_event(step, discontinued) is StepEvent.DISCONTINUED
 
 
 def test_nothing_of_the_patient_in_its_name() -> None:

@@ -81,13 +81,13 @@ def keys_of(*keys: tuple[str, str], character_set: str = "") -> Keys:
     ],
 )
 def test_matching(keys: list[tuple[str, str]], expected: bool) -> None:
-    assert keys_of(*keys).fits(entry().attributes) is expected
+    assert keys_of(*keys).matches(entry().attributes) is expected
 
 
 def test_several_stations_one_of_them_suffices() -> None:
     planned = entry(station_ae="CT_01\\CT_02").attributes
-    assert keys_of((f"{STEP}ScheduledStationAETitle", "CT_02")).fits(planned)
-    assert not keys_of((f"{STEP}ScheduledStationAETitle", "CT_0")).fits(planned)
+    assert keys_of((f"{STEP}ScheduledStationAETitle", "CT_02")).matches(planned)
+    assert not keys_of((f"{STEP}ScheduledStationAETitle", "CT_0")).matches(planned)
 
 
 def test_the_answer_has_what_was_asked_for_and_nothing_else() -> None:
@@ -98,7 +98,7 @@ def test_the_answer_has_what_was_asked_for_and_nothing_else() -> None:
         (f"{STEP}Modality", "CT"),
         (f"{STEP}ScheduledProcedureStepLocation", ""),
     )
-    answer = asked.answer(entry().attributes).to_dataset()
+    answer = asked.response(entry().attributes).to_dataset()
     assert [element.keyword for element in answer] == [
         "PatientName", "PatientComments", "ScheduledProcedureStepSequence",
     ] or [element.keyword for element in answer] == [
@@ -113,7 +113,7 @@ def test_the_answer_has_what_was_asked_for_and_nothing_else() -> None:
 
 
 def test_an_empty_sequence_asks_for_all_of_it() -> None:
-    (step,) = keys_of(("(0040,0100)", "")).answer(entry().attributes).items(0x00400100)
+    (step,) = keys_of(("(0040,0100)", "")).response(entry().attributes).items(0x00400100)
     assert step == entry().step
 
 
@@ -125,16 +125,16 @@ def test_answers_are_in_the_character_set_of_the_question_where_it_suffices(
     asked_in: str, expected: tuple[str, ...]
 ) -> None:
     keys = keys_of(("PatientName", ""), (f"{STEP}Modality", ""), character_set=asked_in)
-    answer = keys.answer(entry(patient_name="MÜLLER^JÖRG").attributes)
+    answer = keys.response(entry(patient_name="MÜLLER^JÖRG").attributes)
     assert answer.character_set == expected
     assert answer.text(0x00100010) == "MÜLLER^JÖRG"
 
 
 def test_a_name_is_found_in_another_character_set() -> None:
     keys = keys_of(("PatientName", "M?LLER*"), character_set="ISO_IR 100")
-    assert keys.fits(entry(patient_name="MÜLLER^JÖRG").attributes)
+    assert keys.matches(entry(patient_name="MÜLLER^JÖRG").attributes)
     keys = keys_of(("PatientName", "MÜLLER^JÖRG"), character_set="ISO_IR 100")
-    assert keys.fits(entry(patient_name="Müller^Jörg").attributes)
+    assert keys.matches(entry(patient_name="Müller^Jörg").attributes)
 
 
 def encoded(data: Dataset) -> bytes:
@@ -178,8 +178,8 @@ def test_what_cannot_be_compared_only_asks() -> None:
     keys = parse_keys(encoded(data), EXPLICIT_VR_LITTLE_ENDIAN)
     assert keys.match(0x00091001) is None
     assert keys.unsupported == (0x00091001,)
-    assert not keys.fits(entry().attributes)  # the private LO is a key like any other
-    answer = keys.answer(AttributeList({}))
+    assert not keys.matches(entry().attributes)  # the private LO is a key like any other
+    answer = keys.response(AttributeList({}))
     assert set(answer.elements) == {0x00091001, 0x00091002}
 
 
@@ -200,7 +200,7 @@ def test_keys_that_are_not_matched_are_told(key: tuple[str, str], unsupported: b
     keys = keys_of(key)
     assert bool(keys.unsupported) is unsupported
     if unsupported:
-        assert keys.fits(entry().attributes)
+        assert keys.matches(entry().attributes)
 
 
 @pytest.mark.parametrize("value", ["\\", "*\\", " \\ "])

@@ -12,9 +12,9 @@ from isocenter.services.service_classes.worklist.entry import (
 )
 from isocenter.services.service_classes.worklist.order_fields import (
     FIELDS,
+    entry_fields,
     entry_of_fields,
     entry_of_order,
-    order_of,
 )
 from services.service_classes.worklist.samples import entry, order
 
@@ -39,7 +39,7 @@ def test_each_field_becomes_its_attribute() -> None:
 
 
 def test_fields_come_back_as_they_went_in() -> None:
-    back = order_of(entry())
+    back = entry_fields(entry())
     assert {name: back[name] for name in order()} == order()
 
 
@@ -55,15 +55,15 @@ def test_fields_come_back_as_they_went_in() -> None:
 def test_start_dates_and_times_of_dicom_can_be_read_again(date: str, time: str, field: str) -> None:
     step = "(0040,0100)[0]."
     given = entry(attributes={f"{step}(0040,0002)": date, f"{step}(0040,0003)": time})
-    fields = order_of(given)
+    fields = entry_fields(given)
     assert fields["scheduled_datetime"] == field
-    assert order_of(entry_of_order(fields, "x")[0]) == fields
+    assert entry_fields(entry_of_order(fields, "x")[0]) == fields
 
 
 def test_a_code_without_a_value_is_no_field() -> None:
     path = "ScheduledProcedureStepSequence[0].ScheduledProtocolCodeSequence[0]"
     given = entry(protocol_code="", attributes={f"{path}.CodeMeaning": "Chest"})
-    assert "protocol_code" not in order_of(given)
+    assert "protocol_code" not in entry_fields(given)
 
 
 @pytest.mark.parametrize(
@@ -150,4 +150,4 @@ def test_every_path_is_one_of_the_dictionary() -> None:
         "station_ae": "A", "modality": "CT", "birth_date": "19800101", "sex": "M",
         "study_uid": "1.2", "scheduled_datetime": "20260101",
     }  # fmt: skip
-    assert set(FIELDS) <= set(order_of(entry_of_order(whole, "x")[0]))
+    assert set(FIELDS) <= set(entry_fields(entry_of_order(whole, "x")[0]))

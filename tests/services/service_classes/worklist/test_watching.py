@@ -15,7 +15,7 @@ import trio.testing
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.worklist import watched_folder as watching
 from isocenter.services.service_classes.worklist.entry import Entry, EntryState
-from isocenter.services.service_classes.worklist.ports import Put
+from isocenter.services.service_classes.worklist.ports import PutResult
 from isocenter.services.service_classes.worklist.query_keys import Keys
 from isocenter.services.service_classes.worklist.watched_folder import WatchedFolder, watch
 from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
@@ -60,8 +60,8 @@ def write(path: Path, *numbers: int, **changes: object) -> None:
 
 async def settle(watched: WatchedFolder) -> None:
     """The two looks that a file has to stay the same for."""
-    await watched.look()
-    await watched.look()
+    await watched.scan()
+    await watched.scan()
 
 
 async def test_files_come_change_and_go(folder: Path, worklist: DatabaseWorklist) -> None:
@@ -70,9 +70,9 @@ async def test_files_come_change_and_go(folder: Path, worklist: DatabaseWorklist
     (folder / "CT_01").mkdir()
     (folder / "CT_01" / "b.dump").write_bytes(ENTRY.replace(b"SPS1", b"SPS9"))
     write(folder / "c.JSON", 3, step_status="STARTED")
-    await watched.look()
+    await watched.scan()
     assert await listed(worklist) == {}  # somebody may be writing still
-    await watched.look()
+    await watched.scan()
     assert await listed(worklist) == {
         "SPS1": ("folder:a.json", SCHEDULED),
         "SPS2": ("folder:a.json", SCHEDULED),
@@ -87,7 +87,7 @@ async def test_files_come_change_and_go(folder: Path, worklist: DatabaseWorklist
     assert stored.entry.step_text(0x00080060) == "MR"
     for path in (folder / "a.json", folder / "CT_01" / "b.dump", folder / "c.JSON"):
         path.unlink()
-    await watched.look()
+    await watched.scan()
     assert await listed(worklist) == {"SPS3": ("", "STARTED")}  # it was begun
 
 
@@ -97,9 +97,9 @@ async def test_a_file_that_grows_is_waited_for(folder: Path, worklist: DatabaseW
     path = folder / "a.json"
     for length in (10, 100, len(whole)):
         path.write_bytes(whole[:length])
-        await watched.look()
+        await watched.scan()
         assert await listed(worklist) == {}
-    await watched.look()
+    await watched.scan()
     assert set(await listed(worklist)) == {"SPS1", "SPS2"}
 
 
@@ -128,7 +128,7 @@ async def test_a_file_with_a_fault_is_told_once_and_changes_nothing(
     await settle(watched)
     write(folder / "a.json", 2, 3, modality="not one")
     for _ in range(4):
-        await watched.look()
+        await watched.scan()
     assert await listed(worklist) == {"SPS1": ("folder:a.json", SCHEDULED)}
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(told) == 1
@@ -172,7 +172,7 @@ async def test_files_that_went_while_nobody_looked(
     await settle(WatchedFolder(worklist, folder))
     await worklist.put([entry(3)], source="command")
     (folder / "a.json").unlink()
-    await WatchedFolder(worklist, folder).look()
+    await WatchedFolder(worklist, folder).scan()
     assert set(await listed(worklist)) == {"SPS2", "SPS3"}
 
 
@@ -191,7 +191,7 @@ async def test_a_folder_that_is_away_leaves_the_list_as_it_is(
     assert "No such file" in told[0]
     away.rename(folder)
     (folder / "a.json").unlink()
-    await watched.look()
+    await watched.scan()
     assert await listed(worklist) == {}
 
 
@@ -219,7 +219,7 @@ class _Failing:
         self.is_down = True
         self.sources = worklist.sources
 
-    async def put(self, entries: Sequence[Entry], **options: object) -> Put:
+    async def put(self, entries: Sequence[Entry], **options: object) -> PutResult:
         if self.is_down:
             raise StorageError("database is locked")
         return await self._worklist.put(entries, **options)  # type: ignore[arg-type]
@@ -232,17 +232,17 @@ async def test_a_database_that_fails_is_tried_again(
     watched = WatchedFolder(failing, folder)  # type: ignore[arg-type]
     write(folder / "a.json", 1)
     for _ in range(4):
-        await watched.look()
+        await watched.scan()
     assert caplog.text.count("database is locked") == 1
     failing.is_down = False
-    await watched.look()
+    await watched.scan()
     assert set(await listed(worklist)) == {"SPS1"}
     failing.is_down = True
     (folder / "a.json").unlink()
-    await watched.look()
+    await watched.scan()
     assert set(await listed(worklist)) == {"SPS1"}
     failing.is_down = False
-    await watched.look()
+    await watched.scan()
     assert await listed(worklist) == {}
 
 

@@ -20,7 +20,7 @@ from isocenter.services.service_classes.commitment.transaction import (
     Transaction,
     result_of,
 )
-from isocenter.services.service_classes.mpps.performed_step import changed, created
+from isocenter.services.service_classes.mpps.performed_step import step_after_set, step_of_create
 from isocenter.services.workflow.events.event import (
     AssociationRefused,
     StoredEvent,
@@ -339,7 +339,7 @@ async def test_many_studies_are_due_at_once() -> None:
 
 
 async def begin_step(desk: Desk) -> None:
-    step = created(
+    step = step_of_create(
         f"{ROOT}.77",
         AttributeList.from_dataset(begun()),
         source_ae_title="CT1",
@@ -351,7 +351,7 @@ async def begin_step(desk: Desk) -> None:
 async def end_step(desk: Desk) -> None:
     await desk.steps.change(
         f"{ROOT}.77",
-        lambda step: changed(step, AttributeList.from_dataset(ended()), now=desk.clock.now),
+        lambda step: step_after_set(step, AttributeList.from_dataset(ended()), now=desk.clock.now),
         notify=(),
         as_ae_title="",
     )

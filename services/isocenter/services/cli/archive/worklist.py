@@ -43,8 +43,8 @@ from isocenter.services.service_classes.worklist.order_fields import (
     DATE_TIME,
     FIELDS,
     STEP_STATUS,
+    entry_fields,
     entry_of_fields,
-    order_of,
     state_of,
 )
 from isocenter.services.service_classes.worklist.ports import StoredEntry
@@ -217,7 +217,7 @@ async def _act_on(
 def _updated(order: dict[str, object], entry: Entry) -> Entry:
     """The entry with some fields changed; attributes that have no field stay as they are."""
     # Codes that are not named need not fit into a field.
-    fields = {name: text for name, text in order_of(entry).items() if name not in CODES}
+    fields = {name: text for name, text in entry_fields(entry).items() if name not in CODES}
     changed, _ = entry_of_fields(fields | order, "the entry")
     # In one character set what is changed can be laid over what was there.
     old, new = (Entry(each.attributes.in_character_set(UTF_8)) for each in (entry, changed))
@@ -310,7 +310,7 @@ async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _line(stored: StoredEntry) -> tuple[str, ...]:
-    order = order_of(stored.entry)
+    order = entry_fields(stored.entry)
     get = order.get
     when = order[DATE_TIME]
     texts = (
@@ -325,7 +325,7 @@ def _json(stored: StoredEntry) -> dict[str, object]:
     return {
         "pk": stored.number,
         STEP_STATUS: stored.state.value,
-        **order_of(stored.entry),
+        **entry_fields(stored.entry),
         "source": stored.source,
         "created_at": local_time(stored.created_at),
         "updated_at": local_time(stored.changed_at),

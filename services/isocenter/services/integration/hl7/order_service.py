@@ -37,7 +37,12 @@ from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.notices import Notices, OrderMessageAnswered
 from isocenter.services.service_classes.worklist.entry import Entry, EntryKey, EntryState
-from isocenter.services.service_classes.worklist.ports import EntryMoved, Put, StoredEntry, Worklist
+from isocenter.services.service_classes.worklist.ports import (
+    EntryConflictError,
+    PutResult,
+    StoredEntry,
+    Worklist,
+)
 
 log = logging.getLogger("isocenter.hl7")
 
@@ -146,7 +151,7 @@ class OrderService:
             try:
                 put = await self._put(orders)
                 break
-            except EntryMoved:
+            except EntryConflictError:
                 pass  # a modality began, ended or gave up a step since it was looked at
         else:
             raise Hl7Error("a step changes all the time", orders[0].place, RECORD_LOCKED)
@@ -158,7 +163,7 @@ class OrderService:
         }
         return ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "nothing to do"
 
-    async def _put(self, orders: Sequence[Order]) -> Put:
+    async def _put(self, orders: Sequence[Order]) -> PutResult:
         entries = _entries(orders)
         states = {order.entry.key: order.state for order in orders if order.entry and order.state}
         removals: list[EntryKey] = []
@@ -180,7 +185,7 @@ class OrderService:
                 removals += gone
                 states |= dict.fromkeys(stopped, EntryState.DISCONTINUED)
         if not (entries or removals or states):
-            return Put()
+            return PutResult()
         return await self._worklist.put(
             entries, source=SOURCE, states=states, cancel=removals, found=found
         )
@@ -190,7 +195,7 @@ class OrderService:
         if order.step_id:
             stored = await self._worklist.get(EntryKey(order.step_id, order.accession_number))
             return [] if stored is None else [stored]
-        return await self._worklist.of_accession(order.accession_number)
+        return await self._worklist.find_by_accession_number(order.accession_number)
 
 
 def _entries(orders: Sequence[Order]) -> list[Entry]:

@@ -36,7 +36,7 @@ class CommitmentSummary:
     report_fault: str
 
 
-class Begun(Enum):
+class BeginResult(Enum):
     """What became of a request to begin a transaction."""
 
     NEW = "new"
@@ -61,7 +61,7 @@ class Commitments(Protocol):
         references: Sequence[Reference],
         worker: str,
         seconds: float,
-    ) -> Begun:
+    ) -> BeginResult:
         """Keep a new transaction, claimed by *worker* for *seconds*."""
         ...
 

@@ -29,7 +29,7 @@ from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.notices import CommitmentDone, Notices
 from isocenter.services.service_classes.commitment.instance_check import InstanceChecker
-from isocenter.services.service_classes.commitment.ports import Begun, Commitments
+from isocenter.services.service_classes.commitment.ports import BeginResult, Commitments
 from isocenter.services.service_classes.commitment.transaction import (
     REFERENCED_SOP_CLASS_UID,
     REFERENCED_SOP_INSTANCE_UID,
@@ -148,9 +148,9 @@ class StorageCommitmentScp:
             seconds=CLAIM_SECONDS,
         )
         report: ClaimedReport | None = None
-        if begun is Begun.AGAIN:
+        if begun is BeginResult.AGAIN:
             report = await self._outcome_again(transaction_uid, asker)
-        elif begun is Begun.IN_USE:
+        elif begun is BeginResult.IN_USE:
             report = await self._refusal(transaction_uid, calling, called, references)
         try:
             await operation.respond(
@@ -164,7 +164,7 @@ class StorageCommitmentScp:
         finally:
             # It is in the database and goes on, also when nobody heard that.  But not before:
             # the outcome must not overtake the response.
-            if begun is Begun.NEW:
+            if begun is BeginResult.NEW:
                 self._expect(transaction_uid, asker)
                 self._begun.append(transaction_uid)
             elif report is not None:
@@ -303,7 +303,7 @@ class StorageCommitmentScp:
         )
         self._notices.publish(_done(transaction, failures))
         if asker is None:
-            self._reporter.look()
+            self._reporter.wake()
         else:
             await self._deliver(claimed, asker)
 
@@ -315,11 +315,11 @@ class StorageCommitmentScp:
         try:
             if self._is_open(asker):
                 try:
-                    await self._reporter.deliver_on(asker.association, asker.context, claimed)
+                    await self._reporter.deliver_over(asker.association, asker.context, claimed)
                     return
                 except (AssociationError, LocalProtocolError) as error:
                     log.info("the report goes on an association of its own: %s", error)
-            await self._reporter.hand_over(claimed)
+            await self._reporter.take_over(claimed)
         except StorageError as error:
             # Its claim ends by itself; what did arrive may arrive once more.
             log.error("what became of an event report cannot be kept: %s", error)

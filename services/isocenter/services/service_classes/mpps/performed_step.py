@@ -176,7 +176,7 @@ class PerformedStep:
         )
 
 
-def created(
+def step_of_create(
     sop_instance_uid: str,
     attributes: AttributeList,
     *,
@@ -208,7 +208,7 @@ def created(
     return step
 
 
-def changed(
+def step_after_set(
     step: PerformedStep,
     changes: AttributeList,
     *,
@@ -246,7 +246,7 @@ def changed(
     return result
 
 
-def event_of(before: PerformedStep | None, after: PerformedStep) -> StepEvent:
+def step_event(before: PerformedStep | None, after: PerformedStep) -> StepEvent:
     """What a notification says of a change (PS3.4 F.9.2)."""
     if before is not None and before.state is after.state:
         return StepEvent.UPDATED

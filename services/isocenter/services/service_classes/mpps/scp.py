@@ -35,8 +35,8 @@ from isocenter.services.service_classes.mpps.performed_step import (
     MPPS_RETRIEVE,
     PerformedStep,
     StepError,
-    changed,
-    created,
+    step_after_set,
+    step_of_create,
 )
 from isocenter.services.service_classes.mpps.ports import Steps
 from isocenter.services.service_classes.normalized.operations import (
@@ -122,7 +122,7 @@ class PerformedStepScp:
         self, operation: Operation, request: NCreateRequest, attributes: AttributeList
     ) -> Response:
         uid = _checked(request.affected_sop_instance_uid or generate_uid(prefix=None))
-        step = created(
+        step = step_of_create(
             uid,
             attributes,
             source_ae_title=operation.association.negotiated.calling_ae_title,
@@ -137,7 +137,7 @@ class PerformedStepScp:
         )
         if not is_new:
             raise OperationError(Status.DUPLICATE_SOP_INSTANCE)
-        self._tell(operation, step)
+        self._publish(operation, step)
         return NCreateResponse(
             message_id_being_responded_to=request.message_id,
             status=Status.SUCCESS,
@@ -152,7 +152,7 @@ class PerformedStepScp:
         limits, now = operation.association.limits, self._now()
 
         def change(step: PerformedStep) -> PerformedStep:
-            return changed(step, changes, now=now, strict=self._strict, limits=limits)
+            return step_after_set(step, changes, now=now, strict=self._strict, limits=limits)
 
         try:
             step = await self._steps.change(
@@ -163,7 +163,7 @@ class PerformedStepScp:
             )
         except KeyError:
             raise OperationError(Status.NO_SUCH_SOP_INSTANCE) from None
-        self._tell(operation, step)
+        self._publish(operation, step)
         return NSetResponse(
             message_id_being_responded_to=request.message_id,
             status=Status.SUCCESS,
@@ -171,7 +171,7 @@ class PerformedStepScp:
             affected_sop_instance_uid=uid,
         )
 
-    def _tell(self, operation: Operation, step: PerformedStep) -> None:
+    def _publish(self, operation: Operation, step: PerformedStep) -> None:
         log.info("performed procedure step %s: %s", step.sop_instance_uid, step.state.value)
         operation.completion_notice = lambda: PerformedStepChanged(
             caller=operation.association.caller,

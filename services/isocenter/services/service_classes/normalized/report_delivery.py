@@ -84,7 +84,7 @@ class EventReportSender:
         self._now = now
         self._wanted = trio.Event()
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """Something is due now."""
         self._wanted.set()
 
@@ -130,7 +130,7 @@ class EventReportSender:
             log.error("what became of event reports cannot be kept: %s", error)
         finally:
             busy.discard(destination)
-            self.look()
+            self.wake()
 
     async def _deliver_to(
         self, peer: Peer, calling_ae_title: str, reports: Sequence[ClaimedReport]
@@ -158,14 +158,14 @@ class EventReportSender:
         sop_class_uid = claimed.report.sop_class_uid
         for context in association.contexts:
             if context.abstract_syntax == sop_class_uid:
-                await self.deliver_on(association, context, claimed)
+                await self.deliver_over(association, context, claimed)
                 return
         await self._failed(
             claimed,
             f"the peer does not take {sop_classes.name_of(sop_class_uid)} from us as its SCP",
         )
 
-    async def deliver_on(
+    async def deliver_over(
         self, association: InvokingAssociation, context: PresentationContext, claimed: ClaimedReport
     ) -> None:
         """Deliver a report that is ours over an association that stands.
@@ -215,10 +215,10 @@ class EventReportSender:
         else:
             log.warning("%s waits %.0f s for its next attempt: %s", what, interval, fault)
 
-    async def hand_over(self, claimed: ClaimedReport) -> None:
+    async def take_over(self, claimed: ClaimedReport) -> None:
         """It could not be delivered on the association that asked: due at once on a new one."""
         await self._queue.release(claimed.number)
-        self.look()
+        self.wake()
 
 
 def _encoded(data_set: bytes, transfer_syntax_uid: str) -> bytes:

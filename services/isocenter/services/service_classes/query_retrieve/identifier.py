@@ -26,6 +26,7 @@ from isocenter.engine.dataset import (
     write_data_set,
 )
 from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.index.attributes import (
@@ -62,7 +63,6 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     MAX_KEYS,
     QUERY_RETRIEVE_LEVEL,
     TIMEZONE_OFFSET,
-    UNABLE_TO_PROCESS,
     IdentifierError,
     combined_range,
     encode_number,
@@ -169,7 +169,9 @@ def parse_query(
     try:
         elements = read_data_set(identifier, encoding, limits, SCANNED_SEQUENCES)
     except DataSetError as error:
-        raise IdentifierError(UNABLE_TO_PROCESS, f"identifier cannot be read: {error}") from error
+        raise IdentifierError(
+            Status.CANNOT_UNDERSTAND, f"identifier cannot be read: {error}"
+        ) from error
     if len(elements) > MAX_KEYS:
         raise identifier_mismatch(f"more than {MAX_KEYS} keys")
     character_set = character_set_of(_bytes_of(elements.get(SPECIFIC_CHARACTER_SET)), undeclared)

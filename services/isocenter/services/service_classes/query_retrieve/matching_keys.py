@@ -14,6 +14,7 @@ from typing import Final
 from isocenter.engine.dataset import Element, Encoding
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
+from isocenter.engine.dimse.status import Status
 from isocenter.services.archive.index.matching import (
     RANGE_VRS,
     is_range_comparable,
@@ -43,11 +44,6 @@ from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.identifier_builder import (
     SPECIFIC_CHARACTER_SET,
 )
-
-#: Identifier does not match SOP Class (PS3.4 Tables C.4-1 to C.4-3, K.4-1).
-DOES_NOT_MATCH_SOP_CLASS: Final = 0xA900
-#: Unable to process (the same tables).
-UNABLE_TO_PROCESS: Final = 0xC000
 
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 TIMEZONE_OFFSET: Final = 0x00080201
@@ -83,7 +79,7 @@ class IdentifierError(OperationError):
 
 def identifier_mismatch(message: str, *offending: int) -> IdentifierError:
     """A900H."""
-    return IdentifierError(DOES_NOT_MATCH_SOP_CLASS, message, offending)
+    return IdentifierError(Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, message, offending)
 
 
 def match_of(

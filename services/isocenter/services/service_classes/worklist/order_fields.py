@@ -152,7 +152,7 @@ def entry_of_fields(order: Mapping[str, object], place: str) -> tuple[Entry, Ent
         raise InvalidEntryError(f"{fault} (field {name})", fault.tag) from None
 
 
-def order_of(entry: Entry) -> dict[str, str]:
+def entry_fields(entry: Entry) -> dict[str, str]:
     """The flat fields of *entry*, those that have a value; of several codes the first."""
     order: dict[str, str] = {}
     for name, path in FIELDS.items():

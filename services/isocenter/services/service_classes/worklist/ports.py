@@ -22,7 +22,7 @@ from isocenter.services.service_classes.worklist.query_keys import (
 FOLDER_SOURCE: Final = "folder:"
 
 
-class EntryMoved(IsocenterError):
+class EntryConflictError(IsocenterError):
     """An entry has another state than it was found in: look again."""
 
 
@@ -56,7 +56,7 @@ def with_state(stored: StoredEntry) -> AttributeList:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Put:
+class PutResult:
     """What `Worklist.put` did, in numbers of entries."""
 
     added: int = 0
@@ -77,7 +77,7 @@ class Worklist(Protocol):
         states: Mapping[EntryKey, EntryState] | None = None,
         cancel: Sequence[EntryKey] = (),
         found: Mapping[EntryKey, EntryState] | None = None,
-    ) -> Put:
+    ) -> PutResult:
         """Add entries, or put them in the place of those of the same key; all or none.
 
         The state of an entry that is there already stays, unless *states* has another.
@@ -91,7 +91,7 @@ class Worklist(Protocol):
                 them is removed, unless it was started.
 
         Raises:
-            EntryMoved: an entry is not in the state of *found*; nothing was done.
+            EntryConflictError: an entry is not in the state of *found*; nothing was done.
         """
         ...
 
@@ -128,7 +128,7 @@ class Worklist(Protocol):
 
     async def get(self, key: EntryKey) -> StoredEntry | None: ...
 
-    async def of_accession(self, accession_number: str) -> Sequence[StoredEntry]:
+    async def find_by_accession_number(self, accession_number: str) -> Sequence[StoredEntry]:
         """The entries of an order, by step ID."""
         ...
 

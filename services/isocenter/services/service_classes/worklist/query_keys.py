@@ -23,6 +23,7 @@ from isocenter.engine.dataset import (
     read_data_set,
 )
 from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.index.matching import matches_combined, matches_text
@@ -44,7 +45,6 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     MAX_KEYS,
     QUERY_RETRIEVE_LEVEL,
     TIMEZONE_OFFSET,
-    UNABLE_TO_PROCESS,
     IdentifierError,
     combined_range,
     identifier_mismatch,
@@ -114,10 +114,10 @@ class Keys:
         """Whether Scheduled Procedure Step Status (0040,0020) has to match."""
         return self.match(SCHEDULED_STEPS, STEP_STATUS) is not None
 
-    def fits(self, attributes: AttributeList) -> bool:
+    def matches(self, attributes: AttributeList) -> bool:
         """Whether *attributes* match."""
         character_set = attributes.character_set
-        if not _fits(self.keys, attributes.elements, character_set):
+        if not _matches(self.keys, attributes.elements, character_set):
             return False
         combined = self.combined
         return combined is None or any(
@@ -129,7 +129,7 @@ class Keys:
             for step in attributes.items(SCHEDULED_STEPS)
         )
 
-    def answer(self, attributes: AttributeList) -> AttributeList:
+    def response(self, attributes: AttributeList) -> AttributeList:
         """All that is asked for out of *attributes*; zero-length where there is no value."""
         found = _projected(self.keys, attributes.elements)
         declared = attributes.elements.get(SPECIFIC_CHARACTER_SET)
@@ -157,7 +157,9 @@ def parse_keys(
     try:
         elements = read_data_set(identifier, encoding, limits, DICTIONARY_SEQUENCES)
     except DataSetError as error:
-        raise IdentifierError(UNABLE_TO_PROCESS, f"identifier cannot be read: {error}") from error
+        raise IdentifierError(
+            Status.CANNOT_UNDERSTAND, f"identifier cannot be read: {error}"
+        ) from error
     declared = elements.get(SPECIFIC_CHARACTER_SET)
     raw = b"" if declared is None or isinstance(declared.value, tuple) else declared.value
     character_set = character_set_of(raw, undeclared)
@@ -234,13 +236,13 @@ def _combined(keys: tuple[Key, ...]) -> tuple[tuple[Key, ...], CombinedRange | N
     return tuple(replace(key, item=item) if key is step else key for key in keys), combined
 
 
-def _fits(
+def _matches(
     keys: tuple[Key, ...], item: Mapping[int, Element], character_set: tuple[str, ...]
 ) -> bool:
     for key in keys:
         if key.vr == "SQ":
             if key.is_criterion and not any(
-                _fits(key.item, each, character_set) for each in items_of(item, key.tag)
+                _matches(key.item, each, character_set) for each in items_of(item, key.tag)
             ):
                 return False
         elif key.match is not None:

@@ -63,7 +63,7 @@ class WorklistScp:
         async with self._worklist.find(keys, self._offered(keys)) as blocks:
             async for block in blocks:
                 if not await answers.add(
-                    keys.answer(with_state(stored)).encode(syntax) for stored in block
+                    keys.response(with_state(stored)).encode(syntax) for stored in block
                 ):
                     break
         await answers.finish()

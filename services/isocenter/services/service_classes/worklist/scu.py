@@ -28,7 +28,7 @@ from isocenter.services.service_classes.worklist.order_fields import (
     CODE_TAGS,
     CODES,
     FIELDS,
-    order_of,
+    entry_fields,
 )
 from isocenter.services.service_classes.worklist.query_keys import SCHEDULED_STEPS
 
@@ -177,5 +177,5 @@ def item_of(encoded: bytes, transfer_syntax_uid: str) -> WorklistItem:
         nothing = Element(SCHEDULED_STEPS, "SQ", ({},))
         whole = AttributeList({**attributes.elements, SCHEDULED_STEPS: nothing})
     entry = Entry(whole)
-    fields = {name: text for name, text in order_of(entry).items() if text}
+    fields = {name: text for name, text in entry_fields(entry).items() if text}
     return WorklistItem(fields, attributes.to_dataset())

@@ -67,7 +67,7 @@ async def watch(worklist: Worklist, folder: Path, seconds: float) -> None:
     """
     watched = WatchedFolder(worklist, folder)
     while True:
-        await watched.look()
+        await watched.scan()
         await trio.sleep(seconds)
 
 
@@ -89,7 +89,7 @@ class WatchedFolder:
         #: What was said of the folder last.
         self._trouble = ""
 
-    async def look(self) -> None:
+    async def scan(self) -> None:
         """Look once, and do what follows."""
         try:
             found = await trio.to_thread.run_sync(_signatures, self._folder)
