@@ -43,7 +43,6 @@ FOR_STORAGE = {
     "isocenter.services.service_classes.commitment.transaction",
     "isocenter.services.service_classes.mpps.performed_step",
     "isocenter.services.service_classes.worklist.entry",
-    "isocenter.services.service_classes.worklist.entry_state",
     "isocenter.services.service_classes.worklist.mpps_following",
     "isocenter.services.service_classes.worklist.query_keys",
     "isocenter.services.system.private_files",

@@ -18,7 +18,7 @@ from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.commitment.ports import Commitments
 from isocenter.services.service_classes.mpps.ports import Steps
 from isocenter.services.service_classes.normalized.ports import ReportQueue
-from isocenter.services.service_classes.worklist.entry_state import EntryState
+from isocenter.services.service_classes.worklist.entry import EntryState
 from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.workflow.events.ports import EventLog, OpenStudies, Outbox
 from isocenter.services.workflow.events.study_completion import CompletionRules

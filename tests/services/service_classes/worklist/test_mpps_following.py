@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from isocenter.services.service_classes.mpps.performed_step import StepState
-from isocenter.services.service_classes.worklist.entry_state import EntryState
+from isocenter.services.service_classes.worklist.entry import EntryState
 from isocenter.services.service_classes.worklist.mpps_following import state_after_steps
 
 RUNS, DONE, STOPPED = StepState.IN_PROGRESS, StepState.COMPLETED, StepState.DISCONTINUED

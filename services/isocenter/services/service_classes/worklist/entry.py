@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import date
+from enum import Enum
 from functools import cached_property
 from typing import Final
 
@@ -23,7 +24,6 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
 from isocenter.services.archive.index.matching import is_range_comparable, normalize, split_values
 from isocenter.services.dicom.attribute_list import AttributeList, text_of
-from isocenter.services.service_classes.worklist.entry_state import EntryState
 from isocenter.services.service_classes.worklist.query_keys import (
     SCHEDULED_STEPS,
     START_DATE,
@@ -49,6 +49,15 @@ STUDY_INSTANCE_UID: Final = 0x0020000D
 STATION_AE_TITLE: Final = 0x00400001
 STEP_ID: Final = 0x00400009
 REQUESTED_PROCEDURE_ID: Final = 0x00401001
+
+
+class EntryState(Enum):
+    """What became of a scheduled step."""
+
+    SCHEDULED = "SCHEDULED"
+    STARTED = "STARTED"
+    COMPLETED = "COMPLETED"
+    DISCONTINUED = "DISCONTINUED"
 
 
 class InvalidEntryError(IsocenterError, ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from isocenter.services.service_classes.mpps.performed_step import StepState
-from isocenter.services.service_classes.worklist.entry_state import EntryState
+from isocenter.services.service_classes.worklist.entry import EntryState
 
 
 def state_after_steps(states: Collection[StepState], discontinued: EntryState) -> EntryState:

@@ -10,8 +10,7 @@ from isocenter.engine.dataset import Element
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.service_classes.worklist.entry import Entry, EntryKey
-from isocenter.services.service_classes.worklist.entry_state import EntryState
+from isocenter.services.service_classes.worklist.entry import Entry, EntryKey, EntryState
 from isocenter.services.service_classes.worklist.query_keys import (
     SCHEDULED_STEPS,
     STEP_STATUS,

@@ -12,7 +12,7 @@ from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.integration.hl7.character_sets import codec_of
 from isocenter.services.net.addresses import is_network
-from isocenter.services.service_classes.worklist.entry_state import EntryState
+from isocenter.services.service_classes.worklist.entry import EntryState
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.event_consumers import ConsumersKind, QuietKind
 from isocenter.services.settings.field import seconds, setting
