@@ -18,7 +18,7 @@ from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, ServerLimits, ServerOptions
 from isocenter.services.association.server.admission import Connection
-from isocenter.services.composition import build_services, deadlines_of
+from isocenter.services.composition import build_deadlines, build_services
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.net.transport import Transport
@@ -171,7 +171,7 @@ class Node:
             ServerOptions(
                 access=AeTitleRules(ae_titles=frozenset({self.ae_title})),
                 operations_window=chosen.operations_window,
-                deadlines=deadlines_of(self._settings),
+                deadlines=build_deadlines(self._settings),
                 limits=replace(DEFAULT_LIMITS, max_pdu_length=chosen.max_pdu_length),
                 server_limits=ServerLimits(associations=chosen.associations),
                 grace_seconds=_GRACE_SECONDS,

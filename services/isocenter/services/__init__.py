@@ -72,7 +72,7 @@ if TYPE_CHECKING:
         STUDY_ROOT_MOVE,
         TRANSFER_SYNTAXES,
     )
-    from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
+    from isocenter.services.errors import ConnectError, NoPresentationContextError, OperationError
     from isocenter.services.net.listeners import ListenAddress
     from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
     from isocenter.services.service_classes.client import (
@@ -202,7 +202,7 @@ _MODULES = {
     "AssociationError": "isocenter.engine.errors",
     "AssociationRejectedError": "isocenter.engine.errors",
     "DeadlineExceeded": "isocenter.engine.errors",
-    "NoPresentationContext": "errors",
+    "NoPresentationContextError": "errors",
     "KeySyntaxError": "dicom.attribute_path",
     "LocalProtocolError": "isocenter.engine.errors",
     "OperationError": "errors",
@@ -310,7 +310,7 @@ __all__ = [
     "AssociationError",
     "AssociationRejectedError",
     "DeadlineExceeded",
-    "NoPresentationContext",
+    "NoPresentationContextError",
     "KeySyntaxError",
     "LocalProtocolError",
     "OperationError",

@@ -61,5 +61,5 @@ class ConnectError(AssociationError):
     """No connection to the peer: nobody listens, no route, TLS failed, or too slow."""
 
 
-class NoPresentationContext(IsocenterError):
+class NoPresentationContextError(IsocenterError):
     """The peer accepted no presentation context for what was to be done."""

@@ -16,7 +16,7 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server
 from isocenter.services.composition.reloading import Reloader
 from isocenter.services.composition.server import (
-    StartFaults,
+    StartupError,
     build_server,
     check_addresses,
     listen,
@@ -93,7 +93,7 @@ def test_all_that_stands_in_the_way_is_said_at_once(stack: ExitStack, tmp_path: 
         }
     )
     (tmp_path / "no").write_text("a file, where a folder was to be")
-    with pytest.raises(StartFaults) as refused:
+    with pytest.raises(StartupError) as refused:
         build_server(settings, stack)
     assert len(refused.value.faults) == 2
     assert "no-token" in str(refused.value)

@@ -51,7 +51,7 @@ from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import (
     ConnectError,
-    NoPresentationContext,
+    NoPresentationContextError,
     OperationError,
 )
 from isocenter.services.service_classes.client import (
@@ -322,9 +322,9 @@ async def test_a_peer_that_aborts() -> None:
 
 async def test_a_context_that_was_not_accepted() -> None:
     async with serving() as server, associated(server, CT_IMAGE_STORAGE) as association:
-        with pytest.raises(NoPresentationContext, match="CT Image Storage in Explicit VR"):
+        with pytest.raises(NoPresentationContextError, match="CT Image Storage in Explicit VR"):
             await association.store(instance())
-        with pytest.raises(NoPresentationContext, match="FIND"):
+        with pytest.raises(NoPresentationContextError, match="FIND"):
             association.find(IDENTIFIER)
         assert await association.echo() == 0
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.services.archive.object_keys import NamingScheme
 from isocenter.services.archive.ports import DuplicatePolicy
-from isocenter.services.composition import server_limits_of
+from isocenter.services.composition import build_server_limits
 from isocenter.services.net.tls.contexts import ClientCertificates
 from isocenter.services.settings.loading import (
     SETTINGS,
@@ -497,4 +497,4 @@ def test_there_are_no_more_associations_than_connections(
             "server.max_connections": connections, "server.max_associations": associations,
         },
     )  # fmt: skip
-    assert server_limits_of(settings).associations == expected
+    assert build_server_limits(settings).associations == expected

@@ -26,7 +26,7 @@ from isocenter.services.archive.committer import StoreOutcome
 from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.object_scan import (
     OtherPatientError,
-    OverLimit,
+    OverLimitError,
     StoreError,
 )
 from isocenter.services.archive.ports import InstanceRecord
@@ -267,7 +267,7 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
 
 def _refused(path: str, error: StoreError) -> ImportedFile:
     reason = error.comment or str(error)
-    if isinstance(error, OverLimit | OtherPatientError):
+    if isinstance(error, OverLimitError | OtherPatientError):
         return ImportedFile(path, ImportOutcome.FAILED, reason)
     match error.status:
         case status if status == Status.OUT_OF_RESOURCES:

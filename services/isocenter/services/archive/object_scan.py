@@ -68,7 +68,7 @@ class StoreError(OperationError):
     def of_data_set(cls, error: DataSetError) -> StoreError:
         """What a C-STORE answers to a data set that cannot be taken."""
         if isinstance(error, DataSetLimitError):
-            refusal: StoreError = OverLimit(Status.OUT_OF_RESOURCES, str(error))
+            refusal: StoreError = OverLimitError(Status.OUT_OF_RESOURCES, str(error))
         else:
             refusal = cls(Status.CANNOT_UNDERSTAND, str(error))
         refusal.__cause__ = error
@@ -79,7 +79,7 @@ class OtherPatientError(StoreError):
     """An object names another patient than its study came with, and such are refused."""
 
 
-class OverLimit(StoreError):
+class OverLimitError(StoreError):
     """An object takes more than a limit of ours allows; there is room for others."""
 
 

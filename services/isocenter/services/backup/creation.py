@@ -153,7 +153,7 @@ class _Backup:
         for number in range(1, _MOST_ROUNDS + 1):
             moment = self._now()
             await trio.to_thread.run_sync(
-                partial(self._live.copy_to, generation.index, self._tell_pages)
+                partial(self._live.copy_to, generation.index, self._report_pages)
             )
             index = self._source.index(generation.index)
             total = await trio.to_thread.run_sync(index.count)
@@ -173,7 +173,7 @@ class _Backup:
             "made when less is going on"
         )
 
-    def _tell_pages(self, done: int, total: int) -> None:
+    def _report_pages(self, done: int, total: int) -> None:
         trio.from_thread.check_cancelled()
         trio.from_thread.run_sync(self._progress, "copying the index", done, total)
 

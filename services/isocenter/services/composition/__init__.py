@@ -14,7 +14,7 @@ from isocenter.services.composition.archive import (
 )
 from isocenter.services.composition.background_tasks import run_background_tasks
 from isocenter.services.composition.inspection import inspect_archive, inspect_room
-from isocenter.services.composition.outgoing_associations import StartError, deadlines_of
+from isocenter.services.composition.outgoing_associations import StartError, build_deadlines
 from isocenter.services.composition.plugins import (
     Plugin,
     PluginError,
@@ -23,11 +23,15 @@ from isocenter.services.composition.plugins import (
     installed,
     load_plugin,
 )
-from isocenter.services.composition.services import binds_of, build_services, server_limits_of
+from isocenter.services.composition.services import (
+    build_server_limits,
+    build_services,
+    listen_addresses,
+)
 from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
 from isocenter.services.composition.workflow import (
     build_events,
-    order_bind_of,
+    order_address_of,
     order_listener_of,
 )
 
@@ -38,9 +42,9 @@ __all__ = [
     "PluginError",
     "StartError",
     "TlsContexts",
-    "binds_of",
+    "listen_addresses",
     "check_plugins",
-    "deadlines_of",
+    "build_deadlines",
     "declared_by",
     "build_events",
     "files_of_private_ca",
@@ -52,10 +56,10 @@ __all__ = [
     "open_archive",
     "open_archive_parts",
     "open_stores",
-    "order_bind_of",
+    "order_address_of",
     "order_listener_of",
     "recover_after_crash",
     "build_services",
-    "server_limits_of",
+    "build_server_limits",
     "trash_of",
 ]

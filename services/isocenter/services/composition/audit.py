@@ -61,7 +61,7 @@ def audit_folder(settings: Settings) -> Path:
     return Path(settings.storage.data_dir) / AUDIT_FOLDER
 
 
-def here_of(settings: Settings, process_name: str) -> ActiveProcess:
+def active_process_of(settings: Settings, process_name: str) -> ActiveProcess:
     """This process as a participant."""
     server = settings.server
     return ActiveProcess(
@@ -112,7 +112,7 @@ def keeping_of(settings: Settings) -> Keeping:
 
 def removal_recorder(settings: Settings, process_name: str) -> RecordRemoval:
     """Has it recorded that the oldest files of the trail are removed."""
-    here = here_of(settings, process_name)
+    here = active_process_of(settings, process_name)
 
     def record(plan: RemovalPlan) -> None:
         last = plan.removal.last
@@ -122,7 +122,7 @@ def removal_recorder(settings: Settings, process_name: str) -> RecordRemoval:
     return record
 
 
-def is_kept(settings: Settings) -> bool:
+def is_trail_enabled(settings: Settings) -> bool:
     """Whether there is to be a trail."""
     return settings.audit.enabled and not settings.storage.is_in_memory
 
@@ -133,7 +133,7 @@ def record_now(settings: Settings, here: ActiveProcess, messages: Sequence[Audit
     Raises:
         TrailError, OSError: nothing was recorded.
     """
-    if messages and is_kept(settings):
+    if messages and is_trail_enabled(settings):
         trail, source = open_trail(settings, here)
         trail.append([entry_of(message, source, here.process_id) for message in messages])
 
@@ -155,11 +155,11 @@ async def open_audit(
             failure also that the trail cannot be written.
         TlsFileError: a certificate for collectors cannot be used.
     """
-    if not is_kept(settings):
+    if not is_trail_enabled(settings):
         yield None
         return
     audit = settings.audit
-    here = here_of(settings, "isocenter serve")
+    here = active_process_of(settings, "isocenter serve")
     trail, source = open_trail(settings, here)
     try:
         await trio.to_thread.run_sync(trail.prepare)
@@ -260,7 +260,7 @@ def deletion_recorder(settings: Settings, process_name: str) -> Recorder:
     Should that fail, and the settings want the server to stop for it, what happened is told of
     again later; otherwise it stands in the log alone.
     """
-    here = here_of(settings, process_name)
+    here = active_process_of(settings, process_name)
 
     async def record(happened: Sequence[TrashChanged]) -> None:
         messages = [objects_deleted(here, one) for one in happened]

@@ -13,9 +13,14 @@ from isocenter.services.archive.retention.last_use import UseRecorder
 from isocenter.services.archive.retention.service import keep_to
 from isocenter.services.archive.scrubber import scrub
 from isocenter.services.composition.archive import ArchiveParts, trash_of
-from isocenter.services.composition.audit import audit_folder, is_kept, keeping_of, removal_recorder
+from isocenter.services.composition.audit import (
+    audit_folder,
+    is_trail_enabled,
+    keeping_of,
+    removal_recorder,
+)
 from isocenter.services.notices import Notices
-from isocenter.services.security.audit.trail_upkeep import look_after_trail
+from isocenter.services.security.audit.trail_upkeep import run_trail_upkeep
 from isocenter.services.service_classes.worklist.retention import remove_expired
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.exclusive_task import run_exclusively
@@ -52,9 +57,9 @@ async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices:
                             studies_per_minute=storage.retention_rate,
                         )
                     )
-            if is_kept(settings):
+            if is_trail_enabled(settings):
                 nursery.start_soon(
-                    look_after_trail,
+                    run_trail_upkeep,
                     audit_folder(settings),
                     keeping_of(settings),
                     removal_recorder(settings, "isocenter serve"),

@@ -15,7 +15,7 @@ from isocenter.services.archive.export.service import Exporter
 from isocenter.services.archive.export.values import ExportedStudy, ExportRecorder
 from isocenter.services.archive.ports import Index
 from isocenter.services.composition.archive import open_archive, recover_after_crash
-from isocenter.services.composition.audit import here_of, patients_of, record_now
+from isocenter.services.composition.audit import active_process_of, patients_of, record_now
 from isocenter.services.composition.transcoding import pool_limits_of
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.security.audit.message_builder import Patient, instances_exported
@@ -52,7 +52,7 @@ def _export_recorder(settings: Settings, index: Index, process_name: str) -> Exp
 
     Should that fail, and the settings want the server to stop for it, nothing is exported.
     """
-    here = here_of(settings, process_name)
+    here = active_process_of(settings, process_name)
     patients = patients_of(index)
 
     async def record(studies: Sequence[ExportedStudy]) -> None:

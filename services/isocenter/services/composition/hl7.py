@@ -21,7 +21,7 @@ from isocenter.services.settings.loading import Settings
 REJECT_FOLDER: Final = "hl7-rejected"
 
 
-def order_bind(settings: Settings, tls: Callable[[], ssl.SSLContext] | None) -> ListenAddress:
+def order_address(settings: Settings, tls: Callable[[], ssl.SSLContext] | None) -> ListenAddress:
     """Where to listen for orders, which are wanted.
 
     Raises:
@@ -50,7 +50,7 @@ def order_listener(settings: Settings, worklist: Worklist, notices: Notices) -> 
         senders=hl7.senders,
     )
     intake = OrderService(worklist, rules, rejected=_reject_folder(settings), notices=notices)
-    return OrderListener(intake.take, limits, notices)
+    return OrderListener(intake.handle, limits, notices)
 
 
 def _reject_folder(settings: Settings) -> RejectedMessages | None:

@@ -12,7 +12,12 @@ from typing import Final, Self
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.file_import import ImportedFile
-from isocenter.services.composition.audit import PATIENT_ID, PATIENT_NAME, here_of, record_now
+from isocenter.services.composition.audit import (
+    PATIENT_ID,
+    PATIENT_NAME,
+    active_process_of,
+    record_now,
+)
 from isocenter.services.security.audit.message_builder import Patient, instances_imported
 from isocenter.services.settings.loading import Settings
 
@@ -27,7 +32,7 @@ class ImportAudit:
 
     def __init__(self, settings: Settings, paths: Sequence[str]) -> None:
         self._settings = settings
-        self._here = here_of(settings, "isocenter import")
+        self._here = active_process_of(settings, "isocenter import")
         self._media = Path(os.path.commonpath([os.path.abspath(path) for path in paths]))
         self._studies: dict[tuple[str, str], tuple[Patient, Counter[str]]] = {}
         self._count = 0

@@ -25,7 +25,7 @@ class StartError(IsocenterError):
     """The server cannot start; the message names fault and cure."""
 
 
-def deadlines_of(settings: Settings) -> Deadlines:
+def build_deadlines(settings: Settings) -> Deadlines:
     """The deadlines of associations."""
     return Deadlines(
         **{field.name: getattr(settings.deadlines, field.name) for field in fields(Deadlines)}
@@ -39,7 +39,7 @@ class OutgoingAssociations:
     settings: Settings
     tls: TlsContexts | None
 
-    def to_store(
+    def for_storage(
         self, peer: Peer, contexts: Sequence[Context], *, operations_window: int = 1
     ) -> _Connecting:
         """For C-STORE sub-operations and what is forwarded."""
@@ -50,11 +50,11 @@ class OutgoingAssociations:
             calling_ae_title=settings.server.ae_title,
             tls=self._tls_for(peer),
             operations_window=operations_window,
-            deadlines=replace(deadlines_of(settings), response=settings.deadlines.suboperation),
+            deadlines=replace(build_deadlines(settings), response=settings.deadlines.suboperation),
             limits=settings.engine_limits(),
         )
 
-    def to_report(
+    def for_event_reports(
         self, peer: Peer, contexts: Sequence[Context], calling_ae_title: str
     ) -> _Connecting:
         """For event reports: as SCP, under the AE title by which the peer knows us."""
@@ -64,11 +64,11 @@ class OutgoingAssociations:
             calling_ae_title=calling_ae_title,
             scp_roles=[uid for uid, _ in contexts],
             tls=self._tls_for(peer),
-            deadlines=deadlines_of(self.settings),
+            deadlines=build_deadlines(self.settings),
             limits=self.settings.engine_limits(),
         )
 
-    def to_tell(
+    def for_notifications(
         self, peer: Peer, contexts: Sequence[Context], *, operations_window: int = 1
     ) -> _Connecting:
         """For what we create at a peer, and for plug-ins."""
@@ -78,11 +78,11 @@ class OutgoingAssociations:
             calling_ae_title=self.settings.server.ae_title,
             operations_window=operations_window,
             tls=self._tls_for(peer),
-            deadlines=deadlines_of(self.settings),
+            deadlines=build_deadlines(self.settings),
             limits=self.settings.engine_limits(),
         )
 
-    def to_ask(self, peer: Peer, provider: Provider) -> _Connecting:
+    def for_commitment(self, peer: Peer, provider: Provider) -> _Connecting:
         """For storage commitment as SCU; *provider* takes reports on the same association."""
         return open_association(
             peer,
@@ -90,7 +90,7 @@ class OutgoingAssociations:
             calling_ae_title=self.settings.server.ae_title,
             provider=provider,
             tls=self._tls_for(peer),
-            deadlines=deadlines_of(self.settings),
+            deadlines=build_deadlines(self.settings),
             limits=self.settings.engine_limits(),
         )
 

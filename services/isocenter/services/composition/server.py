@@ -23,13 +23,21 @@ from isocenter.services.composition.archive import open_archive, open_archive_pa
 from isocenter.services.composition.audit import open_audit, stop_when_failed
 from isocenter.services.composition.background_tasks import run_background_tasks
 from isocenter.services.composition.monitoring import Monitoring
-from isocenter.services.composition.outgoing_associations import deadlines_of
+from isocenter.services.composition.outgoing_associations import build_deadlines
 from isocenter.services.composition.plugins import Plugin, check_plugins, load_plugin
 from isocenter.services.composition.reloading import Reloader
-from isocenter.services.composition.services import binds_of, build_services, server_limits_of
+from isocenter.services.composition.services import (
+    build_server_limits,
+    build_services,
+    listen_addresses,
+)
 from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
 from isocenter.services.composition.transcoding import open_transcoder
-from isocenter.services.composition.workflow import build_events, order_bind_of, order_listener_of
+from isocenter.services.composition.workflow import (
+    build_events,
+    order_address_of,
+    order_listener_of,
+)
 from isocenter.services.diagnostics.capture import CaptureFolder
 from isocenter.services.errors import text_of
 from isocenter.services.net.http.server import read_token
@@ -55,7 +63,7 @@ log = logging.getLogger("isocenter.server")
 Listening = Sequence[tuple[socket.socket, ListenAddress]]
 
 
-class StartFaults(Exception):
+class StartupError(Exception):
     """What stands in the way of a start: all of it, not the first only."""
 
     def __init__(self, faults: Sequence[Exception]) -> None:
@@ -115,7 +123,7 @@ def build_server(settings: Settings, stack: ExitStack, *, only_check: bool = Fal
         only_check: make nothing.
 
     Raises:
-        StartFaults: something cannot be used.
+        StartupError: something cannot be used.
         BackupError: a restore into the data directory is not finished.
     """
     if not settings.storage.is_in_memory:
@@ -133,7 +141,7 @@ def build_server(settings: Settings, stack: ExitStack, *, only_check: bool = Fal
     token_file = settings.monitoring.token_file
     token = (token_file and faults.found(partial(read_token, token_file))) or b""
     if access is None or faults:
-        raise StartFaults(faults)
+        raise StartupError(faults)
     return ServerParts(
         settings=settings,
         tls=tls,
@@ -151,8 +159,8 @@ def check_addresses(parts: ServerParts) -> list[tuple[str, int, bool]]:
     Raises:
         StartError: there is nothing to listen at.
     """
-    order_bind_of(parts.settings, parts.tls)
-    binds = binds_of(parts.settings, parts.tls)
+    order_address_of(parts.settings, parts.tls)
+    binds = listen_addresses(parts.settings, parts.tls)
     return [(bind.host, bind.port, bind.tls is not None) for bind in binds]
 
 
@@ -163,9 +171,9 @@ def listen(parts: ServerParts, stack: ExitStack) -> Listeners:
         OSError: a port is taken.
     """
     settings = parts.settings
-    dicom = open_listeners(binds_of(settings, parts.tls), systemd.inherited_sockets())
+    dicom = open_listeners(listen_addresses(settings, parts.tls), systemd.inherited_sockets())
     stack.callback(_close, dicom)
-    bind = order_bind_of(settings, parts.tls)
+    bind = order_address_of(settings, parts.tls)
     orders = [] if bind is None else [(sock, bind) for sock in open_listener(bind)]
     stack.callback(_close, orders)
     pages = _listen_for_pages(settings)
@@ -233,9 +241,9 @@ async def serve_archive(
             access=parts.access,
             max_pdu_length=settings.server.max_pdu_length,
             operations_window=settings.server.operations_window,
-            deadlines=deadlines_of(settings),
+            deadlines=build_deadlines(settings),
             limits=settings.engine_limits(),
-            server_limits=server_limits_of(settings),
+            server_limits=build_server_limits(settings),
             grace_seconds=settings.deadlines.shutdown,
             wrap_transport=parts.wrap_transport,
             notices=notices,

@@ -31,7 +31,7 @@ from isocenter.services.workflow.events.service import EventService
 from isocenter.storage.stores import Stores
 
 
-def server_limits_of(settings: Settings) -> ServerLimits:
+def build_server_limits(settings: Settings) -> ServerLimits:
     """What strangers may take together; 0 in a setting is no limit."""
     server = settings.server
     unlimited = 1 << 30
@@ -45,7 +45,7 @@ def server_limits_of(settings: Settings) -> ServerLimits:
     )
 
 
-def binds_of(settings: Settings, tls: TlsContexts | None) -> list[ListenAddress]:
+def listen_addresses(settings: Settings, tls: TlsContexts | None) -> list[ListenAddress]:
     """Where to listen: the clear first."""
     binds = []
     if settings.plain.enabled:
@@ -126,7 +126,7 @@ def build_services(
             MoveScp(
                 archive,
                 destination=peers.get,
-                connect=connections.to_store,
+                connect=connections.for_storage,
                 options=options,
                 backlog=backlog,
                 places=places,
@@ -141,11 +141,11 @@ def build_services(
             ae_title=ae_title,
             archive=archive,
             peers=peers,
-            connect=connections.to_tell,
+            connect=connections.for_notifications,
             concerns=lambda operation, studies: None,
         ),
         notices or Notices(),
         services,
     )
     # First: what a plug-in declares is its own, also where storage takes every private SOP class.
-    return ServiceRegistry([*added, *services], background_tasks=workflow.beside)
+    return ServiceRegistry([*added, *services], background_tasks=workflow.background_tasks)

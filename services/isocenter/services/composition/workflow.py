@@ -82,7 +82,7 @@ async def build_events(
             parts.archive.index,
             steps_of=steps_of,
             peers=peers,
-            connect=OutgoingAssociations(settings, tls).to_tell,
+            connect=OutgoingAssociations(settings, tls).for_notifications,
             retrieve_ae_title=settings.server.ae_title,
         ),
     )
@@ -91,13 +91,13 @@ async def build_events(
     return keeping
 
 
-def order_bind_of(settings: Settings, tls: TlsContexts | None) -> ListenAddress | None:
+def order_address_of(settings: Settings, tls: TlsContexts | None) -> ListenAddress | None:
     """Where to listen for HL7 orders; None: they are not taken."""
     if not settings.hl7.enabled:
         return None  # who has none needs none of the modules either
-    from isocenter.services.composition.hl7 import order_bind
+    from isocenter.services.composition.hl7 import order_address
 
-    return order_bind(settings, None if tls is None else lambda: tls.server)
+    return order_address(settings, None if tls is None else lambda: tls.server)
 
 
 def order_listener_of(settings: Settings, stores: Stores, notices: Notices) -> OrderListener:
@@ -112,7 +112,7 @@ class Workflow:
     """Services, and what runs beside them."""
 
     services: list[Service] = field(default_factory=list)
-    beside: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    background_tasks: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
 
 def build_workflow(
@@ -132,27 +132,27 @@ def build_workflow(
     reporter = EventReportSender(
         stores.reports,
         peer_of=peers.get,
-        connect=connections.to_report,
+        connect=connections.for_event_reports,
         backoff=Backoff(
             longest_seconds=settings.commitment.longest_retry,
             give_up_after_seconds=settings.commitment.give_up_after,
         ),
     )
-    workflow.beside.append(reporter.run)
+    workflow.background_tasks.append(reporter.run)
     workflow.services.extend(_steps_of(settings, stores, reporter))
     commitment: StorageCommitmentScp | None = None
     if settings.commitment.enabled:
         commitment = _commitment_of(settings, archive, stores, storage, reporter, notices)
-        workflow.beside.append(commitment.run)
+        workflow.background_tasks.append(commitment.run)
     asker, forwarder = _forwarding_of(
         settings, archive, stores, connections, places, peers, notices, transcoder
     )
-    workflow.beside.append(forwarder.run)
+    workflow.background_tasks.append(forwarder.run)
     workflow.services.append(
         CommitmentReports(asker, commitment, is_wanted=lambda: archive.rules.ask_for_commitment)
     )
     if events is not None:
-        workflow.beside.append(events.run)
+        workflow.background_tasks.append(events.run)
     return workflow
 
 
@@ -218,7 +218,10 @@ def _forwarding_of(
 
     @asynccontextmanager
     async def ask(peer: Peer, provider: Provider) -> AsyncIterator[ClientAssociation]:
-        async with places.place(peer.ae_title), connections.to_ask(peer, provider) as association:
+        async with (
+            places.place(peer.ae_title),
+            connections.for_commitment(peer, provider) as association,
+        ):
             yield association
 
     forwarding = settings.forwarding
@@ -232,7 +235,7 @@ def _forwarding_of(
         ForwardingContext(
             queue=stores.forwards,
             archive=archive,
-            connect=connections.to_store,
+            connect=connections.for_storage,
             backoff=backoff,
             options=SendOptions(
                 associations=forwarding.associations,

@@ -99,13 +99,13 @@ class Health:
         async with self._looking:
             if self._report is None or self._now() - self._looked_at >= CACHE_SECONDS:
                 report = Report()
-                await self._look_at_index(report)
-                await self._look_at_disk(report)
-                self._look_at_server(report)
+                await self._check_index(report)
+                await self._check_disk(report)
+                self._check_server(report)
                 self._report, self._looked_at = report, self._now()
             return self._report
 
-    async def _look_at_index(self, report: Report) -> None:
+    async def _check_index(self, report: Report) -> None:
         began = self._now()
         details: dict[str, Any] = {"connected": False}
         report.details["database"] = details
@@ -127,8 +127,8 @@ class Health:
         if scope.cancelled_caught:
             report.unhealthy(f"the index did not answer within {LOOK_SECONDS:g} s")
 
-    async def _look_at_disk(self, report: Report) -> None:
-        await self._look_at_room(report)
+    async def _check_disk(self, report: Report) -> None:
+        await self._check_room(report)
         if self._folder is None:
             return
         details: dict[str, Any] = {"writable": False, "readable": False}
@@ -153,7 +153,7 @@ class Health:
         if scope.cancelled_caught:
             report.unhealthy(f"the data directory did not answer within {LOOK_SECONDS:g} s")
 
-    async def _look_at_room(self, report: Report) -> None:
+    async def _check_room(self, report: Report) -> None:
         """After a failure it is tried whether an object could be kept: whoever is told that the
         server is not ready sends nothing that would show it."""
         archive = self._archive
@@ -178,7 +178,7 @@ class Health:
             if percent >= self._warning:
                 report.degraded(f"{percent:g} % of the quota is used")
 
-    def _look_at_server(self, report: Report) -> None:
+    def _check_server(self, report: Report) -> None:
         server = self._server
         most = server.limits.associations
         report.details["associations"] = {

@@ -57,7 +57,7 @@ from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.dicom.uids import names_an_instance
 from isocenter.services.errors import (
-    NoPresentationContext,
+    NoPresentationContextError,
     OperationError,
     has_failed,
 )
@@ -126,8 +126,8 @@ class ClientAssociation:
 
     One rule for what the peer answers: a success or a warning is returned, any other status raises
     `OperationError`.  All calls also raise `AssociationError` when the association ends before
-    they do, `DeadlineExceeded` when the peer is too slow, and `NoPresentationContext` when it did
-    not accept what they need.
+    they do, `DeadlineExceeded` when the peer is too slow, and `NoPresentationContextError` when it
+    did not accept what they need.
 
     Cancelled, `find`, `get` and `move` send C-CANCEL-RQ, and the association goes on; `store` in
     the middle of its data set aborts the association; of the others the response is not waited for.
@@ -232,7 +232,7 @@ class ClientAssociation:
 
         Raises:
             OperationError: the peer did not keep it.
-            NoPresentationContext: none that was accepted can carry it, also not converted.
+            NoPresentationContextError: none that was accepted can carry it, also not converted.
         """
         if isinstance(item, pydicom.Dataset):
             item = DicomObject.from_dataset(item)
@@ -255,7 +255,7 @@ class ClientAssociation:
         if the peer is not done.
 
         Raises:
-            NoPresentationContext: the peer did not accept *sop_class_uid*.  What it answers is
+            NoPresentationContextError: the peer did not accept *sop_class_uid*.  What it answers is
                 raised by the iterator.
         """
         context = self._context(sop_class_uid)
@@ -388,7 +388,7 @@ class ClientAssociation:
         for context in self._driver.negotiated.contexts.values():
             if context.abstract_syntax == abstract_syntax:
                 return context
-        raise NoPresentationContext(
+        raise NoPresentationContextError(
             f"the peer did not accept {sop_classes.name_of(abstract_syntax)}"
         )
 

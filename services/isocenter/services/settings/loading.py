@@ -67,7 +67,7 @@ __all__ = [
     "overrides_from",
     "settings_named",
     "SettingsError",
-    "SettingsFaults",
+    "InvalidSettingsError",
     "Settings",
     "ServerSettings",
     "PlainSettings",
@@ -136,7 +136,7 @@ class SettingsError(IsocenterError):
         return (self,)
 
 
-class SettingsFaults(SettingsError):
+class InvalidSettingsError(SettingsError):
     """More than one setting that cannot be; key and source are those of the first."""
 
     def __init__(self, faults: Sequence[SettingsError]) -> None:
@@ -390,7 +390,7 @@ def _read_by(
     """What *read* makes of *raw*; *source* says where it, or a part of it, came from."""
     try:
         return read()
-    except kinds.PartFaults as error:
+    except kinds.InvalidPartsError as error:
         raise _together(
             [_fault(setting, one, source(one.where)) for one in error.faults]
         ) from error
@@ -408,7 +408,7 @@ def _fault(setting: Setting, part: kinds.PartFault, source: str) -> SettingsErro
 
 
 def _together(faults: Sequence[SettingsError]) -> SettingsError:
-    return faults[0] if len(faults) == 1 else SettingsFaults(faults)
+    return faults[0] if len(faults) == 1 else InvalidSettingsError(faults)
 
 
 def _shown(raw: object) -> str:

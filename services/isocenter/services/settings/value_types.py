@@ -46,7 +46,7 @@ class PartFault(NamedTuple):
     cause: Exception
 
 
-class PartFaults(ValueError):
+class InvalidPartsError(ValueError):
     """Parts of a list or a table that are not allowed, all of them."""
 
     def __init__(self, faults: Sequence[PartFault]) -> None:
@@ -67,19 +67,19 @@ def each(parts: Iterable[Part[T]]) -> list[T]:
     """What the parts come to.
 
     Raises:
-        PartFaults: one or more are not allowed.
+        InvalidPartsError: one or more are not allowed.
     """
     good: list[T] = []
     faults: list[PartFault] = []
     for where, value, allowed, read in parts:
         try:
             good.append(read())
-        except PartFaults as error:
+        except InvalidPartsError as error:
             faults += [one._replace(where=f"{where}: {one.where}") for one in error.faults]
         except (ValueError, TypeError) as error:
             faults.append(PartFault(where, value, allowed, error))
     if faults:
-        raise PartFaults(faults)
+        raise InvalidPartsError(faults)
     return good
 
 

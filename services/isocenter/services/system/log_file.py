@@ -47,14 +47,14 @@ class LogFile(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         try:
-            self._look()
+            self._follow_and_rotate()
             os.write(self._file, line)
         except OSError as error:
             # The disk is full, or the folder has gone: somebody may still read this.
             with suppress(OSError, ValueError):
                 sys.stderr.write(f"log.file: {error}: {line.decode()}")
 
-    def _look(self) -> None:
+    def _follow_and_rotate(self) -> None:
         """Go over to the file that the name leads to; make it a new one when it is large."""
         size = self._reopened()
         # Windows renames no file that is open.

@@ -17,9 +17,9 @@ from isocenter.services.cli.files.file_tool import (
     EXIT_ARGUMENTS,
     EXIT_INVALID,
     EXIT_OK,
-    FileFault,
+    FileToolError,
     InputFile,
-    OtherKind,
+    OtherFileKindError,
     add_file_options,
     for_each,
     input_files,
@@ -128,7 +128,7 @@ def test_a_folder_needs_r(tmp_path: Path) -> None:
 def test_two_files_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     made = plan(parsed("x/1", "y/1", "z", "-o", str(tmp_path)), suffix="")
     made.output_of(InputFile("x/1", "1"))
-    with pytest.raises(FileFault, match="another folder"):
+    with pytest.raises(FileToolError, match="another folder"):
         made.output_of(InputFile("y/1", "1"))
 
 
@@ -144,9 +144,9 @@ def test_an_output_is_whole_or_not_there(tmp_path: Path) -> None:
 
     def fail(file: IO[bytes]) -> None:
         file.write(b"half")
-        raise FileFault("in the middle")
+        raise FileToolError("in the middle")
 
-    with pytest.raises(FileFault), output_file(str(place)) as file:
+    with pytest.raises(FileToolError), output_file(str(place)) as file:
         fail(file)
     assert place.read_bytes() == b"whole"
     assert os.listdir(place.parent) == ["it"]
@@ -184,7 +184,7 @@ def test_a_fault_costs_its_file_and_is_one_line(capsys: pytest.CaptureFixture[st
 
     def work(file: InputFile) -> None:
         if file.path == "b":
-            raise FileFault("cannot be; do this")
+            raise FileToolError("cannot be; do this")
         if file.path == "c":
             raise OSError(28, "No space left on device")
         done.append(file.path)
@@ -204,7 +204,7 @@ def test_no_file_at_all_is_no_success() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(UsageError("no"), 1), (FileFault("no"), 2), (OSError(2, "no", "x"), 2)],
+    [(UsageError("no"), 1), (FileToolError("no"), 2), (OSError(2, "no", "x"), 2)],
 )
 def test_exit_codes(error: Exception, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     def work(terminal: Terminal) -> int:
@@ -233,7 +233,7 @@ def test_what_is_of_another_kind_is_a_fault_only_where_it_was_named(
 ) -> None:
     def work(file: InputFile) -> None:
         if file.path != "dicom":
-            raise OtherKind("not DICOM")
+            raise OtherFileKindError("not DICOM")
 
     found = [InputFile("dicom", "dicom"), InputFile("readme", "readme", is_found=True)]
     assert for_each(quiet(), iter(found), work, title="") == EXIT_OK
@@ -247,9 +247,9 @@ def test_standard_output_gets_nothing_of_what_fails(
 ) -> None:
     def fail(file: IO[bytes]) -> None:
         file.write(b"half")
-        raise FileFault("in the middle")
+        raise FileToolError("in the middle")
 
-    with pytest.raises(FileFault), output_file("-") as file:
+    with pytest.raises(FileToolError), output_file("-") as file:
         fail(file)
     with output_file("-") as file:
         file.write(b"whole")

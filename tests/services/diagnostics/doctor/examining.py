@@ -14,7 +14,7 @@ from isocenter.engine.deadlines import Deadlines
 from isocenter.services.association.peer import Peer
 from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.doctor.connectivity import PeerTarget
-from isocenter.services.diagnostics.doctor.peer import PeerCheckOptions, examine_peer
+from isocenter.services.diagnostics.doctor.peer import PeerCheckOptions, check_peer
 from isocenter.services.diagnostics.findings import Finding
 
 #: Short where a peer says nothing on purpose.
@@ -69,7 +69,7 @@ def way_to(
 
 async def examined(way: PeerTarget, **wishes: Any) -> Found:
     found = Found()
-    await examine_peer(way, found.append, PeerCheckOptions(**wishes))
+    await check_peer(way, found.append, PeerCheckOptions(**wishes))
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from isocenter.services.cli import main
-from isocenter.services.diagnostics.doctor.server_health import examine_health
+from isocenter.services.diagnostics.doctor.server_health import check_health
 from isocenter.services.settings.loading import load_settings
 from support.ports import free_port
 from support.processes import (
@@ -84,20 +84,20 @@ def test_reasons_are_told_to_who_has_the_token(tmp_path: Path) -> None:
     )
     with served_archive(tmp_path, "--config", config, "--monitoring-port", web):
         settings = load_settings(config, environ={})
-        (finding,) = examine_health(settings).findings
+        (finding,) = check_health(settings).findings
         assert "disk" in finding.text
         token.write_text("another\n", "ascii")
-        (finding,) = examine_health(settings).findings
+        (finding,) = check_health(settings).findings
         assert finding.text == "the server calls itself degraded"
 
 
 def test_without_http_the_process_is_looked_at(tmp_path: Path) -> None:
     with _served(tmp_path, "--no-monitoring") as (archive, config):
         settings = load_settings(config, environ={}, overrides={"monitoring.enabled": False})
-        examined = examine_health(settings)
+        examined = check_health(settings)
         assert examined.seen == f"process {archive.process.pid} runs"
         assert not examined.is_problem
-    examined = examine_health(settings)
+    examined = check_health(settings)
     assert examined.is_problem
     assert "no server runs on" in examined.seen
 
@@ -106,7 +106,7 @@ def test_nobody_and_somebody_else(tmp_path: Path, capsys: Output) -> None:
     port = free_port()
     environ = {"ISOCENTER__MONITORING__PORT": str(port)}
     settings = load_settings(environ=environ, overrides={"storage.data_dir": str(tmp_path)})
-    examined = examine_health(settings)
+    examined = check_health(settings)
     assert examined.is_problem
     assert f"no answer from http://127.0.0.1:{port}/health" in examined.seen
     with socket.create_server(("127.0.0.1", port)) as listener:
@@ -119,7 +119,7 @@ def test_nobody_and_somebody_else(tmp_path: Path, capsys: Output) -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        examined = examine_health(settings)
+        examined = check_health(settings)
         thread.join()
     assert "is not Isocenter (HTTP 200)" in examined.seen
     config = tmp_path / "wrong.toml"

@@ -17,9 +17,9 @@ import pytest
 
 from isocenter.services.cli import main
 from isocenter.services.diagnostics.doctor import host as machine
-from isocenter.services.diagnostics.doctor.certificates import examine_certificates
+from isocenter.services.diagnostics.doctor.certificates import check_certificates
 from isocenter.services.diagnostics.doctor.check import CheckResult
-from isocenter.services.diagnostics.doctor.listening_ports import examine_ports
+from isocenter.services.diagnostics.doctor.listening_ports import check_ports
 from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.security.certificates.authority import (
     CertificateAuthority,
@@ -135,9 +135,9 @@ def test_a_key_that_others_can_read(data_dir: Path, capsys: pytest.CaptureFixtur
 def test_the_umask_is_told_and_left_as_it_is() -> None:
     before = os.umask(0o022)
     try:
-        assert machine.examine_umask().severity is Severity.NOTE
+        assert machine.check_umask().severity is Severity.NOTE
         assert os.umask(0o077) == 0o022
-        assert machine.examine_umask().severity is None
+        assert machine.check_umask().severity is None
     finally:
         os.umask(before)
 
@@ -156,7 +156,7 @@ def test_a_disk_that_fills(
     size = 1 << 44
     usage = _Usage(size, int(size * used), int(size * (1 - used)))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    found = machine.examine_disk(settings_of(data_dir))
+    found = machine.check_disk(settings_of(data_dir))
     assert found.severity is severity, found
 
 
@@ -165,7 +165,7 @@ def test_file_systems_that_do_not_keep_what_they_are_told(
     kind: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "_file_system", lambda folder: kind)
-    found = machine.examine_disk(settings_of(data_dir))
+    found = machine.check_disk(settings_of(data_dir))
     assert any(kind in finding.text for finding in found.findings)
     assert found.is_problem
 
@@ -173,15 +173,15 @@ def test_file_systems_that_do_not_keep_what_they_are_told(
 def test_a_clock_that_was_set_back(data_dir: Path) -> None:
     tomorrow = (NOW + DAY).timestamp()
     os.utime(data_dir / "index.db", (tomorrow, tomorrow))
-    found = machine.examine_clock(settings_of(data_dir))
+    found = machine.check_clock(settings_of(data_dir))
     assert found.severity is Severity.ERROR
     assert "in the future" in found.findings[-1].text
 
 
 def test_more_connections_than_open_files(data_dir: Path) -> None:
-    assert machine.examine_descriptors(settings_of(data_dir)).severity in (None, Severity.NOTE)
+    assert machine.check_descriptors(settings_of(data_dir)).severity in (None, Severity.NOTE)
     many = settings_of(data_dir, **{"server.max_connections": "1000000"})
-    found = machine.examine_descriptors(many)
+    found = machine.check_descriptors(many)
     assert "LimitNOFILE=1000200" in found.findings[0].cure
 
 
@@ -210,7 +210,7 @@ def test_arguments_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def certificates_of(data_dir: Path) -> list[CheckResult]:
-    return examine_certificates(settings_of(data_dir))
+    return check_certificates(settings_of(data_dir))
 
 
 def worst(found: list[CheckResult]) -> str:
@@ -263,7 +263,7 @@ def test_files_of_ones_own_are_looked_at_one_by_one(tmp_path: Path) -> None:
         "tls.ca": str(authority.certificate_path),
         "tls.crl": str(foreign.crl_path),
     }
-    text = worst(examine_certificates(settings_of(tmp_path, **given)))
+    text = worst(check_certificates(settings_of(tmp_path, **given)))
     assert "not for our AE title ISOCENTER" in text
     assert "no subject alternative name" in text
     assert "did not issue it" in text
@@ -281,7 +281,7 @@ def test_a_list_of_revoked_certificates_that_has_expired(tmp_path: Path) -> None
         "tls.crl": str(authority.crl_path),
     }
     assert "revoked certificates expired on" in worst(
-        examine_certificates(settings_of(tmp_path, **given))
+        check_certificates(settings_of(tmp_path, **given))
     )
 
 
@@ -293,7 +293,7 @@ def test_a_port_that_another_program_has(data_dir: Path) -> None:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
         port = sock.getsockname()[1]
-        plain, _ = examine_ports(settings_of(data_dir, **{"server.port": str(port)}))
+        plain, _ = check_ports(settings_of(data_dir, **{"server.port": str(port)}))
     (finding,) = plain.findings
     assert f"127.0.0.1:{port} is in use" in finding.text
     if Path("/proc/net/tcp").exists():

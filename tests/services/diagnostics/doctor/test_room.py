@@ -13,7 +13,7 @@ import pytest
 
 from isocenter.services.archive.ports import RoomUsage
 from isocenter.services.archive.retention.rules import RetentionRule
-from isocenter.services.diagnostics.doctor.capacity import judge_room
+from isocenter.services.diagnostics.doctor.capacity import assess_room
 from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.settings.loading import Settings, load_settings
 from isocenter.storage.database.sqlite.database import open_sqlite_database
@@ -66,7 +66,7 @@ def test_for_how_long_there_is_room(
         total=1_000 * GIB, used=round((1_000 - free) * GIB), free=round(free * GIB)
     )
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    examined = judge_room(found, settings(tmp_path))
+    examined = assess_room(found, settings(tmp_path))
     assert examined.severity is severity
     assert words in "".join(finding.text for finding in examined.findings)
     if found.trash_size:
@@ -75,11 +75,11 @@ def test_for_how_long_there_is_room(
 
 def test_a_quota_that_is_nearly_used_up(tmp_path: Path) -> None:
     limited = settings(tmp_path, **{"storage.max_bytes": 12 * GIB, "storage.reserve": 0})
-    assert judge_room(look(size=9 * GIB), limited).severity is None
-    examined = judge_room(look(size=9 * GIB, trash_size=GIB), limited)
+    assert assess_room(look(size=9 * GIB), limited).severity is None
+    examined = assess_room(look(size=9 * GIB, trash_size=GIB), limited)
     assert "83% of the quota" in "".join(finding.text for finding in examined.findings)
     assert examined.severity is Severity.WARNING
-    used_up = judge_room(look(size=9 * GIB, trash_size=3 * GIB), limited)
+    used_up = assess_room(look(size=9 * GIB, trash_size=3 * GIB), limited)
     assert used_up.severity is Severity.ERROR
     assert "isocenter trash purge --all frees 3.0 GiB" in used_up.findings[-1].cure
 
@@ -87,7 +87,7 @@ def test_a_quota_that_is_nearly_used_up(tmp_path: Path) -> None:
 def test_little_is_said_in_small_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = SimpleNamespace(total=272 << 20, used=258 << 20, free=13 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    found = judge_room(look(), settings(tmp_path))
+    found = assess_room(look(), settings(tmp_path))
     assert "13.0 MiB are free, and 13.5 MiB stay free" in found.findings[0].text
 
 

@@ -16,7 +16,7 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.doctor.move_destination import (
     Destination,
-    _about_visits,
+    _findings_of_visits,
     _Visits,
 )
 from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
@@ -116,6 +116,6 @@ def test_who_comes_with_tls_to_a_port_in_the_clear_is_told() -> None:
     visits.notices.append(
         ConnectionRefused(address="10.0.0.1:5", refusal=RefusalReason.WRONG_PROTOCOL, detail=detail)
     )
-    (finding,) = _about_visits(destination(), visits)
+    (finding,) = _findings_of_visits(destination(), visits)
     assert "TLS on the port for clear text" in finding.text
     assert "--move-tls" in finding.cure

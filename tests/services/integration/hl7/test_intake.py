@@ -46,7 +46,7 @@ class Desk:
     async def send(self, message: str | bytes) -> list[list[str]]:
         """The segments of the acknowledgement."""
         data = message.encode() if isinstance(message, str) else message
-        answer = await self.intake.take(MllpMessage(data), PeerLog(SENDER))
+        answer = await self.intake.handle(MllpMessage(data), PeerLog(SENDER))
         assert answer is not None
         return [line.split("|") for line in answer.decode().rstrip("\r").split("\r")]
 
@@ -276,7 +276,9 @@ async def test_what_cannot_be_read_is_rejected(desk: Desk) -> None:
 
 
 async def test_a_message_that_is_too_long_is_rejected(desk: Desk) -> None:
-    answer = await desk.intake.take(MessageTooLong(ORM.encode()[:300], 10_000_000), PeerLog(SENDER))
+    answer = await desk.intake.handle(
+        MessageTooLong(ORM.encode()[:300], 10_000_000), PeerLog(SENDER)
+    )
     assert answer is not None
     assert b"MSA|AR|MSG0001|MSH: the message has 10000000 bytes" in answer
 
@@ -302,7 +304,7 @@ async def test_enhanced_mode(
 ) -> None:
     for text, code in ((ORM, good), (changed(ORM, "PID", 3, ""), bad)):
         message = changed(changed(text, "MSH", 15, accept), "MSH", 16, application)
-        answer = await desk.intake.take(MllpMessage(message.encode()), PeerLog(SENDER))
+        answer = await desk.intake.handle(MllpMessage(message.encode()), PeerLog(SENDER))
         assert (answer and answer.split(b"\rMSA|")[1][:2].decode()) == code
     assert await desk.state() is EntryState.SCHEDULED
 
@@ -324,7 +326,7 @@ async def test_what_cannot_be_kept_is_to_be_sent_again(tmp_path: Path) -> None:
     folder = tmp_path / "rejected"
     worklist: Worklist = Broken()  # type: ignore[assignment]
     intake = OrderService(worklist, OrderRules(), rejected=RejectedMessages(folder))
-    answer = await intake.take(MllpMessage(ORM.encode()), PeerLog(SENDER))
+    answer = await intake.handle(MllpMessage(ORM.encode()), PeerLog(SENDER))
     assert answer is not None
     assert b"MSA|AR|MSG0001|" in answer
     assert b"send it again later" in answer
@@ -367,7 +369,7 @@ async def test_a_reject_folder_that_cannot_be_written_is_only_logged(
         intake = OrderService(
             DatabaseWorklist(database), OrderRules(), rejected=RejectedMessages(taken / "in")
         )
-        answer = await intake.take(MllpMessage(b"wrong"), PeerLog(SENDER))
+        answer = await intake.handle(MllpMessage(b"wrong"), PeerLog(SENDER))
     assert answer is not None
     assert "a refused message is not kept" in caplog.text
 
@@ -401,6 +403,6 @@ async def test_any_message_is_answered(
         message = changed(message, segment, field, text)
     async with open_sqlite_database(":memory:") as database:
         intake = OrderService(DatabaseWorklist(database), OrderRules(character_set="UNICODE UTF-8"))
-        answer = await intake.take(MllpMessage(message.encode()), PeerLog(SENDER))
+        answer = await intake.handle(MllpMessage(message.encode()), PeerLog(SENDER))
     asks = any(segment == "MSH" and field in (2, 15, 16) for segment, field, _ in edits)
     assert answer is not None or asks

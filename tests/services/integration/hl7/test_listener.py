@@ -68,7 +68,7 @@ async def taking_orders(limits: ListenerLimits = LIMITS) -> AsyncIterator[Listen
     """With a real worklist behind it."""
     async with open_sqlite_database(":memory:") as database:
         intake = OrderService(DatabaseWorklist(database), OrderRules(character_set="UNICODE UTF-8"))
-        async with listening(intake.take, limits) as where:
+        async with listening(intake.handle, limits) as where:
             yield where
 
 

@@ -16,9 +16,9 @@ from isocenter.services.security.access.permissions import (
     ROLES,
     Action,
     Resource,
-    asked_on,
     missing,
     operations,
+    operations_for,
     parse_permission,
     permission_texts,
     union,
@@ -98,18 +98,20 @@ def test_what_is_taken_is_gone() -> None:
     ],
 )
 def test_what_is_asked_for_on_a_sop_class(uid: str, asked: set[str]) -> None:
-    assert asked_on(uid) == asked
+    assert operations_for(uid) == asked
 
 
 def test_all_storage_is_for_c_store() -> None:
-    assert {asked_on(uid) for uid in sop_classes.STORAGE_SOP_CLASSES} == {frozenset({"C-STORE"})}
+    assert {operations_for(uid) for uid in sop_classes.STORAGE_SOP_CLASSES} == {
+        frozenset({"C-STORE"})
+    }
 
 
 def test_a_sop_class_may_say_itself_what_it_needs() -> None:
     own = {"2.25.1": {"N-ACTION": parse_permission("system:execute"), "N-GET": {}}}
     modality = Rights(ae_title="CT1", permissions=ROLES["Modality"], own_needs=own)
-    assert modality.asked_on("2.25.1") == own["2.25.1"]
-    assert modality.asked_on("2.25.2") == {"C-STORE"}
+    assert modality.operations_for("2.25.1") == own["2.25.1"]
+    assert modality.operations_for("2.25.2") == {"C-STORE"}
     assert modality.refusal("N-GET", "2.25.1") == ""
     assert modality.refusal("N-ACTION", "2.25.1") == (
         "CT1 lacks system:execute for N-ACTION; allow it with isocenter ae allow CT1 system:execute"

@@ -58,7 +58,7 @@ IDENTITY = PeerIdentity(
     ],
 )
 def test_which_certificates_a_rule_means(rule: CertificateRule, fits: bool) -> None:
-    assert rule.fits(IDENTITY) is fits
+    assert rule.matches(IDENTITY) is fits
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from isocenter.services.cli import main
-from isocenter.services.composition.audit import audit_folder, is_kept, keeping_of
-from isocenter.services.diagnostics.doctor.audit_trail import examine_audit_trail
+from isocenter.services.composition.audit import audit_folder, is_trail_enabled, keeping_of
+from isocenter.services.diagnostics.doctor.audit_trail import check_audit_trail
 from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.security.audit.trail_compression import compress_closed
@@ -142,8 +142,8 @@ def test_the_command_says_it(
 
 
 def examined_trail(settings: Settings) -> CheckResult:
-    folder = audit_folder(settings) if is_kept(settings) else None
-    return examine_audit_trail(folder, lambda: keeping_of(settings))
+    folder = audit_folder(settings) if is_trail_enabled(settings) else None
+    return check_audit_trail(folder, lambda: keeping_of(settings))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from isocenter.services.security.audit import trail_upkeep as keeping_module
 from isocenter.services.security.audit.repository import Protocol, SyslogRepository
 from isocenter.services.security.audit.trail_removal import RemovalPlan
 from isocenter.services.security.audit.trail_segments import segments_of
-from isocenter.services.security.audit.trail_upkeep import Keeping, look_after_trail
+from isocenter.services.security.audit.trail_upkeep import Keeping, run_trail_upkeep
 from isocenter.services.security.audit.trail_verification import verify
 from services.security.audit.trails import entry, filled, of_event, parsed, records, trail
 from support.processes import served_archive
@@ -50,7 +50,7 @@ async def looked_after(
             assert all(segment.path.exists() for segment in plan.segments), "before it goes"
             planned.append(plan)
 
-        nursery.start_soon(lambda: look_after_trail(folder, keeping, record, now=moment))
+        nursery.start_soon(lambda: run_trail_upkeep(folder, keeping, record, now=moment))
 
 
 @pytest.mark.usefixtures("_often")
@@ -79,7 +79,7 @@ async def test_old_files_go_and_the_others_are_compressed(tmp_path: Path, compre
 async def test_nothing_goes_where_nothing_was_said(tmp_path: Path) -> None:
     filled(tmp_path, 6, rotate_bytes=1)
     with trio.move_on_after(0.2):
-        await look_after_trail(
+        await run_trail_upkeep(
             tmp_path, Keeping(compress=True, keep_days=0, key=None), _never, now=_far_ahead
         )
     assert len(segments_of(tmp_path)) == 6

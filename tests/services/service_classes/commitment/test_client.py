@@ -17,7 +17,7 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.cli import main
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.errors import NoPresentationContext, OperationError
+from isocenter.services.errors import NoPresentationContextError, OperationError
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.commitment.scu import (
@@ -152,7 +152,7 @@ async def test_an_association_that_ends_before_the_report_is_not_waited_for() ->
 
 async def test_a_peer_without_storage_commitment() -> None:
     error = await ask(Scripted(["1.2.3"], pacs()._perform))
-    assert isinstance(error, NoPresentationContext)
+    assert isinstance(error, NoPresentationContextError)
 
 
 async def test_a_report_on_an_association_of_the_peers_own() -> None:

@@ -14,7 +14,7 @@ from isocenter.storage.objects.files.file_system import OsFileSystem
 from isocenter.storage.objects.files.journal import (
     DAMAGED,
     Journal,
-    JournalFull,
+    JournalFullError,
     Kind,
     Record,
     Segment,
@@ -123,7 +123,7 @@ def test_a_journal_that_is_full_says_so_until_there_is_room(
         while True:
             live.extend(journal.append([record(len(live), 65_000)]))
 
-    with pytest.raises(JournalFull) as caught:
+    with pytest.raises(JournalFullError) as caught:
         fill()
     assert caught.value.errno == errno.ENOSPC
     assert len(live) == 15

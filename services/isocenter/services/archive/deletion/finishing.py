@@ -65,7 +65,7 @@ async def _finish_group(
         case TrashState.LEAVING:
             for key in await files.take(deletion_id, keys):
                 log.error("a deleted object had no file: %s", key)
-            await record(_happened(TrashChange.DELETED, rows))
+            await record(_changes(TrashChange.DELETED, rows))
             await book.settle(numbers)
         case TrashState.RETURNING:
             for row in rows:
@@ -74,7 +74,7 @@ async def _finish_group(
         case TrashState.RETURNED | TrashState.PURGING:
             await files.remove(deletion_id, keys)
             what = TrashChange.RESTORED if state is TrashState.RETURNED else TrashChange.PURGED
-            await record(_happened(what, rows))
+            await record(_changes(what, rows))
             for ended in await book.forget(numbers):
                 await files.end(ended)
         case _:
@@ -85,7 +85,7 @@ def _group_of(row: TrashedInstance) -> tuple[str, str, str]:
     return row.deletion_id, row.state.value, row.actor
 
 
-def _happened(what: TrashChange, rows: Sequence[TrashedInstance]) -> list[TrashChanged]:
+def _changes(what: TrashChange, rows: Sequence[TrashedInstance]) -> list[TrashChanged]:
     by_study: dict[str, list[TrashedInstance]] = defaultdict(list)
     for row in rows:
         by_study[row.stored.study_instance_uid].append(row)

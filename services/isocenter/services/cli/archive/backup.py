@@ -24,7 +24,7 @@ from isocenter.services.cli.archive.db import (
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, add_output_options, whole_number
 from isocenter.services.cli.support.terminal import Advance, Terminal
-from isocenter.services.composition.audit import here_of, record_now
+from isocenter.services.composition.audit import active_process_of, record_now
 from isocenter.services.composition.backup import SqliteIndexFile, backup_source_of
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.security.audit.message_builder import restricted_function_used
@@ -126,7 +126,7 @@ async def _make(arguments: argparse.Namespace, terminal: Terminal) -> int:
             source, folder, passphrase=passphrase, progress=show
         )
         stack.close()
-        _tell(generation, manifest, terminal)
+        _print_generation(generation, manifest, terminal)
         if manifest.faults_found:
             if arguments.keep is not None:
                 terminal.note("no older backup was removed")
@@ -156,7 +156,7 @@ class Shown:
         self._advance(done, total)
 
 
-def _tell(generation: Generation, manifest: Manifest, terminal: Terminal) -> None:
+def _print_generation(generation: Generation, manifest: Manifest, terminal: Terminal) -> None:
     print(
         f"backup {generation.name}: {manifest.instances} instances "
         f"({size_text(manifest.objects_size)}), "
@@ -239,7 +239,7 @@ async def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _record(settings: Settings, folder: Path, text: str, terminal: Terminal) -> None:
-    here = here_of(settings, "isocenter backup")
+    here = active_process_of(settings, "isocenter backup")
     try:
         record_now(settings, here, [restricted_function_used(here, folder, text)])
     except (OSError, IsocenterError) as error:

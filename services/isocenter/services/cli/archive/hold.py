@@ -21,7 +21,7 @@ from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import reason, uid
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.composition.audit import here_of, patients_of, record_now
+from isocenter.services.composition.audit import active_process_of, patients_of, record_now
 from isocenter.services.security.audit.message_builder import ActiveProcess, Patient, hold_changed
 from isocenter.services.settings.loading import OnAuditFailure, Settings
 
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _add(arguments: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
-    here = here_of(settings, "isocenter hold")
+    here = active_process_of(settings, "isocenter hold")
     code = EXIT_OK
     async with composition.open_stores(settings) as stores:
         holds = stores.holds
@@ -118,7 +118,7 @@ async def _add(arguments: argparse.Namespace, settings: Settings, terminal: Term
 
 
 async def _remove(arguments: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
-    here = here_of(settings, "isocenter hold")
+    here = active_process_of(settings, "isocenter hold")
     code = EXIT_OK
     async with composition.open_stores(settings) as stores:
         holds = stores.holds

@@ -64,12 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
         if interrupts.were_requested():
             terminal.note(f"stopped after {done} files; once more imports the rest")
             return EXIT_INTERRUPTED
-        return _judge(report, terminal)
+        return _report(report, terminal)
 
     return run_task(terminal, work)
 
 
-def _judge(report: ImportReport, terminal: Terminal) -> int:
+def _report(report: ImportReport, terminal: Terminal) -> int:
     print_findings(
         terminal,
         {

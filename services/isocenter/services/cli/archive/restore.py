@@ -33,7 +33,7 @@ from isocenter.services.cli.archive.db import (
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.composition.audit import here_of, is_kept, record_now
+from isocenter.services.composition.audit import active_process_of, is_trail_enabled, record_now
 from isocenter.services.composition.backup import (
     SqliteIndexFile,
     locked_for_restore,
@@ -148,7 +148,7 @@ async def _restore(arguments: argparse.Namespace, settings: Settings, terminal: 
         f"{size_text(report.size)}"
         + (f"; {report.skipped} were there from before" if report.skipped else "")
     )
-    is_good = _tell(report, manifest.faults_found, generation, terminal)
+    is_good = _print_report(report, manifest.faults_found, generation, terminal)
     is_good &= await trio.to_thread.run_sync(_verify_trail, settings, place, terminal)
     _record(settings, generation, place, terminal)
     with terminal.progress("verifying") as advance:
@@ -177,7 +177,9 @@ def _move_aside(place: Place, terminal: Terminal) -> None:
             terminal.note(f"what was in {one} is in {aside} now")
 
 
-def _tell(report: RestoreReport, lost: int, generation: Generation, terminal: Terminal) -> bool:
+def _print_report(
+    report: RestoreReport, lost: int, generation: Generation, terminal: Terminal
+) -> bool:
     for name, reason in report.missing.named[:20]:
         terminal.note(f"not restored: {name} ({reason})")
     if report.missing.count:
@@ -201,7 +203,7 @@ def _tell(report: RestoreReport, lost: int, generation: Generation, terminal: Te
 
 
 def _verify_trail(settings: Settings, place: Place, terminal: Terminal) -> bool:
-    if not is_kept(settings) or not place.audit.is_dir():
+    if not is_trail_enabled(settings) or not place.audit.is_dir():
         return True
     try:
         path = settings.audit.hmac_key_file
@@ -219,7 +221,7 @@ def _verify_trail(settings: Settings, place: Place, terminal: Terminal) -> bool:
 
 
 def _record(settings: Settings, generation: Generation, place: Place, terminal: Terminal) -> None:
-    here = here_of(settings, "isocenter restore")
+    here = active_process_of(settings, "isocenter restore")
     text = f"the archive is the one of backup {generation.name} from here on"
     try:
         record_now(settings, here, [restricted_function_used(here, place.data_dir, text)])

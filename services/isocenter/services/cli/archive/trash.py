@@ -175,10 +175,10 @@ async def _restore(
             requester_of(settings, "isocenter trash restore"),
             progress=lambda done: advance(done, None),
         )
-    return _judge(report, terminal)
+    return _report(report, terminal)
 
 
-def _judge(report: Restored, terminal: Terminal) -> int:
+def _report(report: Restored, terminal: Terminal) -> int:
     print_findings(terminal, {"not restored": report.there, "damaged": report.damaged})
     print(
         f"restored {counted(report.instances, 'instance')}; {report.there.count} the archive has "

@@ -31,16 +31,16 @@ from isocenter.services.cli.support.options import (
     tls_of,
 )
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.composition.audit import audit_folder, is_kept, keeping_of
-from isocenter.services.diagnostics.doctor.archive import judge_look, judge_report
-from isocenter.services.diagnostics.doctor.audit_trail import examine_audit_trail
-from isocenter.services.diagnostics.doctor.capacity import judge_room
+from isocenter.services.composition.audit import audit_folder, is_trail_enabled, keeping_of
+from isocenter.services.diagnostics.doctor.archive import assess_inspection, assess_verification
+from isocenter.services.diagnostics.doctor.audit_trail import check_audit_trail
+from isocenter.services.diagnostics.doctor.capacity import assess_room
 from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.doctor.connectivity import PeerTarget
-from isocenter.services.diagnostics.doctor.installation import examine_installation
+from isocenter.services.diagnostics.doctor.installation import check_installation
 from isocenter.services.diagnostics.doctor.move_destination import Destination
-from isocenter.services.diagnostics.doctor.peer import PeerCheckOptions, examine_peer
-from isocenter.services.diagnostics.doctor.server_health import examine_health, server_of
+from isocenter.services.diagnostics.doctor.peer import PeerCheckOptions, check_peer
+from isocenter.services.diagnostics.doctor.server_health import check_health, server_of
 from isocenter.services.diagnostics.findings import Side, error
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.settings.loading import (
@@ -128,9 +128,9 @@ def run(arguments: argparse.Namespace) -> int:
     async def work(interrupts: Interrupts) -> int:
         with interrupts.stoppable():
             if arguments.peer:
-                await _examine_peer(arguments, output)
+                await _check_peer(arguments, output)
             else:
-                await _examine_here(arguments, terminal, output)
+                await _check_here(arguments, terminal, output)
         if interrupts.were_requested():
             return EXIT_INTERRUPTED
         output.summary()
@@ -139,19 +139,19 @@ def run(arguments: argparse.Namespace) -> int:
     return run_task(terminal, work)
 
 
-async def _examine_here(arguments: argparse.Namespace, terminal: Terminal, output: Output) -> None:
+async def _check_here(arguments: argparse.Namespace, terminal: Terminal, output: Output) -> None:
     try:
         settings = load_settings(arguments.config, overrides=overrides_from(arguments))
     except SettingsError as fault:
         finding = error(str(fault), meaning="isocenter serve does not start", side=Side.HERE)
-        output.tell(CheckResult("settings", fault.source, (finding,)))
+        output.write(CheckResult("settings", fault.source, (finding,)))
         return
-    await examine_installation(settings, output.tell)
+    await check_installation(settings, output.write)
     if settings.storage.is_in_memory:
         return
-    trail = audit_folder(settings) if is_kept(settings) else None
-    output.tell(
-        await trio.to_thread.run_sync(examine_audit_trail, trail, partial(keeping_of, settings))
+    trail = audit_folder(settings) if is_trail_enabled(settings) else None
+    output.write(
+        await trio.to_thread.run_sync(check_audit_trail, trail, partial(keeping_of, settings))
     )
     data_dir = Path(settings.storage.data_dir)
     if not (data_dir / "objects").is_dir():
@@ -162,8 +162,8 @@ async def _examine_here(arguments: argparse.Namespace, terminal: Terminal, outpu
         ),
         abandon_on_cancel=True,
     )
-    for examined in judge_look(found, settings):
-        output.tell(examined)
+    for examined in assess_inspection(found, settings):
+        output.write(examined)
     is_usable = not found.fault and not found.damage
     if is_usable and found.schema_version == found.latest_version:
         room = await trio.to_thread.run_sync(
@@ -176,12 +176,12 @@ async def _examine_here(arguments: argparse.Namespace, terminal: Terminal, outpu
             abandon_on_cancel=True,
         )
         if room is not None:
-            output.tell(judge_room(room, settings))
+            output.write(assess_room(room, settings))
     if arguments.thorough and is_usable and found.schema_version == found.latest_version:
-        output.tell(await _compare_all(settings, terminal))
+        output.write(await _compare_all(settings, terminal))
 
 
-async def _examine_peer(arguments: argparse.Namespace, output: Output) -> None:
+async def _check_peer(arguments: argparse.Namespace, output: Output) -> None:
     peer, rest = peer_of(arguments)
     if rest:
         raise UsageError(f"{rest[0]!r} is one argument too many")
@@ -190,11 +190,11 @@ async def _examine_peer(arguments: argparse.Namespace, output: Output) -> None:
         tls = tls_of(arguments)
     except TlsFileError as fault:
         finding = error(str(fault), cure=fault.cure, side=Side.HERE)
-        output.tell(CheckResult("our certificate", str(fault.path or ""), (finding,)))
+        output.write(CheckResult("our certificate", str(fault.path or ""), (finding,)))
         return
     settings = _settings_of_self(arguments, peer)
     if settings is not None:
-        output.tell(await trio.to_thread.run_sync(examine_health, settings))
+        output.write(await trio.to_thread.run_sync(check_health, settings))
     deadlines = deadlines_of(arguments)
     if math.isinf(deadlines.response):
         deadlines = replace(deadlines, response=_RESPONSE_SECONDS)
@@ -212,7 +212,7 @@ async def _examine_peer(arguments: argparse.Namespace, output: Output) -> None:
         store=arguments.store,
         move_to=destination,
     )
-    await examine_peer(way, output.tell, wishes)
+    await check_peer(way, output.write, wishes)
 
 
 def _settings_of_self(arguments: argparse.Namespace, peer: Peer) -> Settings | None:
@@ -257,4 +257,4 @@ async def _compare_all(settings: Settings, terminal: Terminal) -> CheckResult:
             advance(progress.done, progress.total)
 
         async with composition.open_archive(settings, lock=False, recover=False) as archive:
-            return judge_report(await verify(archive, progress=show))
+            return assess_verification(await verify(archive, progress=show))

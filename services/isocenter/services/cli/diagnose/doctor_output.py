@@ -28,7 +28,7 @@ class Output(Protocol):
 
     problems: int
 
-    def tell(self, examined: CheckResult) -> None:
+    def write(self, examined: CheckResult) -> None:
         """Show it now."""
         ...
 
@@ -47,7 +47,7 @@ class TextOutput:
         # https://no-color.org
         self._in_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
-    def tell(self, examined: CheckResult) -> None:
+    def write(self, examined: CheckResult) -> None:
         """A line, and three for each finding."""
         self._examined += 1
         self.problems += examined.is_problem
@@ -90,7 +90,7 @@ class JsonOutput:
         self.problems = 0
         self._examined = 0
 
-    def tell(self, examined: CheckResult) -> None:
+    def write(self, examined: CheckResult) -> None:
         """An object."""
         self._examined += 1
         self.problems += examined.is_problem

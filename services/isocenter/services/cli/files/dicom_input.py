@@ -7,7 +7,12 @@ from contextlib import contextmanager
 
 from isocenter.engine.dataset import DataSetError, NotDicomError
 from isocenter.engine.dataset.walker import Tolerance
-from isocenter.services.cli.files.file_tool import FileFault, InputFile, OtherKind, opened
+from isocenter.services.cli.files.file_tool import (
+    FileToolError,
+    InputFile,
+    OtherFileKindError,
+    opened,
+)
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.data_set_file import DataSetFile, open_data_set
 
@@ -21,8 +26,8 @@ def dicom_input(
     What was forgiven, and what the block adds to `DataSetFile.forgiven`, is told at its end.
 
     Raises:
-        OtherKind: it is no DICOM.
-        FileFault, OSError: it cannot be read; also where the block says so by a `DataSetError`.
+        OtherFileKindError: it is no DICOM.
+        FileToolError, OSError: it cannot be read; also where the block says so by a `DataSetError`.
     """
     with opened(file.path) as source:
         try:
@@ -30,10 +35,10 @@ def dicom_input(
                 yield data_set
                 forgiven = data_set.forgiven
         except NotDicomError:
-            raise OtherKind("not DICOM: neither a Part 10 file nor a data set") from None
+            raise OtherFileKindError("not DICOM: neither a Part 10 file nor a data set") from None
         except DataSetError as error:
             is_strict = tolerance is Tolerance.STRICT
             cure = "; without --strict it is read as far as it goes" if is_strict else ""
-            raise FileFault(f"{error}{cure}") from error
+            raise FileToolError(f"{error}{cure}") from error
     for what, offset in forgiven.items():
         terminal.note(f"{file.path}: forgiven: {what}" + (f" (at byte {offset})" if offset else ""))

@@ -41,11 +41,11 @@ PIECE: Final = 1 << 20
 _HELD: Final = 8 << 20
 
 
-class FileFault(IsocenterError):
+class FileToolError(IsocenterError):
     """A file cannot be worked on; the message says why and what to do, not which file."""
 
 
-class OtherKind(FileFault):
+class OtherFileKindError(FileToolError):
     """A file is of another kind, as many are in a folder: a fault only where it was named."""
 
 
@@ -229,11 +229,11 @@ def for_each(
             done += 1
             try:
                 if file.fault:
-                    raise FileFault(file.fault)
+                    raise FileToolError(file.fault)
                 work(file)
             except (BrokenPipeError, UsageError):
                 raise
-            except OtherKind as error:
+            except OtherFileKindError as error:
                 if not file.is_found:
                     failed += 1
                     terminal.error(f"{file.path}: {error}")
@@ -278,14 +278,16 @@ class Plan:
         """Where the result of *file* goes.
 
         Raises:
-            FileFault: another file's is there.
+            FileToolError: another file's is there.
         """
         if not self.is_folder:
             return self.target
         relative = "stdin" if file.path == STANDARD else file.relative
         if len(self.paths) > 1:
             if relative in self._taken:
-                raise FileFault("another file of this name was given; write it to another folder")
+                raise FileToolError(
+                    "another file of this name was given; write it to another folder"
+                )
             self._taken.add(relative)
         return str(Path(self.target, relative + self.suffix))
 

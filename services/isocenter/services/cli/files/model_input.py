@@ -21,7 +21,7 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.cli.files.file_tool import (
     STANDARD,
-    FileFault,
+    FileToolError,
     InputFile,
     Plan,
     add_file_options,
@@ -124,9 +124,9 @@ def _template_of(arguments: argparse.Namespace) -> Iterator[Template | None]:
         ):
             yield template
     except NotDicomError:
-        raise FileFault(f"--template {path}: not DICOM") from None
+        raise FileToolError(f"--template {path}: not DICOM") from None
     except DataSetError as error:
-        raise FileFault(f"--template {path}: {error}") from error
+        raise FileToolError(f"--template {path}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +145,17 @@ class _Work:
             self._write(models[0], self.made.output_of(file))
             return
         if not models:
-            raise FileFault("holds no data set")
+            raise FileToolError("holds no data set")
         if self.made.target == STANDARD or not Path(self.made.target).is_dir():
-            raise FileFault(f"holds {len(models)} data sets; name a folder that is there with -o")
+            raise FileToolError(
+                f"holds {len(models)} data sets; name a folder that is there with -o"
+            )
         for number, model in enumerate(models, 1):
             name = _name_of(model) or f"{number:05d}"
             try:
                 self._write(model, str(Path(self.made.target, f"{name}.dcm")))
             except (ModelError, DataSetError, LocalProtocolError) as error:
-                raise FileFault(f"data set {number}: {error}") from error
+                raise FileToolError(f"data set {number}: {error}") from error
 
     def _write(self, model: Model, place: str) -> None:
         folder: Path | None = self.arguments.bulk_data_dir

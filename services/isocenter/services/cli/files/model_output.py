@@ -14,7 +14,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.cli.files.dicom_input import dicom_input
 from isocenter.services.cli.files.file_tool import (
     STANDARD,
-    FileFault,
+    FileToolError,
     InputFile,
     add_file_options,
     output_file,
@@ -112,7 +112,7 @@ def write_models(
         write: gets the data set and the options of a `ModelWriter`.
 
     Raises:
-        FileFault, DataSetError, OSError: it cannot be read or written.
+        FileToolError, DataSetError, OSError: it cannot be read or written.
     """
     tolerance = Tolerance.STRICT if arguments.strict else Tolerance.SALVAGE
     with dicom_input(file, terminal, tolerance) as data_set:
@@ -141,7 +141,7 @@ class _ByUri:
     def __call__(self, value: BulkValue) -> str:
         if self.folder is None:
             if value.codec.big_endian:
-                raise FileFault(
+                raise FileToolError(
                     "its numbers are in big endian, so bytes of it are no bulk data; "
                     "give --bulk-data-dir"
                 )
@@ -165,7 +165,7 @@ def _bulk_of(arguments: argparse.Namespace, file: InputFile, data_set: DataSetFi
         if file.path == STANDARD:
             raise UsageError("what comes from standard input has no URI; give --bulk-data-dir")
         if data_set.is_inflated:
-            raise FileFault(
+            raise FileToolError(
                 "its data set is deflated, so no URI can name bytes of it; give --bulk-data-dir"
             )
     stem = "stdin" if file.path == STANDARD else file.relative.replace(os.sep, "_")

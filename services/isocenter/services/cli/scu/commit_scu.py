@@ -28,7 +28,7 @@ from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DamagedFileError, DicomObject, NotDicomFileError
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.dicom.uids import UidRule
-from isocenter.services.errors import NoPresentationContext, OperationError
+from isocenter.services.errors import NoPresentationContextError, OperationError
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.service_classes.commitment.scu import (
     CONTEXTS,
@@ -269,7 +269,7 @@ async def _ask(
         )
     except OperationError as error:
         terminal.error(f"the peer does not take the request: {error}")
-    except (ReportTimeoutError, NoPresentationContext, AssociationError) as error:
+    except (ReportTimeoutError, NoPresentationContextError, AssociationError) as error:
         terminal.error(str(error))
     return None
 

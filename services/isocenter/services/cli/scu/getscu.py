@@ -20,7 +20,7 @@ from isocenter.engine.uid import (
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.association.requestor import Context
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.support.client_command import CannotAssociate, Client, run_client
+from isocenter.services.cli.support.client_command import CannotAssociateError, Client, run_client
 from isocenter.services.cli.support.options import add_network_options
 from isocenter.services.cli.support.query_options import (
     MODELS,
@@ -29,7 +29,7 @@ from isocenter.services.cli.support.query_options import (
     requests_of,
 )
 from isocenter.services.cli.support.received_files import add_receiving_options, folder_of
-from isocenter.services.cli.support.retrieve_output import follow, judge, outcome_of
+from isocenter.services.cli.support.retrieve_output import follow, outcome_of, report_outcome
 from isocenter.services.cli.support.transfer_syntaxes import (
     add_transfer_syntax_options,
     sop_class,
@@ -39,7 +39,7 @@ from isocenter.services.dicom.uid_registry import (
     BASIC_SYNTAXES,
     STORAGE_SOP_CLASSES,
 )
-from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
+from isocenter.services.errors import ConnectError, NoPresentationContextError, OperationError
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.storage.object_folder import ReceivedCounts
 from isocenter.services.service_classes.storage.retrieve_contexts import (
@@ -145,7 +145,7 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
         return False
     # What the user names says nothing of what there is.
     known = () if arguments.sop_class else classes
-    return judge(result, client.terminal, folder, advice_of(known, contexts))
+    return report_outcome(result, client.terminal, folder, advice_of(known, contexts))
 
 
 def advice_of(classes: Sequence[str], contexts: Sequence[Context]) -> str:
@@ -177,11 +177,11 @@ async def _ask_for_classes(client: Client, request: Request) -> list[str]:
         async with client.associate([(sop_class_uid, BASIC_SYNTAXES)]) as association:
             with client.interrupts.stoppable():
                 return await _classes(association, sop_class_uid, _question(request))
-    except CannotAssociate as error:
+    except CannotAssociateError as error:
         if isinstance(error.__cause__, ConnectError):
             raise
         client.terminal.detail(f"the peer does not tell its SOP classes: {error}")
-    except (NoPresentationContext, OperationError, AssociationError) as error:
+    except (NoPresentationContextError, OperationError, AssociationError) as error:
         client.terminal.detail(f"the peer does not tell its SOP classes: {error}")
     return []
 

@@ -24,7 +24,7 @@ from isocenter.services.cli.support.options import (
 )
 from isocenter.services.cli.support.query_options import MODELS, add_query_options, requests_of
 from isocenter.services.cli.support.received_files import add_receiving_options, folder_of
-from isocenter.services.cli.support.retrieve_output import follow, judge, outcome_of
+from isocenter.services.cli.support.retrieve_output import follow, outcome_of, report_outcome
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.service_classes.storage.object_folder import ObjectFolder, ReceivedCounts
@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
                             progress=follow(advance),
                         )
                     )
-                    good &= judge(result, client.terminal, folder, _ADVICE)
+                    good &= report_outcome(result, client.terminal, folder, _ADVICE)
         if client.interrupts.were_requested():
             client.terminal.note("cancelled")
             return EXIT_INTERRUPTED

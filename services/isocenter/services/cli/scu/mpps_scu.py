@@ -36,7 +36,7 @@ from isocenter.services.cli.support.options import (
 )
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.attribute_path import parse_key
-from isocenter.services.errors import NoPresentationContext
+from isocenter.services.errors import NoPresentationContextError
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.mpps.performed_step import StepState
 from isocenter.services.service_classes.mpps.scu import (
@@ -167,11 +167,11 @@ def run(arguments: argparse.Namespace) -> int:
                 try:
                     answer = await do(association)
                 except AnswerError as error:
-                    code = _judge(client, arguments, action, uid, error.answer)
-                except (AssociationError, NoPresentationContext) as error:
+                    code = _report(client, arguments, action, uid, error.answer)
+                except (AssociationError, NoPresentationContextError) as error:
                     client.terminal.error(str(error))
                 else:
-                    code = _judge(client, arguments, action, uid, answer)
+                    code = _report(client, arguments, action, uid, answer)
         return EXIT_INTERRUPTED if client.interrupts.were_requested() else code
 
     return run_client(arguments, work)
@@ -333,7 +333,7 @@ def read_attributes(path: Path) -> Dataset:
         ) from error
 
 
-def _judge(
+def _report(
     client: Client, arguments: argparse.Namespace, action: str, uid: str, answer: NServiceResponse
 ) -> int:
     status = answer.status

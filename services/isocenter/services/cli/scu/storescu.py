@@ -28,7 +28,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.association.requestor import Context, InvokingAssociation
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.support.client_command import CannotAssociate, Client, run_client
+from isocenter.services.cli.support.client_command import CannotAssociateError, Client, run_client
 from isocenter.services.cli.support.options import UsageError, add_network_options, check_paths
 from isocenter.services.cli.support.retrieve_output import describe_answer
 from isocenter.services.cli.support.terminal import Advance
@@ -42,7 +42,7 @@ from isocenter.services.dicom.pixels.errors import PixelError
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.errors import (
-    NoPresentationContext,
+    NoPresentationContextError,
     OperationError,
     StorageError,
     has_failed,
@@ -263,9 +263,9 @@ class _Sender:
                 self._is_complete = len(block) < FILES_PER_BLOCK
                 objects: list[DicomObject] = []
                 with self.client.interrupts.stoppable():
-                    objects = await self._look_at(block)
+                    objects = await self._open_objects(block)
                 await self._send_block(objects)
-        except CannotAssociate:
+        except CannotAssociateError:
             if not counts.sent:
                 raise
             terminal.error("the association cannot be established again; the rest was not sent")
@@ -301,7 +301,7 @@ class _Sender:
                 text += f", {count} {what}"
         return text
 
-    async def _look_at(self, block: Sequence[FoundFile]) -> list[DicomObject]:
+    async def _open_objects(self, block: Sequence[FoundFile]) -> list[DicomObject]:
         objects = []
         for found in block:
             self.counts.seen += 1
@@ -365,10 +365,10 @@ class _Sender:
                 planned, send=self._send, lose=self._lose, is_over=self._should_stop
             )
             await transfer.send_over_associations(partial(self._associate, contexts))
-            if isinstance(transfer.fault, CannotAssociate):
+            if isinstance(transfer.fault, CannotAssociateError):
                 raise transfer.fault
             if transfer.fault is not None:
-                raise CannotAssociate(
+                raise CannotAssociateError(
                     f"the peer ends one association after the other: {transfer.fault}"
                 )
 
@@ -402,7 +402,7 @@ class _Sender:
         except OperationError as error:
             status = error.status
             reason = f"the peer answered {error}"
-        except NoPresentationContext as error:
+        except NoPresentationContextError as error:
             reason = f"{error}; see what the peer is configured to take"
         except (StorageError, DataSetError, PixelError) as error:
             reason = f"cannot be sent: {error}"

@@ -32,7 +32,7 @@ from isocenter.services.cli.support.options import (
     whole_number,
 )
 from isocenter.services.dicom.attribute_path import parse_key
-from isocenter.services.errors import NoPresentationContext, OperationError
+from isocenter.services.errors import NoPresentationContextError, OperationError
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.order_fields import CODES, DATE_TIME, FIELDS
@@ -157,13 +157,13 @@ def run(arguments: argparse.Namespace) -> int:
             character_set=character_set,
         )
         with output_to(arguments.output_file, arguments.output) as out:
-            asking = _Asking(
+            asking = _WorklistQuery(
                 client,
                 partial(find_items, fields=fields, more=more, character_set=character_set),
                 _writer_of(arguments.output, out),
                 arguments.max_results,
             )
-            return await asking.ask()
+            return await asking.run()
 
     return run_client(arguments, work)
 
@@ -180,7 +180,7 @@ def _fields(arguments: argparse.Namespace) -> dict[str, str]:
     return given | ({"date": day} if day else {})
 
 
-class _Asking:
+class _WorklistQuery:
     def __init__(
         self,
         client: Client,
@@ -194,7 +194,7 @@ class _Asking:
         self._most = most
         self._count = 0
 
-    async def ask(self) -> int:
+    async def run(self) -> int:
         client = self._client
         failed = True
         async with client.associate(CONTEXTS) as association:
@@ -203,7 +203,7 @@ class _Asking:
                     failed = not await self._take_items(association)
                 except OperationError as error:
                     client.terminal.error(f"the peer refused the query: {error}")
-                except NoPresentationContext:
+                except NoPresentationContextError:
                     client.terminal.error(
                         "the peer has no worklist: it accepted no presentation context for it"
                     )

@@ -23,8 +23,8 @@ from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, point_in_time
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import (
+    active_process_of,
     audit_folder,
-    here_of,
     key_of,
     record_now,
     removal_recorder,
@@ -218,7 +218,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _record_use(settings: Settings, folder: Path, terminal: Terminal) -> None:
     """Audit Log Used (A.5.3.2), before anything is shown."""
-    here = here_of(settings, "isocenter audit")
+    here = active_process_of(settings, "isocenter audit")
     try:
         await trio.to_thread.run_sync(record_now, settings, here, [audit_log_used(here, folder)])
     except (OSError, IsocenterError) as error:

@@ -14,7 +14,7 @@ from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import CheckResult
-from isocenter.services.diagnostics.doctor.server_health import SECONDS, examine_health
+from isocenter.services.diagnostics.doctor.server_health import SECONDS, check_health
 from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.settings.loading import SettingsError, load_settings, overrides_from
 
@@ -46,15 +46,15 @@ def run(arguments: argparse.Namespace) -> int:
             settings = load_settings(arguments.config, overrides=overrides_from(arguments))
         except SettingsError as error:
             raise UsageError(str(error)) from error
-        ask = partial(examine_health, settings, seconds=SECONDS)
+        ask = partial(check_health, settings, seconds=SECONDS)
         with interrupts.stoppable():
             examined = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
-            return _tell(examined, terminal, is_quiet=arguments.quiet)
+            return _print_result(examined, terminal, is_quiet=arguments.quiet)
 
     return run_task(terminal, work)
 
 
-def _tell(examined: CheckResult, terminal: Terminal, *, is_quiet: bool) -> int:
+def _print_result(examined: CheckResult, terminal: Terminal, *, is_quiet: bool) -> int:
     if not is_quiet:
         print(examined.seen)
     for finding in examined.findings:

@@ -26,7 +26,7 @@ from isocenter.services.composition.reloading import Reloader
 from isocenter.services.composition.server import (
     Listeners,
     ServerParts,
-    StartFaults,
+    StartupError,
     build_server,
     check_addresses,
     listen,
@@ -121,7 +121,7 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
                 _show_check(parts)
                 return 0
             listeners = listen(parts, stack)
-        except StartFaults as error:
+        except StartupError as error:
             for fault in error.faults:
                 print(f"isocenter serve: {text_of(fault)}", file=sys.stderr)
             return EXIT_START

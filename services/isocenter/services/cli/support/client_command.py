@@ -40,7 +40,7 @@ from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 
 
-class CannotAssociate(IsocenterError):
+class CannotAssociateError(IsocenterError):
     """No association with the peer: why, and what to do.  Exit code 2."""
 
 
@@ -98,7 +98,7 @@ class Client:
         operations_window: int = 1,
         provider: Provider | None = None,
     ) -> AsyncIterator[ClientAssociation]:
-        """`open_association`; what keeps it from being established is `CannotAssociate`."""
+        """`open_association`; what keeps it from being established is `CannotAssociateError`."""
         async with AsyncExitStack() as stack:
             try:
                 association = await stack.enter_async_context(
@@ -116,7 +116,7 @@ class Client:
                     )
                 )
             except (AssociationError, LocalProtocolError) as error:
-                raise CannotAssociate(self._explain(error)) from error
+                raise CannotAssociateError(self._explain(error)) from error
             self._check_response(association)
             self.terminal.detail(
                 f"associated with {self.peer}: {len(association.contexts)} of {len(contexts)} "
@@ -138,7 +138,7 @@ class Client:
             and asked.positive_response_requested
             and accept.user_information.user_identity_response is None
         ):
-            raise CannotAssociate(
+            raise CannotAssociateError(
                 "the peer did not confirm the user identity: it ignores such items, or those of "
                 "this type; do without -rsp, or set it up there"
             )
@@ -173,7 +173,7 @@ def run_client(
 
     Args:
         work: gets the client and the positional arguments behind the peer; its exit code
-            is ours.  `UsageError` and `CannotAssociate` are 2, other errors 1, Ctrl-C 130.
+            is ours.  `UsageError` and `CannotAssociateError` are 2, other errors 1, Ctrl-C 130.
     """
     terminal = Terminal.of(arguments)
 
@@ -202,7 +202,7 @@ def run_task(terminal: Terminal, work: Callable[[Interrupts], Awaitable[int]]) -
                 # What pydicom says of a peer's values names them, and changes nothing.
                 warnings.simplefilter("ignore", UserWarning)
                 return trio.run(_run, work)
-        except (UsageError, CannotAssociate, KeySyntaxError, TlsFileError) as error:
+        except (UsageError, CannotAssociateError, KeySyntaxError, TlsFileError) as error:
             terminal.error(str(error))
             return EXIT_USAGE
         except IsocenterError as error:

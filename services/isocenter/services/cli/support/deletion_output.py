@@ -11,7 +11,7 @@ from isocenter.services import composition
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.cli.support.options import UsageError
-from isocenter.services.composition.audit import here_of
+from isocenter.services.composition.audit import active_process_of
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system.users import user_name
 
@@ -52,7 +52,7 @@ def _check_owner(data_dir: Path) -> None:
 
 def requester_of(settings: Settings, process_name: str) -> Requester:
     """Who sits at this machine."""
-    here = here_of(settings, process_name)
+    here = active_process_of(settings, process_name)
     return Requester(name=f"{here.user}@{here.machine}")
 
 

@@ -39,7 +39,7 @@ async def outcome_of(retrieval: Awaitable[RetrieveResult]) -> RetrieveResult:
         return error.result
 
 
-def judge(
+def report_outcome(
     result: RetrieveResult, terminal: Terminal, folder: ObjectFolder | None, advice: str
 ) -> bool:
     """Tell what a retrieval came to; whether it is all that was asked for."""

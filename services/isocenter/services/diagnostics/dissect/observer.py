@@ -173,7 +173,7 @@ class Observer:
         except RemoteProtocolError as fault:
             stream.is_lost = True
             stream.unread = len(view) - (stream.position - stream.start)
-            self._sides[sender].lose()
+            self._sides[sender].transport_lost()
             self._objections.append(diagnosis.of_fault(fault, name_of(sender)))
             text = f"the {name_of(sender)} cannot be read any further"
             self._deliver(sender, view[delivered:])
@@ -198,7 +198,7 @@ class Observer:
             # Within headers or a command set: nobody can tell what follows.
             stream.is_lost = True
             for side in self._sides.values():
-                side.lose()
+                side.transport_lost()
             text += "; what it sends cannot be read any further"
         self._found.append(
             diagnosis.warning(
@@ -273,7 +273,7 @@ class Observer:
                 try:
                     received = pdu.decode_pdu(pdu_type, body, LENIENT)
                 except RemoteProtocolError as fault:
-                    self._sides[sender].lose()
+                    self._sides[sender].transport_lost()
                     self._objections.append(diagnosis.of_fault(fault, name_of(sender)))
                     return [_line(Kind.PDU, f"{pdu_type} that cannot be decoded", time, sender)]
                 return [self._control(sender, received, time)]
@@ -334,7 +334,7 @@ class Observer:
                 stream.data_set.gathered = bytearray()
         if side.state is Sta.STA13 and not self._is_over:
             self._goes_on(side)
-        objection = side.ask_message(context_id, message)
+        objection = side.submit_message(context_id, message)
         if objection is not None:
             self._objections.append(objection)
         text = describe(message)
@@ -376,7 +376,7 @@ class Observer:
         return [_line(Kind.DATA_SET, text, time, sender, details)]
 
     def _control(self, sender: Role, received: pdu.Pdu, time: float) -> Line:
-        self._ask(sender, received)
+        self._submit(sender, received)
         details: tuple[str, ...] = ()
         match received:
             case pdu.AssociateRequest():
@@ -411,23 +411,23 @@ class Observer:
             for result in accept.presentation_contexts
         )
 
-    def _ask(self, sender: Role, received: pdu.Pdu) -> None:
+    def _submit(self, sender: Role, received: pdu.Pdu) -> None:
         side = self._sides[sender]
         before = side.state
         try:
-            self._note_faults(side.ask(_command_of(received)), other(sender))
+            self._note_faults(side.submit(_command_of(received)), other(sender))
         except ProtocolError as error:
             if before in _ENDED and (self._is_over or isinstance(received, _REFUSALS)):
                 return  # as its engine had done already; or both crossed
             if before is Sta.STA13:
                 self._goes_on(side)
                 return
-            side.lose()
+            side.transport_lost()
             text = f"the {name_of(sender)} sent what it may not: {error}"
             self._objections.append(diagnosis.error(text, diagnosis.clause_in(text)))
 
     def _goes_on(self, side: Side) -> None:
-        side.lose()
+        side.transport_lost()
         self._found.append(
             diagnosis.note(
                 f"the {name_of(side.role)} goes on where the standard asks for A-ABORT; its states "

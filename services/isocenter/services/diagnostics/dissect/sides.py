@@ -58,11 +58,11 @@ class Side:
         # Said of what is held: it will be read before anything else happens here.
         return Sta.STA8 if self._held else self.association.state
 
-    def lose(self) -> None:
+    def transport_lost(self) -> None:
         """Follow this side no further."""
         self.association = None
 
-    def ask(self, command: Command) -> tuple[Effect, ...]:
+    def submit(self, command: Command) -> tuple[Effect, ...]:
         """This side did what *command* asks for; what its engine says to what it held.
 
         Raises:
@@ -80,7 +80,7 @@ class Side:
             self.association.transport_opened()
         return effects
 
-    def ask_message(self, context_id: int, message: Message) -> Finding | None:
+    def submit_message(self, context_id: int, message: Message) -> Finding | None:
         """This side sent a message; what was wrong with that."""
         if self.association is None or self.association.negotiated is None:
             return None

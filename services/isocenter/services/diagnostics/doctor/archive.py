@@ -21,7 +21,7 @@ _NEW_INDEX: Final = (
 )
 
 
-def examine_lock(settings: Settings) -> CheckResult:
+def check_lock(settings: Settings) -> CheckResult:
     """Which server has the data directory."""
     lock = Path(settings.storage.data_dir) / "lock"
     what = "server"
@@ -36,7 +36,7 @@ def examine_lock(settings: Settings) -> CheckResult:
     return CheckResult(what, f"running: {seen}", facts={"pids": [holder.pid for holder in holders]})
 
 
-def examine_leftovers(settings: Settings) -> CheckResult:
+def check_leftovers(settings: Settings) -> CheckResult:
     """What was begun and not ended, with no server that could end it."""
     folder = Path(settings.storage.data_dir)
     what = "leftovers"
@@ -73,7 +73,7 @@ def examine_leftovers(settings: Settings) -> CheckResult:
     return CheckResult(what, f"{count(staged, 'staged file')}", tuple(findings))
 
 
-def judge_look(look: IndexInspection, settings: Settings) -> list[CheckResult]:
+def assess_inspection(look: IndexInspection, settings: Settings) -> list[CheckResult]:
     """A short look at the index, and at some of its files."""
     if look.fault:
         finding = error(look.fault, meaning="isocenter serve does not start", side=Side.HERE)
@@ -124,7 +124,7 @@ def judge_look(look: IndexInspection, settings: Settings) -> list[CheckResult]:
     return [index, CheckResult("objects", seen, tuple(broken), facts={"sampled": look.sampled})]
 
 
-def judge_report(report: VerifyReport) -> CheckResult:
+def assess_verification(report: VerifyReport) -> CheckResult:
     """A comparison of everything."""
     findings: list[Finding] = []
     if report.index.count:

@@ -26,7 +26,7 @@ _CURE: Final = (
 )
 
 
-def examine_audit_trail(folder: Path | None, keeping_of: Callable[[], Keeping]) -> CheckResult:
+def check_audit_trail(folder: Path | None, keeping_of: Callable[[], Keeping]) -> CheckResult:
     """The files of the trail; `isocenter audit verify` reads them.
 
     Args:

@@ -21,7 +21,7 @@ _SOON_DAYS: Final = 14
 _FAR_DAYS: Final = 3_650
 
 
-def judge_room(look: RoomUsage, settings: Settings) -> CheckResult:
+def assess_room(look: RoomUsage, settings: Settings) -> CheckResult:
     """What an archive's room looks like, and what could be done about it."""
     usage = shutil.disk_usage(Path(settings.storage.data_dir))
     total = usage.used + usage.free

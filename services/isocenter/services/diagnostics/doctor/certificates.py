@@ -45,7 +45,7 @@ _FOR_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _MOST_CHAIN: Final = 8
 
 
-def examine_certificates(settings: Settings, now: datetime | None = None) -> list[CheckResult]:
+def check_certificates(settings: Settings, now: datetime | None = None) -> list[CheckResult]:
     """Our certificate, and what the private CA has issued to peers."""
     now = now or datetime.now(UTC)
     tls = settings.tls
@@ -59,7 +59,7 @@ def examine_certificates(settings: Settings, now: datetime | None = None) -> lis
             crl=tls.crl,
             key_password=tls.key_password,
         )
-        return [_examine_own(settings, files, now)]
+        return [_check_own(settings, files, now)]
     if settings.storage.is_in_memory:
         return [CheckResult("certificates", "a private CA that lives as long as the server")]
     folder = Path(settings.storage.data_dir) / CA_FOLDER
@@ -101,7 +101,7 @@ def examine_certificates(settings: Settings, now: datetime | None = None) -> lis
     if not files.certificate or not files.certificate.exists():
         finding = note("the server's certificate is made by the next isocenter serve")
         return [ca, CheckResult("certificates", "none for the server yet", (finding,))]
-    return [ca, _examine_own(settings, files, now)]
+    return [ca, _check_own(settings, files, now)]
 
 
 def _ca_findings(folder: Path, certificate: x509.Certificate, now: datetime) -> Iterator[Finding]:
@@ -122,7 +122,7 @@ def _ca_findings(folder: Path, certificate: x509.Certificate, now: datetime) -> 
         )
 
 
-def _examine_own(settings: Settings, files: TlsFiles, now: datetime) -> CheckResult:
+def _check_own(settings: Settings, files: TlsFiles, now: datetime) -> CheckResult:
     what = "certificates"
     tls = settings.tls
     try:

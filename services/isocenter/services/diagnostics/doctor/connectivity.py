@@ -25,7 +25,7 @@ from isocenter.services.diagnostics.doctor.tls_probe import (
     SAFE_VERSIONS,
     VERSIONS,
     TlsProbe,
-    look_of,
+    probe_of,
     probe_tls,
 )
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
@@ -94,16 +94,16 @@ class PeerTarget:
         return socket.socket(fileno=stream.socket.detach())
 
 
-async def examine_connection(way: PeerTarget, tell: Tell) -> bool:
+async def check_connection(way: PeerTarget, tell: Tell) -> bool:
     """Name, TCP and TLS; whether the peer was reached."""
-    if not await _examine_name(way, tell):
+    if not await _check_name(way, tell):
         return False
-    if not await _examine_tcp(way, tell):
+    if not await _check_tcp(way, tell):
         return False
-    return way.tls is None or await _examine_tls(way, tell)
+    return way.tls is None or await _check_tls(way, tell)
 
 
-async def _examine_name(way: PeerTarget, tell: Tell) -> bool:
+async def _check_name(way: PeerTarget, tell: Tell) -> bool:
     peer = way.peer
     try:
         found = await trio.socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
@@ -122,7 +122,7 @@ async def _examine_name(way: PeerTarget, tell: Tell) -> bool:
     return True
 
 
-async def _examine_tcp(way: PeerTarget, tell: Tell) -> bool:
+async def _check_tcp(way: PeerTarget, tell: Tell) -> bool:
     peer = way.peer
     where = f"{peer.host}:{peer.port}"
     began = trio.current_time()
@@ -175,7 +175,7 @@ def _tcp_finding(fault: ConnectError) -> Finding:
 # -- TLS ---------------------------------------------------------------------------------
 
 
-async def _examine_tls(way: PeerTarget, tell: Tell) -> bool:
+async def _check_tls(way: PeerTarget, tell: Tell) -> bool:
     peer = way.peer
     began = trio.current_time()
     try:
@@ -185,7 +185,7 @@ async def _examine_tls(way: PeerTarget, tell: Tell) -> bool:
         return False
     took = trio.current_time() - began
     assert isinstance(transport, TlsTransport)
-    seen = look_of(transport.tls)
+    seen = probe_of(transport.tls)
     await transport.aclose()
     findings = list(_certificate_findings(way, seen, datetime.now(UTC)))
     if way.trusts_anybody:

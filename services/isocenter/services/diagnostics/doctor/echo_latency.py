@@ -27,7 +27,7 @@ from isocenter.services.diagnostics.doctor.connectivity import PeerTarget
 from isocenter.services.diagnostics.doctor.negotiation import associate
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
-from isocenter.services.errors import ConnectError, NoPresentationContext, OperationError
+from isocenter.services.errors import ConnectError, NoPresentationContextError, OperationError
 from isocenter.services.net.transport import SocketTransport
 
 #: Enough that the median is not an accident; delayed, they take a second.
@@ -40,7 +40,7 @@ _FIRST_PIECE: Final = 6
 _TCP_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
 
-class TryingTransport(SocketTransport):
+class TimingTransport(SocketTransport):
     """A socket that can behave as those of other programs do.
 
     Attributes:
@@ -51,7 +51,7 @@ class TryingTransport(SocketTransport):
     delays_acknowledgements = False
     in_pieces = False
 
-    def behave(self, *, delays_acknowledgements: bool = False, in_pieces: bool = False) -> None:
+    def configure(self, *, delays_acknowledgements: bool = False, in_pieces: bool = False) -> None:
         """From now on."""
         self.delays_acknowledgements = delays_acknowledgements
         self.in_pieces = in_pieces
@@ -74,13 +74,13 @@ class TryingTransport(SocketTransport):
         return super().send_now([*rest, whole[_FIRST_PIECE:]])
 
 
-async def examine_echo(way: PeerTarget, tell: Tell) -> bool:
+async def check_echo(way: PeerTarget, tell: Tell) -> bool:
     """C-ECHO in three ways; whether it works."""
     try:
         # The transport below TLS is the one that behaves; TLS writes through it.
-        made: list[TryingTransport] = []
+        made: list[TimingTransport] = []
 
-        class Made(TryingTransport):
+        class Made(TimingTransport):
             def __init__(self, sock: socket.socket, peer_address: str | None = None) -> None:
                 super().__init__(sock, peer_address)
                 made.append(self)
@@ -102,11 +102,11 @@ async def examine_echo(way: PeerTarget, tell: Tell) -> bool:
                 return statistics.median(taken)
 
             prompt = await median()
-            plain.behave(delays_acknowledgements=True)
+            plain.configure(delays_acknowledgements=True)
             delayed = await median()
-            plain.behave(in_pieces=True)
+            plain.configure(in_pieces=True)
             pieces = await median()
-    except (AssociationError, NoPresentationContext, ConnectError) as fault:
+    except (AssociationError, NoPresentationContextError, ConnectError) as fault:
         finding = error(f"C-ECHO failed: {fault}", "PS3.7 9.1.5", side=Side.PEER)
         tell(CheckResult("C-ECHO", "no answer", (finding,)))
         return False

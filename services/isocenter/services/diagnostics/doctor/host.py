@@ -44,7 +44,7 @@ _TIMEX_BYTES: Final = 512
 _STA_UNSYNC: Final = 0x40
 
 
-def examine_folder(settings: Settings) -> CheckResult:
+def check_folder(settings: Settings) -> CheckResult:
     """The data directory: there, ours, private and writable."""
     folder = Path(settings.storage.data_dir)
     what = "data directory"
@@ -135,7 +135,7 @@ def _unreadable(path: Path, fault: OSError) -> Finding:
     )
 
 
-def examine_umask() -> CheckResult:
+def check_umask() -> CheckResult:
     """What files that are made get taken away."""
     mask = os.umask(0o077)
     os.umask(mask)
@@ -153,7 +153,7 @@ def examine_umask() -> CheckResult:
     return CheckResult("umask", f"{mask:03o}", findings, facts={"umask": f"{mask:03o}"})
 
 
-def examine_disk(settings: Settings) -> CheckResult:
+def check_disk(settings: Settings) -> CheckResult:
     """Room, names that are left, and whether the file system keeps what it is told."""
     folder = _existing(Path(settings.storage.data_dir))
     try:
@@ -240,7 +240,7 @@ def _file_system(folder: Path) -> str:
     return found
 
 
-def examine_clock(settings: Settings) -> CheckResult:
+def check_clock(settings: Settings) -> CheckResult:
     """Whether the clock is set by somebody, and has not been behind what was written."""
     now = time.time()
     findings: list[Finding] = []
@@ -292,7 +292,7 @@ def _is_synchronized() -> bool | None:
     return not status & _STA_UNSYNC
 
 
-def examine_descriptors(settings: Settings) -> CheckResult:
+def check_descriptors(settings: Settings) -> CheckResult:
     """Whether as many files may be open as connections are allowed."""
     try:
         import resource
@@ -316,7 +316,7 @@ def examine_descriptors(settings: Settings) -> CheckResult:
     return CheckResult("open files", f"{soft} (at most {hard})", findings, facts={"limit": soft})
 
 
-def examine_versions() -> CheckResult:
+def check_versions() -> CheckResult:
     """What it runs on: for whoever is asked for help."""
     seen = (
         f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION}, "

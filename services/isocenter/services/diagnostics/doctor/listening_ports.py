@@ -17,17 +17,17 @@ from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.settings.loading import Settings
 
 
-def examine_ports(settings: Settings) -> list[CheckResult]:
+def check_ports(settings: Settings) -> list[CheckResult]:
     """Each port that the settings name."""
     found = []
     if settings.plain.enabled:
-        found.append(_examine(settings, settings.server.host, settings.server.port, "port"))
+        found.append(_check(settings, settings.server.host, settings.server.port, "port"))
     if settings.tls.enabled:
-        found.append(_examine(settings, settings.tls.host, settings.tls.port, "TLS port"))
+        found.append(_check(settings, settings.tls.host, settings.tls.port, "TLS port"))
     return found
 
 
-def _examine(settings: Settings, host: str, port: int, what: str) -> CheckResult:
+def _check(settings: Settings, host: str, port: int, what: str) -> CheckResult:
     where = f"{host}:{port}"
     if port == 0:
         return CheckResult(what, f"{host}, any free one")

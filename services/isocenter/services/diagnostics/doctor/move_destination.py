@@ -29,7 +29,7 @@ from isocenter.services.diagnostics.doctor.query_store import find, of_fault, st
 from isocenter.services.diagnostics.findings import Finding, Side, error
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
-from isocenter.services.errors import NoPresentationContext, OperationError
+from isocenter.services.errors import NoPresentationContextError, OperationError
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.notices import (
     AssociationEstablished,
@@ -104,7 +104,7 @@ class _Visits:
         return any(isinstance(one, AssociationEstablished) for one in self.notices)
 
 
-async def examine_way_back(way: PeerTarget, destination: Destination, tell: Tell) -> None:
+async def check_move_destination(way: PeerTarget, destination: Destination, tell: Tell) -> None:
     """Ask the peer to send one object to us."""
     tls = destination.tls
     bind = ListenAddress(
@@ -174,12 +174,12 @@ async def _move(way: PeerTarget, destination: Destination, visits: _Visits) -> C
                 )
             except RetrieveError as fault:
                 result = fault.result
-    except NoPresentationContext as fault:
+    except NoPresentationContextError as fault:
         return CheckResult(_WHAT, "not served", (of_fault(_WHAT, fault),))
     except IsocenterError as fault:
-        findings = (of_fault(_WHAT, fault), *_about_visits(destination, visits))
+        findings = (of_fault(_WHAT, fault), *_findings_of_visits(destination, visits))
         return CheckResult(_WHAT, "no answer", findings)
-    return _judge(destination, result, visits)
+    return _assess(destination, result, visits)
 
 
 async def _one_object(association: ClientAssociation) -> dict[str, str]:
@@ -196,7 +196,7 @@ async def _one_object(association: ClientAssociation) -> dict[str, str]:
     return known
 
 
-def _judge(destination: Destination, result: RetrieveResult, visits: _Visits) -> CheckResult:
+def _assess(destination: Destination, result: RetrieveResult, visits: _Visits) -> CheckResult:
     seen = (
         f"{status_text(result.status)}, {result.completed} completed, {result.failed} failed; "
         f"{count(visits.objects, 'object')} came to {destination}"
@@ -216,11 +216,11 @@ def _judge(destination: Destination, result: RetrieveResult, visits: _Visits) ->
             )
         )
     elif visits.objects == 0 or result.failed:
-        findings += _about_visits(destination, visits)
+        findings += _findings_of_visits(destination, visits)
     return CheckResult(_WHAT, seen, tuple(findings), facts=facts)
 
 
-def _about_visits(destination: Destination, visits: _Visits) -> list[Finding]:
+def _findings_of_visits(destination: Destination, visits: _Visits) -> list[Finding]:
     """Why nothing arrived, from what our own listener saw."""
     if visits.objects:
         return [

@@ -77,7 +77,7 @@ def associate(
     )
 
 
-async def examine_association(way: PeerTarget, tell: Tell) -> bool:
+async def check_association(way: PeerTarget, tell: Tell) -> bool:
     """AE titles, protocol and maximum lengths; whether there is an association at all."""
     what = "association"
     titles = f"{way.calling_ae_title} → {way.peer.ae_title}"
@@ -222,13 +222,13 @@ def _about_titles(way: PeerTarget, found: Finding, reason: tuple[int, int]) -> F
 # -- What it accepts ---------------------------------------------------------------------
 
 
-async def examine_services(way: PeerTarget, tell: Tell) -> None:
+async def check_services(way: PeerTarget, tell: Tell) -> None:
     """Which services beside storage; a refused one is no fault by itself."""
     results = await _results(way, [(uid, BASIC_SYNTAXES) for uid in SERVICES])
-    tell(_examined("services", "service", {uid: result for uid, (result, _) in results.items()}))
+    tell(_result_of("services", "service", {uid: result for uid, (result, _) in results.items()}))
 
 
-async def examine_storage(way: PeerTarget, tell: Tell, *, thorough: bool) -> None:
+async def check_storage(way: PeerTarget, tell: Tell, *, thorough: bool) -> None:
     """Which storage SOP classes, and in which transfer syntaxes.
 
     Args:
@@ -238,7 +238,7 @@ async def examine_storage(way: PeerTarget, tell: Tell, *, thorough: bool) -> Non
     syntaxes = tuple(TRANSFER_SYNTAXES)[:_MOST_SYNTAXES]
     results = await _results(way, [(uid, syntaxes) for uid in STORAGE_SOP_CLASSES])
     tell(
-        _examined(
+        _result_of(
             "storage", "storage SOP class", {uid: result for uid, (result, _) in results.items()}
         )
     )
@@ -251,7 +251,7 @@ async def examine_storage(way: PeerTarget, tell: Tell, *, thorough: bool) -> Non
     for uid, found in by_class.items():
         groups[frozenset(found)].append(uid)
     for taken, members in groups.items():
-        tell(_examined_syntaxes(members, taken))
+        tell(_checked_syntaxes(members, taken))
 
 
 async def _results(way: PeerTarget, contexts: Sequence[Context]) -> dict[str, tuple[int, str]]:
@@ -293,7 +293,7 @@ async def _negotiate(
     ]
 
 
-def _examined(what: str, noun: str, results: dict[str, int]) -> CheckResult:
+def _result_of(what: str, noun: str, results: dict[str, int]) -> CheckResult:
     accepted = [uid for uid, result in results.items() if result == ACCEPTANCE]
     refused: defaultdict[int, list[str]] = defaultdict(list)
     for uid, result in results.items():
@@ -329,7 +329,7 @@ def _lines(results: dict[str, int]) -> Iterator[str]:
         yield f"{name_of(uid)} ({uid}): {why}"
 
 
-def _examined_syntaxes(classes: Sequence[str], found: frozenset[str]) -> CheckResult:
+def _checked_syntaxes(classes: Sequence[str], found: frozenset[str]) -> CheckResult:
     ordered = [uid for uid in TRANSFER_SYNTAXES if uid in found]
     findings: tuple[Finding, ...] = ()
     if IMPLICIT_VR_LITTLE_ENDIAN not in found:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.diagnostics.doctor.check import CheckResult, Tell
-from isocenter.services.diagnostics.doctor.connectivity import PeerTarget, examine_connection
-from isocenter.services.diagnostics.doctor.echo_latency import examine_echo
-from isocenter.services.diagnostics.doctor.move_destination import Destination, examine_way_back
-from isocenter.services.diagnostics.doctor.negotiation import (
-    examine_association,
-    examine_services,
-    examine_storage,
+from isocenter.services.diagnostics.doctor.connectivity import PeerTarget, check_connection
+from isocenter.services.diagnostics.doctor.echo_latency import check_echo
+from isocenter.services.diagnostics.doctor.move_destination import (
+    Destination,
+    check_move_destination,
 )
-from isocenter.services.diagnostics.doctor.query_store import examine_find, examine_store
+from isocenter.services.diagnostics.doctor.negotiation import (
+    check_association,
+    check_services,
+    check_storage,
+)
+from isocenter.services.diagnostics.doctor.query_store import check_find, check_store
 from isocenter.services.diagnostics.findings import Side, warning
 
 
@@ -34,16 +37,16 @@ class PeerCheckOptions:
     move_to: Destination | None = None
 
 
-async def examine_peer(way: PeerTarget, tell: Tell, wishes: PeerCheckOptions) -> bool:
+async def check_peer(way: PeerTarget, tell: Tell, wishes: PeerCheckOptions) -> bool:
     """Each step as far as the one before lets us; whether there are associations."""
-    if not await examine_connection(way, tell):
+    if not await check_connection(way, tell):
         return False
-    if not await examine_association(way, tell):
+    if not await check_association(way, tell):
         return False
-    await examine_echo(way, tell)
+    await check_echo(way, tell)
     try:
-        await examine_services(way, tell)
-        await examine_storage(way, tell, thorough=wishes.thorough)
+        await check_services(way, tell)
+        await check_storage(way, tell, thorough=wishes.thorough)
     except AssociationError as fault:
         finding = warning(
             f"an association with many presentation contexts failed: {fault}",
@@ -54,9 +57,9 @@ async def examine_peer(way: PeerTarget, tell: Tell, wishes: PeerCheckOptions) ->
         )
         tell(CheckResult("contexts", "not known", (finding,)))
     if wishes.find:
-        await examine_find(way, tell)
+        await check_find(way, tell)
     if wishes.store:
-        await examine_store(way, tell)
+        await check_store(way, tell)
     if wishes.move_to is not None:
-        await examine_way_back(way, wishes.move_to, tell)
+        await check_move_destination(way, wishes.move_to, tell)
     return True

@@ -19,7 +19,7 @@ from isocenter.services.diagnostics.doctor.negotiation import associate
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
-from isocenter.services.errors import NoPresentationContext, OperationError
+from isocenter.services.errors import NoPresentationContextError, OperationError
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.query_retrieve.find_scu import FindResults
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
@@ -31,7 +31,7 @@ _TEST_NAME: Final = "TEST^ISOCENTER-DOCTOR"
 _EDGE: Final = 8
 
 
-async def examine_find(way: PeerTarget, tell: Tell) -> None:
+async def check_find(way: PeerTarget, tell: Tell) -> None:
     """C-FIND for a study that cannot exist: the answer is empty, and shows that it works."""
     what = "C-FIND"
     uid = generate_uid(prefix=None)
@@ -67,7 +67,7 @@ def find(association: ClientAssociation, level: Level, keys: Mapping[str, str]) 
     return association.find(lambda syntax: build_identifier(pairs, level, syntax))
 
 
-async def examine_store(way: PeerTarget, tell: Tell) -> None:
+async def check_store(way: PeerTarget, tell: Tell) -> None:
     """C-STORE of one small Secondary Capture image, which stays at the peer."""
     what = "C-STORE"
     item = synthetic_object()
@@ -127,7 +127,7 @@ def of_fault(what: str, fault: IsocenterError) -> Finding:
         case OperationError():
             found = diagnosis.of_status(fault.status, f"the peer answered {fault}")
             return found or error(str(fault), side=Side.PEER)
-        case NoPresentationContext():
+        case NoPresentationContextError():
             return error(
                 str(fault),
                 "PS3.8 9.3.3.2",

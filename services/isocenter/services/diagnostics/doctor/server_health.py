@@ -21,7 +21,7 @@ _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S1
 _WHAT: Final = "health"
 
 
-def examine_health(settings: Settings, *, seconds: float = SECONDS) -> CheckResult:
+def check_health(settings: Settings, *, seconds: float = SECONDS) -> CheckResult:
     """What the server that these settings describe says of itself; blocks."""
     monitoring = settings.monitoring
     if not monitoring.enabled or not monitoring.port:

@@ -87,7 +87,7 @@ async def probe_tls(
     return _found(connection, first)
 
 
-def look_of(tls: ssl.SSLObject) -> TlsProbe:
+def probe_of(tls: ssl.SSLObject) -> TlsProbe:
     """The same from a handshake that succeeded; before Python 3.13 without the issuers."""
     suite = tls.cipher()
     if sys.version_info >= (3, 13):

@@ -141,7 +141,7 @@ class CodecPool:
         """
         self.check(image, transfer_syntax_uid)
         request = {"operation": "decode", "skip_bits": skip_bits}
-        result, decoded = await self._ask(
+        result, decoded = await self._request(
             request, frame, image, transfer_syntax_uid, image.decoded_length
         )
         if len(result) != decoded.decoded_length:
@@ -162,7 +162,7 @@ class CodecPool:
         encodable(transfer_syntax_uid)
         request = {"operation": "encode", "options": asdict(options or EncodingOptions())}
         most = 2 * len(frame.samples) + _ENCODED_BESIDE
-        return await self._ask(request, frame.samples, frame.image, transfer_syntax_uid, most)
+        return await self._request(request, frame.samples, frame.image, transfer_syntax_uid, most)
 
     async def recompress(
         self, frame: bytes, image: ImageDescription, transfer_syntax_uid: str
@@ -175,7 +175,7 @@ class CodecPool:
         encodable(transfer_syntax_uid)
         most = 2 * max(len(frame), image.decoded_length) + _ENCODED_BESIDE
         request = {"operation": "recompress"}
-        return (await self._ask(request, frame, image, transfer_syntax_uid, most))[0]
+        return (await self._request(request, frame, image, transfer_syntax_uid, most))[0]
 
     async def render(
         self, request: RenderRequest, image: ImageDescription, transfer_syntax_uid: str
@@ -201,9 +201,9 @@ class CodecPool:
                 f"a picture of {request.most} bytes; at most {self.limits.frame_bytes} are made"
             )
         most = 2 * request.most + _RENDERED_BESIDE
-        return await self._ask(whole, request.data, image, transfer_syntax_uid, most)
+        return await self._request(whole, request.data, image, transfer_syntax_uid, most)
 
-    async def _ask(
+    async def _request(
         self,
         request: Mapping[str, object],
         frame: bytes,
@@ -226,7 +226,7 @@ class CodecPool:
             is_well = False
             try:
                 with trio.move_on_after(self.limits.seconds) as scope:
-                    answer = await worker.ask(whole, frame, max(most, len(frame)))
+                    answer = await worker.request(whole, frame, max(most, len(frame)))
                 if scope.cancelled_caught:
                     raise CodecFailedError(f"the frame took more than {self.limits.seconds:g} s")
                 is_well = not answer.get("failed")
@@ -271,7 +271,7 @@ class _Worker:
             raise CodecFailedError(f"no process to decode in: {error}") from error
         return cls(process, file, path)
 
-    async def ask(
+    async def request(
         self, request: Mapping[str, object], frame: bytes, capacity: int
     ) -> dict[str, Any]:
         """What it answers.

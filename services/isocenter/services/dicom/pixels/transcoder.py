@@ -154,7 +154,7 @@ class Transcoder:
         kept = self._kept.get(key) if item.digest else None
         if kept is not None:
             self._kept.move_to_end(key)
-            self._tell(item, target, "cached")
+            self._publish(item, target, "cached")
             yield kept
             return
         try:
@@ -169,7 +169,7 @@ class Transcoder:
                     size = ready.size
                 else:
                     await found.check()
-                self._tell(item, target, "made")
+                self._publish(item, target, "made")
                 yield ready
             finally:
                 if is_held:
@@ -177,7 +177,7 @@ class Transcoder:
             if item.digest and isinstance(ready, WholeObject):
                 self._keep(key, ready)
         except PixelError:
-            self._tell(item, target, "failed")
+            self._publish(item, target, "failed")
             raise
 
     def _take(self, size: int) -> bool:
@@ -195,7 +195,7 @@ class Transcoder:
         if key not in self._kept and self._take(whole.size):
             self._kept[key] = whole
 
-    def _tell(self, item: DicomObject, target: str, outcome: str) -> None:
+    def _publish(self, item: DicomObject, target: str, outcome: str) -> None:
         if self._notices is not None:
             self._notices.publish(
                 ObjectTranscoded(source=item.transfer_syntax_uid, target=target, outcome=outcome)

@@ -17,7 +17,7 @@ _IDEOGRAPHIC: Final = "I"
 _PHONETIC: Final = "P"
 
 
-def plain(text: str) -> str:
+def without_controls(text: str) -> str:
     """Without control characters and backslashes, which separate values (PS3.5 6.2)."""
     if text.isprintable() and "\\" not in text:
         return text.strip()
@@ -30,7 +30,7 @@ def identifier(text: str, place: Location) -> str:
     Raises:
         Hl7Error: it has what no attribute can have, or is longer than any.
     """
-    if text != plain(text) or len(text) > _LONGEST_ID:
+    if text != without_controls(text) or len(text) > _LONGEST_ID:
         raise Hl7Error(
             f"not an ID: longer than {_LONGEST_ID}, or with a backslash or control character",
             place,
@@ -39,23 +39,23 @@ def identifier(text: str, place: Location) -> str:
     return text
 
 
-def fitted(text: str, length: int) -> str:
+def truncated(text: str, length: int) -> str:
     """A text for people, cut where the VR ends; never an ID."""
     # More than is kept, as what stands in front may be stripped; not a whole megabyte.
-    return plain(text[: 4 * length])[:length].strip()
+    return without_controls(text[: 4 * length])[:length].strip()
 
 
 def code(value: str, scheme: str, meaning: str) -> str:
     """``value^scheme^meaning``; empty for a code that no Code Value (SH) can have."""
-    value, scheme = part(value), part(scheme)
+    value, scheme = name_component(value), name_component(scheme)
     if not value or len(value) > _CODE_VALUE or len(scheme) > _CODE_VALUE:
         return ""
-    return f"{value}^{scheme}^{part(meaning)[:_CODE_MEANING].strip()}"
+    return f"{value}^{scheme}^{name_component(meaning)[:_CODE_MEANING].strip()}"
 
 
-def part(text: str) -> str:
+def name_component(text: str) -> str:
     """A component: without what separates components."""
-    return plain(text).translate(_SEPARATORS).strip()
+    return without_controls(text).translate(_SEPARATORS).strip()
 
 
 def person_of_patient(segment: Segment, field: int) -> str:
@@ -85,5 +85,5 @@ def person_of_provider(
 
 def _group(parts: list[str]) -> str:
     """HL7 has suffix, prefix, degree at the end; DICOM prefix, suffix (PS3.5 6.2.1.1)."""
-    family, given, middle, suffix, prefix, degree = map(part, parts)
+    family, given, middle, suffix, prefix, degree = map(name_component, parts)
     return "^".join((family, given, middle, prefix, f"{suffix} {degree}".strip())).rstrip("^")

@@ -77,7 +77,9 @@ class OrderService:
         #: Threads would only take turns.
         self._splitting = trio.CapacityLimiter(1)
 
-    async def take(self, received: MllpMessage | MessageTooLong, peer_log: PeerLog) -> bytes | None:
+    async def handle(
+        self, received: MllpMessage | MessageTooLong, peer_log: PeerLog
+    ) -> bytes | None:
         """Do what a message says; its acknowledgement, None where the sender wants none.
 
         Args:
@@ -139,7 +141,7 @@ class OrderService:
         if self._rejected is None:
             return
         try:
-            await trio.to_thread.run_sync(self._rejected.keep, data, fault)
+            await trio.to_thread.run_sync(self._rejected.save, data, fault)
         except OSError as error:
             log.error("a refused message is not kept: %s", error.strerror)
 

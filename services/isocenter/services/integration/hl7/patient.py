@@ -6,10 +6,10 @@ import re
 from typing import Final
 
 from isocenter.services.integration.hl7.data_types import (
-    fitted,
     identifier,
     person_of_patient,
     person_of_provider,
+    truncated,
 )
 from isocenter.services.integration.hl7.errors import (
     DATA_TYPE_ERROR,
@@ -56,7 +56,7 @@ def patient_fields(message: Message) -> dict[str, str]:
     ]  # fmt: skip
     return {
         "patient_id": identifier(pid.text(3), pid.place(3)),
-        "issuer_of_patient_id": fitted(pid.text(3, 4), _LONG_STRING),
+        "issuer_of_patient_id": truncated(pid.text(3, 4), _LONG_STRING),
         "patient_name": person_of_patient(pid, 5),
         "birth_date": date[1] if date else "",
         "sex": _SEXES.get(pid.text(8), ""),
@@ -73,7 +73,7 @@ def visit_fields(message: Message) -> dict[str, str]:
         return {"admission_id": identifier(account, Location("PID", 18))}
     return {
         "admission_id": identifier(pv1.text(19) or account, pv1.place(19)),
-        "patient_location": fitted(_location(pv1), _LONG_STRING),
+        "patient_location": truncated(_location(pv1), _LONG_STRING),
         "referring_phys": person_of_provider(pv1, 8),
     }
 
@@ -85,7 +85,7 @@ def _location(pv1: Segment) -> str:
 
 def allergies(message: Message) -> str:
     """AL1-3, what the patient is allergic to, joined as values of an LO."""
-    names = (fitted(al1.text(3, 2) or al1.text(3), _LONG_STRING) for al1 in message.all("AL1"))
+    names = (truncated(al1.text(3, 2) or al1.text(3), _LONG_STRING) for al1 in message.all("AL1"))
     return "\\".join(dict.fromkeys(filter(None, names)))
 
 

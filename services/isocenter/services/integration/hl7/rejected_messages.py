@@ -32,7 +32,7 @@ class RejectedMessages:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def keep(self, message: bytes, fault: str) -> None:
+    def save(self, message: bytes, fault: str) -> None:
         """Write *message* and its *fault*, once for a message that is sent again and again.
 
         Raises:

@@ -16,9 +16,9 @@ from typing import Final
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.integration.hl7.data_types import (
     code,
-    fitted,
     identifier,
     person_of_provider,
+    truncated,
 )
 from isocenter.services.integration.hl7.errors import (
     DATA_TYPE_ERROR,
@@ -85,28 +85,28 @@ def step_fields(step: Step, ids: StepIdentifiers, rules: OrderRules) -> dict[str
         "study_uid": step.text("IPC", 3) or step.text("ZDS", 1) or ids.study_uid(),
         "modality": modality,
         "station_ae": _station(step, modality, rules),
-        "station_name": fitted(step.text("IPC", 7), _SHORT_STRING),
-        "location": fitted(step.text("IPC", 8, 2) or step.text("IPC", 8), _SHORT_STRING),
+        "station_name": truncated(step.text("IPC", 7), _SHORT_STRING),
+        "location": truncated(step.text("IPC", 8, 2) or step.text("IPC", 8), _SHORT_STRING),
         DATE_TIME: start,
-        "procedure_desc": fitted(
+        "procedure_desc": truncated(
             protocol[2] or procedure[2] or protocol[0] or procedure[0], _LONG_STRING
         ),
         "protocol_code": code(*protocol),
-        "requested_procedure_desc": fitted(procedure[2] or procedure[0], _LONG_STRING),
+        "requested_procedure_desc": truncated(procedure[2] or procedure[0], _LONG_STRING),
         "requested_procedure_code": code(*procedure),
         "performing_phys": person_of_provider(step.obr, 34, in_subcomponents=True),
         "requesting_phys": (
             person_of_provider(orc, 12) if provider is None else person_of_provider(provider, 16)
         ),
-        "requesting_service": fitted(orc.text(17, 2) or orc.text(17), _LONG_STRING),
-        "reason": fitted(
+        "requesting_service": truncated(orc.text(17, 2) or orc.text(17), _LONG_STRING),
+        "reason": truncated(
             step.text("OBR", 31, 2) or step.text("OBR", 31) or step.other("DG1", 3, 2),
             _LONG_STRING,
         ),
         "priority": _PRIORITIES.get(priority, ""),
-        "patient_state": fitted(step.text("OBR", 12, 2) or step.text("OBR", 12), _LONG_STRING),
-        "medical_alerts": fitted(step.text("OBR", 13), _LONG_STRING),
-        "comments": fitted(step.others.joined("NTE", 3), _LONG_TEXT),
+        "patient_state": truncated(step.text("OBR", 12, 2) or step.text("OBR", 12), _LONG_STRING),
+        "medical_alerts": truncated(step.text("OBR", 13), _LONG_STRING),
+        "comments": truncated(step.others.joined("NTE", 3), _LONG_TEXT),
         "placer_order_no": identifier(orc.text(2) or step.text("OBR", 2), orc.place(2)),
         "filler_order_no": identifier(orc.text(3) or step.text("OBR", 3), orc.place(3)),
     }

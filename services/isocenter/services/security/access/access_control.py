@@ -16,7 +16,7 @@ from isocenter.engine.pdu import AssociateRequest
 from isocenter.services.association.access import Admitted, AeTitleRules, ConnectionOrigin, Rejected
 from isocenter.services.net.peer_identity import PeerIdentity, owns_ae_title
 from isocenter.services.security.access.errors import PolicyError
-from isocenter.services.security.access.grants import PolicyGrant, Rights, command
+from isocenter.services.security.access.grants import PolicyGrant, Rights, ae_command
 from isocenter.services.security.access.permissions import NO_OWN_NEEDS, OwnNeeds
 from isocenter.services.security.access.policy import ApplicationEntity, Policy, User
 from isocenter.services.security.access.policy_file import CurrentPolicy
@@ -123,11 +123,11 @@ class PolicyAccessControl:
         if entity is None:
             return _rejected(
                 f"calling AE title {title!r} is not in the policy",
-                command("add", title, *(_as_options(identity) or ("--address", origin.host))),
+                ae_command("add", title, *(_as_options(identity) or ("--address", origin.host))),
             )
         if not entity.active:
             return _rejected(
-                f"AE title {title!r} is denied by the policy", command("allow", entity.ae_title)
+                f"AE title {title!r} is denied by the policy", ae_command("allow", entity.ae_title)
             )
         if entity.needs_tls and not origin.is_tls:
             return _rejected(
@@ -137,10 +137,10 @@ class PolicyAccessControl:
         if not entity.comes_from(origin.host):
             return _rejected(
                 f"{title!r} may not call from {origin.host}",
-                command("allow", entity.ae_title, "--address", origin.host),
+                ae_command("allow", entity.ae_title, "--address", origin.host),
             )
         owns = (
-            any(rule.fits(identity) for rule in entity.certificates)
+            any(rule.matches(identity) for rule in entity.certificates)
             if entity.certificates and identity is not None
             else not entity.certificates
             and (
@@ -156,7 +156,7 @@ class PolicyAccessControl:
         return _rejected(
             f"the certificate of {identity.common_name!r} does not own the calling AE title "
             f"{title!r}",
-            command("allow", entity.ae_title, *_as_options(identity)),
+            ae_command("allow", entity.ae_title, *_as_options(identity)),
         )
 
     def rights(

@@ -20,8 +20,8 @@ from isocenter.services.security.access.permissions import (
     NEEDS,
     OwnNeeds,
     Permissions,
-    asked_on,
     missing,
+    operations_for,
 )
 
 #: Result of a presentation context (PS3.8 Table 9-18).
@@ -45,9 +45,9 @@ class Rights:
     turned_away: str = ""
     own_needs: OwnNeeds = field(default_factory=dict)
 
-    def asked_on(self, abstract_syntax: str) -> Collection[str]:
+    def operations_for(self, abstract_syntax: str) -> Collection[str]:
         """The operations that a requestor asks for on *abstract_syntax*."""
-        return self.own_needs.get(abstract_syntax) or asked_on(abstract_syntax)
+        return self.own_needs.get(abstract_syntax) or operations_for(abstract_syntax)
 
     def refusal(self, operation: str, abstract_syntax: str) -> str:
         """Why *operation* is not allowed, with the cure; empty: it is."""
@@ -58,12 +58,12 @@ class Rights:
             and abstract_syntax not in self.sop_classes
             and abstract_syntax != VERIFICATION
         ):
-            cure = command("allow", self.ae_title, "--sop-class", abstract_syntax)
+            cure = ae_command("allow", self.ae_title, "--sop-class", abstract_syntax)
             return f"{self.ae_title} may not use {abstract_syntax}; allow it with {cure}"
         own = self.own_needs.get(abstract_syntax, {}).get(operation)
         lacking = missing(self.permissions, operation, own)
         if lacking:
-            cure = command("allow", self.ae_title, *lacking.split())
+            cure = ae_command("allow", self.ae_title, *lacking.split())
             return f"{self.ae_title} lacks {lacking} for {operation}; allow it with {cure}"
         return ""
 
@@ -140,7 +140,7 @@ class PolicyGrant:
 
 def _judge(rights: Rights, syntax: str, offers_scp: bool) -> RefusedContext | None:
     """None: something can be asked for on it.  What C-GET brings comes on storage contexts."""
-    wanted = sorted(rights.asked_on(syntax)) + (["C-GET"] if offers_scp else [])
+    wanted = sorted(rights.operations_for(syntax)) + (["C-GET"] if offers_scp else [])
     whys = [rights.refusal(operation, syntax) for operation in wanted]
     return None if "" in whys else RefusedContext(wanted[0], syntax, whys[0])
 
@@ -155,7 +155,7 @@ def _roles(
             scu_role=one.scu_role
             and any(
                 not rights.refusal(operation, one.sop_class_uid)
-                for operation in rights.asked_on(one.sop_class_uid)
+                for operation in rights.operations_for(one.sop_class_uid)
             ),
         )
         for one in roles
@@ -163,7 +163,7 @@ def _roles(
     )
 
 
-def command(action: str, ae_title: str, *options: str) -> str:
+def ae_command(action: str, ae_title: str, *options: str) -> str:
     """What an operator may paste; empty for a title that no command line should hold."""
     if not is_ae_title(ae_title) or ae_title[0] in "-+":
         return ""

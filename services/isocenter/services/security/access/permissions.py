@@ -208,7 +208,7 @@ _DICOM_ROOT: Final = "1.2.840.10008."
 
 
 @lru_cache(maxsize=512)
-def asked_on(abstract_syntax: str) -> frozenset[str]:
+def operations_for(abstract_syntax: str) -> frozenset[str]:
     """The operations that a requestor asks for on *abstract_syntax*."""
     if abstract_syntax in _ASKED_ON:
         return _ASKED_ON[abstract_syntax]

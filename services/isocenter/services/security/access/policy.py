@@ -60,7 +60,7 @@ class CertificateRule:
                 f"{self.fingerprint!r} is no SHA-256 fingerprint: 64 hexadecimal digits"
             )
 
-    def fits(self, identity: PeerIdentity) -> bool:
+    def matches(self, identity: PeerIdentity) -> bool:
         """Whether *identity* is meant."""
         names = (identity.common_name, *identity.subject_alternative_names)
         return (

@@ -46,7 +46,7 @@ class ReceivedInstances:
 
     def __init__(self, here: ActiveProcess, tell: Callable[[AuditMessage], None]) -> None:
         self._here = here
-        self._tell = tell
+        self._record = tell
         self._groups: dict[tuple[str, str, Action, str], _Group] = {}
 
     def add(self, stored: InstanceStored, now: float) -> None:
@@ -94,7 +94,7 @@ class ReceivedInstances:
     def _end(self, keys: Iterable[tuple[str, str, Action, str]]) -> None:
         for key in keys:
             group = self._groups.pop(key)
-            self._tell(
+            self._record(
                 instances_received(
                     self._here,
                     group.caller,
@@ -126,7 +126,7 @@ class RepeatedAlerts:
     who connects ten thousand times a minute fills no disk."""
 
     def __init__(self, tell: Callable[[AuditMessage], None]) -> None:
-        self._tell = tell
+        self._record = tell
         self._repeats: dict[tuple[str, str], _Repeat] = {}
 
     def add(self, message: AuditMessage, kind: str, address: str, now: float) -> None:
@@ -136,7 +136,7 @@ class RepeatedAlerts:
         repeat = self._repeats.get(key)
         if repeat is None:
             self._repeats[key] = _Repeat(message, now + ALERT_SECONDS)
-            self._tell(message)
+            self._record(message)
         else:
             repeat.count += 1
 
@@ -153,4 +153,4 @@ class RepeatedAlerts:
             repeat = self._repeats.pop(key)
             if repeat.count:
                 node = OTHERS if key[1] == OTHERS else ""
-                self._tell(repeated(repeat.message, repeat.count, node))
+                self._record(repeated(repeat.message, repeat.count, node))

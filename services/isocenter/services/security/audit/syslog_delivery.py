@@ -155,7 +155,7 @@ class Delivery:
                 return
             except RepositoryUnreachableError as error:
                 self.statistics.failures += 1
-                self._tell_away(error)
+                self._log_away(error)
             self._cursor = self._confirmed
             self._unconfirmed.clear()
             self._acknowledged = 0
@@ -167,14 +167,14 @@ class Delivery:
                 await self._stopping.wait()
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _tell_away(self, error: RepositoryUnreachableError) -> None:
+    def _log_away(self, error: RepositoryUnreachableError) -> None:
         if not self.statistics.is_away:
             self.statistics.is_away = True
             log.error(
                 "%s; what is recorded waits in %s and is sent when it is back", error, self._folder
             )
 
-    def _tell_back(self) -> None:
+    def _log_back(self) -> None:
         if self.statistics.is_away:
             self.statistics.is_away = False
             log.warning("the collector %s is back", self.collector)
@@ -197,7 +197,7 @@ class Delivery:
                     # That nobody listens is told by what comes back for the last one.
                     await trio.sleep(_REST_SECONDS)
                     _raise_error_of(sock, self.collector)
-                    self._tell_back()
+                    self._log_back()
                     await self._confirm(self._cursor)
                 elif is_last:
                     return
@@ -234,7 +234,7 @@ class Delivery:
     async def _send_stream(self) -> None:
         stream = await self._connect()
         try:
-            self._tell_back()
+            self._log_back()
             is_all_sent = False
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch, stream, nursery.cancel_scope)

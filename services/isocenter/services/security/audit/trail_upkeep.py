@@ -43,7 +43,7 @@ class Keeping:
     collectors: Sequence[SyslogRepository] = ()
 
 
-async def look_after_trail(
+async def run_trail_upkeep(
     folder: Path,
     keeping: Keeping,
     record: RecordRemoval,

@@ -248,7 +248,7 @@ async def request_commitment(
     Raises:
         OperationError: the peer does not take the request.
         ReportTimeoutError: no report came in time.
-        AssociationError, NoPresentationContext: it could not be asked.
+        AssociationError, NoPresentationContextError: it could not be asked.
     """
     transaction_uid = transaction_uid or generate_uid(prefix=None)
     results.expect(transaction_uid)

@@ -35,7 +35,7 @@ from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import SPECIFIC_CHARACTER_SET, AttributeList
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
-from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
+from isocenter.services.errors import NoPresentationContextError, OperationError, has_failed
 from isocenter.services.service_classes.client import ClientAssociation
 
 #: What is read at once; longer lists take so long (70 ms for 5,000 references) that others
@@ -193,7 +193,7 @@ async def n_create(
     Raises:
         AnswerError: the peer answered with a failure.
         AssociationError: the association ended first.
-        NoPresentationContext: the peer did not accept the SOP class.
+        NoPresentationContextError: the peer did not accept the SOP class.
     """
     request = NCreateRequest(
         message_id=association.next_message_id(),
@@ -291,4 +291,6 @@ def _context(association: ClientAssociation, sop_class_uid: str) -> Presentation
     for context in association.contexts:
         if context.abstract_syntax == sop_class_uid and context.as_scu:
             return context
-    raise NoPresentationContext(f"the peer did not accept {sop_classes.name_of(sop_class_uid)}")
+    raise NoPresentationContextError(
+        f"the peer did not accept {sop_classes.name_of(sop_class_uid)}"
+    )

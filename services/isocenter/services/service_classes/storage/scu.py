@@ -39,7 +39,7 @@ from isocenter.services.dicom.pixels.transcoder import (
     cure_for,
 )
 from isocenter.services.dicom.uid_registry import name_of
-from isocenter.services.errors import NoPresentationContext, OperationError, has_failed
+from isocenter.services.errors import NoPresentationContextError, OperationError, has_failed
 from isocenter.services.service_classes.storage.contexts import usable_contexts
 
 #: Objects on their way at once on one association, if the peer agrees (PS3.7 D.3.3.3).
@@ -160,12 +160,12 @@ async def store_object(
 
     Raises:
         OperationError: the peer did not keep it.
-        NoPresentationContext: none that was accepted can carry it, also not converted.
+        NoPresentationContextError: none that was accepted can carry it, also not converted.
         AssociationError: the association ended first.
     """
     response = await send_object(association, item, priority=priority, transcoder=transcoder)
     if response is None:
-        raise NoPresentationContext(
+        raise NoPresentationContextError(
             f"the peer accepted no presentation context for {name_of(item.sop_class_uid)} in "
             f"{name_of(item.transfer_syntax_uid)}{cure_for(item.transfer_syntax_uid)}"
         )

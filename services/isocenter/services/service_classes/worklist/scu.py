@@ -155,7 +155,7 @@ def find_items(
 
     Raises:
         KeySyntaxError: a key that is none, or a value that it cannot have.
-        NoPresentationContext: the peer has no worklist.
+        NoPresentationContextError: the peer has no worklist.
     """
     keys = worklist_keys(fields, more)
     matches = association.find(

@@ -17,7 +17,7 @@ from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import Index
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Context
-from isocenter.services.errors import NoPresentationContext, OperationError, StorageError
+from isocenter.services.errors import NoPresentationContextError, OperationError, StorageError
 from isocenter.services.service_classes.availability.scu import (
     CONTEXTS,
     Availability,
@@ -32,7 +32,7 @@ from isocenter.services.workflow.events.targets import DeliveryError
 log = logging.getLogger("isocenter.events")
 
 #: A failure of ours; what the peer answers is told with its meaning.
-_FAULTS: Final = (AssociationError, LocalProtocolError, NoPresentationContext, StorageError)
+_FAULTS: Final = (AssociationError, LocalProtocolError, NoPresentationContextError, StorageError)
 
 #: Instances in one question to the index.
 _AT_ONCE: Final = 500

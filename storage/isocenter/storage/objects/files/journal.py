@@ -91,7 +91,7 @@ class Record:
         return _RECORD.size + len(self.key) + len(self.staged) + len(self.content)
 
 
-class JournalFull(OSError):
+class JournalFullError(OSError):
     """Files are not synced as fast as objects come, or cannot be any more."""
 
 
@@ -234,7 +234,9 @@ class Journal:
                 self._current = segment
                 return segment.room
         if len(self._segments) >= MOST_SEGMENTS:
-            raise JournalFull(errno.ENOSPC, "the journal is full, since files cannot be synced")
+            raise JournalFullError(
+                errno.ENOSPC, "the journal is full, since files cannot be synced"
+            )
         self._current = self._new()
         self._segments.append(self._current)
         return self._current.room
