@@ -29,11 +29,6 @@ from isocenter.services.composition.services import (
     listen_addresses,
 )
 from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
-from isocenter.services.composition.workflow import (
-    build_events,
-    order_address_of,
-    order_listener_of,
-)
 
 __all__ = [
     "INDEX_FILE",
@@ -46,7 +41,6 @@ __all__ = [
     "check_plugins",
     "build_deadlines",
     "declared_by",
-    "build_events",
     "files_of_private_ca",
     "inspect_archive",
     "inspect_room",
@@ -56,8 +50,6 @@ __all__ = [
     "open_archive",
     "open_archive_parts",
     "open_stores",
-    "order_address_of",
-    "order_listener_of",
     "recover_after_crash",
     "build_services",
     "build_server_limits",

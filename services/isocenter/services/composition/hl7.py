@@ -1,39 +1,49 @@
-"""Composition of the HL7 order listener from settings."""
+"""Composition of the HL7 order listener from settings.
+
+What reads HL7 is imported where orders are taken: who has none needs none of it.
+"""
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from isocenter.services.integration.hl7.listener import ListenerLimits, OrderListener
-from isocenter.services.integration.hl7.message import require_library
-from isocenter.services.integration.hl7.order_service import OrderService
-from isocenter.services.integration.hl7.rejected_messages import RejectedMessages
-from isocenter.services.integration.hl7.step_fields import OrderRules
+from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.settings.loading import Settings
 
+if TYPE_CHECKING:
+    from isocenter.services.integration.hl7.listener import OrderListener
+    from isocenter.services.integration.hl7.rejected_messages import RejectedMessages
+
 #: In the data directory, unless hl7.reject_folder names another place.
 REJECT_FOLDER: Final = "hl7-rejected"
 
 
-def order_address(settings: Settings, tls: Callable[[], ssl.SSLContext] | None) -> ListenAddress:
-    """Where to listen for orders, which are wanted.
+def order_address(settings: Settings, tls: TlsContexts | None) -> ListenAddress | None:
+    """Where to listen for orders; None: they are not taken.
 
     Raises:
         Hl7LibraryMissingError: the library that reads them is not installed.
     """
     hl7 = settings.hl7
+    if not hl7.enabled:
+        return None
+    from isocenter.services.integration.hl7.message import require_library
+
     require_library()
-    return ListenAddress(host=hl7.host, port=hl7.port, tls=tls if hl7.tls else None)
+    context = None if tls is None or not hl7.tls else lambda: tls.server
+    return ListenAddress(host=hl7.host, port=hl7.port, tls=context)
 
 
 def order_listener(settings: Settings, worklist: Worklist, notices: Notices) -> OrderListener:
     """What takes orders from the sockets that it is given."""
+    from isocenter.services.integration.hl7.listener import ListenerLimits, OrderListener
+    from isocenter.services.integration.hl7.order_service import OrderService
+    from isocenter.services.integration.hl7.step_fields import OrderRules
+
     hl7 = settings.hl7
     rules = OrderRules(
         stations=_table(hl7.stations),
@@ -54,6 +64,8 @@ def order_listener(settings: Settings, worklist: Worklist, notices: Notices) -> 
 
 
 def _reject_folder(settings: Settings) -> RejectedMessages | None:
+    from isocenter.services.integration.hl7.rejected_messages import RejectedMessages
+
     if settings.hl7.reject_folder is not None:
         return RejectedMessages(settings.hl7.reject_folder)
     if settings.storage.is_in_memory:

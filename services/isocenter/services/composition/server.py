@@ -22,6 +22,8 @@ from isocenter.services.composition.access import access_control_of, rejected_ca
 from isocenter.services.composition.archive import open_archive, open_archive_parts
 from isocenter.services.composition.audit import open_audit, stop_when_failed
 from isocenter.services.composition.background_tasks import run_background_tasks
+from isocenter.services.composition.events import build_events
+from isocenter.services.composition.hl7 import order_address, order_listener
 from isocenter.services.composition.monitoring import Monitoring
 from isocenter.services.composition.outgoing_associations import build_deadlines
 from isocenter.services.composition.plugins import Plugin, check_plugins, load_plugin
@@ -33,11 +35,6 @@ from isocenter.services.composition.services import (
 )
 from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
 from isocenter.services.composition.transcoding import open_transcoder
-from isocenter.services.composition.workflow import (
-    build_events,
-    order_address_of,
-    order_listener_of,
-)
 from isocenter.services.diagnostics.capture import CaptureFolder
 from isocenter.services.errors import text_of
 from isocenter.services.net.http.server import read_token
@@ -159,7 +156,7 @@ def check_addresses(parts: ServerParts) -> list[tuple[str, int, bool]]:
     Raises:
         StartError: there is nothing to listen at.
     """
-    order_address_of(parts.settings, parts.tls)
+    order_address(parts.settings, parts.tls)
     binds = listen_addresses(parts.settings, parts.tls)
     return [(bind.host, bind.port, bind.tls is not None) for bind in binds]
 
@@ -173,7 +170,7 @@ def listen(parts: ServerParts, stack: ExitStack) -> Listeners:
     settings = parts.settings
     dicom = open_listeners(listen_addresses(settings, parts.tls), systemd.inherited_sockets())
     stack.callback(_close, dicom)
-    bind = order_address_of(settings, parts.tls)
+    bind = order_address(settings, parts.tls)
     orders = [] if bind is None else [(sock, bind) for sock in open_listener(bind)]
     stack.callback(_close, orders)
     pages = _listen_for_pages(settings)
@@ -249,7 +246,7 @@ async def serve_archive(
             notices=notices,
         )
         server: Server = await nursery.start(partial(serve_on, registry, listeners.dicom, options))
-        taking = order_listener_of(settings, stores, notices) if listeners.orders else None
+        taking = order_listener(settings, stores.worklist, notices) if listeners.orders else None
 
         def take_revocations(revocations: Revocations) -> None:
             nursery.start_soon(server.end_revoked, revocations.revoked_in)

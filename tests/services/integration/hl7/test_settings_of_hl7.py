@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.composition import order_address_of
+from isocenter.services.composition.hl7 import order_address
 from isocenter.services.settings.loading import SettingsError, load_settings, warnings
 
 
@@ -20,7 +20,7 @@ def test_it_is_off_and_on_loopback(tmp_path: Path) -> None:
     settings = load_settings(None, {})
     assert not settings.hl7.enabled
     assert (settings.hl7.host, settings.hl7.port) == ("127.0.0.1", 2575)
-    assert order_address_of(settings, None) is None
+    assert order_address(settings, None) is None
 
 
 def test_senders_make_the_warning_milder(tmp_path: Path) -> None:

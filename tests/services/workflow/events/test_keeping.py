@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from isocenter.services import composition
+from isocenter.services.composition.events import build_events
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.notices import (
     AccessDenied,
@@ -260,7 +261,7 @@ async def test_events_that_are_switched_off_are_not_written(tmp_path: Path) -> N
             {"storage.data_dir": tmp_path / str(enabled), "events.enabled": enabled},
         )
         async with composition.open_archive_parts(settings) as parts:
-            events = await composition.build_events(settings, parts, None, Notices(), {})
+            events = await build_events(settings, parts, None, Notices(), {})
             assert (events is not None) == enabled
             await parts.stores.index.add([record(1)])
             assert bool(await parts.stores.event_log.last_number()) == enabled

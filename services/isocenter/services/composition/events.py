@@ -1,0 +1,63 @@
+"""Composition of events, their consumers and study completion."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from isocenter.services.association.peer import Peer
+from isocenter.services.composition.archive import ArchiveParts
+from isocenter.services.composition.outgoing_associations import OutgoingAssociations
+from isocenter.services.composition.tls_contexts import TlsContexts
+from isocenter.services.notices import Notices
+from isocenter.services.settings.loading import Settings
+from isocenter.services.system.exclusive_task import run_exclusively
+from isocenter.services.workflow.events.availability_target import AvailabilityNotifier
+from isocenter.services.workflow.events.service import EventService
+
+
+async def build_events(
+    settings: Settings,
+    parts: ArchiveParts,
+    tls: TlsContexts | None,
+    notices: Notices,
+    peers: Mapping[str, Peer],
+) -> EventService | None:
+    """What is done about events; None: they are switched off.
+
+    Raises:
+        ConsumerError: a consumer cannot be used.
+    """
+    events, stores = settings.events, parts.stores
+    if not events.enabled:
+        return None
+
+    async def duty(work: Callable[[], Awaitable[None]]) -> None:
+        if settings.storage.is_in_memory:
+            await work()
+        else:
+            await run_exclusively(Path(settings.storage.data_dir) / "events.lock", work)
+
+    async def steps_of(study_instance_uid: str) -> Sequence[str]:
+        rows = await stores.steps.rows(study_instance_uid=study_instance_uid)
+        return [row.sop_instance_uid for row in rows]
+
+    keeping = EventService(
+        stores.outbox,
+        stores.open_studies,
+        rules=events.rules(),
+        consumers=events.consumers,
+        keep_seconds=events.keep_days * 86_400.0,
+        on_duty=duty,
+        notices=notices,
+        notify_availability=AvailabilityNotifier(
+            parts.archive.index,
+            steps_of=steps_of,
+            peers=peers,
+            connect=OutgoingAssociations(settings, tls).for_notifications,
+            retrieve_ae_title=settings.server.ae_title,
+        ),
+    )
+    await keeping.begin()
+    notices.subscribe(keeping.on_notice)
+    return keeping
