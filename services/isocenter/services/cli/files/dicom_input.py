@@ -1,4 +1,4 @@
-"""DICOM files as inputs of the file tools: opened leniently, with what was forgiven told."""
+"""DICOM files as inputs of the file tools, opened leniently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rendering of one frame: from its stored bytes to pixels of eight bits, gray or RGB.
+"""Rendering of one frame to pixels of eight bits, gray or RGB.
 
 What happens to them, in this order: decode, transform gray (modality, VOI, presentation) or
 colours, shutter, overlays, then region, turn, flip and scale, and last what is drawn into the

@@ -1,4 +1,4 @@
-"""Softcopy presentation states: how somebody wants an image to be seen (PS3.3 A.33, PS3.4 N.2)."""
+"""Softcopy presentation states of images (PS3.3 A.33, PS3.4 N.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored values of a decoded frame: the bits that count, with their sign (PS3.5 8.1.1)."""
+"""Stored values of a decoded frame, with their sign (PS3.5 8.1.1)."""
 
 from __future__ import annotations
 
