@@ -187,7 +187,7 @@ def test_the_exit_code_of_import(
     assert main(["import", "--data-dir", str(tmp_path / "data"), str(source)]) == code
     captured = capsys.readouterr()
     assert "1 imported" in captured.out
-    assert "imported as it is: " in captured.err
+    assert "imported all the same: " in captured.err
     for name in kind:
         assert f"{'damaged' if code else 'not DICOM'}: {source / name} (" in captured.err
 

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import field
+from dataclasses import field, replace
 from enum import Enum
 from typing import Final, assert_never
 
@@ -30,10 +30,12 @@ from isocenter.services.archive.object_scan import (
     StoreError,
 )
 from isocenter.services.archive.ports import InstanceRecord
+from isocenter.services.dicom.file_end import end_of_data_set, left_out
 from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,
     CompressionWatch,
     DamagedFileError,
+    FileIdentity,
     NotDicomFileError,
     identify,
 )
@@ -65,8 +67,9 @@ class ImportOutcome(Enum):
 @dataclass(frozen=True, slots=True)
 class ImportedFile:
     """One file, as handed to *progress*; ``size`` counts the bytes of its data set, ``record`` is
-    what the index has of it when it was imported, ``forgiven`` what its head has that it should
-    not have (PS3.10 7.1), ``is_of_other_patient`` whether it names another one than its study."""
+    what the index has of it when it was imported, ``forgiven`` what the file has that it
+    should not have (PS3.10 7.1), ``is_of_other_patient`` whether it names another patient than its
+    study."""
 
     path: str
     outcome: ImportOutcome
@@ -83,7 +86,7 @@ class ImportReport:
 
     Attributes:
         size: bytes of the data sets imported.
-        forgiven: those of them whose head is not as PS3.10 7.1 has it.
+        forgiven: those of them that are not as PS3.10 7.1 has files.
         other_patient: those that name another patient than their study came with.
         stopped: why it ended early: the archive is full.  Empty when it did not.
     """
@@ -217,42 +220,17 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
         return ImportedFile(path, ImportOutcome.FAILED, error.strerror or "cannot be opened")
     try:
         identity = identify(head, archive.limits)
-        async with await archive.receive(
-            sop_class_uid=identity.sop_class_uid,
-            sop_instance_uid=identity.sop_instance_uid,
-            transfer_syntax_uid=identity.transfer_syntax_uid,
-            source_ae_title=source_ae_title,
-        ) as ingest:
-            watch = CompressionWatch(identity)
-            piece: Buffer = memoryview(head)[identity.data_set_offset :]
-            watch.feed(piece)
-            await ingest.write([piece])
-            at_end = len(head) < HEAD_BYTES
-            while not at_end:
-                piece = await trio.to_thread.run_sync(os.read, descriptor, PIECE)
-                at_end = not piece
-                watch.feed(piece)
-                await ingest.write([piece])
-            result = await ingest.commit()
-        for what in (*result.changes, *result.forgiven):
-            log.info("instance %s: %s", ingest.sop_instance_uid, what)
-        match result.outcome:
-            case StoreOutcome.STORED | StoreOutcome.REPLACED:
-                return ImportedFile(
-                    path,
-                    ImportOutcome.IMPORTED,
-                    size=ingest.size,
-                    record=ingest.record,
-                    forgiven=identity.forgiven,
-                    is_of_other_patient=result.is_of_other_patient,
-                )
-            case StoreOutcome.ALREADY_STORED:
-                return ImportedFile(path, ImportOutcome.ALREADY_THERE)
-            case StoreOutcome.KEPT_OTHER:
-                reason = "the archive has another object of this SOP Instance UID"
-                return ImportedFile(path, ImportOutcome.KEPT_OTHER, reason)
-            case _:
-                assert_never(result.outcome)
+        try:
+            return await _take(archive, path, descriptor, head, identity, source_ae_title)
+        except StoreError as error:
+            if error.status != Status.CANNOT_UNDERSTAND:
+                raise
+            end, size = await trio.to_thread.run_sync(_end_of, path, identity)
+            if end is None:
+                raise
+        identity = replace(identity, forgiven=(*identity.forgiven, left_out(size - end)))
+        await trio.to_thread.run_sync(os.lseek, descriptor, len(head), os.SEEK_SET)
+        return await _take(archive, path, descriptor, head, identity, source_ae_title, end)
     except DamagedFileError as error:
         return ImportedFile(path, ImportOutcome.DAMAGED, str(error))
     except NotDicomFileError as error:
@@ -263,6 +241,65 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
         return ImportedFile(path, ImportOutcome.FAILED, error.strerror or "cannot be read")
     finally:
         os.close(descriptor)
+
+
+async def _take(
+    archive: Archive,
+    path: str,
+    descriptor: int,
+    head: bytes,
+    identity: FileIdentity,
+    source_ae_title: str,
+    end: int | None = None,
+) -> ImportedFile:
+    """Take in the file whose first bytes are *head*, the others those of *descriptor*, up to
+    byte *end*."""
+    async with await archive.receive(
+        sop_class_uid=identity.sop_class_uid,
+        sop_instance_uid=identity.sop_instance_uid,
+        transfer_syntax_uid=identity.transfer_syntax_uid,
+        source_ae_title=source_ae_title,
+    ) as ingest:
+        watch = CompressionWatch(identity)
+        piece: Buffer = memoryview(head)[identity.data_set_offset : end]
+        watch.feed(piece)
+        await ingest.write([piece])
+        at_end = len(head) < HEAD_BYTES
+        position = len(head)
+        while not at_end:
+            wanted = PIECE if end is None else max(min(PIECE, end - position), 0)
+            piece = await trio.to_thread.run_sync(os.read, descriptor, wanted)
+            position += len(piece)
+            at_end = not piece
+            watch.feed(piece)
+            await ingest.write([piece])
+        result = await ingest.commit()
+    for what in (*identity.forgiven, *result.changes, *result.forgiven):
+        log.info("instance %s: %s", ingest.sop_instance_uid, what)
+    match result.outcome:
+        case StoreOutcome.STORED | StoreOutcome.REPLACED:
+            return ImportedFile(
+                path,
+                ImportOutcome.IMPORTED,
+                size=ingest.size,
+                record=ingest.record,
+                forgiven=identity.forgiven,
+                is_of_other_patient=result.is_of_other_patient,
+            )
+        case StoreOutcome.ALREADY_STORED:
+            return ImportedFile(path, ImportOutcome.ALREADY_THERE)
+        case StoreOutcome.KEPT_OTHER:
+            reason = "the archive has another object of this SOP Instance UID"
+            return ImportedFile(path, ImportOutcome.KEPT_OTHER, reason)
+        case _:
+            assert_never(result.outcome)
+
+
+def _end_of(path: str, identity: FileIdentity) -> tuple[int | None, int]:
+    """Where its data set ends, if bytes follow that are no part of it; and the file."""
+    with open(path, "rb") as file:
+        end = end_of_data_set(file, identity)
+        return end, file.seek(0, os.SEEK_END)
 
 
 def _refused(path: str, error: StoreError) -> ImportedFile:

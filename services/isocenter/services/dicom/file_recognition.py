@@ -62,6 +62,8 @@ class FileIdentity:
             Information says, as far as there is any.
         forgiven: what is not as the standard has it, in words; no values.
         is_declared: whether the file says its transfer syntax, or the bytes alone do.
+        is_readable: whether what was seen of the data set can be read; False: it cannot behind
+            the identity.
     """
 
     sop_class_uid: str
@@ -72,13 +74,17 @@ class FileIdentity:
     data_set_offset: int
     forgiven: tuple[str, ...] = ()
     is_declared: bool = True
+    is_readable: bool = True
 
 
-def identify(head: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileIdentity:
+def identify(
+    head: Buffer, limits: Limits = DEFAULT_LIMITS, *, is_whole: bool = False
+) -> FileIdentity:
     """What object a file holds.
 
     Args:
         head: the file, or its first `HEAD_BYTES`.
+        is_whole: whether that is all of it.
 
     Raises:
         NotDicomFileError: none: it is something else, a DICOMDIR, or of a SOP class that stores
@@ -103,9 +109,13 @@ def identify(head: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileIdentity:
         meta is not None or not encoding.implicit_vr or bytes(rest[:2]) == _IDENTIFYING_GROUP
     )
     scanner = ElementScanner(encoding, frozenset({_SOP_CLASS_UID, _SOP_INSTANCE_UID}), limits)
+    is_readable = True
     try:
         scanner.feed(rest)
+        if is_whole:
+            scanner.finish()
     except DataSetError as error:
+        is_readable = False
         # A fault further on is told with its place when the object is received.
         if _SOP_INSTANCE_UID not in scanner.values:
             if not is_likely:
@@ -134,6 +144,7 @@ def identify(head: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileIdentity:
         data_set_offset=file.data_set_offset,
         forgiven=file.forgiven,
         is_declared=file.is_declared,
+        is_readable=is_readable,
     )
 
 

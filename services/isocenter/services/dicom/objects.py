@@ -35,6 +35,7 @@ from isocenter.engine.uid import (
     is_safe_uid,
 )
 from isocenter.services.dicom.data_dictionary import dictionary_vr_choice
+from isocenter.services.dicom.file_end import end_of_data_set, left_out
 from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,
     CompressionWatch,
@@ -209,8 +210,9 @@ def _deflated(data_set: bytes) -> bytes:
 def _object_of_file(path: Path) -> DicomObject:
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
+    is_whole = len(head) < HEAD_BYTES
     try:
-        found = identify(head)
+        found = identify(head, is_whole=is_whole)
         if not found.is_declared:
             _look_for_compression(path, found)
     except DamagedFileError as error:
@@ -222,13 +224,21 @@ def _object_of_file(path: Path) -> DicomObject:
     if not sop_class:
         raise DamagedFileError(f"{path}: damaged (no SOP Class UID)")
 
-    if found.forgiven:
+    forgiven = list(found.forgiven)
+    end: int | None = None
+    if not is_whole or not found.is_readable:
+        # A peer would give the whole object up.
+        with path.open("rb") as file:
+            end = end_of_data_set(file, found)
+            if end is not None:
+                forgiven.append(left_out(file.seek(0, 2) - end))
+    if forgiven:
         uid = found.sop_instance_uid
         name = uid if is_safe_uid(uid) else "(no UID)"
-        log.info("instance %s: %s", name, "; ".join(found.forgiven))
+        log.info("instance %s: %s", name, "; ".join(forgiven))
 
     async def open_object() -> ObjectReader:
-        return await trio.to_thread.run_sync(_FileReader, path)
+        return await trio.to_thread.run_sync(_FileReader, path, end)
 
     return DicomObject(
         sop_class_uid=sop_class,
@@ -249,9 +259,9 @@ def _look_for_compression(path: Path, found: FileIdentity) -> None:
 
 
 class _FileReader:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, end: int | None = None) -> None:
         self._file = path.open("rb", buffering=0)
-        self.size = path.stat().st_size
+        self.size = path.stat().st_size if end is None else end
 
     async def read(self, offset: int, length: int) -> bytes:
         return await trio.to_thread.run_sync(self._read, offset, length)

@@ -73,7 +73,7 @@ def _report(report: ImportReport, terminal: Terminal) -> int:
     print_findings(
         terminal,
         {
-            "imported as it is": report.forgiven,
+            "imported all the same": report.forgiven,
             "of another patient than its study": report.other_patient,
             "not DICOM": report.not_dicom,
             "damaged": report.damaged,
