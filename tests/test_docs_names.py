@@ -25,8 +25,8 @@ from isocenter.services.security.audit import aggregation as gathering
 from isocenter.services.security.audit import recorder as auditor
 from isocenter.services.security.audit import syslog_delivery as delivery
 from isocenter.services.security.audit.message_builder import LONGEST_QUERY
-from isocenter.services.security.certificates.authority import RENEW_WITHIN
 from isocenter.services.security.certificates.expiry import WARN_WITHIN
+from isocenter.services.security.certificates.issued import RENEW_WITHIN
 from isocenter.services.service_classes.worklist import entry_files as files
 from isocenter.services.service_classes.worklist import watched_folder as watching
 from isocenter.services.settings import loading

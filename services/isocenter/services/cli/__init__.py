@@ -19,11 +19,9 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
-from typing import Final
+from typing import Final, NoReturn
 
-from isocenter.engine.errors import IsocenterError
 from isocenter.services.cli.commands import COMMANDS, Command
 
 #: What every tool of the field answers: 0 done, 1 the work failed, 2 wrong arguments or settings.
@@ -47,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         print(_unknown(arguments[0]), file=sys.stderr)
         return EXIT_USAGE
+    # Late, as all that the overview can do without.
+    from isocenter.engine.errors import IsocenterError
+
     try:
         # The import takes a second on a slow machine, in which Ctrl-C may come, too.
         module, parser = parser_of(command)
@@ -83,9 +84,19 @@ def parser_of(command: Command) -> tuple[ModuleType, argparse.ArgumentParser]:
         prefix_chars="-+",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"isocenter {program_version()}")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show program's version number and exit"
+    )
     module.add_arguments(parser)
     return module, parser
+
+
+class _Version(argparse.Action):
+    """``--version`` of a command; who asks for it waits until it is looked up, nobody else."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(f"isocenter {program_version()}")
+        parser.exit()
 
 
 def _find(name: str) -> Command | None:
@@ -122,6 +133,8 @@ def _unknown(name: str) -> str:
 
 def program_version() -> str:
     """Of the distribution that is installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("isocenter")
     except PackageNotFoundError:

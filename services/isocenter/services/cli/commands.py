@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from isocenter.engine.fast_init import dataclass
+from typing import Final, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command: its module below `isocenter.services.cli`, and one line of help."""
 
     name: str

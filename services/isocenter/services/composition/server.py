@@ -44,8 +44,8 @@ from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.audit.repository import Protocol as AuditProtocol
-from isocenter.services.security.certificates.authority import CA_FOLDER
 from isocenter.services.security.certificates.expiry import renew_daily, warn_daily
+from isocenter.services.security.certificates.issued import CA_FOLDER
 from isocenter.services.settings.loading import Settings
 from isocenter.services.system import systemd
 from isocenter.services.system.exclusive_task import run_exclusively

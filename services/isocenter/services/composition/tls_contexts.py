@@ -16,14 +16,8 @@ from isocenter.services.net.tls.certificates import files_in
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.net.tls.revocation import Revocations
-from isocenter.services.security.certificates.authority import (
-    RENEW_WITHIN,
-    SERVER_NAME,
-    CertificateAuthority,
-    ensure_ca,
-    ensure_server_certificate,
-)
 from isocenter.services.security.certificates.expiry import Expiry, expiries_of
+from isocenter.services.security.certificates.issued import RENEW_WITHIN, SERVER_NAME
 from isocenter.services.settings.loading import Settings
 
 #: OpenSSL keeps each session of TLS 1.2 for two hours, in case its peer takes it up again: 11 KiB
@@ -79,6 +73,12 @@ class TlsContexts:
         if tls.uses_private_ca and self._as_they_are is not None:
             files = self._as_they_are
         elif tls.uses_private_ca:
+            # Late: all of X.509, and a server without TLS, or without a CA of its own, needs none.
+            from isocenter.services.security.certificates.authority import (
+                ensure_ca,
+                ensure_server_certificate,
+            )
+
             directory = self._ca_directory
             authority = ensure_ca(directory)
             issued = ensure_server_certificate(directory, settings.server.ae_title)
@@ -147,6 +147,8 @@ def files_of_private_ca(directory: Path, ae_title: str) -> TlsFiles | None:
     """
     if not directory.exists() or not any(directory.iterdir()):
         return None
+    from isocenter.services.security.certificates.authority import CertificateAuthority
+
     authority = CertificateAuthority(directory)
     files = TlsFiles(
         certificate=directory / f"{SERVER_NAME}.crt",

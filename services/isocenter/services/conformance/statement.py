@@ -9,10 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
-from pydicom.charset import python_encoding
-from pydicom.datadict import dictionary_keyword
-
 from isocenter.engine.dimse.status import ServiceClass, describe_status
 from isocenter.engine.extended_negotiation import (
     ElementCoercion,
@@ -36,8 +32,10 @@ from isocenter.services.association.service_registry import (
     Statuses,
 )
 from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
-from isocenter.services.dicom.data_dictionary import dictionary_vr
+from isocenter.services.dicom.character_sets import TERMS
+from isocenter.services.dicom.data_dictionary import dictionary_vr, keyword_for_tag
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
+from isocenter.services.dicom.pydicom_tables import UIDS
 from isocenter.services.dicom.uid_registry import DICOM_ROOT, STORAGE_SOP_CLASSES, name_of
 from isocenter.services.service_classes.availability.scu import INSTANCE_AVAILABILITY_NOTIFICATION
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
@@ -106,7 +104,7 @@ class PluginRow(NamedTuple):
 def accepted(registry: ServiceRegistry) -> dict[str, Offer]:
     """Every abstract syntax that *registry* accepts, with what it offers: those of the standard,
     those that services name, and `ANY_PRIVATE` where private ones need no name."""
-    known = {uid for uid, entry in UID_dictionary.items() if entry[1] in _SOP_CLASSES}
+    known = {uid for uid, entry in UIDS.items() if entry[1] in _SOP_CLASSES}
     uids = sorted({*known, *STORAGE_SOP_CLASSES, *names_of(registry)} - {ANY_PRIVATE})
     offers = {uid: registry.offer(uid) for uid in (*uids, ANY_PRIVATE)}
     return {uid: offer for uid, offer in offers.items() if offer is not None}
@@ -161,7 +159,7 @@ def statement(
         "kept as they came, but for what rules change. Answers are in the character set of the "
         "question where it suffices, else in ISO_IR 192 (UTF-8)."
     )
-    yield Table(("Defined term",), [(term,) for term in sorted(python_encoding) if term])
+    yield Table(("Defined term",), [(term,) for term in sorted(TERMS) if term])
     yield from _security(settings, tls)
 
 
@@ -451,7 +449,7 @@ def _worklist(settings: Settings) -> Iterator[Block]:
     yield Table(
         ("In", "Attribute", "Tag", "VR"),
         [
-            (where, dictionary_keyword(tag), _tag(tag), dictionary_vr(tag))
+            (where, keyword_for_tag(tag), _tag(tag), dictionary_vr(tag))
             for where, tags in (
                 ("Scheduled Procedure Step Sequence (0040,0100)", (*STEP_NEEDS, STEP_STATUS)),
                 ("", (*NEEDS, ACCESSION_NUMBER)),

@@ -10,12 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from io import BytesIO
-from typing import Final, Self
-
-import pydicom
-from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_dataset
+from typing import TYPE_CHECKING, Final, Self
 
 from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.dataset import (
@@ -47,6 +42,9 @@ from isocenter.services.dicom.element_values import (
     decode_text,
     encode_text,
 )
+
+if TYPE_CHECKING:
+    import pydicom
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 #: What is re-encoded at once: of a deflated data set, no more than 1,032 times this is held
@@ -83,6 +81,9 @@ class AttributeList:
         Raises:
             DataSetError: a value that cannot be encoded.
         """
+        from pydicom.filebase import DicomBytesIO
+        from pydicom.filewriter import write_dataset
+
         buffer = DicomBytesIO()
         buffer.is_implicit_VR = False
         buffer.is_little_endian = True
@@ -95,6 +96,8 @@ class AttributeList:
 
     def to_dataset(self) -> pydicom.Dataset:
         """As pydicom has it."""
+        from pydicom.filereader import read_dataset
+
         data = self.encode(EXPLICIT_VR_LITTLE_ENDIAN)
         return read_dataset(BytesIO(data), False, True, bytelength=len(data))
 

@@ -11,11 +11,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pydicom.datadict import tag_for_keyword
-
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.dicom.data_dictionary import dictionary_vr
+from isocenter.services.dicom.data_dictionary import dictionary_vr, tag_for_keyword
 
 #: Items of one sequence in an identifier; the standard allows a single one (PS3.4 C.2.2.2.6).
 MAX_ITEMS: Final = 100

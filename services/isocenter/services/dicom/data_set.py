@@ -24,8 +24,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
 
-from pydicom.datadict import keyword_for_tag
-
 from isocenter.engine.dataset.codec import Codec
 from isocenter.engine.dataset.walker import (
     END,
@@ -45,6 +43,7 @@ from isocenter.services.dicom.attribute_path import (
     path_text,
 )
 from isocenter.services.dicom.bulk_data import BulkValue, Parts, little_endian_pieces
+from isocenter.services.dicom.data_dictionary import keyword_for_tag
 from isocenter.services.dicom.data_set_file import DataSetFile, open_data_set
 from isocenter.services.dicom.element_texts import numbers_of
 from isocenter.services.dicom.element_values import decode_text

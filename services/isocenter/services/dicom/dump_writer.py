@@ -18,9 +18,6 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final
 
-from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
-from pydicom.datadict import keyword_for_tag, private_dictionary_description
-
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import (
     DELIMITERS,
@@ -42,8 +39,10 @@ from isocenter.engine.dataset.walker import (
 )
 from isocenter.engine.dataset.writer import write_data_set
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.dicom.data_dictionary import keyword_for_tag, private_entry
 from isocenter.services.dicom.element_texts import numbers_of
 from isocenter.services.dicom.element_values import decode_padded
+from isocenter.services.dicom.pydicom_tables import UIDS
 from isocenter.services.dicom.scope import Scope, is_private, is_private_creator
 from isocenter.services.dicom.scoped_walk import (
     ItemPath,
@@ -487,7 +486,7 @@ def _quoted(text: str, quoting: Quoting) -> str:
 
 @lru_cache(maxsize=4096)
 def _uid_keyword(uid: str) -> str:
-    entry = UID_dictionary.get(uid)
+    entry = UIDS.get(uid)
     return str(entry[4]) if entry is not None else ""
 
 
@@ -512,8 +511,6 @@ def _public_name(tag: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _private_name(tag: int, creator: str) -> str:
-    try:
-        name = private_dictionary_description(tag, creator).strip("[]")
-    except KeyError:
-        name = _UNKNOWN
+    entry = private_entry(tag, creator)
+    name = _UNKNOWN if entry is None else entry[2].strip("[]")
     return f"{name} ({_UNSAFE.sub('?', creator[:64])})"

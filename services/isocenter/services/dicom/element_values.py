@@ -14,10 +14,9 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
-
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.dicom.character_sets import ESCAPE_SEQUENCES, TERMS
 
 #: VRs that Specific Character Set (0008,0005) speaks of (PS3.5 6.1.2.3).
 CHARACTER_SET_VRS: Final = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])
@@ -41,7 +40,7 @@ _TO_JIS_ROMAJI: Final = b"\x1b(J"
 
 #: Codec → escape sequence that designates its set as G1 (PS3.3 Tables C.12-3, C.12-4).
 _DESIGNATIONS: Final = {
-    codec: escape for escape, codec in CODES_TO_ENCODINGS.items() if escape[1:2] in b"-)$"
+    codec: escape for escape, codec in ESCAPE_SEQUENCES.items() if escape[1:2] in b"-)$"
 }
 #: What an encoder of `_ESCAPING_CODECS` may switch to for its term, apart from ASCII.
 _ALLOWED_ESCAPES: Final = {"iso2022_jp": {b"\x1b$B"}, "iso2022_jp_2": {b"\x1b$(D"}}
@@ -86,14 +85,9 @@ def _codecs_of(character_set: tuple[str, ...]) -> _Codecs:
 def _codec_of(term: str) -> str:
     if term in _DEFAULT_REPERTOIRE:
         return _ASCII
-    return _KNOWN.get(term, _ASCII)
+    return TERMS.get(term, _ASCII)
 
 
-#: Defined term → Python codec.
-_KNOWN: Final = python_encoding | {
-    "ISO_IR 203": "iso8859_15",
-    "ISO 2022 IR 203": "iso8859_15",
-}
 _DEFAULT_REPERTOIRE: Final = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
 #: Signs that people write between the parts of a term.
 _GAP: Final = "[ _.-]*"
@@ -138,7 +132,7 @@ def _character_set_of(raw: bytes) -> tuple[str, ...]:
 
 def _term_of(value: str) -> str | None:
     """The defined term that is meant; None: there is none."""
-    if not value or value in _KNOWN:
+    if not value or value in TERMS:
         return value
     text = value.upper()
     term: str | None
@@ -148,7 +142,7 @@ def _term_of(value: str) -> str | None:
         term = f"ISO_IR {_PARTS_OF_ISO_8859.get(match[1], '')}"
     else:
         term = _OTHER_NAMES.get(re.sub(_GAP, "", text))
-    return term if term in _KNOWN else None
+    return term if term in TERMS else None
 
 
 def is_character_set(text: str) -> bool:
@@ -200,7 +194,7 @@ def _decode_escaped(
 ) -> str:
     """The text of *fragment*, which begins with the only escape sequence in it."""
     escape = _ESCAPE.match(fragment)
-    codec = None if escape is None else CODES_TO_ENCODINGS.get(escape[0])
+    codec = None if escape is None else ESCAPE_SEQUENCES.get(escape[0])
     if escape is None:
         return fragment[len(_ESC) :].decode(initial, "replace")
     rest = fragment[escape.end() :]

@@ -18,13 +18,12 @@ from pathlib import Path
 from struct import Struct
 from typing import Any, Final
 
-from pydicom.datadict import tag_for_keyword
-
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS
+from isocenter.services.dicom.data_dictionary import tag_for_keyword
 from isocenter.services.dicom.element_values import (
     CHARACTER_SET_VRS,
     UTF_8,

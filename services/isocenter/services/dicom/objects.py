@@ -12,12 +12,9 @@ import logging
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-import pydicom
 import trio
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import (
@@ -45,6 +42,9 @@ from isocenter.services.dicom.file_recognition import (
     identify,
 )
 from isocenter.services.dicom.object_reader import ObjectReader
+
+if TYPE_CHECKING:
+    import pydicom
 
 log = logging.getLogger("isocenter.objects")
 
@@ -89,6 +89,9 @@ class DicomObject:
     @classmethod
     def from_dataset(cls, dataset: pydicom.Dataset) -> DicomObject:
         """A pydicom data set, encoded as its file meta says, else explicit VR little endian."""
+        from pydicom.filebase import DicomBytesIO
+        from pydicom.filewriter import write_dataset
+
         meta = getattr(dataset, "file_meta", None)
         syntax = str(getattr(meta, "TransferSyntaxUID", "") or EXPLICIT_VR_LITTLE_ENDIAN)
         encoding = encoding_of(syntax)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from io import BytesIO
-
-import pydicom
-from pydicom.filereader import read_dataset
+from typing import TYPE_CHECKING
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import DataSetError, encoding_of, read_data_set
 from isocenter.engine.dataset.inflate import Inflater
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.dicom.data_dictionary import DICTIONARY_SEQUENCES
+
+if TYPE_CHECKING:
+    import pydicom
 
 
 def read_identifier(
@@ -22,6 +23,8 @@ def read_identifier(
     Raises:
         DataSetError: truncated, malformed, or over a limit.
     """
+    from pydicom.filereader import read_dataset
+
     encoding = encoding_of(transfer_syntax_uid)
     # Bounds size and nesting before pydicom, which has no bounds, sees it.
     read_data_set(identifier, encoding, limits, DICTIONARY_SEQUENCES)

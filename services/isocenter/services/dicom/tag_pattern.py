@@ -14,11 +14,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pydicom.datadict import tag_for_keyword
-
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.attribute_path import KeySyntaxError, quoted
+from isocenter.services.dicom.data_dictionary import tag_for_keyword
 
 _STEP: Final = re.compile(
     r"(?:\((?P<a>[0-9a-f]{4})\s?,\s?(?P<b>[0-9a-f]{4})\)|(?P<c>[0-9a-f]{4}),(?P<d>[0-9a-f]{4})"

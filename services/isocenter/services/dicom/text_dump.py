@@ -19,11 +19,8 @@ character set that (0008,0005) names.
 from __future__ import annotations
 
 import re
-from functools import cache
 from io import BytesIO
 from typing import Final
-
-from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, DataSetError, Element, write_data_set
 from isocenter.engine.dataset.errors import tag_text
@@ -40,6 +37,7 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList, items_of
 from isocenter.services.dicom.data_dictionary import dictionary_vr
 from isocenter.services.dicom.element_values import NUMBER_VRS, encode_numbers
+from isocenter.services.dicom.uid_registry import uid_of_keyword
 
 #: Tag, VR and the rest.  A VR ends where letters and digits do.
 _LINE: Final = re.compile(
@@ -209,7 +207,7 @@ def _value(vr: str, rest: bytes, tag: int, place: str) -> bytes:
     if vr in _OTHER_VRS:
         raise DumpSyntaxError(f"{place}: values of VR {vr} are not read from dumps", tag)
     if vr == "UI" and written.startswith(b"="):
-        uid = _uids_by_keyword().get(written[1:].decode("latin-1"))
+        uid = uid_of_keyword(written[1:].decode("latin-1"))
         if uid is None:
             raise DumpSyntaxError(f"{place}: no UID is called that; write the UID itself", tag)
         return uid.encode("ascii")
@@ -248,11 +246,6 @@ def _tags(rest: bytes, tag: int, place: str) -> bytes:
             raise DumpSyntaxError(f"{place}: the value is none of VR AT: (gggg,eeee)", tag)
         packed += int(value[1], 16).to_bytes(2, "little") + int(value[2], 16).to_bytes(2, "little")
     return packed
-
-
-@cache
-def _uids_by_keyword() -> dict[str, str]:
-    return {entry[4]: uid for uid, entry in UID_dictionary.items() if entry[4]}
 
 
 def _sorted(elements: _Elements) -> list[Element]:

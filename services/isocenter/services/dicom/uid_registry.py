@@ -5,9 +5,8 @@ pydicom's dictionary of UIDs is the source; what is younger than it is added her
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
-
-from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
 
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -15,6 +14,7 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from isocenter.services.dicom.pydicom_tables import UIDS
 
 #: Proposed by us for services whose data sets are identifiers or attribute lists.
 BASIC_SYNTAXES: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
@@ -67,7 +67,7 @@ _YOUNGER_TRANSFER_SYNTAXES: Final = {
 #: Storage SOP class UID → name, retired ones included: old archives hold them.
 STORAGE_SOP_CLASSES: Final[dict[str, str]] = {
     uid: entry[0]
-    for uid, entry in UID_dictionary.items()
+    for uid, entry in UIDS.items()
     if entry[1] == "SOP Class" and uid.startswith(_STORAGE_ROOTS) and "Storage" in entry[0]
 } | _YOUNGER_STORAGE
 
@@ -77,14 +77,13 @@ _NOT_FOR_STORAGE: Final = ("1.2.840.10008.1.2.7.", "1.2.840.10008.1.2.6.")
 
 #: Transfer syntax UID → name, in the order of preference when a peer leaves us the choice.
 TRANSFER_SYNTAXES: Final[dict[str, str]] = {
-    uid: str(UID_dictionary[uid][0])
-    for uid in (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+    uid: str(UIDS[uid][0]) for uid in (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 } | {
     uid: name
     for uid, name in (
         {
             uid: entry[0]
-            for uid, entry in UID_dictionary.items()
+            for uid, entry in UIDS.items()
             if entry[1] == "Transfer Syntax" and not uid.startswith(_NOT_FOR_STORAGE)
         }
         | _YOUNGER_TRANSFER_SYNTAXES
@@ -106,8 +105,18 @@ def is_known_for_no_objects(uid: str) -> bool:
     entries, performed procedure steps, directories."""
     if uid == _DCMTK_WORKLIST or uid in _NO_STORAGE:
         return True
-    name, kind = UID_dictionary.get(uid, ("", ""))[:2]
+    name, kind = UIDS.get(uid, ("", ""))[:2]
     return kind.endswith("SOP Class") and "Storage" not in name
+
+
+def uid_of_keyword(keyword: str) -> str | None:
+    """The UID that *keyword* stands for, such as ``CTImageStorage``; None: there is none."""
+    return _uids_by_keyword().get(keyword)
+
+
+@cache
+def _uids_by_keyword() -> dict[str, str]:
+    return {entry[4]: uid for uid, entry in UIDS.items() if entry[4]}
 
 
 def is_private(uid: str) -> bool:
@@ -117,7 +126,7 @@ def is_private(uid: str) -> bool:
 
 def name_of(uid: str) -> str:
     """The name of a UID for people; the UID itself when it has none."""
-    entry = UID_dictionary.get(uid)
+    entry = UIDS.get(uid)
     if entry is not None:
         return str(entry[0])
     return _YOUNGER_STORAGE.get(uid) or _YOUNGER_TRANSFER_SYNTAXES.get(uid) or uid

@@ -1,4 +1,4 @@
-"""Checks of study, series and instance UIDs (PS3.5 9.1)."""
+"""UIDs of studies, series and instances: checks, and new ones (PS3.5 9.1, B.2)."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ class UidRule(Enum):
             and uid not in _FOLDERS
             and _SAFE.fullmatch(uid) is not None
         )
+
+
+def new_uid() -> str:
+    """A UID that nobody else has, made of a random UUID."""
+    from uuid import uuid4
+
+    return f"2.25.{uuid4().int}"
 
 
 def names_an_instance(request: Request) -> bool:

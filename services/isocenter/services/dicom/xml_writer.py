@@ -13,10 +13,9 @@ from functools import lru_cache
 from typing import Any, Final
 from xml.sax.saxutils import escape, quoteattr
 
-from pydicom.datadict import keyword_for_tag
-
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset.vr import Encoding
+from isocenter.services.dicom.data_dictionary import keyword_for_tag
 from isocenter.services.dicom.element_texts import fits, numbers_of, person_name_groups
 from isocenter.services.dicom.element_values import decode_text
 from isocenter.services.dicom.model_writer import UNFIT_LENGTH, UNKNOWN_TEXT, ModelWriter, Render

@@ -10,9 +10,8 @@ import logging
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pydicom
 import trio
 
 from isocenter.engine.buffers import Buffer
@@ -65,6 +64,9 @@ from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.net.transport import Transport
 from isocenter.services.service_classes.query_retrieve.find_scu import FindResults
 from isocenter.services.service_classes.storage.scu import store_object
+
+if TYPE_CHECKING:
+    import pydicom
 
 log = logging.getLogger("isocenter.client")
 
@@ -234,7 +236,7 @@ class ClientAssociation:
             OperationError: the peer did not keep it.
             NoPresentationContextError: none that was accepted can carry it, also not converted.
         """
-        if isinstance(item, pydicom.Dataset):
+        if not isinstance(item, DicomObject):
             item = DicomObject.from_dataset(item)
         return await store_object(self, item, priority=priority)
 

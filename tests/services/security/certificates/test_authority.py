@@ -15,12 +15,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from isocenter.services.cli import main
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.security.certificates.authority import (
-    RENEW_WITHIN,
     CertificateAuthority,
     CertificateError,
     ensure_ca,
     ensure_server_certificate,
 )
+from isocenter.services.security.certificates.issued import RENEW_WITHIN
 from isocenter.services.security.certificates.profile import CA_LIFETIME, LIFETIME
 
 DAY = timedelta(days=1)

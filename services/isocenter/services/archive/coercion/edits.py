@@ -10,9 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, assert_never
 
-from pydicom.config import RAISE
-from pydicom.valuerep import validate_value
-
 from isocenter.engine.dataset import IMPLICIT_LITTLE, Encoding, Reencoder, write_data_set
 from isocenter.engine.dataset.codec import HEADER_LENGTH, IMPLICIT_LITTLE_CODEC, codec_of
 from isocenter.engine.dataset.errors import tag_text
@@ -137,6 +134,9 @@ def check_edit(edit: Edit) -> None:
 def _check_text(text: str, vr: str) -> None:
     if vr in NUMBER_VRS:
         return
+    from pydicom.config import RAISE
+    from pydicom.valuerep import validate_value
+
     is_one = vr in _ONE_VALUE_VRS
     for value in [text] if is_one else text.split("\\"):
         try:

@@ -16,13 +16,14 @@ from isocenter.services.backup.private_keys import read_passphrase
 from isocenter.services.backup.repository import BackupFolder, Generation
 from isocenter.services.backup.verification import verify_backup
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, program_version
-from isocenter.services.cli.archive.db import (
-    add_archive_options,
-    archive_settings,
-    print_findings,
-)
+from isocenter.services.cli.archive.db import archive_settings, print_findings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
-from isocenter.services.cli.support.options import UsageError, add_output_options, whole_number
+from isocenter.services.cli.support.options import (
+    UsageError,
+    add_archive_options,
+    add_output_options,
+    whole_number,
+)
 from isocenter.services.cli.support.terminal import Advance, Terminal
 from isocenter.services.composition.audit import active_process_of, record_now
 from isocenter.services.composition.backup import SqliteIndexFile, backup_source_of

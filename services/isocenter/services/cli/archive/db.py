@@ -20,7 +20,7 @@ from isocenter.services.archive.verification import (
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
-from isocenter.services.cli.support.options import UsageError
+from isocenter.services.cli.support.options import UsageError, add_archive_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.settings.loading import (
@@ -46,15 +46,6 @@ exit codes: 0 all is well, 1 verify or reindex found damage, 2 arguments or sett
 
 #: Findings of one kind that are named without ``-v``.
 _NAMED: Final = 20
-
-
-def add_archive_options(parser: argparse.ArgumentParser) -> None:
-    """Which archive: ``--config`` and ``--data-dir``, as for serve."""
-    group = parser.add_argument_group("archive")
-    group.add_argument("--config", metavar="FILE", help="TOML file with settings")
-    group.add_argument(
-        "--data-dir", dest="storage.data_dir", metavar="DIR", help="data directory of the archive"
-    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

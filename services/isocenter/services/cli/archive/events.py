@@ -14,13 +14,14 @@ import trio
 
 from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.archive.db import archive_settings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import (
     UsageError,
+    add_archive_options,
     ae_title,
     point_in_time,
     uid,

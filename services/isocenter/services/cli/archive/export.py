@@ -18,15 +18,15 @@ from isocenter.services.archive.export.targets import (
 from isocenter.services.archive.export.values import Exported, ExportOptions
 from isocenter.services.archive.selection import Selection
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import (
-    add_archive_options,
-    archive_settings,
-    print_findings,
-)
+from isocenter.services.cli.archive.db import archive_settings, print_findings
 from isocenter.services.cli.files.file_tool import STANDARD, output_file
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.deletion_output import counted, requester_of
-from isocenter.services.cli.support.options import UsageError, add_output_options
+from isocenter.services.cli.support.options import (
+    UsageError,
+    add_archive_options,
+    add_output_options,
+)
 from isocenter.services.cli.support.selection_options import (
     add_selection_options,
     counts_of,

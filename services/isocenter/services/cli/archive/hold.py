@@ -14,12 +14,12 @@ from isocenter.services import composition
 from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.ports import Index
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.archive.db import archive_settings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import reason, uid
+from isocenter.services.cli.support.options import add_archive_options, reason, uid
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import active_process_of, patients_of, record_now
 from isocenter.services.security.audit.message_builder import ActiveProcess, Patient, hold_changed

@@ -8,13 +8,13 @@ from typing import Final
 from isocenter.services import composition
 from isocenter.services.archive.verification import ImportedFile, ImportReport, import_directory
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import (
-    add_archive_options,
-    archive_settings,
-    print_findings,
-)
+from isocenter.services.cli.archive.db import archive_settings, print_findings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
-from isocenter.services.cli.support.options import add_output_options, check_paths
+from isocenter.services.cli.support.options import (
+    add_archive_options,
+    add_output_options,
+    check_paths,
+)
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.import_audit import ImportAudit
 from isocenter.services.diagnostics.doctor.check import size_text

@@ -10,7 +10,7 @@ import orjson
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.archive.db import archive_settings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.local_time import local_time
@@ -21,7 +21,7 @@ from isocenter.services.cli.support.match_output import (
     shown,
     writer_of,
 )
-from isocenter.services.cli.support.options import UsageError, whole_number
+from isocenter.services.cli.support.options import UsageError, add_archive_options, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.service_classes.mpps.performed_step import StepState
 from isocenter.services.service_classes.mpps.ports import StepSummary

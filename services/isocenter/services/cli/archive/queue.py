@@ -9,12 +9,12 @@ import orjson
 
 from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.archive.db import archive_settings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import UsageError, whole_number
+from isocenter.services.cli.support.options import UsageError, add_archive_options, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.settings.loading import Settings
 from isocenter.services.workflow.forwarding.ports import (

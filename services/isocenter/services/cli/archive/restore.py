@@ -25,13 +25,13 @@ from isocenter.services.backup.restoration import (
 )
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.archive.backup import Shown
-from isocenter.services.cli.archive.db import (
-    add_archive_options,
-    archive_settings,
-    print_report,
-)
+from isocenter.services.cli.archive.db import archive_settings, print_report
 from isocenter.services.cli.support.client_command import Interrupts, run_task
-from isocenter.services.cli.support.options import UsageError, add_output_options
+from isocenter.services.cli.support.options import (
+    UsageError,
+    add_archive_options,
+    add_output_options,
+)
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import active_process_of, is_trail_enabled, record_now
 from isocenter.services.composition.backup import (

@@ -12,12 +12,12 @@ from isocenter.services import composition
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.archive.retention.service import planned
 from isocenter.services.cli import EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import add_archive_options, archive_settings
+from isocenter.services.cli.archive.db import archive_settings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.deletion_output import opened_trash
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import UsageError
+from isocenter.services.cli.support.options import UsageError, add_archive_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.settings.loading import Settings

@@ -12,18 +12,14 @@ from isocenter.services.archive.deletion.ports import DeletionSummary, TrashChoi
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Restored
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import (
-    add_archive_options,
-    archive_settings,
-    print_findings,
-)
+from isocenter.services.cli.archive.db import archive_settings, print_findings
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.confirmation import is_confirmed
 from isocenter.services.cli.support.deletion_output import counted, opened_trash, requester_of
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import UsageError, uid
+from isocenter.services.cli.support.options import UsageError, add_archive_options, uid
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.settings.loading import Settings

@@ -17,11 +17,11 @@ from isocenter.services import composition
 from isocenter.services.archive.verification import VerificationProgress, verify
 from isocenter.services.association.peer import Peer
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import add_archive_options
 from isocenter.services.cli.diagnose.doctor_output import JsonOutput, Output, TextOutput
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import (
     UsageError,
+    add_archive_options,
     add_network_options,
     ae_title,
     deadlines_of,

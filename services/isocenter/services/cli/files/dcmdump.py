@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import Final
 
-from pydicom.datadict import dictionary_description
-
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.services.cli.files.dicom_input import dicom_input
 from isocenter.services.cli.files.file_tool import (
@@ -24,6 +22,7 @@ from isocenter.services.cli.files.file_tool import (
 from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.bulk_data import left_out
+from isocenter.services.dicom.data_dictionary import name_for_tag
 from isocenter.services.dicom.data_set_file import DataSetFile
 from isocenter.services.dicom.dump_writer import (
     ANSI,
@@ -277,20 +276,13 @@ def _wanted_of(arguments: argparse.Namespace, patterns: list[TagPattern]) -> Wan
             return True
         if part is None:
             return False
-        return part in _squeezed(element_name(tag, scope)) or part in _squeezed(_description(tag))
+        return part in _squeezed(element_name(tag, scope)) or part in _squeezed(name_for_tag(tag))
 
     return is_wanted
 
 
 def _squeezed(text: str) -> str:
     return "".join(text.split()).casefold()
-
-
-def _description(tag: int) -> str:
-    try:
-        return dictionary_description(tag)
-    except KeyError:
-        return ""
 
 
 class _Dump:

@@ -7,13 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
-import pydicom
 import trio
-from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
 
 from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.status import (
@@ -36,6 +33,7 @@ from isocenter.services.cli.support.options import (
 )
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.attribute_path import parse_key
+from isocenter.services.dicom.uids import new_uid
 from isocenter.services.errors import NoPresentationContextError
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.mpps.performed_step import StepState
@@ -54,6 +52,9 @@ from isocenter.services.service_classes.normalized.operations import AnswerError
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import InvalidEntryError
 from isocenter.services.service_classes.worklist.entry_files import read_entries
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 DESCRIPTION: Final = """\
 Modality performed procedure step as SCU.  ACTION is one of
@@ -159,7 +160,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     async def work(client: Client, rest: list[str]) -> int:
         action, uid, paths = _action(rest)
-        uid = uid or arguments.uid or generate_uid(prefix=None)
+        uid = uid or arguments.uid or new_uid()
         do = await _prepared(client, arguments, action, uid, paths)
         code = EXIT_FAILED
         async with client.associate(CONTEXTS) as association:
@@ -224,6 +225,8 @@ async def _prepared(
                 )
             return lambda association: create_step(association, uid, step)
         case "update":
+            from pydicom import Dataset
+
             changes = _with_keys(Dataset(), arguments)
             if not changes:
                 raise UsageError("update what? Give -k NAME=VALUE or --json FILE")
@@ -256,7 +259,7 @@ async def _series(
         headers, protocol_name=arguments.protocol, retrieve_ae_title=arguments.retrieve_from
     )
     series += [empty_series(uid, arguments.protocol) for uid in arguments.series]
-    return series or [empty_series(generate_uid(prefix=None), arguments.protocol)]
+    return series or [empty_series(new_uid(), arguments.protocol)]
 
 
 _HEADER: Final = (
@@ -266,6 +269,8 @@ _HEADER: Final = (
 
 
 def _header(path: str) -> Dataset | None:
+    import pydicom
+
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
     except (pydicom.errors.InvalidDicomError, OSError, ValueError, KeyError):
@@ -316,6 +321,8 @@ def read_attributes(path: Path) -> Dataset:
     Raises:
         UsageError: it is neither.
     """
+    import pydicom
+
     try:
         content = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
     except OSError as error:
@@ -324,8 +331,8 @@ def read_attributes(path: Path) -> Dataset:
         if content.lstrip()[:1] in (b"{", b"["):
             model = orjson.loads(content)
             model = model[0] if isinstance(model, list) else model
-            return Dataset.from_json(model)
-        return Dataset(pydicom.dcmread(BytesIO(content), force=False))
+            return pydicom.Dataset.from_json(model)
+        return pydicom.Dataset(pydicom.dcmread(BytesIO(content), force=False))
     except Exception as error:
         # pydicom raises whatever its parts do; to the user it is one fault.
         raise UsageError(

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-from pydicom import uid as uids
-
 from isocenter.engine.driving import associate_request
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, is_uid
@@ -217,10 +215,10 @@ def _permissions_of(arguments: argparse.Namespace) -> Permissions:
 
 
 def _sop_class(text: str) -> str:
-    known = getattr(uids, text, text)
-    if not isinstance(known, str) or not is_uid(known):
+    known = sop_classes.uid_of_keyword(text) or text
+    if not is_uid(known):
         raise PolicyError(f"{text!r} is no SOP class: give its UID, or a keyword as CTImageStorage")
-    return str(known)
+    return known
 
 
 def _change(file: PolicyFile, arguments: argparse.Namespace) -> None:

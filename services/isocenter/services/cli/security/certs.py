@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.security.certificates.authority import (
-    CA_FOLDER,
     CertificateAuthority,
     CertificateError,
     Issued,
 )
+from isocenter.services.security.certificates.issued import CA_FOLDER
 from isocenter.services.security.certificates.keys import (
     DEFAULT_KEY,
     KeyKind,

@@ -9,9 +9,12 @@ from typing import Final
 import trio
 
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
-from isocenter.services.cli.archive.db import add_archive_options
 from isocenter.services.cli.support.client_command import Interrupts, run_task
-from isocenter.services.cli.support.options import UsageError, add_output_options
+from isocenter.services.cli.support.options import (
+    UsageError,
+    add_archive_options,
+    add_output_options,
+)
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.doctor.server_health import SECONDS, check_health

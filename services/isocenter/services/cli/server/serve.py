@@ -38,8 +38,8 @@ from isocenter.services.monitoring.metrics import forget_process, shared_folder
 from isocenter.services.net.tls.contexts import PROFILES
 from isocenter.services.net.tls.inspection import describe_profile
 from isocenter.services.net.transport import format_address
-from isocenter.services.security.certificates.authority import CA_FOLDER
 from isocenter.services.security.certificates.expiry import warn
+from isocenter.services.security.certificates.issued import CA_FOLDER
 from isocenter.services.settings.loading import (
     Settings,
     SettingsError,

@@ -10,16 +10,11 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Protocol, TextIO
-
-import pydicom
-from pydicom.datadict import keyword_for_tag
-from pydicom.multival import MultiValue
-from pydicom.sequence import Sequence as ItemSequence
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from isocenter.engine.dataset import DataSetLimitError, Encoding, encoding_of, write_file_meta
 from isocenter.engine.dataset.inflate import Inflater
@@ -27,9 +22,14 @@ from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.data_dictionary import keyword_for_tag
 from isocenter.services.dicom.json_writer import json_of
 from isocenter.services.dicom.pydicom_datasets import read_identifier
+from isocenter.services.dicom.uids import new_uid
 from isocenter.services.dicom.xml_writer import xml_of
+
+if TYPE_CHECKING:
+    import pydicom
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 #: Characters of a value that text and tables show.
@@ -101,6 +101,8 @@ def _element_of(dataset: pydicom.Dataset, tag: int) -> tuple[str, object]:
 
 
 def _text_of(value: object) -> str:
+    from pydicom.multival import MultiValue
+
     if value is None:
         return ""
     if isinstance(value, bytes):
@@ -136,6 +138,8 @@ class TextWriter:
         self._out.flush()
 
     def _lines(self, dataset: pydicom.Dataset, depth: int) -> list[str]:
+        from pydicom.sequence import Sequence as ItemSequence
+
         lines: list[str] = []
         for tag in sorted(dataset.keys()):
             vr, value = _element_of(dataset, tag)
@@ -205,9 +209,9 @@ class _Columns:
     def __init__(self, tags: Sequence[int]) -> None:
         self.tags = list(tags)
 
-    def names(self, match: pydicom.Dataset) -> list[str]:
+    def names(self, match: Iterable[int]) -> list[str]:
         if not self.tags:
-            self.tags = sorted(map(int, match.keys()))
+            self.tags = sorted(map(int, match))
         return [keyword_for_tag(tag) or f"{tag >> 16:04X},{tag & 0xFFFF:04X}" for tag in self.tags]
 
     def values(self, match: pydicom.Dataset) -> list[str]:
@@ -215,6 +219,8 @@ class _Columns:
 
     @staticmethod
     def _value(match: pydicom.Dataset, tag: int) -> str:
+        from pydicom.sequence import Sequence as ItemSequence
+
         if tag not in match:
             return ""
         _, value = _element_of(match, tag)
@@ -234,14 +240,14 @@ class CsvWriter:
     def write(self, match: Match) -> None:
         """One row."""
         if self._is_first:
-            self._rows.writerow(self._columns.names(match.dataset))
+            self._rows.writerow(self._columns.names(match.dataset.keys()))
             self._is_first = False
         self._rows.writerow(self._columns.values(match.dataset))
 
     def finish(self) -> None:
         """A header is there also when nothing matched."""
         if self._is_first and self._columns.tags:
-            self._rows.writerow(self._columns.names(pydicom.Dataset()))
+            self._rows.writerow(self._columns.names([]))
 
 
 class TableWriter:
@@ -256,7 +262,7 @@ class TableWriter:
     def write(self, match: Match) -> None:
         """One row."""
         if not self._names:
-            self._names = self._columns.names(match.dataset)
+            self._names = self._columns.names(match.dataset.keys())
         self._rows.append([shown(value) for value in self._columns.values(match.dataset)])
         if len(self._rows) >= _ROWS_PER_TABLE:
             self.finish()
@@ -338,9 +344,7 @@ def extract(
     folder: Path, number: int, match: bytes, sop_class_uid: str, transfer_syntax_uid: str
 ) -> Path:
     """Write one match as a Part 10 file; existing files are kept."""
-    from pydicom.uid import generate_uid
-
-    head = write_file_meta(sop_class_uid, generate_uid(prefix=None), transfer_syntax_uid)
+    head = write_file_meta(sop_class_uid, new_uid(), transfer_syntax_uid)
     path = folder / f"rsp{number:05d}.dcm"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     with io.FileIO(os.open(path, flags, 0o666), "w") as file:

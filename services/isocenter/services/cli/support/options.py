@@ -122,6 +122,15 @@ def _add_seconds(group: argparse._ArgumentGroup, *flags: str, default: int, text
     )
 
 
+def add_archive_options(parser: argparse.ArgumentParser) -> None:
+    """Which archive: ``--config`` and ``--data-dir``, as for serve."""
+    group = parser.add_argument_group("archive")
+    group.add_argument("--config", metavar="FILE", help="TOML file with settings")
+    group.add_argument(
+        "--data-dir", dest="storage.data_dir", metavar="DIR", help="data directory of the archive"
+    )
+
+
 def add_output_options(
     parser: argparse.ArgumentParser, *, debug: tuple[str, ...] = ("-d", "--debug")
 ) -> None:

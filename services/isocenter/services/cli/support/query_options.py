@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
-
-import pydicom
+from typing import TYPE_CHECKING, Final
 
 from isocenter.engine.dataset import DataSetError, NotDicomError, read_file_head
 from isocenter.engine.fast_init import dataclass
@@ -22,6 +20,9 @@ from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_attrib
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND
+
+if TYPE_CHECKING:
+    import pydicom
 
 _QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 #: Nobody nests a query deeper; a data set that does is not one.

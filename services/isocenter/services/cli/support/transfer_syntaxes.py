@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from pydicom._uid_dict import UID_dictionary  # pydicom offers names, but no list
-
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -14,6 +12,7 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     is_uid,
 )
+from isocenter.services.dicom.pydicom_tables import UIDS
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, name_of
 
 _JPEG: Final = "1.2.840.10008.1.2.4."
@@ -128,7 +127,7 @@ def uid_of(text: str, known: dict[str, str], what: str) -> str:
         return text
     wanted = _folded(text)
     for uid, name in known.items():
-        entry = UID_dictionary.get(uid)
+        entry = UIDS.get(uid)
         if wanted in (_folded(name), _folded(entry[4]) if entry else None):
             return uid
     raise argparse.ArgumentTypeError(f"{text!r} is neither a UID nor the keyword of a {what}")

@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from pydicom.config import IGNORE
-from pydicom.datadict import dictionary_keyword, dictionary_VR
-from pydicom.uid import UID
-
 from isocenter.engine.dataset.errors import DataSetError, tag_text
 from isocenter.engine.dataset.reader import Fragments, Item, read_data_set
 from isocenter.engine.dataset.vr import encoding_of
 from isocenter.engine.items import ContextResult, ProposedContext
 from isocenter.services.diagnostics.findings import CONTEXT_RESULTS
+from isocenter.services.dicom.data_dictionary import dictionary_vr, keyword_for_tag
 from isocenter.services.dicom.element_values import (
     NUMBER_VRS,
     CharacterSetError,
@@ -25,6 +22,7 @@ from isocenter.services.dicom.element_values import (
     decode_numbers,
     decode_text,
 )
+from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.system.log_format import escape
 
 #: Of one data set, as many elements are shown.
@@ -38,13 +36,13 @@ _INDENT: Final = "  "
 
 def uid_name(uid: str) -> str:
     """The name of a UID beside it, where the standard has one."""
-    name = _name(uid)
+    name = name_of(uid)
     return uid if name == uid else f"{name} ({uid})"
 
 
 def show_context(context: ProposedContext) -> str:
     """A presentation context of an A-ASSOCIATE-RQ."""
-    syntaxes = ", ".join(_name(uid) for uid in context.transfer_syntaxes)
+    syntaxes = ", ".join(name_of(uid) for uid in context.transfer_syntaxes)
     return escape(f"context {context.context_id}: {uid_name(context.abstract_syntax)}: {syntaxes}")
 
 
@@ -53,7 +51,7 @@ def show_result(result: ContextResult, proposed: ProposedContext | None) -> str:
     what = uid_name(proposed.abstract_syntax) if proposed is not None else "was not proposed"
     text = CONTEXT_RESULTS.get(result.result, f"reserved result {result.result}")
     # Of what was not accepted, the transfer syntax is not significant (PS3.8 9.3.3.2).
-    syntax = "" if result.result else f", {_name(result.transfer_syntax)}"
+    syntax = "" if result.result else f", {name_of(result.transfer_syntax)}"
     return escape(f"context {result.context_id}: {what}: {text}{syntax}")
 
 
@@ -63,7 +61,7 @@ def show_data_set(data: bytes, transfer_syntax: str, *, with_values: bool) -> tu
     try:
         elements: Item = read_data_set(data, encoding)
     except DataSetError as error:
-        return (f"not a data set in {_name(transfer_syntax)}: {error}",)
+        return (f"not a data set in {name_of(transfer_syntax)}: {error}",)
     lines: list[str] = []
     for line in _element_lines(elements, (), encoding.big_endian, with_values, ""):
         if len(lines) == _MOST_ELEMENTS:
@@ -80,8 +78,8 @@ def _element_lines(
     if declared is not None and isinstance(declared.value, bytes):
         character_set = character_set_of(declared.value)
     for tag, vr, value in elements.values():
-        vr = vr or _vr(tag)
-        head = f"{indent}{tag_text(tag)} {vr} {_keyword(tag)}".rstrip()
+        vr = vr or dictionary_vr(tag)
+        head = f"{indent}{tag_text(tag)} {vr} {keyword_for_tag(tag)}".rstrip()
         match value:
             case Fragments():
                 yield f"{head}: {len(value)} fragments"
@@ -107,22 +105,3 @@ def _value(value: bytes, vr: str, character_set: tuple[str, ...], big_endian: bo
         except CharacterSetError:
             text = value.decode("latin-1")
     return repr(text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "…")
-
-
-def _name(uid: str) -> str:
-    # A peer's may be none; pydicom would warn of it.
-    return UID(uid, validation_mode=IGNORE).name
-
-
-def _keyword(tag: int) -> str:
-    try:
-        return dictionary_keyword(tag)
-    except KeyError:
-        return ""
-
-
-def _vr(tag: int) -> str:
-    try:
-        return dictionary_VR(tag).partition(" ")[0]
-    except KeyError:
-        return "UN"

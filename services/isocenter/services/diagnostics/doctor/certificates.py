@@ -27,13 +27,9 @@ from isocenter.services.net.tls.contexts import (
     server_context,
 )
 from isocenter.services.net.tls.errors import TlsFileError
-from isocenter.services.security.certificates.authority import (
-    CA_FOLDER,
-    SERVER_NAME,
-    CertificateAuthority,
-)
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.security.certificates.expiry import renewal_of
-from isocenter.services.security.certificates.issued import CertificateError
+from isocenter.services.security.certificates.issued import CA_FOLDER, SERVER_NAME, CertificateError
 from isocenter.services.settings.loading import Settings
 from isocenter.services.settings.sections import TlsIdentity
 

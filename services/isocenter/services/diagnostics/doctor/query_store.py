@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
-
-import pydicom
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from typing import TYPE_CHECKING, Final
 
 from isocenter.engine.dimse.status import StatusClass, classify, describe_status
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.diagnostics import findings as diagnosis
 from isocenter.services.diagnostics.doctor.check import CheckResult, Tell
@@ -19,10 +16,14 @@ from isocenter.services.diagnostics.doctor.negotiation import associate
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
+from isocenter.services.dicom.uids import new_uid
 from isocenter.services.errors import NoPresentationContextError, OperationError
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.query_retrieve.find_scu import FindResults
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+
+if TYPE_CHECKING:
+    import pydicom
 
 SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 #: Nobody can mistake it for a patient.
@@ -34,7 +35,7 @@ _EDGE: Final = 8
 async def check_find(way: PeerTarget, tell: Tell) -> None:
     """C-FIND for a study that cannot exist: the answer is empty, and shows that it works."""
     what = "C-FIND"
-    uid = generate_uid(prefix=None)
+    uid = new_uid()
     try:
         async with (
             associate(way, [(sop_classes.STUDY_ROOT_FIND, BASIC_SYNTAXES)]) as association,
@@ -71,9 +72,10 @@ async def check_store(way: PeerTarget, tell: Tell) -> None:
     """C-STORE of one small Secondary Capture image, which stays at the peer."""
     what = "C-STORE"
     item = synthetic_object()
-    syntax = str(ExplicitVRLittleEndian)
     try:
-        async with associate(way, [(SECONDARY_CAPTURE, (syntax,))]) as association:
+        async with associate(
+            way, [(SECONDARY_CAPTURE, (EXPLICIT_VR_LITTLE_ENDIAN,))]
+        ) as association:
             try:
                 status = (await association.store(item)).status
             except OperationError as refused:
@@ -100,13 +102,17 @@ async def check_store(way: PeerTarget, tell: Tell) -> None:
 
 def synthetic_object() -> pydicom.Dataset:
     """A grey square of a patient who does not exist."""
+    import pydicom
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import UID
+
     item = pydicom.Dataset()
     item.file_meta = FileMetaDataset()
-    item.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    item.file_meta.TransferSyntaxUID = UID(EXPLICIT_VR_LITTLE_ENDIAN)
     item.SOPClassUID = SECONDARY_CAPTURE
-    item.SOPInstanceUID = generate_uid(prefix=None)
-    item.StudyInstanceUID = generate_uid(prefix=None)
-    item.SeriesInstanceUID = generate_uid(prefix=None)
+    item.SOPInstanceUID = new_uid()
+    item.StudyInstanceUID = new_uid()
+    item.SeriesInstanceUID = new_uid()
     item.PatientName, item.PatientID = _TEST_NAME, TEST_PATIENT_ID
     item.PatientBirthDate = item.PatientSex = ""
     item.StudyDate = item.StudyTime = item.AccessionNumber = item.ReferringPhysicianName = ""

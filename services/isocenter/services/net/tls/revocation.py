@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from typing import TYPE_CHECKING
 
 from isocenter.services.net.tls.certificates import files_in, revocation_lists_in
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 class Revocations:
@@ -36,6 +37,8 @@ class Revocations:
         """
         if not self._lists:
             return ""
+        from cryptography import x509
+
         try:
             certificates = [x509.load_der_x509_certificate(one) for one in chain]
         except ValueError:
@@ -51,6 +54,8 @@ class Revocations:
 def _names(
     revoked: x509.CertificateRevocationList, certificate: x509.Certificate, issuer: x509.Certificate
 ) -> bool:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     if revoked.issuer != certificate.issuer:
         return False
     if revoked.get_revoked_certificate_by_serial_number(certificate.serial_number) is None:

@@ -36,6 +36,8 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.tls.contexts import TlsFiles, check_private
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.security.certificates.issued import (
+    RENEW_WITHIN,
+    SERVER_NAME,
     CertificateError,
     Issued,
     read_record,
@@ -78,24 +80,13 @@ __all__ = [
     "Issued",
     "ensure_ca",
     "ensure_server_certificate",
-    "CA_FOLDER",
-    "SERVER_NAME",
-    "RENEW_WITHIN",
 ]
-
-#: Where in the data directory the private CA lies.
-CA_FOLDER: Final = "certs"
-#: The name under which the server's own certificate is listed.
-SERVER_NAME: Final = "server"
 
 _CA_CERTIFICATE: Final = "ca.crt"
 _CA_KEY: Final = "ca.key"
 _CRL: Final = "crl.pem"
 _ISSUED_FOLDER: Final = "issued"
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
-
-#: What ends sooner is renewed.
-RENEW_WITHIN: Final = timedelta(days=60)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: Names whose files would stand beside the CA's own.

@@ -6,16 +6,18 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
-from cryptography import x509
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.tls.certificates import certificates_in, files_in, revocation_lists_in
 from isocenter.services.net.tls.contexts import TlsFiles
 from isocenter.services.security.certificates.issued import is_of_private_ca
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 log = logging.getLogger("isocenter.tls")
 
@@ -88,7 +90,9 @@ def _expiries(files: TlsFiles) -> Iterator[Expiry]:
 
 
 def _name(name: x509.Name) -> str:
-    names = name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    from cryptography.x509 import NameOID
+
+    names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[-1].value) if names else name.rfc4514_string()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,13 @@ import orjson
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.system.private_files import PRIVATE_FILE, write_file
+
+#: Where in the data directory the private CA lies.
+CA_FOLDER: Final = "certs"
+#: The name under which the server's own certificate is listed.
+SERVER_NAME: Final = "server"
+#: What ends sooner is renewed.
+RENEW_WITHIN: Final = timedelta(days=60)
 
 _RECORD: Final = "issued.json"
 

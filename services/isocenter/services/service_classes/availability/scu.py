@@ -12,13 +12,12 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final, Protocol
 
-from pydicom.uid import generate_uid
-
 from isocenter.engine.dataset import EXPLICIT_LITTLE, WritableElement, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.requestor import Context
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
+from isocenter.services.dicom.uids import new_uid
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.mpps.performed_step import MPPS
 from isocenter.services.service_classes.normalized.operations import NServiceResponse, n_create
@@ -107,7 +106,7 @@ async def notify(association: ClientAssociation, attributes: AttributeList) -> N
     return await n_create(
         association,
         INSTANCE_AVAILABILITY_NOTIFICATION,
-        str(generate_uid(prefix=None)),
+        new_uid(),
         attributes,
     )
 

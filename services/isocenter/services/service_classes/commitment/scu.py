@@ -20,7 +20,6 @@ from functools import partial
 from typing import Final
 
 import trio
-from pydicom.uid import generate_uid
 
 from isocenter.engine.dimse.message_codec import NEventReportRequest, NEventReportResponse
 from isocenter.engine.dimse.status import Status
@@ -33,6 +32,7 @@ from isocenter.services.association.requestor import Context
 from isocenter.services.association.server import Server, ServerOptions, serve_on
 from isocenter.services.association.service_registry import ServiceRegistry, Statuses
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES, IDENTIFIER_SYNTAXES
+from isocenter.services.dicom.uids import new_uid
 from isocenter.services.errors import OperationError
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.service_classes.client import ClientAssociation
@@ -250,7 +250,7 @@ async def request_commitment(
         ReportTimeoutError: no report came in time.
         AssociationError, NoPresentationContextError: it could not be asked.
     """
-    transaction_uid = transaction_uid or generate_uid(prefix=None)
+    transaction_uid = transaction_uid or new_uid()
     results.expect(transaction_uid)
     try:
         until = trio.current_time() + wait

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import Final
 
-from pydicom.uid import generate_uid
-
 from isocenter.engine.describe import describe
 from isocenter.engine.dimse.message_codec import (
     NCreateRequest,
@@ -28,6 +26,7 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
+from isocenter.services.dicom.uids import new_uid
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import PerformedStepChanged
 from isocenter.services.service_classes.mpps.performed_step import (
@@ -121,7 +120,7 @@ class PerformedStepScp:
     async def _create(
         self, operation: Operation, request: NCreateRequest, attributes: AttributeList
     ) -> Response:
-        uid = _checked(request.affected_sop_instance_uid or generate_uid(prefix=None))
+        uid = _checked(request.affected_sop_instance_uid or new_uid())
         step = step_of_create(
             uid,
             attributes,

@@ -1,6 +1,6 @@
 """Modality performed procedure step SCU (PS3.4 F.7, F.8).
 
-uid = generate_uid(prefix=None)
+uid = new_uid()
 step = new_step(performed_step_id="P1", station_ae_title="CT1", modality="CT", started=now)
 answer = await create_step(association, uid, step)
 series = performed_series(images, protocol_name="ABDOMEN")
@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final
-
-from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
+from typing import TYPE_CHECKING, Final
 
 from isocenter.services.association.requestor import Context
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES, name_of
+from isocenter.services.dicom.uids import new_uid
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.mpps.performed_step import MPPS, MPPS_RETRIEVE, StepState
 from isocenter.services.service_classes.normalized.operations import (
@@ -27,6 +25,9 @@ from isocenter.services.service_classes.normalized.operations import (
     n_get,
     n_set,
 )
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 #: What is proposed to create and set steps, and to get them.
 CONTEXTS: Final[Sequence[Context]] = ((MPPS, BASIC_SYNTAXES), (MPPS_RETRIEVE, BASIC_SYNTAXES))
@@ -72,15 +73,13 @@ def new_step(
             schedule is taken over.  None: the step was not scheduled.
         study_instance_uid: where *worklist_entry* has none; by default a new one.
     """
-    entry = Dataset() if worklist_entry is None else worklist_entry
+    entry = _empty() if worklist_entry is None else worklist_entry
     scheduled = _first_item(entry, "ScheduledProcedureStepSequence")
-    step = Dataset()
+    step = _empty()
     if "SpecificCharacterSet" in entry:
         step.SpecificCharacterSet = entry.SpecificCharacterSet
-    item = Dataset()
-    item.StudyInstanceUID = (
-        study_instance_uid or entry.get("StudyInstanceUID") or generate_uid(prefix=None)
-    )
+    item = _empty()
+    item.StudyInstanceUID = study_instance_uid or entry.get("StudyInstanceUID") or new_uid()
     _take_over(item, entry, _SCHEDULED)
     _take_over(item, scheduled, _SCHEDULED_STEP)
     _take_over(item, entry, [name for name in _SCHEDULED_OPTIONAL if name in entry])
@@ -92,7 +91,7 @@ def new_step(
     step.PerformedProcedureStepStartTime = started.strftime("%H%M%S")
     step.PerformedProcedureStepStatus = StepState.IN_PROGRESS.value
     step.Modality = modality or scheduled.get("Modality", "")
-    _take_over(step, Dataset(), _LATER)
+    _take_over(step, _empty(), _LATER)
     step.PerformedProcedureStepDescription = scheduled.get("ScheduledProcedureStepDescription", "")
     return step
 
@@ -110,7 +109,7 @@ def final_step(
         series: items of Performed Series Sequence, at least one (see `performed_series`).
         reason: code item for (0040,0281), of a step that is discontinued (CID 9300).
     """
-    changes = Dataset()
+    changes = _empty()
     changes.PerformedProcedureStepStatus = state.value
     changes.PerformedProcedureStepEndDate = ended.strftime("%Y%m%d")
     changes.PerformedProcedureStepEndTime = ended.strftime("%H%M%S")
@@ -139,7 +138,7 @@ def performed_series(
                 if each.get(name):
                     setattr(series, name, each.get(name))
             series.RetrieveAETitle = retrieve_ae_title
-        reference = Dataset()
+        reference = _empty()
         reference.ReferencedSOPClassUID = each.SOPClassUID
         reference.ReferencedSOPInstanceUID = each.SOPInstanceUID
         if "Image" in name_of(str(each.SOPClassUID)):
@@ -152,7 +151,7 @@ def performed_series(
 def empty_series(series_instance_uid: str, protocol_name: str) -> Dataset:
     """An item of Performed Series Sequence without instances: a step has to have a series, also
     when nothing came of it (Table F.7.2-1, note 2)."""
-    series = Dataset()
+    series = _empty()
     series.PerformingPhysicianName = ""
     series.ProtocolName = protocol_name
     series.OperatorsName = ""
@@ -166,7 +165,7 @@ def empty_series(series_instance_uid: str, protocol_name: str) -> Dataset:
 
 def code_item(value: str, scheme: str, meaning: str) -> Dataset:
     """An item of a code sequence (PS3.3 8.8)."""
-    item = Dataset()
+    item = _empty()
     item.CodeValue = value
     item.CodingSchemeDesignator = scheme
     item.CodeMeaning = meaning
@@ -195,8 +194,14 @@ async def get_step(
     return await n_get(association, MPPS_RETRIEVE, sop_instance_uid, tags)
 
 
+def _empty() -> Dataset:
+    from pydicom import Dataset
+
+    return Dataset()
+
+
 def _first_item(dataset: Dataset, keyword: str) -> Dataset:
-    items = dataset.get(keyword) or [Dataset()]
+    items = dataset.get(keyword) or [_empty()]
     first: Dataset = items[0]
     return first
 

@@ -8,9 +8,8 @@ of ours.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import pydicom
 import trio
 
 from isocenter.engine.dataset import DataSetError, DataSetLimitError
@@ -37,6 +36,9 @@ from isocenter.services.dicom.attribute_list import SPECIFIC_CHARACTER_SET, Attr
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.errors import NoPresentationContextError, OperationError, has_failed
 from isocenter.services.service_classes.client import ClientAssociation
+
+if TYPE_CHECKING:
+    import pydicom
 
 #: What is read at once; longer lists take so long (70 ms for 5,000 references) that others
 #: would have to wait.
@@ -258,7 +260,7 @@ async def _invoke(
     attributes: AttributeList | pydicom.Dataset | None,
 ) -> NServiceResponse:
     context = _context(association, sop_class_uid)
-    if isinstance(attributes, pydicom.Dataset):
+    if attributes is not None and not isinstance(attributes, AttributeList):
         attributes = AttributeList.from_dataset(attributes)
     data_set = None if attributes is None else attributes.encode(context.transfer_syntax)
     received = await association.invoke(context.context_id, request, data_set)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import pydicom
 import trio
 
 from isocenter.engine.dimse.message_codec import CFindRequest
@@ -14,6 +13,9 @@ from isocenter.services.association import AssociationDriver
 from isocenter.services.association.invoker import Invocation
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.errors import OperationError, has_failed
+
+if TYPE_CHECKING:
+    import pydicom
 
 
 class FindResults:

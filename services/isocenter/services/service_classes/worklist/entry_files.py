@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final
 
 import orjson
-import pydicom
 
 from isocenter.engine.dataset import DataSetError, NotDicomError, read_file_head
 from isocenter.services.dicom.attribute_list import AttributeList, text_of
@@ -154,8 +153,10 @@ def _json_lines(text: bytes, place: str) -> Iterator[tuple[str, Mapping[str, obj
 def _entry_of_json(value: Mapping[str, object], place: str) -> _Read:
     if not value or not all(_JSON_TAG.fullmatch(name) for name in value):
         return entry_of_fields(value, place)
+    from pydicom import Dataset
+
     try:
-        dataset = pydicom.Dataset.from_json(dict(value))
+        dataset = Dataset.from_json(dict(value))
         attributes = AttributeList.from_dataset(dataset)
     except Exception as error:
         # pydicom raises whatever its parts do; to the user it is one fault.

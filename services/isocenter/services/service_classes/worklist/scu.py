@@ -9,9 +9,7 @@ async with open_association(peer, CONTEXTS) as ris:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Self
-
-import pydicom
+from typing import TYPE_CHECKING, Final, Self
 
 from isocenter.engine.dataset import Element
 from isocenter.engine.dataset.errors import tag_text
@@ -31,6 +29,9 @@ from isocenter.services.service_classes.worklist.order_fields import (
     entry_fields,
 )
 from isocenter.services.service_classes.worklist.query_keys import SCHEDULED_STEPS
+
+if TYPE_CHECKING:
+    import pydicom
 
 #: What is proposed.
 CONTEXTS: Final[Sequence[Context]] = ((MODALITY_WORKLIST_FIND, BASIC_SYNTAXES),)

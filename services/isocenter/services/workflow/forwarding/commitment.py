@@ -12,7 +12,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import trio
-from pydicom.uid import generate_uid
 
 from isocenter.engine.dimse.message_codec import NEventReportRequest, NEventReportResponse
 from isocenter.engine.dimse.status import Status
@@ -22,6 +21,7 @@ from isocenter.services.association.operation import Operation, Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service, Statuses
 from isocenter.services.concurrency import Backoff
+from isocenter.services.dicom.uids import new_uid
 from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.commitment.scu import (
@@ -82,7 +82,7 @@ class CommitmentRequester:
         given_up = await self._queue.give_up_asking(destination, self._backoff)
         if given_up:
             log.error("%s never said whether it commits %d objects", destination, given_up)
-        transaction_uid = generate_uid(prefix=None)
+        transaction_uid = new_uid()
         references = await self._queue.begin_commitment(
             destination, transaction_uid, wait=self._wait, limit=_REFERENCES
         )
