@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Generator, Iterator
 
 import hypothesis
@@ -33,6 +34,9 @@ def interop_is_required() -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ["PATH"] = SEARCH_PATH
+    # Hundreds of programs are started, and each would compile all that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As a shell starts what it runs in the background; tests press Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
