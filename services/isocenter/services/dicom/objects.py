@@ -241,7 +241,7 @@ def _object_of_file(path: Path) -> DicomObject:
         log.info("instance %s: %s", name, "; ".join(forgiven))
 
     async def open_object() -> ObjectReader:
-        return await trio.to_thread.run_sync(_FileReader, path, end)
+        return await trio.to_thread.run_sync(PathReader, path, end)
 
     return DicomObject(
         sop_class_uid=sop_class,
@@ -261,7 +261,9 @@ def _look_for_compression(path: Path, found: FileIdentity) -> None:
             watch.feed(piece)
 
 
-class _FileReader:
+class PathReader:
+    """A file up to *end*, as an `ObjectReader`; closing it closes the file."""
+
     def __init__(self, path: Path, end: int | None = None) -> None:
         self._file = path.open("rb", buffering=0)
         self.size = path.stat().st_size if end is None else end

@@ -16,6 +16,7 @@ from isocenter.engine.dataset.vr import Encoding
 from isocenter.engine.dataset.walker import END, ITEM, SEQUENCE, VALUE, Tolerance, walk
 from isocenter.engine.fast_init import dataclass
 
+SPECIFIC_CHARACTER_SET: Final = 0x00080005
 SOP_CLASS_UID: Final = 0x00080016
 SOP_INSTANCE_UID: Final = 0x00080018
 REFERENCED_SERIES: Final = 0x00081115
@@ -192,6 +193,15 @@ class Elements:
         count = min(len(raw) // width, _MAX_NUMBERS)
         form = f"{'>' if self.is_big_endian else '<'}{count}{'d' if double else 'f'}"
         return list(struct.unpack(form, raw[: count * width]))
+
+
+def decoded_text(root: Elements, raw: bytes, vr: str) -> str:
+    """A text in the character set of its data set."""
+    # Character sets are known to pydicom, which takes a while to load.
+    from isocenter.services.dicom.element_values import character_set_of, decode_text
+
+    terms = character_set_of(root.values.get(SPECIFIC_CHARACTER_SET, b""))
+    return decode_text(raw, vr, terms)
 
 
 def read_elements(data: Buffer, encoding: Encoding) -> Elements:

@@ -31,6 +31,7 @@ from isocenter.services.dicom.pixels.rendering.elements import (
 from isocenter.services.dicom.pixels.rendering.lookup_tables import (
     LookupTable,
     read_lookup_table,
+    tables_of,
 )
 from isocenter.services.dicom.pixels.rendering.options import RenderOptions
 from isocenter.services.dicom.pixels.rendering.stored_values import StoredValues
@@ -69,7 +70,7 @@ class ModalityTransformation:
         Args:
             signed: stored values are.
         """
-        for item in elements.items(MODALITY_LUTS)[:1]:
+        for item in tables_of(elements, MODALITY_LUTS)[:1]:
             return cls(table=read_lookup_table(item, signed=signed))
         slope, intercept = elements.decimal(RESCALE_SLOPE), elements.decimal(RESCALE_INTERCEPT)
         # A slope of 0 would make all pixels the same: what some write who have none.
@@ -114,7 +115,7 @@ class PresentationTransformation:
     @classmethod
     def of(cls, elements: Elements, photometric: str) -> PresentationTransformation:
         """What a data set says; of an image that says nothing, what its photometry means."""
-        for item in elements.items(PRESENTATION_LUTS)[:1]:
+        for item in tables_of(elements, PRESENTATION_LUTS)[:1]:
             return cls(table=read_lookup_table(item, signed=False))
         shape = elements.text(PRESENTATION_LUT_SHAPE).upper()
         if shape in ("IDENTITY", "INVERSE"):

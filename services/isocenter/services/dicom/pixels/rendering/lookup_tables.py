@@ -48,6 +48,11 @@ class LookupTable:
         return self.entries[places.astype(np.int64)]
 
 
+def tables_of(elements: Elements, sequence: int) -> list[Elements]:
+    """The items of a LUT sequence; some write one with nothing in it where there is no table."""
+    return [item for item in elements.items(sequence) if LUT_DATA in item or LUT_DESCRIPTOR in item]
+
+
 def descriptor_of(elements: Elements, tag: int, *, signed: bool) -> tuple[int, int, int]:
     """Number of entries, first value that is mapped, and bits for each entry.
 

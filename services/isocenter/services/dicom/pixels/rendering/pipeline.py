@@ -119,7 +119,16 @@ def render_frame(
     if pixels.ndim == 3:
         pixels, profile = convert(pixels, profile_of(frame), options.colour_space)
     pixels = _covered(pixels, stored, frame, options, state)
-    return geometry.apply(pixels), profile
+    picture = geometry.apply(pixels)
+    if state is not None and options.has_graphics:
+        from isocenter.services.dicom.pixels.rendering.graphics import draw_annotations
+
+        picture = draw_annotations(picture, state, geometry)
+    if options.has_patient_label or options.has_technique_label:
+        from isocenter.services.dicom.pixels.rendering.labels import draw_labels
+
+        picture = draw_labels(picture, frame, options)
+    return picture, profile
 
 
 def _tones(

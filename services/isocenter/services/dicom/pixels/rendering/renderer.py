@@ -9,24 +9,33 @@ A server has one `CodecPool` and gives it to each call; without, a pool is made 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import trio
 
 from isocenter.engine.dataset import (
     EXPLICIT_LITTLE,
+    DataSetError,
     Encoding,
     Inflater,
+    NotDicomError,
     Span,
     encoding_of,
+    read_file_head,
 )
 from isocenter.engine.dataset.codec import HEADER_LENGTH, codec_of
 from isocenter.engine.dataset.walker import END, ITEM, SEQUENCE, walk
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.file_recognition import (
+    HEAD_BYTES,
+    DamagedFileError,
+    NotDicomFileError,
+)
+from isocenter.services.dicom.object_reader import ObjectReader
+from isocenter.services.dicom.objects import DicomObject, PathReader
 from isocenter.services.dicom.pixels.errors import ImageError
 from isocenter.services.dicom.pixels.frames import Image, ImageObject, open_image
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits, RenderRequest
@@ -300,8 +309,38 @@ async def thumbnail(
         return await renderer.render(number, options)
 
 
+@dataclass(frozen=True, slots=True)
+class _PictureFile:
+    """A file with an image that has no name."""
+
+    transfer_syntax_uid: str
+    data_set_offset: int
+    open: Callable[[], Awaitable[ObjectReader]]
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        with path.open("rb") as file:
+            try:
+                head = read_file_head(file.read(HEAD_BYTES))
+            except NotDicomError as error:
+                raise NotDicomFileError(f"{path}: not DICOM ({error.fault})") from error
+            except DataSetError as error:
+                raise DamagedFileError(f"{path}: damaged ({error})") from error
+
+        async def open_file() -> ObjectReader:
+            return await trio.to_thread.run_sync(PathReader, path)
+
+        return cls(head.transfer_syntax_uid, head.data_set_offset, open_file)
+
+
 async def _object(source: ImageObject | str | Path) -> ImageObject:
-    return await DicomObject.from_file(source) if isinstance(source, str | Path) else source
+    if not isinstance(source, str | Path):
+        return source
+    try:
+        return await DicomObject.from_file(source)
+    except NotDicomFileError:
+        # Without a UID it cannot be sent, but looked at.
+        return await trio.to_thread.run_sync(_PictureFile.of, Path(source))
 
 
 async def _read_state(item: ImageObject) -> _State:

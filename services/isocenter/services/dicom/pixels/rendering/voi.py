@@ -19,7 +19,7 @@ from isocenter.services.dicom.pixels.rendering.elements import (
     WINDOW_WIDTH,
     Elements,
 )
-from isocenter.services.dicom.pixels.rendering.lookup_tables import read_lookup_table
+from isocenter.services.dicom.pixels.rendering.lookup_tables import read_lookup_table, tables_of
 from isocenter.services.dicom.pixels.rendering.options import RenderOptions, VoiFunction, Window
 
 Values = NDArray[Any]
@@ -79,7 +79,7 @@ class VoiChoices:
         except ValueError:
             function = VoiFunction.LINEAR
         found = [Window(center, width, function) for center, width in zip(centers, widths)]  # noqa: B905  # the shorter counts
-        tables = elements.items(VOI_LUTS)
+        tables = tables_of(elements, VOI_LUTS)
         return cls(
             [each if each.is_possible else None for each in found],
             elements.texts(WINDOW_EXPLANATION),
