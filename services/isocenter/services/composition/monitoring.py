@@ -19,9 +19,10 @@ from isocenter.services.composition.audit import audit_folder
 from isocenter.services.errors import StorageError
 from isocenter.services.monitoring.health import Health
 from isocenter.services.monitoring.metrics import Metrics
-from isocenter.services.monitoring.pages import monitoring_routes
+from isocenter.services.monitoring.pages import MONITORING_LIMITS, monitoring_application
 from isocenter.services.monitoring.tracing import tracing_of
-from isocenter.services.net.http.server import serve_http
+from isocenter.services.net.http.server import HttpServer
+from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.security.audit.trail_growth import trail_size
 from isocenter.services.security.certificates.expiry import Expiry
@@ -36,14 +37,14 @@ class Monitoring:
 
     Args:
         listeners: sockets that listen for HTTP; empty: nobody may ask.
-        token: as of `serve_http`.
+        token: as of `monitoring_application`.
     """
 
     def __init__(
         self,
         settings: Settings,
         notices: Notices,
-        listeners: Sequence[socket.socket],
+        listeners: Sequence[tuple[socket.socket, ListenAddress]],
         *,
         version: str,
         token: bytes = b"",
@@ -72,11 +73,12 @@ class Monitoring:
             warning=settings.monitoring.disk_warning,
             critical=settings.monitoring.disk_critical,
         )
-        pages = monitoring_routes(health, metrics, lambda: not server.is_stopping)
+        pages = monitoring_application(
+            health, metrics, lambda: not server.is_stopping, token=self._token
+        )
         try:
             async with trio.open_nursery() as nursery:
-                for listener in self._listeners:
-                    nursery.start_soon(partial(serve_http, listener, pages, token=self._token))
+                nursery.start_soon(HttpServer(pages, MONITORING_LIMITS).run, self._listeners)
                 while True:
                     metrics.refresh()
                     metrics.keeps(await self._figures(archive))

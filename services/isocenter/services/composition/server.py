@@ -37,7 +37,7 @@ from isocenter.services.composition.tls_contexts import TlsContexts, files_of_pr
 from isocenter.services.composition.transcoding import open_transcoder
 from isocenter.services.diagnostics.capture import CaptureFolder
 from isocenter.services.errors import text_of
-from isocenter.services.net.http.server import read_token
+from isocenter.services.monitoring.figures_access import read_token
 from isocenter.services.net.listeners import ListenAddress, open_listener, open_listeners
 from isocenter.services.net.tls.contexts import TlsFiles
 from isocenter.services.net.tls.revocation import Revocations
@@ -212,7 +212,7 @@ async def serve_archive(
     monitoring = Monitoring(
         settings,
         notices,
-        [sock for sock, _ in listeners.pages],
+        listeners.pages,
         version=version,
         token=parts.token,
         expiries=lambda: tls.expiries if tls is not None else (),

@@ -1,64 +1,93 @@
-"""Routes of the monitoring pages: metrics and health."""
+"""Monitoring pages: metrics and health over HTTP."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from typing import Final
 
 import orjson
 
+from isocenter.services.monitoring.figures_access import figures_refused, may_see_figures
 from isocenter.services.monitoring.health import Health, Level, Report
 from isocenter.services.monitoring.metrics import Metrics
-from isocenter.services.net.http.server import HttpHandler, HttpResponse
+from isocenter.services.net.http.application import Handler, RoutedApplication
+from isocenter.services.net.http.limits import HttpLimits
+from isocenter.services.net.http.messages import Request, Response
+from isocenter.services.net.http.routing import Route, RouteTable
 
-_JSON = "application/json"
-_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+#: It shares the loop with DICOM, so what its callers take is little.
+MONITORING_LIMITS: Final = HttpLimits(
+    connections=16,
+    connections_per_address=16,
+    idle_seconds=30.0,
+    body_seconds=10.0,
+    send_seconds=10.0,
+    grace_seconds=1.0,
+)
+_JSON: Final = "application/json"
+_PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def monitoring_routes(
-    health: Health, metrics: Metrics, is_serving: Callable[[], bool]
-) -> dict[str, HttpHandler]:
-    """Paths and their pages.
+def monitoring_application(
+    health: Health, metrics: Metrics, is_serving: Callable[[], bool], *, token: bytes = b""
+) -> RoutedApplication:
+    """The pages, as an application.
 
     Args:
         is_serving: False from the beginning of a stop on.
+        token: figures are for those who have it (``Authorization: Bearer``), wherever they are;
+            empty: for those on this machine.
     """
 
-    async def show_metrics(may_see_figures: bool) -> HttpResponse | None:
-        return HttpResponse(200, _PROMETHEUS, metrics.page()) if may_see_figures else None
+    async def show_metrics(request: Request) -> Response:
+        if not may_see_figures(request, token):
+            raise figures_refused(token)
+        return _page(200, _PROMETHEUS, metrics.page())
 
-    async def live(may_see_figures: bool) -> HttpResponse:
+    async def live(request: Request) -> Response:
         return _json(200, {"status": "alive"})
 
-    async def ready(may_see_figures: bool) -> HttpResponse:
+    async def ready(request: Request) -> Response:
         if not is_serving():
             return _json(503, {"status": "stopping"})
         report = await health.report()
-        return _json(200 if report.is_operational else 503, _brief(report, may_see_figures))
+        return _json(200 if report.is_operational else 503, brief(request, report))
 
-    async def whole(may_see_figures: bool) -> HttpResponse:
+    async def whole(request: Request) -> Response:
         report = await health.report()
-        told = _brief(report, may_see_figures)
-        if may_see_figures:
+        told = brief(request, report)
+        if may_see_figures(request, token):
             told |= report.details
         return _json(200 if report.is_operational else 503, told)
 
-    return {
-        "/metrics": show_metrics,
-        "/health": whole,
-        "/health/live": live,
-        "/health/ready": ready,
-        "/live": live,
-        "/ready": ready,
-    }
+    def brief(request: Request, report: Report) -> dict[str, object]:
+        """The state; why it is so names figures, too."""
+        told: dict[str, object] = {"status": report.level.value}
+        if report.level is not Level.HEALTHY and may_see_figures(request, token):
+            told["messages"] = report.messages
+        return told
+
+    def route(path: str, handler: Handler, text: str) -> Route[Handler]:
+        return Route(method="GET", path=path, handler=handler, text=text)
+
+    table = RouteTable(
+        [
+            route("/metrics", show_metrics, "All metrics, as Prometheus reads them."),
+            route("/health", whole, "The state of the server and of what it stands on."),
+            route("/health/live", live, "Whether the process lives."),
+            route("/health/ready", ready, "Whether it serves."),
+            route("/live", live, "Whether the process lives."),
+            route("/ready", ready, "Whether it serves."),
+        ]
+    )
+    return RoutedApplication(table, log_level=logging.DEBUG)
 
 
-def _brief(report: Report, may_see_figures: bool) -> dict[str, object]:
-    """The state; why it is so names figures, too."""
-    brief: dict[str, object] = {"status": report.level.value}
-    if may_see_figures and report.level is not Level.HEALTHY:
-        brief["messages"] = report.messages
-    return brief
+def _page(status: int, content_type: str, body: bytes) -> Response:
+    headers = [("content-type", content_type), ("cache-control", "no-store")]
+    return Response(status=status, headers=headers, body=body)
 
 
-def _json(status: int, value: object) -> HttpResponse:
-    return HttpResponse(status, _JSON, orjson.dumps(value) + b"\n")
+def _json(status: int, value: object) -> Response:
+    return _page(status, _JSON, orjson.dumps(value) + b"\n")

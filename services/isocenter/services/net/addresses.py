@@ -41,6 +41,18 @@ def is_loopback(host: str) -> bool:
     return _unmapped(address).is_loopback
 
 
+def is_loopback_authority(authority: str | None) -> bool:
+    """Whether a `Host` header names this machine; none, as of HTTP/1.0, does: no browser sends
+    such a request."""
+    if authority is None:
+        return True
+    name = authority
+    if not name.endswith("]"):
+        without_port, colon, port = name.rpartition(":")
+        name = without_port if colon and port.isdecimal() else name
+    return is_loopback(name)
+
+
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 

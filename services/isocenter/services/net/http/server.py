@@ -1,229 +1,226 @@
-"""A small HTTP server for looking: ``GET`` and ``HEAD``, no bodies, every wait bounded.
-
-Figures are for whoever has the token, or, where none is set, for programs on this machine.
-
-h11 knows the protocol; this carries its bytes.  It shares the loop with DICOM, so what
-one caller can take is little: a few connections, short requests, a deadline for each.
-"""
+"""HTTP server: accepts connections within bounds, and hands requests to an ASGI application."""
 
 from __future__ import annotations
 
-import hmac
 import logging
-import re
 import socket
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+import ssl
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
-import h11
 import trio
 
-from isocenter.engine.fast_init import dataclass
-from isocenter.services.net.addresses import is_loopback
-from isocenter.services.net.listeners import AcceptBackoff
-from isocenter.services.system.private_files import SecretFileError, read_secret
+from isocenter.services.concurrency import Broadcast, alone
+from isocenter.services.net.http.connection import HttpConnection, connection_scope
+from isocenter.services.net.http.exchange import Application
+from isocenter.services.net.http.limits import DEFAULT_HTTP_LIMITS, HttpLimits
+from isocenter.services.net.listeners import AcceptBackoff, ListenAddress
+from isocenter.services.net.tls.errors import describe_tls_error
+from isocenter.services.net.tls.transport import tls_transport
+from isocenter.services.net.transport import (
+    SocketTransport,
+    Transport,
+    format_address,
+    prepare_socket,
+)
 
 log = logging.getLogger("isocenter.http")
 
-#: Connections at once; who comes then waits in the kernel's queue.
-MOST_CONNECTIONS: Final = 16
-#: From accept to the end of the answer, and between requests of one connection.
-DEADLINE_SECONDS: Final = 10.0
-_MOST_HEADER_BYTES: Final = 8 << 10
-_RECEIVED: Final = 4 << 10
-_MOST_REQUESTS: Final = 100
-#: What can stand in ``Authorization: Bearer`` (RFC 6750 2.1), and cannot be guessed by trying.
-_TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/=-]{16,}")
+_TLS_HANDSHAKE: Final = 0x16
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """What a page says."""
+class _Place:
+    """A connection from accept to close; when it has been idle since: for ever, if it is busy."""
 
-    status: int
-    content_type: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.scope = trio.CancelScope()
+        self.connection: HttpConnection | None = None
+        self.since = trio.current_time()
 
-
-def read_token(path: Path) -> bytes:
-    """The token by which figures are shown.
-
-    Raises:
-        SecretFileError: the file cannot be used, or holds no such token.
-    """
-    token = read_secret(path)
-    if _TOKEN.fullmatch(token) is None:
-        raise SecretFileError(
-            f"{path} holds no token: at least 16 letters, digits or . _ ~ + / = -, as "
-            "openssl rand -hex 32 makes them"
-        )
-    return token
+    @property
+    def idle_since(self) -> float:
+        return self.since if self.connection is None else self.connection.idle_since
 
 
-#: A page by its path; the argument: whether figures are for the caller.  None: the page is not.
-HttpHandler = Callable[[bool], Awaitable[HttpResponse | None]]
-
-
-async def serve_http(
-    listener: socket.socket, pages: dict[str, HttpHandler], *, token: bytes = b""
-) -> None:
-    """Answer on *listener*, which is bound and listens, until cancelled.
+class HttpServer:
+    """A server of one application on any number of listeners.
 
     Args:
-        token: figures are for those who have it (``Authorization: Bearer``), wherever they are;
-            empty: for those on this machine.
+        application: ASGI 3; see `exchange` and `connection_scope` for what it gets beside.
     """
-    listener.setblocking(False)
-    limiter = trio.CapacityLimiter(MOST_CONNECTIONS)
-    own = trio.socket.from_stdlib_socket(listener)
-    accept_backoff = AcceptBackoff(log, "connections for monitoring")
-    async with trio.open_nursery() as nursery:
+
+    def __init__(self, application: Application, limits: HttpLimits = DEFAULT_HTTP_LIMITS) -> None:
+        self._application = application
+        self.limits = limits
+        self._places: dict[_Place, None] = {}
+        self._per_address: Counter[str] = Counter()
+        self._handshakes: dict[_Place, None] = {}
+        self._accepting = trio.CancelScope()
+        self._changed = Broadcast()
+
+    @property
+    def connections(self) -> int:
+        """Connections now."""
+        return len(self._places)
+
+    @property
+    def requests(self) -> int:
+        """Connections on which a request is under way."""
+        return sum(p.connection is not None and p.connection.is_busy for p in self._places)
+
+    def stop(self) -> None:
+        """Take no more; `run` ends when what is under way is answered, or after the grace."""
+        self._accepting.cancel()
+
+    async def run(self, listeners: Sequence[tuple[socket.socket, ListenAddress]]) -> None:
+        """Serve until `stop` or cancellation; the listeners stay the caller's."""
+        try:
+            async with trio.open_nursery() as serving:
+                with self._accepting:
+                    async with trio.open_nursery() as accepting:
+                        for listener, address in listeners:
+                            accepting.start_soon(self._accept, listener, address, serving)
+                await self._drain()
+                serving.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise alone(group) from None
+
+    async def _drain(self) -> None:
+        with trio.move_on_after(self.limits.grace_seconds):
+            async with trio.open_nursery() as nursery:
+                for place in self._places:
+                    if place.connection is None:
+                        place.scope.cancel()
+                    else:
+                        nursery.start_soon(_leave, place.connection)
+            while self._places:
+                await self._changed.wait()
+
+    async def _accept(
+        self, listener: socket.socket, address: ListenAddress, serving: trio.Nursery
+    ) -> None:
+        listener.setblocking(False)
+        accept_backoff = AcceptBackoff(log, "HTTP connections")
         while True:
-            await limiter.acquire_on_behalf_of(slot := object())
             try:
-                sock, address = await own.accept()
+                sock, name = listener.accept()
+            except BlockingIOError:
+                accept_backoff.reset()
+                await trio.lowlevel.wait_readable(listener)
+                continue
+            except ConnectionError:
+                await trio.lowlevel.checkpoint()
+                continue
             except OSError as error:
-                limiter.release_on_behalf_of(slot)
+                self._close_idle(None)
                 await accept_backoff.wait(error)
                 continue
-            except BaseException:
-                limiter.release_on_behalf_of(slot)
-                raise
-            accept_backoff.reset()
-            nursery.start_soon(_serve_one, sock, str(address[0]), pages, token, limiter, slot)
+            try:
+                prepare_socket(sock)
+            except OSError:
+                sock.close()
+                continue
+            place = _Place(str(name[0]) if isinstance(name, tuple) else "local")
+            if not self._has_room(place.host):
+                log.warning("%s: more connections than are allowed, all busy; closed", place.host)
+                sock.close()
+                continue
+            self._places[place] = None
+            self._per_address[place.host] += 1
+            serving.start_soon(self._serve, sock, format_address(name), address, place)
+            await trio.lowlevel.checkpoint()  # a flood of connections starves nobody
+
+    def _has_room(self, host: str) -> bool:
+        """Whether one more is within bounds; the one that has been idle for the longest goes for
+        it, those with a request under way stay."""
+        limits = self.limits
+        if self._per_address[host] >= limits.connections_per_address:
+            return self._close_idle(host)
+        return len(self._places) < limits.connections or self._close_idle(None)
+
+    def _close_idle(self, host: str | None) -> bool:
+        idle = [
+            place
+            for place in self._places
+            if host in (None, place.host)
+            and place.idle_since < float("inf")
+            and not place.scope.cancel_called
+        ]
+        if idle:
+            min(idle, key=lambda place: place.idle_since).scope.cancel()
+        return bool(idle)
+
+    async def _serve(
+        self, sock: socket.socket, peer: str, address: ListenAddress, place: _Place
+    ) -> None:
+        transport: Transport | None = None
+        try:
+            with place.scope:
+                transport = await self._open(sock, peer, address, place)
+                if transport is not None:
+                    await self._converse(sock, transport, address, place)
+        except trio.BrokenResourceError:
+            pass  # the peer has gone
+        except Exception:
+            log.exception("%s: a connection failed", peer)
+        finally:
+            if transport is not None:
+                with trio.CancelScope(shield=True):
+                    await transport.aclose()
+            sock.close()
+            del self._places[place]
+            self._per_address[place.host] -= 1
+            if not self._per_address[place.host]:
+                del self._per_address[place.host]
+            self._changed.send()
+
+    async def _open(
+        self, sock: socket.socket, peer: str, address: ListenAddress, place: _Place
+    ) -> Transport | None:
+        if address.tls is None:
+            return SocketTransport(sock, peer)
+        if len(self._handshakes) >= self.limits.handshakes:
+            next(iter(self._handshakes)).scope.cancel()
+        self._handshakes[place] = None
+        try:
+            with trio.fail_after(self.limits.head_seconds):
+                return await tls_transport(sock, address.tls(), server_side=True, peer_address=peer)
+        except trio.TooSlowError:
+            log.info("%s: no TLS handshake in time; closed", peer)
+        except trio.BrokenResourceError as error:
+            cause = error.__cause__
+            if isinstance(cause, ssl.SSLError):
+                log.info("%s: TLS handshake failed: %s", peer, describe_tls_error(cause))
+        finally:
+            del self._handshakes[place]
+        return None
+
+    async def _converse(
+        self, sock: socket.socket, transport: Transport, address: ListenAddress, place: _Place
+    ) -> None:
+        try:
+            own = sock.getsockname()
+        except OSError:
+            return
+        host, _, port = transport.peer_address.rpartition(":")
+        scope = connection_scope(
+            is_tls=address.tls is not None,
+            client=(place.host, int(port) if host and port.isdecimal() else 0),
+            server=(str(own[0]), int(own[1])) if isinstance(own, tuple) else ("local", 0),
+            identity=transport.identity,
+        )
+        tls = getattr(transport, "tls", None)
+        is_http2 = tls is not None and tls.selected_alpn_protocol() == "h2"
+        place.connection = HttpConnection(
+            transport, self._application, self.limits, scope, is_http2=is_http2
+        )
+        await place.connection.run()
 
 
-async def _serve_one(
-    sock: trio.socket.SocketType,
-    host: str,
-    pages: dict[str, HttpHandler],
-    token: bytes,
-    limiter: trio.CapacityLimiter,
-    slot: object,
-) -> None:
+async def _leave(connection: HttpConnection) -> None:
     try:
-        with sock:
-            connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MOST_HEADER_BYTES)
-            for _ in range(_MOST_REQUESTS):
-                with trio.move_on_after(DEADLINE_SECONDS) as scope:
-                    if not await _exchange(sock, connection, host, pages, token):
-                        return
-                if scope.cancelled_caught:
-                    return
-    except OSError:
-        pass  # the caller has gone
-    except Exception:
-        log.exception("a request for monitoring failed")
-    finally:
-        limiter.release_on_behalf_of(slot)
-
-
-def _may_see_figures(request: h11.Request, caller: str, token: bytes) -> bool:
-    headers = dict(request.headers)
-    if token:
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token)
-    # A page in a browser of this machine can reach us under its own name (DNS rebinding), and so
-    # can a proxy that stands here for strangers: both say which name was asked for.
-    return is_loopback(caller) and _is_named_loopback(headers.get(b"host"))
-
-
-def _is_named_loopback(host: bytes | None) -> bool:
-    if host is None:  # HTTP/1.0; no browser does that
-        return True
-    name = host.decode("ascii", "replace")
-    if not name.endswith("]"):
-        without_port, colon, port = name.rpartition(":")
-        name = without_port if colon and port.isdecimal() else name
-    return is_loopback(name)
-
-
-async def _exchange(
-    sock: trio.socket.SocketType,
-    connection: h11.Connection,
-    caller: str,
-    pages: dict[str, HttpHandler],
-    token: bytes,
-) -> bool:
-    """One request and its answer; whether another may follow."""
-    try:
-        request = await _next_request(sock, connection)
-        if request is None:
-            return False
-        answer = await _answer(request, caller, pages, token)
-    except h11.RemoteProtocolError as error:
-        if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            return False
-        request = None
-        answer = _text(error.error_status_hint, "not an HTTP request that is understood\n")
-    headers = [
-        ("content-type", answer.content_type),
-        ("content-length", str(len(answer.body))),
-        ("cache-control", "no-store"),
-        ("x-content-type-options", "nosniff"),
-        *answer.headers,
-    ]
-    if request is None:
-        headers.append(("connection", "close"))
-    said = connection.send(h11.Response(status_code=answer.status, headers=headers)) or b""
-    if request is None or request.method != b"HEAD":
-        said += connection.send(h11.Data(data=answer.body)) or b""
-    said += connection.send(h11.EndOfMessage()) or b""
-    await _send(sock, said)
-    if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
-        return False
-    connection.start_next_cycle()
-    return True
-
-
-async def _next_request(
-    sock: trio.socket.SocketType, connection: h11.Connection
-) -> h11.Request | None:
-    """A whole request; None: the caller has gone, or its request has a body."""
-    request: h11.Request | None = None
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await sock.recv(_RECEIVED))
-        elif isinstance(event, h11.Request):
-            request = event
-        elif isinstance(event, h11.Data):
-            raise h11.RemoteProtocolError("a body", error_status_hint=413)
-        elif isinstance(event, h11.EndOfMessage):
-            return request
-        else:
-            return None
-
-
-async def _answer(
-    request: h11.Request, caller: str, pages: dict[str, HttpHandler], token: bytes
-) -> HttpResponse:
-    if request.method not in (b"GET", b"HEAD"):
-        return _text(405, "GET and HEAD are all there is\n")
-    path = request.target.partition(b"?")[0].decode("ascii", "replace")
-    page = pages.get(path)
-    if page is None:
-        return _text(404, "there is " + " ".join(pages) + "\n")
-    answer = await page(_may_see_figures(request, caller, token))
-    if answer is not None:
-        return answer
-    if token:
-        text = "send monitoring.token_file's token: Authorization: Bearer TOKEN\n"
-        return _text(401, text, ("www-authenticate", "Bearer"))
-    text = (
-        "figures are for programs on this machine, at 127.0.0.1, [::1] or localhost; "
-        "for others set monitoring.token_file\n"
-    )
-    return _text(403, text)
-
-
-def _text(status: int, text: str, *headers: tuple[str, str]) -> HttpResponse:
-    return HttpResponse(status, "text/plain; charset=utf-8", text.encode(), headers)
-
-
-async def _send(sock: trio.socket.SocketType, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[await sock.send(view) :]
+        await connection.leave()
+    except trio.BrokenResourceError:
+        pass  # it has gone by itself

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import ssl
 import stat
+from collections.abc import Sequence
 from dataclasses import field
 from enum import Enum
 from pathlib import Path
@@ -129,11 +130,13 @@ def server_context(
     client_certificates: ClientCertificates = ClientCertificates.REQUIRED,
     *,
     strict: bool = False,
+    protocols: Sequence[str] = (),
 ) -> ssl.SSLContext:
     """What a listener shakes hands with.
 
     Args:
         profile: a key of `PROFILES`.
+        protocols: what is spoken over it, the most wanted first (ALPN, RFC 7301).
         strict: refuse certificates that RFC 5280 would not have issued so (OpenSSL's
             X509_STRICT).  Ours pass; many hospital and test CAs leave out key usage
             or key identifiers and would not.
@@ -150,6 +153,8 @@ def server_context(
     context = bare_context(ssl.PROTOCOL_TLS_SERVER, PROFILES[profile])
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 0
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
     _load_own(context, files)
     match client_certificates:
         case ClientCertificates.REQUIRED:

@@ -1,0 +1,247 @@
+"""ASGI application over a route table: routing, errors, CORS, access log."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Final
+
+import trio
+
+from isocenter.engine.buffers import Buffer
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.net.http.exchange import BodyTimeoutError, Message, Receive, Scope, Send
+from isocenter.services.net.http.messages import (
+    Headers,
+    HttpError,
+    Request,
+    Response,
+    json_response,
+)
+from isocenter.services.net.http.protocol import FileRegion
+from isocenter.services.net.http.routing import (
+    MethodNotAllowedError,
+    NotFoundError,
+    Route,
+    RouteTable,
+)
+
+log = logging.getLogger("isocenter.http")
+
+Handler = Callable[[Request], Awaitable[Response]]
+#: Says who calls, in `Request.caller`; raises `HttpError` for who may not.
+Authorize = Callable[[Request, Route[Handler]], Awaitable[None]]
+
+#: Headers that scripts of other origins may send and see, where these are allowed at all.
+_CORS_ALLOW: Final = "accept, authorization, content-type, if-match, if-none-match, if-range, range"
+_CORS_EXPOSE: Final = "content-length, content-location, content-range, etag, location, warning"
+_CORS_SECONDS: Final = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request that was answered, for metrics; nothing in it tells of a patient.
+
+    Attributes:
+        path: the path of its route, with the places unfilled; empty: there is none.
+        status: 499: the caller had gone.
+        size: bytes of the body.
+    """
+
+    method: str
+    path: str
+    status: int
+    size: int
+    seconds: float
+
+
+async def anybody(request: Request, route: Route[Handler]) -> None:
+    """Let everybody in."""
+
+
+def _nothing(answered: Answered) -> None:
+    pass
+
+
+class RoutedApplication:
+    """An application that serves a route table.
+
+    Args:
+        authorize: called before each handler.
+        origins: pages of which other origins may use it (CORS), as ``https://host:port``.
+        options: answers OPTIONS for a path that is there; None: by `Allow` alone.
+        on_answered: called for each request when it is over.
+        log_level: of the access log.
+    """
+
+    def __init__(
+        self,
+        table: RouteTable[Handler],
+        *,
+        authorize: Authorize = anybody,
+        origins: Sequence[str] = (),
+        options: Handler | None = None,
+        on_answered: Callable[[Answered], None] = _nothing,
+        log_level: int = logging.INFO,
+    ) -> None:
+        self.table = table
+        self._authorize = authorize
+        self._origins = frozenset(origins)
+        self._options = options
+        self._on_answered = on_answered
+        self._log_level = log_level
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"this is no application for {scope['type']}")
+        request = Request(scope, receive)
+        name = secrets.token_hex(8)
+        sender = _Sender(send)
+        began = trio.current_time()
+        path = ""
+        status = 499
+        try:
+            response = None
+            try:
+                route, request.arguments = self._route(request)
+                path = route.path if route is not None else ""
+                response = await self._answer(request, route)
+            except HttpError as error:
+                response = _error_response(error, name)
+            except BodyTimeoutError as error:
+                response = _error_response(HttpError(408, "TIMEOUT", str(error)), name)
+            except Exception:
+                log.exception("request %s failed: %s %s", name, request.method, path)
+                response = _error_response(
+                    HttpError(500, "INTERNAL", "a fault of this server; its log knows more"), name
+                )
+            status = response.status
+            try:
+                await sender.send(response, self._common(request, name), request.method == "HEAD")
+            except BaseException:
+                status = 499
+                raise
+            finally:
+                if response.close is not None:
+                    response.close()
+        finally:
+            seconds = trio.current_time() - began
+            log.log(
+                self._log_level,
+                "%s %s %s %d %d bytes %.1f ms",
+                request.host, request.method, path or "-", status, sender.size, 1e3 * seconds,
+            )  # fmt: skip
+            self._on_answered(Answered(request.method, path, status, sender.size, seconds))
+
+    def _route(self, request: Request) -> tuple[Route[Handler] | None, dict[str, str]]:
+        """None: the request is OPTIONS, and the path is there."""
+        try:
+            return self.table.find(request.method, request.raw_path)
+        except NotFoundError:
+            if request.method == "OPTIONS" and request.raw_path == b"*":
+                return None, {}
+            raise HttpError(404, "NOT_FOUND", "there is nothing at this path") from None
+        except MethodNotAllowedError as error:
+            if request.method == "OPTIONS":
+                return None, {}
+            allow = ", ".join(error.allowed)
+            raise HttpError(
+                405, "METHOD_NOT_ALLOWED", f"this path takes {allow}", [("allow", allow)]
+            ) from None
+
+    async def _answer(self, request: Request, route: Route[Handler] | None) -> Response:
+        if route is not None:
+            await self._authorize(request, route)
+            return await route.handler(request)
+        allowed = self.table.allowed(request.raw_path) if request.raw_path != b"*" else ("OPTIONS",)
+        if request.header("access-control-request-method") is not None:
+            return Response(status=204, headers=self._preflight(request, allowed))
+        if self._options is not None:
+            return await self._options(request)
+        return Response(status=204, headers=[("allow", ", ".join(allowed))])
+
+    def _preflight(self, request: Request, allowed: Sequence[str]) -> Headers:
+        if request.header("origin") not in self._origins:
+            return ()
+        return (
+            ("access-control-allow-methods", ", ".join(allowed)),
+            ("access-control-allow-headers", _CORS_ALLOW),
+            ("access-control-max-age", str(_CORS_SECONDS)),
+        )
+
+    def _common(self, request: Request, name: str) -> Headers:
+        """What every response says."""
+        headers = [("x-content-type-options", "nosniff"), ("x-request-id", name)]
+        if self._origins:
+            headers.append(("vary", "Origin"))
+            origin = request.header("origin")
+            if origin is not None and origin in self._origins:
+                headers += [
+                    ("access-control-allow-origin", origin),
+                    ("access-control-expose-headers", _CORS_EXPOSE),
+                ]
+        return headers
+
+
+def _error_response(error: HttpError, name: str) -> Response:
+    said = {"error": {"code": error.code, "message": error.message, "request": name}}
+    return json_response(said, error.status, (("cache-control", "no-store"), *error.headers))
+
+
+class _Sender:
+    """Sends one response; counts the bytes of its body."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.size = 0
+
+    async def send(self, response: Response, common: Headers, is_head: bool) -> None:
+        body = response.body
+        headers = [*response.headers, *common]
+        pieces: Sequence[Buffer | FileRegion] = ()
+        made: AsyncIterator[Buffer | FileRegion] | None = None
+        length = response.length
+        if isinstance(body, AsyncIterator):
+            made = body
+        else:
+            pieces = [body] if isinstance(body, bytes | bytearray | memoryview) else body
+            length = sum(len(piece) for piece in pieces)
+        has_body = response.status not in (204, 304)
+        if length is not None and has_body:
+            headers.append(("content-length", str(length)))
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": response.status,
+                "headers": [_encoded(name, value) for name, value in headers],
+            }
+        )
+        if has_body and not is_head:
+            for piece in pieces:
+                await self._piece(piece)
+            if made is not None:
+                async for piece in made:
+                    await self._piece(piece)
+        await self._send({"type": "http.response.body"})
+
+    async def _piece(self, piece: Buffer | FileRegion) -> None:
+        message: Message
+        if isinstance(piece, FileRegion):
+            message = {
+                "type": "http.response.zerocopysend",
+                "file": piece.descriptor,
+                "offset": piece.offset,
+                "count": piece.length,
+                "more_body": True,
+            }
+        else:
+            message = {"type": "http.response.body", "body": piece, "more_body": True}
+        await self._send(message)
+        self.size += len(piece)
+
+
+def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    if not value.isprintable():
+        raise ValueError(f"the value of {name} would end its line")
+    return name.encode("latin-1"), value.encode("latin-1")

@@ -1,0 +1,369 @@
+"""Driver of one HTTP connection: bytes to its protocol, requests to the application.
+
+Each request is a task.  When its peer goes, or resets the stream, the task is cancelled: nobody
+works for somebody who does not listen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import trio
+
+from isocenter.engine.buffers import Buffer
+from isocenter.services.concurrency import Broadcast
+from isocenter.services.net.http.exchange import (
+    Application,
+    BodyTimeoutError,
+    Exchange,
+    Scope,
+    read_region,
+)
+from isocenter.services.net.http.http1 import Http1
+from isocenter.services.net.http.http2 import Http2
+from isocenter.services.net.http.limits import HttpLimits
+from isocenter.services.net.http.protocol import (
+    BodyReceived,
+    ConnectionEnded,
+    FileRegion,
+    HttpEvent,
+    HttpProtocol,
+    Output,
+    ProtocolViolated,
+    RequestEnded,
+    RequestStarted,
+    StreamReset,
+    WindowOpened,
+)
+from isocenter.services.net.peer_identity import PeerIdentity
+from isocenter.services.net.transport import Transport
+
+log = logging.getLogger("isocenter.http")
+
+#: What `HttpLimits.send_seconds` is for.
+_SEND_STEP: Final = 256 << 10
+_FILE_PIECE: Final = 1 << 20
+#: Of requests that come behind one that is not answered yet (HTTP/1.1 pipelining).
+_MOST_BEHIND: Final = 64 << 10
+#: What is still read of a request that was answered before its end, so that the peer, which
+#: goes on sending, sees the answer and no reset connection.
+_LINGER_BYTES: Final = 16 << 20
+_LINGER_SECONDS: Final = 2.0
+
+
+class HttpConnection:
+    """One connection from its first byte on.
+
+    Args:
+        scope: what of an ASGI scope is the same for all requests of the connection.
+        is_http2: what was agreed upon (ALPN).
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        application: Application,
+        limits: HttpLimits,
+        scope: Scope,
+        *,
+        is_http2: bool = False,
+    ) -> None:
+        self.protocol: HttpProtocol = Http2(scope["scheme"]) if is_http2 else Http1()
+        self._transport = transport
+        self._application = application
+        self._limits = limits
+        self._scope = scope
+        self._exchanges: dict[int, Exchange] = {}
+        self._sending = trio.Lock()
+        self._window = Broadcast()
+        self._wanted = Broadcast()
+        self._behind = 0
+        self._reading = trio.CancelScope()
+        self._all = trio.CancelScope()
+        self._is_going = False
+        self._is_refused = False
+        self._lingers = False
+        self._nursery: trio.Nursery
+        #: When nothing was under way for the last time; while something is, far ahead.
+        self.idle_since = trio.current_time()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way."""
+        return bool(self._exchanges)
+
+    @property
+    def sends_files(self) -> bool:
+        return isinstance(self.protocol, Http1)
+
+    def close(self) -> None:
+        """Give it up, with what is under way."""
+        self._all.cancel()
+
+    async def leave(self) -> None:
+        """Take no more requests; it ends with those that are under way."""
+        self._is_going = True
+        outputs = self.protocol.go_away()
+        if not self._exchanges:
+            self._reading.cancel()
+        elif outputs:
+            await self.write(outputs)
+
+    async def run(self) -> None:
+        """Until it has ended, either side may have begun."""
+        with self._all:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                with self._reading:
+                    await self._read()
+                nursery.cancel_scope.cancel()
+
+    # Reading.
+
+    async def _read(self) -> None:
+        await self.write([])  # the settings of HTTP/2
+        self._reading.deadline = trio.current_time() + self._limits.head_seconds
+        lingered = 0
+        while True:
+            was_mid_head = self.protocol.is_mid_head
+            data = await self._transport.receive()
+            if self._lingers:
+                lingered += len(data)
+                if not data or lingered > _LINGER_BYTES:
+                    return
+                continue
+            if self._exchanges:
+                self._behind += len(data)
+            self._handle(self.protocol.receive(data))
+            if self._exchanges:
+                self._reading.deadline = float("inf")
+            elif self.protocol.is_mid_head and not was_mid_head:
+                self._reading.deadline = trio.current_time() + self._limits.head_seconds
+            if not data:
+                return
+            await self.write([])
+            while self._must_wait():
+                await self._wanted.wait()
+
+    def _must_wait(self) -> bool:
+        """Whether what has come is enough for now.  The windows of HTTP/2 see to that there."""
+        if not isinstance(self.protocol, Http1):
+            return False
+        for exchange in self._exchanges.values():
+            return exchange.is_full or (exchange.has_whole_body and self._behind > _MOST_BEHIND)
+        return False
+
+    def _handle(self, events: list[HttpEvent]) -> None:
+        for event in events:
+            match event:
+                case RequestStarted(stream, head):
+                    exchange = Exchange(self, stream, head, self._limits.body_seconds)
+                    self._exchanges[stream] = exchange
+                    self.idle_since = float("inf")
+                    self._behind = 0
+                    self._nursery.start_soon(self._perform, exchange)
+                case BodyReceived(stream, data, credit):
+                    if stream in self._exchanges:
+                        self._exchanges[stream].body_arrived(data, credit)
+                    else:
+                        self.protocol.consumed(stream, credit)
+                case RequestEnded(stream):
+                    self._behind = 0
+                    if stream in self._exchanges:
+                        self._exchanges[stream].body_ended()
+                case StreamReset(stream):
+                    if stream in self._exchanges:
+                        self._exchanges[stream].scope.cancel()
+                    self._window.send()
+                case WindowOpened():
+                    self._window.send()
+                case ProtocolViolated(status, detail):
+                    log.info("%s: %s", self._transport.peer_address, detail)
+                    self._nursery.start_soon(self._refuse, status)
+                case ConnectionEnded():
+                    self._nursery.cancel_scope.cancel()
+
+    async def _refuse(self, status: int) -> None:
+        """Say what is wrong with what came, where that can be said, and close."""
+        self._is_refused = True
+        for exchange in self._exchanges.values():
+            exchange.scope.cancel()
+        if status:
+            body = b'{"error":{"code":"BAD_REQUEST","message":"not an HTTP request"}}'
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+            ]
+            outputs = self.protocol.begin_response(1, status, headers)
+            await self.write([*outputs, *self.protocol.response_data(1, body)])
+        else:
+            await self.write([])  # HTTP/2 has its reason ready
+        self._linger()
+
+    # Requests.
+
+    async def _perform(self, exchange: Exchange) -> None:
+        with exchange.scope:
+            try:
+                await self._application(self._scope_of(exchange), exchange.receive, exchange.send)
+            except BodyTimeoutError as error:
+                log.info("%s: %s", self._transport.peer_address, error)
+                await exchange.fail(408)
+            except trio.BrokenResourceError:
+                pass  # the peer has gone
+            except Exception:
+                log.exception("a request failed")
+                await exchange.fail(500)
+            if not exchange.is_ended:
+                await exchange.fail(500)
+        await self._finish(exchange)
+
+    async def _finish(self, exchange: Exchange) -> None:
+        exchange.discard_body()
+        if not exchange.is_ended:
+            await self.write(self.protocol.reset(exchange.stream))
+        del self._exchanges[exchange.stream]
+        self._behind = 0
+        if self._is_refused:
+            return  # whoever refuses closes, too
+        if not self._exchanges:
+            self.idle_since = trio.current_time()
+            self._reading.deadline = self.idle_since + self._limits.idle_seconds
+        if exchange.is_ended and not exchange.has_whole_body and isinstance(self.protocol, Http1):
+            self._linger()
+        elif self.protocol.may_be_kept:
+            self._handle(self.protocol.next_request())
+            self._wanted.send()
+        elif not self._exchanges:
+            self._reading.cancel()
+
+    def _linger(self) -> None:
+        """Drop what still comes for a while and close then: a connection that is closed with bytes
+        unread is reset, and the peer may lose the answer."""
+        self._lingers = True
+        self._reading.deadline = trio.current_time() + _LINGER_SECONDS
+        self._wanted.send()
+
+    def _scope_of(self, exchange: Exchange) -> Scope:
+        head = exchange.head
+        path, _, query = head.target.partition(b"?")
+        return {
+            **self._scope,
+            "http_version": head.version,
+            "method": head.method,
+            "path": _unquoted(path),
+            "raw_path": path,
+            "query_string": query,
+            "headers": head.headers,
+            "isocenter.authority": head.authority,
+        }
+
+    def resume_reading(self) -> None:
+        self._wanted.send()
+
+    # Writing.
+
+    async def until_room(self) -> None:
+        """Wait for a window; who opens none in time is given up."""
+        with trio.move_on_after(self._limits.send_seconds) as scope:
+            await self._window.wait()
+        if scope.cancelled_caught:
+            self._give_up()
+            await trio.sleep_forever()
+
+    async def write(self, outputs: list[Output]) -> None:
+        """Write this, after what the protocol has to say by itself.
+
+        Raises:
+            trio.BrokenResourceError: the peer has gone.
+        """
+        own = self.protocol.take_output()
+        if own:
+            outputs = [own, *outputs]
+        if not outputs:
+            return
+        async with self._sending:
+            scope = trio.CancelScope(deadline=trio.current_time() + self._limits.send_seconds)
+            with scope:
+                await self._write(outputs, scope)
+        if scope.cancelled_caught:
+            self._give_up()
+            await trio.sleep_forever()
+
+    async def _write(self, outputs: list[Output], scope: trio.CancelScope) -> None:
+        waiting: list[Buffer] = []
+        size = 0
+        for output in outputs:
+            if isinstance(output, FileRegion):
+                await self._send(waiting, scope)
+                waiting, size = [], 0
+                await self._send_region(output, scope)
+                continue
+            view = memoryview(output)
+            for start in range(0, len(view), _SEND_STEP):
+                piece = view[start : start + _SEND_STEP]
+                if size and size + len(piece) > _SEND_STEP:
+                    await self._send(waiting, scope)
+                    waiting, size = [], 0
+                waiting.append(piece)
+                size += len(piece)
+        await self._send(waiting, scope)
+
+    async def _send(self, buffers: list[Buffer], scope: trio.CancelScope) -> None:
+        if not buffers:
+            return
+        scope.deadline = trio.current_time() + self._limits.send_seconds
+        try:
+            left = self._transport.send_now(buffers)
+            if left:
+                await self._transport.send(left, _nothing)
+        except BrokenPipeError as error:
+            raise trio.BrokenResourceError from error
+
+    async def _send_region(self, region: FileRegion, scope: trio.CancelScope) -> None:
+        offset, end = region.offset, region.offset + region.length
+        while offset < end:
+            try:
+                count = min(end - offset, _FILE_PIECE)
+                data = await read_region(region.descriptor, offset, count)
+            except OSError:
+                # What was announced cannot be sent any more: only a cut says so.
+                log.exception("a file that is being sent cannot be read")
+                self._all.cancel()
+                await trio.sleep_forever()
+            await self._write([data], scope)
+            offset += len(data)
+
+    def _give_up(self) -> None:
+        log.info("%s: takes nothing any more; closed", self._transport.peer_address)
+        self._all.cancel()
+
+
+_nothing: Callable[[], None] = lambda: None  # noqa: E731
+
+
+def _unquoted(path: bytes) -> str:
+    return unquote_to_bytes(path).decode("utf-8", "surrogateescape")
+
+
+def connection_scope(
+    *, is_tls: bool, client: tuple[str, int], server: tuple[str, int], identity: PeerIdentity | None
+) -> Scope:
+    """What of an ASGI scope is the same for all requests of a connection.
+
+    ``isocenter.identity`` is whose client certificate was verified; None: there is none.
+    """
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "scheme": "https" if is_tls else "http",
+        "root_path": "",
+        "client": client,
+        "server": server,
+        "state": {},
+        "extensions": {"http.response.zerocopysend": {}},
+        "isocenter.identity": identity,
+    }

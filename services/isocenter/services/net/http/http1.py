@@ -1,0 +1,182 @@
+"""HTTP/1.1 as a server (RFC 9112): h11, and stricter where requests are ambiguous."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+import h11
+
+from isocenter.engine.buffers import Buffer
+from isocenter.services.net.http.protocol import (
+    MOST_HEADER_BYTES,
+    BodyReceived,
+    ConnectionEnded,
+    HttpEvent,
+    Output,
+    ProtocolViolated,
+    RawHeaders,
+    RequestEnded,
+    RequestHead,
+    RequestStarted,
+)
+
+#: The only one there is at a time.
+STREAM: Final = 1
+_UNBOUNDED: Final = 1 << 62
+_OF_THE_CONNECTION: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
+)
+
+
+class Http1:
+    """One connection that speaks HTTP/1.1 or 1.0."""
+
+    def __init__(self) -> None:
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEADER_BYTES)
+        self._output = b""
+        self._is_over = False
+        self._waits_for_continue = False
+        self._is_going = False
+        self._may_carry_body = True
+
+    @property
+    def may_be_kept(self) -> bool:
+        return (
+            not self._is_over
+            and not self._is_going
+            and self._h11.our_state in (h11.DONE, h11.IDLE)
+            and self._h11.their_state in (h11.DONE, h11.IDLE)
+        )
+
+    @property
+    def is_mid_head(self) -> bool:
+        return self._h11.their_state is h11.IDLE and bool(self._h11.trailing_data[0])
+
+    @property
+    def is_body_complete(self) -> bool:
+        """Whether nothing of the request is still to come."""
+        return self._h11.their_state is not h11.SEND_BODY
+
+    def receive(self, data: Buffer) -> list[HttpEvent]:
+        if self._is_over:
+            return []
+        try:
+            self._h11.receive_data(cast("bytes", data))
+        except RuntimeError:  # bytes after it had closed its side
+            return self._violated(0, "bytes after the end of the connection")
+        return self.next_request()
+
+    def next_request(self) -> list[HttpEvent]:
+        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
+            self._h11.start_next_cycle()
+        events: list[HttpEvent] = []
+        while not self._is_over:
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError as error:
+                # h11's own words may quote what came.
+                return events + self._violated(error.error_status_hint, "malformed HTTP")
+            if event is h11.NEED_DATA or event is h11.PAUSED:
+                return events
+            if isinstance(event, h11.Request):
+                events += self._started(event)
+            elif isinstance(event, h11.Data):
+                events.append(BodyReceived(STREAM, event.data, len(event.data)))
+            elif isinstance(event, h11.EndOfMessage):
+                events.append(RequestEnded(STREAM))
+            else:
+                self._is_over = True
+                events.append(ConnectionEnded())
+        return events
+
+    def _started(self, request: h11.Request) -> list[HttpEvent]:
+        if request.http_version not in (b"1.0", b"1.1"):
+            return self._violated(505, "a version of HTTP that is not known")
+        size = sum(len(name) + len(value) for name, value in request.headers)
+        if size + len(request.target) > MOST_HEADER_BYTES:  # h11 bounds what is not complete
+            return self._violated(431, "a request with too large a head")
+        names = [name for name, _ in request.headers]
+        if b"transfer-encoding" in names and (
+            b"content-length" in names or request.http_version == b"1.0"
+        ):
+            # Two who read it differently see two requests where one was sent (RFC 9112 6.1).
+            return self._violated(400, "a request with two lengths")
+        self._waits_for_continue = self._h11.they_are_waiting_for_100_continue
+        self._may_carry_body = request.method != b"HEAD"
+        headers = tuple(
+            (bytes(name), bytes(value))
+            for name, value in request.headers
+            if name not in _OF_THE_CONNECTION
+        )
+        target, authority = _split_target(bytes(request.target), headers)
+        head = RequestHead(
+            method=request.method.decode("ascii"),
+            target=target,
+            authority=authority,
+            version=request.http_version.decode("ascii"),
+            headers=headers,
+        )
+        return [RequestStarted(STREAM, head)]
+
+    def _violated(self, status: int, detail: str) -> list[HttpEvent]:
+        self._is_over = True
+        may_answer = self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+        return [ProtocolViolated(status if may_answer else 0, detail)]
+
+    def take_output(self) -> Buffer:
+        output, self._output = self._output, b""
+        return output
+
+    def proceed(self, stream: int) -> None:
+        if self._waits_for_continue and self._h11.they_are_waiting_for_100_continue:
+            informational = h11.InformationalResponse(status_code=100, headers=[])
+            self._output += self._h11.send(informational) or b""
+        self._waits_for_continue = False
+
+    def consumed(self, stream: int, credit: int) -> None:
+        pass
+
+    def begin_response(self, stream: int, status: int, headers: RawHeaders) -> list[Output]:
+        said = [(name.title(), value) for name, value in headers]
+        if not self.is_body_complete or self._is_going or self._is_over:
+            # What is left of the request is not waited for, and so nothing can follow it.
+            said.append((b"Connection", b"close"))
+        self._may_carry_body = self._may_carry_body and status not in (204, 304)
+        return _outputs(self._h11.send(h11.Response(status_code=status, headers=said)))
+
+    def room(self, stream: int) -> int:
+        return _UNBOUNDED
+
+    def response_data(self, stream: int, data: Output) -> list[Output]:
+        if not self._may_carry_body:
+            return []
+        # h11 counts the bytes and gives back the very object.
+        event = h11.Data(data=cast("bytes", data))
+        return cast("list[Output]", self._h11.send_with_data_passthrough(event) or [])
+
+    def end_response(self, stream: int) -> list[Output]:
+        return _outputs(self._h11.send(h11.EndOfMessage()))
+
+    def reset(self, stream: int) -> list[Output]:
+        # Only the end of the connection says it; whoever drives it closes.
+        self._is_over = True
+        self._h11.send_failed()
+        return []
+
+    def go_away(self) -> list[Output]:
+        self._is_going = True
+        return []
+
+
+def _outputs(data: Any) -> list[Output]:
+    return [data] if data else []
+
+
+def _split_target(target: bytes, headers: RawHeaders) -> tuple[bytes, str | None]:
+    """Path and authority; a target in absolute form wins over `Host` (RFC 9112 3.2.2)."""
+    for scheme in (b"http://", b"https://"):
+        if target[: len(scheme)].lower() == scheme:
+            authority, slash, path = target[len(scheme) :].partition(b"/")
+            return slash + path or b"/", authority.decode("latin-1")
+    host = next((value for name, value in headers if name == b"host"), None)
+    return target, None if host is None else host.decode("latin-1")

@@ -1,0 +1,177 @@
+"""Requests and responses, as handlers take and give them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import orjson
+
+from isocenter.engine.buffers import Buffer
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.net.http.exchange import Receive, Scope
+from isocenter.services.net.http.protocol import FileRegion
+from isocenter.services.net.peer_identity import PeerIdentity
+
+#: Parameters of one query.
+_MOST_PARAMETERS: Final = 500
+Headers = Sequence[tuple[str, str]]
+
+
+class HttpError(Exception):
+    """A request that is answered by a status of 400 and above.
+
+    Attributes:
+        code: for programs, in capitals.
+        message: for people; it names the fault and the cure, and no patient.
+    """
+
+    def __init__(self, status: int, code: str, message: str, headers: Headers = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers
+
+
+class Request:
+    """A request, whose body is read when it is asked for.
+
+    Attributes:
+        arguments: the values of the places of its route.
+        caller: who it is, as whoever authenticated it says; None: nobody did.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._query: list[tuple[str, str]] | None = None
+        self.method: str = scope["method"]
+        self.raw_path: bytes = scope["raw_path"]
+        self.arguments: Mapping[str, str] = {}
+        self.caller: Any = None
+
+    @property
+    def scheme(self) -> str:
+        return str(self._scope["scheme"])
+
+    @property
+    def authority(self) -> str | None:
+        """Host and port that were asked for; None: none was said (HTTP/1.0)."""
+        found: str | None = self._scope.get("isocenter.authority")
+        return found
+
+    @property
+    def host(self) -> str:
+        """The address that it came from."""
+        client = self._scope.get("client")
+        return str(client[0]) if client else ""
+
+    @property
+    def identity(self) -> PeerIdentity | None:
+        """Whose client certificate was verified."""
+        found: PeerIdentity | None = self._scope.get("isocenter.identity")
+        return found
+
+    def header(self, name: str) -> str | None:
+        """A field, several joined by commas; None: it is not there."""
+        wanted = name.lower().encode("latin-1")
+        found = [value for given, value in self._scope["headers"] if given == wanted]
+        return b", ".join(found).decode("latin-1") if found else None
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        """Names and values of the query, decoded, in their order.
+
+        Raises:
+            HttpError: it cannot be understood.
+        """
+        if self._query is None:
+            text = self._scope["query_string"].decode("latin-1")
+            try:
+                self._query = parse_qsl(
+                    text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS, errors="strict"
+                )
+            except (ValueError, UnicodeDecodeError) as error:
+                raise HttpError(
+                    400,
+                    "BAD_QUERY",
+                    f"the query has more than {_MOST_PARAMETERS} parameters, or is not UTF-8, "
+                    "percent-encoded",
+                ) from error
+        return self._query
+
+    def parameter(self, name: str) -> str | None:
+        """The first value of a parameter of the query; None: it is not there."""
+        return next((value for given, value in self.query if given == name), None)
+
+    @property
+    def content_length(self) -> int | None:
+        """Bytes of the body, when they were announced."""
+        said = self.header("content-length")
+        return int(said) if said is not None and said.isdecimal() else None
+
+    async def chunks(self) -> AsyncIterator[Buffer]:
+        """The body, as it comes."""
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                return
+            if message.get("body"):
+                yield message["body"]
+            if not message.get("more_body", False):
+                return
+
+    async def body(self, most: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            HttpError: it is longer than *most* bytes (413).
+        """
+        too_long = HttpError(413, "TOO_LARGE", f"the body may have {most:,} bytes here")
+        if (self.content_length or 0) > most:
+            raise too_long
+        pieces: list[Buffer] = []
+        size = 0
+        async for chunk in self.chunks():
+            size += len(chunk)
+            if size > most:
+                raise too_long
+            pieces.append(chunk)
+        return b"".join(pieces)
+
+
+#: What a response carries: bytes, pieces of which some lie in files, or pieces as they are made.
+Body = Buffer | Sequence[Buffer | FileRegion] | AsyncIterator[Buffer | FileRegion]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A response.
+
+    Attributes:
+        headers: without `Content-Length` where the length of the body is known.
+        length: bytes of a body that is made while it is sent, when that is known.
+        close: called when it was sent, or could not be; gives back what the body stands on.
+    """
+
+    status: int = 200
+    headers: Headers = ()
+    body: Body = b""
+    length: int | None = None
+    close: Callable[[], None] | None = None
+
+
+def json_response(value: Any, status: int = 200, headers: Headers = ()) -> Response:
+    """A value as JSON."""
+    body = orjson.dumps(value)
+    return Response(
+        status=status, headers=(("content-type", "application/json"), *headers), body=body
+    )
+
+
+def text_response(text: str, status: int = 200, headers: Headers = ()) -> Response:
+    """Plain text."""
+    content = ("content-type", "text/plain; charset=utf-8")
+    return Response(status=status, headers=(content, *headers), body=text.encode())

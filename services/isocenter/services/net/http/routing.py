@@ -1,0 +1,206 @@
+"""Route table: methods and paths with their handlers, parameters and permissions.
+
+From one table come the routing, `Allow`, the capabilities document and the API description: a
+route cannot be served and be missing there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import field
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from isocenter.engine.fast_init import dataclass
+
+Handler = TypeVar("Handler")
+
+_PLACE: Final = re.compile(r"\{([a-z_]+)(\.\.\.)?\}")
+#: Segments of a path; nothing that is served has as many.
+_MOST_SEGMENTS: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """What a request may say beside its path.
+
+    Attributes:
+        text: one sentence for whoever reads the description.
+        place: ``query`` or ``header``.
+        values: the only ones, when there are few.
+    """
+
+    name: str
+    text: str
+    place: str = "query"
+    values: tuple[str, ...] = ()
+    is_required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Generic[Handler]):
+    """One method of one path.
+
+    Attributes:
+        path: ``/studies/{study}``; ``{path...}``, at the end only, is all that follows.
+        needs: what the caller must be allowed, as whoever checks it writes it; None: nothing.
+        text: one sentence for whoever reads the description.
+        produces: media types of the answer.
+        consumes: media types of the body.
+        more: for whoever makes a description of it.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    text: str
+    needs: Any = None
+    parameters: tuple[Parameter, ...] = ()
+    produces: tuple[str, ...] = ()
+    consumes: tuple[str, ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+class NotFoundError(LookupError):
+    """There is no such path."""
+
+
+class MethodNotAllowedError(LookupError):
+    """The path is there, and not for this method.
+
+    Attributes:
+        allowed: the methods that are.
+    """
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        super().__init__(", ".join(allowed))
+        self.allowed = allowed
+
+
+class _Node(Generic[Handler]):
+    """Routes by what follows in the path."""
+
+    def __init__(self) -> None:
+        self.fixed: dict[str, _Node[Handler]] = {}
+        self.any: _Node[Handler] | None = None
+        self.rest: _Node[Handler] | None = None
+        self.routes: dict[str, tuple[Route[Handler], tuple[str, ...]]] = {}
+
+
+class RouteTable(Generic[Handler]):
+    """Routes, found by method and path.
+
+    Raises:
+        ValueError: two are the same.
+    """
+
+    def __init__(self, routes: Iterable[Route[Handler]]) -> None:
+        self.routes = tuple(routes)
+        self._root: _Node[Handler] = _Node()
+        for route in self.routes:
+            self._add(route)
+
+    def _add(self, route: Route[Handler]) -> None:
+        node = self._root
+        names: list[str] = []
+        for segment in _split(route.path):
+            place = _PLACE.fullmatch(segment)
+            if place is None:
+                node = node.fixed.setdefault(segment, _Node())
+            elif place[2]:
+                names.append(place[1])
+                node.rest = node.rest or _Node()
+                node = node.rest
+            else:
+                names.append(place[1])
+                node.any = node.any or _Node()
+                node = node.any
+        if route.method in node.routes:
+            raise ValueError(f"{route.method} {route.path} stands there twice")
+        node.routes[route.method] = (route, tuple(names))
+
+    def find(self, method: str, raw_path: bytes) -> tuple[Route[Handler], dict[str, str]]:
+        """The route of a request, and the values of its places.
+
+        Args:
+            raw_path: as it came, percent-encoded, without the query.  A slash at its end counts
+                for nothing; an empty segment is no path of ours.
+
+        Raises:
+            NotFoundError: there is none.
+            MethodNotAllowedError: there is one for other methods; HEAD goes where GET does.
+        """
+        node, values = self._node_of(raw_path)
+        found = node.routes.get(method)
+        if found is None and method == "HEAD":
+            found = node.routes.get("GET")
+        if found is None:
+            raise MethodNotAllowedError(_allowed(node))
+        route, names = found
+        return route, dict(zip(names, values, strict=True))
+
+    def allowed(self, raw_path: bytes) -> tuple[str, ...]:
+        """The methods of a path, in their order.
+
+        Raises:
+            NotFoundError: there is no such path.
+        """
+        return _allowed(self._node_of(raw_path)[0])
+
+    def _node_of(self, raw_path: bytes) -> tuple[_Node[Handler], list[str]]:
+        segments = [_decoded(segment) for segment in _split_raw(raw_path)]
+        for node, values in _matches(self._root, segments, 0, []):
+            return node, values
+        raise NotFoundError
+
+
+def _matches(
+    node: _Node[Handler], segments: list[str], at: int, values: list[str]
+) -> Iterator[tuple[_Node[Handler], list[str]]]:
+    """The nodes that a path fits, the most literal first."""
+    if at == len(segments):
+        if node.routes:
+            yield node, values
+        return
+    segment = segments[at]
+    if segment in node.fixed:
+        yield from _matches(node.fixed[segment], segments, at + 1, values)
+    if node.any is not None:
+        yield from _matches(node.any, segments, at + 1, [*values, segment])
+    if node.rest is not None and node.rest.routes:
+        yield node.rest, [*values, "/".join(segments[at:])]
+
+
+def _allowed(node: _Node[Handler]) -> tuple[str, ...]:
+    methods = {*node.routes, "OPTIONS"}
+    if "GET" in methods:
+        methods.add("HEAD")
+    return tuple(sorted(methods))
+
+
+def _split(path: str) -> list[str]:
+    return [segment for segment in path.split("/") if segment]
+
+
+def _split_raw(raw_path: bytes) -> list[bytes]:
+    if raw_path[:1] != b"/":
+        raise NotFoundError
+    path = raw_path[1:].removesuffix(b"/")
+    if not path:
+        return []
+    segments = path.split(b"/", _MOST_SEGMENTS)
+    if len(segments) > _MOST_SEGMENTS or not all(segments):
+        raise NotFoundError
+    return segments
+
+
+def _decoded(segment: bytes) -> str:
+    """A segment as text.  One that steps aside (``..``) or holds what no name does is not here."""
+    try:
+        text = unquote_to_bytes(segment).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise NotFoundError from error
+    if text in (".", "..") or not text.isprintable():
+        raise NotFoundError
+    return text
