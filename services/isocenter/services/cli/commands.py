@@ -69,6 +69,7 @@ COMMANDS: Final = (
     Command("jsontodcm", "files.jsontodcm", "write DICOM files from DICOM JSON"),
     Command("dcmtoxml", "files.dcmtoxml", "write DICOM files as XML (Native DICOM Model)"),
     Command("xmltodcm", "files.xmltodcm", "write DICOM files from XML (Native DICOM Model)"),
+    Command("dcmdir", "files.dcmdir", "make, show, verify and change DICOMDIR files"),
     Command("dissect", "diagnose.dissect", "analyse DICOM associations in a network capture"),
     Command("health", "server.health", "health of the server on this machine"),
     Command("doctor", "diagnose.doctor", "find problems of this installation, or of a peer"),
