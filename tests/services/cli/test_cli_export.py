@@ -12,12 +12,14 @@ from pathlib import Path
 import pydicom
 import pytest
 import trio
+from pydicom.data import get_testdata_file
 
 from isocenter.services.archive.export import targets
 from isocenter.services.cli import main
 from services.archive_support import STUDY, uid
 from services.cli_support import write_object
 from services.security.audit.trails import audited_object, messages, of_event, participant
+from support.file_sets import file_set_in
 
 Output = pytest.CaptureFixture[str]
 OTHER_STUDY = "1.2.9"
@@ -226,6 +228,45 @@ def test_another_transfer_syntax(archive: str, tmp_path: Path) -> None:
     assert export(archive, "--study", STUDY, "--to", str(place), *words) == 0
     for path in place.rglob("*.dcm"):
         assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == "1.2.840.10008.1.2"
+
+
+@pytest.mark.parametrize("options", [("--dicomdir",), ("--profile", "STD-GEN-CD")])
+def test_a_file_set_with_its_directory(
+    archive: str, tmp_path: Path, capfd: Output, options: tuple[str, ...]
+) -> None:
+    place = tmp_path / "cd"
+    words = ("-k", "Modality=CT", "--to", str(place), "--file-set-id", "CD 1", *options)
+    assert export(archive, *words) == 0
+    file_set = file_set_in(place / "DICOMDIR")
+    assert (len(file_set), file_set.ID) == (3, "CD 1")
+    kept = objects(archive)
+    for instance in file_set:
+        assert Path(instance.path).read_bytes() == kept[str(instance.SOPInstanceUID)]
+    assert "DICOM/ST000001/SE000001/IM000001" in names(place)
+    capfd.readouterr()
+    assert main(["dcmdir", "verify", str(place)]) == 0
+    assert capfd.readouterr().out == "3 files: all is well\n"
+    assert export(archive, *words) == 1, "there is a file-set already"
+    zipped = tmp_path / "cd.zip"
+    assert export(archive, "--study", STUDY, "--to", str(zipped), "--dicomdir") == 0
+    with zipfile.ZipFile(zipped) as whole:
+        assert whole.namelist()[-1] == "DICOMDIR"
+
+
+def test_a_profile_has_its_transfer_syntaxes(archive: str, tmp_path: Path, capfd: Output) -> None:
+    path = tmp_path / "compressed.dcm"
+    shutil.copy(get_testdata_file("MR_small_RLE.dcm"), path)
+    assert main(["import", str(path), "--data-dir", archive, "-q"]) == 0
+    words = ("-k", "Modality=MR", "--to")
+    assert export(archive, *words, str(tmp_path / "a"), "--profile", "STD-GEN-CD") == 0
+    (instance,) = file_set_in(tmp_path / "a" / "DICOMDIR")
+    assert instance.ReferencedTransferSyntaxUIDInFile == "1.2.840.10008.1.2.1"
+    assert pydicom.dcmread(instance.path).pixel_array.tolist() == (
+        pydicom.dcmread(path).pixel_array.tolist()
+    )
+    profile = ("--profile", "STD-GEN-CD", "--transfer-syntax", "rle")
+    assert export(archive, *words, str(tmp_path / "b"), *profile) == 2
+    assert "STD-GEN-CD does not have RLE" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

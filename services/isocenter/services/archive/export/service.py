@@ -19,7 +19,12 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion.values import Requester
-from isocenter.services.archive.export.targets import ExportError, ExportTarget, check_room
+from isocenter.services.archive.export.targets import (
+    ExportError,
+    ExportTarget,
+    check_room,
+    write_whole,
+)
 from isocenter.services.archive.export.values import (
     Exported,
     ExportedStudy,
@@ -31,6 +36,11 @@ from isocenter.services.archive.index.query import Query
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.selection import Selection, select
 from isocenter.services.archive.stored_objects import stored_object
+from isocenter.services.dicom.file_set.directory import FileSetError
+from isocenter.services.dicom.file_set.directory_writer import encode_directory
+from isocenter.services.dicom.file_set.file_ids import DICOMDIR, FileId, numbered, path_of
+from isocenter.services.dicom.file_set.file_set_builder import DirectoryBuilder
+from isocenter.services.dicom.file_set.record_building import RecordScan
 from isocenter.services.dicom.objects import PART_BYTES, DicomObject
 from isocenter.services.dicom.pixels.errors import PixelError
 from isocenter.services.dicom.pixels.frames import NoPixelDataError
@@ -47,18 +57,79 @@ _HELD: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Converted:
-    """An object as it is exported: the size of its file, or about so, and what it is made of."""
+    """An object as it is exported.
+
+    Attributes:
+        size: of its file, or about so.
+        data_set_offset: where its data set starts.
+        pieces: of its file.
+    """
 
     sop_instance_uid: str
+    transfer_syntax_uid: str
     size: int
+    data_set_offset: int
     pieces: AsyncGenerator[Buffer, None]
 
 
-def by_uids(stored: StoredInstance, sop_instance_uid: str) -> PurePosixPath:
-    """Folders of studies and series, files of instances, called by their UIDs."""
-    return PurePosixPath(
-        stored.study_instance_uid, stored.series_instance_uid, f"{sop_instance_uid}.dcm"
-    )
+class _Names:
+    """Names of files: folders of studies and series, files of instances, by their UIDs."""
+
+    def next(self, stored: StoredInstance, made: _Converted) -> PurePosixPath:
+        """The name of the next file."""
+        return PurePosixPath(
+            stored.study_instance_uid, stored.series_instance_uid, f"{made.sop_instance_uid}.dcm"
+        )
+
+    def watched(self, made: _Converted) -> AsyncGenerator[Buffer, None]:
+        """The file, looked at on its way."""
+        return made.pieces
+
+    def end(self) -> None:
+        """The file is whole."""
+
+
+class _FileIds(_Names):
+    """File IDs by number, and records in a directory."""
+
+    def __init__(self, directory: DirectoryBuilder) -> None:
+        self._directory = directory
+        self._numbers: dict[tuple[str, ...], FileId] = {}
+        self._count: Counter[FileId] = Counter()
+        self._file_id: FileId = ()
+        self._scan: RecordScan | None = None
+
+    def next(self, stored: StoredInstance, made: _Converted) -> PurePosixPath:
+        study = (stored.study_instance_uid,)
+        folder = self._folder(("DICOM",), study, "ST")
+        folder = self._folder(folder, (*study, stored.series_instance_uid), "SE")
+        self._file_id = self._new(folder, "IM")
+        return path_of(self._file_id)
+
+    def _folder(self, above: FileId, of: tuple[str, ...], letters: str) -> FileId:
+        if of not in self._numbers:
+            self._numbers[of] = self._new(above, letters)
+        return self._numbers[of]
+
+    def _new(self, folder: FileId, letters: str) -> FileId:
+        self._count[folder] += 1
+        return (*folder, numbered(letters, self._count[folder]))
+
+    async def watched(self, made: _Converted) -> AsyncGenerator[Buffer, None]:
+        self._scan = scan = RecordScan(made.transfer_syntax_uid)
+        ahead = made.data_set_offset
+        async with aclosing(made.pieces) as pieces:
+            async for piece in pieces:
+                skipped = min(ahead, len(piece))
+                ahead -= skipped
+                if skipped < len(piece):
+                    scan.feed(memoryview(piece)[skipped:])
+                yield piece
+        scan.finish()
+
+    def end(self) -> None:
+        assert self._scan is not None
+        self._directory.add(self._scan, self._file_id)
 
 
 class Exporter:
@@ -92,12 +163,15 @@ class Exporter:
         *,
         place: str,
         options: ExportOptions | None = None,
+        directory: DirectoryBuilder | None = None,
         progress: Callable[[int], None] = lambda instances: None,
     ) -> Exported:
         """Write all of *selection*, and have it recorded before it is to be seen.
 
         Args:
             place: where *target* is, as a URI; for the audit trail.
+            directory: gets a record for each object; files then have names that conform to
+                PS3.10 8.5, and a DICOMDIR is written.
             progress: called after each object with the instances so far.
 
         Raises:
@@ -111,13 +185,16 @@ class Exporter:
             check_room, target.folder, selection.size, selection.instances
         )
         done = Exported()
+        names = _Names() if directory is None else _FileIds(directory)
         studies: list[ExportedStudy] = []
         for study in selection.studies:
             sop_classes: Counter[str] = Counter()
             for stored in study:
                 try:
-                    await self._export(stored, target, options, done)
-                except (StorageError, KeyError, DataSetError, PixelError) as error:
+                    await self._export(stored, target, options, names, done)
+                except (
+                    StorageError, KeyError, DataSetError, PixelError, FileSetError
+                ) as error:  # fmt: skip
                     self._leave_out(stored, error, options, done)
                 else:
                     sop_classes[stored.sop_class_uid] += 1
@@ -133,6 +210,10 @@ class Exporter:
                 )
         if not done.instances:
             raise ExportError("nothing can be exported")
+        if directory is not None:
+            whole = await trio.to_thread.run_sync(encode_directory, directory.directory)
+            name = PurePosixPath(DICOMDIR)
+            await trio.to_thread.run_sync(write_whole, target, name, whole)
         await self._record(studies)
         await trio.to_thread.run_sync(target.commit)
         log.info("%d instances were exported", done.instances)
@@ -160,42 +241,43 @@ class Exporter:
         stored: StoredInstance,
         target: ExportTarget,
         options: ExportOptions,
+        names: _Names,
         done: Exported,
     ) -> None:
         made = await self._converted(stored, options)
-        name = by_uids(stored, made.sop_instance_uid)
+        name = names.next(stored, made)
         if not options.leaves_out:
-            done.size += await _write(made.pieces, lambda: target.begin(name, made.size))
+            pieces = names.watched(made)
+            done.size += await _write(pieces, lambda: target.begin(name, made.size))
+            names.end()
         else:
             # What turns out to be unreadable further on leaves no beginning in the target.
             with SpooledTemporaryFile(_HELD) as spooled:
-                size = await _write(made.pieces, lambda: nullcontext(spooled))
+                size = await _write(names.watched(made), lambda: nullcontext(spooled))
+                names.end()
                 spooled.seek(0)
                 done.size += await trio.to_thread.run_sync(_copy, spooled, target, name, size)
         done.instances += 1
 
     async def _converted(self, stored: StoredInstance, options: ExportOptions) -> _Converted:
         item = stored_object(stored, self._archive.open)
-        source, wanted = stored.transfer_syntax_uid, options.transfer_syntax_uid or None
-        if wanted is None or wanted == source:
-            return _Converted(stored.sop_instance_uid, stored.size, _whole_file(item))
-        if source not in UNCOMPRESSED or wanted not in UNCOMPRESSED:
+        source = stored.transfer_syntax_uid
+        wanted = options.transfer_syntax_uid or source
+        if options.allowed and wanted not in options.allowed:
+            wanted = EXPLICIT_VR_LITTLE_ENDIAN
+        if wanted != source and (source not in UNCOMPRESSED or wanted not in UNCOMPRESSED):
             assert self._pool is not None
             try:
                 made = await transcode(item, wanted, self._pool, options.transcoding)
-                return _Converted(
-                    made.sop_instance_uid, await made.estimate(), _with_meta(made, made.parts())
-                )
+                return _with_meta(made, made.parts(), wanted, await made.estimate())
             except NoPixelDataError:
-                if source in UNCOMPRESSED:
-                    wanted = EXPLICIT_VR_LITTLE_ENDIAN
-                else:
-                    wanted = source  # whatever else is encapsulated in it
+                # Whatever else is encapsulated in it stays.
+                wanted = EXPLICIT_VR_LITTLE_ENDIAN if source in UNCOMPRESSED else source
         if wanted == source:
-            return _Converted(stored.sop_instance_uid, stored.size, _whole_file(item))
-        return _Converted(
-            stored.sop_instance_uid, stored.size, _with_meta(item, item.parts(wanted), wanted)
-        )
+            offset = stored.data_set_offset
+            uid = stored.sop_instance_uid
+            return _Converted(uid, source, stored.size, offset, _whole_file(item))
+        return _with_meta(item, item.parts(wanted), wanted, stored.size)
 
 
 async def _whole_file(item: DicomObject) -> AsyncGenerator[Buffer, None]:
@@ -208,16 +290,22 @@ async def _whole_file(item: DicomObject) -> AsyncGenerator[Buffer, None]:
             yield piece
 
 
-async def _with_meta(
-    item: SendableObject, parts: AsyncGenerator[tuple[Buffer, bool], None], syntax: str = ""
-) -> AsyncGenerator[Buffer, None]:
+def _with_meta(
+    item: SendableObject,
+    parts: AsyncGenerator[tuple[Buffer, bool], None],
+    syntax: str,
+    size: int,
+) -> _Converted:
     """A Part 10 file of a data set that is made now."""
-    yield write_file_meta(
-        item.sop_class_uid, item.sop_instance_uid, syntax or item.transfer_syntax_uid
-    )
-    async with aclosing(parts):
-        async for part, _ in parts:
-            yield part
+    meta = write_file_meta(item.sop_class_uid, item.sop_instance_uid, syntax)
+
+    async def pieces() -> AsyncGenerator[Buffer, None]:
+        yield meta
+        async with aclosing(parts):
+            async for part, _ in parts:
+                yield part
+
+    return _Converted(item.sop_instance_uid, syntax, size, len(meta), pieces())
 
 
 async def _write(

@@ -41,12 +41,15 @@ class ExportOptions:
     Attributes:
         transfer_syntax_uid: what they become; empty: they stay as they are.  What has no pixels
             stays uncompressed in any case.
+        allowed: transfer syntaxes that may be; what has another one becomes explicit VR little
+            endian; empty: any.
         transcoding: how, where pixels are encoded anew.
         leaves_out: what cannot be read or converted is left out, and the others are exported;
             else nothing is.
     """
 
     transfer_syntax_uid: str = ""
+    allowed: tuple[str, ...] = ()
     transcoding: TranscodingOptions = TranscodingOptions()
     leaves_out: bool = False
 

@@ -22,6 +22,7 @@ from isocenter.services.cli.archive.db import archive_settings, print_findings
 from isocenter.services.cli.files.file_tool import STANDARD, output_file
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.deletion_output import counted, requester_of
+from isocenter.services.cli.support.directory_output import file_set_id, tell_additions
 from isocenter.services.cli.support.options import (
     UsageError,
     add_archive_options,
@@ -35,6 +36,9 @@ from isocenter.services.cli.support.selection_options import (
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.export import open_exporter
 from isocenter.services.diagnostics.doctor.check import size_text
+from isocenter.services.dicom.file_set.directory import new_directory
+from isocenter.services.dicom.file_set.file_set_builder import DirectoryBuilder
+from isocenter.services.dicom.file_set.profiles import PROFILES
 from isocenter.services.dicom.pixels.encoding import EncodingOptions
 from isocenter.services.dicom.pixels.transcoding import TranscodingOptions
 from isocenter.services.dicom.pixels.transfer_syntaxes import (
@@ -52,10 +56,13 @@ EXAMPLES: Final = """\
 examples:
   isocenter export --study 1.2.840.113619.2.55.3 --to /media/usb
   isocenter export --study 1.2.840.113619.2.55.3 --to study.zip
+  isocenter export --study 1.2.840.113619.2.55.3 --to /media/usb --dicomdir
+  isocenter export --study 1.2.840.113619.2.55.3 --to cd.zip --profile STD-GEN-CD
   isocenter export -k PatientID=4711 -k StudyDate=20260101- --to /tmp/4711 --dry-run
   isocenter export --series 1.2.3.4 --to series.zip --transfer-syntax explicit
 
-Folders are called by Study and Series Instance UID, files by SOP Instance UID.  All keys that are
+Folders are called by Study and Series Instance UID, files by SOP Instance UID; with --dicomdir by
+numbers.  All keys that are
 given have to match, as in a relational C-FIND.
 
 exit codes: 0 all is exported, 1 nothing is (or with --skip-faults, some is not), or nothing
@@ -72,6 +79,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a folder; a ZIP file, when it ends in .zip; - writes a ZIP file to standard output",
     )
+    group.add_argument(
+        "--dicomdir",
+        action="store_true",
+        help="make a file-set: names that conform to PS3.10, and a DICOMDIR",
+    )
+    group.add_argument(
+        "--file-set-id", type=file_set_id, default="", metavar="ID",
+        help="File-set ID: at most 16 characters A-Z, 0-9, _ and space; implies --dicomdir",
+    )  # fmt: skip
+    group.add_argument(
+        "--profile", choices=tuple(PROFILES), metavar="NAME",
+        help="media profile (PS3.11): what is in a transfer syntax that it has not becomes "
+        f"explicit VR little endian; implies --dicomdir; {', '.join(PROFILES)}",
+    )  # fmt: skip
     group.add_argument(
         "--transfer-syntax",
         type=_transfer_syntax,
@@ -144,8 +165,12 @@ def _options_of(arguments: argparse.Namespace) -> ExportOptions:
         raise UsageError(
             f"{PIXEL_SYNTAXES[wanted].name} may lose something of the pixels; allow it with --lossy"
         )
+    allowed = PROFILES[arguments.profile].transfer_syntaxes if arguments.profile else ()
+    if wanted and allowed and wanted not in allowed:
+        raise UsageError(f"{arguments.profile} does not have {PIXEL_SYNTAXES[wanted].name}")
     return ExportOptions(
         transfer_syntax_uid=wanted,
+        allowed=allowed,
         transcoding=TranscodingOptions(
             lossy=arguments.lossy, encoding=EncodingOptions(quality=arguments.quality)
         ),
@@ -168,6 +193,8 @@ async def _export(
         check_room(_folder_of(arguments.to), selection.size, selection.instances)
         print(f"{counts_of(selection)}; nothing was exported")
         return EXIT_OK
+    has_directory = arguments.dicomdir or arguments.file_set_id or arguments.profile
+    directory = DirectoryBuilder(new_directory(arguments.file_set_id)) if has_directory else None
     with (
         _target(arguments.to, deflate=arguments.deflate) as target,
         terminal.progress("exporting") as advance,
@@ -178,8 +205,11 @@ async def _export(
             requester_of(settings, "isocenter export"),
             place=_uri_of(arguments.to),
             options=options,
+            directory=directory,
             progress=lambda count: advance(count, selection.instances),
         )
+    if directory is not None:
+        tell_additions(directory.additions, terminal)
     return _judge(done, arguments, terminal)
 
 
