@@ -127,11 +127,17 @@ class FailingIndex(MemoryIndex):
         *,
         replace: bool = False,
         one_patient: bool = False,
+        although_same: bool = False,
     ) -> Sequence[AddResult]:
         self.transactions.append(len(records))
         if self.error is not None:
             raise self.error
-        return await super().add(records, replace=replace, one_patient=one_patient)
+        return await super().add(
+            records,
+            replace=replace,
+            one_patient=one_patient,
+            although_same=although_same,
+        )
 
     @asynccontextmanager
     async def rebuilding(self) -> AsyncIterator[MemoryIndex]:

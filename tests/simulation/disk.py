@@ -311,9 +311,15 @@ class _Index:
         *,
         replace: bool = False,
         one_patient: bool = False,
+        although_same: bool = False,
     ) -> Sequence[AddResult]:
         await self._step(f"index adds {len(records)}")
-        added = await self._inner.add(records, replace=replace, one_patient=one_patient)
+        added = await self._inner.add(
+            records,
+            replace=replace,
+            one_patient=one_patient,
+            although_same=although_same,
+        )
         self._machine.step("index has added")
         await self._machine.world.hop()
         # Harsher than the port: it says that it failed, and has done it.

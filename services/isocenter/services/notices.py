@@ -396,6 +396,34 @@ class ObjectTranscoded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstancesCompressed:
+    """Objects of a study were compressed by rule, or were to be; told of some together.
+
+    Attributes:
+        sop_classes: how many objects of each SOP Class UID.
+        target: Transfer Syntax UID that they have, or were to have.
+        outcome: ``compressed``, ``kept`` (they stay as they came) or ``failed`` (another attempt
+            follows, or they were given up).
+        size_before, size: bytes of the files of those that were compressed.
+    """
+
+    study_instance_uid: str
+    sop_classes: Mapping[str, int]
+    target: str
+    outcome: str
+    size_before: int = 0
+    size: int = 0
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        return (self.study_instance_uid,)
+
+    @property
+    def instances(self) -> int:
+        return sum(self.sop_classes.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardQueueMeasured:
     """How many objects wait to be forwarded, in all processes: by destination and state
     (`forwarding.queue.ForwardState`)."""
@@ -490,6 +518,7 @@ Notice = (
     | EventBacklogMeasured
     | ForwardAttempted
     | ObjectTranscoded
+    | InstancesCompressed
     | ForwardQueueMeasured
     | WingNotice
     | OrderMessageAnswered

@@ -20,10 +20,12 @@ from isocenter.services.service_classes.mpps.ports import Steps
 from isocenter.services.service_classes.normalized.ports import ReportQueue
 from isocenter.services.service_classes.worklist.entry import EntryState
 from isocenter.services.service_classes.worklist.ports import Worklist
+from isocenter.services.workflow.compression.ports import CompressionQueue
 from isocenter.services.workflow.events.ports import EventLog, OpenStudies, Outbox
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.forwarding.ports import Clock, ForwardQueue
 from isocenter.storage.database.commitments import DatabaseCommitments
+from isocenter.storage.database.compression import DatabaseCompressions
 from isocenter.storage.database.database import Database
 from isocenter.storage.database.event_reports import DatabaseReports
 from isocenter.storage.database.events.event_hooks import EventHooks
@@ -73,6 +75,7 @@ class Stores:
     open_studies: OpenStudies
     event_log: EventLog
     forwards: ForwardQueue
+    compressions: CompressionQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +162,13 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
     forwards = DatabaseForwards(
         database, on_delete=on_delete, although_promised=options.although_promised, now=now
     )
-    on_add = [forwards.queue_added]
+    compressions = DatabaseCompressions(
+        database,
+        completes=events is not None,
+        on_exchange=[] if events is None else [events.compressed],
+        now=now,
+    )
+    on_add = [forwards.queue_added, compressions.queue_added]
     if events is not None:
         on_add.insert(0, events.stored)
     return Stores(
@@ -175,8 +184,12 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         reports=DatabaseReports(database, now=now),
         outbox=DatabaseOutbox(database, now=now),
         open_studies=DatabaseOpenStudies(
-            database, include_patient=options.include_patient, now=now
+            database,
+            include_patient=options.include_patient,
+            on_complete=[compressions.study_complete],
+            now=now,
         ),
         event_log=DatabaseEventLog(database, now=now),
         forwards=forwards,
+        compressions=compressions,
     )

@@ -275,6 +275,20 @@ class Archive:
         """
         return await self.store.open(stored.object_key)
 
+    async def compressed_since(self, stored: StoredInstance) -> StoredInstance | None:
+        """What the archive has in the place of an object that was compressed after it was looked
+        up; None: it was not.
+
+        Raises:
+            StorageError: the index cannot be asked.
+        """
+        known = await self.index.get([stored.sop_instance_uid])
+        now = known.get(stored.sop_instance_uid)
+        if now is None or now.object_key == stored.object_key or not now.received_digest:
+            return None
+        is_same = now.received_digest in (stored.digest, stored.received_digest)
+        return now if is_same else None
+
     async def remove(self, sop_instance_uids: Sequence[str]) -> int:
         """Forget instances, then remove their objects; how many there were."""
         known = await self.index.get(sop_instance_uids)

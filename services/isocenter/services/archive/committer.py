@@ -422,7 +422,7 @@ class Committer:
             "the file of instance %s was gone or cut short; what was sent now takes its place",
             record.sop_instance_uid,
         )
-        return (await self._index.add([record], replace=True))[0]
+        return (await self._index.add([record], replace=True, although_same=True))[0]
 
     async def _holds(self, stored: StoredInstance) -> bool:
         try:
@@ -479,7 +479,7 @@ class Committer:
             return StoreError(
                 Status.DUPLICATE_SOP_INSTANCE, "the archive has this SOP instance already"
             )
-        if previous.digest == record.digest:
+        if record.digest in (previous.digest, previous.received_digest):
             return StoreResult(StoreOutcome.ALREADY_STORED, previous)
         return StoreResult(StoreOutcome.KEPT_OTHER, previous)
 

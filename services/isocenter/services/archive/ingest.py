@@ -330,6 +330,7 @@ class Ingest:
                 object_key=scanned.key(self._intake.naming, self._intake.today(), decision.area),
                 source_ae_title=self._sender.calling_ae_title,
                 routes=decision.routes,
+                compression=decision.compression,
             )
             if breaks_the_rules(record):
                 log.info("%s: kept with a UID that breaks PS3.5 9.1", record.sop_instance_uid)

@@ -33,7 +33,7 @@ from isocenter.services.archive.index.extraction import (
     values_at,
 )
 from isocenter.services.archive.object_keys import NamingScheme, can_be_named, object_key
-from isocenter.services.archive.ports import InstanceRecord, Route
+from isocenter.services.archive.ports import CompressionOrder, InstanceRecord, Route
 from isocenter.services.dicom.attribute_path import TagOrPath
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import OperationError, StorageError
@@ -138,6 +138,7 @@ class ScannedObject:
         object_key: str,
         source_ae_title: str = "",
         routes: tuple[Route, ...] = (),
+        compression: CompressionOrder | None = None,
     ) -> InstanceRecord:
         """What the index keeps; the identity was checked before."""
         attributes = self.attributes
@@ -154,6 +155,7 @@ class ScannedObject:
             attributes=attributes,
             source_ae_title=source_ae_title,
             routes=routes,
+            compression=compression,
         )
 
     def key(self, scheme: NamingScheme, today: date, area: str = "") -> str:

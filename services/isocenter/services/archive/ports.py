@@ -49,6 +49,20 @@ class Route:
     delete_after: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressionOrder:
+    """An object is to be kept in another transfer syntax, in which nothing of its pixels is lost.
+
+    Attributes:
+        rule: the name of the rule that says so.
+        when_complete: not before its study is complete.
+    """
+
+    transfer_syntax_uid: str
+    rule: str
+    when_complete: bool = True
+
+
 class DuplicatePolicy(Enum):
     """What happens to an object whose SOP Instance UID the archive has already."""
 
@@ -85,6 +99,9 @@ class StoredInstance:
     data_set_offset: int
     #: SHA-256 of the data set bytes, 64 hexadecimal digits.
     digest: str
+    #: The same of the data set as it came, where it is kept in another transfer syntax than that;
+    #: empty: it is kept as it came.
+    received_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +110,16 @@ class InstanceRecord(StoredInstance):
 
     ``attributes`` maps a tag (0xggggeeee) to its decoded text, several values joined by
     a backslash, without padding; only tags of `isocenter.services.archive.index.attributes` are
-    kept. ``source_ae_title`` is who sent it, and ``routes`` is where rules send it, for what is
-    written beside the index (events, what is to be forwarded); the index does not keep them.
+    kept. ``source_ae_title`` is who sent it, ``routes`` is where rules send it, and ``compression``
+    how rules have it kept, for what is written beside the index (events, what is to be forwarded
+    or compressed); the index does not keep them.
     ``stored_at`` (seconds since 1970) is when it was stored, where that is not now.
     """
 
     attributes: Mapping[int, str] = field(default_factory=dict)
     source_ae_title: str = ""
     routes: tuple[Route, ...] = ()
+    compression: CompressionOrder | None = None
     stored_at: float | None = None
 
 
@@ -227,11 +246,14 @@ class Index(Protocol):
         *,
         replace: bool = False,
         one_patient: bool = False,
+        although_same: bool = False,
     ) -> Sequence[AddResult]:
         """Make *records* findable, all in one transaction, durable on return.
 
         A record whose SOP Instance UID is known is left out (DUPLICATE) or, with
         *replace*, takes the place of the old one (REPLACED); both say what was there.
+        What came before and was compressed since (`StoredInstance.received_digest`) is left out
+        when it comes again, unless with *although_same*.
         With *one_patient* a record whose study came with another patient is left out
         (OTHER_PATIENT).  The SOP Instance UIDs in one call are distinct.  When it raises,
         nothing was added.

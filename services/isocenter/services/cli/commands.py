@@ -63,6 +63,7 @@ COMMANDS: Final = (
     ),
     Command("events", "archive.events", "events: list, deliver again; open and complete studies"),
     Command("queue", "archive.queue", "forwarding queue: list, retry, purge"),
+    Command("compress", "archive.compress", "compressed objects: status, list, retry, add"),
     Command("rules", "archive.rules", "list the rules, and test what they would do with a file"),
     Command("dcmdump", "files.dcmdump", "show what is in DICOM files, element by element"),
     Command("dcmtojson", "files.dcmtojson", "write DICOM files as DICOM JSON"),

@@ -21,6 +21,7 @@ from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.composition.audit import deletion_recorder
 from isocenter.services.errors import StorageError
 from isocenter.services.settings.loading import Settings
+from isocenter.services.workflow.compression.compressor import finish_exchanges
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
 from isocenter.storage.objects.files.journal import has_segments
 from isocenter.storage.objects.files.store import FileStore, open_file_store
@@ -163,6 +164,7 @@ async def open_archive_parts(
             if undone:
                 log.info("undid %d objects that a crash left unfinished", undone)
             await finish_deletions(stores.forwards, archive)
+            await finish_exchanges(stores.compressions, archive)
         yield parts
 
 

@@ -19,6 +19,7 @@ from isocenter.services.composition.audit import (
     keeping_of,
     removal_recorder,
 )
+from isocenter.services.composition.transcoding import compress
 from isocenter.services.notices import Notices
 from isocenter.services.security.audit.trail_upkeep import run_trail_upkeep
 from isocenter.services.service_classes.worklist.retention import remove_expired
@@ -43,6 +44,7 @@ async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices:
                         notices=notices,
                     )
                 )
+            nursery.start_soon(compress, settings, parts, notices)
             trash = trash_of(settings, parts, "isocenter serve")
             if trash is not None:
                 nursery.start_soon(run_trash_upkeep, trash, notices)

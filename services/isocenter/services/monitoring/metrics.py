@@ -30,6 +30,7 @@ from isocenter.services.notices import (
     EventDelivery,
     ForwardAttempted,
     ForwardQueueMeasured,
+    InstancesCompressed,
     InstancesSent,
     InstanceStored,
     Notice,
@@ -170,6 +171,13 @@ class Metrics:
             "target",
             "outcome",
         )
+        self._compressed = counter(
+            "compressed_objects", "objects that rules had compressed, or were to", "target",
+            "outcome",
+        )  # fmt: skip
+        self._compressed_bytes = counter(
+            "compressed_bytes", "bytes of their files, before and after", "form"
+        )
         self._queued = gauge(
             "forward_queue", "objects to be forwarded, of all processes", "destination", "state",
             mode="mostrecent",
@@ -276,6 +284,11 @@ class Metrics:
                 self._forwarded.labels(notice.destination, notice.outcome).inc(notice.objects)
             case ObjectTranscoded():
                 self._transcoded.labels(name_of(notice.target), notice.outcome).inc()
+            case InstancesCompressed():
+                count = self._compressed.labels(name_of(notice.target), notice.outcome)
+                count.inc(notice.instances)
+                self._compressed_bytes.labels("before").inc(notice.size_before)
+                self._compressed_bytes.labels("after").inc(notice.size)
             case InstancesDeleted():
                 cause = notice.cause.value.replace(" ", "_")
                 self._deleted.labels(cause).inc(notice.study.instances)

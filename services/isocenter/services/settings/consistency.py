@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from isocenter.services.dicom.pixels.transfer_syntaxes import INSTALL, Support, encoding_of
 from isocenter.services.net.addresses import is_loopback
 from isocenter.services.net.tls.contexts import ClientCertificates
 from isocenter.services.settings.field import MIB
@@ -208,6 +209,14 @@ def _of_peers(settings: Settings) -> Iterator[Conflict]:
                 ("peers",),
             )
     for rule in settings.rules:
+        compression = rule.compression
+        if compression is not None and compression.when_complete and not settings.events.enabled:
+            yield Conflict(
+                "rules",
+                f"rule {rule.name!r}: while events.enabled is false nothing says when a study is "
+                'complete; add compress_when = "arrival"',
+                ("events.enabled",),
+            )
         for route in rule.routes:
             if route.destination not in seen:
                 yield Conflict(
@@ -260,6 +269,12 @@ def warnings(settings: Settings) -> list[str]:
         for each in settings.events.consumers
         if isinstance(each.target, Webhook)
         and not is_loopback(each.target.host_in_the_clear or "localhost")
+    ]
+    found += [
+        f"rule {rule.name!r}: nothing is compressed until the codecs are installed: {INSTALL}"
+        for rule in settings.rules
+        if rule.compression is not None
+        and encoding_of(rule.compression.transfer_syntax_uid) is not Support.AVAILABLE
     ]
     if server.capture is not None:
         found.append(

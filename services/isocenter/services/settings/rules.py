@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.ports import ForwardPriority, Route
+from isocenter.services.archive.ports import CompressionOrder, ForwardPriority, Route
 from isocenter.services.archive.rules.conditions import CALLED_AE, CALLING_AE, FIELDS, Condition
 from isocenter.services.archive.rules.evaluation import LAST_OF_HEAD, Rule
 from isocenter.services.dicom.attribute_path import TagOrPath
@@ -43,10 +43,11 @@ _SHORT_VRS: Final = frozenset(
 #: The functional groups of multi-frame objects can take megabytes.
 _FUNCTIONAL_GROUPS: Final = 0x5200
 _FORWARD_KEYS: Final = ("delay_minutes", "forward_priority", "commit", "delete_after")
+_COMPRESSED_WHEN: Final = ("arrival", "complete")
 _KEYS: Final = frozenset(
     (
         "name", "enabled", "priority", "when", "case_sensitive", "forward", *_FORWARD_KEYS,
-        "area", "coerce", "stop",
+        "area", "coerce", "compress", "compress_when", "stop",
     )
 )  # fmt: skip
 _BARE_KEY: Final = re.compile(r"[0-9A-Za-z_-]+")
@@ -88,6 +89,7 @@ def parse_rule(table: object) -> Rule:
         routes=_routes(name, get, fault),
         area=_area(table.get("area", ""), fault),
         edits=_edits(table.get("coerce", []), fault),
+        compression=_compression(name, table, fault),
         stop=get.switch("stop"),
     )
     if rule.edits or rule.stop:
@@ -213,6 +215,35 @@ def _area(area: object, fault: Callable[[str], RuleFault]) -> str:
     return area
 
 
+def _compression(
+    name: str, table: Mapping[str, Any], fault: Callable[[str], RuleFault]
+) -> CompressionOrder | None:
+    keyword, when = table.get("compress", ""), table.get("compress_when", "complete")
+    if when not in _COMPRESSED_WHEN:
+        raise fault(f"compress_when must be {' or '.join(_COMPRESSED_WHEN)}")
+    if not keyword:
+        if "compress_when" in table:
+            raise fault('compress_when is about compressing; add compress = "jpeg-ls"')
+        return None
+    # The table of transfer syntaxes is needed by few configurations.
+    from isocenter.services.dicom.pixels.transfer_syntaxes import BY_KEYWORD, LOSSLESS_TARGETS
+
+    if keyword not in LOSSLESS_TARGETS:
+        lossy = isinstance(keyword, str) and keyword in BY_KEYWORD
+        raise fault(
+            f"compress must be {', '.join(LOSSLESS_TARGETS)}"
+            + (
+                f": {keyword} loses something or compresses nothing, and an object that was "
+                "changed so would be another one (PS3.3 C.7.6.1.1.5)"
+                if lossy
+                else ""
+            )
+        )
+    return CompressionOrder(
+        transfer_syntax_uid=BY_KEYWORD[keyword].uid, rule=name, when_complete=when == "complete"
+    )
+
+
 def _edits(raw: object, fault: Callable[[str], RuleFault]) -> tuple[Edit, ...]:
     if raw == []:
         return ()
@@ -267,7 +298,8 @@ class RuleKind:
     """One table of ``[[rules]]``."""
 
     allowed: str = (
-        "a table [[rules]] with name, when, and what is to be done (forward, area, coerce, stop)"
+        "a table [[rules]] with name, when, and what is to be done (forward, area, coerce, "
+        "compress, stop)"
     )
 
     def from_toml(self, value: object) -> Rule:
@@ -334,6 +366,12 @@ def _table_of(rule: Rule) -> dict[str, object]:
         table["area"] = rule.area
     if rule.edits:
         table["coerce"] = [table_of_edit(edit) for edit in rule.edits]
+    if rule.compression is not None:
+        from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
+
+        order = rule.compression
+        table["compress"] = PIXEL_SYNTAXES[order.transfer_syntax_uid].keyword
+        table["compress_when"] = "complete" if order.when_complete else "arrival"
     if rule.stop:
         table["stop"] = True
     return table

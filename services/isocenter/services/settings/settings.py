@@ -30,7 +30,7 @@ from isocenter.services.settings.sections.monitoring import (
     MonitoringSettings,
 )
 from isocenter.services.settings.sections.network import PlainSettings, ServerSettings
-from isocenter.services.settings.sections.pixels import TranscodingSettings
+from isocenter.services.settings.sections.pixels import CompressionSettings, TranscodingSettings
 from isocenter.services.settings.sections.storage import (
     QuerySettings,
     StorageSettings,
@@ -67,6 +67,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     transfer_syntaxes: TransferSyntaxSettings = field(default_factory=TransferSyntaxSettings)
     transcoding: TranscodingSettings = field(default_factory=TranscodingSettings)
+    compression: CompressionSettings = field(default_factory=CompressionSettings)
     log: LogSettings = field(default_factory=LogSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)

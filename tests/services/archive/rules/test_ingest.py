@@ -73,9 +73,15 @@ class Watched(MemoryIndex):
         *,
         replace: bool = False,
         one_patient: bool = False,
+        although_same: bool = False,
     ) -> Sequence[AddResult]:
         self.added += records
-        return await super().add(records, replace=replace, one_patient=one_patient)
+        return await super().add(
+            records,
+            replace=replace,
+            one_patient=one_patient,
+            although_same=although_same,
+        )
 
 
 def rules(*tables: dict[str, Any]) -> Rules:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocenter.services.archive.coercion.coercer import MapValue, RemoveAttribute, SetValue
-from isocenter.services.archive.ports import ForwardPriority, Route
+from isocenter.services.archive.ports import CompressionOrder, ForwardPriority, Route
 from isocenter.services.archive.rules.conditions import Condition, Sender
 from isocenter.services.archive.rules.evaluation import Decision, Rules
 from isocenter.services.settings.loading import SettingsError, load_settings, show
@@ -139,6 +139,15 @@ def test_what_the_command_says_tells_whether_an_object_could_be_changed() -> Non
     assert not Rules([rule()]).has_edits
 
 
+def test_how_an_object_is_kept_the_first_rule_says_that_says_it() -> None:
+    rules = [rule("a"), rule("b", compress="rle"), rule("c", compress="jpeg-ls")]
+    found = decide(*rules)
+    assert found.compression == CompressionOrder(
+        transfer_syntax_uid="1.2.840.10008.1.2.5", rule="b", when_complete=True
+    )
+    assert decide(rules[0]).compression is None
+
+
 @pytest.mark.parametrize(
     ("table", "fault"),
     [
@@ -176,6 +185,12 @@ def test_what_the_command_says_tells_whether_an_object_could_be_changed() -> Non
         ({"coerce": [{"remove": "0002,0010"}]}, "may not be changed"),
         ({"coerce": [{"remove": "0040,0275[0].0040,1001"}]}, "items of sequences"),
         ({"coerce": [{"set": "Rows", "value": "many"}]}, "(0028,0010)"),
+        ({"compress": "jpeg"}, "compress must be rle, jpeg-lossless, jpeg-ls, "),
+        ({"compress": "jpeg-baseline"}, "jpeg-baseline loses something"),
+        ({"compress": "explicit"}, "or compresses nothing"),
+        ({"compress": ["jpeg-ls"]}, "compress must be"),
+        ({"compress_when": "arrival"}, "compress_when is about compressing"),
+        ({"compress": "rle", "compress_when": "later"}, "compress_when must be arrival or"),
         ({"stop": True, "when": {"5400,0100[0].003A,0005": "1"}}, "up to (0400,0561)"),
         (
             {"coerce": [{"remove": "0010,4000"}], "when": {"0040,0275[0].0040,1001": "1"}},
@@ -204,6 +219,8 @@ delay_minutes = 2
 commit = true
 delete_after = true
 area = "ct/new"
+compress = "jpeg-ls"
+compress_when = "arrival"
 
 [[rules]]
 name = 'a "quoted" name'
@@ -227,6 +244,9 @@ def test_a_configuration_is_read_and_shown_so_that_it_can_be_read_again(tmp_path
     first, second = settings.rules
     assert [c.place for c in first.conditions] == [MODALITY, (((0x00400275, 0),), 0x00401001)]
     assert first.routes[0].delay == 120.0
+    assert first.compression == CompressionOrder(
+        transfer_syntax_uid="1.2.840.10008.1.2.4.80", rule="ct", when_complete=False
+    )
     assert not second.enabled
     assert len(second.edits) == 4
     path.write_text(show(settings))
@@ -242,6 +262,10 @@ def test_a_configuration_is_read_and_shown_so_that_it_can_be_read_again(tmp_path
         ('[[rules]]\nname = "x"\nforward = ["NOBODY"]', "NOBODY is none of the peers"),
         ('[[rules]]\nname = "x"\n[[rules]]\nname = "x"', "two rules have the name 'x'"),
         ("rules = 3", "must be a list"),
+        (
+            '[[rules]]\nname = "x"\ncompress = "rle"\n[events]\nenabled = false',
+            "add compress_when",
+        ),
         ('[[rules]]\nname = "x"\narea = ".."', "rule 'x': area must be"),
     ],
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.ports import Route
+from isocenter.services.archive.ports import CompressionOrder, Route
 from isocenter.services.archive.rules.conditions import FIELDS, Condition, Sender
 from isocenter.services.dicom.attribute_path import TagOrPath
 
@@ -33,6 +33,7 @@ class Rule:
         conditions: all of them have to hold; none: every object is meant.
         area: the first folders of the object's key; empty: it does not say.
         edits: changes of attributes on arrival.
+        compression: how an object is kept; None: it does not say.
         stop: rules after this one are not looked at.
     """
 
@@ -43,6 +44,7 @@ class Rule:
     routes: tuple[Route, ...] = ()
     area: str = ""
     edits: tuple[Edit, ...] = ()
+    compression: CompressionOrder | None = None
     stop: bool = False
 
     def matches(self, sender: Sender, attributes: Mapping[TagOrPath, str]) -> bool:
@@ -59,12 +61,14 @@ class Decision:
         routes: one for each destination: that of the first rule that names it.
         area: of the first rule that names one.
         edits: of each attribute, those of the first rule that has any.
+        compression: of the first rule that has one.
     """
 
     rules: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
     area: str = ""
     edits: tuple[Edit, ...] = ()
+    compression: CompressionOrder | None = None
 
 
 class Rules:
@@ -117,6 +121,7 @@ class Rules:
             routes=tuple(routes.values()),
             area=next((rule.area for rule in matched if rule.area), ""),
             edits=_edits_of(matched),
+            compression=next((rule.compression for rule in matched if rule.compression), None),
         )
 
     def _matching(self, sender: Sender, attributes: Mapping[TagOrPath, str]) -> Iterator[Rule]:

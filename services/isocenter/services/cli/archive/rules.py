@@ -10,6 +10,7 @@ from typing import Final
 import orjson
 
 from isocenter.services.archive.object_scan import ObjectScan
+from isocenter.services.archive.ports import CompressionOrder
 from isocenter.services.archive.rules.arrival_coercion import Coercion
 from isocenter.services.archive.rules.conditions import Sender
 from isocenter.services.archive.rules.evaluation import Decision, Rule, Rules
@@ -20,6 +21,7 @@ from isocenter.services.cli.support.match_output import prepare_stdout, print_ta
 from isocenter.services.cli.support.options import UsageError, ae_title
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.objects import DicomObject, NotDicomFileError
+from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 from isocenter.services.errors import OperationError
 from isocenter.services.settings.loading import Settings, SettingsError, load_settings
 from isocenter.services.settings.rules import table_of_edit
@@ -33,7 +35,17 @@ examples:
 
 exit codes: 0 done, 1 a file is no DICOM object, 2 arguments or settings"""
 
-_HEAD: Final = ("order", "rule", "enabled", "looks at", "forward", "area", "coerces", "stop")
+_HEAD: Final = (
+    "order",
+    "rule",
+    "enabled",
+    "looks at",
+    "forward",
+    "area",
+    "coerces",
+    "compress",
+    "stop",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,9 +109,14 @@ def _line(number: int, rule: Rule) -> tuple[str, ...]:
         ", ".join(route.destination for route in rule.routes),
         rule.area,
         str(len(rule.edits) or ""),
+        _keyword(rule.compression),
         "yes" if rule.stop else "",
     )
     return tuple(map(shown, texts))
+
+
+def _keyword(order: CompressionOrder | None) -> str:
+    return "" if order is None else PIXEL_SYNTAXES[order.transfer_syntax_uid].keyword
 
 
 async def _test(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -182,10 +199,23 @@ def _lines(decision: Decision) -> list[str]:
         words += ["then ask for storage commitment"] if route.commit else []
         words += ["then delete it here"] if route.delete_after else []
         lines.append(", ".join([*words, f"by rule {shown(route.rule)}"]))
+    if decision.compression is not None:
+        when = "the study is complete" if decision.compression.when_complete else "it is stored"
+        lines.append(
+            f"  compress  to {_keyword(decision.compression)}, when {when}, "
+            f"by rule {shown(decision.compression.rule)}"
+        )
     for edit in decision.edits:
         ((what, tag), *_) = table_of_edit(edit).items()
         lines.append(f"  {what:<9} ({tag})")
     return lines
+
+
+def _described_compression(order: CompressionOrder | None) -> dict[str, object] | None:
+    if order is None:
+        return None
+    when = "complete" if order.when_complete else "arrival"
+    return {"syntax": _keyword(order), "when": when, "rule": order.rule}
 
 
 def _described(decision: Decision) -> dict[str, object]:
@@ -204,4 +234,5 @@ def _described(decision: Decision) -> dict[str, object]:
             for route in decision.routes
         ],
         "coerce": [table_of_edit(edit) for edit in decision.edits],
+        "compress": _described_compression(decision.compression),
     }

@@ -48,12 +48,14 @@ class PoolLimits:
         frame_bytes: the longest frame, decoded or not.  A whole body radiograph has some 50 MB.
         memory_bytes: address space of one worker; its libraries take some 500 MB of it.
         seconds: for one frame.
+        niceness: of the processes: 19 is what everything else comes before (POSIX).
     """
 
     workers: int = 2
     frame_bytes: int = 512 << 20
     memory_bytes: int = 3 << 30
     seconds: float = 30.0
+    niceness: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,7 @@ class CodecPool:
             return worker.result(answer["length"]), ImageDescription(**answer["image"])
 
     async def _begin(self) -> _Worker:
-        return await _Worker.begin(self.limits.memory_bytes)
+        return await _Worker.begin(self.limits.memory_bytes, self.limits.niceness)
 
 
 class _Worker:
@@ -255,12 +257,12 @@ class _Worker:
         self._capacity = 0
 
     @classmethod
-    async def begin(cls, memory_bytes: int) -> Self:
+    async def begin(cls, memory_bytes: int, niceness: int) -> Self:
         file, path = _shared_file()
         try:
             name = str(path or file.fileno())
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", _WORKER, name, str(memory_bytes)],
+                [sys.executable, "-m", _WORKER, name, str(memory_bytes), str(niceness)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=_environment(),

@@ -252,6 +252,17 @@ PIXEL_SYNTAXES: Final = {each.uid: each for each in _ALL}
 #: Keyword → the same.
 BY_KEYWORD: Final = {each.keyword: each for each in _ALL}
 
+#: Keywords of those in which objects may be kept instead of their own: what was encoded comes back
+#: bit by bit, and takes less room.
+LOSSLESS_TARGETS: Final = tuple(
+    each.keyword
+    for each in _ALL
+    if each.is_encapsulated
+    and each.is_encoded
+    and not each.is_lossy
+    and each.codec not in (None, Codec.NONE)
+)
+
 
 def decoding_of(transfer_syntax_uid: str) -> Support:
     """Whether pixels of this syntax can be decoded here."""

@@ -1,9 +1,10 @@
 """Worker process: decodes, encodes and renders frames for `isocenter.services.dicom.pixels.pool`.
 
-It is told by its first argument which file is the shared memory, and by its second how many bytes
-of address space it may take.  A line of JSON on standard input asks for one frame, which lies at
-the beginning of the shared memory; a line on standard output answers.  It has no other way to the
-world: no network, no file but that one.
+It is told by its first argument which file is the shared memory, by its second how many bytes of
+address space it may take, and by its third how far it stands back behind others (nice(2)).  A line
+of JSON on standard input asks for one frame, which lies at the beginning of the shared memory; a
+line on standard output answers.  It has no other way to the world: no network, no file but that
+one.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ _MAX_MESSAGE: Final = 300
 
 def main(arguments: list[str]) -> None:
     """Answer requests until standard input ends."""
-    shared, memory = arguments
+    shared, memory, niceness = arguments
     _limit_memory(int(memory))
+    if hasattr(os, "nice"):
+        os.nice(int(niceness))
     # Libraries that print must not speak for us.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)

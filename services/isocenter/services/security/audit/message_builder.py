@@ -20,6 +20,7 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import InstancesDeleted
 from isocenter.services.archive.export.values import ExportedStudy
+from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import has_failed
 from isocenter.services.notices import (
     AccessDenied,
@@ -30,6 +31,7 @@ from isocenter.services.notices import (
     Caller,
     ConfigurationReloaded,
     ConnectionRefused,
+    InstancesCompressed,
     InstancesSent,
     PluginOperationEnded,
     PluginStarted,
@@ -295,6 +297,23 @@ def instances_deleted(here: ActiveProcess, deleted: InstancesDeleted) -> AuditMe
         objects=(
             _study(study.study_instance_uid, study.sop_classes),
             _patient(Patient(study.patient_id, study.patient_name)),
+        ),
+    )
+
+
+def instances_compressed(
+    here: ActiveProcess, compressed: InstancesCompressed, patient: Patient
+) -> AuditMessage:
+    """A.5.3.6: their bytes are others now, and show the same."""
+    syntax = name_of(compressed.target)
+    return AuditMessage(
+        event=EventId.INSTANCES_ACCESSED,
+        action=Action.UPDATE,
+        description=f"compressed by rule, without loss: {syntax}",
+        participants=(here.participant(None, is_requestor=True),),
+        objects=(
+            _study(compressed.study_instance_uid, compressed.sop_classes),
+            _patient(patient),
         ),
     )
 

@@ -34,6 +34,7 @@ from isocenter.services.notices import (
     AssociationRevoked,
     ConfigurationReloaded,
     ConnectionRefused,
+    InstancesCompressed,
     InstancesSent,
     InstanceStored,
     Notice,
@@ -76,7 +77,9 @@ _REFUSALS: Final = frozenset(
 )
 
 #: What is told for each study, with its patient.
-_OfStudies = TransferStarted | InstancesSent | RetrieveFailed | PluginOperationEnded
+_OfStudies = (
+    TransferStarted | InstancesSent | RetrieveFailed | PluginOperationEnded | InstancesCompressed
+)
 #: Patients by Study Instance UID, of those that are known.
 Patients = Callable[[Sequence[str]], Awaitable[Mapping[str, Patient]]]
 
@@ -180,6 +183,7 @@ class AuditRecorder:
             ServerStopped: lambda _: self._activity(started=False),
             AssociationEnded: self._association_ended,
             InstancesDeleted: self._deleted,
+            InstancesCompressed: self._compressed,
             PluginStarted: lambda notice: self.record(events.plugin_started(self._here, notice)),
             PluginOperationEnded: self._look_up,
         }
@@ -267,6 +271,10 @@ class AuditRecorder:
     def _deleted(self, notice: InstancesDeleted) -> None:
         self.record(events.instances_deleted(self._here, notice))
 
+    def _compressed(self, notice: InstancesCompressed) -> None:
+        if notice.outcome == "compressed":
+            self._look_up(notice)
+
     def _reloaded(self, notice: ConfigurationReloaded) -> None:
         self.record(events.configuration_reloaded(self._here, notice))
 
@@ -309,6 +317,8 @@ class AuditRecorder:
             patient = patients.get(study, Patient())
             if isinstance(notice, TransferStarted):
                 messages = [events.begin_transferring(self._here, notice, study, patient)]
+            elif isinstance(notice, InstancesCompressed):
+                messages = [events.instances_compressed(self._here, notice, patient)]
             elif isinstance(notice, PluginOperationEnded):
                 messages = [events.plugin_operation(self._here, notice, study, patient)]
             elif isinstance(notice, RetrieveFailed):

@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Final
 
 from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
@@ -258,15 +259,21 @@ async def send_instance(
         AssociationError: *association* has ended.
     """
     peer_log = association.peer_log
-    item = stored_object(instance, archive.open)
+    send = partial(
+        send_object,
+        association,
+        move_originator=move_originator,
+        examine=examine,
+        transcoder=transcoder,
+    )
     try:
-        response = await send_object(
-            association,
-            item,
-            move_originator=move_originator,
-            examine=examine,
-            transcoder=transcoder,
-        )
+        try:
+            response = await send(stored_object(instance, archive.open))
+        except KeyError:
+            now = await archive.compressed_since(instance)
+            if now is None:
+                raise
+            response = await send(stored_object(now, archive.open))
     except (StorageError, KeyError, DataSetError, PixelError, OSError) as error:
         peer_log.write(
             log, logging.ERROR, "instance %s cannot be sent: %s", instance.sop_instance_uid, error

@@ -1,4 +1,4 @@
-"""Settings of pixels: transcoding for peers that take another transfer syntax."""
+"""Settings of pixels: transcoding for peers, and compression by rule."""
 
 from __future__ import annotations
 
@@ -62,4 +62,33 @@ class TranscodingSettings:
         kinds.Integer(1 << 16, 1 << 40, "bytes"),
         "what results may take that are kept or on their way, per worker of the server; an object "
         "that needs more than a quarter is made while it is sent",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressionSettings:
+    """Compression by rule (``[[rules]]`` with ``compress``): how objects are kept.
+
+    One process of a server does it, one object after the other, when there is nothing better to do.
+    It needs the extra `codecs`, and takes the limits of frames from `[transcoding]`.
+    """
+
+    workers: int = setting(
+        1,
+        kinds.Integer(1, 64),
+        "processes that decode and encode for it, at the lowest priority of the system",
+    )
+    bytes_per_second: int = setting(
+        20 * MIB,
+        kinds.Integer(1 << 16, 1 << 40, "bytes", zero="as fast as it goes"),
+        "how much of what was received is compressed in a second",
+    )
+    first_retry: float = seconds(
+        60.0, "interval before the second attempt; each later one is twice as long"
+    )
+    longest_retry: float = seconds(21_600.0, "longest interval between two attempts")
+    give_up_after: float = setting(
+        3 * 86_400.0,
+        kinds.Seconds(365 * 86_400.0),
+        "time until an object is given up, and stays as it came",
     )

@@ -23,6 +23,7 @@ class Kind(Enum):
     """What an event is about."""
 
     INSTANCE_STORED = "instance.stored"
+    INSTANCE_COMPRESSED = "instance.compressed"
     SERIES_OPENED = "series.opened"
     STUDY_OPENED = "study.opened"
     STUDY_COMPLETE = "study.complete"
@@ -81,6 +82,26 @@ class InstanceStored:
     source_ae_title: str
     replaced: bool
     patient: Patient | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceCompressed:
+    """An object is kept in another transfer syntax from now on; nothing of its pixels was lost.
+
+    Attributes:
+        transfer_syntax_uid, size: what it is now.
+        previous_transfer_syntax_uid, previous_size: what it was.
+    """
+
+    kind: ClassVar = Kind.INSTANCE_COMPRESSED
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    size: int
+    previous_transfer_syntax_uid: str
+    previous_size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,6 +345,7 @@ Incident = AssociationRefused | RetrieveFailed
 
 Event = (
     InstanceStored
+    | InstanceCompressed
     | SeriesOpened
     | StudyOpened
     | StudyReopened

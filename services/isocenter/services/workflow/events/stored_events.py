@@ -11,7 +11,12 @@ from collections.abc import Mapping, Sequence
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
-from isocenter.services.archive.ports import AddOutcome, AddResult, InstanceRecord
+from isocenter.services.archive.ports import (
+    AddOutcome,
+    AddResult,
+    InstanceRecord,
+    StoredInstance,
+)
 from isocenter.services.service_classes.mpps.performed_step import MODALITY as STEP_MODALITY
 from isocenter.services.service_classes.mpps.performed_step import (
     STATION_AE_TITLE,
@@ -22,6 +27,7 @@ from isocenter.services.workflow.events.event import (
     CommitmentDone,
     DeletedSeries,
     Event,
+    InstanceCompressed,
     InstancesDeleted,
     InstancesRestored,
     InstanceStored,
@@ -218,6 +224,20 @@ def events_of_return(studies: Sequence[str]) -> list[InstancesRestored]:
         InstancesRestored(study_instance_uid=study, instances=count)
         for study, count in Counter(studies).items()
     ]
+
+
+def event_of_compression(before: StoredInstance, after: StoredInstance) -> InstanceCompressed:
+    """An object is kept in another form."""
+    return InstanceCompressed(
+        study_instance_uid=after.study_instance_uid,
+        series_instance_uid=after.series_instance_uid,
+        sop_instance_uid=after.sop_instance_uid,
+        sop_class_uid=after.sop_class_uid,
+        transfer_syntax_uid=after.transfer_syntax_uid,
+        size=after.size,
+        previous_transfer_syntax_uid=before.transfer_syntax_uid,
+        previous_size=before.size,
+    )
 
 
 def _study_opened(

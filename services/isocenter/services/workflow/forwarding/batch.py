@@ -7,6 +7,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final, assert_never
 
 import trio
@@ -269,14 +270,21 @@ class DestinationRun:
         Raises:
             AssociationError: the association ended first.
         """
-        item = stored_object(stored, self._parts.archive.open)
+        archive = self._parts.archive
+        send = partial(
+            send_object,
+            association,
+            priority=_DIMSE_PRIORITY[claimed.priority],
+            transcoder=self._parts.transcoder,
+        )
         try:
-            response = await send_object(
-                association,
-                item,
-                priority=_DIMSE_PRIORITY[claimed.priority],
-                transcoder=self._parts.transcoder,
-            )
+            try:
+                response = await send(stored_object(stored, archive.open))
+            except KeyError:
+                now = await archive.compressed_since(stored)
+                if now is None:
+                    raise
+                response = await send(stored_object(now, archive.open))
         except KeyError:
             # Removed, or another object has its place: the next attempt looks again.
             return self._missed(claimed, "it was removed or replaced meanwhile")

@@ -7,12 +7,13 @@ from time import time
 from typing import Final
 
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
-from isocenter.services.archive.ports import AddResult, InstanceRecord
+from isocenter.services.archive.ports import AddResult, InstanceRecord, StoredInstance
 from isocenter.services.service_classes.mpps.performed_step import PerformedStep
 from isocenter.services.service_classes.worklist.ports import StoredEntry
 from isocenter.services.workflow.events.stored_events import (
     SeriesFacts,
     event_of_commitment,
+    event_of_compression,
     events_of_deletion,
     events_of_step,
     events_of_stored,
@@ -128,6 +129,12 @@ class EventHooks:
         """Instances were deleted (`isocenter.storage.database.deletion.DeleteHook`)."""
         events = events_of_deletion(studies, cause, include_patient=self._include_patient)
         insert_events(connection, events, self._now())
+
+    def compressed(
+        self, connection: Connection, before: StoredInstance, after: StoredInstance
+    ) -> None:
+        """An object is kept in another form (`compression.ExchangeHook`)."""
+        insert_event(connection, event_of_compression(before, after), self._now())
 
     def entry_changed(
         self, connection: Connection, before: StoredEntry | None, after: StoredEntry | None

@@ -34,12 +34,16 @@ _FORGOTTEN: Final = 1_000
 #: Studies that are judged in one transaction: those of thousands of instances take milliseconds.
 _AT_ONCE: Final = 16
 
+#: Called in the transaction that declares a study complete, with its UID and the time.
+CompleteHook = Callable[[Connection, str, float], None]
+
 
 class DatabaseOpenStudies:
     """See `isocenter.services.workflow.events.ports.OpenStudies`.
 
     Args:
         include_patient: as of `EventHooks`.
+        on_complete: what else is written when a study is complete.
         now: seconds since 1970.
     """
 
@@ -48,10 +52,12 @@ class DatabaseOpenStudies:
         database: Database,
         *,
         include_patient: bool = False,
+        on_complete: Sequence[CompleteHook] = (),
         now: Callable[[], float] = time,
     ) -> None:
         self._database = database
         self._include_patient = include_patient
+        self._on_complete = on_complete
         self._now = now
 
     async def declare(self, rules: CompletionRules) -> float | None:
@@ -62,7 +68,9 @@ class DatabaseOpenStudies:
             await self._database.write(_correct_future_times, now, now + rules.longest_wait_seconds)
             due_at = await self._database.read(_next_due)
         while due_at is not None and due_at <= self._now():
-            due_at = await self._database.write(_declare, rules, self._include_patient, self._now())
+            due_at = await self._database.write(
+                _declare, rules, self._include_patient, self._on_complete, self._now()
+            )
         return due_at
 
     async def count(self) -> int:
@@ -131,7 +139,11 @@ def _count(connection: Connection) -> int:
 
 
 def _declare(
-    connection: Connection, rules: CompletionRules, include_patient: bool, now: float
+    connection: Connection,
+    rules: CompletionRules,
+    include_patient: bool,
+    on_complete: Sequence[CompleteHook],
+    now: float,
 ) -> float | None:
     """Judge some of those that are due, on what the transaction sees; when the next is due."""
     due = connection.execute(
@@ -181,6 +193,8 @@ def _declare(
                     else None,
                 )
                 insert_event(connection, event, now)
+                for each in on_complete:
+                    each(connection, study, now)
     return _next_due(connection)
 
 

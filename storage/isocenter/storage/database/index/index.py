@@ -81,9 +81,12 @@ class DatabaseIndex:
         *,
         replace: bool = False,
         one_patient: bool = False,
+        although_same: bool = False,
     ) -> Sequence[AddResult]:
         """See `Index.add`; one hop, one transaction."""
-        return await self._database.write(add_records, records, replace, self._on_add, one_patient)
+        return await self._database.write(
+            add_records, records, replace, self._on_add, one_patient, although_same
+        )
 
     async def remove(self, sop_instance_uids: Sequence[str]) -> None:
         """See `Index.remove`; one hop, one transaction."""

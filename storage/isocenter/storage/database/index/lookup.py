@@ -31,7 +31,11 @@ def _select(level: Level) -> str:
 STORED_INSTANCE_COLUMNS: Final = (
     "instance.sop_instance_uid, instance.sop_class_uid, study.study_instance_uid, "
     "series.series_instance_uid, instance.transfer_syntax_uid, instance.object_key, "
-    "instance.size, instance.data_set_offset, instance.digest"
+    "instance.size, instance.data_set_offset, instance.digest, "
+    # Of another object that had the UID before it says nothing.
+    "coalesce((SELECT compression.received_digest FROM compression "
+    "WHERE compression.sop_instance_uid = instance.sop_instance_uid "
+    "AND compression.digest = instance.digest), '')"
 )
 
 #: One parameter, a JSON list of row numbers; rows come in that order.
@@ -73,7 +77,7 @@ STUDY_AS_SAID_LAST: Final = (
 
 _RECORD_TAGS: Final = tuple(a.tag for level in Level for a in STATED[level])
 
-STORED_INSTANCE_WIDTH: Final = 9
+STORED_INSTANCE_WIDTH: Final = 10
 
 
 def stored_instance(row: Sequence[str | int]) -> StoredInstance:
@@ -88,6 +92,7 @@ def stored_instance(row: Sequence[str | int]) -> StoredInstance:
         size=int(row[6]),
         data_set_offset=int(row[7]),
         digest=str(row[8]),
+        received_digest=str(row[9]),
     )
 
 

@@ -169,6 +169,7 @@ class MemoryIndex:
         *,
         replace: bool = False,
         one_patient: bool = False,
+        although_same: bool = False,
     ) -> Sequence[AddResult]:
         await trio.lowlevel.checkpoint()
         outcomes = []
@@ -176,7 +177,8 @@ class MemoryIndex:
         for record in records:
             known = self._instances.get(record.sop_instance_uid)
             previous = None if known is None else known.stored
-            if known is not None and not replace:
+            is_same = previous is not None and record.digest == previous.received_digest
+            if known is not None and (not replace or (is_same and not although_same)):
                 outcomes.append(AddResult(AddOutcome.DUPLICATE, previous))
                 continue
             other = self._other_patient(record)

@@ -449,6 +449,7 @@ def add_records(
     replace: bool,
     on_add: Sequence[AddHook] = (),
     one_patient: bool = False,
+    although_same: bool = False,
 ) -> list[AddResult]:
     """`isocenter.services.archive.ports.Index.add`, as one transaction."""
     known = _places(connection, [record.sop_instance_uid for record in records])
@@ -456,7 +457,9 @@ def add_records(
     outcomes = []
     for record in records:
         row = known.get(record.sop_instance_uid)
-        if row is not None and not replace:
+        if row is not None and (
+            not replace or (not although_same and record.digest == row[_RECEIVED_DIGEST])
+        ):
             outcomes.append(AddResult(AddOutcome.DUPLICATE, stored_instance(row)))
         else:
             outcomes.append(work.put(record, row, one_patient))
@@ -472,6 +475,8 @@ def add_records(
 
 
 _ADDED: Final = AddResult(AddOutcome.ADDED)
+#: The last of `STORED_INSTANCE_COLUMNS`.
+_RECEIVED_DIGEST: Final = STORED_INSTANCE_WIDTH - 1
 _PUT: Final = frozenset({AddOutcome.ADDED, AddOutcome.REPLACED})
 
 

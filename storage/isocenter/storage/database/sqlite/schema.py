@@ -37,6 +37,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v6_deletion,
     v7_statements,
     v8_study_access,
+    v9_compression,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -52,6 +53,7 @@ MIGRATIONS: Final = (
     v6_deletion.MIGRATION,
     v7_statements.MIGRATION,
     v8_study_access.MIGRATION,
+    v9_compression.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version

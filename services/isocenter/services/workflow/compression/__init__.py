@@ -1,0 +1,1 @@
+"""Compression by rule: objects kept in another transfer syntax, without loss."""

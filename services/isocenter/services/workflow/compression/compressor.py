@@ -1,0 +1,390 @@
+"""Compressor: has objects kept in the transfer syntax that rules want.
+
+One object after the other is made anew, published under another key, read back and compared with
+what it was made of; then one transaction has the index name the new one, and only then the old
+bytes go.  So a crash leaves one form or the other, and what is being sent is read to its end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from math import inf
+from typing import Final
+
+import trio
+
+from isocenter.engine.buffers import Buffer
+from isocenter.engine.dataset import DataSetError, encoding_of, write_file_meta
+from isocenter.engine.dataset.file_meta import read_file_meta
+from isocenter.engine.errors import IsocenterError
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.object_keys import distinct_key, plain_key
+from isocenter.services.archive.object_scan import StoreError
+from isocenter.services.archive.ports import StagedObject, StoredInstance
+from isocenter.services.archive.stored_objects import stored_object
+from isocenter.services.concurrency import Backoff
+from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.pixels.comparison import find_difference
+from isocenter.services.dicom.pixels.errors import (
+    CodecUnavailableError,
+    ImageError,
+)
+from isocenter.services.dicom.pixels.frames import open_image
+from isocenter.services.dicom.pixels.pool import CodecPool
+from isocenter.services.dicom.pixels.transcoding import TranscodingOptions, transcode
+from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
+from isocenter.services.errors import StorageError
+from isocenter.services.notices import InstancesCompressed, Notices
+from isocenter.services.workflow.compression.ports import CompressionJob, CompressionQueue
+
+log = logging.getLogger("isocenter.compression")
+
+#: How often the database is asked for what became due.
+LOOK_SECONDS: Final = 5.0
+#: Objects that are looked up, and told of, together.
+_AT_ONCE: Final = 50
+_PURGE_SECONDS: Final = 86_400.0
+#: Records of what stays as it is are kept so long.
+_KEEP_SECONDS: Final = 7 * 86_400.0
+_HEAD_BYTES: Final = 64 << 10
+#: How long taking back may take when the server stops.
+_GOODBYE_SECONDS: Final = 5.0
+_SOURCE_AE_TITLE: Final = 0x00020016
+_DIGITAL_SIGNATURES: Final = 0xFFFAFFFA
+_LOSSLESS: Final = TranscodingOptions(lossy=False, signatures="refuse")
+
+
+class StaysError(Exception):
+    """The object is to stay as it is; the message says why."""
+
+
+class _GoneError(Exception):
+    """The archive has the object no more, or another one in its place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressionOptions:
+    """How fast it goes, and how often it is tried.
+
+    Attributes:
+        bytes_per_second: of the objects as they were; 0: as fast as it goes.
+        backoff: intervals between attempts.
+    """
+
+    bytes_per_second: int = 0
+    backoff: Backoff
+
+
+class Compressor:
+    """Works off what rules have queued; `run` does it as long as the server does.
+
+    Of all processes of a server one runs it.
+
+    Args:
+        now: seconds since 1970.
+        token: eight new hexadecimal digits with each call.
+    """
+
+    def __init__(
+        self,
+        queue: CompressionQueue,
+        archive: Archive,
+        pool: CodecPool,
+        options: CompressionOptions,
+        *,
+        notices: Notices,
+        now: Callable[[], float],
+        token: Callable[[], str],
+    ) -> None:
+        self._queue = queue
+        self._archive = archive
+        self._pool = pool
+        self._options = options
+        self._notices = notices
+        self._now = now
+        self._token = token
+        self._told_missing = False
+
+    async def run(self) -> None:
+        """Compress what is due, until cancelled."""
+        purge_at = -inf
+        while True:
+            has_more = False
+            try:
+                if trio.current_time() >= purge_at:
+                    purge_at = trio.current_time() + _PURGE_SECONDS
+                    await self._queue.purge(self._now() - _KEEP_SECONDS)
+                has_more = await self.compress_due()
+            except StorageError as error:
+                log.error("what is to be compressed has to wait: %s", error)
+            if not has_more:
+                await trio.sleep(LOOK_SECONDS)
+
+    async def compress_due(self) -> bool:
+        """Some of what is due; whether something came of it.
+
+        Raises:
+            StorageError: the queue cannot be read or written.
+        """
+        jobs = await self._queue.due(_AT_ONCE)
+        tally = _Tally()
+        try:
+            for job in jobs:
+                began = trio.current_time()
+                size = await self._attempt(job, tally)
+                if self._options.bytes_per_second:
+                    seconds = size / self._options.bytes_per_second
+                    await trio.sleep(max(0.0, began + seconds - trio.current_time()))
+        finally:
+            tally.publish(self._notices)
+        return bool(tally)
+
+    async def _attempt(self, job: CompressionJob, tally: _Tally) -> int:
+        """Bytes that were read for it."""
+        stored = (await self._archive.index.get([job.sop_instance_uid])).get(job.sop_instance_uid)
+        if stored is None:
+            await self._queue.forget(job)
+            return 0
+        try:
+            after = await self.compress(job, stored)
+        except _GoneError:
+            return 0  # whoever exchanged it has said what is to become of it
+        except (StaysError, ImageError, DataSetError, StoreError) as reason:
+            log.info("instance %s stays as it came: %s", stored.sop_instance_uid, reason)
+            await self._queue.keep(job, str(reason))
+            tally.count(stored, job, "kept")
+            return 0
+        except (IsocenterError, StorageError, KeyError, OSError) as error:
+            await self._failed(job, stored, error, tally)
+            return 0
+        tally.count(stored, job, "compressed", after.size)
+        return stored.size
+
+    async def _failed(
+        self, job: CompressionJob, stored: StoredInstance, error: Exception, tally: _Tally
+    ) -> None:
+        again = await self._queue.failed(job, str(error), self._options.backoff)
+        tally.count(stored, job, "failed")
+        # What is not installed is not there for any object.
+        if not isinstance(error, CodecUnavailableError) or not self._told_missing:
+            log.warning(
+                "instance %s could not be compressed%s: %s",
+                stored.sop_instance_uid,
+                "" if again else " and was given up",
+                error,
+            )
+        self._told_missing = self._told_missing or isinstance(error, CodecUnavailableError)
+
+    async def compress(self, job: CompressionJob, stored: StoredInstance) -> StoredInstance:
+        """Exchange the bytes of one object; what the archive has now.
+
+        Raises:
+            StaysError, ImageError, DataSetError, StoreError: it is to stay as it is.
+            IsocenterError, StorageError, KeyError, OSError: it cannot be done now.
+        """
+        before = stored_object(stored, self._archive.open)
+        await self._check(job, stored, before)
+        made = await transcode(before, job.transfer_syntax_uid, self._pool, _LOSSLESS)
+        await self._archive.room.check(stored.size)
+        staged = await self._archive.store.stage()
+        try:
+            after = await self._written(stored, staged, job, made.parts())
+            if after.size >= stored.size and not _is_compressed(stored):
+                raise StaysError(f"it would have {after.size} bytes instead of {stored.size}")
+            await staged.finish()
+        except BaseException:
+            with trio.move_on_after(_GOODBYE_SECONDS, shield=True):
+                await staged.discard()
+            raise
+        async with self._published(staged, after):
+            difference = await find_difference(
+                before, stored_object(after, self._archive.open), self._pool
+            )
+            if difference:
+                log.error(
+                    "instance %s: %s would not have given back what was stored: %s; it stays as "
+                    "it came",
+                    stored.sop_instance_uid,
+                    PIXEL_SYNTAXES[job.transfer_syntax_uid].name,
+                    difference,
+                )
+                raise StaysError(f"read back, it differs: {difference}")
+            if not await self._queue.exchange(job, stored, after):
+                raise _GoneError
+        await self._remove(stored.object_key)
+        return after
+
+    async def _check(self, job: CompressionJob, stored: StoredInstance, item: DicomObject) -> None:
+        source = PIXEL_SYNTAXES.get(stored.transfer_syntax_uid)
+        if stored.transfer_syntax_uid == job.transfer_syntax_uid:
+            raise StaysError("it is in that transfer syntax already")
+        if source is None or source.codec is None:
+            raise StaysError("nothing here decodes its transfer syntax")
+        if encoding_of(source.uid).big_endian:
+            raise StaysError("it is in Explicit VR Big Endian, which is retired")
+        if source.is_lossy:
+            raise StaysError(f"it is compressed with losses already ({source.name})")
+        async with open_image(item, located=frozenset((_DIGITAL_SIGNATURES,))) as image:
+            if _DIGITAL_SIGNATURES in image.found.spans:
+                log.warning(
+                    "instance %s stays as it came: it has digital signatures, which another "
+                    "encoding of the pixels would break",
+                    stored.sop_instance_uid,
+                )
+                raise StaysError("it has digital signatures, which would break")
+
+    async def _written(
+        self,
+        stored: StoredInstance,
+        staged: StagedObject,
+        job: CompressionJob,
+        parts: AsyncGenerator[tuple[Buffer, bool], None],
+    ) -> StoredInstance:
+        """Write the object that is being made; what the index is to say of it."""
+        header = write_file_meta(
+            sop_class_uid=stored.sop_class_uid,
+            sop_instance_uid=stored.sop_instance_uid,
+            transfer_syntax_uid=job.transfer_syntax_uid,
+            source_ae_title=await self._source_of(stored),
+        )
+        scan = self._archive.intake.scan(job.transfer_syntax_uid)
+        await staged.write([header])
+        async with aclosing(parts):
+            async for part, _ in parts:
+                await trio.to_thread.run_sync(scan.feed, part)
+                await staged.write([part])
+                self._archive.room.check_disk()
+        scanned = scan.finish()
+        scanned.check_identity(
+            stored.sop_class_uid, stored.sop_instance_uid, self._archive.intake.uids
+        )
+        record = scanned.record(
+            transfer_syntax_uid=job.transfer_syntax_uid,
+            data_set_offset=len(header),
+            object_key=distinct_key(plain_key(stored.object_key), self._token()),
+        )
+        if (record.study_instance_uid, record.series_instance_uid) != (
+            stored.study_instance_uid,
+            stored.series_instance_uid,
+        ):
+            raise StaysError("made anew, it would belong to another series")
+        return StoredInstance(
+            **{name: getattr(record, name) for name in StoredInstance.__dataclass_fields__}
+        )
+
+    async def _source_of(self, stored: StoredInstance) -> str:
+        async with await self._archive.open(stored) as reader:
+            meta = read_file_meta(await reader.read(0, min(stored.data_set_offset, _HEAD_BYTES)))
+        return meta.elements.get(_SOURCE_AE_TITLE, b"").decode("ascii", "replace").strip(" \0")
+
+    @asynccontextmanager
+    async def _published(self, staged: StagedObject, after: StoredInstance) -> AsyncIterator[None]:
+        """It is durable under its key in here, and nothing of it is left after an exception.
+
+        What a crash leaves of it, the next start takes back: the index does not name it.
+        """
+        store = self._archive.store
+        with trio.CancelScope(shield=True):
+            (outcome,) = await store.publish([(staged, after.object_key)])
+        if outcome is not None:
+            with trio.CancelScope(shield=True):
+                await staged.discard()
+            raise StorageError(f"cannot publish it: {outcome}")
+        try:
+            yield
+        except BaseException:
+            with trio.move_on_after(_GOODBYE_SECONDS, shield=True):
+                await self._take_back(staged, after)
+            raise
+        with trio.CancelScope(shield=True):
+            await self._settle(staged)
+
+    async def _take_back(self, staged: StagedObject, after: StoredInstance) -> None:
+        try:
+            # The exchange may have been through all the same.
+            known = await self._archive.index.get([after.sop_instance_uid])
+            stored = known.get(after.sop_instance_uid)
+            if stored is None or stored.object_key != after.object_key:
+                await self._archive.store.remove([after.object_key])
+        except StorageError as error:
+            log.warning("what was made in vain is left to the next start: %s", error)
+            return
+        await self._settle(staged)
+
+    async def _settle(self, staged: StagedObject) -> None:
+        try:
+            await self._archive.store.settle([staged])
+        except StorageError as error:
+            log.error(
+                "a compressed object is durable, and what makes it so is left to the next start: "
+                "%s",
+                error,
+            )
+
+    async def _remove(self, key: str) -> None:
+        """The old bytes, which no row of the index names any more."""
+        with trio.CancelScope(shield=True):
+            try:
+                await self._archive.store.remove([key])
+                await self._queue.removed([key])
+            except StorageError as error:
+                log.warning("the former bytes of an object are left to the next start: %s", error)
+
+
+def _is_compressed(stored: StoredInstance) -> bool:
+    syntax = PIXEL_SYNTAXES.get(stored.transfer_syntax_uid)
+    return syntax is not None and syntax.is_encapsulated
+
+
+class _Tally:
+    """What came of some objects, by study and outcome: told together."""
+
+    def __init__(self) -> None:
+        self._classes: dict[tuple[str, str, str], Counter[str]] = {}
+        self._sizes: dict[tuple[str, str, str], tuple[int, int]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._classes)
+
+    def count(
+        self, stored: StoredInstance, job: CompressionJob, outcome: str, size: int = 0
+    ) -> None:
+        key = (stored.study_instance_uid, job.transfer_syntax_uid, outcome)
+        self._classes.setdefault(key, Counter())[stored.sop_class_uid] += 1
+        before, after = self._sizes.get(key, (0, 0))
+        if outcome == "compressed":
+            self._sizes[key] = (before + stored.size, after + size)
+
+    def publish(self, notices: Notices) -> None:
+        for key, classes in self._classes.items():
+            study, target, outcome = key
+            before, after = self._sizes.get(key, (0, 0))
+            notices.publish(
+                InstancesCompressed(
+                    study_instance_uid=study,
+                    sop_classes=classes,
+                    target=target,
+                    outcome=outcome,
+                    size_before=before,
+                    size=after,
+                )
+            )
+
+
+async def finish_exchanges(queue: CompressionQueue, archive: Archive) -> None:
+    """After a crash, and before anything is received: bytes of objects that the index names in
+    another form go.
+
+    Raises:
+        StorageError: they cannot.
+    """
+    keys = await queue.leaving()
+    if not keys:
+        return
+    indexed = await archive.are_indexed(keys)
+    await archive.store.remove([key for key, is_in in zip(keys, indexed, strict=True) if not is_in])
+    await queue.removed(keys)
