@@ -37,6 +37,7 @@ class DataSetFile:
         encoding: of *data*.
         head: what the file says before it.
         is_inflated: whether *data* is not the bytes of the file.
+        head_bytes: the bytes of the file before the data set.
         forgiven: what was forgiven so far → byte of the data set at which it was first.
     """
 
@@ -44,6 +45,7 @@ class DataSetFile:
     encoding: Encoding
     head: FileHead
     is_inflated: bool
+    head_bytes: bytes = b""
     forgiven: dict[str, int] = field(default_factory=dict)
 
 
@@ -62,14 +64,16 @@ def open_data_set(
         OSError: it cannot be read or mapped.
     """
     file.seek(0)
-    head = read_file_head(file.read(HEAD_BYTES))
+    first = file.read(HEAD_BYTES)
+    head = read_file_head(first)
+    before = first[: head.data_set_offset]
     if head.forgiven and tolerance is Tolerance.STRICT:
         raise DataSetError(head.forgiven[0], 0)
     encoding = encoding_of(head.transfer_syntax_uid)
     forgiven = dict.fromkeys(head.forgiven, 0)
     if not encoding.deflated:
         with mapped(file, head.data_set_offset) as data:
-            yield DataSetFile(data, encoding, head, is_inflated=False, forgiven=forgiven)
+            yield DataSetFile(data, encoding, head, False, before, forgiven)
         return
     with tempfile.TemporaryFile() as inflated:
         try:
@@ -82,7 +86,7 @@ def open_data_set(
             forgiven[error.fault] = error.offset
         inflated.flush()
         with mapped(inflated, 0) as data:
-            yield DataSetFile(data, encoding, head, is_inflated=True, forgiven=forgiven)
+            yield DataSetFile(data, encoding, head, True, before, forgiven)
 
 
 @contextmanager
