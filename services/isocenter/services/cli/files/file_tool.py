@@ -59,6 +59,7 @@ def add_file_options(
     output: str,
     several: bool = True,
     debug: tuple[str, ...] = ("-d", "--debug"),
+    quiet: tuple[str, ...] = ("-q", "--quiet"),
 ) -> None:
     """Paths, ``-o``, ``-r``, ``-v``, ``-d``, ``-q`` and ``--no-progress``.
 
@@ -66,7 +67,7 @@ def add_file_options(
         what: the paths are, for the help.
         output: what is written, for the help; empty: nothing is.
         several: whether more than one file can be given.
-        debug: as `add_output_options` takes it.
+        debug, quiet: as `add_output_options` takes them.
     """
 
     def refuse(message: str) -> NoReturn:
@@ -91,7 +92,7 @@ def add_file_options(
             help="go through folders, with all below them",
         )  # fmt: skip
         group.add_argument("--no-progress", action="store_true", help="no progress bar")
-    add_output_options(parser, debug=debug)
+    add_output_options(parser, debug=debug, quiet=quiet)
 
 
 def run_file_tool(arguments: argparse.Namespace, work: Callable[[Terminal], int]) -> int:
@@ -296,8 +297,8 @@ def plan(arguments: argparse.Namespace, *, suffix: str, default: str = STANDARD)
     """What the paths and ``-o`` mean.
 
     Of two paths without ``-o`` the second is the output, as DCMTK's tools have it; but not where
-    it is there and named like an input, so that nobody loses a file by naming two.  Several
-    files, or a folder, go to a folder.
+    it is there and named like an input, so that nobody loses a file by naming two, nor a folder
+    with ``-r``.  Several files, or a folder, go to a folder.
 
     Args:
         suffix: is put behind the names of files in a folder.
@@ -308,17 +309,18 @@ def plan(arguments: argparse.Namespace, *, suffix: str, default: str = STANDARD)
     """
     paths: list[str] = arguments.paths
     target: str | None = arguments.output
-    if target is None and len(paths) == 2 and not os.path.isdir(paths[1]):
+    is_recursive: bool = getattr(arguments, "recursive", False)
+    if target is None and len(paths) == 2 and not (is_recursive and os.path.isdir(paths[1])):
         if os.path.isfile(paths[1]) and Path(paths[0]).suffix == Path(paths[1]).suffix:
             raise UsageError(f"is {paths[1]} the output or one more input? Say so with -o")
         paths, target = paths[:1], paths[1]
     folders = [path for path in paths if path != STANDARD and os.path.isdir(path)]
-    if folders and not getattr(arguments, "recursive", False):
+    if folders and not is_recursive:
         raise UsageError(f"{folders[0]} is a folder; -r goes through folders")
     if target is None:
         target = default
     many = len(paths) > 1 or bool(folders)
-    is_folder = target != STANDARD and (many or os.path.isdir(target))
+    is_folder = target != STANDARD and (many or os.path.isdir(target) or target.endswith("/"))
     if is_folder and os.path.exists(target) and not os.path.isdir(target):
         raise UsageError(f"{target} is a file; several results need a folder")
     return Plan(tuple(paths), target, is_folder, suffix, many)

@@ -132,18 +132,21 @@ def add_archive_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output_options(
-    parser: argparse.ArgumentParser, *, debug: tuple[str, ...] = ("-d", "--debug")
+    parser: argparse.ArgumentParser,
+    *,
+    debug: tuple[str, ...] = ("-d", "--debug"),
+    quiet: tuple[str, ...] = ("-q", "--quiet"),
 ) -> None:
     """``-v``, ``-d`` and ``-q``.
 
     Args:
-        debug: the flags of the second, where a command needs the letter for something else.
+        debug, quiet: the flags of these, where a command needs the letter for something else.
     """
     parser.set_defaults(prog=parser.prog)
     group = parser.add_argument_group("messages")
     group.add_argument("-v", "--verbose", action="store_true", help="tell what is done")
     group.add_argument(*debug, dest="debug", action="store_true", help="tell more")
-    group.add_argument("-q", "--quiet", action="store_true", help="no messages at all")
+    group.add_argument(*quiet, dest="quiet", action="store_true", help="no messages at all")
 
 
 def add_tls_options(parser: argparse.ArgumentParser) -> None:
