@@ -1,4 +1,4 @@
-"""Waveforms as tables: a column for each channel, a row for each sample (PS3.3 C.10.9)."""
+"""Waveforms as tables: a column for each channel (PS3.3 C.10.9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extraction of what a DICOM file holds, into files, to standard output or the terminal."""
+"""Extraction of what a DICOM file holds: frames, documents, waveforms."""
 
 from __future__ import annotations
 
