@@ -26,6 +26,7 @@ SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
     "messages": protocol.messages,
     "models": models.models,
     "pdus": protocol.pdus,
+    "pictures": pixels.pictures,
     "reader": data_sets.reader,
     "records": data_sets.records,
     "reencoder": data_sets.reencoder,

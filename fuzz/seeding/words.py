@@ -22,6 +22,7 @@ from isocenter.engine.uid import (
     VERIFICATION,
 )
 from isocenter.services.archive.index.attributes import ATTRIBUTES, REQUEST_ATTRIBUTES, Level
+from isocenter.services.dicom.pixels.rendering.elements import DISPLAY_ELEMENTS
 from isocenter.services.service_classes.worklist.order_fields import FIELDS as FIELDS_OF_ORDERS
 
 _SYNTAXES: Final = (
@@ -137,6 +138,11 @@ _WORDS: Final[Mapping[str, Callable[[], set[bytes]]]] = {
         | {b"<InlineBinary>", b'privateCreator="', b'tag="', b'number="', b"<!DOCTYPE", b"&#0;"}
     ),
     "pdus": lambda: _pdu_words() | _uid_words(),
+    "pictures": lambda: (
+        _data_set_words()
+        | {b"MONOCHROME1 ", b"PALETTE COLOR ", b"YBR_FULL", b"RGB ", b"SIGMOID ", b"POLYGONAL "}
+        | {struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in DISPLAY_ELEMENTS}
+    ),
     "reader": _data_set_words,
     "records": lambda: _data_set_words() | _attribute_words() | _text_words(),
     "reencoder": _data_set_words,

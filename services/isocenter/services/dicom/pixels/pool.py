@@ -25,7 +25,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.pixels.encoding import EncodingOptions
 from isocenter.services.dicom.pixels.errors import CodecFailedError, ImageError, PixelError
 from isocenter.services.dicom.pixels.image import ImageDescription
-from isocenter.services.dicom.pixels.transfer_syntaxes import decodable, encodable
+from isocenter.services.dicom.pixels.transfer_syntaxes import decodable, encodable, viewable
 
 #: Shared memory of a worker that is idle: what most frames need; more is given back.
 _SHARED_AT_REST: Final = 24 << 20
@@ -117,6 +117,14 @@ class CodecPool:
     def check(self, image: ImageDescription, transfer_syntax_uid: str) -> None:
         """Raise `PixelError` where frames of *image* cannot be decoded, whatever they hold."""
         decodable(transfer_syntax_uid)
+        self._check_size(image)
+
+    def check_viewing(self, image: ImageDescription, transfer_syntax_uid: str) -> None:
+        """Raise `PixelError` where frames of *image* cannot be shown, whatever they hold."""
+        viewable(transfer_syntax_uid)
+        self._check_size(image)
+
+    def _check_size(self, image: ImageDescription) -> None:
         image.check()
         longest = max(image.decoded_length, image.frame_length)
         if longest > self.limits.frame_bytes:
@@ -187,7 +195,7 @@ class CodecPool:
         Raises:
             PixelError: it cannot be made.
         """
-        self.check(image, transfer_syntax_uid)
+        self.check_viewing(image, transfer_syntax_uid)
         whole = {
             "operation": "render",
             "frames": request.frames,

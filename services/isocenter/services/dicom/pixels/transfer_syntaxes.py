@@ -6,6 +6,7 @@ Isocenter decides that, so that lists, statements and errors agree.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from functools import cache
 from importlib.util import find_spec
@@ -40,6 +41,8 @@ DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 
 #: What installs what the codecs need.
 INSTALL: Final = "python3 -m pip install 'isocenter[codecs]'"
+#: What installs what shows single frames of video.
+INSTALL_VIDEO: Final = "python3 -m pip install 'isocenter[codecs,video]'"
 
 
 class Support(Enum):
@@ -71,6 +74,7 @@ _MODULES: Final = {
     Codec.RLE: ("numpy", "rle"),
 }
 _IMAGE_CODECS: Final = ("numpy", "imagecodecs")
+_VIDEO_MODULES: Final = (*_IMAGE_CODECS, "av")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,7 @@ class TransferSyntax:
         is_encapsulated: Pixel Data is a sequence of fragments (PS3.5 A.4).
         is_lossy: pixels that were encoded differ from the original, or may.
         is_encoded: whether we write it.
+        is_video: all frames are one stream (PS3.5 8.2.5 and following).
     """
 
     uid: str
@@ -92,13 +97,12 @@ class TransferSyntax:
     is_encapsulated: bool = True
     is_lossy: bool = False
     is_encoded: bool = True
+    is_video: bool = False
 
     def _support(self, is_wanted: bool) -> Support:
         if self.codec is None or not is_wanted:
             return Support.PASSED_THROUGH
-        modules = _MODULES.get(self.codec, _IMAGE_CODECS)
-        is_there = all(_is_installed(name) for name in modules)
-        return Support.AVAILABLE if is_there else Support.NOT_INSTALLED
+        return _if_installed(_MODULES.get(self.codec, _IMAGE_CODECS))
 
     @property
     def decoding(self) -> Support:
@@ -107,6 +111,16 @@ class TransferSyntax:
     @property
     def encoding(self) -> Support:
         return self._support(self.is_encoded)
+
+    @property
+    def viewing(self) -> Support:
+        """Whether single frames can be shown: also those of video, which is never transcoded."""
+        return _if_installed(_VIDEO_MODULES) if self.is_video else self.decoding
+
+
+def _if_installed(modules: Iterable[str]) -> Support:
+    is_there = all(_is_installed(name) for name in modules)
+    return Support.AVAILABLE if is_there else Support.NOT_INSTALLED
 
 
 @cache
@@ -121,7 +135,14 @@ def _native(uid: str, name: str, keyword: str) -> TransferSyntax:
 
 
 def _syntax(
-    uid: str, name: str, keyword: str, codec: Codec | None, lossy: bool = False, *, out: bool = True
+    uid: str,
+    name: str,
+    keyword: str,
+    codec: Codec | None,
+    lossy: bool = False,
+    *,
+    out: bool = True,
+    video: bool = False,
 ) -> TransferSyntax:
     return TransferSyntax(
         uid=uid,
@@ -130,6 +151,7 @@ def _syntax(
         codec=codec,
         is_lossy=lossy,
         is_encoded=out and codec is not None,
+        is_video=video,
     )
 
 
@@ -244,7 +266,10 @@ _ALL: Final = (
         None,
         True,
     ),
-    *(_syntax(_ROOT + end, name, f"video-{end}", None, True) for end, name in _VIDEO.items()),
+    *(
+        _syntax(_ROOT + end, name, f"video-{end}", None, True, video=True)
+        for end, name in _VIDEO.items()
+    ),
 )  # fmt: skip
 
 #: Transfer syntax UID → what is known of it.
@@ -294,6 +319,21 @@ def encodable(transfer_syntax_uid: str) -> TransferSyntax:
     return _available(transfer_syntax_uid, encoding_of(transfer_syntax_uid), "encode")
 
 
+def viewing_of(transfer_syntax_uid: str) -> Support:
+    """Whether frames of this syntax can be shown here."""
+    known = PIXEL_SYNTAXES.get(transfer_syntax_uid)
+    return Support.UNKNOWN if known is None else known.viewing
+
+
+def viewable(transfer_syntax_uid: str) -> TransferSyntax:
+    """The syntax of frames that are to be shown.
+
+    Raises:
+        CodecUnavailableError: nothing here decodes it.
+    """
+    return _available(transfer_syntax_uid, viewing_of(transfer_syntax_uid), "show frames of")
+
+
 def _available(uid: str, support: Support, what: str) -> TransferSyntax:
     if support is Support.AVAILABLE:
         return PIXEL_SYNTAXES[uid]
@@ -302,5 +342,7 @@ def _available(uid: str, support: Support, what: str) -> TransferSyntax:
     elif support is Support.PASSED_THROUGH:
         message = f"nothing here can {what} {PIXEL_SYNTAXES[uid].name}"
     else:
-        message = f"to {what} {PIXEL_SYNTAXES[uid].name}, install the codecs: {INSTALL}"
+        syntax = PIXEL_SYNTAXES[uid]
+        install = INSTALL_VIDEO if syntax.is_video else INSTALL
+        message = f"to {what} {syntax.name}, install the codecs: {install}"
     raise CodecUnavailableError(message, uid)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset.vr import Encoding
 from isocenter.services.dicom.pixels.image import ImageDescription
@@ -40,10 +42,14 @@ def render_request(
         elements = read_elements(view[pos : pos + header_length], encoding)
         pos += header_length
         frame = FrameElements(elements, number)
-        stored = StoredFrame(bytes(view[pos : pos + length]), image, request["syntax"], skip_bits)
+        stored = StoredFrame(
+            bytes(view[pos : pos + length]), image, request["syntax"], skip_bits, number
+        )
         pos += length
         applied = PresentationState.of(state, frame) if state_length else None
-        pixels, profile = render_frame(stored, frame, options, applied, most=most)
+        # Numbers without end are what the object says; nobody reads a warning here.
+        with np.errstate(all="ignore"):
+            pixels, profile = render_frame(stored, frame, options, applied, most=most)
         pictures.append(pixels)
     made = pictures[0]
     said = ImageDescription(

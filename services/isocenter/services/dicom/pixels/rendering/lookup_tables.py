@@ -72,7 +72,7 @@ def descriptor_of(elements: Elements, tag: int, *, signed: bool) -> tuple[int, i
 def entries_of(elements: Elements, tag: int, count: int) -> NDArray[Any]:
     """At most so many entries, of a byte or a word each."""
     raw = elements.values.get(tag, b"")
-    if not raw:
+    if len(raw) < 2:
         raise ImageError("a lookup table has no data (PS3.3 C.11.1.1)")
     words = np.frombuffer(raw[: len(raw) // 2 * 2], ">u2" if elements.is_big_endian else "<u2")
     if len(raw) in (count, count + count % 2) and count > 1:

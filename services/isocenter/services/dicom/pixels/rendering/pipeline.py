@@ -46,7 +46,7 @@ from isocenter.services.dicom.pixels.rendering.shutters import (
     shutter_of,
 )
 from isocenter.services.dicom.pixels.rendering.stored_values import StoredValues, stored_values
-from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES, Codec
+from isocenter.services.dicom.pixels.transfer_syntaxes import Codec, viewable
 
 Pixels = NDArray[Any]
 _PALETTE: Final = "PALETTE COLOR"
@@ -65,12 +65,14 @@ class StoredFrame:
         data: fragments joined.
         image: what the data set says of it.
         skip_bits: see `isocenter.engine.dataset.Frame`.
+        number: from 0 on; of video, which frame of the stream *data* it is.
     """
 
     data: bytes
     image: ImageDescription
     transfer_syntax_uid: str
     skip_bits: int = 0
+    number: int = 0
 
     def decode(self) -> tuple[StoredValues, ImageDescription]:
         """Its samples, and their description.
@@ -78,10 +80,15 @@ class StoredFrame:
         Raises:
             PixelError: it cannot be decoded.
         """
+        syntax = viewable(self.transfer_syntax_uid)
+        if syntax.is_video:
+            from isocenter.services.dicom.pixels.rendering.video_frames import decode_video_frame
+
+            return decode_video_frame(self.data, self.image, self.number)
         samples, image = decode_frame(
             self.data, self.image, self.transfer_syntax_uid, skip_bits=self.skip_bits
         )
-        codec = PIXEL_SYNTAXES[self.transfer_syntax_uid].codec
+        codec = syntax.codec
         is_aligned = False
         if codec not in _BITWISE:
             assert codec is not None

@@ -41,6 +41,7 @@ from isocenter.services.dicom.pixels.frames import Image, ImageObject, open_imag
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits, RenderRequest
 from isocenter.services.dicom.pixels.rendering.elements import DISPLAY_ELEMENTS, FRAME_GROUPS
 from isocenter.services.dicom.pixels.rendering.options import GIF, RenderOptions, Viewport
+from isocenter.services.dicom.pixels.rendering.video import VideoStream, is_video
 
 #: What of an object says how it is shown: palettes, lookup tables, overlays, profiles.
 MAX_HEADER: Final = 64 << 20
@@ -91,6 +92,7 @@ class Renderer:
     def __init__(self, image: Image, pool: CodecPool, state: _State) -> None:
         self.image = image
         self._pool = pool
+        self._is_video = is_video(image.transfer_syntax_uid)
         self._state = state
         encoding = encoding_of(image.transfer_syntax_uid)
         self._encoding = EXPLICIT_LITTLE if encoding.deflated else encoding
@@ -130,23 +132,15 @@ class Renderer:
         self, frames: Sequence[int], options: RenderOptions, milliseconds: float
     ) -> RenderedImage:
         options.check()
-        image, limits = self.image, self._pool.limits
-        self._pool.check(image.description, image.transfer_syntax_uid)
-        places = [image.frame(number - 1) for number in frames]
-        total = sum(place.length for place in places)
-        if total > limits.frame_bytes or (
-            len(places) * image.description.decoded_length > limits.frame_bytes
-        ):
-            raise ImageError(
-                f"frames of more than {limits.frame_bytes} bytes; such pictures are not made"
-            )
+        image = self.image
+        self._pool.check_viewing(image.description, image.transfer_syntax_uid)
+        read = self._video_frames if self._is_video else self._frames
         pieces = [self._state.data]
         described = []
-        for number, place in zip(frames, places, strict=True):
-            header = await self._header_of(number - 1)
-            data = await image.read(number - 1)
+        for number, data, skip_bits in await read([number - 1 for number in frames]):
+            header = await self._header_of(number)
             pieces += (header, data)
-            described.append((number - 1, len(header), len(data), place.skip_bits))
+            described.append((number, len(header), len(data), skip_bits))
         request = RenderRequest(
             data=b"".join(pieces),
             frames=described,
@@ -167,6 +161,48 @@ class Renderer:
             height=made.rows,
             frames=len(frames),
         )
+
+    async def _frames(self, numbers: Sequence[int]) -> list[tuple[int, bytes, int]]:
+        """Number, bytes and `skip_bits` of each frame."""
+        places = [self.image.frame(number) for number in numbers]
+        decoded = len(places) * self.image.description.decoded_length
+        self._judge(max(sum(place.length for place in places), decoded))
+        return [
+            (number, await self.image.read(number), place.skip_bits)
+            for number, place in zip(numbers, places, strict=True)
+        ]
+
+    async def _video_frames(self, numbers: Sequence[int]) -> list[tuple[int, bytes, int]]:
+        """The same of a stream, which has to be read from its beginning."""
+        if len(numbers) != 1:
+            raise ImageError("an animation of a video is the video itself")
+        count = self.image.description.number_of_frames
+        if numbers[0] < 0 or (count is not None and numbers[0] >= count):
+            raise ImageError(
+                f"the video has {count} frames, and none with the number {numbers[0] + 1}"
+            )
+        stream = await self.video()
+        self._judge(stream.size)
+        return [(numbers[0], await stream.read(0, stream.size), 0)]
+
+    def _judge(self, length: int) -> None:
+        most = self._pool.limits.frame_bytes
+        if length > most:
+            raise ImageError(f"frames of {length} bytes; of at most {most} a picture is made")
+
+    async def video(self) -> VideoStream:
+        """The stream of a video object, as it is stored.
+
+        Raises:
+            ImageError: it is no video.
+        """
+        return await VideoStream.of(self.image)
+
+    def __len__(self) -> int:
+        """Frames that are there; of a video, those that it says it has."""
+        if self._is_video:
+            return self.image.description.number_of_frames or 1
+        return len(self.image)
 
     def _most_of(self, options: RenderOptions, count: int) -> int:
         """Bytes that the pixels of one picture may have."""
@@ -305,7 +341,7 @@ async def thumbnail(
             viewport=Viewport(size, size),
             has_overlays=False,
         )
-        number = (len(renderer.image) + 1) // 2 if frame is None else frame
+        number = (len(renderer) + 1) // 2 if frame is None else frame
         return await renderer.render(number, options)
 
 
