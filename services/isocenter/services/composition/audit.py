@@ -20,13 +20,10 @@ from isocenter.services.archive.ports import Index
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
+from isocenter.services.security.audit.alert_messages import restricted_function_used
 from isocenter.services.security.audit.deletion_messages import objects_deleted
-from isocenter.services.security.audit.message_builder import (
-    ActiveProcess,
-    Patient,
-    restricted_function_used,
-)
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource
+from isocenter.services.security.audit.participants import ActiveProcess, Patient
 from isocenter.services.security.audit.recorder import (
     AuditRecorder,
     AuditSelection,

@@ -18,7 +18,8 @@ from isocenter.services.composition.archive import open_archive, recover_after_c
 from isocenter.services.composition.audit import active_process_of, patients_of, record_now
 from isocenter.services.composition.transcoding import pool_limits_of
 from isocenter.services.dicom.pixels.pool import CodecPool
-from isocenter.services.security.audit.message_builder import Patient, instances_exported
+from isocenter.services.security.audit.message_builder import instances_exported
+from isocenter.services.security.audit.participants import Patient
 from isocenter.services.settings.loading import OnAuditFailure, Settings
 
 log = logging.getLogger("isocenter.audit")

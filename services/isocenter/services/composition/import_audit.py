@@ -18,7 +18,8 @@ from isocenter.services.composition.audit import (
     active_process_of,
     record_now,
 )
-from isocenter.services.security.audit.message_builder import Patient, instances_imported
+from isocenter.services.security.audit.message_builder import instances_imported
+from isocenter.services.security.audit.participants import Patient
 from isocenter.services.settings.loading import Settings
 
 log = logging.getLogger("isocenter.audit")

@@ -15,8 +15,9 @@ import trio
 from isocenter.services.notices import Caller, InstancesSent, ServerStarted, TransferStarted
 from isocenter.services.security.audit import recorder as auditor_module
 from isocenter.services.security.audit.hash_chain import Entry
-from isocenter.services.security.audit.message_builder import ActiveProcess, Patient, audit_log_used
+from isocenter.services.security.audit.message_builder import audit_log_used
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource
+from isocenter.services.security.audit.participants import ActiveProcess, Patient
 from isocenter.services.security.audit.recorder import AuditRecorder, run_recorder, trail_of
 from isocenter.services.security.audit.trail_verification import verify
 from services.security.audit.trails import audited_object, messages, of_event, records

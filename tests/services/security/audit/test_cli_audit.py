@@ -16,8 +16,8 @@ import trio
 
 from isocenter.services.cli import main
 from isocenter.services.composition.audit import open_trail, record_now, stop_when_failed
-from isocenter.services.security.audit.message_builder import ActiveProcess, Patient
 from isocenter.services.security.audit.messages import AuditSource
+from isocenter.services.security.audit.participants import ActiveProcess, Patient
 from isocenter.services.security.audit.recorder import AuditRecorder, trail_of
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_verification import verify

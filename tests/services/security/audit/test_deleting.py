@@ -13,8 +13,8 @@ from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCa
 from isocenter.services.archive.deletion.values import TrashChange, TrashChanged
 from isocenter.services.composition.audit import deletion_recorder
 from isocenter.services.security.audit.deletion_messages import objects_deleted
-from isocenter.services.security.audit.message_builder import ActiveProcess
 from isocenter.services.security.audit.messages import AuditSource, to_xml
+from isocenter.services.security.audit.participants import ActiveProcess
 from isocenter.services.settings.loading import load_settings
 
 HERE = ActiveProcess(ae_titles=("ISOCENTER",), process_id=7, machine="archive", user="root")

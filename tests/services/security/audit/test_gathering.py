@@ -18,8 +18,9 @@ from isocenter.services.security.audit.aggregation import (
     ReceivedInstances,
     RepeatedAlerts,
 )
-from isocenter.services.security.audit.message_builder import ActiveProcess, association_rejected
+from isocenter.services.security.audit.alert_messages import association_rejected
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource, to_xml
+from isocenter.services.security.audit.participants import ActiveProcess
 from services.security.audit.trails import parsed
 
 HERE = ActiveProcess(ae_titles=("US",), machine="vm", user="root", process_id=7)

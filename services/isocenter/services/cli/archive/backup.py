@@ -28,7 +28,7 @@ from isocenter.services.cli.support.terminal import Advance, Terminal
 from isocenter.services.composition.audit import active_process_of, record_now
 from isocenter.services.composition.backup import SqliteIndexFile, backup_source_of
 from isocenter.services.diagnostics.doctor.check import size_text
-from isocenter.services.security.audit.message_builder import restricted_function_used
+from isocenter.services.security.audit.alert_messages import restricted_function_used
 from isocenter.services.settings.loading import CONFIG_VARIABLE, Settings
 
 DESCRIPTION: Final = """\

@@ -22,7 +22,8 @@ from isocenter.services.cli.support.match_output import prepare_stdout, print_ta
 from isocenter.services.cli.support.options import add_archive_options, reason, uid
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import active_process_of, patients_of, record_now
-from isocenter.services.security.audit.message_builder import ActiveProcess, Patient, hold_changed
+from isocenter.services.security.audit.alert_messages import hold_changed
+from isocenter.services.security.audit.participants import ActiveProcess, Patient
 from isocenter.services.settings.loading import OnAuditFailure, Settings
 
 DESCRIPTION: Final = """\

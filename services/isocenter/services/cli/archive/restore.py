@@ -40,7 +40,7 @@ from isocenter.services.composition.backup import (
     restore_place_of,
 )
 from isocenter.services.diagnostics.doctor.check import size_text
-from isocenter.services.security.audit.message_builder import restricted_function_used
+from isocenter.services.security.audit.alert_messages import restricted_function_used
 from isocenter.services.security.audit.trail import TrailError, read_key
 from isocenter.services.security.audit.trail_verification import verify as verify_trail
 from isocenter.services.settings.loading import Settings

@@ -9,13 +9,10 @@ from typing import Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.notices import Caller, InstanceStored
-from isocenter.services.security.audit.message_builder import (
-    ActiveProcess,
-    Patient,
-    instances_received,
-    repeated,
-)
+from isocenter.services.security.audit.alert_messages import repeated
+from isocenter.services.security.audit.message_builder import instances_received
 from isocenter.services.security.audit.messages import Action, AuditMessage
+from isocenter.services.security.audit.participants import ActiveProcess, Patient
 
 #: Instances after which their message is not put off any longer.
 MOST_INSTANCES: Final = 1_000

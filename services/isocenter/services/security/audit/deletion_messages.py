@@ -14,8 +14,9 @@ from typing import assert_never
 from isocenter.services.archive.deletion.records import InstancesDeleted
 from isocenter.services.archive.deletion.values import TrashChange, TrashChanged
 from isocenter.services.security.audit.codes import EventId
-from isocenter.services.security.audit.message_builder import ActiveProcess, instances_deleted
+from isocenter.services.security.audit.message_builder import instances_deleted
 from isocenter.services.security.audit.messages import Action, AuditMessage
+from isocenter.services.security.audit.participants import ActiveProcess
 
 log = logging.getLogger("isocenter.audit")
 

@@ -47,11 +47,12 @@ from isocenter.services.notices import (
     ServerStopped,
     TransferStarted,
 )
-from isocenter.services.security.audit import message_builder as events
+from isocenter.services.security.audit import alert_messages as alerts
+from isocenter.services.security.audit import message_builder as builders
 from isocenter.services.security.audit.aggregation import ReceivedInstances, RepeatedAlerts
 from isocenter.services.security.audit.hash_chain import Entry
-from isocenter.services.security.audit.message_builder import ActiveProcess, Patient
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource, timestamp, to_xml
+from isocenter.services.security.audit.participants import ActiveProcess, Patient, host_of
 from isocenter.services.security.audit.syslog_delivery import FINISH_SECONDS, Delivery
 from isocenter.services.security.audit.trail import Trail
 
@@ -127,7 +128,7 @@ def trail_of(
     """The trail in *folder*, which tells what is wrong with it in the name of this process."""
 
     def note(text: str) -> Entry:
-        message = events.recording_resumed(here, folder, text)
+        message = alerts.recording_resumed(here, folder, text)
         return entry_of(message, source, here.process_id)
 
     return Trail(folder, rotate_bytes=rotate_bytes, note=note, key=key)
@@ -184,13 +185,13 @@ class AuditRecorder:
             AssociationEnded: self._association_ended,
             InstancesDeleted: self._deleted,
             InstancesCompressed: self._compressed,
-            PluginStarted: lambda notice: self.record(events.plugin_started(self._here, notice)),
+            PluginStarted: lambda notice: self.record(alerts.plugin_started(self._here, notice)),
             PluginOperationEnded: self._look_up,
         }
         if switches.storage:
             handlers[InstanceStored] = self._instance_stored
         if switches.query:
-            handlers[QueryAnswered] = lambda notice: self.record(events.query(self._here, notice))
+            handlers[QueryAnswered] = lambda notice: self.record(builders.query(self._here, notice))
         if switches.retrieve:
             handlers |= dict.fromkeys(
                 (TransferStarted, InstancesSent, RetrieveFailed), self._look_up
@@ -232,7 +233,7 @@ class AuditRecorder:
         if not started:
             self._received.flush()
             self._alerts.flush()
-        self.record(events.application_activity(self._here, started=started))
+        self.record(builders.application_activity(self._here, started=started))
 
     def _instance_stored(self, notice: InstanceStored) -> None:
         self._received.add(notice, trio.current_time())
@@ -240,43 +241,43 @@ class AuditRecorder:
     def _association_ended(self, notice: AssociationEnded) -> None:
         self._received.end(notice.caller.association)
         if notice.caller.user and AssociationEstablished in self._handlers:
-            self.record(events.user_authenticated(self._here, notice))
+            self.record(builders.user_authenticated(self._here, notice))
 
     def _authenticated(self, notice: AssociationEstablished) -> None:
         if notice.caller.user:
-            self.record(events.user_authenticated(self._here, notice))
+            self.record(builders.user_authenticated(self._here, notice))
 
     def _rejected(self, notice: AssociationRejected) -> None:
         if (notice.result, notice.source) == (1, 1) and notice.reason in _IDENTITY_REASONS:
-            message = events.association_rejected(self._here, notice)
+            message = alerts.association_rejected(self._here, notice)
             title = notice.caller.calling_ae_title
             self._alert(message, f"{title} rejected {notice.reason}", notice.caller.address)
 
     def _revoked(self, notice: AssociationRevoked) -> None:
-        self.record(events.association_revoked(self._here, notice))
+        self.record(alerts.association_revoked(self._here, notice))
 
     def _refused(self, notice: ConnectionRefused) -> None:
         if notice.refusal in _REFUSALS:
-            message = events.connection_refused(self._here, notice)
+            message = alerts.connection_refused(self._here, notice)
             self._alert(message, notice.refusal.value, notice.address)
 
     def _denied(self, notice: AccessDenied) -> None:
-        message = events.access_denied(self._here, notice)
+        message = alerts.access_denied(self._here, notice)
         title = notice.caller.calling_ae_title
         self._alert(message, f"{title} denied {notice.command}", notice.caller.address)
 
     def _alert(self, message: AuditMessage, kind: str, address: str) -> None:
-        self._alerts.add(message, kind, events.host_of(address), trio.current_time())
+        self._alerts.add(message, kind, host_of(address), trio.current_time())
 
     def _deleted(self, notice: InstancesDeleted) -> None:
-        self.record(events.instances_deleted(self._here, notice))
+        self.record(builders.instances_deleted(self._here, notice))
 
     def _compressed(self, notice: InstancesCompressed) -> None:
         if notice.outcome == "compressed":
             self._look_up(notice)
 
     def _reloaded(self, notice: ConfigurationReloaded) -> None:
-        self.record(events.configuration_reloaded(self._here, notice))
+        self.record(alerts.configuration_reloaded(self._here, notice))
 
     # Patients of what is sent.
 
@@ -316,16 +317,16 @@ class AuditRecorder:
         for study in studies:
             patient = patients.get(study, Patient())
             if isinstance(notice, TransferStarted):
-                messages = [events.begin_transferring(self._here, notice, study, patient)]
+                messages = [builders.begin_transferring(self._here, notice, study, patient)]
             elif isinstance(notice, InstancesCompressed):
-                messages = [events.instances_compressed(self._here, notice, patient)]
+                messages = [builders.instances_compressed(self._here, notice, patient)]
             elif isinstance(notice, PluginOperationEnded):
-                messages = [events.plugin_operation(self._here, notice, study, patient)]
+                messages = [builders.plugin_operation(self._here, notice, study, patient)]
             elif isinstance(notice, RetrieveFailed):
-                messages = [events.retrieve_failed(self._here, notice, study, patient)]
+                messages = [builders.retrieve_failed(self._here, notice, study, patient)]
             else:
                 messages = [
-                    events.instances_sent(
+                    builders.instances_sent(
                         self._here, notice, study, count, patient, failed=tally is notice.unsent
                     )
                     for tally in (notice.sent, notice.unsent)
@@ -397,7 +398,7 @@ class AuditRecorder:
             f"the trail could not be written since {timestamp(self._failing_since)}: "
             f"{self._failure}; {lost} messages are missing"
         )
-        message = events.recording_resumed(self._here, self._trail.folder, text)
+        message = alerts.recording_resumed(self._here, self._trail.folder, text)
         return entry_of(message, self._source, self._here.process_id)
 
     def _after_attempt(self) -> None:

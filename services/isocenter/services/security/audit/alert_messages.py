@@ -1,0 +1,224 @@
+"""Security alerts as audit messages (PS3.15 A.5.3.11)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from isocenter.services.notices import (
+    AccessDenied,
+    AssociationRejected,
+    AssociationRevoked,
+    ConfigurationReloaded,
+    ConnectionRefused,
+    PluginStarted,
+)
+from isocenter.services.security.audit import codes
+from isocenter.services.security.audit.codes import EventId, EventType
+from isocenter.services.security.audit.messages import (
+    Action,
+    AuditMessage,
+    ObjectKind,
+    Outcome,
+    Participant,
+    ParticipantObject,
+)
+from isocenter.services.security.audit.participants import (
+    ActiveProcess,
+    Patient,
+    address_participant,
+    node_object,
+    patient_object,
+    peer_participant,
+    study_object,
+)
+
+#: Of the text of an alert: a peer has a say in it.
+LONGEST_TEXT: Final = 2_000
+
+
+_CONFIGURATIONS: Final = {
+    "certificates": EventType.SECURITY_CONFIGURATION,
+    "policy": EventType.SECURITY_CONFIGURATION,
+    "peers": EventType.NETWORK_CONFIGURATION,
+}
+
+
+def plugin_started(here: ActiveProcess, started: PluginStarted) -> AuditMessage:
+    """A.5.3.11: code of others serves."""
+    text = f"the plug-in {started.name} serves: {started.distribution} {started.version}"
+    subject = _resource(
+        ObjectKind.CONFIGURATION,
+        f"urn:isocenter:configuration:plugin:{quote(started.name, safe='')}",
+        text,
+    )
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=EventType.SOFTWARE_CONFIGURATION,
+        action=Action.EXECUTE,
+        participants=(here.participant(None), here.person(None, is_requestor=False)),
+        objects=(subject,),
+    )
+
+
+def association_rejected(here: ActiveProcess, rejected: AssociationRejected) -> AuditMessage:
+    """A.5.3.11: a node that is not who it says, or is not admitted."""
+    return _alert(
+        here,
+        EventType.NODE_AUTHENTICATION,
+        rejected.why,
+        performer=peer_participant(rejected.caller, None),
+        subject=node_object(rejected.caller.address),
+    )
+
+
+def association_revoked(here: ActiveProcess, revoked: AssociationRevoked) -> AuditMessage:
+    """A.5.3.11: a node whose certificate is worth nothing any more, in the middle of an
+    association."""
+    return _alert(
+        here,
+        EventType.NODE_AUTHENTICATION,
+        f"the association is ended: {revoked.why}",
+        performer=peer_participant(revoked.caller, None),
+        subject=node_object(revoked.caller.address),
+    )
+
+
+def connection_refused(here: ActiveProcess, refused: ConnectionRefused) -> AuditMessage:
+    """A.5.3.11: a secure connection that could not be established."""
+    return _alert(
+        here,
+        EventType.NODE_AUTHENTICATION,
+        refused.detail,
+        performer=address_participant(refused.address),
+        subject=node_object(refused.address),
+    )
+
+
+def access_denied(here: ActiveProcess, denied: AccessDenied) -> AuditMessage:
+    """A.5.3.11: an operation that the caller may not ask for."""
+    return _alert(
+        here,
+        EventType.USE_OF_RESTRICTED_FUNCTION,
+        f"{denied.command} of {denied.sop_class_uid}: {denied.why}",
+        performer=peer_participant(denied.caller, None),
+        subject=node_object(denied.caller.address),
+    )
+
+
+def repeated(message: AuditMessage, count: int, node: str = "") -> AuditMessage:
+    """An alert that stands for *count* more of its kind that came after it.
+
+    Args:
+        node: whom they came from; empty: as that one.
+    """
+    return AuditMessage(
+        event=message.event,
+        type=message.type,
+        action=message.action,
+        outcome=message.outcome,
+        participants=message.participants[:1] if node else message.participants,
+        objects=tuple(
+            ParticipantObject(
+                kind=item.kind,
+                id=node or item.id,
+                id_type=item.id_type,
+                details={
+                    "Alert Description": f"{count} more like the one before".encode(),
+                    "Occurrences": str(count).encode("ascii"),
+                },
+            )
+            for item in message.objects
+        ),
+    )
+
+
+def configuration_reloaded(here: ActiveProcess, reloaded: ConfigurationReloaded) -> AuditMessage:
+    """A.5.3.11: what decides who is admitted has changed, or could not be read."""
+    text = f"{reloaded.what} read again"
+    if reloaded.fault:
+        text = f"{reloaded.what} could not be read again, the old stay: {reloaded.fault}"
+    name = quote(reloaded.what, safe="")
+    subject = _resource(ObjectKind.CONFIGURATION, f"urn:isocenter:configuration:{name}", text)
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=_CONFIGURATIONS.get(reloaded.what, EventType.SOFTWARE_CONFIGURATION),
+        action=Action.EXECUTE,
+        outcome=Outcome.MINOR_FAILURE if reloaded.fault else Outcome.SUCCESS,
+        participants=(here.participant(None), here.person(None, is_requestor=False)),
+        objects=(subject,),
+    )
+
+
+def restricted_function_used(here: ActiveProcess, subject: Path, text: str) -> AuditMessage:
+    """A.5.3.11: somebody had the whole archive copied, or put back."""
+    resource = _resource(ObjectKind.SECURITY_RESOURCE, subject.absolute().as_uri(), text)
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=EventType.USE_OF_RESTRICTED_FUNCTION,
+        action=Action.EXECUTE,
+        outcome=Outcome.SUCCESS,
+        participants=(here.participant(None), here.person(None, is_requestor=True)),
+        objects=(resource,),
+    )
+
+
+def hold_changed(
+    here: ActiveProcess, study: str, reason: str, patient: Patient, *, is_held: bool
+) -> AuditMessage:
+    """A.5.3.11: from now on nobody may delete a study, or whoever may delete can again."""
+    what = "the study is held" if is_held else "the study is held no more; it was"
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=EventType.OBJECT_SECURITY_ATTRIBUTES_CHANGED,
+        action=Action.EXECUTE,
+        participants=(here.participant(None), here.person(None)),
+        objects=(
+            replace(study_object(study, {}), details=_description(f"{what}: {reason}")),
+            patient_object(patient),
+        ),
+    )
+
+
+def recording_resumed(here: ActiveProcess, trail: Path, text: str) -> AuditMessage:
+    """A.5.3.11: something was wrong with the trail itself, and it is recorded again."""
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=EventType.AUDIT_RECORDING_STARTED,
+        action=Action.EXECUTE,
+        outcome=Outcome.MINOR_FAILURE,
+        participants=(here.participant(None),),
+        objects=(_resource(ObjectKind.SECURITY_RESOURCE, trail.absolute().as_uri(), text),),
+    )
+
+
+def _alert(
+    here: ActiveProcess,
+    kind: EventType,
+    text: str,
+    *,
+    performer: Participant,
+    subject: ParticipantObject,
+) -> AuditMessage:
+    """The caller was kept out: a minor failure by the words of A.5.3.11."""
+    described = ParticipantObject(
+        kind=subject.kind, id=subject.id, id_type=subject.id_type, details=_description(text)
+    )
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=kind,
+        action=Action.EXECUTE,
+        outcome=Outcome.MINOR_FAILURE,
+        participants=(here.participant(None), performer),
+        objects=(described,),
+    )
+
+
+def _description(text: str) -> dict[str, bytes]:
+    return {"Alert Description": text[:LONGEST_TEXT].encode("utf-8", "backslashreplace")}
+
+
+def _resource(kind: ObjectKind, uri: str, text: str) -> ParticipantObject:
+    return ParticipantObject(kind=kind, id=uri, id_type=codes.URI, details=_description(text))
