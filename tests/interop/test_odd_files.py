@@ -10,7 +10,7 @@ import trio
 
 from isocenter.engine.dataset import write_data_set, write_file_meta
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.archive.verification import import_directory
+from isocenter.services.archive.file_import import import_directory
 from isocenter.storage.objects.files.store import open_file_store
 from services.archive_support import CT, data_set, opened, uid
 from support.odd_files import Ids, odd_files

@@ -24,7 +24,8 @@ from isocenter.services.archive.deletion.values import (
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import DuplicatePolicy
-from isocenter.services.archive.verification import reindex, verify
+from isocenter.services.archive.reindexing import reindex
+from isocenter.services.archive.verification import verify
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.storage.database.commitments import DatabaseCommitments

@@ -35,8 +35,9 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.object_scan import StoreError
+from isocenter.services.archive.reindexing import reindex
 from isocenter.services.archive.stored_objects import stored_object
-from isocenter.services.archive.verification import reindex, verify
+from isocenter.services.archive.verification import verify
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, SERIES, STUDY, data_set, data_set_of, opened, store, uid
 

@@ -9,8 +9,9 @@ import pytest
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.archive.file_import import import_directory
+from isocenter.services.archive.reindexing import reindex
 from isocenter.services.archive.stored_objects import stored_object
-from isocenter.services.archive.verification import import_directory, reindex
 from isocenter.services.cli import main
 from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,

@@ -10,7 +10,7 @@ from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set, write_file
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.query import Level, Query
-from isocenter.services.archive.verification import reindex
+from isocenter.services.archive.reindexing import reindex
 from isocenter.services.association.peer import Peer
 from isocenter.services.cli import main
 from isocenter.services.dicom import uid_registry as sop_classes

@@ -174,7 +174,7 @@ class Archive:
         what was not.  Returns how many objects were undone.
 
         The index must be whole: an empty one is to be rebuilt (`salvage`, then
-        `maintenance.reindex`).
+        `reindexing.reindex`).
 
         Args:
             others: by their keys, objects that are to stay where they are, though the index has

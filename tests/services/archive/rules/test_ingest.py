@@ -33,8 +33,9 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.object_keys import NamingScheme
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import AddResult, DuplicatePolicy, InstanceRecord
+from isocenter.services.archive.reindexing import reindex
 from isocenter.services.archive.rules.evaluation import Rules
-from isocenter.services.archive.verification import reindex, verify
+from isocenter.services.archive.verification import verify
 from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.settings.rules import parse_rule
 from isocenter.storage.database.index.memory import MemoryIndex

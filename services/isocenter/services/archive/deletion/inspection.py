@@ -22,7 +22,7 @@ from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.deletion.values import Adopted
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import InstanceRecord
-from isocenter.services.archive.verification import scan_object
+from isocenter.services.archive.stored_scan import scan_object
 from isocenter.services.errors import StorageError
 
 SECONDS_A_DAY: Final = 86_400.0

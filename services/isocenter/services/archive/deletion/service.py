@@ -46,7 +46,7 @@ from isocenter.services.archive.object_keys import distinct_key, plain_key
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 from isocenter.services.archive.selection import select
-from isocenter.services.archive.verification import scan_object
+from isocenter.services.archive.stored_scan import scan_object
 from isocenter.services.errors import StorageError
 
 log = logging.getLogger("isocenter.storage")

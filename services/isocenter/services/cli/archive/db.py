@@ -9,14 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services import composition
+from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.deletion.values import Adopted
-from isocenter.services.archive.verification import (
-    CountedFindings,
-    VerificationProgress,
-    VerifyReport,
-    reindex,
-    verify,
-)
+from isocenter.services.archive.reindexing import reindex
+from isocenter.services.archive.verification import VerificationProgress, VerifyReport, verify
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task

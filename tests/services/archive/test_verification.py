@@ -18,6 +18,13 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.counted_findings import CountedFindings
+from isocenter.services.archive.file_import import (
+    ImportedFile,
+    ImportOutcome,
+    ImportReport,
+    import_directory,
+)
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Query
 from isocenter.services.archive.object_keys import distinct_key
@@ -26,17 +33,8 @@ from isocenter.services.archive.ports import (
     InstanceRecord,
     OtherPatientPolicy,
 )
-from isocenter.services.archive.verification import (
-    CountedFindings,
-    ImportedFile,
-    ImportOutcome,
-    ImportReport,
-    VerificationProgress,
-    import_directory,
-    reindex,
-    verify,
-    verify_instance,
-)
+from isocenter.services.archive.reindexing import reindex
+from isocenter.services.archive.verification import VerificationProgress, verify, verify_instance
 from isocenter.services.dicom.file_recognition import HEAD_BYTES
 from isocenter.services.dicom.uid_registry import MEDIA_STORAGE_DIRECTORY
 from isocenter.services.errors import StorageError
