@@ -27,6 +27,7 @@ from isocenter.services.association.server import ListenAddress
 from isocenter.services.net.tls.contexts import PROFILES, TlsFiles, server_context
 from isocenter.services.net.tls.inspection import offered
 from isocenter.services.security.certificates.authority import CertificateAuthority
+from isocenter.services.security.certificates.server_certificate import ensure_server_certificate
 from support.processes import isocenter_command
 from support.serving import serving
 
@@ -83,7 +84,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     # has nothing elliptic in it.
     server_by_rsa, client_by_rsa = _rsa_pair(folder)
     return Site(
-        {"ECDSA": ca.ensure_server_certificate("ISOCENTER"), "RSA": server_by_rsa},
+        {"ECDSA": ensure_server_certificate(ca.directory, "ISOCENTER"), "RSA": server_by_rsa},
         {"ECDSA": client, "RSA": client_by_rsa},
     )
 

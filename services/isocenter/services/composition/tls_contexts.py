@@ -74,8 +74,8 @@ class TlsContexts:
             files = self._as_they_are
         elif tls.uses_private_ca:
             # Late: all of X.509, and a server without TLS, or without a CA of its own, needs none.
-            from isocenter.services.security.certificates.authority import (
-                ensure_ca,
+            from isocenter.services.security.certificates.authority import ensure_ca
+            from isocenter.services.security.certificates.server_certificate import (
                 ensure_server_certificate,
             )
 

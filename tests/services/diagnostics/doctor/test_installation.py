@@ -21,10 +21,8 @@ from isocenter.services.diagnostics.doctor.certificates import check_certificate
 from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.doctor.listening_ports import check_ports
 from isocenter.services.diagnostics.findings import Severity
-from isocenter.services.security.certificates.authority import (
-    CertificateAuthority,
-    ensure_server_certificate,
-)
+from isocenter.services.security.certificates.authority import CertificateAuthority
+from isocenter.services.security.certificates.server_certificate import ensure_server_certificate
 from isocenter.services.settings.loading import load_settings
 from support.ports import free_port
 from support.processes import ServedArchive, isocenter_command, served_archive
@@ -227,7 +225,7 @@ def test_a_private_ca_that_is_well(tmp_path: Path) -> None:
 def test_a_certificate_that_ends_soon(tmp_path: Path) -> None:
     CertificateAuthority.create(tmp_path / "certs", now=NOW - 900 * DAY)
     authority = CertificateAuthority(tmp_path / "certs")
-    authority.ensure_server_certificate("ISOCENTER", now=NOW - 800 * DAY)
+    ensure_server_certificate(authority.directory, "ISOCENTER", now=NOW - 800 * DAY)
     authority.issue("ct1", now=NOW - 800 * DAY)
     authority.issue("ct2", now=NOW - 830 * DAY)
     text = worst(certificates_of(tmp_path))
@@ -238,7 +236,7 @@ def test_a_certificate_that_ends_soon(tmp_path: Path) -> None:
 
 def test_a_certificate_that_has_expired(tmp_path: Path) -> None:
     authority = CertificateAuthority.create(tmp_path / "certs", now=NOW - 900 * DAY)
-    authority.ensure_server_certificate("ISOCENTER", now=NOW - 830 * DAY)
+    ensure_server_certificate(authority.directory, "ISOCENTER", now=NOW - 830 * DAY)
     assert "expired" in worst(certificates_of(tmp_path))
 
 

@@ -30,6 +30,7 @@ from isocenter.services.net.tls.contexts import (
 )
 from isocenter.services.net.tls.errors import TlsFileError, describe_tls_error
 from isocenter.services.security.certificates.authority import CertificateAuthority
+from isocenter.services.security.certificates.server_certificate import ensure_server_certificate
 
 HOST = "localhost"
 NOW = datetime.now(UTC)
@@ -56,7 +57,7 @@ def files_of(ca: CertificateAuthority, folder: Path, name: str) -> TlsFiles:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     folder = tmp_path_factory.mktemp("site")
     ca = CertificateAuthority.create(folder / "ca")
-    server = ca.ensure_server_certificate("ISOCENTER")
+    server = ensure_server_certificate(ca.directory, "ISOCENTER")
     ca.issue("CT1", folder=folder)
     return Site(ca, folder, server, files_of(ca, folder, "CT1"))
 
@@ -209,7 +210,7 @@ def test_who_is_refused(site: Site, tmp_path: Path, fault: str, said: str) -> No
             )
         case "revoked":
             ca = CertificateAuthority.create(tmp_path / "ca")
-            server_files = ca.ensure_server_certificate("ISOCENTER")
+            server_files = ensure_server_certificate(ca.directory, "ISOCENTER")
             ca.issue("R1", folder=tmp_path)
             files = files_of(ca, tmp_path, "R1")
             client = client_context(files)

@@ -30,6 +30,7 @@ from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import AssociationRevoked, Notice, Notices
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.security.certificates.profile import build_crl, build_leaf, key_pem
+from isocenter.services.security.certificates.server_certificate import ensure_server_certificate
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from services.cli_support import Scripted
 from support.processes import isocenter_command, served_archive
@@ -131,7 +132,7 @@ class Serving:
 
     @asynccontextmanager
     async def running(self, context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-        files = self.ca.ensure_server_certificate("ISOCENTER")
+        files = ensure_server_certificate(self.ca.directory, "ISOCENTER")
         tls = context or server_context(
             TlsFiles(certificate=files.certificate, key=files.key, ca=files.ca)
         )
@@ -250,7 +251,7 @@ async def test_a_ca_in_between_that_is_revoked_takes_its_own_along(tmp_path: Pat
     root.write_bytes(pki.root.public_bytes(pem))
     serving = Serving(tmp_path)
     serving.go_on.set()
-    own = serving.ca.ensure_server_certificate("ISOCENTER")
+    own = ensure_server_certificate(serving.ca.directory, "ISOCENTER")
     context = server_context(TlsFiles(certificate=own.certificate, key=own.key, ca=root))
     client = client_context(TlsFiles(certificate=chain, key=key, ca=own.ca))
     async with serving.running(context) as server:

@@ -38,6 +38,7 @@ from isocenter.services.security.access.permissions import parse_permission
 from isocenter.services.security.access.policy import ApplicationEntity, CertificateRule
 from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.security.certificates.authority import CertificateAuthority
+from isocenter.services.security.certificates.server_certificate import ensure_server_certificate
 from services.security.access.policy_support import CT, FIND, GET, MR, control, entities, heard
 from support.clocks import patient_clock
 from support.raw import associate_request, raw_peer
@@ -93,7 +94,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     ca = CertificateAuthority.create(folder / "ca")
     for name in ("CT1", "WS7"):
         ca.issue(name, folder=folder)
-    return Certificates(ca.ensure_server_certificate("ISOCENTER"), folder)
+    return Certificates(ensure_server_certificate(ca.directory, "ISOCENTER"), folder)
 
 
 @asynccontextmanager

@@ -31,6 +31,7 @@ from isocenter.services.security.certificates.expiry import (
     renew_daily,
     warn_daily,
 )
+from isocenter.services.security.certificates.server_certificate import ensure_server_certificate
 from isocenter.services.settings.loading import Settings, SettingsError, load_settings
 from isocenter.services.system.pid_file import PidFile, pid_of_server
 from services.security.access.policy_support import entities, heard
@@ -174,7 +175,9 @@ async def test_a_worker_that_catches_up_tells_only_faults(setup: Setup) -> None:
 async def test_certificates_that_only_openssl_can_read_are_a_fault_and_no_end(
     setup: Setup,
 ) -> None:
-    files = CertificateAuthority.create(setup.folder / "own").ensure_server_certificate("ISOCENTER")
+    files = ensure_server_certificate(
+        CertificateAuthority.create(setup.folder / "own").directory, "ISOCENTER"
+    )
     assert files.ca is not None
     other = setup.folder / "trusted.crt"
     other.write_text(files.ca.read_text().replace(" CERTIFICATE-", " TRUSTED CERTIFICATE-"))
@@ -276,7 +279,7 @@ async def test_sessions_of_peers_that_are_gone_are_few(
 
 def test_revocation_lists_from_a_folder(tmp_path: Path) -> None:
     first, second = (CertificateAuthority.create(tmp_path / name) for name in ("one", "two"))
-    files = first.ensure_server_certificate("ISOCENTER")
+    files = ensure_server_certificate(first.directory, "ISOCENTER")
     folder = tmp_path / "crls"
     folder.mkdir()
     files = replace(files, crl=folder)
@@ -324,7 +327,7 @@ def test_warnings_from_thirty_days_on(days: float, said: str, tmp_path: Path) ->
 
 def test_what_a_server_uses_and_until_when(tmp_path: Path) -> None:
     ca = CertificateAuthority.create(tmp_path / "ca")
-    files = ca.ensure_server_certificate("ISOCENTER")
+    files = ensure_server_certificate(ca.directory, "ISOCENTER")
     found = {one.what: one for one in expiries_of(files)}
     assert found["certificate"].name == "ISOCENTER"
     assert 820 < found["certificate"].left().days < 826
@@ -355,7 +358,7 @@ async def test_a_server_that_runs_for_years_has_its_certificate_signed_again(
     ca = CertificateAuthority(setup.folder / "certs")
     soon = datetime.now(UTC) - timedelta(days=800)
     (setup.folder / "certs" / "server.crt").unlink()
-    ca.ensure_server_certificate("ISOCENTER", now=soon)
+    ensure_server_certificate(ca.directory, "ISOCENTER", now=soon)
     days = [one.left().days for one in ca_files(ca) if one.what == "certificate"]
     assert days == [24]
     done = trio.Event()

@@ -16,12 +16,11 @@ from isocenter.services.cli import main
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.security.certificates.authority import (
     CertificateAuthority,
-    CertificateError,
     ensure_ca,
-    ensure_server_certificate,
 )
-from isocenter.services.security.certificates.issued import RENEW_WITHIN
+from isocenter.services.security.certificates.issued import RENEW_WITHIN, CertificateError
 from isocenter.services.security.certificates.profile import CA_LIFETIME, LIFETIME
+from isocenter.services.security.certificates.server_certificate import ensure_server_certificate
 
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)
@@ -67,7 +66,7 @@ def test_a_new_ca(ca: CertificateAuthority) -> None:
 def test_keys_and_folders_are_private(ca: CertificateAuthority, tmp_path: Path) -> None:
     issued = ca.issue("CT1", folder=tmp_path / "new" / "out")
     ca.issue("CT2")
-    ca.ensure_server_certificate("ISOCENTER")
+    ensure_server_certificate(ca.directory, "ISOCENTER")
     for folder in ca.directory, ca.directory.parent, ca.directory / "issued", issued.folder:
         assert mode(folder) == 0o700
     keys = [*tmp_path.rglob("*.key")]
@@ -292,7 +291,7 @@ def test_the_server_certificate(ca: CertificateAuthority) -> None:
     third = serial(ensure_server_certificate(ca.directory, "OTHER", ["b.example.org"]))
     assert third != second, "another host"
     end = ca.issued()[-1].not_after
-    due = ca.ensure_server_certificate("OTHER", ["b.example.org"], now=end - DAY)
+    due = ensure_server_certificate(ca.directory, "OTHER", ["b.example.org"], now=end - DAY)
     assert serial(due) != third, "ends soon"
 
 
@@ -301,20 +300,20 @@ def test_the_server_certificate(ca: CertificateAuthority) -> None:
 def test_a_server_certificate_that_was_spoiled_is_made_again(
     ca: CertificateAuthority, spoiled: str, content: bytes | None
 ) -> None:
-    files = ca.ensure_server_certificate("ISOCENTER")
+    files = ensure_server_certificate(ca.directory, "ISOCENTER")
     first = serial(files)
     if content is None:
         (ca.directory / spoiled).unlink()
     else:
         (ca.directory / spoiled).write_bytes(content)
-    server_context(ca.ensure_server_certificate("ISOCENTER"))
+    server_context(ensure_server_certificate(ca.directory, "ISOCENTER"))
     assert serial(files) != first
 
 
 def test_a_revoked_server_certificate_is_made_again(ca: CertificateAuthority) -> None:
-    first = serial(ca.ensure_server_certificate("ISOCENTER"))
+    first = serial(ensure_server_certificate(ca.directory, "ISOCENTER"))
     ca.revoke("server")
-    assert serial(ca.ensure_server_certificate("ISOCENTER")) != first
+    assert serial(ensure_server_certificate(ca.directory, "ISOCENTER")) != first
     assert revoked_serials(ca) == {first}
 
 

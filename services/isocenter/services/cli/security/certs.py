@@ -9,12 +9,8 @@ from getpass import getpass
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.security.certificates.authority import (
-    CertificateAuthority,
-    CertificateError,
-    Issued,
-)
-from isocenter.services.security.certificates.issued import CA_FOLDER
+from isocenter.services.security.certificates.authority import CertificateAuthority
+from isocenter.services.security.certificates.issued import CA_FOLDER, CertificateError, Issued
 from isocenter.services.security.certificates.keys import (
     DEFAULT_KEY,
     KeyKind,

@@ -14,9 +14,7 @@ from the record.
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import socket
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,11 +31,10 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 
 from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.net.tls.contexts import TlsFiles, check_private
+from isocenter.services.net.tls.contexts import check_private
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.security.certificates.issued import (
     RENEW_WITHIN,
-    SERVER_NAME,
     CertificateError,
     Issued,
     read_record,
@@ -52,10 +49,10 @@ from isocenter.services.security.certificates.keys import (
     PublicKey,
     check_passphrase,
     generate,
-    like,
     open_pkcs12,
     pkcs12_of,
 )
+from isocenter.services.security.certificates.names import check_names, similar_name
 from isocenter.services.security.certificates.profile import (
     alternative_names,
     build_ca,
@@ -74,23 +71,11 @@ from isocenter.services.system.private_files import (
     write_file,
 )
 
-__all__ = [
-    "CertificateAuthority",
-    "CertificateError",
-    "Issued",
-    "ensure_ca",
-    "ensure_server_certificate",
-]
-
 _CA_CERTIFICATE: Final = "ca.crt"
 _CA_KEY: Final = "ca.key"
 _CRL: Final = "crl.pem"
 _ISSUED_FOLDER: Final = "issued"
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-#: Names whose files would stand beside the CA's own.
-_RESERVED: Final = frozenset({"ca", "crl", "issued"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +254,7 @@ class CertificateAuthority:
         self, name: str, ae_title: str | None, hosts: Iterable[str], folder: Path | None
     ) -> _Plan:
         common_name = name if ae_title is None else ae_title.strip(" ")
-        _check_names(name, common_name)
+        check_names(name, common_name)
         folder = (folder or self.directory / _ISSUED_FOLDER / name).absolute()
         try:
             names = alternative_names(hosts)
@@ -288,7 +273,7 @@ class CertificateAuthority:
         """Record, then write: what *write* does, and the certificate."""
         now = now or datetime.now(UTC)
         name, folder = plan.name, plan.folder
-        with self._locked():
+        with self.locked():
             record = read_record(self.directory)
             if any(one.name == name and one.state(now) == "valid" for one in record):
                 raise CertificateError(
@@ -300,7 +285,7 @@ class CertificateAuthority:
                 make_private_directory(folder)
                 self._refuse_to_overwrite(*(folder / f"{name}{end}" for end in ends))
                 self._put_ca_certificate(folder)
-                issued = self._sign(name, plan.common_name, plan.names, public_key, folder, now)
+                issued = self.sign_key(name, plan.common_name, plan.names, public_key, folder, now)
                 write_record(self.directory, [*record, issued])
                 write(issued)
                 path = folder / f"{name}.crt"
@@ -326,13 +311,16 @@ class CertificateAuthority:
             CertificateError: there is none.
         """
         now = now or datetime.now(UTC)
-        with self._locked():
+        with self.locked():
             record = read_record(self.directory)
             ended = [one for one in record if one.name == name and one.state(now) == "valid"]
             if not ended:
                 raise CertificateError(
                     f"{name} has no valid certificate; "
-                    + (_right_name(record, name, "revoke") or "isocenter certs list shows them all")
+                    + (
+                        similar_name(record, name, "revoke")
+                        or "isocenter certs list shows them all"
+                    )
                 )
             revoked = {one.serial_number: replace(one, revoked_at=now) for one in ended}
             record = [revoked.get(one.serial_number, one) for one in record]
@@ -364,14 +352,14 @@ class CertificateAuthority:
         """
         now = now or datetime.now(UTC)
         renewed: list[Issued] = []
-        with self._locked():
+        with self.locked():
             record = read_record(self.directory)
             last = {one.name: one for one in record}
             if name is not None and (name not in last or last[name].revoked_at is not None):
                 raise CertificateError(
                     f"{name} has no certificate that could be renewed; "
                     + (
-                        _right_name(record, name, "renew")
+                        similar_name(record, name, "renew")
                         or f"issue one (isocenter certs issue {name})"
                     )
                 )
@@ -384,7 +372,7 @@ class CertificateAuthority:
                 folder = one.folder
                 if not folder.is_dir():
                     folder = self.directory / _ISSUED_FOLDER / one.name
-                again = self._sign(
+                again = self.sign_key(
                     one.name, one.common_name, names_in(old), old.public_key(), folder, now
                 )
                 bundle = folder / f"{one.name}.p12"
@@ -415,12 +403,12 @@ class CertificateAuthority:
 
     def refresh(self) -> None:
         """Publish the list of revoked certificates again if it is not what the record says."""
-        with self._locked():
+        with self.locked():
             record = read_record(self.directory)
             wanted = {one.serial_number for one in record if one.revoked_at is not None}
             try:
                 crl = x509.load_pem_x509_crl(self.crl_path.read_bytes())
-                is_current = crl.is_signature_valid(self._public_key()) and wanted == {
+                is_current = crl.is_signature_valid(self.public_key()) and wanted == {
                     revoked.serial_number for revoked in crl
                 }
             except (FileNotFoundError, ValueError):
@@ -428,7 +416,8 @@ class CertificateAuthority:
             if not is_current:
                 self._write_crl(record, datetime.now(UTC))
 
-    def _public_key(self) -> PublicKey:
+    def public_key(self) -> PublicKey:
+        """Of the CA itself."""
         key = self.certificate.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
             raise CertificateError(f"{self.certificate_path} is not a CA that isocenter has made")
@@ -449,7 +438,7 @@ class CertificateAuthority:
             raise CertificateError(f"{path} is not the key of {self.certificate_path}")
         return key
 
-    def _sign(
+    def sign_key(
         self,
         name: str,
         common_name: str,
@@ -477,7 +466,8 @@ class CertificateAuthority:
         )
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Nobody else changes what is in the directory meanwhile."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(directory_lock(self.directory))
@@ -517,49 +507,6 @@ class CertificateAuthority:
         except OSError as error:
             raise unusable(self.crl_path, error) from error
 
-    def ensure_server_certificate(
-        self, ae_title: str, hosts: Iterable[str] = (), *, now: datetime | None = None
-    ) -> TlsFiles:
-        """The server's own files; signed, or signed again, when they are missing, end soon,
-        or are for another AE title or fewer hosts.
-
-        Args:
-            hosts: beside ``localhost``, its addresses and the name of this machine.
-
-        Raises:
-            CertificateError: the CA cannot sign, or its directory cannot be written.
-        """
-        now = now or datetime.now(UTC)
-        names = alternative_names([*_own_hosts(), *hosts])
-        certificate = self.directory / f"{SERVER_NAME}.crt"
-        key_path = self.directory / f"{SERVER_NAME}.key"
-        with self._locked():
-            record = read_record(self.directory)
-            last = {one.name: one for one in record}.get(SERVER_NAME)
-            try:
-                key = _load_key(key_path)
-                if key is None:
-                    key = generate(like(self._public_key()))
-                    write_file(key_path, key_pem(key), PRIVATE_FILE, replace=True)
-                if last is None or not (
-                    last.revoked_at is None
-                    and last.not_after - now > RENEW_WITHIN
-                    and last.common_name == ae_title
-                    and certificate.is_file()
-                    and certificate.read_text("ascii", "replace") == last.pem
-                    and _is_for(last.pem, key.public_key(), names)
-                ):
-                    again = self._sign(
-                        SERVER_NAME, ae_title, names, key.public_key(), self.directory, now
-                    )
-                    write_record(self.directory, [*record, again])
-                    write_file(certificate, again.pem.encode(), PUBLIC_FILE, replace=True)
-            except OSError as error:
-                raise unusable(self.directory, error) from error
-        return TlsFiles(
-            certificate=certificate, key=key_path, ca=self.certificate_path, crl=self.crl_path
-        )
-
 
 def ensure_ca(directory: Path) -> CertificateAuthority:
     """The CA in *directory*; a new one when there is none, its list of revoked ones current.
@@ -577,77 +524,3 @@ def ensure_ca(directory: Path) -> CertificateAuthority:
     authority = CertificateAuthority(directory)
     authority.refresh()
     return authority
-
-
-def ensure_server_certificate(
-    directory: Path, ae_title: str, hosts: Iterable[str] = ()
-) -> TlsFiles:
-    """`CertificateAuthority.ensure_server_certificate` of the CA in *directory*."""
-    return CertificateAuthority(directory).ensure_server_certificate(ae_title, hosts)
-
-
-def _mode_of(directory: Path) -> int:
-    """Its permission bits; none when it is not there, which is said elsewhere."""
-    try:
-        return directory.stat().st_mode
-    except FileNotFoundError:
-        return 0
-
-
-def _own_hosts() -> list[str]:
-    hosts = ["localhost", "127.0.0.1", "::1"]
-    name = socket.gethostname()
-    try:
-        alternative_names([name])
-    except ValueError:  # some machines have names that DNS does not know
-        return hosts
-    return [*hosts, name]
-
-
-def _load_key(path: Path) -> PrivateKey | None:
-    """The key in *path*; None: it is missing, or no key of ours.
-
-    Raises:
-        CertificateError: others may read it, and may have.
-    """
-    if not path.exists():
-        return None
-    try:
-        check_private(path)
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except TlsFileError as error:
-        raise CertificateError(str(error)) from error
-    except (ValueError, TypeError):
-        return None
-    return key if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) else None
-
-
-def _is_for(pem: str, key: PublicKey, names: Sequence[x509.GeneralName]) -> bool:
-    certificate = x509.load_pem_x509_certificate(pem.encode("ascii"))
-    return certificate.public_key() == key and set(names) <= set(names_in(certificate))
-
-
-def _right_name(record: Sequence[Issued], given: str, action: str) -> str:
-    """For whoever gave an AE title, or other letters, in the place of a name; empty: no idea."""
-    for one in reversed(record):
-        if given in (one.common_name, one.name) or given.lower() == one.name.lower():
-            if one.name == given:
-                return ""
-            return (
-                f"the certificate for AE title {one.common_name} is called {one.name}: "
-                f"isocenter certs {action} {one.name}"
-            )
-    return ""
-
-
-def _check_names(name: str, common_name: str) -> None:
-    if not _NAME.fullmatch(name) or name.lower() in _RESERVED or name == SERVER_NAME:
-        raise CertificateError(
-            f"{name!r} cannot name a certificate: letters, digits, dot, dash and underscore, "
-            f"up to 64, and not {', '.join(sorted({*_RESERVED, SERVER_NAME}))}"
-        )
-    if not is_ae_title(common_name):
-        raise CertificateError(
-            f"{common_name!r} is not an AE title (1 to 16 characters, no backslash); "
-            "give it with --ae-title AET"
-        )
