@@ -14,7 +14,7 @@ from pathlib import Path
 
 from isocenter.services.composition.reloading import RELOADED
 from isocenter.services.settings.explanation import about, explain
-from isocenter.services.settings.loading import SETTINGS, Setting
+from isocenter.services.settings.settings import SETTINGS, Setting
 
 PAGE = Path(__file__).resolve().parent / "reference" / "settings.md"
 MAKE = "python docs/settings_reference.py"

@@ -30,7 +30,7 @@ from isocenter.services.security.certificates.issued import RENEW_WITHIN
 from isocenter.services.service_classes.worklist import entry_files as files
 from isocenter.services.service_classes.worklist import watched_folder as watching
 from isocenter.services.settings import loading
-from isocenter.services.settings.loading import SETTINGS
+from isocenter.services.settings.settings import SETTINGS
 from isocenter.services.workflow.events import service as keeping
 from isocenter.services.workflow.events.consumer import Consumer
 from isocenter.services.workflow.events.event import Kind

@@ -30,7 +30,7 @@ from isocenter.services.service_classes.worklist.order_fields import (
     FIELDS,
     STEP_STATUS,
 )
-from isocenter.services.settings.loading import AuditSettings
+from isocenter.services.settings.sections.monitoring import AuditSettings
 from isocenter.services.workflow.events.consumer import Consumer, Webhook
 from isocenter.services.workflow.events.event import Event, Kind
 from support.pages import PAGES, ROOT, name_of, prose, rows_of, text_of

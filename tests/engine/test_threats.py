@@ -724,7 +724,7 @@ def test_the_page_says_what_is_measured(name: str) -> None:
 
 def test_every_bound_of_the_page_has_its_name_and_its_default() -> None:
     """``Limits.name`` of the engine; settings of the server as ``isocenter serve`` has them."""
-    from isocenter.services.settings.loading import SETTINGS
+    from isocenter.services.settings.settings import SETTINGS
 
     defaults = {setting.key: setting.default for setting in SETTINGS}
     defaults |= {f"Limits.{field.name}": field.default for field in fields(Limits)}

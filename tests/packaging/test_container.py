@@ -14,7 +14,7 @@ import yaml
 
 from isocenter.services.cli.commands import COMMANDS
 from isocenter.services.settings.loading import load_settings
-from isocenter.services.settings.sections import SETTINGS
+from isocenter.services.settings.settings import SETTINGS
 from support.processes import run
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,8 @@ from isocenter.services.composition import build_deadlines, build_services
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.net.transport import Transport
-from isocenter.services.settings.loading import ServerSettings, Settings
+from isocenter.services.settings.sections.network import ServerSettings
+from isocenter.services.settings.settings import Settings
 from simulation.disk import Disk
 from simulation.wire import OWNER, Door, End, Network
 from simulation.world import World

@@ -24,7 +24,8 @@ from isocenter.services.composition.server import (
     serve_archive,
 )
 from isocenter.services.service_classes.client import open_association
-from isocenter.services.settings.loading import Settings, load_settings
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.settings import Settings
 
 VERIFICATION = "1.2.840.10008.1.1"
 SECONDS = 30

@@ -34,7 +34,8 @@ from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.net.transport import StreamTransport
 from isocenter.services.security.certificates.authority import CertificateAuthority
-from isocenter.services.settings.loading import load_settings, warnings
+from isocenter.services.settings.consistency import warnings
+from isocenter.services.settings.loading import load_settings
 from support.raw import raw_peer
 from support.serving import port_of, serving
 

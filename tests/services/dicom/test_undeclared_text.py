@@ -19,7 +19,8 @@ from isocenter.services.service_classes.query_retrieve.find_scp import FindScp
 from isocenter.services.service_classes.query_retrieve.information_models import QueryOptions
 from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.service_classes.worklist.query_keys import parse_keys
-from isocenter.services.settings.loading import SettingsError, load_settings
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.memory import MemoryStore

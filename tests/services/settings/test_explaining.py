@@ -14,15 +14,10 @@ from typing import Any
 import pytest
 
 from isocenter.services.composition.reloading import RELOADED, _exchanged, _others
+from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.explanation import about, explain
-from isocenter.services.settings.loading import (
-    SETTINGS,
-    Setting,
-    Settings,
-    SettingsError,
-    load,
-    load_settings,
-)
+from isocenter.services.settings.loading import load, load_settings
+from isocenter.services.settings.settings import SETTINGS, Setting, Settings
 from isocenter.services.settings.toml_lines import lines_of
 from support.processes import isocenter_command
 

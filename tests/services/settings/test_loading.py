@@ -14,24 +14,19 @@ from hypothesis import strategies as st
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.services.archive.object_keys import NamingScheme
 from isocenter.services.archive.ports import DuplicatePolicy
+from isocenter.services.association.peer import Peer
 from isocenter.services.composition import build_server_limits
 from isocenter.services.net.tls.contexts import ClientCertificates
-from isocenter.services.settings.loading import (
-    SETTINGS,
-    LogLevel,
-    Peer,
-    Setting,
-    Settings,
-    SettingsError,
-    TlsIdentity,
-    add_options,
-    default_data_dir,
-    load_settings,
-    overrides_from,
-    show,
-    warnings,
-)
+from isocenter.services.settings.consistency import warnings
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.options import add_options, overrides_from
 from isocenter.services.settings.plugins import PluginEntry
+from isocenter.services.settings.sections.access import TlsIdentity
+from isocenter.services.settings.sections.monitoring import LogLevel
+from isocenter.services.settings.sections.storage import default_data_dir
+from isocenter.services.settings.settings import SETTINGS, Setting, Settings
+from isocenter.services.settings.toml_text import show
 
 NOWHERE: dict[str, str] = {"XDG_DATA_HOME": "/data"}
 

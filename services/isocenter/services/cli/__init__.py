@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except IsocenterError as error:
         # Late: the table of settings is large, and most commands end well.
-        from isocenter.services.settings.loading import SettingsError
+        from isocenter.services.settings.errors import SettingsError
 
         print(f"isocenter {command.name}: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED

@@ -12,7 +12,8 @@ from isocenter.services.security.access.policy_file import ACCESS_FOLDER, Curren
 from isocenter.services.security.access.rejected_callers import RejectedCallers, RejectedFile
 from isocenter.services.security.access.tokens import TokenRules
 from isocenter.services.security.access.user_identity import IdentityRules, UserIdentities
-from isocenter.services.settings.loading import Settings, TlsIdentity
+from isocenter.services.settings.sections.access import TlsIdentity
+from isocenter.services.settings.settings import Settings
 
 
 def access_folder(settings: Settings) -> Path | None:

@@ -20,7 +20,7 @@ from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.composition.audit import deletion_recorder
 from isocenter.services.errors import StorageError
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.compression.compressor import finish_exchanges
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
 from isocenter.storage.objects.files.journal import has_segments

@@ -37,7 +37,8 @@ from isocenter.services.security.audit.syslog_delivery import Delivery, TlsConte
 from isocenter.services.security.audit.trail import Trail, TrailError, read_key
 from isocenter.services.security.audit.trail_removal import RemovalPlan
 from isocenter.services.security.audit.trail_upkeep import Keeping, RecordRemoval
-from isocenter.services.settings.loading import OnAuditFailure, Settings
+from isocenter.services.settings.sections.monitoring import OnAuditFailure
+from isocenter.services.settings.settings import Settings
 
 log = logging.getLogger("isocenter.audit")
 

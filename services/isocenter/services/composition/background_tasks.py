@@ -23,7 +23,7 @@ from isocenter.services.composition.transcoding import compress
 from isocenter.services.notices import Notices
 from isocenter.services.security.audit.trail_upkeep import run_trail_upkeep
 from isocenter.services.service_classes.worklist.retention import remove_expired
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.system.exclusive_task import run_exclusively
 
 

@@ -11,7 +11,8 @@ from isocenter.services.backup.manifest import BackupError
 from isocenter.services.backup.restoration import Place
 from isocenter.services.backup.source import Source
 from isocenter.services.composition.audit import audit_folder
-from isocenter.services.settings.loading import SETTINGS, Settings, show
+from isocenter.services.settings.settings import SETTINGS, Settings
+from isocenter.services.settings.toml_text import show
 from isocenter.storage.objects.files.removal_hold import RemovalHold
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.stores import SqliteIndexFile

@@ -10,7 +10,7 @@ from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.composition.outgoing_associations import OutgoingAssociations
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.notices import Notices
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.system.exclusive_task import run_exclusively
 from isocenter.services.workflow.events.availability_target import AvailabilityNotifier
 from isocenter.services.workflow.events.service import EventService

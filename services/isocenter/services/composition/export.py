@@ -20,7 +20,8 @@ from isocenter.services.composition.transcoding import pool_limits_of
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.security.audit.message_builder import instances_exported
 from isocenter.services.security.audit.participants import Patient
-from isocenter.services.settings.loading import OnAuditFailure, Settings
+from isocenter.services.settings.sections.monitoring import OnAuditFailure
+from isocenter.services.settings.settings import Settings
 
 log = logging.getLogger("isocenter.audit")
 

@@ -15,7 +15,7 @@ from isocenter.services.concurrency import Backoff
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.client import ClientAssociation
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.forwarding.batch import ForwardingContext, SendOptions
 from isocenter.services.workflow.forwarding.commitment import CommitmentRequester
 from isocenter.services.workflow.forwarding.forwarder import Forwarder

@@ -12,7 +12,7 @@ from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.worklist.ports import Worklist
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 if TYPE_CHECKING:
     from isocenter.services.integration.hl7.listener import OrderListener

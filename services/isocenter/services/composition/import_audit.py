@@ -20,7 +20,7 @@ from isocenter.services.composition.audit import (
 )
 from isocenter.services.security.audit.message_builder import instances_imported
 from isocenter.services.security.audit.participants import Patient
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 log = logging.getLogger("isocenter.audit")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isocenter.services.settings.loading import LogFormat, LogSettings
+from isocenter.services.settings.sections.monitoring import LogFormat, LogSettings
 from isocenter.services.system import log_format
 from isocenter.services.system.log_file import LogFile
 

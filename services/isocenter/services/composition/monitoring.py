@@ -26,7 +26,7 @@ from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.security.audit.trail_growth import trail_size
 from isocenter.services.security.certificates.expiry import Expiry
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 #: How often a process that nobody asks brings its numbers up to date for the one that is asked.
 _LOOK_SECONDS: Final = 5.0

@@ -16,7 +16,7 @@ from isocenter.services.association.requestor import Context
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.commitment.scu import CONTEXTS as COMMITMENT_CONTEXTS
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 _Connecting = AbstractAsyncContextManager[ClientAssociation]
 

@@ -25,7 +25,8 @@ from isocenter.services.composition.log import configure_log
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
-from isocenter.services.settings.loading import SETTINGS, Settings, SettingsError
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.settings import SETTINGS, Settings
 
 log = logging.getLogger("isocenter.server")
 

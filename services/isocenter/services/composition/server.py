@@ -46,7 +46,7 @@ from isocenter.services.security.access.access_control import PolicyAccessContro
 from isocenter.services.security.audit.repository import Protocol as AuditProtocol
 from isocenter.services.security.certificates.expiry import renew_daily, warn_daily
 from isocenter.services.security.certificates.issued import CA_FOLDER
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.system import systemd
 from isocenter.services.system.exclusive_task import run_exclusively
 from isocenter.services.system.pid_file import PidFile

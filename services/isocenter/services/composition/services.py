@@ -26,7 +26,7 @@ from isocenter.services.service_classes.query_retrieve.move_scp import MoveScp
 from isocenter.services.service_classes.query_retrieve.suboperations import RetrieveBacklog
 from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.service_classes.verification import VerificationScp
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.events.service import EventService
 from isocenter.storage.stores import Stores
 

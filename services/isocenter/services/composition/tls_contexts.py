@@ -18,7 +18,7 @@ from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.security.certificates.expiry import Expiry, expiries_of
 from isocenter.services.security.certificates.issued import RENEW_WITHIN, SERVER_NAME
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 #: OpenSSL keeps each session of TLS 1.2 for two hours, in case its peer takes it up again: 11 KiB
 #: with the certificate.  Python's `ssl` cannot switch that off; a new context has none.

@@ -17,7 +17,7 @@ from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.dicom.pixels.transcoding import TranscodingOptions
 from isocenter.services.dicom.pixels.transfer_syntaxes import BY_KEYWORD
 from isocenter.services.notices import Notices
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.compression.compressor import CompressionOptions, Compressor
 
 #: What waits for everything else on the machine (nice(2)).

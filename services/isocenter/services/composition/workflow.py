@@ -23,7 +23,7 @@ from isocenter.services.service_classes.normalized.report_delivery import (
 )
 from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.service_classes.worklist.scp import WorklistScp
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.events.service import EventService
 from isocenter.services.workflow.forwarding.commitment import CommitmentReports
 from isocenter.storage.stores import Stores

@@ -56,7 +56,7 @@ from isocenter.services.service_classes.worklist.entry import (
     STEP_NEEDS,
 )
 from isocenter.services.service_classes.worklist.query_keys import STEP_STATUS
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.events.consumer import Availability
 
 _SOP_CLASSES: Final = ("SOP Class", "Meta SOP Class")

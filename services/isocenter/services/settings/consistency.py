@@ -10,7 +10,8 @@ from isocenter.services.dicom.pixels.transfer_syntaxes import INSTALL, Support, 
 from isocenter.services.net.addresses import is_loopback
 from isocenter.services.net.tls.contexts import ClientCertificates
 from isocenter.services.settings.field import MIB
-from isocenter.services.settings.sections import Settings, TlsIdentity
+from isocenter.services.settings.sections.access import TlsIdentity
+from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.events.consumer import Availability, Webhook
 
 #: Folders of the data directory that are made for something else.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from isocenter.services.service_classes.plugin import PluginSetting
 from isocenter.services.settings.plugins import PluginEntry, kind_of, plain_toml
-from isocenter.services.settings.sections import Setting, Settings
+from isocenter.services.settings.settings import Setting, Settings
 
 
 class Explained(NamedTuple):

@@ -1,4 +1,4 @@
-"""Settings from everywhere they can come from, checked; and shown as they are.
+"""Settings from everywhere they can come from, checked.
 
 What is set later wins: defaults, then the TOML file (``--config`` or
 ``ISOCENTER_CONFIG``), then ``ISOCENTER__SECTION__KEY``, then options.  A list that is set
@@ -10,7 +10,6 @@ secrets given as ``ISOCENTER__SECTION__KEY_FILE``.
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
 import tomllib
@@ -21,140 +20,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.association.peer import Peer
 from isocenter.services.settings import value_types as kinds
-from isocenter.services.settings.consistency import conflicts, warnings
+from isocenter.services.settings.consistency import conflicts
+from isocenter.services.settings.errors import InvalidSettingsError, SettingsError
+from isocenter.services.settings.options import CONFIG_VARIABLE
 from isocenter.services.settings.plugins import PluginEntry
-from isocenter.services.settings.sections import (
-    IN_MEMORY,
-    SETTINGS,
-    AccessSettings,
-    AuditSettings,
-    DeadlineSettings,
-    Durability,
-    EventSettings,
-    Hl7Settings,
-    IdentitySettings,
-    LimitSettings,
-    LogFormat,
-    LogLevel,
-    LogSettings,
-    MonitoringSettings,
-    OnAuditFailure,
-    PlainSettings,
-    QuerySettings,
-    ServerSettings,
-    Setting,
-    Settings,
-    StorageSettings,
-    TlsIdentity,
-    TlsSettings,
-    TransferSyntaxSettings,
-    default_data_dir,
-)
+from isocenter.services.settings.sections.storage import IN_MEMORY, default_data_dir
+from isocenter.services.settings.settings import SETTINGS, Setting, Settings
 from isocenter.services.settings.toml_lines import lines_of
+from isocenter.services.settings.toml_text import HIDDEN, as_tuple
 from isocenter.services.system.environment import PREFIX
 
-__all__ = [
-    "load",
-    "load_settings",
-    "Loaded",
-    "show",
-    "warnings",
-    "add_options",
-    "overrides_from",
-    "settings_named",
-    "SettingsError",
-    "InvalidSettingsError",
-    "Settings",
-    "ServerSettings",
-    "PlainSettings",
-    "TlsSettings",
-    "AccessSettings",
-    "IdentitySettings",
-    "StorageSettings",
-    "QuerySettings",
-    "DeadlineSettings",
-    "Hl7Settings",
-    "LimitSettings",
-    "TransferSyntaxSettings",
-    "LogSettings",
-    "MonitoringSettings",
-    "EventSettings",
-    "AuditSettings",
-    "OnAuditFailure",
-    "Peer",
-    "Durability",
-    "TlsIdentity",
-    "LogLevel",
-    "LogFormat",
-    "SETTINGS",
-    "Setting",
-    "CONFIG_VARIABLE",
-    "IN_MEMORY",
-    "default_data_dir",
-]
-
-CONFIG_VARIABLE: Final = "ISOCENTER_CONFIG"
 #: A secret's variable with this ending names the file that holds it.
 _FILE_SUFFIX: Final = "_FILE"
-_HIDDEN: Final = "(hidden)"
 #: Of a wrong value, as much goes into the message.
 _SHOWN_CHARACTERS: Final = 80
-#: More of them in one message help nobody.
-_MOST_FAULTS: Final = 50
 #: Nobody has a larger configuration or secret; a wrong path may lead to a disk image.
 _MAX_FILE_BYTES: Final = 1 << 20
 
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 _BY_VARIABLE: Final = {setting.variable: setting for setting in SETTINGS}
 _SECTIONS: Final = tuple(dict.fromkeys(key.partition(".")[0] for key in _BY_KEY))
-
-
-class SettingsError(IsocenterError):
-    """A setting that cannot be: which, its value, where it came from, and what is allowed.
-
-    Attributes:
-        key: ``section.name``; empty where the fault is of a whole file.
-        source: the file, ``environment variable X`` or ``option --x``.
-    """
-
-    def __init__(
-        self, key: str, source: str, fault: str, value: str | None = None, part: str = ""
-    ) -> None:
-        what = f"{key}, {part}" if part else key
-        what = what if value is None else f"{what} = {value}"
-        super().__init__(f"{what} ({source}): {fault}" if key else f"{source}: {fault}")
-        self.key = key
-        self.source = source
-
-    @property
-    def faults(self) -> tuple[SettingsError, ...]:
-        """Each by itself."""
-        return (self,)
-
-
-class InvalidSettingsError(SettingsError):
-    """More than one setting that cannot be; key and source are those of the first."""
-
-    def __init__(self, faults: Sequence[SettingsError]) -> None:
-        IsocenterError.__init__(self, self._text(faults))
-        self.key, self.source = faults[0].key, faults[0].source
-        self._faults = tuple(faults)
-
-    @property
-    def faults(self) -> tuple[SettingsError, ...]:
-        """Each by itself."""
-        return self._faults
-
-    @staticmethod
-    def _text(faults: Sequence[SettingsError]) -> str:
-        lines = [f"{len(faults)} faults in the settings:", *map(str, faults[:_MOST_FAULTS])]
-        if len(faults) > _MOST_FAULTS:
-            lines.append(f"and {len(faults) - _MOST_FAULTS} more")
-        return "\n  ".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +178,7 @@ def _from_file(sources: _Sources, path: Path, named_by: str) -> None:
             # Which of what is set of them are paths, only they know.
             return tuple(
                 replace(entry, folder=folder)
-                for entry in _as_tuple(read)
+                for entry in as_tuple(read)
                 if isinstance(entry, PluginEntry)
             )
         return read
@@ -371,11 +258,6 @@ def _value_of_option(setting: Setting, raw: object, source: str) -> object:
             return _value(setting, raw, lambda _: source)
 
 
-def _as_tuple(value: object) -> tuple[object, ...]:
-    assert isinstance(value, tuple)
-    return value
-
-
 def _value(setting: Setting, raw: object, source: Callable[[str], str]) -> object:
     return _read_by(setting, raw, source, lambda: setting.kind.from_toml(raw))
 
@@ -403,7 +285,7 @@ def _fault(setting: Setting, part: kinds.PartFault, source: str) -> SettingsErro
     """What is wrong with a setting, or with a part of it."""
     if isinstance(part.cause, kinds.InvalidValueError):
         return SettingsError(setting.key, source, str(part.cause), part=part.where)
-    shown = _HIDDEN if setting.is_secret else _shown(part.value)
+    shown = HIDDEN if setting.is_secret else _shown(part.value)
     return SettingsError(setting.key, source, f"must be {part.allowed}", shown, part=part.where)
 
 
@@ -461,84 +343,3 @@ def _read(path: Path, key: str, source: str) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SettingsError(key, source, f"{path} is not UTF-8 text") from error
-
-
-def show(settings: Settings) -> str:
-    """The settings as TOML that can be loaded again; secrets and what is not set are comments."""
-    lines: list[str] = []
-    # A key of the document itself has to stand before the first table.
-    for setting in sorted(SETTINGS, key=lambda setting: "." in setting.key):
-        section, _, name = setting.key.partition(".")
-        value: object = getattr(settings, section)
-        if not name:
-            lines += _shown_list(setting, value)
-            continue
-        if f"[{section}]" not in lines:
-            lines += ["", f"[{section}]"]
-        value = getattr(value, name)
-        if value is None:
-            lines.append(f"# {name} is not set")
-        elif setting.is_secret:
-            lines.append(f"# {name} = {_HIDDEN}")
-        else:
-            lines.append(f"{name} = {setting.kind.to_toml(value)}")
-    return "\n".join(lines).strip("\n") + "\n"
-
-
-def _shown_list(setting: Setting, value: object) -> Sequence[str]:
-    """One line per item; peers can be many."""
-    assert isinstance(setting.kind, kinds.ListOf)
-    items = _as_tuple(value)
-    if not items:
-        return [f"{setting.key} = []"]
-    return [
-        f"{setting.key} = [",
-        *(f"    {setting.kind.kind.to_toml(item)}," for item in items),
-        "]",
-    ]
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give *parser* ``--config`` and the option of every setting that has one.
-
-    Values stay text: `load_settings` checks them, so that a wrong one is reported the
-    same way wherever it came from.
-    """
-    parser.add_argument(
-        "--config", metavar="FILE", help=f"TOML file with settings (also {CONFIG_VARIABLE})"
-    )
-    for setting in SETTINGS:
-        text = setting.help.replace("%", "%%")
-        if setting.off_flag:
-            parser.add_argument(
-                setting.off_flag,
-                dest=setting.key,
-                action="store_const",
-                const="false",
-                help=setting.off_help.replace("%", "%%"),
-            )
-        elif setting.flag:
-            is_list = isinstance(setting.kind, kinds.ListOf)
-            parser.add_argument(
-                setting.flag,
-                dest=setting.key,
-                metavar=setting.metavar,
-                action="append" if is_list else "store",
-                help=text if is_list else text + _default_text(setting),
-            )
-
-
-def _default_text(setting: Setting) -> str:
-    if setting.default is None:
-        return ""
-    if setting.default_text:
-        return f" (default: {setting.default_text})".replace("%", "%%")
-    plain = setting.kind.to_toml(setting.default).strip('"')
-    return f" (default: {plain})".replace("%", "%%")
-
-
-def overrides_from(namespace: argparse.Namespace) -> dict[str, object]:
-    """The options that were given, for `load_settings`."""
-    return {
-        key: value for key, value in vars(namespace).items() if key in _BY_KEY and value is not None
-    }

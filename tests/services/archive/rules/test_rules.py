@@ -14,8 +14,10 @@ from isocenter.services.archive.coercion.coercer import MapValue, RemoveAttribut
 from isocenter.services.archive.ports import CompressionOrder, ForwardPriority, Route
 from isocenter.services.archive.rules.conditions import Condition, Sender
 from isocenter.services.archive.rules.evaluation import Decision, Rules
-from isocenter.services.settings.loading import SettingsError, load_settings, show
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.rules import RuleFault, RuleKind, RulesKind, parse_rule
+from isocenter.services.settings.toml_text import show
 
 MODALITY, PATIENT_ID, INSTITUTION, ACCESSION = 0x00080060, 0x00100020, 0x00080080, 0x00080050
 CT1 = Sender(calling_ae_title="CT1", called_ae_title="ISOCENTER")

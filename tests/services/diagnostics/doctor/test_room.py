@@ -15,7 +15,8 @@ from isocenter.services.archive.ports import RoomUsage
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.diagnostics.doctor.capacity import assess_room
 from isocenter.services.diagnostics.findings import Severity
-from isocenter.services.settings.loading import Settings, load_settings
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.settings import Settings
 from isocenter.storage.database.sqlite.database import open_sqlite_database
 from isocenter.storage.inspection import inspect_room
 from storage.database.test_retention import DAY, NOW, add

@@ -32,7 +32,9 @@ from isocenter.services.security.certificates.expiry import (
     warn_daily,
 )
 from isocenter.services.security.certificates.server_certificate import ensure_server_certificate
-from isocenter.services.settings.loading import Settings, SettingsError, load_settings
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.system.pid_file import PidFile, pid_of_server
 from services.security.access.policy_support import entities, heard
 from support.clocks import patient_clock

@@ -21,7 +21,8 @@ from isocenter.services.security.audit.participants import ActiveProcess, Patien
 from isocenter.services.security.audit.recorder import AuditRecorder, trail_of
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_verification import verify
-from isocenter.services.settings.loading import SettingsError, load_settings
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
 from services.security.audit.trails import (
     KEY,
     audited_object,

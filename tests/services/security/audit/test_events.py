@@ -56,7 +56,8 @@ from isocenter.services.security.audit.trail_verification import verify
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
-from isocenter.services.settings.loading import Settings, load_settings
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.settings import Settings
 from services.security.audit.trails import (
     audited_object,
     detail,

@@ -18,7 +18,8 @@ from isocenter.services.diagnostics.findings import Severity
 from isocenter.services.security.audit.trail_compression import compress_closed
 from isocenter.services.security.audit.trail_growth import TrailGrowth, growth_of, trail_size
 from isocenter.services.security.audit.trail_segments import segments_of
-from isocenter.services.settings.loading import Settings, load_settings
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.settings import Settings
 from services.security.audit.trails import entry, filled, trail
 
 NOW = datetime.now(UTC)

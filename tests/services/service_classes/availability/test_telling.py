@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from isocenter.services.settings.loading import SettingsError, load_settings
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
 from services.service_classes.availability.test_notification import ris, told
 from support.processes import isocenter_command, served_archive
 from support.studies import ROOT, write_studies

@@ -29,7 +29,8 @@ from isocenter.services.composition.audit import active_process_of, record_now
 from isocenter.services.composition.backup import SqliteIndexFile, backup_source_of
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.security.audit.alert_messages import restricted_function_used
-from isocenter.services.settings.loading import CONFIG_VARIABLE, Settings
+from isocenter.services.settings.options import CONFIG_VARIABLE
+from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = """\
 Back up the whole archive to a folder: index, objects, audit trail, certificates, access and

@@ -24,7 +24,7 @@ from isocenter.services.service_classes.commitment.transaction import (
     TransactionState,
     result_of,
 )
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = "The storage commitments that the archive was asked for."
 EXAMPLES: Final = """\

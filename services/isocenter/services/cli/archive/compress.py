@@ -31,7 +31,7 @@ from isocenter.services.dicom.pixels.transfer_syntaxes import (
     PIXEL_SYNTAXES,
     encodable,
 )
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.compression.ports import CompressionState, CompressionSummary
 
 DESCRIPTION: Final = """\

@@ -19,12 +19,10 @@ from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, add_archive_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
-from isocenter.services.settings.loading import (
-    Settings,
-    SettingsError,
-    load_settings,
-    overrides_from,
-)
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.options import overrides_from
+from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = (
     "Look after the archive: what it holds, whether all of it is well, a new index."

@@ -26,7 +26,7 @@ from isocenter.services.cli.support.selection_options import (
     query_of,
 )
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = """\
 Delete from the archive.  What is deleted is not found, sent or promised any more, at once; its

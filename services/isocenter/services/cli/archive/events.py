@@ -28,7 +28,7 @@ from isocenter.services.cli.support.options import (
     whole_number,
 )
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.events.event import Kind, StoredEvent
 from isocenter.services.workflow.events.ports import (
     BlockedDelivery,

@@ -46,7 +46,7 @@ from isocenter.services.dicom.pixels.transfer_syntaxes import (
     PIXEL_SYNTAXES,
     Support,
 )
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = """\
 Write objects of the archive to a folder, or to a ZIP file, each as the Part 10 file that it is.

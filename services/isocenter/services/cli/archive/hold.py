@@ -24,7 +24,8 @@ from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import active_process_of, patients_of, record_now
 from isocenter.services.security.audit.alert_messages import hold_changed
 from isocenter.services.security.audit.participants import ActiveProcess, Patient
-from isocenter.services.settings.loading import OnAuditFailure, Settings
+from isocenter.services.settings.sections.monitoring import OnAuditFailure
+from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = """\
 Hold studies: neither isocenter delete, not even with --force, nor a rule of retention deletes any

@@ -25,7 +25,7 @@ from isocenter.services.cli.support.options import UsageError, add_archive_optio
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.service_classes.mpps.performed_step import StepState
 from isocenter.services.service_classes.mpps.ports import StepSummary
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = "The modality performed procedure steps that the archive was told of."
 EXAMPLES: Final = """\

@@ -16,7 +16,7 @@ from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import UsageError, add_archive_options, whole_number
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.forwarding.ports import (
     DestinationStatus,
     ForwardState,

@@ -43,7 +43,7 @@ from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.security.audit.alert_messages import restricted_function_used
 from isocenter.services.security.audit.trail import TrailError, read_key
 from isocenter.services.security.audit.trail_verification import verify as verify_trail
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.system.pid_file import pid_of_server
 
 DESCRIPTION: Final = """\

@@ -23,8 +23,10 @@ from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.objects import DicomObject, NotDicomFileError
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 from isocenter.services.errors import OperationError
-from isocenter.services.settings.loading import Settings, SettingsError, load_settings
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.rules import table_of_edit
+from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = "Rules for what is stored: show them, and test them without storing anything."
 EXAMPLES: Final = """\

@@ -22,7 +22,7 @@ from isocenter.services.cli.support.match_output import prepare_stdout, print_ta
 from isocenter.services.cli.support.options import UsageError, add_archive_options, uid
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = """\
 What was deleted and is not gone yet: list it, put it back as it was, or remove it for good.

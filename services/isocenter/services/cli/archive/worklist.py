@@ -54,7 +54,7 @@ from isocenter.services.service_classes.worklist.query_keys import (
     START_TIME,
     parse_keys,
 )
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = "The modality worklist: list, add, import, update and remove its entries."
 EXAMPLES: Final = """\

@@ -43,12 +43,10 @@ from isocenter.services.diagnostics.doctor.peer import PeerCheckOptions, check_p
 from isocenter.services.diagnostics.doctor.server_health import check_health, server_of
 from isocenter.services.diagnostics.findings import Side, error
 from isocenter.services.net.tls.errors import TlsFileError
-from isocenter.services.settings.loading import (
-    Settings,
-    SettingsError,
-    load_settings,
-    overrides_from,
-)
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.options import overrides_from
+from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = """\
 Find out what is wrong.  Without a peer: the installation of the archive here, from its

@@ -37,7 +37,9 @@ from isocenter.services.security.access.policy import (
 )
 from isocenter.services.security.access.policy_file import CurrentPolicy, PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
-from isocenter.services.settings.loading import Settings, SettingsError, load_settings
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.system.log_format import escape
 
 DESCRIPTION: Final = """\

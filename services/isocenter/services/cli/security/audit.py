@@ -43,7 +43,7 @@ from isocenter.services.security.audit.trail_removal import (
 )
 from isocenter.services.security.audit.trail_segments import segments_of
 from isocenter.services.security.audit.trail_verification import TrailVerification, verify
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.system.log_format import escape
 
 DESCRIPTION: Final = """\

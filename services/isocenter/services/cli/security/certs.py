@@ -18,7 +18,8 @@ from isocenter.services.security.certificates.keys import (
     check_passphrase,
 )
 from isocenter.services.security.certificates.signing_requests import read_request
-from isocenter.services.settings.loading import SettingsError, load_settings
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
 
 DESCRIPTION: Final = """\
 Certificates for mutual TLS, signed by the private CA of the archive.  The common name of a

@@ -16,7 +16,8 @@ from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.passwords import MOST_BYTES, hash_passcode
 from isocenter.services.security.access.policy import Policy, User
 from isocenter.services.security.access.policy_file import PolicyFile
-from isocenter.services.settings.loading import SettingsError, load_settings
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
 from isocenter.services.system.log_format import escape
 
 DESCRIPTION: Final = """\

@@ -12,6 +12,8 @@ from typing import Final
 from isocenter.services import composition
 from isocenter.services.cli import EXIT_OK, EXIT_USAGE
 from isocenter.services.composition.reloading import RELOADED
+from isocenter.services.settings.consistency import warnings
+from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.explanation import (
     Explained,
     about,
@@ -19,19 +21,11 @@ from isocenter.services.settings.explanation import (
     explain_plugin_setting,
     value_now,
 )
-from isocenter.services.settings.loading import (
-    Loaded,
-    Setting,
-    SettingsError,
-    add_options,
-    load,
-    load_settings,
-    overrides_from,
-    settings_named,
-    show,
-    warnings,
-)
+from isocenter.services.settings.loading import Loaded, load, load_settings, settings_named
+from isocenter.services.settings.options import add_options, overrides_from
 from isocenter.services.settings.plugins import PluginEntry, faults_of
+from isocenter.services.settings.settings import Setting
+from isocenter.services.settings.toml_text import show
 
 DESCRIPTION: Final = (
     "Show the effective settings as TOML that can be loaded again, or explain them; secrets hidden."

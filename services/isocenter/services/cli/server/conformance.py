@@ -18,14 +18,11 @@ from isocenter.services.conformance.document import html, markdown
 from isocenter.services.conformance.statement import statement
 from isocenter.services.net.tls.contexts import PROFILES
 from isocenter.services.net.tls.inspection import describe_profile
-from isocenter.services.settings.loading import (
-    IN_MEMORY,
-    Settings,
-    SettingsError,
-    add_options,
-    load_settings,
-    overrides_from,
-)
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.options import add_options, overrides_from
+from isocenter.services.settings.sections.storage import IN_MEMORY
+from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = """\
 Print the DICOM conformance statement (PS3.2) of a server with these settings: made from the

@@ -19,7 +19,9 @@ from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.doctor.server_health import SECONDS, check_health
 from isocenter.services.diagnostics.findings import Severity
-from isocenter.services.settings.loading import SettingsError, load_settings, overrides_from
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.options import overrides_from
 
 DESCRIPTION: Final = """\
 Ask the server that runs with these settings whether it is well: its index, its disk, its

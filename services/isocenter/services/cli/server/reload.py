@@ -9,7 +9,8 @@ import sys
 from typing import Final
 
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
-from isocenter.services.settings.loading import SettingsError, load_settings
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
 from isocenter.services.system.pid_file import pid_of_server
 
 DESCRIPTION: Final = """\

@@ -40,14 +40,11 @@ from isocenter.services.net.tls.inspection import describe_profile
 from isocenter.services.net.transport import format_address
 from isocenter.services.security.certificates.expiry import warn
 from isocenter.services.security.certificates.issued import CA_FOLDER
-from isocenter.services.settings.loading import (
-    Settings,
-    SettingsError,
-    add_options,
-    load_settings,
-    overrides_from,
-    warnings,
-)
+from isocenter.services.settings.consistency import warnings
+from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.options import add_options, overrides_from
+from isocenter.services.settings.settings import Settings
 from isocenter.services.system import systemd
 from isocenter.services.system.worker_processes import run_workers
 

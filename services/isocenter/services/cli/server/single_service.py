@@ -8,7 +8,7 @@ from typing import Final
 from isocenter.services.cli.server.serve import run_server
 from isocenter.services.cli.support.options import add_output_options, ae_title
 from isocenter.services.settings.loading import load_settings
-from isocenter.services.settings.sections import LogLevel
+from isocenter.services.settings.sections.monitoring import LogLevel
 
 _MAX_PORT: Final = 65_535
 #: What each service is switched on by.

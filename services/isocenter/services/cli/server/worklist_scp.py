@@ -9,7 +9,7 @@ from typing import Final
 from isocenter.services.cli import EXIT_USAGE
 from isocenter.services.cli.server.single_service import add_scp_options, serve_only
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.settings.sections import IN_MEMORY
+from isocenter.services.settings.sections.storage import IN_MEMORY
 
 DESCRIPTION: Final = """\
 Offer the files of a folder as a modality worklist, as DCMTK's wlmscpfs does, and nothing else:

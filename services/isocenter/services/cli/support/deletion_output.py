@@ -12,7 +12,7 @@ from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.composition.audit import active_process_of
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.system.users import user_name
 
 

@@ -19,7 +19,7 @@ from isocenter.services.service_classes.query_retrieve.identifier import (
 )
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 _UID_OPTIONS: Final = {
     "--study": ("StudyInstanceUID", "a study"),

@@ -12,7 +12,7 @@ from isocenter.services.archive.verification import VerifyReport
 from isocenter.services.diagnostics.doctor.check import CheckResult, count
 from isocenter.services.diagnostics.doctor.lock_holders import is_locked, lock_holders
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 _SHOWN: Final = 3
 _NEW_INDEX: Final = (

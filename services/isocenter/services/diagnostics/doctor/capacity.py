@@ -12,7 +12,7 @@ from isocenter.services.archive.capacity import reserve_of
 from isocenter.services.archive.ports import RoomUsage
 from isocenter.services.diagnostics.doctor.check import CheckResult, size_text
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 #: So early it is said that the disk fills.
 _SAID_DAYS: Final = 60

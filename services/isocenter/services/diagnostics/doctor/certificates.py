@@ -30,8 +30,8 @@ from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.security.certificates.expiry import renewal_of
 from isocenter.services.security.certificates.issued import CA_FOLDER, SERVER_NAME, CertificateError
-from isocenter.services.settings.loading import Settings
-from isocenter.services.settings.sections import TlsIdentity
+from isocenter.services.settings.sections.access import TlsIdentity
+from isocenter.services.settings.settings import Settings
 
 #: What ends sooner is told.
 SOON: Final = timedelta(days=30)

@@ -18,7 +18,7 @@ from typing import Final
 
 from isocenter.services.diagnostics.doctor.check import CheckResult, size_text
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.system.users import user_name
 
 _FOR_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO

@@ -11,7 +11,8 @@ from isocenter.services.diagnostics.doctor.check import CheckResult, Tell
 from isocenter.services.diagnostics.doctor.listening_ports import check_ports
 from isocenter.services.diagnostics.doctor.server_health import check_health, server_of
 from isocenter.services.diagnostics.findings import Side, warning
-from isocenter.services.settings.loading import Settings, warnings
+from isocenter.services.settings.consistency import warnings
+from isocenter.services.settings.settings import Settings
 
 
 def check_settings(settings: Settings) -> CheckResult:

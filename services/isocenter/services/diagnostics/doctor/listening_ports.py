@@ -14,7 +14,7 @@ from isocenter.services.diagnostics.doctor.lock_holders import (
 )
 from isocenter.services.diagnostics.findings import Finding, Side, error, note
 from isocenter.services.net.listeners import ListenAddress, open_listener
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 
 
 def check_ports(settings: Settings) -> list[CheckResult]:

@@ -11,7 +11,7 @@ import orjson
 from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.net.transport import format_address
-from isocenter.services.settings.loading import Settings
+from isocenter.services.settings.settings import Settings
 from isocenter.services.system.pid_file import pid_of_server
 from isocenter.services.system.private_files import SecretFileError, read_secret
 
