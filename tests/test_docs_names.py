@@ -18,7 +18,8 @@ from isocenter.services.integration.hl7 import listener
 from isocenter.services.integration.hl7 import message as segments
 from isocenter.services.integration.hl7 import rejected_messages as rejected
 from isocenter.services.monitoring import health
-from isocenter.services.net.http import server as http
+from isocenter.services.monitoring.pages import MONITORING_LIMITS
+from isocenter.services.net.http.protocol import MOST_HEADER_BYTES
 from isocenter.services.security.access import rejected_callers as callers
 from isocenter.services.security.access import user_identity as identity
 from isocenter.services.security.audit import aggregation as gathering
@@ -140,9 +141,9 @@ UNIT = text_of("packaging/systemd/isocenter.service")
 CONSUMER = {field.name: field.default for field in fields(Consumer)}
 #: Page, what it says, and what that is in the code.
 NUMBERS: tuple[tuple[str, str, object], ...] = (
-    ("explanation/threat-model.md", "sixteen connections", http.MOST_CONNECTIONS == 16),
-    ("explanation/threat-model.md", "ten seconds, 8 KiB", http.DEADLINE_SECONDS == 10),
-    ("explanation/threat-model.md", "8 KiB, no bodies", http._MOST_HEADER_BYTES == 8 << 10),
+    ("explanation/threat-model.md", "sixteen connections", MONITORING_LIMITS.connections == 16),
+    ("explanation/threat-model.md", "ten seconds, 16 KiB", MONITORING_LIMITS.head_seconds == 10),
+    ("explanation/threat-model.md", "16 KiB of headers, no", MOST_HEADER_BYTES == 16 << 10),
     ("how-to/monitor.md", "within five seconds", health.LOOK_SECONDS == 5),
     ("how-to/monitor.md", "at most five seconds old", health.CACHE_SECONDS == 5),
     ("how-to/monitor.md", "at most five seconds late", running._LOOK_SECONDS == 5),

@@ -1,4 +1,4 @@
-"""HTTP/2 as a server (RFC 9113): h2, with bounds on what a peer can make it do."""
+"""HTTP/2 as a server (RFC 9113): h2, with bounds for each peer."""
 
 from __future__ import annotations
 
