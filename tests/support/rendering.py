@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -62,3 +63,23 @@ def picture_and_profile(
         applied = PresentationState.of(read_elements(bytes_of(state), EXPLICIT_LITTLE), elements)
     stored = StoredFrame(frame_data, image, syntax, place.skip_bits)
     return render_frame(stored, elements, options or RenderOptions(), applied, most=_MOST)
+
+
+def read_pnm(data: bytes) -> Samples:
+    """The pixels of a PGM or PPM as DCMTK writes it, in ASCII or binary."""
+    kind, rest = data[:2], data[2:]
+    words: list[int] = []
+    while len(words) < 3:
+        rest = rest.lstrip()
+        if rest.startswith(b"#"):
+            rest = rest.partition(b"\n")[2]
+            continue
+        word = rest.split(maxsplit=1)[0]
+        rest = rest[len(word) :]
+        words.append(int(word))
+    width, height, top = words
+    assert top == 255
+    shape = (height, width) if kind in (b"P2", b"P5") else (height, width, 3)
+    if kind in (b"P2", b"P3"):
+        return np.array(rest.split(), int).reshape(shape)
+    return np.frombuffer(rest[1:], np.uint8).astype(int).reshape(shape)

@@ -17,7 +17,7 @@ from isocenter.services.dicom.pixels.rendering.options import PNG, RenderOptions
 from isocenter.services.dicom.pixels.rendering.renderer import render
 from support.images import Samples, dataset_of, describe, file_of, pixels
 from support.processes import run
-from support.rendering import picture_of
+from support.rendering import picture_of, read_pnm
 from support.states import reference, state_of
 
 IMAGE = describe(30, 50, bits=12, signed=True)
@@ -390,18 +390,7 @@ def test_dcmtk_sees_the_same(tmp_path: Path, case: str) -> None:
     image_path.write_bytes(file_of(dataset))
     state_path.write_bytes(file_of(state))
     run("dcmp2pgm", "-p", str(state_path), str(image_path), str(out))
-    theirs = pgm(out.read_bytes())
+    theirs = read_pnm(out.read_bytes())
     ours = picture_of(dataset, state=state)
     assert ours.shape == theirs.shape
     assert np.abs(ours.astype(int) - theirs).max() <= 1
-
-
-def pgm(data: bytes) -> Samples:
-    """A PGM in ASCII or binary, without comments."""
-    lines = [line for line in data.split(b"\n", 8) if not line.startswith(b"#")]
-    words = b"\n".join(lines).split(maxsplit=4)
-    kind, width, height, top = words[0], *map(int, words[1:4])
-    assert top == 255
-    if kind == b"P2":
-        return np.array(words[4].split(), int).reshape(height, width)
-    return np.frombuffer(data[-width * height :], np.uint8).reshape(height, width).astype(int)

@@ -9,9 +9,10 @@ import imagecodecs
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from isocenter.engine.dataset import DataSetError
-from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from isocenter.services.dicom.pixels.errors import ImageError
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
 from isocenter.services.dicom.pixels.rendering.options import (
@@ -23,8 +24,11 @@ from isocenter.services.dicom.pixels.rendering.options import (
     Window,
 )
 from isocenter.services.dicom.pixels.rendering.renderer import open_renderer, render, thumbnail
+from isocenter.services.dicom.pixels.transcoding import transcode
+from isocenter.services.dicom.pixels.transfer_syntaxes import BY_KEYWORD
 from support.images import dataset_of, describe, file_of, pixels
-from support.rendering import picture_of
+from support.processes import run
+from support.rendering import picture_of, read_pnm
 
 IMAGE = describe(48, 64, bits=12)
 
@@ -110,3 +114,129 @@ async def test_an_object_without_pixels_is_an_error(pool: CodecPool) -> None:
     del dataset.PixelData
     with pytest.raises(DataSetError, match="no Pixel Data"):
         await render(DicomObject.from_dataset(dataset), pool)
+
+
+class TestFunctionalGroups:
+    """Of an object of many frames a worker is told what concerns its frame."""
+
+    def dataset(self, *, undefined: bool) -> Dataset:
+        dataset = ct(frames=5)
+        del dataset.WindowCenter, dataset.WindowWidth
+        items = []
+        for number in range(5):
+            item, voi, content = Dataset(), Dataset(), Dataset()
+            voi.WindowCenter, voi.WindowWidth = str(200 * number), "3000"
+            content.DimensionIndexValues = [1, number + 1]
+            item.FrameContentSequence = Sequence([content])
+            item.FrameVOILUTSequence = Sequence([voi])
+            items.append(item)
+        dataset.PerFrameFunctionalGroupsSequence = Sequence(items)
+        if undefined:
+            dataset["PerFrameFunctionalGroupsSequence"].is_undefined_length = True
+            for item in items:
+                item.is_undefined_length_sequence_item = True
+                for element in item:
+                    element.is_undefined_length = True
+                    element.value[0].is_undefined_length_sequence_item = True
+        return dataset
+
+    @pytest.mark.parametrize("undefined", [False, True])
+    @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"])
+    async def test_each_frame_has_its_own(
+        self, pool: CodecPool, syntax: str, undefined: bool
+    ) -> None:
+        dataset = self.dataset(undefined=undefined)
+        expected = [picture_of(dataset, frame=number) for number in range(5)]
+        assert len({each.tobytes() for each in expected}) == 5
+        dataset.file_meta.TransferSyntaxUID = syntax
+        async with open_renderer(DicomObject.from_dataset(dataset), pool) as renderer:
+            for number in (5, 1, 3):
+                made = await renderer.render(number, RenderOptions(media_type=PNG))
+                assert np.array_equal(imagecodecs.png_decode(made.content), expected[number - 1])
+
+    async def test_fewer_items_than_frames_are_enough_for_those(self, pool: CodecPool) -> None:
+        dataset = self.dataset(undefined=False)
+        dataset.PerFrameFunctionalGroupsSequence = Sequence(
+            list(dataset.PerFrameFunctionalGroupsSequence)[:2]
+        )
+        async with open_renderer(DicomObject.from_dataset(dataset), pool) as renderer:
+            first, last = [
+                imagecodecs.png_decode(
+                    (await renderer.render(number, RenderOptions(media_type=PNG))).content
+                )
+                for number in (2, 5)
+            ]
+        assert np.array_equal(first, picture_of(self.dataset(undefined=False), frame=1))
+        low, high = pixels(IMAGE, 5).min(), pixels(IMAGE, 5).max()
+        expected = (pixels(IMAGE, 5).astype(float) - low) / (high - low) * 255
+        assert np.abs(last - expected).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("keyword", ["jpeg-ls", "jpeg2000", "rle", "htj2k", "jpeg-lossless"])
+async def test_compressed_frames_look_the_same(pool: CodecPool, keyword: str) -> None:
+    dataset = ct(frames=2)
+    item = DicomObject.from_dataset(dataset)
+    made = await transcode(item, BY_KEYWORD[keyword].uid, pool)
+    whole = b"".join([bytes(part) async for part, _ in made.parts()])
+
+    async def open_object() -> MemoryReader:
+        return MemoryReader(whole)
+
+    compressed = DicomObject(
+        sop_class_uid=item.sop_class_uid,
+        sop_instance_uid=item.sop_instance_uid,
+        transfer_syntax_uid=BY_KEYWORD[keyword].uid,
+        open=open_object,
+    )
+    picture = await render(compressed, pool, frame=2, options=RenderOptions(media_type=PNG))
+    assert np.array_equal(imagecodecs.png_decode(picture.content), picture_of(dataset, frame=1))
+
+
+@pytest.mark.interop("dcmj2pnm")
+@pytest.mark.parametrize(
+    "case", ["window", "monochrome1", "sigmoid", "table", "palette", "ybr", "overlay", "high-bit"]
+)
+def test_dcmtk_shows_the_same(tmp_path: Path, case: str) -> None:
+    dataset = ct()
+    arguments = ["+Wi", "1"]
+    match case:
+        case "monochrome1":
+            dataset.PhotometricInterpretation = "MONOCHROME1"
+        case "sigmoid":
+            dataset.VOILUTFunction = "SIGMOID"
+        case "table":
+            item = Dataset()
+            item.add_new(0x00283002, "SS", [2048, -512, 16])
+            item.add_new(0x00283006, "OW", np.arange(0, 65536, 32, "<u2").tobytes())
+            dataset.VOILUTSequence = Sequence([item])
+            del dataset.WindowCenter, dataset.WindowWidth
+            arguments = ["+Wl", "1"]
+        case "palette" | "ybr":
+            photometric = "PALETTE COLOR" if case == "palette" else "YBR_FULL"
+            samples = 1 if case == "palette" else 3
+            image = describe(48, 64, samples=samples, photometric_interpretation=photometric)
+            dataset = dataset_of(image, [pixels(image)])
+            for place in range(3 if case == "palette" else 0):
+                values = np.roll(np.arange(0, 65536, 256), 80 * place).astype("<u2")
+                dataset.add_new(0x00281101 + place, "US", [256, 0, 16])
+                dataset.add_new(0x00281201 + place, "OW", values.tobytes())
+            arguments = []
+        case "overlay":
+            dataset.add_new(0x60000010, "US", 48)
+            dataset.add_new(0x60000011, "US", 64)
+            dataset.add_new(0x60000040, "CS", "G")
+            dataset.add_new(0x60000050, "SS", [1, 1])
+            dataset.add_new(0x60000100, "US", 1)
+            dataset.add_new(0x60000102, "US", 0)
+            dataset.add_new(0x60003000, "OW", bytes(range(128)) * 3)
+        case "high-bit":
+            words = np.frombuffer(dataset.PixelData, "<u2") << 4
+            dataset.PixelData, dataset.HighBit = words.astype("<u2").tobytes(), 15
+    path, out = tmp_path / "image.dcm", tmp_path / "image.pnm"
+    path.write_bytes(file_of(dataset))
+    run("dcmj2pnm", *arguments, "+op", str(path), str(out))
+    theirs = read_pnm(out.read_bytes())
+    ours = picture_of(dataset)
+    assert ours.shape == theirs.shape
+    # DCMTK has whole numbers in place of those of PS3.3 C.7.6.3.1.2.
+    assert np.abs(ours.astype(int) - theirs).max() <= (2 if case == "ybr" else 1)

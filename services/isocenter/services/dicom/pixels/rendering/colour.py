@@ -23,6 +23,9 @@ _VIDEO_BLACK: Final = 16
 _VIDEO_LUMINANCE: Final = 219
 _VIDEO_CHROMINANCE: Final = 224
 
+#: Of an image, converted together.
+_ROWS: Final = 256
+
 #: Photometric interpretations that are colours.
 _FULL: Final = frozenset(("YBR_FULL", "YBR_FULL_422"))
 _PARTIAL: Final = frozenset(("YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_PARTIAL"))
@@ -85,26 +88,27 @@ def _of_four(octets: NDArray[Any], photometric: str) -> NDArray[Any]:
 
 def full_ybr_to_rgb(octets: NDArray[Any]) -> NDArray[Any]:
     """YBR_FULL: all of eight bits are in use."""
-    y, cb, cr = (octets[..., place].astype(np.float32) for place in range(3))
-    return _rgb(y, cb - 128, cr - 128)
+    return _rgb(octets, 0, 1.0, 1.0)
 
 
 def partial_ybr_to_rgb(octets: NDArray[Any]) -> NDArray[Any]:
     """YBR_PARTIAL: as in video, black is 16, white is 235."""
-    y, cb, cr = (octets[..., place].astype(np.float32) for place in range(3))
-    chroma = np.float32(_OCTET / _VIDEO_CHROMINANCE)
-    luma = np.float32(_OCTET / _VIDEO_LUMINANCE)
-    return _rgb((y - _VIDEO_BLACK) * luma, (cb - 128) * chroma, (cr - 128) * chroma)
+    return _rgb(octets, _VIDEO_BLACK, _OCTET / _VIDEO_LUMINANCE, _OCTET / _VIDEO_CHROMINANCE)
 
 
-def _rgb(y: NDArray[Any], cb: NDArray[Any], cr: NDArray[Any]) -> NDArray[Any]:
-    found = np.stack(
-        (
-            y + np.float32(_CR_RED) * cr,
-            y - np.float32(_CB_GREEN) * cb - np.float32(_CR_GREEN) * cr,
-            y + np.float32(_CB_BLUE) * cb,
-        ),
-        axis=-1,
-    )
-    np.rint(found, out=found)
-    return found.clip(0, _OCTET).astype(np.uint8)
+def _rgb(octets: NDArray[Any], black: int, luma: float, chroma: float) -> NDArray[Any]:
+    made = np.empty(octets.shape, np.uint8)
+    # Some rows at a time: floating point numbers need four times the memory.
+    for start in range(0, len(octets), _ROWS):
+        part = octets[start : start + _ROWS].astype(np.float32)
+        y = (part[..., 0] - black) * np.float32(luma)
+        cb, cr = (part[..., 1:] - 128).transpose(2, 0, 1) * np.float32(chroma)
+        for place, colour in enumerate(
+            (
+                y + np.float32(_CR_RED) * cr,
+                y - np.float32(_CB_GREEN) * cb - np.float32(_CR_GREEN) * cr,
+                y + np.float32(_CB_BLUE) * cb,
+            )
+        ):
+            made[start : start + _ROWS, :, place] = np.rint(colour).clip(0, _OCTET)
+    return made

@@ -40,9 +40,15 @@ from isocenter.services.dicom.pixels.rendering.options import RenderOptions
 from isocenter.services.dicom.pixels.rendering.overlays import Overlay, overlays_of
 from isocenter.services.dicom.pixels.rendering.palette import read_palette
 from isocenter.services.dicom.pixels.rendering.presentation_state import PresentationState
+from isocenter.services.dicom.pixels.rendering.reduced_frames import (
+    decode_reduced,
+    geometry_of_reduced,
+    levels_for,
+)
 from isocenter.services.dicom.pixels.rendering.shutters import (
     bitmap_group_of,
     gray_of,
+    has_shape,
     shutter_of,
 )
 from isocenter.services.dicom.pixels.rendering.stored_values import StoredValues, stored_values
@@ -120,7 +126,16 @@ def render_frame(
             f"a picture of {geometry.width} × {geometry.height} pixels would be too large: ask "
             "for a viewport"
         )
-    stored, image = stored_frame.decode()
+    image = stored_frame.image
+    stored: StoredValues | None = None
+    if _is_bare(frame, options, state):
+        codec = viewable(stored_frame.transfer_syntax_uid).codec
+        levels = levels_for(geometry, image, codec)
+        stored = decode_reduced(stored_frame.data, image, levels) if levels else None
+        if stored is not None:
+            geometry = geometry_of_reduced(geometry, levels)
+    if stored is None:
+        stored, image = stored_frame.decode()
     pixels = _tones(stored, image, frame, options, state)
     profile = b""
     if pixels.ndim == 3:
@@ -136,6 +151,12 @@ def render_frame(
 
         picture = draw_labels(picture, frame, options)
     return picture, profile
+
+
+def _is_bare(frame: FrameElements, options: RenderOptions, state: PresentationState | None) -> bool:
+    """Whether nothing lies over the image, in pixels of it."""
+    has_shutter = options.has_shutter and has_shape(frame.holder(FRAME_SHUTTERS))
+    return state is None and not options.has_overlays and not has_shutter
 
 
 def _tones(

@@ -51,6 +51,11 @@ def shutter_of(elements: Elements, size: tuple[int, int]) -> Shutter | None:
     return Shutter(covered, gray_of(elements)) if covered.any() else None
 
 
+def has_shape(elements: Elements) -> bool:
+    """Whether a data set, or an item, describes a shutter."""
+    return _SHAPE in elements
+
+
 def gray_of(elements: Elements) -> int:
     """What is seen where a shutter covers: the Shutter Presentation Value, else black."""
     value = elements.word(_PRESENTATION_VALUE) or 0
