@@ -72,6 +72,7 @@ COMMANDS: Final = (
     Command("dcmtoxml", "files.dcmtoxml", "write DICOM files as XML (Native DICOM Model)"),
     Command("xmltodcm", "files.xmltodcm", "write DICOM files from XML (Native DICOM Model)"),
     Command("dcmdir", "files.dcmdir", "make, show, verify and change DICOMDIR files"),
+    Command("imgtodcm", "files.imgtodcm", "make DICOM files of pictures, documents and video"),
     Command("dcmextract", "files.dcmextract", "take frames, documents and waveforms out of files"),
     Command("dissect", "diagnose.dissect", "analyse DICOM associations in a network capture"),
     Command("health", "server.health", "health of the server on this machine"),

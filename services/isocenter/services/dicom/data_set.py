@@ -420,6 +420,24 @@ class DataSet:
         parent[key] = attribute
 
 
+def put_in_model(model: dict[str, Any], name: KeyName, *values: str | float | bytes) -> None:
+    """Give an attribute of a JSON model its values; no value makes it empty.
+
+    Items of sequences on the way there are made, where they are the next ones.
+
+    Raises:
+        KeySyntaxError: *name* is none.
+        NoSuchValueError: an item on the way is missing, or a value makes no sense.
+    """
+    sequences, tag = parse_attribute_path(name, most_items=_MOST_ITEMS)
+    attribute = _attribute_model(tag, values, "")
+    if not sequences:
+        model[f"{tag:08X}"] = attribute
+        return
+    top = model.setdefault(f"{sequences[0][0]:08X}", {"vr": "SQ"})
+    _parent(top, sequences, makes=True)[f"{tag:08X}"] = attribute
+
+
 def _parent(
     model: dict[str, Any], sequences: Sequence[tuple[int, int]], *, makes: bool = False
 ) -> dict[str, Any]:

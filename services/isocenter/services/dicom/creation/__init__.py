@@ -1,0 +1,1 @@
+"""New DICOM objects of what is none: pictures, documents, models and video."""
