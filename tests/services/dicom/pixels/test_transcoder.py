@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import trio
 from pydicom.encaps import encapsulate
 
 from isocenter.services.dicom.objects import DicomObject
@@ -95,6 +96,49 @@ class TestCache:
         async with transcoder.made(item, EXPLICIT) as second:
             assert second is first
         assert heard == ["made", "cached"]
+
+    async def test_what_several_want_is_made_once(self, pool: CodecPool) -> None:
+        notices = Notices()
+        heard = outcomes(notices)
+        transcoder = Transcoder(pool, notices=notices)
+        item, found = stored(), []
+
+        async def ask() -> None:
+            async with transcoder.made(item, EXPLICIT) as one:
+                found.append(one)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(ask)
+        assert all(each is found[0] for each in found)
+        assert sorted(heard) == ["cached"] * 4 + ["made"]
+        assert not transcoder._making
+
+    async def test_what_fails_for_one_is_tried_by_the_next(self, pool: CodecPool) -> None:
+        transcoder = Transcoder(pool)
+        item, failures = stored(broken=True), []
+
+        async def ask() -> None:
+            try:
+                async with transcoder.made(item, EXPLICIT):
+                    raise AssertionError
+            except ImageError as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(ask)
+        assert len(failures) == 2
+        assert (transcoder._size, transcoder._making) == (0, {})
+
+    async def test_what_is_being_sent_does_not_go(self, pool: CodecPool) -> None:
+        transcoder = Transcoder(pool, cache_bytes=14_000)
+        async with transcoder.made(stored(0), EXPLICIT) as first:
+            for seed in range(1, 8):
+                async with transcoder.made(stored(seed), EXPLICIT):
+                    assert transcoder._size <= 14_000
+            async with transcoder.made(stored(0), EXPLICIT) as again:
+                assert again is first
 
     async def test_others_go_when_there_is_no_room(self, pool: CodecPool) -> None:
         transcoder = Transcoder(pool, cache_bytes=14_000)

@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
+import trio
+
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import (
@@ -97,6 +99,20 @@ class WholeObject:
             yield piece, number == last
 
 
+@dataclass(slots=True, eq=False)
+class _Result:
+    """What was made of an object.
+
+    Attributes:
+        size: bytes of it that are held.
+        users: how many send it now.
+    """
+
+    ready: SendableObject
+    size: int
+    users: int = 0
+
+
 class Transcoder:
     """Makes objects in the transfer syntaxes that peers take.
 
@@ -121,7 +137,9 @@ class Transcoder:
         self._options = options or TranscodingOptions()
         self._cache_bytes = cache_bytes
         self._notices = notices
-        self._kept: OrderedDict[tuple[str, str], WholeObject] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], _Result] = OrderedDict()
+        #: What is being made, for whoever else wants it.
+        self._making: dict[tuple[str, str], trio.Event] = {}
         #: Of what is kept, and of what is being made or sent.
         self._size = 0
 
@@ -151,49 +169,67 @@ class Transcoder:
             PixelError, DataSetError, StorageError, KeyError, OSError: it cannot be made.
         """
         key = (item.digest, target)
-        kept = self._kept.get(key) if item.digest else None
-        if kept is not None:
+        while item.digest and (making := self._making.get(key)) is not None:
+            # Whoever asked first makes it for all.
+            await making.wait()
+        result = self._kept.get(key) if item.digest else None
+        if result is not None:
             self._kept.move_to_end(key)
             self._publish(item, target, "cached")
-            yield kept
-            return
-        try:
-            found = await transcode(item, target, self._pool, self._options)
-            size = await found.estimate()
-            is_held = self._take(size)
-            try:
-                ready: SendableObject = found
-                if is_held:
-                    ready = await _whole(found)
-                    self._size += ready.size - size
-                    size = ready.size
-                else:
-                    await found.check()
+        else:
+            async with self._is_making(key):
+                try:
+                    result = await self._make(item, target)
+                except PixelError:
+                    self._publish(item, target, "failed")
+                    raise
                 self._publish(item, target, "made")
-                yield ready
-            finally:
-                if is_held:
-                    self._size -= size
-            if item.digest and isinstance(ready, WholeObject):
-                self._keep(key, ready)
-        except PixelError:
-            self._publish(item, target, "failed")
+                if item.digest and isinstance(result.ready, WholeObject):
+                    self._kept[key] = result
+        result.users += 1
+        try:
+            yield result.ready
+        finally:
+            result.users -= 1
+            if self._kept.get(key) is not result:
+                self._size -= result.size
+
+    @asynccontextmanager
+    async def _is_making(self, key: tuple[str, str]) -> AsyncIterator[None]:
+        making = self._making[key] = trio.Event()
+        try:
+            yield
+        finally:
+            if self._making.get(key) is making:
+                del self._making[key]
+            making.set()
+
+    async def _make(self, item: DicomObject, target: str) -> _Result:
+        found = await transcode(item, target, self._pool, self._options)
+        size = await found.estimate()
+        if not self._take(size):
+            await found.check()
+            return _Result(found, 0)
+        try:
+            whole = await _whole(found)
+        except BaseException:
+            self._size -= size
             raise
+        self._size += whole.size - size
+        return _Result(whole, whole.size)
 
     def _take(self, size: int) -> bool:
         """Whether there is room for a result of so many bytes; others may have to go."""
         if size > self._cache_bytes // _LARGEST:
             return False
-        while self._kept and self._size + size > self._cache_bytes:
-            self._size -= self._kept.popitem(last=False)[1].size
+        for key in [key for key, kept in self._kept.items() if not kept.users]:
+            if self._size + size <= self._cache_bytes:
+                break
+            self._size -= self._kept.pop(key).size
         if self._size + size > self._cache_bytes:
             return False
         self._size += size
         return True
-
-    def _keep(self, key: tuple[str, str], whole: WholeObject) -> None:
-        if key not in self._kept and self._take(whole.size):
-            self._kept[key] = whole
 
     def _publish(self, item: DicomObject, target: str, outcome: str) -> None:
         if self._notices is not None:
