@@ -237,3 +237,76 @@ def test_it_can_be_switched_off(images: tuple[Path, dict[str, Any]], tmp_path: P
             "-k", f"StudyInstanceUID={STUDY}", "-od", kept, "127.0.0.1", archive.port,
         )  # fmt: skip
     assert not list(kept.iterdir())
+
+
+#: A storescp that takes nothing but JPEG Baseline.
+JPEG_ONLY = f"""
+[[TransferSyntaxes]]
+[OnlyJpeg]
+TransferSyntax1 = JPEGBaseline
+[[PresentationContexts]]
+[All]
+PresentationContext1 = {SECONDARY_CAPTURE}\\OnlyJpeg
+[[Profiles]]
+[OnlyJpeg]
+PresentationContexts = All
+"""
+
+
+@pytest.mark.parametrize("is_lossy", [False, True])
+def test_a_peer_that_takes_jpeg_baseline_only_gets_what_has_8_bits(
+    is_lossy: bool, tmp_path: Path
+) -> None:
+    """With losses allowed; a native, a colour and a compressed one; 16 bits have no place there."""
+    port, kept, log = free_port(), tmp_path / "kept", tmp_path / "log"
+    kept.mkdir()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "jpeg.cfg").write_text(JPEG_ONLY)
+    settings = tmp_path / "isocenter.toml"
+    lossy = str(is_lossy).lower()
+    settings.write_text(f'peers = ["DEST@127.0.0.1:{port}"]\n[transcoding]\nlossy = {lossy}\n')
+    wanted = {}
+    for number, image in enumerate(
+        (describe(32, 48), describe(32, 48, samples=3), describe(32, 48), describe(32, 48, bits=12))
+    ):
+        array = pixels(image, number)
+        dataset = dataset_of(image, [array])
+        dataset.StudyInstanceUID = STUDY
+        if number == 2:
+            dataset.file_meta.TransferSyntaxUID = JPEG_LS
+            dataset.PixelData = encapsulate([encode_frame(array.tobytes(), image, JPEG_LS)[0]])
+            dataset["PixelData"].VR = "OB"
+        if number < 3:
+            wanted[str(dataset.SOPInstanceUID)] = array
+        (tmp_path / "in" / f"{number}.dcm").write_bytes(file_of(dataset))
+    with (
+        program(
+            "storescp", "-xf", tmp_path / "jpeg.cfg", "OnlyJpeg", "-od", kept, port, log=log
+        ) as receiver,
+        served_archive(tmp_path / "archive", "--config", settings) as archive,
+    ):
+        wait_for_port(receiver, port, log)
+        called = f"ISOCENTER@127.0.0.1:{archive.port}"
+        assert isocenter_command("storescu", called, tmp_path / "in").returncode == 0
+        moved = run(
+            "movescu", "-v", "-S", "-aec", "ISOCENTER", "-aem", "DEST",
+            "-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={STUDY}",
+            "127.0.0.1", archive.port,
+        )  # fmt: skip
+        said = archive.log.read_text()
+    if not is_lossy:
+        assert list(kept.iterdir()) == []
+        assert said.count("accepted no presentation context") == 4
+        return
+    assert "Failed" in moved.stdout or "Warning" in moved.stdout
+    assert "JPEG Baseline has 8 bits without a sign" in said
+    got = [pydicom.dcmread(path) for path in kept.iterdir()]
+    sources = {str(each.SourceImageSequence[0].ReferencedSOPInstanceUID): each for each in got}
+    assert sources.keys() == wanted.keys()
+    for uid, array in wanted.items():
+        found = sources[uid]
+        assert found.file_meta.TransferSyntaxUID == BY_KEYWORD["jpeg-baseline"].uid
+        assert (found.LossyImageCompression, found.ImageType[0]) == ("01", "DERIVED")
+        assert str(found.SOPInstanceUID) != uid
+        if found.SamplesPerPixel == 1:
+            assert np.abs(found.pixel_array.astype(int) - array).max() < 24

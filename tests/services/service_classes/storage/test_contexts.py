@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from isocenter.engine.uid import (
+    EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
@@ -12,6 +13,7 @@ from isocenter.services.service_classes.storage.contexts import contexts_for, pl
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 JPEG_LS, RLE = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.5"
+JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 
 
 def targets(syntax: str) -> Sequence[str]:
@@ -28,6 +30,18 @@ def test_what_can_be_transcoded_gets_two_more() -> None:
         (CT, (JPEG_LS,)),
         (CT, (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)),
         (CT, (RLE,)),
+    ]
+
+
+def test_uncompressed_objects_may_have_to_be_compressed() -> None:
+    def every(syntax: str) -> Sequence[str]:
+        return [JPEG_LS, RLE, JPEG_BASELINE]
+
+    assert contexts_for([(CT, EXPLICIT_VR_LITTLE_ENDIAN)], every) == [
+        (CT, (EXPLICIT_VR_LITTLE_ENDIAN,)),
+        (CT, (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)),
+        (CT, (JPEG_LS, RLE)),
+        (CT, (JPEG_BASELINE,)),
     ]
 
 

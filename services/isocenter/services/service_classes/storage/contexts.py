@@ -13,6 +13,7 @@ from isocenter.engine.uid import (
     UNCOMPRESSED,
 )
 from isocenter.services.association.requestor import Context
+from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 
 T = TypeVar("T")
 
@@ -52,8 +53,8 @@ def contexts_for(
 
     One context for each compressed syntax, alone, so that each is judged by itself; one
     for all uncompressed ones, the object's own first, as they can be converted.  For what can be
-    transcoded, one more with the uncompressed syntaxes that it can become, and one with the
-    others.
+    transcoded, one more with the uncompressed syntaxes that it can become, one with the others,
+    and one with those that lose something: a peer chooses one of each.
     """
     wanted = dict.fromkeys(kinds)
     proposals: dict[tuple[str, tuple[str, ...]], None] = {}
@@ -73,14 +74,22 @@ def contexts_for(
                 proposals[sop_class, rest] = None
         else:
             proposals[sop_class, (syntax,)] = None
-            others = [other for other in targets(syntax) if (sop_class, other) not in wanted]
-            for group in (
-                tuple(other for other in others if other in UNCOMPRESSED),
-                tuple(other for other in others if other not in UNCOMPRESSED),
-            ):
-                if group:
-                    proposals[sop_class, group] = None
+        others = [other for other in targets(syntax) if (sop_class, other) not in wanted]
+        for kind in _GROUPS:
+            group = tuple(other for other in others if _group_of(other) == kind)
+            if group and not (kind == _PLAIN and syntax in UNCOMPRESSED):
+                proposals[sop_class, group] = None
     return list(proposals)
+
+
+_PLAIN, _LOSSLESS, _LOSSY = _GROUPS = ("uncompressed", "lossless", "lossy")
+
+
+def _group_of(transfer_syntax_uid: str) -> str:
+    if transfer_syntax_uid in UNCOMPRESSED:
+        return _PLAIN
+    known = PIXEL_SYNTAXES.get(transfer_syntax_uid)
+    return _LOSSY if known is not None and known.is_lossy else _LOSSLESS
 
 
 def plan_associations(
