@@ -173,7 +173,7 @@ class TestToNative:
 
     @pytest.mark.parametrize("is_undefined", [False, True])
     @pytest.mark.parametrize("target", ["explicit", "implicit"])
-    async def test_a_compressed_icon_is_left_out(
+    async def test_a_compressed_icon_that_cannot_be_decoded_is_left_out(
         self, is_undefined: bool, target: str, pool: CodecPool
     ) -> None:
         dataset, _ = encoded(describe(16, 16), 1)
@@ -189,7 +189,55 @@ class TestToNative:
         assert (made.pixel_array == read(file_of(dataset_of(
             describe(16, 16), [pixels(describe(16, 16), 0)]))).pixel_array).all()  # fmt: skip
 
-    async def test_private_sequences_with_compressed_pixels_are_left_out(
+    @pytest.mark.parametrize("target", ["explicit", "implicit", "jpeg2000", "rle"])
+    @pytest.mark.parametrize("tag", [0x00880200, 0x00091001, 0x00082111 + 1])
+    async def test_compressed_pixels_in_sequences_become_native(
+        self, tag: int, target: str, pool: CodecPool
+    ) -> None:
+        image = describe(8, 12, bits=12)
+        dataset, _ = encoded(describe(16, 16), 1, "jpeg-ls")
+        inner = dataset_of(image, [pixels(image, 5)])
+        wanted = inner.PixelData
+        frame, _ = encode_frame(wanted, image, BY_KEYWORD["jpeg-ls"].uid)
+        inner.PixelData = encapsulate([frame])
+        inner["PixelData"].VR = "OB"
+        inner["PixelData"].is_undefined_length = True
+        del inner.file_meta
+        outer = Dataset()
+        outer.add_new(0x00091010, "UN", b"kept")
+        outer.ReferencedImageSequence = Sequence([inner])
+        if tag == 0x00091001:
+            dataset.add_new(0x00090010, "LO", "SOMEBODY")
+        dataset.add_new(tag, "SQ", [outer, Dataset()])
+        made = read(await file_in(object_of(file_of(dataset)), target, pool))
+        first, second = made[tag].value
+        assert first[0x00091010].value == b"kept"
+        assert list(second) == []
+        (item,) = first.ReferencedImageSequence
+        assert item.PixelData == wanted
+        assert item.SOPInstanceUID == inner.SOPInstanceUID
+        assert made.PixelData != dataset.PixelData
+
+    async def test_compressed_pixels_in_sequences_stay_where_their_syntax_does(
+        self, pool: CodecPool
+    ) -> None:
+        image = describe(8, 12, bits=12)
+        dataset, _ = encoded(describe(16, 16), 1, "jpeg2000")
+        inner = dataset_of(image, [pixels(image, 5)])
+        inner.PixelData = encapsulate(
+            [encode_frame(inner.PixelData, image, BY_KEYWORD["jpeg2000"].uid)[0]]
+        )
+        inner["PixelData"].VR = "OB"
+        inner["PixelData"].is_undefined_length = True
+        del inner.file_meta
+        dataset.IconImageSequence = Sequence([inner])
+        options = TranscodingOptions(lossy=True)
+        made = read(
+            await file_in(object_of(file_of(dataset)), "jpeg2000-lossy", pool, options=options)
+        )
+        assert made.IconImageSequence[0].PixelData == inner.PixelData
+
+    async def test_private_sequences_with_pixels_that_cannot_be_decoded_are_left_out(
         self, pool: CodecPool
     ) -> None:
         dataset, _ = encoded(describe(16, 16), 1)

@@ -11,7 +11,6 @@ from isocenter.engine.dataset import (
     EXPLICIT_LITTLE,
     write_data_set,
 )
-from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.pixel_data import (
     EXTENDED_OFFSET_TABLE,
     EXTENDED_OFFSET_TABLE_LENGTHS,
@@ -161,23 +160,3 @@ async def _located(image: Image, tag: int) -> bytes:
     if span.length > _SEQUENCE_LIMITS.identifier:
         raise ImageError(f"a sequence of {span.length} bytes that has to be looked into")
     return await image.read_bytes(span.offset, span.length)
-
-
-def edits_of_compressed(image: Image, source: DicomObject) -> dict[int, bytes]:
-    """Leaves out icons, and private sequences, in which pixels stay compressed: a native data
-    set cannot hold them.
-
-    Raises:
-        ImageError: another sequence has some.
-    """
-    edits: dict[int, bytes] = {}
-    for tag in image.found.encapsulating:
-        if tag != _ICON_IMAGE_SEQUENCE and not tag >> 16 & 1:
-            raise ImageError(f"compressed pixels within {tag_text(tag)}")
-        log.info(
-            "instance %s: %s, which has compressed pixels, was left out",
-            source.sop_instance_uid,
-            tag_text(tag),
-        )
-        edits[tag] = b""
-    return edits

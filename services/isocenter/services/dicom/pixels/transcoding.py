@@ -41,6 +41,7 @@ from isocenter.services.dicom.pixels.frames import FileReader, Image, open_image
 from isocenter.services.dicom.pixels.image import (
     ImageDescription,
 )
+from isocenter.services.dicom.pixels.nested_pixels import edits_of_nested
 from isocenter.services.dicom.pixels.pixel_edits import (
     DIGITAL_SIGNATURES,
     GROUP_LENGTHS,
@@ -49,7 +50,6 @@ from isocenter.services.dicom.pixels.pixel_edits import (
     OFFSET_TABLES,
     WANTED,
     edited_element,
-    edits_of_compressed,
     edits_of_derived,
     edits_of_image,
 )
@@ -290,8 +290,9 @@ async def _plan(made: TranscodedObject, image: Image) -> Plan:
             raise ImageError("it has digital signatures, which do not fit other pixel data")
         log.info("instance %s: its digital signatures were left out", made.source.sop_instance_uid)
         edits[DIGITAL_SIGNATURES] = b""
-    if not is_encapsulated:
-        edits |= edits_of_compressed(image, made.source)
+    keeps_syntax = (source, target) in _SAME_FRAMES or not PIXEL_SYNTAXES[source].is_encapsulated
+    if not is_encapsulated or not keeps_syntax:
+        edits |= await edits_of_nested(image, made.source, made.pool)
     if not is_lossless(source, target):
         edits |= await edits_of_derived(
             image,
