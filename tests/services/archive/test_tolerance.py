@@ -199,6 +199,35 @@ async def test_an_odd_attribute_costs_no_object(
         assert told == (not is_indexed or len(element) > 70_000)
 
 
+@pytest.mark.parametrize(
+    ("terms", "is_told"),
+    [
+        (b"ISO_IR 100", False),
+        (b"ISO-IR 100", False),
+        (b"\\ISO 2022 IR 87", False),
+        (b"KLINGON", True),
+        (b"ISO_IR 100\\ISO 2022 IR 4711", True),
+    ],
+)
+async def test_a_character_set_that_is_unknown_is_told_and_costs_no_object(
+    archive: Archive, terms: bytes, is_told: bool
+) -> None:
+    data = write_data_set(
+        [
+            (0x00080005, "CS", terms + b" " * (len(terms) & 1)),
+            (0x00080016, "UI", CT.encode()),
+            (0x00080018, "UI", uid(1).encode()),
+            (0x0020000D, "UI", STUDY.encode()),
+            (0x0020000E, "UI", SERIES.encode()),
+        ],
+        EXPLICIT_LITTLE,
+    )
+    result = await store(archive, data=data)
+    told = [what for what in result.forgiven if "character set" in what]
+    assert bool(told) is is_told
+    assert "KLINGON" not in "".join(told)
+
+
 @pytest.mark.parametrize("tag", [0x00080016, 0x00080018, 0x0020000D, 0x0020000E])
 async def test_what_identifies_the_object_stays_strict(archive: Archive, tag: int) -> None:
     values = {0x00080016: CT, 0x00080018: uid(1), 0x0020000D: STUDY, 0x0020000E: SERIES}

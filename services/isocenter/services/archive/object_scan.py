@@ -29,12 +29,14 @@ from isocenter.engine.uid import is_safe_uid, is_uid
 from isocenter.services.archive.index.extraction import (
     SCANNED_SEQUENCES,
     SCANNED_TAGS,
+    SPECIFIC_CHARACTER_SET,
     attributes_of,
     values_at,
 )
 from isocenter.services.archive.object_keys import NamingScheme, can_be_named, object_key
 from isocenter.services.archive.ports import CompressionOrder, InstanceRecord, Route
 from isocenter.services.dicom.attribute_path import TagOrPath
+from isocenter.services.dicom.element_values import has_unknown_terms
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import OperationError, StorageError
 
@@ -249,6 +251,9 @@ class ObjectScan:
     def _forgiven(self) -> Iterator[str]:
         for what, offset in self._scanner.forgiven.items():
             yield f"{what} (at byte {offset})"
+        terms = self._scanner.values.get(SPECIFIC_CHARACTER_SET)
+        if isinstance(terms, bytes) and has_unknown_terms(terms):
+            yield "(0008,0005) names a character set that is unknown: text is read without it"
         for tag, error in self._scanner.left_out.items():
             what = "cut in" if tag in self._scanner.values else "left out of"
             yield f"{tag_text(tag)} is {what} the index: {error}"

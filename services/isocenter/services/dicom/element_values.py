@@ -145,6 +145,13 @@ def _term_of(value: str) -> str | None:
     return term if term in TERMS else None
 
 
+def has_unknown_terms(raw: bytes) -> bool:
+    """Whether a Specific Character Set (0008,0005) value names what nobody knows, so that text is
+    read without it."""
+    values = raw[:1024].decode("latin-1").split("\\")
+    return any(_term_of(value.strip(_PADDING)) is None for value in values)
+
+
 def is_character_set(text: str) -> bool:
     """Whether *text* is a Specific Character Set: terms that are known, joined by backslashes."""
     values = text.split("\\")
