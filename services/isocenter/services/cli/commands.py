@@ -24,6 +24,7 @@ COMMANDS: Final = (
     Command("config", "server.config", "show and explain the effective settings"),
     Command("conformance", "server.conformance", "print the conformance statement (PS3.2)"),
     Command("db", "archive.db", "statistics of the archive; verify it; rebuild its index"),
+    Command("dbbrowser", "archive.dbbrowser", "patients, studies, series, instances of an archive"),
     Command(
         "backup",
         "archive.backup",
