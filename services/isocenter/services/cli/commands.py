@@ -68,6 +68,7 @@ COMMANDS: Final = (
     Command("rules", "archive.rules", "list the rules, and test what they would do with a file"),
     Command("dcmdump", "files.dcmdump", "show what is in DICOM files, element by element"),
     Command("dcmmodify", "files.dcmmodify", "insert, modify and erase attributes of DICOM files"),
+    Command("dcmconv", "files.dcmconv", "convert DICOM files to other transfer syntaxes"),
     Command("dcmtojson", "files.dcmtojson", "write DICOM files as DICOM JSON"),
     Command("jsontodcm", "files.jsontodcm", "write DICOM files from DICOM JSON"),
     Command("dcmtoxml", "files.dcmtoxml", "write DICOM files as XML (Native DICOM Model)"),

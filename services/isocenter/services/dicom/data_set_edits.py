@@ -14,7 +14,8 @@ from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS, SWAP_WIDTH
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.attribute_path import KeySyntaxError
-from isocenter.services.dicom.data_set_tree import DataSetTree, ItemNode, Node
+from isocenter.services.dicom.data_set_nodes import ItemNode, Node
+from isocenter.services.dicom.data_set_tree import DataSetTree
 from isocenter.services.dicom.element_values import (
     NUMBER_VRS,
     CharacterSetError,

@@ -21,7 +21,10 @@ from isocenter.engine.dataset.vr import Encoding, encoding_of
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.file_recognition import HEAD_BYTES
+from isocenter.services.dicom.uid_registry import MEDIA_STORAGE_DIRECTORY
 
+#: How the data set of a DICOMDIR begins.
+_DIRECTORY_GROUPS: Final = (b"\4\0", b"\0\4")
 #: What a deflated data set may come to, in bytes.
 MAX_INFLATED_LENGTH: Final = 8 << 30
 #: Bytes that are inflated at once: grow to at most 1,032 times this.
@@ -47,6 +50,14 @@ class DataSetFile:
     is_inflated: bool
     head_bytes: bytes = b""
     forgiven: dict[str, int] = field(default_factory=dict)
+
+
+def is_directory(file: DataSetFile) -> bool:
+    """Whether it is a DICOMDIR, whose records point to each other by byte (PS3.3 F)."""
+    meta = file.head.meta
+    if meta is not None and meta.media_storage_sop_class_uid == MEDIA_STORAGE_DIRECTORY:
+        return True
+    return bytes(file.data[:2]) in _DIRECTORY_GROUPS
 
 
 @contextmanager

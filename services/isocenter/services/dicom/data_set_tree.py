@@ -6,126 +6,35 @@ between elements; of what holds a change only the lengths are written anew.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
-from dataclasses import field
-from typing import Final
+from typing import IO, Final, Literal
 
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dataset.codec import HEADER_LENGTH, IMPLICIT_LITTLE_CODEC, Codec, codec_of
+from isocenter.engine.dataset.codec import HEADER_LENGTH, Codec, codec_of
 from isocenter.engine.dataset.errors import DataSetError, tag_text
+from isocenter.engine.dataset.inflate import RAW_DEFLATE
 from isocenter.engine.dataset.vr import (
     ITEM,
     ITEM_DELIMITATION,
+    MAX_SHORT_LENGTH,
     SEQUENCE_DELIMITATION,
     SPACE_PADDED_VRS,
     UNDEFINED_LENGTH,
     Encoding,
 )
-from isocenter.engine.dataset.walker import END, FRAGMENTS, SEQUENCE, Tolerance
-from isocenter.engine.dataset.walker import ITEM as BEGINS_ITEM
+from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.dataset.writer import write_data_set
-from isocenter.engine.fast_init import dataclass
+from isocenter.services.dicom.data_set_nodes import ItemNode, Node, read_nodes
 from isocenter.services.dicom.element_values import character_set_of
 from isocenter.services.dicom.scope import SPECIFIC_CHARACTER_SET, Scope
-from isocenter.services.dicom.scoped_walk import (
-    Placed,
-    has_undefined_length,
-    header_start,
-    scoped_walk,
-)
+from isocenter.services.dicom.scoped_walk import scoped_walk
 
+#: Data Set Trailing Padding (PS3.10 7.2).
+TRAILING_PADDING: Final = 0xFFFCFFFC
 #: Bytes that are copied at once.
 _PIECE: Final = 1 << 20
 _GROUP_LENGTH_SIZE: Final = 4
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """An element.
-
-    Attributes:
-        start, value_start, end: where its header, its value and what follows it begin; the last
-            with its delimitation item.  -1 of a new one.
-        gap: where the next element begins, or what holds it ends.
-        value: a new one, in the byte order of the data set; None: what lies there.
-        items: of a sequence.
-        is_encapsulated: whether its value is made of fragments.
-        is_changed: whether it, or something in it, is not as it lies there.
-    """
-
-    tag: int
-    vr: str
-    codec: Codec
-    start: int = -1
-    value_start: int = -1
-    end: int = -1
-    gap: int = -1
-    value: bytes | None = None
-    items: list[ItemNode] | None = None
-    is_undefined: bool = False
-    is_encapsulated: bool = False
-    is_changed: bool = False
-    #: Gone: only what stands behind it is written.
-    is_erased: bool = False
-
-    @property
-    def inner_codec(self) -> Codec:
-        """Of the items of a sequence (PS3.5 6.2.2)."""
-        return IMPLICIT_LITTLE_CODEC if self.vr == "UN" else self.codec
-
-    def header(self, data: memoryview, length: int) -> bytes:
-        """The header of a sequence; as it was, with another length."""
-        codec = self.codec
-        if self.start < 0 or self.value_start - self.start == HEADER_LENGTH:
-            return codec.header(self.tag, self.vr, length)
-        # Whatever it is like, the length is at its end.
-        header = bytes(data[self.start : self.value_start])
-        return header[: -codec.length.size] + codec.length.pack(length)
-
-
-@dataclass(slots=True, eq=False)
-class ItemNode:
-    """A data set, or an item of a sequence: its elements in their order."""
-
-    codec: Codec
-    parent: ItemNode | None
-    around: Node | None
-    start: int = -1
-    end: int = -1
-    gap: int = -1
-    elements: list[Node] = field(default_factory=list)
-    is_undefined: bool = False
-    is_changed: bool = False
-    is_erased: bool = False
-    #: Bytes between its beginning and the first element.
-    first: int = -1
-
-    def all(self, tag: int) -> list[Node]:
-        """Its elements of that tag; several only where the data set is malformed."""
-        return [node for node in self.elements if node.tag == tag and not node.is_erased]
-
-    def touch(self) -> None:
-        """Say that something in it changes."""
-        item: ItemNode | None = self
-        while item is not None and not item.is_changed:
-            item.is_changed = True
-            if item.around is not None:
-                item.around.is_changed = True
-            item = item.parent
-
-    def insert(self, node: Node) -> None:
-        """Put a new element where it belongs."""
-        at = next(
-            (n for n, each in enumerate(self.elements) if each.tag > node.tag), len(self.elements)
-        )
-        self.elements.insert(at, node)
-        node.is_changed = True
-        self.touch()
-
-    def erase(self, node: Node) -> None:
-        """Take an element away."""
-        node.is_erased = True
-        self.touch()
 
 
 class DataSetTree:
@@ -145,7 +54,7 @@ class DataSetTree:
     ) -> None:
         self.data = data
         walk = scoped_walk(data, encoding, tolerance=tolerance, forgiven=forgiven)
-        self.root = _read(data, walk, codec_of(encoding))
+        self.root = read_nodes(data, walk, codec_of(encoding))
 
     # -- Values --------------------------------------------------------------------------
 
@@ -241,16 +150,57 @@ class DataSetTree:
             self.mend_group_lengths(every=True)
 
     def set_lengths(self, *, undefined: bool) -> None:
-        """Let sequences and items have undefined, or defined, lengths."""
+        """Let sequences and items have undefined, or defined, lengths.
+
+        A sequence in a UN stays as it is: with a defined length nobody would look into it.
+        """
         for item in self.items():
+            if item.is_within_un:
+                continue
             if item.around is not None and item.is_undefined is not undefined:
                 item.is_undefined = undefined
                 item.touch()
             for node in item.elements:
-                if node.items is not None and node.is_undefined is not undefined:
+                is_other = node.items is not None and node.is_undefined is not undefined
+                if is_other and node.vr != "UN":
                     node.is_undefined = undefined
                     node.is_changed = True
                     item.touch()
+
+    def repair(self) -> None:
+        """Let it be written such that all of it can be read: values that were cut have the length
+        that they have, and what stands between elements is left out."""
+        for item in self.items():
+            item.touch()
+            if item.elements:
+                item.first = item.elements[0].start
+            for node in item.elements:
+                node.gap = node.end
+                if node.is_cut or node.items is not None:
+                    node.is_changed = True
+
+    def leave_out_padding(self) -> None:
+        """Take away what fills the file up behind the last element (PS3.10 7.2)."""
+        root = self.root
+        for node in root.all(TRAILING_PADDING):
+            root.erase(node)
+        if root.elements and root.elements[-1].gap > root.elements[-1].end:
+            root.elements[-1].gap = root.elements[-1].end
+            root.touch()
+
+    def pad(self, before: int, multiple: int) -> None:
+        """Fill the file up to a multiple of so many bytes, of which *before* stand before it."""
+        self.leave_out_padding()
+        root = self.root
+        node = Node(TRAILING_PADDING, "OB", root.codec, value=b"")
+        header = len(_element(node, b""))
+        missing = -(before + self._length_in(root)) % multiple
+        if not missing:
+            return
+        while missing < header or (missing - header) & 1:
+            missing += multiple
+        node.value = bytes(missing - header)
+        root.insert(node)
 
     def pieces(self) -> Iterator[Buffer]:
         """The data set as it is now.
@@ -272,7 +222,9 @@ class DataSetTree:
 
     def _changed(self, node: Node) -> Iterator[Buffer]:
         if node.items is None:
-            if node.value is None:
+            if node.value is None and node.is_cut:
+                yield from self._mended(node)
+            elif node.value is None:
                 yield from self._copy(node.start, node.end)
             else:
                 yield _element(node, node.value)
@@ -294,6 +246,26 @@ class DataSetTree:
                 yield codec.item_mark(ITEM_DELIMITATION, 0)
         if node.is_undefined:
             yield codec.item_mark(SEQUENCE_DELIMITATION, 0)
+
+    def _mended(self, node: Node) -> Iterator[Buffer]:
+        """A value that was cut, under a header that says so."""
+        length = node.end - node.value_start
+        padding = bytes(length & 1)
+        header = bytearray(self.data[node.start : node.value_start])
+        codec = node.codec
+        if node.is_encapsulated:
+            yield header
+            yield from self._copy(node.value_start, node.end)
+            yield codec.item_mark(SEQUENCE_DELIMITATION, 0)
+            return
+        size = 2 if not codec.implicit_vr and len(header) == HEADER_LENGTH else 4
+        if size == 2 and length > MAX_SHORT_LENGTH:
+            header, size = bytearray(codec.header(node.tag, "UN", 0)), 4
+        order: Literal["big", "little"] = "big" if codec.big_endian else "little"
+        header[-size:] = (length + len(padding)).to_bytes(size, order)
+        yield header
+        yield from self._copy(node.value_start, node.end)
+        yield padding
 
     def _item_header(self, item: ItemNode) -> bytes:
         around = item.around
@@ -319,6 +291,9 @@ class DataSetTree:
         if not node.is_changed:
             return node.gap - node.start
         if node.items is None:
+            if node.value is None and node.is_cut:
+                length = sum(map(len, self._mended(node)))
+                return length + behind
             if node.value is None:
                 return node.gap - node.start
             return len(_element(node, node.value)) + behind
@@ -363,66 +338,15 @@ def _element(node: Node, value: bytes) -> bytes:
     return write_data_set([(node.tag, vr, value)], encoding_of_codec(node.codec))
 
 
-def _read(data: memoryview, walk: Iterator[Placed], codec: Codec) -> ItemNode:
-    root = ItemNode(codec, None, None, start=0, first=0, end=len(data), gap=len(data))
-    item = root
-    opened: list[tuple[ItemNode, Node]] = []
-    previous: Node | None = None
-    for placed in walk:
-        kind = placed.kind
-        if kind == BEGINS_ITEM:
-            around = opened[-1][1]
-            new = ItemNode(
-                placed.codec,
-                opened[-1][0],
-                around,
-                start=placed.start - HEADER_LENGTH,
-                first=placed.start,
-                is_undefined=has_undefined_length(data, placed),
-            )
-            assert around.items is not None
-            if around.items:
-                around.items[-1].gap = new.start
-            around.items.append(new)
-            item, previous = new, None
-            continue
-        if kind == END:
-            if placed.tag == ITEM:
-                item.end = item.gap = placed.start
-                content = placed.start - (HEADER_LENGTH if _is_delimited(data, item) else 0)
-                if previous is not None:
-                    previous.gap = content
-                item = opened[-1][0]
-                previous = None
-            else:
-                item, node = opened.pop()
-                node.end = node.gap = placed.start
-                previous = node
-            continue
-        start = header_start(data, placed)
-        if previous is not None:
-            previous.gap = start
-        node = Node(placed.tag, placed.vr, placed.codec, start, placed.start, placed.end)
-        if kind == SEQUENCE:
-            node.items = []
-            node.is_undefined = has_undefined_length(data, placed)
-            opened.append((item, node))
-        elif kind == FRAGMENTS:
-            node.is_encapsulated = node.is_undefined = True
-            mark = placed.codec.item_mark(SEQUENCE_DELIMITATION, 0)[:4]
-            if bytes(data[placed.end : placed.end + 4]) == mark:
-                node.end += HEADER_LENGTH
-        item.elements.append(node)
-        node.gap = node.end
-        previous = node
-    if previous is not None:
-        previous.gap = len(data)
-    return root
-
-
-def _is_delimited(data: memoryview, item: ItemNode) -> bool:
-    """Whether the last bytes of an item are its delimitation item."""
-    if not item.is_undefined:
-        return False
-    mark = item.codec.item_mark(ITEM_DELIMITATION, 0)[:4]
-    return bytes(data[item.end - HEADER_LENGTH : item.end - 4]) == mark
+def write_tree(tree: DataSetTree, target: IO[bytes], *, deflated: bool) -> None:
+    """Write *tree* as it is now, deflated where the transfer syntax wants it."""
+    if not deflated:
+        for piece in tree.pieces():
+            target.write(piece)
+        return
+    deflater = zlib.compressobj(wbits=RAW_DEFLATE)
+    length = 0
+    for piece in tree.pieces():
+        length += target.write(deflater.compress(piece))
+    length += target.write(deflater.flush())
+    target.write(bytes(length & 1))  # PS3.5 A.5

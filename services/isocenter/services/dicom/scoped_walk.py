@@ -94,6 +94,11 @@ def has_undefined_length(data: memoryview, placed: Placed) -> bool:
 
 def header_start(data: memoryview, placed: Placed) -> int:
     """Where the header of an element begins."""
-    raw, _ = placed.codec.item_header.unpack_from(data, placed.start - HEADER_LENGTH)
-    is_short = placed.codec.raw(raw) == placed.tag
-    return placed.start - (HEADER_LENGTH if is_short else LONG_HEADER_LENGTH)
+    codec, start = placed.codec, placed.start
+    raw = codec.raw(placed.tag)
+    is_short = codec.item_header.unpack_from(data, start - HEADER_LENGTH)[0] == raw
+    if is_short and not codec.implicit_vr and start >= LONG_HEADER_LENGTH:
+        # A tag that looks like a VR with its reserved bytes, before which it stands itself.
+        first, key, _ = codec.explicit_header.unpack_from(data, start - LONG_HEADER_LENGTH)
+        is_short = first != raw or key not in codec.long_vrs
+    return start - (HEADER_LENGTH if is_short else LONG_HEADER_LENGTH)

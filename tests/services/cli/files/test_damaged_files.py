@@ -65,3 +65,38 @@ def test_a_result_or_a_fault(
     assert again.exists() is (code == 0)
     assert len(errors.splitlines()) == (1 if code else 0)
     assert set(os.listdir(tmp_path)) <= {"dicom", "text.x", "again.dcm"}
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_every_tool_ends_well(
+    seed: int, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    source = random.Random(seed)
+    content = (DATA / FILES[seed % len(FILES)]).read_bytes()
+    path = tmp_path / "dicom"
+    path.write_bytes(changed(content, source))
+    before = path.read_bytes()
+    str(tmp_path / "m")
+    for words, made in (
+        (["dcmdump", str(path)], None),
+        (["dcmdump", "+L", str(path), "-s", "e"], None),
+        (
+            ["dcmmodify", str(path), "-i", "PatientComments=x", "-nb", "-o", str(tmp_path / "m")],
+            "m",
+        ),
+        (["dcmconv", str(path), str(tmp_path / "c"), "--implicit", "--to-utf8"], "c"),
+    ):
+        code = main(words)
+        errors = capfdbinary.readouterr().err
+        assert b"Traceback" not in errors, words
+        assert code in (0, 2)
+        if code:
+            assert len(errors.splitlines()) <= 2
+        if made is not None:
+            assert (tmp_path / made).exists() is (code == 0)
+            if code == 0:
+                # What is written can be read.
+                assert main(["dcmdump", str(tmp_path / made)]) == 0
+                capfdbinary.readouterr()
+    assert path.read_bytes() == before
+    assert set(os.listdir(tmp_path)) <= {"dicom", "m", "c"}

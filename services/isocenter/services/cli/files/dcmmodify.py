@@ -6,14 +6,12 @@ import argparse
 import os
 import secrets
 import shutil
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from isocenter.engine.dataset import DataSetError
-from isocenter.engine.dataset.inflate import RAW_DEFLATE
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.errors import LocalProtocolError
 from isocenter.services.cli.files.dicom_input import dicom_input
@@ -41,12 +39,11 @@ from isocenter.services.dicom.data_set_edits import (
     Kind,
     parse_edit,
 )
-from isocenter.services.dicom.data_set_file import DataSetFile
-from isocenter.services.dicom.data_set_tree import DataSetTree
+from isocenter.services.dicom.data_set_file import DataSetFile, is_directory
+from isocenter.services.dicom.data_set_tree import DataSetTree, write_tree
 from isocenter.services.dicom.meta_edits import following_head
 from isocenter.services.dicom.scope import SPECIFIC_CHARACTER_SET
 from isocenter.services.dicom.tag_pattern import TagPattern
-from isocenter.services.dicom.uid_registry import MEDIA_STORAGE_DIRECTORY
 
 DESCRIPTION: Final = """\
 Insert, modify and erase attributes of DICOM files.  All other bytes stay as they are; pixel data is
@@ -68,7 +65,6 @@ exit codes: 0 all is done, 1 arguments, 2 a file is not there, is no DICOM or ha
 modified (it is left as it was then)"""
 
 _SIGNATURES: Final = 0xFFFAFFFA
-_DIRECTORY_GROUP: Final = 0x0004
 _SCRIPT: Final = {
     "i": Kind.INSERT, "m": Kind.MODIFY, "ma": Kind.MODIFY_ALL, "e": Kind.ERASE,
     "ea": Kind.ERASE_ALL,
@@ -253,7 +249,7 @@ class _Modify:
     def change(self, file: InputFile) -> None:
         arguments = self._arguments
         with dicom_input(file, self._terminal, Tolerance.USUAL) as data_set:
-            if _is_directory(data_set):
+            if is_directory(data_set):
                 raise OtherFileKindError(
                     "is a DICOMDIR, whose records point to each other by byte; dcmdir updates it"
                 )
@@ -308,32 +304,10 @@ class _Modify:
             head = following_head(head, data_set.head, tree)
         with output_file(place) as target:
             target.write(head)
-            write_data_set_of(tree, target, deflated=data_set.encoding.deflated)
+            write_tree(tree, target, deflated=data_set.encoding.deflated)
             target.flush()
             if self._made is None and self._arguments.has_backup:
                 _back_up(place)
-
-
-def write_data_set_of(tree: DataSetTree, target: IO[bytes], *, deflated: bool) -> None:
-    """Write *tree* as it is now."""
-    if not deflated:
-        for piece in tree.pieces():
-            target.write(piece)
-        return
-    deflater = zlib.compressobj(wbits=RAW_DEFLATE)
-    length = 0
-    for piece in tree.pieces():
-        length += target.write(deflater.compress(piece))
-    length += target.write(deflater.flush())
-    target.write(bytes(length & 1))  # PS3.5 A.5
-
-
-def _is_directory(data_set: DataSetFile) -> bool:
-    meta = data_set.head.meta
-    if meta is not None and meta.media_storage_sop_class_uid == MEDIA_STORAGE_DIRECTORY:
-        return True
-    order = "big" if data_set.encoding.big_endian else "little"
-    return int.from_bytes(data_set.data[:2], order) == _DIRECTORY_GROUP  # type: ignore[arg-type]
 
 
 def _back_up(path: str) -> None:
