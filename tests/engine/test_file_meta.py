@@ -23,6 +23,7 @@ from isocenter.engine.dataset import (
     write_data_set,
     write_file_meta,
 )
+from isocenter.engine.dataset.file_meta import is_file_meta_of
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -457,3 +458,35 @@ def test_what_follows_a_right_meta_cannot_change_what_it_says(data: bytes, synta
         meta = read_file_meta(ours + behind)
         assert meta.transfer_syntax_uid == syntax
         assert meta.media_storage_sop_instance_uid == INSTANCE
+
+
+@given(
+    uids=st.tuples(*[st.from_regex(r"[0-9.]{1,64}", fullmatch=True)] * 3),
+    others=st.tuples(*[st.from_regex(r"[0-9.]{1,64}", fullmatch=True)] * 3),
+    ae_title=st.from_regex(r"[A-Z]{0,16}", fullmatch=True),
+    changed=st.integers(0, 400),
+)
+def test_a_quick_look_recognizes_what_was_written(
+    uids: tuple[str, str, str], others: tuple[str, str, str], ae_title: str, changed: int
+) -> None:
+    whole = write_file_meta(*uids, ae_title) + bytes(160)
+    length = len(whole) - 160
+    assert is_file_meta_of(whole, *uids, length)
+    assert is_file_meta_of(memoryview(whole), *uids, length)
+    assert not is_file_meta_of(whole, *uids, length + 2)
+    if others != uids:
+        assert not is_file_meta_of(whole, *others, length)
+    assert not is_file_meta_of(whole[: changed % 128], *uids, length)
+    # Whatever it takes for ours says the same when it is read.
+    touched = bytearray(whole)
+    touched[changed % length] ^= 0x55
+    if is_file_meta_of(touched, *uids, length):
+        try:
+            meta = read_file_meta(touched)
+        except DataSetError:
+            return
+        assert (
+            meta.media_storage_sop_class_uid,
+            meta.media_storage_sop_instance_uid,
+            meta.transfer_syntax_uid,
+        ) == uids

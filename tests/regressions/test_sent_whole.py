@@ -72,7 +72,7 @@ class Stalled(SocketTransport):
         self.has_stalled = trio.Event()
         self.go_on = trio.Event()
 
-    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+    def send_now(self, buffers: Sequence[Buffer], is_followed: bool = False) -> Sequence[Buffer]:
         if sum(map(len, buffers)) < PART_BYTES // 4 or self.go_on.is_set():
             return super().send_now(buffers)
         return buffers

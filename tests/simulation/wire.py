@@ -159,7 +159,7 @@ class End:
     def _most(self) -> int:
         return self._world.random.choice((self._weather.pieces, _MOST_AT_ONCE))
 
-    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+    def send_now(self, buffers: Sequence[Buffer], is_followed: bool = False) -> Sequence[Buffer]:
         world, pipe = self._world, self._outgoing
         left = list(buffers)
         while left:

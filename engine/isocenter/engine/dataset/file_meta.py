@@ -45,6 +45,13 @@ _GROUP_IN_BIG: Final = b"\0\x02"
 #: The longest element of group 0002 without a VR with which a file without prefix may start.
 _MAX_NAKED_LENGTH: Final = 0xFF
 
+#: What `write_file_meta` writes: prefix and the header of the group length, which ends here;
+#: version; headers of the three UIDs.
+_GROUP_LENGTH_START: Final = PREFIX + b"\x02\0\0\0UL\x04\0"
+_GROUP_LENGTH_END: Final = PREAMBLE_LENGTH + len(_GROUP_LENGTH_START) + 4
+_KNOWN_START: Final = b"\x02\0\x01\0OB\0\0\x02\0\0\0\0\x01"
+_UI_HEADERS: Final = (b"\x02\0\x02\0UI", b"\x02\0\x03\0UI", b"\x02\0\x10\0UI")
+
 
 @dataclass(frozen=True, slots=True)
 class FileMeta:
@@ -371,3 +378,37 @@ def write_file_meta(
     length = len(group).to_bytes(4, "little")
     head = write_data_set([(_GROUP_LENGTH, "UL", length)], EXPLICIT_LITTLE)
     return bytes(PREAMBLE_LENGTH) + PREFIX + head + group
+
+
+def is_file_meta_of(
+    buffer: Buffer,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    transfer_syntax_uid: str,
+    length: int,
+) -> bool:
+    """Whether *buffer* starts with what `write_file_meta` makes of these, *length* bytes long.
+
+    A quick look at what is known.  False says nothing: `read_file_meta` reads other forms, too.
+    """
+    known = _KNOWN_START + b"".join(
+        _UI_HEADERS[place]
+        + (len(uid) + 1 & ~1).to_bytes(2, "little")
+        + uid
+        + b"\0" * (len(uid) & 1)
+        for place, uid in enumerate(
+            (
+                sop_class_uid.encode("ascii"),
+                sop_instance_uid.encode("ascii"),
+                transfer_syntax_uid.encode("ascii"),
+            )
+        )
+    )
+    end_of_group = _GROUP_LENGTH_END + int.from_bytes(
+        buffer[_GROUP_LENGTH_END - 4 : _GROUP_LENGTH_END], "little"
+    )
+    return (
+        bytes(buffer[PREAMBLE_LENGTH : _GROUP_LENGTH_END - 4]) == _GROUP_LENGTH_START
+        and end_of_group == length
+        and bytes(buffer[_GROUP_LENGTH_END : _GROUP_LENGTH_END + len(known)]) == known
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from isocenter.engine.dataset.file_meta import read_file_meta
+from isocenter.engine.dataset.file_meta import is_file_meta_of, read_file_meta
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.objects import DicomObject
@@ -49,10 +49,20 @@ async def _check_same(reader: ObjectReader, stored: StoredInstance) -> None:
     Raises:
         KeyError: so it is; its data set would be sent in the wrong transfer syntax or cut wrong.
     """
-    if stored.data_set_offset and not (
-        reader.size == stored.size and await has_header_of(reader, stored)
-    ):
-        raise KeyError("another object has taken its place")
+    if not stored.data_set_offset:
+        return
+    if reader.size == stored.size:
+        head = await reader.read(0, stored.data_set_offset + _META_MARGIN)
+        # Nearly always it is what we wrote, which costs less to compare than to read.
+        if is_file_meta_of(
+            head,
+            stored.sop_class_uid,
+            stored.sop_instance_uid,
+            stored.transfer_syntax_uid,
+            stored.data_set_offset,
+        ) or _says(head, stored):
+            return
+    raise KeyError("another object has taken its place")
 
 
 async def has_header_of(reader: ObjectReader, stored: StoredInstance) -> bool:
@@ -63,7 +73,11 @@ async def has_header_of(reader: ObjectReader, stored: StoredInstance) -> bool:
         StorageError: it cannot be read.
     """
     # A little more than the File Meta Information of *stored*: longer ones are seen.
-    meta = read_file_meta(await reader.read(0, stored.data_set_offset + _META_MARGIN))
+    return _says(await reader.read(0, stored.data_set_offset + _META_MARGIN), stored)
+
+
+def _says(head: bytes, stored: StoredInstance) -> bool:
+    meta = read_file_meta(head)
     return (
         meta.transfer_syntax_uid,
         meta.data_set_offset,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Final
 
@@ -18,6 +19,7 @@ from isocenter.engine.negotiation import Role
 from isocenter.engine.waiting import Waiting
 from isocenter.services.association.sender import MessageSender, Part
 from isocenter.services.association.state import AssociationOptions
+from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.transport import Transport
 
 #: Responses of one invocation that may wait for their reader before the socket does.
@@ -189,27 +191,32 @@ class Invocation:
         #: Of the last response that was taken.
         self.status: int | None = None
         self.began = trio.current_time()
-        self._delivered, self._responses = trio.open_memory_channel[ReceivedResponse](
-            _RESPONSE_LOOKAHEAD
-        )
+        self._responses: deque[ReceivedResponse] = deque()
+        #: No more comes, or nobody waits for it.
+        self._is_over = False
+        self._arrived = Broadcast()
+        self._taken = Broadcast()
 
     # The driver's side.
 
     async def deliver(self, response: ReceivedResponse) -> None:
         """A response has come; waits while too many of them wait to be taken."""
-        try:
-            await self._delivered.send(response)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # whoever asked has left
+        while len(self._responses) >= _RESPONSE_LOOKAHEAD and not self._is_over:
+            await self._taken.wait()
+        if not self._is_over:
+            self._responses.append(response)
+            self._arrived.send()
 
     def end(self) -> None:
         """No response comes any more; those that have come can be taken."""
-        self._delivered.close()
+        self._is_over = True
+        self._arrived.send()
+        self._taken.send()
 
     def close(self) -> None:
         """Nobody waits for responses any more."""
-        self._delivered.close()
-        self._responses.close()
+        self._responses.clear()
+        self.end()
 
     # The side of whoever asked.
 
@@ -220,15 +227,20 @@ class Invocation:
             AssociationError: the association ended first.
             DeadlineExceeded: none came in time; the association was aborted.
         """
-        with trio.move_on_after(self._invoker.deadlines.response) as scope:
-            try:
-                received = await self._responses.receive()
-            except trio.EndOfChannel:
-                raise self._invoker.end_reason() from None
-            self.status = received.message.status
-            return received
-        assert scope.cancelled_caught
-        raise await self._invoker.abort_without_response()
+        if self._responses:
+            await trio.lowlevel.checkpoint()  # whoever asks for many lets others have their turn
+        else:
+            with trio.move_on_after(self._invoker.deadlines.response) as scope:
+                while not (self._responses or self._is_over):
+                    await self._arrived.wait()
+            if scope.cancelled_caught and not self._responses:
+                raise await self._invoker.abort_without_response()
+        if not self._responses:
+            raise self._invoker.end_reason()
+        received = self._responses.popleft()
+        self._taken.send()
+        self.status = received.message.status
+        return received
 
     async def cancel_and_drain(self) -> None:
         """Cancel, and take what still comes, so that the Message ID is free again."""

@@ -184,6 +184,15 @@ class Operation:
         )
         self.status = response.status
 
+    async def respond_progress(self, response: Response) -> None:
+        """Send a pending response without a data set; it may leave with what is sent next.
+
+        Raises:
+            AssociationError, LocalProtocolError: as `respond`.
+        """
+        await self.association.send_followed(self.context.context_id, response)
+        self.status = response.status
+
     async def respond_pending(self, response: Response, identifiers: Sequence[Buffer]) -> None:
         """Send the same pending response with each of *identifiers*, in one write.
 

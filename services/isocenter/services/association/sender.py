@@ -84,6 +84,24 @@ class MessageSender(AssociationState):
             self.traffic.messages_sent += len(messages)
             await self._write(buffers)
 
+    async def send_followed(self, context_id: int, message: Message) -> None:
+        """A message without a data set, with another one close behind it.
+
+        It may leave with the next one, and reach the peer in one piece with it.
+
+        Raises:
+            LocalProtocolError: not allowed now; nothing was sent.
+            AssociationError: the association has ended.
+        """
+        if self._end_reason is not None:
+            raise self._end_reason
+        async with self._message_lock:
+            command = commands.SendMessage(context_id, message)
+            self._trace(command)
+            buffers = _bytes_of(self._by_engine(command))
+            self.traffic.messages_sent += 1
+            await self._write(buffers, is_followed=True)
+
     async def send_streamed(
         self, context_id: int, message: Request, parts: AsyncGenerator[Part, None]
     ) -> None:
@@ -99,6 +117,11 @@ class MessageSender(AssociationState):
             if self._end_reason is not None:
                 raise self._end_reason
             self.traffic.messages_sent += 1
+            if is_last:
+                whole = commands.SendMessage(context_id, message, part)
+                self._trace(whole)
+                await self._write(_bytes_of(self._by_engine(whole)))
+                return
             buffers = _bytes_of(
                 self._by_engine(commands.SendMessage(context_id, message, has_data_set=True))
             )
@@ -145,7 +168,7 @@ class MessageSender(AssociationState):
 
     # The socket.
 
-    async def _write(self, buffers: Sequence[Buffer]) -> None:
+    async def _write(self, buffers: Sequence[Buffer], *, is_followed: bool = False) -> None:
         async with self._sending:
             if self._write_incomplete or self._closed:
                 await trio.lowlevel.checkpoint()  # whoever is cancelled by now gets to know
@@ -153,7 +176,7 @@ class MessageSender(AssociationState):
             self.traffic.bytes_sent += sum(map(len, buffers))
             self._write_incomplete = True  # until all of it has left, nothing else can be framed
             try:
-                left = self.transport.send_now(buffers)
+                left = self.transport.send_now(buffers, is_followed)
                 if left:
                     await self._write_slowly(left)
                 else:
@@ -195,7 +218,9 @@ class MessageSender(AssociationState):
             await self.transport.aclose()
 
 
-def _bytes_of(answer: Iterable[Effect]) -> tuple[Buffer, ...]:
+def _bytes_of(answer: Sequence[Effect]) -> tuple[Buffer, ...]:
+    if len(answer) == 1 and isinstance(answer[0], effects.SendBytes):
+        return answer[0].buffers
     return tuple(
         buffer
         for effect in answer

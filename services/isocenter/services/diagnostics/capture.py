@@ -207,7 +207,7 @@ class RecordingTransport:
         self._recorder.received(data)
         return data
 
-    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+    def send_now(self, buffers: Sequence[Buffer], is_followed: bool = False) -> Sequence[Buffer]:
         return buffers  # what is recorded has to leave whole
 
     async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:

@@ -36,6 +36,8 @@ _MOST_BUFFERS: Final = 512
 _JOIN_BELOW: Final = 64 << 10
 #: Whether the kernel takes several buffers in one call; that of Windows does not.
 _GATHERS: Final = hasattr(socket.socket, "sendmsg")
+#: Linux: hold what does not fill a packet, as more comes at once; for 200 ms at most.
+_MSG_MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
 _TCP_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -56,8 +58,12 @@ class Transport(Protocol):
         """The next bytes, at least one; ``b""`` when the connection has ended."""
         ...
 
-    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+    def send_now(self, buffers: Sequence[Buffer], is_followed: bool = False) -> Sequence[Buffer]:
         """Write what can leave without waiting; the rest, to be passed to `send`.
+
+        Args:
+            is_followed: more is about to be written.  It may leave together with that, or after
+                a fifth of a second if nothing comes.
 
         Raises:
             BrokenPipeError: the connection is gone.
@@ -124,8 +130,9 @@ class SocketTransport:
         with suppress(trio.ClosedResourceError):  # the next `recv` finds out
             await trio.lowlevel.wait_readable(self._socket)
 
-    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
-        self._is_unacknowledged = False
+    def send_now(self, buffers: Sequence[Buffer], is_followed: bool = False) -> Sequence[Buffer]:
+        flags = _MSG_MORE if is_followed else 0
+        self._is_unacknowledged = is_followed and self._is_unacknowledged
         total = sum(map(len, buffers))
         pending: list[Buffer]
         pending = (
@@ -134,9 +141,12 @@ class SocketTransport:
         try:
             while pending:
                 if _GATHERS:
-                    sent = self._socket.sendmsg(pending[:_MOST_BUFFERS])
+                    sent = self._socket.sendmsg(pending[:_MOST_BUFFERS], (), flags)
                 else:
-                    sent = self._socket.send(pending[0])
+                    sent = self._socket.send(pending[0], flags)
+                if sent == total:
+                    return ()
+                total -= sent
                 first = 0
                 while first < len(pending) and sent >= len(pending[first]):
                     sent -= len(pending[first])
@@ -181,7 +191,7 @@ class StreamTransport:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
 
-    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+    def send_now(self, buffers: Sequence[Buffer], is_followed: bool = False) -> Sequence[Buffer]:
         return buffers
 
     async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:

@@ -66,10 +66,10 @@ class TimingTransport(SocketTransport):
         with suppress(trio.ClosedResourceError):
             await trio.lowlevel.wait_readable(self._socket)
 
-    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+    def send_now(self, buffers: Sequence[Buffer], is_followed: bool = False) -> Sequence[Buffer]:
         whole = b"".join(buffers)
         if not self.in_pieces or len(whole) <= _FIRST_PIECE:
-            return super().send_now(buffers)
+            return super().send_now(buffers, is_followed)
         rest = super().send_now([whole[:_FIRST_PIECE]])
         return super().send_now([*rest, whole[_FIRST_PIECE:]])
 

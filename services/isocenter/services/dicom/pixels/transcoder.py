@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Final, Protocol
 
 import trio
@@ -60,6 +61,8 @@ DEFAULT_PREFERENCE: Final = (
 )
 #: One result may take this part of what all may.
 _LARGEST: Final = 4
+#: Transfer syntaxes of which it is remembered what they can become.
+_SYNTAXES: Final = 64
 
 
 class SendableObject(Protocol):
@@ -142,9 +145,14 @@ class Transcoder:
         self._making: dict[tuple[str, str], trio.Event] = {}
         #: Of what is kept, and of what is being made or sent.
         self._size = 0
+        #: It is asked for each object.
+        self._targets = lru_cache(_SYNTAXES)(self._find_targets)
 
     def targets(self, transfer_syntax_uid: str) -> tuple[str, ...]:
         """What an object of this syntax can become, best first; itself left out."""
+        return self._targets(transfer_syntax_uid)
+
+    def _find_targets(self, transfer_syntax_uid: str) -> tuple[str, ...]:
         found = []
         for target in self._preference:
             if target == transfer_syntax_uid:

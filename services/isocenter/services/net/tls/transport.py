@@ -98,10 +98,10 @@ class TlsTransport:
             return [own]
         return [one if isinstance(one, bytes) else one.public_bytes(_DER) for one in chain] or [own]
 
-    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+    def send_now(self, buffers: Sequence[Buffer], is_followed: bool = False) -> Sequence[Buffer]:
         left = iter(_pieces(buffers))
         for piece in left:
-            if not self._send_encrypted(self._encrypt(piece)):
+            if not self._send_encrypted(self._encrypt(piece), is_followed):
                 return [*left] or _REST
         return ()
 
@@ -119,9 +119,9 @@ class TlsTransport:
             raise BrokenPipeError(str(error)) from error
         return self._outgoing.read()
 
-    def _send_encrypted(self, data: Buffer) -> bool:
+    def _send_encrypted(self, data: Buffer, is_followed: bool = False) -> bool:
         """Whether the kernel has taken all of it."""
-        self._encrypted = self._below.send_now((data,))
+        self._encrypted = self._below.send_now((data,), is_followed)
         return not self._encrypted
 
     async def _send_rest(self, progress: Callable[[], None]) -> None:
