@@ -281,6 +281,16 @@ class _Store:
         await self._step("open")
         return _Reader(self._disk, await self._objects.open(key))
 
+    async def open_ahead(self, keys: Sequence[str]) -> Sequence[_Reader | None]:
+        found: list[ObjectReader | None] = []
+        for key in keys:
+            try:
+                await self._step("open ahead")
+                found.append(await self._objects.open(key))
+            except (StorageError, KeyError):
+                found.append(None)
+        return [None if inner is None else _Reader(self._disk, inner) for inner in found]
+
     async def stored_at(self, key: str) -> float:
         await self._step("stored at")
         return await self._objects.stored_at(key)

@@ -26,7 +26,7 @@ import trio
 import trio.testing
 from trio._core import _run as trio_run
 
-from isocenter.storage.objects.files import staging
+from isocenter.storage.objects.files import staging, store
 
 #: Lines kept for the report of a failure.
 _LAST_LINES: Final = 60
@@ -156,13 +156,14 @@ class World:
             stack.callback(trio_run._r.setstate, order)
             stack.enter_context(patch.object(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True))
             stack.enter_context(patch.object(trio.to_thread, "run_sync", self.in_thread))
-            stack.enter_context(
-                patch.object(
-                    staging,
-                    "run_in_writer_thread",
-                    lambda call, limiter: self.in_thread(call, limiter=limiter),
+            for module in (staging, store):
+                stack.enter_context(
+                    patch.object(
+                        module,
+                        "run_in_thread",
+                        lambda call, limiter: self.in_thread(call, limiter=limiter),
+                    )
                 )
-            )
             stack.enter_context(
                 patch.object(secrets, "token_hex", lambda n: self.random.randbytes(n).hex())
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
@@ -229,6 +230,37 @@ class StoreContract:
                 await reader.read(0, -1)
             with pytest.raises(ValueError, match="negative"):
                 await reader.view(-1, 3)
+
+    @pytest.mark.parametrize("size", [0, 1, 700, 64 << 10, (64 << 10) + 1, 528 << 10, 3 << 20])
+    async def test_what_is_opened_ahead_reads_as_what_is_opened(
+        self, store: ObjectStore, size: int
+    ) -> None:
+        data = random.Random(size).randbytes(size)
+        await put(store, KEY, data)
+        (reader,) = await store.open_ahead([KEY])
+        async with reader or await store.open(KEY) as opened:
+            assert opened.size == size
+            for offset, length in ((0, 700), (700, 1 << 20), (1 << 20, 1 << 20), (5, 0), (1, 3)):
+                expected = data[offset : offset + length]
+                assert await opened.read(offset, length) == expected
+                assert bytes(await opened.view(offset, length)) == expected
+            # In the order in which it is sent, and an early part once more.
+            parts = [bytes(await opened.view(at, 1 << 20)) for at in range(300, size, 1 << 20)]
+            assert b"".join(parts) == data[300:]
+            assert bytes(await opened.view(0, 300)) == data[:300]
+
+    async def test_opening_several_ahead_of_which_some_are_missing(
+        self, store: ObjectStore
+    ) -> None:
+        await put(store, KEY, b"here")
+        readers = await store.open_ahead(["1/2", KEY, "../a", KEY])
+        assert len(readers) == 4
+        assert readers[0] is None
+        assert readers[2] is None
+        for reader in readers:
+            if reader is not None:
+                async with reader:
+                    assert await reader.read(0, 10) == b"here"
 
     async def test_a_missing_object(self, store: ObjectStore) -> None:
         with pytest.raises(KeyError):

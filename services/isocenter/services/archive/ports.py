@@ -391,6 +391,14 @@ class ObjectStore(Protocol):
 
     async def open(self, key: str) -> ObjectReader: ...
 
+    async def open_ahead(self, keys: Sequence[str]) -> Sequence[ObjectReader | None]:
+        """Open objects that are read soon from their beginning, and fetch what is read first.
+
+        None: nothing is gained by that, or it cannot be opened; `open` says why.  Whoever calls it
+        closes the readers, and asks for few at once.
+        """
+        ...
+
     async def stored_at(self, key: str) -> float:
         """When an object was written, in seconds since 1970."""
         ...

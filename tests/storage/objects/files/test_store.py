@@ -15,6 +15,7 @@ import trio
 from isocenter.services.archive.ports import ObjectStore, StagedObject
 from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files import journal
+from isocenter.storage.objects.files import store as store_module
 from isocenter.storage.objects.files.file_system import OsFileSystem
 from isocenter.storage.objects.files.journal import read_segment
 from isocenter.storage.objects.files.staging import StagedFile
@@ -178,6 +179,50 @@ async def test_what_the_page_cache_holds_needs_no_thread(
                 pytest.skip("this file system cannot read without waiting")
         monkeypatch.setattr(trio.to_thread, "run_sync", None)
         assert await reader.read(0, 100_000) == b"x" * 100_000
+
+
+async def test_what_was_read_ahead_needs_neither_thread_nor_system_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_file_store(tmp_path)
+    await put(store, KEY, b"x" * 500_000)
+    (reader,) = await store.open_ahead([KEY])
+    assert reader is not None
+    async with reader:
+        await store.remove([KEY])
+        monkeypatch.setattr(trio.to_thread, "run_sync", None)
+        monkeypatch.setattr(os, "preadv", None)
+        assert await reader.read(0, 300) == b"x" * 300
+        assert bytes(await reader.view(300, MIB)) == b"x" * 499_700
+    with pytest.raises(ValueError, match="closed"):
+        await reader.read(0, 300)
+
+
+async def test_a_file_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    store = await open_file_store(tmp_path)
+    await put(store, KEY, b"x" * 500_000)
+    reader = await store.open(KEY)
+    async with reader:
+        os.truncate(tmp_path / "objects" / KEY, 100_000)
+        reader.read_ahead()
+        assert reader.size == 500_000
+        assert await reader.read(99_999, 10) == b"x"
+        assert len(await reader.view(300, 499_700)) == 99_700
+
+
+async def test_reading_ahead_takes_a_bounded_part_of_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "MOST_AHEAD", 2)
+    store = await open_file_store(tmp_path)
+    await put(store, KEY, b"x" * 500_000)
+    readers = await store.open_ahead([KEY] * 5)
+    assert store._buffers.in_use == 2
+    for reader in readers:
+        assert reader is not None
+        async with reader:
+            assert await reader.read(0, 600_000) == b"x" * 500_000
+    assert store._buffers.in_use == 0
 
 
 async def test_memory_stays_flat_for_a_large_object(tmp_path: Path) -> None:

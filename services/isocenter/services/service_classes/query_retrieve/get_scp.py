@@ -9,6 +9,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.read_ahead import reading_ahead
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.requestor import InvokingAssociation
 from isocenter.services.dicom.pixels.transcoder import Transcoder
@@ -70,9 +71,12 @@ class GetScp:
         identifier = await operation.identifier()
         parsed = retrieve_query(operation, identifier, root, self._options)
         asked.read_query(parsed.query)
-        async with self._backlog.instances_of(
-            self._archive, parsed.query, self._options.max_suboperations
-        ) as instances:
+        async with (
+            self._backlog.instances_of(
+                self._archive, parsed.query, self._options.max_suboperations
+            ) as instances,
+            reading_ahead(self._archive, instances) as ahead,
+        ):
             progress = SubOperationProgress(operation, SubOperations(len(instances)))
             caller = operation.association.caller
             progress.publish_start(
@@ -82,7 +86,7 @@ class GetScp:
             async def send(association: InvokingAssociation, instance: StoredInstance) -> None:
                 # There is no other association to go on with.
                 status = await send_instance(
-                    self._archive,
+                    ahead,
                     association,
                     instance,
                     examine=True,
@@ -102,7 +106,7 @@ class GetScp:
                 send=send,
                 lose=lose,
                 is_over=lambda: operation.is_cancelled,
-                after=progress.pending,
+                after=progress.pending_before_next,
             )
             _, ended = await transfer.send_over(operation.association)
             if ended is not None:

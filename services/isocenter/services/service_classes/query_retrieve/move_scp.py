@@ -15,6 +15,7 @@ from isocenter.engine.errors import AssociationError, IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.read_ahead import ReadAhead, reading_ahead
 from isocenter.services.association.destination_slots import LOOK_SECONDS, Place, Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
@@ -144,15 +145,16 @@ class MoveScp:
         for contexts, group in groups:
             if operation.is_cancelled:
                 break
-            transfer = self._transfer(operation, peer, group, progress, originator)
-            fault: object = None
-            place = await self._place(operation, peer, progress)
-            if place is not None:
-                # Cancelled meanwhile, it has nothing to send and gives the place back.
-                await self._over_associations(transfer, peer, contexts, place)
-                fault = transfer.fault
-            elif not operation.is_cancelled:
-                fault = f"no association was free within {self._place_seconds:g} s"
+            async with reading_ahead(self._archive, group) as ahead:
+                transfer = self._transfer(operation, peer, group, progress, originator, ahead)
+                fault: object = None
+                place = await self._place(operation, peer, progress)
+                if place is not None:
+                    # Cancelled meanwhile, it has nothing to send and gives the place back.
+                    await self._over_associations(transfer, peer, contexts, place)
+                    fault = transfer.fault
+                elif not operation.is_cancelled:
+                    fault = f"no association was free within {self._place_seconds:g} s"
             if fault is not None:
                 peer_log.write(
                     log,
@@ -175,10 +177,11 @@ class MoveScp:
         instances: Sequence[StoredInstance],
         progress: SubOperationProgress,
         originator: tuple[str, int],
+        ahead: ReadAhead,
     ) -> Transfer[StoredInstance]:
         async def send(association: InvokingAssociation, instance: StoredInstance) -> None:
             status = await send_instance(
-                self._archive,
+                ahead,
                 association,
                 instance,
                 move_originator=originator,
@@ -204,7 +207,7 @@ class MoveScp:
             send=send,
             lose=lose,
             is_over=lambda: operation.is_cancelled,
-            after=progress.pending,
+            after=progress.pending_before_next,
         )
 
     async def _place(

@@ -25,6 +25,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.query import Query, SingleValue, ValueList
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.read_ahead import ReadAhead
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.requestor import InvokingAssociation
@@ -132,7 +133,14 @@ class SubOperationProgress:
     async def pending(self) -> None:
         """A pending response with the counters; the last word is left to `final`."""
         if self.counters.remaining:
-            await self._respond(Status.PENDING, None)
+            await self._operation.respond(self.counters.response_to(self._request, Status.PENDING))
+
+    async def pending_before_next(self) -> None:
+        """As `pending`, where the next sub-operation follows at once: both leave together."""
+        if self.counters.remaining:
+            await self._operation.respond_progress(
+                self.counters.response_to(self._request, Status.PENDING)
+            )
 
     async def final(self, status: int | None = None) -> None:
         """The final response, with the list of failed instances if there are any."""
@@ -142,12 +150,13 @@ class SubOperationProgress:
             encoding = encoding_of(self._operation.context.transfer_syntax)
             value = "\\".join(failed).encode("ascii")
             identifier = write_data_set([(_FAILED_SOP_INSTANCE_UID_LIST, "UI", value)], encoding)
-        await self._respond(status, identifier)
+        await self._operation.respond(self.counters.response_to(self._request, status), identifier)
 
-    async def _respond(self, status: int | None, identifier: bytes | None) -> None:
+    @property
+    def _request(self) -> CMoveRequest | CGetRequest:
         request = self._operation.request
         assert isinstance(request, CMoveRequest | CGetRequest)
-        await self._operation.respond(self.counters.response_to(request, status), identifier)
+        return request
 
 
 @dataclass(slots=True)
@@ -240,7 +249,7 @@ class RetrieveBacklog:
 
 
 async def send_instance(
-    archive: Archive,
+    ahead: ReadAhead,
     association: InvokingAssociation,
     instance: StoredInstance,
     *,
@@ -252,6 +261,7 @@ async def send_instance(
     """Send one; the status of its response, None when it cannot be sent: the log says why.
 
     Args:
+        ahead: opens it.
         blame: is told why it cannot be sent.
         examine, transcoder: see `isocenter.services.service_classes.storage.scu.send_object`.
 
@@ -268,12 +278,12 @@ async def send_instance(
     )
     try:
         try:
-            response = await send(stored_object(instance, archive.open))
+            response = await send(stored_object(instance, ahead.open))
         except KeyError:
-            now = await archive.compressed_since(instance)
+            now = await ahead.archive.compressed_since(instance)
             if now is None:
                 raise
-            response = await send(stored_object(now, archive.open))
+            response = await send(stored_object(now, ahead.open))
     except (StorageError, KeyError, DataSetError, PixelError, OSError) as error:
         peer_log.write(
             log, logging.ERROR, "instance %s cannot be sent: %s", instance.sop_instance_uid, error

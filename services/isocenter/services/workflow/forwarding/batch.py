@@ -18,6 +18,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import ForwardPriority, StoredInstance
+from isocenter.services.archive.read_ahead import ReadAhead, reading_ahead
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.association.destination_slots import Place, Places
 from isocenter.services.association.peer import Peer
@@ -214,9 +215,13 @@ class DestinationRun:
             no_targets if transcoder is None else transcoder.targets,
         )
         for contexts, group in plans:
-            await self._send_group(contexts, group)
+            instances = [stored for _, stored in group]
+            async with reading_ahead(self._parts.archive, instances) as ahead:
+                await self._send_group(contexts, group, ahead)
 
-    async def _send_group(self, contexts: Sequence[Context], group: Sequence[_Job]) -> None:
+    async def _send_group(
+        self, contexts: Sequence[Context], group: Sequence[_Job], ahead: ReadAhead
+    ) -> None:
         """What one association can carry."""
         account = _Account(self._destination, self._peer, [stored for _, stored in group])
 
@@ -231,7 +236,7 @@ class DestinationRun:
 
         async def send(association: InvokingAssociation, job: _Job) -> None:
             claimed, stored = job
-            take_down(stored, await self._deliver(association, claimed, stored))
+            take_down(stored, await self._deliver(association, claimed, stored, ahead))
 
         def lose(job: _Job, error: IsocenterError) -> None:
             # Maybe it was this very object that the peer could not bear.
@@ -263,14 +268,17 @@ class DestinationRun:
             self.fault = str(transfer.fault)
 
     async def _deliver(
-        self, association: InvokingAssociation, claimed: ClaimedForward, stored: StoredInstance
+        self,
+        association: InvokingAssociation,
+        claimed: ClaimedForward,
+        stored: StoredInstance,
+        ahead: ReadAhead,
     ) -> Outcome:
         """Send one object; what came of it.
 
         Raises:
             AssociationError: the association ended first.
         """
-        archive = self._parts.archive
         send = partial(
             send_object,
             association,
@@ -279,12 +287,12 @@ class DestinationRun:
         )
         try:
             try:
-                response = await send(stored_object(stored, archive.open))
+                response = await send(stored_object(stored, ahead.open))
             except KeyError:
-                now = await archive.compressed_since(stored)
+                now = await self._parts.archive.compressed_since(stored)
                 if now is None:
                     raise
-                response = await send(stored_object(now, archive.open))
+                response = await send(stored_object(now, ahead.open))
         except KeyError:
             # Removed, or another object has its place: the next attempt looks again.
             return self._missed(claimed, "it was removed or replaced meanwhile")

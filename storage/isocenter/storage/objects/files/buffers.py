@@ -26,14 +26,18 @@ class BufferPool:
 
     def __init__(self) -> None:
         self._free: list[mmap.mmap] = []
+        #: How many are in use; about, as threads count it.
+        self.in_use = 0
 
     def acquire(self) -> mmap.mmap:
+        self.in_use += 1
         try:
             return self._free.pop()
         except IndexError:
             return mmap.mmap(-1, BUFFER_BYTES)
 
     def release(self, buffer: mmap.mmap) -> None:
+        self.in_use -= 1
         if len(self._free) < _MOST_KEPT:
             self._free.append(buffer)
 

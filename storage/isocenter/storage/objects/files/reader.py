@@ -5,13 +5,14 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+from contextlib import suppress
 from typing import Final, Self
 
 import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.errors import StorageError
-from isocenter.storage.objects.files.buffers import BUFFER_BYTES, BufferPool
+from isocenter.storage.objects.files.buffers import BUFFER_BYTES, SMALL_BYTES, BufferPool
 
 #: Linux: take only what is in the page cache, never wait for the disk.
 _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)
@@ -22,11 +23,11 @@ _ONE_POSITION: Final = threading.Lock()
 class FileReader:
     """Reads one object; it stays readable when the object is removed meanwhile.
 
-    What the page cache holds is taken at once, the rest in a worker thread: sending a small
-    object that was just stored, or one that was read before, needs no thread at all.
+    What was read ahead is given at once, as is what the page cache holds; the rest is read in a
+    worker thread.
     """
 
-    __slots__ = ("_buffer", "_descriptor", "_limiter", "_pool", "size")
+    __slots__ = ("_ahead", "_buffer", "_descriptor", "_limiter", "_pool", "size")
 
     def __init__(
         self, descriptor: int, size: int, limiter: trio.CapacityLimiter, pool: BufferPool
@@ -34,8 +35,10 @@ class FileReader:
         self._descriptor: int | None = descriptor
         self._limiter = limiter
         self._pool = pool
-        #: Of `view`, from the pool.
+        #: Of `view`, and of what was read ahead, from the pool.
         self._buffer: mmap.mmap | None = None
+        #: The object, if it was read ahead.
+        self._ahead: memoryview | None = None
         self.size = size
 
     @classmethod
@@ -56,9 +59,34 @@ class FileReader:
             raise StorageError(f"cannot open an object: {error.strerror}") from error
         return cls(descriptor, size, limiter, pool)
 
+    def read_ahead(self, *, holds: bool = True) -> None:
+        """Have at hand what is read first; blocks, for a worker thread.
+
+        Args:
+            holds: all of an object that fits into a buffer; else the system is told, and reads its
+                beginning into the page cache.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        assert self._descriptor is not None
+        if self.size <= SMALL_BYTES:
+            view = memoryview(bytearray(self.size))
+        elif self.size <= BUFFER_BYTES and holds:
+            self._buffer = self._pool.acquire()
+            view = memoryview(self._buffer)[: self.size]
+        else:
+            _announce(self._descriptor, 0)
+            return
+        self._ahead = view[: _read_all(self._descriptor, view, 0)]
+
     async def read(self, offset: int, length: int) -> bytes:
         """See `isocenter.services.dicom.object_reader.ObjectReader.read`."""
-        piece = bytearray(self._length(offset, length))
+        length = self._length(offset, length)
+        ahead = self._from_ahead(offset, length)
+        if ahead is not None:
+            return bytes(ahead)
+        piece = bytearray(length)
         count = await self._fill(memoryview(piece), offset)
         return bytes(piece) if count == len(piece) else bytes(piece[:count])
 
@@ -68,8 +96,12 @@ class FileReader:
         Fresh memory costs more than reading what is cached: the buffer is used again.
         """
         length = min(self._length(offset, length), BUFFER_BYTES)
+        ahead = self._from_ahead(offset, length)
+        if ahead is not None:
+            return ahead
         if self._buffer is None:
             self._buffer = self._pool.acquire()
+        self._ahead = None  # its place is taken
         view = memoryview(self._buffer)[:length]
         return view[: await self._fill(view, offset)]
 
@@ -77,6 +109,12 @@ class FileReader:
         if offset < 0 or length < 0:
             raise ValueError("offset and length are not negative")
         return max(min(length, self.size - offset), 0)
+
+    def _from_ahead(self, offset: int, length: int) -> memoryview | None:
+        ahead = self._ahead
+        if ahead is None or offset + length > len(ahead):
+            return None
+        return ahead[offset : offset + length]
 
     async def _fill(self, buffer: memoryview, offset: int) -> int:
         """How many bytes there were; fewer than there is room for when the file was cut short."""
@@ -89,7 +127,7 @@ class FileReader:
             return cached
         try:
             return cached + await trio.to_thread.run_sync(
-                _read_all, descriptor, buffer[cached:], offset + cached, limiter=self._limiter
+                _read_from_disk, descriptor, buffer[cached:], offset + cached, limiter=self._limiter
             )
         except OSError as error:
             raise StorageError(f"cannot read an object: {error.strerror}") from error
@@ -98,6 +136,11 @@ class FileReader:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is read from it any more; may be called again."""
+        self._ahead = None
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
@@ -113,6 +156,21 @@ def _read_cached(descriptor: int, buffer: memoryview, offset: int) -> int:
         return os.preadv(descriptor, [buffer], offset, _NO_WAIT)
     except OSError:
         return 0  # not in the cache, or a file system that cannot tell
+
+
+def _read_from_disk(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """As `_read_all`; what follows is read by the system while this is sent."""
+    count = _read_all(descriptor, buffer, offset)
+    if count == BUFFER_BYTES:
+        _announce(descriptor, offset + count)
+    return count
+
+
+def _announce(descriptor: int, offset: int) -> None:
+    """Tell the system that a buffer full is read next."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, offset, BUFFER_BYTES, os.POSIX_FADV_WILLNEED)
 
 
 def _read_all(descriptor: int, buffer: memoryview, offset: int) -> int:

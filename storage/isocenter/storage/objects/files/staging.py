@@ -27,7 +27,7 @@ from isocenter.storage.objects.files.buffers import (
 )
 from isocenter.storage.objects.files.file_system import OUT_OF_RESOURCES, FileSystem
 from isocenter.storage.objects.files.journal import Journal, Kind, Record, Segment
-from isocenter.storage.objects.files.threads import run_in_writer_thread
+from isocenter.storage.objects.files.threads import run_in_thread
 
 #: Worker threads of one store that write.  Syncs of several files at once share journal
 #: commits: on ext4 four make twice as many objects durable as one, more gain nothing.
@@ -77,7 +77,7 @@ class StagingArea:
 
     async def run_in_writer_thread(self, call: Callable[[], _T]) -> _T:
         """Run *call* among the writers; it is never abandoned."""
-        return await run_in_writer_thread(call, self._limiter)
+        return await run_in_thread(call, self._limiter)
 
     def make(self) -> tuple[str, int, bool]:
         """An empty file with a name that nobody else makes, in this process or after a restart: its

@@ -52,6 +52,7 @@ from isocenter.storage.objects.files.reader import FileReader
 from isocenter.storage.objects.files.recovery import damaged_segments, recover, salvage
 from isocenter.storage.objects.files.removal_hold import RemovalHold
 from isocenter.storage.objects.files.staging import WRITERS, StagedFile, StagingArea, storage_error
+from isocenter.storage.objects.files.threads import run_in_thread
 from isocenter.storage.objects.keys import check_object_key, is_key_part
 
 Durability = Literal["full", "relaxed"]
@@ -61,6 +62,8 @@ Durability = Literal["full", "relaxed"]
 SMALL_OBJECT: Final = 1 << 20
 #: Worker threads of one store that read.
 READERS: Final = 16
+#: Objects above `SMALL_BYTES` that are held in memory while they are read; more are not read ahead.
+MOST_AHEAD: Final = 64
 #: Keys in one block of `FileStore.keys` and of a question to the index.
 KEYS_PER_BLOCK: Final = 500
 #: Folders whose own name is remembered as durable; forgotten all at once beyond that.
@@ -346,6 +349,22 @@ class FileStore:
     async def open(self, key: str) -> FileReader:
         check_object_key(key)
         return await self.open_file(self.path_of(key))
+
+    async def open_ahead(self, keys: Sequence[str]) -> Sequence[FileReader | None]:
+        return await run_in_thread(lambda: [self._open_ahead(key) for key in keys], self._readers)
+
+    def _open_ahead(self, key: str) -> FileReader | None:
+        try:
+            check_object_key(key)
+            reader = FileReader.open(self.path_of(key), self._readers, self._buffers)
+        except (KeyError, ValueError, StorageError):
+            return None
+        try:
+            reader.read_ahead(holds=self._buffers.in_use < MOST_AHEAD)
+        except OSError:
+            reader.close()
+            return None
+        return reader
 
     async def open_file(self, path: str) -> FileReader:
         """As `open`, by the path of a file of ours."""

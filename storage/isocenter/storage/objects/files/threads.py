@@ -11,7 +11,7 @@ import trio
 T = TypeVar("T")
 
 
-async def run_in_writer_thread(call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+async def run_in_thread(call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
     """Run *call* in a thread of trio's; it is never abandoned, so a cancellation waits for it.
 
     `trio.to_thread.run_sync` does more that is not needed here (names for the thread, context
