@@ -12,9 +12,11 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from isocenter.engine.dataset import DataSetError
-from isocenter.services.dicom.objects import DicomObject, MemoryReader
-from isocenter.services.dicom.pixels.errors import ImageError
+from isocenter.services.dicom.objects import DicomObject, MemoryReader, NotDicomFileError
+from isocenter.services.dicom.pixels import transfer_syntaxes
+from isocenter.services.dicom.pixels.errors import CodecUnavailableError, ImageError
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
+from isocenter.services.dicom.pixels.rendering import renderer as renderer_module
 from isocenter.services.dicom.pixels.rendering.options import (
     GIF,
     PNG,
@@ -28,7 +30,8 @@ from isocenter.services.dicom.pixels.transcoding import transcode
 from isocenter.services.dicom.pixels.transfer_syntaxes import BY_KEYWORD
 from support.images import dataset_of, describe, file_of, pixels
 from support.processes import run
-from support.rendering import picture_of, read_pnm
+from support.rendering import bytes_of, picture_of, read_pnm
+from support.states import state_of
 
 IMAGE = describe(48, 64, bits=12)
 
@@ -240,3 +243,83 @@ def test_dcmtk_shows_the_same(tmp_path: Path, case: str) -> None:
     assert ours.shape == theirs.shape
     # DCMTK has whole numbers in place of those of PS3.3 C.7.6.3.1.2.
     assert np.abs(ours.astype(int) - theirs).max() <= (2 if case == "ybr" else 1)
+
+
+class TestHostileObjects:
+    async def test_headers_longer_than_allowed_are_refused(
+        self, pool: CodecPool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(renderer_module, "MAX_HEADER", 1000)
+        dataset = ct()
+        dataset.ICCProfile = bytes(2000)
+        with pytest.raises(ImageError, match="at most 1000 are read"):
+            await render(DicomObject.from_dataset(dataset), pool)
+
+    async def test_states_longer_than_allowed_are_refused(
+        self, pool: CodecPool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(renderer_module, "MAX_STATE", 100)
+        dataset = ct()
+        for syntax in ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"):
+            state = state_of(dataset)
+            state.file_meta.TransferSyntaxUID = syntax
+            item = DicomObject.from_dataset(state)
+            with pytest.raises(ImageError, match="100"):
+                await render(DicomObject.from_dataset(dataset), pool, state=item)
+
+    async def test_deflated_objects_and_states_are_read(self, pool: CodecPool) -> None:
+        dataset = ct()
+        state = state_of(dataset)
+        expected = picture_of(dataset, state=state)
+        for each in (dataset, state):
+            each.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+        made = await render(
+            DicomObject.from_dataset(dataset),
+            pool,
+            state=DicomObject.from_dataset(state),
+            options=RenderOptions(media_type=PNG),
+        )
+        assert np.array_equal(imagecodecs.png_decode(made.content), expected)
+
+    async def test_sizes_are_judged_before_anything_is_made(self, pool: CodecPool) -> None:
+        dataset = ct()
+        dataset.Rows = dataset.Columns = 65535
+        with pytest.raises(ImageError):
+            await render(DicomObject.from_dataset(dataset), pool)
+        assert not pool._idle
+
+    async def test_faults_of_the_header_are_told_in_one_line(self, pool: CodecPool) -> None:
+        dataset = ct()
+        dataset.PhotometricInterpretation = "PALETTE COLOR"
+        with pytest.raises(ImageError, match="no palette") as caught:
+            await render(DicomObject.from_dataset(dataset), pool)
+        assert str(caught.value).isprintable()
+        assert pool.failures == 0
+
+
+async def test_without_the_codecs_the_error_says_what_to_install(
+    pool: CodecPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer_syntaxes, "_is_installed", lambda _: False)
+    with pytest.raises(CodecUnavailableError, match=r"isocenter\[codecs\]"):
+        await render(DicomObject.from_dataset(ct()), pool)
+
+
+async def test_a_file_without_a_name_is_shown(tmp_path: Path, pool: CodecPool) -> None:
+    dataset = ct()
+    path = tmp_path / "nameless.dcm"
+    whole = file_of(dataset)
+    del dataset.SOPInstanceUID, dataset.SOPClassUID
+    data = b"".join((whole[: whole.index(b"\x08\0\x08\0")], bytes_of(dataset)))
+    path.write_bytes(data)
+    made = await render(path, pool, options=RenderOptions(media_type=PNG))
+    assert np.array_equal(imagecodecs.png_decode(made.content), picture_of(dataset))
+
+
+async def test_what_is_no_image_is_an_error(tmp_path: Path, pool: CodecPool) -> None:
+    path = tmp_path / "text"
+    path.write_text("no DICOM at all, but longer than nothing" * 10)
+    with pytest.raises(NotDicomFileError, match="not DICOM"):
+        await render(path, pool)
+    with pytest.raises(OSError, match="missing"):
+        await render(tmp_path / "missing", pool)

@@ -115,6 +115,9 @@ class _Axis:
             first = int(self.low)
             taken = slice(first, first + count)
             return picture[taken] if axis == 0 else picture[:, taken]
+        is_whole = self.step == int(self.step) and self.low == int(self.low)
+        if is_whole and 0 <= self.low <= self.length - count * self.step:
+            return self._means(picture, axis, count)
         places, weights = self._taps(count)
         total: NDArray[Any] | None = None
         shape = [1] * picture.ndim
@@ -124,6 +127,18 @@ class _Axis:
             total = part if total is None else total + part
         assert total is not None
         return np.floor(total + np.float32(0.5)).astype(np.uint8)
+
+    def _means(self, picture: NDArray[Any], axis: int, count: int) -> NDArray[Any]:
+        """The usual case: each pixel of the picture is the mean of whole pixels of the image."""
+        step, first = int(self.step), int(self.low)
+        places = range(first, first + step, max(step // _MOST_TAPS, 1))
+        total: NDArray[Any] | None = None
+        for place in places:
+            taken = slice(place, place + (count - 1) * step + 1, step)
+            part = picture[taken] if axis == 0 else picture[:, taken]
+            total = part.astype(np.uint16) if total is None else total + part
+        assert total is not None
+        return ((total + len(places) // 2) // len(places)).astype(np.uint8)
 
     def _taps(self, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """For each pixel of the picture those of the image, and what they weigh.
