@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
 from itertools import count
 from typing import Any
+
+import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import EXPLICIT_LITTLE, Encoding, write_data_set
@@ -14,9 +16,15 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.committer import StoreResult
 from isocenter.services.archive.ingest import Ingest
-from isocenter.services.archive.ports import AddResult, InstanceRecord, StoredInstance
+from isocenter.services.archive.ports import (
+    AddResult,
+    InstanceRecord,
+    StagedObject,
+    StoredInstance,
+)
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.objects.memory import MemoryStore
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 STUDY, SERIES = "1.2.3", "1.2.3.4"
@@ -150,3 +158,31 @@ class FailingIndex(MemoryIndex):
         if self.get_error is not None:
             raise self.get_error
         return await super().get(sop_instance_uids)
+
+
+class OneHopIndex(FailingIndex):
+    """The same, with a thread that publishes before it adds, as that of a database does."""
+
+    async def add_after(
+        self,
+        publish: Callable[[], Sequence[InstanceRecord]],
+        *,
+        replace: bool = False,
+        one_patient: bool = False,
+    ) -> Sequence[AddResult]:
+        records = await trio.to_thread.run_sync(publish)
+        if not records:
+            return ()
+        return await self.add(records, replace=replace, one_patient=one_patient)
+
+
+class BlockingMemoryStore(MemoryStore):
+    """Objects in memory that are published in the thread of an index."""
+
+    def publishing(
+        self, staged: Sequence[tuple[StagedObject, str]]
+    ) -> Callable[[], Sequence[StorageError | FileExistsError | None]]:
+        return lambda: [self._publish(one, key) for one, key in staged]
+
+    async def prepare_always(self) -> None:
+        await trio.sleep_forever()

@@ -37,7 +37,9 @@ from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import StorageError
-from isocenter.storage.objects.files import journal
+from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.sqlite.database import open_sqlite_database
+from isocenter.storage.objects.files import journal, staging
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import (
@@ -46,7 +48,9 @@ from services.archive_support import (
     ODD_UIDS,
     SERIES,
     STUDY,
+    BlockingMemoryStore,
     FailingIndex,
+    OneHopIndex,
     data_set,
     data_set_of,
     keys_of,
@@ -284,12 +288,20 @@ def naming(request: pytest.FixtureRequest) -> NamingScheme:
     return scheme
 
 
+@pytest.fixture(params=[False, True], ids=["two hops", "one hop"])
+def parts(request: pytest.FixtureRequest) -> tuple[MemoryStore, FailingIndex]:
+    """Store and index of a round: each with its own thread, or the one in that of the other."""
+    return (
+        (BlockingMemoryStore(), OneHopIndex()) if request.param else (MemoryStore(), FailingIndex())
+    )
+
+
 #: The other object of the same instance has another date, hence another key with `date`.
 OTHER = data_set(study_date="19990101", pixels=b"other!")
 
 
-async def test_ignore(naming: NamingScheme) -> None:
-    async with opened(MemoryStore(), naming=naming) as archive:
+async def test_ignore(naming: NamingScheme, parts: tuple[MemoryStore, FailingIndex]) -> None:
+    async with opened(*parts, naming=naming) as archive:
         first = await store(archive)
         again = await store(archive)
         assert (again.status, again.outcome) == (0, StoreOutcome.ALREADY_STORED)
@@ -301,16 +313,16 @@ async def test_ignore(naming: NamingScheme) -> None:
         assert archive.budget.taken == 0
 
 
-async def test_reject(naming: NamingScheme) -> None:
-    async with opened(MemoryStore(), naming=naming, duplicates=DuplicatePolicy.REJECT) as archive:
+async def test_reject(naming: NamingScheme, parts: tuple[MemoryStore, FailingIndex]) -> None:
+    async with opened(*parts, naming=naming, duplicates=DuplicatePolicy.REJECT) as archive:
         first = await store(archive)
         assert (await refused(archive)).status == 0x0111
         assert (await refused(archive, data=OTHER)).status == 0x0111
         assert await keys_of(archive) == {first.instance.object_key}
 
 
-async def test_replace(naming: NamingScheme) -> None:
-    async with opened(MemoryStore(), naming=naming, duplicates=DuplicatePolicy.REPLACE) as archive:
+async def test_replace(naming: NamingScheme, parts: tuple[MemoryStore, FailingIndex]) -> None:
+    async with opened(*parts, naming=naming, duplicates=DuplicatePolicy.REPLACE) as archive:
         await store(archive)
         same = await store(archive)
         assert same.status == 0
@@ -478,10 +490,13 @@ async def test_a_failing_object_fails_alone() -> None:
     ],
 )
 async def test_when_the_index_fails_the_batch_is_taken_back(
-    error: Exception, status: int, caplog: pytest.LogCaptureFixture
+    error: Exception,
+    status: int,
+    parts: tuple[MemoryStore, FailingIndex],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    index = FailingIndex()
-    async with opened(MemoryStore(), index) as archive:
+    index = parts[1]
+    async with opened(*parts) as archive:
         await store(archive, 9)
         index.error = error
         assert (await refused(archive)).status == status
@@ -492,8 +507,10 @@ async def test_when_the_index_fails_the_batch_is_taken_back(
         assert archive.budget.taken == 0
 
 
-async def test_when_the_index_cannot_even_answer_the_next_start_decides(tmp_path: Path) -> None:
-    index = FailingIndex()
+@pytest.mark.parametrize("index", [FailingIndex(), OneHopIndex()], ids=["two hops", "one hop"])
+async def test_when_the_index_cannot_even_answer_the_next_start_decides(
+    tmp_path: Path, index: FailingIndex
+) -> None:
     async with opened(await open_file_store(tmp_path), index) as archive:
         index.error = index.get_error = StorageError("gone")
         await refused(archive)
@@ -518,6 +535,55 @@ async def test_a_fault_of_ours_does_not_end_the_committer(
             assert (await refused(archive)).status == 0x0110
         assert "ZeroDivisionError" in caplog.text
         assert (await store(archive)).status == 0
+
+
+class NeverAsked(OneHopIndex):
+    """Fails before it lets anything be published, as one that is closed."""
+
+    async def add_after(self, publish: Any, **policies: bool) -> Any:
+        assert self.error is not None
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (StorageError("full", out_of_resources=True), 0xA700),
+        (StorageError("closed"), 0x0110),
+        (ZeroDivisionError(), 0x0110),
+    ],
+)
+async def test_an_index_that_never_comes_to_publishing(error: Exception, status: int) -> None:
+    index = NeverAsked()
+    index.error = error
+    async with opened(BlockingMemoryStore(), index) as archive:
+        assert (await refused(archive)).status == status
+        assert await keys_of(archive) == set()
+        assert archive.budget.taken == 0
+
+
+async def test_a_round_takes_one_hop_to_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the index: no other one is started or waited for."""
+    started = 0
+    original = trio.lowlevel.start_thread_soon
+
+    def counting(*args: Any) -> None:
+        nonlocal started
+        started += 1
+        original(*args)
+
+    async with (
+        open_sqlite_database(tmp_path / "index.db") as database,
+        opened(await open_file_store(tmp_path), DatabaseIndex(database)) as archive,
+    ):
+        monkeypatch.setattr(trio.lowlevel, "start_thread_soon", counting)
+        monkeypatch.setattr(staging, "FEWEST_SPARES", 0)
+        for number, size in enumerate((10, 200_000, 10)):
+            await store(archive, number, data_set(number, pixels=bytes(size)))
+            assert (started, archive.committer.unsettled) == (0, number + 1)
+        monkeypatch.undo()
 
 
 # -- Cancellation and end ----------------------------------------------------------------
@@ -727,8 +793,9 @@ async def test_a_failed_sync_is_no_success(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("policy", [DuplicatePolicy.IGNORE, DuplicatePolicy.REPLACE])
 @pytest.mark.parametrize("disk_model", ["killed", "power lost", "power lost with a journal"])
+@pytest.mark.parametrize("index_kind", [FailingIndex, OneHopIndex], ids=["two hops", "one hop"])
 async def test_a_crash_between_any_two_steps(
-    tmp_path: Path, policy: DuplicatePolicy, disk_model: str
+    tmp_path: Path, policy: DuplicatePolicy, disk_model: str, index_kind: type[FailingIndex]
 ) -> None:
     """What was acknowledged is there, bit for bit, and findable; the rest is not findable.
 
@@ -742,7 +809,7 @@ async def test_a_crash_between_any_two_steps(
     while crashed:
         root = tmp_path / str(step)
         files = ModelFiles(root / "data")
-        index = FailingIndex()
+        index = index_kind()
         acknowledged: dict[int, bytes] = {}
         sent: dict[int, list[bytes]] = {}
         files.fail = failing(step, Crash)

@@ -30,6 +30,8 @@ from isocenter.services.archive.object_scan import (
 from isocenter.services.archive.ports import (
     AddOutcome,
     AddResult,
+    AddsAfter,
+    BlockingStore,
     DuplicatePolicy,
     Index,
     InstanceRecord,
@@ -56,6 +58,10 @@ MOST_UNSETTLED: Final = 4 * MAX_UNSETTLED
 #: How long an answered object waits for others to be settled with.  What a store needs for
 #: those that wait is bounded, and so is what a start after a crash has to do.
 SETTLE_AFTER_SECONDS: Final = 1.0
+
+
+#: What became of an object that was to be published; None: it was.
+Published = StorageError | FileExistsError | None
 
 
 class StoreOutcome(Enum):
@@ -147,8 +153,13 @@ class Committer:
     ) -> None:
         self._store = store
         self._index = index
+        self._blocking_store = store if isinstance(store, BlockingStore) else None
         self._duplicates = duplicates
         self._other_patient = other_patient
+        self._policies: Final = {
+            "replace": duplicates is DuplicatePolicy.REPLACE,
+            "one_patient": other_patient is OtherPatientPolicy.REJECT,
+        }
         #: Studies whose refusal stands in the log, the last ones.
         self._refused_studies: deque[str] = deque(maxlen=MAX_BATCH)
         self._token = token
@@ -215,6 +226,8 @@ class Committer:
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._settle_always)
+            if self._blocking_store is not None:
+                nursery.start_soon(self._blocking_store.prepare_always)
             await self._run()
             nursery.cancel_scope.cancel()
 
@@ -314,7 +327,16 @@ class Committer:
         await self._until_settled()
 
     async def _commit(self, batch: Sequence[PendingCommit]) -> None:
-        published, taken = await self._publish(batch)
+        published: list[PendingCommit] = []
+        index, publish = self._index, None
+        if self._blocking_store is not None and isinstance(index, AddsAfter):
+            publish = self._blocking_store.publishing(
+                [(p.staged, p.record.object_key) for p in batch]
+            )
+            if publish is not None:
+                taken = await self._publish_and_add(index, batch, publish)
+        if publish is None:
+            published, taken = await self._publish(batch)
         if taken:
             again = await self._resolve_taken(taken)
             if again:
@@ -322,14 +344,63 @@ class Committer:
                 published += more
                 for pending in taken:
                     await self._refuse(pending, StorageError("the object key is taken"))
-        if not published:
-            return
+        if published:
+            await self._add(published)
+
+    async def _publish_and_add(
+        self,
+        index: AddsAfter,
+        batch: Sequence[PendingCommit],
+        publish: Callable[[], Sequence[Published]],
+    ) -> list[PendingCommit]:
+        """All in one hop to a thread; gives those whose key is taken."""
+        outcomes: list[Published] = []
+
+        def published_records() -> list[InstanceRecord]:
+            outcomes.extend(publish())
+            return [
+                pending.record
+                for pending, outcome in zip(batch, outcomes, strict=True)
+                if outcome is None
+            ]
+
+        answers: Sequence[AddResult] | Exception
+        try:
+            answers = await index.add_after(published_records, **self._policies)
+        except StorageError as error:
+            if not outcomes:  # it did not come to that
+                for pending in batch:
+                    await self._refuse(pending, error)
+                return []
+            answers = error
+        except Exception as error:
+            if not outcomes:
+                raise
+            answers = error
+        published, taken = self._sort_outcomes(batch, outcomes)
+        await self._apply_answers(published, answers)
+        return taken
+
+    async def _add(self, published: Sequence[PendingCommit]) -> None:
+        answers: Sequence[AddResult] | Exception
         try:
             answers = await self._index.add(
-                [pending.record for pending in published],
-                replace=self._duplicates is DuplicatePolicy.REPLACE,
-                one_patient=self._other_patient is OtherPatientPolicy.REJECT,
+                [pending.record for pending in published], **self._policies
             )
+        except Exception as error:
+            answers = error
+        await self._apply_answers(published, answers)
+
+    async def _apply_answers(
+        self, published: Sequence[PendingCommit], answers: Sequence[AddResult] | Exception
+    ) -> None:
+        """What follows from what the index said of objects, or that it failed."""
+        if not published:
+            return
+        if isinstance(answers, Exception):
+            await self._roll_back(published, answers)
+            return
+        try:
             answers = [
                 await self._replace_missing_object(pending.record, added)
                 for pending, added in zip(published, answers, strict=True)
@@ -359,6 +430,11 @@ class Committer:
     ) -> tuple[list[PendingCommit], list[PendingCommit]]:
         """Those that were published, and those whose key is taken."""
         outcomes = await self._store.publish([(p.staged, p.record.object_key) for p in batch])
+        return self._sort_outcomes(batch, outcomes)
+
+    def _sort_outcomes(
+        self, batch: Sequence[PendingCommit], outcomes: Sequence[Published]
+    ) -> tuple[list[PendingCommit], list[PendingCommit]]:
         published, taken = [], []
         for pending, outcome in zip(batch, outcomes, strict=True):
             match outcome:

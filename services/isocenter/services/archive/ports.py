@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import field
 from enum import Enum, IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.fast_init import dataclass
@@ -314,6 +314,25 @@ class Index(Protocol):
     async def aclose(self) -> None: ...
 
 
+@runtime_checkable
+class AddsAfter(Protocol):
+    """An index whose transactions run in a thread, which can do something else first."""
+
+    async def add_after(
+        self,
+        publish: Callable[[], Sequence[InstanceRecord]],
+        *,
+        replace: bool = False,
+        one_patient: bool = False,
+    ) -> Sequence[AddResult]:
+        """As `Index.add`, of the records that *publish* gives.
+
+        It blocks, and is called before the transaction begins.  So both take one hop to a
+        thread; each costs more than most transactions.
+        """
+        ...
+
+
 class StagedObject(Protocol):
     """An object on its way in: written in pieces, then published or discarded."""
 
@@ -412,3 +431,20 @@ class ObjectStore(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class BlockingStore(Protocol):
+    """An object store that writes in threads, and may do so in one of somebody else's."""
+
+    def publishing(
+        self, staged: Sequence[tuple[StagedObject, str]]
+    ) -> Callable[[], Sequence[StorageError | FileExistsError | None]] | None:
+        """`ObjectStore.publish` as a call that blocks; None: it is better awaited, since much of
+        it can be done side by side."""
+        ...
+
+    async def prepare_always(self) -> None:
+        """Have at hand what the next objects need, so that none waits until it is made; until
+        cancelled."""
+        ...

@@ -14,6 +14,7 @@ from isocenter.engine.fast_init import dataclass
 
 P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 
 #: What is bound to the question marks of a statement, or to its names.
 Values = Sequence[Any] | Mapping[str, Any]
@@ -90,6 +91,19 @@ class Database(Protocol):
 
         Nobody else writes meanwhile.  Cancelling while it waits for its turn does nothing; once
         begun it is brought to its end.
+        """
+        ...
+
+    async def write_after(
+        self,
+        prepare: Callable[[], U | None],
+        function: Callable[Concatenate[Connection, U, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T | None:
+        """As `write`, with what *prepare* gives; with None nothing is written.
+
+        It blocks, and is called before the transaction begins: one hop to a thread for both.
         """
         ...
 

@@ -18,7 +18,7 @@ from isocenter.storage.objects.files import journal
 from isocenter.storage.objects.files import store as store_module
 from isocenter.storage.objects.files.file_system import OsFileSystem
 from isocenter.storage.objects.files.journal import read_segment
-from isocenter.storage.objects.files.staging import StagedFile
+from isocenter.storage.objects.files.staging import SPARES, StagedFile
 from isocenter.storage.objects.files.store import FileStore, open_file_store
 from storage.power_model import Crash, ModelFiles, failing
 from storage.store_contract import (
@@ -109,8 +109,7 @@ async def test_staging_is_empty_at_rest(tmp_path: Path) -> None:
     staged = [await put(store, KEY, b"small"), await put(store, "large", b"x" * 2 * MIB)]
     assert len(staged_names(tmp_path)) == 1
     await store.settle(staged)
-    assert len(staged_names(tmp_path)) == 1  # made ahead of time for the next one
-    assert (tmp_path / "staging" / staged_names(tmp_path)[0]).stat().st_size == 0
+    assert staged_names(tmp_path) == []
     await store.aclose()
     assert staged_names(tmp_path) == []
     assert os.listdir(tmp_path / "journal") == []
@@ -458,11 +457,58 @@ async def test_a_small_object_waits_for_one_sync(tmp_path: Path) -> None:
         before = len(files.steps)
         await put(store, f"s/{size}", b"x" * size)
         assert [step for step in files.steps[before:] if step.startswith("sync")] == syncs
-    # The next larger one finds a staged file whose name is durable already.
-    await store.settle([await put(store, "larger", b"x" * 100_000)])
-    before = len(files.steps)
-    await put(store, "again", b"x" * 100_000)
-    assert files.steps[before:] == ["write", "truncate", "sync", "write_at", "sync_data", "link"]
+
+
+async def test_larger_objects_find_names_that_are_durable(tmp_path: Path) -> None:
+    files = ModelFiles(tmp_path)
+    store = await open_file_store(tmp_path, files=files)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.prepare_always)
+        await put(store, "small", b"x")
+        await trio.testing.wait_all_tasks_blocked()
+        assert staged_names(tmp_path) == []
+        stored = [await put(store, "first", b"x" * 100_000)]
+        for number in range(3 * SPARES):
+            with trio.fail_after(30):
+                while not store._area._spares:
+                    await trio.lowlevel.checkpoint()
+            stored.append(await put(store, f"s/{number}", b"x" * 100_000))
+        nursery.cancel_scope.cancel()
+    # The first one's was made when it came.
+    assert [one.has_durable_name for one in stored if isinstance(one, StagedFile)] == [
+        False,
+        *(True for _ in range(3 * SPARES)),
+    ]
+    # One for half of the names that are kept ahead, and some for segments of the journal.
+    assert files.steps.count("sync_folder") < len(stored) // 10
+    await store.settle(stored)
+    await store.aclose()
+    assert staged_names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("associations", "hops"), [(1, 1), (3, 4)])
+async def test_a_larger_object_alone_is_written_with_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, associations: int, hops: int
+) -> None:
+    store = await open_file_store(tmp_path)
+    staged = [await store.stage() for _ in range(associations)]
+    for each in staged:
+        await each.write([b"x" * 100_000])
+    calls = 0
+    original = trio.lowlevel.start_thread_soon
+
+    def counting(*args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        original(*args)
+
+    monkeypatch.setattr(trio.lowlevel, "start_thread_soon", counting)
+    for each in staged:
+        await each.finish()
+    jobs = [(each, f"s/{number}") for number, each in enumerate(staged)]
+    assert set(await store.publish(jobs)) == {None}
+    assert calls == hops
+    await store.settle(staged)
 
 
 async def test_a_folder_that_cannot_be_written(

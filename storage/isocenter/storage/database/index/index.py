@@ -88,6 +88,19 @@ class DatabaseIndex:
             add_records, records, replace, self._on_add, one_patient, although_same
         )
 
+    async def add_after(
+        self,
+        publish: Callable[[], Sequence[InstanceRecord]],
+        *,
+        replace: bool = False,
+        one_patient: bool = False,
+    ) -> Sequence[AddResult]:
+        """See `AddsAfter.add_after`; one hop, one transaction."""
+        added = await self._database.write_after(
+            lambda: publish() or None, add_records, replace, self._on_add, one_patient
+        )
+        return added or ()
+
     async def remove(self, sop_instance_uids: Sequence[str]) -> None:
         """See `Index.remove`; one hop, one transaction."""
         await self._database.write(remove_records, sop_instance_uids)

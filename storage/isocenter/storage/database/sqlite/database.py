@@ -30,6 +30,7 @@ from isocenter.storage.database.sqlite.integrity_check import check_integrity
 
 P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 
 #: Connections for questions, so as many run at once; the rest wait for one.
 READERS: Final = 3
@@ -102,6 +103,17 @@ class SqliteDatabase:
         async with self._writers.borrow() as connection:
             return await connection.finish(_writing, function, args, kwargs)
 
+    async def write_after(
+        self,
+        prepare: Callable[[], U | None],
+        function: Callable[Concatenate[Connection, U, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T | None:
+        """See `Database.write_after`."""
+        async with self._writers.borrow() as connection:
+            return await connection.finish(_writing_after, prepare, function, args, kwargs)
+
     async def check(self) -> Sequence[str]:
         """See `Database.check`."""
         async with self._readers.borrow() as connection:
@@ -140,6 +152,17 @@ def _writing(
 ) -> T:
     with transaction(connection):
         return function(connection, *args, **kwargs)
+
+
+def _writing_after(
+    connection: sqlite3.Connection,
+    prepare: Callable[[], object],
+    function: Callable[..., T],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> T | None:
+    prepared = prepare()
+    return None if prepared is None else _writing(connection, function, (prepared, *args), kwargs)
 
 
 def _reading(

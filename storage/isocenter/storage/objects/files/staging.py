@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 import trio
 
 from isocenter.engine.buffers import Buffer
+from isocenter.services.concurrency import Latch
 from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files.buffers import (
     BLOCK_BYTES,
@@ -37,8 +38,9 @@ WRITERS: Final = 4
 #: than the sync of one more file, and then one file of many is synced at a time.
 JOURNALED_BYTES: Final = SMALL_BYTES
 
-#: Staged files that are made ahead of time, and are open.
+#: Staged files that are made ahead of time, and are open; when there are few, more are made.
 SPARES: Final = 64
+FEWEST_SPARES: Final = 32
 
 _T = TypeVar("_T")
 
@@ -74,6 +76,9 @@ class StagingArea:
         self._lock = threading.Lock()
         #: Paths and descriptors of empty files whose names are durable.
         self._spares: list[tuple[str, int]] = []
+        self._few_spares = Latch()
+        #: Larger objects on their way in.
+        self._larger = 0
 
     async def run_in_writer_thread(self, call: Callable[[], _T]) -> _T:
         """Run *call* among the writers; it is never abandoned."""
@@ -83,9 +88,10 @@ class StagingArea:
         """An empty file with a name that nobody else makes, in this process or after a restart: its
         path, a descriptor, and whether the name is durable."""
         with self._lock:
-            if self._spares:
-                return (*self._spares.pop(), True)
-        return (*self._create(), False)
+            spare = self._spares.pop() if self._spares else None
+        if spare is None:
+            return (*self._create(), False)
+        return (*spare, True)
 
     def _create(self) -> tuple[str, int]:
         with self._lock:
@@ -93,18 +99,40 @@ class StagingArea:
             path = os.path.join(self.folder, f"{self._token}{self._serial:x}")
         return path, self.files.create(path)
 
-    def prepare(self, count: int) -> None:
-        """Have so many staged files at hand: whoever takes one need not sync the folder.
+    @property
+    def larger(self) -> int:
+        """Larger objects on their way in."""
+        return self._larger
+
+    def count_larger(self, difference: int) -> None:
+        """One more is on its way in, or one less."""
+        with self._lock:
+            self._larger += difference
+
+    def expect_larger(self) -> None:
+        """In the event loop: larger objects come, and more will."""
+        if self.is_durable and len(self._spares) < FEWEST_SPARES:
+            self._few_spares.set()
+
+    async def prepare_always(self) -> None:
+        """Have staged files at hand whose names are durable, once larger objects have come: whoever
+        takes one need not sync the folder."""
+        while True:
+            await self._few_spares.wait()
+            with suppress(OSError):  # whoever needs one tries again, and says so
+                await self.run_in_writer_thread(self.prepare)
+            # Not before: while some are being made nobody has to ask for more.
+            self._few_spares.clear()
+
+    def prepare(self) -> None:
+        """Make staged files ahead of time.
 
         Raises:
             OSError: they cannot be made.
         """
-        wanted = min(count, SPARES) - len(self._spares)
-        if wanted <= 0:
-            return
         made: list[tuple[str, int]] = []
         try:
-            made.extend(self._create() for _ in range(wanted))
+            made.extend(self._create() for _ in range(SPARES - len(self._spares)))
             self.files.sync_folder(self.folder)
         except BaseException:
             self._remove(made)
@@ -134,6 +162,7 @@ class StagedFile:
         "_descriptor",
         "_error",
         "_held",
+        "_is_larger",
         "_past_cache",
         "_path",
         "_segment",
@@ -150,6 +179,8 @@ class StagedFile:
         self._descriptor: int | None = None
         self._past_cache = False
         self._path: str | None = None
+        #: It counts among those on their way in.
+        self._is_larger = False
         #: Where its record is.
         self._segment: Segment | None = None
         self._synced = False
@@ -174,6 +205,11 @@ class StagedFile:
         held = self._held
         return self._path is None and held is not None and len(held) <= JOURNALED_BYTES
 
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether it is still to be written out and synced, which takes its time."""
+        return not self.is_small and not self._synced
+
     async def write(self, buffers: Sequence[Buffer]) -> None:
         held = self._held
         if held is None:
@@ -183,6 +219,9 @@ class StagedFile:
             view = memoryview(buffer)
             while view:
                 view = view[held.append(view) :]
+                if not self._is_larger and len(held) > JOURNALED_BYTES:
+                    self._is_larger = True
+                    self._area.count_larger(1)
                 if held.is_full or len(held) > limit:
                     await self._area.run_in_writer_thread(partial(self.flush, sync=False))
 
@@ -192,8 +231,12 @@ class StagedFile:
         return True
 
     async def finish(self) -> None:
-        """Write out and sync a large object now, so that no batch has to wait for it."""
-        if self._descriptor is not None and self._held is not None and not self._synced:
+        """Write out and sync a larger object now, so that no batch has to wait for it; unless it is
+        the only one: then its batch need not take one more hop to a thread."""
+        if self.is_small or self._held is None:
+            return
+        self._area.expect_larger()
+        if self._descriptor is not None or self._area.larger > 1:
             await self._area.run_in_writer_thread(partial(self.flush, sync=self._area.is_durable))
 
     async def discard(self) -> None:
@@ -271,6 +314,9 @@ class StagedFile:
         return self._error or StorageError("the staged object was discarded or published")
 
     def _let_go(self) -> None:
+        if self._is_larger:
+            self._is_larger = False
+            self._area.count_larger(-1)
         held, self._held = self._held, None
         if held is not None:
             held.release()

@@ -78,6 +78,16 @@ _Published = StorageError | FileExistsError | None
 _Job = tuple[StagedFile, str]
 
 
+def _jobs(staged: Sequence[tuple[StagedObject, str]]) -> list[_Job]:
+    jobs: list[_Job] = []
+    for one, key in staged:
+        check_object_key(key)
+        if not isinstance(one, StagedFile):
+            raise TypeError("this object was staged by another store")
+        jobs.append((one, key))
+    return jobs
+
+
 class FileStore:
     """Keeps objects as files below one folder.  Made by `open_file_store`.
 
@@ -134,18 +144,10 @@ class FileStore:
         return StagedFile(self._area)
 
     async def publish(self, staged: Sequence[tuple[StagedObject, str]]) -> Sequence[_Published]:
-        jobs: list[_Job] = []
-        for one, key in staged:
-            check_object_key(key)
-            if not isinstance(one, StagedFile):
-                raise TypeError("this object was staged by another store")
-            jobs.append((one, key))
-        larger = [place for place, (one, _) in enumerate(jobs) if not one.is_small]
-        # Threads wait for disks side by side; without syncs there is little to wait for.
-        if len(larger) <= 1 or not self.is_durable:
-            return await self._area.run_in_writer_thread(
-                lambda: self._publish(jobs, [self._attempt(self._write, *job) for job in jobs])
-            )
+        jobs = _jobs(staged)
+        alone, beside = self._to_write(jobs)
+        if len(beside) <= 1:
+            return await self._area.run_in_writer_thread(lambda: self._write_and_publish(jobs))
         outcomes: list[_Published] = [None] * len(jobs)
 
         async def play(places: Sequence[int]) -> None:
@@ -155,10 +157,9 @@ class FileStore:
 
             await self._area.run_in_writer_thread(write)
 
-        small = [place for place, (one, _) in enumerate(jobs) if one.is_small]
         # Dealt out so that a large object does not keep the ones after it waiting.
-        hands = [larger[start::WRITERS] for start in range(min(WRITERS, len(larger)))]
-        hands[-1] += small
+        hands = [beside[start::WRITERS] for start in range(min(WRITERS, len(beside)))]
+        hands[-1] += alone
         # A half-published batch would have no owner: a cancellation has to wait.
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
@@ -166,6 +167,27 @@ class FileStore:
                     nursery.start_soon(play, hand)
             outcomes = await self._area.run_in_writer_thread(lambda: self._publish(jobs, outcomes))
         return outcomes
+
+    def publishing(
+        self, staged: Sequence[tuple[StagedObject, str]]
+    ) -> Callable[[], Sequence[_Published]] | None:
+        jobs = _jobs(staged)
+        if len(self._to_write(jobs)[1]) > 1:
+            return None
+        return lambda: self._write_and_publish(jobs)
+
+    def _to_write(self, jobs: Sequence[_Job]) -> tuple[list[int], list[int]]:
+        """Places of those that take no time to write, and of those that do.
+
+        Threads wait for disks side by side; without syncs there is little to wait for.
+        """
+        beside = [
+            place for place, (one, _) in enumerate(jobs) if self.is_durable and one.waits_for_disk
+        ]
+        return [place for place in range(len(jobs)) if place not in beside], beside
+
+    def _write_and_publish(self, jobs: list[_Job]) -> list[_Published]:
+        return self._publish(jobs, [self._attempt(self._write, *job) for job in jobs])
 
     def _write(self, staged: StagedFile, key: str) -> None:
         """Write and sync the staged file of a larger object."""
@@ -321,6 +343,9 @@ class FileStore:
             folders.append(folder)
         return folders
 
+    async def prepare_always(self) -> None:
+        await self._area.prepare_always()
+
     async def settle(self, staged: Sequence[StagedObject]) -> None:
         ours = [one for one in staged if isinstance(one, StagedFile)]
         if ours:
@@ -338,11 +363,9 @@ class FileStore:
                 raise storage_error("make objects durable", error) from error
         for one in staged:
             one.drop()
-        if self.is_durable:
+        if self.is_durable and len(staged) > SYNCED_ALONE:
             with suppress(OSError):  # whoever needs it tries again, and says so
-                self._area.prepare(sum(1 for one in staged if one.key and not one.is_to_be_synced))
-                if len(staged) > SYNCED_ALONE:
-                    self._journal.prepare()
+                self._journal.prepare()
 
     # -- Out --------------------------------------------------------------------------
 
