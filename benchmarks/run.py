@@ -28,8 +28,15 @@ from peers.rows import QUICK, Bench, Row, Running, Scale, cannot, measure, rows_
 from peers.servers import KINDS, Kind, Place
 from peers.table import Cell
 from peers.wire import Address, Certificates, Failed
+from syncs import lines as lines_of_syncs
 
 from isocenter.services.security.certificates.authority import CertificateAuthority
+
+#: What `--table` measures, in some ten minutes.
+_TABLE_ROWS = "echo,associate,small-1,small-8,ct-1,ct-8,storescu,huge,find,get,move"
+_TABLE_SERVERS = "isocenter,isocenter-relaxed,storescp,storescp-fork,dcmqrscp,orthanc"
+#: Of these the syncs are counted.
+_TABLE_SYNCS = ("isocenter", "storescp", "orthanc")
 
 
 def main() -> int:
@@ -41,6 +48,9 @@ def main() -> int:
         print(*table.machine(folder), sep="\n", flush=True)
         try:
             _run(options, folder)
+            if options.table:
+                counted = [kind for kind in options.servers if kind.name in _TABLE_SYNCS]
+                print("", *lines_of_syncs(counted, options.scale, folder), sep="\n")
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             return 130
@@ -189,10 +199,21 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="whether everything works: one short round"
     )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help=f"the rows {_TABLE_ROWS} on {_TABLE_SERVERS}, as Markdown too, and syncs per object",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     parser.add_argument("--markdown", action="store_true", help="print one table of medians too")
     parser.add_argument("--dir", type=Path, help="on the disk to measure (default: the temporary)")
     options = parser.parse_args()
+    if options.table:
+        options.rows, options.servers = (
+            options.rows or _TABLE_ROWS,
+            options.servers or _TABLE_SERVERS,
+        )
+        options.markdown = True
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.scale = QUICK if options.quick else Scale(seconds=options.seconds)
     try:

@@ -12,11 +12,10 @@ import argparse
 import re
 import shutil
 import socket
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -38,19 +37,27 @@ def main() -> None:
     parser.add_argument(
         "--servers", default="isocenter,storescp,orthanc", help="names, separated by commas"
     )
-    parser.add_argument("--rows", default=",".join(ROWS), help="of the stores, likewise")
     parser.add_argument("--seconds", type=float, default=2.0, help="per figure, at most")
     parser.add_argument("--dir", type=Path, help="on the disk to measure (default: the temporary)")
     options = parser.parse_args()
-    if shutil.which("strace") is None:
-        sys.exit("strace is not installed")
-    scale = Scale(seconds=options.seconds)
-    rows = {row.name: row for row in rows_of(scale)}
     kinds = {kind.name: kind for kind in KINDS}
-    print(f"{'syncs per object':<28}" + "".join(f"{row:>10}" for row in options.rows.split(",")))
-    for name in options.servers.split(","):
-        chosen = [rows[row] for row in options.rows.split(",")]
-        print(_line(kinds[name], chosen, scale, options.dir), flush=True)
+    try:
+        chosen = [kinds[name] for name in options.servers.split(",")]
+    except KeyError as error:
+        parser.error(f"there is no {error.args[0]}")
+    for line in lines(chosen, Scale(seconds=options.seconds), options.dir):
+        print(line, flush=True)
+
+
+def lines(kinds: Sequence[Kind], scale: Scale, folder: Path | None) -> Iterator[str]:
+    """The table, a line for each server."""
+    if shutil.which("strace") is None:
+        yield "syncs per object: strace is not installed"
+        return
+    rows = [row for row in rows_of(scale) if row.name in ROWS]
+    yield f"{'syncs per object':<28}" + "".join(f"{row.name:>10}" for row in rows)
+    for kind in kinds:
+        yield _line(kind, rows, scale, folder)
 
 
 def _line(kind: Kind, rows: list[Row], scale: Scale, folder: Path | None) -> str:

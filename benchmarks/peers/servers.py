@@ -147,7 +147,7 @@ KINDS: Final = (
     Kind(
         name="isocenter",
         title="Isocenter, full",
-        durability="object file, its directory and the index row, all synced",
+        durability="the object, in the journal or in its file, and the index row, all synced",
         command=_isocenter("full"),
     ),
     Kind(

@@ -153,7 +153,9 @@ class Committer:
     ) -> None:
         self._store = store
         self._index = index
+        #: Where both can, a round takes one hop to a thread.  Asked once: it takes long.
         self._blocking_store = store if isinstance(store, BlockingStore) else None
+        self._adds_after = index if isinstance(index, AddsAfter) else None
         self._duplicates = duplicates
         self._other_patient = other_patient
         self._policies: Final = {
@@ -197,7 +199,10 @@ class Committer:
         """
         pending = PendingCommit(staged, record)
         try:
-            await self._send.send(pending)
+            try:
+                self._send.send_nowait(pending)  # a turn of the scheduler less
+            except trio.WouldBlock:
+                await self._send.send(pending)
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             await staged.discard()
             raise StoreError(Status.PROCESSING_FAILURE, "the archive is closing") from None
@@ -328,8 +333,8 @@ class Committer:
 
     async def _commit(self, batch: Sequence[PendingCommit]) -> None:
         published: list[PendingCommit] = []
-        index, publish = self._index, None
-        if self._blocking_store is not None and isinstance(index, AddsAfter):
+        index, publish = self._adds_after, None
+        if self._blocking_store is not None and index is not None:
             publish = self._blocking_store.publishing(
                 [(p.staged, p.record.object_key) for p in batch]
             )

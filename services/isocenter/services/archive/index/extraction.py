@@ -7,6 +7,7 @@ takes the short way.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final, TypeGuard
 
 import orjson
@@ -46,6 +47,10 @@ _CONTROL_TEXT: Final = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 _CONTROL_TEXT_IN_LINES: Final = {c: None for c in _CONTROL_TEXT if c not in _LINE_CONTROLS}
 _ESC: Final = b"\x1b"
 
+#: Values that are remembered when they were cleaned: not longer, and not more.
+_SHORT: Final = 64
+_SHORT_KEPT: Final = 2048
+
 _VR: Final = {a.tag: a.vr for a in ATTRIBUTES if not a.computed}
 #: Taken as they are, so that what makes a UID unsafe is still there to be seen.
 _UID_VR: Final = "UI"
@@ -79,6 +84,8 @@ def attributes_of(
             continue
         elif vr in NUMBER_VRS:
             text = decode_numbers(raw[:MAX_TEXT_LENGTH], vr, big_endian=encoding.big_endian)
+        elif len(raw) <= _SHORT:
+            text = _clean_short_text(raw, vr, character_set)
         else:
             text = clean_text(raw, vr, character_set)
         if text:
@@ -153,6 +160,10 @@ def clean_text(raw: bytes, vr: str, character_set: tuple[str, ...]) -> str:
             text = text.translate(_CONTROL_TEXT_IN_LINES if in_lines else _CONTROL_TEXT)
             text = text.strip() if not in_lines else text
     return text if len(text) <= MAX_TEXT_LENGTH else text[:MAX_TEXT_LENGTH].rstrip()
+
+
+#: Nearly all values of an object are those of the one before it in its series.
+_clean_short_text: Final = lru_cache(_SHORT_KEPT)(clean_text)
 
 
 def _request_attributes(

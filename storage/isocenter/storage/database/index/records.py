@@ -13,6 +13,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from time import time
 from typing import Final
 
@@ -54,6 +55,8 @@ _PATIENT_ID, _ISSUER, _PATIENT_NAME, _BIRTH_DATE = 0x00100020, 0x00100021, 0x001
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 _SOP_UID, _SOP_CLASS, _INSTANCE_NUMBER = 0x00080018, 0x00080016, 0x00200013
 
+#: Objects of a series say the same of all above it; each statement has some hundred bytes.
+_FINGERPRINTS_KEPT: Final = 256
 #: What an INTEGER column holds.
 _LARGEST_INTEGER: Final = 2**63 - 1
 _MICROSECONDS: Final = 1_000_000
@@ -399,6 +402,7 @@ _OF_STUDY: Final = slice(len(_PATIENT_TAGS), _STUDY_ENDS)
 _OF_SERIES: Final = slice(_STUDY_ENDS, None)
 
 
+@lru_cache(_FINGERPRINTS_KEPT)
 def _fingerprint(values: _Values) -> str:
     """The same for the same values, and for no others."""
     return hashlib.sha256(ascii(values).encode()).hexdigest()[:32]
