@@ -67,6 +67,7 @@ COMMANDS: Final = (
     Command("compress", "archive.compress", "compressed objects: status, list, retry, add"),
     Command("rules", "archive.rules", "list the rules, and test what they would do with a file"),
     Command("dcmdump", "files.dcmdump", "show what is in DICOM files, element by element"),
+    Command("dcminfo", "files.dcminfo", "show what DICOM files and folders are"),
     Command("dcmmodify", "files.dcmmodify", "insert, modify and erase attributes of DICOM files"),
     Command("dcmconv", "files.dcmconv", "convert DICOM files to other transfer syntaxes"),
     Command("dcmtojson", "files.dcmtojson", "write DICOM files as DICOM JSON"),

@@ -80,6 +80,7 @@ def test_every_tool_ends_well(
     for words, made in (
         (["dcmdump", str(path)], None),
         (["dcmdump", "+L", str(path), "-s", "e"], None),
+        (["dcminfo", "-v", str(path)], None),
         (
             ["dcmmodify", str(path), "-i", "PatientComments=x", "-nb", "-o", str(tmp_path / "m")],
             "m",

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from isocenter.engine.dataset.walker import Tolerance
+from isocenter.services.cli.files.dcminfo import print_folder
 from isocenter.services.cli.files.dicom_input import dicom_input
 from isocenter.services.cli.files.file_tool import (
     InputFile,
@@ -34,6 +35,7 @@ from isocenter.services.dicom.dump_writer import (
     Wanted,
     element_name,
 )
+from isocenter.services.dicom.file_summary import FolderSummary, summarize
 from isocenter.services.dicom.json_writer import JsonWriter
 from isocenter.services.dicom.scope import Scope, is_private
 from isocenter.services.dicom.scoped_walk import ItemPath
@@ -120,6 +122,13 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-d", "--depth", type=whole_number(0, 10_000), metavar="N",
         help="open sequences only up to this depth; 0: none",
+    )  # fmt: skip
+    group.add_argument(
+        "--pixel-info", action="store_true", help="behind it how the pixels are laid out"
+    )
+    group.add_argument(
+        "--summary", action="store_true",
+        help="in place of elements, how many files there are of what; see dcminfo",
     )  # fmt: skip
     group.add_argument("--no-pixel", action="store_true", help="without group 7FE0")
     group.add_argument(
@@ -238,6 +247,8 @@ def run(arguments: argparse.Namespace) -> int:
             progress=wants_bar,
         )  # fmt: skip
         sys.stdout.buffer.flush()
+        if arguments.summary and dump.folder.files:
+            print_folder(dump.folder)
         return code
 
     return run_file_tool(arguments, work)
@@ -293,6 +304,8 @@ class _Dump:
         self._terminal = terminal
         self._wanted = wanted
         self._number = 0
+        #: What --summary counts.
+        self.folder = FolderSummary()
         color = arguments.color
         if color is None:
             color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -319,7 +332,10 @@ class _Dump:
         tolerance = Tolerance.STRICT if self._arguments.strict else Tolerance.SALVAGE
         with dicom_input(file, self._terminal, tolerance) as data_set:
             self._number += 1
-            if self._arguments.format != "text":
+            size = len(data_set.head_bytes) + len(data_set.data)
+            if self._arguments.summary:
+                self.folder.add(summarize(data_set, file.path, size))
+            elif self._arguments.format != "text":
                 self._model(data_set, tolerance)
             else:
                 self._text(file, data_set, tolerance)
@@ -357,6 +373,11 @@ class _Dump:
             writer.data_set(data_set.data, data_set.encoding, offset)
         finally:
             data_set.forgiven |= writer.forgiven
+        if arguments.pixel_info:
+            size = len(data_set.head_bytes) + len(data_set.data)
+            self._print("\n")
+            for name, value in summarize(data_set, file.path, size).sections["Image"].items():
+                writer.heading(f"{name}: {_shown(str(value))}")
 
     def _name(self, file: InputFile) -> None:
         heading = f"dcmdump ({self._number}): {_shown(file.path)}"
