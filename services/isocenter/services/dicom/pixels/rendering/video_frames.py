@@ -42,8 +42,10 @@ def decode_video_frame(
     try:
         with av.open(BytesIO(stream), options=_OPTIONS) as container:
             pixels = _frame(container, image, number)
-    except (av.FFmpegError, ValueError, IndexError) as error:
-        raise ImageError(f"the video stream cannot be decoded: {error}") from error
+    except av.FFmpegError as error:
+        raise ImageError(f"the video stream cannot be decoded: {error.strerror}") from error
+    except (ValueError, IndexError) as error:
+        raise ImageError("the video stream cannot be decoded") from error
     if pixels is None:
         raise ImageError(f"the video stream has no frame with the number {number + 1}")
     said = image.exchange(
@@ -58,7 +60,7 @@ def _frame(container: Any, image: ImageDescription, number: int) -> Any:
         raise ImageError("Pixel Data holds no video stream")
     stream = container.streams.video[0]
     context = stream.codec_context
-    if context.name not in _CODECS.split(","):
+    if context is None or context.name not in _CODECS.split(","):
         raise ImageError("the video stream has a codec that DICOM does not know")
     context.thread_count = 1
     wanted = (image.columns, image.rows)
