@@ -180,6 +180,11 @@ class Ingest:
         """Bytes of the data set so far."""
         return self._scan.size
 
+    @property
+    def study_instance_uid(self) -> str:
+        """What the data set says, as far as it has come; empty: nothing."""
+        return self._scan.study_instance_uid
+
     async def write(self, buffers: Sequence[Buffer]) -> None:
         """Append pieces of the data set, as they come; they may be reused after return.
 

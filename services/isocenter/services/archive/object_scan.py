@@ -53,6 +53,9 @@ _IDENTITY: Final = frozenset(
 _GROUP_BYTES: Final = 2
 
 
+_STUDY_INSTANCE_UID: Final = 0x0020000D
+
+
 class StoreError(OperationError):
     """An object was refused, or could not be kept; nothing of it is left."""
 
@@ -201,6 +204,12 @@ class ObjectScan:
     def position(self) -> int:
         """Bytes of the data set so far, inflated."""
         return self._scanner.position
+
+    @property
+    def study_instance_uid(self) -> str:
+        """What was seen of it so far; empty: nothing."""
+        value = self._scanner.values.get(_STUDY_INSTANCE_UID)
+        return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else ""
 
     def feed(self, data: Buffer) -> None:
         """Raises:

@@ -69,6 +69,12 @@ class Request:
         return str(client[0]) if client else ""
 
     @property
+    def port(self) -> int:
+        """The port of ours that it came to; 0: none."""
+        server = self._scope.get("server")
+        return int(server[1]) if server else 0
+
+    @property
     def identity(self) -> PeerIdentity | None:
         """Whose client certificate was verified."""
         found: PeerIdentity | None = self._scope.get("isocenter.identity")

@@ -75,7 +75,7 @@ RETRIEVE_AE_TITLE: Final = 0x00080054
 INSTANCE_AVAILABILITY: Final = 0x00080056
 
 #: Date and time that are one point in time (PS3.4 C.2.2.2.5.3).
-_DATE_TIMES: Final = (
+DATE_TIMES: Final = (
     (0x00080020, 0x00080030),
     (0x00080021, 0x00080031),
     (0x00080022, 0x00080032),
@@ -361,7 +361,7 @@ class _KeyParser:
 def _take_combined(matches: dict[int, Match]) -> tuple[CombinedRange, ...]:
     """Replace date and time keys, where one is a range, by their combination (C.2.2.2.5.3)."""
     combined = []
-    for date_tag, time_tag in _DATE_TIMES:
+    for date_tag, time_tag in DATE_TIMES:
         both = combined_range(date_tag, matches.get(date_tag), time_tag, matches.get(time_tag))
         if both is not None:
             del matches[date_tag], matches[time_tag]

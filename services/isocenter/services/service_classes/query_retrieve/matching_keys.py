@@ -99,6 +99,15 @@ def match_of(
         text = decode_text(value, vr, character_set)
         if not text and b"\\" in value:
             raise _list_of_nothing(tag)
+    return match_of_text(vr, tag, text)
+
+
+def match_of_text(vr: str, tag: int, text: str) -> Match | None:
+    """What a key asks for whose value is *text*, several joined by a backslash; None: nothing.
+
+    Raises:
+        IdentifierError: A900H: its VR does not allow it, or it is over a bound.
+    """
     if not text:
         return None
     if text == '""':

@@ -1,0 +1,1 @@
+"""Web services of the archive, as applications of its HTTP server."""

@@ -1,0 +1,291 @@
+"""WADO-RS frames and bulk data (PS3.18 10.4.1.1.3, 10.4.1.1.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from isocenter.engine.buffers import Buffer
+from isocenter.engine.dataset import DataSetError, encoding_of
+from isocenter.engine.dataset.walker import Tolerance
+from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.stored_objects import stored_object
+from isocenter.services.dicom.bulk_data import BulkValue, Placement, little_endian_pieces
+from isocenter.services.dicom.json_writer import json_of
+from isocenter.services.dicom.pixels.errors import ImageError, PixelError
+from isocenter.services.dicom.pixels.frames import Image, NoPixelDataError, open_image
+from isocenter.services.dicom.pixels.pool import CodecPool
+from isocenter.services.net.http.conditions import (
+    RangeNotSatisfiableError,
+    entity_tag,
+    is_not_modified,
+    requested_range,
+)
+from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.net.http.multipart import MultipartWriter
+from isocenter.services.web.dicomweb.framing import boundary_for, multipart_type
+from isocenter.services.web.dicomweb.metadata import read_header
+from isocenter.services.web.dicomweb.representations import (
+    OCTET_STREAM,
+    STORED,
+    Offer,
+    matching,
+    not_acceptable,
+    wanted_of,
+)
+from isocenter.services.web.dicomweb.resources import instances_of
+from isocenter.services.web.dicomweb.urls import PublicUrls
+
+#: Media types of compressed frames, by transfer syntax (PS3.18 Table 8.7.3-5).
+_IMAGE_TYPES: Final = {
+    "1.2.840.10008.1.2.4.50": "image/jpeg",
+    "1.2.840.10008.1.2.4.51": "image/jpeg",
+    "1.2.840.10008.1.2.4.57": "image/jpeg",
+    "1.2.840.10008.1.2.4.70": "image/jpeg",
+    "1.2.840.10008.1.2.4.80": "image/jls",
+    "1.2.840.10008.1.2.4.81": "image/jls",
+    "1.2.840.10008.1.2.4.90": "image/jp2",
+    "1.2.840.10008.1.2.4.91": "image/jp2",
+    "1.2.840.10008.1.2.4.92": "image/jpx",
+    "1.2.840.10008.1.2.4.93": "image/jpx",
+    "1.2.840.10008.1.2.4.110": "image/jxl",
+    "1.2.840.10008.1.2.4.111": "image/jxl",
+    "1.2.840.10008.1.2.4.112": "image/jxl",
+    "1.2.840.10008.1.2.4.201": "image/jphc",
+    "1.2.840.10008.1.2.4.202": "image/jphc",
+    "1.2.840.10008.1.2.4.203": "image/jphc",
+    "1.2.840.10008.1.2.5": "image/dicom-rle",
+}
+#: Frames of one request.
+_MOST_FRAMES: Final = 10_000
+_CACHE: Final = "private, max-age=86400"
+
+
+class Frames:
+    """Answers with frames: as they are stored, or decoded.
+
+    Args:
+        pool: decodes; None: only what is stored can be had.
+    """
+
+    def __init__(self, archive: Archive, urls: PublicUrls, pool: CodecPool | None) -> None:
+        self._archive = archive
+        self._urls = urls
+        self._pool = pool
+
+    async def __call__(self, request: Request) -> Response:
+        numbers = _frame_numbers(request.arguments["frames"])
+        (stored,) = await instances_of(self._archive.index, request)
+        offer, syntax = self._choose(request, stored, len(numbers))
+        tag = entity_tag(
+            boundary_for("frames", stored.digest, syntax, str(offer), request.arguments["frames"])
+        )
+        headers = [("etag", tag), ("cache-control", _CACHE), ("vary", "Accept")]
+        if is_not_modified(request.header("if-none-match"), tag):
+            return Response(status=304, headers=headers)
+        frames = await self._read(stored, numbers, is_decoded=syntax != stored.transfer_syntax_uid)
+        content = f"{offer.media_type}; transfer-syntax={syntax}"
+        body: list[Buffer]
+        if offer.is_multipart:
+            boundary = boundary_for(tag)
+            writer = MultipartWriter(boundary)
+            base = self._urls.base(request)
+            body = []
+            for number, frame in zip(numbers, frames, strict=True):
+                where = f"{base}{_path_of(request)}/frames/{number}"
+                body += [
+                    writer.begin_part([("Content-Type", content), ("Content-Location", where)]),
+                    frame,
+                ]
+            body.append(writer.end())
+            headers.append(("content-type", multipart_type(offer.media_type, boundary)))
+        else:
+            body = list(frames)
+            headers.append(("content-type", content))
+        return ranged_response(request, body, headers, tag)
+
+    def _choose(self, request: Request, stored: StoredInstance, count: int) -> tuple[Offer, str]:
+        """The form that is wanted most of those that can be made, and the transfer syntax."""
+        have = stored.transfer_syntax_uid
+        is_native = have in UNCOMPRESSED
+        framings = (True, False) if count == 1 else (True,)
+        octets = [Offer(media_type=OCTET_STREAM, is_multipart=one) for one in framings]
+        image = _IMAGE_TYPES.get(have)
+        images = [Offer(media_type=image, is_multipart=one) for one in framings] if image else []
+        can_decode = is_native or self._pool is not None
+        for wanted in wanted_of(request):
+            said = wanted.transfer_syntax
+            as_stored = matching(wanted, [*images, *octets])
+            if as_stored is not None and (
+                said == have
+                or (said == STORED and not is_native)
+                or (said is None and as_stored in images)
+            ):
+                return as_stored, have
+            decoded = matching(wanted, octets)
+            if decoded is not None and can_decode and said in (
+                None, STORED, EXPLICIT_VR_LITTLE_ENDIAN,
+            ):  # fmt: skip
+                return decoded, EXPLICIT_VR_LITTLE_ENDIAN
+        raise not_acceptable([*images, *octets], f"; as stored it is in {have}")
+
+    async def _read(
+        self, stored: StoredInstance, numbers: Sequence[int], *, is_decoded: bool
+    ) -> list[bytes]:
+        item = stored_object(stored, self._archive.open)
+        is_native = stored.transfer_syntax_uid in UNCOMPRESSED
+        try:
+            async with open_image(item) as image:
+                if max(numbers) > len(image):
+                    raise HttpError(404, "NO_FRAME", f"the image has {len(image)} frames")
+                if is_decoded and not is_native:
+                    assert self._pool is not None
+                    return [(await image.decode(self._pool, n - 1)).samples for n in numbers]
+                return [await _native(image, n - 1) for n in numbers]
+        except NoPixelDataError as error:
+            raise HttpError(404, "NOT_IMAGE", "the object has no pixels") from error
+        except KeyError:
+            raise HttpError(410, "GONE", "the object is not there any more") from None
+        except (DataSetError, ImageError) as error:
+            raise HttpError(500, "UNREADABLE", f"the pixels cannot be read: {error}") from error
+        except PixelError as error:
+            raise HttpError(406, "NOT_ACCEPTABLE", f"{error}; ask for it as stored") from error
+
+
+async def _native(image: Image, number: int) -> bytes:
+    return await image.read(number)
+
+
+def _frame_numbers(text: str) -> list[int]:
+    """A list as ``1,3,5``, in its order.
+
+    Raises:
+        HttpError: it is none (400).
+    """
+    parts = text.split(",")
+    if len(parts) > _MOST_FRAMES or not all(
+        part.isdecimal() and part.isascii() and len(part) < 10 and int(part) for part in parts
+    ):
+        raise HttpError(
+            400, "BAD_FRAMES", f"frames are numbers from 1 on, at most {_MOST_FRAMES:,} of them"
+        )
+    return [int(part) for part in parts]
+
+
+def _path_of(request: Request) -> str:
+    """The path of the instance that a request is about."""
+    study, series, instance = (request.arguments[n] for n in ("study", "series", "instance"))
+    return f"/studies/{study}/series/{series}/instances/{instance}"
+
+
+def ranged_response(
+    request: Request, body: list[Buffer], headers: list[tuple[str, str]], tag: str
+) -> Response:
+    """The body, or the part of it that `Range` asks for."""
+    total = sum(map(len, body))
+    headers = [*headers, ("accept-ranges", "bytes")]
+    try:
+        part = requested_range(
+            request.header("range"), total, tag=tag, if_range=request.header("if-range")
+        )
+    except RangeNotSatisfiableError as error:
+        raise HttpError(
+            416, "NO_SUCH_RANGE", str(error), [("content-range", error.content_range)]
+        ) from error
+    if part is None:
+        return Response(headers=headers, body=body)
+    headers.append(("content-range", part.content_range))
+    return Response(status=206, headers=headers, body=_cut(body, part.start, part.stop))
+
+
+def _cut(body: Sequence[Buffer], start: int, stop: int) -> list[Buffer]:
+    found: list[Buffer] = []
+    at = 0
+    for piece in body:
+        low, high = max(start - at, 0), min(stop - at, len(piece))
+        if low < high:
+            found.append(memoryview(piece)[low:high])
+        at += len(piece)
+    return found
+
+
+class BulkData:
+    """Answers with the values that metadata names by URI."""
+
+    def __init__(self, archive: Archive, frames: Frames) -> None:
+        self._archive = archive
+        self._frames = frames
+
+    async def __call__(self, request: Request) -> Response:
+        (stored,) = await instances_of(self._archive.index, request)
+        path = request.arguments["path"].upper()
+        framed = Offer(media_type=OCTET_STREAM, is_multipart=True)
+        alone = Offer(media_type=OCTET_STREAM, is_multipart=False)
+        if path == "7FE00010" and stored.transfer_syntax_uid not in UNCOMPRESSED:
+            return await self._all_frames(request, stored)
+        for wanted in wanted_of(request):
+            offer = matching(wanted, [alone, framed])
+            if offer is not None:
+                break
+        else:
+            raise not_acceptable([alone, framed])
+        value = await self._value(stored, path)
+        tag = entity_tag(boundary_for("bulk", stored.digest, path, str(offer)))
+        headers = [("etag", tag), ("cache-control", _CACHE), ("vary", "Accept")]
+        if is_not_modified(request.header("if-none-match"), tag):
+            return Response(status=304, headers=headers)
+        body: list[Buffer] = [value]
+        content = OCTET_STREAM
+        if offer.is_multipart:
+            boundary = boundary_for(tag)
+            writer = MultipartWriter(boundary)
+            body = [writer.begin_part([("Content-Type", OCTET_STREAM)]), value, writer.end()]
+            content = multipart_type(OCTET_STREAM, boundary)
+        return ranged_response(request, body, [*headers, ("content-type", content)], tag)
+
+    async def _all_frames(self, request: Request, stored: StoredInstance) -> Response:
+        item = stored_object(stored, self._archive.open)
+        try:
+            async with open_image(item) as image:
+                count = len(image)
+        except (DataSetError, PixelError) as error:
+            raise HttpError(404, "NOT_FOUND", "the object has no pixels to be read") from error
+        request.arguments = {
+            **request.arguments,
+            "frames": ",".join(str(number + 1) for number in range(count)),
+        }
+        return await self._frames(request)
+
+    async def _value(self, stored: StoredInstance, path: str) -> bytes:
+        encoding = encoding_of(stored.transfer_syntax_uid)
+        found: list[bytes] = []
+        try:
+            async with await self._archive.open(stored) as reader:
+                if path in ("7FE00008", "7FE00009", "7FE00010") and not encoding.deflated:
+                    return await _pixel_value(self._archive, stored)
+                header = await read_header(reader, stored.data_set_offset, encoding)
+        except KeyError:
+            raise HttpError(410, "GONE", "the object is not there any more") from None
+
+        def take(value: BulkValue) -> Placement:
+            if value.path_text == path:
+                found.append(b"".join(little_endian_pieces(header.data, value)))
+            return Placement.LEFT_OUT
+
+        json_of(header.data, header.encoding, bulk=take, tolerance=Tolerance.SALVAGE)
+        if not found:
+            raise HttpError(404, "NOT_FOUND", "the object has no bulk data there")
+        return found[0]
+
+
+async def _pixel_value(archive: Archive, stored: StoredInstance) -> bytes:
+    try:
+        async with open_image(stored_object(stored, archive.open)) as image:
+            element = image.found.pixel_data
+            assert element is not None
+            value = await image.read_bytes(element.value, element.end - element.value)
+    except (DataSetError, PixelError) as error:
+        raise HttpError(404, "NOT_FOUND", "the object has no pixels to be read") from error
+    return value

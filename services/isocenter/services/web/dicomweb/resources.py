@@ -1,0 +1,54 @@
+"""Resources of DICOMweb: what a path names, and the instances below it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from isocenter.engine.uid import is_uid
+from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
+from isocenter.services.archive.index.query import Criterion, Query, SingleValue
+from isocenter.services.archive.ports import Index, StoredInstance
+from isocenter.services.net.http.messages import HttpError, Request
+
+#: Names of places in routes.
+PLACES: Final[Mapping[str, Level]] = {
+    "study": Level.STUDY,
+    "series": Level.SERIES,
+    "instance": Level.IMAGE,
+}
+
+
+def parents_of(request: Request) -> dict[Level, str]:
+    """The UIDs in the path of a request.
+
+    Raises:
+        HttpError: one is no UID, so nothing has it (404).
+    """
+    found = {PLACES[name]: uid for name, uid in request.arguments.items() if name in PLACES}
+    if not all(map(is_uid, found.values())):
+        raise HttpError(404, "NOT_FOUND", "the path names what is no UID")
+    return found
+
+
+async def instances_of(index: Index, request: Request) -> list[StoredInstance]:
+    """The instances that the path of a request names, in order of series and instance number.
+
+    Raises:
+        HttpError: there is none (404): the archive has them not, or not within each other.
+    """
+    parents = parents_of(request)
+    level = max(parents, key=lambda one: one.depth)
+    criteria = tuple(
+        Criterion(UNIQUE_KEY[parent], SingleValue(uid)) for parent, uid in parents.items()
+    )
+    found: list[StoredInstance] = []
+    async with index.instances(Query(level=level, criteria=criteria)) as blocks:
+        async for block in blocks:
+            found += block
+    if not found:
+        raise HttpError(404, "NOT_FOUND", f"the archive has no such {_NAMES[level]}")
+    return found
+
+
+_NAMES: Final = {Level.STUDY: "study", Level.SERIES: "series", Level.IMAGE: "instance"}

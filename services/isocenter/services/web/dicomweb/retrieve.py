@@ -1,0 +1,222 @@
+"""WADO-RS (PS3.18 10.4): studies, series and instances as DICOM objects.
+
+What can be told before the first byte is: what is not there, and what cannot be made.  What fails
+later cuts the connection, so that half a study never looks like a whole one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Final
+
+from isocenter.engine.buffers import Buffer
+from isocenter.engine.dataset import write_file_meta
+from isocenter.engine.fast_init import dataclass
+from isocenter.engine.uid import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    UNCOMPRESSED,
+)
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.stored_objects import stored_object
+from isocenter.services.dicom.pixels.transcoder import Transcoder
+from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
+from isocenter.services.errors import StorageError
+from isocenter.services.net.http.conditions import entity_tag, is_not_modified
+from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.net.http.multipart import MultipartWriter
+from isocenter.services.web.dicomweb.framing import boundary_for, multipart_type
+from isocenter.services.web.dicomweb.representations import (
+    DICOM,
+    STORED,
+    Offer,
+    matching,
+    not_acceptable,
+    wanted_of,
+)
+from isocenter.services.web.dicomweb.resources import instances_of
+from isocenter.services.web.dicomweb.urls import PublicUrls, instance_url
+
+_FRAMED: Final = Offer(media_type=DICOM, is_multipart=True)
+_ALONE: Final = Offer(media_type=DICOM, is_multipart=False)
+#: Web services do not use them (PS3.18 8.7.3): sent as Explicit VR Little Endian.
+_NOT_FOR_THE_WEB: Final = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN})
+_PIECE: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outgoing:
+    """An object and the transfer syntax in which it leaves."""
+
+    stored: StoredInstance
+    transfer_syntax: str
+
+    @property
+    def is_as_stored(self) -> bool:
+        return self.stored.transfer_syntax_uid == self.transfer_syntax
+
+    def headers(self, base: str) -> list[tuple[str, str]]:
+        stored = self.stored
+        url = instance_url(
+            base, stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
+        )
+        return [
+            ("Content-Type", f"{DICOM}; transfer-syntax={self.transfer_syntax}"),
+            ("Content-Location", url),
+        ]
+
+
+class Retrieve:
+    """Answers with whole objects.
+
+    Args:
+        transcoder: makes what is asked for in another transfer syntax; None: nothing compressed
+            is made or taken apart.
+    """
+
+    def __init__(
+        self, archive: Archive, urls: PublicUrls, transcoder: Transcoder | None = None
+    ) -> None:
+        self._archive = archive
+        self._urls = urls
+        self._transcoder = transcoder
+
+    async def __call__(self, request: Request) -> Response:
+        """The handler of a study, a series and an instance."""
+        instances = await instances_of(self._archive.index, request)
+        outgoing, is_multipart = self._choose(request, instances)
+        base = self._urls.base(request)
+        names = [f"{one.stored.digest} {one.transfer_syntax}" for one in outgoing]
+        tag = entity_tag(boundary_for("objects", base, str(is_multipart), *names))
+        headers = [("etag", tag), ("cache-control", "private, no-cache"), ("vary", "Accept")]
+        if is_not_modified(request.header("if-none-match"), tag):
+            return Response(status=304, headers=headers)
+        length: int | None = None
+        if not is_multipart:
+            (one,) = outgoing
+            headers.append(("content-type", one.headers(base)[0][1]))
+            headers.append(("content-location", one.headers(base)[1][1]))
+            if one.is_as_stored:
+                length = one.stored.size
+            return Response(headers=headers, body=self._bytes_of(one), length=length)
+        boundary = boundary_for(tag)
+        headers.append(("content-type", multipart_type(DICOM, boundary)))
+        if all(one.is_as_stored for one in outgoing):
+            sizes = [(one.headers(base), one.stored.size) for one in outgoing]
+            length = MultipartWriter(boundary).length(sizes)
+        return Response(headers=headers, body=self._parts(outgoing, boundary, base), length=length)
+
+    def _choose(
+        self, request: Request, instances: Sequence[StoredInstance]
+    ) -> tuple[list[_Outgoing], bool]:
+        offers = (_FRAMED, _ALONE) if len(instances) == 1 else (_FRAMED,)
+        why = ""
+        for wanted in wanted_of(request):
+            offer = matching(wanted, offers)
+            if offer is None:
+                continue
+            found = [self._outgoing(one, wanted.transfer_syntax) for one in instances]
+            if None not in found:
+                return [one for one in found if one is not None], offer.is_multipart
+            why = "; not in that transfer syntax, but with transfer-syntax=* as stored"
+        raise not_acceptable(offers, why)
+
+    def _outgoing(self, stored: StoredInstance, wanted: str | None) -> _Outgoing | None:
+        """How an object leaves; None: it cannot become what is wanted."""
+        have = stored.transfer_syntax_uid
+        target = wanted
+        if wanted is None:
+            # What exists with losses only may stay as it is (PS3.18 8.7.3.2).
+            syntax = PIXEL_SYNTAXES.get(have)
+            is_lossy = syntax is not None and syntax.is_lossy
+            target = have if is_lossy else EXPLICIT_VR_LITTLE_ENDIAN
+        elif wanted == STORED:
+            target = EXPLICIT_VR_LITTLE_ENDIAN if have in _NOT_FOR_THE_WEB else have
+        assert target is not None
+        if target != have and not self._can_become(have, target):
+            if wanted is not None or have in _NOT_FOR_THE_WEB:
+                return None
+            target = have  # better the object as it is than none, when nothing was said
+        return _Outgoing(stored=stored, transfer_syntax=target)
+
+    def _can_become(self, have: str, target: str) -> bool:
+        if target in _NOT_FOR_THE_WEB:
+            return False
+        if have in UNCOMPRESSED and target in UNCOMPRESSED:
+            return True
+        return self._transcoder is not None and target in self._transcoder.targets(have)
+
+    async def _parts(
+        self, outgoing: Sequence[_Outgoing], boundary: str, base: str
+    ) -> AsyncGenerator[Buffer, None]:
+        writer = MultipartWriter(boundary)
+        for one in outgoing:
+            yield writer.begin_part(one.headers(base))
+            async with aclosing(self._bytes_of(one)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        yield writer.end()
+
+    async def _bytes_of(self, one: _Outgoing) -> AsyncGenerator[Buffer, None]:
+        """A Part 10 file."""
+        try:
+            async with self._pieces_of(one) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except (KeyError, OSError, StorageError) as error:
+            raise StorageError(f"instance {one.stored.sop_instance_uid} was not read") from error
+
+    @asynccontextmanager
+    async def _pieces_of(self, one: _Outgoing) -> AsyncIterator[AsyncIterator[Buffer]]:
+        stored = one.stored
+        async with AsyncExitStack() as stack:
+            if one.is_as_stored:
+                reader = await stack.enter_async_context(await self._archive.open(stored))
+                if reader.size != stored.size:
+                    raise KeyError("another object has taken its place")
+
+                async def whole() -> AsyncIterator[Buffer]:
+                    for start in range(0, stored.size, _PIECE):
+                        yield await reader.read(start, min(_PIECE, stored.size - start))
+
+                yield whole()
+                return
+            item = stored_object(stored, self._archive.open)
+            target = one.transfer_syntax
+            uid = stored.sop_instance_uid
+            if stored.transfer_syntax_uid in UNCOMPRESSED and target in UNCOMPRESSED:
+                parts = await stack.enter_async_context(aclosing(item.parts(target)))
+            else:
+                assert self._transcoder is not None
+                made = await stack.enter_async_context(self._transcoder.made(item, target))
+                uid = made.sop_instance_uid
+                parts = await stack.enter_async_context(aclosing(made.parts()))
+
+            async def anew() -> AsyncIterator[Buffer]:
+                yield write_file_meta(
+                    sop_class_uid=stored.sop_class_uid,
+                    sop_instance_uid=uid,
+                    transfer_syntax_uid=target,
+                )
+                async for piece, _ in parts:
+                    yield bytes(piece)
+
+            yield anew()
+
+
+async def check_readable(archive: Archive, stored: StoredInstance) -> None:
+    """Whether an object can be opened.
+
+    Raises:
+        HttpError: it is gone (410), or cannot be read now (503).
+    """
+    try:
+        async with await archive.open(stored):
+            pass
+    except KeyError:
+        raise HttpError(410, "GONE", "the object is not there any more") from None
+    except (OSError, StorageError) as error:
+        raise HttpError(503, "UNAVAILABLE", "the object cannot be read now") from error

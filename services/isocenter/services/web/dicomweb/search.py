@@ -1,0 +1,173 @@
+"""QIDO-RS (PS3.18 10.6): studies, series and instances by their attributes."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from isocenter.engine.dataset.vr import EXPLICIT_LITTLE
+from isocenter.engine.dataset.writer import write_data_set
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.ports import Index
+from isocenter.services.dicom.json_reader import read_json
+from isocenter.services.dicom.model_file import writable_item
+from isocenter.services.dicom.model_reader import encode_texts, read_model
+from isocenter.services.dicom.xml_writer import xml_of
+from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.web.dicomweb.framing import multipart_response
+from isocenter.services.web.dicomweb.index_json import json_attributes
+from isocenter.services.web.dicomweb.representations import (
+    DICOM_JSON,
+    DICOM_XML,
+    Offer,
+    choose,
+)
+from isocenter.services.web.dicomweb.resources import parents_of
+from isocenter.services.web.dicomweb.search_request import SearchRequest, parse_search
+from isocenter.services.web.dicomweb.urls import PublicUrls, instance_url
+
+FORMS: Final = (
+    Offer(media_type=DICOM_JSON, is_multipart=False),
+    Offer(media_type=DICOM_XML, is_multipart=True),
+)
+_STUDY, _SERIES, _INSTANCE = 0x0020000D, 0x0020000E, 0x00080018
+_STUDY_DATE, _STUDY_TIME = 0x00080020, 0x00080030
+_SERIES_NUMBER, _INSTANCE_NUMBER = 0x00200011, 0x00200013
+#: What the order of answers is made of, and so is asked of the index.
+_ORDER: Final = {
+    Level.STUDY: (_STUDY_DATE, _STUDY_TIME),
+    Level.SERIES: (_SERIES_NUMBER,),
+    Level.IMAGE: (_INSTANCE_NUMBER,),
+}
+_LATEST: Final = 99_999_999_999_999
+
+Match = Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchLimits:
+    """Bounds on answers.
+
+    Attributes:
+        default: matches of an answer when nothing was said.
+        most: matches that may be asked for at once.
+    """
+
+    default: int = 1_000
+    most: int = 10_000
+
+
+class Search:
+    """Answers searches from an index."""
+
+    def __init__(self, index: Index, urls: PublicUrls, limits: SearchLimits | None = None) -> None:
+        self._index = index
+        self._urls = urls
+        self._limits = limits or SearchLimits()
+
+    def at(self, level: Level) -> Callable[[Request], Any]:
+        """The handler of searches for *level*."""
+
+        async def handle(request: Request) -> Response:
+            return await self._search(request, level)
+
+        return handle
+
+    async def _search(self, request: Request, level: Level) -> Response:
+        form, _ = choose(request, FORMS)
+        search = parse_search(level, parents_of(request), request.query)
+        limit = self._limits.default if search.limit is None else search.limit
+        if limit > self._limits.most:
+            raise HttpError(
+                413, "TOO_MANY", f"ask for at most {self._limits.most:,} at once, and use offset"
+            )
+        found = await ordered_page(self._index, search.query, limit + 1, search.offset)
+        warnings = list(search.warnings)
+        if len(found) > limit:
+            warnings.append("there are more results: ask for them with limit and offset")
+            found = found[:limit]
+        base = self._urls.base(request)
+        answers = [_answer(match, search, level, base) for match in found]
+        headers = [("cache-control", "no-cache"), ("vary", "Accept")]
+        headers += [("warning", f'299 {base} "{text}"') for text in warnings]
+        if form.media_type == DICOM_XML:
+            return multipart_response(DICOM_XML, [xml_of_answer(one) for one in answers], headers)
+        headers.append(("content-type", DICOM_JSON))
+        return Response(headers=headers, body=orjson.dumps(answers))
+
+
+def _answer(match: Match, search: SearchRequest, level: Level, base: str) -> dict[str, Any]:
+    found = json_attributes(match, search.shown)
+    url = instance_url(
+        base,
+        match.get(_STUDY, ""),
+        match.get(_SERIES, "") if level is not Level.STUDY else "",
+        match.get(_INSTANCE, "") if level is Level.IMAGE else "",
+    )
+    found["00080056"] = {"vr": "CS", "Value": ["ONLINE"]}
+    found["00081190"] = {"vr": "UR", "Value": [url]}
+    return dict(sorted(found.items()))
+
+
+def xml_of_answer(answer: dict[str, Any]) -> bytes:
+    model = read_model(read_json(orjson.dumps(answer))[0])
+    encode_texts(model)
+    data = write_data_set(writable_item(model.elements), EXPLICIT_LITTLE)
+    return xml_of(data, EXPLICIT_LITTLE)
+
+
+async def ordered_page(index: Index, query: Query, limit: int, offset: int) -> list[Match]:
+    """So many matches in a total order, behind the first *offset* of them.
+
+    Studies are in order of their date, the newest first; series and instances in that of their
+    numbers; then in that of their UIDs.  So pages neither overlap nor leave anything out, as
+    long as nothing comes or goes.
+    """
+    level = query.level
+    tags = tuple(sorted({*query.return_tags, *_ORDER[level]}))
+    asked = Query(
+        level=level,
+        criteria=query.criteria,
+        combined=query.combined,
+        return_tags=tags,
+        shows_first=query.shows_first,
+    )
+    key = _KEYS[level]
+    count = limit + offset
+    best: list[Match] = []
+    async with index.find(asked) as blocks:
+        async for block in blocks:
+            best = heapq.nsmallest(count, [*best, *block], key=key)
+    return best[offset:]
+
+
+def _study_key(match: Match) -> tuple[object, ...]:
+    digits = (match.get(_STUDY_DATE, "") + match.get(_STUDY_TIME, "")[:6]).ljust(14, "0")
+    newest_first = _LATEST - int(digits) if digits.isdecimal() else _LATEST
+    return newest_first, match[_STUDY]
+
+
+def _series_key(match: Match) -> tuple[object, ...]:
+    return match[_STUDY], _whole(match.get(_SERIES_NUMBER, "")), match[_SERIES]
+
+
+def _instance_key(match: Match) -> tuple[object, ...]:
+    number = _whole(match.get(_INSTANCE_NUMBER, ""))
+    return match[_STUDY], match[_SERIES], number, match[_INSTANCE]
+
+
+_KEYS: Final[Mapping[Level, Callable[[Match], tuple[object, ...]]]] = {
+    Level.STUDY: _study_key,
+    Level.SERIES: _series_key,
+    Level.IMAGE: _instance_key,
+}
+
+
+def _whole(text: str) -> int:
+    text = text.strip()
+    return int(text) if text.lstrip("+-").isdecimal() and len(text) < 12 else 0
