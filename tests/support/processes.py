@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(dict.fromkeys(_ROOTS)),
     # Many servers run at once here.
     "ISOCENTER__MONITORING__PORT": "0",
+    "ISOCENTER__WEB__PORT": "0",
     # Nagle's algorithm off: without it DCMTK's tools wait 40 ms for each message.
     "TCP_NODELAY": "1",
 }

@@ -156,10 +156,10 @@ def test_every_option_of_serve(tmp_path: Path) -> None:
     names = "--ae-title --host --port --tls-host --tls-port --tls-cert --tls-key --tls-ca"
     names += " --tls-profile --tls-identity --tls-crl --allow --peer --workers --durability"
     names += " --audit-collector --log-level --log-format --data-dir --capture"
-    names += " --monitoring-port --plugin"
+    names += " --monitoring-port --http-host --http-port --plugin"
     assert {s.flag for s in SETTINGS if s.flag} == set(names.split())
     assert {s.off_flag for s in SETTINGS if s.off_flag} == {
-        "--no-plain", "--no-tls", "--no-audit", "--no-monitoring",
+        "--no-plain", "--no-tls", "--no-audit", "--no-monitoring", "--no-http",
     }  # fmt: skip
     given_options = options(
         *("--allow", "A,1", "--allow", "B*", "--peer", "A@a:1", "--peer", "B:b:2", "--no-plain"),

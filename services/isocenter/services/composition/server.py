@@ -35,10 +35,16 @@ from isocenter.services.composition.services import (
 )
 from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
 from isocenter.services.composition.transcoding import open_transcoder
+from isocenter.services.composition.web import listen_for_web, web_server
 from isocenter.services.diagnostics.capture import CaptureFolder
 from isocenter.services.errors import text_of
 from isocenter.services.monitoring.figures_access import read_token
-from isocenter.services.net.listeners import ListenAddress, open_listener, open_listeners
+from isocenter.services.net.listeners import (
+    ListenAddress,
+    Listening,
+    open_listener,
+    open_listeners,
+)
 from isocenter.services.net.tls.contexts import TlsFiles
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import Notices
@@ -56,8 +62,6 @@ from isocenter.services.workflow.events.targets import check_target
 T = TypeVar("T")
 
 log = logging.getLogger("isocenter.server")
-
-Listening = Sequence[tuple[socket.socket, ListenAddress]]
 
 
 class StartupError(Exception):
@@ -90,11 +94,12 @@ class ServerParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
-    """The sockets of a server: DICOM, HL7 orders, monitoring."""
+    """The sockets of a server: DICOM, HL7 orders, monitoring, web services."""
 
     dicom: Listening
     orders: Listening
     pages: Listening
+    web: Listening
 
 
 class Control(Protocol):
@@ -175,9 +180,11 @@ def listen(parts: ServerParts, stack: ExitStack) -> Listeners:
     stack.callback(_close, orders)
     pages = _listen_for_pages(settings)
     stack.callback(_close, pages)
+    web = listen_for_web(settings)
+    stack.callback(_close, web)
     if not settings.storage.is_in_memory:
         _write_pid(settings, stack)
-    return Listeners(dicom=dicom, orders=orders, pages=pages)
+    return Listeners(dicom=dicom, orders=orders, pages=pages, web=web)
 
 
 async def prepare_archive(settings: Settings) -> None:
@@ -269,6 +276,15 @@ async def serve_archive(
         nursery.start_soon(monitoring.run, server, archive)
         if taking is not None:
             nursery.start_soon(taking.run, listeners.orders)
+        web = web_server(
+            settings,
+            archive,
+            notices,
+            transcoder=transcoder,
+            pool=transcoder.pool if transcoder is not None else None,
+        )
+        if listeners.web:
+            nursery.start_soon(web.run, listeners.web)
         await nursery.start(control, server, reloader, nursery.cancel_scope)
         if is_worker:
             # What it got from its parent is as old as the parent.
@@ -282,6 +298,7 @@ async def serve_archive(
             nursery.start_soon(systemd.keep_alive, watchdog, beat)
         announce()
         await server.stopped.wait()
+        web.stop()
         nursery.cancel_scope.cancel()
 
 

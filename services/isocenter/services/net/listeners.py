@@ -43,6 +43,9 @@ class ListenAddress:
             raise TypeError("tls must be a function that gives a context: tls=lambda: context")
 
 
+#: Sockets that listen, each with the address it was opened for.
+Listening = Sequence[tuple[socket.socket, ListenAddress]]
+
 #: Names of sockets that systemd hands over (``FileDescriptorName=``).
 PLAIN_NAME: Final = "dicom"
 TLS_NAME: Final = "dicom-tls"

@@ -36,6 +36,7 @@ from isocenter.services.settings.sections.storage import (
     StorageSettings,
     TransferSyntaxSettings,
 )
+from isocenter.services.settings.sections.web import WebSettings
 from isocenter.services.settings.sections.workflow import (
     CommitmentSettings,
     EventSettings,
@@ -71,6 +72,7 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+    web: WebSettings = field(default_factory=WebSettings)
     hl7: Hl7Settings = field(default_factory=Hl7Settings)
     peers: tuple[Peer, ...] = setting(
         (),

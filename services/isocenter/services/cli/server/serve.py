@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -47,6 +47,7 @@ from isocenter.services.settings.options import add_options, overrides_from
 from isocenter.services.settings.settings import Settings
 from isocenter.services.system import systemd
 from isocenter.services.system.worker_processes import run_workers
+from isocenter.services.web.dicomweb.urls import ROOT
 
 DESCRIPTION = """\
 Run the archive: store, find, get and move, in the clear on this machine and over
@@ -161,14 +162,15 @@ def _announce(parts: ServerParts, listeners: Listeners) -> None:
     settings = parts.settings
     addresses = [(*sock.getsockname()[:2], bind.tls is not None) for sock, bind in listeners.dicom]
     names = [sock.getsockname() for sock, _ in listeners.pages]
-    print(_summary(settings, parts.tls, addresses, parts.plugins, names))
+    web = [_web_url(sock.getsockname()) for sock, _ in listeners.web]
+    print(_summary(settings, parts.tls, addresses, parts.plugins, names, web))
     for sock, bind in listeners.orders:
         kind = "over TLS" if bind.tls else "in the clear"
         print(f"  HL7 orders {kind:<17} {format_address(sock.getsockname())}")
     for text in warnings(settings):
         log.warning("%s", text)
     # The one line that programs wait for.
-    print("ready", *(_url(*address) for address in addresses), flush=True)
+    print("ready", *(_url(*address) for address in addresses), *web, flush=True)
     systemd.notify("READY=1")
 
 
@@ -207,6 +209,7 @@ def _summary(
     addresses: Sequence[tuple[str, int, bool]],
     plugins: Sequence[composition.Plugin],
     pages: Sequence[tuple[object, ...]] = (),
+    web: Sequence[str] = (),
 ) -> str:
     """What is served, and how to send something: for whoever started it."""
     ae_title = settings.server.ae_title
@@ -227,6 +230,7 @@ def _summary(
         f"  metrics and health           http://{name[0]}:{name[1]}/metrics, /health"
         for name in pages
     ]
+    lines += [f"  DICOMweb                     {url}" for url in web]
     lines += [f"  plug-in                      {plugin.title}" for plugin in plugins]
     plain = [address for address in addresses if not address[2]]
     if plain:
@@ -248,6 +252,11 @@ def _ca_text(settings: Settings, ca: Path) -> str:
 def _url(host: str, port: int, is_tls: bool) -> str:
     shown = f"[{host}]" if ":" in host else host
     return f"{'dicom-tls' if is_tls else 'dicom'}://{shown}:{port}"
+
+
+def _web_url(name: tuple[Any, ...]) -> str:
+    shown = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"http://{shown}:{name[1]}{ROOT}"
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -119,6 +119,9 @@ class _Result:
 class Transcoder:
     """Makes objects in the transfer syntaxes that peers take.
 
+    Attributes:
+        pool: what decodes and encodes; others may use it, too.
+
     Args:
         preference: syntaxes that peers are given, best first.
         cache_bytes: what results may take that are kept or on their way; larger objects are made
@@ -135,7 +138,7 @@ class Transcoder:
         cache_bytes: int = 256 << 20,
         notices: Notices | None = None,
     ) -> None:
-        self._pool = pool
+        self.pool = pool
         self._preference = tuple(preference)
         self._options = options or TranscodingOptions()
         self._cache_bytes = cache_bytes
@@ -213,7 +216,7 @@ class Transcoder:
             making.set()
 
     async def _make(self, item: DicomObject, target: str) -> _Result:
-        found = await transcode(item, target, self._pool, self._options)
+        found = await transcode(item, target, self.pool, self._options)
         size = await found.estimate()
         if not self._take(size):
             await found.check()

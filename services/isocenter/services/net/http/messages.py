@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import parse_qsl
 
 import orjson
@@ -118,16 +118,9 @@ class Request:
         said = self.header("content-length")
         return int(said) if said is not None and said.isdecimal() else None
 
-    async def chunks(self) -> AsyncIterator[Buffer]:
+    def chunks(self) -> AsyncIterator[Buffer]:
         """The body, as it comes."""
-        while True:
-            message = await self._receive()
-            if message["type"] != "http.request":
-                return
-            if message.get("body"):
-                yield message["body"]
-            if not message.get("more_body", False):
-                return
+        return _Chunks(self._receive)
 
     async def body(self, most: int) -> bytes:
         """The whole body.
@@ -146,6 +139,26 @@ class Request:
                 raise too_long
             pieces.append(chunk)
         return b"".join(pieces)
+
+
+class _Chunks:
+    """The pieces of a body; no generator, which would have to be closed when a request ends."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._is_over = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Buffer:
+        while not self._is_over:
+            message = await self._receive()
+            self._is_over = message["type"] != "http.request" or not message.get("more_body", False)
+            body: Buffer = message.get("body", b"")
+            if len(body):
+                return body
+        raise StopAsyncIteration
 
 
 #: What a response carries: bytes, pieces of which some lie in files, or pieces as they are made.

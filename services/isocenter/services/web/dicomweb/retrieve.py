@@ -127,6 +127,8 @@ class Retrieve:
     def _outgoing(self, stored: StoredInstance, wanted: str | None) -> _Outgoing | None:
         """How an object leaves; None: it cannot become what is wanted."""
         have = stored.transfer_syntax_uid
+        if wanted in _NOT_FOR_THE_WEB:
+            return None
         target = wanted
         if wanted is None:
             # What exists with losses only may stay as it is (PS3.18 8.7.3.2).

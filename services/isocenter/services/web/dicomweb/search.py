@@ -115,6 +115,7 @@ def _answer(match: Match, search: SearchRequest, level: Level, base: str) -> dic
 
 
 def xml_of_answer(answer: dict[str, Any]) -> bytes:
+    """A DICOM JSON object as Native DICOM Model."""
     model = read_model(read_json(orjson.dumps(answer))[0])
     encode_texts(model)
     data = write_data_set(writable_item(model.elements), EXPLICIT_LITTLE)

@@ -1,0 +1,56 @@
+"""Section of the web services: DICOMweb over HTTP."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.net.addresses import is_host
+from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.field import COUNT, setting
+
+
+def _is_root(text: str) -> bool:
+    return text == "" or (text.startswith(("http://", "https://")) and is_host(text[8:].strip("/")))
+
+
+_ROOT: Final = kinds.Text("an address as https://archive.example", _is_root)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSettings:
+    """DICOMweb (PS3.18) over HTTP."""
+
+    enabled: bool = setting(
+        True,
+        kinds.Boolean(),
+        "offer DICOMweb over HTTP",
+        off_flag="--no-http",
+        off_help="offer no DICOMweb",
+    )
+    host: str = setting(
+        "127.0.0.1",
+        kinds.HOST,
+        "address to listen on for DICOMweb in the clear; only programs on this machine are served",
+        "--http-host",
+        "H",
+    )
+    port: int = setting(
+        8080, kinds.PORT, "port for DICOMweb; 0 takes a free one", "--http-port", "N"
+    )
+    public_root: str = setting(
+        "",
+        _ROOT,
+        "address under which others reach the service, as https://archive.example; unset: the one "
+        "that a request asked for",
+    )
+    max_connections: int = setting(500, COUNT, "HTTP connections at once")
+    max_connections_per_address: int = setting(
+        100, COUNT, "HTTP connections at once from one address"
+    )
+    default_results: int = setting(
+        1_000, COUNT, "matches of a search that says no limit; a Warning tells of more"
+    )
+    max_results: int = setting(
+        10_000, COUNT, "matches that a search may ask for at once; over it, status 413"
+    )

@@ -1,0 +1,69 @@
+"""DICOMweb of a served archive: what comes by DIMSE goes out over HTTP, and the other way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pydicom
+import pytest
+from dicomweb_client.api import DICOMwebClient
+
+from support.processes import ServedArchive, run, served_archive
+from support.studies import write_studies
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedArchive]:
+    with served_archive(tmp_path_factory.mktemp("web")) as served:
+        yield served
+
+
+def url_of(archive: ServedArchive) -> str:
+    found = re.search(
+        r"^ready .*(http://\S+/dicomweb)$", archive.log.read_text("utf-8"), re.MULTILINE
+    )
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.interop("storescu", "findscu", "getscu")
+def test_there_and_back(archive: ServedArchive, tmp_path: Path) -> None:
+    files = write_studies(tmp_path / "in", studies=2, series=2, instances=3)
+    run("storescu", "-aec", archive.ae_title, "127.0.0.1", archive.port, *files[:6])
+    url = url_of(archive)
+    client = DICOMwebClient(url)
+    (study,) = client.search_for_studies()
+    uid = study["0020000D"]["Value"][0]
+    assert study["00201208"]["Value"] == [6]
+    got = client.retrieve_study(uid, media_types=(("application/dicom", "*"),))
+    sent = {one.SOPInstanceUID: one for one in map(pydicom.dcmread, files[:6])}
+    assert {one.SOPInstanceUID: one for one in got} == sent
+    assert len(client.retrieve_study_metadata(uid)) == 6
+    # What came over the web is found and fetched by DIMSE.
+    client.store_instances([pydicom.dcmread(path) for path in files[6:]])
+    other = pydicom.dcmread(files[6]).StudyInstanceUID
+    out = tmp_path / "out"
+    out.mkdir()
+    run(
+        "getscu", "-S", "-aec", archive.ae_title, "-od", out, "127.0.0.1", archive.port,
+        "-k", "0008,0052=STUDY", "-k", f"0020,000D={other}",
+    )  # fmt: skip
+    assert len(list(out.iterdir())) == 6
+
+
+def test_a_page_of_another_origin_changes_nothing(archive: ServedArchive) -> None:
+    url = url_of(archive)
+    for headers in (
+        {"origin": "http://evil.example"},
+        {"host": "evil.example"},
+        {"sec-fetch-site": "cross-site"},
+    ):
+        answer = httpx.post(f"{url}/studies", content=b"x", headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) in (
+            (403, "OTHER_ORIGIN"),
+            (403, "WRONG_HOST"),
+        )
+    assert httpx.get(f"{url}/studies", headers={"host": "evil.example"}).status_code == 403
