@@ -1,4 +1,4 @@
-"""Summary of a DICOM file: what it is, whose, and how its pixels are laid out."""
+"""Summary of a DICOM file: what it is, whose, and its pixels."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ examples:
   isocenter dcminfo -v ct.dcm
   isocenter dcminfo -q --no-patient *.dcm
   isocenter dcminfo -r /media/cdrom
-  isocenter dcminfo -r /media/cdrom --each -f json | jq -r '.[].Study.UID' | sort | uniq -c
+  isocenter dcminfo -r /media/cdrom --each -f json | jq -r '.[].Study.UID'
 
 exit codes: 0 all is shown, 1 arguments, 2 a file is not there or no DICOM"""
 
