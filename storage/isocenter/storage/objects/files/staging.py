@@ -236,7 +236,9 @@ class StagedFile:
         if self.is_small or self._held is None:
             return
         self._area.expect_larger()
-        if self._descriptor is not None or self._area.larger > 1:
+        # Without syncs there is little to wait for, and the hop would be in vain.
+        is_beside_others = self._area.is_durable and self._area.larger > 1
+        if self._descriptor is not None or is_beside_others:
             await self._area.run_in_writer_thread(partial(self.flush, sync=self._area.is_durable))
 
     async def discard(self) -> None:
