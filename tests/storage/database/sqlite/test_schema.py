@@ -13,6 +13,7 @@ from isocenter.services.archive.ports import IndexStatistics
 from isocenter.storage.database.index.columns import is_irregular, key_text
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.sqlite import schema as migrations
+from isocenter.storage.database.sqlite.connection import connect, create_database
 from isocenter.storage.database.sqlite.database import open_sqlite_database
 from storage.index_contract import BY_KEYWORD, find, found, instances, make_record, query, tag
 
@@ -178,3 +179,26 @@ async def test_statements_are_made_of_what_was_known(
 
 
 NEW = {"StudyInstanceUID": SingleValue("1.1")}
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_new_index_has_the_schema_that_all_migrations_make(
+    tmp_path: Path, in_memory: bool
+) -> None:
+    by_steps = sqlite3.connect(":memory:", isolation_level=None)
+    assert migrations.migrate(by_steps) == 0
+    path = None if in_memory else tmp_path / "index.db"
+    if path is not None:
+        create_database(path)
+        assert path.stat().st_mode & 0o777 == 0o600
+    made = connect(path, "full", writable=True)
+
+    ask = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%'"
+    rows = by_steps.execute(ask).fetchall()
+    assert len(rows) > 50
+    assert sorted(made.execute(ask).fetchall(), key=str) == sorted(rows, key=str)
+    assert made.execute("PRAGMA application_id").fetchone() == (migrations.APPLICATION_ID,)
+    assert made.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert migrations.migrate(made) == migrations.LATEST_VERSION
+    by_steps.close()
+    made.close()

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypeVar
@@ -24,7 +24,12 @@ import trio_asyncio  # type: ignore[import-untyped]
 from isocenter.services.errors import StorageError
 from isocenter.services.system.private_files import sync_directory
 from isocenter.storage.database.sqlite.planner_statistics import write_statistics
-from isocenter.storage.database.sqlite.schema import WrongFileError, migrate, schema_version
+from isocenter.storage.database.sqlite.schema import (
+    WrongFileError,
+    empty_database,
+    migrate,
+    schema_version,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -282,6 +287,8 @@ def connect(
             connection.execute("PRAGMA journal_mode = WAL")
             # No memory map: a disk that cannot be read would end the process (SIGBUS).
             connection.execute("PRAGMA mmap_size = 0")
+        if path is None:
+            _fill(connection)
         if writable:
             migrate(connection)
             write_statistics(connection)
@@ -291,6 +298,12 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def _fill(connection: sqlite3.Connection) -> None:
+    with closing(sqlite3.connect(":memory:")) as source:
+        source.deserialize(empty_database())
+        source.backup(connection)
 
 
 def create_database(path: Path, *, may_create: bool = True) -> None:
@@ -313,12 +326,10 @@ def create_database(path: Path, *, may_create: bool = True) -> None:
         raise WrongFileError("there is no such file; run `isocenter db reindex`")
     new = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
     try:
-        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        connection = sqlite3.connect(new, isolation_level=None)
-        try:
-            migrate(connection)
-        finally:
-            connection.close()
+        with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(empty_database())
+            file.flush()
+            os.fsync(file.fileno())
         try:
             # Unlike a rename it leaves alone what another process put there meanwhile.
             os.link(new, path)

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import UTC, datetime
+from functools import cache
 from typing import Final
 
 from isocenter.storage.database.sqlite.migrations import (
@@ -127,6 +128,25 @@ def migrate(connection: sqlite3.Connection) -> int:
                 connection.execute("ROLLBACK")
             raise
     return before
+
+
+def empty_database() -> bytes:
+    """The file of a database with the schema of today and without rows.
+
+    To run all migrations takes a tenth of a second, to write what they made a hundredth of that.
+    """
+    return _migrated(LATEST_VERSION)
+
+
+@cache
+def _migrated(version: int) -> bytes:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(connection)
+        assert schema_version(connection) == version
+        return connection.serialize()
+    finally:
+        connection.close()
 
 
 def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
