@@ -29,6 +29,7 @@ NEEDED = {
     "archive.restore": {*INDEX, "cryptography"},
     "diagnose": {*INDEX, "cryptography", "httpx", "OpenSSL"},
     "files": set(),
+    "files.dcmdir": INDEX,
     "scu": set(),
     "security": {*INDEX, "cryptography"},
     "server": INDEX,

@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from pydicom.datadict import keyword_for_tag
-
 from isocenter.engine.dataset import NotDicomError
 from isocenter.engine.dataset.vr import SWAP_WIDTH
 from isocenter.services.cli import EXIT_OK
 from isocenter.services.cli.files.file_tool import EXIT_INVALID, FileToolError, opened
 from isocenter.services.cli.support.match_output import printable
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.dicom.data_dictionary import keyword_for_tag
 from isocenter.services.dicom.element_texts import numbers_of
 from isocenter.services.dicom.element_values import character_set_of, decode_text
 from isocenter.services.dicom.file_set.directory import DirectoryRecord

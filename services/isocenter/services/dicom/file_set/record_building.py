@@ -11,8 +11,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from pydicom.datadict import keyword_for_tag
-
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import ElementScanner, Encoding, encoding_of
 from isocenter.engine.dataset.reader import Fragments
@@ -21,7 +19,11 @@ from isocenter.engine.dataset.vr import SWAP_WIDTH
 from isocenter.engine.dataset.writer import WritableElement
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import Limits
-from isocenter.services.dicom.data_dictionary import DICTIONARY_SEQUENCES, dictionary_vr
+from isocenter.services.dicom.data_dictionary import (
+    DICTIONARY_SEQUENCES,
+    dictionary_vr,
+    keyword_for_tag,
+)
 from isocenter.services.dicom.element_values import CHARACTER_SET_VRS
 from isocenter.services.dicom.file_set.directory import PATIENT_ID, FileSetError
 from isocenter.services.dicom.file_set.record_types import (

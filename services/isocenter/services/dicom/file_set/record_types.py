@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydicom.datadict import tag_for_keyword
-
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.dicom.data_dictionary import tag_for_keyword
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES
 
 
