@@ -17,7 +17,7 @@ from pydicom.data import get_testdata_file
 from isocenter.services.archive.export import targets
 from isocenter.services.cli import main
 from services.archive_support import STUDY, uid
-from services.cli_support import write_object
+from services.cli_support import archive_server, write_object
 from services.security.audit.trails import audited_object, messages, of_event, participant
 from support.file_sets import file_set_in
 
@@ -79,6 +79,17 @@ def test_a_study_becomes_a_folder_of_the_files_that_were_stored(
     assert len(names(place)) == 2
     assert export(archive, "--study", OTHER_STUDY, "--to", str(place)) == 0, "beside the first"
     assert len(names(place)) == 3
+
+
+def test_a_server_may_be_at_work(archive: str, tmp_path: Path, capfd: Output) -> None:
+    with archive_server(data_dir=archive) as server:
+        more = tmp_path / "more"
+        more.mkdir()
+        write_object(more, 7)
+        assert main(["storescu", server.peer, str(more), "-q"]) == 0
+        assert export(archive, "--study", STUDY, "--to", str(tmp_path / "out")) == 0
+    assert len(names(tmp_path / "out")) == 3
+    capfd.readouterr()
 
 
 def test_what_is_there_already_stays(archive: str, tmp_path: Path, capfd: Output) -> None:

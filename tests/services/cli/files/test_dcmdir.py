@@ -212,6 +212,9 @@ def test_a_failure_leaves_all_as_it_was(
     assert run("create", DATA / "CT_small.dcm", disc, "-o", disc) == 2
     assert contents(tmp_path) == before
     assert not (tmp_path / "x").exists()
+    monkeypatch.undo()
+    assert run("create", DATA / "rtplan_truncated.dcm", "--copy", tmp_path / "x" / "y") == 2
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.interop("dcmmkdir", "dcmdump")

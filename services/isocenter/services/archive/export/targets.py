@@ -82,6 +82,7 @@ class FolderTarget(ExportTarget):
     def __init__(self, folder: Path, staged: Path) -> None:
         self.folder: Path = folder
         self._staged = staged
+        self.is_committed = False
 
     def begin(self, name: PurePosixPath, size: int) -> IO[bytes]:
         path = self._staged / name
@@ -107,6 +108,7 @@ class FolderTarget(ExportTarget):
                 place.rename(self._staged / place.name)
             raise
         sync_directory(self.folder)
+        self.is_committed = True
 
 
 @contextmanager
@@ -123,15 +125,13 @@ def folder_target(folder: Path) -> Iterator[FolderTarget]:
         raise ExportError(f"{folder} is there, and is no folder; give another place")
     made = _made_folders(folder)
     staged = folder / f".isocenter-export.{secrets.token_hex(4)}"
-    is_done = False
+    target = FolderTarget(folder, staged)
     try:
         staged.mkdir()
-        target = FolderTarget(folder, staged)
         yield target
-        is_done = not any(staged.iterdir())
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-        if not is_done:
+        if not target.is_committed:
             for one in reversed(made):
                 with suppress(OSError):
                     one.rmdir()

@@ -22,7 +22,10 @@ def file_set_id(text: str) -> str:
 def tell_additions(additions: Additions, terminal: Terminal) -> None:
     """Say what had to be made up, and what contradicts itself."""
     for keyword, count in additions.invented.items():
-        terminal.note(f"{counted(count, 'object')} without {keyword}: one was made up")
+        terminal.note(
+            f"{counted(count, 'object')} without {keyword}, which a directory needs: it is made "
+            "up, or empty"
+        )
     if additions.other_names:
         terminal.note(
             f"{counted(additions.other_names, 'object')} with another Patient's Name than the "

@@ -100,7 +100,7 @@ _ALL: Final = (
         _NUMBER + _CREATED + "ImageType 1 ReferencedImageEvidenceSequence 3 NumberOfFrames 1 "
         "Rows 1 Columns 1 DataPointRows 1 DataPointColumns 1",
     ),
-    _type("RAW DATA", "RW", _NUMBER + _CREATED),
+    _type("RAW DATA", "RW", "InstanceNumber 2 " + _CREATED),
     _type("REGISTRATION", "RG", _NUMBER + _CREATED + _LABEL),
     _type("FIDUCIAL", "FD", _NUMBER + _CREATED + _LABEL),
     _type(
