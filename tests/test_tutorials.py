@@ -139,3 +139,35 @@ def test_the_day_of_a_modality(tmp_path: Path) -> None:
     assert entry["patient_name"] == "DOE^JANE"
     for text in ("completed", "COMPLETED", "success", "instance.stored"):
         assert text in known
+
+
+def test_what_is_in_this_file(tmp_path: Path) -> None:
+    """Each block is typed; what the page shows of its output is in it."""
+    text = (DOCS / "tutorial/what-is-in-this-file.md").read_text("utf-8")
+    parts = re.findall(
+        r"((?:^ {4}\S[^\n]*\n)+)|^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL
+    )
+    assert len([typed for typed, _ in parts if typed]) == 12
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, words in (("isocenter", ISOCENTER), ("python3", (sys.executable,))):
+        tool = tools / name
+        tool.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        tool.chmod(0o755)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    said = ""
+    for typed, shown in parts:
+        if typed:
+            lines = re.sub(r"^ {4}", "", typed, flags=re.MULTILINE)
+            path = f"export PATH={shlex.quote(f'{tools}:{SEARCH_PATH}')}"
+            done = run("bash", "-c", f"set -e\n{path}\n{lines}", cwd=folder)
+            assert done.returncode == 0, f"{typed}\n{done.stdout}"
+            said = done.stdout
+            continue
+        for line in shown.splitlines():
+            assert line in said.splitlines(), f"{line}\n{said}"
+    assert (folder / "ct.dcm.bak").stat().st_size == (folder / "cut.dcm").stat().st_size + 34206
+    before, after = (dcmread(folder / name) for name in ("ct.dcm", "back.dcm"))
+    assert before.PixelData == after.PixelData
+    assert before.PatientID == "4711"
