@@ -135,7 +135,7 @@ class FailingIndex(MemoryIndex):
         *,
         replace: bool = False,
         one_patient: bool = False,
-        although_same: bool = False,
+        unless_same: bool = False,
     ) -> Sequence[AddResult]:
         self.transactions.append(len(records))
         if self.error is not None:
@@ -144,7 +144,7 @@ class FailingIndex(MemoryIndex):
             records,
             replace=replace,
             one_patient=one_patient,
-            although_same=although_same,
+            unless_same=unless_same,
         )
 
     @asynccontextmanager
@@ -169,11 +169,14 @@ class OneHopIndex(FailingIndex):
         *,
         replace: bool = False,
         one_patient: bool = False,
+        unless_same: bool = False,
     ) -> Sequence[AddResult]:
         records = await trio.to_thread.run_sync(publish)
         if not records:
             return ()
-        return await self.add(records, replace=replace, one_patient=one_patient)
+        return await self.add(
+            records, replace=replace, one_patient=one_patient, unless_same=unless_same
+        )
 
 
 class BlockingMemoryStore(MemoryStore):

@@ -321,14 +321,14 @@ class _Index:
         *,
         replace: bool = False,
         one_patient: bool = False,
-        although_same: bool = False,
+        unless_same: bool = False,
     ) -> Sequence[AddResult]:
         await self._step(f"index adds {len(records)}")
         added = await self._inner.add(
             records,
             replace=replace,
             one_patient=one_patient,
-            although_same=although_same,
+            unless_same=unless_same,
         )
         self._machine.step("index has added")
         await self._machine.world.hop()

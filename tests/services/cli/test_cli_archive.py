@@ -56,6 +56,20 @@ def test_import_tells_what_became_of_each(tmp_path: Path, files: Path, capsys: O
     assert f"damaged: {cut}" in captured.err
 
 
+def test_import_is_of_no_rule_and_no_event(tmp_path: Path, files: Path, capsys: Output) -> None:
+    config = tmp_path / "isocenter.toml"
+    config.write_text(
+        f"storage.data_dir = {str(tmp_path / 'data')!r}\n"
+        'peers = ["PACS@127.0.0.1:1"]\n'
+        '[[rules]]\nname = "all"\nforward = ["PACS"]\ncompress = "rle"\n'
+    )
+    main(["import", "-q", "--config", str(config), str(files)])
+    capsys.readouterr()
+    for command in (["queue", "list"], ["compress", "list"], ["events", "tail"]):
+        assert main([*command, "--config", str(config)]) == 0
+        assert capsys.readouterr().out == ""
+
+
 def test_import_of_nothing(tmp_path: Path, capsys: Output) -> None:
     (tmp_path / "notes.txt").write_text("no DICOM\n")
     call = ["import", "--data-dir", str(tmp_path / "data")]

@@ -120,6 +120,14 @@ async def test_a_complete_study_makes_due_what_waits_for_it(queue: Queue) -> Non
     assert len(await queue.due(10)) == 1
 
 
+async def test_what_waits_in_vain_is_due_some_day(queue: Queue) -> None:
+    await queue.store(record(1, soon(when_complete=True)))
+    await queue.purge(queue.clock() - 1.0)
+    assert await queue.states() == [WAITING]
+    await queue.purge(queue.clock() + 1.0)
+    assert await queue.states() == [DUE]
+
+
 async def test_nothing_waits_where_studies_are_never_complete() -> None:
     async with open_database() as database:
         queue = Queue(database, completes=False)
@@ -175,11 +183,11 @@ async def test_what_came_first_is_known_when_it_comes_again(queue: Queue) -> Non
     before = await queue.stored(1)
     await queue.exchange(job, before, compressed(before))
     for is_replacing in (False, True):
-        again = await queue.store(first, replace=is_replacing)
+        again = await queue.store(first, replace=is_replacing, unless_same=True)
         assert again.outcome is AddOutcome.DUPLICATE
         assert again.previous == await queue.stored(1)
     assert await queue.states() == [DONE]
-    healed = await queue.store(first, replace=True, although_same=True)
+    healed = await queue.store(first, replace=True)
     assert healed.outcome is AddOutcome.REPLACED
     assert (await queue.stored(1)).received_digest == ""
     assert await queue.states() == [DUE]
@@ -190,7 +198,8 @@ async def test_another_object_in_its_place_says_nothing_of_the_first(queue: Queu
     (job,) = await queue.due(10)
     before = await queue.stored(1)
     await queue.exchange(job, before, compressed(before))
-    assert (await queue.store(record(1, digest=9), replace=True)).outcome is AddOutcome.REPLACED
+    other = await queue.store(record(1, digest=9), replace=True, unless_same=True)
+    assert other.outcome is AddOutcome.REPLACED
     assert (await queue.stored(1)).received_digest == ""
     assert await queue.states() == [KEPT]
     assert await queue.leaving() == [before.object_key], "it has to leave all the same"

@@ -161,6 +161,7 @@ class Committer:
         self._policies: Final = {
             "replace": duplicates is DuplicatePolicy.REPLACE,
             "one_patient": other_patient is OtherPatientPolicy.REJECT,
+            "unless_same": True,
         }
         #: Studies whose refusal stands in the log, the last ones.
         self._refused_studies: deque[str] = deque(maxlen=MAX_BATCH)
@@ -503,7 +504,7 @@ class Committer:
             "the file of instance %s was gone or cut short; what was sent now takes its place",
             record.sop_instance_uid,
         )
-        return (await self._index.add([record], replace=True, although_same=True))[0]
+        return (await self._index.add([record], replace=True))[0]
 
     async def _holds(self, stored: StoredInstance) -> bool:
         try:

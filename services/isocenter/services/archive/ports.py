@@ -246,14 +246,14 @@ class Index(Protocol):
         *,
         replace: bool = False,
         one_patient: bool = False,
-        although_same: bool = False,
+        unless_same: bool = False,
     ) -> Sequence[AddResult]:
         """Make *records* findable, all in one transaction, durable on return.
 
         A record whose SOP Instance UID is known is left out (DUPLICATE) or, with
         *replace*, takes the place of the old one (REPLACED); both say what was there.
-        What came before and was compressed since (`StoredInstance.received_digest`) is left out
-        when it comes again, unless with *although_same*.
+        With *unless_same* what is there byte for byte, or was there before it was compressed
+        (`StoredInstance.received_digest`), is left out in any case.
         With *one_patient* a record whose study came with another patient is left out
         (OTHER_PATIENT).  The SOP Instance UIDs in one call are distinct.  When it raises,
         nothing was added.
@@ -324,6 +324,7 @@ class AddsAfter(Protocol):
         *,
         replace: bool = False,
         one_patient: bool = False,
+        unless_same: bool = False,
     ) -> Sequence[AddResult]:
         """As `Index.add`, of the records that *publish* gives.
 

@@ -96,6 +96,14 @@ _PURGE: Final = f"""
     DELETE FROM compression
     WHERE compression_pk IN {NUMBERS} AND leaving = '' AND ended_at IS NOT NULL
 """
+#: Their study was deleted before it was complete, and perhaps restored: nobody waits for it.
+_WAITING_IN_VAIN: Final = """
+    UPDATE compression SET state = 'due', since = :now, due_at = :now
+    WHERE state = 'waiting' AND created_at < :before
+      AND NOT EXISTS (SELECT 1 FROM study_completion c
+                      WHERE c.study_instance_uid = compression.study_instance_uid
+                        AND c.state = 'receiving')
+"""
 _SHOWN: Final = (
     "compression_pk, sop_instance_uid, study_instance_uid, rule, target, state, attempts, "
     "created_at, due_at, ended_at, last_fault, received_size, size"
@@ -215,6 +223,8 @@ class DatabaseCompressions:
 
     async def purge(self, before: float) -> int:
         """See `CompressionQueue.purge`."""
+        values: dict[str, object] = {"before": before, "now": self._now()}
+        await self._database.write(_execute, _WAITING_IN_VAIN, values)
         purged = 0
         while rows := await self._database.read(_fetch, _SILENT, (before,)):
             numbers = json_list(row[0] for row in rows)

@@ -74,14 +74,14 @@ class Watched(MemoryIndex):
         *,
         replace: bool = False,
         one_patient: bool = False,
-        although_same: bool = False,
+        unless_same: bool = False,
     ) -> Sequence[AddResult]:
         self.added += records
         return await super().add(
             records,
             replace=replace,
             one_patient=one_patient,
-            although_same=although_same,
+            unless_same=unless_same,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Final
 
 from isocenter.services import composition
@@ -59,7 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
                 advance(done, None)
 
             with interrupts.stoppable(), ImportAudit(settings, arguments.paths) as imported:
-                async with composition.open_archive(settings) as archive:
+                # What is brought in by hand is of no rule, and no event.
+                events = replace(settings.events, enabled=False)
+                quiet = replace(settings, rules=(), events=events)
+                async with composition.open_archive(quiet) as archive:
                     report = await import_directory(archive, arguments.paths, progress=show)
         if interrupts.were_requested():
             terminal.note(f"stopped after {done} files; once more imports the rest")

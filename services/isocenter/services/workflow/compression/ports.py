@@ -130,7 +130,10 @@ class CompressionQueue(Protocol):
 
     async def purge(self, before: float) -> int:
         """Forget records that say nothing any more: of what was kept or given up before that time,
-        and of objects that neither archive nor trash have; how many."""
+        and of objects that neither archive nor trash have; how many.
+
+        What waited since before that time for a study that is not being received is due.
+        """
         ...
 
     # For people.

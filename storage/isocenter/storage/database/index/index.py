@@ -81,11 +81,11 @@ class DatabaseIndex:
         *,
         replace: bool = False,
         one_patient: bool = False,
-        although_same: bool = False,
+        unless_same: bool = False,
     ) -> Sequence[AddResult]:
         """See `Index.add`; one hop, one transaction."""
         return await self._database.write(
-            add_records, records, replace, self._on_add, one_patient, although_same
+            add_records, records, replace, self._on_add, one_patient, unless_same
         )
 
     async def add_after(
@@ -94,10 +94,16 @@ class DatabaseIndex:
         *,
         replace: bool = False,
         one_patient: bool = False,
+        unless_same: bool = False,
     ) -> Sequence[AddResult]:
         """See `AddsAfter.add_after`; one hop, one transaction."""
         added = await self._database.write_after(
-            lambda: publish() or None, add_records, replace, self._on_add, one_patient
+            lambda: publish() or None,
+            add_records,
+            replace,
+            self._on_add,
+            one_patient,
+            unless_same,
         )
         return added or ()
 

@@ -169,7 +169,7 @@ class MemoryIndex:
         *,
         replace: bool = False,
         one_patient: bool = False,
-        although_same: bool = False,
+        unless_same: bool = False,
     ) -> Sequence[AddResult]:
         await trio.lowlevel.checkpoint()
         outcomes = []
@@ -177,8 +177,10 @@ class MemoryIndex:
         for record in records:
             known = self._instances.get(record.sop_instance_uid)
             previous = None if known is None else known.stored
-            is_same = previous is not None and record.digest == previous.received_digest
-            if known is not None and (not replace or (is_same and not although_same)):
+            is_same = previous is not None and record.digest in (
+                previous.digest, previous.received_digest
+            )  # fmt: skip
+            if known is not None and (not replace or (is_same and unless_same)):
                 outcomes.append(AddResult(AddOutcome.DUPLICATE, previous))
                 continue
             other = self._other_patient(record)

@@ -453,7 +453,7 @@ def add_records(
     replace: bool,
     on_add: Sequence[AddHook] = (),
     one_patient: bool = False,
-    although_same: bool = False,
+    unless_same: bool = False,
 ) -> list[AddResult]:
     """`isocenter.services.archive.ports.Index.add`, as one transaction."""
     known = _places(connection, [record.sop_instance_uid for record in records])
@@ -462,7 +462,7 @@ def add_records(
     for record in records:
         row = known.get(record.sop_instance_uid)
         if row is not None and (
-            not replace or (not although_same and record.digest == row[_RECEIVED_DIGEST])
+            not replace or (unless_same and record.digest in row[_DIGEST:STORED_INSTANCE_WIDTH])
         ):
             outcomes.append(AddResult(AddOutcome.DUPLICATE, stored_instance(row)))
         else:
@@ -479,8 +479,8 @@ def add_records(
 
 
 _ADDED: Final = AddResult(AddOutcome.ADDED)
-#: The last of `STORED_INSTANCE_COLUMNS`.
-_RECEIVED_DIGEST: Final = STORED_INSTANCE_WIDTH - 1
+#: The last two of `STORED_INSTANCE_COLUMNS` are digests.
+_DIGEST: Final = STORED_INSTANCE_WIDTH - 2
 _PUT: Final = frozenset({AddOutcome.ADDED, AddOutcome.REPLACED})
 
 
