@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -97,3 +99,41 @@ def test_pictures_of_the_size_of_the_image_have_all_of_it() -> None:
         geometry = Geometry(left=0, top=0, right=640, bottom=500, width=width, height=1)
         assert reduced_frames.levels_for(geometry, image, Codec.HTJ2K) == levels
         assert reduced_frames.levels_for(geometry, image, Codec.JPEG_LS) == 0
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("viewport", ["60,60", "37,50", "20,20,100,100,-400,300"])
+def test_quick_pictures_look_alike(samples: int, viewport: str) -> None:
+    image = describe(501, 640, samples=samples)
+    y, x = np.mgrid[:501, :640]
+    waves = np.rint((np.sin(x / 60) * np.cos(y / 50) + 1) * 127).astype(np.uint8)
+    stored = waves if samples == 1 else np.stack((waves, waves // 2, 255 - waves), axis=-1)
+    dataset = dataset_of(image, [stored])
+    options = RenderOptions(viewport=Viewport.parse(viewport), has_overlays=False)
+    whole = picture_of(dataset, options)
+    quick = picture_of(dataset, replace(options, is_quick=True))
+    assert quick.shape == whole.shape
+    assert np.abs(quick.astype(int) - whole).max() <= 8
+    assert np.abs(quick.astype(int) - whole).mean() < 2
+
+
+@pytest.mark.parametrize("size", [(501, 640), (997, 1013), (64, 2000)])
+def test_pictures_much_smaller_are_means_of_all(size: tuple[int, int]) -> None:
+    """In two steps where many pixels come to one; a pixel counts as much as it is covered."""
+    image = describe(*size)
+    stored = np.random.default_rng(3).integers(0, 256, size).astype(np.uint8)
+    options = RenderOptions(viewport=Viewport(31, 31), has_overlays=False)
+    picture = picture_of(dataset_of(image, [stored]), options)
+    rows, columns = picture.shape
+    expected = covered_means(covered_means(stored.astype(float), rows).T, columns).T
+    assert np.abs(picture - expected).max() <= 6
+    assert abs(float(picture.mean()) - float(stored.mean())) < 1
+
+
+def covered_means(values: Samples, count: int) -> Samples:
+    """Rows as means of what they cover, by a running sum."""
+    sums = np.concatenate((np.zeros((1, values.shape[1])), values.cumsum(axis=0)))
+    edges = np.linspace(0, len(values), count + 1)
+    at = np.stack([np.interp(edges, np.arange(len(sums)), column) for column in sums.T], axis=1)
+    means: Samples = np.diff(at, axis=0) * count / len(values)
+    return means

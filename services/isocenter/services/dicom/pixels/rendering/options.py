@@ -178,6 +178,8 @@ class RenderOptions:
         has_graphics: graphics and texts of a presentation state are drawn.
         has_square_pixels: pixels that are not square are made so.
         colour_space: what becomes of colours.
+        is_quick: each pixel of a picture much smaller than the image is made of some pixels of it,
+            not of all.
         has_patient_label, has_technique_label: texts are drawn into the picture (PS3.18
             8.3.5.1.1, ``annotation``).
     """
@@ -195,6 +197,7 @@ class RenderOptions:
     has_graphics: bool = True
     has_square_pixels: bool = True
     colour_space: ColourSpace = ColourSpace.WITH_PROFILE
+    is_quick: bool = False
     has_patient_label: bool = False
     has_technique_label: bool = False
 
@@ -246,8 +249,8 @@ class RenderOptions:
 
 _PLAIN: Final = (
     "media_type", "quality", "window_number", "voi_lut_number", "window_name", "is_automatic",
-    "has_overlays", "has_shutter", "has_graphics", "has_square_pixels", "has_patient_label",
-    "has_technique_label",
+    "has_overlays", "has_shutter", "has_graphics", "has_square_pixels", "is_quick",
+    "has_patient_label", "has_technique_label",
 )  # fmt: skip
 _VIEWPORT_FIELDS: Final = ("width", "height", "x", "y", "region_width", "region_height")
 

@@ -44,6 +44,8 @@ from isocenter.services.dicom.pixels.rendering.reduced_frames import (
     decode_reduced,
     geometry_of_reduced,
     levels_for,
+    sampled,
+    step_for,
 )
 from isocenter.services.dicom.pixels.rendering.shutters import (
     bitmap_group_of,
@@ -133,9 +135,12 @@ def render_frame(
         levels = levels_for(geometry, image, codec)
         stored = decode_reduced(stored_frame.data, image, levels) if levels else None
         if stored is not None:
-            geometry = geometry_of_reduced(geometry, levels)
+            geometry = geometry_of_reduced(geometry, 1 << levels)
     if stored is None:
         stored, image = stored_frame.decode()
+        step = step_for(geometry)
+        if options.is_quick and step > 1 and _is_bare(frame, options, state):
+            stored, geometry = sampled(stored, step), geometry_of_reduced(geometry, step)
     pixels = _tones(stored, image, frame, options, state)
     profile = b""
     if pixels.ndim == 3:

@@ -1,8 +1,8 @@
-"""Frames decoded at a lower resolution, for pictures much smaller than they are.
+"""Frames at a lower resolution, for pictures much smaller than they are.
 
-Only HTJ2K offers that here, and only where a sample has bits to spare: the low frequencies of a
-wavelet transform go a little beyond the values of the image, and would come round at the end of
-the numbers.
+Only HTJ2K can be decoded so here, and only where a sample has bits to spare: the low frequencies
+of a wavelet transform go a little beyond the values of the image, and would come round at the end
+of the numbers.  Of other frames a quick picture takes samples.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from isocenter.services.dicom.pixels.transfer_syntaxes import Codec
 #: Each one halves the image.
 _MOST_LEVELS: Final = 3
 _WORD_BITS: Final = 16
+#: Of a quick picture, in a row or column for each of its pixels.
+_SAMPLES: Final = 4
 
 
 def levels_for(geometry: Geometry, image: ImageDescription, codec: Codec | None) -> int:
@@ -69,9 +71,22 @@ def decode_reduced(data: bytes, image: ImageDescription, levels: int) -> StoredV
     return StoredValues(words, image.bits_stored, 0, is_signed=image.is_signed)
 
 
-def geometry_of_reduced(geometry: Geometry, levels: int) -> Geometry:
-    """The same part of the halved image, whose samples lie where the first of each group did."""
-    step = 1 << levels
+def sampled(stored: StoredValues, step: int) -> StoredValues:
+    """Every so many rows and columns."""
+    return replace(stored, words=np.ascontiguousarray(stored.words[::step, ::step]))
+
+
+def step_for(geometry: Geometry) -> int:
+    """Every how many rows and columns still make each pixel of the picture of four by four."""
+    ratio = min(
+        (geometry.right - geometry.left) / geometry.width,
+        (geometry.bottom - geometry.top) / geometry.height,
+    )
+    return 1 if geometry.quarters % 2 else max(int(ratio / _SAMPLES), 1)
+
+
+def geometry_of_reduced(geometry: Geometry, step: int) -> Geometry:
+    """The same part of an image of which every so many rows and columns are left."""
 
     def scaled(edge: float) -> float:
         return (edge - 0.5) / step + 0.5

@@ -340,6 +340,7 @@ async def thumbnail(
             quality=_THUMBNAIL_QUALITY,
             viewport=Viewport(size, size),
             has_overlays=False,
+            is_quick=True,
         )
         number = (len(renderer) + 1) // 2 if frame is None else frame
         return await renderer.render(number, options)
