@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pydicom
 import pytest
 from dicomweb_client.api import DICOMwebClient
 
+from support.pages import text_of
 from support.processes import ServedArchive, run, served_archive
 from support.studies import write_studies
 
@@ -67,3 +72,32 @@ def test_a_page_of_another_origin_changes_nothing(archive: ServedArchive) -> Non
             (403, "WRONG_HOST"),
         )
     assert httpx.get(f"{url}/studies", headers={"host": "evil.example"}).status_code == 403
+
+
+@pytest.mark.interop("curl")
+def test_the_lines_of_the_page(archive: ServedArchive, tmp_path: Path) -> None:
+    """Each curl line of the how-to, with the address and the UIDs of this archive."""
+    page = text_of("docs/how-to/dicomweb.md")
+    lines = [line.strip() for line in page.splitlines() if line.startswith("    curl ")]
+    assert len(lines) == 3
+    (file,) = write_studies(tmp_path / "in", studies=1, series=1, instances=1)
+    (tmp_path / "image.dcm").write_bytes(file.read_bytes())
+    stored = pydicom.dcmread(file)
+    names = {
+        "http://127.0.0.1:8080/dicomweb": url_of(archive),
+        "1.2.3/": f"{stored.StudyInstanceUID}/",
+        "1.2.3.4/": f"{stored.SeriesInstanceUID}/",
+        "/1.2.3.4.5": f"/{stored.SOPInstanceUID}",
+        "Doe*": quote(str(stored.PatientName)),
+        "StudyDate=20260101-": "StudyDate=19000101-",
+    }
+    search, retrieve, store = lines
+    for line in (store, search, retrieve):
+        for old, new in names.items():
+            line = line.replace(old, new)
+        words = ["curl", "--fail", "--silent", "--show-error", *shlex.split(line)[1:]]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=60, check=True)
+        if line.startswith("curl 'http"):
+            found = [one["0020000D"]["Value"] for one in json.loads(done.stdout)]
+            assert [stored.StudyInstanceUID] in found
+    assert pydicom.dcmread(tmp_path / "image.dcm") == stored
