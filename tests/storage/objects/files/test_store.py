@@ -197,6 +197,33 @@ async def test_what_was_read_ahead_needs_neither_thread_nor_system_call(
         await reader.read(0, 300)
 
 
+async def test_a_range_of_a_large_object_is_one_read_of_its_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(os, "preadv"):
+        pytest.skip("reads otherwise")
+    store = await open_file_store(tmp_path, durability="relaxed")
+    await put(store, KEY, b"x")
+    with (tmp_path / "objects" / KEY).open("r+b") as file:
+        file.truncate(1 << 30)
+        file.seek(700 * MIB)
+        file.write(b"a frame" * 1000)
+    counts: list[int] = []
+    preadv = os.preadv
+
+    def counted(descriptor: int, buffers: Any, offset: int, *flags: int) -> int:
+        count = preadv(descriptor, buffers, offset, *flags)
+        counts.append(count)
+        return count
+
+    monkeypatch.setattr(os, "preadv", counted)
+    async with await store.open(KEY) as reader:
+        assert await reader.read(700 * MIB + 7, 6000) == (b"a frame" * 1000)[7:6007]
+        assert sum(counts) == 6000
+        assert bytes(await reader.view(700 * MIB, 7)) == b"a frame"
+        assert sum(counts) == 6007
+
+
 async def test_a_file_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     store = await open_file_store(tmp_path)
     await put(store, KEY, b"x" * 500_000)

@@ -59,12 +59,16 @@ class FileReader:
             raise StorageError(f"cannot open an object: {error.strerror}") from error
         return cls(descriptor, size, limiter, pool)
 
+    def announce(self) -> None:
+        """Tell the system that its beginning is read soon; for a worker thread."""
+        assert self._descriptor is not None
+        _announce(self._descriptor, 0)
+
     def read_ahead(self, *, holds: bool = True) -> None:
-        """Have at hand what is read first; blocks, for a worker thread.
+        """Read an object that fits into a buffer; blocks, for a worker thread.
 
         Args:
-            holds: all of an object that fits into a buffer; else the system is told, and reads its
-                beginning into the page cache.
+            holds: also one that needs a buffer of the pool.
 
         Raises:
             OSError: it cannot be read.
@@ -76,7 +80,6 @@ class FileReader:
             self._buffer = self._pool.acquire()
             view = memoryview(self._buffer)[: self.size]
         else:
-            _announce(self._descriptor, 0)
             return
         self._ahead = view[: _read_all(self._descriptor, view, 0)]
 

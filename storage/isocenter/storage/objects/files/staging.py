@@ -169,6 +169,7 @@ class StagedFile:
         "_synced",
         "_written",
         "has_durable_name",
+        "is_past_cache",
         "is_to_be_synced",
         "key",
     )
@@ -192,12 +193,19 @@ class StagedFile:
         self.has_durable_name = False
         #: Of one that is published: its file, and not only its names.
         self.is_to_be_synced = False
+        #: The page cache does not have it, or only its end.
+        self.is_past_cache = False
 
     @property
     def path(self) -> str:
         """Its staged name; it has one as soon as something was written out."""
         assert self._path is not None
         return self._path
+
+    @property
+    def written(self) -> int:
+        """Bytes in its file."""
+        return self._written
 
     @property
     def is_small(self) -> bool:
@@ -282,6 +290,7 @@ class StagedFile:
         # What is to be synced at once gains nothing from the page cache, and pays for it.
         if self._area.is_durable and held is not None and held.is_aligned:
             self._past_cache = self._area.files.use_direct_io(self._descriptor, True)
+            self.is_past_cache = self._past_cache
 
     def _write(self, descriptor: int, held: WriteBuffer, *, is_last: bool) -> None:
         files = self._area.files

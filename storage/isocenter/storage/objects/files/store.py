@@ -49,6 +49,7 @@ from isocenter.storage.objects.files.directory import prepare_folder
 from isocenter.storage.objects.files.file_system import FileSystem, OsFileSystem
 from isocenter.storage.objects.files.journal import Journal
 from isocenter.storage.objects.files.reader import FileReader
+from isocenter.storage.objects.files.recent import RecentFiles
 from isocenter.storage.objects.files.recovery import damaged_segments, recover, salvage
 from isocenter.storage.objects.files.removal_hold import RemovalHold
 from isocenter.storage.objects.files.staging import WRITERS, StagedFile, StagingArea, storage_error
@@ -127,6 +128,7 @@ class FileStore:
         self._readers = trio.CapacityLimiter(READERS)
         #: For what is read to be sent; apart from those of what is being received.
         self._buffers = BufferPool()
+        self._recent = RecentFiles()
         #: Folders below ``objects`` whose own name was synced by us and not removed since.
         self._known_folders: set[str] = set()
         #: How often one was taken out of them.
@@ -363,6 +365,9 @@ class FileStore:
                 raise storage_error("make objects durable", error) from error
         for one in staged:
             one.drop()
+            if one.key and one.is_past_cache:
+                self._recent.add(self.path_of(one.key), one.written)
+        self._recent.warm(lambda: not self._area.larger)
         if self.is_durable and len(staged) > SYNCED_ALONE:
             with suppress(OSError):  # whoever needs it tries again, and says so
                 self._journal.prepare()
@@ -374,19 +379,28 @@ class FileStore:
         return await self.open_file(self.path_of(key))
 
     async def open_ahead(self, keys: Sequence[str]) -> Sequence[FileReader | None]:
-        return await run_in_thread(lambda: [self._open_ahead(key) for key in keys], self._readers)
+        def open_all() -> list[FileReader | None]:
+            # The disk fetches all of them, while the first is waited for.
+            return [self._read_ahead(reader) for reader in [self._announced(key) for key in keys]]
 
-    def _open_ahead(self, key: str) -> FileReader | None:
+        return await run_in_thread(open_all, self._readers)
+
+    def _announced(self, key: str) -> FileReader | None:
         try:
             check_object_key(key)
             reader = FileReader.open(self.path_of(key), self._readers, self._buffers)
         except (KeyError, ValueError, StorageError):
             return None
-        try:
-            reader.read_ahead(holds=self._buffers.in_use < MOST_AHEAD)
-        except OSError:
-            reader.close()
-            return None
+        reader.announce()
+        return reader
+
+    def _read_ahead(self, reader: FileReader | None) -> FileReader | None:
+        if reader is not None:
+            try:
+                reader.read_ahead(holds=self._buffers.in_use < MOST_AHEAD)
+            except OSError:
+                reader.close()
+                return None
         return reader
 
     async def open_file(self, path: str) -> FileReader:
