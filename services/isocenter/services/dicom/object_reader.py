@@ -8,7 +8,11 @@ from isocenter.engine.buffers import Buffer
 
 
 class ObjectReader(Protocol):
-    """Reads one object; closing is the caller's duty (it is an async context manager)."""
+    """Reads any part of one object: a data set, a frame, a range that somebody asks for.
+
+    A part costs what it is long, however large the object is.  Closing is the caller's duty (it
+    is an async context manager).
+    """
 
     @property
     def size(self) -> int: ...

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pydicom
@@ -13,7 +15,9 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import DataSetError, read_file_head
+from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.objects import DicomObject, MemoryReader
 from isocenter.services.dicom.pixels.encoding import encode_frame
 from isocenter.services.dicom.pixels.errors import ImageError
@@ -57,6 +61,81 @@ async def test_frames_of_a_native_object(pool: CodecPool) -> None:
     frames = [pixels(image, seed) for seed in range(3)]
     item = object_of(file_of(dataset_of(image, frames)))
     assert await frames_of(item, pool) == [each.tobytes() for each in frames]
+
+
+class CountingReader:
+    """Counts what is read of another one."""
+
+    def __init__(self, inner: ObjectReader, lengths: list[int]) -> None:
+        self._inner = inner
+        self._lengths = lengths
+        self.size = inner.size
+
+    async def read(self, offset: int, length: int) -> bytes:
+        self._lengths.append(length)
+        return await self._inner.read(offset, length)
+
+    async def view(self, offset: int, length: int) -> Buffer:
+        return await self.read(offset, length)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._inner.__aexit__(*exc)
+
+
+#: Bytes of a frame, and frames, of an object of 1 GiB.
+FRAME_BYTES, FRAMES = 2 << 20, 512
+
+
+def sparse_file(path: Path, *, is_encapsulated: bool) -> None:
+    """1 GiB of frames, of which only the headers take room on the disk, and what marks the
+    frames at their beginning."""
+    image = describe(1024, 1024, bits=16)
+    dataset = dataset_of(image, [])
+    dataset.NumberOfFrames = FRAMES
+    if is_encapsulated:
+        dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    del dataset.PixelData
+    with path.open("wb") as file:
+        file.write(file_of(dataset))
+        if is_encapsulated:
+            file.write(b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\0\0\0\0")
+        else:
+            length = FRAMES * FRAME_BYTES
+            file.write(b"\xe0\x7f\x10\0OW\0\0" + length.to_bytes(4, "little"))
+        for number in range(FRAMES):
+            if is_encapsulated:
+                file.write(b"\xfe\xff\0\xe0" + FRAME_BYTES.to_bytes(4, "little"))
+            start = file.tell()
+            file.write(number.to_bytes(4, "little"))
+            file.seek(start + FRAME_BYTES - 1)
+            file.write(b"\xff")
+        if is_encapsulated:
+            file.write(b"\xfe\xff\xdd\xe0\0\0\0\0")
+
+
+@pytest.mark.parametrize("is_encapsulated", [False, True])
+async def test_a_frame_of_a_large_object_costs_little_more_than_the_frame(
+    tmp_path: Path, is_encapsulated: bool
+) -> None:
+    path = tmp_path / "large.dcm"
+    sparse_file(path, is_encapsulated=is_encapsulated)
+    plain = await DicomObject.from_file(path)
+    lengths: list[int] = []
+
+    async def open_object() -> ObjectReader:
+        return CountingReader(await plain.open(), lengths)
+
+    async with open_image(replace(plain, open=open_object)) as image:
+        assert len(image) == FRAMES
+        assert sum(lengths) < 256 << 10
+        lengths.clear()
+        frame = await image.read(333)
+        assert lengths == [FRAME_BYTES]
+        assert frame[:4] == (333).to_bytes(4, "little")
+        assert frame[-1] == 0xFF
 
 
 async def test_single_bits_of_several_frames(pool: CodecPool) -> None:

@@ -37,6 +37,8 @@ from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 
 #: What is read at once while headers are looked for.
 _WINDOW: Final = 64 << 10
+#: The same where as much was passed over.
+_HEADER_WINDOW: Final = 256
 _DEFLATED_STEP: Final = 64 << 10
 #: A deflated data set is inflated to a file to find frames in it, of at most so many bytes.
 MAX_INFLATED: Final = 4 << 30
@@ -221,8 +223,12 @@ async def _map(
     )
     try:
         offset, length = next(mapping)
+        end = 0
         while True:
-            length = min(max(length, _WINDOW), size - offset)
+            # Behind a long value stands a header, and behind that one the next long value.
+            window = _WINDOW if offset - end < _WINDOW else _HEADER_WINDOW
+            length = min(max(length, window), size - offset)
+            end = offset + length
             offset, length = mapping.send(await reader.read(start + offset, length))
     except StopIteration as done:
         found: PixelDataMap = done.value
