@@ -16,8 +16,9 @@ from peers.asking import DESTINATION
 from peers.wire import CALLED, MAX_PDU_LENGTH, Certificates
 
 _ISOCENTER: Final = (sys.executable, "-m", "isocenter.services.cli")
-#: It drops the oldest beyond 500, whatever its configuration says; one is for C-GET.
-_DCMQRSCP_STUDIES: Final = 499
+#: It drops the oldest beyond 500, whatever its configuration says; the rest is for what is
+#: retrieved.
+_DCMQRSCP_STUDIES: Final = 450
 _PYNETDICOM: Final = (sys.executable, "-m", "pynetdicom")
 
 
