@@ -60,9 +60,6 @@ class SimulatedServer(Server):
         self, sock: Any, bind: ListenAddress, connection: Connection
     ) -> Transport | None:
         assert isinstance(sock, End)
-        connection.scope.deadline = (
-            trio.current_time() + self._options.deadlines.association_request
-        )
         return sock if await sock.first_byte() else None
 
 

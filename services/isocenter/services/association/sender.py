@@ -60,7 +60,10 @@ class MessageSender(AssociationState):
                 if self._end_reason is not None:
                     raise self._end_reason
                 self.traffic.messages_sent += 1
-                await self._apply_effects(self._by_engine(command))
+                for effect in self._by_engine(command):  # nothing but bytes
+                    self._trace(effect)
+                    assert isinstance(effect, effects.SendBytes)
+                    await self._write(effect.buffers)
         else:
             await self._apply_effects(self._engine.send(command))
 

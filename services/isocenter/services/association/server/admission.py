@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import field
@@ -52,6 +53,13 @@ class Connection:
     chain: Callable[[], Sequence[bytes]] | None = None
     #: Which of them has been revoked since.
     revoked: str = ""
+    #: When it has to have an association (`DeadlineWatch`).
+    wake_at: float = math.inf
+
+    def look(self) -> None:
+        """It has none, and its time is over."""
+        self.wake_at = math.inf
+        self.scope.cancel()
 
     def drop(self) -> None:
         self.dropped = True

@@ -73,6 +73,8 @@ class ConnectionHandler:
     ) -> None:
         """From accept to close; what fails on it is logged, and stays here."""
         association_name.set(connection.name)
+        connection.wake_at = trio.current_time() + self._options.deadlines.association_request
+        self.watch.add(connection)
         try:
             with connection.scope:
                 transport = await self.open_transport(sock, bind, connection)
@@ -87,6 +89,7 @@ class ConnectionHandler:
             log.exception("%s: the association failed here", connection.address)
         finally:
             sock.close()
+            self.watch.remove(connection)
             self._admission.remove(connection)
             if connection.scope.cancelled_caught and not connection.associated:
                 self._publish_timeout(connection)
@@ -95,8 +98,6 @@ class ConnectionHandler:
         self, sock: socket.socket, bind: ListenAddress, connection: Connection
     ) -> Transport | None:
         """Know what the peer speaks, and shake hands under TLS; None: it goes."""
-        deadline = trio.current_time() + self._options.deadlines.association_request
-        connection.scope.deadline = deadline
         first = await _first_bytes(sock)
         if not first:
             return None
@@ -195,7 +196,7 @@ class ConnectionHandler:
         task: AssociationDriver,
     ) -> None:
         """Apply *decision*: who is accepted is counted, and its deadline is over."""
-        connection.scope.deadline = float("inf")
+        self.watch.remove(connection)
         task.caller, task.grant = decision.caller, decision.grant
         if decision.refused:
             log.warning("%s: not allowed: %s", connection.address, _summary(decision.refused))
