@@ -31,6 +31,7 @@ _OPTIONS: Final = (
     RenderOptions(is_automatic=True, colour_space=ColourSpace.SRGB),
     RenderOptions(window=Window(40, 0.25, VoiFunction.SIGMOID), has_square_pixels=False),
     RenderOptions(window_name="BONE", has_shutter=False, has_graphics=False),
+    RenderOptions(viewport=Viewport(1, 2), has_overlays=False, is_quick=True),
 )
 _SYNTAX: Final = "1.2.840.10008.1.2.1"
 _HEAD_LENGTH: Final = 4

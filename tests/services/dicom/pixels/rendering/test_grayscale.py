@@ -338,6 +338,21 @@ class TestFunctionalGroups:
         expected = through(meant, linear_exact, 1000 * (frame + 1), 2000)
         assert_shows(picture_of(dataset, frame=frame), expected)
 
+    def test_may_have_several_windows(self) -> None:
+        dataset, frames = self.dataset()
+        other = Dataset()
+        other.WindowCenter, other.WindowWidth = ["50", "70"], ["300", "900"]
+        other.WindowCenterWidthExplanation = ["NARROW", "WIDE"]
+        dataset.PerFrameFunctionalGroupsSequence[0].FrameVOILUTSequence.append(other)
+        meant = frames[0].astype(int) * 2 - 10
+        for options, center, width, formula in (
+            (RenderOptions(window_number=1), 1000, 2000, linear_exact),
+            (RenderOptions(window_number=2), 50, 300, linear),
+            (RenderOptions(window_number=3), 70, 900, linear),
+            (RenderOptions(window_name="wide"), 70, 900, linear),
+        ):
+            assert_shows(picture_of(dataset, options), through(meant, formula, center, width))
+
     def test_of_a_frame_win_over_those_of_all(self) -> None:
         dataset, frames = self.dataset()
         own = Dataset()

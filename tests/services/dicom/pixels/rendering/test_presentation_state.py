@@ -309,6 +309,29 @@ class TestGraphics:
         assert picture_of(dataset, state=state)[15, 25] == 128
 
     @pytest.mark.parametrize(
+        ("lab", "rgb"),
+        [
+            ((100, 0, 0), (255, 255, 255)),
+            ((0, 0, 0), (0, 0, 0)),
+            # sRGB's red, green and blue, as CIELab of D50.
+            ((54.29, 80.81, 69.89), (255, 0, 0)),
+            ((87.82, -79.27, 80.99), (0, 255, 0)),
+            ((29.57, 68.30, -112.03), (0, 0, 255)),
+        ],
+    )
+    def test_layers_may_have_a_colour(
+        self, lab: tuple[float, float, float], rgb: tuple[int, int, int]
+    ) -> None:
+        dataset, _ = ct()
+        state = self.state(dataset, "POINT", [25.5, 15.5])
+        words = [lab[0] / 100 * 65535, (lab[1] + 128) / 255 * 65535, (lab[2] + 128) / 255 * 65535]
+        state.GraphicLayerSequence[0].add_new(0x00700401, "US", [round(each) for each in words])
+        picture = picture_of(dataset, state=state)
+        assert picture.shape == (30, 50, 3)
+        assert np.abs(picture[15, 25].astype(int) - rgb).max() <= 3
+        assert not picture[0, 0].any()
+
+    @pytest.mark.parametrize(
         "points",
         [[1e30, -1e30, -1e30, 1e30], [float("nan"), 1.0, 2.0, float("inf")], [1.0], []],
     )

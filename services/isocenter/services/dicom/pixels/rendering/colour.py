@@ -11,6 +11,7 @@ from isocenter.services.dicom.pixels.errors import ImageError
 from isocenter.services.dicom.pixels.rendering.stored_values import StoredValues
 
 _OCTET: Final = 255
+_WORD: Final = 0xFFFF
 #: Weights of red, green and blue in luminance (ITU-R BT.601).
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
 #: What Cr adds to red, Cb and Cr take from green, Cb adds to blue.
@@ -112,3 +113,31 @@ def _rgb(octets: NDArray[Any], black: int, luma: float, chroma: float) -> NDArra
         ):
             made[start : start + _ROWS, :, place] = np.rint(colour).clip(0, _OCTET)
     return made
+
+
+def rgb_of_lab(lightness: int, a: int, b: int) -> tuple[int, int, int]:
+    """A recommended colour, CIELab in words of 16 bits (PS3.3 C.10.7.1.1), as sRGB."""
+    light = lightness / _WORD * 100
+    y = (light + 16) / 116
+    x, z = y + (a / _WORD * 255 - 128) / 500, y - (b / _WORD * 255 - 128) / 200
+    white = np.array([0.9642, 1.0, 0.8249])  # D50, as profiles have it
+    xyz = np.array([_of_root(each) for each in (x, y, z)]) * white
+    linear = (_XYZ_TO_SRGB @ xyz).clip(0, 1)
+    curved = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    red, green, blue = (round(float(each) * _OCTET) for each in curved)
+    return red, green, blue
+
+
+def _of_root(value: float) -> float:
+    """What CIE 1976 takes the cube root of; near black a line stands in for it."""
+    return value**3 if value > 6 / 29 else 3 * (6 / 29) ** 2 * (value - 4 / 29)
+
+
+#: From D50, adapted (Bradford).
+_XYZ_TO_SRGB: Final = np.array(
+    [
+        [3.1338561, -1.6168667, -0.4906146],
+        [-0.9787684, 1.9161415, 0.0334540],
+        [0.0719453, -0.2289914, 1.4052427],
+    ]
+)

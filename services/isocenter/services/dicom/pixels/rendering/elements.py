@@ -245,20 +245,17 @@ class FrameElements:
     root: Elements
     number: int
 
-    def macro(self, tag: int) -> Elements | None:
-        """The first item of a functional group macro (PS3.3 C.7.6.16) of this frame, or of all."""
+    def macro(self, tag: int) -> list[Elements]:
+        """The items of a functional group macro (PS3.3 C.7.6.16) of this frame, or of all."""
         per_frame = self.root.items(FRAME_GROUPS)
         # Only the item of the frame that is wanted may be there.
         place = self.number if len(per_frame) > 1 else 0
         groups = [*per_frame[place : place + 1], *self.root.items(SHARED_GROUPS)[:1]]
-        for group in groups:
-            for item in group.items(tag)[:1]:
-                return item
-        return None
+        return next((group.items(tag) for group in groups if group.items(tag)), [])
 
     def holder(self, tag: int) -> Elements:
-        """The item of a macro, or the data set itself where the macro is not there."""
-        return self.macro(tag) or self.root
+        """The first item of a macro, or the data set itself where the macro is not there."""
+        return next(iter(self.macro(tag)), self.root)
 
 
 __all__ = ["DISPLAY_ELEMENTS", "Elements", "FrameElements", "read_elements"]

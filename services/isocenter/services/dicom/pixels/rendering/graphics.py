@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.pixels.errors import ImageError
+from isocenter.services.dicom.pixels.rendering.colour import rgb_of_lab
 from isocenter.services.dicom.pixels.rendering.elements import Elements, decoded_text
 from isocenter.services.dicom.pixels.rendering.geometry import Geometry
 from isocenter.services.dicom.pixels.rendering.lettering import put
@@ -18,6 +19,8 @@ from isocenter.services.dicom.pixels.rendering.presentation_state import Present
 from isocenter.services.dicom.pixels.rendering.shutters import polygon_mask
 
 Points = NDArray[Any]
+#: Gray, or red, green and blue, 0 to 255.
+Tone = int | tuple[int, int, int]
 
 _ANNOTATIONS: Final = 0x00700001
 _LAYER: Final = 0x00700002
@@ -38,6 +41,8 @@ _IS_FILLED: Final = 0x00700024
 _LAYERS: Final = 0x00700060
 _LAYER_ORDER: Final = 0x00700062
 _LAYER_GRAY: Final = 0x00700066
+_LAYER_COLOUR: Final = 0x00700401
+_NO_LAYER: Final = Elements()
 
 #: Graphics and texts of one frame.
 _MOST_OBJECTS: Final = 5000
@@ -68,22 +73,35 @@ def draw_annotations(
     Raises:
         ImageError: there are more than make sense, or texts, and nothing that draws them.
     """
-    layers = {
-        item.text(_LAYER): (item.integer(_LAYER_ORDER) or 0, item.word(_LAYER_GRAY))
-        for item in state.root.items(_LAYERS)
-    }
+    layers = {item.text(_LAYER): item for item in state.root.items(_LAYERS)}
+
+    def layer_of(annotation: Elements) -> Elements:
+        return layers.get(annotation.text(_LAYER), _NO_LAYER)
+
     found = sorted(
-        state.applicable(_ANNOTATIONS), key=lambda each: layers.get(each.text(_LAYER), (0, None))[0]
+        state.applicable(_ANNOTATIONS),
+        key=lambda each: layer_of(each).integer(_LAYER_ORDER) or 0,
     )
-    canvas = _Canvas(picture.copy(), geometry)
+    is_gray = picture.ndim == 2 and not any(_LAYER_COLOUR in layer_of(each) for each in found)
+    picture = picture.copy() if is_gray or picture.ndim == 3 else np.stack((picture,) * 3, axis=2)
+    canvas = _Canvas(picture, geometry)
     for annotation in found:
-        gray = layers.get(annotation.text(_LAYER), (0, None))[1]
-        value = _WHITE if gray is None else round(gray * _WHITE / _WORD)
+        value = _tone_of(layer_of(annotation), is_gray=is_gray)
         for item in annotation.items(_GRAPHICS):
             canvas.graphic(item, value)
         for item in annotation.items(_TEXTS):
             canvas.text(item, state)
     return canvas.picture
+
+
+def _tone_of(layer: Elements, *, is_gray: bool) -> Tone:
+    """What a layer recommends; white where it recommends nothing."""
+    lab = layer.words(_LAYER_COLOUR)
+    if not is_gray and len(lab) >= 3:
+        return rgb_of_lab(*lab[:3])
+    gray = layer.word(_LAYER_GRAY)
+    value = _WHITE if gray is None else round(gray * _WHITE / _WORD)
+    return value if is_gray else (value, value, value)
 
 
 @dataclass(slots=True)
@@ -116,7 +134,7 @@ class _Canvas:
         near: Points = np.nan_to_num(found).clip(-far, 2 * far)
         return near
 
-    def graphic(self, item: Elements, value: int) -> None:
+    def graphic(self, item: Elements, value: Tone) -> None:
         self._count()
         numbers = item.floats(_DATA)[: 2 * _MOST_POINTS]
         points = np.array(numbers[: len(numbers) // 2 * 2], np.float64).reshape(-1, 2)
@@ -135,12 +153,12 @@ class _Canvas:
             self.picture[polygon_mask(outline[:, 1] - 0.5, outline[:, 0] - 0.5, size)] = value
         self._line(outline, value)
 
-    def _cross(self, point: Points, value: int) -> None:
+    def _cross(self, point: Points, value: Tone) -> None:
         for across, down in ((_CROSS, 0), (0, _CROSS)):
             arm = np.array([across, down])
             self._line(np.stack((point - arm, point + arm)), value)
 
-    def _line(self, points: Points, value: int) -> None:
+    def _line(self, points: Points, value: Tone) -> None:
         rows, columns = self.picture.shape[:2]
         thickness = max(round(max(rows, columns) / _THIN), 1)
         for start, end in pairwise(points):

@@ -166,7 +166,7 @@ class GrayscaleRules:
         root = frame.root
         modality = ModalityTransformation.of_frame(frame, signed=stored.is_signed)
         signed = modality.extent(stored)[0] < 0
-        choices = VoiChoices.of(frame.holder(FRAME_VOI_LUTS))
+        choices = VoiChoices.of(frame.macro(FRAME_VOI_LUTS) or [root])
         return cls(
             modality,
             choices.choose(options, signed=signed),

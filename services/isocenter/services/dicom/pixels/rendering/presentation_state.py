@@ -118,8 +118,8 @@ class PresentationState:
         """The transformations: those of the state, none of the image (PS3.4 N.2.1)."""
         modality = ModalityTransformation.of(self.root, signed=stored.is_signed)
         low, high = modality.extent(stored)
-        item = next(self.applicable(SOFTCOPY_VOI_LUTS), None)
-        voi = VoiChoices.of(item or Elements()).choose(options, signed=low < 0)
+        items = list(self.applicable(SOFTCOPY_VOI_LUTS))[:1]
+        voi = VoiChoices.of(items).choose(options, signed=low < 0)
         if voi is None and not options.is_automatic and not stored.is_float:
             voi = whole_range(low, high)
         return GrayscaleRules(

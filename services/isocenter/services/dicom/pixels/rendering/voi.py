@@ -71,21 +71,19 @@ class VoiChoices:
     table_names: Sequence[str]
 
     @classmethod
-    def of(cls, elements: Elements) -> VoiChoices:
-        """What a data set, or an item, offers."""
-        centers, widths = elements.decimals(WINDOW_CENTER), elements.decimals(WINDOW_WIDTH)
-        try:
-            function = VoiFunction(elements.text(VOI_LUT_FUNCTION).upper() or "LINEAR")
-        except ValueError:
-            function = VoiFunction.LINEAR
-        found = [Window(center, width, function) for center, width in zip(centers, widths)]  # noqa: B905  # the shorter counts
-        tables = tables_of(elements, VOI_LUTS)
-        return cls(
-            [each if each.is_possible else None for each in found],
-            elements.texts(WINDOW_EXPLANATION),
-            tables,
-            [each.text(LUT_EXPLANATION) for each in tables],
-        )
+    def of(cls, holders: Sequence[Elements]) -> VoiChoices:
+        """What a data set, or some items, offer."""
+        windows: list[Window | None] = []
+        names: list[str] = []
+        tables: list[Elements] = []
+        for elements in holders:
+            found = _windows_of(elements)
+            # As many names as windows, whatever the object says.
+            explained = [*elements.texts(WINDOW_EXPLANATION), *[""] * len(found)][: len(found)]
+            windows += [each if each.is_possible else None for each in found]
+            names += explained
+            tables += tables_of(elements, VOI_LUTS)
+        return cls(windows, names, tables, [each.text(LUT_EXPLANATION) for each in tables])
 
     def choose(self, options: RenderOptions, *, signed: bool) -> Voi | None:
         """What the options ask for, else the first window or table; None: there is none.
@@ -107,7 +105,7 @@ class VoiChoices:
         if options.window_name:
             wanted = options.window_name.strip().casefold()
             for place, name in enumerate(self.names):
-                if name.casefold() == wanted and place < len(self.windows):
+                if name.casefold() == wanted:
                     return _through(self._window(place))
             for place, name in enumerate(self.table_names):
                 if name.casefold() == wanted:
@@ -133,6 +131,16 @@ class VoiChoices:
             )
         table = read_lookup_table(self.tables[place], signed=signed)
         return lambda values: table.apply(values) / table.top
+
+
+def _windows_of(elements: Elements) -> list[Window]:
+    centers, widths = elements.decimals(WINDOW_CENTER), elements.decimals(WINDOW_WIDTH)
+    try:
+        function = VoiFunction(elements.text(VOI_LUT_FUNCTION).upper() or "LINEAR")
+    except ValueError:
+        function = VoiFunction.LINEAR
+    pairs = zip(centers, widths)  # noqa: B905  # the shorter counts
+    return [Window(center, width, function) for center, width in pairs]
 
 
 def _through(window: Window) -> Voi:
