@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from corpora import CORPUS, TARGETS, Seeds, dictionary_of, files, is_grown
-from seeding import data_sets, models, pixels, protocol, worklist
+from seeding import data_sets, models, pixels, protocol, web, worklist
 from seeding.words import dictionary
 
 SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
@@ -22,6 +22,7 @@ SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
     "file_meta": data_sets.file_meta,
     "frames": data_sets.frames,
     "framing": protocol.framing,
+    "http": web.http,
     "identifiers": data_sets.identifiers,
     "messages": protocol.messages,
     "models": models.models,

@@ -122,6 +122,12 @@ _WORDS: Final[Mapping[str, Callable[[], set[bytes]]]] = {
     ),
     "frames": lambda: _data_set_words() | {b"\xff\xd8\xff", b"\xff\xd9", b"\xe0\x7f\1\0"},
     "framing": lambda: _pdu_words() | {struct.pack(">IBB", 2, 1, n) for n in range(4)},
+    "http": lambda: (
+        {b"\r\n--b\r\n", b"--b--", b"\r\n\r\n", b" HTTP/1.1\r\n", b"Host: x\r\n"}
+        | {b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue"}
+        | {b"multipart/related", b'; type="', b"; q=", b"bytes=", b"%2F", b"%2e%2e", b"/studies/"}
+        | {bytes((0, 0, length, kind, 5, 0, 0, 0, 1)) for length in (0, 4) for kind in range(10)}
+    ),
     "identifiers": lambda: _data_set_words() | _attribute_words() | _text_words(),
     "messages": _command_words,
     "models": lambda: (
