@@ -245,6 +245,9 @@ class Exporter:
         done: Exported,
     ) -> None:
         made = await self._converted(stored, options)
+        if made.transfer_syntax_uid != stored.transfer_syntax_uid:
+            # What it becomes may be many times longer than what was counted before.
+            await trio.to_thread.run_sync(check_room, target.folder, made.size, 1)
         name = names.next(stored, made)
         if not options.leaves_out:
             pieces = names.watched(made)
