@@ -49,7 +49,13 @@ from isocenter.services.service_classes.query_retrieve.identifier_builder import
 from isocenter.services.settings.loading import load_settings
 from isocenter.storage.database.sqlite import connection as sqlite_connection
 from support.outcomes import outcome
-from support.processes import ServedArchive, isocenter_command, served_archive, wait_for_line
+from support.processes import (
+    ServedArchive,
+    isocenter_command,
+    served_archive,
+    wait_for_line,
+    wait_until,
+)
 from support.raw import raw_peer
 from support.serving import port_of
 from support.studies import CT_IMAGE_STORAGE
@@ -130,9 +136,9 @@ async def test_a_disk_that_fills_is_freed_and_fills_again(tmp_path: Path) -> Non
     """Nobody stores while /ready says 503; it says 200 by itself when there is room again."""
 
     async def until_ready(status: int) -> None:
-        with trio.fail_after(40):
-            while await trio.to_thread.run_sync(readiness, archive) != status:
-                pass
+        await trio.to_thread.run_sync(
+            lambda: wait_until(lambda: readiness(archive) == status, archive.process, 40)
+        )
 
     config = tmp_path / "isocenter.toml"
     config.write_text("[monitoring]\ndisk_critical = 100\ndisk_warning = 99\n")

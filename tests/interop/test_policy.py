@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from support.processes import (
     options_for_tls,
     run,
     served_archive,
+    wait_until,
 )
 
 pytestmark = [
@@ -304,13 +305,17 @@ def test_certificates_are_revoked_and_renewed_and_only_who_was_revoked_is_droppe
         site.operator("certs", "revoke", "ct1")
         site.operator("certs", "renew", "server")
         site.reload()
-        until(lambda: site.dcmtk("echoscu", "CT1", "CT1").returncode != 0)
+        wait_until(
+            lambda: site.dcmtk("echoscu", "CT1", "CT1").returncode != 0,
+            site.archive.process,
+            WAIT_SECONDS,
+        )
         assert "revoked" in site.wait_for_log("TLS handshake failed: .*revoked.*")
-        until(lambda: served_certificate(site) != before)
+        wait_until(lambda: served_certificate(site) != before, site.archive.process, WAIT_SECONDS)
         assert site.dcmtk("echoscu", "WS7", "WS7").returncode == 0
         # Whoever was there before stays, except with the certificate that was revoked.
         assert held.send_c_echo().Status == 0
-        until(lambda: not revoked.is_established)
+        wait_until(lambda: not revoked.is_established, site.archive.process, WAIT_SECONDS)
 
         # A key that others can read is not taken, and the one in use serves on.
         key = site.archive.data_dir / "certs" / "ca.key"
@@ -339,13 +344,6 @@ def served_certificate(site: Site) -> str:
         certificate = sock.getpeercert(binary_form=True)
     assert certificate is not None
     return ssl.DER_cert_to_PEM_cert(certificate)
-
-
-def until(happens: Callable[[], bool]) -> None:
-    """Workers read again one after the other."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not happens():
-        assert time.monotonic() < deadline
 
 
 def test_a_server_with_a_damaged_policy_or_an_open_key_does_not_start(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from support.processes import (
     run,
     served_archive,
     wait_for_port,
+    wait_until,
 )
 
 pytestmark = [
@@ -202,6 +204,15 @@ def test_storescu_to_a_peer_that_takes_implicit_vr_only(
     check(kept, images[1], IMPLICIT)
 
 
+def sent(archive: ServedArchive) -> int:
+    """How many objects the queue is done with."""
+    done = isocenter_command(
+        "queue", "list", "--json", "--state", "done", "--data-dir", archive.data_dir
+    )
+    assert done.returncode == 0, done.stdout
+    return len(json.loads(done.stdout))
+
+
 def test_rules_send_to_a_peer_that_takes_implicit_vr_only(
     images: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -217,10 +228,7 @@ def test_rules_send_to_a_peer_that_takes_implicit_vr_only(
             called = f"ISOCENTER@127.0.0.1:{archive.port}"
             stored = isocenter_command("storescu", called, images[0])
             assert stored.returncode == 0, stored.stdout
-            deadline = time.monotonic() + 60
-            while len(list(kept.glob("*"))) < len(STORED) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            time.sleep(0.2)
+            wait_until(lambda: sent(archive) == len(STORED), archive.process, 60)
     check(kept, images[1], IMPLICIT)
 
 

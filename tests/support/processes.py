@@ -7,8 +7,9 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import isocenter.engine
 import isocenter.services
 import isocenter.storage
+from support.forked import Forking
 from support.paths import SEARCH_PATH
 from support.patients import named_in
 
@@ -39,12 +41,15 @@ ENVIRONMENT = {
     "TCP_NODELAY": "1",
 }
 ISOCENTER = (sys.executable, "-m", "isocenter.services.cli")
+_FORKING = Forking(ENVIRONMENT)
 
 
 def run(
     *command: object, cwd: Path | None = None, seconds: float = RUN_SECONDS
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; output and errors together, as text."""
+    if _is_ours(command):
+        return _run_forked([str(word) for word in command], cwd, seconds)
     return subprocess.run(
         [str(word) for word in command],
         check=False,
@@ -57,6 +62,27 @@ def run(
         env=ENVIRONMENT,
         cwd=cwd,
     )
+
+
+def _is_ours(command: Sequence[object]) -> bool:
+    return command[: len(ISOCENTER)] == ISOCENTER
+
+
+def _run_forked(
+    command: list[str], cwd: Path | None, seconds: float
+) -> subprocess.CompletedProcess[str]:
+    words = command[len(ISOCENTER) :]
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        process = _FORKING.start(words, environment=ENVIRONMENT, stdout=output.fileno(), cwd=cwd)
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        output.seek(0)
+        text = output.read()
+    return subprocess.CompletedProcess(command, code, text)
 
 
 def isocenter_command(
@@ -80,16 +106,22 @@ def program(
     Args:
         by_force: at once, where how it ends is of no interest.
     """
+    variables = {**ENVIRONMENT, **(environment or {})}
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={**ENVIRONMENT, **(environment or {})},
-            cwd=cwd,
-            pass_fds=pass_fds,
-        )
+        process: subprocess.Popen[bytes]
+        if _is_ours(command) and not pass_fds and _FORKING.takes(variables):
+            words = [str(word) for word in command[len(ISOCENTER) :]]
+            process = _FORKING.start(words, environment=variables, stdout=output.fileno(), cwd=cwd)
+        else:
+            process = subprocess.Popen(
+                [str(word) for word in command],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=variables,
+                cwd=cwd,
+                pass_fds=pass_fds,
+            )
     try:
         yield process
     finally:
@@ -100,7 +132,7 @@ def program(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    if command[: len(ISOCENTER)] == ISOCENTER:
+    if _is_ours(command):
         assert not named_in(log.read_text(errors="replace")), f"{log} names patients"
 
 
@@ -122,6 +154,17 @@ def wait_for_line(process: subprocess.Popen[bytes], pattern: str, log: Path) -> 
         if found is not None:
             return found
         _check(process, deadline, log)
+
+
+def wait_until(
+    is_so: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = START_SECONDS
+) -> None:
+    """Until *is_so* is true, which *process* brings about."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it took too long"
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
 
 
 def _check(process: subprocess.Popen[bytes], deadline: float, log: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,12 @@ def status(archive: ServedArchive) -> Any:
 
 def until(archive: ServedArchive, done: int) -> Any:
     """Ask again until it is; each question is a process of its own, which takes its time."""
-    for _ in range(60):
+    deadline = time.monotonic() + 60
+    while True:
         now = status(archive)
         if now["counts"]["done"] == done and not now["counts"]["due"]:
             return now
-    pytest.fail(f"not compressed: {now}")
+        assert time.monotonic() < deadline, f"not compressed: {now}"
 
 
 @pytest.fixture(scope="module")

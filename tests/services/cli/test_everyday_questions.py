@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,10 +21,9 @@ STUDY = f"{ROOT}.1"
 
 def until(is_so: Callable[[], bool], what: str) -> None:
     """Ask again until it is; each question is a process of its own, which takes its time."""
-    for _ in range(60):
-        if is_so():
-            return
-    pytest.fail(f"not seen: {what}")
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline, f"not seen: {what}"
 
 
 @pytest.fixture(scope="module")

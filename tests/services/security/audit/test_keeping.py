@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from isocenter.services.security.audit.trail_segments import segments_of
 from isocenter.services.security.audit.trail_upkeep import Keeping, run_trail_upkeep
 from isocenter.services.security.audit.trail_verification import verify
 from services.security.audit.trails import entry, filled, of_event, parsed, records, trail
-from support.processes import served_archive
+from support.processes import served_archive, wait_until
 
 #: The day after the records of `entry` were made.
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -131,16 +129,19 @@ def test_a_server_compresses_and_removes_by_itself(
     # To the server, the last file is large enough.
     small = ["--config", str(tmp_path / "small.toml")]
     (tmp_path / "small.toml").write_text("[audit]\nrotate = 65536\n")
-    with served_archive(tmp_path, *small):
-        _until(lambda: [one.is_compressed for one in segments_of(folder)] == [True] * 5 + [False])
+    with served_archive(tmp_path, *small) as archive:
+        states = [True] * 5 + [False]
+        wait_until(
+            lambda: [one.is_compressed for one in segments_of(folder)] == states, archive.process
+        )
     assert main(["audit", "verify", *words]) == 0
     assert main(["audit", "show", *words]) == 0
     shown = capsys.readouterr().out
     assert "unbroken" in shown
     assert "Application Start" in shown
     (tmp_path / "small.toml").write_text("[audit]\nkeep_days = 1\n")
-    with served_archive(tmp_path, *small):
-        _until(lambda: len(segments_of(folder)) == 1)
+    with served_archive(tmp_path, *small) as archive:
+        wait_until(lambda: len(segments_of(folder)) == 1, archive.process)
     assert main(["audit", "verify", *words]) == 0
     assert "removed on purpose" in capsys.readouterr().err
     ours = [
@@ -149,10 +150,3 @@ def test_a_server_compresses_and_removes_by_itself(
         if "note=" not in record.entry.message
     ]
     assert len(of_event(ours, "110113", "110132")) == 1
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -6,10 +6,9 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from support.processes import (
     run,
     served_archive,
     wait_for_port,
+    wait_until,
 )
 from support.studies import CT_IMAGE_STORAGE, ROOT, write_studies
 
@@ -43,15 +43,6 @@ pytestmark = [
 SECONDS = 30.0
 PEER = '[[peers]]\nae_title = "{}"\nhost = "127.0.0.1"\nport = {}\n'
 QUICK = "[forwarding]\nfirst_retry = 0.2\nlongest_retry = 1.0\n"
-
-
-def until(is_so: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Wait for other processes: there is nothing to be woken by."""
-    deadline = time.monotonic() + SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, "it took too long"
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.02)
 
 
 def configuration(folder: Path, *parts: str) -> Path:
@@ -144,14 +135,14 @@ def test_dcmtk_and_orthanc_get_what_the_rules_say(tmp_path: Path) -> None:
         served_archive(tmp_path / "ours", "--config", config) as archive,
     ):
         send(archive, *files)
-        until(lambda: len(other.get("/instances")) == 8, archive.process)
+        wait_until(lambda: len(other.get("/instances")) == 8, archive.process)
         # Nobody listens yet; then somebody does.
         assert states(archive)["due"] == 4
         log = tmp_path / "storescp.log"
         words = ("storescp", "-aet", "DCMTK", "-od", received, scp_port)
         with program(*words, log=log) as scp:
             wait_for_port(scp, scp_port, log)
-            until(lambda: states(archive)["done"] == 12, archive.process)
+            wait_until(lambda: states(archive)["done"] == 12, archive.process)
         lying = {
             path.relative_to(archive.data_dir / "objects").parts[0] for path in archive.objects()
         }
@@ -172,8 +163,8 @@ def test_out_of_resources_and_then_success(tmp_path: Path) -> None:
         served_archive(tmp_path / "ours", "--config", config) as archive,
     ):
         send(archive, *files)
-        until(lambda: set(receiver.received) == uids(1, 2, 3), archive.process)
-        until(lambda: states(archive) == {"done": 3}, archive.process)
+        wait_until(lambda: set(receiver.received) == uids(1, 2, 3), archive.process)
+        wait_until(lambda: states(archive) == {"done": 3}, archive.process)
     # What left is in the audit trail, with the peer that got it.
     shown = isocenter_command("audit", "show", "--data-dir", archive.data_dir, "--ae", "PACS")
     sent = [line for line in shown.stdout.splitlines() if "DICOM Instances Transferred" in line]
@@ -200,7 +191,7 @@ def test_kill_9_in_the_middle_loses_nothing(tmp_path: Path) -> None:
         listening(receiver, port),
         served_archive(tmp_path / "ours", "--config", config) as archive,
     ):
-        until(lambda: states(archive) == {"done": 50}, archive.process)
+        wait_until(lambda: states(archive) == {"done": 50}, archive.process)
     assert set(receiver.received) == uids(*range(1, 51))
     # What was answered and not yet written down came twice, and no more.
     assert receiver.received.total() < 50 + 20
@@ -217,7 +208,7 @@ def test_two_workers_share_the_queue(tmp_path: Path) -> None:
     ):
         for start in range(0, 60, 10):
             send(archive, *files[start : start + 10])
-        until(lambda: states(archive) == {"done": 60}, archive.process)
+        wait_until(lambda: states(archive) == {"done": 60}, archive.process)
     assert receiver.received == dict.fromkeys(uids(*range(1, 61)), 1)
 
 
@@ -241,7 +232,7 @@ def test_orthanc_commits_what_then_leaves_the_archive(tmp_path: Path) -> None:
     ):
         sent = run("storescu", "-v", "-aec", "ISOCENTER", "127.0.0.1", ours, *files)
         assert sent.stdout.count("Warning: CoercionOfDataElements") == 8
-        until(lambda: states(archive) == {"done": 8}, archive.process)
+        wait_until(lambda: states(archive) == {"done": 8}, archive.process)
         assert archive.objects() == []
         instances = other.get("/instances")
         assert len(instances) == 8
@@ -264,7 +255,7 @@ def test_a_report_on_the_association_that_asks(tmp_path: Path) -> None:
         served_archive(tmp_path / "ours", "--config", config) as archive,
     ):
         send(archive, *files)
-        until(lambda: states(archive) == {"done": 8}, archive.process)
+        wait_until(lambda: states(archive) == {"done": 8}, archive.process)
         assert archive.objects() == []
         assert len(other.objects()) == 8
         asked = isocenter_command("commitments", "list", "--data-dir", other.data_dir)
@@ -272,7 +263,7 @@ def test_a_report_on_the_association_that_asks(tmp_path: Path) -> None:
         assert "delivered" in asked.stdout
         # A deletion is an audit message and an event.
         trail = ("--data-dir", archive.data_dir, "--event", "110105")
-        until(
+        wait_until(
             lambda: "DICOM Study Deleted" in isocenter_command("audit", "show", *trail).stdout,
             archive.process,
         )
@@ -294,7 +285,7 @@ def test_what_was_promised_to_a_modality_stays(tmp_path: Path) -> None:
         asked = isocenter_command("commitscu", f"ISOCENTER@127.0.0.1:{archive.port}", *files)
         assert asked.returncode == 0, asked.stdout
         with served_archive(tmp_path / "theirs", "--ae-title", "PACS", "--port", port) as other:
-            until(lambda: states(archive) == {"failed": 8}, archive.process)
+            wait_until(lambda: states(archive) == {"failed": 8}, archive.process)
             assert len(other.objects()) == 8
         assert len(archive.objects()) == 8
         faults = {row["last_fault"] for row in records(archive)}
@@ -317,12 +308,14 @@ def test_a_relay_that_is_killed_again_and_again_ends_empty(tmp_path: Path) -> No
     with orthanc(tmp_path / "orthanc", modalities=known, dicom_port=theirs) as other:
         for count in (13, 16, 30, 30):
             with served_archive(tmp_path / "ours", *options) as archive:
-                until(lambda count=count: len(other.get("/instances")) >= count, archive.process)
+                wait_until(
+                    lambda count=count: len(other.get("/instances")) >= count, archive.process
+                )
                 archive.process.kill()
                 archive.process.wait(SECONDS)
         with served_archive(tmp_path / "ours", *options) as archive:
-            until(lambda: states(archive) == {"done": 30}, archive.process)
-            until(lambda: not archive.objects(), archive.process)
+            wait_until(lambda: states(archive) == {"done": 30}, archive.process)
+            wait_until(lambda: not archive.objects(), archive.process)
         assert len(other.get("/instances")) == 30
 
 
@@ -349,7 +342,7 @@ def test_the_queue_can_be_looked_at_and_changed_while_the_server_runs(tmp_path: 
         assert gone.returncode == 0, gone.stdout
         with listening(receiver, port):
             assert queue(archive, "retry", "--destination", "PACS").returncode == 0
-            until(lambda: states(archive) == {"done": 3}, archive.process)
+            wait_until(lambda: states(archive) == {"done": 3}, archive.process)
         assert queue(archive, "purge", "--state", "done", "--yes").returncode == 0
         assert records(archive) == []
         assert len(archive.objects()) == 4
@@ -369,9 +362,9 @@ def test_rules_are_exchanged_while_the_server_runs(tmp_path: Path) -> None:
         configuration(tmp_path, peer, QUICK, '[[rules]]\nname = "all"\nforward = ["PACS"]\n')
         done = isocenter_command("reload", "--data-dir", archive.data_dir, "--config", config)
         assert done.returncode == 0, done.stdout
-        until(lambda: "peers: read again" in archive.log.read_text(), archive.process)
+        wait_until(lambda: "peers: read again" in archive.log.read_text(), archive.process)
         send(archive, files[1])
-        until(lambda: states(archive) == {"done": 1}, archive.process)
+        wait_until(lambda: states(archive) == {"done": 1}, archive.process)
     assert set(receiver.received) == uids(2)
 
 
