@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import pydicom
@@ -184,12 +185,16 @@ def test_getscu_brings_back_the_bytes_that_are_kept(setup: Setup, tmp_path: Path
         for uid, path in by_uid(setup.archive.objects()).items()
         if syntax_of(path) == "1.2.840.10008.1.2.1"
     }
-    for study in sorted(
-        {str(pydicom.dcmread(p, stop_before_pixels=True).StudyInstanceUID) for p in kept.values()}
-    ):
+    studies = {
+        str(pydicom.dcmread(p, stop_before_pixels=True).StudyInstanceUID) for p in kept.values()
+    }
+    # In PDUs of each length that it may ask for: the shortest, its default, the longest.
+    for study, max_pdu_length in zip(sorted(studies), cycle((4096, 16384, 131072)), strict=False):
         setup.call(
             "getscu",
             "+B",
+            "-pdu",
+            max_pdu_length,
             "-S",
             "-k",
             "0008,0052=STUDY",

@@ -20,6 +20,8 @@ from isocenter.services.net.transport import RECEIVE_BYTES, SocketTransport
 
 #: Plain text that is encrypted at once: progress of a slow peer is seen at least this often.
 _PIECE: Final = 128 << 10
+#: What is so long is not joined with others: a record more costs less than a copy.
+_LONG: Final = 64 << 10
 #: A record carries no more (RFC 8446, 5.1).
 _RECORD: Final = 16 << 10
 #: `_ssl.ENCODING_DER`.
@@ -99,10 +101,10 @@ class TlsTransport:
         return [one if isinstance(one, bytes) else one.public_bytes(_DER) for one in chain] or [own]
 
     def send_now(self, buffers: Sequence[Buffer], is_followed: bool = False) -> Sequence[Buffer]:
-        left = iter(_pieces(buffers))
+        left = _pieces(buffers)
         for piece in left:
             if not self._send_encrypted(self._encrypt(piece), is_followed):
-                return [*left] or _REST
+                return [buffer for piece in left for buffer in piece] or _REST
         return ()
 
     async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
@@ -112,9 +114,10 @@ class TlsTransport:
                 await self._send_rest(progress)
             progress()
 
-    def _encrypt(self, piece: Buffer) -> Buffer:
+    def _encrypt(self, piece: Sequence[Buffer]) -> Buffer:
         try:
-            self.tls.write(piece)
+            for buffer in piece:
+                self.tls.write(buffer)
         except ssl.SSLError as error:
             raise BrokenPipeError(str(error)) from error
         return self._outgoing.read()
@@ -140,25 +143,35 @@ class TlsTransport:
         await self._below.aclose()
 
 
-def _pieces(buffers: Sequence[Buffer]) -> Iterator[Buffer]:
-    """The same bytes in pieces that are worth a call."""
-    gathered: list[Buffer] = []
+def _pieces(buffers: Sequence[Buffer]) -> Iterator[Sequence[Buffer]]:
+    """The same bytes in pieces that are encrypted and leave at once; of what is short, several are
+    joined, as each buffer is a record of its own at least."""
+    piece: list[Buffer] = []
+    short: list[Buffer] = []
     size = 0
     for buffer in buffers:
         view = memoryview(buffer)
-        while len(view) > _PIECE:
-            if gathered:
-                yield b"".join(gathered)
-                gathered, size = [], 0
-            yield view[:_PIECE]
-            view = view[_PIECE:]
-        gathered.append(view)
-        size += len(view)
-        if size >= _PIECE:
-            yield b"".join(gathered)
-            gathered, size = [], 0
+        for start in range(0, len(view), _PIECE):
+            part = view[start : start + _PIECE]
+            if len(part) < _LONG:
+                short.append(part)
+            else:
+                _join(short, piece)
+                piece.append(part)
+            size += len(part)
+            if size >= _PIECE:
+                _join(short, piece)
+                yield piece
+                piece, size = [], 0
     if size:
-        yield gathered[0] if len(gathered) == 1 else b"".join(gathered)
+        _join(short, piece)
+        yield piece
+
+
+def _join(short: list[Buffer], piece: list[Buffer]) -> None:
+    if short:
+        piece.append(short[0] if len(short) == 1 else b"".join(short))
+        short.clear()
 
 
 def _send_if_possible(below: SocketTransport, outgoing: ssl.MemoryBIO) -> None:
