@@ -39,6 +39,8 @@ def decode_video_frame(
     """
     import av
 
+    # It would say on standard error what is wrong with the stream of a peer.
+    av.logging.set_level(None)
     try:
         with av.open(BytesIO(stream), options=_OPTIONS) as container:
             pixels = _frame(container, image, number)
