@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import imagecodecs as codecs
@@ -416,6 +420,14 @@ def test_what_cannot_be(
     assert text in error
     assert "Traceback" not in error
     assert [one.name for one in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_document_from_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"%PDF-1.7 odd %%EOF"
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    assert run("-", "-o", tmp_path / "x.dcm") == 0
+    assert pydicom.dcmread(tmp_path / "x.dcm").EncapsulatedDocumentLength == len(content)
+    assert os.listdir(tmp_path) == ["x.dcm"]
 
 
 def test_what_is_there_stays(tmp_path: Path, capfd: Output) -> None:

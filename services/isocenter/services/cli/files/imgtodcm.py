@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import IO, Any, Final
 
 from isocenter.engine.dataset import NotDicomError
@@ -355,8 +355,9 @@ class _Creation:
 @contextmanager
 def _as_file(source: IO[bytes]) -> Iterator[Path]:
     """A copy of a stream, in a file with a name."""
-    with NamedTemporaryFile() as file:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "document")
         source.seek(0)
-        shutil.copyfileobj(source, file, PIECE)
-        file.flush()
-        yield Path(file.name)
+        with path.open("xb") as file:
+            shutil.copyfileobj(source, file, PIECE)
+        yield path

@@ -15,7 +15,7 @@ from dataclasses import field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import IO, Any, Final
 
 from isocenter.engine.fast_init import dataclass
@@ -394,19 +394,20 @@ def write_video(
 @contextmanager
 def _fragments(source: IO[bytes], size: int) -> Iterator[FileRange]:
     """A stream as items of an encapsulated value, in a temporary file."""
-    with NamedTemporaryFile() as file:
-        file.write(_ITEM.pack(0xFFFE, 0xE000, 0))
-        source.seek(0)
-        for start in range(0, size, _FRAGMENT):
-            length = min(_FRAGMENT, size - start)
-            file.write(_ITEM.pack(0xFFFE, 0xE000, length + (length & 1)))
-            left = length
-            while left:
-                piece = source.read(min(_PIECE, left))
-                if not piece:
-                    raise SourceError("has become shorter while it was read")
-                file.write(piece)
-                left -= len(piece)
-            file.write(b"\0" * (length & 1))
-        file.flush()
-        yield FileRange(Path(file.name), 0, file.tell())
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "fragments")
+        with path.open("xb") as file:
+            file.write(_ITEM.pack(0xFFFE, 0xE000, 0))
+            source.seek(0)
+            for start in range(0, size, _FRAGMENT):
+                length = min(_FRAGMENT, size - start)
+                file.write(_ITEM.pack(0xFFFE, 0xE000, length + (length & 1)))
+                left = length
+                while left:
+                    piece = source.read(min(_PIECE, left))
+                    if not piece:
+                        raise SourceError("has become shorter while it was read")
+                    file.write(piece)
+                    left -= len(piece)
+                file.write(b"\0" * (length & 1))
+        yield FileRange(path, 0, path.stat().st_size)
