@@ -151,7 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
             async with open_exporter(settings, "isocenter export") as exporter:
                 selection = await exporter.select(query)
                 code = await _export(arguments, settings, exporter, selection, options, terminal)
-        if interrupts.were_requested():
+        if code == EXIT_INTERRUPTED:  # else Ctrl-C came when all was in its place
             terminal.note("stopped; nothing was exported")
         return code
 
