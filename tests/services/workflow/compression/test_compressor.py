@@ -124,6 +124,12 @@ class House:
         async with self.archive.store.keys() as blocks:
             return [key async for block in blocks for key in block]
 
+    async def keeps_only(self, stored: StoredInstance) -> None:
+        """What is superfluous goes when the sender has its answer already."""
+        with trio.fail_after(30):
+            while await self.keys() != [stored.object_key]:
+                await trio.lowlevel.checkpoint()
+
     async def row(self) -> Any:
         (row,) = await self.stores.compressions.rows(limit=10)
         return row
@@ -304,7 +310,7 @@ class TestSentAgain:
             assert await house.receive(came) == after
             assert house.result.outcome is StoreOutcome.ALREADY_STORED
             assert await house.kinds() == kinds
-            assert await house.keys() == [after.object_key]
+            await house.keeps_only(after)
 
     async def test_another_object_takes_its_place_and_is_compressed_in_turn(
         self, tmp_path: Path, pool: CodecPool
@@ -322,7 +328,7 @@ class TestSentAgain:
             await compressor.compress_due()
             after = await house.stored(first.SOPInstanceUID)
             assert after.received_digest == now.digest
-            assert await house.keys() == [after.object_key]
+            await house.keeps_only(after)
 
     async def test_a_file_that_is_gone_is_healed_by_what_came_first(
         self, house: House, pool: CodecPool
@@ -473,7 +479,7 @@ class TestFailures:
             assert not await house.compressor(pool).compress_due()
             now = await house.stored(first.SOPInstanceUID)
             assert (now.received_digest, now.transfer_syntax_uid) == ("", "1.2.840.10008.1.2.1")
-            assert await house.keys() == [now.object_key]
+            await house.keeps_only(now)
             report = await verify(house.archive)
             assert report.is_good
             assert not report.orphans.count
