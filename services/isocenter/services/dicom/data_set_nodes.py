@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import field
+from typing import Final
 
 from isocenter.engine.dataset.codec import HEADER_LENGTH, IMPLICIT_LITTLE_CODEC, Codec
+from isocenter.engine.dataset.errors import DataSetLimitError
 from isocenter.engine.dataset.vr import ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION
 from isocenter.engine.dataset.walker import END, FRAGMENTS, SEQUENCE, VALUE
 from isocenter.engine.dataset.walker import ITEM as BEGINS_ITEM
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.scoped_walk import Placed, has_undefined_length, header_start
+
+#: Elements and items that a tree may have; each takes some 300 bytes of memory.
+MAX_NODES: Final = 2_000_000
 
 
 @dataclass(slots=True, eq=False)
@@ -119,13 +124,21 @@ class ItemNode:
 
 
 def read_nodes(data: memoryview, walk: Iterator[Placed], codec: Codec) -> ItemNode:
-    """The elements that *walk* finds in *data*, in a data set of *codec*."""
+    """The elements that *walk* finds in *data*, in a data set of *codec*.
+
+    Raises:
+        DataSetLimitError: there are more than `MAX_NODES`.
+    """
     root = ItemNode(codec, None, None, start=0, first=0, end=len(data), gap=len(data))
     item = root
     opened: list[tuple[ItemNode, Node]] = []
     previous: Node | None = None
-    for placed in walk:
+    for count, placed in enumerate(walk):
         kind = placed.kind
+        if count >= MAX_NODES:
+            raise DataSetLimitError(
+                f"more than {MAX_NODES} elements are not changed", placed.start, "elements"
+            )
         if kind == BEGINS_ITEM:
             around = opened[-1][1]
             new = ItemNode(

@@ -359,9 +359,9 @@ class DumpWriter:
         if vr not in _TEXTS or vr in _SINGLE:
             return 1
         if length <= _PIECE:
-            return decode_padded(
-                bytes(self._data[placed.start : placed.end]), vr, placed.scope.character_set
-            ).count("\\") + 1  # fmt: skip
+            raw = bytes(self._data[placed.start : placed.end])
+            text = decode_padded(raw, vr, placed.scope.character_set)
+            return text.count("\\") + 1 if text.strip(" \0") else 0
         return 1 + sum(piece.count(b"\\") for piece in self._pieces(placed))
 
     def _pieces(self, placed: Placed) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from isocenter.engine.dataset import DataSetError
+from isocenter.engine.dataset.errors import DataSetLimitError
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.errors import LocalProtocolError
 from isocenter.services.cli.files.dicom_input import dicom_input
@@ -255,6 +256,8 @@ class _Modify:
                 )
             try:
                 tree = DataSetTree(data_set.data, data_set.encoding)
+            except DataSetLimitError as error:
+                raise FileToolError(f"left as it is: {error}") from error
             except DataSetError as error:
                 raise FileToolError(
                     f"damaged, and left as it is ({error}); dcmconv writes what can be read of it"

@@ -11,6 +11,7 @@ from typing import IO, Final, Literal, Self
 import trio
 
 from isocenter.engine.dataset import DataSetError, encoding_of, write_file_meta
+from isocenter.engine.dataset.errors import DataSetLimitError
 from isocenter.engine.dataset.vr import EXPLICIT_BIG
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.fast_init import dataclass
@@ -124,8 +125,8 @@ def _read(source: DataSetFile, options: ConversionOptions, made: Converted) -> D
     tolerance = Tolerance.STRICT if options.strict else Tolerance.USUAL
     try:
         tree = DataSetTree(source.data, source.encoding, tolerance=tolerance, forgiven=forgiven)
-    except DataSetError:
-        if options.strict:
+    except DataSetError as error:
+        if options.strict or isinstance(error, DataSetLimitError):
             raise
         forgiven = {}
         tree = DataSetTree(
