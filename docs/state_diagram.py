@@ -20,7 +20,7 @@ from isocenter.engine.events import AssociationReleased
 from isocenter.engine.negotiation import PROTOCOL_VERSION_NOT_SUPPORTED, Role
 from isocenter.engine.pdu import Abort
 from isocenter.engine.states import EVENTS, STATES, Action, Evt, Sta
-from isocenter.engine.upper_layer import TABLE_9_10, Given, UpperLayerState, step
+from isocenter.engine.upper_layer import TABLE_9_10, StepInput, UpperLayerState, step
 
 DRAWING = Path(__file__).parent / "reference" / "state-diagram.svg"
 
@@ -54,17 +54,19 @@ def transitions() -> Iterator[Transition]:
             yield Transition(sta, evt, action, next_sta, condition)
 
 
-def _given(evt: Evt, action: Action) -> Iterator[tuple[str, Given]]:
+def _given(evt: Evt, action: Action) -> Iterator[tuple[str, StepInput]]:
     """What may come with an event, and the name of the choice that depends on it."""
     if action is Action.AE_6:
-        yield "acceptable", Given(indication=AssociationReleased())
-        yield "not acceptable", Given(reject=PROTOCOL_VERSION_NOT_SUPPORTED)
+        yield "acceptable", StepInput(indication=AssociationReleased())
+        yield "not acceptable", StepInput(reject=PROTOCOL_VERSION_NOT_SUPPORTED)
     elif evt is Evt.EVT16:
-        yield "", Given(received=Abort(0, 0))
+        yield "", StepInput(received=Abort(0, 0))
     else:
         yield (
             "",
-            Given(received=PROTOCOL_VERSION_NOT_SUPPORTED, reject=PROTOCOL_VERSION_NOT_SUPPORTED),
+            StepInput(
+                received=PROTOCOL_VERSION_NOT_SUPPORTED, reject=PROTOCOL_VERSION_NOT_SUPPORTED
+            ),
         )
 
 

@@ -27,11 +27,17 @@ from isocenter.engine.dimse.message_codec import (
     response_to,
 )
 from isocenter.engine.dimse.status import Status, describe_status
-from isocenter.engine.driving import associate_request, context_for
 from isocenter.engine.effects import Effect
 from isocenter.engine.incoming import Arrived, Incoming
 from isocenter.engine.limits import DEFAULT_LIMITS
-from isocenter.engine.negotiation import Acceptor, Offer, Role, negotiate
+from isocenter.engine.negotiation import (
+    Acceptor,
+    Offer,
+    Role,
+    associate_request,
+    context_for,
+    negotiate,
+)
 from isocenter.engine.pdu import AssociateReject
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION

@@ -40,7 +40,6 @@ from isocenter.engine.dimse.message_codec import (
     response_to,
 )
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.driving import end_reason
 from isocenter.engine.effects import (
     CloseTransport,
     Effect,
@@ -56,6 +55,7 @@ from isocenter.engine.events import (
     DataSetReceived,
     MessageReceived,
     ReleaseRequested,
+    end_reason,
 )
 from isocenter.engine.framing import ControlPdu, DataHeader, Fragment, Framer
 from isocenter.engine.items import (

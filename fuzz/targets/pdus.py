@@ -14,7 +14,7 @@ from isocenter.engine.ae import is_ae_title
 from isocenter.engine.errors import LocalProtocolError, RemoteProtocolError
 from isocenter.engine.extended_negotiation import FindFlags, RetrieveFlags, StorageSupport
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.negotiation import ANY, Acceptor, Offer, Role, established, negotiate
+from isocenter.engine.negotiation import ANY, Acceptor, Offer, Role, negotiate, negotiated_from
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -97,8 +97,8 @@ def _answer(request: AssociateRequest, how: int) -> None:
     assert is_ae_title(request.calling_ae_title)
     encoded = pdu.encode_associate_accept(answer)
     assert _decode(encoded) == answer
-    ours = established(request, answer, Role.ACCEPTOR)
-    theirs = established(request, answer, Role.REQUESTOR)
+    ours = negotiated_from(request, answer, Role.ACCEPTOR)
+    theirs = negotiated_from(request, answer, Role.REQUESTOR)
     assert ours.contexts.keys() == theirs.contexts.keys()
     for context_id, context in ours.contexts.items():
         other = theirs.contexts[context_id]

@@ -33,7 +33,6 @@ from isocenter.engine.dimse.message_codec import (
 from isocenter.engine.dimse.message_fields import FIELDS, MESSAGES
 from isocenter.engine.dimse.status import ServiceClass, describe_status, is_final
 from isocenter.engine.dimse.suboperations import SubOperations
-from isocenter.engine.driving import associate_request, context_for
 from isocenter.engine.errors import LocalProtocolError
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
@@ -46,7 +45,16 @@ from isocenter.engine.items import (
     UserInformation,
 )
 from isocenter.engine.limits import DEFAULT_LIMITS
-from isocenter.engine.negotiation import ANY, Acceptor, Offer, Role, established, negotiate
+from isocenter.engine.negotiation import (
+    ANY,
+    Acceptor,
+    Offer,
+    Role,
+    associate_request,
+    context_for,
+    negotiate,
+    negotiated_from,
+)
 from isocenter.engine.pdu import AssociateAccept, AssociateRequest
 
 _HEADER_LENGTH: Final = 6
@@ -278,7 +286,7 @@ def _request(choices: Choices) -> None:
     answer = negotiate(read, Acceptor(offer=lambda _: offer, max_pdu_length=c.number() & 0xFFFF))
     assert isinstance(answer, AssociateAccept)
     pdu.encode_associate_accept(answer)
-    negotiated = established(request, answer, Role.REQUESTOR)
+    negotiated = negotiated_from(request, answer, Role.REQUESTOR)
     context = context_for(negotiated, c.uid(), c.perhaps(c.uid))
     assert context.as_scu
     assert context.context_id in negotiated.contexts

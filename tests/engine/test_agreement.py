@@ -27,8 +27,8 @@ from isocenter.engine.negotiation import (
     Negotiated,
     Offer,
     Role,
-    established,
     negotiate,
+    negotiated_from,
 )
 from isocenter.engine.pdu import AssociateAccept, AssociateRequest
 
@@ -154,7 +154,7 @@ def accept_with(**fields: Any) -> AssociateAccept:
 def test_an_acceptor_that_does_not_answer_a_role_selection() -> None:
     """The default roles hold (D.3.3.4)."""
     request = request_of(info=UserInformation(role_selections=(RoleSelection(CT, False, True),)))
-    context = established(request, accept_with(), Role.REQUESTOR).contexts[1]
+    context = negotiated_from(request, accept_with(), Role.REQUESTOR).contexts[1]
     assert (context.as_scu, context.as_scp) == (True, False)
 
 

@@ -51,11 +51,10 @@ from isocenter.engine.dimse.message_codec import (
     UnrecognizedMessage,
     UnrecognizedMessageResponse,
 )
-from isocenter.engine.driving import associate_request
 from isocenter.engine.effects import CloseTransport, SendBytes, StartArtim, StopArtim
 from isocenter.engine.errors import LocalProtocolError
 from isocenter.engine.events import AssociationReleased, Event
-from isocenter.engine.negotiation import Role
+from isocenter.engine.negotiation import Role, associate_request
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import VERIFICATION

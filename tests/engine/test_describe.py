@@ -22,7 +22,7 @@ from isocenter.engine.items import (
     UserIdentity,
     UserInformation,
 )
-from isocenter.engine.negotiation import Role, established
+from isocenter.engine.negotiation import Role, negotiated_from
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT = "1.2.840.10008.1.2"
@@ -103,7 +103,7 @@ LINES: list[tuple[object, str]] = [
     # events
     (events.AssociationRequested(REQUEST), f"A-ASSOCIATE indication: {REQUESTED}"),
     (
-        events.AssociationAccepted(ACCEPT, established(REQUEST, ACCEPT, Role.REQUESTOR)),
+        events.AssociationAccepted(ACCEPT, negotiated_from(REQUEST, ACCEPT, Role.REQUESTOR)),
         f"A-ASSOCIATE confirmation: {ACCEPTED}",
     ),
     (events.AssociationRejected(REJECT), f"A-ASSOCIATE confirmation: {REJECTED}"),

@@ -32,10 +32,10 @@ from isocenter.engine.negotiation import (
     Offer,
     PresentationContext,
     Role,
-    established,
     negotiate,
+    negotiated_from,
     propose,
-    refuse,
+    provider_rejection,
 )
 from isocenter.engine.pdu import (
     AssociateAccept,
@@ -82,7 +82,9 @@ def accepted(asked: AssociateRequest, by: Acceptor | None = None) -> AssociateAc
 
 
 def both(asked: AssociateRequest, answer: AssociateAccept) -> tuple[Negotiated, Negotiated]:
-    return established(asked, answer, Role.REQUESTOR), established(asked, answer, Role.ACCEPTOR)
+    return negotiated_from(asked, answer, Role.REQUESTOR), negotiated_from(
+        asked, answer, Role.ACCEPTOR
+    )
 
 
 # Presentation contexts.
@@ -144,16 +146,16 @@ def test_what_is_announced() -> None:
 @pytest.mark.parametrize("version", [0, 2, 0x8000])
 def test_protocol_version(version: int) -> None:
     asked = replace(request(), protocol_version=version)
-    assert negotiate(asked, acceptor()) == refuse(asked) == AssociateReject(1, 2, 2)
+    assert negotiate(asked, acceptor()) == provider_rejection(asked) == AssociateReject(1, 2, 2)
 
 
 def test_only_bit_0_of_the_protocol_version_is_tested() -> None:
-    assert refuse(replace(request(), protocol_version=0xFFFF)) is None
+    assert provider_rejection(replace(request(), protocol_version=0xFFFF)) is None
 
 
 def test_application_context() -> None:
     asked = replace(request(), application_context_name="1.2.3")
-    assert negotiate(asked, acceptor()) == refuse(asked) == AssociateReject(1, 1, 2)
+    assert negotiate(asked, acceptor()) == provider_rejection(asked) == AssociateReject(1, 1, 2)
 
 
 # Titles that no answer could echo (PS3.8 9.3.3); the service-user may ask for more.
@@ -163,7 +165,7 @@ def test_application_context() -> None:
 def test_what_is_no_ae_title_is_not_recognized(title: str) -> None:
     called = replace(request(), called_ae_title=title)
     calling = replace(request(), calling_ae_title=title)
-    assert refuse(called) is refuse(calling) is None
+    assert provider_rejection(called) is provider_rejection(calling) is None
     assert negotiate(called, acceptor()) == AssociateReject(1, 1, 7)
     assert negotiate(calling, acceptor()) == AssociateReject(1, 1, 3)
 
@@ -224,7 +226,7 @@ def test_an_answer_cannot_give_a_role_that_was_not_asked_for() -> None:
             accept.user_information, role_selections=(RoleSelection(CT, False, True),)
         ),
     )
-    context = established(asked, generous, Role.REQUESTOR).contexts[1]
+    context = negotiated_from(asked, generous, Role.REQUESTOR).contexts[1]
     assert (context.as_scu, context.as_scp) == (True, False)
 
 
@@ -324,7 +326,7 @@ def test_an_answer_cannot_widen_the_window() -> None:
             asynchronous_operations_window=AsynchronousOperationsWindow(0, 9)
         ),
     )
-    side = established(asked, answer, Role.REQUESTOR)
+    side = negotiated_from(asked, answer, Role.REQUESTOR)
     assert (side.operations_invoked, side.operations_performed) == (2, 2)
 
 
@@ -376,7 +378,7 @@ def test_an_answer_to_what_was_not_asked_is_ignored() -> None:
         accepted(asked),
         user_information=UserInformation(extended_negotiations=(ExtendedNegotiation(GET, b"\1"),)),
     )
-    assert established(asked, answer, Role.REQUESTOR).extended_negotiations == {}
+    assert negotiated_from(asked, answer, Role.REQUESTOR).extended_negotiations == {}
 
 
 # What holds afterwards.
@@ -416,16 +418,16 @@ def test_accepting_what_was_not_proposed(result: ContextResult) -> None:
     asked = request(ProposedContext(1, CT, (IMPLICIT,)))
     answer = replace(accepted(asked), presentation_contexts=(result,))
     with pytest.raises(RemoteProtocolError) as caught:
-        established(asked, answer, Role.REQUESTOR)
+        negotiated_from(asked, answer, Role.REQUESTOR)
     assert caught.value.reason == INVALID_PDU_PARAMETER_VALUE
     with pytest.raises(LocalProtocolError):
-        established(asked, answer, Role.ACCEPTOR)
+        negotiated_from(asked, answer, Role.ACCEPTOR)
 
 
 def test_a_refusal_of_what_was_not_proposed_means_nothing() -> None:
     asked = request(ProposedContext(1, CT, (IMPLICIT,)))
     answer = replace(accepted(asked), presentation_contexts=(ContextResult(9, 3),))
-    assert established(asked, answer, Role.REQUESTOR).contexts == {}
+    assert negotiated_from(asked, answer, Role.REQUESTOR).contexts == {}
 
 
 uids = st.sampled_from([CT, MR, GET])

@@ -33,7 +33,7 @@ from isocenter.engine.states import EVENTS, STATES, Action, Evt, Sta
 from isocenter.engine.upper_layer import (
     NEXT_STATE,
     TABLE_9_10,
-    Given,
+    StepInput,
     UpperLayerState,
     step,
 )
@@ -102,40 +102,40 @@ RJ_OF_PROVIDER = bytes.fromhex("03 00 00000004 00 01 02 02")
 PROVIDER_REJECT = AssociateReject(1, 2, 2)
 
 #: Each action: what it is given, and all its effects in the order of the standard's sentence.
-ACTIONS: list[tuple[str, Given, list[object]]] = [
-    ("AE-1", Given(), [OpenTransport()]),
-    ("AE-2", Given(encoded=b"rq"), [b"rq"]),
-    ("AE-3", Given(indication=INDICATION), [INDICATION]),
-    ("AE-4", Given(received=REJECT), [AssociationRejected(REJECT), CloseTransport()]),
-    ("AE-5", Given(), [StartArtim()]),
-    ("AE-6", Given(indication=INDICATION), [StopArtim(), INDICATION]),
-    ("AE-7", Given(encoded=b"ac"), [b"ac"]),
-    ("AE-8", Given(reject=REJECT), [RJ, StartArtim()]),
-    ("DT-1", Given(), []),
-    ("DT-2", Given(), []),
-    ("AR-1", Given(), [RELEASE_RQ]),
-    ("AR-2", Given(), [ReleaseRequested(is_collision=False)]),
-    ("AR-3", Given(), [AssociationReleased(), CloseTransport()]),
-    ("AR-4", Given(), [RELEASE_RP, StartArtim()]),
-    ("AR-5", Given(), [StopArtim()]),
-    ("AR-6", Given(), []),
-    ("AR-7", Given(), []),
-    ("AR-8", Given(), [ReleaseRequested(is_collision=True)]),
-    ("AR-9", Given(), [RELEASE_RP]),
-    ("AR-10", Given(), [AssociationReleased()]),
-    ("AA-1", Given(), [abort_pdu(0, 0), StartArtim()]),
-    ("AA-1", Given(cause=FAULT), [abort_pdu(0, 0), StartArtim(), PeerFault(FAULT)]),
-    ("AA-2", Given(), [StopArtim(), CloseTransport()]),
-    ("AA-3", Given(received=Abort(0, 0)), [AssociationAborted(0, 0), CloseTransport()]),
-    ("AA-3", Given(received=Abort(2, 5)), [ProviderAborted(5), CloseTransport()]),
-    ("AA-4", Given(), [ProviderAborted(0, transport_lost=True)]),
-    ("AA-5", Given(), [StopArtim()]),
-    ("AA-6", Given(), []),
-    ("AA-7", Given(cause=FAULT), [abort_pdu(2, 6), PeerFault(FAULT)]),
-    ("AA-8", Given(cause=FAULT), [abort_pdu(2, 6), ProviderAborted(6, FAULT), StartArtim()]),
+ACTIONS: list[tuple[str, StepInput, list[object]]] = [
+    ("AE-1", StepInput(), [OpenTransport()]),
+    ("AE-2", StepInput(encoded=b"rq"), [b"rq"]),
+    ("AE-3", StepInput(indication=INDICATION), [INDICATION]),
+    ("AE-4", StepInput(received=REJECT), [AssociationRejected(REJECT), CloseTransport()]),
+    ("AE-5", StepInput(), [StartArtim()]),
+    ("AE-6", StepInput(indication=INDICATION), [StopArtim(), INDICATION]),
+    ("AE-7", StepInput(encoded=b"ac"), [b"ac"]),
+    ("AE-8", StepInput(reject=REJECT), [RJ, StartArtim()]),
+    ("DT-1", StepInput(), []),
+    ("DT-2", StepInput(), []),
+    ("AR-1", StepInput(), [RELEASE_RQ]),
+    ("AR-2", StepInput(), [ReleaseRequested(is_collision=False)]),
+    ("AR-3", StepInput(), [AssociationReleased(), CloseTransport()]),
+    ("AR-4", StepInput(), [RELEASE_RP, StartArtim()]),
+    ("AR-5", StepInput(), [StopArtim()]),
+    ("AR-6", StepInput(), []),
+    ("AR-7", StepInput(), []),
+    ("AR-8", StepInput(), [ReleaseRequested(is_collision=True)]),
+    ("AR-9", StepInput(), [RELEASE_RP]),
+    ("AR-10", StepInput(), [AssociationReleased()]),
+    ("AA-1", StepInput(), [abort_pdu(0, 0), StartArtim()]),
+    ("AA-1", StepInput(cause=FAULT), [abort_pdu(0, 0), StartArtim(), PeerFault(FAULT)]),
+    ("AA-2", StepInput(), [StopArtim(), CloseTransport()]),
+    ("AA-3", StepInput(received=Abort(0, 0)), [AssociationAborted(0, 0), CloseTransport()]),
+    ("AA-3", StepInput(received=Abort(2, 5)), [ProviderAborted(5), CloseTransport()]),
+    ("AA-4", StepInput(), [ProviderAborted(0, transport_lost=True)]),
+    ("AA-5", StepInput(), [StopArtim()]),
+    ("AA-6", StepInput(), []),
+    ("AA-7", StepInput(cause=FAULT), [abort_pdu(2, 6), PeerFault(FAULT)]),
+    ("AA-8", StepInput(cause=FAULT), [abort_pdu(2, 6), ProviderAborted(6, FAULT), StartArtim()]),
 ]
 #: What each action may be given so that it can be carried out in any of its cells.
-ENOUGH = Given(encoded=b"pdu", indication=INDICATION, cause=FAULT)
+ENOUGH = StepInput(encoded=b"pdu", indication=INDICATION, cause=FAULT)
 
 #: Evt2 and Evt5 are the transport's, but only our own driver can tell them at a wrong time.
 LOCAL = {"Evt1", "Evt2", "Evt5", "Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"}
@@ -192,12 +192,12 @@ def next_state(action: str, role: Role) -> Sta:
     return Sta(f"Sta{AFTER[action]}")
 
 
-def enough_for(action: str) -> Given:
+def enough_for(action: str) -> StepInput:
     received: Abort | AssociateReject | None = None
     if action in {"AE-4", "AA-3"}:
         received = REJECT if action == "AE-4" else Abort(0, 0)
     reject = REJECT if action == "AE-8" else None
-    return Given(
+    return StepInput(
         encoded=b"pdu", indication=INDICATION, cause=FAULT, received=received, reject=reject
     )
 
@@ -237,7 +237,7 @@ def test_next_states() -> None:
 @pytest.mark.parametrize(
     ("action", "given", "effects"), ACTIONS, ids=[action for action, _, _ in ACTIONS]
 )
-def test_effects_of_each_action(action: str, given: Given, effects: list[object]) -> None:
+def test_effects_of_each_action(action: str, given: StepInput, effects: list[object]) -> None:
     """The same in every cell in which the action stands, and for both roles."""
     cells = [cell for cell, standing in COPY.items() if standing == action]
     assert cells
@@ -253,7 +253,7 @@ def test_every_action_has_its_effects_tested() -> None:
 def test_AE_6_when_the_provider_rejects() -> None:
     """Table 9-6: otherwise issue A-ASSOCIATE-RJ, (re)start ARTIM, next state Sta13."""
     state = UpperLayerState(Sta.STA2, Role.ACCEPTOR)
-    after, effects = step(state, Evt.EVT6, Given(indication=INDICATION, reject=PROVIDER_REJECT))
+    after, effects = step(state, Evt.EVT6, StepInput(indication=INDICATION, reject=PROVIDER_REJECT))
     assert after.sta is Sta.STA13
     assert as_values(effects) == [
         RJ_OF_PROVIDER,

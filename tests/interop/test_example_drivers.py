@@ -38,9 +38,15 @@ from isocenter.engine.dimse.message_codec import (
     encode_message,
 )
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.driving import associate_request
 from isocenter.engine.limits import DEFAULT_LIMITS
-from isocenter.engine.negotiation import Acceptor, Offer, Role, established, negotiate
+from isocenter.engine.negotiation import (
+    Acceptor,
+    Offer,
+    Role,
+    associate_request,
+    negotiate,
+    negotiated_from,
+)
 from isocenter.engine.pdv import encode_fragments
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
@@ -518,7 +524,7 @@ def incoming(folder: Path) -> tuple[Any, int | None]:
     request = associate_request("A", "B", [(CT_IMAGE_STORAGE, [IMPLICIT_VR_LITTLE_ENDIAN])])
     accept = negotiate(request, ACCEPTOR)
     assert isinstance(accept, pdu.AssociateAccept)
-    negotiated = established(request, accept, Role.ACCEPTOR)
+    negotiated = negotiated_from(request, accept, Role.ACCEPTOR)
     it = load("storing").IncomingObject(folder, REQUEST)
     return it, it.begin(negotiated.contexts[1], negotiated)
 

@@ -74,15 +74,6 @@ from isocenter.engine.dimse import (
     sop_class_of,
     sop_instance_of,
 )
-from isocenter.engine.driving import (
-    Part,
-    Refusal,
-    associate_request,
-    context_for,
-    end_reason,
-    parts_of,
-    refusal_of,
-)
 from isocenter.engine.effects import (
     CloseTransport,
     Effect,
@@ -117,6 +108,7 @@ from isocenter.engine.events import (
     MessageReceived,
     ProviderAborted,
     ReleaseRequested,
+    end_reason,
 )
 from isocenter.engine.extended_negotiation import (
     ElementCoercion,
@@ -144,12 +136,17 @@ from isocenter.engine.negotiation import (
     Negotiated,
     Offer,
     PresentationContext,
+    Refusal,
     Role,
+    associate_request,
+    context_for,
     negotiate,
     propose,
+    refusal_of,
     storage_offer,
 )
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
+from isocenter.engine.pdv import Part, parts_of
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,

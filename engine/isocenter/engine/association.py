@@ -43,14 +43,14 @@ from isocenter.engine.events import (
 )
 from isocenter.engine.framing import ControlPdu, DataHeader, Fragment, Framer
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.negotiation import Negotiated, Role, established, refuse
+from isocenter.engine.negotiation import Negotiated, Role, negotiated_from, provider_rejection
 from isocenter.engine.pdv import PDV_OVERHEAD, MessageAssembler, encode_fragments
 from isocenter.engine.states import STATES, Evt, Sta
 from isocenter.engine.upper_layer import (
-    NOTHING_GIVEN,
+    NO_INPUT,
     PASSES_DATA,
     TABLE_9_10,
-    Given,
+    StepInput,
     UpperLayerState,
     step,
 )
@@ -142,7 +142,7 @@ class Association:
         """
         self._refuse_if_closed()
         evt = Evt.EVT5 if self._state.role is Role.ACCEPTOR else Evt.EVT2
-        return self._step(evt, Given(encoded=self._encoded_request))
+        return self._step(evt, StepInput(encoded=self._encoded_request))
 
     def receive_data(self, chunk: Buffer) -> tuple[Effect, ...]:
         """Bytes came, at least one; never raises for anything in them.
@@ -247,7 +247,7 @@ class Association:
 
     # Inside.
 
-    def _step(self, evt: Evt, given: Given = NOTHING_GIVEN) -> tuple[Effect, ...]:
+    def _step(self, evt: Evt, given: StepInput = NO_INPUT) -> tuple[Effect, ...]:
         return self._take(*step(self._state, evt, given))
 
     def _take(self, state: UpperLayerState, effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
@@ -282,7 +282,7 @@ class Association:
             self._framer.discard()
         # Its frames would keep this association and the chunk alive as long as the event.
         fault.__traceback__ = fault.__context__ = None
-        effects += self._step(Evt.EVT19, Given(cause=fault))
+        effects += self._step(Evt.EVT19, StepInput(cause=fault))
 
     def _receive_data_header(self, effects: list[Effect]) -> None:
         action = TABLE_9_10[Evt.EVT10, self._state.sta]
@@ -331,20 +331,22 @@ class Association:
         if isinstance(received, pdu.AssociateRequest) and self._state.sta is Sta.STA2:
             self._check_max_length(received.user_information.max_pdu_length)
             self._request = received
-            given = Given(indication=AssociationRequested(received), reject=refuse(received))
+            given = StepInput(
+                indication=AssociationRequested(received), reject=provider_rejection(received)
+            )
         elif isinstance(received, pdu.AssociateAccept) and self._state.sta is Sta.STA5:
             assert self._request is not None
             self._check_max_length(received.user_information.max_pdu_length)
-            negotiated = established(self._request, received, Role.REQUESTOR)
+            negotiated = negotiated_from(self._request, received, Role.REQUESTOR)
             self._keep_to(negotiated)
-            given = Given(indication=AssociationAccepted(received, negotiated))
+            given = StepInput(indication=AssociationAccepted(received, negotiated))
         elif isinstance(received, pdu.AssociateReject | pdu.Abort):
-            given = Given(received=received, cause=given.cause)
+            given = StepInput(received=received, cause=given.cause)
         effects += self._step(evt, given)
 
-    def _unexpected(self, name: str) -> Given:
+    def _unexpected(self, name: str) -> StepInput:
         sta = self._state.sta
-        return Given(
+        return StepInput(
             cause=RemoteProtocolError(
                 f"{name} in {sta} ({STATES[sta]}; PS3.8 Table 9-10)", UNEXPECTED_PDU
             )
@@ -366,9 +368,9 @@ class Association:
         | commands.RequestRelease
         | commands.AcceptRelease
         | commands.Abort,
-    ) -> tuple[tuple[UpperLayerState, tuple[Effect, ...]], Given, Negotiated | None]:
+    ) -> tuple[tuple[UpperLayerState, tuple[Effect, ...]], StepInput, Negotiated | None]:
         """What a primitive other than P-DATA leads to, and what it is given."""
-        given: Given = NOTHING_GIVEN
+        given: StepInput = NO_INPUT
         negotiated: Negotiated | None = None
         match command:
             case commands.RequestAssociation():
@@ -376,15 +378,15 @@ class Association:
                 if self._state.role is Role.ACCEPTOR:
                     raise LocalProtocolError("an association acceptor requests no association")
                 evt = Evt.EVT1
-                given = Given(encoded=pdu.encode_associate_request(command.request))
+                given = StepInput(encoded=pdu.encode_associate_request(command.request))
             case commands.AcceptAssociation():
                 evt = Evt.EVT7
                 if self._state.sta is Sta.STA3:
                     assert self._request is not None
-                    given = Given(encoded=pdu.encode_associate_accept(command.accept))
-                    negotiated = established(self._request, command.accept, Role.ACCEPTOR)
+                    given = StepInput(encoded=pdu.encode_associate_accept(command.accept))
+                    negotiated = negotiated_from(self._request, command.accept, Role.ACCEPTOR)
             case commands.RejectAssociation(reject):
-                evt, given = Evt.EVT8, Given(reject=reject)
+                evt, given = Evt.EVT8, StepInput(reject=reject)
             case commands.RequestRelease():
                 self._refuse_within_data_set("A-RELEASE request")
                 evt = Evt.EVT11

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from isocenter.engine.dimse.message_codec import CCancelRequest, Message
-from isocenter.engine.errors import RemoteProtocolError
+from isocenter.engine.errors import (
+    AssociationAbortedError,
+    AssociationError,
+    AssociationRejectedError,
+    ProviderAbortedError,
+    RemoteProtocolError,
+    TransportLostError,
+)
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Negotiated
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
@@ -109,3 +116,24 @@ Event = (
     | AssociationAborted
     | ProviderAborted
 )
+
+
+def end_reason(event: Event) -> AssociationError | None:
+    """The exception for whoever waits on an association that *event* has ended.
+
+    None for every event after which it goes on, and for `AssociationReleased`, an end
+    that was asked for.  The peer's fault, as we saw it, is the exception's ``__cause__``.
+    """
+    match event:
+        case AssociationRejected(reject):
+            return AssociationRejectedError(reject.result, reject.source, reject.reason)
+        case AssociationAborted(source, reason):
+            return AssociationAbortedError(source, reason)
+        case ProviderAborted(transport_lost=True):
+            return TransportLostError()
+        case ProviderAborted(reason, cause):
+            error = ProviderAbortedError(reason, str(cause) if cause else "")
+            error.__cause__ = cause
+            return error
+        case _:
+            return None

@@ -6,14 +6,16 @@ asked here, only that both have an AE title; that is the service-user's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import field
 from enum import Enum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from isocenter.engine.ae import is_padded_ae_title
-from isocenter.engine.dimse.messages import NEventReportRequest, Request
+from isocenter.engine.dimse.message_codec import sop_class_of
+from isocenter.engine.dimse.messages import NEventReportRequest, Request, UnrecognizedMessage
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import (
     INVALID_PDU_PARAMETER_VALUE,
     LocalProtocolError,
@@ -29,6 +31,7 @@ from isocenter.engine.items import (
     UserIdentity,
     UserInformation,
 )
+from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.uid import (
     APPLICATION_CONTEXT,
@@ -171,7 +174,7 @@ class Negotiated:
     user_identity: UserIdentity | None = None
 
 
-def refuse(request: AssociateRequest) -> AssociateReject | None:
+def provider_rejection(request: AssociateRequest) -> AssociateReject | None:
     """The rejection that is the service-provider's to make (AE-6), or None."""
     if not request.protocol_version & _VERSION_1:
         return PROTOCOL_VERSION_NOT_SUPPORTED
@@ -186,7 +189,7 @@ def negotiate(request: AssociateRequest, acceptor: Acceptor) -> AssociateAccept 
     What comes in place of an AE title and is none, all spaces for example, is rejected as
     not recognized.
     """
-    reject = refuse(request)
+    reject = provider_rejection(request)
     if reject is not None:
         return reject
     if not is_padded_ae_title(request.called_ae_title):
@@ -277,7 +280,7 @@ def _smaller(asked: int, ours: int) -> int:
     return min(asked, ours) if asked and ours else asked or ours
 
 
-def established(request: AssociateRequest, accept: AssociateAccept, role: Role) -> Negotiated:
+def negotiated_from(request: AssociateRequest, accept: AssociateAccept, role: Role) -> Negotiated:
     """What *request* and *accept* together mean for the side that is *role*.
 
     Raises:
@@ -376,3 +379,105 @@ def propose(
         )
         for start in range(0, len(pairs), MOST_CONTEXTS)
     )
+
+
+def associate_request(
+    called_ae_title: str,
+    calling_ae_title: str,
+    contexts: Iterable[tuple[str, Iterable[str]]],
+    *,
+    max_pdu_length: int = DEFAULT_LIMITS.max_pdu_length,
+    operations_invoked: int = 1,
+    operations_performed: int = 1,
+) -> AssociateRequest:
+    """An A-ASSOCIATE-RQ of ours, without extended negotiation.
+
+    Args:
+        contexts: abstract syntax and transfer syntaxes of each presentation context.
+        max_pdu_length: what we announce, in bytes; 0 for no limit.
+        operations_invoked, operations_performed: how many operations of ours, and of the peer,
+            may be outstanding at once; 0 for no limit.  Without more than one of each nothing is
+            asked for, and what the peer answers decides (`Negotiated.operations_invoked`).
+
+    Raises:
+        LocalProtocolError: no presentation context, or more than 128 (PS3.8 9.3.2.2).
+    """
+    proposals = propose(contexts)
+    if len(proposals) != 1:
+        count = sum(map(len, proposals))
+        raise LocalProtocolError(
+            f"{count} presentation contexts; one association carries 1 to {MOST_CONTEXTS} "
+            "(PS3.8 9.3.2.2)"
+        )
+    return AssociateRequest(
+        called_ae_title=called_ae_title,
+        calling_ae_title=calling_ae_title,
+        presentation_contexts=proposals[0],
+        user_information=UserInformation(
+            max_pdu_length=max_pdu_length,
+            implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+            implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+            asynchronous_operations_window=None
+            if operations_invoked == operations_performed == 1
+            else AsynchronousOperationsWindow(operations_invoked, operations_performed),
+        ),
+    )
+
+
+def context_for(
+    negotiated: Negotiated, abstract_syntax: str, transfer_syntax: str | None = None
+) -> PresentationContext:
+    """The first accepted presentation context on which we may request operations.
+
+    Args:
+        transfer_syntax: the one that the data set is encoded in; None for any.
+
+    Raises:
+        LocalProtocolError: the peer accepted none.
+    """
+    for context in negotiated.contexts.values():
+        if (
+            context.as_scu
+            and context.abstract_syntax == abstract_syntax
+            and transfer_syntax in (None, context.transfer_syntax)
+        ):
+            return context
+    wanted = f" with transfer syntax {transfer_syntax!r}" if transfer_syntax else ""
+    raise LocalProtocolError(f"the peer accepted no context for {abstract_syntax!r}{wanted}")
+
+
+class Refusal(NamedTuple):
+    """Why a request is not performed: its status, and a word for Error Comment (0000,0902)."""
+
+    status: int
+    comment: str
+
+
+_NOT_OUR_ROLE: Final = Refusal(
+    Status.UNRECOGNIZED_OPERATION, "not for our role on this presentation context"
+)
+
+
+_ANOTHER_CLASS: Final = Refusal(
+    Status.SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the presentation context"
+)
+
+
+def refusal_of(
+    context: PresentationContext, request: Request, members: Container[str] = ()
+) -> Refusal | None:
+    """What *request* has to be refused with on its presentation context; None: nothing.
+
+    Asked before anything else of a request, as the engine hands up whatever can be answered.
+
+    Args:
+        members: SOP classes beside the abstract syntax that it may be about (`Offer.members`).
+    """
+    if isinstance(request, UnrecognizedMessage):
+        return Refusal(request.status, request.error)
+    if not context.may_perform(request):
+        return _NOT_OUR_ROLE
+    sop_class_uid = sop_class_of(request)
+    if sop_class_uid != context.abstract_syntax and sop_class_uid not in members:
+        return _ANOTHER_CLASS
+    return None

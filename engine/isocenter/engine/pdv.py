@@ -7,8 +7,9 @@ P-DATA-TF PDUs without copying them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.dimse.message_codec import CCancelRequest, message_of
@@ -160,3 +161,24 @@ def encode_fragments(
     buffers.append(pack(_P_DATA_TF, rest + PDV_OVERHEAD, rest + 2, context_id, control))
     buffers.append(view[position:])
     return buffers
+
+
+class Part(NamedTuple):
+    """Where a part of a file begins, how long it is, and whether it is the last; in bytes."""
+
+    start: int
+    length: int
+    is_last: bool
+
+
+def parts_of(start: int, end: int, length: int = 262_144) -> Iterator[Part]:
+    """The parts to send of what lies from *start* to *end*; one, which is empty, of nothing.
+
+    The last is known from the length of the file, so that none need be read ahead of it.  All
+    but the last are *length* long; let it be even: each part ends a fragment, and some peers
+    count on even ones.
+    """
+    while end - start > length:
+        yield Part(start, length, is_last=False)
+        start += length
+    yield Part(start, end - start, is_last=True)

@@ -133,7 +133,7 @@ class UpperLayerState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class StepInput:
     """What came with an event; each action reads the part that its sentence speaks of."""
 
     #: The PDU to send with AE-2 and AE-7, encoded.
@@ -148,11 +148,11 @@ class Given:
     cause: RemoteProtocolError | None = None
 
 
-NOTHING_GIVEN: Final = Given()
+NO_INPUT: Final = StepInput()
 
 
 def step(  # noqa: C901 (one case for each action of the standard)
-    state: UpperLayerState, evt: Evt, given: Given = NOTHING_GIVEN
+    state: UpperLayerState, evt: Evt, given: StepInput = NO_INPUT
 ) -> tuple[UpperLayerState, tuple[Effect, ...]]:
     """One cell of Table 9-10: the next state, and what is to be done in this order.
 

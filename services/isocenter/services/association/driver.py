@@ -13,9 +13,9 @@ from isocenter.engine import commands, effects, events
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.deadlines import DEFAULT_DEADLINES, Clock, Deadlines
 from isocenter.engine.dimse.message_codec import is_request, is_response
-from isocenter.engine.driving import end_reason
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import AssociationError, AssociationRejectedError, DeadlineExceeded
+from isocenter.engine.events import end_reason
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Role
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest

@@ -17,7 +17,6 @@ import trio
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.dimse.message_codec import Request
-from isocenter.engine.driving import associate_request
 from isocenter.engine.errors import DeadlineExceeded, LocalProtocolError
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
@@ -26,7 +25,7 @@ from isocenter.engine.items import (
     UserIdentity,
 )
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.negotiation import Negotiated, Role
+from isocenter.engine.negotiation import Negotiated, Role, associate_request
 from isocenter.engine.pdu import AssociateRequest
 from isocenter.services.association.driver import AssociationDriver
 from isocenter.services.association.invoker import ReceivedResponse

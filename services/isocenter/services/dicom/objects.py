@@ -24,8 +24,8 @@ from isocenter.engine.dataset import (
     encoding_of,
 )
 from isocenter.engine.dataset.transcoder import Odd
-from isocenter.engine.driving import parts_of
 from isocenter.engine.fast_init import dataclass
+from isocenter.engine.pdv import parts_of
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,

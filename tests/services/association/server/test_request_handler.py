@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from isocenter.engine.driving import associate_request
 from isocenter.engine.items import ContextResult
-from isocenter.engine.negotiation import Acceptor, Offer
+from isocenter.engine.negotiation import Acceptor, Offer, associate_request
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.association.access import (

@@ -17,7 +17,7 @@ import trio.testing
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.message_codec import CStoreRequest, response_to
-from isocenter.engine.driving import parts_of
+from isocenter.engine.pdv import parts_of
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import InstanceRecord, Route, StoredInstance

@@ -26,7 +26,7 @@ from isocenter.services.archive.index.query import (
 from isocenter.services.archive.ports import AddResult, Index, InstanceRecord
 from isocenter.storage.database.database import Question
 from isocenter.storage.database.index.answers import Answers
-from isocenter.storage.database.index.columns import MARK, is_irregular, key_text
+from isocenter.storage.database.index.columns import MULTIPLE_GROUPS_PREFIX, is_irregular, key_text
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.database.index.query import (
@@ -192,8 +192,11 @@ def test_which_values_need_the_reference(attribute: Attribute, text: str, irregu
 
 def test_names_that_need_the_reference_are_marked() -> None:
     assert key_text(PATIENT_NAME, "Doe^Jane^^") == "doe^jane"
-    assert key_text(PATIENT_NAME, "Yamada^Tarou=山田^太郎") == f"{MARK}yamada^tarou=山田^太郎"
-    assert key_text(PATIENT_NAME, "A\\B") == f"{MARK}a\\b"
+    assert (
+        key_text(PATIENT_NAME, "Yamada^Tarou=山田^太郎")
+        == f"{MULTIPLE_GROUPS_PREFIX}yamada^tarou=山田^太郎"
+    )
+    assert key_text(PATIENT_NAME, "A\\B") == f"{MULTIPLE_GROUPS_PREFIX}a\\b"
     assert key_text(PATIENT_NAME, "^^=") == ""
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-from isocenter.engine.driving import associate_request
 from isocenter.engine.fast_init import dataclass
+from isocenter.engine.negotiation import associate_request
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, is_uid
 from isocenter.services.association.access import ConnectionOrigin
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK

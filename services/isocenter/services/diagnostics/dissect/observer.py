@@ -45,7 +45,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.engine.framing import ControlPdu, DataHeader, Fragment
 from isocenter.engine.items import UserInformation
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
-from isocenter.engine.negotiation import PresentationContext, Role, established
+from isocenter.engine.negotiation import PresentationContext, Role, negotiated_from
 from isocenter.engine.pdv import MessageAssembler
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLEMENTATION_CLASS_UID
@@ -401,7 +401,7 @@ class Observer:
         if request is None:
             return ()
         try:
-            self._contexts = dict(established(request, accept, Role.REQUESTOR).contexts)
+            self._contexts = dict(negotiated_from(request, accept, Role.REQUESTOR).contexts)
         except ProtocolError:
             pass  # the requestor's engine says so
         self._found += diagnosis.of_contexts(request, accept, uid_name)

@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from isocenter.engine.deadlines import Deadlines
-from isocenter.engine.driving import associate_request
 from isocenter.engine.fast_init import dataclass
+from isocenter.engine.negotiation import associate_request
 from isocenter.engine.pdu import PduType, encode_associate_request
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.association.peer import Peer

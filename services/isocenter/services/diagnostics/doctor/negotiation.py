@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Final
 
-from isocenter.engine.driving import associate_request
 from isocenter.engine.errors import (
     AssociationAbortedError,
     AssociationError,
@@ -17,7 +16,7 @@ from isocenter.engine.errors import (
     ProviderAbortedError,
     TransportLostError,
 )
-from isocenter.engine.negotiation import ACCEPTANCE, MOST_CONTEXTS
+from isocenter.engine.negotiation import ACCEPTANCE, MOST_CONTEXTS, associate_request
 from isocenter.engine.pdu import Abort, AssociateAccept, AssociateReject
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION

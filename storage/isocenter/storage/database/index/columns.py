@@ -61,15 +61,19 @@ def key_column(attribute: Attribute) -> str | None:
 
 
 #: Begins the key of a name with several groups or values; no other normalized name has one.
-MARK: Final = "="
-#: Sorts after all that begins with `MARK`.
-AFTER_MARK: Final = chr(ord(MARK) + 1)
+MULTIPLE_GROUPS_PREFIX: Final = "="
+#: Sorts after all that begins with `MULTIPLE_GROUPS_PREFIX`.
+AFTER_MULTIPLE_GROUPS: Final = chr(ord(MULTIPLE_GROUPS_PREFIX) + 1)
 
 
 def key_text(attribute: Attribute, text: str) -> str:
     """What `key_column` holds for the value *text*."""
     key = matching.normalize(attribute.vr, text)
-    return MARK + key if MARK in key or "\\" in key or "\0" in key else key
+    return (
+        MULTIPLE_GROUPS_PREFIX + key
+        if MULTIPLE_GROUPS_PREFIX in key or "\\" in key or "\0" in key
+        else key
+    )
 
 
 def is_irregular(attribute: Attribute, text: str) -> bool:

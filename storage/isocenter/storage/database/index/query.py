@@ -14,10 +14,9 @@ a function in the database. So each criterion becomes
     (irregular = 0 AND column = ?) OR (irregular = 1 AND dicom_matches(…, column))
 
 and SQLite finds both halves by index.  Person names are compared in a column of their
-own, where `MARK` at the beginning stands for ``irregular``: a name with an ideographic
-group is no rarity, and must not make its patient's ID slow.  UIDs were validated
-before they came here and have only the first half.  Values are bound, never part of
-the text.
+own, where `MULTIPLE_GROUPS_PREFIX` at the beginning stands for ``irregular``: a name with an
+ideographic group is no rarity, and must not make its patient's ID slow.  UIDs were validated before
+they came here and have only the first half.  Values are bound, never part of the text.
 """
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
@@ -46,10 +45,10 @@ from isocenter.services.archive.index.query import (
 from isocenter.storage.database.database import Question
 from isocenter.storage.database.dialect import TEXTS, joined, json_list
 from isocenter.storage.database.index.columns import (
-    AFTER_MARK,
+    AFTER_MULTIPLE_GROUPS,
     EARLIEST_TIME,
     ENTITY_TAGS,
-    MARK,
+    MULTIPLE_GROUPS_PREFIX,
     STORED_IN,
     TABLE,
     has_fast_text,
@@ -377,7 +376,7 @@ class _Compiler:
             return slow
         if attribute.vr == "PN":
             key = compared(table, attribute)
-            marked = f"{key} >= '{MARK}' AND {key} < '{AFTER_MARK}'"
+            marked = f"{key} >= '{MULTIPLE_GROUPS_PREFIX}' AND {key} < '{AFTER_MULTIPLE_GROUPS}'"
             return "(" + fast + f" OR ({marked} AND " + slow + "))"
         regular, irregular = f"{table}.irregular = 0", f"{table}.irregular = 1"
         return f"(({regular} AND " + fast + f") OR ({irregular} AND " + slow + "))"
@@ -446,7 +445,7 @@ def _glob(attribute: Attribute, column: str, pattern: str) -> Sql | None:
         # No value matches nothing, not even `**`.
         bounds = Sql(f"{column} <> ''")
         if attribute.vr == "PN":
-            bounds += f" AND {column} NOT GLOB '{MARK}*'"
+            bounds += f" AND {column} NOT GLOB '{MULTIPLE_GROUPS_PREFIX}*'"
     return "(" + bounds + " AND " + bound(f"{column} GLOB ?", pattern.replace("[", "[[]")) + ")"
 
 

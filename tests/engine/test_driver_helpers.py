@@ -15,14 +15,6 @@ from isocenter.engine.dimse.message_codec import (
     UnrecognizedMessage,
 )
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.driving import (
-    Part,
-    associate_request,
-    context_for,
-    end_reason,
-    parts_of,
-    refusal_of,
-)
 from isocenter.engine.errors import (
     AssociationAbortedError,
     AssociationError,
@@ -39,6 +31,7 @@ from isocenter.engine.events import (
     Event,
     ProviderAborted,
     ReleaseRequested,
+    end_reason,
 )
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.negotiation import (
@@ -47,10 +40,14 @@ from isocenter.engine.negotiation import (
     Offer,
     PresentationContext,
     Role,
-    established,
+    associate_request,
+    context_for,
     negotiate,
+    negotiated_from,
+    refusal_of,
     storage_offer,
 )
+from isocenter.engine.pdv import Part, parts_of
 from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
@@ -108,7 +105,7 @@ def negotiated(*contexts: tuple[str, str]) -> Negotiated:
     acceptor = Acceptor(offer=lambda uid: offer if uid != MR else None, max_pdu_length=0)
     accept = negotiate(request, acceptor)
     assert isinstance(accept, pdu.AssociateAccept)
-    return established(request, accept, Role.REQUESTOR)
+    return negotiated_from(request, accept, Role.REQUESTOR)
 
 
 def test_the_context_is_that_of_the_class_and_the_syntax() -> None:
@@ -133,7 +130,7 @@ def test_a_context_on_which_we_are_not_SCU_is_none_to_request_on() -> None:
     accept = negotiate(request, Acceptor(offer=lambda _: offer, max_pdu_length=0))
     assert isinstance(accept, pdu.AssociateAccept)
     with pytest.raises(LocalProtocolError, match="accepted no context"):
-        context_for(established(request, accept, Role.ACCEPTOR), CT)
+        context_for(negotiated_from(request, accept, Role.ACCEPTOR), CT)
 
 
 @pytest.mark.parametrize(("asked", "ours", "agreed"), [(8, 4, 4), (4, 8, 4), (0, 0, 0), (1, 5, 1)])
@@ -146,9 +143,9 @@ def test_a_larger_window_is_asked_for(asked: int, ours: int, agreed: int) -> Non
     how = Acceptor(offer=storage_offer, max_pdu_length=0, max_operations_performed=ours)
     accept = negotiate(request, how)
     assert isinstance(accept, pdu.AssociateAccept)
-    at_requestor = established(request, accept, Role.REQUESTOR)
+    at_requestor = negotiated_from(request, accept, Role.REQUESTOR)
     assert at_requestor.operations_invoked == agreed
-    assert established(request, accept, Role.ACCEPTOR).operations_performed == agreed
+    assert negotiated_from(request, accept, Role.ACCEPTOR).operations_performed == agreed
 
 
 def context(uid: str, *, as_scu: bool = False, as_scp: bool = True) -> PresentationContext:
