@@ -19,6 +19,7 @@ from isocenter.services.service_classes.normalized.ports import ClaimedReport, N
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.event_reports import insert_report
 from isocenter.storage.database.leases import COMMITMENTS
+from isocenter.storage.database.rows import rows_as
 
 _PENDING: Final = f"FROM commitment WHERE {COMMITMENTS.is_free}"
 
@@ -270,26 +271,14 @@ def _rows(
     connection: Connection, state: TransactionState | None, limit: int
 ) -> list[CommitmentSummary]:
     rows = connection.execute(
-        "SELECT c.transaction_uid, requester, c.state, requested_at, completed_at, "
-        "num_references, num_failed, coalesce(r.state, ''), coalesce(attempts, 0), "
-        "coalesce(last_fault, '') FROM commitment c LEFT JOIN event_report r ON report_pk = "
+        "SELECT c.transaction_uid AS transaction_uid, requester, c.state AS state, "
+        "requested_at, completed_at, "
+        "num_references AS \"references\", num_failed AS failed, coalesce(r.state, '') AS report, "
+        "coalesce(attempts, 0) AS report_attempts, coalesce(last_fault, '') AS report_fault "
+        "FROM commitment c LEFT JOIN event_report r ON report_pk = "
         "(SELECT max(report_pk) FROM event_report e "
         "WHERE e.transaction_uid = c.transaction_uid AND e.destination = c.requester) "
         "WHERE :state IS NULL OR c.state = :state ORDER BY commitment_pk DESC LIMIT :limit",
         {"state": None if state is None else state.value, "limit": limit},
-    ).fetchall()
-    return [
-        CommitmentSummary(
-            transaction_uid=row[0],
-            requester=row[1],
-            state=TransactionState(row[2]),
-            requested_at=row[3],
-            completed_at=row[4],
-            references=row[5],
-            failed=row[6],
-            report=row[7],
-            report_attempts=row[8],
-            report_fault=row[9],
-        )
-        for row in rows
-    ]
+    )
+    return rows_as(CommitmentSummary, rows, state=TransactionState)

@@ -19,6 +19,7 @@ from isocenter.services.workflow.compression.ports import (
 from isocenter.services.workflow.forwarding.ports import Clock
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import NUMBERS, TEXTS, json_list
+from isocenter.storage.database.rows import rows_as
 
 #: Called within the transaction that exchanges what is kept, with what was and what is.
 ExchangeHook = Callable[[Connection, StoredInstance, StoredInstance], None]
@@ -47,7 +48,8 @@ _REPLACED: Final = f"""
     WHERE sop_instance_uid IN {TEXTS.replace("?", ":uids")}
 """
 DUE: Final = """
-    SELECT compression_pk, version, sop_instance_uid, study_instance_uid, target, rule, attempts
+    SELECT compression_pk AS number, version, sop_instance_uid, study_instance_uid,
+        target AS transfer_syntax_uid, rule, attempts
     FROM compression WHERE state = 'due' AND due_at <= :now
       AND NOT EXISTS (SELECT 1 FROM study_hold h
                       WHERE h.study_instance_uid = compression.study_instance_uid)
@@ -105,7 +107,8 @@ _WAITING_IN_VAIN: Final = """
                         AND c.state = 'receiving')
 """
 _SHOWN: Final = (
-    "compression_pk, sop_instance_uid, study_instance_uid, rule, target, state, attempts, "
+    "compression_pk AS number, sop_instance_uid, study_instance_uid, rule, "
+    "target AS transfer_syntax_uid, state, attempts, "
     "created_at, due_at, ended_at, last_fault, received_size, size"
 )
 _RETRY: Final = f"""
@@ -288,18 +291,7 @@ def _fetch(connection: Connection, statement: str, values: _Values) -> list[tupl
 
 
 def _due(connection: Connection, now: float, limit: int) -> list[CompressionJob]:
-    return [
-        CompressionJob(
-            number=row[0],
-            version=row[1],
-            sop_instance_uid=row[2],
-            study_instance_uid=row[3],
-            transfer_syntax_uid=row[4],
-            rule=row[5],
-            attempts=row[6],
-        )
-        for row in connection.execute(DUE, {"now": now, "limit": limit})
-    ]
+    return rows_as(CompressionJob, connection.execute(DUE, {"now": now, "limit": limit}))
 
 
 def _exchange(
@@ -362,24 +354,7 @@ def _rows(connection: Connection, state: str, limit: int) -> list[CompressionSum
         "ORDER BY compression_pk DESC LIMIT :limit",
         {"state": state, "limit": limit},
     )
-    return [
-        CompressionSummary(
-            number=row[0],
-            sop_instance_uid=row[1],
-            study_instance_uid=row[2],
-            rule=row[3],
-            transfer_syntax_uid=row[4],
-            state=CompressionState(row[5]),
-            attempts=row[6],
-            created_at=row[7],
-            due_at=row[8],
-            ended_at=row[9],
-            last_fault=row[10],
-            received_size=row[11],
-            size=row[12],
-        )
-        for row in found
-    ]
+    return rows_as(CompressionSummary, found, state=CompressionState)
 
 
 def _totals(connection: Connection) -> CompressionTotals:

@@ -10,6 +10,7 @@ from isocenter.services.service_classes.normalized.ports import ClaimedReport, N
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import json_list, texts
 from isocenter.storage.database.leases import REPORTS
+from isocenter.storage.database.rows import named_rows
 
 _DUE: Final = f"""
     FROM event_report
@@ -106,30 +107,25 @@ def _is_due(connection: Connection, values: dict[str, object]) -> bool:
 def _claim(
     connection: Connection, values: dict[str, object], worker: str, until: float
 ) -> list[ClaimedReport]:
-    rows = connection.execute(
-        f"SELECT report_pk, destination, calling_ae_title, sop_class_uid, sop_instance_uid, "
-        f"event_type, transaction_uid, data_set, attempts, created_at {_DUE} "
-        "ORDER BY report_pk LIMIT :limit",
-        values,
-    ).fetchall()
-    REPORTS.claim(connection, [row[0] for row in rows], worker, until)
-    return [
+    rows = named_rows(
+        connection.execute(
+            "SELECT report_pk AS number, destination, calling_ae_title, sop_class_uid, "
+            f"sop_instance_uid, event_type, transaction_uid, data_set, attempts, created_at {_DUE} "
+            "ORDER BY report_pk LIMIT :limit",
+            values,
+        )
+    )
+    claimed = [
         ClaimedReport(
-            number=row[0],
-            report=NewReport(
-                destination=row[1],
-                calling_ae_title=row[2],
-                sop_class_uid=row[3],
-                sop_instance_uid=row[4],
-                event_type=row[5],
-                transaction_uid=row[6],
-                data_set=row[7],
-            ),
-            attempts=row[8],
-            created_at=row[9],
+            number=row.pop("number"),
+            attempts=row.pop("attempts"),
+            created_at=row.pop("created_at"),
+            report=NewReport(**row),
         )
         for row in rows
     ]
+    REPORTS.claim(connection, [each.number for each in claimed], worker, until)
+    return claimed
 
 
 def _execute(connection: Connection, statement: str, values: tuple[object, ...]) -> None:

@@ -33,6 +33,7 @@ from isocenter.services.service_classes.normalized.ports import NewReport
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import joined
 from isocenter.storage.database.event_reports import insert_report
+from isocenter.storage.database.rows import rows_as
 
 #: What is done in the transaction of a change: the connection, the step before (None: it is
 #: new) and after.
@@ -250,11 +251,11 @@ def _rows(
         "performed_step_id, start_date, start_time, changed_at, "
         f"(SELECT {joined('study_instance_uid')} FROM "
         "(SELECT DISTINCT study_instance_uid FROM performed_step_scheduled "
-        "WHERE step_pk = s.step_pk)), "
-        "(SELECT count(*) FROM performed_step_series WHERE step_pk = s.step_pk), "
-        "(SELECT count(*) FROM performed_step_instance WHERE step_pk = s.step_pk), "
+        "WHERE step_pk = s.step_pk)) AS studies, "
+        "(SELECT count(*) FROM performed_step_series WHERE step_pk = s.step_pk) AS series, "
+        "(SELECT count(*) FROM performed_step_instance WHERE step_pk = s.step_pk) AS instances, "
         "(SELECT count(*) FROM performed_step_instance JOIN instance USING (sop_instance_uid) "
-        "WHERE step_pk = s.step_pk) "
+        "WHERE step_pk = s.step_pk) AS arrived "
         "FROM performed_step s WHERE (:state IS NULL OR state = :state) "
         "AND (:study IS NULL OR step_pk IN "
         "(SELECT step_pk FROM performed_step_scheduled WHERE study_instance_uid = :study)) "
@@ -266,22 +267,7 @@ def _rows(
             "uid": sop_instance_uid,
             "limit": limit,
         },
-    ).fetchall()
-    return [
-        StepSummary(
-            sop_instance_uid=row[0],
-            state=StepState(row[1]),
-            source_ae_title=row[2],
-            station_ae_title=row[3],
-            modality=row[4],
-            performed_step_id=row[5],
-            start_date=row[6],
-            start_time=row[7],
-            changed_at=row[8],
-            studies=tuple((row[9] or "").split("\\")),
-            series=row[10],
-            instances=row[11],
-            arrived=row[12],
-        )
-        for row in rows
-    ]
+    )
+    return rows_as(
+        StepSummary, rows, state=StepState, studies=lambda text: tuple((text or "").split("\\"))
+    )

@@ -12,6 +12,7 @@ from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.retention.ports import Candidate
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.rows import rows_as
 from isocenter.storage.database.text import replace_surrogates
 
 _DAY_SECONDS: Final = 86_400.0
@@ -60,9 +61,9 @@ _NEWEST: Final = f"""
     )
 """
 _CANDIDATES: Final = """
-    SELECT study_instance_uid, num_instances,
+    SELECT study_instance_uid, num_instances AS instances,
         (SELECT coalesce(sum(i.size), 0) FROM series JOIN instance i USING (series_pk)
-         WHERE series.study_pk = study.study_pk)
+         WHERE series.study_pk = study.study_pk) AS size
     FROM study WHERE {conditions} LIMIT ?
 """
 
@@ -122,15 +123,10 @@ def _change(connection: Connection, statement: str, values: tuple[object, ...]) 
 def _holds(connection: Connection) -> list[StudyHold]:
     rows = connection.execute(
         "SELECT study_instance_uid, reason, actor, at, EXISTS (SELECT 1 FROM study "
-        "WHERE study.study_instance_uid = study_hold.study_instance_uid) "
+        "WHERE study.study_instance_uid = study_hold.study_instance_uid) AS is_here "
         "FROM study_hold ORDER BY at, study_instance_uid"
     )
-    return [
-        StudyHold(
-            study_instance_uid=row[0], reason=row[1], actor=row[2], at=row[3], is_here=bool(row[4])
-        )
-        for row in rows
-    ]
+    return rows_as(StudyHold, rows, is_here=bool)
 
 
 def _note_use(connection: Connection, studies: Sequence[str], day: int) -> None:
@@ -179,4 +175,4 @@ def find_candidates(
         _CANDIDATES.format(conditions=" AND ".join(f"({each})" for each in conditions)),
         (*values, limit),
     )
-    return [Candidate(study_instance_uid=row[0], instances=row[1], size=row[2]) for row in rows]
+    return rows_as(Candidate, rows)

@@ -27,6 +27,7 @@ from isocenter.storage.database.deletion import DeleteHook, delete_within
 from isocenter.storage.database.events.outbox import insert_events
 from isocenter.storage.database.index.lookup import get_records
 from isocenter.storage.database.index.records import add_records
+from isocenter.storage.database.rows import named_rows
 from isocenter.storage.database.text import replace_surrogates
 
 #: Values in one statement.
@@ -37,11 +38,14 @@ _COLUMNS: Final = (
     "transfer_syntax_uid, object_key, size, data_set_offset, digest"
 )
 _SELECT: Final = (
-    "SELECT trash_pk, deletion_id, state, remaining, target_key, trash.actor, reason, "
+    "SELECT trash_pk AS number, deletion_id, state, remaining, target_key, "
+    "trash.actor AS actor, reason, "
     "patient_id, patient_name, cause, "
-    f"{', '.join(f'trash.{name}' for name in _COLUMNS.split(', '))} "
+    f"{', '.join(f'trash.{name} AS {name}' for name in _COLUMNS.split(', '))} "
     "FROM trash JOIN deletion USING (deletion_id)"
 )
+#: Fields of a `DeletionRecord` that are columns as they are.
+_OF_DELETION: Final = ("deletion_id", "at", "purge_at", "actor", "reason")
 _INSERT: Final = (
     f"INSERT INTO trash (deletion_id, state, remaining, actor, patient_id, patient_name, "
     f"{_COLUMNS}) VALUES ({', '.join('?' * 15)}) ON CONFLICT (deletion_id, object_key) DO NOTHING"
@@ -295,29 +299,12 @@ def _rows(
 ) -> list[TrashedInstance]:
     return [
         TrashedInstance(
-            number=row[0],
-            deletion_id=row[1],
-            state=TrashState(row[2]),
-            remaining=row[3],
-            target_key=row[4],
-            actor=row[5],
-            reason=row[6],
-            patient_id=row[7],
-            patient_name=row[8],
-            cause=DeletionCause(row[9]),
-            stored=StoredInstance(
-                sop_instance_uid=row[10],
-                sop_class_uid=row[11],
-                study_instance_uid=row[12],
-                series_instance_uid=row[13],
-                transfer_syntax_uid=row[14],
-                object_key=row[15],
-                size=row[16],
-                data_set_offset=row[17],
-                digest=row[18],
-            ),
+            state=TrashState(row.pop("state")),
+            cause=DeletionCause(row.pop("cause")),
+            stored=StoredInstance(**{name: row.pop(name) for name in _COLUMNS.split(", ")}),
+            **row,
         )
-        for row in connection.execute(statement, values)
+        for row in named_rows(connection.execute(statement, values))
     ]
 
 
@@ -401,24 +388,20 @@ def _deletion_rows(connection: Connection) -> list[DeletionSummary]:
     return [
         DeletionSummary(
             deletion=DeletionRecord(
-                deletion_id=row[0],
-                at=row[1],
-                purge_at=row[2],
-                actor=row[3],
-                reason=row[4],
-                cause=DeletionCause(row[9]),
+                cause=DeletionCause(row.pop("cause")),
+                **{name: row.pop(name) for name in _OF_DELETION},
             ),
-            studies=row[5],
-            series=row[6],
-            instances=row[7],
-            size=row[8],
+            **row,
         )
-        for row in connection.execute(
-            "SELECT deletion_id, at, purge_at, d.actor, reason, "
-            "count(DISTINCT study_instance_uid), count(DISTINCT series_instance_uid), count(*), "
-            "sum(t.size), cause FROM trash t JOIN deletion d USING (deletion_id) "
-            "GROUP BY deletion_id, at, purge_at, d.actor, reason, cause "
-            "ORDER BY at DESC, deletion_id"
+        for row in named_rows(
+            connection.execute(
+                "SELECT deletion_id, at, purge_at, d.actor AS actor, reason, "
+                "count(DISTINCT study_instance_uid) AS studies, "
+                "count(DISTINCT series_instance_uid) AS series, count(*) AS instances, "
+                "sum(t.size) AS size, cause FROM trash t JOIN deletion d USING (deletion_id) "
+                "GROUP BY deletion_id, at, purge_at, d.actor, reason, cause "
+                "ORDER BY at DESC, deletion_id"
+            )
         )
     ]
 

@@ -285,7 +285,7 @@ async def test_a_destination_that_fails_is_left_alone_and_tried_by_one(queue: Qu
     # One tries; the others wait for what it says, or until it must have ended.
     assert await queue.due() == ["B"]
     assert await queue.uids("A", worker="two") == []
-    await queue.destination_works("A")
+    await queue.destination_succeeded("A")
     assert await queue.uids("A", worker="two") == [1, 2]
     row = next(row for row in await queue.destinations() if row.destination == "A")
     assert (row.counts, row.failures, row.last_fault) == ({DUE: 3}, 0, "")

@@ -26,8 +26,8 @@ from isocenter.storage.database.events.outbox import (
     OF_KINDS,
     count_backlog,
     last_number,
-    stored_event,
 )
+from isocenter.storage.database.rows import named_rows, rows_as
 
 
 class DatabaseEventLog:
@@ -101,7 +101,7 @@ def _select(connection: Connection, selection: EventSelection) -> list[StoredEve
             "modality": _holding(selection.modality),
         },
     )
-    wanted = (event for row in rows if selection.admits(event := stored_event(row)))
+    wanted = (event for row in named_rows(rows) if selection.admits(event := StoredEvent(**row)))
     found = list(islice(wanted, selection.limit))
     return found if selection.after is not None else found[::-1]
 
@@ -117,75 +117,49 @@ def _holding(value: str | None) -> str | None:
 def _consumers(connection: Connection, kinds: Mapping[str, Sequence[str]]) -> list[ConsumerStatus]:
     rows = connection.execute(
         "SELECT name, position, delivered, delivered_at, last_fault, last_fault_at, "
-        "(SELECT count(*) FROM event_lane WHERE consumer = name AND attempts > 0), "
-        "(SELECT count(*) FROM event_dead WHERE consumer = name) "
+        "(SELECT count(*) FROM event_lane WHERE consumer = name AND attempts > 0) AS held, "
+        "(SELECT count(*) FROM event_dead WHERE consumer = name) AS dead "
         "FROM event_consumer ORDER BY name"
-    ).fetchall()
+    )
     return [
         ConsumerStatus(
-            name=row[0],
-            position=row[1],
-            delivered=row[2],
-            delivered_at=row[3],
             waiting=count_backlog(
                 connection,
-                {"consumer": row[0], "kinds": json_list(kinds[row[0]]), "limit": MOST_COUNTED},
+                {
+                    "consumer": row["name"],
+                    "kinds": json_list(kinds[row["name"]]),
+                    "limit": MOST_COUNTED,
+                },
             ),
-            held=row[6],
-            dead=row[7],
-            last_fault=row[4],
-            last_fault_at=row[5],
+            **row,
         )
-        for row in rows
-        if row[0] in kinds
+        for row in list(named_rows(rows))
+        if row["name"] in kinds
     ]
 
 
 def _held(connection: Connection, consumers: str, limit: int) -> list[BlockedDelivery]:
     rows = connection.execute(
-        "SELECT consumer, study_instance_uid, from_event, attempts, due_at AS at, last_fault, 0 "
-        "FROM event_lane WHERE attempts > 0 "
+        "SELECT consumer, study_instance_uid, from_event AS event, attempts, due_at AS at, "
+        "last_fault AS fault, 0 AS is_dead FROM event_lane WHERE attempts > 0 "
         f"AND consumer IN {texts('consumers')} "
         "UNION ALL SELECT consumer, study_instance_uid, event_pk, attempts, given_up_at, fault, 1 "
         f"FROM event_dead WHERE consumer IN {texts('consumers')} "
         "ORDER BY 7, at LIMIT :limit",
         {"consumers": consumers, "limit": limit},
-    ).fetchall()
-    return [
-        BlockedDelivery(
-            consumer=row[0],
-            study_instance_uid=row[1],
-            event=row[2],
-            attempts=row[3],
-            at=row[4],
-            fault=row[5],
-            is_dead=bool(row[6]),
-        )
-        for row in rows
-    ]
+    )
+    return rows_as(BlockedDelivery, rows, is_dead=bool)
 
 
 def _studies(connection: Connection, state: str | None, limit: int) -> list[OpenStudyStatus]:
     rows = connection.execute(
-        "SELECT study_instance_uid, state, first_at, last_at, due_at, num_received, "
-        "times_complete, completed_at, reason FROM study_completion "
+        "SELECT study_instance_uid, state, first_at, last_at, due_at, "
+        "num_received AS received, times_complete AS times, completed_at, reason "
+        "FROM study_completion "
         "WHERE :state IS NULL OR state = :state ORDER BY last_at DESC LIMIT :limit",
         {"state": state, "limit": limit},
-    ).fetchall()
-    return [
-        OpenStudyStatus(
-            study_instance_uid=row[0],
-            state=row[1],
-            first_at=row[2],
-            last_at=row[3],
-            due_at=row[4],
-            received=row[5],
-            times=row[6],
-            completed_at=row[7],
-            reason=row[8],
-        )
-        for row in rows
-    ]
+    )
+    return rows_as(OpenStudyStatus, rows)
 
 
 def _replay(connection: Connection, values: dict[str, object]) -> int:

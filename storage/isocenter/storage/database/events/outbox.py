@@ -20,6 +20,7 @@ from isocenter.services.workflow.events.ports import StudyLane
 from isocenter.storage.database import dialect
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import json_list, larger, numbers, texts
+from isocenter.storage.database.rows import rows_as
 from isocenter.storage.database.text import replace_surrogates
 
 #: Events that are put into lanes in one transaction.
@@ -34,7 +35,7 @@ _LONGEST_RETRY_SECONDS: Final = 2 * 86_400.0
 _FAULT_LENGTH: Final = 500
 
 _LAST_NUMBER: Final = dialect.last_number("event")
-EVENT_COLUMNS: Final = "event_pk, kind, at, study_instance_uid, body"
+EVENT_COLUMNS: Final = "event_pk AS number, kind, at, study_instance_uid, body"
 OF_KINDS: Final = f"kind IN {texts('kinds')}"
 _POSITION: Final = "(SELECT position FROM event_consumer WHERE name = :consumer)"
 
@@ -208,13 +209,6 @@ class DatabaseOutbox:
         return await self._database.write(_trim, {**values, "old": json_list(old)})
 
 
-def stored_event(row: tuple[int, str, float, str, str]) -> StoredEvent:
-    """A row of `EVENT_COLUMNS`."""
-    return StoredEvent(
-        number=row[0], kind=row[1], at=row[2], study_instance_uid=row[3], body=row[4]
-    )
-
-
 def _execute(connection: Connection, statement: str, values: tuple[object, ...]) -> None:
     connection.execute(statement, values)
 
@@ -289,13 +283,8 @@ def _lanes(connection: Connection, values: dict[str, object], failing: bool) -> 
         f"AND study_instance_uid NOT IN {texts('not_for')} "
         f"AND attempts {'>' if failing else '='} 0 ORDER BY due_at LIMIT :limit",
         values,
-    ).fetchall()
-    return [
-        StudyLane(
-            study_instance_uid=row[0], from_event=row[1], attempts=row[2], failing_since=row[3]
-        )
-        for row in rows
-    ]
+    )
+    return rows_as(StudyLane, rows)
 
 
 def _waiting(connection: Connection, values: dict[str, object]) -> list[StoredEvent]:
@@ -304,8 +293,8 @@ def _waiting(connection: Connection, values: dict[str, object]) -> list[StoredEv
         f"AND event_pk >= :from_event AND event_pk <= {_POSITION} AND {OF_KINDS} "
         "ORDER BY event_pk LIMIT :limit",
         values,
-    ).fetchall()
-    return [stored_event(row) for row in rows]
+    )
+    return rows_as(StoredEvent, rows)
 
 
 #: A lane as whoever worked on it had found it.

@@ -25,6 +25,7 @@ from isocenter.services.workflow.forwarding.ports import (
 from isocenter.storage.database.database import Connection
 from isocenter.storage.database.dialect import json_list, numbers, texts
 from isocenter.storage.database.leases import FORWARDS
+from isocenter.storage.database.rows import rows_as
 
 #: A fault is a line of text; peers' words are in it.
 FAULT_LENGTH: Final = 500
@@ -69,8 +70,8 @@ DUE_DESTINATIONS: Final = f"""
 _PRIORITIES: Final = ", ".join(str(int(priority)) for priority in ForwardPriority)
 #: Of one priority.  What has failed is due later, and so behind what has not been tried.
 CLAIM: Final = f"""
-    SELECT forward_pk, version, sop_instance_uid, priority, attempts, since FROM forward
-    WHERE {FORWARDS.is_free} AND destination = :destination AND priority = :priority
+    SELECT forward_pk AS number, version, sop_instance_uid, priority, attempts, since
+    FROM forward WHERE {FORWARDS.is_free} AND destination = :destination AND priority = :priority
     ORDER BY due_at, forward_pk LIMIT :limit
 """
 _SENT: Final = """
@@ -102,8 +103,8 @@ _LEAVE_ALONE: Final = """
         retry_at = excluded.retry_at, last_fault = excluded.last_fault, is_tried = 0
 """
 _SHOWN: Final = (
-    "forward_pk, sop_instance_uid, study_instance_uid, destination, rule, priority, state, "
-    "attempts, created_at, due_at, ended_at, last_fault"
+    "forward_pk AS number, sop_instance_uid, study_instance_uid, destination, rule, priority, "
+    "state, attempts, created_at, due_at, ended_at, last_fault"
 )
 #: Which records are meant; an empty list of numbers, or an empty text, leaves that open.
 _CHOSEN: Final = f"""
@@ -194,23 +195,7 @@ def rows(connection: Connection, chosen: dict[str, object], limit: int) -> list[
         f"SELECT {_SHOWN} FROM forward WHERE {_CHOSEN} ORDER BY forward_pk DESC LIMIT :limit",
         {**chosen, "limit": limit},
     )
-    return [
-        ForwardSummary(
-            number=row[0],
-            sop_instance_uid=row[1],
-            study_instance_uid=row[2],
-            destination=row[3],
-            rule=row[4],
-            priority=ForwardPriority(row[5]),
-            state=ForwardState(row[6]),
-            attempts=row[7],
-            created_at=row[8],
-            due_at=row[9],
-            ended_at=row[10],
-            last_fault=row[11],
-        )
-        for row in found
-    ]
+    return rows_as(ForwardSummary, found, priority=ForwardPriority, state=ForwardState)
 
 
 def choice(
@@ -289,28 +274,19 @@ def claim(
     ).fetchone()
     if tried is not None and tried[0]:
         return []
-    rows: list[tuple[Any, ...]] = []
+    claimed: list[ClaimedForward] = []
     for priority in sorted(ForwardPriority, reverse=True):
-        wanted = {"priority": priority, "limit": limit - len(rows)}
-        rows += connection.execute(CLAIM, values | wanted)
-    FORWARDS.claim(connection, [row[0] for row in rows], worker, until)
-    if rows and tried is not None:
+        wanted = {"priority": priority, "limit": limit - len(claimed)}
+        found = connection.execute(CLAIM, values | wanted)
+        claimed += rows_as(ClaimedForward, found, priority=ForwardPriority)
+    FORWARDS.claim(connection, [each.number for each in claimed], worker, until)
+    if claimed and tried is not None:
         connection.execute(
             "UPDATE forward_destination SET retry_at = :until, is_tried = 1 "
             "WHERE destination = :destination",
             values,
         )
-    return [
-        ClaimedForward(
-            number=row[0],
-            version=row[1],
-            sop_instance_uid=row[2],
-            priority=ForwardPriority(row[3]),
-            attempts=row[4],
-            since=row[5],
-        )
-        for row in rows
-    ]
+    return claimed
 
 
 def settle(connection: Connection, outcomes: Sequence[Outcome], now: float) -> None:
