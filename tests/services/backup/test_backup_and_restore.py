@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import trio
 
-from isocenter.services.backup.repository import BackupFolder, Generation
+from isocenter.services.backup.generation import Generation
+from isocenter.services.backup.repository import BackupFolder
 from isocenter.services.backup.restoration import Restoring
 from isocenter.services.cli import main
 from isocenter.services.security.audit.trail_compression import compress_closed

@@ -23,6 +23,8 @@ import trio
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.backup import private_keys as keys
+from isocenter.services.backup.content_files import write_synced
+from isocenter.services.backup.generation import Generation
 from isocenter.services.backup.manifest import (
     BackupError,
     Entry,
@@ -36,12 +38,7 @@ from isocenter.services.backup.manifest import (
 )
 from isocenter.services.backup.parallel import Blocks, each
 from isocenter.services.backup.ports import TRASH, IndexedFile, IndexFile
-from isocenter.services.backup.repository import (
-    PARTIAL,
-    BackupFolder,
-    Generation,
-    write_synced,
-)
+from isocenter.services.backup.repository import PARTIAL, BackupFolder
 from isocenter.services.backup.source import AUDIT, Source, other_files
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_segments import segments_of

@@ -25,24 +25,32 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import orjson
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.backup.content_files import (
+    PIECE,
+    backup_error,
+    created_file,
+    pieces_of,
+    sync_descriptor,
+    update_digests,
+    write_piece,
+    write_synced,
+)
+from isocenter.services.backup.generation import Generation
 from isocenter.services.backup.manifest import (
     FORMAT,
     BackupError,
     Entry,
-    Manifest,
     is_sha256,
-    read_list,
-    read_manifest,
 )
-from isocenter.services.system.private_files import PRIVATE_DIRECTORY, PRIVATE_FILE, sync_directory
+from isocenter.services.system.private_files import PRIVATE_DIRECTORY, sync_directory
 
 try:
     import fcntl
@@ -54,86 +62,8 @@ PARTIAL: Final = ".partial"
 _CONTENTS: Final = "files"
 _GENERATIONS: Final = "generations"
 _INCOMING: Final = "incoming"
-_SUMS: Final = "SHA256SUMS"
 _NAME: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z(?:-[0-9]+)?")
-_SUM: Final = re.compile(r"([0-9a-f]{64}) [ *](.+)")
-_PIECE: Final = 1 << 20
 _NO_LOCKS: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS})
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One backup in a folder."""
-
-    name: str
-    folder: Path
-
-    @property
-    def objects(self) -> Path:
-        return self.folder / "objects.jsonl"
-
-    @property
-    def files(self) -> Path:
-        return self.folder / "files.jsonl"
-
-    @property
-    def index(self) -> Path:
-        return self.folder / "index.db"
-
-    @property
-    def settings(self) -> Path:
-        return self.folder / "settings"
-
-    @property
-    def keys(self) -> Path:
-        return self.folder / "keys"
-
-    def manifest(self) -> Manifest:
-        """Raises BackupError: it cannot be read."""
-        return read_manifest(self.folder / "manifest.json")
-
-    def entries(self) -> Iterator[Entry]:
-        """All files of the archive but the index."""
-        yield from read_list(self.objects)
-        yield from read_list(self.files)
-
-    def seal(self) -> None:
-        """Write the sums of everything in the folder, as sha256sum does."""
-        lines = [f"{digest_of(path)}  {name}\n" for name, path in self._own_files()]
-        write_synced(self.folder / _SUMS, "".join(lines).encode())
-
-    def check_own_files(self) -> list[str]:
-        """What is wrong with the files of the folder itself, a line each."""
-        try:
-            text = (self.folder / _SUMS).read_text("utf-8")
-        except (OSError, ValueError) as error:
-            return [f"{self.name}/{_SUMS}: {getattr(error, 'strerror', None) or 'damaged'}"]
-        wanted: dict[str, str] = {}
-        for line in text.splitlines():
-            match = _SUM.fullmatch(line)
-            if match is None:
-                return [f"{self.name}/{_SUMS}: damaged"]
-            wanted[match[2]] = match[1]
-        faults = []
-        present = dict(self._own_files())
-        for name in sorted({*wanted, *present}):
-            if name not in present:
-                faults.append(f"{self.name}/{name}: is gone")
-            elif name not in wanted:
-                faults.append(f"{self.name}/{name}: is not of the backup")
-            else:
-                try:
-                    if digest_of(present[name]) != wanted[name]:
-                        faults.append(f"{self.name}/{name}: was changed")
-                except OSError as error:
-                    faults.append(f"{self.name}/{name}: {error.strerror}")
-        return faults
-
-    def _own_files(self) -> Iterator[tuple[str, Path]]:
-        for path in sorted(self.folder.rglob("*")):
-            if path.is_file() and path != self.folder / _SUMS:
-                yield path.relative_to(self.folder).as_posix(), path
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +140,7 @@ class BackupFolder:
             for name in (_CONTENTS, _GENERATIONS, _INCOMING):
                 (root / name).mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         except OSError as error:
-            raise _cannot(root, error) from error
+            raise backup_error(root, error) from error
         return folder
 
     @contextmanager
@@ -224,7 +154,7 @@ class BackupFolder:
         try:
             descriptor = os.open(self.root / MARKER, flags)
         except OSError as error:
-            raise _cannot(self.root, error) from error
+            raise backup_error(self.root, error) from error
         try:
             if fcntl is not None:
                 try:
@@ -237,7 +167,7 @@ class BackupFolder:
                     ) from None
                 except OSError as error:
                     if error.errno not in _NO_LOCKS:  # some network file systems have none
-                        raise _cannot(self.root, error) from error
+                        raise backup_error(self.root, error) from error
             yield
         finally:
             os.close(descriptor)
@@ -284,7 +214,7 @@ class BackupFolder:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise _cannot(self.root, error) from error
+            raise backup_error(self.root, error) from error
 
     def begin(self, name: str) -> Generation:
         """A new generation that is not complete."""
@@ -393,22 +323,22 @@ class BackupFolder:
         """
         whole, data = hashlib.sha256(), hashlib.sha256()
         with path.open("rb", buffering=0) as file:
-            pieces = _pieces(file, most)
+            pieces = pieces_of(file, most)
             first = next(pieces, b"")
-            _digest(first, 0, offset, whole, data)
-            if len(first) < _PIECE:  # most files are small: nothing is written that is there
+            update_digests(first, 0, offset, whole, data)
+            if len(first) < PIECE:  # most files are small: nothing is written that is there
                 return self._put_small(first, whole.hexdigest(), data.hexdigest())
             staged = self.root / _INCOMING / secrets.token_hex(8)
             try:
                 size = len(first)
-                with _created(staged) as target:
-                    _write(target, first, staged)
+                with created_file(staged) as target:
+                    write_piece(target, first, staged)
                     for piece in pieces:
                         self.check()
-                        _digest(piece, size, offset, whole, data)
-                        _write(target, piece, staged)
+                        update_digests(piece, size, offset, whole, data)
+                        write_piece(target, piece, staged)
                         size += len(piece)
-                    _sync(target, staged)
+                    sync_descriptor(target, staged)
                 is_new = self._name(staged, whole.hexdigest(), size)
             finally:
                 with suppress(FileNotFoundError):
@@ -420,9 +350,9 @@ class BackupFolder:
         if not self.has(Entry("-", len(content), sha256, "")):
             staged = self.root / _INCOMING / secrets.token_hex(8)
             try:
-                with _created(staged) as target:
-                    _write(target, content, staged)
-                    _sync(target, staged)
+                with created_file(staged) as target:
+                    write_piece(target, content, staged)
+                    sync_descriptor(target, staged)
                 is_new = self._name(staged, sha256, len(content))
             finally:
                 with suppress(FileNotFoundError):
@@ -437,100 +367,7 @@ class BackupFolder:
             path.parent.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
             staged.replace(path)
         except OSError as error:
-            raise _cannot(self.root, error) from error
+            raise backup_error(self.root, error) from error
         with self._guard:
             self._unsynced.add(path.parent)
         return True
-
-
-def _pieces(file: IO[bytes], most: int | None) -> Iterator[bytes]:
-    while most is None or most > 0:
-        piece = file.read(_PIECE if most is None else min(_PIECE, most))
-        # A short read is no end yet; only an empty one is.
-        while piece and len(piece) < _PIECE and (most is None or len(piece) < most):
-            more = file.read((_PIECE if most is None else min(_PIECE, most)) - len(piece))
-            if not more:
-                break
-            piece += more
-        if not piece:
-            return
-        if most is not None:
-            most -= len(piece)
-        yield piece
-
-
-def _digest(
-    piece: bytes, start: int, offset: int, whole: hashlib._Hash, data: hashlib._Hash
-) -> None:
-    whole.update(piece)
-    if start >= offset:
-        data.update(piece)
-    elif start + len(piece) > offset:
-        data.update(memoryview(piece)[offset - start :])
-
-
-@contextmanager
-def _created(path: Path) -> Iterator[int]:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
-    except OSError as error:
-        raise _cannot(path.parent, error) from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _write(descriptor: int, piece: bytes, path: Path) -> None:
-    view = memoryview(piece)
-    try:
-        while view:
-            view = view[os.write(descriptor, view) :]
-    except OSError as error:
-        raise _cannot(path.parent, error) from error
-
-
-def _sync(descriptor: int, path: Path) -> None:
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        raise _cannot(path.parent, error) from error
-    if hasattr(os, "posix_fadvise"):
-        # The machine has better use for its memory than copies that nobody reads.
-        with suppress(OSError):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """A new file of a backup, on stable storage.
-
-    Raises:
-        BackupError: it cannot be written.
-    """
-    with _created(path) as descriptor:
-        _write(descriptor, content, path)
-        _sync(descriptor, path)
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def contents_of(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Entries, without those whose content was the one before's."""
-    last = ""
-    for entry in entries:
-        if entry.sha256 != last:
-            yield entry
-        last = entry.sha256
-
-
-def _cannot(path: Path, error: OSError) -> BackupError:
-    if error.errno in _NO_ROOM:
-        return BackupError(
-            f"no room in {path}; make some, or have older backups removed with --keep N, and "
-            "begin again: what was copied is not copied once more"
-        )
-    return BackupError(f"{path}: {error.strerror or error}")

@@ -12,10 +12,11 @@ import trio
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.backup.creation import Progress
+from isocenter.services.backup.generation import Generation, contents_of
 from isocenter.services.backup.manifest import Entry, Known, read_list
 from isocenter.services.backup.parallel import Blocks, each
 from isocenter.services.backup.ports import IndexFile
-from isocenter.services.backup.repository import BackupFolder, Generation, contents_of
+from isocenter.services.backup.repository import BackupFolder
 from isocenter.services.errors import StorageError
 
 

@@ -72,7 +72,8 @@ from isocenter.services.diagnostics.dissect.capture_events import (
     ConnectionClosed,
     ConnectionOpened,
 )
-from isocenter.services.diagnostics.dissect.observer import Kind, Line, Observer
+from isocenter.services.diagnostics.dissect.lines import Kind, Line
+from isocenter.services.diagnostics.dissect.observer import Observer
 from isocenter.services.diagnostics.dissect.tcp_reassembly import (
     ACK,
     FIN,

@@ -11,9 +11,10 @@ from typing import Final
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.backup.creation import make_backup
+from isocenter.services.backup.generation import Generation
 from isocenter.services.backup.manifest import BackupError, Manifest
 from isocenter.services.backup.private_keys import read_passphrase
-from isocenter.services.backup.repository import BackupFolder, Generation
+from isocenter.services.backup.repository import BackupFolder
 from isocenter.services.backup.verification import verify_backup
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, program_version
 from isocenter.services.cli.archive.db import archive_settings, print_findings

@@ -14,9 +14,10 @@ import trio
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition
 from isocenter.services.archive.verification import verify
+from isocenter.services.backup.generation import Generation
 from isocenter.services.backup.manifest import BackupError
 from isocenter.services.backup.private_keys import read_passphrase
-from isocenter.services.backup.repository import BackupFolder, Generation
+from isocenter.services.backup.repository import BackupFolder
 from isocenter.services.backup.restoration import (
     Place,
     RestoreReport,

@@ -16,7 +16,7 @@ from isocenter.services.cli.support.options import port, whole_number
 from isocenter.services.diagnostics.capture import MAGIC, read_capture
 from isocenter.services.diagnostics.dissect.capture_events import Captured, CaptureError
 from isocenter.services.diagnostics.dissect.dissector import DissectionCounts, Dissector
-from isocenter.services.diagnostics.dissect.observer import Kind, Line
+from isocenter.services.diagnostics.dissect.lines import Kind, Line
 from isocenter.services.diagnostics.dissect.pcap import MAGICS, read_segments
 from isocenter.services.diagnostics.dissect.tcp_reassembly import Reassembler
 from isocenter.services.diagnostics.findings import Severity
