@@ -22,7 +22,8 @@ from isocenter.services.diagnostics.dissect.capture_events import (
     ConnectionClosed,
     ConnectionOpened,
 )
-from isocenter.services.diagnostics.dissect.observer import Kind, Line, Observer
+from isocenter.services.diagnostics.dissect.lines import Kind, Line
+from isocenter.services.diagnostics.dissect.observer import Observer
 from isocenter.services.diagnostics.findings import Finding, Severity
 
 #: A PDU header (PS3.8 9.3.1).

@@ -18,12 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import Enum
 from typing import Final, assert_never
 
-from isocenter.engine import commands, pdu
+from isocenter.engine import pdu
 from isocenter.engine.buffers import Buffer, octets
-from isocenter.engine.commands import Command
 from isocenter.engine.describe import describe
 from isocenter.engine.dimse.message_codec import (
     CStoreRequest,
@@ -41,14 +39,11 @@ from isocenter.engine.events import (
     MessageReceived,
     ProviderAborted,
 )
-from isocenter.engine.fast_init import dataclass
 from isocenter.engine.framing import ControlPdu, DataHeader, Fragment
-from isocenter.engine.items import UserInformation
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import PresentationContext, Role, negotiated_from
 from isocenter.engine.pdv import MessageAssembler
 from isocenter.engine.states import Sta
-from isocenter.engine.uid import IMPLEMENTATION_CLASS_UID
 from isocenter.services.diagnostics import findings as diagnosis
 from isocenter.services.diagnostics.dissect.formatting import (
     show_context,
@@ -56,6 +51,8 @@ from isocenter.services.diagnostics.dissect.formatting import (
     show_result,
     uid_name,
 )
+from isocenter.services.diagnostics.dissect.lines import Kind, Line, line_of
+from isocenter.services.diagnostics.dissect.replayed_commands import command_of
 from isocenter.services.diagnostics.dissect.sides import (
     LENIENT,
     DataSet,
@@ -77,41 +74,6 @@ _OVER: Final = (*_REFUSALS, pdu.ReleaseResponse)
 _ENDED: Final = frozenset({Sta.STA1, Sta.STA13})
 #: A PDU's header, and a PDV's (PS3.8 9.3.1, 9.3.5.1, E.2).
 _HEADER_LENGTH: Final = 6
-
-
-class Kind(Enum):
-    """What a line is about."""
-
-    OPENED = "opened"
-    CONNECTION = "connection"
-    PDU = "pdu"
-    PDV = "pdv"
-    MESSAGE = "message"
-    DATA_SET = "data set"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One thing that happened.
-
-    Attributes:
-        time: seconds since the connection was opened.
-        sender: whose PDU, message or data set it is; None for the connection itself.
-        text: in one line, without PHI.
-        requestor: the association requestor's state afterwards; None: unknown.
-        acceptor: the association acceptor's.
-        details: further lines; they hold attribute values only where that was asked for.
-        findings: what was wrong with it.
-    """
-
-    time: float
-    sender: Role | None
-    kind: Kind
-    text: str
-    requestor: Sta | None = None
-    acceptor: Sta | None = None
-    details: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
 
 
 class Observer:
@@ -177,7 +139,7 @@ class Observer:
             self._objections.append(diagnosis.of_fault(fault, name_of(sender)))
             text = f"the {name_of(sender)} cannot be read any further"
             self._deliver(sender, view[delivered:])
-            lines += self._finished([_line(Kind.CONNECTION, text, time, sender)])
+            lines += self._finished([line_of(Kind.CONNECTION, text, time, sender)])
         else:
             self._deliver(sender, view[delivered:])
             lines += self._finished(self._faulty(sender, time))
@@ -207,7 +169,7 @@ class Observer:
                 "server itself (isocenter serve --capture)",
             )
         )
-        lines = self._finished([_line(Kind.CONNECTION, "a gap in the capture", time, sender)])
+        lines = self._finished([line_of(Kind.CONNECTION, "a gap in the capture", time, sender)])
         while count and not stream.is_lost:
             piece = _STAND_IN[:count]
             count -= len(piece)
@@ -229,7 +191,7 @@ class Observer:
             self._found.append(diagnosis.of_loss(name_of(by), before))
             self._note_silence(other(by), time)
         text = f"the {name_of(by)} {'reset' if was_reset else 'closed'} the connection"
-        return self._finished([_line(Kind.CONNECTION, text, time)])
+        return self._finished([line_of(Kind.CONNECTION, text, time)])
 
     def ended(self, time: float = 0.0) -> list[Line]:
         """There is no more; what was left open."""
@@ -259,7 +221,7 @@ class Observer:
             )
         if not self._found and not self._faults:
             return []
-        return self._finished([_line(Kind.CONNECTION, "the end", time)])
+        return self._finished([line_of(Kind.CONNECTION, "the end", time)])
 
     # What stands on the lines.
 
@@ -275,14 +237,14 @@ class Observer:
                 except RemoteProtocolError as fault:
                     self._sides[sender].transport_lost()
                     self._objections.append(diagnosis.of_fault(fault, name_of(sender)))
-                    return [_line(Kind.PDU, f"{pdu_type} that cannot be decoded", time, sender)]
+                    return [line_of(Kind.PDU, f"{pdu_type} that cannot be decoded", time, sender)]
                 return [self._control(sender, received, time)]
             case DataHeader(length):
                 stream.position += _HEADER_LENGTH
                 stream.pdu_length = length
                 if not self._show_pdvs:
                     return []
-                return [_line(Kind.PDU, f"P-DATA-TF of {length} bytes", time, sender)]
+                return [line_of(Kind.PDU, f"P-DATA-TF of {length} bytes", time, sender)]
             case Fragment():
                 return self._fragment(sender, cut, time)
             case _:
@@ -297,7 +259,7 @@ class Observer:
                 part = "command" if cut.is_command else "data set"
                 length = len(cut.data) + cut.remaining
                 text = f"PDV on context {cut.context_id}, {part}, {length} bytes"
-                lines.append(_line(Kind.PDV, text, time, sender))
+                lines.append(line_of(Kind.PDV, text, time, sender))
             # What belongs to a message that was not understood is passed over.
             stream.is_skipping = stream.is_skipping and not cut.is_command
         stream.position += len(cut.data)
@@ -311,7 +273,7 @@ class Observer:
             stream.data_set = None
             stream.is_skipping = True
             self._objections.append(diagnosis.of_fault(fault, name_of(sender)))
-            return [*lines, _line(Kind.MESSAGE, "what cannot be read as a message", time, sender)]
+            return [*lines, line_of(Kind.MESSAGE, "what cannot be read as a message", time, sender)]
         match event:
             case None:
                 return lines
@@ -344,7 +306,7 @@ class Observer:
             of_status = diagnosis.of_status(message.status, text)
             self._found += [of_status] if of_status is not None else []
         tail = ", data set follows" if has_data_set else ""
-        return _line(Kind.MESSAGE, f"{text}; context {context_id}{tail}", time, sender)
+        return line_of(Kind.MESSAGE, f"{text}; context {context_id}{tail}", time, sender)
 
     def _data(self, sender: Role, data: memoryview, is_last: bool, time: float) -> list[Line]:
         stream = self._streams[sender]
@@ -373,7 +335,7 @@ class Observer:
             details = show_data_set(
                 bytes(data_set.gathered), context.transfer_syntax, with_values=self._show_phi
             )
-        return [_line(Kind.DATA_SET, text, time, sender, details)]
+        return [line_of(Kind.DATA_SET, text, time, sender, details)]
 
     def _control(self, sender: Role, received: pdu.Pdu, time: float) -> Line:
         self._submit(sender, received)
@@ -394,7 +356,7 @@ class Observer:
             case _:
                 assert_never(received)
         self._is_over = self._is_over or isinstance(received, _OVER)
-        return _line(Kind.PDU, describe(received), time, sender, details)
+        return line_of(Kind.PDU, describe(received), time, sender, details)
 
     def _accepted(self, accept: pdu.AssociateAccept) -> tuple[str, ...]:
         request = self._request
@@ -415,7 +377,7 @@ class Observer:
         side = self._sides[sender]
         before = side.state
         try:
-            self._note_faults(side.submit(_command_of(received)), other(sender))
+            self._note_faults(side.submit(command_of(received)), other(sender))
         except ProtocolError as error:
             if before in _ENDED and (self._is_over or isinstance(received, _REFUSALS)):
                 return  # as its engine had done already; or both crossed
@@ -443,7 +405,7 @@ class Observer:
 
     def _faulty(self, sender: Role, time: float) -> list[Line]:
         """A line for what has no other, but a fault."""
-        return [_line(Kind.PDU, "P-DATA-TF", time, sender)] if self._faults else []
+        return [line_of(Kind.PDU, "P-DATA-TF", time, sender)] if self._faults else []
 
     def _note_faults(self, effects: Sequence[Effect], sender: Role) -> None:
         for effect in effects:
@@ -493,49 +455,12 @@ class Observer:
         return finished
 
 
-def _line(
-    kind: Kind, text: str, time: float, sender: Role | None = None, details: tuple[str, ...] = ()
-) -> Line:
-    return Line(time, sender, kind, text, details=details)
-
-
 def _is_release_request(cut: ControlPdu | DataHeader | Fragment) -> bool:
     return isinstance(cut, ControlPdu) and cut.pdu_type is pdu.PduType.A_RELEASE_RQ
 
 
 def _has_lost_transport(effects: Sequence[Effect]) -> bool:
     return any(isinstance(effect, ProviderAborted) and effect.transport_lost for effect in effects)
-
-
-def _command_of(received: pdu.Pdu) -> Command:
-    """What the sender's service-user asked for, when this PDU left."""
-    match received:
-        case pdu.AssociateRequest(user_information=information):
-            ours = _sendable(information)
-            return commands.RequestAssociation(replace(received, user_information=ours))
-        case pdu.AssociateAccept(user_information=information):
-            ours = _sendable(information)
-            return commands.AcceptAssociation(replace(received, user_information=ours))
-        case pdu.AssociateReject():
-            return commands.RejectAssociation(received)
-        case pdu.ReleaseRequest():
-            return commands.RequestRelease()
-        case pdu.ReleaseResponse():
-            return commands.AcceptRelease()
-        case pdu.Abort():
-            return commands.Abort()
-        case _:
-            assert_never(received)
-
-
-def _sendable(information: UserInformation) -> UserInformation:
-    """What the engine goes by, without what it reads from others and would not write itself."""
-    return replace(
-        information,
-        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
-        implementation_version_name="",
-        user_identity=None,
-    )
 
 
 def _short(message: Message) -> str:
