@@ -48,5 +48,5 @@ class Line:
 def line_of(
     kind: Kind, text: str, time: float, sender: Role | None = None, details: tuple[str, ...] = ()
 ) -> Line:
-    """One of *sender*, with its findings."""
+    """A line in which nothing was found wrong."""
     return Line(time, sender, kind, text, details=details)
