@@ -47,7 +47,7 @@ from isocenter.storage.database.index.memory_entities import (
 )
 
 _STUDY_UID, _SERIES_UID, _SOP_UID = 0x0020000D, 0x0020000E, 0x00080018
-_SOP_CLASS, _INSTANCE_NUMBER = 0x00080016, 0x00200013
+_SOP_CLASS = 0x00080016
 _BLOCK: Final = 1000
 _T = TypeVar("_T")
 
@@ -291,10 +291,6 @@ class MemoryIndex:
         for entity in entities:
             if satisfies_above(query, entity) and satisfies_below(query, entity):
                 yield entity
-
-
-_ONE: Final = {level: frozenset({level}) for level in Level}
-_PATIENT_AND_STUDY: Final = frozenset({Level.PATIENT, Level.STUDY})
 
 
 async def _blocks(values: Sequence[_T]) -> AsyncGenerator[Sequence[_T], None]:

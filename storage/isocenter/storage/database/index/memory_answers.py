@@ -15,7 +15,6 @@ from isocenter.services.archive.index.attributes import BY_TAG, Level
 from isocenter.services.archive.index.matching import matches, matches_combined, normalize
 from isocenter.services.archive.index.query import CombinedRange, Criterion, Query
 from isocenter.services.archive.index.shown_values import Said, Statements
-from isocenter.storage.database.index.memory import _INSTANCE_NUMBER, _ONE, _PATIENT_AND_STUDY
 from isocenter.storage.database.index.memory_entities import (
     STATED_BY_LEVEL,
     Entity,
@@ -24,6 +23,9 @@ from isocenter.storage.database.index.memory_entities import (
     computed_texts,
 )
 
+_ONE: Final = {level: frozenset({level}) for level in Level}
+_PATIENT_AND_STUDY: Final = frozenset({Level.PATIENT, Level.STUDY})
+_INSTANCE_NUMBER: Final = 0x00200013
 #: As `normalize` writes an IS; 12 characters are all that it may have (PS3.5 6.2).
 _NUMBER: Final = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 
