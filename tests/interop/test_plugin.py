@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from support.processes import (
     ENVIRONMENT,
     ISOCENTER,
     program,
+    run,
     served_archive,
     wait_for_line,
 )
@@ -51,15 +51,9 @@ class Site:
         )
 
     def isocenter(self, *words: object, code: int = 0) -> str:
-        done = subprocess.run(
-            [*ISOCENTER, *map(str, words)],
-            check=False,
-            capture_output=True,
-            text=True,
-            env={**ENVIRONMENT, **self.environment},
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        done = run(*ISOCENTER, *words, environment=self.environment)
+        assert done.returncode == code, done.stdout
+        return done.stdout
 
     @contextmanager
     def served(self) -> Iterator[int]:

@@ -66,10 +66,12 @@ class Forking:
         self.pid = 0
 
     def takes(self, environment: Mapping[str, str]) -> bool:
-        """Whether a process with this environment can be forked."""
-        return all(
+        """Whether a process with this environment can be forked: more folders to import from are
+        no obstacle."""
+        searched = environment.get("PYTHONPATH", "") + os.pathsep
+        return searched.startswith(self._environment["PYTHONPATH"] + os.pathsep) and all(
             environment.get(name) == self._environment.get(name)
-            for name in {*environment, *self._environment}
+            for name in {*environment, *self._environment} - {"PYTHONPATH"}
             if name.startswith(_FOR_PYTHON)
         )
 

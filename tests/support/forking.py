@@ -73,9 +73,11 @@ def become(request: dict[str, object], descriptors: list[int]) -> list[str]:
     os.closerange(3, max(1024, *descriptors) + 1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request["folder"])
+    searched = os.environ["PYTHONPATH"].split(os.pathsep)
     os.environ.clear()
     os.environ.update(request["environment"])
-    sys.path[0] = os.getcwd()
+    more = os.environ["PYTHONPATH"].split(os.pathsep)[len(searched) :]
+    sys.path[: 1 + len(searched)] = [os.getcwd(), *searched, *more]
     sys.argv = ["isocenter", *request["words"]]
     return sys.argv[1:]
 

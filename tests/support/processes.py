@@ -45,11 +45,15 @@ _FORKING = Forking(ENVIRONMENT)
 
 
 def run(
-    *command: object, cwd: Path | None = None, seconds: float = RUN_SECONDS
+    *command: object,
+    cwd: Path | None = None,
+    seconds: float = RUN_SECONDS,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; output and errors together, as text."""
-    if _is_ours(command):
-        return _run_forked([str(word) for word in command], cwd, seconds)
+    variables = {**ENVIRONMENT, **(environment or {})}
+    if _is_ours(command) and _FORKING.takes(variables):
+        return _run_forked([str(word) for word in command], variables, cwd, seconds)
     return subprocess.run(
         [str(word) for word in command],
         check=False,
@@ -59,7 +63,7 @@ def run(
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         timeout=seconds,
-        env=ENVIRONMENT,
+        env=variables,
         cwd=cwd,
     )
 
@@ -69,11 +73,11 @@ def _is_ours(command: Sequence[object]) -> bool:
 
 
 def _run_forked(
-    command: list[str], cwd: Path | None, seconds: float
+    command: list[str], environment: Mapping[str, str], cwd: Path | None, seconds: float
 ) -> subprocess.CompletedProcess[str]:
     words = command[len(ISOCENTER) :]
     with tempfile.TemporaryFile("w+", errors="replace") as output:
-        process = _FORKING.start(words, environment=ENVIRONMENT, stdout=output.fileno(), cwd=cwd)
+        process = _FORKING.start(words, environment=environment, stdout=output.fileno(), cwd=cwd)
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
