@@ -179,6 +179,15 @@ class DataSetTree:
                 if node.is_cut or node.items is not None:
                     node.is_changed = True
 
+    def pad_odd_values(self) -> None:
+        """Give values of odd length the byte that makes it even (PS3.5 7.1.1)."""
+        for item in self.items():
+            for node in item.elements:
+                is_odd = node.value is None and node.items is None and node.end > node.value_start
+                if is_odd and not node.is_encapsulated and (node.end - node.value_start) & 1:
+                    node.is_cut = node.is_changed = True
+                    item.touch()
+
     def leave_out_padding(self) -> None:
         """Take away what fills the file up behind the last element (PS3.10 7.2)."""
         root = self.root
@@ -250,7 +259,7 @@ class DataSetTree:
     def _mended(self, node: Node) -> Iterator[Buffer]:
         """A value that was cut, under a header that says so."""
         length = node.end - node.value_start
-        padding = bytes(length & 1)
+        padding = (b" " if node.vr in SPACE_PADDED_VRS else b"\0") * (length & 1)
         header = bytearray(self.data[node.start : node.value_start])
         codec = node.codec
         if node.is_encapsulated:

@@ -154,6 +154,18 @@ def test_lengths_and_group_lengths(tmp_path: Path) -> None:
     assert data_set_of(conv(grouped, tmp_path / "n.dcm", "-g")) == data_set_of(CT)
 
 
+def test_values_of_odd_length_get_their_padding(tmp_path: Path) -> None:
+    data = write_data_set(
+        [(0x00080016, "UI", b"1.2"), (0x00080018, "UI", b"1.2.3")], EXPLICIT_LITTLE
+    )
+    odd = b"\x10\0\x20\0LO\3\0ABC" + b"\x10\0\x40\0CS\2\0M "
+    path = tmp_path / "odd.dcm"
+    path.write_bytes(write_file_meta("1.2", "1.2.3", EXPLICIT) + data + odd)
+    made = conv(path, tmp_path / "even.dcm")
+    assert data_set_of(made) == data + odd.replace(b"\3\0ABC", b"\4\0ABC ")
+    assert main(["dcmdump", "--strict", str(made)]) == 0
+
+
 def test_padding(tmp_path: Path, capfd: Captured) -> None:
     padded = conv(DATA / "MR_small.dcm", tmp_path / "p.dcm", "+p", "512", "0")
     assert padded.stat().st_size % 512 == 0

@@ -131,6 +131,7 @@ def test_what_is_damaged_is_shown_and_said(tmp_path: Path, capfd: Captured) -> N
         ([__file__], 2, "not DICOM"),
         ([str(CT), "+P", "NoKeyword"], 1, "no keyword of the data dictionary"),
         ([str(CT), "+P", "0010,002"], 1, "is no attribute"),
+        ([str(CT), "+P", "0010,1002[0]"], 1, "is an item"),
         ([str(CT), "--charset", "klingon"], 1, "no encoding"),
         ([str(CT), "--unknown"], 1, "unrecognized"),
     ],

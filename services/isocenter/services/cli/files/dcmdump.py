@@ -208,9 +208,14 @@ def _add_appearance(group: argparse._ArgumentGroup) -> None:
 
 def _pattern(text: str) -> TagPattern:
     try:
-        return parse_tag_pattern(text)
+        pattern = parse_tag_pattern(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if pattern.item is not None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is an item; name an attribute in it, after a dot, or the whole sequence"
+        )
+    return pattern
 
 
 def _patterns(text: str) -> list[TagPattern]:
@@ -219,7 +224,7 @@ def _patterns(text: str) -> list[TagPattern]:
 
 def _top_level(text: str) -> int:
     pattern = _pattern(text)
-    if pattern.steps or pattern.item is not None:
+    if pattern.steps:
         raise argparse.ArgumentTypeError(f"{text!r} is within a sequence; name the sequence")
     return pattern.tag
 

@@ -281,6 +281,7 @@ class _Work:
         target.write(head)
         lengths = options.lengths or ("defined" if is_new else None)
         tree = DataSetTree(data, encoding_of(syntax))
+        tree.pad_odd_values()
         if lengths is not None:
             tree.set_lengths(undefined=lengths == "undefined")
         if options.group_lengths is not None:
@@ -303,7 +304,9 @@ class _Work:
         ):
             if not is_safe_uid(uid):
                 raise DataSetError(
-                    f"no {name}, which a file needs; -F writes the data set alone", 0
+                    f"no {name}, which a file needs; insert it with dcmmodify, or write the data "
+                    "set alone with -F",
+                    0,
                 )
         syntax = self._made.transfer_syntax_uid
         source = b"" if meta is None else meta.elements.get(_META_SOURCE, b"")
