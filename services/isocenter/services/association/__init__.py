@@ -21,7 +21,8 @@ An `AssociationDriver` is one object, and each module here is one side of it, ea
 one before: what stands and how it ends (`state`), what is sent (`sender`), what we ask
 (`invoker`), what the peer asks (`performer`, with the `operation` that it performs), and the
 reader that carries it all (`driver`).  They share its attributes: every message passes through
-all of them, and nothing is handed on between.
+all of them, and nothing is handed on between.  Three objects in its place would each reach into
+the others' state for every PDU.
 """
 
 from isocenter.services.association.driver import AssociationDriver, AssociationRequestHandler
