@@ -125,3 +125,16 @@ def test_any_edits_leave_a_data_set(edits: list[str], encoding: Encoding, undefi
     again = DataSetTree(memoryview(result), encoding, tolerance=Tolerance.STRICT, forgiven=forgiven)
     assert written(again) == result
     assert not forgiven
+
+
+@pytest.mark.parametrize(
+    "header", [b"\x10\0\x20\0LO\x50\0", b"\x10\0\x20\0\x50\0\0\0", b"\x10\0\x20\0??\x50\0"]
+)
+def test_a_value_that_was_cut_gets_a_header_that_is_right(header: bytes) -> None:
+    """Whatever stood in the place of its VR."""
+    start = write_data_set([(0x00080018, "UI", b"1.2.3\0")], EXPLICIT_LITTLE)
+    data = memoryview(start + header + b"12345")
+    tree = DataSetTree(data, EXPLICIT_LITTLE, tolerance=Tolerance.SALVAGE)
+    tree.repair()
+    repaired = written(tree)
+    assert repaired == start + b"\x10\0\x20\0LO\6\x0012345 "

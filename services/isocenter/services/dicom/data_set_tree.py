@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import IO, Final, Literal
+from typing import IO, Final
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset.codec import HEADER_LENGTH, Codec, codec_of
@@ -19,6 +19,7 @@ from isocenter.engine.dataset.vr import (
     ITEM_DELIMITATION,
     MAX_SHORT_LENGTH,
     SEQUENCE_DELIMITATION,
+    SHORT_VRS,
     SPACE_PADDED_VRS,
     UNDEFINED_LENGTH,
     Encoding,
@@ -260,19 +261,15 @@ class DataSetTree:
         """A value that was cut, under a header that says so."""
         length = node.end - node.value_start
         padding = (b" " if node.vr in SPACE_PADDED_VRS else b"\0") * (length & 1)
-        header = bytearray(self.data[node.start : node.value_start])
         codec = node.codec
         if node.is_encapsulated:
-            yield header
-            yield from self._copy(node.value_start, node.end)
+            yield from self._copy(node.start, node.end)
             yield codec.item_mark(SEQUENCE_DELIMITATION, 0)
             return
-        size = 2 if not codec.implicit_vr and len(header) == HEADER_LENGTH else 4
-        if size == 2 and length > MAX_SHORT_LENGTH:
-            header, size = bytearray(codec.header(node.tag, "UN", 0)), 4
-        order: Literal["big", "little"] = "big" if codec.big_endian else "little"
-        header[-size:] = (length + len(padding)).to_bytes(size, order)
-        yield header
+        # Whatever its header was like.
+        is_too_long = node.vr in SHORT_VRS and length > MAX_SHORT_LENGTH
+        vr = node.vr if node.vr in codec.vr_keys and not is_too_long else "UN"
+        yield codec.header(node.tag, vr, length + len(padding))
         yield from self._copy(node.value_start, node.end)
         yield padding
 
