@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from random import Random
 
-from durability.journal import Begin, End, numbers, strings
+from durability.journal import Begin, End
 
 SECTOR = 512
 
@@ -86,9 +86,9 @@ class Disk:
             return "" if call.result < 0 else self._end(call)
         match call.name:
             case "close":
-                self._descriptors.pop(numbers(call.arguments)[0], None)
+                self._descriptors.pop(call.numbers[0], None)
             case "sendto" | "sendmsg":
-                self.sent = strings(call.arguments)
+                self.sent = call.strings
                 return "send"
             case "fsync" | "fdatasync":
                 node = self._of(call)
@@ -118,7 +118,7 @@ class Disk:
             case "ftruncate":
                 node = self._of(call)
                 if isinstance(node, File):
-                    length = numbers(arguments)[1]
+                    length = call.numbers[1]
                     node.live[:] = node.live[:length].ljust(length, b"\0")
                     return "write"
             case "fsync" | "fdatasync":
@@ -144,7 +144,7 @@ class Disk:
                     return "names"
             case "mmap":
                 shared = "MAP_SHARED" in arguments and "PROT_WRITE" in arguments
-                node = self._descriptor_of(numbers(arguments)[-2]) if shared else None
+                node = self._descriptor_of(call.numbers[-2]) if shared else None
                 # What is written through a mapping is in no journal.  SQLite's -shm holds
                 # nothing that has to survive, and it is not even read after a crash.
                 assert node is None or node is self._shared_memory(), "a file is mapped to write"
@@ -177,12 +177,12 @@ class Disk:
         return happened
 
     def _write(self, call: End) -> str:
-        given = numbers(call.arguments)
+        given = call.numbers
         descriptor = self._descriptors.get(given[0])
         if descriptor is None:
             return ""
         assert isinstance(descriptor.node, File)
-        data = b"".join(strings(call.arguments))[: call.result]
+        data = b"".join(call.strings)[: call.result]
         assert len(data) == call.result
         if call.name.startswith("p"):
             offset = given[-1]
@@ -234,7 +234,7 @@ class Disk:
     # -- Paths and descriptors --------------------------------------------------------
 
     def _paths(self, call: End) -> list[str]:
-        return [os.fsdecode(path) for path in strings(call.arguments)]
+        return [os.fsdecode(path) for path in call.strings]
 
     def _inside(self, path: str) -> bool:
         return path.startswith(self._root_path)
@@ -260,7 +260,7 @@ class Disk:
         return folder.live.get(name)
 
     def _of(self, call: Begin | End) -> Node | None:
-        return self._descriptor_of(next(iter(numbers(call.arguments)), -1))
+        return self._descriptor_of(next(iter(call.numbers), -1))
 
     def _descriptor_of(self, number: int) -> Node | None:
         descriptor = self._descriptors.get(number)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 #: Calls that change what a disk holds, say that it is durable, or let an answer go.
@@ -32,7 +33,7 @@ def strace(journal: Path) -> list[object]:
     ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Begin:
     """A call is entered.  *arguments* is strace's text of them."""
 
@@ -40,14 +41,30 @@ class Begin:
     name: str
     arguments: str
 
+    # Read once: the same calls are followed for each crash point that is tried.
+    @cached_property
+    def strings(self) -> list[bytes]:
+        """The strings and buffers among the arguments, whole."""
+        found = []
+        for match in _STRING.finditer(self.arguments):
+            assert not match[2], "strace cut a buffer short"
+            found.append(bytes.fromhex(match[1].replace("\\x", "")))
+        return found
 
-@dataclass(frozen=True, slots=True)
-class End:
+    @cached_property
+    def numbers(self) -> list[int]:
+        """The arguments that are numbers, in their order."""
+        return [
+            int(word, 0)
+            for word in (part.strip() for part in _STRING.sub("", self.arguments).split(","))
+            if re.fullmatch(r"-?[1-9]\d*|0|0x[0-9a-f]+", word)
+        ]
+
+
+@dataclass(frozen=True)
+class End(Begin):
     """The same call came back with *result*; negative: it failed and did nothing."""
 
-    thread: int
-    name: str
-    arguments: str
     result: int
 
 
@@ -55,6 +72,7 @@ _LINE = re.compile(r"(\d+) +(.*)")
 _CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+|0x[0-9a-f]+|\?)(?: .*)?")
 _RESUMED = re.compile(r"<\.\.\. (\w+) resumed>(.*)")
 _UNFINISHED = " <unfinished ...>"
+_STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 
 
 def read_journal(path: Path) -> Iterator[Begin | End]:
@@ -84,24 +102,3 @@ def read_journal(path: Path) -> Iterator[Begin | End]:
                 yield Begin(thread, name, arguments)
             if result != "?":  # else the process ended in it
                 yield End(thread, name, arguments, int(result, 0))
-
-
-_STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
-
-
-def strings(arguments: str) -> list[bytes]:
-    """The strings and buffers among the arguments, whole."""
-    found = []
-    for match in _STRING.finditer(arguments):
-        assert not match[2], "strace cut a buffer short"
-        found.append(bytes.fromhex(match[1].replace("\\x", "")))
-    return found
-
-
-def numbers(arguments: str) -> list[int]:
-    """The arguments that are numbers, in their order."""
-    return [
-        int(word, 0)
-        for word in (part.strip() for part in _STRING.sub("", arguments).split(","))
-        if re.fullmatch(r"-?[1-9]\d*|0|0x[0-9a-f]+", word)
-    ]
