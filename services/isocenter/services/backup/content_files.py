@@ -13,6 +13,7 @@ from typing import IO, Final
 from isocenter.services.backup.manifest import (
     BackupError,
 )
+from isocenter.services.errors import text_of
 from isocenter.services.system.private_files import PRIVATE_FILE
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -107,4 +108,4 @@ def backup_error(path: Path, error: OSError) -> BackupError:
             f"no room in {path}; make some, or have older backups removed with --keep N, and "
             "begin again: what was copied is not copied once more"
         )
-    return BackupError(f"{path}: {error.strerror or error}")
+    return BackupError(f"{path}: {text_of(error)}")

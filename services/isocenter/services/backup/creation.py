@@ -40,6 +40,7 @@ from isocenter.services.backup.parallel import Blocks, each
 from isocenter.services.backup.ports import TRASH, IndexedFile, IndexFile
 from isocenter.services.backup.repository import PARTIAL, BackupFolder
 from isocenter.services.backup.source import AUDIT, Source, other_files
+from isocenter.services.errors import text_of
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_segments import segments_of
 from isocenter.services.system.private_files import PRIVATE_DIRECTORY, directory_lock
@@ -131,9 +132,7 @@ class _Backup:
             manifest = self._manifest(generation, began, moment, version)
             write_synced(generation.folder / "manifest.json", manifest_text(manifest))
         except OSError as error:
-            raise BackupError(
-                f"{error.filename or self._folder.root}: {error.strerror or error}"
-            ) from error
+            raise BackupError(f"{error.filename or self._folder.root}: {text_of(error)}") from error
         # From here on it is complete, or it is not: there is nothing in between to stop at.
         with trio.CancelScope(shield=True):
             finished = await trio.to_thread.run_sync(self._folder.finish, generation)

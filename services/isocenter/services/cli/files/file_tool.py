@@ -29,6 +29,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.cli import EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.errors import text_of
 
 #: The exit codes of the file tools, which are not those of the network commands.
 EXIT_ARGUMENTS: Final = 1
@@ -117,7 +118,7 @@ def run_file_tool(arguments: argparse.Namespace, work: Callable[[Terminal], int]
 def fault_text(error: Exception) -> str:
     """What a fault says on its line."""
     if isinstance(error, OSError):
-        what = error.strerror or str(error)
+        what = text_of(error)
         return f"{error.filename}: {what}" if error.filename else what
     return str(error)
 

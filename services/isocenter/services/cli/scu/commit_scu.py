@@ -28,7 +28,7 @@ from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DamagedFileError, DicomObject, NotDicomFileError
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.dicom.uids import UidRule
-from isocenter.services.errors import NoPresentationContextError, OperationError
+from isocenter.services.errors import NoPresentationContextError, OperationError, text_of
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.service_classes.commitment.scu import (
     CONTEXTS,
@@ -244,7 +244,7 @@ async def _results(
         async with results.listening(bind, access=access):
             yield results
     except OSError as error:
-        raise UsageError(error.strerror or str(error)) from error
+        raise UsageError(text_of(error)) from error
 
 
 async def _ask(

@@ -26,6 +26,7 @@ from isocenter.services.cli.support.query_options import MODELS, add_query_optio
 from isocenter.services.cli.support.received_files import add_receiving_options, folder_of
 from isocenter.services.cli.support.retrieve_output import follow, outcome_of, report_outcome
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
+from isocenter.services.errors import text_of
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.service_classes.storage.object_folder import ObjectFolder, ReceivedCounts
 from isocenter.services.service_classes.verification import VerificationScp
@@ -156,7 +157,7 @@ async def _receiving(
     try:
         listeners = [(sock, bind) for sock in open_listener(bind)]
     except OSError as error:
-        raise UsageError(error.strerror or str(error)) from error
+        raise UsageError(text_of(error)) from error
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         server: Server = await nursery.start(

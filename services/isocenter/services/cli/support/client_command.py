@@ -36,6 +36,7 @@ from isocenter.services.cli.support.options import (
 )
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.attribute_path import KeySyntaxError
+from isocenter.services.errors import text_of
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 
@@ -211,7 +212,7 @@ def run_task(terminal: Terminal, work: Callable[[Interrupts], Awaitable[int]]) -
         except BrokenPipeError:
             raise  # whoever read our output has gone
         except OSError as error:
-            what = error.strerror or str(error)
+            what = text_of(error)
             terminal.error(f"{error.filename}: {what}" if error.filename else what)
             return EXIT_FAILED
         except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from isocenter.services.diagnostics.doctor.lock_holders import (
     port_holders,
 )
 from isocenter.services.diagnostics.findings import Finding, Side, error, note
+from isocenter.services.errors import text_of
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.settings.settings import Settings
 
@@ -44,7 +45,7 @@ def _taken(settings: Settings, fault: OSError, where: str, port: int, what: str)
     lock = Path(settings.storage.data_dir) / "lock"
     servers = {holder.pid for holder in lock_holders(lock)}
     if fault.errno != errno.EADDRINUSE:
-        text = fault.strerror or str(fault)
+        text = text_of(fault)
         cure = "change server.host and server.port, or tls.host and tls.port"
         return CheckResult(what, where, (error(text, cure=cure, side=Side.HERE),))
     if _is_ours(holders, servers):

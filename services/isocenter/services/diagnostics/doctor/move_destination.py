@@ -29,7 +29,7 @@ from isocenter.services.diagnostics.doctor.query_store import find, of_fault, st
 from isocenter.services.diagnostics.findings import Finding, Side, error
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
-from isocenter.services.errors import NoPresentationContextError, OperationError
+from isocenter.services.errors import NoPresentationContextError, OperationError, text_of
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.notices import (
     AssociationEstablished,
@@ -114,7 +114,7 @@ async def check_move_destination(way: PeerTarget, destination: Destination, tell
         listeners = [(sock, bind) for sock in open_listener(bind)]
     except OSError as fault:
         finding = error(
-            fault.strerror or str(fault),
+            text_of(fault),
             cure="stop who listens there for the time of the examination, or give another port "
             "with --move-port that the peer knows",
             side=Side.HERE,

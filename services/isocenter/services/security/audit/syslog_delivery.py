@@ -30,6 +30,7 @@ import trio
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.concurrency import Broadcast
+from isocenter.services.errors import text_of
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.security.audit.hash_chain import Record
 from isocenter.services.security.audit.repository import Protocol, SyslogRepository
@@ -345,7 +346,7 @@ class Delivery:
             ) from error
         except OSError as error:
             raise RepositoryUnreachableError(
-                f"cannot reach the collector {collector}: {error.strerror or error}"
+                f"cannot reach the collector {collector}: {text_of(error)}"
             ) from error
 
     # Where it has got to.

@@ -11,6 +11,7 @@ import orjson
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.errors import text_of
 from isocenter.services.system.private_files import PRIVATE_FILE, write_file
 
 #: Where in the data directory the private CA lies.
@@ -118,7 +119,7 @@ def unusable(path: Path, error: Exception) -> CertificateError:
         case FileNotFoundError():
             fault = "no such file; restore it from a backup, or make a new CA elsewhere"
         case OSError():
-            fault = f"{error.strerror or error}; let the user who runs isocenter read and write it"
+            fault = f"{text_of(error)}; let the user who runs isocenter read and write it"
         case _:
             fault = "cannot be read; restore it from a backup"
     return CertificateError(f"{path}: {fault}")
