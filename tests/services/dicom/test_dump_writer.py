@@ -18,7 +18,8 @@ from isocenter.engine.dataset import (
 )
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.dataset.writer import WritableElement
-from isocenter.services.dicom.dump_writer import ANSI, DumpOptions, DumpWriter, Quoting
+from isocenter.services.dicom.dump_names import Quoting
+from isocenter.services.dicom.dump_writer import ANSI, DumpOptions, DumpWriter
 from isocenter.services.dicom.text_dump import read_dump
 
 

@@ -11,11 +11,8 @@ move the cursor, or begin a line of its own.
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from enum import Enum
-from functools import lru_cache
 from typing import Final
 
 from isocenter.engine.dataset.errors import tag_text
@@ -39,11 +36,10 @@ from isocenter.engine.dataset.walker import (
 )
 from isocenter.engine.dataset.writer import write_data_set
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.dicom.data_dictionary import keyword_for_tag, private_entry
+from isocenter.services.dicom.dump_names import Quoting, element_name, quoted, uid_keyword
 from isocenter.services.dicom.element_texts import numbers_of
 from isocenter.services.dicom.element_values import decode_padded
-from isocenter.services.dicom.pydicom_tables import UIDS
-from isocenter.services.dicom.scope import Scope, is_private, is_private_creator
+from isocenter.services.dicom.scope import Scope, is_private
 from isocenter.services.dicom.scoped_walk import (
     ItemPath,
     Placed,
@@ -71,22 +67,10 @@ _TEXTS: Final = frozenset(
 )  # fmt: skip
 _SINGLE: Final = frozenset(("LT", "ST", "UR", "UT"))
 _SIZES: Final = {"AT": 4, "FD": 8, "FL": 4, "SL": 4, "SS": 2, "SV": 8, "UL": 4, "US": 2, "UV": 8}
-#: Control characters, and those that change the direction of what is shown.
-_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_BEYOND: Final = re.compile("[^\x20-\x7e]")
 #: Directory Record Sequence, whose items point to each other (PS3.3 F.3.2.2).
 _DIRECTORY_RECORDS: Final = 0x00041220
 _CONTAINERS: Final = frozenset((SEQUENCE, ITEM))
 _NO_VALUE: Final = "(no value available)"
-_UNKNOWN: Final = "Unknown Tag & Data"
-
-
-class Quoting(Enum):
-    """How characters are shown that are no ASCII, or control a terminal."""
-
-    PRINTED = "control characters as \\xNN"
-    MARKUP = "as XML markup"
-    OCTAL = "as octal numbers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,10 +375,10 @@ class DumpWriter:
         if not text:
             return _NO_VALUE
         if vr == "UI" and self._options.has_uid_names:
-            names = [_uid_keyword(uid) for uid in text.split("\\")]
+            names = [uid_keyword(uid) for uid in text.split("\\")]
             if len(names) == 1 and names[0]:
                 return f"={names[0]}"
-        text = _quoted(text, self._options.quoting)
+        text = quoted(text, self._options.quoting)
         if not is_whole and (end < placed.end or len(text) + 2 > _LINE_LENGTH):
             return f"[{text[: _LINE_LENGTH - 4]}{_DOTS}"
         return f"[{text}]"
@@ -466,51 +450,3 @@ def _counts(data: memoryview, encoding: Encoding) -> array[int]:
 
 def _tag(tag: int) -> str:
     return tag_text(tag).lower()
-
-
-def _quoted(text: str, quoting: Quoting) -> str:
-    if quoting is Quoting.MARKUP:
-        return _BEYOND.sub(lambda found: f"&#{ord(found[0])};", text)
-    if quoting is Quoting.OCTAL:
-        return _BEYOND.sub(
-            lambda found: "".join(f"\\{byte:03o}" for byte in found[0].encode("utf-8", "replace")),
-            text,
-        )
-    return _UNSAFE.sub(
-        lambda found: (
-            f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}"
-        ),
-        text,
-    )
-
-
-@lru_cache(maxsize=4096)
-def _uid_keyword(uid: str) -> str:
-    entry = UIDS.get(uid)
-    return str(entry[4]) if entry is not None else ""
-
-
-def element_name(tag: int, scope: Scope) -> str:
-    """The keyword of a tag, or what private dictionaries call it, with its creator."""
-    if is_private(tag) and not is_private_creator(tag):
-        if not tag & 0xFFFF:
-            return "PrivateGroupLength"
-        creator = scope.creator_of(tag)
-        return _private_name(tag, creator) if creator else _UNKNOWN
-    return _public_name(tag)
-
-
-@lru_cache(maxsize=8192)
-def _public_name(tag: int) -> str:
-    if is_private_creator(tag):
-        return "PrivateCreator"
-    if not tag & 0xFFFF and tag != 0x00020000:
-        return "GenericGroupLength"
-    return keyword_for_tag(tag) or _UNKNOWN
-
-
-@lru_cache(maxsize=4096)
-def _private_name(tag: int, creator: str) -> str:
-    entry = private_entry(tag, creator)
-    name = _UNKNOWN if entry is None else entry[2].strip("[]")
-    return f"{name} ({_UNSAFE.sub('?', creator[:64])})"

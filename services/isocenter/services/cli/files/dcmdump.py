@@ -25,15 +25,14 @@ from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.bulk_data import left_out
 from isocenter.services.dicom.data_dictionary import name_for_tag
 from isocenter.services.dicom.data_set_file import DataSetFile
+from isocenter.services.dicom.dump_names import Quoting, element_name
 from isocenter.services.dicom.dump_writer import (
     ANSI,
     LONGEST_WHOLE,
     PLAIN,
     DumpOptions,
     DumpWriter,
-    Quoting,
     Wanted,
-    element_name,
 )
 from isocenter.services.dicom.file_summary import FolderSummary, summarize
 from isocenter.services.dicom.json_writer import JsonWriter
