@@ -16,7 +16,7 @@ import pytest
 from dicomweb_client.api import DICOMwebClient
 
 from support.pages import text_of
-from support.processes import ServedArchive, run, served_archive
+from support.processes import ServedArchive, isocenter_command, run, served_archive
 from support.studies import write_studies
 
 
@@ -101,3 +101,26 @@ def test_the_lines_of_the_page(archive: ServedArchive, tmp_path: Path) -> None:
             found = [one["0020000D"]["Value"] for one in json.loads(done.stdout)]
             assert [stored.StudyInstanceUID] in found
     assert pydicom.dcmread(tmp_path / "image.dcm") == stored
+
+
+@pytest.mark.interop("curl")
+def test_over_tls_with_a_certificate(tmp_path: Path) -> None:
+    config = tmp_path / "web.toml"
+    config.write_text("[web]\nhttps_host = '127.0.0.1'\nhttps_port = 0\n")
+    with served_archive(tmp_path, "--config", config, tls=True) as archive:
+        certs = archive.data_dir / "certs"
+        issued = isocenter_command("certs", "issue", "VIEWER", "--ca-dir", certs)
+        assert issued.returncode == 0, issued.stdout
+        found = re.search(r"https://127\.0\.0\.1:\d+/dicomweb", archive.log.read_text("utf-8"))
+        assert found is not None
+        (ca,) = certs.glob("ca.crt")
+        (own,) = certs.rglob("VIEWER.crt")
+        (key,) = certs.rglob("VIEWER.key")
+        words = ["curl", "--silent", "--show-error", "--cacert", str(ca), f"{found[0]}/studies"]
+        status = ["--write-out", "%{http_version} %{http_code}"]
+        shown = ["--cert", str(own), "--key", str(key)]
+        for more, expected in ((shown, "[]2 200"), ([], "2 401")):
+            done = subprocess.run(
+                [*words, *status, *more], capture_output=True, text=True, timeout=60, check=True
+            )
+            assert done.stdout.endswith(expected)

@@ -180,7 +180,7 @@ def listen(parts: ServerParts, stack: ExitStack) -> Listeners:
     stack.callback(_close, orders)
     pages = _listen_for_pages(settings)
     stack.callback(_close, pages)
-    web = listen_for_web(settings)
+    web = listen_for_web(settings, parts.tls)
     stack.callback(_close, web)
     if not settings.storage.is_in_memory:
         _write_pid(settings, stack)
@@ -280,6 +280,7 @@ async def serve_archive(
             settings,
             archive,
             notices,
+            parts.access,
             transcoder=transcoder,
             pool=transcoder.pool if transcoder is not None else None,
         )
@@ -346,7 +347,7 @@ def _tls(settings: Settings, stack: ExitStack, only_check: bool) -> TlsContexts 
     wanted = any(peer.tls for peer in settings.peers) or any(
         collector.protocol is AuditProtocol.TLS for collector in settings.audit.collectors
     )
-    if not settings.tls.enabled and not wanted:
+    if not (settings.tls.enabled or settings.web.https_host or wanted):
         return None
     folder = Path(settings.storage.data_dir)
     files: TlsFiles | None = None

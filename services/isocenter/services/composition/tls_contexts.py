@@ -13,7 +13,12 @@ from weakref import WeakSet
 import trio
 
 from isocenter.services.net.tls.certificates import files_in
-from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
+from isocenter.services.net.tls.contexts import (
+    ClientCertificates,
+    TlsFiles,
+    client_context,
+    server_context,
+)
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.security.certificates.expiry import Expiry, expiries_of
@@ -23,6 +28,8 @@ from isocenter.services.settings.settings import Settings
 #: OpenSSL keeps each session of TLS 1.2 for two hours, in case its peer takes it up again: 11 KiB
 #: with the certificate.  Python's `ssl` cannot switch that off; a new context has none.
 _MOST_SESSIONS: Final = 256
+#: What is spoken over TLS for web services (ALPN).
+_WEB_PROTOCOLS: Final = ("h2", "http/1.1")
 _LOOK_SECONDS: Final = 5.0
 #: Contexts with sessions of their own that associations still use.
 _MOST_BEFORE: Final = 8
@@ -32,6 +39,7 @@ class TlsContexts:
     """The TLS contexts of a server, exchanged while it runs by `reload`.
 
     Attributes:
+        server, web: for DICOM and for HTTP as a server; the latter None: it is not wanted.
         expiries: until when what is in use is valid.
         revocations: what of the peers' is revoked.
 
@@ -51,6 +59,7 @@ class TlsContexts:
         self._as_they_are = as_they_are
         self._ca_directory = ca_directory
         self.server: ssl.SSLContext
+        self.web: ssl.SSLContext | None
         self._client: ssl.SSLContext
         self._client_any_host: ssl.SSLContext
         self.ca: Path | None = None
@@ -97,7 +106,15 @@ class TlsContexts:
         any_host = client_context(files, tls.profile, check_hostname=False, strict=tls.strict)
         expiries = expiries_of(files)
         revocations = Revocations.read(files.crl)
+        # A browser has no certificate, as a rule: who calls without one shows something else.
+        web = None
+        if settings.web.https_host:
+            optional = ClientCertificates.OPTIONAL
+            web = server_context(
+                files, tls.profile, optional, strict=tls.strict, protocols=_WEB_PROTOCOLS
+            )
         self.server, self._client, self._client_any_host = server, client, any_host
+        self.web = web
         self.ca, self.expiries, self._settings = files.ca, expiries, settings
         self.revocations = revocations
         self._files, self._states = files, states

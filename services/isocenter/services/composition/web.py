@@ -3,46 +3,69 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import socket
+import ssl
+from functools import partial
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.errors import text_of
 from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.limits import HttpLimits
-from isocenter.services.net.http.messages import Request
 from isocenter.services.net.http.routing import RouteTable
 from isocenter.services.net.http.server import HttpServer
 from isocenter.services.net.listeners import ListenAddress, Listening, open_listener
-from isocenter.services.notices import Caller, Notices
+from isocenter.services.notices import Notices
+from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.settings.settings import Settings
+from isocenter.services.web.authentication import WebAccess, caller_of
 from isocenter.services.web.dicomweb.search import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import PublicUrls
-from isocenter.services.web.local_access import from_this_machine
 
 log = logging.getLogger("isocenter.server")
 
 
-def listen_for_web(settings: Settings) -> Listening:
-    """The sockets; none, and a line of the log, when the port is taken: an archive without web
-    services is better than none."""
+def listen_for_web(settings: Settings, tls: TlsContexts | None) -> Listening:
+    """The sockets.  In the clear there are none, and a line of the log, when the port is taken: an
+    archive without web services is better than none.
+
+    Raises:
+        OSError: the port for TLS, which somebody has asked for, cannot be had.
+    """
     web = settings.web
+    found: list[tuple[socket.socket, ListenAddress]] = []
     if not web.enabled:
-        return []
+        return found
     bind = ListenAddress(host=web.host, port=web.port)
     try:
-        return [(sock, bind) for sock in open_listener(bind)]
+        found += [(sock, bind) for sock in open_listener(bind)]
     except OSError as error:
         log.warning("no DICOMweb: %s; set web.port, or web.enabled = false", text_of(error))
-        return []
+    if web.https_host and tls is not None:
+        bind = ListenAddress(host=web.https_host, port=web.https_port, tls=partial(_context, tls))
+        try:
+            found += [(sock, bind) for sock in open_listener(bind)]
+        except OSError:
+            for sock, _ in found:
+                sock.close()
+            raise
+    return found
+
+
+def _context(tls: TlsContexts) -> ssl.SSLContext:
+    """That of the moment."""
+    assert tls.web is not None
+    return tls.web
 
 
 def web_server(
     settings: Settings,
     archive: Archive,
     notices: Notices,
+    access: PolicyAccessControl,
     *,
     transcoder: Transcoder | None,
     pool: CodecPool | None,
@@ -56,22 +79,12 @@ def web_server(
         transcoder=transcoder,
         pool=pool,
         search_limits=SearchLimits(default=web.default_results, most=web.max_results),
-        caller_of=_caller_of,
+        caller_of=caller_of,
     )
-    application = RoutedApplication(RouteTable(routes), authorize=from_this_machine)
+    application = RoutedApplication(RouteTable(routes), authorize=WebAccess(access, notices))
     limits = HttpLimits(
         connections=web.max_connections,
         connections_per_address=web.max_connections_per_address,
         grace_seconds=settings.deadlines.shutdown,
     )
     return HttpServer(application, limits)
-
-
-def _caller_of(request: Request) -> Caller:
-    identity = request.identity
-    return Caller(
-        association=f"http-{secrets.token_hex(4)}",
-        address=request.host,
-        is_tls=request.scheme == "https",
-        certificate=(identity and identity.common_name) or "",
-    )

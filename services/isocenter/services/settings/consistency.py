@@ -258,6 +258,12 @@ def warnings(settings: Settings) -> list[str]:
             + ("monitoring.token_file's token" if monitoring.token_file else "the answers")
             + " (monitoring.host)"
         )
+    web = settings.web
+    if web.enabled and not is_loopback(web.host):
+        found.append(
+            f"DICOMweb on {web.host}:{web.port} is in the clear: everybody on the way can read "
+            "objects and tokens (prefer web.https_host)"
+        )
     hl7 = settings.hl7
     if hl7.enabled and not hl7.tls and not is_loopback(hl7.host):
         who = "whoever has an address of hl7.senders" if hl7.senders else "whoever reaches it"

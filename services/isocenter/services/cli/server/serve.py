@@ -162,7 +162,7 @@ def _announce(parts: ServerParts, listeners: Listeners) -> None:
     settings = parts.settings
     addresses = [(*sock.getsockname()[:2], bind.tls is not None) for sock, bind in listeners.dicom]
     names = [sock.getsockname() for sock, _ in listeners.pages]
-    web = [_web_url(sock.getsockname()) for sock, _ in listeners.web]
+    web = [_web_url(sock.getsockname(), bind.tls is not None) for sock, bind in listeners.web]
     print(_summary(settings, parts.tls, addresses, parts.plugins, names, web))
     for sock, bind in listeners.orders:
         kind = "over TLS" if bind.tls else "in the clear"
@@ -254,9 +254,9 @@ def _url(host: str, port: int, is_tls: bool) -> str:
     return f"{'dicom-tls' if is_tls else 'dicom'}://{shown}:{port}"
 
 
-def _web_url(name: tuple[Any, ...]) -> str:
+def _web_url(name: tuple[Any, ...], is_tls: bool) -> str:
     shown = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"http://{shown}:{name[1]}{ROOT}"
+    return f"{'https' if is_tls else 'http'}://{shown}:{name[1]}{ROOT}"
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
@@ -96,7 +95,7 @@ class RoutedApplication:
         if scope["type"] != "http":
             raise RuntimeError(f"this is no application for {scope['type']}")
         request = Request(scope, receive)
-        name = secrets.token_hex(8)
+        name = request.name
         sender = _Sender(send)
         began = trio.current_time()
         path = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
@@ -39,6 +40,7 @@ class Request:
     """A request, whose body is read when it is asked for.
 
     Attributes:
+        name: of this request, in log, audit and answers.
         arguments: the values of the places of its route.
         caller: who it is, as whoever authenticated it says; None: nobody did.
     """
@@ -47,6 +49,7 @@ class Request:
         self._scope = scope
         self._receive = receive
         self._query: list[tuple[str, str]] | None = None
+        self.name = secrets.token_hex(8)
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
         self.arguments: Mapping[str, str] = {}

@@ -121,6 +121,11 @@ class UserIdentities:
         self._tokens = TokenVerifier(rules.tokens) if rules.tokens is not None else None
         self.rules = rules
 
+    @property
+    def verifies_tokens(self) -> bool:
+        """Whether the settings name an issuer of tokens."""
+        return self._tokens is not None
+
     async def identify(
         self, item: UserIdentity | None, policy: Policy, host: str
     ) -> UserIdentified | UserRejected | None:

@@ -14,6 +14,9 @@ def _is_root(text: str) -> bool:
     return text == "" or (text.startswith(("http://", "https://")) and is_host(text[8:].strip("/")))
 
 
+_HOST_OR_NONE: Final = kinds.Text(
+    "a host name or an address, or nothing", lambda text: text == "" or is_host(text)
+)
 _ROOT: Final = kinds.Text("an address as https://archive.example", _is_root)
 
 
@@ -31,12 +34,24 @@ class WebSettings:
     host: str = setting(
         "127.0.0.1",
         kinds.HOST,
-        "address to listen on for DICOMweb in the clear; only programs on this machine are served",
+        "address to listen on for DICOMweb in the clear; others than programs on this machine need "
+        "a token, which everybody on the path can read",
         "--http-host",
         "H",
     )
     port: int = setting(
         8080, kinds.PORT, "port for DICOMweb; 0 takes a free one", "--http-port", "N"
+    )
+    https_host: str = setting(
+        "",
+        _HOST_OR_NONE,
+        "address to listen on for DICOMweb over TLS, with the server's certificate; unset: it is "
+        "not offered",
+        "--https-host",
+        "H",
+    )
+    https_port: int = setting(
+        8443, kinds.PORT, "port for DICOMweb over TLS; 0 takes a free one", "--https-port", "N"
     )
     public_root: str = setting(
         "",

@@ -1,0 +1,264 @@
+"""Who is served over HTTP: programs on this machine, certificates, tokens; and for what."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joserfc import jwk, jwt
+
+from isocenter.services.net.http.exchange import Message
+from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.net.http.routing import Route
+from isocenter.services.net.peer_identity import PeerIdentity
+from isocenter.services.notices import AccessDenied
+from isocenter.services.security.access.permissions import parse_permission
+from isocenter.services.security.access.policy import (
+    ApplicationEntity,
+    CertificateRule,
+    Policy,
+    User,
+)
+from isocenter.services.security.access.tokens import TokenRules
+from isocenter.services.security.access.user_identity import IdentityRules
+from isocenter.services.web.authentication import Principal, WebAccess, caller_of
+from services.security.access.policy_support import NOBODY, control, entities, heard, users
+
+
+async def _handler(request: Request) -> Response:
+    return Response()
+
+
+def route_of(needs: str) -> Route[Any]:
+    return Route(method="GET", path="/studies", handler=_handler, text="", needs=needs)
+
+
+ROUTE = route_of("write")
+FINGERPRINT = "ab" * 32
+KEY = jwk.ECKey.generate_key("P-256")
+
+
+def identity_of(name: str) -> PeerIdentity:
+    return PeerIdentity(
+        common_name=name,
+        subject_alternative_names=(),
+        fingerprint=FINGERPRINT,
+        subject=f"CN={name}",
+        issuer="CN=CA",
+        serial_number=1,
+    )
+
+
+def request_of(
+    method: str = "GET",
+    client: str = "127.0.0.1",
+    host: str | None = "localhost:8080",
+    scheme: str = "http",
+    identity: PeerIdentity | None = None,
+    **headers: str,
+) -> Request:
+    async def receive() -> Message:
+        raise AssertionError("there is no body")
+
+    return Request(
+        {
+            "method": method,
+            "scheme": scheme,
+            "raw_path": b"/",
+            "client": (client, 1),
+            "isocenter.authority": host,
+            "isocenter.identity": identity,
+            "headers": [
+                (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
+            ],
+        },
+        receive,
+    )
+
+
+def access_of(folder: Path, *edits: Callable[[Policy], Policy], **options: Any) -> WebAccess:
+    return WebAccess(control(folder, *edits, **options), heard()[0])
+
+
+async def refused(access: WebAccess, request: Request, needs: str = "write") -> HttpError:
+    with pytest.raises(HttpError) as caught:
+        await access(request, route_of(needs))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        request_of(),
+        request_of(client="::1", host="[::1]:8080"),
+        request_of("POST"),
+        request_of("POST", origin="http://localhost:8080"),
+        request_of("POST", sec_fetch_site="same-origin", origin="http://localhost:8080"),
+        request_of("POST", sec_fetch_site="none"),
+        request_of(sec_fetch_site="cross-site"),  # a link that somebody follows
+    ],
+)
+async def test_programs_on_this_machine(request_: Request, tmp_path: Path) -> None:
+    await access_of(tmp_path)(request_, ROUTE)
+    assert caller_of(request_).user == ""
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (request_of(client="10.0.0.7"), 401),
+        (request_of(client="10.0.0.7", host="archive.example"), 401),
+        (request_of(scheme="https"), 401),  # over TLS others stand in between: prove it
+        (request_of(host="evil.example"), 403),
+        (request_of(host="evil.example:8080"), 403),
+        (request_of(host="127.0.0.1.evil.example"), 403),
+        (request_of("POST", origin="http://evil.example"), 403),
+        (request_of("POST", origin="null"), 403),
+        (request_of("POST", origin="http://localhost:9999"), 403),
+        (request_of("DELETE", sec_fetch_site="cross-site"), 403),
+        (request_of("POST", sec_fetch_site="same-site"), 403),
+    ],
+)
+async def test_not_served(request_: Request, status: int, tmp_path: Path) -> None:
+    error = await refused(access_of(tmp_path), request_)
+    assert error.status == status
+    assert ("www-authenticate" in dict(error.headers)) is (status == 401)
+
+
+# -- Certificates -------------------------------------------------------------------------
+
+
+def over_tls(name: str = "VIEWER", client: str = "10.0.0.7") -> Request:
+    return request_of(
+        client=client, host="archive.example", scheme="https", identity=identity_of(name)
+    )
+
+
+async def test_a_certificate_of_the_ca_without_a_policy(tmp_path: Path) -> None:
+    request = over_tls()
+    await access_of(tmp_path)(request, ROUTE)
+    assert (caller_of(request).certificate, caller_of(request).is_tls) == ("VIEWER", True)
+
+
+async def test_a_certificate_is_whoever_may_call_with_it(tmp_path: Path) -> None:
+    viewer = ApplicationEntity(
+        ae_title="ANY", certificates=(CertificateRule(fingerprint=FINGERPRINT),), roles=("Viewer",)
+    )
+    access = access_of(tmp_path, entities(viewer))
+    for needs in ("search", "read"):
+        await access(over_tls(), route_of(needs))
+    assert (await refused(access, over_tls(), "write")).status == 403
+
+
+async def test_a_certificate_that_owns_an_ae_title(tmp_path: Path) -> None:
+    entity = ApplicationEntity(ae_title="VIEWER", roles=("Viewer",), addresses=("10.0.0.0/8",))
+    access = access_of(tmp_path, entities(entity))
+    await access(over_tls(), route_of("read"))
+    for request in (over_tls("OTHER"), over_tls(client="192.168.1.1")):
+        assert (await refused(access, request, "read")).status == 403
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"active": False},
+        {"denied": parse_permission("study:read")},
+        {"certificates": (CertificateRule(fingerprint="cd" * 32),)},
+    ],
+)
+async def test_what_the_policy_denies(changes: dict[str, Any], tmp_path: Path) -> None:
+    entity = ApplicationEntity(ae_title="VIEWER", roles=("Viewer",), **changes)
+    access = access_of(tmp_path, entities(entity))
+    assert (await refused(access, over_tls(), "read")).status == 403
+
+
+async def test_what_was_refused_is_told(tmp_path: Path) -> None:
+    notices, told = heard()
+    entity = ApplicationEntity(ae_title="VIEWER", roles=("Viewer",))
+    access = WebAccess(control(tmp_path, entities(entity)), notices)
+    await refused(access, over_tls(), "write")
+    (notice,) = told
+    assert isinstance(notice, AccessDenied)
+    assert (notice.caller.certificate, notice.command) == ("VIEWER", "GET /studies")
+    assert "study:write" in notice.why
+
+
+# -- Tokens -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def access(tmp_path: Path) -> WebAccess:
+    """With users carol, who reads, and dave, who was deactivated; tokens of an issuer."""
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"keys": [KEY.as_dict(private=False)]}))
+    rules = TokenRules(keys=keys, issuer="https://idp", audience="isocenter", algorithms=("ES256",))
+    people = users(
+        User(name="carol", roles=("Viewer",), subjects=("carol@example.org",)),
+        User(name="dave", roles=("Viewer",), active=False),
+    )
+    return WebAccess(
+        control(tmp_path, people, settings=NOBODY, rules=IdentityRules(tokens=rules)), heard()[0]
+    )
+
+
+def bearer(key: Any = KEY, **changes: Any) -> str:
+    claims = {
+        "iss": "https://idp",
+        "aud": "isocenter",
+        "sub": "carol@example.org",
+        "exp": int(time.time()) + 600,
+    } | changes
+    return "Bearer " + jwt.encode({"alg": "ES256"}, claims, key, algorithms=["ES256"])
+
+
+def with_token(authorization: str, **more: Any) -> Request:
+    return request_of(
+        client="10.0.0.7", host="archive.example", authorization=authorization, **more
+    )
+
+
+async def test_a_token_means_its_user(access: WebAccess) -> None:
+    request = with_token(bearer())
+    await access(request, route_of("read"))
+    assert isinstance(request.caller, Principal)
+    assert caller_of(request).user == "carol"
+    assert (await refused(access, with_token(bearer()), "write")).code == "NOT_ALLOWED"
+    # Also on this machine, where nobody would be needed: whoever shows one is that one.
+    local = request_of(authorization=bearer())
+    assert (await refused(access, local, "write")).code == "NOT_ALLOWED"
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "Bearer nonsense",
+        "Bearer a.b.c",
+        bearer(exp=int(time.time()) - 600),
+        bearer(iss="https://other"),
+        bearer(aud="other"),
+        bearer(sub="nobody"),
+        bearer(sub="dave"),
+        bearer(key=jwk.ECKey.generate_key("P-256")),
+    ],
+)
+async def test_a_token_that_is_not_believed(access: WebAccess, authorization: str) -> None:
+    for request in (with_token(authorization), request_of(authorization=authorization)):
+        error = await refused(access, request, "read")
+        assert (error.status, error.code) == (401, "TOKEN_REFUSED")
+        assert "invalid_token" in dict(error.headers)["www-authenticate"]
+
+
+async def test_scopes_narrow_what_a_token_is_good_for(access: WebAccess) -> None:
+    search = bearer(scope="openid dicomweb.search")
+    await access(with_token(search), route_of("search"))
+    assert (await refused(access, with_token(search), "read")).code == "NOT_IN_SCOPE"
+    await access(with_token(bearer(scope="openid profile")), route_of("read"))
+
+
+async def test_tokens_where_there_is_no_issuer(tmp_path: Path) -> None:
+    error = await refused(access_of(tmp_path), with_token(bearer()), "read")
+    assert (error.status, error.code) == (401, "TOKEN_REFUSED")
