@@ -16,13 +16,14 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol, TypeVar
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.storage.objects.files.file_system import FileSystem
 from isocenter.storage.objects.files.journal import (
     DAMAGED,
     NEW,
@@ -35,8 +36,7 @@ from isocenter.storage.objects.files.journal import (
 from isocenter.storage.objects.files.staging import storage_error
 from isocenter.storage.objects.keys import is_object_key
 
-if TYPE_CHECKING:
-    from isocenter.storage.objects.files.store import FileStore
+_T = TypeVar("_T")
 
 log = logging.getLogger("isocenter.storage")
 
@@ -52,7 +52,43 @@ _LOOKS: Final = 3
 _LOOK_AGAIN_SECONDS: Final = 0.05
 
 
-async def recover(store: FileStore, look_up: LookUp) -> int:
+class RecoverableStore(Protocol):
+    """What recovery needs of a file store; the methods are those of `FileStore`."""
+
+    @property
+    def files(self) -> FileSystem: ...
+
+    @property
+    def is_durable(self) -> bool: ...
+
+    @property
+    def journal_folder(self) -> str: ...
+
+    @property
+    def staging_folder(self) -> str: ...
+
+    def path_of(self, key: str) -> str:
+        """Where an object lies."""
+        ...
+
+    def make_folders(self, folder: str) -> None:
+        """Make a folder below ``objects``, and those above it."""
+        ...
+
+    def sync_published(self, keys: Iterable[str], *, files: Sequence[str] = ()) -> None:
+        """Make the names of objects durable, and the content of those that *files* names."""
+        ...
+
+    def remove_durably(self, keys: Sequence[str]) -> None:
+        """Remove objects so that no power failure brings them back."""
+        ...
+
+    async def run_in_writer_thread(self, call: Callable[[], _T]) -> _T:
+        """Run *call* among the threads that write."""
+        ...
+
+
+async def recover(store: RecoverableStore, look_up: LookUp) -> int:
     """Bring objects to the state that the index says; how many were undone.
 
     Before anything is published, and with no other process on the same store.
@@ -70,7 +106,7 @@ async def recover(store: FileStore, look_up: LookUp) -> int:
     return work.undone
 
 
-async def salvage(store: FileStore, other_key: Callable[[str], str]) -> None:
+async def salvage(store: RecoverableStore, other_key: Callable[[str], str]) -> None:
     """The same without an index: keep whatever is whole.
 
     Args:
@@ -94,7 +130,7 @@ def _blocks(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
 class _Recovery:
     """All of its methods but the constructor block, and raise `StorageError`."""
 
-    def __init__(self, store: FileStore) -> None:
+    def __init__(self, store: RecoverableStore) -> None:
         self._store = store
         self._files = store.files
         #: Of objects that are to stay, to be synced at the end.
