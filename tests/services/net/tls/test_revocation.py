@@ -33,7 +33,7 @@ from isocenter.services.security.certificates.profile import build_crl, build_le
 from isocenter.services.security.certificates.server_certificate import ensure_server_certificate
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from services.cli_support import Scripted
-from support.processes import isocenter_command, served_archive
+from support.processes import isocenter_command, served_archive, wait_until
 
 NOW = datetime.now(UTC)
 PATIENCE = 20.0
@@ -315,10 +315,13 @@ async def test_a_reload_ends_them_in_every_worker(tmp_path: Path, workers: int) 
             for association in staying:
                 assert await association.echo() == 0
             nursery.cancel_scope.cancel()
-        shown = await trio.to_thread.run_sync(
-            lambda: isocenter_command("audit", "show", "--data-dir", archive.data_dir)
-        )
-        assert shown.stdout.count("was revoked") == 8, shown.stdout
+
+        def are_audited() -> bool:
+            shown = isocenter_command("audit", "show", "--data-dir", archive.data_dir)
+            return shown.stdout.count("was revoked") == 8
+
+        # The trail is written beside the work.
+        await trio.to_thread.run_sync(lambda: wait_until(are_audited, archive.process))
         log = archive.log.read_text()
         assert log.count("the association is ended: its certificate (CN=CT1) was revoked") == 8
 
