@@ -26,6 +26,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answered]:
     seen: Answered = defaultdict(set)
     undeclared: list[str] = []
     respond, respond_pending = Operation.respond, Operation.respond_pending
+    respond_progress = Operation.respond_progress
     perform, answer = ServiceRegistry.perform, ServiceRegistry.respond_immediately
 
     def note(service: Any, status: int) -> None:
@@ -44,6 +45,10 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answered]:
         note(getattr(self, "_service", None), response.status)
         await respond_pending(self, response, identifiers)
 
+    async def noted_progress(self: Operation, response: Any) -> None:
+        note(getattr(self, "_service", None), response.status)
+        await respond_progress(self, response)
+
     async def noted_perform(self: ServiceRegistry, operation: Operation) -> None:
         operation._service = service_of(self, operation.context)  # type: ignore[attr-defined]
         await perform(self, operation)
@@ -56,6 +61,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answered]:
 
     monkeypatch.setattr(Operation, "respond", noted_respond)
     monkeypatch.setattr(Operation, "respond_pending", noted_pending)
+    monkeypatch.setattr(Operation, "respond_progress", noted_progress)
     monkeypatch.setattr(ServiceRegistry, "perform", noted_perform)
     monkeypatch.setattr(ServiceRegistry, "respond_immediately", noted_answer)
     yield seen

@@ -357,7 +357,7 @@ def test_a_port_in_use_does_not_stop_the_archive(tmp_path: Path) -> None:
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     with served_archive(tmp_path, "--no-monitoring") as archive:
-        assert "http://" not in archive.log.read_text("utf-8")
+        assert "/metrics" not in archive.log.read_text("utf-8")
 
 
 def test_the_alerts_use_only_what_there_is() -> None:

@@ -207,7 +207,7 @@ class MoveScp:
             send=send,
             lose=lose,
             is_over=lambda: operation.is_cancelled,
-            after=progress.pending_before_next,
+            after=progress.pending,
         )
 
     async def _place(
