@@ -37,6 +37,8 @@ class Model(Enum):
 class File:
     live: bytearray = field(default_factory=bytearray)
     durable: bytes = b""
+    #: When the sync began whose content is durable: others may end in another order.
+    synced_at: int = 0
 
     def copy_for_sync(self) -> bytes:
         return bytes(self.live)
@@ -46,6 +48,7 @@ class File:
 class Folder:
     live: dict[str, Node] = field(default_factory=dict)
     durable: dict[str, Node] = field(default_factory=dict)
+    synced_at: int = 0
 
 
 Node = File | Folder
@@ -73,15 +76,19 @@ class Disk:
         self._root_path = f"{root}/"
         self.root = Folder()
         self._descriptors: dict[int, _Descriptor] = {}
+        #: By threads that are in a sync: when it began, and what was there then.
         self._syncing: dict[int, bytes | dict[str, Node]] = {}
         self._syncing_all: dict[int, dict[File, bytes]] = {}
-        self._names_when_syncing: dict[int, Names] = {}
+        self._names_when_syncing: dict[int, tuple[int, Names]] = {}
+        self._calls = 0
         self._ordered: Names = {}
+        self._ordered_at = 0
         self.sent: list[bytes] = []
 
     def follow(self, call: Begin | End) -> str:
         """Do what the call does; a name for this kind of moment, empty when nothing happened."""
         self.sent = []
+        self._calls += 1
         if isinstance(call, End):
             return "" if call.result < 0 else self._end(call)
         match call.name:
@@ -95,10 +102,11 @@ class Disk:
                 if node is not None:
                     copy = dict(node.live) if isinstance(node, Folder) else node.copy_for_sync()
                     self._syncing[call.thread] = copy
-                    self._names_when_syncing[call.thread] = dict(_walk(self.root))
+                    self._names_when_syncing[call.thread] = self._calls, dict(_walk(self.root))
                     return "before sync"
             case "syncfs":
-                names = self._names_when_syncing[call.thread] = dict(_walk(self.root))
+                names = dict(_walk(self.root))
+                self._names_when_syncing[call.thread] = self._calls, names
                 self._syncing_all[call.thread] = {
                     node: node.copy_for_sync()
                     for folder in names.values()
@@ -201,23 +209,40 @@ class Disk:
         node = self._of(call)
         if node is None:
             return ""
+        began, names = self._names_when_syncing.pop(call.thread)
         copy = self._syncing.pop(call.thread)
         if isinstance(node, Folder):
             assert isinstance(copy, dict)
-            node.durable = copy
+            self._save_names(node, copy, began)
         else:
             assert isinstance(copy, bytes)
-            node.durable = copy
-        self._ordered = self._names_when_syncing.pop(call.thread)
+            self._save_content(node, copy, began)
+        self._save_order(names, began)
         return "after sync"
 
     def _synced_all(self, call: End) -> str:
-        self._ordered = self._names_when_syncing.pop(call.thread)
-        for folder, names in self._ordered.items():
-            folder.durable = names
+        began, names = self._names_when_syncing.pop(call.thread)
+        for folder, found in names.items():
+            self._save_names(folder, found, began)
         for file, content in self._syncing_all.pop(call.thread).items():
-            file.durable = content
+            self._save_content(file, content, began)
+        self._save_order(names, began)
         return "after sync"
+
+    # A sync that takes long may end after another one that began later, and takes nothing back
+    # of what that one has saved.
+
+    def _save_content(self, file: File, content: bytes, began: int) -> None:
+        if began > file.synced_at:
+            file.durable, file.synced_at = content, began
+
+    def _save_names(self, folder: Folder, names: dict[str, Node], began: int) -> None:
+        if began > folder.synced_at:
+            folder.durable, folder.synced_at = names, began
+
+    def _save_order(self, names: Names, began: int) -> None:
+        if began > self._ordered_at:
+            self._ordered, self._ordered_at = names, began
 
     def _name(self, call: End, which: int, node: Node) -> str:
         path = self._paths(call)[which]
