@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import h11
@@ -16,6 +16,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
+from isocenter.engine.buffers import Buffer
 from isocenter.services.net.http.connection import HttpConnection, connection_scope
 from isocenter.services.net.http.exchange import MOST_BUFFERED, Application, Receive, Scope, Send
 from isocenter.services.net.http.limits import HttpLimits
@@ -524,6 +525,57 @@ async def test_a_stream_that_is_taken_back_is_not_worked_for() -> None:
         await ended.wait()
         while other not in client.ended:
             await client.read()
+
+
+async def test_a_stream_that_is_taken_back_within_a_write_garbles_no_other() -> None:
+    blocked, may_go_on = trio.Event(), trio.Event()
+
+    class Slow(StreamTransport):
+        async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
+            whole = b"".join(buffers)
+            if b"first" in whole:  # the half of a frame has left when the peer takes it back
+                await super().send([whole[:5]], progress)
+                blocked.set()
+                await may_go_on.wait()
+                whole = whole[5:]
+            await super().send([whole], progress)
+
+    async def say(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"b")]})
+        said = scope["path"][1:].encode()
+        await send({"type": "http.response.body", "body": said, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    stream, server = trio.testing.memory_stream_pair()
+    scope = connection_scope(is_tls=True, client=("x", 1), server=("y", 2), identity=None)
+    connection = HttpConnection(Slow(server, "client"), say, LIMITS, scope, is_http2=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        client = Client2(stream)
+        first = client.request("/first")
+        await client.flush()
+        await blocked.wait()
+        client.h2.reset_stream(first, ErrorCodes.CANCEL)
+        second = client.request("/second")
+        await client.flush()
+        await trio.testing.wait_all_tasks_blocked()
+        may_go_on.set()
+        while second not in client.ended:
+            assert await client.read()
+        nursery.cancel_scope.cancel()
+    assert client.bodies[second] == b"second"
+
+
+async def test_a_request_behind_another_one_has_its_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep(2 * LIMITS.idle_seconds)  # of a clock that jumps
+        await echo(scope, receive, send)
+
+    async with conversing(slow) as (client, _):
+        await client.send_all(GET + LAST)
+        assert len(responses_of(await all_of(client), "GET", "GET")) == 2
 
 
 async def test_rapid_reset_ends_the_connection(

@@ -138,9 +138,7 @@ class HttpConnection:
             if self._exchanges:
                 self._behind += len(data)
             self._handle(self.protocol.receive(data))
-            if self._exchanges:
-                self._reading.deadline = float("inf")
-            elif self.protocol.is_mid_head and not was_mid_head:
+            if not self._exchanges and self.protocol.is_mid_head and not was_mid_head:
                 self._reading.deadline = trio.current_time() + self._limits.head_seconds
             if not data:
                 return
@@ -162,7 +160,7 @@ class HttpConnection:
                 case RequestStarted(stream, head):
                     exchange = Exchange(self, stream, head, self._limits.body_seconds)
                     self._exchanges[stream] = exchange
-                    self.idle_since = float("inf")
+                    self.idle_since = self._reading.deadline = float("inf")
                     self._behind = 0
                     self._nursery.start_soon(self._perform, exchange)
                 case BodyReceived(stream, data, credit):
@@ -176,7 +174,7 @@ class HttpConnection:
                         self._exchanges[stream].body_ended()
                 case StreamReset(stream):
                     if stream in self._exchanges:
-                        self._exchanges[stream].scope.cancel()
+                        self._exchanges[stream].give_up()
                     self._window.send()
                 case WindowOpened():
                     self._window.send()

@@ -73,6 +73,8 @@ class Exchange:
         self.scope = trio.CancelScope()
         self.is_started = False
         self.is_ended = False
+        self._is_writing = False
+        self._is_given_up = False
         self._carrier = carrier
         self._body_seconds = body_seconds
         self._body: deque[tuple[Buffer, int]] = deque()
@@ -109,6 +111,23 @@ class Exchange:
         """Whether nothing of the request is still to come."""
         return self._is_complete
 
+    def give_up(self) -> None:
+        """Cancel the application; not within a write: half a frame would garble what other
+        exchanges of the connection say (HTTP/2)."""
+        if self._is_writing:
+            self._is_given_up = True
+        else:
+            self.scope.cancel()
+
+    async def _write(self, outputs: list[Output]) -> None:
+        self._is_writing = True
+        try:
+            await self._carrier.write(outputs)
+        finally:
+            self._is_writing = False
+            if self._is_given_up:
+                self.scope.cancel()
+
     def discard_body(self) -> None:
         """Nobody asks for the rest of the body."""
         self._over.set()
@@ -131,7 +150,7 @@ class Exchange:
             return {"type": "http.disconnect"}
         if not self._body and not self._is_complete:
             self._carrier.protocol.proceed(self.stream)
-            await self._carrier.write([])
+            await self._write([])
             await self._until_arrived()
         if self._body:
             data, credit = self._body.popleft()
@@ -142,7 +161,7 @@ class Exchange:
             self._carrier.resume_reading()
             self._carrier.protocol.consumed(self.stream, credit)
             if credit:
-                await self._carrier.write([])
+                await self._write([])
         else:
             data = b""
         self._is_given = self._is_complete and not self._body
@@ -198,7 +217,7 @@ class Exchange:
             room = protocol.room(self.stream)
             if not room:
                 if outputs:
-                    await self._carrier.write(outputs)
+                    await self._write(outputs)
                     outputs = []
                 await self._carrier.until_room()
                 continue
@@ -214,7 +233,7 @@ class Exchange:
             outputs += protocol.end_response(self.stream)
             self.is_ended = True
             self._over.set()
-        await self._carrier.write(outputs)
+        await self._write(outputs)
 
     async def _send_file(self, message: Message) -> None:
         descriptor, offset = int(message["file"]), int(message.get("offset", 0))
