@@ -34,7 +34,13 @@ from durability.workload import (
 )
 from isocenter.engine.pdu import Abort
 from support.corpus import by_uid, data_set_bytes
-from support.processes import ENVIRONMENT, ServedArchive, isocenter_command, served_archive
+from support.processes import (
+    ENVIRONMENT,
+    ServedArchive,
+    isocenter_command,
+    served_archive,
+    workers_of,
+)
 from support.raw import raw_peer
 
 pytestmark = [pytest.mark.slow, pytest.mark.interop("storescu")]
@@ -175,11 +181,6 @@ def started(folder: Path, *options: object) -> Iterator[ServedArchive]:
     with served_archive(folder, *options) as archive:
         assert time.monotonic() - began < START_LIMIT
         yield archive
-
-
-def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
-    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    return [int(word) for word in path.read_text().split()]
 
 
 def workers_after(archive: ServedArchive, victim: int) -> list[int]:

@@ -342,8 +342,7 @@ async def test_what_was_asked_is_answered_after_kill_9(tmp_path: Path, workers: 
     with served_archive(tmp_path, *options) as archive:
         await _store(archive)
         assert await _ask(archive, "1.2.3") == 0
-        archive.process.send_signal(signal.SIGKILL)
-        archive.process.wait()
+        archive.kill()
     with served_archive(tmp_path, *options) as archive:
         await _reported(port, "1.2.3")
         # In time, or once more: what arrived is known to have arrived.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -262,8 +261,7 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, workers: in
                 else:
                     answer = await set_step(association, UID, ended() if number > 1 else half())
                 status = answer.status
-                archive.process.send_signal(signal.SIGKILL)
-                archive.process.wait()
+                archive.kill()
         except AssociationError:
             pass  # the server is gone
         return status

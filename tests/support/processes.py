@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -179,6 +180,11 @@ def _check(process: subprocess.Popen[bytes], deadline: float, log: Path) -> None
         process.wait(0.02)
 
 
+def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(word) for word in path.read_text().split()]
+
+
 @dataclass
 class ServedArchive:
     """`isocenter serve`, running."""
@@ -190,6 +196,16 @@ class ServedArchive:
     log: Path
     ae_title: str = "ISOCENTER"
     certificates: dict[str, tuple[Path, Path, Path]] = field(default_factory=dict)
+
+    def kill(self) -> None:
+        """SIGKILL to the first process; back when its workers, who notice, are gone as well."""
+        watched = [os.pidfd_open(worker) for worker in workers_of(self.process)]
+        self.process.kill()
+        self.process.wait()
+        for descriptor in watched:
+            is_gone, _, _ = select.select([descriptor], [], [], STOP_SECONDS)
+            os.close(descriptor)
+            assert is_gone, "a worker outlives its parent"
 
     def certificate(self, ae_title: str, folder: Path) -> tuple[Path, Path, Path]:
         """Certificate, key and CA for a peer, issued by the archive's own CA."""
