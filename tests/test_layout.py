@@ -45,6 +45,7 @@ FOR_STORAGE = {
     "isocenter.services.service_classes.worklist.entry",
     "isocenter.services.service_classes.worklist.mpps_following",
     "isocenter.services.service_classes.worklist.query_keys",
+    "isocenter.services.system.file_lock",
     "isocenter.services.system.private_files",
     "isocenter.services.workflow.events.event",
     "isocenter.services.workflow.events.stored_events",

@@ -10,7 +10,6 @@ import pytest
 
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
-    directory_lock,
     make_private_directory,
     write_file,
 )
@@ -62,10 +61,3 @@ def test_a_directory_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     make_private_directory(tmp_path)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
-
-
-def test_a_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), directory_lock(tmp_path):
-        raise ZeroDivisionError
-    with directory_lock(tmp_path):
-        assert stat.S_IMODE((tmp_path / ".lock").stat().st_mode) == PRIVATE_FILE

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import field
 from pathlib import Path
 from typing import Final, Self
@@ -19,6 +18,7 @@ from urllib.parse import quote
 import trio
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.system.file_lock import HAS_FILE_LOCKS, open_lock_file, try_lock
 
 log = logging.getLogger("isocenter.server")
 
@@ -37,8 +37,8 @@ class Places:
 
     def __init__(self, most: int, folder: Path | None = None) -> None:
         self.most = most
-        # Windows has no such locks, and a server one process.
-        self._folder = None if sys.platform == "win32" else folder
+        # Where there are no locks, a server has one process.
+        self._folder = folder if HAS_FILE_LOCKS else None
         self._destinations: dict[str, _Destination] = {}
 
     async def take(self, ae_title: str) -> Place:
@@ -95,8 +95,8 @@ class Places:
         if self._folder is not None:
             try:
                 descriptor = _locked(self._folder, f"{quote(ae_title, safe='')}.{name}")
-            except BlockingIOError:
-                return None
+                if descriptor is None:
+                    return None
             except OSError as error:
                 # What is kept back for that could never be sent.
                 if not here.is_unshared:
@@ -152,26 +152,22 @@ class _Destination:
     is_unshared: bool = False
 
 
-def _locked(folder: Path, name: str) -> int:
-    """A descriptor that holds the lock of a file.
+def _locked(folder: Path, name: str) -> int | None:
+    """A descriptor that holds the lock of a file; None: somebody else has it.
 
     Raises:
-        BlockingIOError: somebody else has it.
         OSError: the file cannot be locked.
     """
-    import fcntl
-
     path = folder / name
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = open_lock_file(path)
     except FileNotFoundError:
         folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = open_lock_file(path)
+    is_ours = False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        with suppress(OSError):
+        is_ours = try_lock(descriptor)
+    finally:
+        if not is_ours:
             os.close(descriptor)
-        raise
-    return descriptor
+    return descriptor if is_ours else None

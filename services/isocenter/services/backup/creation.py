@@ -43,7 +43,8 @@ from isocenter.services.backup.source import AUDIT, Source, other_files
 from isocenter.services.errors import text_of
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_segments import segments_of
-from isocenter.services.system.private_files import PRIVATE_DIRECTORY, directory_lock
+from isocenter.services.system.file_lock import directory_lock
+from isocenter.services.system.private_files import PRIVATE_DIRECTORY
 
 INDEX_NAME: Final = "index.db"
 #: In each folder of the trash.

@@ -50,12 +50,8 @@ from isocenter.services.backup.manifest import (
     Entry,
     is_sha256,
 )
+from isocenter.services.system.file_lock import try_lock
 from isocenter.services.system.private_files import PRIVATE_DIRECTORY, sync_directory
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 MARKER: Final = "isocenter-backup.json"
 PARTIAL: Final = ".partial"
@@ -156,18 +152,17 @@ class BackupFolder:
         except OSError as error:
             raise backup_error(self.root, error) from error
         try:
-            if fcntl is not None:
-                try:
-                    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-                    fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-                except BlockingIOError:
+            try:
+                is_ours = try_lock(descriptor, shared=shared)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:  # some network file systems have none
+                    raise backup_error(self.root, error) from error
+            else:
+                if not is_ours:
                     raise BackupError(
                         f"{self.root} is in use by another backup, verification or restore; wait "
                         "until that has ended"
-                    ) from None
-                except OSError as error:
-                    if error.errno not in _NO_LOCKS:  # some network file systems have none
-                        raise backup_error(self.root, error) from error
+                    )
             yield
         finally:
             os.close(descriptor)

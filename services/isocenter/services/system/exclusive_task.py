@@ -11,12 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-import trio
-
-try:
-    import fcntl
-except ImportError:  # Windows, where a server has one process
-    fcntl = None  # type: ignore[assignment]
+from isocenter.services.system.file_lock import open_lock_file, wait_for_lock
 
 #: How often a process looks whether the one on duty has gone.
 LOOK_SECONDS: Final = 5.0
@@ -28,15 +23,9 @@ async def run_exclusively(lock: Path, work: Callable[[], Awaitable[None]]) -> No
     Args:
         lock: a file, made when it is missing; the folder must be there.
     """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-    descriptor = os.open(lock, flags, 0o600)
+    descriptor = open_lock_file(lock)
     try:
-        while fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await trio.sleep(LOOK_SECONDS)
+        await wait_for_lock(descriptor, look_seconds=LOOK_SECONDS)
         await work()
     finally:
         os.close(descriptor)

@@ -15,10 +15,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from isocenter.services.system.file_lock import HAS_FILE_LOCKS, lock, open_lock_file
 
 _MODE = 0o600
 
@@ -58,17 +55,16 @@ class LogFile(logging.Handler):
         """Go over to the file that the name leads to; make it a new one when it is large."""
         size = self._reopened()
         # Windows renames no file that is open.
-        if not self._rotate_bytes or size < self._rotate_bytes or fcntl is None:
+        if not self._rotate_bytes or size < self._rotate_bytes or not HAS_FILE_LOCKS:
             return
-        name = self._path.with_name(f".{self._path.name}.lock")
-        lock = os.open(name, os.O_RDWR | os.O_CREAT, _MODE)
+        descriptor = open_lock_file(self._path.with_name(f".{self._path.name}.lock"))
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock(descriptor)
             if self._reopened() >= self._rotate_bytes:
                 self._rotate()
                 self._reopened()
         finally:
-            os.close(lock)
+            os.close(descriptor)
 
     def _reopened(self) -> int:
         """The size of the file, which is the one that the name leads to now."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Final
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from isocenter.services.system.file_lock import (
+    HAS_FILE_LOCKS,
+    open_lock_file,
+    try_process_lock,
+)
 
 _FILE: Final = "server.pid"
 _MOST_DIGITS: Final = 20
@@ -25,10 +27,10 @@ class PidFile:
 
     def __init__(self, data_dir: Path) -> None:
         """Raises OSError: it cannot be written, or another process has it."""
-        self._descriptor = os.open(data_dir / _FILE, _FLAGS | os.O_CREAT, 0o600)
+        self._descriptor = open_lock_file(data_dir / _FILE)
         try:
-            if fcntl is not None:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_process_lock(self._descriptor):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, f"{os.getpid()}\n".encode())
         except BaseException:
@@ -52,12 +54,8 @@ def pid_of_server(data_dir: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        if fcntl is not None:
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return None  # nobody holds it: what is in it was left behind
-            except BlockingIOError:
-                pass
+        if HAS_FILE_LOCKS and try_process_lock(descriptor):
+            return None  # nobody holds it: what is in it was left behind
         text = os.read(descriptor, _MOST_DIGITS).decode("ascii", "replace").strip()
         return int(text) if text.isdigit() else None
     finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.system import file_lock
 
 _PROC: Final = Path("/proc")
 #: State of a socket that listens, in ``/proc/net/tcp``.
@@ -71,23 +72,7 @@ def is_locked(path: Path) -> bool:
 
     Where the system does not tell, it asks for the lock and gives it back at once.
     """
-    if lock_holders(path):
-        return True
-    try:
-        import fcntl
-    except ImportError:  # Windows, where no server can have it
-        return False
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return bool(lock_holders(path)) or file_lock.is_locked(path)
 
 
 def port_holders(port: int) -> tuple[ProcessInfo, ...]:

@@ -14,9 +14,9 @@ from typing import Final
 
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.policy import Policy, from_text, to_text
+from isocenter.services.system.file_lock import directory_lock
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
-    directory_lock,
     make_private_directory,
     match_owner,
     write_file,

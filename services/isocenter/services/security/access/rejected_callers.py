@@ -21,9 +21,9 @@ import trio
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.notices import AssociationRejected, ConnectionRefused, Notice, RefusalReason
 from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.system.file_lock import directory_lock
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
-    directory_lock,
     make_private_directory,
     match_owner,
     write_file,

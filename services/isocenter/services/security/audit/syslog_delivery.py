@@ -41,14 +41,8 @@ from isocenter.services.security.audit.syslog_format import (
 )
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_reader import Cursor, TrailReader, head_sequence
+from isocenter.services.system.file_lock import open_lock_file, try_lock
 from isocenter.services.system.private_files import PRIVATE_FILE, write_file
-
-try:
-    import fcntl
-    import termios
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-    termios = None  # type: ignore[assignment]
 
 log = logging.getLogger("isocenter.audit")
 
@@ -130,7 +124,7 @@ class Delivery:
     async def run(self) -> None:
         """Send until `finish`, and what is there until then."""
         while not self._finishing:
-            with _try_lock(self._place.with_suffix(".lock")) as ours:
+            with _locked(self._place.with_suffix(".lock")) as ours:
                 if ours:
                     self._confirmed = self._cursor = await _in_thread(self._load)
                     with closing(self._reader):
@@ -418,29 +412,26 @@ async def _in_thread(work: Callable[..., _T], *arguments: object) -> _T:
 
 
 @contextmanager
-def _try_lock(path: Path) -> Iterator[bool]:
+def _locked(path: Path) -> Iterator[bool]:
     """Whether nobody else holds it; held while the context lasts."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+        descriptor = open_lock_file(path)
     except OSError:  # the folder is not there yet
         yield False
         return
     try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-        yield True
+        yield try_lock(descriptor)
     finally:
         os.close(descriptor)
 
 
 def _unacknowledged(stream: trio.abc.Stream) -> int:
     """Bytes that the collector's machine has not acknowledged, where the system can tell."""
-    if sys.platform != "linux" or fcntl is None:
+    if sys.platform != "linux":
         return 0
+    import fcntl
+    import termios
+
     if isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
     assert isinstance(stream, trio.SocketStream)

@@ -46,10 +46,10 @@ from isocenter.services.security.audit.trail_segments import (
     SegmentReader,
     segments_of,
 )
+from isocenter.services.system.file_lock import directory_lock
 from isocenter.services.system.private_files import (
     PRIVATE_DIRECTORY,
     PRIVATE_FILE,
-    directory_lock,
     make_private_directory,
     match_owner,
     sync_directory,

@@ -20,12 +20,8 @@ from typing import BinaryIO, Final
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.security.audit.trail_segments import COMPRESSED, Segment, segments_of
-from isocenter.services.system.private_files import (
-    PRIVATE_FILE,
-    directory_lock,
-    match_owner,
-    sync_directory,
-)
+from isocenter.services.system.file_lock import directory_lock
+from isocenter.services.system.private_files import PRIVATE_FILE, match_owner, sync_directory
 
 _PIECE: Final = 1 << 20
 #: Where more effort gains little.

@@ -34,12 +34,8 @@ from isocenter.services.security.audit.trail_segments import (
     segments_of,
 )
 from isocenter.services.security.audit.trail_verification import verify
-from isocenter.services.system.private_files import (
-    PRIVATE_FILE,
-    directory_lock,
-    sync_directory,
-    write_file,
-)
+from isocenter.services.system.file_lock import directory_lock
+from isocenter.services.system.private_files import PRIVATE_FILE, sync_directory, write_file
 
 
 class RemovalRefusedError(IsocenterError):

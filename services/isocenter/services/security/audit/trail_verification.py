@@ -38,7 +38,7 @@ from isocenter.services.security.audit.trail_segments import (
     SegmentReader,
     segments_of,
 )
-from isocenter.services.system.private_files import directory_lock
+from isocenter.services.system.file_lock import directory_lock
 
 #: Faults that are named; one change makes one or two.
 NAMED_FAULTS: Final = 100

@@ -62,10 +62,10 @@ from isocenter.services.security.certificates.profile import (
     names_in,
 )
 from isocenter.services.security.certificates.signing_requests import Request
+from isocenter.services.system.file_lock import directory_lock
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
     PUBLIC_FILE,
-    directory_lock,
     make_private_directory,
     sync_directory,
     write_file,

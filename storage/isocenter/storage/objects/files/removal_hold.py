@@ -14,19 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from isocenter.services.system.file_lock import is_locked, lock, open_lock_file
 from isocenter.services.system.private_files import match_owner
 from isocenter.storage.objects.files.file_system import FOLDER_MODE
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 #: Held, shared, by whoever makes a backup.
 _LOCK: Final = "backup.lock"
 _FOLDER: Final = "removed"
-#: Absent on Windows.
-_FLAGS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 #: Stand for a slash of the key, and before what tells two files of one key apart; in no key.
 _SLASH: Final = ","
 _TOKEN: Final = "+"  # noqa: S105 -- not that kind of token
@@ -47,12 +41,10 @@ class RemovalHold:
             OSError: the lock cannot be taken.
         """
         path = os.path.join(self._root, _LOCK)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        descriptor = open_lock_file(path)
         try:
             match_owner(Path(self._root), descriptor)  # the server has to open it, too
-            if fcntl is not None:
-                # Nobody holds it otherwise for longer than a look.
-                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            lock(descriptor, shared=True)  # nobody holds it otherwise for longer than a look
             yield
         finally:
             os.close(descriptor)
@@ -60,18 +52,7 @@ class RemovalHold:
 
     def is_taken(self) -> bool:
         """Whether a backup is being made."""
-        try:
-            descriptor = os.open(os.path.join(self._root, _LOCK), os.O_RDONLY | _FLAGS)
-        except FileNotFoundError:
-            return False
-        try:
-            if fcntl is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return is_locked(os.path.join(self._root, _LOCK))
 
     def put_aside(self, key: str, path: str) -> None:
         """Take the object's name away, and keep its bytes.

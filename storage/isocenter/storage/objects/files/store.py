@@ -44,6 +44,7 @@ import trio
 
 from isocenter.services.archive.ports import StagedObject, StoredInstance
 from isocenter.services.errors import StorageError
+from isocenter.services.system.file_lock import HAS_FILE_LOCKS, open_lock_file, try_lock
 from isocenter.storage.objects.files.buffers import BufferPool
 from isocenter.storage.objects.files.directory import prepare_folder
 from isocenter.storage.objects.files.file_system import FileSystem, OsFileSystem
@@ -554,29 +555,28 @@ class FileStore:
         Raises:
             StorageError: another server has it.
         """
-        try:
-            import fcntl
-        except ImportError:
+        if not HAS_FILE_LOCKS:
             raise StorageError(
                 f"the data directory {self.root} cannot be locked against a second server: this "
                 "system has no POSIX file locks; run the archive on Linux or another POSIX "
                 "system, or in memory (--data-dir :memory:)"
-            ) from None
+            )
         path = os.path.join(self.root, "lock")
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            descriptor = open_lock_file(path)
         except OSError as error:
             raise storage_error(f"open the lock file {path}", error) from error
         try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            is_ours = try_lock(descriptor, shared=shared)
         except OSError as error:
             os.close(descriptor)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise storage_error(f"lock {path}", error) from error
+            raise storage_error(f"lock {path}", error) from error
+        if not is_ours:
+            os.close(descriptor)
             raise StorageError(
                 f"the data directory {self.root} is in use by another server; "
                 "stop that one, or choose another directory with --data-dir"
-            ) from error
+            )
         self._lock_descriptor = descriptor
 
     async def aclose(self) -> None:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -31,8 +30,8 @@ from typing import Final, TypeVar
 import trio
 
 from isocenter.services.archive.deletion.ports import TrashContent
+from isocenter.services.system.file_lock import open_lock_file, wait_for_lock
 from isocenter.services.system.private_files import match_owner
-from isocenter.storage.objects.files.file_system import FILE_MODE
 from isocenter.storage.objects.files.reader import FileReader
 from isocenter.storage.objects.files.staging import storage_error
 from isocenter.storage.objects.files.store import KEYS_PER_BLOCK, FileStore
@@ -61,25 +60,14 @@ class TrashFolder:
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
         """See `TrashFiles.locked`."""
-        if sys.platform == "win32":  # one process there
-            yield
-            return
-        import fcntl
-
         path = os.path.join(self._store.root, _LOCK)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            descriptor = os.open(path, flags, FILE_MODE)
+            descriptor = open_lock_file(path)
         except OSError as error:
             raise storage_error(f"open the lock file {path}", error) from error
         try:
             match_owner(Path(self._store.root), descriptor)  # the server has to open it, too
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    await trio.sleep(_LOCK_AGAIN_SECONDS)
+            await wait_for_lock(descriptor, look_seconds=_LOCK_AGAIN_SECONDS)
             yield
         finally:
             os.close(descriptor)
