@@ -22,6 +22,7 @@ from isocenter.services.monitoring.pages import MONITORING_LIMITS
 from isocenter.services.net.http.protocol import MOST_HEADER_BYTES
 from isocenter.services.security.access import rejected_callers as callers
 from isocenter.services.security.access import user_identity as identity
+from isocenter.services.security.access.failed_sign_ins import FailureRules
 from isocenter.services.security.audit import aggregation as gathering
 from isocenter.services.security.audit import recorder as auditor
 from isocenter.services.security.audit import syslog_delivery as delivery
@@ -180,7 +181,7 @@ NUMBERS: tuple[tuple[str, str, object], ...] = (
     ("how-to/access-control.md", "20 of one address", callers.MOST_OF_ADDRESS == 20),
     ("how-to/access-control.md", "Two verifications run", identity._MOST_AT_ONCE == 2),
     ("how-to/access-control.md", "32 may wait", identity._MOST_WAITING == 32),
-    ("how-to/access-control.md", "ten failures", identity._MOST_FAILURES == 10),
+    ("how-to/access-control.md", "ten failures", FailureRules().most == 10),
     ("how-to/access-control.md", "30 days before", WARN_WITHIN.days == 30),
     ("how-to/install-as-a-service.md", "within 60 days", RENEW_WITHIN.days == 60),
     ("how-to/install-as-a-service.md", "after six starts", "StartLimitBurst=6\n" in UNIT),

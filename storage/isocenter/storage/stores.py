@@ -15,6 +15,7 @@ from isocenter.services.archive.deletion.ports import Holds, TrashBook
 from isocenter.services.archive.ports import Index
 from isocenter.services.archive.retention.ports import RetentionBook
 from isocenter.services.errors import StorageError
+from isocenter.services.security.access.ports import ApiTokens
 from isocenter.services.service_classes.commitment.ports import Commitments
 from isocenter.services.service_classes.mpps.ports import Steps
 from isocenter.services.service_classes.normalized.ports import ReportQueue
@@ -24,6 +25,7 @@ from isocenter.services.workflow.compression.ports import CompressionQueue
 from isocenter.services.workflow.events.ports import EventLog, OpenStudies, Outbox
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.forwarding.ports import Clock, ForwardQueue
+from isocenter.storage.database.api_tokens import DatabaseApiTokens
 from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.compression import DatabaseCompressions
 from isocenter.storage.database.database import Database
@@ -76,6 +78,7 @@ class Stores:
     event_log: EventLog
     forwards: ForwardQueue
     compressions: CompressionQueue
+    tokens: ApiTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,4 +195,5 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         event_log=DatabaseEventLog(database, now=now),
         forwards=forwards,
         compressions=compressions,
+        tokens=DatabaseApiTokens(database),
     )

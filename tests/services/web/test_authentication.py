@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from joserfc import jwk, jwt
 
+from isocenter.services.errors import StorageError
 from isocenter.services.net.http.exchange import Message
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
 from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.notices import AccessDenied
+from isocenter.services.security.access.api_tokens import ApiTokenVerifier, new_token
+from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.access.permissions import parse_permission
 from isocenter.services.security.access.policy import (
     ApplicationEntity,
@@ -23,9 +27,11 @@ from isocenter.services.security.access.policy import (
     Policy,
     User,
 )
+from isocenter.services.security.access.ports import ApiToken
 from isocenter.services.security.access.tokens import TokenRules
 from isocenter.services.security.access.user_identity import IdentityRules
-from isocenter.services.web.authentication import Principal, WebAccess, caller_of
+from isocenter.services.web.authentication import WebAccess
+from isocenter.services.web.principal import Principal, caller_of
 from services.security.access.policy_support import NOBODY, control, entities, heard, users
 
 
@@ -252,6 +258,23 @@ async def test_a_token_that_is_not_believed(access: WebAccess, authorization: st
         assert "invalid_token" in dict(error.headers)["www-authenticate"]
 
 
+async def test_failures_are_counted_and_keep_out_no_good_token(tmp_path: Path) -> None:
+    notices, told = heard()
+    text, tokens = await one_api_token(tmp_path)
+    access = WebAccess(control(tmp_path), notices, tokens)
+    codes = [(await refused(access, with_token("Bearer iso_x"), "read")).status for _ in range(12)]
+    assert codes == [401] * 9 + [429] * 3
+    error = await refused(access, with_token("Bearer iso_x"), "read")
+    assert 0 < int(dict(error.headers)["retry-after"]) <= 60
+    await access(with_token(f"Bearer {text}"), route_of("read"))
+    other = request_of(client="10.0.0.8", host="archive.example", authorization="Bearer iso_x")
+    assert (await refused(access, other, "read")).status == 401
+    assert {type(one) for one in told} == {SignInFailed}
+    first = told[0]
+    assert isinstance(first, SignInFailed)
+    assert (first.caller.address, first.kind) == ("10.0.0.7", "api_token")
+
+
 async def test_scopes_narrow_what_a_token_is_good_for(access: WebAccess) -> None:
     search = bearer(scope="openid dicomweb.search")
     await access(with_token(search), route_of("search"))
@@ -262,3 +285,94 @@ async def test_scopes_narrow_what_a_token_is_good_for(access: WebAccess) -> None
 async def test_tokens_where_there_is_no_issuer(tmp_path: Path) -> None:
     error = await refused(access_of(tmp_path), with_token(bearer()), "read")
     assert (error.status, error.code) == (401, "TOKEN_REFUSED")
+
+
+# -- API tokens ---------------------------------------------------------------------------
+
+
+async def one_api_token(
+    folder: Path, policy: Policy | None = None, **changes: Any
+) -> tuple[str, ApiTokenVerifier]:
+    """A token, and what verifies it."""
+    arguments = {"roles": ("Viewer",)} | changes
+    text, token = new_token(
+        "viewer",
+        policy=policy or Policy(),
+        created_by="somebody",
+        expires_at=None,
+        now=time.time(),
+        **arguments,
+    )
+    return text, ApiTokenVerifier(KnownTokens(token))
+
+
+class KnownTokens:
+    """A store of tokens in memory."""
+
+    def __init__(self, *tokens: ApiToken) -> None:
+        self.tokens = {one.token_id: one for one in tokens}
+        self.fault: Exception | None = None
+
+    async def find(self, token_id: str) -> ApiToken | None:
+        if self.fault is not None:
+            raise self.fault
+        return self.tokens.get(token_id)
+
+    async def all(self) -> list[ApiToken]:
+        return list(self.tokens.values())
+
+    async def add(self, token: ApiToken) -> bool:
+        self.tokens[token.token_id] = token
+        return True
+
+    async def revoke(self, token_id: str, now: float) -> bool:
+        self.tokens[token_id] = replace(self.tokens[token_id], revoked_at=now)
+        return True
+
+    async def remove(self, token_id: str) -> bool:
+        return self.tokens.pop(token_id, None) is not None
+
+    async def note_use(self, token_id: str, now: float) -> None:
+        pass
+
+
+async def test_an_api_token_has_the_permissions_of_its_roles(tmp_path: Path) -> None:
+    text, tokens = await one_api_token(tmp_path)
+    access = WebAccess(control(tmp_path), heard()[0], tokens)
+    request = with_token(f"Bearer {text}")
+    await access(request, route_of("read"))
+    assert caller_of(request).user == "token viewer"
+    assert (await refused(access, request, "write")).code == "NOT_ALLOWED"
+
+
+async def test_an_api_token_is_its_user_for_as_long_as_that_is_active(tmp_path: Path) -> None:
+    carol = User(name="carol", roles=("Viewer",))
+    policy = Policy(users=(carol,))
+    text, tokens = await one_api_token(tmp_path, policy, roles=(), user="carol")
+    access = WebAccess(control(tmp_path, users(carol)), heard()[0], tokens)
+    request = with_token(f"Bearer {text}")
+    await access(request, route_of("read"))
+    assert caller_of(request).user == "carol"
+    gone = WebAccess(control(tmp_path, users(replace(carol, active=False))), heard()[0], tokens)
+    assert (await refused(gone, request, "read")).code == "TOKEN_REFUSED"
+
+
+async def test_scopes_narrow_what_an_api_token_is_good_for(tmp_path: Path) -> None:
+    text, tokens = await one_api_token(tmp_path, scopes=("dicomweb.search",))
+    access = WebAccess(control(tmp_path), heard()[0], tokens)
+    await access(with_token(f"Bearer {text}"), route_of("search"))
+    error = await refused(access, with_token(f"Bearer {text}"), "read")
+    assert (error.status, error.code) == (403, "NOT_IN_SCOPE")
+
+
+async def test_tokens_that_cannot_be_looked_up_are_no_failure_of_their_holder(
+    tmp_path: Path,
+) -> None:
+    text, _ = await one_api_token(tmp_path)
+    store = KnownTokens()
+    store.fault = StorageError("the disk is gone")
+    notices, told = heard()
+    access = WebAccess(control(tmp_path), notices, ApiTokenVerifier(store))
+    error = await refused(access, with_token(f"Bearer {text}"), "read")
+    assert (error.status, error.code) == (503, "UNAVAILABLE")
+    assert not told

@@ -281,6 +281,7 @@ async def serve_archive(
             archive,
             notices,
             parts.access,
+            stores.tokens,
             transcoder=transcoder,
             pool=transcoder.pool if transcoder is not None else None,
         )

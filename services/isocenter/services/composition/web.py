@@ -19,11 +19,14 @@ from isocenter.services.net.http.server import HttpServer
 from isocenter.services.net.listeners import ListenAddress, Listening, open_listener
 from isocenter.services.notices import Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
+from isocenter.services.security.access.api_tokens import ApiTokenVerifier
+from isocenter.services.security.access.ports import ApiTokens
 from isocenter.services.settings.settings import Settings
-from isocenter.services.web.authentication import WebAccess, caller_of
+from isocenter.services.web.authentication import WebAccess
 from isocenter.services.web.dicomweb.search import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import PublicUrls
+from isocenter.services.web.principal import caller_of
 
 log = logging.getLogger("isocenter.server")
 
@@ -66,6 +69,7 @@ def web_server(
     archive: Archive,
     notices: Notices,
     access: PolicyAccessControl,
+    tokens: ApiTokens,
     *,
     transcoder: Transcoder | None,
     pool: CodecPool | None,
@@ -81,7 +85,8 @@ def web_server(
         search_limits=SearchLimits(default=web.default_results, most=web.max_results),
         caller_of=caller_of,
     )
-    application = RoutedApplication(RouteTable(routes), authorize=WebAccess(access, notices))
+    authorize = WebAccess(access, notices, ApiTokenVerifier(tokens))
+    application = RoutedApplication(RouteTable(routes), authorize=authorize)
     limits = HttpLimits(
         connections=web.max_connections,
         connections_per_address=web.max_connections_per_address,

@@ -1,64 +1,47 @@
 """Authentication and authorization of web requests, by the policy of associations.
 
-Who calls is proven by a client certificate, or by a bearer token (RFC 6750) of the issuer that the
-settings name.  Programs on the machine itself need neither in the clear, but pages of the web that
-run in a browser there do not count as such: they reach the archive under a name of their own (DNS
-rebinding), or from another origin (cross-site request forgery), and browsers say both.
+Who calls is proven by a client certificate, or by a bearer token (RFC 6750): one of the issuer
+that the settings name, or an API token of this archive.  Programs on the machine itself need
+neither in the clear, but pages of the web that run in a browser there do not count as such: they
+reach the archive under a name of their own (DNS rebinding), or from another origin (cross-site
+request forgery), and browsers say both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from math import ceil
 from typing import Final
 
-from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import UserIdentity
+from isocenter.services.errors import StorageError
 from isocenter.services.net.addresses import is_loopback, is_loopback_authority
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request
 from isocenter.services.net.http.routing import Route
 from isocenter.services.net.peer_identity import PeerIdentity, owns_ae_title
-from isocenter.services.notices import AccessDenied, Caller, Notices
+from isocenter.services.notices import AccessDenied, Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
+from isocenter.services.security.access.api_tokens import PREFIX, ApiTokenVerifier, token_owner
+from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.failed_sign_ins import FailedSignIns, SignInFailed
 from isocenter.services.security.access.permissions import (
     ALL_PERMISSIONS,
-    Action,
     Permissions,
-    Resource,
     permission_texts,
     union,
     without,
 )
 from isocenter.services.security.access.policy import ApplicationEntity, Policy
-from isocenter.services.security.access.tokens import claims_of
-from isocenter.services.security.access.user_identity import JWT, UserIdentified
+from isocenter.services.security.access.ports import ApiToken
+from isocenter.services.security.access.user_identity import JWT, UserIdentified, UserRejected
+from isocenter.services.web.principal import NEEDS, SCOPES, Principal, caller_of
 
-#: What a route needs → what its caller must be allowed.
-NEEDS: Final[Mapping[str, Permissions]] = {
-    "search": {Resource.METADATA: Action.READ},
-    "read": {Resource.STUDY: Action.READ},
-    "write": {Resource.STUDY: Action.WRITE},
-}
-#: Scopes of a token narrow what its user may do, if it has any of them.
-_SCOPES: Final = {need: f"dicomweb.{need}" for need in NEEDS}
+log = logging.getLogger("isocenter.access")
+
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
 _CHALLENGE: Final = (("www-authenticate", 'Bearer realm="DICOMweb"'),)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
-    """Who calls.
-
-    Attributes:
-        user, certificate: its name, for the audit trail; both empty: a program on this machine.
-        scopes: of the token that narrow what it is good for; empty: nothing is narrowed.
-    """
-
-    permissions: Permissions
-    user: str = ""
-    certificate: str = ""
-    scopes: frozenset[str] = frozenset()
 
 
 class WebAccess:
@@ -67,11 +50,21 @@ class WebAccess:
     Args:
         access: the policy, and what tokens are believed.
         notices: told of what was refused.
+        tokens: verifies API tokens; None: none is believed.
     """
 
-    def __init__(self, access: PolicyAccessControl, notices: Notices) -> None:
+    def __init__(
+        self,
+        access: PolicyAccessControl,
+        notices: Notices,
+        tokens: ApiTokenVerifier | None = None,
+    ) -> None:
         self._access = access
         self._notices = notices
+        self._tokens = tokens
+        self._failures = (
+            access.identities.failures if access.identities is not None else FailedSignIns()
+        )
 
     async def __call__(self, request: Request, route: Route[Handler]) -> None:
         """Let the caller in.
@@ -87,9 +80,11 @@ class WebAccess:
             words = " ".join(permission_texts(lacking))
             self._refuse(request, route, f"it lacks {words}")
             raise HttpError(403, "NOT_ALLOWED", f"the policy does not give {words}")
-        if principal.scopes and _SCOPES[route.needs] not in principal.scopes:
-            self._refuse(request, route, f"its token has no scope {_SCOPES[route.needs]}")
-            raise HttpError(403, "NOT_IN_SCOPE", f"the token has no scope {_SCOPES[route.needs]}")
+        good = SCOPES[route.needs]
+        if principal.scopes and not principal.scopes & good:
+            words = " or ".join(sorted(good))
+            self._refuse(request, route, f"its token has no scope {words}")
+            raise HttpError(403, "NOT_IN_SCOPE", f"the token has no scope {words}")
 
     async def _principal(self, request: Request) -> Principal:
         scheme, _, token = (request.header("authorization") or "").partition(" ")
@@ -108,29 +103,84 @@ class WebAccess:
         )
 
     async def _by_token(self, request: Request, token: str) -> Principal:
+        if token.startswith(PREFIX):
+            return await self._by_api_token(request, token)
         identities = self._access.identities
+        if identities is None or not identities.verifies_tokens:
+            raise self._failed(request, "jwt", "the settings name no issuer of tokens")
         item = UserIdentity(
             identity_type=JWT,
             positive_response_requested=False,
             primary_field=token.encode("latin-1", "replace"),
         )
         policy = self._access.policy
-        found = (
-            await identities.identify(item, policy, request.host)
-            if identities is not None and identities.verifies_tokens
-            else None
-        )
-        if not isinstance(found, UserIdentified):
-            raise HttpError(
-                401,
-                "TOKEN_REFUSED",
-                "the token is not believed",
-                [("www-authenticate", 'Bearer realm="DICOMweb", error="invalid_token"')],
-            )
+        found = await identities.identify(item, policy, request.host)
+        if not isinstance(found, UserIdentified) or found.token is None:
+            # It was counted, and may not have been looked at.
+            why = found.why if isinstance(found, UserRejected) else ""
+            raise self._failed(request, "jwt", why, is_counted=True)
         return Principal(
             permissions=policy.permissions(None, found.user),
             user=found.user.name,
-            scopes=_scopes_of(token),
+            scopes=found.token.scopes,
+            ends_at=found.token.expires_at,
+        )
+
+    async def _by_api_token(self, request: Request, text: str) -> Principal:
+        try:
+            if self._tokens is None:
+                raise PolicyError("there are no API tokens here")
+            token = await self._tokens.verify(text)
+            permissions = self._permissions_of(token)
+        except PolicyError as error:
+            raise self._failed(request, "api_token", str(error)) from None
+        except StorageError as error:
+            log.error("an API token cannot be looked up: %s", error)
+            raise HttpError(
+                503, "UNAVAILABLE", "the token cannot be looked up now", [("retry-after", "5")]
+            ) from error
+        return Principal(
+            permissions=permissions,
+            user=token_owner(token),
+            scopes=frozenset(token.scopes),
+            token_id=token.token_id,
+            ends_at=token.expires_at,
+        )
+
+    def _permissions_of(self, token: ApiToken) -> Permissions:
+        """What it may do by the policy of now: what it names may have gone since it was made."""
+        policy = self._access.policy
+        if token.user:
+            user = policy.user(token.user)
+            if user is None or not user.active:
+                raise PolicyError(f"the user of token {token.token_id} is not active")
+            return policy.permissions(None, user)
+        roles = policy.all_roles
+        return union(roles[name] for name in token.roles if name in roles)
+
+    def _failed(
+        self, request: Request, kind: str, why: str, *, is_counted: bool = False
+    ) -> HttpError:
+        """A token is not believed: told here, and to the caller without the reason.
+
+        A good token is taken wherever it comes from: nobody keeps others out by failing.
+        """
+        if not is_counted:
+            self._failures.count(request.host)
+        self._notices.publish(SignInFailed(caller=caller_of(request), kind=kind, why=why))
+        left = ceil(self._failures.seconds_left(request.host))
+        if left:
+            return HttpError(
+                429,
+                "TOO_MANY_FAILURES",
+                "too many sign-ins from there have failed; wait, and look at the token",
+                [("retry-after", str(left))],
+            )
+        return HttpError(
+            401,
+            "TOKEN_REFUSED",
+            "the token is not believed",
+            [("www-authenticate", 'Bearer realm="DICOMweb", error="invalid_token"')],
         )
 
     def _by_certificate(self, request: Request, identity: PeerIdentity) -> Principal:
@@ -174,18 +224,6 @@ class WebAccess:
         )
 
 
-def caller_of(request: Request) -> Caller:
-    """The caller of a request, for notices."""
-    principal = request.caller
-    return Caller(
-        association=f"http-{request.name}",
-        address=request.host,
-        is_tls=request.scheme == "https",
-        certificate=principal.certificate if isinstance(principal, Principal) else "",
-        user=principal.user if isinstance(principal, Principal) else "",
-    )
-
-
 def _check_local(request: Request) -> None:
     """Whether a request on this machine is a program's.
 
@@ -206,9 +244,3 @@ def _is_same_origin(request: Request) -> bool:
         return False
     origin = request.header("origin")
     return origin is None or origin == f"{request.scheme}://{request.authority}"
-
-
-def _scopes_of(token: str) -> frozenset[str]:
-    """The scopes of ours in a token that was verified (RFC 8693 4.2: separated by spaces)."""
-    said = claims_of(token).get("scope", "")
-    return frozenset(str(said).split()) & frozenset(_SCOPES.values())

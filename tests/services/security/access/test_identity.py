@@ -217,8 +217,8 @@ async def test_verifications_are_few_at_once_and_few_may_wait(people: Policy) ->
 async def test_remembered_addresses_are_bounded() -> None:
     identities = UserIdentities(IdentityRules(), {})
     for number in range(4_200):
-        identities._count_failure(f"10.0.{number // 256}.{number % 256}")
-    assert len(identities._failures) == 4_096
+        identities.failures.count(f"10.0.{number // 256}.{number % 256}")
+    assert len(identities.failures._failures) == 4_096
 
 
 # Tokens.
@@ -260,7 +260,8 @@ async def test_a_token_of_the_issuer_means_its_user(
 ) -> None:
     rules = IdentityRules(tokens=token_rules(key_files(tmp_path, key)[form]))
     answer = await identify(UserIdentity(5, True, token(key, algorithm)), people, rules)
-    assert answer == UserIdentified(people.users[2], b"")
+    assert isinstance(answer, UserIdentified)
+    assert (answer.user, answer.response) == (people.users[2], b"")
 
 
 def _forged_with_the_public_key(folder: Path) -> bytes:

@@ -16,8 +16,8 @@ it by the missing response.  No name, passcode or token is ever logged before it
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Final, cast
@@ -30,8 +30,9 @@ from isocenter.engine.pdu import AssociateReject
 from isocenter.services.association.access import NO_REASON_GIVEN, TEMPORARY_CONGESTION
 from isocenter.services.security.access import passwords
 from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.failed_sign_ins import FailedSignIns
 from isocenter.services.security.access.policy import Policy, User
-from isocenter.services.security.access.tokens import TokenRules, TokenVerifier
+from isocenter.services.security.access.tokens import TokenRules, TokenVerifier, VerifiedToken
 
 log = logging.getLogger("isocenter.access")
 
@@ -59,11 +60,6 @@ Hook = Callable[[bytes], tuple[str, bytes]]
 _MOST_AT_ONCE: Final = 2
 #: Associations that may wait for theirs; more would wait past their deadline.
 _MOST_WAITING: Final = 32
-#: Failures from one address, and how long they count: guessing is not worth while.
-_MOST_FAILURES: Final = 10
-_FAILURES_SECONDS: Final = 60.0
-#: Addresses whose failures are remembered.
-_ADDRESSES_KEPT: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +77,16 @@ class IdentityRules:
 
 @dataclass(frozen=True, slots=True)
 class UserIdentified:
-    """The user is proven.  *response*: of the sub-item 59H; None: none is sent."""
+    """The user is proven.
+
+    Attributes:
+        response: of the sub-item 59H; None: none is sent.
+        token: that proved it; None: something else did.
+    """
 
     user: User
     response: bytes | None
+    token: VerifiedToken | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,7 @@ class UserIdentities:
         self._hooks = installed_hooks() if hooks is None else hooks
         self._limiter = trio.CapacityLimiter(_MOST_AT_ONCE)
         self._waiting = 0
-        #: Address → when failures there began to count, and how many there were.
-        self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self.failures = FailedSignIns()
         self._tokens: TokenVerifier | None = None
         self.reload(rules)
 
@@ -144,11 +145,12 @@ class UserIdentities:
                 "peer send username and passcode, or a token",
             )
         kind = _KINDS[item.identity_type]
-        if self._has_failed_often(host):
+        if self.failures.has_failed_often(host):
+            most = self.failures.rules
             return UserRejected(
                 TEMPORARY_CONGESTION,
-                f"user identity by {kind} not verified: {_MOST_FAILURES} have failed from {host} "
-                f"within {_FAILURES_SECONDS:g} s; it may try again after that",
+                f"user identity by {kind} not verified: {most.most} have failed from {host} "
+                f"within {most.seconds:g} s; it may try again after that",
             )
         if self._waiting >= _MOST_WAITING:
             return UserRejected(
@@ -157,21 +159,19 @@ class UserIdentities:
             )
         self._waiting += 1
         try:
-            user, response = await trio.to_thread.run_sync(
+            found = await trio.to_thread.run_sync(
                 verify, limiter=self._limiter, abandon_on_cancel=True
             )
         except PolicyError as error:
-            self._count_failure(host)
+            self.failures.count(host)
             return UserRejected(
                 NO_REASON_GIVEN, f"user identity by {kind} was not accepted: {error}"
             )
         finally:
             self._waiting -= 1
-        return UserIdentified(user, response if item.positive_response_requested else None)
+        return replace(found, response=found.response if item.positive_response_requested else None)
 
-    def _verifier(
-        self, item: UserIdentity, policy: Policy
-    ) -> Callable[[], tuple[User, bytes]] | None:
+    def _verifier(self, item: UserIdentity, policy: Policy) -> Callable[[], UserIdentified] | None:
         primary, secondary = bytes(item.primary_field), bytes(item.secondary_field)
         match item.identity_type:
             case 1 if policy.users:
@@ -184,19 +184,6 @@ class UserIdentities:
                 return partial(_by_token, policy, self._tokens, primary)
             case _:
                 return None
-
-    def _has_failed_often(self, host: str) -> bool:
-        began, count = self._failures.get(host, (0.0, 0))
-        return count >= _MOST_FAILURES and trio.current_time() - began < _FAILURES_SECONDS
-
-    def _count_failure(self, host: str) -> None:
-        now = trio.current_time()
-        began, count = self._failures.pop(host, (now, 0))
-        if now - began >= _FAILURES_SECONDS:
-            began, count = now, 0
-        self._failures[host] = began, count + 1
-        if len(self._failures) > _ADDRESSES_KEPT:
-            self._failures.popitem(last=False)
 
 
 def installed_hooks() -> dict[int, Hook]:
@@ -213,16 +200,16 @@ def installed_hooks() -> dict[int, Hook]:
 _WRONG: Final = "name or passcode is wrong, or the user is not active; see isocenter user list"
 
 
-def _by_name(policy: Policy, name: bytes) -> tuple[User, bytes]:
+def _by_name(policy: Policy, name: bytes) -> UserIdentified:
     user = policy.user(_text(name))
     if user is None or not user.without_passcode:
         raise PolicyError(
             "no such user is believed without a passcode; see isocenter user add --without-passcode"
         )
-    return _active(user), b""
+    return UserIdentified(_active(user), b"")
 
 
-def _by_passcode(policy: Policy, name: bytes, passcode: bytes) -> tuple[User, bytes]:
+def _by_passcode(policy: Policy, name: bytes, passcode: bytes) -> UserIdentified:
     user = policy.user(_text(name))
     too_long = len(passcode) > passwords.MOST_BYTES
     right = passwords.verify_passcode(
@@ -230,14 +217,15 @@ def _by_passcode(policy: Policy, name: bytes, passcode: bytes) -> tuple[User, by
     )
     if user is None or not right:
         raise PolicyError(_WRONG)
-    return _active(user), b""
+    return UserIdentified(_active(user), b"")
 
 
-def _by_token(policy: Policy, tokens: TokenVerifier, token: bytes) -> tuple[User, bytes]:
-    return _known(policy, tokens.subject(token)), b""
+def _by_token(policy: Policy, tokens: TokenVerifier, token: bytes) -> UserIdentified:
+    verified = tokens.verify(token)
+    return UserIdentified(_known(policy, verified.subject), b"", verified)
 
 
-def _by_hook(policy: Policy, hook: Hook, primary: bytes) -> tuple[User, bytes]:
+def _by_hook(policy: Policy, hook: Hook, primary: bytes) -> UserIdentified:
     try:
         subject, response = hook(primary)
     except ValueError as error:
@@ -245,7 +233,7 @@ def _by_hook(policy: Policy, hook: Hook, primary: bytes) -> tuple[User, bytes]:
     except Exception as error:  # a bug of the hook admits nobody
         log.error("a hook for user identity failed: %s", type(error).__name__)
         raise PolicyError("the hook failed") from None
-    return _known(policy, subject), response
+    return UserIdentified(_known(policy, subject), response)
 
 
 def _known(policy: Policy, subject: str) -> User:

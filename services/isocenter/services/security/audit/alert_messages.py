@@ -15,6 +15,8 @@ from isocenter.services.notices import (
     ConnectionRefused,
     PluginStarted,
 )
+from isocenter.services.security.access.failed_sign_ins import SignInFailed
+from isocenter.services.security.access.ports import ApiToken
 from isocenter.services.security.audit import codes
 from isocenter.services.security.audit.codes import EventId, EventType
 from isocenter.services.security.audit.messages import (
@@ -179,6 +181,36 @@ def hold_changed(
             replace(study_object(study, {}), details=_description(f"{what}: {reason}")),
             patient_object(patient),
         ),
+    )
+
+
+def token_changed(here: ActiveProcess, token: ApiToken, *, is_new: bool) -> AuditMessage:
+    """A.5.3.11: a program can sign in with a new API token, or with one not any more."""
+    scopes = f", for {' '.join(token.scopes)}" if token.scopes else ""
+    holder = f"user {token.user}" if token.user else f"roles {' '.join(token.roles)}"
+    what = "was made" if is_new else "was revoked"
+    subject = _resource(
+        ObjectKind.SECURITY_RESOURCE,
+        f"urn:isocenter:token:{token.token_id}",
+        f"the API token {token.name} {what}: {holder}{scopes}",
+    )
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=EventType.USER_SECURITY_ATTRIBUTES_CHANGED,
+        action=Action.EXECUTE,
+        participants=(here.participant(None), here.person(None)),
+        objects=(subject,),
+    )
+
+
+def sign_in_failed(here: ActiveProcess, failed: SignInFailed) -> AuditMessage:
+    """A.5.3.11: somebody could not prove who it is, over HTTP."""
+    return _alert(
+        here,
+        EventType.NODE_AUTHENTICATION,
+        f"{failed.kind} refused: {failed.why}",
+        performer=peer_participant(failed.caller, None),
+        subject=node_object(failed.caller.address),
     )
 
 

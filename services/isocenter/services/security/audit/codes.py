@@ -51,6 +51,7 @@ class EventType(Enum):
     USE_OF_RESTRICTED_FUNCTION = _dcm("110132", "Use of Restricted Function")
     AUDIT_RECORDING_STARTED = _dcm("110134", "Audit Recording Started")
     OBJECT_SECURITY_ATTRIBUTES_CHANGED = _dcm("110135", "Object Security Attributes Changed")
+    USER_SECURITY_ATTRIBUTES_CHANGED = _dcm("110137", "User Security Attributes Changed")
 
 
 #: Roles of participants (CID 402).

@@ -47,6 +47,7 @@ from isocenter.services.notices import (
     ServerStopped,
     TransferStarted,
 )
+from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.audit import alert_messages as alerts
 from isocenter.services.security.audit import message_builder as builders
 from isocenter.services.security.audit.aggregation import ReceivedInstances, RepeatedAlerts
@@ -204,6 +205,7 @@ class AuditRecorder:
                 AssociationRevoked: self._revoked,
                 ConnectionRefused: self._refused,
                 AccessDenied: self._denied,
+                SignInFailed: self._sign_in_failed,
                 ConfigurationReloaded: self._reloaded,
             }
         return handlers
@@ -265,6 +267,10 @@ class AuditRecorder:
         message = alerts.access_denied(self._here, notice)
         title = notice.caller.calling_ae_title
         self._alert(message, f"{title} denied {notice.command}", notice.caller.address)
+
+    def _sign_in_failed(self, notice: SignInFailed) -> None:
+        message = alerts.sign_in_failed(self._here, notice)
+        self._alert(message, f"{notice.kind} refused", notice.caller.address)
 
     def _alert(self, message: AuditMessage, kind: str, address: str) -> None:
         self._alerts.add(message, kind, host_of(address), trio.current_time())

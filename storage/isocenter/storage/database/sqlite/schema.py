@@ -39,6 +39,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v7_statements,
     v8_study_access,
     v9_compression,
+    v10_api_tokens,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -55,6 +56,7 @@ MIGRATIONS: Final = (
     v7_statements.MIGRATION,
     v8_study_access.MIGRATION,
     v9_compression.MIGRATION,
+    v10_api_tokens.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version

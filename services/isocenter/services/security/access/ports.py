@@ -1,0 +1,66 @@
+"""API tokens as they are kept, and the port of their store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from isocenter.engine.fast_init import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiToken:
+    """What is kept of a token.  Times are seconds since 1970.
+
+    Attributes:
+        secret_digest: SHA-256 of the secret, in hexadecimal digits.
+        user: of the policy, whose permissions it has; empty: those of *roles*.
+        scopes: what it is good for of that; empty: for all.
+        expires_at: None: never.
+    """
+
+    token_id: str
+    name: str
+    secret_digest: str
+    user: str = ""
+    roles: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    created_at: float
+    created_by: str
+    expires_at: float | None
+    last_used_at: float | None = None
+    revoked_at: float | None = None
+
+    def state(self, now: float) -> str:
+        """``valid``, ``expired`` or ``revoked``."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "valid"
+
+
+class ApiTokens(Protocol):
+    """Where tokens are kept.  All may raise `StorageError`."""
+
+    async def add(self, token: ApiToken) -> bool:
+        """Keep a new one; False: its name, or its ID, is that of another that was not revoked."""
+        ...
+
+    async def find(self, token_id: str) -> ApiToken | None:
+        """The one with that ID, as it is now."""
+        ...
+
+    async def all(self) -> Sequence[ApiToken]:
+        """All, also those that have ended; the oldest first."""
+        ...
+
+    async def revoke(self, token_id: str, now: float) -> bool:
+        """End it; False: there is none, or it had been revoked."""
+        ...
+
+    async def remove(self, token_id: str) -> bool:
+        """Forget it; False: there is none."""
+        ...
+
+    async def note_use(self, token_id: str, now: float) -> None:
+        """It was used."""
+        ...

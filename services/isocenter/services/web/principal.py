@@ -1,0 +1,57 @@
+"""Principal: who a web request is from, and for what it is good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.net.http.messages import Request
+from isocenter.services.notices import Caller
+from isocenter.services.security.access import scopes
+from isocenter.services.security.access.permissions import Action, Permissions, Resource
+
+#: What a route needs → what its caller must be allowed.
+NEEDS: Final[Mapping[str, Permissions]] = {
+    "search": {Resource.METADATA: Action.READ},
+    "read": {Resource.STUDY: Action.READ},
+    "write": {Resource.STUDY: Action.WRITE},
+}
+#: What a route needs → the scopes any of which is enough, of a token that has scopes at all.
+SCOPES: Final[Mapping[str, frozenset[str]]] = {
+    "search": frozenset({scopes.SEARCH}),
+    "read": frozenset({scopes.READ}),
+    "write": frozenset({scopes.WRITE}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who calls.
+
+    Attributes:
+        user, certificate: its name, for the audit trail; both empty: a program on this machine.
+        scopes: of the token that narrow what it is good for; empty: nothing is narrowed.
+        token_id: of the API token that it showed; empty: none.
+        ends_at: when what it showed is worth nothing any more, in seconds since 1970; None: it
+            does not end by itself.
+    """
+
+    permissions: Permissions
+    user: str = ""
+    certificate: str = ""
+    scopes: frozenset[str] = frozenset()
+    token_id: str = ""
+    ends_at: float | None = None
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller of a request, for notices."""
+    principal = request.caller
+    return Caller(
+        association=f"http-{request.name}",
+        address=request.host,
+        is_tls=request.scheme == "https",
+        certificate=principal.certificate if isinstance(principal, Principal) else "",
+        user=principal.user if isinstance(principal, Principal) else "",
+    )
