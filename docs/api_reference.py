@@ -1,4 +1,4 @@
-"""Writes the reference pages that come from code: DIMSE messages, limits, and the public names.
+"""Writes the reference pages that come from code: messages, limits, routes, and public names.
 
     python docs/api_reference.py
 
@@ -21,12 +21,23 @@ from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 
+import trio
+
 import isocenter.engine
 import isocenter.engine.dataset
 import isocenter.services
 from isocenter.engine import DEFAULT_LIMITS, Limits, limits
 from isocenter.engine.dimse import FIELDS, MESSAGES, MessageRule, Presence
 from isocenter.engine.dimse.message_fields import FORGIVEN
+from isocenter.services.composition.archive import open_archive_parts
+from isocenter.services.composition.web import web_routes
+from isocenter.services.document import markdown
+from isocenter.services.net.http.application import Handler
+from isocenter.services.net.http.routing import Route
+from isocenter.services.notices import Notices
+from isocenter.services.settings.loading import load_settings
+from isocenter.services.web.description.service import PLACES, described
+from isocenter.services.web.description.tables import tables
 
 DOCS = Path(__file__).resolve().parent
 MAKE = "python docs/api_reference.py"
@@ -82,6 +93,32 @@ def messages_page() -> str:
         forgiven=f"{names} are forgiven: without them it is plain what is meant."
     )
     return head + "".join(_message(rule) for rule in MESSAGES)
+
+
+_WEB_HEAD = f"""\
+{GENERATED}
+
+Every operation that a server with the default settings offers over HTTP, made from the table of
+routes that it runs on; `GET /api` of a server is this page for its own settings,
+`GET /api/openapi.json` the same for programs. Examples are in the guide to
+[DICOMweb](../how-to/dicomweb.md). Permissions are those of the [access
+policy](../how-to/access-control.md); a token that has any of the scopes is good for those only.
+"""
+
+
+def web_services_page() -> str:
+    """``reference/web-services.md``."""
+
+    async def routes() -> Sequence[Route[Handler]]:
+        settings = load_settings(None, {}, {"storage.data_dir": ":memory:", "tls.enabled": False})
+        async with open_archive_parts(settings) as parts:
+            table, _ = described(web_routes(settings, parts, Notices()), version="")
+            return table.routes
+
+    text = markdown("Web services", [*tables(trio.run(routes), PLACES)])
+    title, _, rest = text.partition("\n")
+    head, _, about = _WEB_HEAD.partition("\n")
+    return f"{head}\n\n{title}\n{about}{rest}".rstrip() + "\n"
 
 
 def _message(rule: MessageRule) -> str:
@@ -523,6 +560,7 @@ PAGES = {
     "reference/engine.md": engine_page,
     "reference/dataset.md": dataset_page,
     "reference/services.md": services_page,
+    "reference/web-services.md": web_services_page,
 }
 
 

@@ -21,8 +21,8 @@ from isocenter.services.association.service_registry import (
     Service,
     ServiceRegistry,
 )
-from isocenter.services.conformance.document import markdown
 from isocenter.services.conformance.statement import statement
+from isocenter.services.document import markdown
 from isocenter.services.settings.loading import load_settings
 from support.processes import isocenter_command
 from support.raw import raw_peer
@@ -229,6 +229,28 @@ def test_how_long_objects_are_kept(document: str, tmp_path: Path) -> None:
         "5,000,000",
         "none",
     ]
+
+
+def test_web_services_stand_in_it_as_they_are_served(document: str) -> None:
+    section = document.partition("### 4.5 Web services")[2].partition("\n## ")[0]
+    rows = {(cells[0], cells[1]): cells for cells in table(section, "Method")}
+    assert rows["GET", "/dicomweb/studies"][3:] == [
+        "SearchForStudies",
+        "metadata:read",
+        "dicomweb.search",
+    ]
+    assert "| /dicomweb/studies/{study}/series/{series}/metadata |" in section
+    assert "| POST | /dicomweb/studies |" in section
+    syntaxes = {cells[1]: cells[2:] for cells in table(section, "Transfer syntax")}
+    assert syntaxes["1.2.840.10008.1.2.1"] == ["yes", "available"]
+    assert syntaxes["1.2.840.10008.1.2"][1] == "never"
+    assert [cells[0] for cells in table(document, "Interface")][-1] == "Web services over HTTP"
+
+
+def test_what_is_switched_off_is_not_in_it() -> None:
+    done = isocenter_command("conformance", "--data-dir", ":memory:", "--no-tls", "--no-http")
+    assert "/dicomweb" not in done.stdout
+    assert done.stdout.partition("4.5 Web services")[2].split("\n")[2] == "None."
 
 
 async def test_private_sop_classes_stand_in_it_where_they_are_accepted() -> None:

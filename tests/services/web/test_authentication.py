@@ -20,7 +20,7 @@ from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.notices import AccessDenied
 from isocenter.services.security.access.api_tokens import ApiTokenVerifier, new_token
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
-from isocenter.services.security.access.permissions import parse_permission
+from isocenter.services.security.access.permissions import ALL_PERMISSIONS, parse_permission
 from isocenter.services.security.access.policy import (
     ApplicationEntity,
     CertificateRule,
@@ -158,6 +158,16 @@ async def test_a_certificate_is_whoever_may_call_with_it(tmp_path: Path) -> None
     for needs in ("search", "read"):
         await access(over_tls(), route_of(needs))
     assert (await refused(access, over_tls(), "write")).status == 403
+
+
+async def test_what_needs_no_permission_is_for_whoever_is_known(tmp_path: Path) -> None:
+    nothing = ApplicationEntity(ae_title="VIEWER", roles=("Viewer",), denied=ALL_PERMISSIONS)
+    access = access_of(tmp_path, entities(nothing))
+    await access(over_tls(), replace(ROUTE, needs=None))
+    assert (await refused(access, over_tls(), "search")).status == 403
+    with pytest.raises(HttpError) as caught:
+        await access(request_of(client="10.0.0.7"), replace(ROUTE, needs=None))
+    assert caught.value.status == 401
 
 
 async def test_a_certificate_that_owns_an_ae_title(tmp_path: Path) -> None:

@@ -278,10 +278,11 @@ async def serve_archive(
             nursery.start_soon(taking.run, listeners.orders)
         web = web_server(
             settings,
-            archive,
+            opened,
             notices,
             parts.access,
             stores.tokens,
+            version=version,
             transcoder=transcoder,
             pool=transcoder.pool if transcoder is not None else None,
         )

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+from collections.abc import Sequence
 from functools import partial
 
-from isocenter.services.archive.archive import Archive
+from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.errors import text_of
-from isocenter.services.net.http.application import RoutedApplication
+from isocenter.services.net.http.application import Handler, RoutedApplication
 from isocenter.services.net.http.limits import HttpLimits
-from isocenter.services.net.http.routing import RouteTable
+from isocenter.services.net.http.routing import Route
 from isocenter.services.net.http.server import HttpServer
 from isocenter.services.net.listeners import ListenAddress, Listening, open_listener
 from isocenter.services.notices import Notices
@@ -23,6 +24,7 @@ from isocenter.services.security.access.api_tokens import ApiTokenVerifier
 from isocenter.services.security.access.ports import ApiTokens
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.authentication import WebAccess
+from isocenter.services.web.description.service import described
 from isocenter.services.web.dicomweb.search import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import PublicUrls
@@ -64,20 +66,18 @@ def _context(tls: TlsContexts) -> ssl.SSLContext:
     return tls.web
 
 
-def web_server(
+def web_routes(
     settings: Settings,
-    archive: Archive,
+    parts: ArchiveParts,
     notices: Notices,
-    access: PolicyAccessControl,
-    tokens: ApiTokens,
     *,
-    transcoder: Transcoder | None,
-    pool: CodecPool | None,
-) -> HttpServer:
-    """The server of all web services; it takes its listeners when it runs."""
+    transcoder: Transcoder | None = None,
+    pool: CodecPool | None = None,
+) -> Sequence[Route[Handler]]:
+    """All that the settings offer over the web."""
     web = settings.web
-    routes = dicomweb_routes(
-        archive,
+    return dicomweb_routes(
+        parts.archive,
         notices,
         urls=PublicUrls(public_root=web.public_root),
         transcoder=transcoder,
@@ -85,8 +85,30 @@ def web_server(
         search_limits=SearchLimits(default=web.default_results, most=web.max_results),
         caller_of=caller_of,
     )
+
+
+def web_server(
+    settings: Settings,
+    parts: ArchiveParts,
+    notices: Notices,
+    access: PolicyAccessControl,
+    tokens: ApiTokens,
+    *,
+    version: str,
+    transcoder: Transcoder | None,
+    pool: CodecPool | None,
+) -> HttpServer:
+    """The server of all web services; it takes its listeners when it runs.
+
+    Args:
+        version: of this program, for descriptions.
+    """
+    web = settings.web
+    routes = web_routes(settings, parts, notices, transcoder=transcoder, pool=pool)
+    urls = PublicUrls(public_root=web.public_root)
+    table, options = described(routes, version=version, urls=urls)
     authorize = WebAccess(access, notices, ApiTokenVerifier(tokens))
-    application = RoutedApplication(RouteTable(routes), authorize=authorize)
+    application = RoutedApplication(table, authorize=authorize, options=options)
     limits = HttpLimits(
         connections=web.max_connections,
         connections_per_address=web.max_connections_per_address,

@@ -7,7 +7,7 @@ server runs on; so the statement cannot say what the server does not do.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from isocenter.engine.dimse.status import ServiceClass, describe_status
 from isocenter.engine.extended_negotiation import (
@@ -31,12 +31,14 @@ from isocenter.services.association.service_registry import (
     ServiceRegistry,
     Statuses,
 )
-from isocenter.services.conformance.document import Block, Heading, Paragraph, Table
+from isocenter.services.conformance.web_services import web_services
 from isocenter.services.dicom.character_sets import TERMS
 from isocenter.services.dicom.data_dictionary import dictionary_vr, keyword_for_tag
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 from isocenter.services.dicom.pydicom_tables import UIDS
 from isocenter.services.dicom.uid_registry import DICOM_ROOT, STORAGE_SOP_CLASSES, name_of
+from isocenter.services.document import Block, Heading, Paragraph, Table
+from isocenter.services.net.http.routing import Route
 from isocenter.services.service_classes.availability.scu import INSTANCE_AVAILABILITY_NOTIFICATION
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.service_classes.mpps.performed_step import (
@@ -136,12 +138,17 @@ class _Contexts:
 
 
 def statement(
-    settings: Settings, registry: ServiceRegistry, tls: str, plugins: Sequence[PluginRow] = ()
+    settings: Settings,
+    registry: ServiceRegistry,
+    tls: str,
+    plugins: Sequence[PluginRow] = (),
+    routes: Sequence[Route[Any]] = (),
 ) -> Iterator[Block]:
     """The document.
 
     Args:
         tls: the TLS profile in force, in lines; empty: there is no TLS.
+        routes: of the web services that are offered.
     """
     offers = _Contexts(registry)
     yield from _overview(settings, offers)
@@ -151,6 +158,7 @@ def statement(
         "Conformance alone does not guarantee that two programs work together; try them."
     )
     yield from _networking(settings, registry, offers, plugins)
+    yield from web_services(settings, routes)
     yield Heading("5", "Media interchange")
     yield Paragraph("None.")
     yield Heading("6", "Support of character sets")
@@ -476,6 +484,10 @@ def _interfaces(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "DICOM over TCP", f"{settings.server.host}:{settings.server.port}"
     if settings.tls.enabled:
         yield "DICOM over TLS", f"{settings.tls.host}:{settings.tls.port}"
+    if settings.web.enabled:
+        yield "Web services over HTTP", f"{settings.web.host}:{settings.web.port}"
+        if settings.web.https_host:
+            yield "Web services over HTTPS", f"{settings.web.https_host}:{settings.web.https_port}"
 
 
 def _security(settings: Settings, tls: str) -> Iterator[Block]:

@@ -35,7 +35,7 @@ from isocenter.services.security.access.permissions import (
 from isocenter.services.security.access.policy import ApplicationEntity, Policy
 from isocenter.services.security.access.ports import ApiToken
 from isocenter.services.security.access.user_identity import JWT, UserIdentified, UserRejected
-from isocenter.services.web.principal import NEEDS, SCOPES, Principal, caller_of
+from isocenter.services.web.principal import Principal, caller_of, permissions_for, scopes_for
 
 log = logging.getLogger("isocenter.access")
 
@@ -74,14 +74,13 @@ class WebAccess:
         """
         principal = await self._principal(request)
         request.caller = principal
-        needs = NEEDS[route.needs]
-        lacking = without(needs, principal.permissions)
+        lacking = without(permissions_for(route), principal.permissions)
         if lacking:
             words = " ".join(permission_texts(lacking))
             self._refuse(request, route, f"it lacks {words}")
             raise HttpError(403, "NOT_ALLOWED", f"the policy does not give {words}")
-        good = SCOPES[route.needs]
-        if principal.scopes and not principal.scopes & good:
+        good = scopes_for(route)
+        if principal.scopes and good and not principal.scopes & good:
             words = " or ".join(sorted(good))
             self._refuse(request, route, f"its token has no scope {words}")
             raise HttpError(403, "NOT_IN_SCOPE", f"the token has no scope {words}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.http.messages import Request
+from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import Caller
 from isocenter.services.security.access import scopes
 from isocenter.services.security.access.permissions import Action, Permissions, Resource
@@ -43,6 +44,16 @@ class Principal:
     scopes: frozenset[str] = frozenset()
     token_id: str = ""
     ends_at: float | None = None
+
+
+def permissions_for(route: Route[Any]) -> Permissions:
+    """What the caller of a route must be allowed; nothing: whoever is known may."""
+    return {} if route.needs is None else NEEDS[route.needs]
+
+
+def scopes_for(route: Route[Any]) -> frozenset[str]:
+    """The scopes any of which is enough for a route; empty: none is needed."""
+    return frozenset() if route.needs is None else SCOPES[route.needs]
 
 
 def caller_of(request: Request) -> Caller:

@@ -99,3 +99,24 @@ def test_not_allowed(method: str, path: bytes, allowed: tuple[str, ...]) -> None
 def test_two_that_are_the_same() -> None:
     with pytest.raises(ValueError, match="stands there twice"):
         RouteTable([route("GET", "/a/{b}"), route("GET", "/a/{c}")])
+
+
+@pytest.mark.parametrize(
+    ("path", "depth", "below"),
+    [
+        (b"/", 0, {route.handler for route in TABLE.routes}),
+        (b"/trash", 1, {"DELETE /trash/{study}"}),
+        (b"/studies/count", 2, {"GET /studies/count"}),
+        (b"/studies/1/bulk", 3, {"GET /studies/{study}/bulk/{path...}"}),
+        (b"/studies/1/bulk/a/b/c", 4, {"GET /studies/{study}/bulk/{path...}"}),
+    ],
+)
+def test_what_is_beneath_a_path(path: bytes, depth: int, below: set[str]) -> None:
+    found, routes = TABLE.beneath(path)
+    assert (found, {route.handler for route in routes}) == (depth, below)
+
+
+def test_nothing_is_beneath_a_path_that_leads_nowhere() -> None:
+    for path in (b"/nothing", b"/studies/1/nothing", b"/studies/1/metadata/more", b"/studies/.."):
+        with pytest.raises(NotFoundError):
+            TABLE.beneath(path)

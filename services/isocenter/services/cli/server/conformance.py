@@ -5,24 +5,29 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE, program_version
-from isocenter.services.conformance.document import html, markdown
+from isocenter.services.composition.web import web_routes
 from isocenter.services.conformance.statement import statement
+from isocenter.services.document import html, markdown
+from isocenter.services.net.http.routing import Route
 from isocenter.services.net.tls.contexts import PROFILES
 from isocenter.services.net.tls.inspection import describe_profile
+from isocenter.services.notices import Notices
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.options import add_options, overrides_from
 from isocenter.services.settings.sections.storage import IN_MEMORY
 from isocenter.services.settings.settings import Settings
+from isocenter.services.web.description.service import described
 
 DESCRIPTION: Final = """\
 Print the DICOM conformance statement (PS3.2) of a server with these settings: made from the
@@ -76,6 +81,10 @@ async def _document(settings: Settings, form: str) -> str:
             if tls is not None:
                 profile = describe_profile(tls.server, PROFILES[settings.tls.profile])
             rows = [row for plugin in plugins for row in plugin.rows()]
-            blocks = [*statement(settings, registry, profile, rows)]
+            routes: Sequence[Route[Any]] = ()
+            if settings.web.enabled:
+                table, _ = described(web_routes(empty, parts, Notices()), version="")
+                routes = table.routes
+            blocks = [*statement(settings, registry, profile, rows, routes)]
     title = f"DICOM Conformance Statement: Isocenter {program_version()}"
     return (html if form == "html" else markdown)(title, blocks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -69,7 +70,8 @@ class RoutedApplication:
     Args:
         authorize: called before each handler.
         origins: pages of which other origins may use it (CORS), as ``https://host:port``.
-        options: answers OPTIONS for a path that is there; None: by `Allow` alone.
+        options: answers OPTIONS for a path that is there, or that leads to one; None: by `Allow`
+            alone.
         on_answered: called for each request when it is over.
         log_level: of the access log.
     """
@@ -80,7 +82,7 @@ class RoutedApplication:
         *,
         authorize: Authorize = anybody,
         origins: Sequence[str] = (),
-        options: Handler | None = None,
+        options: Route[Handler] | None = None,
         on_answered: Callable[[Answered], None] = _nothing,
         log_level: int = logging.INFO,
     ) -> None:
@@ -138,7 +140,7 @@ class RoutedApplication:
         try:
             return self.table.find(request.method, request.raw_path)
         except NotFoundError:
-            if request.method == "OPTIONS" and request.raw_path == b"*":
+            if request.method == "OPTIONS" and self._leads_on(request.raw_path):
                 return None, {}
             raise HttpError(404, "NOT_FOUND", "there is nothing at this path") from None
         except MethodNotAllowedError as error:
@@ -149,16 +151,33 @@ class RoutedApplication:
                 405, "METHOD_NOT_ALLOWED", f"this path takes {allow}", [("allow", allow)]
             ) from None
 
+    def _leads_on(self, raw_path: bytes) -> bool:
+        """Whether there are routes below a path."""
+        try:
+            return raw_path == b"*" or bool(self.table.beneath(raw_path))
+        except NotFoundError:
+            return False
+
+    def _allowed(self, raw_path: bytes) -> Sequence[str]:
+        """The methods of a path; of one that only leads on, that which says so."""
+        try:
+            return self.table.allowed(raw_path)
+        except NotFoundError:
+            return ("OPTIONS",)
+
     async def _answer(self, request: Request, route: Route[Handler] | None) -> Response:
         if route is not None:
             await self._authorize(request, route)
             return await route.handler(request)
-        allowed = self.table.allowed(request.raw_path) if request.raw_path != b"*" else ("OPTIONS",)
+        allowed = self._allowed(request.raw_path)
         if request.header("access-control-request-method") is not None:
             return Response(status=204, headers=self._preflight(request, allowed))
-        if self._options is not None:
-            return await self._options(request)
-        return Response(status=204, headers=[("allow", ", ".join(allowed))])
+        allow = ("allow", ", ".join(allowed))
+        if self._options is None or request.raw_path == b"*":
+            return Response(status=204, headers=[allow])
+        await self._authorize(request, self._options)
+        response = await self._options.handler(request)
+        return replace(response, headers=[allow, *response.headers])
 
     def _preflight(self, request: Request, allowed: Sequence[str]) -> Headers:
         if request.header("origin") not in self._origins:

@@ -7,8 +7,8 @@ route cannot be served and be missing there.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field
+from collections.abc import Iterable, Iterator
+from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -29,6 +29,7 @@ class Parameter:
         text: one sentence for whoever reads the description.
         place: ``query`` or ``header``.
         values: the only ones, when there are few.
+        is_flag: what counts is that it is there; it may have no value.
     """
 
     name: str
@@ -36,6 +37,33 @@ class Parameter:
     place: str = "query"
     values: tuple[str, ...] = ()
     is_required: bool = False
+    is_flag: bool = False
+
+
+class Payload(Enum):
+    """What the body of an answer is."""
+
+    NOTHING = "nothing"
+    #: One of the media types of the route.
+    REPRESENTATION = "representation"
+    #: The JSON of an `HttpError`.
+    ERROR = "error"
+    #: A representation that says what went wrong, or the JSON of an error.
+    EITHER = "either"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status that a route answers, when, and with what body."""
+
+    status: int
+    text: str
+    payload: Payload = Payload.ERROR
+
+
+def ok(text: str, payload: Payload = Payload.REPRESENTATION, status: int = 200) -> Answer:
+    """A success."""
+    return Answer(status, text, payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +74,11 @@ class Route(Generic[Handler]):
         path: ``/studies/{study}``; ``{path...}``, at the end only, is all that follows.
         needs: what the caller must be allowed, as whoever checks it writes it; None: nothing.
         text: one sentence for whoever reads the description.
+        name: of the transaction, for programs (PS3.18 Table H-1): ``SearchForStudies``.
+        service: what it is part of, for people.
         produces: media types of the answer.
         consumes: media types of the body.
-        more: for whoever makes a description of it.
+        answers: the statuses that are its own; others come to all routes.
     """
 
     method: str
@@ -59,7 +89,19 @@ class Route(Generic[Handler]):
     parameters: tuple[Parameter, ...] = ()
     produces: tuple[str, ...] = ()
     consumes: tuple[str, ...] = ()
-    more: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    service: str = ""
+    answers: tuple[Answer, ...] = ()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The names in its path, in their order."""
+        return tuple(found[1] for found in map(_PLACE.fullmatch, _split(self.path)) if found)
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """Its path, taken apart."""
+        return tuple(_split(self.path))
 
 
 class NotFoundError(LookupError):
@@ -148,6 +190,19 @@ class RouteTable(Generic[Handler]):
         """
         return _allowed(self._node_of(raw_path)[0])
 
+    def beneath(self, raw_path: bytes) -> tuple[int, tuple[Route[Handler], ...]]:
+        """All routes at and below a path, in the order of the table, and how many segments of
+        theirs the path is.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        segments = [_decoded(segment) for segment in _split_raw(raw_path)]
+        for node, depth in _descend(self._root, segments, 0):
+            found = {id(route) for route in _routes_of(node)}
+            return depth, tuple(route for route in self.routes if id(route) in found)
+        raise NotFoundError
+
     def _node_of(self, raw_path: bytes) -> tuple[_Node[Handler], list[str]]:
         segments = [_decoded(segment) for segment in _split_raw(raw_path)]
         for node, values in _matches(self._root, segments, 0, []):
@@ -170,6 +225,30 @@ def _matches(
         yield from _matches(node.any, segments, at + 1, [*values, segment])
     if node.rest is not None and node.rest.routes:
         yield node.rest, [*values, "/".join(segments[at:])]
+
+
+def _descend(
+    node: _Node[Handler], segments: list[str], at: int
+) -> Iterator[tuple[_Node[Handler], int]]:
+    """The nodes that a path leads to, whether or not routes end there, the most literal first."""
+    if at == len(segments):
+        yield node, at
+        return
+    segment = segments[at]
+    if segment in node.fixed:
+        yield from _descend(node.fixed[segment], segments, at + 1)
+    if node.any is not None:
+        yield from _descend(node.any, segments, at + 1)
+    if node.rest is not None:
+        yield node.rest, at + 1
+
+
+def _routes_of(node: _Node[Handler]) -> Iterator[Route[Handler]]:
+    for route, _ in node.routes.values():
+        yield route
+    for below in (*node.fixed.values(), node.any, node.rest):
+        if below is not None:
+            yield from _routes_of(below)
 
 
 def _allowed(node: _Node[Handler]) -> tuple[str, ...]:

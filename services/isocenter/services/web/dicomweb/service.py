@@ -11,7 +11,7 @@ from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import Request
-from isocenter.services.net.http.routing import Parameter, Route
+from isocenter.services.net.http.routing import Answer, Parameter, Payload, Route, ok
 from isocenter.services.notices import Caller, Notices
 from isocenter.services.web.dicomweb.metadata import Metadata
 from isocenter.services.web.dicomweb.pixels import BulkData, Frames
@@ -48,6 +48,41 @@ _PICTURE: Final = (
 )
 _PICTURES: Final = ("image/jpeg", "image/png", "image/gif")
 
+# Services and transactions are called as in PS3.18 Table H-1.
+_SEARCHES: Final = "Search: QIDO-RS (PS3.18 10.6)"
+_RETRIEVES: Final = "Retrieve: WADO-RS (PS3.18 10.4)"
+_STORES: Final = "Store: STOW-RS (PS3.18 10.5)"
+_UNCHANGED: Final = ok("It has not changed (`If-None-Match`).", Payload.NOTHING, 304)
+_NOT_THERE: Final = Answer(404, "The archive has it not, or not within what the path says.")
+_NOT_MADE: Final = Answer(
+    406, "It cannot be had as anything that is accepted; the answer lists what can."
+)
+_SEARCHED: Final = (
+    ok("The matches, an array; none is `[]`. A `Warning` tells what was cut, or not matched."),
+    Answer(400, "The value of a known attribute or parameter is broken."),
+    Answer(404, "The path names what is no UID."),
+    Answer(406, "Neither JSON nor XML is accepted."),
+    Answer(413, "`limit` is over the bound."),
+)
+_FOUND: Final = (ok("As it was asked for."), _UNCHANGED, _NOT_THERE, _NOT_MADE)
+_RANGED: Final = (
+    *_FOUND,
+    ok("The part that `Range` names.", status=206),
+    Answer(416, "It has no such range."),
+)
+_DRAWN: Final = (*_FOUND, Answer(400, "A parameter of the picture is broken."))
+_FRAMES: Final = (*_RANGED, Answer(400, "The list of frames is none, or too long."))
+_STORED: Final = (
+    ok("All objects are stored: durable, and can be found."),
+    ok("Some are; or something was changed.", status=202),
+    Answer(400, "The body cannot be read, or holds no object."),
+    Answer(404, "The path names what is no UID."),
+    Answer(406, "Neither JSON nor XML is accepted."),
+    Answer(409, "None is stored; the answer says why.", Payload.EITHER),
+    Answer(413, "More objects than one request may bring."),
+    Answer(415, "The body is of a media type that is not taken."),
+)
+
 
 def dicomweb_routes(
     archive: Archive,
@@ -81,60 +116,84 @@ def dicomweb_routes(
         needs: str,
         produces: tuple[str, ...],
         parameters: tuple[Parameter, ...] = (_ACCEPT,),
+        *,
+        name: str,
+        service: str = _RETRIEVES,
+        answers: tuple[Answer, ...] = _FOUND,
     ) -> Route[Handler]:
         return Route(
-            method="GET", path=ROOT + path, handler=handler, text=text, needs=needs,
-            parameters=parameters, produces=produces,
+            method="GET", path=ROOT + path, handler=handler, text=text, needs=needs, name=name,
+            parameters=parameters, produces=produces, service=service, answers=answers,
         )  # fmt: skip
 
     found: list[Route[Handler]] = []
-    for path, level in (
-        ("/studies", Level.STUDY),
-        ("/series", Level.SERIES),
-        ("/instances", Level.IMAGE),
-        (f"{_STUDY}/series", Level.SERIES),
-        (f"{_STUDY}/instances", Level.IMAGE),
-        (f"{_SERIES}/instances", Level.IMAGE),
+    for path, level, name in (
+        ("/studies", Level.STUDY, "Studies"),
+        ("/series", Level.SERIES, "Series"),
+        ("/instances", Level.IMAGE, "Instances"),
+        (f"{_STUDY}/series", Level.SERIES, "StudySeries"),
+        (f"{_STUDY}/instances", Level.IMAGE, "StudyInstances"),
+        (f"{_SERIES}/instances", Level.IMAGE, "StudySeriesInstances"),
     ):
         text = f"Search for {_NAMES[level]}."
-        found.append(get(path, search.at(level), text, "search", (DICOM_JSON, DICOM_XML), _SEARCH))
-    for path, what in ((_STUDY, "study"), (_SERIES, "series"), (_INSTANCE, "instance")):
+        found.append(
+            get(
+                path, search.at(level), text, "search", (DICOM_JSON, DICOM_XML), _SEARCH,
+                name=f"SearchFor{name}", service=_SEARCHES, answers=_SEARCHED,
+            )
+        )  # fmt: skip
+    for path, name, what in (
+        (_STUDY, "Study", "a study"),
+        (_SERIES, "Series", "a series"),
+        (_INSTANCE, "Instance", "an instance"),
+    ):
         found += [
-            get(path, retrieve, f"Retrieve a {what}.", "read", (MULTIPART, DICOM)),
             get(
-                f"{path}/metadata", metadata, f"Metadata of a {what}.", "read",
-                (DICOM_JSON, DICOM_XML),
+                path, retrieve, f"Retrieve {what}.", "read", (MULTIPART, DICOM),
+                name=f"Retrieve{name}",
             ),
             get(
-                f"{path}/rendered", rendered.whole, f"A picture of a {what}.", "read",
-                _PICTURES, _PICTURE,
+                f"{path}/metadata", metadata, f"Metadata of {what}.", "read",
+                (DICOM_JSON, DICOM_XML), name=f"Retrieve{name}Metadata",
             ),
             get(
-                f"{path}/thumbnail", rendered.small, f"A small picture of a {what}.", "read",
-                _PICTURES, _PICTURE[:3],
+                f"{path}/rendered", rendered.whole, f"A picture of {what}.", "read",
+                _PICTURES, _PICTURE, name=f"RetrieveRendered{name}", answers=_DRAWN,
+            ),
+            get(
+                f"{path}/thumbnail", rendered.small, f"A small picture of {what}.", "read",
+                _PICTURES, _PICTURE[:3], name=f"Retrieve{name}Thumbnail", answers=_DRAWN,
             ),
         ]  # fmt: skip
     pixels = (MULTIPART, OCTET_STREAM, "image/*")
     found += [
-        get(f"{_INSTANCE}/frames/{{frames}}", frames, "Frames.", "read", pixels),
+        get(
+            f"{_INSTANCE}/frames/{{frames}}", frames, "Frames.", "read", pixels,
+            name="RetrieveFrames", answers=_FRAMES,
+        ),
         get(
             f"{_INSTANCE}/frames/{{frames}}/rendered", rendered.whole, "A picture of a frame.",
-            "read", _PICTURES, _PICTURE,
+            "read", _PICTURES, _PICTURE, name="RetrieveRenderedFrames", answers=_DRAWN,
         ),
         get(
             f"{_INSTANCE}/frames/{{frames}}/thumbnail", rendered.small,
             "A small picture of a frame.", "read", _PICTURES, _PICTURE[:3],
+            name="RetrieveFramesThumbnail", answers=_DRAWN,
         ),
         get(
             f"{_INSTANCE}/bulkdata/{{path...}}", bulk, "A value that metadata names by URI.",
-            "read", (OCTET_STREAM, MULTIPART),
+            "read", (OCTET_STREAM, MULTIPART), name="RetrieveInstanceBulkdata", answers=_RANGED,
         ),
     ]  # fmt: skip
-    for path, text in (("/studies", "Store objects."), (_STUDY, "Store objects of one study.")):
+    for path, text, name in (
+        ("/studies", "Store objects.", "StoreInstances"),
+        (_STUDY, "Store objects of one study.", "StoreStudyInstances"),
+    ):
         found.append(
             Route(
                 method="POST", path=ROOT + path, handler=store, text=text, needs="write",
-                produces=(DICOM_JSON, DICOM_XML), consumes=(MULTIPART, DICOM),
+                produces=(DICOM_JSON, DICOM_XML), consumes=(MULTIPART, DICOM), name=name,
+                service=_STORES, answers=_STORED,
             )
         )  # fmt: skip
     return found

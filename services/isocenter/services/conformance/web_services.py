@@ -1,0 +1,83 @@
+"""Web services of the conformance statement (PS3.2 N.5.3, N.7.3.3), from their route table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from isocenter.engine.uid import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
+from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
+from isocenter.services.document import Block, Heading, Paragraph, Table
+from isocenter.services.net.http.routing import Route
+from isocenter.services.settings.settings import Settings
+from isocenter.services.web.description.service import PLACES
+from isocenter.services.web.description.tables import tables
+
+_NUMBER: Final = "4.5"
+_NOT_FOR_THE_WEB: Final = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN})
+
+
+def web_services(settings: Settings, routes: Sequence[Route[Any]]) -> Iterator[Block]:
+    """What is offered over HTTP, as origin server.
+
+    Args:
+        routes: of a server with these settings; none: it offers nothing.
+    """
+    yield Heading(_NUMBER, "Web services")
+    if not routes:
+        yield Paragraph("None.")
+        return
+    yield Paragraph(
+        "As origin server of PS3.18; the server requests nothing as user agent. Base URI: "
+        f"{settings.web.public_root or 'http://host:port'}/dicomweb. HTTP/1.1; HTTP/2 over TLS. "
+        "The address is one of 4.3. Security: a client certificate, or a bearer token (RFC 6750); "
+        "programs on the same machine need neither in the clear."
+    )
+    count = 0
+    for block in tables(routes, PLACES, _NUMBER):
+        count += isinstance(block, Heading)
+        yield block
+    yield Heading(f"{_NUMBER}.{count + 1}", "Transfer syntaxes of retrieved objects and frames")
+    yield Paragraph(
+        "With transfer-syntax=*, and for */*, as stored; without one Explicit VR Little Endian, "
+        "but that what exists with losses only stays as it is (PS3.18 8.7.3). When nothing that is "
+        "acceptable can be made, the answer is 406 with what can be had, and not the default. "
+        "Every part says its transfer syntax."
+    )
+    can_make = settings.transcoding.enabled
+    yield Table(
+        ("Transfer syntax", "UID", "As stored", "Made of others"),
+        [
+            (
+                syntax.name,
+                syntax.uid,
+                "never (PS3.18 8.7.3)" if syntax.uid in _NOT_FOR_THE_WEB else "yes",
+                "never"
+                if syntax.uid in _NOT_FOR_THE_WEB
+                else syntax.encoding.value
+                if can_make or syntax.uid == EXPLICIT_VR_LITTLE_ENDIAN
+                else "no (transcoding.enabled)",
+            )
+            for syntax in PIXEL_SYNTAXES.values()
+        ],
+    )
+    yield Heading(f"{_NUMBER}.{count + 2}", "Query parameters of searches")
+    yield Paragraph(
+        "Attributes are named by keyword or tag, those of a sequence behind a dot. The attributes "
+        "of 4.2.4 at and above the level are matched as C-FIND does, and can be named in "
+        "includefield. What cannot be matched is named in a Warning; names that nobody knows are "
+        "ignored."
+    )
+    yield Table(
+        ("Bound", "Value"),
+        [
+            ("Matches of a search that says no limit", f"{settings.web.default_results:,}"),
+            ("Matches that may be asked for at once (413)", f"{settings.web.max_results:,}"),
+            ("Connections at once", f"{settings.web.max_connections:,}"),
+            ("... from one address", f"{settings.web.max_connections_per_address:,}"),
+        ],
+    )

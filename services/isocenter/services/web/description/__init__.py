@@ -1,0 +1,1 @@
+"""Descriptions of the web services, made from their routes: WADL, OpenAPI, a page."""

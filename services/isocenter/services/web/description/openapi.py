@@ -1,0 +1,181 @@
+"""OpenAPI 3.1 document of a route table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from isocenter.services.net.http.routing import Answer, Parameter, Payload, Route
+from isocenter.services.security.access.permissions import permission_texts
+from isocenter.services.web.principal import permissions_for, scopes_for
+
+OPENAPI_JSON: Final = "application/json"
+_DICOM_JSON: Final = "application/dicom+json"
+_UID: Final = "^[0-9.]{1,64}$"
+_BEARER, _CERTIFICATE = "bearer", "certificate"
+_DESCRIPTION: Final = """\
+DICOMweb (PS3.18). Who calls is known by a client certificate or a bearer token; programs on the \
+same machine need neither in the clear. Every operation says which permission of the access \
+policy it needs (`x-permission`)."""
+
+#: What may be answered to any request.
+COMMON_ANSWERS: Final[tuple[Answer, ...]] = (
+    Answer(400, "The request cannot be understood."),
+    Answer(401, "Nobody knows who calls."),
+    Answer(403, "The caller may not do that."),
+    Answer(404, "There is nothing at this path."),
+    Answer(405, "The path is there, and not for this method; `Allow` lists those that are."),
+    Answer(408, "The body did not come in time."),
+    Answer(500, "A fault of the server."),
+    Answer(503, "It cannot be done now."),
+)
+_SCHEMAS: Final[Mapping[str, Any]] = {
+    "Error": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message", "request"],
+                "properties": {
+                    "code": {"type": "string", "description": "For programs."},
+                    "message": {"type": "string", "description": "For people."},
+                    "request": {"type": "string", "description": "In the log of the server, too."},
+                },
+            }
+        },
+    },
+    "DataSet": {
+        "description": "A data set as JSON (PS3.18 F.2): attributes by tag.",
+        "type": "object",
+        "additionalProperties": False,
+        "patternProperties": {"^[0-9A-F]{8}$": {"$ref": "#/components/schemas/Attribute"}},
+    },
+    "Attribute": {
+        "type": "object",
+        "required": ["vr"],
+        "additionalProperties": False,
+        "properties": {
+            "vr": {"type": "string", "pattern": "^[A-Z]{2}$"},
+            "Value": {"type": "array"},
+            "BulkDataURI": {"type": "string"},
+            "InlineBinary": {"type": "string", "contentEncoding": "base64"},
+        },
+    },
+    "DataSets": {
+        "anyOf": [
+            {"$ref": "#/components/schemas/DataSet"},
+            {"type": "array", "items": {"$ref": "#/components/schemas/DataSet"}},
+        ]
+    },
+}
+
+
+def openapi(
+    routes: Iterable[Route[Any]], *, version: str, places: Mapping[str, str]
+) -> dict[str, Any]:
+    """The document.
+
+    Args:
+        version: of this program.
+        places: what the places of paths are.
+    """
+    paths: dict[str, dict[str, Any]] = {}
+    services: dict[str, None] = {}
+    for route in routes:
+        path = route.path.replace("...}", "}")
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, places)
+        services[route.service] = None
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Web services of Isocenter",
+            "version": version,
+            "description": _DESCRIPTION,
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name} for name in services if name],
+        "paths": paths,
+        "components": {
+            "schemas": dict(_SCHEMAS),
+            "securitySchemes": {
+                _BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                _CERTIFICATE: {"type": "mutualTLS"},
+            },
+        },
+    }
+
+
+def _operation(route: Route[Any], places: Mapping[str, str]) -> dict[str, Any]:
+    scopes = sorted(scopes_for(route)) or [""]
+    needs = permission_texts(permissions_for(route))
+    found: dict[str, Any] = {
+        "operationId": route.name or f"{route.method} {route.path}",
+        "summary": route.text,
+        "parameters": [
+            *(_place(name, places) for name in route.places),
+            *map(_parameter, route.parameters),
+        ],
+        "security": [
+            {},
+            *({_BEARER: [scope] if scope else []} for scope in scopes),
+            {_CERTIFICATE: []},
+        ],
+        "responses": _responses(route),
+    }
+    if route.service:
+        found["tags"] = [route.service]
+    if needs:
+        found["x-permission"] = needs
+    if route.consumes:
+        found["requestBody"] = {"required": True, "content": _content(route.consumes)}
+    return found
+
+
+def _place(name: str, places: Mapping[str, str]) -> dict[str, Any]:
+    text = places.get(name, "")
+    schema: dict[str, Any] = {"type": "string", "minLength": 1}
+    if text.endswith("UID"):
+        schema = {"type": "string", "pattern": _UID}
+    return {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    if parameter.values:
+        schema["enum"] = list(parameter.values)
+    found = {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.is_required,
+        "description": parameter.text,
+        "schema": schema,
+    }
+    if parameter.is_flag:
+        found["allowEmptyValue"] = True
+    return found
+
+
+def _responses(route: Route[Any]) -> dict[str, Any]:
+    answers = {one.status: one for one in COMMON_ANSWERS}
+    answers |= {one.status: one for one in route.answers}
+    return {str(status): _response(route, answers[status]) for status in sorted(answers)}
+
+
+def _response(route: Route[Any], answer: Answer) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if answer.payload in (Payload.REPRESENTATION, Payload.EITHER):
+        content |= _content(route.produces)
+    if answer.payload in (Payload.ERROR, Payload.EITHER):
+        content[OPENAPI_JSON] = {"schema": {"$ref": "#/components/schemas/Error"}}
+    found: dict[str, Any] = {"description": answer.text}
+    if content:
+        found["content"] = content
+    return found
+
+
+def _content(media_types: Sequence[str]) -> dict[str, Any]:
+    return {
+        name: {"schema": {"$ref": "#/components/schemas/DataSets"}} if name == _DICOM_JSON else {}
+        for name in media_types
+    }

@@ -1,0 +1,103 @@
+"""Routes of the descriptions, and the answer to OPTIONS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+
+from isocenter.services.document import Paragraph, html
+from isocenter.services.net.http.application import Handler
+from isocenter.services.net.http.media_types import MediaTypeError, parse_accept
+from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.net.http.routing import Answer, Route, RouteTable, ok
+from isocenter.services.web.description.openapi import OPENAPI_JSON, openapi
+from isocenter.services.web.description.tables import tables
+from isocenter.services.web.description.wadl import WADL, wadl
+from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
+
+#: Where the descriptions are.
+API: Final = "/api"
+#: What the places of paths are.
+PLACES: Final = {
+    "study": "Study Instance UID",
+    "series": "Series Instance UID",
+    "instance": "SOP Instance UID",
+    "frames": "numbers of frames, from 1 on, with commas",
+    "path": "tag of an attribute; of one in a sequence: tag/number of the item/tag",
+}
+_HTML: Final = "text/html"
+_SERVICE: Final = "Descriptions"
+_XML: Final = ("application/xml", "text/xml")
+#: A page that loads nothing and runs nothing.
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+_ANSWERS: Final = (ok("The description."),)
+
+
+def described(
+    routes: Sequence[Route[Handler]], *, version: str, urls: PublicUrls | None = None
+) -> tuple[RouteTable[Handler], Route[Handler]]:
+    """The table of some routes and of those that describe them, and the route of OPTIONS."""
+    urls = urls or PublicUrls()
+    whole: list[Route[Handler]] = []
+
+    async def document(request: Request) -> Response:
+        return _made(OPENAPI_JSON, orjson.dumps(openapi(whole, version=version, places=PLACES)))
+
+    async def page(request: Request) -> Response:
+        title = f"Web services of Isocenter {version}"
+        blocks = [
+            Paragraph("This page is made from the table of routes that the server runs on."),
+            *tables(whole, PLACES),
+        ]
+        body = html(title, blocks).encode()
+        return _made(f"{_HTML}; charset=utf-8", body, ("content-security-policy", _POLICY))
+
+    whole += [
+        *routes,
+        Route(
+            method="GET", path=f"{API}/openapi.json", handler=document, name="DescribeAsOpenApi",
+            text="All operations, as OpenAPI 3.1.", produces=(OPENAPI_JSON,), service=_SERVICE,
+            answers=_ANSWERS,
+        ),
+        Route(
+            method="GET", path=API, handler=page, name="DescribeAsPage", service=_SERVICE,
+            text="All operations, as a page for people.", produces=(_HTML,), answers=_ANSWERS,
+        ),
+    ]  # fmt: skip
+    table = RouteTable(whole)
+
+    async def capabilities(request: Request) -> Response:
+        media_type = _accepted(request)
+        depth, beneath = table.beneath(request.raw_path)
+        base, root = urls.base(request), 1
+        if not all(route.path.startswith(f"{ROOT}/") for route in beneath):
+            base, root = base.removesuffix(ROOT), 0
+        body = wadl(beneath, base, root=root, depth=depth, places=PLACES)
+        return _made(media_type, body, ("vary", "Accept"))
+
+    options: Route[Handler] = Route(
+        method="OPTIONS", path="*", handler=capabilities, name="RetrieveCapabilities",
+        text="What there is at a path and below it (PS3.18 8.9).", produces=(WADL, *_XML),
+        answers=(*_ANSWERS, Answer(406, "No XML is accepted.")),
+    )  # fmt: skip
+    return table, options
+
+
+def _accepted(request: Request) -> str:
+    """The media type in which the WADL is wanted."""
+    try:
+        ranges = parse_accept(request.header("accept") or "")
+    except MediaTypeError as error:
+        raise HttpError(400, "BAD_ACCEPT", f"{error}; ask for {WADL}") from error
+    for one in sorted(ranges, key=lambda one: -one.quality):
+        for media_type in (WADL, *_XML):
+            if one.quality > 0 and one.range.covers(media_type):
+                return media_type
+    raise HttpError(406, "NOT_ACCEPTABLE", f"this can be had as {', '.join((WADL, *_XML))}")
+
+
+def _made(media_type: str, body: bytes, *headers: tuple[str, str]) -> Response:
+    content = [("content-type", media_type), ("cache-control", "no-cache"), *headers]
+    return Response(headers=content, body=body)
