@@ -14,6 +14,7 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.cli import main
 from isocenter.services.cli.commands import COMMANDS
 from isocenter.services.cli.scu.getscu import advice_of
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError, deadlines_of, peer_of, tls_of
 from isocenter.services.cli.support.query_options import Request, read_query_file, requests_of
 from isocenter.services.cli.support.transfer_syntaxes import transfer_syntaxes_of
@@ -28,7 +29,7 @@ CLIENTS = ("echoscu", "storescu", "findscu", "movescu", "getscu")
 
 def parsed(command: str, *arguments: str) -> argparse.Namespace:
     module = import_module(f"isocenter.services.cli.scu.{command}")
-    parser = argparse.ArgumentParser(prog=command, prefix_chars="-+", allow_abbrev=False)
+    parser = CommandParser(prog=command, prefix_chars="-+", allow_abbrev=False)
     module.add_arguments(parser)
     return parser.parse_args(arguments)
 

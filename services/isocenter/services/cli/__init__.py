@@ -3,7 +3,7 @@
 One table (`isocenter.services.cli.commands`) names the commands. The module of a command is
 imported when it is asked for, so that `--help` answers at once. It offers
 
-    def add_arguments(parser: argparse.ArgumentParser) -> None
+    def add_arguments(parser: CommandParser) -> None
     def run(arguments: argparse.Namespace) -> int        # the exit code
 
 and, as attributes, ``DESCRIPTION`` and ``EXAMPLES`` for its help.  ``_`` and ``-``
@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Final, NoReturn
 
 from isocenter.services.cli.commands import COMMANDS, Command
+from isocenter.services.cli.support.argument_parser import CommandParser
 
 #: What every tool of the field answers: 0 done, 1 the work failed, 2 wrong arguments or settings.
 EXIT_OK: Final = 0
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + getattr(signal, "SIGPIPE", 13)
 
 
-def parser_of(command: Command) -> tuple[ModuleType, argparse.ArgumentParser]:
+def parser_of(command: Command) -> tuple[ModuleType, CommandParser]:
     """The module of a command, and what reads its arguments."""
     # All that is made while modules are read stays: the collector would look, and find nothing.
     gc.disable()
@@ -75,7 +76,7 @@ def parser_of(command: Command) -> tuple[ModuleType, argparse.ArgumentParser]:
         module = import_module(f"isocenter.services.cli.{command.module}")
     finally:
         gc.enable()
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"isocenter {command.name}",
         description=module.DESCRIPTION,
         epilog=module.EXAMPLES,

@@ -55,6 +55,15 @@ def test_a_folder_gets_its_directory(disc: Path, capfd: Output) -> None:
     assert run("create", disc) == 0, "once more, without itself"
 
 
+def test_options_may_stand_between_folders(disc: Path, capfd: Output) -> None:
+    first, second = disc / "A" / "77654033", disc / "A" / "98892001"
+    assert run("create", first, "-o", disc, second, "--file-set-id", "DISC 1") == 0
+    assert len(file_set_in(disc / "DICOMDIR")) == len(contents(disc / "A"))
+    capfd.readouterr()
+    assert run("create", first, "--no-such-option", second) == 1
+    assert "unrecognized arguments: --no-such-option" in capfd.readouterr().err
+
+
 def test_names_that_do_not_conform_are_refused_copied_or_renamed(
     tmp_path: Path, capfd: Output
 ) -> None:

@@ -28,12 +28,13 @@ from isocenter.services.cli.files.file_tool import (
     plan,
     run_file_tool,
 )
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.terminal import Terminal
 
 
 def parsed(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="isocenter tool", prefix_chars="-+")
+    parser = CommandParser(prog="isocenter tool", prefix_chars="-+")
     add_file_options(parser, what="files", output="results")
     return parser.parse_args(words)
 

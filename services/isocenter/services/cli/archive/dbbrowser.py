@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import orjson
 import trio
@@ -29,6 +29,7 @@ from isocenter.services.cli.files.file_tool import (
     FileToolError,
     run_file_tool,
 )
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import (
     UsageError,
@@ -120,15 +121,10 @@ _VIEWS: Final = {
 }  # fmt: skip
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of dbbrowser."""
-
-    def refuse(message: str) -> NoReturn:
-        parser.print_usage(sys.stderr)
-        parser.exit(EXIT_ARGUMENTS, f"{parser.prog}: {message}\n")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
+    parser.exit_code_of_errors = EXIT_ARGUMENTS
+    parser.is_intermixed = True
     parser.add_argument(
         "words", nargs="+", metavar="[DATABASE] ACTION",
         help=f"what to show: {', '.join(_ACTIONS)}; and before it, of which archive",

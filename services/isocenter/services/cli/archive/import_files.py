@@ -10,6 +10,7 @@ from isocenter.services import composition
 from isocenter.services.archive.file_import import ImportedFile, ImportReport, import_directory
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.db import archive_settings, print_findings
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import (
     add_archive_options,
@@ -34,10 +35,9 @@ and others that are no objects of patients are passed over, by name), 1 some are
 was DICOM, 2 arguments or settings"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of import."""
-    # Options may stand between the paths.
-    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
+    parser.is_intermixed = True
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files and folders")
     add_archive_options(parser)
     add_output_options(parser)

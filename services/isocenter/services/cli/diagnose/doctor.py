@@ -18,6 +18,7 @@ from isocenter.services.archive.verification import VerificationProgress, verify
 from isocenter.services.association.peer import Peer
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.diagnose.doctor_output import JsonOutput, Output, TextOutput
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import (
     UsageError,
@@ -73,7 +74,7 @@ _QUICK_SECONDS: Final = 5.0
 _SAMPLE: Final = 50
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of doctor."""
     add_network_options(parser, calling="DOCTOR", timeout=10, is_optional=True)
     parser.add_argument(

@@ -23,6 +23,7 @@ from isocenter.services.cli.files.file_tool import (
     output_file,
     run_file_tool,
 )
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.data_set_file import is_directory
@@ -83,7 +84,7 @@ class _ListSyntaxes(argparse.Action):
         parser.exit()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of dcmconv."""
     add_file_options(
         parser,

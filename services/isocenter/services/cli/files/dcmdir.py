@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from isocenter.services.cli.files import dcmdir_changes, dcmdir_output
 from isocenter.services.cli.files.file_tool import EXIT_ARGUMENTS, run_file_tool
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.directory_output import file_set_id
 from isocenter.services.cli.support.options import add_output_options
 from isocenter.services.cli.support.terminal import Terminal
@@ -33,33 +33,19 @@ exit codes: 0 all is done, or well; 1 arguments; 2 a file could not be read or t
 verify found something"""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong, and ends with the exit code of file tools."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(EXIT_ARGUMENTS, f"{self.prog}: {message}\n")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The actions of dcmdir."""
-
-    def refuse(message: str) -> NoReturn:
-        parser.print_usage(sys.stderr)
-        parser.exit(EXIT_ARGUMENTS, f"{parser.prog}: {message}\n")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    actions = parser.add_subparsers(
-        dest="action", metavar="ACTION", required=True, parser_class=_Parser
-    )
+    parser.exit_code_of_errors = EXIT_ARGUMENTS
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def action(
         name: str, text: str, run: Callable[[argparse.Namespace, Terminal], int], *aliases: str
-    ) -> argparse.ArgumentParser:
+    ) -> CommandParser:
         made = actions.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", aliases=list(aliases),
             prefix_chars="-+", allow_abbrev=False,
         )  # fmt: skip
+        made.exit_code_of_errors = EXIT_ARGUMENTS
         made.set_defaults(prog=f"{parser.prog} {name}", work=run)
         # -d deletes references.
         add_output_options(made, debug=("--debug",) if name == "update" else ("-d", "--debug"))
@@ -110,8 +96,8 @@ def _add_strict(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_create(parser: argparse.ArgumentParser) -> None:
-    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
+def _add_create(parser: CommandParser) -> None:
+    parser.is_intermixed = True
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="folders, and files (default: where -o is)"
     )

@@ -20,6 +20,7 @@ from isocenter.services.cli.files.file_tool import (
     input_files,
     run_file_tool,
 )
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.bulk_data import left_out
@@ -63,7 +64,7 @@ exit codes: 0 all is shown, 1 arguments, 2 a file is not there or no DICOM
 Values longer than {LONGEST_WHOLE >> 20} MiB are shortened always; dcmtojson writes them whole."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of dcmdump."""
     add_file_options(
         parser,

@@ -15,6 +15,7 @@ from isocenter.services.cli.files.file_tool import (
     plan,
     run_file_tool,
 )
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.cli.support.terminal_picture import PictureProtocol
@@ -48,7 +49,7 @@ exit codes: 0 all is written, 1 arguments, 2 a file is not there, is no DICOM, o
 to take out"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of dcmextract."""
     add_file_options(
         parser,

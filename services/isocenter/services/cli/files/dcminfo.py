@@ -18,6 +18,7 @@ from isocenter.services.cli.files.file_tool import (
     input_files,
     run_file_tool,
 )
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.dicom.file_summary import FileSummary, FolderSummary, summarize
@@ -44,7 +45,7 @@ _FOR_PROGRAMS: Final = frozenset(
 )  # fmt: skip
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of dcminfo."""
     add_file_options(
         parser, what="DICOM files, folders with -r, - for standard input", output="",

@@ -28,6 +28,7 @@ from isocenter.services.cli.files.file_tool import (
     output_file,
     run_file_tool,
 )
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.data_set_edits import (
@@ -94,7 +95,7 @@ class _AddEdit(argparse.Action):
         namespace.edits = [*(namespace.edits or ()), *edits]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of dcmmodify."""
     add_file_options(
         parser,

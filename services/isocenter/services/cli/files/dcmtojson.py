@@ -17,6 +17,7 @@ from isocenter.services.cli.files.file_tool import (
     run_file_tool,
 )
 from isocenter.services.cli.files.model_output import add_model_output_options, write_models
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.data_set_file import DataSetFile
 from isocenter.services.dicom.json_writer import JsonWriter
@@ -36,7 +37,7 @@ examples:
 exit codes: 0 all is written, 1 arguments, 2 a file is not there or no DICOM"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of dcmtojson."""
     add_model_output_options(parser, output="JSON")
     group = parser.add_argument_group("format")

@@ -22,11 +22,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import field
 from pathlib import Path
-from typing import IO, Final, NamedTuple, NoReturn
+from typing import IO, Final, NamedTuple
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.cli import EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.errors import text_of
@@ -54,7 +55,7 @@ class OtherFileKindError(FileToolError):
 
 
 def add_file_options(
-    parser: argparse.ArgumentParser,
+    parser: CommandParser,
     *,
     what: str,
     output: str,
@@ -70,14 +71,8 @@ def add_file_options(
         several: whether more than one file can be given.
         debug, quiet: as `add_output_options` takes them.
     """
-
-    def refuse(message: str) -> NoReturn:
-        parser.print_usage(sys.stderr)
-        parser.exit(EXIT_ARGUMENTS, f"{parser.prog}: {message}\n")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    # Options may stand between the paths.
-    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
+    parser.exit_code_of_errors = EXIT_ARGUMENTS
+    parser.is_intermixed = True
     parser.add_argument("paths", nargs="+", metavar="PATH", help=what)
     group = parser.add_argument_group("files")
     if output:

@@ -30,6 +30,7 @@ from isocenter.services.cli.files.file_tool import (
     plan,
     run_file_tool,
 )
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_key
@@ -85,7 +86,7 @@ _ATTRIBUTES: Final = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of imgtodcm."""
     add_file_options(
         parser,

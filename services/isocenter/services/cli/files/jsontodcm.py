@@ -7,6 +7,7 @@ from typing import Final
 
 from isocenter.services.cli.files.file_tool import run_file_tool
 from isocenter.services.cli.files.model_input import add_model_input_options, convert_models
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.json_reader import MAX_JSON_LENGTH, read_json
 
@@ -23,7 +24,7 @@ examples:
 exit codes: 0 all is written, 1 arguments, 2 an input is not there, or makes no DICOM file"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of jsontodcm."""
     add_model_input_options(parser, what="JSON files")
 

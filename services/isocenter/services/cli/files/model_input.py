@@ -31,6 +31,7 @@ from isocenter.services.cli.files.file_tool import (
     output_file,
     plan,
 )
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.data_set_file import open_data_set
@@ -46,7 +47,7 @@ _SYNTAXES: Final = {
 _SOP_INSTANCE_UID: Final = "00080018"
 
 
-def add_model_input_options(parser: argparse.ArgumentParser, *, what: str) -> None:
+def add_model_input_options(parser: CommandParser, *, what: str) -> None:
     """The options of a command that writes DICOM files from text."""
     add_file_options(parser, what=f"{what}, then the DICOM file", output="the DICOM file")
     group = parser.add_argument_group("what is written")

@@ -19,6 +19,7 @@ from isocenter.services.cli.files.file_tool import (
     add_file_options,
     output_file,
 )
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.attribute_path import parse_attribute_path
@@ -36,7 +37,7 @@ from isocenter.services.dicom.model_writer import ModelWriter
 _PIXEL_GROUP: Final = 0x7FE0
 
 
-def add_model_output_options(parser: argparse.ArgumentParser, *, output: str) -> None:
+def add_model_output_options(parser: CommandParser, *, output: str) -> None:
     """The options of a command that writes data sets as text."""
     add_file_options(
         parser, what="DICOM files, folders with -r, - for standard input", output=output

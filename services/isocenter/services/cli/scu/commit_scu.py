@@ -14,6 +14,7 @@ from isocenter.services.archive.index.attributes import Level
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.scu.storescu import files_below
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import (
@@ -68,7 +69,7 @@ _FORMATS: Final = ("table", "text", "json")
 _MOST_REFERENCES: Final = 5_000
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of commitscu."""
     add_network_options(parser, calling="COMMITSCU", timeout=30, what_follows="FILE-OR-FOLDER …")
     group = parser.add_argument_group("what to commit")

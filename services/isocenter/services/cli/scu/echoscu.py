@@ -14,6 +14,7 @@ from isocenter.engine.dimse.status import Status, describe_status
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
 from isocenter.services.cli.support.options import UsageError, add_network_options, whole_number
 from isocenter.services.errors import OperationError
@@ -33,7 +34,7 @@ _MOST_ECHOES: Final = 1_000_000
 _MOST_MILLISECONDS: Final = 3_600_000
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of echoscu."""
     add_network_options(parser, calling="ECHOSCU", timeout=30)
     parser.add_argument(

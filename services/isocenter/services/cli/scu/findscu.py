@@ -10,6 +10,7 @@ from typing import Final
 from isocenter.engine.dataset import DataSetError
 from isocenter.services.archive.index.attributes import BY_KEYWORD, Level
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
 from isocenter.services.cli.support.match_output import (
     Match,
@@ -70,7 +71,7 @@ _USUAL_KEYS: Final = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of findscu."""
     add_network_options(parser, calling="FINDSCU", timeout=30, what_follows="QUERY-FILE …")
     add_query_options(parser, has_worklist=True)

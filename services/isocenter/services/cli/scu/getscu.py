@@ -20,6 +20,7 @@ from isocenter.engine.uid import (
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.association.requestor import Context
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import CannotAssociateError, Client, run_client
 from isocenter.services.cli.support.options import add_network_options
 from isocenter.services.cli.support.query_options import (
@@ -73,7 +74,7 @@ _SOP_CLASSES_IN_STUDY: Final = 0x00080062
 _MOST_LOOKED_AT: Final = 5_000
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of getscu."""
     add_network_options(parser, calling="GETSCU", timeout=60, what_follows="QUERY-FILE …")
     add_query_options(parser)

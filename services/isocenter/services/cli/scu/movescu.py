@@ -14,6 +14,7 @@ from isocenter.services.association.access import AeTitleRules
 from isocenter.services.association.server import Server, ServerOptions, serve_on
 from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
 from isocenter.services.cli.support.options import (
     UsageError,
@@ -51,7 +52,7 @@ _ADVICE: Final = "the log of the peer tells why it could not send them to the de
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # whoever gives --port wants others to connect
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of movescu."""
     add_network_options(parser, calling="MOVESCU", timeout=60, what_follows="QUERY-FILE …")
     group = parser.add_argument_group("destination")

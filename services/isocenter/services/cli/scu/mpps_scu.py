@@ -23,6 +23,7 @@ from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.scu.storescu import files_below
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
 from isocenter.services.cli.support.match_output import Match, prepare_stdout, shown, writer_of
 from isocenter.services.cli.support.options import (
@@ -84,7 +85,7 @@ _TIME_FORMATS: Final = ("%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y-%m-%dT%H:%M:%S", "%Y-%
 _ACTIONS: Final = ("create", "update", "complete", "discontinue", "get")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of mppsscu."""
     add_network_options(
         parser, calling="MPPSSCU", timeout=30, what_follows="ACTION [UID] [FILE-OR-FOLDER …]"

@@ -28,6 +28,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.association.requestor import Context, InvokingAssociation
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import CannotAssociateError, Client, run_client
 from isocenter.services.cli.support.options import UsageError, add_network_options, check_paths
 from isocenter.services.cli.support.retrieve_output import describe_answer
@@ -72,7 +73,7 @@ _NAMED: Final = 20
 _MOST_CONTEXTS: Final = 128
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of storescu."""
     add_network_options(parser, calling="STORESCU", timeout=30, what_follows="PATH …")
     group = parser.add_argument_group("files")

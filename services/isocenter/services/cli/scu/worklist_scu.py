@@ -16,6 +16,7 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.index.matching import is_range_comparable, normalize
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
 from isocenter.services.cli.support.match_output import (
     JsonWriter,
@@ -82,7 +83,7 @@ _COLUMNS: Final = (
 _WHEN: Final = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})?([0-9]{2})?.*", re.ASCII)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of worklistscu."""
     add_network_options(parser, calling="WORKLISTSCU", timeout=30)
     group = parser.add_argument_group("what is asked for")

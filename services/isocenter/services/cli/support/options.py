@@ -18,6 +18,7 @@ from isocenter.engine.deadlines import Deadlines
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.items import UserIdentity
 from isocenter.services.association.peer import Peer
+from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.net.tls.contexts import (
     DEFAULT_PROFILE,
@@ -45,7 +46,7 @@ class UsageError(IsocenterError):
 
 
 def add_network_options(
-    parser: argparse.ArgumentParser,
+    parser: CommandParser,
     *,
     calling: str,
     timeout: int,
@@ -60,8 +61,7 @@ def add_network_options(
         what_follows: name of the positional arguments behind the peer; empty: none.
         is_optional: whether there may be no peer at all.
     """
-    # DCMTK's users put options between the positional arguments, too.
-    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
+    parser.is_intermixed = True
     peer = "[HOST PORT | AET@HOST:PORT]" if is_optional else "(HOST PORT | AET@HOST:PORT)"
     parser.usage = f"{parser.prog} [OPTIONS] {peer} {what_follows}".rstrip()
     parser.add_argument(
