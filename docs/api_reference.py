@@ -341,8 +341,8 @@ def _call(name: str, function: Callable[..., object], bound: bool = False) -> st
     return f"{'await ' * inspect.iscoroutinefunction(function)}{name}{signature}"
 
 
-def _signature(function: object, bound: bool = False) -> str:
-    signature = inspect.signature(function)  # type: ignore[arg-type]
+def _signature(function: Callable[..., object], bound: bool = False) -> str:
+    signature = inspect.signature(function)
     written = _written_defaults(function)
     parts: list[str] = []
     marked = False

@@ -204,6 +204,17 @@ def test_nothing_is_star_imported_or_unexported(path: Path) -> None:
     assert len(exported) == len(set(exported))
 
 
+def test_what_the_type_checker_is_not_to_see_says_why() -> None:
+    """A type that is right beats a comment; where there is none, the next reader has to know."""
+    bare = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in all_sources()
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if re.search(r"# type: ignore(?!\[[a-z-]+\]  # \w)", line)
+    ]
+    assert bare == []
+
+
 def test_an_installed_wheel_holds_what_the_checkout_holds() -> None:
     """A left-over ``build/`` puts modules into the wheel that are no longer in the checkout."""
     import isocenter.services.archive.ports

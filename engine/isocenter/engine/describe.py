@@ -49,8 +49,6 @@ _PRIORITIES: Final = {0: "", 1: ", high priority", 2: ", low priority"}
 _SOURCES: Final = {SERVICE_USER: "service-user", SERVICE_PROVIDER: "service-provider"}
 _REJECT_RESULTS: Final = {1: "permanently", 2: "for now"}
 
-_Described = pdu.Pdu | commands.Command | effects.Effect | dimse.Message
-
 
 def describe(item: object) -> str:
     """One line for a PDU value, command, event, effect or DIMSE message; never raises.
@@ -59,18 +57,16 @@ def describe(item: object) -> str:
     escaped.  Anything else is named by its type alone.
     """
     try:
-        line = _describe(item)  # type: ignore[arg-type]
+        line = _describe(item)
     except Exception:
         # Fields of the wrong type: a line for the log must not be what fails.
         line = f"{_text(type(item).__name__)} (malformed)"
     return line if len(line) <= MAX_LENGTH else line[: MAX_LENGTH - 1] + "…"
 
 
-def _describe(item: _Described) -> str:
-    if type(item) in NAMES or isinstance(
-        item, dimse.UnrecognizedMessage | dimse.UnrecognizedMessageResponse
-    ):
-        return _message(item)  # type: ignore[arg-type]
+def _describe(item: object) -> str:
+    if isinstance(item, dimse.Message):
+        return _message(item)
     if isinstance(item, pdu.Pdu):
         return _pdu(item)
     if isinstance(item, commands.Command):
@@ -160,9 +156,9 @@ def _message(item: dimse.Message) -> str:
     name = NAMES[type(item)]
     if isinstance(item, dimse.CCancelRequest):
         return f"{name} of {item.message_id_being_responded_to:d}"
-    if dimse.is_request(item):
+    if isinstance(item, dimse.Request):
         return f"{name} {item.message_id:d}: {_request(item)}"
-    return _response(item, name)  # type: ignore[arg-type]
+    return _response(item, name)
 
 
 def _command_name(command_field: int) -> str:

@@ -17,9 +17,9 @@ Standard: PS3.5 7.1, 7.5, A.4, 6.2.2.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset.codec import (
@@ -71,6 +71,12 @@ NULS: Final = "NULs in place of an element"
 _STEP: Final = 1 << 16
 
 
+class TagSet(Protocol):
+    """Tags of which it can be asked whether one is among them."""
+
+    def __contains__(self, tag: int, /) -> bool: ...
+
+
 class Tolerance(Enum):
     """How much is forgiven."""
 
@@ -83,7 +89,7 @@ def walk(
     data: Buffer,
     encoding: Encoding,
     limits: Limits = DEFAULT_LIMITS,
-    sequences: Container[int] = frozenset(),
+    sequences: TagSet = frozenset(),
     *,
     forgiven: dict[str, int] | None = None,
     tolerance: Tolerance = Tolerance.USUAL,
@@ -110,7 +116,7 @@ def walk_items(
     data: Buffer,
     codec: Codec,
     limits: Limits,
-    sequences: Container[int],
+    sequences: TagSet,
     tag: int,
     *,
     is_undefined: bool,
@@ -150,7 +156,7 @@ class _Walk:
         data: Buffer,
         codec: Codec,
         limits: Limits,
-        sequences: Container[int],
+        sequences: TagSet,
         forgiven: dict[str, int],
         tolerance: Tolerance,
     ) -> None:

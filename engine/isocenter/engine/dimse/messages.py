@@ -10,8 +10,20 @@ from __future__ import annotations
 from isocenter.engine.fast_init import dataclass
 
 
+class PerformableRequest:
+    """Each request that an operation or notification begins with."""
+
+    __slots__ = ()
+
+
+class PerformedResponse:
+    """Each response to a `PerformableRequest`."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CEchoRequest:
+class CEchoRequest(PerformableRequest):
     """C-ECHO-RQ (PS3.7 9.3.5.1)."""
 
     message_id: int
@@ -19,7 +31,7 @@ class CEchoRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CEchoResponse:
+class CEchoResponse(PerformedResponse):
     """C-ECHO-RSP (PS3.7 9.3.5.2)."""
 
     message_id_being_responded_to: int
@@ -30,7 +42,7 @@ class CEchoResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CStoreRequest:
+class CStoreRequest(PerformableRequest):
     """C-STORE-RQ (PS3.7 9.3.1.1).  Priority: 0 medium, 1 high, 2 low."""
 
     message_id: int
@@ -42,7 +54,7 @@ class CStoreRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CStoreResponse:
+class CStoreResponse(PerformedResponse):
     """C-STORE-RSP (PS3.7 9.3.1.2)."""
 
     message_id_being_responded_to: int
@@ -54,7 +66,7 @@ class CStoreResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CFindRequest:
+class CFindRequest(PerformableRequest):
     """C-FIND-RQ (PS3.7 9.3.2.1)."""
 
     message_id: int
@@ -63,7 +75,7 @@ class CFindRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CFindResponse:
+class CFindResponse(PerformedResponse):
     """C-FIND-RSP (PS3.7 9.3.2.2)."""
 
     message_id_being_responded_to: int
@@ -74,7 +86,7 @@ class CFindResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CGetRequest:
+class CGetRequest(PerformableRequest):
     """C-GET-RQ (PS3.7 9.3.3.1)."""
 
     message_id: int
@@ -83,7 +95,7 @@ class CGetRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CGetResponse:
+class CGetResponse(PerformedResponse):
     """C-GET-RSP (PS3.7 9.3.3.2)."""
 
     message_id_being_responded_to: int
@@ -98,7 +110,7 @@ class CGetResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CMoveRequest:
+class CMoveRequest(PerformableRequest):
     """C-MOVE-RQ (PS3.7 9.3.4.1)."""
 
     message_id: int
@@ -109,7 +121,7 @@ class CMoveRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CMoveResponse:
+class CMoveResponse(PerformedResponse):
     """C-MOVE-RSP (PS3.7 9.3.4.2)."""
 
     message_id_being_responded_to: int
@@ -131,7 +143,7 @@ class CCancelRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NEventReportRequest:
+class NEventReportRequest(PerformableRequest):
     """N-EVENT-REPORT-RQ (PS3.7 10.3.1.1).  Goes from the SCP to the SCU."""
 
     message_id: int
@@ -141,7 +153,7 @@ class NEventReportRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NEventReportResponse:
+class NEventReportResponse(PerformedResponse):
     """N-EVENT-REPORT-RSP (PS3.7 10.3.1.2).  With an event reply it names the event type."""
 
     message_id_being_responded_to: int
@@ -155,7 +167,7 @@ class NEventReportResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NGetRequest:
+class NGetRequest(PerformableRequest):
     """N-GET-RQ (PS3.7 10.3.2.1).  No attribute identifiers: all attributes are asked for."""
 
     message_id: int
@@ -165,7 +177,7 @@ class NGetRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NGetResponse:
+class NGetResponse(PerformedResponse):
     """N-GET-RSP (PS3.7 10.3.2.2).  Attribute identifiers: those that the status is about."""
 
     message_id_being_responded_to: int
@@ -179,7 +191,7 @@ class NGetResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NSetRequest:
+class NSetRequest(PerformableRequest):
     """N-SET-RQ (PS3.7 10.3.3.1)."""
 
     message_id: int
@@ -188,7 +200,7 @@ class NSetRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NSetResponse:
+class NSetResponse(PerformedResponse):
     """N-SET-RSP (PS3.7 10.3.3.2).  Attribute identifiers: those that the status is about."""
 
     message_id_being_responded_to: int
@@ -202,7 +214,7 @@ class NSetResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NActionRequest:
+class NActionRequest(PerformableRequest):
     """N-ACTION-RQ (PS3.7 10.3.4.1)."""
 
     message_id: int
@@ -212,7 +224,7 @@ class NActionRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NActionResponse:
+class NActionResponse(PerformedResponse):
     """N-ACTION-RSP (PS3.7 10.3.4.2).  With an action reply it names the action type."""
 
     message_id_being_responded_to: int
@@ -226,7 +238,7 @@ class NActionResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NCreateRequest:
+class NCreateRequest(PerformableRequest):
     """N-CREATE-RQ (PS3.7 10.3.5.1).  Without an instance UID the performer makes one."""
 
     message_id: int
@@ -235,7 +247,7 @@ class NCreateRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NCreateResponse:
+class NCreateResponse(PerformedResponse):
     """N-CREATE-RSP (PS3.7 10.3.5.2).  Names the instance that the request did not name."""
 
     message_id_being_responded_to: int
@@ -249,7 +261,7 @@ class NCreateResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NDeleteRequest:
+class NDeleteRequest(PerformableRequest):
     """N-DELETE-RQ (PS3.7 10.3.6.1)."""
 
     message_id: int
@@ -258,7 +270,7 @@ class NDeleteRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NDeleteResponse:
+class NDeleteResponse(PerformedResponse):
     """N-DELETE-RSP (PS3.7 10.3.6.2)."""
 
     message_id_being_responded_to: int

@@ -40,10 +40,11 @@ from isocenter.engine.dimse.messages import (
     CGetRequest,
     CMoveRequest,
     Message,
+    PerformableRequest,
+    PerformedResponse,
     Request,
     Response,
     UnrecognizedMessage,
-    UnrecognizedMessageResponse,
 )
 from isocenter.engine.dimse.status import Status, is_final
 from isocenter.engine.errors import (
@@ -54,7 +55,6 @@ from isocenter.engine.errors import (
 
 #: Those with pending responses and C-CANCEL (PS3.7 9.1.2 to 9.1.4).
 CANCELLABLE: Final = frozenset({CFindRequest, CGetRequest, CMoveRequest})
-_UNTRACKED: Final = frozenset({UnrecognizedMessage, UnrecognizedMessageResponse})
 _LAST_MESSAGE_ID: Final = 0xFFFF
 _COMMAND_FIELDS: Final = {rule.message_class: rule.command_field for rule in MESSAGES}
 
@@ -129,13 +129,12 @@ class Operations:
 
     def check(self, context_id: int, message: Message) -> None:
         """What `send` would raise, without the change."""
-        kind = type(message)
-        if kind in RESPONSES:
-            self._check_request(message)  # type: ignore[arg-type]
-        elif kind is CCancelRequest:
-            self._cancelled(context_id, message)  # type: ignore[arg-type]
-        elif kind not in _UNTRACKED:
-            self._answered(context_id, message)  # type: ignore[arg-type]
+        if isinstance(message, PerformableRequest):
+            self._check_request(message)
+        elif isinstance(message, PerformedResponse):
+            self._answered(context_id, message)
+        elif isinstance(message, CCancelRequest):
+            self._cancelled(context_id, message)
 
     def send(self, context_id: int, message: Message) -> None:
         """Note a message of ours.
@@ -144,21 +143,20 @@ class Operations:
             LocalProtocolError: a request whose Message ID is taken or for which the window
                 has no room; a response or C-CANCEL-RQ to nothing that asks for it.
         """
-        kind = type(message)
-        if kind in RESPONSES:
-            self._check_request(message)  # type: ignore[arg-type]
-            message_id = message.message_id  # type: ignore[union-attr]
+        if isinstance(message, PerformableRequest):
+            self._check_request(message)
+            message_id = message.message_id
             if self._reserved:
                 self._reserved.discard(message_id)
-            self.invoked[message_id] = Outstanding(context_id, kind)  # type: ignore[arg-type]
-        elif kind is CCancelRequest:
-            held = self._cancelled(context_id, message)  # type: ignore[arg-type]
-            message_id = message.message_id_being_responded_to  # type: ignore[union-attr]
+            self.invoked[message_id] = Outstanding(context_id, type(message))
+        elif isinstance(message, PerformedResponse):
+            held = self._answered(context_id, message)
+            if _ends(held, message.status):
+                del self.performed[message.message_id_being_responded_to]
+        elif isinstance(message, CCancelRequest):
+            held = self._cancelled(context_id, message)
+            message_id = message.message_id_being_responded_to
             self.invoked[message_id] = Outstanding(context_id, held.kind, is_cancelled=True)
-        elif kind not in _UNTRACKED:
-            held = self._answered(context_id, message)  # type: ignore[arg-type]
-            if _ends(held, message.status):  # type: ignore[union-attr]
-                del self.performed[message.message_id_being_responded_to]  # type: ignore[union-attr]
 
     def receive(self, context_id: int, message: Message) -> Message | None:
         """Note a message of the peer.
@@ -170,15 +168,15 @@ class Operations:
         Raises:
             RemoteProtocolError: it answers what was not asked (reason 6).
         """
-        kind = type(message)
-        if kind in RESPONSES:
-            return self._receive_request(context_id, message)  # type: ignore[arg-type]
-        if kind is CCancelRequest:
-            return self._receive_cancel(message)  # type: ignore[arg-type]
-        if kind in _UNTRACKED:
+        if isinstance(message, PerformableRequest):
+            return self._receive_request(context_id, message)
+        if isinstance(message, CCancelRequest):
+            return self._receive_cancel(message)
+        if not isinstance(message, PerformedResponse):
             return message
-        message_id = message.message_id_being_responded_to  # type: ignore[union-attr]
-        status = message.status  # type: ignore[union-attr]
+        kind = type(message)
+        message_id = message.message_id_being_responded_to
+        status = message.status
         held = self.invoked.get(message_id)
         if held is None:
             if message_id == self._cancelled_late and status == Status.CANCEL:

@@ -85,7 +85,7 @@ class Status(IntEnum):
 _WARNINGS: Final = frozenset(
     {Status.WARNING, Status.ATTRIBUTE_LIST_ERROR, Status.ATTRIBUTE_VALUE_OUT_OF_RANGE}
 )
-_TEXTS: Final = {
+_TEXTS: Final[dict[int, str]] = {
     Status.SUCCESS: "success",
     Status.WARNING: "requested optional attributes are not supported",
     Status.NO_SUCH_ATTRIBUTE: "no such attribute",
@@ -302,4 +302,4 @@ def describe_status(status: int, service: ServiceClass | None = None) -> str:
 
 
 def _text(status: int) -> str | None:
-    return _TEXTS.get(status)  # type: ignore[call-overload, no-any-return]
+    return _TEXTS.get(status)

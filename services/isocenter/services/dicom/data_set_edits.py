@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS, SWAP_WIDTH
@@ -278,9 +278,9 @@ def encode_value(text: str, vr: str, character_set: tuple[str, ...], *, big_endi
             return encode_numbers(text, number_vr, big_endian=big_endian)
         if vr in _WORDS:
             width = _WORDS[vr]
-            order = "big" if big_endian else "little"
+            order: Literal["big", "little"] = "big" if big_endian else "little"
             words = [int(word, 16) for word in text.split("\\")]
-            return b"".join(word.to_bytes(width, order) for word in words)  # type: ignore[arg-type]
+            return b"".join(word.to_bytes(width, order) for word in words)
         if vr == "AT":
             return _tags(text, big_endian=big_endian)
     except (ValueError, OverflowError):
@@ -300,14 +300,14 @@ _HOW: Final = {
 
 
 def _tags(text: str, *, big_endian: bool) -> bytes:
-    order: Mapping[bool, str] = {True: "big", False: "little"}
+    order: Literal["big", "little"] = "big" if big_endian else "little"
     packed = b""
     for value in text.split("\\"):
         found = _TAG_VALUE.fullmatch(value.strip())
         if found is None:
             raise ValueError
         for half in found.groups():
-            packed += int(half, 16).to_bytes(2, order[big_endian])  # type: ignore[arg-type]
+            packed += int(half, 16).to_bytes(2, order)
     return packed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, Literal
 
 from isocenter.engine.dataset import (
     EXPLICIT_LITTLE,
@@ -217,10 +217,11 @@ def _spans(file: DataSetFile, start: int, end: int) -> Iterator[tuple[int, int]]
     """Where the fragments lie, without the offset table."""
     header = 8
     data = file.data
-    order = "big" if encoding_of(file.head.transfer_syntax_uid).big_endian else "little"
+    big_endian = encoding_of(file.head.transfer_syntax_uid).big_endian
+    order: Literal["big", "little"] = "big" if big_endian else "little"
     at, number = start, 0
     while at + header <= end:
-        length = int.from_bytes(data[at + 4 : at + header], order)  # type: ignore[arg-type]
+        length = int.from_bytes(data[at + 4 : at + header], order)
         if bytes(data[at : at + 4]) != b"\xfe\xff\x00\xe0":
             return
         at += header

@@ -114,9 +114,8 @@ class KnownSequences:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
-    def __contains__(self, tag: object) -> bool:
-        settled = SETTLED_VRS.get(tag)  # type: ignore[call-overload]  # an int, always
-        return (settled or self.scope.vr_of(tag)) == "SQ"  # type: ignore[arg-type]
+    def __contains__(self, tag: int) -> bool:
+        return (SETTLED_VRS.get(tag) or self.scope.vr_of(tag)) == "SQ"
 
 
 @lru_cache(maxsize=4096)

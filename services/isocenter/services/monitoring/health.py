@@ -207,4 +207,5 @@ def _probe(folder: Path) -> tuple[int, int, int]:
     finally:
         os.close(descriptor)
         path.unlink(missing_ok=True)
-    return tuple(shutil.disk_usage(folder))  # type: ignore[return-value]
+    total, used, free = shutil.disk_usage(folder)
+    return total, used, free

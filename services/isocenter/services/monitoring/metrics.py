@@ -357,7 +357,7 @@ class Metrics:
             from prometheus_client import multiprocess
 
             registry = client.CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            multiprocess.MultiProcessCollector(registry)
         page: bytes = client.generate_latest(registry)
         return page
 
@@ -372,7 +372,7 @@ def forget_process(pid: int) -> None:
     if _FOLDER_VARIABLE in os.environ:
         from prometheus_client import multiprocess
 
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        multiprocess.mark_process_dead(pid)
 
 
 _STATUS_NAMES: Final = {kind: kind.name.lower() for kind in StatusClass}

@@ -11,7 +11,7 @@ from dataclasses import field
 from typing import IO, Final
 
 from isocenter.engine.dataset import DataSetError, encoding_of, read_data_set
-from isocenter.engine.dataset.reader import Element
+from isocenter.engine.dataset.reader import Element, Fragments
 from isocenter.engine.dataset.vr import Encoding
 from isocenter.engine.dataset.walker import END, ITEM, SEQUENCE, Tolerance, walk
 from isocenter.engine.dataset.writer import WritableElement
@@ -218,9 +218,9 @@ def _record(elements: Mapping[int, Element], offset: int, encoding: Encoding) ->
 
 def _writable(element: Element) -> WritableElement:
     tag, vr, value = element
-    if isinstance(value, tuple) and vr == "SQ":
-        return tag, "SQ", [[_writable(one) for one in item.values()] for item in value]  # type: ignore[union-attr]
-    return tag, vr or dictionary_vr(tag), value
+    if isinstance(value, bytes | Fragments):
+        return tag, vr or dictionary_vr(tag), value
+    return tag, "SQ", [[_writable(one) for one in item.values()] for item in value]
 
 
 def _link(found: Mapping[int, _Found], first: int, read: ReadDirectory) -> None:

@@ -318,7 +318,7 @@ def _jpeg_2000(
         return bytes(
             imagecodecs.jpeg2k_encode(
                 pixels,
-                level,  # type: ignore[arg-type] # the stub says int; it is passed on as a float
+                level,  # type: ignore[arg-type]  # the stub says int; it is passed on as a float
                 codecformat="j2k",
                 bitspersample=bits,
                 reversible=not is_lossy,

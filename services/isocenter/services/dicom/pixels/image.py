@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from isocenter.engine.dataset import PixelDataMap
 from isocenter.engine.dataset.pixel_data import (
@@ -109,9 +109,9 @@ class ImageDescription:
         width = max(self.bits_allocated // 8, 1)
         return self.rows * self.columns * self.samples_per_pixel * width
 
-    def exchange(self, **changes: object) -> Self:
+    def exchange(self, **changes: Any) -> Self:
         """The same with other attributes."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)
 
     @classmethod
     def of(cls, found: PixelDataMap, *, big_endian: bool = False) -> Self:

@@ -48,7 +48,7 @@ class Hl7LibraryMissingError(IsocenterError):
 def require_library() -> None:
     """Raises `Hl7LibraryMissingError`, with the cure, if HL7 messages cannot be read here."""
     try:
-        import hl7  # type: ignore[import-untyped]  # noqa: F401
+        import hl7  # noqa: F401
     except ModuleNotFoundError as error:
         raise Hl7LibraryMissingError(
             "HL7 messages are read with python-hl7, which is not installed: "

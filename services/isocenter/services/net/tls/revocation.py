@@ -63,6 +63,9 @@ def _names(
     if issuer.subject != certificate.issuer:
         return True  # the chain ends before; the list is one that we were given
     try:
-        return bool(revoked.is_signature_valid(issuer.public_key()))  # type: ignore[arg-type]
+        key = issuer.public_key()
+        return bool(
+            revoked.is_signature_valid(key)  # type: ignore[arg-type]  # of others: TypeError
+        )
     except (TypeError, ValueError, UnsupportedAlgorithm):
         return False

@@ -66,7 +66,7 @@ def read_request(path: Path) -> Request:
             f"{path}: not a certificate signing request (PKCS #10, PEM or DER){hint}"
         ) from error
     weakness = weakness_of(public_key)
-    if weakness:
+    if weakness or not isinstance(public_key, PublicKey):
         raise CertificateError(f"{path}: {weakness}; have the modality make another key")
     try:
         is_proven = request.is_signature_valid
@@ -83,7 +83,7 @@ def read_request(path: Path) -> Request:
             "application entity needs; have the modality make a request without"
         )
     common_name = str(common_names[0].value) if len(common_names) == 1 else ""
-    return Request(public_key, common_name, names)  # type: ignore[arg-type]  # `weakness_of` looked
+    return Request(public_key, common_name, names)
 
 
 def _wishes(request: x509.CertificateSigningRequest) -> tuple[tuple[str, ...], bool]:

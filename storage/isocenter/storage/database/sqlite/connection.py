@@ -19,7 +19,7 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypeVar
 
 import aiosqlite
 import trio
-import trio_asyncio  # type: ignore[import-untyped]
+import trio_asyncio
 
 from isocenter.services.errors import StorageError
 from isocenter.services.system.private_files import sync_directory

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 
 import trio
-import trio_asyncio  # type: ignore[import-untyped]
+import trio_asyncio
 
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.database import Connection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.pixels.errors import ImageError
@@ -180,6 +180,6 @@ def _corner(item: Elements, tag: int) -> tuple[int, int] | None:
     raw = item.values.get(tag, b"")
     if len(raw) < 8:
         return None
-    order = "big" if item.is_big_endian else "little"
-    x, y = (int.from_bytes(raw[place : place + 4], order, signed=True) for place in (0, 4))  # type: ignore[arg-type]
+    order: Literal["big", "little"] = "big" if item.is_big_endian else "little"
+    x, y = (int.from_bytes(raw[place : place + 4], order, signed=True) for place in (0, 4))
     return x, y
