@@ -7,9 +7,11 @@ from pathlib import Path
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
+from isocenter.services.security.access.failed_sign_ins import FailureRules
 from isocenter.services.security.access.permissions import NO_OWN_NEEDS, OwnNeeds
 from isocenter.services.security.access.policy_file import ACCESS_FOLDER, CurrentPolicy, PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedCallers, RejectedFile
+from isocenter.services.security.access.token_keys import KeysUrl
 from isocenter.services.security.access.tokens import TokenRules
 from isocenter.services.security.access.user_identity import IdentityRules, UserIdentities
 from isocenter.services.settings.sections.access import TlsIdentity
@@ -36,17 +38,20 @@ def access_of(settings: Settings) -> AeTitleRules:
 def identity_rules_of(settings: Settings) -> IdentityRules:
     """Which users are believed."""
     identity = settings.identity
-    return IdentityRules(
-        required=identity.required,
-        tokens=None
-        if identity.jwt_keys is None
-        else TokenRules(
-            keys=identity.jwt_keys,
+    tokens: TokenRules | None = None
+    if identity.has_issuer:
+        tokens = TokenRules(
+            keys=identity.jwt_keys or KeysUrl(url=identity.jwt_keys_url, ca=identity.jwt_keys_ca),
             issuer=identity.jwt_issuer,
             audience=identity.jwt_audience,
             algorithms=identity.jwt_algorithms,
             user_claim=identity.jwt_user_claim,
-        ),
+            clock_skew=identity.jwt_clock_skew,
+        )
+    return IdentityRules(
+        required=identity.required,
+        tokens=tokens,
+        failures=FailureRules(most=identity.max_failures, seconds=identity.failure_window),
     )
 
 

@@ -118,12 +118,25 @@ def _of_limits(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
 
 def _of_identity(settings: Settings) -> Iterator[Conflict]:
     identity = settings.identity
-    if identity.jwt_keys is not None and not (identity.jwt_issuer and identity.jwt_audience):
+    key = "identity.jwt_keys" if identity.jwt_keys is not None else "identity.jwt_keys_url"
+    if identity.has_issuer and not (identity.jwt_issuer and identity.jwt_audience):
         yield Conflict(
-            "identity.jwt_keys",
+            key,
             "needs identity.jwt_issuer and identity.jwt_audience: any token "
             "of the issuer would be believed otherwise, whomever it is for",
             ("identity.jwt_issuer", "identity.jwt_audience"),
+        )
+    if identity.jwt_keys is not None and identity.jwt_keys_url:
+        yield Conflict(
+            "identity.jwt_keys_url",
+            "takes the place of identity.jwt_keys; set one of them",
+            ("identity.jwt_keys",),
+        )
+    if identity.jwt_keys_ca is not None and not identity.jwt_keys_url:
+        yield Conflict(
+            "identity.jwt_keys_ca",
+            "is for identity.jwt_keys_url, which is not set",
+            ("identity.jwt_keys_url",),
         )
 
 

@@ -14,6 +14,7 @@ from math import ceil
 from typing import Final
 
 from isocenter.engine.items import UserIdentity
+from isocenter.services.association.access import TEMPORARY_CONGESTION
 from isocenter.services.errors import StorageError
 from isocenter.services.net.addresses import is_loopback, is_loopback_authority
 from isocenter.services.net.http.application import Handler
@@ -114,8 +115,11 @@ class WebAccess:
         )
         policy = self._access.policy
         found = await identities.identify(item, policy, request.host)
+        if isinstance(found, UserRejected) and found.reject == TEMPORARY_CONGESTION:
+            # It was not looked at: too many have failed from there, or nothing can be verified now.
+            left = ceil(self._failures.seconds_left(request.host))
+            raise _too_many_failures(left) if left else _unavailable()
         if not isinstance(found, UserIdentified) or found.token is None:
-            # It was counted, and may not have been looked at.
             why = found.why if isinstance(found, UserRejected) else ""
             raise self._failed(request, "jwt", why, is_counted=True)
         return Principal(
@@ -135,9 +139,7 @@ class WebAccess:
             raise self._failed(request, "api_token", str(error)) from None
         except StorageError as error:
             log.error("an API token cannot be looked up: %s", error)
-            raise HttpError(
-                503, "UNAVAILABLE", "the token cannot be looked up now", [("retry-after", "5")]
-            ) from error
+            raise _unavailable() from error
         return Principal(
             permissions=permissions,
             user=token_owner(token),
@@ -160,21 +162,13 @@ class WebAccess:
     def _failed(
         self, request: Request, kind: str, why: str, *, is_counted: bool = False
     ) -> HttpError:
-        """A token is not believed: told here, and to the caller without the reason.
-
-        A good token is taken wherever it comes from: nobody keeps others out by failing.
-        """
+        """A token is not believed: told here, and to the caller without the reason."""
         if not is_counted:
             self._failures.count(request.host)
         self._notices.publish(SignInFailed(caller=caller_of(request), kind=kind, why=why))
         left = ceil(self._failures.seconds_left(request.host))
         if left:
-            return HttpError(
-                429,
-                "TOO_MANY_FAILURES",
-                "too many sign-ins from there have failed; wait, and look at the token",
-                [("retry-after", str(left))],
-            )
+            return _too_many_failures(left)
         return HttpError(
             401,
             "TOKEN_REFUSED",
@@ -221,6 +215,19 @@ class WebAccess:
                 why=why,
             )
         )
+
+
+def _too_many_failures(seconds: int) -> HttpError:
+    return HttpError(
+        429,
+        "TOO_MANY_FAILURES",
+        "too many sign-ins from there have failed; wait, and look at the token",
+        [("retry-after", str(seconds))],
+    )
+
+
+def _unavailable() -> HttpError:
+    return HttpError(503, "UNAVAILABLE", "no token can be verified now", [("retry-after", "5")])
 
 
 def _check_local(request: Request) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode
+from collections import OrderedDict
+from collections.abc import Sequence
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.scopes import scopes_in
+from isocenter.services.security.access.token_keys import FileKeys, KeysUrl, TokenKeys, UrlKeys
 
 if TYPE_CHECKING:
-    from joserfc.jwk import KeySet
+    from joserfc.jwk import Key
 
 #: Signatures with a private key only.  With HS256 whoever can verify can forge, and a public
 #: key could be taken for the secret (CVE-2015-9235).
@@ -19,10 +25,10 @@ ALGORITHMS: Final = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
     "ES256", "ES384", "ES512", "EdDSA", "Ed25519",
 )  # fmt: skip
-#: How far clocks may be apart.
-_LEEWAY_SECONDS: Final = 60
-_MOST_BYTES: Final = 1 << 20
-_KEY_TYPES: Final = frozenset({"RSA", "EC", "OKP"})
+#: Tokens whose verification is remembered.
+_MOST_REMEMBERED: Final = 1_024
+#: Keys that a token without a key ID is tried with.
+_MOST_TRIED: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +36,19 @@ class TokenRules:
     """Which tokens are believed.
 
     Attributes:
-        keys: file with the issuer's public keys: a JWK set (RFC 7517), or PEM.
+        keys: a file with the issuer's public keys: a JWK set (RFC 7517), or PEM; or where the
+            issuer shows such a set.
         issuer, audience: what ``iss`` and ``aud`` must be.
         user_claim: the claim that names the user.
+        clock_skew: how far clocks may be apart, in seconds.
     """
 
-    keys: Path
+    keys: Path | KeysUrl
     issuer: str
     audience: str
     algorithms: tuple[str, ...]
     user_claim: str = "sub"
+    clock_skew: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +67,69 @@ class VerifiedToken:
 
 
 class TokenVerifier:
-    """Verifies tokens by the keys that were in the file when it was made.
+    """Verifies tokens by the keys of their issuer.
+
+    Args:
+        before: the one in whose place this comes: keys that it has fetched are used until there
+            are newer ones.
 
     Raises on construction:
         PolicyError: the keys cannot be used, or joserfc is not installed.
     """
 
-    def __init__(self, rules: TokenRules) -> None:
+    def __init__(self, rules: TokenRules, before: TokenVerifier | None = None) -> None:
         self._rules = rules
-        self._keys = _load_keys(rules.keys)
+        self.keys: TokenKeys
+        if isinstance(rules.keys, Path):
+            self.keys = FileKeys(rules.keys)
+        elif (
+            before is not None
+            and isinstance(before.keys, UrlKeys)
+            and before.keys.source == rules.keys
+        ):
+            self.keys = before.keys
+            before.keys.ask_anew()
+        else:
+            self.keys = UrlKeys(rules.keys)
+        #: Digest of a token → what it says, and the keys that it was verified by.
+        self._verified: OrderedDict[bytes, tuple[VerifiedToken, Sequence[Key]]] = OrderedDict()
+
+    def known(self, token: bytes) -> VerifiedToken | None:
+        """What *token* says, if it was verified before and nothing has changed since: the one
+        question of a viewer that asks for a thousand frames.  Does not block."""
+        found = self._verified.get(sha256(token).digest())
+        if found is None:
+            return None
+        verified, keys = found
+        if verified.expires_at <= time() or not self.keys.is_in_use(keys):
+            return None
+        return verified
 
     def verify(self, token: bytes) -> VerifiedToken:
-        """What *token* says.
+        """What *token* says.  Blocks.
 
         Raises:
             PolicyError: it is not believed; the message says why, and nothing of the token.
+            KeysUnavailableError: it cannot be judged now.
         """
+        keys = self.keys.current()
+        key_id = _key_id(token)
+        fitting = _fitting(keys, key_id)
+        if not fitting:
+            keys = self.keys.after_unknown(keys)
+            fitting = _fitting(keys, key_id)
+        fault = PolicyError("the token is not believed (it names a key that is none of its issuer)")
+        for key in fitting:
+            try:
+                verified = self._verify_by(token, key)
+            except PolicyError as error:
+                fault = error
+            else:
+                self._remember(token, verified, keys)
+                return verified
+        raise fault
+
+    def _verify_by(self, token: bytes, key: Key) -> VerifiedToken:
         from joserfc import jwt
         from joserfc.errors import JoseError
 
@@ -85,8 +141,8 @@ class TokenVerifier:
             rules.user_claim: {"essential": True},
         }
         try:
-            decoded = jwt.decode(token, self._keys, algorithms=list(rules.algorithms))
-            jwt.JWTClaimsRegistry(leeway=_LEEWAY_SECONDS, **claims_wanted).validate(decoded.claims)
+            decoded = jwt.decode(token, key, algorithms=list(rules.algorithms))
+            jwt.JWTClaimsRegistry(leeway=rules.clock_skew, **claims_wanted).validate(decoded.claims)
         except (JoseError, ValueError, TypeError, KeyError) as error:
             raise PolicyError(f"the token is not believed ({type(error).__name__})") from None
         claims = decoded.claims
@@ -95,52 +151,32 @@ class TokenVerifier:
             raise PolicyError(f"the claim {rules.user_claim} of the token is no text")
         expires_at = float(claims["exp"])
         if not isfinite(expires_at):  # JSON of Python reads NaN, which is before nothing
-            raise PolicyError("the token says no time at which it ends")
-        return VerifiedToken(
-            subject, scopes_in(claims.get("scope", "")), expires_at + _LEEWAY_SECONDS
-        )
+            raise PolicyError("the token is not believed (it says no time at which it ends)")
+        scopes = scopes_in(claims.get("scope", claims.get("scp", "")))
+        return VerifiedToken(subject, scopes, expires_at + rules.clock_skew)
+
+    def _remember(self, token: bytes, verified: VerifiedToken, keys: Sequence[Key]) -> None:
+        self._verified[sha256(token).digest()] = (verified, keys)
+        while len(self._verified) > _MOST_REMEMBERED:
+            self._verified.popitem(last=False)
 
 
-def _load_keys(path: Path) -> KeySet:
-    try:
-        from joserfc.errors import JoseError
-        from joserfc.jwk import KeySet
-    except ImportError as error:
-        raise PolicyError(
-            "tokens need joserfc; install it with pip install 'isocenter[identity]'"
-        ) from error
+def _key_id(token: bytes) -> str | None:
+    """The ``kid`` that a token names, which nothing has verified yet."""
     import orjson
 
+    head = token.partition(b".")[0]
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES)
-        keys: KeySet
-        if content.lstrip().startswith(b"{"):
-            keys = KeySet.import_key_set(orjson.loads(content))
-        else:
-            keys = KeySet([_pem_key(content)])
-    except OSError as error:
-        raise PolicyError(
-            f"{path}: {error.strerror}; set identity.jwt_keys to the issuer's public keys"
-        ) from error
-    except (JoseError, ValueError, TypeError, KeyError) as error:
-        raise PolicyError(
-            f"{path}: holds no public keys; give a JWK set, or a public key in PEM"
-        ) from error
-    if any(key.key_type not in _KEY_TYPES for key in keys.keys):
-        raise PolicyError(f"{path}: holds a shared secret; tokens are verified by public keys only")
-    return keys
+        said = orjson.loads(urlsafe_b64decode(head + b"=" * (-len(head) % 4)))
+    except ValueError:
+        return None
+    key_id = said.get("kid") if isinstance(said, dict) else None
+    return key_id if isinstance(key_id, str) else None
 
 
-def _pem_key(content: bytes) -> Any:
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    from joserfc.jwk import ECKey, OKPKey, RSAKey
-
-    match load_pem_public_key(content):
-        case rsa.RSAPublicKey():
-            return RSAKey.import_key(content)
-        case ec.EllipticCurvePublicKey():
-            return ECKey.import_key(content)
-        case _:
-            return OKPKey.import_key(content)
+def _fitting(keys: Sequence[Key], key_id: str | None) -> Sequence[Key]:
+    """The keys that a token may have been signed by: the one that it names, or, as it names none
+    or they have no names, the first few."""
+    named = [key for key in keys if key_id is not None and key.kid == key_id]
+    unnamed = [key for key in keys if key.kid is None or key_id is None]
+    return named or unnamed[:_MOST_TRIED]

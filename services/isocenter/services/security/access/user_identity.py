@@ -30,8 +30,9 @@ from isocenter.engine.pdu import AssociateReject
 from isocenter.services.association.access import NO_REASON_GIVEN, TEMPORARY_CONGESTION
 from isocenter.services.security.access import passwords
 from isocenter.services.security.access.errors import PolicyError
-from isocenter.services.security.access.failed_sign_ins import FailedSignIns
+from isocenter.services.security.access.failed_sign_ins import FailedSignIns, FailureRules
 from isocenter.services.security.access.policy import Policy, User
+from isocenter.services.security.access.token_keys import KeysUnavailableError
 from isocenter.services.security.access.tokens import TokenRules, TokenVerifier, VerifiedToken
 
 log = logging.getLogger("isocenter.access")
@@ -69,10 +70,12 @@ class IdentityRules:
     Attributes:
         required: no association without a user who is proven.
         tokens: None: JSON Web Tokens are ignored.
+        failures: how often an address may fail.
     """
 
     required: bool = False
     tokens: TokenRules | None = None
+    failures: FailureRules = FailureRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +116,16 @@ class UserIdentities:
         self._hooks = installed_hooks() if hooks is None else hooks
         self._limiter = trio.CapacityLimiter(_MOST_AT_ONCE)
         self._waiting = 0
-        self.failures = FailedSignIns()
+        self.failures = FailedSignIns(rules.failures)
         self._tokens: TokenVerifier | None = None
         self.reload(rules)
 
     def reload(self, rules: IdentityRules) -> None:
         """Use other rules, with their keys read again."""
-        self._tokens = TokenVerifier(rules.tokens) if rules.tokens is not None else None
+        tokens = rules.tokens
+        self._tokens = None if tokens is None else TokenVerifier(tokens, self._tokens)
         self.rules = rules
+        self.failures.rules = rules.failures
 
     @property
     def verifies_tokens(self) -> bool:
@@ -145,6 +150,9 @@ class UserIdentities:
                 "peer send username and passcode, or a token",
             )
         kind = _KINDS[item.identity_type]
+        known = self._known_token(item, policy)
+        if known is not None:
+            return known
         if self.failures.has_failed_often(host):
             most = self.failures.rules
             return UserRejected(
@@ -162,6 +170,10 @@ class UserIdentities:
             found = await trio.to_thread.run_sync(
                 verify, limiter=self._limiter, abandon_on_cancel=True
             )
+        except KeysUnavailableError as error:
+            return UserRejected(
+                TEMPORARY_CONGESTION, f"user identity by {kind} not verified: {error}"
+            )
         except PolicyError as error:
             self.failures.count(host)
             return UserRejected(
@@ -170,6 +182,17 @@ class UserIdentities:
         finally:
             self._waiting -= 1
         return replace(found, response=found.response if item.positive_response_requested else None)
+
+    def _known_token(self, item: UserIdentity, policy: Policy) -> UserIdentified | None:
+        """Who shows a token that was verified before, and is a user still."""
+        if item.identity_type != JWT or self._tokens is None:
+            return None
+        verified = self._tokens.known(bytes(item.primary_field))
+        user = None if verified is None else policy.user_of_subject(verified.subject)
+        if user is None or not user.active:
+            return None
+        response = b"" if item.positive_response_requested else None
+        return UserIdentified(user, response, verified)
 
     def _verifier(self, item: UserIdentity, policy: Policy) -> Callable[[], UserIdentified] | None:
         primary, secondary = bytes(item.primary_field), bytes(item.secondary_field)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.net.addresses import is_host
 from isocenter.services.net.tls.contexts import DEFAULT_PROFILE, PROFILES, ClientCertificates
 from isocenter.services.security.access.tokens import ALGORITHMS
 from isocenter.services.settings import value_types as kinds
-from isocenter.services.settings.field import setting
+from isocenter.services.settings.field import COUNT, setting
 
 
 class TlsIdentity(Enum):
@@ -91,6 +94,27 @@ class TlsSettings:
         return self.certificate is None and self.key is None and self.ca is None
 
 
+def _is_keys_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    return not text or (
+        parts.scheme == "https"
+        and is_host(parts.hostname or "")
+        and parts.username is None
+        and port != 0
+        and not parts.fragment
+        and text.isascii()
+        and text.isprintable()
+        and " " not in text
+    )
+
+
+_KEYS_URL: Final = kinds.Text("an https URL without user and password", _is_keys_url)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessSettings:
     """Who may associate."""
@@ -120,6 +144,18 @@ class IdentitySettings:
     jwt_keys: Path | None = setting(
         None, kinds.FilePath(), "public keys of the tokens' issuer (JWK set or PEM); unset: none"
     )
+    jwt_keys_url: str = setting(
+        "",
+        _KEYS_URL,
+        "where the issuer shows its public keys (a JWK set; `jwks_uri` of its "
+        "/.well-known/openid-configuration), in place of jwt_keys",
+    )
+    jwt_keys_ca: Path | None = setting(
+        None,
+        kinds.FilePath(),
+        "CAs by which the certificate of jwt_keys_url is verified (PEM); unset: those of the "
+        "system",
+    )
     jwt_issuer: str = setting("", kinds.SECRET, "required issuer of a token (iss)")
     jwt_audience: str = setting("", kinds.SECRET, "required audience of a token (aud)")
     jwt_algorithms: tuple[str, ...] = setting(
@@ -128,3 +164,22 @@ class IdentitySettings:
         "accepted signature algorithms",
     )
     jwt_user_claim: str = setting("sub", kinds.SECRET, "the claim that names the user")
+    jwt_clock_skew: int = setting(
+        60,
+        kinds.Integer(0, 600, "seconds"),
+        "how far the clock of the tokens' issuer may be from ours",
+    )
+    max_failures: int = setting(
+        10,
+        COUNT,
+        "sign-ins that may fail from one address, of associations and over HTTP, until more are "
+        "not looked at",
+    )
+    failure_window: float = setting(
+        60.0, kinds.Seconds(), "for how long failed sign-ins of an address count"
+    )
+
+    @property
+    def has_issuer(self) -> bool:
+        """Whether tokens of an issuer are believed."""
+        return self.jwt_keys is not None or bool(self.jwt_keys_url)
