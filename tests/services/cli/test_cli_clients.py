@@ -631,12 +631,12 @@ def test_ctrl_c_cancels_a_retrieval(tmp_path: Path, capsys: Output) -> None:
 def test_a_full_disk_is_answered_and_told(
     tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from isocenter.services.service_classes.storage import staged_object
+    from isocenter.services.service_classes.storage import staged_file
 
     def full(file: object, data: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(staged_object, "write_all", full)
+    monkeypatch.setattr(staged_file, "write_all", full)
     sends = Sends(uid(1), data_set(1))
     with scripted_server(Scripted(sends, GET), Scripted(_nothing, CT)) as server:
         get = ["getscu", server.peer, "--study-uid", STUDY, "--no-query", "-od", str(tmp_path)]

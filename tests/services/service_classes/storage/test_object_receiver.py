@@ -30,7 +30,7 @@ from isocenter.services.service_classes.client import (
     RetrieveError,
     open_association,
 )
-from isocenter.services.service_classes.storage import staged_object
+from isocenter.services.service_classes.storage import staged_file
 from isocenter.services.service_classes.storage.object_folder import ObjectFolder
 from isocenter.services.service_classes.storage.object_receiver import (
     ObjectReceiver,
@@ -410,7 +410,7 @@ async def test_what_is_durable_is_synced_before_the_answer(
     monkeypatch.setattr(os, "link", lambda *paths: (steps.append("name"), link(*paths))[1])
     monkeypatch.setattr(os, "fsync", lambda one: (steps.append("file"), fsync(one))[1])
     monkeypatch.setattr(
-        staged_object,
+        staged_file,
         "sync_directory",
         lambda folder: steps.append(str(folder.relative_to(tmp_path))),
     )
@@ -430,7 +430,7 @@ async def test_what_cannot_be_made_durable_is_no_success(
     def fails(folder: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(staged_object, "sync_directory", fails)
+    monkeypatch.setattr(staged_file, "sync_directory", fails)
     folder = ObjectFolder(tmp_path, durable=True)
     async with sending_to(folder) as association:
         assert (await send(association)).status == Status.OUT_OF_RESOURCES

@@ -13,7 +13,8 @@ from typing import Final
 from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.object_keys import name_of_uid
+from isocenter.engine.uid import is_safe_uid
+from isocenter.services.archive.object_keys import can_be_named, name_of_uid
 from isocenter.services.association.operation import Operation
 from isocenter.services.errors import OperationError, has_failed
 from isocenter.services.service_classes.storage.object_receiver import (
@@ -141,13 +142,13 @@ class ObjectFolder(ObjectReceiver):
         status = Status.SUCCESS if self._handle is _keep else await super()._take(staged)
         if has_failed(status):
             return status
-        names = {
-            "instance": name_of_uid(staged.sop_instance_uid),
-            "class": staged.sop_class_uid,
-            "study": name_of_uid(staged.study_instance_uid) or _UNKNOWN,
-            "series": name_of_uid(staged.series_instance_uid) or _UNKNOWN,
-        }
-        target = self._folder / _FIELD.sub(lambda match: names[match[1]], self._pattern)
+        target = self._folder / file_name(
+            self._pattern,
+            study=staged.study_instance_uid,
+            series=staged.series_instance_uid,
+            instance=staged.sop_instance_uid,
+            sop_class=staged.sop_class_uid,
+        )
         if await staged.publish(target, overwrite=self._overwrite):
             self.counts.written += 1
         else:
@@ -157,6 +158,18 @@ class ObjectFolder(ObjectReceiver):
 
 async def _keep(received: ReceivedObject) -> None:
     """Nothing else is wanted of it."""
+
+
+def file_name(pattern: str, *, study: str, series: str, instance: str, sop_class: str) -> str:
+    """The name of the file of an object, from UIDs of which *instance* can be a name; of the
+    others what cannot is ``unknown``."""
+    names = {
+        "instance": name_of_uid(instance),
+        "class": sop_class if is_safe_uid(sop_class) else _UNKNOWN,
+        "study": name_of_uid(study) if can_be_named(study) else _UNKNOWN,
+        "series": name_of_uid(series) if can_be_named(series) else _UNKNOWN,
+    }
+    return _FIELD.sub(lambda match: names[match[1]], pattern)
 
 
 def check_pattern(pattern: str) -> None:
