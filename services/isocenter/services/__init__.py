@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from isocenter.services.dicom.attribute_path import KeySyntaxError
     from isocenter.services.dicom.data_set import Attribute, DataSet, NoSuchValueError, open_dicom
     from isocenter.services.dicom.file_recognition import DamagedFileError
+    from isocenter.services.dicom.model_reader import ModelError
     from isocenter.services.dicom.objects import DicomObject, NotDicomFileError
     from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
     from isocenter.services.dicom.pixels.rendering.options import (
@@ -73,6 +74,13 @@ if TYPE_CHECKING:
         TRANSFER_SYNTAXES,
     )
     from isocenter.services.errors import ConnectError, NoPresentationContextError, OperationError
+    from isocenter.services.net.http.client import HttpDeadlines, Retries
+    from isocenter.services.net.http.client_errors import (
+        BrokenAnswerError,
+        HttpClientError,
+        HttpStatusError,
+        ServerUnreachableError,
+    )
     from isocenter.services.net.listeners import ListenAddress
     from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
     from isocenter.services.service_classes.client import (
@@ -118,6 +126,14 @@ if TYPE_CHECKING:
     from isocenter.services.service_classes.storage.retrieve_contexts import retrieve_contexts
     from isocenter.services.service_classes.storage.scp import StorageScp
     from isocenter.services.service_classes.verification import VerificationScp
+    from isocenter.services.web.client.client import DicomWebClient
+    from isocenter.services.web.client.download import Downloaded
+    from isocenter.services.web.client.models import dataset_of
+    from isocenter.services.web.client.object_files import DownloadFolder
+    from isocenter.services.web.client.parts import AnswerPart, AnswerParts
+    from isocenter.services.web.client.resources import WebResource
+    from isocenter.services.web.client.search import SearchResults
+    from isocenter.services.web.client.storing import ObjectOutcome
 
 #: Where each name is defined: in this package, or in a module by its whole name.
 _MODULES = {
@@ -143,6 +159,17 @@ _MODULES = {
     "n_get": "service_classes.normalized.operations",
     "n_action": "service_classes.normalized.operations",
     "AttributeList": "dicom.attribute_list",
+    "DicomWebClient": "web.client.client",
+    "WebResource": "web.client.resources",
+    "SearchResults": "web.client.search",
+    "dataset_of": "web.client.models",
+    "AnswerParts": "web.client.parts",
+    "AnswerPart": "web.client.parts",
+    "DownloadFolder": "web.client.object_files",
+    "Downloaded": "web.client.download",
+    "ObjectOutcome": "web.client.storing",
+    "HttpDeadlines": "net.http.client",
+    "Retries": "net.http.client",
     "Attribute": "dicom.data_set",
     "DataSet": "dicom.data_set",
     "NoSuchValueError": "dicom.data_set",
@@ -206,6 +233,11 @@ _MODULES = {
     "KeySyntaxError": "dicom.attribute_path",
     "LocalProtocolError": "isocenter.engine.errors",
     "OperationError": "errors",
+    "HttpClientError": "net.http.client_errors",
+    "ServerUnreachableError": "net.http.client_errors",
+    "HttpStatusError": "net.http.client_errors",
+    "BrokenAnswerError": "net.http.client_errors",
+    "ModelError": "dicom.model_reader",
     "Status": "isocenter.engine.dimse.status",
     "VERIFICATION": "isocenter.engine.uid",
     "PATIENT_ROOT_FIND": "dicom.uid_registry",
@@ -242,6 +274,18 @@ __all__ = [
     "n_get",
     "n_action",
     "AttributeList",
+    # DICOMweb
+    "DicomWebClient",
+    "WebResource",
+    "SearchResults",
+    "dataset_of",
+    "AnswerParts",
+    "AnswerPart",
+    "DownloadFolder",
+    "Downloaded",
+    "ObjectOutcome",
+    "HttpDeadlines",
+    "Retries",
     # objects
     "Attribute",
     "DataSet",
@@ -314,6 +358,11 @@ __all__ = [
     "KeySyntaxError",
     "LocalProtocolError",
     "OperationError",
+    "HttpClientError",
+    "ServerUnreachableError",
+    "HttpStatusError",
+    "BrokenAnswerError",
+    "ModelError",
     "Status",
     # SOP classes and transfer syntaxes
     "VERIFICATION",

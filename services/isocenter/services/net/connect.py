@@ -32,7 +32,7 @@ async def connect(
             "is the address right, and does a firewall drop connections?"
         ) from None
     except OSError as error:
-        raise ConnectError(f"cannot connect to {where}: {_connect_fault(error)}") from error
+        raise ConnectError(f"cannot connect to {where}: {connect_fault(error)}") from error
     sock = _detach(stream)
     if tls is None:
         return SocketTransport(sock)
@@ -59,7 +59,8 @@ def _detach(stream: trio.SocketStream) -> socket.socket:
     return socket.socket(fileno=stream.socket.detach())
 
 
-def _connect_fault(error: OSError) -> str:
+def connect_fault(error: OSError) -> str:
+    """Why there is no connection, and what may help."""
     causes: list[BaseException] = [error]
     if isinstance(error.__cause__, BaseExceptionGroup):
         causes = list(error.__cause__.exceptions)

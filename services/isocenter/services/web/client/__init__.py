@@ -1,0 +1,1 @@
+"""DICOMweb client: search, retrieve, store and delete at another server (PS3.18 10)."""
