@@ -22,6 +22,7 @@ from typing import Final, Protocol
 import trio
 
 from isocenter.engine.buffers import Buffer
+from isocenter.services.net.file_regions import send_file
 from isocenter.services.net.peer_identity import PeerIdentity
 
 #: One read: enough for a whole maximum PDU of 128 KiB with its headers and the next command.
@@ -168,6 +169,12 @@ class SocketTransport:
                 await trio.lowlevel.wait_writable(self._socket)
             except trio.ClosedResourceError as error:
                 raise BrokenPipeError(str(error)) from error
+
+    async def send_file(
+        self, descriptor: int, offset: int, count: int, progress: Callable[[], None]
+    ) -> int:
+        """See `isocenter.services.net.file_regions.SendsFiles`."""
+        return await send_file(self._socket, descriptor, offset, count, progress)
 
     async def aclose(self) -> None:
         if self._socket.fileno() != -1:

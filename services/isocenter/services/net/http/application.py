@@ -15,6 +15,7 @@ from isocenter.services.net.http.exchange import BodyTimeoutError, Message, Rece
 from isocenter.services.net.http.messages import (
     Headers,
     HttpError,
+    Piece,
     Request,
     Response,
     json_response,
@@ -37,6 +38,8 @@ Authorize = Callable[[Request, Route[Handler]], Awaitable[None]]
 _CORS_ALLOW: Final = "accept, authorization, content-type, if-match, if-none-match, if-range, range"
 _CORS_EXPOSE: Final = "content-length, content-location, content-range, etag, location, warning"
 _CORS_SECONDS: Final = 600
+#: Shorter pieces of a response leave together with what comes behind them.
+_HELD_BACK: Final = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +220,13 @@ class _Sender:
     async def send(self, response: Response, common: Headers, is_head: bool) -> None:
         body = response.body
         headers = [*response.headers, *common]
-        pieces: Sequence[Buffer | FileRegion] = ()
-        made: AsyncIterator[Buffer | FileRegion] | None = None
+        pieces: Sequence[Piece] = ()
+        made: AsyncIterator[Piece | Sequence[Piece]] | None = None
         length = response.length
         if isinstance(body, AsyncIterator):
             made = body
         else:
-            pieces = [body] if isinstance(body, bytes | bytearray | memoryview) else body
+            pieces = _pieces(body)
             length = sum(len(piece) for piece in pieces)
         has_body = response.status not in (204, 304)
         if length is not None and has_body:
@@ -235,28 +238,46 @@ class _Sender:
                 "headers": [_encoded(name, value) for name, value in headers],
             }
         )
+        last: Buffer = b""
         if has_body and not is_head:
-            for piece in pieces:
-                await self._piece(piece)
+            end = pieces[-1] if pieces else b""
+            if not isinstance(end, FileRegion):
+                pieces, last = pieces[:-1], end
+            await self._send_pieces(pieces, is_followed=len(last) > 0)
             if made is not None:
-                async for piece in made:
-                    await self._piece(piece)
-        await self._send({"type": "http.response.body"})
+                async for some in made:
+                    await self._send_pieces(_pieces(some))
+        await self._send({"type": "http.response.body", "body": last})
+        self.size += len(last)
 
-    async def _piece(self, piece: Buffer | FileRegion) -> None:
-        message: Message
-        if isinstance(piece, FileRegion):
-            message = {
-                "type": "http.response.zerocopysend",
-                "file": piece.descriptor,
-                "offset": piece.offset,
-                "count": piece.length,
-                "more_body": True,
-            }
-        else:
-            message = {"type": "http.response.body", "body": piece, "more_body": True}
-        await self._send(message)
-        self.size += len(piece)
+    async def _send_pieces(self, pieces: Sequence[Piece], *, is_followed: bool = False) -> None:
+        """*is_followed*: more comes at once."""
+        for place, piece in enumerate(pieces):
+            message: Message
+            if isinstance(piece, FileRegion):
+                message = {
+                    "type": "http.response.zerocopysend",
+                    "file": piece.descriptor,
+                    "offset": piece.offset,
+                    "count": piece.length,
+                    "more_body": True,
+                }
+            else:
+                message = {
+                    "type": "http.response.body",
+                    "body": piece,
+                    "more_body": True,
+                    "isocenter.is_followed": (is_followed or place + 1 < len(pieces))
+                    and len(piece) <= _HELD_BACK,
+                }
+            await self._send(message)
+            self.size += len(piece)
+
+
+def _pieces(body: Piece | Sequence[Piece]) -> Sequence[Piece]:
+    if isinstance(body, bytes | bytearray | memoryview | FileRegion):
+        return (body,)
+    return body
 
 
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:

@@ -15,12 +15,12 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.concurrency import Broadcast
+from isocenter.services.net.file_regions import SendsFiles, read_region
 from isocenter.services.net.http.exchange import (
     Application,
     BodyTimeoutError,
     Exchange,
     Scope,
-    read_region,
 )
 from isocenter.services.net.http.http1 import Http1
 from isocenter.services.net.http.http2 import Http2
@@ -45,7 +45,8 @@ log = logging.getLogger("isocenter.http")
 
 #: What `HttpLimits.send_seconds` is for.
 _SEND_STEP: Final = 256 << 10
-_FILE_PIECE: Final = 1 << 20
+#: Of a file that has to be read to be sent.
+_FILE_PIECE: Final = 256 << 10
 #: Of requests that come behind one that is not answered yet (HTTP/1.1 pipelining).
 _MOST_BEHIND: Final = 64 << 10
 #: What is still read of a request that was answered before its end, so that the peer, which
@@ -296,7 +297,7 @@ class HttpConnection:
         size = 0
         for output in outputs:
             if isinstance(output, FileRegion):
-                await self._send(waiting, scope)
+                await self._send(waiting, scope, is_followed=len(output) > 0)
                 waiting, size = [], 0
                 await self._send_region(output, scope)
                 continue
@@ -310,30 +311,43 @@ class HttpConnection:
                 size += len(piece)
         await self._send(waiting, scope)
 
-    async def _send(self, buffers: list[Buffer], scope: trio.CancelScope) -> None:
+    async def _send(
+        self, buffers: list[Buffer], scope: trio.CancelScope, *, is_followed: bool = False
+    ) -> None:
         if not buffers:
             return
         scope.deadline = trio.current_time() + self._limits.send_seconds
         try:
-            left = self._transport.send_now(buffers)
+            left = self._transport.send_now(buffers, is_followed)
             if left:
                 await self._transport.send(left, _nothing)
         except BrokenPipeError as error:
             raise trio.BrokenResourceError from error
 
     async def _send_region(self, region: FileRegion, scope: trio.CancelScope) -> None:
-        offset, end = region.offset, region.offset + region.length
-        while offset < end:
-            try:
-                count = min(end - offset, _FILE_PIECE)
-                data = await read_region(region.descriptor, offset, count)
-            except OSError:
-                # What was announced cannot be sent any more: only a cut says so.
-                log.exception("a file that is being sent cannot be read")
-                self._all.cancel()
-                await trio.sleep_forever()
-            await self._write([data], scope)
-            offset += len(data)
+        descriptor, offset, end = region.descriptor, region.offset, region.offset + region.length
+        seconds = self._limits.send_seconds
+
+        def progress() -> None:
+            scope.deadline = trio.current_time() + seconds
+
+        try:
+            if isinstance(self._transport, SendsFiles):
+                progress()
+                offset += await self._transport.send_file(
+                    descriptor, offset, region.length, progress
+                )
+            while offset < end:
+                data = await read_region(descriptor, offset, min(end - offset, _FILE_PIECE))
+                await self._send([data], scope)
+                offset += len(data)
+        except BrokenPipeError as error:
+            raise trio.BrokenResourceError from error
+        except OSError:
+            # What was announced cannot be sent any more: only a cut says so.
+            log.exception("a file that is being sent cannot be read")
+            self._all.cancel()
+            await trio.sleep_forever()
 
     def _give_up(self) -> None:
         log.info("%s: takes nothing any more; closed", self._transport.peer_address)

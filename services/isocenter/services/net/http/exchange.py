@@ -1,12 +1,12 @@
 """One request and its response, as an ASGI application sees them (ASGI 3).
 
 Beside ASGI's own messages a response may be sent by ``http.response.zerocopysend`` (``file``: a
-descriptor, ``offset``, ``count``, ``more_body``), as the extension of that name says.
+descriptor, ``offset``, ``count``, ``more_body``), as the extension of that name says.  A body
+with ``isocenter.is_followed`` leaves together with the next message, which comes at once.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
@@ -15,6 +15,7 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.concurrency import Broadcast
+from isocenter.services.net.file_regions import read_region
 from isocenter.services.net.http.protocol import FileRegion, HttpProtocol, Output, RequestHead
 
 Message = MutableMapping[str, Any]
@@ -28,7 +29,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 MOST_BUFFERED: Final = 256 << 10
 #: What `HttpLimits.body_seconds` is for.
 _BODY_STEP: Final = 64 << 10
-_FILE_PIECE: Final = 1 << 20
+_FILE_PIECE: Final = 256 << 10
 
 
 class BodyTimeoutError(Exception):
@@ -84,6 +85,8 @@ class Exchange:
         self._arrived = Broadcast()
         self._over = trio.Event()
         self._start: tuple[int, list[tuple[bytes, bytes]]] | None = None
+        #: Leaves with what comes next.
+        self._held: list[Output] = []
         #: Seconds waited for the body, and bytes of it, since it was last found fast enough.
         self._waited = 0.0
         self._came = 0
@@ -186,7 +189,9 @@ class Exchange:
                 self._start = (int(message["status"]), headers)
             case "http.response.body":
                 body: Buffer = message.get("body", b"")
-                await self._send(body, more=message.get("more_body", False))
+                more = message.get("more_body", False)
+                is_followed = more and message.get("isocenter.is_followed", False)
+                await self._send(body, more=more, is_followed=is_followed)
             case "http.response.zerocopysend":
                 await self._send_file(message)
             case other:
@@ -209,9 +214,10 @@ class Exchange:
         self.is_started = True
         return self._carrier.protocol.begin_response(self.stream, *self._start)
 
-    async def _send(self, body: Output, *, more: bool) -> None:
+    async def _send(self, body: Output, *, more: bool, is_followed: bool = False) -> None:
         protocol = self._carrier.protocol
-        outputs = self._begun()
+        outputs = self._begun() or self._held
+        self._held = []
         left: Output = body
         while len(left):
             room = protocol.room(self.stream)
@@ -233,6 +239,9 @@ class Exchange:
             outputs += protocol.end_response(self.stream)
             self.is_ended = True
             self._over.set()
+        if is_followed:
+            self._held = outputs
+            return
         await self._write(outputs)
 
     async def _send_file(self, message: Message) -> None:
@@ -245,19 +254,3 @@ class Exchange:
             data = await read_region(descriptor, offset, min(count, _FILE_PIECE))
             offset, count = offset + len(data), count - len(data)
             await self._send(data, more=more or count > 0)
-
-
-async def read_region(descriptor: int, offset: int, count: int) -> bytes:
-    """Bytes of a file, all of them.
-
-    Raises:
-        OSError: it is shorter, or cannot be read.
-    """
-
-    def read() -> bytes:
-        data = os.pread(descriptor, count, offset)
-        if len(data) < count:
-            raise OSError("a file is shorter than it was")
-        return data
-
-    return await trio.to_thread.run_sync(read)

@@ -164,8 +164,10 @@ class _Chunks:
         raise StopAsyncIteration
 
 
-#: What a response carries: bytes, pieces of which some lie in files, or pieces as they are made.
-Body = Buffer | Sequence[Buffer | FileRegion] | AsyncIterator[Buffer | FileRegion]
+#: Bytes, or where they lie.
+Piece = Buffer | FileRegion
+#: What a response carries: bytes, pieces, or pieces as they are made, one or some at a time.
+Body = Buffer | Sequence[Piece] | AsyncIterator[Piece | Sequence[Piece]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
