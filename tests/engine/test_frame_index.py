@@ -358,3 +358,50 @@ def test_pydicom_finds_the_same_frames(path: Path) -> None:
     ours = [b"".join(body[span.offset : span.end] for span in frame.spans) for frame in index]
     theirs = list(generate_frames(dataset.PixelData, number_of_frames=number))
     assert [each.rstrip(b"\0") for each in ours] == [each.rstrip(b"\0") for each in theirs]
+
+
+def spans_of(index: FrameIndex) -> list[tuple[tuple[Span, ...], int]]:
+    return [(frame.spans, frame.skip_bits) for frame in index]
+
+
+@given(
+    st.lists(st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=3), min_size=1),
+    st.booleans(),
+)
+def test_a_packed_index_is_the_same(frames: list[list[bytes]], has_table: bool) -> None:
+    fragments = [JPEG + each for frame in frames for each in frame]
+    starts = [sum(map(len, frames[:number])) for number in range(len(frames))]
+    table = offsets_of(fragments, starts) if has_table else b""
+    number = len(frames) if has_table else len(fragments)
+    _, index, _ = frames_of(encapsulated(*fragments, table=table), number)
+    again = FrameIndex.unpack(index.pack())
+    assert spans_of(again) == spans_of(index)
+    assert len(again) == number
+
+
+@pytest.mark.parametrize(("bits", "number"), [(35, 3), (80, 2), (8, 1), (4000, 1)])
+def test_a_packed_index_of_native_frames_is_the_same(bits: int, number: int) -> None:
+    header = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 20)
+    _, index, _ = frames_of(header + bytes(20), number, bits)
+    packed = index.pack()
+    assert spans_of(FrameIndex.unpack(packed)) == spans_of(index)
+    assert len(packed) < 40
+
+
+@pytest.mark.parametrize("change", ["cut", "longer", "nothing", "other"])
+def test_what_is_no_packed_index(change: str) -> None:
+    _, index, _ = frames_of(encapsulated(JPEG + A, JPEG + B), 2)
+    packed = index.pack()
+    wrong = {
+        "cut": packed[:-3],
+        "longer": index_frames(
+            map_of(struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 0), EXPLICIT_LITTLE),
+            number_of_frames=1,
+            frame_bits=8,
+        ).pack()
+        + b"x",
+        "nothing": b"",
+        "other": packed[:24] + struct.pack("<I", 7) + packed[28:],
+    }[change]
+    with pytest.raises(ValueError, match="frame index"):
+        FrameIndex.unpack(wrong)

@@ -7,11 +7,15 @@ by the number of frames, and by the marks at which a codestream begins and ends.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import Final, overload
+from itertools import accumulate
+from typing import Final, Self, overload
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset.errors import DataSetError
 from isocenter.engine.dataset.pixel_data import (
     ENDS_CODESTREAM,
@@ -27,7 +31,12 @@ from isocenter.engine.dataset.pixel_data import (
 from isocenter.engine.fast_init import dataclass
 
 _ITEM_HEADER_LENGTH: Final = 8
+#: `FrameIndex.pack`: frames, where native pixels start, bits of a native frame; fragments and
+#: lengths without padding.
+_PACKED_HEAD: Final = struct.Struct("<QQQII")
 _EXTENDED_OFFSET_LENGTH: Final = 8
+#: The byte order of an `array`.
+_HOST_IS_LITTLE: Final = array("H", (1,)).tobytes() == b"\1\0"
 
 WRONG_TABLE: Final = "an offset table that does not fit the fragments (PS3.5 A.4)"
 SHIFTED_TABLE: Final = "an offset table that does not begin at the first fragment (PS3.5 A.4)"
@@ -76,6 +85,11 @@ class FrameIndex(Sequence[Frame]):
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def places(self) -> int:
+        """Numbers that are held for it, about."""
+        return 1 if self._fragments is None else len(self._fragments) + self._count
+
     @overload
     def __getitem__(self, number: int) -> Frame: ...
 
@@ -101,6 +115,67 @@ class FrameIndex(Sequence[Frame]):
         if self._lengths and len(spans) == 1 and 0 < self._lengths[number] <= spans[0].length:
             spans = (Span(spans[0].offset, self._lengths[number]),)
         return Frame(spans)
+
+    def pack(self) -> bytes:
+        """All of it but what was forgiven, in few bytes, to be kept beside the data set."""
+        table = self._fragments
+        head = _PACKED_HEAD.pack(
+            self._count,
+            self._value,
+            self._frame_bits,
+            0 if table is None else len(table),
+            len(self._lengths),
+        )
+        if table is None:
+            return head
+        ends = [0, *map(int.__add__, table.offsets, table.lengths)]
+        # Of most objects the gaps are all alike, and each frame has one fragment.
+        gaps = array("q", map(int.__sub__, table.offsets, ends))
+        steps = array("q", map(int.__sub__, self._starts, [0, *self._starts]))
+        arrays = (gaps, array("q", table.lengths), steps, array("q", self._lengths))
+        return head + zlib.compress(b"".join(map(_little_endian, arrays)))
+
+    @classmethod
+    def unpack(cls, packed: Buffer) -> Self:
+        """What `pack` has made.
+
+        Raises:
+            ValueError: it has not made this.
+        """
+        index = cls()
+        try:
+            head = _PACKED_HEAD.unpack_from(packed)
+            index._count, index._value, index._frame_bits, fragments, lengths = head
+            rest = memoryview(packed)[_PACKED_HEAD.size :]
+            if not fragments:
+                if len(rest):
+                    raise ValueError("bytes behind a frame index")
+                return index
+            numbers = array("q")
+            numbers.frombytes(zlib.decompress(rest))
+        except (struct.error, zlib.error) as error:
+            raise ValueError(f"no frame index: {error}") from error
+        if not _HOST_IS_LITTLE:
+            numbers.byteswap()
+        if len(numbers) != 2 * fragments + index._count + lengths or lengths not in (
+            0, index._count,
+        ):  # fmt: skip
+            raise ValueError("no frame index: it is cut short")
+        table = FragmentTable()
+        table.lengths = array("Q", numbers[fragments : 2 * fragments])
+        distances = map(int.__add__, numbers[:fragments], [0, *table.lengths])
+        table.offsets = array("Q", accumulate(distances))
+        steps = numbers[2 * fragments : 2 * fragments + index._count]
+        index._starts = array("Q", accumulate(steps))
+        index._lengths = array("Q", numbers[len(numbers) - lengths :])
+        index._fragments = table
+        return index
+
+
+def _little_endian(numbers: array[int]) -> bytes:
+    if not _HOST_IS_LITTLE:
+        numbers.byteswap()
+    return numbers.tobytes()
 
 
 def index_frames(

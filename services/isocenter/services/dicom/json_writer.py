@@ -39,6 +39,7 @@ _BACKSLASH: Final = b"\\"
 _SHORT: Final = 64
 _PATIENT_GROUP: Final = 0x0010
 _PADDING: Final = " \0"
+_LAST_TAG: Final = 0xFFFFFFFF
 _REPLACEMENT: Final = "\ufffd"
 _LONG_VRS: Final = frozenset(("SV", "UV"))
 _FLOAT_VRS: Final = frozenset(("FL", "FD"))
@@ -63,12 +64,25 @@ class JsonWriter(ModelWriter):
 
     Args:
         is_pretty: one line for each element, and nested ones indented.
+        instead: by their tags, texts of elements as ``"00081190":{…}`` that stand in the place of
+            what the data set says.
     """
 
     def __init__(
-        self, write: Callable[[str], object], *, is_pretty: bool = False, **options: Any
+        self,
+        write: Callable[[str], object],
+        *,
+        is_pretty: bool = False,
+        instead: Mapping[int, str] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(write, **options)
+        self._instead = {} if instead is None else instead
+        #: Of these, those that are not written yet, the next one last.
+        self._still_to_come: list[int] = []
+        self._wants_other = self._wants
+        if instead:
+            self._wants = self._is_wanted
         self._is_pretty = is_pretty
         #: Where a line of an element begins.
         self._line = "\n"
@@ -78,11 +92,25 @@ class JsonWriter(ModelWriter):
     def _add_line(self, text: str) -> None:
         self._parts.append(self._line + text)
 
+    def _is_wanted(self, tag: int) -> bool:
+        """Asked before each element of the data set, in their order."""
+        self._add_own(tag)
+        if tag in self._instead:
+            return False
+        return self._wants_other is None or self._wants_other(tag)
+
+    def _add_own(self, up_to: int) -> None:
+        waiting = self._still_to_come
+        while waiting and waiting[-1] <= up_to:
+            self._add(self._instead[waiting.pop()] + ",")
+
     def _begin(self) -> None:
+        self._still_to_come = sorted(self._instead, reverse=True)
         self._line = "\n  "
         self._parts.append("{")
 
     def _finish(self) -> None:
+        self._add_own(_LAST_TAG)
         self._line = "\n"
         self._close_object("}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from isocenter.engine.buffers import Buffer
 
@@ -28,3 +28,17 @@ class ObjectReader(Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc: object) -> None: ...
+
+
+@runtime_checkable
+class FileBacked(Protocol):
+    """A reader whose object lies in a file as it is, so that others can take bytes out of that."""
+
+    @property
+    def descriptor(self) -> int:
+        """Of the file; it is the reader's."""
+        ...
+
+    def close(self) -> None:
+        """Nothing is read from it any more; may be called again."""
+        ...

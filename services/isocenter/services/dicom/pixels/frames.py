@@ -26,14 +26,13 @@ from isocenter.engine.dataset import (
     Inflater,
     PixelDataMap,
     encoding_of,
-    index_frames,
     map_pixel_data,
 )
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.pixels.errors import ImageError
-from isocenter.services.dicom.pixels.image import DESCRIBING, ImageDescription
+from isocenter.services.dicom.pixels.image import DESCRIBING
+from isocenter.services.dicom.pixels.layout import ImageLayout
 from isocenter.services.dicom.pixels.pool import CodecPool, DecodedFrame
-from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 
 #: What is read at once while headers are looked for.
 _WINDOW: Final = 64 << 10
@@ -66,41 +65,45 @@ class Image:
 
     Attributes:
         transfer_syntax_uid: of the pixels.
-        description: what the data set says of them.
+        reader, offset: of the object, and where in it the data set begins.
+        layout: where its frames lie, and what they are.
         size: of the data set, in bytes.
-        found: the map of its data set, with the values that `open_image` was told to keep.
-        index: where its frames lie.
+        found: the map of its data set, with the values that `open_image` was told to keep; an
+            empty one where the layout was known before.
         forgiven: what is not as the standard has it, in words.
     """
 
     def __init__(
-        self, reader: ObjectReader, offset: int, transfer_syntax_uid: str, found: PixelDataMap
+        self,
+        reader: ObjectReader,
+        offset: int,
+        transfer_syntax_uid: str,
+        layout: ImageLayout,
+        found: PixelDataMap | None = None,
     ) -> None:
-        element = found.pixel_data
-        if element is None:
-            raise NoPixelDataError("the data set has no Pixel Data", 0)
-        encoding = encoding_of(transfer_syntax_uid)
-        self._reader = reader
-        self._offset = offset
+        self.reader = reader
+        self.offset = offset
         self.transfer_syntax_uid = transfer_syntax_uid
-        self.found = found
+        self.layout = layout
+        self.found = PixelDataMap() if found is None else found
         self.size = reader.size - offset
-        self.description = ImageDescription.of(found, big_endian=encoding.big_endian)
-        self.index: FrameIndex = index_frames(
-            found,
-            number_of_frames=self.description.number_of_frames,
-            frame_bits=self.description.frame_bits,
-        )
-        self.forgiven = (*found.forgiven, *self.index.forgiven)
-        known = PIXEL_SYNTAXES.get(transfer_syntax_uid)
-        is_encapsulated = element.fragments is not None
-        if known is not None and known.is_encapsulated is not is_encapsulated:
-            what = "encapsulated" if is_encapsulated else "native"
-            raise ImageError(f"Pixel Data is {what}, the transfer syntax {known.name} is not")
-        #: Samples of a byte or less in 16-bit words of the other byte order (PS3.5 8.1.2).
-        self._swaps = (
-            encoding.big_endian and self.description.bits_allocated <= 8 and element.vr == "OW"
-        )
+        self.description = layout.description
+        self.index: FrameIndex = layout.index
+        self.forgiven = (*self.found.forgiven, *self.index.forgiven)
+
+    @classmethod
+    def of(
+        cls, reader: ObjectReader, offset: int, transfer_syntax_uid: str, found: PixelDataMap
+    ) -> Self:
+        """The image of a data set that was mapped.
+
+        Raises:
+            DataSetError, ImageError: as `open_image`.
+        """
+        if found.pixel_data is None:
+            raise NoPixelDataError("the data set has no Pixel Data", 0)
+        layout = ImageLayout.of(found, transfer_syntax_uid)
+        return cls(reader, offset, transfer_syntax_uid, layout, found)
 
     def __len__(self) -> int:
         """Frames that are there."""
@@ -127,10 +130,34 @@ class Image:
             ImageError: it is not there.
         """
         frame = self.frame(number)
-        if self._swaps:
+        if self.layout.swaps_words:
             return await self._read_words(frame)
         pieces = [await self.read_bytes(span.offset, span.length) for span in frame.spans]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def read_alone(self, number: int) -> bytes:
+        """A native frame as it stands alone in Explicit VR Little Endian: its samples in that byte
+        order, its first bit that of a byte.
+
+        Raises:
+            ImageError: it is not there.
+        """
+        data = await self.read(number)
+        layout = self.layout
+        if layout.description.frame_bits % 8:
+            bits = int.from_bytes(data, "little") >> layout.index[number].skip_bits
+            bits &= (1 << layout.description.frame_bits) - 1
+            return bits.to_bytes(layout.description.frame_length, "little")
+        if not layout.is_big_endian or layout.swaps_words or layout.sample_width == 1:
+            return data
+        return _swapped(data, layout.sample_width)
+
+    async def read_value(self) -> bytes:
+        """All of native Pixel Data as Explicit VR Little Endian has it."""
+        layout = self.layout
+        data = await self.read_bytes(*layout.value)
+        width = layout.sample_width if layout.is_big_endian else 1
+        return _swapped(data, width) if width > 1 else data
 
     async def decode(self, pool: CodecPool, number: int) -> DecodedFrame:
         """The samples of a frame.
@@ -157,21 +184,29 @@ class Image:
         Raises:
             DataSetError: they are not there any more.
         """
-        data = await self._reader.read(self._offset + offset, length) if length else b""
+        data = await self.reader.read(self.offset + offset, length) if length else b""
         if len(data) != length:
             raise DataSetError("the object is shorter than it was", offset)
         return data
 
     async def _read_words(self, frame: Frame) -> bytes:
-        element = self.found.pixel_data
-        assert element is not None
+        value = self.layout.value
         (span,) = frame.spans
-        start = span.offset - (span.offset - element.value) % 2
-        end = min(span.end + (span.end - element.value) % 2, element.end)
+        start = span.offset - (span.offset - value.offset) % 2
+        end = min(span.end + (span.end - value.offset) % 2, value.end)
         words = bytearray(await self.read_bytes(start, end - start))
         half = len(words) // 2 * 2
         words[0:half:2], words[1:half:2] = words[1:half:2], words[0:half:2]
         return bytes(words[span.offset - start :][: span.length])
+
+
+def _swapped(data: bytes, width: int) -> bytes:
+    """Each *width* bytes in the other order."""
+    swapped = bytearray(data)
+    whole = len(data) // width * width
+    for byte in range(width):
+        swapped[byte:whole:width] = data[width - 1 - byte : whole : width]
+    return bytes(swapped)
 
 
 @asynccontextmanager
@@ -200,13 +235,13 @@ async def open_image(
             found = await _map(
                 reader, item.data_set_offset, encoding, wanted, located, search_sequences
             )
-            yield Image(reader, item.data_set_offset, item.transfer_syntax_uid, found)
+            yield Image.of(reader, item.data_set_offset, item.transfer_syntax_uid, found)
             return
         with tempfile.TemporaryFile(buffering=0) as file:
             size = await _inflate(reader, item.data_set_offset, file)
             inflated = FileReader(file, size)
             found = await _map(inflated, 0, EXPLICIT_LITTLE, wanted, located, search_sequences)
-            yield Image(inflated, 0, item.transfer_syntax_uid, found)
+            yield Image.of(inflated, 0, item.transfer_syntax_uid, found)
 
 
 async def _map(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from isocenter.engine.buffers import Buffer
-from isocenter.engine.dataset import DataSetError, encoding_of
+from isocenter.engine.dataset import encoding_of
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
-from isocenter.services.archive.stored_objects import stored_object
-from isocenter.services.dicom.bulk_data import BulkValue, Placement, little_endian_pieces
+from isocenter.services.dicom.bulk_data import (
+    PIXEL_TAGS,
+    BulkValue,
+    Placement,
+    little_endian_pieces,
+)
 from isocenter.services.dicom.json_writer import json_of
-from isocenter.services.dicom.pixels.errors import ImageError, PixelError
-from isocenter.services.dicom.pixels.frames import Image, NoPixelDataError, open_image
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.net.http.conditions import (
     RangeNotSatisfiableError,
@@ -23,8 +24,10 @@ from isocenter.services.net.http.conditions import (
     is_not_modified,
     requested_range,
 )
-from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.net.http.messages import HttpError, Piece, Request, Response
 from isocenter.services.net.http.multipart import MultipartWriter
+from isocenter.services.net.http.protocol import FileRegion
+from isocenter.services.web.dicomweb.frame_bodies import FrameBodies, FramePieces, StoredImage
 from isocenter.services.web.dicomweb.framing import boundary_for, multipart_type
 from isocenter.services.web.dicomweb.metadata import read_header
 from isocenter.services.web.dicomweb.representations import (
@@ -58,6 +61,7 @@ _IMAGE_TYPES: Final = {
     "1.2.840.10008.1.2.4.203": "image/jphc",
     "1.2.840.10008.1.2.5": "image/dicom-rle",
 }
+_PIXEL_PATHS: Final = frozenset(f"{tag:08X}" for tag in PIXEL_TAGS)
 #: Frames of one request.
 _MOST_FRAMES: Final = 10_000
 _CACHE: Final = "private, max-age=86400"
@@ -74,6 +78,7 @@ class Frames:
         self._archive = archive
         self._urls = urls
         self._pool = pool
+        self.bodies = FrameBodies(archive)
 
     async def __call__(self, request: Request) -> Response:
         numbers = _frame_numbers(request.arguments["frames"])
@@ -85,26 +90,27 @@ class Frames:
         headers = [("etag", tag), ("cache-control", _CACHE), ("vary", "Accept")]
         if is_not_modified(request.header("if-none-match"), tag):
             return Response(status=304, headers=headers)
-        frames = await self._read(stored, numbers, is_decoded=syntax != stored.transfer_syntax_uid)
+        is_decoded = syntax != stored.transfer_syntax_uid
+        found = await self.bodies.frames(
+            StoredImage(stored=stored), numbers, self._pool if is_decoded else None
+        )
         content = f"{offer.media_type}; transfer-syntax={syntax}"
-        body: list[Buffer]
+        body: list[Piece]
         if offer.is_multipart:
             boundary = boundary_for(tag)
             writer = MultipartWriter(boundary)
             base = self._urls.base(request)
             body = []
-            for number, frame in zip(numbers, frames, strict=True):
+            for number, pieces in zip(numbers, found.parts, strict=True):
                 where = f"{base}{_path_of(request)}/frames/{number}"
-                body += [
-                    writer.begin_part([("Content-Type", content), ("Content-Location", where)]),
-                    frame,
-                ]
+                part = [("Content-Type", content), ("Content-Location", where)]
+                body += [writer.begin_part(part), *pieces]
             body.append(writer.end())
             headers.append(("content-type", multipart_type(offer.media_type, boundary)))
         else:
-            body = list(frames)
+            body = list(found.parts[0])
             headers.append(("content-type", content))
-        return ranged_response(request, body, headers, tag)
+        return ranged_response(request, body, headers, tag, found.close)
 
     def _choose(self, request: Request, stored: StoredInstance, count: int) -> tuple[Offer, str]:
         """The form that is wanted most of those that can be made, and the transfer syntax."""
@@ -131,32 +137,6 @@ class Frames:
                 return decoded, EXPLICIT_VR_LITTLE_ENDIAN
         raise not_acceptable([*images, *octets], f"; as stored it is in {have}")
 
-    async def _read(
-        self, stored: StoredInstance, numbers: Sequence[int], *, is_decoded: bool
-    ) -> list[bytes]:
-        item = stored_object(stored, self._archive.open)
-        is_native = stored.transfer_syntax_uid in UNCOMPRESSED
-        try:
-            async with open_image(item) as image:
-                if max(numbers) > len(image):
-                    raise HttpError(404, "NO_FRAME", f"the image has {len(image)} frames")
-                if is_decoded and not is_native:
-                    assert self._pool is not None
-                    return [(await image.decode(self._pool, n - 1)).samples for n in numbers]
-                return [await _native(image, n - 1) for n in numbers]
-        except NoPixelDataError as error:
-            raise HttpError(404, "NOT_IMAGE", "the object has no pixels") from error
-        except KeyError:
-            raise HttpError(410, "GONE", "the object is not there any more") from None
-        except (DataSetError, ImageError) as error:
-            raise HttpError(500, "UNREADABLE", f"the pixels cannot be read: {error}") from error
-        except PixelError as error:
-            raise HttpError(406, "NOT_ACCEPTABLE", f"{error}; ask for it as stored") from error
-
-
-async def _native(image: Image, number: int) -> bytes:
-    return await image.read(number)
-
 
 def _frame_numbers(text: str) -> list[int]:
     """A list as ``1,3,5``, in its order.
@@ -181,7 +161,11 @@ def _path_of(request: Request) -> str:
 
 
 def ranged_response(
-    request: Request, body: list[Buffer], headers: list[tuple[str, str]], tag: str
+    request: Request,
+    body: Sequence[Piece],
+    headers: list[tuple[str, str]],
+    tag: str,
+    close: Callable[[], None] | None = None,
 ) -> Response:
     """The body, or the part of it that `Range` asks for."""
     total = sum(map(len, body))
@@ -191,22 +175,28 @@ def ranged_response(
             request.header("range"), total, tag=tag, if_range=request.header("if-range")
         )
     except RangeNotSatisfiableError as error:
+        if close is not None:
+            close()
         raise HttpError(
             416, "NO_SUCH_RANGE", str(error), [("content-range", error.content_range)]
         ) from error
     if part is None:
-        return Response(headers=headers, body=body)
+        return Response(headers=headers, body=body, close=close)
     headers.append(("content-range", part.content_range))
-    return Response(status=206, headers=headers, body=_cut(body, part.start, part.stop))
+    found = _cut(body, part.start, part.stop)
+    return Response(status=206, headers=headers, body=found, close=close)
 
 
-def _cut(body: Sequence[Buffer], start: int, stop: int) -> list[Buffer]:
-    found: list[Buffer] = []
+def _cut(body: Sequence[Piece], start: int, stop: int) -> list[Piece]:
+    found: list[Piece] = []
     at = 0
     for piece in body:
         low, high = max(start - at, 0), min(stop - at, len(piece))
         if low < high:
-            found.append(memoryview(piece)[low:high])
+            if isinstance(piece, FileRegion):
+                found.append(FileRegion(piece.descriptor, piece.offset + low, high - low))
+            else:
+                found.append(memoryview(piece)[low:high])
         at += len(piece)
     return found
 
@@ -231,43 +221,39 @@ class BulkData:
                 break
         else:
             raise not_acceptable([alone, framed])
-        value = await self._value(stored, path)
         tag = entity_tag(boundary_for("bulk", stored.digest, path, str(offer)))
         headers = [("etag", tag), ("cache-control", _CACHE), ("vary", "Accept")]
         if is_not_modified(request.header("if-none-match"), tag):
             return Response(status=304, headers=headers)
-        body: list[Buffer] = [value]
+        value = await self._value(stored, path)
+        body = [*value.parts[0]]
         content = OCTET_STREAM
         if offer.is_multipart:
             boundary = boundary_for(tag)
             writer = MultipartWriter(boundary)
-            body = [writer.begin_part([("Content-Type", OCTET_STREAM)]), value, writer.end()]
+            body = [writer.begin_part([("Content-Type", OCTET_STREAM)]), *body, writer.end()]
             content = multipart_type(OCTET_STREAM, boundary)
-        return ranged_response(request, body, [*headers, ("content-type", content)], tag)
+        headers.append(("content-type", content))
+        return ranged_response(request, body, headers, tag, value.close)
 
     async def _all_frames(self, request: Request, stored: StoredInstance) -> Response:
-        item = stored_object(stored, self._archive.open)
-        try:
-            async with open_image(item) as image:
-                count = len(image)
-        except (DataSetError, PixelError) as error:
-            raise HttpError(404, "NOT_FOUND", "the object has no pixels to be read") from error
+        count = await self._frames.bodies.count(StoredImage(stored=stored))
         request.arguments = {
             **request.arguments,
             "frames": ",".join(str(number + 1) for number in range(count)),
         }
         return await self._frames(request)
 
-    async def _value(self, stored: StoredInstance, path: str) -> bytes:
+    async def _value(self, stored: StoredInstance, path: str) -> FramePieces:
         encoding = encoding_of(stored.transfer_syntax_uid)
-        found: list[bytes] = []
+        if path in _PIXEL_PATHS and not encoding.deflated:
+            return await self._frames.bodies.value(StoredImage(stored=stored), int(path, 16))
         try:
             async with await self._archive.open(stored) as reader:
-                if path in ("7FE00008", "7FE00009", "7FE00010") and not encoding.deflated:
-                    return await _pixel_value(self._archive, stored)
                 header = await read_header(reader, stored.data_set_offset, encoding)
         except KeyError:
             raise HttpError(410, "GONE", "the object is not there any more") from None
+        found: list[bytes] = []
 
         def take(value: BulkValue) -> Placement:
             if value.path_text == path:
@@ -277,15 +263,4 @@ class BulkData:
         json_of(header.data, header.encoding, bulk=take, tolerance=Tolerance.SALVAGE)
         if not found:
             raise HttpError(404, "NOT_FOUND", "the object has no bulk data there")
-        return found[0]
-
-
-async def _pixel_value(archive: Archive, stored: StoredInstance) -> bytes:
-    try:
-        async with open_image(stored_object(stored, archive.open)) as image:
-            element = image.found.pixel_data
-            assert element is not None
-            value = await image.read_bytes(element.value, element.end - element.value)
-    except (DataSetError, PixelError) as error:
-        raise HttpError(404, "NOT_FOUND", "the object has no pixels to be read") from error
-    return value
+        return FramePieces(parts=[found[:1]])

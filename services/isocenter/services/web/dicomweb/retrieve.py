@@ -6,11 +6,10 @@ later cuts the connection, so that half a study never looks like a whole one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Final
 
-from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import write_file_meta
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import (
@@ -21,13 +20,16 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.read_ahead import reading_ahead
 from isocenter.services.archive.stored_objects import stored_object
+from isocenter.services.dicom.object_reader import FileBacked, ObjectReader
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 from isocenter.services.errors import StorageError
 from isocenter.services.net.http.conditions import entity_tag, is_not_modified
-from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.net.http.messages import HttpError, Piece, Request, Response
 from isocenter.services.net.http.multipart import MultipartWriter
+from isocenter.services.net.http.protocol import FileRegion
 from isocenter.services.web.dicomweb.framing import boundary_for, multipart_type
 from isocenter.services.web.dicomweb.representations import (
     DICOM,
@@ -45,6 +47,7 @@ _ALONE: Final = Offer(media_type=DICOM, is_multipart=False)
 #: Web services do not use them (PS3.18 8.7.3): sent as Explicit VR Little Endian.
 _NOT_FOR_THE_WEB: Final = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN})
 _PIECE: Final = 1 << 20
+OpenStored = Callable[[StoredInstance], Awaitable[ObjectReader]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +104,9 @@ class Retrieve:
             headers.append(("content-location", one.headers(base)[1][1]))
             if one.is_as_stored:
                 length = one.stored.size
-            return Response(headers=headers, body=self._bytes_of(one), length=length)
+            return Response(
+                headers=headers, body=self._bytes_of(one, self._archive.open), length=length
+            )
         boundary = boundary_for(tag)
         headers.append(("content-type", multipart_type(DICOM, boundary)))
         if all(one.is_as_stored for one in outgoing):
@@ -153,34 +158,46 @@ class Retrieve:
 
     async def _parts(
         self, outgoing: Sequence[_Outgoing], boundary: str, base: str
-    ) -> AsyncGenerator[Buffer, None]:
+    ) -> AsyncGenerator[Sequence[Piece], None]:
         writer = MultipartWriter(boundary)
-        for one in outgoing:
-            yield writer.begin_part(one.headers(base))
-            async with aclosing(self._bytes_of(one)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        yield writer.end()
+        as_stored = [one.stored for one in outgoing if one.is_as_stored]
+        async with reading_ahead(self._archive, as_stored) as ahead:
+            for one in outgoing:
+                before = [writer.begin_part(one.headers(base))]
+                async with aclosing(self._bytes_of(one, ahead.open)) as pieces:
+                    async for piece in pieces:
+                        yield [*before, piece]
+                        before = []
+                if before:
+                    yield before
+        yield [writer.end()]
 
-    async def _bytes_of(self, one: _Outgoing) -> AsyncGenerator[Buffer, None]:
+    async def _bytes_of(
+        self, one: _Outgoing, open_stored: OpenStored
+    ) -> AsyncGenerator[Piece, None]:
         """A Part 10 file."""
         try:
-            async with self._pieces_of(one) as pieces:
+            async with self._pieces_of(one, open_stored) as pieces:
                 async for piece in pieces:
                     yield piece
         except (KeyError, OSError, StorageError) as error:
             raise StorageError(f"instance {one.stored.sop_instance_uid} was not read") from error
 
     @asynccontextmanager
-    async def _pieces_of(self, one: _Outgoing) -> AsyncIterator[AsyncIterator[Buffer]]:
+    async def _pieces_of(
+        self, one: _Outgoing, open_stored: OpenStored
+    ) -> AsyncIterator[AsyncIterator[Piece]]:
         stored = one.stored
         async with AsyncExitStack() as stack:
             if one.is_as_stored:
-                reader = await stack.enter_async_context(await self._archive.open(stored))
+                reader = await stack.enter_async_context(await open_stored(stored))
                 if reader.size != stored.size:
                     raise KeyError("another object has taken its place")
 
-                async def whole() -> AsyncIterator[Buffer]:
+                async def whole() -> AsyncIterator[Piece]:
+                    if isinstance(reader, FileBacked):
+                        yield FileRegion(reader.descriptor, 0, stored.size)
+                        return
                     for start in range(0, stored.size, _PIECE):
                         yield await reader.read(start, min(_PIECE, stored.size - start))
 
@@ -197,7 +214,7 @@ class Retrieve:
                 uid = made.sop_instance_uid
                 parts = await stack.enter_async_context(aclosing(made.parts()))
 
-            async def anew() -> AsyncIterator[Buffer]:
+            async def anew() -> AsyncIterator[Piece]:
                 yield write_file_meta(
                     sop_class_uid=stored.sop_class_uid,
                     sop_instance_uid=uid,

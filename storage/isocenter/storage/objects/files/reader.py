@@ -59,6 +59,13 @@ class FileReader:
             raise StorageError(f"cannot open an object: {error.strerror}") from error
         return cls(descriptor, size, limiter, pool)
 
+    @property
+    def descriptor(self) -> int:
+        """See `isocenter.services.dicom.object_reader.FileBacked`."""
+        if self._descriptor is None:
+            raise ValueError("the reader is closed")
+        return self._descriptor
+
     def announce(self) -> None:
         """Tell the system that its beginning is read soon; for a worker thread."""
         assert self._descriptor is not None

@@ -1,0 +1,1 @@
+"""Metadata of objects, made ready: DICOM JSON, and where frames lie."""
