@@ -25,10 +25,12 @@ from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import (
     DEFLATED_LITTLE,
     ITEM,
+    ITEM_DELIMITATION,
     LONG_VRS,
     MAX_SHORT_LENGTH,
     PIXEL_DATA,
     SEQUENCE_DELIMITATION,
+    SPACE_PADDED_VRS,
     UNDEFINED_LENGTH,
 )
 from isocenter.engine.dataset.walker import END, FRAGMENTS, SEQUENCE, walk
@@ -39,8 +41,8 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED, is_saf
 from isocenter.services.dicom.data_dictionary import dictionary_vr_choice
 from isocenter.services.dicom.data_set_file import DataSetFile, mapped
 from isocenter.services.dicom.element_values import CHARACTER_SET_VRS, character_set_of
+from isocenter.services.dicom.long_values import Fragments, LongValue
 from isocenter.services.dicom.model_reader import (
-    FileRange,
     ModelElement,
     ModelError,
     ModelItem,
@@ -153,11 +155,25 @@ def write_model_file(
         DataSetError, LocalProtocolError: it cannot be encoded.
         OSError: bulk data cannot be read, or the file not be written.
     """
-    _Writing(read, template, transfer_syntax_uid).write(target)
+    made = ModelFile(read, template=template, transfer_syntax_uid=transfer_syntax_uid)
+    target.write(made.meta())
+    for piece in made.data_set():
+        target.write(piece)
 
 
-class _Writing:
-    def __init__(self, read: ReadModel, template: Template | None, wanted: str) -> None:
+class ModelFile:
+    """A Part 10 file that is made piece by piece.
+
+    Args: as of `write_model_file`; raises as well.
+
+    Attributes:
+        transfer_syntax_uid: in which it is.
+        sop_class_uid, sop_instance_uid: what it is.
+    """
+
+    def __init__(
+        self, read: ReadModel, *, template: Template | None = None, transfer_syntax_uid: str = ""
+    ) -> None:
         self._elements = read.elements
         self._template = template
         self._meta = read.meta
@@ -169,29 +185,36 @@ class _Writing:
                 f"{tag_text(SPECIFIC_CHARACTER_SET)}"
             )
         self._has_fragments = False
-        self._syntax = self._chosen_syntax(wanted)
-
-    def write(self, target: IO[bytes]) -> None:
-        sop_class = self._uid(_SOP_CLASS_UID) or self._meta.get(_META_CLASS, "")
-        sop_instance = self._uid(_SOP_INSTANCE_UID) or self._meta.get(_META_INSTANCE, "")
-        for tag, uid in ((_SOP_CLASS_UID, sop_class), (_SOP_INSTANCE_UID, sop_instance)):
+        self.transfer_syntax_uid = self._chosen_syntax(transfer_syntax_uid)
+        self.sop_class_uid = self._uid(_SOP_CLASS_UID) or self._meta.get(_META_CLASS, "")
+        self.sop_instance_uid = self._uid(_SOP_INSTANCE_UID) or self._meta.get(_META_INSTANCE, "")
+        for tag, uid in (
+            (_SOP_CLASS_UID, self.sop_class_uid),
+            (_SOP_INSTANCE_UID, self.sop_instance_uid),
+        ):
             if not is_safe_uid(uid):
                 raise ModelError(f"{tag_text(tag)} is missing or no UID; a DICOM file needs one")
+
+    def meta(self) -> bytes:
+        """Preamble and File Meta Information."""
         source = self._meta.get(_META_SOURCE, "")
-        target.write(
-            write_file_meta(
-                sop_class, sop_instance, self._syntax, source if source.isascii() else ""
-            )
+        return write_file_meta(
+            self.sop_class_uid,
+            self.sop_instance_uid,
+            self.transfer_syntax_uid,
+            source if source.isascii() else "",
         )
-        encoding = encoding_of(self._syntax)
+
+    def data_set(self) -> Iterator[Buffer]:
+        """The data set behind it, encoded."""
+        encoding = encoding_of(self.transfer_syntax_uid)
         if encoding == EXPLICIT_LITTLE:
-            for piece in self._pieces():
-                target.write(piece)
+            yield from self._pieces()
             return
         reencoder = Reencoder(EXPLICIT_LITTLE, encoding, dictionary_vr_choice)
         for piece in self._pieces():
-            target.writelines(reencoder.feed(piece))
-        target.writelines(reencoder.finish())
+            yield from reencoder.feed(piece)
+        yield from reencoder.finish()
 
     def _uid(self, tag: int) -> str:
         element = self._elements.get(tag)
@@ -245,7 +268,7 @@ class _Writing:
             is_special = (
                 element is None
                 or bool(element.uri)
-                or isinstance(element.value, FileRange)
+                or _has_long(element)
                 or (tag == PIXEL_DATA and self._has_fragments)
             )
             if element is not None and not is_special:
@@ -268,34 +291,71 @@ class _Writing:
 
     def _long_value(self, element: ModelElement) -> Iterator[Buffer]:
         value = element.value
-        assert not isinstance(value, list)
-        length = value.length if isinstance(value, FileRange) else len(value)
-        if length >= UNDEFINED_LENGTH - 1:
-            raise ModelError(f"{tag_text(element.tag)} is longer than a value can be")
-        pieces = value.pieces() if isinstance(value, FileRange) else iter((value,))
-        if element.tag == PIXEL_DATA and self._has_fragments:
+        if isinstance(value, list):
+            yield from _long_sequence(element.tag, value)
+            return
+        has_fragments = element.tag == PIXEL_DATA and self._has_fragments
+        if isinstance(value, bytes) and has_fragments:
             yield _CODEC.header(element.tag, "OB", UNDEFINED_LENGTH)
-            yield from pieces
+            yield value
             yield _DELIMITATION
             return
-        vr = element.vr
-        if vr not in LONG_VRS and length > MAX_SHORT_LENGTH:
-            vr = "UN"
-        yield _CODEC.header(element.tag, vr, length + (length & 1))
-        yield from pieces
-        if length & 1:
-            yield b"\0"
+        assert not isinstance(value, bytes)
+        yield from _long_element(element, value, has_fragments=has_fragments)
+
+
+def _has_long(element: ModelElement) -> bool:
+    """Whether some of its value is read only when it is written."""
+    value = element.value
+    if isinstance(value, list):
+        return any(_has_long(inner) for item in value for inner in item.values())
+    return not isinstance(value, bytes)
+
+
+def _long_sequence(tag: int, items: list[ModelItem]) -> Iterator[Buffer]:
+    yield _CODEC.header(tag, "SQ", UNDEFINED_LENGTH)
+    for item in items:
+        yield _CODEC.item_mark(ITEM, UNDEFINED_LENGTH)
+        for inner, element in sorted(item.items()):
+            value = element.value
+            if element.uri or not _has_long(element):
+                yield write_data_set([(inner, element.vr, _writable(element))], EXPLICIT_LITTLE)
+            elif isinstance(value, list):
+                yield from _long_sequence(inner, value)
+            else:
+                assert not isinstance(value, bytes)
+                yield from _long_element(element, value)
+        yield _CODEC.item_mark(ITEM_DELIMITATION, 0)
+    yield _DELIMITATION
+
+
+def _long_element(
+    element: ModelElement, value: LongValue, *, has_fragments: bool = False
+) -> Iterator[Buffer]:
+    if isinstance(value, Fragments) or has_fragments:
+        yield _CODEC.header(element.tag, "OB", UNDEFINED_LENGTH)
+        yield from value.pieces()
+        yield _DELIMITATION
+        return
+    length = value.length
+    if length >= UNDEFINED_LENGTH - 1:
+        raise ModelError(f"{tag_text(element.tag)} is longer than a value can be")
+    vr = element.vr
+    if vr not in LONG_VRS and length > MAX_SHORT_LENGTH:
+        vr = "UN"
+    yield _CODEC.header(element.tag, vr, length + (length & 1))
+    yield from value.pieces()
+    if length & 1:
+        yield b" " if element.vr in SPACE_PADDED_VRS else b"\0"
 
 
 def _writable(element: ModelElement) -> bytes | list[list[WritableElement]]:
     value = element.value
     if element.uri:
         raise ModelError(f"{tag_text(element.tag)}: its value is elsewhere, and not found")
-    if isinstance(value, FileRange):
-        return b"".join(value.pieces())
     if isinstance(value, list):
         return [writable_item(item) for item in value]
-    return value
+    return value if isinstance(value, bytes) else b"".join(value.pieces())
 
 
 def writable_item(item: ModelItem) -> list[WritableElement]:
@@ -303,19 +363,15 @@ def writable_item(item: ModelItem) -> list[WritableElement]:
     return [(tag, element.vr, _writable(element)) for tag, element in sorted(item.items())]
 
 
-def _are_fragments(value: bytes | FileRange | list[ModelItem]) -> bool:
+def _are_fragments(value: bytes | LongValue | list[ModelItem]) -> bool:
     """Whether a value is made of items, as an encapsulated one is (PS3.5 A.4)."""
-    if isinstance(value, bytes):
-        return _ends_with_an_item(len(value), lambda at: value[at : at + _ITEM_HEADER.size])
+    if isinstance(value, Fragments):
+        return True
     if isinstance(value, list):
         return False
-    with value.path.open("rb") as file:
-
-        def header(at: int) -> bytes:
-            file.seek(value.offset + at)
-            return file.read(_ITEM_HEADER.size)
-
-        return _ends_with_an_item(value.length, header)
+    if isinstance(value, bytes):
+        return _ends_with_an_item(len(value), lambda at: value[at : at + _ITEM_HEADER.size])
+    return _ends_with_an_item(value.length, lambda at: value.read(at, _ITEM_HEADER.size))
 
 
 def _ends_with_an_item(length: int, header_at: Callable[[int], bytes]) -> bool:

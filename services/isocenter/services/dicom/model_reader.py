@@ -14,7 +14,6 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from decimal import Decimal
-from pathlib import Path
 from struct import Struct
 from typing import Any, Final
 
@@ -32,6 +31,7 @@ from isocenter.services.dicom.element_values import (
     choose_character_set,
     encode_text,
 )
+from isocenter.services.dicom.long_values import FileRange, LongValue, length_of
 from isocenter.services.dicom.scope import SPECIFIC_CHARACTER_SET, Scope, is_private_creator
 
 _VRS: Final = SHORT_VRS | LONG_VRS
@@ -49,6 +49,8 @@ _SPECIAL_FLOATS: Final = {
 }  # fmt: skip
 _GROUPS_OF_NAMES: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _LONGEST_DS: Final = 16
+#: Bytes of a text that is given as bulk data; it is held while it is encoded.
+MAX_BULK_TEXT: Final = 64 << 20
 _META_GROUP: Final = 0x0002
 #: Command set and directory: their offsets and lengths would be wrong in any other place.
 _REFUSED_GROUPS: Final = {
@@ -71,34 +73,8 @@ class NumberText(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FileRange:
-    """A value that lies in a file, and is read when it is written."""
-
-    path: Path
-    offset: int
-    length: int
-
-    def pieces(self, piece: int = 1 << 20) -> Iterator[bytes]:
-        """Its bytes.
-
-        Raises:
-            ModelError: the file has become shorter.
-            OSError: it cannot be read.
-        """
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            left = self.length
-            while left:
-                data = file.read(min(piece, left))
-                if not data:
-                    raise ModelError(f"{self.path} is shorter than it was")
-                left -= len(data)
-                yield data
-
-
 #: Finds what a URI names; raises `ModelError` for what nobody may have.
-FetchBulk = Callable[[str], "bytes | FileRange"]
+FetchBulk = Callable[[str], bytes | FileRange]
 
 
 def no_bulk(uri: str) -> bytes | FileRange:
@@ -118,7 +94,7 @@ class ModelElement:
 
     tag: int
     vr: str
-    value: bytes | FileRange | list[ModelItem] = b""
+    value: bytes | LongValue | list[ModelItem] = b""
     text: str | None = None
     uri: str = ""
 
@@ -262,6 +238,8 @@ class _Reader:
             raise ModelError(f"{where}: {error}") from error
         if vr in CHARACTER_SET_VRS:
             # Bulk data of these is in UTF-8 (PS3.18 F.2.2).
+            if length_of(value) > MAX_BULK_TEXT:
+                raise ModelError(f"{where}: a text of more than {MAX_BULK_TEXT >> 20} MiB")
             raw = value if isinstance(value, bytes) else b"".join(value.pieces())
             return ModelElement(tag, vr, text=raw.decode("utf-8", "replace").rstrip("\0"))
         return ModelElement(tag, vr, value)

@@ -18,6 +18,7 @@ import pytest
 from pydicom.encaps import generate_frames
 
 from isocenter.services.cli import main
+from support.payloads import CDA, MPEG, STL, mp4
 
 DATA = Path(pydicom.__file__).parent / "data" / "test_files"
 CT = DATA / "CT_small.dcm"
@@ -293,13 +294,6 @@ def test_a_folder_becomes_one_series(tmp_path: Path, capfd: Output) -> None:
     assert sorted(one.InstanceNumber for one in found) == [1, 2]
 
 
-CDA = (
-    b'<?xml version="1.0"?><ClinicalDocument xmlns="urn:hl7-org:v3"><typeId root="2.16"/>'
-    b'<id root="1.2.3" extension="X1"/></ClinicalDocument>'
-)
-STL = bytes(80) + struct.pack("<I", 2) + bytes(100)
-
-
 @pytest.mark.parametrize(
     ("name", "content", "sop_class", "mime_type", "modality"),
     [
@@ -327,31 +321,6 @@ def test_documents_there_and_back(
     assert back.read_bytes() == content
 
 
-def box(kind: bytes, *content: bytes) -> bytes:
-    data = b"".join(content)
-    return struct.pack(">I4s", len(data) + 8, kind) + data
-
-
-def mp4(entry: bytes = b"avc1", profile: int = 100, level: int = 41) -> bytes:
-    config = box(b"avcC", bytes([1, profile, 0, level])) if entry == b"avc1" else b""
-    sample = entry + bytes(6) + b"\0\1" + bytes(16) + struct.pack(">HH", 640, 480) + bytes(50)
-    stsd = bytes(4) + struct.pack(">I", 1) + struct.pack(">I", len(sample) + len(config) + 4)
-    media = box(
-        b"mdia",
-        box(b"mdhd", bytes(12) + struct.pack(">II", 30000, 0)),
-        box(b"hdlr", bytes(8) + b"vide" + bytes(12)),
-        box(
-            b"minf",
-            box(
-                b"stbl",
-                box(b"stsd", stsd, sample, config),
-                box(b"stts", bytes(4) + struct.pack(">III", 1, 60, 1001)),
-            ),
-        ),
-    )
-    return box(b"ftyp", b"isom") + box(b"mdat", bytes(999)) + box(b"moov", box(b"trak", media))
-
-
 def test_video_there_and_back(tmp_path: Path) -> None:
     content = mp4()
     found = made(tmp_path / "x.mp4", content)
@@ -364,9 +333,6 @@ def test_video_there_and_back(tmp_path: Path) -> None:
     (back,) = (tmp_path / "back").iterdir()
     assert back.name == "x.mp4.mp4"
     assert back.read_bytes()[: len(content)] == content
-
-
-MPEG = b"\0\0\1\xb3" + struct.pack(">I", 720 << 20 | 576 << 8 | 0x23) + b"\0\0\1\0x" * 7
 
 
 def test_mpeg_2(tmp_path: Path) -> None:

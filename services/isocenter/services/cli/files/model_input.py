@@ -35,8 +35,9 @@ from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.data_set_file import open_data_set
+from isocenter.services.dicom.long_values import FileRange
 from isocenter.services.dicom.model_file import Template, opened_template, write_model_file
-from isocenter.services.dicom.model_reader import FileRange, Model, ModelError, read_model
+from isocenter.services.dicom.model_reader import Model, ModelError, read_model
 
 _SYNTAXES: Final = {
     "explicit": EXPLICIT_VR_LITTLE_ENDIAN,

@@ -7,35 +7,41 @@ somebody gives: a patient, a study or a series of another file, and attributes o
 from __future__ import annotations
 
 import secrets
-import struct
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, Any, Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLEMENTATION_VERSION_NAME
+from isocenter.services.dicom.creation.described import (
+    SECONDARY_CAPTURE,
+    describe_document,
+    describe_pages,
+    describe_picture,
+    describe_video,
+    image_type,
+)
 from isocenter.services.dicom.creation.documents import Document
 from isocenter.services.dicom.creation.errors import SourceError
 from isocenter.services.dicom.creation.picture import Picture
 from isocenter.services.dicom.creation.video import Video
 from isocenter.services.dicom.data_set import put_in_model
+from isocenter.services.dicom.long_values import (
+    FileRange,
+    fragments_of_frames,
+    fragments_of_stream,
+)
 from isocenter.services.dicom.model_file import write_model_file
-from isocenter.services.dicom.model_reader import FileRange, ModelElement, read_model
+from isocenter.services.dicom.model_reader import ModelElement, read_model
 
 _STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
 _PIXEL_DATA: Final = 0x7FE00010
 _DOCUMENT: Final = 0x00420011
 _META_SYNTAX: Final = "00020010"
-_ITEM: Final = struct.Struct("<HHI")
-#: Of an encapsulated stream, how much is in one fragment.
-_FRAGMENT: Final = 1 << 30
-_PIECE: Final = 1 << 20
 
 #: JSON model → value; what a file or a user gives.
 Model = dict[str, Any]
@@ -181,44 +187,27 @@ def write_picture(
     model = _base(identity, sop_class, modality, number)
     date, time = identity.at.strftime("%Y%m%d"), identity.at.strftime("%H%M%S")
     also = {
-        "ImageType": "DERIVED\\SECONDARY" if picture.lossy_method else "ORIGINAL\\PRIMARY",
+        "ImageType": image_type(picture),
         "ContentDate": date,
         "ContentTime": time,
         "PatientOrientation": "",
-        "SamplesPerPixel": str(image.samples_per_pixel),
-        "PhotometricInterpretation": image.photometric_interpretation,
-        "Rows": str(image.rows),
-        "Columns": str(image.columns),
-        "BitsAllocated": str(image.bits_allocated),
-        "BitsStored": str(image.bits_stored),
-        "HighBit": str(image.high_bit),
-        "PixelRepresentation": str(image.pixel_representation),
         "BurnedInAnnotation": "YES",
+        **describe_picture(picture, sop_class),
     }
-    if image.samples_per_pixel > 1:
-        also["PlanarConfiguration"] = "0"
-    if picture.lossy_method:
-        also |= {
-            "LossyImageCompression": "01",
-            "LossyImageCompressionRatio": f"{max(picture.ratio, 1):.4g}",
-            "LossyImageCompressionMethod": picture.lossy_method,
-        }
-    elif kind.is_visible_light:
-        also["LossyImageCompression"] = "00"
     if kind.is_visible_light:
         model["00400555"] = {"vr": "SQ"}  # Acquisition Context, type 2
     else:
         also |= {"ConversionType": "WSD", "DateOfSecondaryCapture": date}
         also["TimeOfSecondaryCapture"] = time
-    if sop_class != f"{_STORAGE}7" and not kind.is_visible_light:
-        also |= _multi_frame(picture, model)
+    if sop_class != SECONDARY_CAPTURE and not kind.is_visible_light:
+        also |= describe_pages(picture)
     _finish(model, identity, also)
     is_native = picture.is_native
     model[_META_SYNTAX] = {
         "vr": "UI",
         "Value": [transfer_syntax_uid if is_native else picture.transfer_syntax_uid],
     }
-    pixels = b"".join(picture.frames) if is_native else _encapsulated(picture.frames)
+    pixels = b"".join(picture.frames) if is_native else fragments_of_frames(picture.frames)
     vr = "OW" if image.bits_allocated > 8 else "OB"
     read = read_model(model)
     read.elements[_PIXEL_DATA] = ModelElement(_PIXEL_DATA, vr, pixels)
@@ -243,40 +232,6 @@ def _sop_class_of(picture: Picture, kind: Target) -> str:
     if image.is_signed:
         raise SourceError("has frames of signed samples, which no SOP class for them has")
     return f"{_STORAGE}{'7.2' if image.bits_allocated == 8 else '7.3'}"
-
-
-def _multi_frame(picture: Picture, model: Model) -> dict[str, str]:
-    """SC Multi-frame Image and Multi-frame Modules (PS3.3 C.8.6.3, C.7.6.6)."""
-    count = len(picture.frames)
-    also = {"NumberOfFrames": str(count)}
-    if count > 1:
-        # Pages, in their order: nobody knows of a time between them.
-        model["00182001"] = {"vr": "IS", "Value": [str(page) for page in range(1, count + 1)]}
-        model["00280009"] = {"vr": "AT", "Value": ["00182001"]}
-    if picture.image.samples_per_pixel == 1:
-        also |= {
-            "PresentationLUTShape": "IDENTITY",
-            "RescaleIntercept": "0",
-            "RescaleSlope": "1",
-            "RescaleType": "US",
-        }
-    return also
-
-
-def _encapsulated(frames: Iterable[bytes]) -> bytes:
-    """Items of an encapsulated value (PS3.5 A.4): offsets, and a fragment for each frame."""
-    offsets: list[int] = []
-    pieces: list[bytes] = []
-    at = 0
-    for frame in frames:
-        padded = frame + b"\0" * (len(frame) & 1)
-        offsets.append(at)
-        pieces += [_ITEM.pack(0xFFFE, 0xE000, len(padded)), padded]
-        at += _ITEM.size + len(padded)
-    if at >= 1 << 32:
-        raise SourceError("has more than 4 GiB of compressed frames")
-    table = struct.pack(f"<{len(offsets)}I", *offsets) if len(offsets) > 1 else b""
-    return b"".join((_ITEM.pack(0xFFFE, 0xE000, len(table)), table, *pieces))
 
 
 # -- Documents ---------------------------------------------------------------------------
@@ -309,12 +264,9 @@ def write_document(
         "AcquisitionDateTime": "",
         "BurnedInAnnotation": "YES",
         "DocumentTitle": title,
-        "MIMETypeOfEncapsulatedDocument": document.mime_type,
-        "EncapsulatedDocumentLength": str(size),
+        **describe_document(document, size),
     }
     model["0040A043"] = {"vr": "SQ"}  # Concept Name Code, type 2
-    if document.hl7_instance_identifier:
-        also["HL7InstanceIdentifier"] = document.hl7_instance_identifier
     if document.is_model:
         also |= {
             "FrameOfReferenceUID": new_uid(),
@@ -358,56 +310,18 @@ def write_video(
     model = _base(identity, f"{_STORAGE}{suffix}", modality, number)
     source.seek(0, 2)
     size = source.tell()
-    native = video.rows * video.columns * 3 * video.frames
     also = {
         "ImageType": "DERIVED\\PRIMARY",
         "ContentDate": identity.at.strftime("%Y%m%d"),
         "ContentTime": identity.at.strftime("%H%M%S"),
         "PatientOrientation": "",
-        "SamplesPerPixel": "3",
-        "PhotometricInterpretation": "YBR_PARTIAL_420",
-        "PlanarConfiguration": "0",
-        "Rows": str(video.rows),
-        "Columns": str(video.columns),
-        "BitsAllocated": "8",
-        "BitsStored": "8",
-        "HighBit": "7",
-        "PixelRepresentation": "0",
-        "NumberOfFrames": str(video.frames),
-        "FrameTime": f"{video.frame_time:.10g}",
-        "CineRate": str(max(round(1000 / video.frame_time), 1)),
         "BurnedInAnnotation": "YES",
-        "LossyImageCompression": "01",
-        "LossyImageCompressionRatio": f"{max(native / size, 1):.4g}",
-        "LossyImageCompressionMethod": video.lossy_method,
+        **describe_video(video, size),
     }
-    model["00280009"] = {"vr": "AT", "Value": ["00181063"]}  # Frame Time
     model["00400555"] = {"vr": "SQ"}
     _finish(model, identity, also)
     model[_META_SYNTAX] = {"vr": "UI", "Value": [video.transfer_syntax_uid]}
-    with _fragments(source, size) as fragments:
-        read = read_model(model)
-        read.elements[_PIXEL_DATA] = ModelElement(_PIXEL_DATA, "OB", fragments)
-        write_model_file(read, target)
-
-
-@contextmanager
-def _fragments(source: IO[bytes], size: int) -> Iterator[FileRange]:
-    """A stream as items of an encapsulated value, in a temporary file."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "fragments")
-        with path.open("xb") as file:
-            file.write(_ITEM.pack(0xFFFE, 0xE000, 0))
-            source.seek(0)
-            for start in range(0, size, _FRAGMENT):
-                length = min(_FRAGMENT, size - start)
-                file.write(_ITEM.pack(0xFFFE, 0xE000, length + (length & 1)))
-                left = length
-                while left:
-                    piece = source.read(min(_PIECE, left))
-                    if not piece:
-                        raise SourceError("has become shorter while it was read")
-                    file.write(piece)
-                    left -= len(piece)
-                file.write(b"\0" * (length & 1))
-        yield FileRange(path, 0, path.stat().st_size)
+    stream = FileRange(source.fileno(), 0, size)
+    read = read_model(model)
+    read.elements[_PIXEL_DATA] = ModelElement(_PIXEL_DATA, "OB", fragments_of_stream(stream))
+    write_model_file(read, target)

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from isocenter.services.dicom.creation.errors import SourceError, UnknownSourceError
 from isocenter.services.dicom.creation.picture import Picture
+from isocenter.services.dicom.pixels.codestreams import read_codestream
 from isocenter.services.dicom.pixels.errors import CodecUnavailableError
 from isocenter.services.dicom.pixels.image import ImageDescription
+from isocenter.services.dicom.pixels.transfer_syntaxes import Codec
 
 #: Bytes that the samples of one file may have.
 MAX_DECODED: Final = 2 << 30
@@ -23,8 +25,11 @@ _MOST_PAGES: Final = 10_000
 _ALPHA: Final = (2, 4)
 
 
-def read_raster(data: bytes) -> Picture:
+def read_raster(data: bytes, *, most: int = MAX_DECODED) -> Picture:
     """The samples of a picture.
+
+    Args:
+        most: bytes that they may have.
 
     Raises:
         UnknownSourceError: it is none.
@@ -39,7 +44,7 @@ def read_raster(data: bytes) -> Picture:
         ) from None
     kind, decode = _decoder(data, imagecodecs)
     try:
-        _check(data, kind)
+        _check(data, kind, most)
         pages = list(decode(data))
     except (SourceError, MemoryError):
         raise
@@ -76,13 +81,13 @@ def _stack(pixels: Any) -> Iterator[Any]:
         yield pixels
 
 
-def _check(data: bytes, kind: str) -> None:
+def _check(data: bytes, kind: str, most: int) -> None:
     """Raise `SourceError` where a picture announces more than can be."""
     for width, height, bytes_a_pixel in _sizes(data, kind):
         if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
             raise SourceError(f"has {width} × {height} pixels; at most 65,535 a side make an image")
-        if width * height * bytes_a_pixel > MAX_DECODED:
-            raise SourceError(f"has {width} × {height} pixels: more than {MAX_DECODED >> 20} MiB")
+        if width * height * bytes_a_pixel > most:
+            raise SourceError(f"has {width} × {height} pixels: more than {most >> 20} MiB")
 
 
 def _sizes(data: bytes, kind: str) -> list[tuple[int, int, int]]:
@@ -99,6 +104,9 @@ def _sizes(data: bytes, kind: str) -> list[tuple[int, int, int]]:
             return [(width, height, 4 * max(data.count(b"\x21\xf9\x04"), 1))]
         case "TIFF":
             return _tiff_sizes(data)
+        case "JPEG":
+            found = read_codestream(Codec.JPEG, data)
+            return [(found.columns, found.rows, found.samples)] if found is not None else []
         case _:
             return []
 
