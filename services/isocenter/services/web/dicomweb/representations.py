@@ -33,7 +33,8 @@ MULTIPART: Final = "multipart/related"
 #: As it lies in the archive.
 STORED: Final = "*"
 
-_NEW_NAMES: Final = {
+#: Names that were replaced → those that replaced them.
+NEW_NAMES: Final = {
     "image/x-jls": "image/jls",
     "image/x-dicom-rle": "image/dicom-rle",
     "image/x-dicom+rle": "image/dicom-rle",
@@ -103,7 +104,7 @@ def _wanted(accepted: AcceptedRange) -> Wanted:
         syntax = "none"  # nothing is in that
     if syntax is None and inner.name == "*/*":
         syntax = STORED
-    name = _NEW_NAMES.get(inner.name, inner.name)
+    name = NEW_NAMES.get(inner.name, inner.name)
     return Wanted(
         media_type=MediaType(name, inner.parameters),
         transfer_syntax=syntax,

@@ -74,13 +74,14 @@ _DRAWN: Final = (*_FOUND, Answer(400, "A parameter of the picture is broken."))
 _FRAMES: Final = (*_RANGED, Answer(400, "The list of frames is none, or too long."))
 _STORED: Final = (
     ok("All objects are stored: durable, and can be found."),
-    ok("Some are; or something was changed.", status=202),
-    Answer(400, "The body cannot be read, or holds no object."),
+    ok("Some are; or something was changed, or put right.", status=202),
+    Answer(400, "The body or its metadata cannot be read, or it holds no object."),
     Answer(404, "The path names what is no UID."),
     Answer(406, "Neither JSON nor XML is accepted."),
     Answer(409, "None is stored; the answer says why.", Payload.EITHER),
-    Answer(413, "More objects than one request may bring."),
-    Answer(415, "The body is of a media type that is not taken."),
+    Answer(413, "Metadata are too long."),
+    Answer(415, "The body is of a media type that is not taken, or packed."),
+    Answer(503, "There is no room for any of it now (`Retry-After`).", Payload.EITHER),
 )
 
 
@@ -192,8 +193,8 @@ def dicomweb_routes(
         found.append(
             Route(
                 method="POST", path=ROOT + path, handler=store, text=text, needs="write",
-                produces=(DICOM_JSON, DICOM_XML), consumes=(MULTIPART, DICOM), name=name,
-                service=_STORES, answers=_STORED,
+                produces=(DICOM_JSON, DICOM_XML), consumes=(MULTIPART, DICOM, DICOM_JSON),
+                name=name, service=_STORES, answers=_STORED,
             )
         )  # fmt: skip
     return found

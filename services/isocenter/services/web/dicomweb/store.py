@@ -1,34 +1,18 @@
 """STOW-RS (PS3.18 10.5): objects of one request into the archive, as they come.
 
-No object is held: each is written as it arrives and committed while the next one comes, so that
-a request costs few rounds.  200 is said when all of them are durable and can be found.
+200 is said when all of them are durable and can be found.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
 import orjson
-import trio
 
-from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.fast_init import dataclass
+from isocenter.engine.uid import is_uid
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.committer import StoreOutcome, StoreResult
-from isocenter.services.archive.ingest import Ingest
-from isocenter.services.archive.object_scan import StoreError
-from isocenter.services.concurrency import alone
-from isocenter.services.dicom.file_recognition import (
-    HEAD_BYTES,
-    DamagedFileError,
-    FileIdentity,
-    NotDicomFileError,
-    identify,
-)
 from isocenter.services.net.http.media_types import MediaType, MediaTypeError, parse_media_type
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.multipart import (
@@ -39,46 +23,34 @@ from isocenter.services.net.http.multipart import (
     PartStarted,
     boundary_of,
 )
-from isocenter.services.notices import Caller, InstanceRefused, InstanceStored, Notices
+from isocenter.services.notices import Caller, Notices
+from isocenter.services.web.dicomweb.bulk_spool import BulkSpool
+from isocenter.services.web.dicomweb.described_objects import DescribedObjects
 from isocenter.services.web.dicomweb.framing import multipart_response
+from isocenter.services.web.dicomweb.incoming import Incoming
 from isocenter.services.web.dicomweb.representations import (
     DICOM,
     DICOM_JSON,
     DICOM_XML,
     MULTIPART,
+    NEW_NAMES,
+    OCTET_STREAM,
     choose,
 )
 from isocenter.services.web.dicomweb.resources import parents_of
 from isocenter.services.web.dicomweb.search import FORMS, xml_of_answer
-from isocenter.services.web.dicomweb.urls import PublicUrls, instance_url
+from isocenter.services.web.dicomweb.store_outcomes import Outcome, http_status, store_response
+from isocenter.services.web.dicomweb.urls import PublicUrls
 
-log = logging.getLogger("isocenter.http")
-
-#: Objects of one request.
-MOST_OBJECTS: Final = 100_000
-#: Objects of one request that are being committed while others come.
-_MOST_COMMITTING: Final = 32
-#: What the object is of is not the study of the path.
-_OTHER_STUDY: Final = 0xA901
-_STUDY: Final = 0x0020000D
-_PATIENT_NAME: Final = 0x00100010
-_PATIENT_ID: Final = 0x00100020
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outcome:
-    """What became of one object; *status* as a C-STORE would be answered."""
-
-    status: int
-    sop_class_uid: str = ""
-    sop_instance_uid: str = ""
-    study_instance_uid: str = ""
-    series_instance_uid: str = ""
-    comment: str = ""
-
-    @property
-    def is_stored(self) -> bool:
-        return not self.status or self.status >> 12 == 0xB
+#: Parts of one request.
+MOST_PARTS: Final = 100_000
+#: What a body may hold, as `type` of multipart or by itself.
+_TAKEN: Final = frozenset((DICOM, DICOM_JSON, DICOM_XML))
+_METADATA: Final = frozenset((DICOM_JSON, DICOM_XML))
+#: Content-Transfer-Encodings that change nothing.
+_AS_IT_IS: Final = frozenset(("", "binary", "8bit", "7bit", "identity"))
+#: For so long a client leaves an archive alone that has no room.
+RETRY_SECONDS: Final = 60
 
 
 class Store:
@@ -86,7 +58,7 @@ class Store:
 
     Args:
         notices: is told of each object, as of one that came by C-STORE.
-        source: stands as the Source AE Title of what is stored.
+        caller_of: who a request is from.
     """
 
     def __init__(
@@ -107,300 +79,190 @@ class Store:
         form, _ = choose(request, FORMS)
         study = "".join(parents_of(request).values())
         content = _content_type(request)
+        parser, kind = None, content.name
         if content.name == MULTIPART:
-            outcomes = await self._multipart(request, content, study)
-        elif content.name == DICOM:
-            outcomes = await self._single(request, study)
-        else:
-            raise _unsupported()
+            kind = _kind_of_parts(content)
+            try:
+                parser = MultipartParser(boundary_of(content), most_parts=MOST_PARTS)
+            except MultipartError as error:
+                raise HttpError(400, "BAD_MULTIPART", str(error)) from error
+        base = self._urls.base(request)
+        caller = self._caller_of(request)
+        with BulkSpool(f"{base}/studies/") as spool:
+            async with Incoming(self._archive, self._notices, caller, study) as incoming:
+                body = _Body(incoming, spool, kind)
+                if parser is None:
+                    await body.take_single(request)
+                else:
+                    await body.take_multipart(request, parser)
+        outcomes = incoming.outcomes
+        if body.unreadable and len(outcomes) == 1:
+            raise HttpError(400, "BAD_METADATA", f"the metadata: {body.unreadable}")
         if not outcomes:
             raise HttpError(400, "NO_INSTANCES", "the request holds no object")
-        stored = sum(one.is_stored for one in outcomes)
-        is_plain = all(not one.status for one in outcomes)
-        status = 200 if is_plain else 202 if stored else 409
-        base = self._urls.base(request)
-        answer = _answer(outcomes, base)
-        headers = [("cache-control", "no-store")]
-        if form.media_type == DICOM_XML:
-            response = multipart_response(DICOM_XML, [xml_of_answer(answer)], headers)
-            return Response(status=status, headers=response.headers, body=response.body)
-        headers.append(("content-type", DICOM_JSON))
-        return Response(status=status, headers=headers, body=orjson.dumps(answer))
-
-    async def _multipart(self, request: Request, content: MediaType, study: str) -> list[_Outcome]:
-        kind = content.parameter("type")
-        if kind is not None and parse_media_type(kind).name != DICOM:
-            raise _unsupported()
-        try:
-            parser = MultipartParser(boundary_of(content), most_parts=MOST_OBJECTS)
-            async with _Objects(self, self._caller_of(request), study) as objects:
-                async for chunk in request.chunks():
-                    for event in parser.feed(chunk):
-                        match event:
-                            case PartStarted():
-                                objects.begin(_name_of(event))
-                            case PartData(data):
-                                await objects.write(data)
-                            case PartEnded():
-                                await objects.end()
-                parser.close()
-            return objects.outcomes
-        except MultipartError as error:
-            raise HttpError(400, "BAD_MULTIPART", str(error)) from error
-
-    async def _single(self, request: Request, study: str) -> list[_Outcome]:
-        async with _Objects(self, self._caller_of(request), study) as objects:
-            objects.begin(DICOM)
-            async for chunk in request.chunks():
-                await objects.write(chunk)
-            await objects.end()
-        return objects.outcomes
-
-    # What the objects of a request need.
-
-    async def receive(self, identity: FileIdentity) -> Ingest:
-        return await self._archive.receive(
-            sop_class_uid=identity.sop_class_uid,
-            sop_instance_uid=identity.sop_instance_uid,
-            transfer_syntax_uid=identity.transfer_syntax_uid,
-            source_ae_title="",
-        )
-
-    def identify(self, head: Buffer, *, is_whole: bool) -> FileIdentity:
-        return identify(head, self._archive.limits, is_whole=is_whole)
-
-    def publish(self, notice: InstanceStored | InstanceRefused) -> None:
-        self._notices.publish(notice)
+        return _response(outcomes, base, is_xml=form.media_type == DICOM_XML)
 
 
-class _Objects:
-    """The objects of one request, one after the other.  An async context manager: left, all of
-    them have their outcome; left by an exception, what was not committed leaves no trace."""
+class _Body:
+    """The body of a request, handed on part by part.
 
-    def __init__(self, store: Store, caller: Caller, study: str) -> None:
-        self._store = store
-        self._caller = caller
-        self._study = study
-        self._outcomes: list[_Outcome | None] = []
-        self._committing = trio.CapacityLimiter(_MOST_COMMITTING)
-        self._head: bytearray | None = None
-        self._identity: FileIdentity | None = None
-        self._ingest: Ingest | None = None
-        self._manager = trio.open_nursery()
-        self._nursery: trio.Nursery
+    Attributes:
+        unreadable: why metadata could not be read; empty: they could.
+    """
+
+    def __init__(self, incoming: Incoming, spool: BulkSpool, kind: str) -> None:
+        self._incoming = incoming
+        self._spool = spool
+        self._kind = kind
+        self._described = DescribedObjects(incoming, spool)
+        self._has_begun = False
+        #: What the part is that comes in; empty: nothing that is wanted.
+        self._part = ""
 
     @property
-    def outcomes(self) -> list[_Outcome]:
-        """Of all objects, in their order, once the context was left."""
-        return [one for one in self._outcomes if one is not None]
+    def unreadable(self) -> str:
+        return self._described.unreadable
 
-    async def __aenter__(self) -> Self:
-        self._nursery = await self._manager.__aenter__()
-        return self
+    async def take_single(self, request: Request) -> None:
+        await self._begin(MediaType(self._kind), "", "")
+        async for chunk in request.chunks():
+            await self._write(chunk)
+        await self._end()
+        await self._described.finish()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        if error is not None:
-            await self._discard()
+    async def take_multipart(self, request: Request, parser: MultipartParser) -> None:
         try:
-            return await self._manager.__aexit__(kind, error, traceback)
-        except BaseExceptionGroup as group:
-            raise alone(group) from None
+            async for chunk in request.chunks():
+                for event in parser.feed(chunk):
+                    match event:
+                        case PartStarted():
+                            await self._begin_part(event)
+                        case PartData(data):
+                            await self._write(data)
+                        case PartEnded():
+                            await self._end()
+            parser.close()
+        except MultipartError as error:
+            raise HttpError(400, "BAD_MULTIPART", str(error)) from error
+        await self._described.finish()
 
-    def begin(self, media_type: str) -> None:
-        """An object begins."""
-        self._outcomes.append(None)
-        self._head = bytearray() if media_type == DICOM else None
-        self._identity = None
-        if media_type != DICOM:
-            self._fail(Status.CANNOT_UNDERSTAND, f"a part is no {DICOM}")
-
-    async def write(self, data: Buffer) -> None:
-        """Some of it."""
-        if self._outcomes[-1] is not None:
-            return  # it was refused already
-        if self._ingest is not None:
-            await self._write(data)
-        elif self._head is not None:
-            self._head += data
-            if len(self._head) >= HEAD_BYTES:
-                await self._open(is_whole=False)
-
-    async def end(self) -> None:
-        """It is here as a whole."""
-        if self._outcomes[-1] is None and self._ingest is None:
-            await self._open(is_whole=True)
-        ingest, self._ingest = self._ingest, None
-        if ingest is None or self._outcomes[-1] is not None:
-            return
-        await self._committing.acquire_on_behalf_of(ingest)
-        self._nursery.start_soon(self._commit, len(self._outcomes) - 1, ingest)
-
-    async def _open(self, *, is_whole: bool) -> None:
-        assert self._head is not None
-        head, self._head = bytes(self._head), None
-        try:
-            self._identity = self._store.identify(head, is_whole=is_whole)
-        except (DamagedFileError, NotDicomFileError) as error:
-            self._fail(Status.CANNOT_UNDERSTAND, str(error))
+    async def _begin_part(self, part: PartStarted) -> None:
+        self._part = ""
+        encoding = (part.header("content-transfer-encoding") or "").strip().lower()
+        if encoding not in _AS_IT_IS:
+            self._refuse("a part has a Content-Transfer-Encoding, which HTTP has not")
             return
         try:
-            self._ingest = await self._store.receive(self._identity)
-        except StoreError as error:
-            self._fail(error.status, error.comment)
+            media_type = part.media_type
+        except MediaTypeError as error:
+            self._refuse(f"a part has no media type: {error}")
             return
-        await self._write(memoryview(head)[self._identity.data_set_offset :])
+        if media_type is None:
+            is_first = not self._has_begun or self._kind == DICOM
+            media_type = MediaType(self._kind if is_first else OCTET_STREAM)
+        location = part.header("content-location") or ""
+        if not location and (identifier := part.header("content-id")):
+            location = f"cid:{identifier.strip().strip('<>')}"
+        syntax = media_type.parameter("transfer-syntax") or ""
+        await self._begin(media_type, location, syntax if is_uid(syntax) else "")
 
-    async def _write(self, data: Buffer) -> None:
-        assert self._ingest is not None
-        try:
-            await self._ingest.write([data])
-        except StoreError as error:
-            await self._discard()
-            self._fail(error.status, error.comment)
+    async def _begin(self, media_type: MediaType, location: str, syntax: str) -> None:
+        self._has_begun = True
+        name = media_type.name
+        if not location and NEW_NAMES.get(name) == self._kind:
+            name = self._kind  # application/json, text/xml
+        if name == DICOM:
+            self._incoming.begin()
+            self._part = DICOM
+        elif name in _METADATA:
+            self._described.begin_metadata(name, syntax)
+            self._part = DICOM_JSON
+        elif self._kind == DICOM:
+            self._refuse(f"a part is no {DICOM}")
+        elif not location:
+            self._refuse("a part with bulk data has no Content-Location")
+        else:
+            key = self._spool.key(location)
+            await self._described.before_part(key)
+            if name.startswith("image/"):
+                name = NEW_NAMES.get(name, name)
+            self._spool.begin(key, name, syntax)
+            self._part = OCTET_STREAM
 
-    async def _discard(self) -> None:
-        ingest, self._ingest = self._ingest, None
-        if ingest is not None:
-            await ingest.__aexit__(None, None, None)
+    async def _write(self, data: bytes | bytearray | memoryview) -> None:
+        match self._part:
+            case "application/dicom":
+                await self._incoming.write(data)
+            case "application/dicom+json":
+                self._described.write_metadata(data)
+            case "application/octet-stream":
+                await self._spool.write(data)
+            case _:
+                pass  # it was refused
 
-    async def _commit(self, place: int, ingest: Ingest) -> None:
-        try:
-            async with ingest:
-                if self._study and ingest.study_instance_uid != self._study:
-                    self._refuse(place, ingest, _OTHER_STUDY, "it is of another study")
-                    return
-                try:
-                    result = await ingest.commit()
-                except StoreError as error:
-                    self._refuse(place, ingest, error.status, error.comment)
-                    return
-                self._keep(place, ingest, result)
-        finally:
-            self._committing.release_on_behalf_of(ingest)
+    async def _end(self) -> None:
+        part, self._part = self._part, ""
+        if part == DICOM:
+            await self._incoming.end()
+        elif part == DICOM_JSON:
+            await self._described.end_metadata()
+        elif part == OCTET_STREAM:
+            self._described.after_part(await self._spool.end())
 
-    def _keep(self, place: int, ingest: Ingest, result: StoreResult) -> None:
-        record = ingest.record
-        assert record is not None
-        for what in (*result.changes, *result.forgiven):
-            log.info("instance %s: %s", record.sop_instance_uid, what)
-        self._outcomes[place] = _Outcome(
-            status=result.status,
-            sop_class_uid=record.sop_class_uid,
-            sop_instance_uid=record.sop_instance_uid,
-            study_instance_uid=record.study_instance_uid,
-            series_instance_uid=record.series_instance_uid,
-            comment=result.comment if result.outcome is not StoreOutcome.STORED else "",
-        )
-        self._store.publish(
-            InstanceStored(
-                caller=self._caller,
-                study_instance_uid=record.study_instance_uid,
-                series_instance_uid=record.series_instance_uid,
-                sop_class_uid=record.sop_class_uid,
-                sop_instance_uid=record.sop_instance_uid,
-                size=record.size - record.data_set_offset,
-                outcome=result.outcome.value,
-                patient_id=record.attributes.get(_PATIENT_ID, ""),
-                patient_name=record.attributes.get(_PATIENT_NAME, ""),
-            )
-        )
-
-    def _refuse(self, place: int, ingest: Ingest, status: int, comment: str) -> None:
-        self._tell_refused(place, status, comment, ingest.sop_class_uid, ingest.sop_instance_uid)
-
-    def _fail(self, status: int, comment: str) -> None:
-        identity = self._identity
-        self._tell_refused(
-            len(self._outcomes) - 1,
-            status,
-            comment,
-            identity.sop_class_uid if identity else "",
-            identity.sop_instance_uid if identity else "",
-        )
-
-    def _tell_refused(
-        self, place: int, status: int, comment: str, sop_class_uid: str, sop_instance_uid: str
-    ) -> None:
-        self._outcomes[place] = _Outcome(
-            status=status,
-            sop_class_uid=sop_class_uid,
-            sop_instance_uid=sop_instance_uid,
-            comment=comment,
-        )
-        log.info("an object of a request was refused: %04XH %s", status, comment)
-        self._store.publish(
-            InstanceRefused(
-                caller=self._caller,
-                sop_class_uid=sop_class_uid,
-                sop_instance_uid=sop_instance_uid,
-                status=status,
-            )
-        )
+    def _refuse(self, why: str) -> None:
+        self._has_begun = True
+        self._incoming.refuse(Status.CANNOT_UNDERSTAND, why)
 
 
 def _content_type(request: Request) -> MediaType:
+    encoding = (request.header("content-encoding") or "identity").strip().lower()
+    if encoding != "identity":
+        raise HttpError(
+            415, "UNSUPPORTED_ENCODING", "send the body as it is, without Content-Encoding",
+            [("accept-encoding", "identity")],
+        )  # fmt: skip
     said = request.header("content-type")
     try:
-        return parse_media_type(said or "")
+        found = parse_media_type(said or "")
     except MediaTypeError as error:
         raise _unsupported() from error
+    if found.name != MULTIPART and found.name not in _TAKEN:
+        raise _unsupported()
+    return found
+
+
+def _kind_of_parts(content: MediaType) -> str:
+    """What the first part is, unless it says something else."""
+    said = content.parameter("type")
+    if said is None:
+        return DICOM
+    try:
+        name = parse_media_type(said).name
+    except MediaTypeError as error:
+        raise _unsupported() from error
+    if name not in _TAKEN:
+        raise _unsupported()
+    return name
 
 
 def _unsupported() -> HttpError:
     return HttpError(
         415,
         "UNSUPPORTED_MEDIA_TYPE",
-        f'send {MULTIPART}; type="{DICOM}" with a boundary, or one object as {DICOM}',
+        f'send {MULTIPART} with a boundary and type="{DICOM}", "{DICOM_JSON}" or "{DICOM_XML}"; '
+        f"or one object as {DICOM}",
+        [("accept-post", f"{MULTIPART}, {DICOM}, {DICOM_JSON}")],
     )
 
 
-def _name_of(part: PartStarted) -> str:
-    try:
-        media_type = part.media_type
-    except MediaTypeError:
-        return ""
-    return DICOM if media_type is None else media_type.name
-
-
-def _answer(outcomes: list[_Outcome], base: str) -> dict[str, Any]:
-    """The response data set (PS3.18 10.5.3.2, Annex I)."""
-    stored = [one for one in outcomes if one.is_stored]
-    failed = [one for one in outcomes if not one.is_stored]
-    studies = {one.study_instance_uid for one in stored}
-    found: dict[str, Any] = {}
-    if len(studies) == 1:
-        found["00081190"] = _one("UR", instance_url(base, *studies))
-    if failed:
-        found["00081198"] = {"vr": "SQ", "Value": [_failed(one) for one in failed]}
-    if stored:
-        found["00081199"] = {"vr": "SQ", "Value": [_stored(one, base) for one in stored]}
-    return found
-
-
-def _stored(one: _Outcome, base: str) -> dict[str, Any]:
-    url = instance_url(base, one.study_instance_uid, one.series_instance_uid, one.sop_instance_uid)
-    found = {
-        "00081150": _one("UI", one.sop_class_uid),
-        "00081155": _one("UI", one.sop_instance_uid),
-        "00081190": _one("UR", url),
-    }
-    if one.status:
-        found["00081196"] = _one("US", one.status)
-    return found
-
-
-def _failed(one: _Outcome) -> dict[str, Any]:
-    return {
-        "00081150": _one("UI", one.sop_class_uid),
-        "00081155": _one("UI", one.sop_instance_uid),
-        "00081197": _one("US", one.status),
-    }
-
-
-def _one(vr: str, value: Any) -> dict[str, Any]:
-    return {"vr": vr, "Value": [value]} if value != "" else {"vr": vr}
+def _response(outcomes: list[Outcome], base: str, *, is_xml: bool) -> Response:
+    status = http_status(outcomes)
+    answer = store_response(outcomes, base, has_comments=not is_xml)
+    headers = [("cache-control", "no-store")]
+    if status == 503:
+        headers.append(("retry-after", str(RETRY_SECONDS)))
+    if is_xml:
+        response = multipart_response(DICOM_XML, [xml_of_answer(answer)], headers)
+        return Response(status=status, headers=response.headers, body=response.body)
+    headers.append(("content-type", DICOM_JSON))
+    return Response(status=status, headers=headers, body=orjson.dumps(answer))
