@@ -30,6 +30,7 @@ from isocenter.engine import DEFAULT_LIMITS, Limits, limits
 from isocenter.engine.dimse import FIELDS, MESSAGES, MessageRule, Presence
 from isocenter.engine.dimse.message_fields import FORGIVEN
 from isocenter.services.composition.archive import open_archive_parts
+from isocenter.services.composition.services import build_services_and_workflow
 from isocenter.services.composition.web import web_routes
 from isocenter.services.document import markdown
 from isocenter.services.net.http.application import Handler
@@ -112,7 +113,8 @@ def web_services_page() -> str:
     async def routes() -> Sequence[Route[Handler]]:
         settings = load_settings(None, {}, {"storage.data_dir": ":memory:", "tls.enabled": False})
         async with open_archive_parts(settings) as parts:
-            table, _ = described(web_routes(settings, parts, Notices()), version="")
+            _, workflow = build_services_and_workflow(settings, parts.archive, parts.stores, None)
+            table, _ = described(web_routes(settings, parts, Notices(), workflow), version="")
             return table.routes
 
     text = markdown("Web services", [*tables(trio.run(routes), PLACES)])

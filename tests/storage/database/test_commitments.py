@@ -96,6 +96,33 @@ async def test_a_transaction_is_of_one_worker_until_its_time_is_over(kept: Kept)
     assert not await kept.complete([0, 0], "two")
 
 
+async def test_what_is_asked_over_the_web_has_no_report(kept: Kept) -> None:
+    asked = [Reference("1.2", "1.3", "1.4", "1.5"), Reference("1.2", "1.6")]
+
+    async def begin(called_ae_title: str) -> BeginResult:
+        return await kept.commitments.begin(
+            transaction_uid="2.25.1",
+            requester="CT1",
+            called_ae_title=called_ae_title,
+            references=asked,
+            worker="one",
+            seconds=60,
+        )
+
+    assert await begin("") is BeginResult.NEW
+    assert await begin("") is BeginResult.AGAIN
+    # That an application entity is called as a user is does not make it the same.
+    assert await begin("US") is BeginResult.IN_USE
+    done = await kept.commitments.complete("2.25.1", "one", [0, 0x0112], None, claim_seconds=0)
+    assert done is not None
+    assert done.report is None
+    (row,) = await kept.commitments.rows()
+    assert (row.state, row.report) == (TransactionState.PARTIAL, "")
+    transaction = await kept.commitments.get("2.25.1")
+    assert transaction is not None
+    assert list(transaction.references) == asked
+
+
 async def test_what_is_postponed_is_due_later(kept: Kept) -> None:
     await kept.begin()
     await kept.commitments.postpone("2.25.1", "one", 30)

@@ -26,6 +26,7 @@ from isocenter.services.composition.plugins import (
 from isocenter.services.composition.services import (
     build_server_limits,
     build_services,
+    build_services_and_workflow,
     listen_addresses,
 )
 from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
@@ -52,6 +53,7 @@ __all__ = [
     "open_stores",
     "recover_after_crash",
     "build_services",
+    "build_services_and_workflow",
     "build_server_limits",
     "trash_of",
 ]

@@ -30,7 +30,7 @@ from isocenter.services.composition.plugins import Plugin, check_plugins, load_p
 from isocenter.services.composition.reloading import Reloader
 from isocenter.services.composition.services import (
     build_server_limits,
-    build_services,
+    build_services_and_workflow,
     listen_addresses,
 )
 from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
@@ -238,7 +238,7 @@ async def serve_archive(
     ):
         archive, stores = opened.archive, opened.stores
         events = await build_events(settings, opened, tls, notices, peers)
-        registry = build_services(
+        registry, workflow = build_services_and_workflow(
             settings, archive, stores, tls, notices, peers, events, parts.plugins, transcoder
         )
         options = ServerOptions(
@@ -280,6 +280,7 @@ async def serve_archive(
             settings,
             opened,
             notices,
+            workflow,
             parts.access,
             stores.tokens,
             version=version,

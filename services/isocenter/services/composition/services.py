@@ -68,7 +68,27 @@ def build_services(
     plugins: Sequence[Plugin] = (),
     transcoder: Transcoder | None = None,
 ) -> ServiceRegistry:
-    """The services of the archive.  A service class more is a line more.
+    """The services of the archive; arguments and errors are those of
+    `build_services_and_workflow`."""
+    registry, _ = build_services_and_workflow(
+        settings, archive, stores, tls, notices, peers, events, plugins, transcoder
+    )
+    return registry
+
+
+def build_services_and_workflow(
+    settings: Settings,
+    archive: Archive,
+    stores: Stores | None,
+    tls: TlsContexts | None,
+    notices: Notices | None = None,
+    peers: Mapping[str, Peer] | None = None,
+    events: EventService | None = None,
+    plugins: Sequence[Plugin] = (),
+    transcoder: Transcoder | None = None,
+) -> tuple[ServiceRegistry, Workflow]:
+    """The services of the archive, and what of them the web offers, too.  A service class more is
+    a line more.
 
     Args:
         stores: None: there is nothing but storing and finding.
@@ -148,4 +168,5 @@ def build_services(
         services,
     )
     # First: what a plug-in declares is its own, also where storage takes every private SOP class.
-    return ServiceRegistry([*added, *services], background_tasks=workflow.background_tasks)
+    registry = ServiceRegistry([*added, *services], background_tasks=workflow.background_tasks)
+    return registry, workflow

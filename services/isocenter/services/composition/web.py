@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.composition.tls_contexts import TlsContexts
+from isocenter.services.composition.workflow import Workflow
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.errors import text_of
@@ -25,6 +26,7 @@ from isocenter.services.security.access.ports import ApiTokens
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.authentication import WebAccess
 from isocenter.services.web.description.service import described
+from isocenter.services.web.dicomweb.commitment import WebCommitment, commitment_routes
 from isocenter.services.web.dicomweb.search import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import PublicUrls
@@ -70,16 +72,45 @@ def web_routes(
     settings: Settings,
     parts: ArchiveParts,
     notices: Notices,
+    workflow: Workflow,
     *,
     transcoder: Transcoder | None = None,
     pool: CodecPool | None = None,
 ) -> Sequence[Route[Handler]]:
-    """All that the settings offer over the web."""
+    """All that the settings offer over the web.
+
+    Args:
+        workflow: that of the services over DIMSE.
+    """
+    web = settings.web
+    urls = PublicUrls(public_root=web.public_root)
+    return [
+        *_studies(settings, parts, notices, urls, transcoder, pool),
+        *_workflow(settings, workflow, urls),
+    ]
+
+
+def _workflow(settings: Settings, workflow: Workflow, urls: PublicUrls) -> Iterator[Route[Handler]]:
+    limits = settings.engine_limits()
+    if workflow.commitment is not None:
+        yield from commitment_routes(
+            WebCommitment(workflow.commitment, urls, limits, caller_of=caller_of)
+        )
+
+
+def _studies(
+    settings: Settings,
+    parts: ArchiveParts,
+    notices: Notices,
+    urls: PublicUrls,
+    transcoder: Transcoder | None,
+    pool: CodecPool | None,
+) -> Sequence[Route[Handler]]:
     web = settings.web
     return dicomweb_routes(
         parts.archive,
         notices,
-        urls=PublicUrls(public_root=web.public_root),
+        urls=urls,
         transcoder=transcoder,
         pool=pool,
         search_limits=SearchLimits(default=web.default_results, most=web.max_results),
@@ -91,6 +122,7 @@ def web_server(
     settings: Settings,
     parts: ArchiveParts,
     notices: Notices,
+    workflow: Workflow,
     access: PolicyAccessControl,
     tokens: ApiTokens,
     *,
@@ -101,10 +133,11 @@ def web_server(
     """The server of all web services; it takes its listeners when it runs.
 
     Args:
+        workflow: that of the services over DIMSE.
         version: of this program, for descriptions.
     """
     web = settings.web
-    routes = web_routes(settings, parts, notices, transcoder=transcoder, pool=pool)
+    routes = web_routes(settings, parts, notices, workflow, transcoder=transcoder, pool=pool)
     urls = PublicUrls(public_root=web.public_root)
     table, options = described(routes, version=version, urls=urls)
     authorize = WebAccess(access, notices, ApiTokenVerifier(tokens))

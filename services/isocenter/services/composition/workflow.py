@@ -29,12 +29,19 @@ from isocenter.services.workflow.forwarding.commitment import CommitmentReports
 from isocenter.storage.stores import Stores
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Workflow:
-    """Services, and what runs beside them."""
+    """Services, and what runs beside them.
+
+    Attributes:
+        reporter: delivers event reports; None: there are none.
+        commitment: None: storage commitment is switched off.
+    """
 
     services: list[Service] = field(default_factory=list)
     background_tasks: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    reporter: EventReportSender | None = None
+    commitment: StorageCommitmentScp | None = None
 
 
 def build_workflow(
@@ -60,11 +67,13 @@ def build_workflow(
             give_up_after_seconds=settings.commitment.give_up_after,
         ),
     )
+    workflow.reporter = reporter
     workflow.background_tasks.append(reporter.run)
     workflow.services.extend(_steps_of(settings, stores, reporter))
     commitment: StorageCommitmentScp | None = None
     if settings.commitment.enabled:
         commitment = _commitment_of(settings, archive, stores, storage, reporter, notices)
+        workflow.commitment = commitment
         workflow.background_tasks.append(commitment.run)
     asker, forwarder = build_forwarding(
         settings, archive, stores, connections, places, peers, notices, transcoder

@@ -17,12 +17,14 @@ NEEDS: Final[Mapping[str, Permissions]] = {
     "search": {Resource.METADATA: Action.READ},
     "read": {Resource.STUDY: Action.READ},
     "write": {Resource.STUDY: Action.WRITE},
+    "commit": {Resource.STUDY: Action.EXECUTE},
 }
 #: What a route needs → the scopes any of which is enough, of a token that has scopes at all.
 SCOPES: Final[Mapping[str, frozenset[str]]] = {
     "search": frozenset({scopes.SEARCH}),
     "read": frozenset({scopes.READ}),
     "write": frozenset({scopes.WRITE}),
+    "commit": frozenset({scopes.WRITE}),
 }
 
 

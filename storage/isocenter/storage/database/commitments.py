@@ -8,7 +8,11 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import Final
 
-from isocenter.services.service_classes.commitment.ports import BeginResult, CommitmentSummary
+from isocenter.services.service_classes.commitment.ports import (
+    BeginResult,
+    CommitmentSummary,
+    Completed,
+)
 from isocenter.services.service_classes.commitment.transaction import (
     Reference,
     Transaction,
@@ -21,6 +25,8 @@ from isocenter.storage.database.event_reports import insert_report
 from isocenter.storage.database.leases import COMMITMENTS
 from isocenter.storage.database.rows import rows_as
 
+#: Columns of a `Reference`, in the order of its fields.
+_REFERENCE: Final = "sop_class_uid, sop_instance_uid, named_study_uid, named_series_uid"
 _PENDING: Final = f"FROM commitment WHERE {COMMITMENTS.is_free}"
 
 
@@ -100,10 +106,10 @@ class DatabaseCommitments:
         transaction_uid: str,
         worker: str,
         failures: Sequence[int],
-        report: NewReport,
+        report: NewReport | None,
         *,
         claim_seconds: float,
-    ) -> ClaimedReport | None:
+    ) -> Completed | None:
         """See `Commitments.complete`."""
         return await self._database.write(
             _complete,
@@ -135,14 +141,19 @@ def _begin(
     references: Sequence[Reference],
     on_change: Sequence[ChangeHook],
 ) -> BeginResult:
-    transaction_uid, requester = values[:2]
+    transaction_uid, requester, called_ae_title = values[:3]
     known = connection.execute(
-        "SELECT commitment_pk, requester FROM commitment WHERE transaction_uid = ?",
+        "SELECT commitment_pk, requester, called_ae_title FROM commitment "
+        "WHERE transaction_uid = ?",
         (transaction_uid,),
     ).fetchone()
     if known is not None:
-        asked = [(each.sop_class_uid, each.sop_instance_uid) for each in references]
-        is_same = known[1] == requester and asked == _references(connection, known[0])
+        # An AE title and the name of a user may be the same, and are not.
+        is_same_way = bool(known[2]) is bool(called_ae_title)
+        asked = list(map(_columns, references))
+        is_same = (
+            known[1] == requester and is_same_way and asked == _references(connection, known[0])
+        )
         return BeginResult.AGAIN if is_same else BeginResult.IN_USE
     (key,) = connection.execute(
         "INSERT INTO commitment (transaction_uid, requester, called_ae_title, requested_at, "
@@ -151,22 +162,27 @@ def _begin(
         values,
     ).fetchone()
     connection.executemany(
-        "INSERT INTO commitment_reference (commitment_pk, position, sop_class_uid, "
-        "sop_instance_uid) VALUES (?, ?, ?, ?)",
-        [
-            (key, position, each.sop_class_uid, each.sop_instance_uid)
-            for position, each in enumerate(references)
-        ],
+        f"INSERT INTO commitment_reference (commitment_pk, position, {_REFERENCE}) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        [(key, position, *_columns(each)) for position, each in enumerate(references)],
     )
     for write in on_change:
         write(connection, key)
     return BeginResult.NEW
 
 
-def _references(connection: Connection, key: int) -> list[tuple[str, str]]:
+def _columns(reference: Reference) -> tuple[str, ...]:
+    return (
+        reference.sop_class_uid,
+        reference.sop_instance_uid,
+        reference.study_instance_uid,
+        reference.series_instance_uid,
+    )
+
+
+def _references(connection: Connection, key: int) -> list[tuple[str, ...]]:
     return connection.execute(
-        "SELECT sop_class_uid, sop_instance_uid FROM commitment_reference "
-        "WHERE commitment_pk = ? ORDER BY position",
+        f"SELECT {_REFERENCE} FROM commitment_reference WHERE commitment_pk = ? ORDER BY position",
         (key,),
     ).fetchall()
 
@@ -205,7 +221,7 @@ def _get(connection: Connection, transaction_uid: str) -> Transaction | None:
         return None
     state = TransactionState(row[3])
     references = connection.execute(
-        "SELECT sop_class_uid, sop_instance_uid, failure_reason FROM commitment_reference "
+        f"SELECT {_REFERENCE}, failure_reason FROM commitment_reference "
         "WHERE commitment_pk = ? ORDER BY position",
         (row[0],),
     ).fetchall()
@@ -216,10 +232,10 @@ def _get(connection: Connection, transaction_uid: str) -> Transaction | None:
         state=state,
         requested_at=row[4],
         completed_at=row[5],
-        references=tuple(Reference(*each[:2]) for each in references),
+        references=tuple(Reference(*each[:-1]) for each in references),
         failures=None
         if state is TransactionState.PENDING
-        else tuple(each[2] for each in references),
+        else tuple(each[-1] for each in references),
     )
 
 
@@ -228,11 +244,11 @@ def _complete(
     transaction_uid: str,
     worker: str,
     failures: Sequence[int],
-    report: NewReport,
+    report: NewReport | None,
     now: float,
     claim_seconds: float,
     on_change: Sequence[ChangeHook],
-) -> ClaimedReport | None:
+) -> Completed | None:
     row = connection.execute(
         "UPDATE commitment SET state = ?, completed_at = ?, num_failed = ? "
         "WHERE transaction_uid = ? AND claimed_by = ? AND state = 'pending' "
@@ -254,7 +270,11 @@ def _complete(
     )
     for write in on_change:
         write(connection, row[0])
-    return insert_report(connection, report, now, worker=worker, claim_seconds=claim_seconds)
+    if report is None:
+        return Completed(None)
+    return Completed(
+        insert_report(connection, report, now, worker=worker, claim_seconds=claim_seconds)
+    )
 
 
 def _report(

@@ -3,90 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
 from xml.etree import ElementTree as ET
 
-import orjson
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from isocenter.services import composition
-from isocenter.services.composition.web import web_routes
-from isocenter.services.net.http.application import Handler, RoutedApplication
-from isocenter.services.net.http.exchange import Message
+from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request
 from isocenter.services.net.http.routing import Route
-from isocenter.services.notices import Notices
-from isocenter.services.settings.loading import load_settings
-from isocenter.services.web.description.service import described
+from services.web.asking import ORIGIN, web_side
 
-SETTINGS = {"storage.data_dir": ":memory:", "tls.enabled": False}
-ORIGIN = "https://viewer.example"
 NAMESPACE = "{http://wadl.dev.java.net/2009/02}"
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-
-
-class Answered:
-    """The answer to one request of an application."""
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        start, *bodies = messages
-        self.status: int = start["status"]
-        self.headers = {name.decode(): value.decode() for name, value in start["headers"]}
-        self.body = b"".join(bytes(each.get("body", b"")) for each in bodies)
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.body)
-
-    @property
-    def xml(self) -> ET.Element:
-        return ET.fromstring(self.body)
-
-
-class Asked:
-    """Asks an application, without a network."""
-
-    def __init__(self, application: RoutedApplication) -> None:
-        self.application = application
-
-    async def __call__(self, method: str, path: str, **headers: str) -> Answered:
-        sent: list[Message] = []
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        scope = {
-            "type": "http",
-            "method": method,
-            "scheme": "http",
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 8080),
-            "isocenter.authority": "localhost:8080",
-            "headers": [(n.replace("_", "-").encode(), v.encode()) for n, v in headers.items()],
-        }
-        await self.application(scope, receive, send)
-        return Answered(sent)
-
-    @property
-    def routes(self) -> Sequence[Route[Handler]]:
-        return self.application.table.routes
-
-
-@asynccontextmanager
-async def asking(**options: Any) -> AsyncIterator[Asked]:
-    """All services of a server with the settings that it has by default."""
-    settings = load_settings(None, {}, SETTINGS)
-    async with composition.open_archive_parts(settings) as parts:
-        table, capabilities = described(web_routes(settings, parts, Notices()), version="1.2.3")
-        yield Asked(RoutedApplication(table, options=capabilities, origins=[ORIGIN], **options))
 
 
 def filled(path: str) -> str:
@@ -95,7 +23,7 @@ def filled(path: str) -> str:
 
 
 async def test_every_path_says_which_methods_it_takes() -> None:
-    async with asking() as ask:
+    async with web_side() as ask:
         for path in {route.path for route in ask.routes}:
             options = await ask("OPTIONS", filled(path))
             allowed = options.headers["allow"].split(", ")
@@ -108,7 +36,7 @@ async def test_every_path_says_which_methods_it_takes() -> None:
 
 
 async def test_head_says_what_get_says_without_the_body() -> None:
-    async with asking() as ask:
+    async with web_side() as ask:
         for route in ask.routes:
             if route.method == "GET":
                 path = filled(route.path)
@@ -122,7 +50,7 @@ async def test_a_preflight_is_no_question_for_capabilities() -> None:
     async def nobody(request: Request, route: Route[Handler]) -> None:
         raise HttpError(401, "NOT_SIGNED_IN", "")
 
-    async with asking(authorize=nobody) as ask:
+    async with web_side(authorize=nobody) as ask:
         asked = {"origin": ORIGIN, "access_control_request_method": "POST"}
         allowed = await ask("OPTIONS", "/dicomweb/studies", **asked)
         assert (allowed.status, allowed.body) == (204, b"")
@@ -150,7 +78,7 @@ def paths_of(element: ET.Element, above: str = "") -> dict[str, set[str]]:
 
 
 async def test_the_capabilities_are_the_routes() -> None:
-    async with asking() as ask:
+    async with web_side() as ask:
         for path in ("/dicomweb", "/dicomweb/"):
             answer = await ask("OPTIONS", path)
             assert answer.headers["content-type"] == "application/vnd.sun.wadl+xml"
@@ -165,7 +93,7 @@ async def test_the_capabilities_are_the_routes() -> None:
 
 
 async def test_capabilities_of_one_resource_are_those_of_what_is_below_it() -> None:
-    async with asking() as ask:
+    async with web_side() as ask:
         answer = await ask("OPTIONS", "/dicomweb/studies/1.2/series/3.4/instances/5.6/frames")
         (resources,) = answer.xml
         (resource,) = resources
@@ -199,7 +127,7 @@ async def test_capabilities_of_one_resource_are_those_of_what_is_below_it() -> N
     ],
 )
 async def test_capabilities_by_accept(accept: str, status: int, media_type: str) -> None:
-    async with asking() as ask:
+    async with web_side() as ask:
         answer = await ask("OPTIONS", "/dicomweb", accept=accept)
         assert (answer.status, answer.headers["content-type"]) == (status, media_type)
 
@@ -208,7 +136,7 @@ async def test_capabilities_by_accept(accept: str, status: int, media_type: str)
 
 
 async def test_the_openapi_document_is_one() -> None:
-    async with asking() as ask:
+    async with web_side() as ask:
         answer = await ask("GET", "/api/openapi.json")
         assert answer.headers["content-type"] == "application/json"
         document = answer.json
@@ -232,7 +160,7 @@ async def test_the_openapi_document_is_one() -> None:
 
 
 async def test_every_route_is_explained() -> None:
-    async with asking() as ask:
+    async with web_side() as ask:
         names = [route.name for route in ask.routes]
         assert len(set(names)) == len(names)
         for route in ask.routes:
@@ -246,7 +174,7 @@ async def test_every_route_is_explained() -> None:
 
 
 async def test_the_page_names_every_route_and_needs_nothing() -> None:
-    async with asking() as ask:
+    async with web_side() as ask:
         answer = await ask("GET", "/api")
         page = answer.body.decode()
         for route in ask.routes:

@@ -185,6 +185,11 @@ async def _retry(settings: Settings, uid: str, terminal: Terminal) -> int:
         transaction = await commitments.get(uid)
         if transaction is None:
             return _unknown(uid, terminal)
+        if not transaction.called_ae_title:
+            terminal.error(
+                f"{uid} was asked for over the web, where the outcome is fetched, not reported"
+            )
+            return EXIT_FAILED
         if transaction.failures is None:
             terminal.error(f"{uid} is pending: there is no outcome to report yet")
             return EXIT_FAILED

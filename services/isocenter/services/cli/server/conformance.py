@@ -74,7 +74,7 @@ async def _document(settings: Settings, form: str) -> str:
         async with composition.open_archive_parts(empty) as parts:
             plugins = [composition.load_plugin(entry) for entry in settings.plugins]
             composition.check_plugins(plugins)
-            registry = composition.build_services(
+            registry, workflow = composition.build_services_and_workflow(
                 empty, parts.archive, parts.stores, tls, plugins=plugins
             )
             profile = ""
@@ -83,7 +83,7 @@ async def _document(settings: Settings, form: str) -> str:
             rows = [row for plugin in plugins for row in plugin.rows()]
             routes: Sequence[Route[Any]] = ()
             if settings.web.enabled:
-                table, _ = described(web_routes(empty, parts, Notices()), version="")
+                table, _ = described(web_routes(empty, parts, Notices(), workflow), version="")
                 routes = table.routes
             blocks = [*statement(settings, registry, profile, rows, routes)]
     title = f"DICOM Conformance Statement: Isocenter {program_version()}"

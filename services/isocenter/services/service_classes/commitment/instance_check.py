@@ -73,6 +73,8 @@ class InstanceChecker:
             if not self._is_supported(reference.sop_class_uid):
                 return FailureReason.REFERENCED_SOP_CLASS_NOT_SUPPORTED
             return FailureReason.NO_SUCH_OBJECT_INSTANCE
+        if not _is_where(reference, stored):
+            return FailureReason.NO_SUCH_OBJECT_INSTANCE
         if stored.sop_class_uid != reference.sop_class_uid:
             return FailureReason.CLASS_INSTANCE_CONFLICT
         if not self._checksums:
@@ -113,3 +115,10 @@ class InstanceChecker:
             if error.out_of_resources:
                 return FailureReason.RESOURCE_LIMITATION
         return FailureReason.PROCESSING_FAILURE
+
+
+def _is_where(reference: Reference, stored: StoredInstance) -> bool:
+    """Whether an instance is in the study and the series that the request names, if it does."""
+    return reference.study_instance_uid in ("", stored.study_instance_uid) and (
+        reference.series_instance_uid in ("", stored.series_instance_uid)
+    )

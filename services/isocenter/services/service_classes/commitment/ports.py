@@ -36,6 +36,13 @@ class CommitmentSummary:
     report_fault: str
 
 
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A transaction whose outcome is kept; *report*: of it, None: nobody wants one."""
+
+    report: ClaimedReport | None
+
+
 class BeginResult(Enum):
     """What became of a request to begin a transaction."""
 
@@ -62,7 +69,11 @@ class Commitments(Protocol):
         worker: str,
         seconds: float,
     ) -> BeginResult:
-        """Keep a new transaction, claimed by *worker* for *seconds*."""
+        """Keep a new transaction, claimed by *worker* for *seconds*.
+
+        Args:
+            requester, called_ae_title: as of `Transaction`.
+        """
         ...
 
     async def claim(self, worker: str, seconds: float, limit: int) -> Sequence[str]:
@@ -84,17 +95,18 @@ class Commitments(Protocol):
         transaction_uid: str,
         worker: str,
         failures: Sequence[int],
-        report: NewReport,
+        report: NewReport | None,
         *,
         claim_seconds: float,
-    ) -> ClaimedReport | None:
+    ) -> Completed | None:
         """Keep the outcome, and the report of it in the same transaction of the database.
 
         Args:
+            report: None: whoever asked will come for the outcome.
             claim_seconds: how long *worker* has the report for itself; 0: it is due for anybody.
 
         Returns:
-            The report; None: somebody else has completed it, and nothing was changed.
+            None: somebody else has completed it, and nothing was changed.
         """
         ...
 

@@ -23,6 +23,7 @@ from isocenter.engine.negotiation import Offer, PresentationContext
 from isocenter.services.association.invoker import Invoker
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
+from isocenter.services.concurrency import Broadcast
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.dicom.uids import UidRule
@@ -31,8 +32,6 @@ from isocenter.services.notices import CommitmentDone, Notices
 from isocenter.services.service_classes.commitment.instance_check import InstanceChecker
 from isocenter.services.service_classes.commitment.ports import BeginResult, Commitments
 from isocenter.services.service_classes.commitment.transaction import (
-    REFERENCED_SOP_CLASS_UID,
-    REFERENCED_SOP_INSTANCE_UID,
     REFERENCED_SOP_SEQUENCE,
     REQUEST,
     STORAGE_COMMITMENT,
@@ -42,6 +41,8 @@ from isocenter.services.service_classes.commitment.transaction import (
     Reference,
     Transaction,
     TransactionState,
+    check_uid,
+    checked_references,
     references_of,
     result_of,
 )
@@ -116,6 +117,9 @@ class StorageCommitmentScp:
         self._begun: deque[str] = deque()
         self._reports: deque[tuple[ClaimedReport, _Asker]] = deque()
         self._settling: set[str] = set()
+        #: Begun over the web by this process, and not settled.
+        self._awaited: set[str] = set()
+        self._settled = Broadcast()
         self._notices = Notices() if notices is None else notices
         self._wanted = trio.Event()
 
@@ -170,6 +174,42 @@ class StorageCommitmentScp:
             elif report is not None:
                 self._reports.append((report, asker))
             self._wanted.set()
+
+    # The request over the web, whose outcome is fetched.
+
+    async def take(
+        self, transaction_uid: str, references: Sequence[Reference], requester: str
+    ) -> bool:
+        """Begin a transaction that nobody wants a report of; it is durable then.
+
+        False: the UID is that of another one, or of the same.
+        """
+        begun = await self._commitments.begin(
+            transaction_uid=transaction_uid,
+            requester=requester,
+            called_ae_title="",
+            references=references,
+            worker=self._worker,
+            seconds=CLAIM_SECONDS,
+        )
+        if begun is not BeginResult.NEW:
+            return False
+        self._awaited.add(transaction_uid)
+        self._begun.append(transaction_uid)
+        self._wanted.set()
+        return True
+
+    async def outcome(
+        self, transaction_uid: str, *, wait_seconds: float = 0.0
+    ) -> Transaction | None:
+        """A transaction, as soon as it is complete or the time is over; None: there is none.
+
+        Only what was begun by this process is waited for.
+        """
+        with trio.move_on_after(wait_seconds):
+            while transaction_uid in self._awaited:
+                await self._settled.wait()
+        return await self._commitments.get(transaction_uid)
 
     def _expect(self, transaction_uid: str, asker: _Asker | None) -> None:
         """Who waits for the report now; while verifying goes on, its association is not idle."""
@@ -259,6 +299,8 @@ class StorageCommitmentScp:
                 pass  # its claim ends by itself
         finally:
             self._settling.discard(transaction_uid)
+            self._awaited.discard(transaction_uid)
+            self._settled.send()
             self._expect(transaction_uid, None)
             self._wanted.set()
 
@@ -284,14 +326,15 @@ class StorageCommitmentScp:
         asker = self._askers.get(transaction.transaction_uid)
         if asker is not None and not self._is_open(asker):
             asker = None
-        claimed = await self._commitments.complete(
+        is_reported = bool(transaction.called_ae_title)
+        completed = await self._commitments.complete(
             transaction.transaction_uid,
             self._worker,
             failures,
-            self._result(transaction, failures),
+            self._result(transaction, failures) if is_reported else None,
             claim_seconds=0.0 if asker is None else CLAIM_SECONDS,
         )
-        if claimed is None:
+        if completed is None:
             return
         failed = sum(map(bool, failures))
         log.info(
@@ -302,10 +345,12 @@ class StorageCommitmentScp:
             failed,
         )
         self._notices.publish(_done(transaction, failures))
+        if completed.report is None:
+            return
         if asker is None:
             self._reporter.wake()
         else:
-            await self._deliver(claimed, asker)
+            await self._deliver(completed.report, asker)
 
     def _is_open(self, asker: _Asker) -> bool:
         return self._same_association and asker.association.is_established
@@ -328,8 +373,6 @@ class StorageCommitmentScp:
 def _asked(attributes: AttributeList) -> tuple[str, tuple[Reference, ...]]:
     """Transaction UID and references of a request (Table J.3-1).
 
-    A reference that stands twice is one (J.3.2.1.1.3).
-
     Raises:
         OperationError: 0120H, 0121H: something is missing or empty; 0115H: a UID is none.
     """
@@ -342,17 +385,8 @@ def _asked(attributes: AttributeList) -> tuple[str, tuple[Reference, ...]]:
         raise OperationError(
             Status.MISSING_ATTRIBUTE_VALUE, f"{tag_text(REFERENCED_SOP_SEQUENCE)} has no item"
         )
-    named = [(TRANSACTION_UID, transaction_uid, UidRule.STRICT)]
-    for reference in references:
-        named.append((REFERENCED_SOP_CLASS_UID, reference.sop_class_uid, UidRule.STRICT))
-        # Whether such an instance may be stored is not asked here, only whether it was.
-        named.append((REFERENCED_SOP_INSTANCE_UID, reference.sop_instance_uid, UidRule.SAFE))
-    for tag, uid, rule in named:
-        if not uid:
-            raise OperationError(Status.MISSING_ATTRIBUTE_VALUE, f"{tag_text(tag)} has no value")
-        if not rule.allows(uid):
-            raise OperationError(Status.INVALID_ARGUMENT_VALUE, f"{tag_text(tag)} is no UID")
-    return transaction_uid, tuple(dict.fromkeys(references))
+    check_uid(TRANSACTION_UID, transaction_uid, UidRule.STRICT)
+    return transaction_uid, checked_references(references)
 
 
 def _first(group: BaseExceptionGroup[StorageError]) -> BaseException:

@@ -5,15 +5,18 @@ Standard: PS3.4 J.3; PS3.3 C.14 (Storage Commitment module).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import Final
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, WritableElement, write_data_set
+from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList, number_of, text_of
+from isocenter.services.dicom.uids import UidRule
+from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.normalized.ports import (
     REPORT_LIMITS,
     NewReport,
@@ -66,10 +69,17 @@ REASONS: Final[Mapping[int, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An instance that commitment is asked for."""
+    """An instance that commitment is asked for.
+
+    Attributes:
+        study_instance_uid, series_instance_uid: where the request says that it is; empty: it does
+            not say.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
 
 
 class TransactionState(Enum):
@@ -87,8 +97,8 @@ class Transaction:
     """One storage commitment.
 
     Attributes:
-        requester: AE title of the SCU.
-        called_ae_title: what it called us.
+        requester: AE title of the SCU; over the web, who it was.
+        called_ae_title: what it called us; empty: it asked over the web, and gets no report.
         requested_at, completed_at: seconds since 1970; None: not yet.
         failures: for each reference 0 or its failure reason; None while nothing is known.
     """
@@ -173,3 +183,29 @@ def references_of(attributes: AttributeList, sequence: int) -> list[tuple[Refere
         )
         for item in attributes.items(sequence)
     ]
+
+
+def checked_references(references: Iterable[Reference]) -> tuple[Reference, ...]:
+    """References of a request, each once (PS3.4 J.3.2.1.1.3).
+
+    Raises:
+        OperationError: 0121H: a UID is empty; 0115H: it is none.
+    """
+    found = tuple(dict.fromkeys(references))
+    for each in found:
+        check_uid(REFERENCED_SOP_CLASS_UID, each.sop_class_uid, UidRule.STRICT)
+        # Whether such an instance may be stored is not asked here, only whether it was.
+        check_uid(REFERENCED_SOP_INSTANCE_UID, each.sop_instance_uid, UidRule.SAFE)
+    return found
+
+
+def check_uid(tag: int, uid: str, rule: UidRule) -> None:
+    """Whether the value of an attribute of a request may be what it is.
+
+    Raises:
+        OperationError: 0121H: it is empty; 0115H: it is no UID.
+    """
+    if not uid:
+        raise OperationError(Status.MISSING_ATTRIBUTE_VALUE, f"{tag_text(tag)} has no value")
+    if not rule.allows(uid):
+        raise OperationError(Status.INVALID_ARGUMENT_VALUE, f"{tag_text(tag)} is no UID")

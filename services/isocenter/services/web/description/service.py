@@ -25,6 +25,7 @@ PLACES: Final = {
     "series": "Series Instance UID",
     "instance": "SOP Instance UID",
     "frames": "numbers of frames, from 1 on, with commas",
+    "transaction": "Transaction UID",
     "path": "tag of an attribute; of one in a sequence: tag/number of the item/tag",
 }
 _HTML: Final = "text/html"

@@ -40,6 +40,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v8_study_access,
     v9_compression,
     v10_api_tokens,
+    v11_commitment_places,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -57,6 +58,7 @@ MIGRATIONS: Final = (
     v8_study_access.MIGRATION,
     v9_compression.MIGRATION,
     v10_api_tokens.MIGRATION,
+    v11_commitment_places.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version
